@@ -1,0 +1,2 @@
+//! The eventodb command.
+fn main() {}

@@ -1,0 +1,144 @@
+//! The error codes of the protocol: one table, from which status, retry rule and documentation follow.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+/// Declares [`ErrorCode`] from one table of `Variant "CODE" status retriable`.
+macro_rules! error_codes {
+    ($($(#[$doc:meta])* $variant:ident $code:literal $status:literal $retry:literal;)*) => {
+        /// What went wrong, in the words of the protocol.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+        pub enum ErrorCode { $($(#[$doc])* $variant,)* }
+
+        impl ErrorCode {
+            /// Every code, in the order of the table in `docs/API.md`.
+            pub const ALL: &'static [ErrorCode] = &[$(ErrorCode::$variant,)*];
+
+            /// The code as it stands in a reply.
+            pub const fn as_str(self) -> &'static str {
+                match self { $(ErrorCode::$variant => $code,)* }
+            }
+
+            /// The HTTP status that goes with it; 0 for codes that only appear in import events.
+            pub const fn status(self) -> u16 {
+                match self { $(ErrorCode::$variant => $status,)* }
+            }
+
+            /// Whether a reply with this code carries `Retry-After`.
+            pub const fn retry_after(self) -> bool {
+                match self { $(ErrorCode::$variant => $retry,)* }
+            }
+
+            /// The code that is written `text`, if there is one.
+            pub fn parse(text: &str) -> Option<Self> {
+                match text { $($code => Some(ErrorCode::$variant),)* _ => None }
+            }
+        }
+    };
+}
+
+error_codes! {
+    /// The request is malformed; the message names the argument and what was expected.
+    InvalidRequest "INVALID_REQUEST" 400 false;
+    /// An import record is malformed.
+    InvalidJson "INVALID_JSON" 0 false;
+    /// A token is needed and none came.
+    AuthRequired "AUTH_REQUIRED" 401 false;
+    /// What came is not of a token's form.
+    AuthInvalidToken "AUTH_INVALID_TOKEN" 401 false;
+    /// The token does not open this namespace.
+    AuthUnauthorized "AUTH_UNAUTHORIZED" 403 false;
+    /// There is no method of that name.
+    MethodNotFound "METHOD_NOT_FOUND" 404 false;
+    /// There is nothing at that path.
+    NotFound "NOT_FOUND" 404 false;
+    /// There is no namespace of that name.
+    NamespaceNotFound "NAMESPACE_NOT_FOUND" 404 false;
+    /// There already is a namespace of that name.
+    NamespaceExists "NAMESPACE_EXISTS" 409 false;
+    /// The stream is not at the expected version.
+    StreamVersionConflict "STREAM_VERSION_CONFLICT" 409 false;
+    /// The id was written before with something else.
+    MessageIdConflict "MESSAGE_ID_CONFLICT" 409 false;
+    /// An import record's position, global position or id is taken.
+    PositionExists "POSITION_EXISTS" 0 false;
+    /// An import could not go on.
+    ImportFailed "IMPORT_FAILED" 0 false;
+    /// A message or a request is larger than the limit.
+    PayloadTooLarge "PAYLOAD_TOO_LARGE" 413 false;
+    /// Too many requests from this caller.
+    RateLimited "RATE_LIMITED" 429 true;
+    /// The store failed; the details are in the server's log.
+    BackendError "BACKEND_ERROR" 500 false;
+    /// The server has more to do than its queues hold. Certainly not written.
+    Overloaded "OVERLOADED" 503 true;
+    /// The store does not answer. Certainly not written.
+    BackendUnavailable "BACKEND_UNAVAILABLE" 503 true;
+    /// The outcome is unknown: retry with the same id.
+    Timeout "TIMEOUT" 504 false;
+}
+
+impl fmt::Display for ErrorCode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl Serialize for ErrorCode {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.as_str())
+    }
+}
+
+impl<'de> Deserialize<'de> for ErrorCode {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = std::borrow::Cow::<str>::deserialize(deserializer)?;
+        Self::parse(&text).ok_or_else(|| serde::de::Error::custom(format!("unknown error code {text}")))
+    }
+}
+
+/// An error as the protocol writes it: `{"code","message","details"}`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, thiserror::Error)]
+#[error("{code}: {message}")]
+pub struct Error {
+    /// Which of the table's errors it is.
+    pub code: ErrorCode,
+    /// One sentence for a person: which field, what was expected, what to do.
+    pub message: String,
+    /// What a program needs beyond the code, if anything.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub details: Option<Box<Value>>,
+}
+
+impl Error {
+    /// An error without details.
+    pub fn new(code: ErrorCode, message: impl Into<String>) -> Self {
+        Self { code, message: message.into(), details: None }
+    }
+
+    /// `INVALID_REQUEST` with this message.
+    pub fn invalid(message: impl Into<String>) -> Self {
+        Self::new(ErrorCode::InvalidRequest, message)
+    }
+
+    /// The same error with details.
+    #[must_use]
+    pub fn with_details(mut self, details: Value) -> Self {
+        self.details = Some(Box::new(details));
+        self
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_code_parses_back() {
+        for &code in ErrorCode::ALL {
+            assert_eq!(ErrorCode::parse(code.as_str()), Some(code));
+        }
+    }
+}

@@ -1,0 +1,255 @@
+//! JSON text that is checked but never parsed into values.
+//!
+//! A request's `data` and `metadata` must come back byte for byte: the digits of its numbers, the
+//! escapes of its strings, the order of its keys, repeated keys too. So a body is checked once for
+//! being well-formed, freed of white space, and then only cut into pieces: [`elements`] of an array
+//! and [`members`] of an object, each a slice of the text.
+
+use std::borrow::Cow;
+
+use serde_json::value::RawValue;
+
+/// Checks that `text` is one well-formed JSON value (RFC 8259) and drops the white space around its
+/// tokens. Needs no stack for nesting, however deep.
+///
+/// # Errors
+/// What is wrong and where, for a person.
+pub fn compact(text: &str) -> Result<Cow<'_, str>, serde_json::Error> {
+    serde_json::from_str::<&RawValue>(text)?;
+    let Some(first) = next_white_space(text.as_bytes(), 0) else { return Ok(Cow::Borrowed(text)) };
+    let bytes = text.as_bytes();
+    let mut out = String::with_capacity(text.len());
+    let (mut kept, mut next) = (0, Some(first));
+    while let Some(at) = next {
+        out.push_str(&text[kept..at]);
+        kept = at + bytes[at..].iter().take_while(|byte| is_white_space(**byte)).count();
+        next = next_white_space(bytes, kept);
+    }
+    out.push_str(&text[kept..]);
+    Ok(Cow::Owned(out))
+}
+
+/// Nesting of a compact value: 0 for a scalar, 1 for an object or array of scalars.
+pub fn depth(compact: &str) -> usize {
+    let bytes = compact.as_bytes();
+    let (mut depth, mut deepest, mut at) = (0usize, 0, 0);
+    while at < bytes.len() {
+        match bytes[at] {
+            b'"' => at = string_end(bytes, at) - 1,
+            b'{' | b'[' => {
+                depth += 1;
+                deepest = deepest.max(depth);
+            }
+            b'}' | b']' => depth -= 1,
+            _ => {}
+        }
+        at += 1;
+    }
+    deepest
+}
+
+/// The values of a compact array, in order; `None` where `compact` is no array.
+pub fn elements(compact: &str) -> Option<Elements<'_>> {
+    compact.starts_with('[').then_some(Elements { text: compact, at: 1 })
+}
+
+/// The keys and values of a compact object, in order; `None` where `compact` is no object.
+/// Keys come with their quotes and escapes.
+pub fn members(compact: &str) -> Option<Members<'_>> {
+    compact.starts_with('{').then_some(Members { text: compact, at: 1 })
+}
+
+/// The string that a compact JSON string stands for; `None` where it is no string, or not valid
+/// Unicode (a lone surrogate).
+pub fn string(compact: &str) -> Option<Cow<'_, str>> {
+    let inner = compact.strip_prefix('"')?.strip_suffix('"')?;
+    if inner.contains('\\') { serde_json::from_str(compact).ok().map(Cow::Owned) } else { Some(Cow::Borrowed(inner)) }
+}
+
+/// The value of the last top-level member called `key`.
+pub fn member<'a>(compact: &'a str, key: &str) -> Option<&'a str> {
+    members(compact)?.filter(|(name, _)| string(name).as_deref() == Some(key)).map(|(_, value)| value).last()
+}
+
+/// Appends `text` as a JSON string with its quotes.
+pub fn write_string(out: &mut Vec<u8>, text: &str) {
+    let plain = text.bytes().all(|byte| byte >= 0x20 && byte != b'"' && byte != b'\\');
+    if plain {
+        out.push(b'"');
+        out.extend_from_slice(text.as_bytes());
+        out.push(b'"');
+    } else {
+        serde_json::to_writer(out, text).expect("writing to a Vec does not fail");
+    }
+}
+
+/// See [`elements`].
+#[derive(Clone, Debug)]
+pub struct Elements<'a> {
+    text: &'a str,
+    at: usize,
+}
+
+impl<'a> Iterator for Elements<'a> {
+    type Item = &'a str;
+
+    fn next(&mut self) -> Option<&'a str> {
+        next_item(self.text, &mut self.at)
+    }
+}
+
+/// See [`members`].
+#[derive(Clone, Debug)]
+pub struct Members<'a> {
+    text: &'a str,
+    at: usize,
+}
+
+impl<'a> Iterator for Members<'a> {
+    type Item = (&'a str, &'a str);
+
+    fn next(&mut self) -> Option<(&'a str, &'a str)> {
+        let key = next_item(self.text, &mut self.at)?;
+        let value = next_item(self.text, &mut self.at).expect("a checked object has a value for each key");
+        Some((key, value))
+    }
+}
+
+/// The value at `at`, which then stands behind the value's comma, colon or closing bracket.
+fn next_item<'a>(text: &'a str, at: &mut usize) -> Option<&'a str> {
+    let bytes = text.as_bytes();
+    let start = *at;
+    if start >= bytes.len() || matches!(bytes[start], b']' | b'}') {
+        return None;
+    }
+    let end = value_end(bytes, start);
+    *at = end + 1;
+    Some(&text[start..end])
+}
+
+/// The index after the value that starts at `start` in checked, compact JSON.
+fn value_end(bytes: &[u8], start: usize) -> usize {
+    match bytes[start] {
+        b'"' => string_end(bytes, start),
+        b'{' | b'[' => {
+            let (mut depth, mut at) = (0usize, start);
+            loop {
+                match bytes[at] {
+                    b'"' => at = string_end(bytes, at) - 1,
+                    b'{' | b'[' => depth += 1,
+                    b'}' | b']' => depth -= 1,
+                    _ => {}
+                }
+                at += 1;
+                if depth == 0 {
+                    return at;
+                }
+            }
+        }
+        _ => start + bytes[start..].iter().take_while(|byte| !matches!(byte, b',' | b']' | b'}')).count(),
+    }
+}
+
+/// The index after the closing quote of the string whose opening quote stands at `start`.
+fn string_end(bytes: &[u8], start: usize) -> usize {
+    let mut at = start + 1;
+    loop {
+        match bytes[at] {
+            b'"' => return at + 1,
+            b'\\' => at += 2,
+            _ => at += 1,
+        }
+    }
+}
+
+/// The first white space outside a string at or after `at`, where no string is open.
+fn next_white_space(bytes: &[u8], mut at: usize) -> Option<usize> {
+    while at < bytes.len() {
+        match bytes[at] {
+            b'"' => at = string_end(bytes, at),
+            byte if is_white_space(byte) => return Some(at),
+            _ => at += 1,
+        }
+    }
+    None
+}
+
+fn is_white_space(byte: u8) -> bool {
+    matches!(byte, b' ' | b'\t' | b'\n' | b'\r')
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn keeps_every_byte_that_is_not_white_space() {
+        for exact in [
+            r#"{"n":[9007199254740993,1e400,-0,1.10,12345678901234567890123]}"#,
+            r#"{"a":1,"a":2,"\u0061":3}"#,
+            r#"{"s":"\u0041\/\u0000\ud800 x\"\\"}"#,
+            "{}",
+            r#""text with  spaces""#,
+        ] {
+            let spaced = exact.replace("\":", "\" :\n\t").replace("{\"", "{ \"").replace("]}", "] }  ");
+            assert_eq!(compact(exact).expect("well-formed"), exact);
+            assert_eq!(compact(&spaced).expect("well-formed"), exact);
+        }
+    }
+
+    #[test]
+    fn refuses_what_is_no_json() {
+        for bad in ["", "{", "[1,]", "{\"a\"}", "01", "1.", "\"\u{1}\"", "nul", "1 2", "{'a':1}", "\"\\x\"", "NaN"] {
+            assert!(compact(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn counts_depth_without_recursion() {
+        for (text, expected) in [("1", 0), ("{}", 1), (r#"{"a":[]}"#, 2), (r#"{"a":"[[{","b":[{}]}"#, 3)] {
+            assert_eq!(depth(text), expected, "{text}");
+        }
+        let deep = format!("{}{}", "[".repeat(100_000), "]".repeat(100_000));
+        assert_eq!(depth(&compact(&deep).expect("well-formed")), 100_000);
+    }
+
+    #[test]
+    fn takes_the_last_of_repeated_members() {
+        assert_eq!(member(r#"{"a":1,"b":{"a":3},"\u0061":"x,}"}"#, "a"), Some(r#""x,}""#));
+        assert_eq!(member("{}", "a"), None);
+    }
+
+    fn json() -> impl Strategy<Value = serde_json::Value> {
+        let leaf = prop_oneof![
+            Just(serde_json::Value::Null),
+            any::<bool>().prop_map(Into::into),
+            any::<i64>().prop_map(Into::into),
+            "\\PC{0,6}".prop_map(Into::into),
+            "[\"\\\\{}\\[\\],: ]{0,6}".prop_map(Into::into),
+        ];
+        leaf.prop_recursive(4, 32, 5, |inner| {
+            prop_oneof![
+                prop::collection::vec(inner.clone(), 0..5).prop_map(serde_json::Value::from),
+                prop::collection::vec(("\\PC{0,4}", inner), 0..5)
+                    .prop_map(|members| serde_json::Value::Object(members.into_iter().collect())),
+            ]
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn compacting_pretty_text_gives_compact_text(value in json()) {
+            let pretty = serde_json::to_string_pretty(&value).expect("serializes");
+            prop_assert_eq!(compact(&pretty).expect("well-formed"), value.to_string());
+        }
+
+        #[test]
+        fn pieces_are_the_values(values in prop::collection::vec(json(), 0..6)) {
+            let text = serde_json::Value::from(values.clone()).to_string();
+            let pieces: Vec<String> = elements(&text).expect("an array").map(str::to_owned).collect();
+            prop_assert_eq!(pieces, values.iter().map(ToString::to_string).collect::<Vec<_>>());
+        }
+    }
+}

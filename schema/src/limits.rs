@@ -1,0 +1,45 @@
+//! The bounds on what a client may send. Each has a flag of the server; these are the defaults.
+
+/// Largest stream, type or namespace name, in bytes of UTF-8.
+pub const NAME_BYTES: usize = 255;
+/// Largest message, in bytes: `data` and `metadata` as stored.
+pub const MESSAGE_BYTES: usize = 1024 * 1024;
+/// Largest request body, in bytes.
+pub const BODY_BYTES: usize = 16 * 1024 * 1024;
+/// Deepest nesting of `data` or `metadata`; an object without nested values has depth 1.
+pub const JSON_DEPTH: usize = 128;
+/// Page size of a read that names none.
+pub const BATCH_SIZE_DEFAULT: usize = 1000;
+/// Largest page, and what `batchSize: -1` stands for.
+pub const BATCH_SIZE_MAX: usize = 10_000;
+/// Page size of `ns.streams` where none is given.
+pub const STREAMS_DEFAULT: usize = 100;
+/// Largest page of `ns.streams`.
+pub const STREAMS_MAX: usize = 1000;
+/// Most messages in one atomic append.
+pub const APPEND_MESSAGES: usize = 1000;
+/// Most streams, and most checks, in one atomic append.
+pub const APPEND_STREAMS: usize = 100;
+/// Longest wait of a read, in milliseconds.
+pub const WAIT_MS: u64 = 30_000;
+/// Records of an import that are committed together.
+pub const IMPORT_BATCH: usize = 1000;
+
+/// The limits in force.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Largest stream, type or namespace name, in bytes of UTF-8.
+    pub name_bytes: usize,
+    /// Largest message, in bytes: `data` and `metadata` as stored.
+    pub message_bytes: usize,
+    /// Largest request body, in bytes.
+    pub body_bytes: usize,
+    /// Deepest nesting of `data` or `metadata`.
+    pub json_depth: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { name_bytes: NAME_BYTES, message_bytes: MESSAGE_BYTES, body_bytes: BODY_BYTES, json_depth: JSON_DEPTH }
+    }
+}

@@ -1,0 +1,109 @@
+//! Results of the methods, as they stand in a reply.
+
+use serde::{Deserialize, Serialize};
+
+use crate::time::Timestamp;
+
+/// Result of `stream.write`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Written {
+    /// Position in the stream, from 0.
+    pub position: i64,
+    /// Position in the namespace, from 1.
+    pub global_position: i64,
+}
+
+/// Result of `stream.append`, and of each entry of `streams.append`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Appended {
+    /// Position of the first message in the stream.
+    pub first_position: i64,
+    /// Position of the last message in the stream.
+    pub last_position: i64,
+    /// Global position of the first message.
+    pub first_global_position: i64,
+    /// Global position of the last message.
+    pub last_global_position: i64,
+}
+
+/// Result of `ns.create`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct NamespaceCreated {
+    /// Its name.
+    pub namespace: String,
+    /// Its token; told only here.
+    pub token: String,
+    /// When.
+    pub created_at: Timestamp,
+}
+
+/// Result of `ns.delete`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct NamespaceDeleted {
+    /// Its name.
+    pub namespace: String,
+    /// When.
+    pub deleted_at: Timestamp,
+    /// How many messages went with it.
+    pub messages_deleted: u64,
+}
+
+/// One entry of `ns.list`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct NamespaceListed {
+    /// Its name.
+    pub namespace: String,
+    /// Free text; empty where none was given.
+    pub description: String,
+    /// When it was created.
+    pub created_at: Timestamp,
+    /// How many messages it holds.
+    pub message_count: u64,
+}
+
+/// Result of `ns.info`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct NamespaceInfo {
+    /// Its name.
+    pub namespace: String,
+    /// Free text; empty where none was given.
+    pub description: String,
+    /// When it was created.
+    pub created_at: Timestamp,
+    /// How many messages it holds.
+    pub message_count: u64,
+    /// How many streams it holds.
+    pub stream_count: u64,
+    /// Time of its last message; none while it is empty.
+    pub last_activity: Option<Timestamp>,
+}
+
+/// One entry of `ns.streams`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct StreamListed {
+    /// Its name.
+    pub stream: String,
+    /// Position of its last message.
+    pub version: i64,
+    /// Time of its last message.
+    pub last_activity: Timestamp,
+}
+
+/// One entry of `ns.categories`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct CategoryListed {
+    /// Its name.
+    pub category: String,
+    /// How many streams it has.
+    pub stream_count: u64,
+    /// How many messages they hold.
+    pub message_count: u64,
+}

@@ -1,0 +1,182 @@
+//! Requests: a body cut into a method and its arguments, and each argument checked.
+//!
+//! A body is `["method", arg1, arg2, …]`. Nothing in it is parsed into values before it is known to
+//! be wanted; every error names the argument or option at fault.
+
+mod read;
+mod write;
+
+use std::borrow::Cow;
+
+use crate::{Error, json};
+
+pub use read::{Read, StreamsPage};
+pub use write::{Append, AppendEntry, Check, expected, message_id, single_write, stream_append, streams_append};
+
+/// A well-formed call: the method and its arguments, in compact JSON.
+#[derive(Clone, Debug)]
+pub struct Call<'a> {
+    method: Cow<'a, str>,
+    arguments: json::Elements<'a>,
+}
+
+impl<'a> Call<'a> {
+    /// Takes a compact body (see [`json::compact`]) apart.
+    ///
+    /// # Errors
+    /// `INVALID_REQUEST` where it is no array that begins with a method's name.
+    pub fn parse(compact: &'a str) -> Result<Self, Error> {
+        const SHAPE: &str = "the body must be a JSON array [\"method\", argument, …]";
+        let mut arguments = json::elements(compact).ok_or_else(|| Error::invalid(SHAPE))?;
+        let method = arguments.next().ok_or_else(|| Error::invalid(SHAPE))?;
+        let method = json::string(method).ok_or_else(|| Error::invalid("method must be a string"))?;
+        Ok(Self { method, arguments })
+    }
+
+    /// The method's name.
+    pub fn method(&self) -> &str {
+        &self.method
+    }
+
+    /// The next argument, which must be there; `null` counts as missing.
+    ///
+    /// # Errors
+    /// `INVALID_REQUEST` naming it.
+    pub fn required(&mut self, name: &str) -> Result<&'a str, Error> {
+        self.optional().ok_or_else(|| Error::invalid(format!("{name} is required")))
+    }
+
+    /// The next argument, if it is there and not `null`.
+    pub fn optional(&mut self) -> Option<&'a str> {
+        self.arguments.next().filter(|value| *value != "null")
+    }
+
+    /// The next argument as a string.
+    ///
+    /// # Errors
+    /// `INVALID_REQUEST` naming it.
+    pub fn string(&mut self, name: &str) -> Result<Cow<'a, str>, Error> {
+        string(name, self.required(name)?)
+    }
+
+    /// The next argument as options: an object, `null` or nothing.
+    ///
+    /// # Errors
+    /// `INVALID_REQUEST` where it is something else.
+    pub fn options(&mut self) -> Result<Options<'a>, Error> {
+        self.optional().map_or(Ok(Options { prefix: "", object: "{}" }), |text| Options::parse("options", "", text))
+    }
+}
+
+/// An object of named, optional values. Unknown members are ignored, of repeated ones the last
+/// counts, and `null` counts as absent.
+#[derive(Clone, Copy, Debug)]
+pub struct Options<'a> {
+    /// What stands before an option's name in an error, such as `consumerGroup.`.
+    prefix: &'a str,
+    object: &'a str,
+}
+
+impl<'a> Options<'a> {
+    /// The members of `object`; errors call it `name` and its members `prefix` + their name.
+    ///
+    /// # Errors
+    /// `INVALID_REQUEST` where it is no object.
+    pub fn parse(name: &str, prefix: &'a str, object: &'a str) -> Result<Self, Error> {
+        if !object.starts_with('{') {
+            return Err(Error::invalid(format!("{name} must be an object")));
+        }
+        Ok(Self { prefix, object })
+    }
+
+    /// The option's compact text.
+    pub fn raw(&self, name: &str) -> Option<&'a str> {
+        json::member(self.object, name).filter(|value| *value != "null")
+    }
+
+    /// An option that is an integer within 64 bits.
+    ///
+    /// # Errors
+    /// `INVALID_REQUEST` naming it.
+    pub fn integer(&self, name: &str) -> Result<Option<i64>, Error> {
+        self.raw(name).map(|value| integer(&self.full(name), value)).transpose()
+    }
+
+    /// An option that is a string.
+    ///
+    /// # Errors
+    /// `INVALID_REQUEST` naming it.
+    pub fn string(&self, name: &str) -> Result<Option<Cow<'a, str>>, Error> {
+        self.raw(name).map(|value| string(&self.full(name), value)).transpose()
+    }
+
+    /// An option that is an array of strings.
+    ///
+    /// # Errors
+    /// `INVALID_REQUEST` naming it.
+    pub fn strings(&self, name: &str) -> Result<Option<Vec<Cow<'a, str>>>, Error> {
+        self.raw(name).map(|value| strings(&self.full(name), value)).transpose()
+    }
+
+    /// An option that is an object, as text.
+    ///
+    /// # Errors
+    /// `INVALID_REQUEST` naming it.
+    pub fn object(&self, name: &str) -> Result<Option<&'a str>, Error> {
+        let Some(value) = self.raw(name) else { return Ok(None) };
+        if !value.starts_with('{') {
+            return Err(Error::invalid(format!("{} must be an object", self.full(name))));
+        }
+        Ok(Some(value))
+    }
+
+    fn full(&self, name: &str) -> String {
+        format!("{}{name}", self.prefix)
+    }
+}
+
+/// A JSON integer within 64 bits: digits, perhaps after a minus, and nothing else.
+fn integer(name: &str, value: &str) -> Result<i64, Error> {
+    value.parse().map_err(|_| Error::invalid(format!("{name} must be an integer within 64 bits")))
+}
+
+fn string<'a>(name: &str, value: &'a str) -> Result<Cow<'a, str>, Error> {
+    json::string(value).ok_or_else(|| Error::invalid(format!("{name} must be a string of valid Unicode")))
+}
+
+fn strings<'a>(name: &str, value: &'a str) -> Result<Vec<Cow<'a, str>>, Error> {
+    let elements =
+        json::elements(value).ok_or_else(|| Error::invalid(format!("{name} must be an array of strings")))?;
+    elements.enumerate().map(|(at, element)| string(&format!("{name}[{at}]"), element)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn arguments_are_named_in_errors() {
+        let mut call = Call::parse(r#"["stream.get",null]"#).expect("a call");
+        assert_eq!(call.method(), "stream.get");
+        assert_eq!(call.string("stream").expect_err("null is missing").message, "stream is required");
+        let mut call = Call::parse(r#"["stream.get",7]"#).expect("a call");
+        assert_eq!(call.string("stream").expect_err("a number").message, "stream must be a string of valid Unicode");
+    }
+
+    #[test]
+    fn integers_are_json_integers_within_64_bits() {
+        for (text, expected) in [
+            ("0", Some(0)),
+            ("-1", Some(-1)),
+            ("-0", Some(0)),
+            ("9223372036854775807", Some(i64::MAX)),
+            ("9223372036854775808", None),
+            ("1.0", None),
+            ("1e2", None),
+            ("\"1\"", None),
+            ("true", None),
+        ] {
+            assert_eq!(integer("n", text).ok(), expected, "{text}");
+        }
+    }
+}

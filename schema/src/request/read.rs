@@ -1,0 +1,256 @@
+//! What reads ask for: `stream.get`, `category.get`, `stream.last`, `ns.streams`.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::{Call, Options, integer, string, strings};
+use crate::filter::{Direction, Filter, Scope};
+use crate::limits::{BATCH_SIZE_DEFAULT, BATCH_SIZE_MAX, STREAMS_DEFAULT, STREAMS_MAX, WAIT_MS};
+use crate::{ConsumerGroup, Error, name};
+
+/// One page of messages.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Read {
+    /// Which messages.
+    pub filter: Filter,
+    /// Whether `from` and `until` are positions in the stream, not global ones. Only with
+    /// [`Scope::Stream`].
+    pub by_stream_position: bool,
+    /// The position that the page begins at, inclusive; `None` is the start of a forward read and
+    /// the end of a backward one.
+    pub from: Option<i64>,
+    /// The highest position wanted, inclusive.
+    pub until: Option<i64>,
+    /// Ascending or descending.
+    pub direction: Direction,
+    /// Most messages on the page.
+    pub limit: usize,
+    /// How long to wait for a first message where there is none.
+    pub wait: Duration,
+}
+
+impl Read {
+    /// A forward page of `filter` from global position `from`.
+    pub fn forward(filter: Filter, from: i64, limit: usize) -> Self {
+        Self {
+            filter,
+            by_stream_position: false,
+            from: Some(from),
+            until: None,
+            direction: Direction::Forward,
+            limit,
+            wait: Duration::ZERO,
+        }
+    }
+
+    /// Reads the arguments of `stream.get`: `stream, options`.
+    ///
+    /// # Errors
+    /// `INVALID_REQUEST` naming the argument.
+    pub fn stream_get(call: &mut Call<'_>) -> Result<Self, Error> {
+        let stream = call.string("stream")?;
+        if stream.is_empty() {
+            return Err(Error::invalid("stream must be a non-empty string"));
+        }
+        let options = call.options()?;
+        let (position, global) = (options.integer("position")?, options.integer("globalPosition")?);
+        let mut read = Self::page(Filter::new(Scope::Stream(stream.into())), global.or(position), &options)?;
+        read.by_stream_position = global.is_none();
+        Ok(read)
+    }
+
+    /// Reads the arguments of `category.get`: `category, options`.
+    ///
+    /// # Errors
+    /// `INVALID_REQUEST` naming the argument.
+    pub fn category_get(call: &mut Call<'_>) -> Result<Self, Error> {
+        let scope = category_scope(call.required("category")?)?;
+        let options = call.options()?;
+        let (position, global) = (options.integer("position")?, options.integer("globalPosition")?);
+        let mut filter = Filter::new(scope);
+        filter.group = consumer_group(&options)?;
+        filter.correlation = options.string("correlation")?.map(Into::into);
+        Self::page(filter, global.or(position), &options)
+    }
+
+    /// Reads the arguments of `stream.last`: `stream, options`.
+    ///
+    /// # Errors
+    /// `INVALID_REQUEST` naming the argument.
+    pub fn stream_last(call: &mut Call<'_>) -> Result<Self, Error> {
+        let stream = call.string("stream")?;
+        if stream.is_empty() {
+            return Err(Error::invalid("stream must be a non-empty string"));
+        }
+        let mut filter = Filter::new(Scope::Stream(stream.into()));
+        filter.types =
+            call.options()?.string("type")?.filter(|kind| !kind.is_empty()).map(Into::into).into_iter().collect();
+        Ok(Self { by_stream_position: true, from: None, direction: Direction::Backward, ..Self::forward(filter, 0, 1) })
+    }
+
+    fn page(mut filter: Filter, from: Option<i64>, options: &Options<'_>) -> Result<Self, Error> {
+        let limit = batch_size(options.integer("batchSize")?)?;
+        let direction = match options.string("direction")?.as_deref() {
+            None | Some("forward") => Direction::Forward,
+            Some("backward") => Direction::Backward,
+            Some(_) => return Err(Error::invalid("direction must be \"forward\" or \"backward\"")),
+        };
+        let types = options.strings("types")?.unwrap_or_default();
+        filter.types = types.into_iter().map(|kind| Arc::from(&*kind)).collect();
+        let until = options.integer("until")?;
+        let wait = match options.integer("waitMs")? {
+            None => 0,
+            Some(wait) => u64::try_from(wait)
+                .ok()
+                .filter(|wait| *wait <= WAIT_MS)
+                .ok_or_else(|| Error::invalid(format!("waitMs must be between 0 and {WAIT_MS}")))?,
+        };
+        let from = from.map(|from| from.max(0));
+        Ok(Self { filter, by_stream_position: false, from, until, direction, limit, wait: Duration::from_millis(wait) })
+    }
+}
+
+/// One page of `ns.streams`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StreamsPage {
+    /// Only names that begin with this, compared by bytes.
+    pub prefix: String,
+    /// Only names after this one, in byte order.
+    pub after: Option<String>,
+    /// Most entries.
+    pub limit: usize,
+}
+
+impl StreamsPage {
+    /// Reads the arguments of `ns.streams`: `options`.
+    ///
+    /// # Errors
+    /// `INVALID_REQUEST` naming the argument.
+    pub fn parse(call: &mut Call<'_>) -> Result<Self, Error> {
+        let options = call.options()?;
+        let limit = match options.integer("limit")? {
+            None => STREAMS_DEFAULT,
+            Some(limit) => usize::try_from(limit)
+                .ok()
+                .filter(|limit| (1..=STREAMS_MAX).contains(limit))
+                .ok_or_else(|| Error::invalid(format!("limit must be between 1 and {STREAMS_MAX}")))?,
+        };
+        Ok(Self {
+            prefix: options.string("prefix")?.unwrap_or_default().into_owned(),
+            after: options.string("cursor")?.filter(|cursor| !cursor.is_empty()).map(Into::into),
+            limit,
+        })
+    }
+}
+
+/// `batchSize`: absent is the default, -1 the maximum.
+fn batch_size(given: Option<i64>) -> Result<usize, Error> {
+    match given {
+        None => Ok(BATCH_SIZE_DEFAULT),
+        Some(-1) => Ok(BATCH_SIZE_MAX),
+        Some(size) => usize::try_from(size)
+            .ok()
+            .filter(|size| *size <= BATCH_SIZE_MAX)
+            .ok_or_else(|| Error::invalid(format!("batchSize must be between -1 and {BATCH_SIZE_MAX}"))),
+    }
+}
+
+/// A category's name, `""` for everything, or an array of names. One with a `-` matches nothing.
+fn category_scope(argument: &str) -> Result<Scope, Error> {
+    if !argument.starts_with('[') {
+        let name = string("category", argument)
+            .map_err(|_| Error::invalid("category must be a string or an array of strings"))?;
+        return Ok(categories([&*name]));
+    }
+    let names = strings("category", argument)?;
+    if names.is_empty() {
+        return Err(Error::invalid("category must name at least one category"));
+    }
+    Ok(categories(names.iter().map(|name| &**name)))
+}
+
+/// The scope of these categories; `""` among them means everything.
+pub(crate) fn categories<'a>(names: impl IntoIterator<Item = &'a str>) -> Scope {
+    let mut kept: Vec<Arc<str>> = Vec::new();
+    for name in names {
+        if name.is_empty() {
+            return Scope::All;
+        }
+        if name::is_category(name) && !kept.iter().any(|other| **other == *name) {
+            kept.push(name.into());
+        }
+    }
+    Scope::Categories(kept)
+}
+
+fn consumer_group(options: &Options<'_>) -> Result<Option<ConsumerGroup>, Error> {
+    let Some(text) = options.object("consumerGroup")? else { return Ok(None) };
+    let group = Options::parse("consumerGroup", "consumerGroup.", text)?;
+    let number = |name: &str| {
+        group
+            .raw(name)
+            .ok_or_else(|| Error::invalid(format!("consumerGroup.{name} is required")))
+            .and_then(|value| integer(&format!("consumerGroup.{name}"), value))
+    };
+    let (member, size) = (number("member")?, number("size")?);
+    ConsumerGroup::new(member, size).map(Some).ok_or_else(|| Error::invalid("consumerGroup needs 0 <= member < size"))
+}
+
+impl Scope {
+    /// The categories named in a query parameter, separated by commas. A category's name that holds
+    /// a comma cannot be named this way.
+    pub fn from_category_list(list: &str) -> Self {
+        categories(list.split(',').filter(|name| !name.is_empty()))
+    }
+
+    /// Whether no message can be in it.
+    pub fn is_nothing(&self) -> bool {
+        matches!(self, Self::Categories(names) if names.is_empty())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn category_get(body: &str) -> Result<Read, Error> {
+        Read::category_get(&mut Call::parse(body).expect("a call"))
+    }
+
+    #[test]
+    fn global_position_wins() {
+        let read = category_get(r#"["category.get","a",{"position":3,"globalPosition":7}]"#).expect("a read");
+        assert_eq!(read.from, Some(7));
+        let mut call = Call::parse(r#"["stream.get","a",{"position":3,"globalPosition":7}]"#).expect("a call");
+        let read = Read::stream_get(&mut call).expect("a read");
+        assert!(!read.by_stream_position);
+    }
+
+    #[test]
+    fn names_that_are_no_categories_match_nothing() {
+        let read = category_get(r#"["category.get","a-b"]"#).expect("a read");
+        assert!(read.filter.scope.is_nothing());
+        let read = category_get(r#"["category.get",["a","b","a"]]"#).expect("a read");
+        assert_eq!(read.filter.scope, Scope::Categories(vec!["a".into(), "b".into()]));
+        assert_eq!(category_get(r#"["category.get",""]"#).expect("a read").filter.scope, Scope::All);
+    }
+
+    #[test]
+    fn sizes_are_checked() {
+        for (size, limit) in [("null", Some(1000)), ("-1", Some(10_000)), ("0", Some(0)), ("10001", None), ("-2", None)]
+        {
+            let read = category_get(&format!(r#"["category.get","a",{{"batchSize":{size}}}]"#));
+            assert_eq!(read.as_ref().ok().map(|read| read.limit), limit);
+            assert!(read.is_ok() || read.is_err_and(|error| error.message.contains("batchSize")));
+        }
+    }
+
+    #[test]
+    fn a_group_needs_both_numbers() {
+        for bad in
+            [r#"{"member":0}"#, r#"{"size":1}"#, r#"{"member":1,"size":1}"#, r#"{"member":-1,"size":1}"#, "[]", "3"]
+        {
+            assert!(category_get(&format!(r#"["category.get","a",{{"consumerGroup":{bad}}}]"#)).is_err(), "{bad}");
+        }
+    }
+}

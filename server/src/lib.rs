@@ -1,0 +1,1 @@
+//! EventoDB over HTTP.
