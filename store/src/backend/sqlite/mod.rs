@@ -1,0 +1,1 @@
+//! SQLite: the log first, indexes behind it.

@@ -1,0 +1,85 @@
+//! A page of messages, handed out chunk by chunk.
+
+use std::sync::Arc;
+
+use eventodb_schema::message::MessageRef;
+use eventodb_schema::wire::{self, Form};
+
+use super::Entry;
+use crate::backend::Rows;
+use crate::error::Result;
+
+/// One page of a read. Between chunks it holds no connection, transaction or snapshot.
+#[derive(Debug)]
+pub struct Page {
+    head: Option<i64>,
+}
+
+impl Page {
+    /// The global position up to which the page is complete; none for backward reads.
+    pub fn head(&self) -> Option<i64> {
+        self.head
+    }
+
+    /// The next messages of the page, or `None` behind the last. Most pages are one chunk.
+    ///
+    /// # Errors
+    /// As [`super::Log::read`]; the page is then not whole.
+    pub async fn next(&mut self) -> Result<Option<Chunk>> {
+        unimplemented!()
+    }
+}
+
+/// Some messages of a page, in its order; at least one.
+#[derive(Clone, Debug)]
+pub enum Chunk {
+    /// From memory.
+    Recent(Vec<Arc<Entry>>),
+    /// From the storage.
+    Stored(Rows),
+}
+
+impl Chunk {
+    /// How many messages there are.
+    pub fn len(&self) -> usize {
+        match self {
+            Self::Recent(entries) => entries.len(),
+            Self::Stored(rows) => rows.len(),
+        }
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The messages, in order.
+    pub fn iter(&self) -> Box<dyn Iterator<Item = MessageRef<'_>> + '_> {
+        match self {
+            Self::Recent(entries) => Box::new(entries.iter().map(|entry| entry.message().as_ref())),
+            Self::Stored(rows) => Box::new(rows.iter()),
+        }
+    }
+
+    /// Appends the messages as JSON, with commas between them.
+    pub fn write(&self, out: &mut Vec<u8>, form: Form) {
+        match self {
+            Self::Recent(entries) => {
+                for (at, entry) in entries.iter().enumerate() {
+                    if at > 0 {
+                        out.push(b',');
+                    }
+                    entry.write(out, form);
+                }
+            }
+            Self::Stored(rows) => {
+                for (at, message) in rows.iter().enumerate() {
+                    if at > 0 {
+                        out.push(b',');
+                    }
+                    wire::write_message(out, message, form);
+                }
+            }
+        }
+    }
+}
