@@ -33,9 +33,10 @@ export function temporaryDirectory(): { path: string; remove: () => Promise<void
   return { path, remove: () => rm(path, { recursive: true, force: true }) };
 }
 
-/** Runs a command that ends by itself. */
-export async function run(args: string[], env: Record<string, string> = {}, cwd = tmpdir()): Promise<Finished> {
-  const child = spawn(binary(), args, { cwd, env: cleanEnvironment(env), stdio: ["ignore", "pipe", "pipe"] });
+/** Runs a command that ends by itself, in a directory of its own. */
+export async function run(args: string[], env: Record<string, string> = {}): Promise<Finished> {
+  const directory = temporaryDirectory();
+  const child = spawn(binary(), args, { cwd: directory.path, env: cleanEnvironment(env), stdio: ["ignore", "pipe", "pipe"] });
   const output = { stdout: "", stderr: "" };
   child.stdout.setEncoding("utf8").on("data", (text) => (output.stdout += text));
   child.stderr.setEncoding("utf8").on("data", (text) => (output.stderr += text));
@@ -47,5 +48,6 @@ export async function run(args: string[], env: Record<string, string> = {}, cwd 
     return await within(`the end of eventodb ${args.join(" ")}`, ended, 60_000);
   } finally {
     child.kill("SIGKILL");
+    await directory.remove();
   }
 }

@@ -30,7 +30,7 @@ export class Server {
   private ended: Promise<Finished>;
   private cleanUp: (() => Promise<void>)[] = [];
 
-  private constructor(private child: ChildProcess, options: StartOptions) {
+  private constructor(private child: ChildProcess, /** Where it runs. */ readonly directory: string, options: StartOptions) {
     child.stdout!.setEncoding("utf8").on("data", (text) => (this.stdout += text));
     if (!options.ignoreLog) child.stderr!.setEncoding("utf8").on("data", (text) => (this.stderr += text));
     this.ended = new Promise((resolve, reject) => {
@@ -56,19 +56,15 @@ export class Server {
       args = ["serve", "--port", "0", ...(mode === "test" ? ["--test-mode"] : []), ...storage.flags(mode), ...flags];
     }
     const child = spawn(binary(), args, { cwd: directory.path, env: cleanEnvironment(env), stdio: ["ignore", "pipe", "pipe"] });
-    const server = new Server(child, options);
+    const server = new Server(child, directory.path, options);
     server.cleanUp = cleanUp;
     try {
-      const ended = server.ended.then(({ code }) => {
-        throw new Error(`the server ended with ${code} before it was ready: ${server.stderr}`);
-      });
-      const ready = until("the server's address in its output", () => address.exec(server.stdout));
-      const found = await Promise.race([ready, ended]);
-      server.url = found![0];
-      server.port = Number(found![1]);
+      const found = await until("the server's address in its output", () => server.readyOrEnded(address));
+      server.url = found[0];
+      server.port = Number(found[1]);
       return server;
     } catch (error) {
-      await server.dispose();
+      await server.release();
       throw error;
     }
   }
@@ -99,19 +95,33 @@ export class Server {
     return within(`the server's end after ${signal}`, this.ended, SOON_MS);
   }
 
-  /** Stops the server and removes what it left; fails where it did not end well. */
+  /** Stops the server and removes what it left; fails where it did not end well, unless a test killed it. */
   async dispose(): Promise<void> {
     try {
-      if (this.child.exitCode !== null || this.child.signalCode !== null) return;
-      const { code, signal, stderr } = await this.stop();
-      if (code !== 0) throw new Error(`the server ended with ${code ?? signal}: ${stderr}`);
+      const { code, signal, stderr } = this.hasEnded ? await this.ended : await this.stop();
+      if (code !== 0 && signal !== "SIGKILL") throw new Error(`the server ended with ${code ?? signal}: ${stderr}`);
       if (stderr.includes("panicked")) throw new Error(`the server panicked: ${stderr}`);
     } finally {
-      this.killNow();
-      process.removeListener("exit", this.killNow);
-      known.delete(this);
-      for (const remove of this.cleanUp) await remove();
+      await this.release();
     }
+  }
+
+  private async release(): Promise<void> {
+    this.killNow();
+    process.removeListener("exit", this.killNow);
+    known.delete(this);
+    await this.ended.catch(() => {});
+    for (const remove of this.cleanUp) await remove();
+  }
+
+  private get hasEnded(): boolean {
+    return this.child.exitCode !== null || this.child.signalCode !== null;
+  }
+
+  private async readyOrEnded(address: RegExp): Promise<RegExpExecArray | null> {
+    if (!this.hasEnded) return address.exec(this.stdout);
+    const { code, stderr } = await this.ended;
+    throw new Error(`the server ended with ${code} before it was ready: ${stderr}`);
   }
 
   private killNow = () => void this.child.kill("SIGKILL");

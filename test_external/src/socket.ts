@@ -33,7 +33,7 @@ export class Socket {
 
   /** Waits until the pattern has come. */
   async expect(pattern: RegExp): Promise<RegExpExecArray> {
-    return (await until(`${pattern} in ${JSON.stringify(this.text.slice(0, 300))}`, () => pattern.exec(this.text)))!;
+    return until(`${pattern} from the socket`, () => pattern.exec(this.text));
   }
 
   /** Waits until the other side has closed. */

@@ -77,7 +77,7 @@ export class FrameReader {
   }
 }
 
-export type Query = Record<string, string | number>;
+export type Query = Record<string, string | number | undefined>;
 
 /** An open subscription: frames wait in order until a test takes them. */
 export class Subscription {
@@ -96,7 +96,8 @@ export class Subscription {
   }
 
   static async open(client: Client, query: Query, headers: http.OutgoingHttpHeaders = {}): Promise<Subscription> {
-    const parameters = new URLSearchParams(Object.entries(query).map(([name, value]) => [name, String(value)]));
+    const given = Object.entries(query).filter(([, value]) => value !== undefined);
+    const parameters = new URLSearchParams(given.map(([name, value]) => [name, String(value)]));
     if (client.token !== undefined && !("Authorization" in headers)) headers = { ...headers, Authorization: `Bearer ${client.token}` };
     const request = http.request(`${client.url}/subscribe?${parameters}`, { headers, agent: false });
     const answer = new Promise<http.IncomingMessage>((resolve, reject) => request.on("response", resolve).on("error", reject));

@@ -16,12 +16,14 @@ export async function within<T>(what: string, promise: Promise<T>, limitMs = SOO
   }
 }
 
+type Truthy<T> = Exclude<T, null | undefined | false | 0 | "">;
+
 /** Waits until the condition gives something truthy. */
-export async function until<T>(what: string, condition: () => T | Promise<T>, limitMs = SOON_MS): Promise<T> {
+export async function until<T>(what: string, condition: () => T | Promise<T>, limitMs = SOON_MS): Promise<Truthy<T>> {
   const deadline = Date.now() + limitMs;
   for (;;) {
     const value = await condition();
-    if (value) return value;
+    if (value) return value as Truthy<T>;
     if (Date.now() > deadline) throw new Error(`not within ${limitMs} ms: ${what}`);
     await new Promise((resolve) => setTimeout(resolve, 10));
   }
