@@ -1,1 +1,18 @@
-//! The durable log.
+//! The durable log: one totally ordered, gap-free sequence of messages per namespace.
+//!
+//! [`EventStore`] knows the namespaces; each has a [`Log`], which takes appends, answers reads and
+//! feeds subscriptions; a [`Backend`] keeps it all in a database. Nothing above this crate sees SQL.
+
+pub mod backend;
+#[cfg(feature = "testing")]
+pub mod conformance;
+pub mod error;
+mod event_store;
+pub mod log;
+mod settings;
+
+pub use backend::Backend;
+pub use error::{Conflict, Error, Result};
+pub use event_store::EventStore;
+pub use log::{Entry, Log, Page, Subscription};
+pub use settings::Settings;

@@ -1,0 +1,326 @@
+//! What a database must do to hold logs: few operations, none of them clever.
+//!
+//! [`Backend`] keeps the registry of namespaces and opens a [`Storage`] for each incarnation; the
+//! sequencer, the tail and the subscriptions of [`crate::log`] stand on these alone. `sqlite/` and
+//! `postgres/` mirror each other file for file.
+
+mod rows;
+pub mod sqlite;
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use eventodb_schema::message::Message;
+use eventodb_schema::reply::{CategoryListed, StreamListed};
+use eventodb_schema::request::StreamsPage;
+use eventodb_schema::token::TokenHash;
+use eventodb_schema::{Direction, Filter, Timestamp};
+use futures_util::future::BoxFuture;
+use tokio::sync::mpsc;
+use uuid::Uuid;
+
+pub use rows::Rows;
+
+use crate::error::{Cause, Result};
+use crate::log::Entry;
+
+/// The number of a namespace's incarnation: names of files and schemas derive from it. Never reused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Incarnation(pub i64);
+
+/// A namespace as the registry has it.
+#[derive(Clone, Debug)]
+pub struct Namespace {
+    /// Which incarnation of its name this is.
+    pub incarnation: Incarnation,
+    /// Its name.
+    pub name: Arc<str>,
+    /// SHA-256 of its token.
+    pub token_hash: TokenHash,
+    /// Free text.
+    pub description: String,
+    /// When it was created.
+    pub created_at: Timestamp,
+}
+
+/// A namespace to be created.
+#[derive(Clone, Debug)]
+pub struct NewNamespace {
+    /// Its name.
+    pub name: String,
+    /// SHA-256 of its token.
+    pub token_hash: TokenHash,
+    /// Free text; empty where none was given.
+    pub description: String,
+    /// A compact JSON object.
+    pub metadata: String,
+}
+
+/// A database that holds the registry and the logs.
+///
+/// # Contract
+/// - What a method that changes something has returned survives `kill -9`.
+/// - The registry shows a namespace to every server as soon as `create` has returned, and to none
+///   once `delete` has.
+/// - Futures of SQLite block the thread that polls them for the time of one transaction; a
+///   caller runs appends through [`Storage::spawn`]; reads bring their own thread.
+#[async_trait]
+pub trait Backend: Send + Sync + 'static {
+    /// `sqlite` or `postgres`, as `sys.health` tells it.
+    fn kind(&self) -> &'static str;
+
+    /// Whether other servers may write to the same logs, so that what this one knows may be old.
+    fn is_shared(&self) -> bool;
+
+    /// The living namespace of that name.
+    ///
+    /// # Errors
+    /// [`crate::Error::Unavailable`], [`crate::Error::Failed`]; so for all methods here.
+    async fn namespace(&self, name: &str) -> Result<Option<Namespace>>;
+
+    /// All living namespaces, by name in byte order.
+    async fn namespaces(&self) -> Result<Vec<Namespace>>;
+
+    /// Creates a namespace with a new incarnation.
+    ///
+    /// # Errors
+    /// [`crate::Error::NamespaceExists`].
+    async fn create(&self, new: &NewNamespace) -> Result<Namespace>;
+
+    /// Marks the incarnation deleted; that commit is the deletion. `None` where it was already.
+    /// Its storage is dropped by [`Backend::purge`].
+    async fn delete(&self, incarnation: Incarnation) -> Result<Option<Timestamp>>;
+
+    /// In one transaction: deletes the incarnation and creates an empty one of the same name,
+    /// token, description and metadata.
+    ///
+    /// # Errors
+    /// [`crate::Error::NamespaceNotFound`] where it was deleted meanwhile.
+    async fn replace(&self, incarnation: Incarnation) -> Result<Namespace>;
+
+    /// Gives a namespace another token.
+    ///
+    /// # Errors
+    /// [`crate::Error::NamespaceNotFound`].
+    async fn set_token(&self, name: &str, token_hash: &TokenHash) -> Result<()>;
+
+    /// Drops the storage of deleted incarnations, as far as nobody uses it; called again later
+    /// for the rest, also after a crash.
+    async fn purge(&self) -> Result<()>;
+
+    /// How many messages each living incarnation holds, exact, without opening them all.
+    async fn message_counts(&self) -> Result<Vec<(Incarnation, u64)>>;
+
+    /// Opens the storage of an incarnation, creating or migrating it where needed.
+    ///
+    /// # Errors
+    /// [`crate::Error::Closed`] where the incarnation was deleted.
+    async fn open(&self, incarnation: Incarnation) -> Result<Arc<dyn Storage>>;
+
+    /// What other servers did; each is only a hint, and one may be lost. `None` where the backend
+    /// is not shared. Taken once.
+    fn hints(&self) -> Option<mpsc::Receiver<Hint>>;
+
+    /// Whether the database answers, within a short time.
+    async fn ping(&self) -> Result<()>;
+
+    /// Ends background work and closes what is open. No call comes after it.
+    async fn close(&self);
+}
+
+/// Something that another server did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Hint {
+    /// The log of this incarnation has reached this global position.
+    Written(Incarnation, i64),
+    /// Namespaces were created or deleted, or tokens changed.
+    Registry,
+    /// Hints may have been lost: look at everything.
+    All,
+}
+
+/// The log of one incarnation in a database.
+///
+/// # Contract
+/// - If a message is visible to a method, every message at a lower global position is.
+/// - `append` happens wholly or not at all, only directly after `batch.after`, and is durable when
+///   it returns. At most one `append` or `fence` of a storage runs at a time in this server.
+/// - Reads see everything that was committed before they were called.
+#[async_trait]
+pub trait Storage: Send + Sync + 'static {
+    /// The committed head.
+    ///
+    /// # Errors
+    /// [`crate::Error::Closed`] where the incarnation was deleted, [`crate::Error::Unavailable`],
+    /// [`crate::Error::Failed`]; so for all methods here.
+    async fn head(&self) -> Result<Head>;
+
+    /// Commits a batch after the head it names. Its messages get the time
+    /// max(the database's clock, `batch.after.time`), but for a batch of an import, which keeps its times.
+    ///
+    /// # Errors
+    /// [`AppendError`] says whether anything was written.
+    async fn append(&self, batch: &Batch) -> Result<Vec<Arc<Entry>>, AppendError>;
+
+    /// Settles an append whose outcome is unknown: puts an empty batch under its number, so that
+    /// it can never succeed any more, or finds it, or another server's, there.
+    async fn fence(&self, batch: &Batch) -> Result<Fenced>;
+
+    /// The last position of each of these streams, in their order; -1 for one without messages.
+    async fn versions(&self, streams: &[Arc<str>]) -> Result<Vec<i64>>;
+
+    /// The messages with these ids, as far as there are any, in any order.
+    async fn find(&self, ids: &[Uuid]) -> Result<Vec<Message>>;
+
+    /// One slice of messages.
+    async fn read(&self, select: &Select) -> Result<Slice>;
+
+    /// One page of streams.
+    async fn streams(&self, page: &StreamsPage) -> Result<Vec<StreamListed>>;
+
+    /// All categories, by name in byte order.
+    async fn categories(&self) -> Result<Vec<CategoryListed>>;
+
+    /// How much there is.
+    async fn counts(&self) -> Result<Counts>;
+
+    /// Runs one turn of the log's sequencer where this backend wants its appends made: on one of
+    /// the writer threads, or as a task.
+    fn spawn(&self, turn: BoxFuture<'static, ()>);
+
+    /// Gives files and connections back; a later call of another method may open them again.
+    async fn close(&self);
+}
+
+/// Where a log ends.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Head {
+    /// Global position of the last message; 0 where there is none.
+    pub position: i64,
+    /// Number of the last batch; 0 where there is none.
+    pub batch: i64,
+    /// Time of the last written message.
+    pub time: Timestamp,
+}
+
+/// Messages to be committed together.
+#[derive(Clone, Debug)]
+pub struct Batch {
+    /// Tells this batch from every other, also from another server's under the same number.
+    pub id: Uuid,
+    /// The head that it follows; its own number is one higher than that one's.
+    pub after: Head,
+    /// By ascending global position, all above `after.position`. Their times count only with `keep_times`.
+    pub messages: Vec<Message>,
+    /// For each message whether it is the first of its stream.
+    pub starts_stream: Vec<bool>,
+    /// Whether messages keep their times: in an import.
+    pub keep_times: bool,
+}
+
+impl Batch {
+    /// Its messages, written at `time` (or at their own times in an import).
+    pub fn entries(&self, time: Timestamp) -> Vec<Arc<Entry>> {
+        let messages = self.messages.iter().zip(&self.starts_stream);
+        messages
+            .map(|(message, &starts_stream)| {
+                let mut message = message.clone();
+                if !self.keep_times {
+                    message.time = time;
+                }
+                Arc::new(Entry::new(message, starts_stream))
+            })
+            .collect()
+    }
+}
+
+/// Why an append did not happen, or may not have.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum AppendError {
+    /// Another server wrote after `batch.after`. Nothing was written.
+    #[error("another server wrote first")]
+    Behind,
+    /// The database refuses these messages and would do so again. Nothing was written.
+    #[error("the database refuses the batch: {0}")]
+    Rejected(Cause),
+    /// Nothing was written; a later attempt may succeed.
+    #[error("the storage is unavailable: {0}")]
+    Unavailable(Cause),
+    /// The outcome is open until [`Storage::fence`] has settled it.
+    #[error("the outcome is unknown: {0}")]
+    Unknown(Cause),
+    /// The incarnation was deleted. Nothing was written.
+    #[error("the log is closed")]
+    Closed,
+}
+
+/// How an unknown outcome was settled.
+#[derive(Clone, Debug)]
+pub enum Fenced {
+    /// The batch was committed; these are its messages.
+    Committed(Vec<Arc<Entry>>),
+    /// It was not, and never will be.
+    NotCommitted,
+}
+
+/// Which messages a slice is wanted of.
+#[derive(Clone, Debug)]
+pub struct Select {
+    /// Which messages.
+    pub filter: Arc<Filter>,
+    /// What `from` and `to` count.
+    pub axis: Axis,
+    /// The first position looked at, inclusive.
+    pub from: i64,
+    /// The last position looked at, inclusive: at or above `from` forward, at or below it backward.
+    pub to: i64,
+    /// Nothing above this global position is wanted.
+    pub head: i64,
+    /// Ascending or descending.
+    pub direction: Direction,
+    /// Most rows.
+    pub rows: usize,
+    /// Bytes of text after which a slice ends; the row that exceeds them is still in it.
+    pub bytes: usize,
+    /// What is wanted of each message.
+    pub columns: Columns,
+}
+
+/// What positions count.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Axis {
+    /// Positions in the stream; only where the scope is a stream.
+    Stream,
+    /// Global positions.
+    Global,
+}
+
+/// What is wanted of each message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Columns {
+    /// Everything.
+    All,
+    /// Stream and positions; the rest may be empty.
+    Places,
+}
+
+/// A run of matching messages.
+#[derive(Clone, Debug)]
+pub struct Slice {
+    /// The messages, in the order asked for.
+    pub rows: Rows,
+    /// Everything that matches between `from` and this position, both inclusive, is in `rows`. It
+    /// is `to` once all is read, and always moves on, whether anything matches or not.
+    pub covered: i64,
+}
+
+/// How much a log holds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Messages.
+    pub messages: u64,
+    /// Streams.
+    pub streams: u64,
+    /// Time of the last message.
+    pub last_activity: Option<Timestamp>,
+}

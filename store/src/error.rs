@@ -1,0 +1,71 @@
+//! What can go wrong in the store, as far as a caller acts on it.
+
+use std::sync::Arc;
+
+use eventodb_schema::message::Expected;
+use uuid::Uuid;
+
+/// Why the store could not do what was asked.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum Error {
+    /// One or more streams are not at the expected version. Nothing was written.
+    #[error("stream version conflict")]
+    VersionConflict(Vec<Conflict>),
+    /// The id was written before with something else. Nothing was written.
+    #[error("message id {0} was written before with something else")]
+    IdConflict(Uuid),
+    /// An imported record's position, global position or id is taken; the number is its place among
+    /// the records of the call. Nothing of the call was written.
+    #[error("record {0} is at a position or has an id that exists")]
+    PositionExists(usize),
+    /// There is no namespace of that name.
+    #[error("there is no such namespace")]
+    NamespaceNotFound,
+    /// There already is a namespace of that name.
+    #[error("there already is such a namespace")]
+    NamespaceExists,
+    /// The namespace was deleted, or the store is closing: this log serves nothing more.
+    #[error("the log is closed")]
+    Closed,
+    /// The queue is full and stayed so. Certainly not written.
+    #[error("the queue of appends is full")]
+    Overloaded,
+    /// The storage does not answer, or is still getting ready. Certainly not written.
+    #[error("the storage is unavailable: {0}")]
+    Unavailable(Cause),
+    /// The outcome of a write is unknown.
+    #[error("the outcome is unknown: {0}")]
+    Unknown(Cause),
+    /// The storage failed in a way that waiting does not mend.
+    #[error("the storage failed: {0}")]
+    Failed(Cause),
+}
+
+/// What lies behind an error; for the log, not for clients.
+pub type Cause = Arc<dyn std::error::Error + Send + Sync>;
+
+/// Shorthand for this crate's results.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// A stream that was not as expected.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Conflict {
+    /// The stream.
+    pub stream: Arc<str>,
+    /// What was expected.
+    pub expected: Expected,
+    /// Its last position; -1 where it does not exist.
+    pub actual: i64,
+}
+
+impl Error {
+    /// [`Error::Unavailable`] because of `cause`.
+    pub fn unavailable(cause: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
+        Self::Unavailable(Arc::from(cause.into()))
+    }
+
+    /// [`Error::Failed`] because of `cause`.
+    pub fn failed(cause: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
+        Self::Failed(Arc::from(cause.into()))
+    }
+}

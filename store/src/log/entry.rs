@@ -1,0 +1,111 @@
+//! A committed message in memory, with its bytes on the wire made at most once.
+
+use std::sync::OnceLock;
+
+use bytes::Bytes;
+use eventodb_schema::message::Message;
+use eventodb_schema::wire::{self, Form};
+
+/// A committed message that the tail and the memtable hold.
+#[derive(Debug)]
+pub struct Entry {
+    message: Message,
+    starts_stream: bool,
+    correlation: Option<Box<str>>,
+    fragment: OnceLock<Fragment>,
+    poke: OnceLock<Bytes>,
+}
+
+/// The message as `category.get` answers it; without the stream's name it is as `stream.get` does.
+#[derive(Debug)]
+struct Fragment {
+    text: Box<[u8]>,
+    /// Where the stream's name and its comma stand.
+    stream: std::ops::Range<usize>,
+}
+
+impl Entry {
+    /// An entry for `message`, which is the first of its stream or not.
+    pub fn new(message: Message, starts_stream: bool) -> Self {
+        let correlation = message.correlation().map(Into::into);
+        Self { message, starts_stream, correlation, fragment: OnceLock::new(), poke: OnceLock::new() }
+    }
+
+    /// The message.
+    pub fn message(&self) -> &Message {
+        &self.message
+    }
+
+    /// Whether it is the first message of its stream.
+    pub fn starts_stream(&self) -> bool {
+        self.starts_stream
+    }
+
+    /// The category of its `metadata.correlationStreamName`.
+    pub fn correlation(&self) -> Option<&str> {
+        self.correlation.as_deref()
+    }
+
+    /// Bytes it counts for in a bound: its text, and as much again for its bytes on the wire.
+    pub fn size(&self) -> usize {
+        2 * self.message.size() + 256
+    }
+
+    /// Appends it to a reply.
+    pub fn write(&self, out: &mut Vec<u8>, form: Form) {
+        let Fragment { text, stream } = self.fragment.get_or_init(|| self.make_fragment());
+        match form {
+            Form::Category => out.extend_from_slice(text),
+            Form::Stream => {
+                out.extend_from_slice(&text[..stream.start]);
+                out.extend_from_slice(&text[stream.end..]);
+            }
+        }
+    }
+
+    /// The frame of its poke.
+    pub fn poke(&self) -> &Bytes {
+        self.poke.get_or_init(|| {
+            let mut frame = Vec::with_capacity(self.message.stream.len() + 96);
+            let Message { stream, position, global_position, .. } = &self.message;
+            wire::write_poke(&mut frame, stream, *position, *global_position);
+            frame.into()
+        })
+    }
+
+    fn make_fragment(&self) -> Fragment {
+        let mut text = Vec::with_capacity(self.message.size() + 128);
+        wire::write_message(&mut text, self.message.as_ref(), Form::Category);
+        let mut name = Vec::new();
+        eventodb_schema::json::write_string(&mut name, &self.message.stream);
+        // `["<36 characters>",` stands before the name, a comma behind it.
+        let start = uuid::fmt::Hyphenated::LENGTH + 4;
+        Fragment { text: text.into(), stream: start..start + name.len() + 1 }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn both_forms_are_those_of_the_wire() {
+        let message = Message {
+            id: uuid::Uuid::from_u128(7),
+            stream: "a\"b-1".into(),
+            kind: "Done".into(),
+            position: 0,
+            global_position: 9,
+            data: "{\"a\":1}".into(),
+            metadata: Some("{}".into()),
+            time: eventodb_schema::Timestamp::from_micros(1),
+        };
+        let entry = Entry::new(message.clone(), true);
+        for form in [Form::Stream, Form::Category] {
+            let (mut expected, mut written) = (Vec::new(), Vec::new());
+            wire::write_message(&mut expected, message.as_ref(), form);
+            entry.write(&mut written, form);
+            assert_eq!(String::from_utf8_lossy(&written), String::from_utf8_lossy(&expected));
+        }
+    }
+}

@@ -1,0 +1,57 @@
+//! Every bound of the store in one place, with its default.
+
+use std::time::Duration;
+
+/// Bounds and pauses of the store. Bytes are bytes of message text.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Appends that may wait for the sequencer of one log; more wait for room.
+    pub queue_appends: usize,
+    /// Bytes of appends that may wait for the sequencer of one log.
+    pub queue_bytes: usize,
+    /// How long an append waits for room in the queue before it is refused as overload.
+    pub queue_wait: Duration,
+    /// Most messages that are committed together, unless one append alone has more.
+    pub batch_messages: usize,
+    /// Bytes that are committed together, unless one append alone has more.
+    pub batch_bytes: usize,
+    /// Messages in the tail of one log.
+    pub tail_messages: usize,
+    /// Bytes in the tails of all logs together.
+    pub tail_bytes: usize,
+    /// Streams whose version one log remembers.
+    pub version_cache: usize,
+    /// Most rows that one query of a read fetches.
+    pub slice_rows: usize,
+    /// Bytes after which one query of a read stops.
+    pub slice_bytes: usize,
+    /// Bytes of a page that are gathered before the reply begins.
+    pub page_bytes: usize,
+    /// How often a shared database is asked for what other servers did, where no hint told.
+    pub poll_interval: Duration,
+    /// Bytes of pokes that a subscription hands out at once.
+    pub poke_bytes: usize,
+    /// Makes logs pause at named points, drawn from this seed; for tests.
+    pub pause_seed: Option<u64>,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            queue_appends: 10_000,
+            queue_bytes: 64 * 1024 * 1024,
+            queue_wait: Duration::from_secs(5),
+            batch_messages: 1_000,
+            batch_bytes: 4 * 1024 * 1024,
+            tail_messages: 16_384,
+            tail_bytes: 64 * 1024 * 1024,
+            version_cache: 100_000,
+            slice_rows: 256,
+            slice_bytes: 1024 * 1024,
+            page_bytes: 1024 * 1024,
+            poll_interval: Duration::from_millis(500),
+            poke_bytes: 64 * 1024,
+            pause_seed: None,
+        }
+    }
+}
