@@ -4,6 +4,8 @@
 //! feeds subscriptions; a [`Backend`] keeps it all in a database. Nothing above this crate sees SQL.
 
 pub mod backend;
+#[cfg(feature = "testing")]
+pub mod conformance;
 pub mod error;
 mod event_store;
 pub mod log;
