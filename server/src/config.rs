@@ -66,8 +66,6 @@ pub struct Bounds {
     pub http2_streams: u32,
     /// Bytes of large request bodies in memory, of all connections together; more are refused as overload.
     pub body_memory: usize,
-    /// Bytes of a page that are gathered before its reply begins; larger pages are streamed.
-    pub reply_buffer: usize,
 }
 
 impl Default for Config {
@@ -100,6 +98,6 @@ impl Default for Timeouts {
 
 impl Default for Bounds {
     fn default() -> Self {
-        Self { connections: 20_000, http2_streams: 256, body_memory: 256 * 1024 * 1024, reply_buffer: 1024 * 1024 }
+        Self { connections: 20_000, http2_streams: 256, body_memory: 256 * 1024 * 1024 }
     }
 }
