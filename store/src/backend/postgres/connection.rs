@@ -167,6 +167,12 @@ impl Connection {
         self.execute("COMMIT", self.limit).await
     }
 
+    /// Undoes the transaction after PostgreSQL has refused one of its statements.
+    pub(super) async fn rollback(&mut self) -> Result<(), Failure> {
+        self.unclean = false;
+        self.execute("ROLLBACK", self.limit).await
+    }
+
     async fn run(
         &mut self,
         statement: Statement,

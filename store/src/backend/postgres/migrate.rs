@@ -70,7 +70,8 @@ pub(super) async fn log(
 /// Brings the registry and every log that has a schema up to date.
 pub(super) async fn all(connection: &mut Connection) -> Result<(), MigrateError> {
     registry(connection, true).await?;
-    for row in connection.query(LOGS.on_registry(), &[]).await? {
+    let rows = connection.query(LOGS.on_registry(), &[]).await?;
+    for row in rows.iter().filter(|row| row.get(1)) {
         match log(connection, Incarnation(row.get(0)), true).await {
             Ok(()) | Err(MigrateError::Deleted) => {}
             Err(error) => return Err(error),

@@ -31,7 +31,7 @@ use eventodb_schema::Timestamp;
 use eventodb_schema::token::TokenHash;
 use parking_lot::Mutex;
 use tokio::sync::mpsc;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 pub use error::OpenError;
 pub use settings::Settings;
@@ -49,6 +49,8 @@ use storage::PostgresStorage;
 
 /// The oldest version of PostgreSQL that has all we need.
 const OLDEST_SERVER: i32 = 140_000;
+/// Pause after an attempt to drop a schema that was in use: it holds up whoever uses it.
+const PURGE_PAUSE: Duration = Duration::from_secs(10);
 /// How long [`Backend::ping`] waits.
 const PING_TIMEOUT: Duration = Duration::from_secs(2);
 
@@ -57,6 +59,8 @@ const PING_TIMEOUT: Duration = Duration::from_secs(2);
 pub struct Postgres {
     shared: Arc<Shared>,
     hints: Mutex<Option<mpsc::Receiver<Hint>>>,
+    /// When to try again to drop what was in use.
+    purge_after: Mutex<Option<Instant>>,
 }
 
 impl Postgres {
@@ -76,7 +80,7 @@ impl Postgres {
         shared.tasks.spawn(Arc::clone(&notifier).run(Arc::clone(&settings), stop.clone()));
         shared.tasks.spawn(hints::listen(notifier, sender, settings, stop));
         shared.tasks.spawn(Arc::clone(&shared).shrink());
-        Ok(Arc::new(Self { shared, hints: Mutex::new(Some(receiver)) }))
+        Ok(Arc::new(Self { shared, hints: Mutex::new(Some(receiver)), purge_after: Mutex::default() }))
     }
 
     /// Brings the registry and the logs of all namespaces up to date, and does nothing else.
@@ -158,7 +162,12 @@ impl Backend for Postgres {
     }
 
     async fn purge(&self) -> Result<()> {
-        purge::run(&self.shared.readers).await.map_err(Failure::of_read)
+        if self.purge_after.lock().is_some_and(|after| Instant::now() < after) {
+            return Ok(());
+        }
+        let all = purge::run(&self.shared.readers).await.map_err(Failure::of_read)?;
+        *self.purge_after.lock() = (!all).then(|| Instant::now() + PURGE_PAUSE);
+        Ok(())
     }
 
     async fn message_counts(&self) -> Result<Vec<(Incarnation, u64)>> {

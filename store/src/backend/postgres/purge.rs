@@ -14,22 +14,24 @@ const LOCK_TIMEOUT_MS: u32 = 200;
 /// Logs whose messages are counted by one statement.
 const COUNT_AT_ONCE: usize = 100;
 
-/// Drops the schemas of deleted incarnations. What somebody uses stays for a later call.
-pub(super) async fn run(pool: &Pool) -> Result<(), Failure> {
-    let deleted = pool.get().await?.query(DELETED.on_registry(), &[]).await?;
+/// Drops the schemas of deleted incarnations; whether all are gone. What somebody uses stays for a later call.
+pub(super) async fn run(pool: &Pool) -> Result<bool, Failure> {
+    let mut connection = pool.get().await?;
+    let deleted = connection.query(DELETED.on_registry(), &[]).await?;
+    let mut all = true;
     for row in deleted {
         let incarnation = Incarnation(row.get(0));
-        // A failed attempt leaves its connection unclean, so each has one of its own.
-        let mut connection = pool.get().await?;
         match drop_schema(&mut connection, incarnation).await {
             Ok(()) => {}
             Err(failure) if failure.state().is_some() => {
                 tracing::debug!(%failure, incarnation = incarnation.0, "a deleted namespace is still in use");
+                connection.rollback().await?;
+                all = false;
             }
             Err(failure) => return Err(failure),
         }
     }
-    Ok(())
+    Ok(all)
 }
 
 async fn drop_schema(connection: &mut Connection, incarnation: Incarnation) -> Result<(), Failure> {
@@ -44,8 +46,12 @@ async fn drop_schema(connection: &mut Connection, incarnation: Incarnation) -> R
 /// How many messages each living incarnation holds. One that was never opened holds none.
 pub(super) async fn message_counts(connection: &mut Connection) -> Result<Vec<(Incarnation, u64)>, Failure> {
     let rows = connection.query(LOGS.on_registry(), &[]).await?;
-    let logs: Vec<Incarnation> = rows.iter().map(|row| Incarnation(row.get(0))).collect();
-    let mut counts = Vec::with_capacity(logs.len());
+    let mut counts = Vec::with_capacity(rows.len());
+    let mut logs = Vec::with_capacity(rows.len());
+    for row in &rows {
+        let log = Incarnation(row.get(0));
+        if row.get(1) { logs.push(log) } else { counts.push((log, 0)) }
+    }
     for logs in logs.chunks(COUNT_AT_ONCE) {
         let each: Vec<String> = logs.iter().map(|&log| MESSAGE_COUNT.on(log).text()).collect();
         let each_row = |row: Row| counts.push((Incarnation(row.get(0)), count(row.get(1))));

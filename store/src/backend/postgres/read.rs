@@ -18,14 +18,17 @@ use super::statement::{
 use super::time::Time;
 use crate::backend::{Axis, Columns, Incarnation, Rows, Select, Slice};
 
-/// Global positions that one statement with a filter looks at; it reads index entries only.
-const GLOBAL_WINDOW: i64 = 50_000;
-/// Positions of a stream that one statement with a filter looks at; it reads the messages.
-const STREAM_WINDOW: i64 = 4_000;
+/// How many index entries cost as much as one message, which a filter on a stream has to look at.
+const ENTRIES_PER_MESSAGE: usize = 10;
 
 /// One slice of a log.
-pub(super) async fn read(connection: &mut Connection, log: Incarnation, select: &Select) -> Result<Slice, Failure> {
-    let reader = Reader { connection, log, select, gathered: Gathered::new(select) };
+pub(super) async fn read(
+    connection: &mut Connection,
+    log: Incarnation,
+    select: &Select,
+    examined_rows: usize,
+) -> Result<Slice, Failure> {
+    let reader = Reader { connection, log, select, examined_rows, gathered: Gathered::new(select) };
     match &select.filter.scope {
         Scope::Stream(stream) => reader.stream(stream).await,
         Scope::All => reader.global(None).await,
@@ -40,6 +43,7 @@ struct Reader<'a> {
     connection: &'a mut Connection,
     log: Incarnation,
     select: &'a Select,
+    examined_rows: usize,
     gathered: Gathered<'a>,
 }
 
@@ -52,8 +56,9 @@ struct Range {
 
 impl Range {
     /// The part of it that a read in this direction looks at first, and the rest.
-    fn split(self, direction: Direction, window: i64) -> (Self, Self) {
+    fn split(self, direction: Direction, window: usize) -> (Self, Self) {
         let Self { low, high } = self;
+        let window = i64::try_from(window.max(1)).unwrap_or(i64::MAX);
         match direction {
             Direction::Forward => {
                 let end = low.saturating_add(window - 1).min(high);
@@ -93,7 +98,7 @@ impl Reader<'_> {
     }
 
     async fn filtered_global(mut self, categories: Option<&[&str]>, range: Range) -> Result<Slice, Failure> {
-        let (window, rest) = range.split(self.select.direction, GLOBAL_WINDOW);
+        let (window, rest) = range.split(self.select.direction, self.examined_rows);
         let (rows, bytes, data) = self.bounds();
         let passes = Passes::new(&self.select.filter);
         let Passes { size, member, types, correlation } = &passes;
@@ -142,7 +147,7 @@ impl Reader<'_> {
             self.plain(&READ_STREAM, &[&stream, &range.low, &range.high, &rows, &bytes, &data]).await?;
             return Ok(self.gathered.finish(Next::End));
         }
-        let (window, rest) = range.split(self.select.direction, STREAM_WINDOW);
+        let (window, rest) = range.split(self.select.direction, self.examined_rows.div_ceil(ENTRIES_PER_MESSAGE));
         let passes = Passes::new(&self.select.filter);
         let Passes { size, member, types, correlation } = &passes;
         let parameters: [&(dyn ToSql + Sync); 12] = [

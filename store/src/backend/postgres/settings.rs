@@ -28,6 +28,10 @@ pub struct Settings {
     pub connect_timeout: Duration,
     /// How long a statement may run. The server hears of it, and is not waited for much longer.
     pub statement_timeout: Duration,
+    /// Index entries that one statement with a filter looks at.
+    pub examined_rows: usize,
+    /// Written messages after which the counts of a log are folded.
+    pub fold_messages: usize,
     /// Whether statements are prepared. Not behind a pooler in transaction mode.
     pub prepare: bool,
     /// Whether an older schema is brought up to date; otherwise it is refused.
@@ -47,6 +51,8 @@ impl Settings {
             idle_timeout: Duration::from_secs(600),
             connect_timeout: Duration::from_secs(5),
             statement_timeout: Duration::from_secs(10),
+            examined_rows: 50_000,
+            fold_messages: 5_000,
             prepare: true,
             auto_migrate: true,
         }

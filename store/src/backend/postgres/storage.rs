@@ -1,7 +1,7 @@
 //! The log of one incarnation.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use async_trait::async_trait;
 use eventodb_schema::message::Message;
@@ -18,7 +18,6 @@ use super::shared::Shared;
 use super::statement::{CATEGORIES, COUNTS, FIND, HEAD, STREAMS, VERSIONS};
 use super::time::Time;
 use super::turns::Turns;
-use super::upkeep;
 use crate::backend::{AppendError, Batch, Counts, Fenced, Head, Incarnation, Select, Slice, Storage};
 use crate::error::{Error, Result};
 use crate::log::Entry;
@@ -30,14 +29,15 @@ pub(super) struct PostgresStorage {
     shared: Arc<Shared>,
     turns: Turns,
     /// Messages written since counts were folded.
-    unfolded: AtomicU64,
+    unfolded: AtomicUsize,
 }
 
 impl PostgresStorage {
     pub(super) fn new(log: Incarnation, shared: Arc<Shared>) -> Self {
         let turns = Turns::new(log, Arc::clone(&shared.turns));
         // What earlier servers left unfolded is found out with the first write.
-        Self { log, shared, turns, unfolded: AtomicU64::new(upkeep::FOLD_AFTER) }
+        let unfolded = AtomicUsize::new(shared.settings.fold_messages);
+        Self { log, shared, turns, unfolded }
     }
 
     /// A connection for what a sequencer waits for: short statements only.
@@ -51,8 +51,7 @@ impl PostgresStorage {
     }
 
     fn count_written(&self, messages: usize) {
-        let written = messages as u64;
-        if self.unfolded.fetch_add(written, Ordering::Relaxed) + written >= upkeep::FOLD_AFTER {
+        if self.unfolded.fetch_add(messages, Ordering::Relaxed) + messages >= self.shared.settings.fold_messages {
             self.unfolded.store(0, Ordering::Relaxed);
             Shared::fold(&self.shared, self.log);
         }
@@ -112,15 +111,15 @@ impl Storage for PostgresStorage {
     }
 
     async fn read(&self, select: &Select) -> Result<Slice> {
-        // A connection that has died in the pool, as all have after a restart, is found out here; reading
-        // again does no harm.
-        let first = read::read(&mut *self.reader().await?, self.log, select).await;
-        match first {
-            Err(Failure::Open(_)) => {
-                read::read(&mut *self.reader().await?, self.log, select).await.map_err(Failure::of_read)
-            }
-            other => other.map_err(Failure::of_read),
-        }
+        let examined_rows = self.shared.settings.examined_rows;
+        let first = read::read(&mut *self.reader().await?, self.log, select, examined_rows).await;
+        let outcome = match first {
+            // A connection that has died in the pool, as all have after a restart, is found out here;
+            // reading again does no harm.
+            Err(Failure::Open(_)) => read::read(&mut *self.reader().await?, self.log, select, examined_rows).await,
+            other => other,
+        };
+        outcome.map_err(Failure::of_read)
     }
 
     async fn streams(&self, page: &StreamsPage) -> Result<Vec<StreamListed>> {

@@ -5,8 +5,6 @@ use super::error::Failure;
 use super::statement::{FOLD, FOLDED, PRUNE};
 use crate::backend::Incarnation;
 
-/// Written messages after which counts are folded.
-pub(super) const FOLD_AFTER: u64 = 5_000;
 /// Messages that one transaction folds.
 const FOLD_AT_ONCE: i64 = 20_000;
 /// Batches that are kept in any case.

@@ -1,4 +1,5 @@
--- The living incarnations whose schema has been made.
-SELECT incarnation FROM eventodb.namespaces
-WHERE deleted_at IS NULL AND to_regclass('eventodb_' || incarnation || '.batches') IS NOT NULL
+-- The living incarnations, and whether the schema of each has been made.
+SELECT incarnation, to_regclass('eventodb_' || incarnation || '.batches') IS NOT NULL
+FROM eventodb.namespaces
+WHERE deleted_at IS NULL
 ORDER BY incarnation
