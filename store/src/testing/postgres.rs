@@ -88,6 +88,21 @@ pub async fn run(url: &str, sql: &str) {
     connect(url).await.batch_execute(sql).await.unwrap_or_else(|error| panic!("{sql}: {error:?}"));
 }
 
+/// Makes a command run as a user who is not root, who is given the folder.
+///
+/// # Panics
+/// Where root may not give it away.
+pub fn unprivileged(command: Command, folder: &Path) -> Command {
+    let account = account();
+    if let Some((user, group)) = account {
+        let entries = std::fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path());
+        for path in entries.chain([folder.to_owned()]) {
+            chown(path, Some(user), Some(group)).expect("root may give files away");
+        }
+    }
+    as_account(command, account)
+}
+
 impl Server {
     /// Makes and starts a server with these settings (`name=value`) beyond the defaults.
     ///

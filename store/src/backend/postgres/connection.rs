@@ -227,7 +227,7 @@ async fn within<T>(
     }
 }
 
-fn session_text(limit: Duration) -> String {
+pub(super) fn session_text(limit: Duration) -> String {
     // The limits are ours, not a request's.
     include_str!("sql/session.sql")
         .replace("{statement_timeout_ms}", &limit.as_millis().to_string())

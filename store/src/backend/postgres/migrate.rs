@@ -8,7 +8,7 @@ use eventodb_schema::migrations::{Migration, POSTGRES_LOG, POSTGRES_REGISTRY};
 use super::connection::Connection;
 use super::error::Failure;
 use super::statement::{
-    EXISTS, LIVING, LOGS, MIGRATED, MIGRATION_LOCK, REGISTRY, SCHEMA_EXISTS, Statement, VERSION, schema,
+    EXISTS, LIVES, LIVING, LOGS, MIGRATED, MIGRATION_LOCK, REGISTRY, SCHEMA_EXISTS, Statement, VERSION, schema,
 };
 use crate::backend::Incarnation;
 
@@ -97,6 +97,9 @@ impl Target {
         may_migrate: bool,
         may_create: bool,
     ) -> Result<(), MigrateError> {
+        if let Some(owner) = self.owner {
+            connection.query_one(LIVES.on_registry(), &[&owner.0]).await?.ok_or(MigrateError::Deleted)?;
+        }
         match self.done(connection).await? {
             Some(done) if done >= self.steps.len() => Ok(()),
             Some(_) if !may_migrate => Err(MigrateError::Needed(self.schema.clone())),
@@ -133,8 +136,10 @@ impl Target {
 
     /// How many steps are done, of those that we know; `None` where there is no schema.
     async fn done(&self, connection: &mut Connection) -> Result<Option<usize>, MigrateError> {
-        let table = format!("{}.migrations", self.schema);
-        let exists = connection.query_one(EXISTS.on_registry(), &[&table]).await?.is_some_and(|row| row.get(0));
+        let exists = connection
+            .query_one(EXISTS.on_registry(), &[&self.schema, &"migrations"])
+            .await?
+            .is_some_and(|row| row.get(0));
         if !exists {
             return Ok(None);
         }

@@ -69,8 +69,8 @@ async fn end(connection: &mut Connection, incarnation: Incarnation) -> Result<Op
     // The row first: it also keeps the log's schema from being made meanwhile.
     let Some(row) = connection.query_one(DELETE.on_registry(), &[&incarnation.0]).await? else { return Ok(None) };
     let deleted_at: Time = row.get(0);
-    let table = format!("{}.batches", schema(incarnation));
-    if connection.query_one(EXISTS.on_registry(), &[&table]).await?.is_some_and(|row| row.get(0)) {
+    let (schema, table) = (schema(incarnation), "batches");
+    if connection.query_one(EXISTS.on_registry(), &[&schema, &table]).await?.is_some_and(|row| row.get(0)) {
         connection.query(LOCK_LOG.on(incarnation), &[]).await?;
         connection.query(TOMBSTONE.on(incarnation), &[&Uuid::new_v4()]).await?;
     }

@@ -107,8 +107,9 @@ templates! {
     DELETE "delete" [INT8];
     RECREATE "recreate" [INT8];
     SET_TOKEN "set_token" [TEXT, BYTEA];
+    LIVES "lives" [INT8];
     LIVING "living" [INT8];
-    EXISTS "exists" [TEXT];
+    EXISTS "exists" [TEXT, TEXT];
     SCHEMA_EXISTS "schema_exists" [TEXT];
     LOGS "logs" [];
     DELETED "deleted" [];
