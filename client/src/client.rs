@@ -88,10 +88,6 @@ impl Client {
         Self { shared: self.shared.clone(), retry }
     }
 
-    pub(crate) fn retry_policy(&self) -> RetryPolicy {
-        self.retry
-    }
-
     pub(crate) fn pool(&self) -> &Pool {
         &self.shared.pool
     }

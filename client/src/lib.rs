@@ -4,6 +4,8 @@
 pub mod error;
 pub mod retry;
 
+mod aggregate;
+mod buffered;
 mod call;
 mod client;
 mod message;
@@ -14,6 +16,8 @@ mod sse;
 mod subscription;
 mod transport;
 
+pub use aggregate::{Aggregate, Aggregates, ExecuteError, Loaded};
+pub use buffered::{BufferSettings, BufferedWriter, Receipt};
 pub use client::{Client, ClientBuilder};
 pub use error::{Conflict, Error, Result};
 pub use eventodb_schema::reply::{

@@ -4,7 +4,6 @@
 //! the server answers a repeated batch with the positions that it got the first time.
 
 use eventodb_schema::Expected;
-use eventodb_schema::json;
 use eventodb_schema::reply::{Appended, Written};
 use serde::Serialize;
 
@@ -163,13 +162,6 @@ fn write_messages<T: Serialize>(out: &mut Vec<u8>, messages: &[NewMessage<T>]) -
     }
     out.push(b']');
     Ok(())
-}
-
-/// Appends the start of an entry of `streams.append`, up to its first message.
-pub(crate) fn open_entry(out: &mut Vec<u8>, stream: &str) {
-    out.extend_from_slice(b"{\"stream\":");
-    json::write_string(out, stream);
-    out.extend_from_slice(b",\"messages\":[");
 }
 
 #[cfg(test)]
