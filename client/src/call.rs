@@ -34,7 +34,14 @@ impl Call {
     }
 
     /// Adds what `write` appends, which must be one JSON value.
-    pub(crate) fn raw<E>(mut self, write: impl FnOnce(&mut Vec<u8>) -> Result<(), E>) -> Result<Self, E> {
+    pub(crate) fn raw(mut self, write: impl FnOnce(&mut Vec<u8>)) -> Self {
+        self.body.push(b',');
+        write(&mut self.body);
+        self
+    }
+
+    /// The same where writing may fail.
+    pub(crate) fn try_raw<E>(mut self, write: impl FnOnce(&mut Vec<u8>) -> Result<(), E>) -> Result<Self, E> {
         self.body.push(b',');
         write(&mut self.body)?;
         Ok(self)
@@ -42,7 +49,7 @@ impl Call {
 
     /// Adds anything.
     pub(crate) fn json(self, argument: &impl Serialize) -> Result<Self> {
-        self.raw(|body| serde_json::to_writer(body, argument).map_err(Error::encode))
+        self.try_raw(|body| serde_json::to_writer(body, argument).map_err(Error::encode))
     }
 
     /// The whole body.

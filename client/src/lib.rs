@@ -1,8 +1,12 @@
 //! Async client for EventoDB: typed calls, subscriptions, aggregates, a buffered writer, and
 //! workers that keep their place.
 
+pub mod checkpoint;
 pub mod error;
+pub mod import;
+pub mod record;
 pub mod retry;
+pub mod worker;
 
 mod aggregate;
 mod buffered;

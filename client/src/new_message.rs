@@ -59,12 +59,17 @@ impl<T> NewMessage<T> {
         Ok(self)
     }
 
+    /// Sets one member of the metadata to a text.
+    pub(crate) fn with_text(self, member: &str, text: &str) -> Self {
+        let mut value = Vec::new();
+        json::write_string(&mut value, text);
+        self.with_members(&[(member, value)])
+    }
+
     /// Says that this message belongs to what goes on in `stream`: sets `correlationStreamName`.
     #[must_use]
     pub fn correlated_with(self, stream: &str) -> Self {
-        let mut value = Vec::new();
-        json::write_string(&mut value, stream);
-        self.with_members(&[("correlationStreamName", value)])
+        self.with_text("correlationStreamName", stream)
     }
 
     /// Says that this message was written because of `cause`: sets `causationMessageStreamName`,

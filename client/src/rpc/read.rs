@@ -1,7 +1,5 @@
 //! `stream.get`, `stream.last`, `stream.version`, `category.get`.
 
-use std::convert::Infallible;
-
 use crate::call::{Call, Options};
 use crate::client::{Client, Repeat};
 use crate::error::{Error, Result};
@@ -14,7 +12,7 @@ impl Client {
     /// # Errors
     /// Whatever a call can fail with.
     pub async fn get(&self, stream: &str, query: &StreamQuery) -> Result<Page> {
-        let call = Call::new("stream.get").string(stream).raw(|out| Ok::<_, Error>(query.write(out)))?;
+        let call = Call::new("stream.get").string(stream).raw(|out| query.write(out));
         let answer = self.call_waiting(call.finish(), Repeat::Always, query.wait_limit()).await?;
         Page::of_stream(stream, answer.text, answer.head)
     }
@@ -24,9 +22,7 @@ impl Client {
     /// # Errors
     /// Whatever a call can fail with.
     pub async fn category_get(&self, query: &CategoryQuery) -> Result<Page> {
-        let call = Call::new("category.get")
-            .raw(|out| Ok::<_, Error>(query.write_category(out)))?
-            .raw(|out| Ok::<_, Error>(query.write(out)))?;
+        let call = Call::new("category.get").raw(|out| query.write_category(out)).raw(|out| query.write(out));
         let answer = self.call_waiting(call.finish(), Repeat::Always, query.wait_limit()).await?;
         Page::of_category(answer.text, answer.head)
     }
@@ -36,11 +32,7 @@ impl Client {
     /// # Errors
     /// Whatever a call can fail with.
     pub async fn last(&self, stream: &str, kind: Option<&str>) -> Result<Option<Message>> {
-        let call = Call::new("stream.last").string(stream).raw(|out| {
-            Options::new(out).string("type", kind).finish();
-            Ok::<_, Infallible>(())
-        });
-        let Ok(call) = call;
+        let call = Call::new("stream.last").string(stream).raw(|out| Options::new(out).string("type", kind).finish());
         Message::last_of_stream(stream, self.call(call.finish(), Repeat::Always).await?.text)
     }
 

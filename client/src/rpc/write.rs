@@ -9,7 +9,7 @@ use serde::Serialize;
 
 use crate::call::{Call, Options};
 use crate::client::{Client, Repeat};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::new_message::{NewMessage, write_expected, write_id};
 
 impl Client {
@@ -24,14 +24,13 @@ impl Client {
         message: &NewMessage<T>,
         expected: Expected,
     ) -> Result<Written> {
-        let call = Call::new("stream.write").string(stream).raw(|out| message.write(out, false))?;
+        let call = Call::new("stream.write").string(stream).try_raw(|out| message.write(out, false))?;
         let call = call.raw(|out| {
             let mut options = Options::new(out);
             options.raw("id", |out| write_id(out, message.id));
             write_expected(&mut options, expected);
             options.finish();
-            Ok::<_, Error>(())
-        })?;
+        });
         self.call(call.finish(), Repeat::Always).await?.parse()
     }
 
@@ -45,13 +44,12 @@ impl Client {
         messages: &[NewMessage<T>],
         expected: Expected,
     ) -> Result<Appended> {
-        let call = Call::new("stream.append").string(stream).raw(|out| write_messages(out, messages))?;
+        let call = Call::new("stream.append").string(stream).try_raw(|out| write_messages(out, messages))?;
         let call = call.raw(|out| {
             let mut options = Options::new(out);
             write_expected(&mut options, expected);
             options.finish();
-            Ok::<_, Error>(())
-        })?;
+        });
         self.call(call.finish(), Repeat::Always).await?.parse()
     }
 
@@ -60,7 +58,7 @@ impl Client {
     /// # Errors
     /// As [`Client::write`]; a `VersionConflict` lists all failed expectations.
     pub async fn append_many(&self, append: &AppendMany) -> Result<Vec<Appended>> {
-        self.call(append.body()?, Repeat::Always).await?.parse()
+        self.call(append.body(), Repeat::Always).await?.parse()
     }
 }
 
@@ -122,14 +120,13 @@ impl AppendMany {
         self
     }
 
-    fn body(&self) -> Result<bytes::Bytes> {
+    fn body(&self) -> bytes::Bytes {
         let call = Call::with_capacity("streams.append", self.entries.len() + self.checks.len() + 64);
         let call = call.raw(|out| {
             out.push(b'[');
             out.extend_from_slice(&self.entries);
             out.push(b']');
-            Ok::<_, Error>(())
-        })?;
+        });
         let call = call.raw(|out| {
             let mut options = Options::new(out);
             if !self.checks.is_empty() {
@@ -140,9 +137,8 @@ impl AppendMany {
                 });
             }
             options.finish();
-            Ok::<_, Error>(())
-        })?;
-        Ok(call.finish())
+        });
+        call.finish()
     }
 }
 
@@ -180,7 +176,7 @@ mod tests {
             .expect("objects")
             .check("c-1", Expected::Exists)
             .check("d-1", Expected::Any);
-        let body = append.body().expect("a body");
+        let body = append.body();
         assert_eq!(
             String::from_utf8_lossy(&body),
             concat!(
