@@ -18,7 +18,7 @@ use crate::config::Bounds;
 use crate::service;
 use crate::state::State;
 
-pub(crate) use vitals::{Busy, Gauge, Order, Vitals, arrived};
+pub(crate) use vitals::{Busy, Gauge, Order, Vitals};
 pub(crate) use watch::{Listed, Watch};
 
 /// Bytes of a request's head, and bytes that wait to be sent before a reply is asked for more.
