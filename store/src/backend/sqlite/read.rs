@@ -25,12 +25,17 @@ pub(super) fn read(
     select: &Select,
     examined: usize,
 ) -> rusqlite::Result<Slice> {
+    // One transaction takes the files' locks once, not for each row. It begins with its first
+    // statement, which comes after the look into the memtable.
+    let transaction = connection.unchecked_transaction()?;
     let walk = Walk { connection, memtable, select, wanted: Wanted::new(&select.filter), examined };
-    match &select.filter.scope {
+    let slice = match &select.filter.scope {
         Scope::All => walk.log(),
         Scope::Stream(stream) => walk.stream(stream),
         Scope::Categories(categories) => walk.categories(categories),
-    }
+    }?;
+    transaction.commit()?;
+    Ok(slice)
 }
 
 /// Appends the message at a global position.
