@@ -1,104 +1,302 @@
 //! The namespaces, and the log of each.
 
-use std::sync::Arc;
+use std::collections::{HashMap, HashSet};
+use std::sync::{Arc, Weak};
 
 use eventodb_schema::reply::{NamespaceInfo, NamespaceListed};
 use eventodb_schema::token::TokenHash;
 use eventodb_schema::{Timestamp, Token};
+use parking_lot::{Mutex, RwLock};
+use tokio_util::sync::CancellationToken;
 
-use crate::backend::{Backend, Namespace, NewNamespace};
-use crate::error::Result;
-use crate::log::Log;
+use crate::backend::{Backend, Hint, Incarnation, Namespace, NewNamespace};
+use crate::error::{Error, Result};
+use crate::log::{Budget, Log};
 use crate::settings::Settings;
 
 /// All namespaces of one database.
-#[derive(Debug)]
-pub struct EventStore {}
+pub struct EventStore {
+    backend: Arc<dyn Backend>,
+    settings: Arc<Settings>,
+    budget: Arc<Budget>,
+    logs: RwLock<HashMap<Arc<str>, Arc<Log>>>,
+    /// Held while a log is opened, so that a namespace never has two.
+    opening: tokio::sync::Mutex<()>,
+    deleted: Mutex<HashSet<String>>,
+    stop: CancellationToken,
+}
+
+impl std::fmt::Debug for EventStore {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("EventStore").field("backend", &self.backend.kind()).finish_non_exhaustive()
+    }
+}
 
 impl EventStore {
     /// Opens the store on a backend.
     ///
     /// # Errors
     /// [`crate::Error::Unavailable`], [`crate::Error::Failed`]; so for all methods here.
-    pub async fn open(_backend: Arc<dyn Backend>, _settings: Settings) -> Result<Arc<Self>> {
-        unimplemented!()
+    pub async fn open(backend: Arc<dyn Backend>, settings: Settings) -> Result<Arc<Self>> {
+        let store = Arc::new(Self {
+            budget: Arc::new(Budget::new(settings.tail_bytes)),
+            settings: Arc::new(settings),
+            logs: RwLock::default(),
+            opening: tokio::sync::Mutex::default(),
+            deleted: Mutex::default(),
+            stop: CancellationToken::new(),
+            backend,
+        });
+        if let Err(error) = store.backend.purge().await {
+            tracing::warn!(%error, "the storage of deleted namespaces stays for now");
+        }
+        tokio::spawn(keep_up(Arc::downgrade(&store), store.stop.clone()));
+        if let Some(hints) = store.backend.hints() {
+            tokio::spawn(take_hints(Arc::downgrade(&store), hints, store.stop.clone()));
+        }
+        Ok(store)
     }
 
     /// `sqlite` or `postgres`.
     pub fn backend_kind(&self) -> &'static str {
-        unimplemented!()
+        self.backend.kind()
     }
 
     /// The log that a token opens; `None` for an unknown namespace and for a wrong token alike.
-    pub async fn authorize(&self, _token: &Token) -> Result<Option<Arc<Log>>> {
-        unimplemented!()
+    pub async fn authorize(&self, token: &Token) -> Result<Option<Arc<Log>>> {
+        let hash = token.hash();
+        if let Some(log) = self.known(token.namespace())
+            && log.namespace().token_hash == hash
+        {
+            return Ok(Some(log));
+        }
+        // What is not known here may have changed on another server.
+        match self.backend.namespace(token.namespace()).await? {
+            Some(namespace) if namespace.token_hash == hash => self.log_of(namespace).await.map(Some),
+            _ => Ok(None),
+        }
     }
 
     /// The log of a namespace.
     ///
     /// # Errors
     /// [`crate::Error::NamespaceNotFound`].
-    pub async fn log(&self, _name: &str) -> Result<Arc<Log>> {
-        unimplemented!()
+    pub async fn log(&self, name: &str) -> Result<Arc<Log>> {
+        if let Some(log) = self.known(name) {
+            return Ok(log);
+        }
+        self.log_of(self.namespace(name).await?).await
+    }
+
+    fn known(&self, name: &str) -> Option<Arc<Log>> {
+        self.logs.read().get(name).filter(|log| !log.is_closed()).cloned()
+    }
+
+    async fn namespace(&self, name: &str) -> Result<Namespace> {
+        self.backend.namespace(name).await?.ok_or(Error::NamespaceNotFound)
+    }
+
+    /// The log of a namespace as the registry has it just now.
+    async fn log_of(&self, namespace: Namespace) -> Result<Arc<Log>> {
+        let _opening = self.opening.lock().await;
+        if let Some(log) = self.known(&namespace.name) {
+            let known = log.namespace();
+            if known.incarnation == namespace.incarnation && known.token_hash == namespace.token_hash {
+                return Ok(log);
+            }
+            self.forget(&log);
+        }
+        let storage = self.backend.open(namespace.incarnation).await?;
+        let name = namespace.name.clone();
+        let settings = self.settings.clone();
+        let log = Log::open(namespace, storage, self.backend.is_shared(), settings, self.budget.clone()).await?;
+        self.logs.write().insert(name, log.clone());
+        Ok(log)
+    }
+
+    /// Closes a log and forgets it, if it is still the one of its name.
+    fn forget(&self, log: &Arc<Log>) {
+        log.close();
+        let mut logs = self.logs.write();
+        if logs.get(&log.namespace().name).is_some_and(|known| Arc::ptr_eq(known, log)) {
+            logs.remove(&log.namespace().name);
+        }
     }
 
     /// Whether a namespace of that name was deleted through this server since it started, and not created again.
-    pub fn was_deleted(&self, _name: &str) -> bool {
-        unimplemented!()
+    pub fn was_deleted(&self, name: &str) -> bool {
+        self.deleted.lock().contains(name)
     }
 
     /// Creates a namespace.
     ///
     /// # Errors
     /// [`crate::Error::NamespaceExists`].
-    pub async fn create(&self, _new: NewNamespace) -> Result<Namespace> {
-        unimplemented!()
+    pub async fn create(&self, new: NewNamespace) -> Result<Namespace> {
+        let namespace = self.backend.create(&new).await?;
+        self.deleted.lock().remove(&new.name);
+        Ok(namespace)
     }
 
     /// Deletes a namespace: its log is closed and its subscriptions end. When, and how many messages it held.
     ///
     /// # Errors
     /// [`crate::Error::NamespaceNotFound`].
-    pub async fn delete(&self, _name: &str) -> Result<(Timestamp, u64)> {
-        unimplemented!()
+    pub async fn delete(&self, name: &str) -> Result<(Timestamp, u64)> {
+        let log = self.log_of(self.namespace(name).await?).await?;
+        let outcome = self.delete_log(&log).await;
+        self.forget(&log);
+        let (deleted, messages) = outcome?;
+        let at = deleted.ok_or(Error::NamespaceNotFound)?;
+        self.deleted.lock().insert(name.to_owned());
+        Ok((at, messages))
+    }
+
+    async fn delete_log(&self, log: &Arc<Log>) -> Result<(Option<Timestamp>, u64)> {
+        // What was accepted is written before it is counted; what comes later is refused.
+        log.refuse();
+        log.drain().await;
+        let messages = log.counts().await?.messages;
+        Ok((self.backend.delete(log.namespace().incarnation).await?, messages))
     }
 
     /// Empties a namespace; the log of its new incarnation comes back.
     ///
     /// # Errors
     /// [`crate::Error::NamespaceNotFound`].
-    pub async fn empty(&self, _name: &str) -> Result<Arc<Log>> {
-        unimplemented!()
+    pub async fn empty(&self, name: &str) -> Result<Arc<Log>> {
+        let log = self.log_of(self.namespace(name).await?).await?;
+        log.refuse();
+        log.drain().await;
+        let replaced = self.backend.replace(log.namespace().incarnation).await;
+        self.forget(&log);
+        self.log_of(replaced?).await
     }
 
     /// Gives a namespace another token.
     ///
     /// # Errors
     /// [`crate::Error::NamespaceNotFound`].
-    pub async fn set_token(&self, _name: &str, _hash: &TokenHash) -> Result<()> {
-        unimplemented!()
+    pub async fn set_token(&self, name: &str, hash: &TokenHash) -> Result<()> {
+        self.backend.set_token(name, hash).await?;
+        if let Some(log) = self.known(name) {
+            self.forget(&log);
+        }
+        Ok(())
     }
 
     /// All namespaces, by name.
     pub async fn list(&self) -> Result<Vec<NamespaceListed>> {
-        unimplemented!()
+        let namespaces = self.backend.namespaces().await?;
+        let counts: HashMap<Incarnation, u64> = self.backend.message_counts().await?.into_iter().collect();
+        let listed = namespaces.into_iter().filter_map(|namespace| {
+            // One that was created or deleted in between is left out.
+            let message_count = *counts.get(&namespace.incarnation)?;
+            Some(NamespaceListed {
+                namespace: namespace.name.as_ref().to_owned(),
+                description: namespace.description,
+                created_at: namespace.created_at,
+                message_count,
+            })
+        });
+        Ok(listed.collect())
     }
 
     /// One namespace.
     ///
     /// # Errors
     /// [`crate::Error::NamespaceNotFound`].
-    pub async fn info(&self, _name: &str) -> Result<NamespaceInfo> {
-        unimplemented!()
+    pub async fn info(&self, name: &str) -> Result<NamespaceInfo> {
+        let namespace = self.namespace(name).await?;
+        let counts = self.log_of(namespace.clone()).await?.counts().await?;
+        Ok(NamespaceInfo {
+            namespace: namespace.name.as_ref().to_owned(),
+            description: namespace.description,
+            created_at: namespace.created_at,
+            message_count: counts.messages,
+            stream_count: counts.streams,
+            last_activity: counts.last_activity,
+        })
     }
 
     /// Whether the database answers.
     pub async fn ping(&self) -> Result<()> {
-        unimplemented!()
+        self.backend.ping().await
     }
 
     /// Finishes what was accepted, then closes. New appends are refused from the call on.
     pub async fn close(&self) {
-        unimplemented!()
+        self.stop.cancel();
+        let logs: Vec<Arc<Log>> = self.logs.read().values().cloned().collect();
+        logs.iter().for_each(|log| log.refuse());
+        for log in &logs {
+            log.drain().await;
+        }
+        logs.iter().for_each(|log| log.close());
+        self.backend.close().await;
+    }
+
+    /// Compares what is known here with the registry: logs of what is gone are closed.
+    async fn refresh(&self) -> Result<()> {
+        let living = self.backend.namespaces().await?;
+        let living: HashMap<Incarnation, TokenHash> =
+            living.into_iter().map(|namespace| (namespace.incarnation, namespace.token_hash)).collect();
+        let logs: Vec<Arc<Log>> = self.logs.read().values().cloned().collect();
+        for log in logs {
+            let known = log.namespace();
+            if living.get(&known.incarnation) != Some(&known.token_hash) {
+                self.forget(&log);
+            }
+        }
+        Ok(())
+    }
+
+    /// Asks about everything that other servers may have done.
+    async fn poll(&self) -> Result<()> {
+        self.refresh().await?;
+        let logs: Vec<Arc<Log>> = self.logs.read().values().cloned().collect();
+        for log in logs {
+            log.poll().await?;
+        }
+        Ok(())
+    }
+}
+
+/// Polls a shared backend, and drops the storage of deleted namespaces.
+async fn keep_up(store: Weak<EventStore>, stop: CancellationToken) {
+    loop {
+        let Some(interval) = store.upgrade().map(|store| store.settings.poll_interval) else { return };
+        if stop.run_until_cancelled(tokio::time::sleep(interval)).await.is_none() {
+            return;
+        }
+        let Some(store) = store.upgrade() else { return };
+        if let Err(error) = store.backend.purge().await {
+            tracing::debug!(%error, "the storage of deleted namespaces stays for now");
+        }
+        if store.backend.is_shared()
+            && let Err(error) = store.poll().await
+        {
+            tracing::warn!(%error, "cannot see what other servers did");
+        }
+    }
+}
+
+/// Passes on what the backend hears of other servers.
+async fn take_hints(store: Weak<EventStore>, mut hints: tokio::sync::mpsc::Receiver<Hint>, stop: CancellationToken) {
+    while let Some(Some(hint)) = stop.run_until_cancelled(hints.recv()).await {
+        let Some(store) = store.upgrade() else { return };
+        let outcome = match hint {
+            Hint::Written(incarnation, position) => {
+                let logs = store.logs.read();
+                let log = logs.values().find(|log| log.namespace().incarnation == incarnation);
+                log.into_iter().for_each(|log| log.hint(position));
+                Ok(())
+            }
+            Hint::Registry => store.refresh().await,
+            Hint::All => store.poll().await,
+        };
+        if let Err(error) = outcome {
+            tracing::warn!(%error, "cannot see what other servers did");
+        }
     }
 }

@@ -4,10 +4,14 @@
 //! feeds subscriptions; a [`Backend`] keeps it all in a database. Nothing above this crate sees SQL.
 
 pub mod backend;
+#[cfg(feature = "testing")]
+pub mod conformance;
 pub mod error;
 mod event_store;
 pub mod log;
 mod settings;
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;
 
 pub use backend::Backend;
 pub use error::{Conflict, Error, Result};

@@ -27,10 +27,12 @@ pub struct Settings {
     pub slice_bytes: usize,
     /// Bytes of a page that are gathered before the reply begins.
     pub page_bytes: usize,
-    /// Logs whose storage is open at once.
-    pub open_logs: usize,
     /// How often a shared database is asked for what other servers did, where no hint told.
     pub poll_interval: Duration,
+    /// Bytes of pokes that a subscription hands out at once.
+    pub poke_bytes: usize,
+    /// Makes logs pause at named points, drawn from this seed; for tests.
+    pub pause_seed: Option<u64>,
 }
 
 impl Default for Settings {
@@ -47,8 +49,9 @@ impl Default for Settings {
             slice_rows: 256,
             slice_bytes: 1024 * 1024,
             page_bytes: 1024 * 1024,
-            open_logs: 256,
             poll_interval: Duration::from_millis(500),
+            poke_bytes: 64 * 1024,
+            pause_seed: None,
         }
     }
 }

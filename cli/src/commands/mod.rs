@@ -1,67 +1,30 @@
-//! The client's commands, one file each: an `Args` struct and `run`.
-//!
-//! Exit codes of all of them: 0 done, 1 failed, 64 wrong usage.
+//! The commands, one file each: an `Args` struct and `run`.
 
-mod append;
-mod completions;
-mod connection;
-mod consume;
-mod export;
-mod import;
-mod input;
-mod ns;
-mod output;
-mod progress;
-mod read;
-mod tail;
-mod write;
-
+use std::io::Write as _;
 use std::process::ExitCode;
 
 use clap::Subcommand;
 
-/// Commands that talk to a server over the public protocol.
+use crate::serve;
+
+/// What can be asked for.
 #[derive(Debug, Subcommand)]
-pub(crate) enum ClientCommand {
-    /// Write one message.
-    Write(write::Args),
-    /// Read messages of a stream, of categories, or all.
-    Read(read::Args),
-    /// Print messages as they are written.
-    Tail(tail::Args),
-    /// Run a command for each message, remembering how far it came.
-    Consume(consume::Args),
-    /// Write messages from NDJSON, in batches.
-    Append(append::Args),
-    /// Create, delete and look into namespaces.
-    Ns(ns::Args),
-    /// Write a namespace's messages into a file.
-    Export(export::Args),
-    /// Read messages from a file into a namespace, at their positions.
-    Import(import::Args),
-    /// Print the completions of a shell.
-    Completions(completions::Args),
-    /// Print the manual page.
-    Man,
+pub(crate) enum Command {
+    /// Start the server (the default).
+    Serve(Box<serve::Args>),
+    /// Print the version.
+    Version,
 }
 
-impl ClientCommand {
+impl Command {
     /// Runs it. `root` is the whole command line's description.
-    ///
-    /// # Errors
-    /// Whatever made it fail, for a person.
-    pub(crate) async fn run(self, root: clap::Command) -> anyhow::Result<ExitCode> {
+    pub(crate) async fn run(self, _root: clap::Command) -> anyhow::Result<ExitCode> {
         match self {
-            Self::Write(args) => write::run(args).await,
-            Self::Read(args) => read::run(args).await,
-            Self::Tail(args) => tail::run(args).await,
-            Self::Consume(args) => consume::run(args).await,
-            Self::Append(args) => append::run(args).await,
-            Self::Ns(args) => ns::run(args).await,
-            Self::Export(args) => export::run(args).await,
-            Self::Import(args) => import::run(args).await,
-            Self::Completions(args) => completions::run(&args, root),
-            Self::Man => completions::man(root),
+            Self::Serve(args) => serve::run(*args).await,
+            Self::Version => {
+                writeln!(std::io::stdout(), "{}", eventodb_schema::VERSION)?;
+                Ok(ExitCode::SUCCESS)
+            }
         }
     }
 }

@@ -1,30 +1,124 @@
 //! A namespace's log: appends go in through the sequencer, reads and pokes come out of the tail or
 //! the storage.
+//!
+//! | file | what stands there |
+//! |---|---|
+//! | `queue` | the bounded queue in front of the sequencer |
+//! | `sequencer` | gathering, deciding and committing; following other servers |
+//! | `entry` | a committed message in memory |
+//! | `tail` | the window of the newest messages |
+//! | `topics` | who waits for which messages |
+//! | `read`, `page` | pages, and how they are planned |
+//! | `subscription` | cursors that are told about every message after them |
+//! | `head_query` | asking a shared database for the head, once for all who wait |
 
 mod entry;
+mod head_query;
 mod page;
+mod pauses;
+mod queue;
+mod read;
+mod sequencer;
 mod subscription;
+mod tail;
+mod topics;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering::SeqCst};
+use std::time::Duration;
 
 use eventodb_schema::message::Message;
 use eventodb_schema::reply::{Appended, CategoryListed, StreamListed};
-use eventodb_schema::request::{Append, Read, StreamsPage};
+use eventodb_schema::request::{Append, StreamsPage};
+use eventodb_schema::{Direction, Filter, Scope};
+use parking_lot::RwLock;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
 
 pub use entry::Entry;
 pub use page::{Chunk, Page};
 pub use subscription::{Event, Start, Subscribe, Subscription};
 
-use crate::backend::{Counts, Namespace};
-use crate::error::Result;
+pub(crate) use tail::Budget;
+
+use self::head_query::HeadQuery;
+use self::pauses::Pauses;
+use self::queue::{Done, Queue, Work};
+use self::sequencer::Sequencer;
+use self::tail::Tail;
+use self::topics::Topics;
+use crate::backend::{Axis, Columns, Counts, Namespace, Select, Storage};
+use crate::error::{Error, Result};
+use crate::settings::Settings;
+
+/// How long a read waits until this server has followed to the head that the database told.
+const FOLLOW_WITHIN: Duration = Duration::from_secs(10);
 
 /// The log of one incarnation of a namespace.
-#[derive(Debug)]
 pub struct Log {
     namespace: Namespace,
+    settings: Arc<Settings>,
+    storage: Arc<dyn Storage>,
+    /// Whether other servers may write to it.
+    shared: bool,
+    queue: Queue,
+    sequencer: tokio::sync::Mutex<Sequencer>,
+    /// Whether a turn of the sequencer is scheduled or runs.
+    turning: AtomicBool,
+    tail: RwLock<Tail>,
+    topics: Topics,
+    /// Global position up to which readers may see.
+    head: watch::Sender<i64>,
+    /// Global position that other servers are known to have reached.
+    wanted: AtomicI64,
+    /// Whether the database told a head below the one that is known.
+    suspicious: AtomicBool,
+    head_query: HeadQuery,
+    refusing: AtomicBool,
+    closed: CancellationToken,
+    pauses: Pauses,
+}
+
+impl std::fmt::Debug for Log {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Log")
+            .field("namespace", &self.namespace.name)
+            .field("head", &self.head())
+            .finish_non_exhaustive()
+    }
 }
 
 impl Log {
+    /// The log that `storage` holds.
+    pub(crate) async fn open(
+        namespace: Namespace,
+        storage: Arc<dyn Storage>,
+        shared: bool,
+        settings: Arc<Settings>,
+        budget: Arc<Budget>,
+    ) -> Result<Arc<Self>> {
+        let head = storage.head().await?;
+        Ok(Arc::new(Self {
+            queue: Queue::new(&settings),
+            sequencer: tokio::sync::Mutex::new(Sequencer::new(head, settings.version_cache)),
+            turning: AtomicBool::new(false),
+            tail: RwLock::new(Tail::new(head.position, settings.tail_messages, budget)),
+            topics: Topics::default(),
+            head: watch::Sender::new(head.position),
+            wanted: AtomicI64::new(head.position),
+            suspicious: AtomicBool::new(false),
+            head_query: HeadQuery::default(),
+            refusing: AtomicBool::new(false),
+            closed: CancellationToken::new(),
+            pauses: Pauses::new(settings.pause_seed),
+            namespace,
+            settings,
+            storage,
+            shared,
+        }))
+    }
+
     /// The namespace that it is the log of.
     pub fn namespace(&self) -> &Namespace {
         &self.namespace
@@ -32,48 +126,68 @@ impl Log {
 
     /// Global position of the last message that readers can see; 0 where there is none.
     pub fn head(&self) -> i64 {
-        unimplemented!()
+        *self.head.borrow()
     }
 
     /// Appends atomically; one result per entry. A caller that goes away does not cancel it.
     ///
     /// # Errors
     /// [`crate::Error::VersionConflict`], [`crate::Error::IdConflict`], [`crate::Error::Overloaded`],
-    /// [`crate::Error::Unavailable`]: nothing was written. [`crate::Error::Unknown`]: open.
-    pub async fn append(self: &Arc<Self>, _append: Append) -> Result<Vec<Appended>> {
-        unimplemented!()
+    /// [`crate::Error::Unavailable`], [`crate::Error::Closed`]: nothing was written.
+    /// [`crate::Error::Unknown`]: open.
+    pub async fn append(self: &Arc<Self>, append: Append) -> Result<Vec<Appended>> {
+        let messages = append.entries.iter().flat_map(|entry| &entry.messages);
+        let ids = messages.map(|message| message.id.unwrap_or_else(Uuid::now_v7)).collect();
+        match self.submit(Work::Append(append, ids)).await? {
+            Done::Appended(results) => Ok(results),
+            Done::Imported(_) => unreachable!("an append is answered as an append"),
+        }
     }
 
     /// Appends records that keep their positions and times; the global position of the last one comes back.
     ///
     /// # Errors
-    /// [`crate::Error::PositionExists`] with the place of the first record that does not fit.
-    pub async fn import(self: &Arc<Self>, _records: Vec<Message>) -> Result<i64> {
-        unimplemented!()
+    /// [`crate::Error::PositionExists`] with the place of the first record that does not fit, and
+    /// those of [`Log::append`].
+    pub async fn import(self: &Arc<Self>, records: Vec<Message>) -> Result<i64> {
+        match self.submit(Work::Import(records)).await? {
+            Done::Imported(head) => Ok(head),
+            Done::Appended(_) => unreachable!("an import is answered as an import"),
+        }
     }
 
-    /// Reads one page; waits for a first message as long as the request says.
-    ///
-    /// # Errors
-    /// [`crate::Error::Unavailable`], [`crate::Error::Closed`], [`crate::Error::Failed`].
-    pub async fn read(self: &Arc<Self>, _read: Read) -> Result<Page> {
-        unimplemented!()
+    async fn submit(self: &Arc<Self>, work: Work) -> Result<Done> {
+        if self.is_closed() || self.refusing.load(SeqCst) {
+            return Err(Error::Closed);
+        }
+        let answer = self.queue.put(work).await?;
+        self.schedule();
+        answer.await.map_err(|_| {
+            Error::Unknown(Arc::from(Box::<dyn std::error::Error + Send + Sync>::from("the sequencer stopped")))
+        })?
     }
 
     /// Position of a stream's last message.
     ///
     /// # Errors
     /// As [`Log::read`].
-    pub async fn version(self: &Arc<Self>, _stream: &str) -> Result<Option<i64>> {
-        unimplemented!()
+    pub async fn version(self: &Arc<Self>, stream: &str) -> Result<Option<i64>> {
+        self.confirm_head().await?;
+        let known = self.tail.read().version(stream);
+        let version = match known {
+            Some(version) => version,
+            None => self.storage.versions(&[stream.into()]).await?.first().copied().unwrap_or(-1),
+        };
+        Ok((version >= 0).then_some(version))
     }
 
     /// One page of the streams.
     ///
     /// # Errors
     /// As [`Log::read`].
-    pub async fn streams(self: &Arc<Self>, _page: &StreamsPage) -> Result<Vec<StreamListed>> {
-        unimplemented!()
+    pub async fn streams(self: &Arc<Self>, page: &StreamsPage) -> Result<Vec<StreamListed>> {
+        self.open_or_closed()?;
+        self.storage.streams(page).await
     }
 
     /// All categories.
@@ -81,7 +195,8 @@ impl Log {
     /// # Errors
     /// As [`Log::read`].
     pub async fn categories(self: &Arc<Self>) -> Result<Vec<CategoryListed>> {
-        unimplemented!()
+        self.open_or_closed()?;
+        self.storage.categories().await
     }
 
     /// How much there is.
@@ -89,11 +204,169 @@ impl Log {
     /// # Errors
     /// As [`Log::read`].
     pub async fn counts(self: &Arc<Self>) -> Result<Counts> {
-        unimplemented!()
+        self.open_or_closed()?;
+        self.storage.counts().await
     }
 
     /// A subscription; it reads nothing before its first [`Subscription::next`].
-    pub fn subscribe(self: &Arc<Self>, _subscribe: Subscribe) -> Subscription {
-        unimplemented!()
+    pub fn subscribe(self: &Arc<Self>, subscribe: Subscribe) -> Subscription {
+        Subscription::new(self.clone(), subscribe)
+    }
+
+    /// The head, confirmed to be current where other servers write: everything that was committed
+    /// before the call is at or below it, and visible here.
+    pub(crate) async fn confirm_head(self: &Arc<Self>) -> Result<i64> {
+        self.open_or_closed()?;
+        if !self.shared {
+            return Ok(self.head());
+        }
+        let before = self.head();
+        let head = self.head_query.ask(&*self.storage).await?;
+        if head.position < before {
+            // What was seen here is gone: a turn looks at it and ends this log's streams.
+            self.suspicious.store(true, SeqCst);
+            self.schedule();
+        }
+        self.follow_to(head.position).await?;
+        Ok(self.head())
+    }
+
+    /// Waits until this server shows everything up to `position`, which the database has told.
+    async fn follow_to(self: &Arc<Self>, position: i64) -> Result<()> {
+        if self.head() >= position {
+            return Ok(());
+        }
+        let mut head = self.head.subscribe();
+        self.hint(position);
+        let reached = tokio::time::timeout(FOLLOW_WITHIN, head.wait_for(|head| *head >= position));
+        tokio::select! {
+            reached = reached => match reached {
+                Ok(Ok(_)) => Ok(()),
+                _ => Err(Error::unavailable("this server could not follow the log")),
+            },
+            () = self.closed.cancelled() => Err(Error::Closed),
+        }
+    }
+
+    /// Other servers have written up to here, it is said.
+    pub(crate) fn hint(self: &Arc<Self>, position: i64) {
+        if self.wanted.fetch_max(position, SeqCst) < position || self.is_behind() {
+            self.schedule();
+        }
+    }
+
+    /// Asks the database for the head if somebody waits here for other servers' writes.
+    pub(crate) async fn poll(self: &Arc<Self>) -> Result<()> {
+        if !self.topics.is_empty() {
+            self.confirm_head().await?;
+        }
+        Ok(())
+    }
+
+    /// Whether nobody waits for messages here.
+    #[cfg(feature = "testing")]
+    pub(crate) fn topics_are_empty(&self) -> bool {
+        self.topics.is_empty()
+    }
+
+    /// Refuses new appends from now on; those that were accepted go on.
+    pub(crate) fn refuse(&self) {
+        self.refusing.store(true, SeqCst);
+    }
+
+    /// Waits until everything that was accepted is answered.
+    pub(crate) async fn drain(self: &Arc<Self>) {
+        while !self.queue.is_empty() || self.turning.load(SeqCst) {
+            drop(self.sequencer.lock().await);
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    }
+
+    /// Serves nothing more: appends are refused, subscriptions end.
+    pub(crate) fn close(&self) {
+        self.closed.cancel();
+    }
+
+    pub(crate) fn is_closed(&self) -> bool {
+        self.closed.is_cancelled()
+    }
+
+    fn open_or_closed(&self) -> Result<()> {
+        if self.is_closed() { Err(Error::Closed) } else { Ok(()) }
+    }
+
+    fn is_behind(&self) -> bool {
+        self.wanted.load(SeqCst) > self.head() || self.suspicious.load(SeqCst)
+    }
+
+    fn begin_turn(&self) -> bool {
+        !self.turning.swap(true, SeqCst)
+    }
+
+    fn end_turn(&self) {
+        self.turning.store(false, SeqCst);
+    }
+
+    /// Those who wait for what cannot be followed give up in their own time; a turn does not try again by itself.
+    fn following_failed(&self) {
+        self.wanted.store(self.head(), SeqCst);
+        self.suspicious.store(false, SeqCst);
+    }
+
+    fn following_succeeded(&self) {
+        self.suspicious.store(false, SeqCst);
+    }
+
+    /// Shows committed messages to readers and wakes who waits for them.
+    fn publish(&self, entries: &[Arc<Entry>]) {
+        let Some(last) = entries.last() else { return };
+        self.topics.publish(entries, || {
+            self.tail.write().push(entries);
+            self.head.send_replace(last.message().global_position);
+        });
+    }
+
+    /// Moves the head over messages that were not read.
+    fn skip_to(&self, head: i64) {
+        self.topics.publish_unseen(head, || {
+            self.tail.write().restart(head);
+            self.head.send_replace(head);
+        });
+    }
+
+    /// The log went back to an earlier head: what was known is forgotten, and its streams end.
+    fn restart(&self, head: i64) {
+        self.wanted.store(head, SeqCst);
+        self.skip_to(head);
+        self.close();
+    }
+
+    /// The messages that other servers wrote in a range, or `None` where they are more than the
+    /// tail would hold.
+    async fn foreign(&self, after: i64, head: i64) -> Result<Option<Vec<Arc<Entry>>>> {
+        if head - after > self.settings.tail_messages as i64 {
+            return Ok(None);
+        }
+        let mut select = Select {
+            filter: Arc::new(Filter::new(Scope::All)),
+            axis: Axis::Global,
+            from: after + 1,
+            to: head,
+            head,
+            direction: Direction::Forward,
+            rows: self.settings.slice_rows,
+            bytes: self.settings.slice_bytes,
+            columns: Columns::All,
+        };
+        let mut entries = Vec::new();
+        while select.from <= head {
+            let slice = self.storage.read(&select).await?;
+            entries.extend(slice.rows.iter().map(|message| {
+                let starts_stream = message.position == 0;
+                Arc::new(Entry::new(message.to_message(), starts_stream))
+            }));
+            select.from = slice.covered + 1;
+        }
+        Ok(Some(entries))
     }
 }

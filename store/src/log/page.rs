@@ -1,24 +1,47 @@
 //! A page of messages, handed out chunk by chunk.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use eventodb_schema::message::MessageRef;
 use eventodb_schema::wire::{self, Form};
 
 use super::Entry;
+use super::read::Walk;
 use crate::backend::Rows;
 use crate::error::Result;
 
 /// One page of a read. Between chunks it holds no connection, transaction or snapshot.
 #[derive(Debug)]
 pub struct Page {
+    gathered: VecDeque<Chunk>,
+    /// What follows the gathered chunks.
+    rest: Option<Walk>,
     head: Option<i64>,
 }
 
 impl Page {
+    pub(super) fn new(gathered: VecDeque<Chunk>, rest: Walk, head: Option<i64>) -> Self {
+        Self { gathered, rest: Some(rest), head }
+    }
+
+    pub(super) fn empty(head: Option<i64>) -> Self {
+        Self { gathered: VecDeque::new(), rest: None, head }
+    }
+
+    /// Whether there is nothing on it.
+    pub fn is_empty(&self) -> bool {
+        self.gathered.is_empty()
+    }
+
     /// The global position up to which the page is complete; none for backward reads.
     pub fn head(&self) -> Option<i64> {
         self.head
+    }
+
+    /// Whether all of it has been gathered, so that [`Page::next`] cannot fail.
+    pub fn is_gathered(&self) -> bool {
+        self.rest.as_ref().is_none_or(Walk::is_done)
     }
 
     /// The next messages of the page, or `None` behind the last. Most pages are one chunk.
@@ -26,7 +49,13 @@ impl Page {
     /// # Errors
     /// As [`super::Log::read`]; the page is then not whole.
     pub async fn next(&mut self) -> Result<Option<Chunk>> {
-        unimplemented!()
+        if let Some(chunk) = self.gathered.pop_front() {
+            return Ok(Some(chunk));
+        }
+        match &mut self.rest {
+            Some(rest) => rest.next().await,
+            None => Ok(None),
+        }
     }
 }
 
@@ -51,6 +80,14 @@ impl Chunk {
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
+    }
+
+    /// Bytes of text in all of them.
+    pub fn bytes(&self) -> usize {
+        match self {
+            Self::Recent(entries) => entries.iter().map(|entry| entry.message().size()).sum(),
+            Self::Stored(rows) => rows.bytes(),
+        }
     }
 
     /// The messages, in order.

@@ -1,9 +1,24 @@
 //! Subscriptions: a cursor, not a queue.
+//!
+//! A subscription says "everything that matches up to here was handed out". It registers as a
+//! waiter before it looks, then hands out what lies between its cursor and the head, from the tail
+//! if it is there, else from the storage. History, live messages, slow subscribers, reconnects and
+//! what other servers wrote are one path: a slow subscriber costs a cursor, not a buffer.
 
+use std::collections::HashMap;
+use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
-use eventodb_schema::Filter;
+use bytes::{Bytes, BytesMut};
+use eventodb_schema::{Direction, Filter, wire};
+
+use super::topics::Waiter;
+use super::{Entry, Log};
+use crate::backend::{Axis, Columns, Rows, Select};
+use crate::error::{Error, Result};
+
+/// Pauses between attempts while the storage is away: the first, and the longest.
+const RETRY: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(2));
 
 /// What a subscriber asks for.
 #[derive(Clone, Debug)]
@@ -29,12 +44,6 @@ pub enum Start {
     Now,
 }
 
-/// A cursor in the log: everything that matches up to [`Subscription::position`] was handed out.
-#[derive(Debug)]
-pub struct Subscription {
-    position: i64,
-}
-
 /// What a subscription has to tell.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Event {
@@ -51,15 +60,227 @@ pub enum Event {
     Closed,
 }
 
+/// A cursor in the log: everything that matches up to [`Subscription::position`] was handed out.
+#[derive(Debug)]
+pub struct Subscription {
+    log: Arc<Log>,
+    filter: Arc<Filter>,
+    waiter: Waiter,
+    /// Where it begins, until that is known as a global position.
+    start: Option<Start>,
+    cursor: i64,
+    /// Messages of the stream below this position are not wanted.
+    stream_position: i64,
+    coalesce: Option<Duration>,
+    heartbeat: Duration,
+    told_caught_up: bool,
+}
+
+/// What was found after the cursor.
+enum Found {
+    Pokes(Bytes),
+    /// Nothing, up to the head.
+    Nothing,
+}
+
 impl Subscription {
+    pub(super) fn new(log: Arc<Log>, subscribe: Subscribe) -> Self {
+        let Subscribe { filter, start, coalesce, heartbeat } = subscribe;
+        let waiter = log.topics.register(&filter.scope, || log.head());
+        // Known at once where it can be: a subscriber is told before anything is read.
+        let cursor = match start {
+            Start::Now => log.head(),
+            Start::Global(position) => position.max(1) - 1,
+            Start::Stream(_) => 0,
+        };
+        Self {
+            log,
+            filter: Arc::new(filter),
+            waiter,
+            start: Some(start),
+            cursor,
+            stream_position: 0,
+            coalesce,
+            heartbeat,
+            told_caught_up: false,
+        }
+    }
+
     /// Global position up to which everything that matches was handed out.
     pub fn position(&self) -> i64 {
-        self.position
+        self.cursor
     }
 
     /// Waits for the next event. May be dropped while it waits and called again; nothing is lost.
     /// While the storage is away it keeps trying.
     pub async fn next(&mut self) -> Event {
-        unimplemented!()
+        let log = self.log.clone();
+        tokio::select! {
+            biased;
+            () = log.closed.cancelled() => Event::Closed,
+            event = self.event() => event,
+        }
+    }
+
+    async fn event(&mut self) -> Event {
+        let mut pause = RETRY.0;
+        loop {
+            match self.try_event().await {
+                Ok(event) => return event,
+                Err(Error::Closed) => return Event::Closed,
+                Err(error) => {
+                    let namespace = &self.log.namespace.name;
+                    tracing::warn!(%namespace, %error, "a subscription waits for the storage");
+                    if tokio::time::timeout(self.heartbeat, tokio::time::sleep(pause)).await.is_err() {
+                        return Event::Heartbeat(self.cursor);
+                    }
+                    pause = (pause * 2).min(RETRY.1);
+                }
+            }
+        }
+    }
+
+    async fn try_event(&mut self) -> Result<Event> {
+        if let Some(start) = self.start
+            && let Some(event) = self.begin(start).await?
+        {
+            return Ok(event);
+        }
+        let heartbeat = tokio::time::sleep(self.heartbeat);
+        tokio::pin!(heartbeat);
+        loop {
+            if let Found::Pokes(frames) = self.look().await? {
+                return Ok(Event::Pokes(frames));
+            }
+            if !self.told_caught_up {
+                self.told_caught_up = true;
+                return Ok(Event::CaughtUp(self.cursor));
+            }
+            tokio::select! {
+                () = self.waiter.woken() => {}
+                () = &mut heartbeat => return Ok(Event::Heartbeat(self.cursor)),
+            }
+            if let Some(window) = self.coalesce {
+                tokio::time::sleep(window).await;
+            }
+        }
+    }
+
+    /// Finds the global position to begin at.
+    async fn begin(&mut self, start: Start) -> Result<Option<Event>> {
+        let head = self.log.confirm_head().await?;
+        let mut ahead = false;
+        match start {
+            Start::Now => {}
+            Start::Global(_) => ahead = self.cursor > head,
+            Start::Stream(position) => {
+                self.stream_position = position.max(0);
+                self.cursor = self.before_stream_position(head).await?;
+            }
+        }
+        self.start = None;
+        if !ahead {
+            return Ok(None);
+        }
+        let namespace = &self.log.namespace.name;
+        tracing::warn!(%namespace, position = self.cursor + 1, head, "a subscription begins above the head");
+        self.told_caught_up = true;
+        Ok(Some(Event::AheadOfHead(head)))
+    }
+
+    /// The global position before the first message at or after the wanted stream position.
+    async fn before_stream_position(&self, head: i64) -> Result<i64> {
+        if self.stream_position == 0 || head == 0 {
+            return Ok(0);
+        }
+        let mut select = self.select(self.stream_position, i64::MAX, head, 1);
+        select.axis = Axis::Stream;
+        loop {
+            let slice = self.log.storage.read(&select).await?;
+            if let Some(first) = slice.rows.last() {
+                return Ok(first.global_position - 1);
+            }
+            if slice.covered == select.to {
+                return Ok(head);
+            }
+            select.from = slice.covered.saturating_add(1);
+        }
+    }
+
+    /// Looks for pokes after the cursor, and moves it over what it looked at.
+    async fn look(&mut self) -> Result<Found> {
+        loop {
+            let head = self.log.head();
+            if self.cursor >= head {
+                return Ok(Found::Nothing);
+            }
+            if !self.waiter.may_have_more(self.cursor) {
+                self.cursor = head;
+                return Ok(Found::Nothing);
+            }
+            let select = self.select(self.cursor + 1, head, head, self.log.settings.slice_rows.max(1));
+            let recent = self.log.tail.read().read(&select);
+            let (frames, covered) = match recent {
+                Some(found) => (self.frames_of_entries(&found.entries), found.covered),
+                None => {
+                    self.told_caught_up = false;
+                    self.log.pauses.at("before a subscription's slice").await;
+                    let slice = self.log.storage.read(&select).await?;
+                    (self.frames_of_rows(&slice.rows), slice.covered)
+                }
+            };
+            // More lies behind a slice that was cut.
+            self.told_caught_up &= covered == head;
+            self.cursor = covered;
+            if !frames.is_empty() {
+                return Ok(Found::Pokes(frames));
+            }
+        }
+    }
+
+    fn select(&self, from: i64, to: i64, head: i64, rows: usize) -> Select {
+        Select {
+            filter: self.filter.clone(),
+            axis: Axis::Global,
+            from,
+            to,
+            head,
+            direction: Direction::Forward,
+            rows,
+            bytes: self.log.settings.poke_bytes,
+            columns: Columns::Places,
+        }
+    }
+
+    fn frames_of_entries(&self, entries: &[Arc<Entry>]) -> Bytes {
+        let wanted = |entry: &&Arc<Entry>| entry.message().position >= self.stream_position;
+        if let [entry] = entries {
+            return Some(entry).filter(wanted).map(|entry| entry.poke().clone()).unwrap_or_default();
+        }
+        let newest = self.coalesce.map(|_| {
+            let places = entries.iter().map(|entry| (&*entry.message().stream, entry.message().global_position));
+            places.collect::<HashMap<_, _>>()
+        });
+        let mut frames = BytesMut::with_capacity(entries.len() * 128);
+        for entry in entries.iter().filter(wanted) {
+            let message = entry.message();
+            if newest.as_ref().is_none_or(|newest| newest[&*message.stream] == message.global_position) {
+                frames.extend_from_slice(entry.poke());
+            }
+        }
+        frames.freeze()
+    }
+
+    fn frames_of_rows(&self, rows: &Rows) -> Bytes {
+        let newest = self
+            .coalesce
+            .map(|_| rows.iter().map(|message| (message.stream, message.global_position)).collect::<HashMap<_, _>>());
+        let mut frames = Vec::with_capacity(rows.len() * 128);
+        for message in rows.iter().filter(|message| message.position >= self.stream_position) {
+            if newest.as_ref().is_none_or(|newest| newest[message.stream] == message.global_position) {
+                wire::write_poke(&mut frames, message.stream, message.position, message.global_position);
+            }
+        }
+        frames.into()
     }
 }

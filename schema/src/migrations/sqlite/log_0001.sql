@@ -19,3 +19,9 @@ CREATE TABLE log.identity (
 ) STRICT;
 
 INSERT INTO log.identity VALUES (randomblob(16));
+
+-- At most one row: where the last import ended, and the time of the last written message before it.
+CREATE TABLE log.imports (
+    last_position INTEGER NOT NULL,
+    written_time  INTEGER NOT NULL
+) STRICT;

@@ -1,5 +1,5 @@
 -- The namespaces of this data directory. An incarnation's number names its files and is never used again.
-CREATE TABLE namespaces (
+CREATE TABLE registry.namespaces (
     incarnation INTEGER PRIMARY KEY AUTOINCREMENT,
     name        TEXT    NOT NULL,
     token_hash  BLOB    NOT NULL,
@@ -10,4 +10,4 @@ CREATE TABLE namespaces (
     messages    INTEGER           -- how many messages it holds; null while its log is being written
 ) STRICT;
 
-CREATE UNIQUE INDEX namespaces_name ON namespaces (name) WHERE deleted_at IS NULL;
+CREATE UNIQUE INDEX registry.namespaces_name ON namespaces (name) WHERE deleted_at IS NULL;

@@ -1,1 +1,320 @@
 //! SQLite: the log first, indexes behind it.
+//!
+//! A data directory holds `registry.db` (the namespaces) and for each incarnation `N.log.db` (every
+//! message by global position; what is committed there is durable) and `N.index.db` (derived from
+//! it, rebuilt where it does not fit). What the index does not hold yet lives in a memtable.
+//!
+//! | file | what stands there |
+//! |---|---|
+//! | `connection` | opening a database file: pragmas, migrations |
+//! | `registry` | the namespaces |
+//! | `storage` | one incarnation: opening, closing, and the [`Storage`](super::Storage) methods |
+//! | `append` | one commit to the log |
+//! | `memtable` | the places of messages that are not indexed yet |
+//! | `indexer` | moving the memtable's head into the index |
+//! | `lookup` | versions, ids, streams, categories, counts |
+//! | `read` | slices of messages |
+//! | `threads` | where blocking calls are made |
+
+mod append;
+pub mod connection;
+mod indexer;
+mod lookup;
+mod memtable;
+mod read;
+mod registry;
+mod storage;
+mod threads;
+
+use std::collections::HashMap;
+use std::fs::{File, TryLockError};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use eventodb_schema::Timestamp;
+use eventodb_schema::token::TokenHash;
+use parking_lot::Mutex;
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+use self::registry::Registry;
+use self::storage::{Handle, SqliteStorage, fail};
+use self::threads::Threads;
+use super::{Backend, Hint, Incarnation, Namespace, NewNamespace, Storage};
+use crate::error::{Error, Result};
+
+/// Where the store keeps its files.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Location {
+    /// In this directory, which is created where it is missing.
+    Directory(PathBuf),
+    /// Nowhere: it is gone when the process ends.
+    Memory,
+}
+
+/// Bounds of the SQLite backend.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Namespaces whose files are open at once.
+    pub open_namespaces: usize,
+    /// Messages of one namespace that may wait for the indexer; appends wait beyond it.
+    pub memtable_messages: usize,
+    /// Messages of all namespaces that may wait for the indexer before it hurries.
+    pub memtables_messages: usize,
+    /// Most messages that the indexer moves in one transaction.
+    pub index_batch: usize,
+    /// Threads that commit, for all namespaces.
+    pub writer_threads: usize,
+    /// Reads that run at once, for all namespaces.
+    pub readers: usize,
+    /// Rows that one slice looks at in search of matches.
+    pub examined_rows: usize,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        let cores = std::thread::available_parallelism().map_or(2, usize::from);
+        Self {
+            open_namespaces: 256,
+            memtable_messages: 50_000,
+            memtables_messages: 400_000,
+            index_batch: 8_192,
+            writer_threads: 2 * cores,
+            readers: 2 * cores,
+            examined_rows: 20_000,
+        }
+    }
+}
+
+/// Why a data directory could not be opened; each in one line for the person who starts the server.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// It cannot be created or written to.
+    #[error("cannot use the data directory {0}: {1}")]
+    Directory(Shown, std::io::Error),
+    /// Another server has it.
+    #[error("the data directory {0} is in use by another server")]
+    Locked(Shown),
+    /// The registry is damaged, or newer than this program.
+    #[error("cannot open {0}: {1}")]
+    Registry(Shown, connection::Error),
+    /// The system gives no threads.
+    #[error("cannot start threads: {0}")]
+    Threads(std::io::Error),
+}
+
+/// A path as a person reads it.
+pub type Shown = String;
+
+/// The SQLite backend.
+pub struct Sqlite {
+    shared: Arc<Shared>,
+    storages: Arc<Mutex<HashMap<Incarnation, Arc<SqliteStorage>>>>,
+    housekeeping: CancellationToken,
+}
+
+/// What all incarnations share.
+struct Shared {
+    location: Location,
+    settings: Settings,
+    registry: Registry,
+    threads: Threads,
+    /// Namespaces whose files are open.
+    opened: AtomicUsize,
+    /// Places in all memtables.
+    waiting: AtomicUsize,
+    /// Held until the backend is closed, so that no other server takes the directory.
+    lock: Mutex<Option<File>>,
+}
+
+impl Sqlite {
+    /// Opens the store at a location, creating it where there is none.
+    ///
+    /// # Errors
+    /// [`OpenError`].
+    pub fn open(location: Location, settings: Settings) -> Result<Arc<Self>, OpenError> {
+        let lock = match &location {
+            Location::Directory(directory) => Some(lock(directory)?),
+            Location::Memory => None,
+        };
+        let registry = Registry::open(&location).map_err(|error| match &location {
+            Location::Directory(directory) => OpenError::Registry(shown(&directory.join(Registry::FILE)), error),
+            Location::Memory => OpenError::Registry(":memory:".to_owned(), error),
+        })?;
+        let threads = Threads::start(&settings).map_err(OpenError::Threads)?;
+        let shared = Arc::new(Shared {
+            location,
+            settings,
+            registry,
+            threads,
+            opened: AtomicUsize::new(0),
+            waiting: AtomicUsize::new(0),
+            lock: Mutex::new(lock),
+        });
+        let sqlite = Self { shared, storages: Arc::default(), housekeeping: CancellationToken::new() };
+        sqlite.keep_house();
+        Ok(Arc::new(sqlite))
+    }
+
+    fn storage(&self, incarnation: Incarnation) -> Arc<SqliteStorage> {
+        let mut storages = self.storages.lock();
+        let new = || Arc::new(SqliteStorage::new(self.shared.clone(), incarnation));
+        storages.entry(incarnation).or_insert_with(new).clone()
+    }
+
+    /// Every now and then: indexes what has waited long enough, and closes what is open beyond the bound.
+    fn keep_house(&self) {
+        let (shared, storages) = (Arc::downgrade(&self.shared), self.storages.clone());
+        let stop = self.housekeeping.clone();
+        self.shared.threads.write(Box::pin(async move {
+            while stop.run_until_cancelled(tokio::time::sleep(HOUSEKEEPING)).await.is_some() {
+                let Some(shared) = shared.upgrade() else { return };
+                let open: Vec<Arc<SqliteStorage>> = storages.lock().values().cloned().collect();
+                open.iter().for_each(SqliteStorage::index_waiting);
+                close_beyond(&shared, open);
+            }
+        }));
+    }
+}
+
+/// How often the backend looks after its files.
+const HOUSEKEEPING: Duration = Duration::from_millis(250);
+
+/// Closes the namespaces that were longest unused until no more than the bound are open.
+fn close_beyond(shared: &Shared, storages: Vec<Arc<SqliteStorage>>) {
+    let beyond = shared.opened.load(SeqCst).saturating_sub(shared.settings.open_namespaces);
+    if beyond == 0 {
+        return;
+    }
+    let mut open: Vec<_> = storages.into_iter().filter_map(|storage| Some((storage.last_use()?, storage))).collect();
+    open.sort_unstable_by_key(|(last_use, _)| *last_use);
+    open.iter().take(beyond).for_each(|(_, storage)| {
+        storage.close_idle(false);
+    });
+}
+
+impl Drop for Sqlite {
+    fn drop(&mut self) {
+        self.housekeeping.cancel();
+    }
+}
+
+fn shown(path: &Path) -> Shown {
+    path.display().to_string()
+}
+
+/// Creates the directory where needed and takes it for this process.
+fn lock(directory: &Path) -> Result<File, OpenError> {
+    let failed = |error| OpenError::Directory(shown(directory), error);
+    std::fs::create_dir_all(directory).map_err(failed)?;
+    let lock = File::options().create(true).truncate(false).write(true).open(directory.join("lock")).map_err(failed)?;
+    match lock.try_lock() {
+        Ok(()) => Ok(lock),
+        Err(TryLockError::WouldBlock) => Err(OpenError::Locked(shown(directory))),
+        Err(TryLockError::Error(error)) => Err(failed(error)),
+    }
+}
+
+#[async_trait]
+impl Backend for Sqlite {
+    fn kind(&self) -> &'static str {
+        "sqlite"
+    }
+
+    fn is_shared(&self) -> bool {
+        false
+    }
+
+    async fn namespace(&self, name: &str) -> Result<Option<Namespace>> {
+        let name = name.to_owned();
+        self.registry(move |registry| registry.namespace(&name)).await
+    }
+
+    async fn namespaces(&self) -> Result<Vec<Namespace>> {
+        self.registry(Registry::namespaces).await
+    }
+
+    async fn create(&self, new: &NewNamespace) -> Result<Namespace> {
+        let new = new.clone();
+        self.registry(move |registry| registry.create(&new)).await?.ok_or(Error::NamespaceExists)
+    }
+
+    async fn delete(&self, incarnation: Incarnation) -> Result<Option<Timestamp>> {
+        self.registry(move |registry| registry.delete(incarnation)).await
+    }
+
+    async fn replace(&self, incarnation: Incarnation) -> Result<Namespace> {
+        self.registry(move |registry| registry.replace(incarnation)).await?.ok_or(Error::NamespaceNotFound)
+    }
+
+    async fn set_token(&self, name: &str, token_hash: &TokenHash) -> Result<()> {
+        let (name, hash) = (name.to_owned(), *token_hash);
+        let found = self.registry(move |registry| registry.set_token(&name, &hash)).await?;
+        if found { Ok(()) } else { Err(Error::NamespaceNotFound) }
+    }
+
+    async fn purge(&self) -> Result<()> {
+        for incarnation in self.registry(Registry::deleted).await? {
+            let storage = self.storage(incarnation);
+            let removed = self.shared.threads.run(move || Ok(storage.remove())).await?;
+            if removed {
+                self.storages.lock().remove(&incarnation);
+                self.registry(move |registry| registry.forget(incarnation)).await?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn message_counts(&self) -> Result<Vec<(Incarnation, u64)>> {
+        let mut counts = Vec::new();
+        for (incarnation, noted) in self.registry(Registry::noted_messages).await? {
+            let messages = match noted {
+                Some(messages) => messages,
+                None => match Handle(self.storage(incarnation)).counts().await {
+                    Ok(counts) => counts.messages,
+                    Err(Error::Closed) => continue,
+                    Err(error) => return Err(error),
+                },
+            };
+            counts.push((incarnation, messages));
+        }
+        Ok(counts)
+    }
+
+    async fn open(&self, incarnation: Incarnation) -> Result<Arc<dyn Storage>> {
+        Ok(Arc::new(Handle(self.storage(incarnation))))
+    }
+
+    fn hints(&self) -> Option<mpsc::Receiver<Hint>> {
+        None
+    }
+
+    async fn ping(&self) -> Result<()> {
+        self.registry(Registry::ping).await
+    }
+
+    async fn close(&self) {
+        self.housekeeping.cancel();
+        let storages: Vec<_> = self.storages.lock().values().cloned().collect();
+        for storage in storages {
+            Handle(storage).close().await;
+        }
+        if let Err(error) = self.registry(Registry::checkpoint).await {
+            tracing::warn!(%error, "the registry was not closed cleanly");
+        }
+        *self.shared.lock.lock() = None;
+    }
+}
+
+impl Sqlite {
+    async fn registry<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Registry) -> rusqlite::Result<T> + Send + 'static,
+    ) -> Result<T> {
+        let registry = self.shared.registry.clone();
+        self.shared.threads.run(move || work(&registry).map_err(fail)).await
+    }
+}

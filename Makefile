@@ -1,0 +1,55 @@
+# What one does with this repository. Each target installs what it needs (as root, or says what to
+# install) and needs nothing running beforehand.
+
+CARGO     ?= cargo
+BINARY    := target/release/eventodb
+EXTERNAL  := test_external
+DEBIAN    := build-essential ca-certificates postgresql pgbouncer strace
+
+.DEFAULT_GOAL := help
+.PHONY: help run run-postgres build test lint test-rust test-external bench bench-smoke deps deps-run clean
+
+help: ## This list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+run: deps-run build ## Builds and starts the server on SQLite in ./data
+	@exec ./$(BINARY) serve --data-dir ./data
+
+run-postgres: deps build ## Starts a private PostgreSQL and the server on it, for a look
+	@.ci/with-postgres sh -c 'exec ./$(BINARY) serve --db-url "$$EVENTODB_TEST_PG_URL"'
+
+build: ## The release binary
+	@$(CARGO) build --locked --release --bin eventodb
+
+test: deps lint test-rust test-external ## Everything that CI runs
+
+lint: ## fmt, clippy and rustdoc, nothing tolerated
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --locked --workspace --all-targets --all-features -- -D warnings
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --workspace --no-deps --all-features --quiet
+
+test-rust: deps ## Unit, property, conformance, integration and crash tests
+	.ci/with-postgres $(CARGO) test --locked --workspace --all-features
+
+test-external: deps build ## The black-box tests of the release binary, on each backend
+	cd $(EXTERNAL) && npm ci --no-audit --no-fund --silent
+	cd $(EXTERNAL) && EVENTODB_TEST_BACKEND=memory npm test
+	cd $(EXTERNAL) && ../.ci/with-postgres env EVENTODB_TEST_BACKEND=postgres npm test
+	cd $(EXTERNAL) && EVENTODB_TEST_BACKEND=sqlite npm test
+
+bench: deps build ## Every scenario; writes the tables of docs/PERFORMANCE.md
+	./$(BINARY) bench --help >/dev/null
+	.ci/with-postgres ./bench/run
+
+bench-smoke: deps build ## One minute of every scenario, for function, not for speed
+	.ci/with-postgres ./bench/run --smoke
+
+deps-run:
+	@.ci/install build-essential
+
+deps:
+	@.ci/install $(DEBIAN)
+
+clean: ## Removes what was built
+	$(CARGO) clean
+	rm -rf $(EXTERNAL)/node_modules

@@ -1,0 +1,118 @@
+//! Opening a database: what holds for every connection, and the migrations.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use rusqlite::{Connection, OpenFlags};
+
+/// Prepared statements that a connection keeps.
+const STATEMENTS: usize = 64;
+
+/// How long a connection waits for another's lock. Readers and the one writer of a file never
+/// wait for each other; what remains is a checkpoint or a backup that starts or ends.
+const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Why a database file could not be used.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// SQLite says so.
+    #[error("{0}")]
+    Sqlite(#[from] rusqlite::Error),
+    /// The file was written by a newer program.
+    #[error("its schema has version {found}, this program knows up to {known}: start a newer eventodb")]
+    Newer {
+        /// The version of the file.
+        found: usize,
+        /// The newest that this program knows.
+        known: usize,
+    },
+    /// An index that was not built from the log beside it.
+    #[error("it was not built from the log beside it")]
+    Foreign,
+}
+
+/// How safe a commit is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Synchronous {
+    /// A commit is on the disk.
+    Full,
+    /// A commit is consistent, but may be lost with the power.
+    Normal,
+}
+
+/// A database attached under a name.
+#[derive(Clone, Debug)]
+pub(super) struct Attach {
+    /// `None` is a database in memory.
+    pub(super) file: Option<PathBuf>,
+    /// The name that SQL calls it.
+    pub(super) name: &'static str,
+    pub(super) synchronous: Synchronous,
+    /// Steps of its schema.
+    pub(super) migrations: &'static [&'static str],
+}
+
+/// A connection with these databases attached, each migrated to its newest schema.
+///
+/// # Errors
+/// [`Error`].
+pub(super) fn open(databases: &[Attach]) -> Result<Connection, Error> {
+    let mut connection = Connection::open_in_memory_with_flags(OpenFlags::default())?;
+    connection.set_prepared_statement_cache_capacity(STATEMENTS);
+    connection.busy_timeout(BUSY_TIMEOUT)?;
+    for database in databases {
+        attach(&mut connection, database)?;
+    }
+    Ok(connection)
+}
+
+/// A connection that reads a file alone, without the write-ahead log beside it.
+///
+/// # Errors
+/// SQLite's.
+pub(super) fn open_alone(file: &Path) -> rusqlite::Result<Connection> {
+    let escaped: String = file
+        .to_string_lossy()
+        .bytes()
+        .map(|byte| match byte {
+            b'/' | b'.' | b'-' | b'_' => char::from(byte).to_string(),
+            byte if byte.is_ascii_alphanumeric() => char::from(byte).to_string(),
+            byte => format!("%{byte:02X}"),
+        })
+        .collect();
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_URI | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    Connection::open_with_flags(format!("file:{escaped}?immutable=1"), flags)
+}
+
+fn attach(connection: &mut Connection, database: &Attach) -> Result<(), Error> {
+    let Attach { file, name, synchronous, migrations } = database;
+    let file = file.as_deref().unwrap_or(Path::new(":memory:"));
+    // The names are our own constants; the file is bound.
+    connection.execute(&format!("ATTACH DATABASE ?1 AS {name}"), [file.to_string_lossy()])?;
+    let synchronous = match synchronous {
+        Synchronous::Full => "FULL",
+        Synchronous::Normal => "NORMAL",
+    };
+    connection.pragma_update(Some(*name), "journal_mode", "WAL")?;
+    connection.pragma_update(Some(*name), "synchronous", synchronous)?;
+    migrate(connection, name, migrations)
+}
+
+/// Brings a schema to its newest version, each step in a transaction of its own.
+fn migrate(connection: &mut Connection, name: &str, migrations: &[&str]) -> Result<(), Error> {
+    loop {
+        let found = version(connection, name)?;
+        if found > migrations.len() {
+            return Err(Error::Newer { found, known: migrations.len() });
+        }
+        let Some(step) = migrations.get(found) else { return Ok(()) };
+        let transaction = connection.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
+        transaction.execute_batch(step)?;
+        transaction.pragma_update(Some(name), "user_version", found + 1)?;
+        transaction.commit()?;
+    }
+}
+
+fn version(connection: &Connection, name: &str) -> Result<usize, Error> {
+    Ok(connection.pragma_query_value(Some(name), "user_version", |row| row.get(0))?)
+}

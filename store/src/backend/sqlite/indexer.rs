@@ -1,0 +1,170 @@
+//! Moving places from the memtable into the index, in large sorted batches.
+//!
+//! Each batch is one transaction that also moves the completion position, so that the index is
+//! always a whole prefix of the log, whenever the process dies.
+
+use std::collections::{BTreeMap, HashMap};
+
+use eventodb_schema::name;
+use rusqlite::{Connection, OptionalExtension as _, TransactionBehavior, params};
+
+use super::memtable::Place;
+
+/// Puts places into the index; they must follow its completion position directly.
+///
+/// # Errors
+/// SQLite's; a violated constraint means that the log holds an id or a (stream, position) twice.
+pub(super) fn index(connection: &mut Connection, places: &[Place]) -> rusqlite::Result<()> {
+    let Some(last) = places.last() else { return Ok(()) };
+    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    let streams = intern_streams(&transaction, places)?;
+    let categories = intern_categories(&transaction, places)?;
+
+    let mut by_stream: Vec<(i64, &Place)> = places.iter().map(|place| (streams[&*place.stream], place)).collect();
+    by_stream.sort_unstable_by_key(|(stream, place)| (*stream, place.position));
+    {
+        let mut insert = transaction.prepare_cached(include_str!("sql/index_stream_entry.sql"))?;
+        for (stream, place) in by_stream {
+            insert.execute(params![stream, place.position, place.global_position, place.hashes.kind])?;
+        }
+    }
+    let mut by_category: Vec<(i64, &Place)> =
+        places.iter().map(|place| (categories[name::category(&place.stream)], place)).collect();
+    by_category.sort_unstable_by_key(|(category, place)| (*category, place.global_position));
+    {
+        let mut insert = transaction.prepare_cached(include_str!("sql/index_category_entry.sql"))?;
+        for (category, place) in by_category {
+            let hashes = place.hashes;
+            insert.execute(params![category, place.global_position, hashes.stream, hashes.kind, hashes.correlation])?;
+        }
+    }
+    let mut by_id: Vec<&Place> = places.iter().collect();
+    by_id.sort_unstable_by_key(|place| place.id);
+    {
+        let mut insert = transaction.prepare_cached(include_str!("sql/index_id.sql"))?;
+        for place in by_id {
+            insert.execute(params![place.id.as_bytes(), place.global_position])?;
+        }
+    }
+    let new_streams = places.iter().filter(|place| place.starts_stream).count();
+    transaction.prepare_cached(include_str!("sql/index_progress.sql"))?.execute(params![
+        last.global_position,
+        last.id.as_bytes(),
+        places.len() as i64,
+        new_streams as i64,
+    ])?;
+    transaction.commit()
+}
+
+/// The id of each stream in `places`: the global position of its first message.
+fn intern_streams<'a>(connection: &Connection, places: &'a [Place]) -> rusqlite::Result<HashMap<&'a str, i64>> {
+    let mut started: BTreeMap<&str, Option<i64>> = BTreeMap::new();
+    for place in places {
+        let id = place.starts_stream.then_some(place.global_position);
+        let known = started.entry(&place.stream).or_default();
+        *known = known.or(id);
+    }
+    let mut insert = connection.prepare_cached(include_str!("sql/index_stream.sql"))?;
+    let mut select = connection.prepare_cached(include_str!("sql/stream_id.sql"))?;
+    let mut ids = HashMap::with_capacity(started.len());
+    for (stream, first) in started {
+        let id = match first {
+            Some(first) => {
+                insert.execute(params![stream, first])?;
+                first
+            }
+            None => select.query_row([stream], |row| row.get(0))?,
+        };
+        ids.insert(stream, id);
+    }
+    Ok(ids)
+}
+
+/// The id of each category in `places`, with its counts brought up to date.
+fn intern_categories<'a>(connection: &Connection, places: &'a [Place]) -> rusqlite::Result<HashMap<&'a str, i64>> {
+    struct Delta {
+        first: i64,
+        messages: i64,
+        streams: i64,
+    }
+    let mut deltas: BTreeMap<&str, Delta> = BTreeMap::new();
+    for place in places {
+        let first = Delta { first: place.global_position, messages: 0, streams: 0 };
+        let delta = deltas.entry(name::category(&place.stream)).or_insert(first);
+        delta.messages += 1;
+        delta.streams += i64::from(place.starts_stream);
+    }
+    let mut upsert = connection.prepare_cached(include_str!("sql/index_category.sql"))?;
+    let mut ids = HashMap::with_capacity(deltas.len());
+    for (category, Delta { first, messages, streams }) in deltas {
+        let id = upsert.query_row(params![category, first, streams, messages], |row| row.get(0))?;
+        ids.insert(category, id);
+    }
+    Ok(ids)
+}
+
+/// How far the index reaches.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Progress {
+    pub(super) completion: i64,
+    pub(super) messages: u64,
+    pub(super) streams: u64,
+}
+
+/// Reads how far the index reaches.
+///
+/// # Errors
+/// SQLite's.
+pub(super) fn progress(connection: &Connection) -> rusqlite::Result<Progress> {
+    connection
+        .prepare_cached("SELECT completion, message_count, stream_count FROM idx.progress")?
+        .query_row([], |row| Ok(Progress { completion: row.get(0)?, messages: row.get(1)?, streams: row.get(2)? }))
+}
+
+/// Whether this index is one of this log: the identity is the log's, and the message at its
+/// completion position is the one that it was built from. A new index is given the log's identity.
+///
+/// # Errors
+/// SQLite's.
+pub(super) fn belongs(connection: &Connection) -> rusqlite::Result<bool> {
+    let log: Vec<u8> = connection.query_row("SELECT identity FROM log.identity", [], |row| row.get(0))?;
+    let index: Option<(Vec<u8>, i64, Option<Vec<u8>>)> = connection
+        .query_row("SELECT log_identity, completion, completion_id FROM idx.progress", [], |row| {
+            Ok((row.get(0)?, row.get(1)?, row.get(2)?))
+        })
+        .optional()?;
+    let Some((identity, completion, completion_id)) = index else {
+        connection.execute(include_str!("sql/index_new.sql"), [log])?;
+        return Ok(true);
+    };
+    let there: Option<Vec<u8>> = connection
+        .query_row("SELECT id FROM log.messages WHERE global_position = ?1", [completion], |row| row.get(0))
+        .optional()?;
+    Ok(identity == log && there == completion_id && completion_id.is_some() == (completion > 0))
+}
+
+/// The places that follow `completion` in the log, for the memtable.
+///
+/// # Errors
+/// SQLite's.
+pub(super) fn suffix(connection: &Connection, completion: i64, most: usize) -> rusqlite::Result<Vec<Place>> {
+    let mut select = connection.prepare_cached(include_str!("sql/suffix.sql"))?;
+    let rows = select.query_map(params![completion, most as i64], |row| {
+        let stream: std::sync::Arc<str> = row.get(1)?;
+        let kind = row.get_ref(5)?.as_str()?;
+        let correlation = row.get_ref(6)?.as_str_or_null()?;
+        Ok(Place {
+            global_position: row.get(0)?,
+            position: row.get(2)?,
+            starts_stream: row.get(3)?,
+            id: uuid::Uuid::from_bytes(row.get(4)?),
+            hashes: super::memtable::Hashes {
+                stream: eventodb_schema::group::stream_hash(&stream),
+                kind: super::memtable::text_hash(kind),
+                correlation: correlation.map(super::memtable::text_hash),
+            },
+            stream,
+        })
+    })?;
+    rows.collect()
+}

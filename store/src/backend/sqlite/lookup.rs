@@ -1,0 +1,199 @@
+//! Answers about single streams and ids, and about how much there is.
+//!
+//! Each looks into the memtable first and into the index afterwards.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use eventodb_schema::Timestamp;
+use eventodb_schema::message::Message;
+use eventodb_schema::reply::{CategoryListed, StreamListed};
+use eventodb_schema::request::StreamsPage;
+use parking_lot::RwLock;
+use rusqlite::{Connection, OptionalExtension as _, params};
+use uuid::Uuid;
+
+use super::memtable::Memtable;
+use super::{append, indexer, read};
+use crate::backend::{Counts, Rows};
+
+/// The last message of a stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Last {
+    position: i64,
+    global_position: i64,
+}
+
+/// The last position of each stream; -1 for one without messages.
+///
+/// # Errors
+/// SQLite's; so for all functions here.
+pub(super) fn versions(
+    connection: &Connection,
+    memtable: &RwLock<Memtable>,
+    streams: &[Arc<str>],
+) -> rusqlite::Result<Vec<i64>> {
+    let recent: Vec<Option<i64>> = {
+        let memtable = memtable.read();
+        streams.iter().map(|stream| memtable.stream(stream).and_then(|places| Some(places.back()?.position))).collect()
+    };
+    let answers = streams.iter().zip(recent).map(|(stream, recent)| match recent {
+        Some(position) => Ok(position),
+        None => Ok(indexed_last(connection, stream)?.map_or(-1, |last| last.position)),
+    });
+    answers.collect()
+}
+
+fn indexed_last(connection: &Connection, stream: &str) -> rusqlite::Result<Option<Last>> {
+    connection
+        .prepare_cached(include_str!("sql/stream_last.sql"))?
+        .query_row([stream], |row| Ok(Last { position: row.get(0)?, global_position: row.get(1)? }))
+        .optional()
+}
+
+/// The messages with these ids.
+pub(super) fn find(
+    connection: &Connection,
+    memtable: &RwLock<Memtable>,
+    ids: &[Uuid],
+) -> rusqlite::Result<Vec<Message>> {
+    let recent: Vec<Option<i64>> = {
+        let memtable = memtable.read();
+        ids.iter().map(|id| memtable.find(id)).collect()
+    };
+    let mut select = connection.prepare_cached("SELECT global_position FROM idx.ids WHERE id = ?1")?;
+    let mut found = Vec::new();
+    for (id, recent) in ids.iter().zip(recent) {
+        let place = match recent {
+            Some(place) => Some(place),
+            None => select.query_row([id.as_bytes()], |row| row.get(0)).optional()?,
+        };
+        if let Some(place) = place {
+            let mut rows = Rows::default();
+            read::fetch(connection, place, &mut rows)?;
+            found.extend(rows.iter().map(|message| message.to_message()));
+        }
+    }
+    Ok(found)
+}
+
+/// One page of streams, by byte order of their names.
+pub(super) fn streams(
+    connection: &Connection,
+    memtable: &RwLock<Memtable>,
+    page: &StreamsPage,
+) -> rusqlite::Result<Vec<StreamListed>> {
+    let after = page.after.as_deref().unwrap_or_default();
+    let wanted = |name: &str| name > after && name.starts_with(&page.prefix);
+    let recent: HashMap<Arc<str>, Last> = {
+        let memtable = memtable.read();
+        let started = memtable.started_streams().filter(|name| wanted(name));
+        started.map(|name| (name.clone(), recent_last(&memtable, name).expect("it has just been met there"))).collect()
+    };
+    let mut names: Vec<Arc<str>> = recent.keys().cloned().collect();
+    {
+        let mut select = connection.prepare_cached(include_str!("sql/stream_names.sql"))?;
+        let mut rows = select.query(params![page.prefix, after, page.limit as i64])?;
+        while let Some(row) = rows.next()? {
+            let name = row.get_ref(0)?.as_str()?;
+            if !name.starts_with(&page.prefix) {
+                break;
+            }
+            names.push(name.into());
+        }
+    }
+    names.sort_unstable();
+    names.dedup();
+    names.truncate(page.limit);
+    let mut listed = Vec::with_capacity(names.len());
+    for name in names {
+        let newest = recent_last(&memtable.read(), &name);
+        let last = match newest {
+            Some(last) => Some(last),
+            None => indexed_last(connection, &name)?,
+        };
+        if let Some(last) = last.or_else(|| recent.get(&name).copied()) {
+            listed.push(StreamListed {
+                stream: name.as_ref().to_owned(),
+                version: last.position,
+                last_activity: time_of(connection, last.global_position)?,
+            });
+        }
+    }
+    Ok(listed)
+}
+
+fn recent_last(memtable: &Memtable, stream: &str) -> Option<Last> {
+    let place = memtable.stream(stream)?.back()?;
+    Some(Last { position: place.position, global_position: place.global_position })
+}
+
+fn time_of(connection: &Connection, global_position: i64) -> rusqlite::Result<Timestamp> {
+    connection
+        .prepare_cached("SELECT time FROM log.messages WHERE global_position = ?1")?
+        .query_row([global_position], |row| row.get(0).map(Timestamp::from_micros))
+}
+
+/// All categories by name, counted as of one moment.
+pub(super) fn categories(
+    connection: &mut Connection,
+    memtable: &RwLock<Memtable>,
+) -> rusqlite::Result<Vec<CategoryListed>> {
+    let snapshot = connection.transaction()?;
+    let (mut listed, _): (Vec<CategoryListed>, _) = at_one_moment(&snapshot, memtable, |memtable| {
+        let counted = memtable.categories().map(|(name, places)| CategoryListed {
+            category: name.to_owned(),
+            stream_count: places.new_streams,
+            message_count: places.places.len() as u64,
+        });
+        counted.collect()
+    })?;
+    let mut by_name: HashMap<String, usize> =
+        listed.iter().enumerate().map(|(at, category)| (category.category.clone(), at)).collect();
+    let mut select = snapshot.prepare_cached("SELECT name, stream_count, message_count FROM idx.categories")?;
+    let mut rows = select.query([])?;
+    while let Some(row) = rows.next()? {
+        let (category, stream_count, message_count): (String, u64, u64) = (row.get(0)?, row.get(1)?, row.get(2)?);
+        match by_name.remove(&category) {
+            Some(at) => {
+                listed[at].stream_count += stream_count;
+                listed[at].message_count += message_count;
+            }
+            None => listed.push(CategoryListed { category, stream_count, message_count }),
+        }
+    }
+    listed.sort_unstable_by(|a, b| a.category.cmp(&b.category));
+    Ok(listed)
+}
+
+/// How much there is, counted as of one moment.
+pub(super) fn counts(connection: &mut Connection, memtable: &RwLock<Memtable>) -> rusqlite::Result<Counts> {
+    let snapshot = connection.transaction()?;
+    let ((messages, streams), indexed) =
+        at_one_moment(&snapshot, memtable, |memtable| (memtable.len() as u64, memtable.new_streams()))?;
+    let head = append::head(&snapshot)?;
+    let last_activity = if head.position == 0 { None } else { Some(time_of(&snapshot, head.position)?) };
+    Ok(Counts { messages: messages + indexed.messages, streams: streams + indexed.streams, last_activity })
+}
+
+/// What `look` sees in the memtable, together with an index snapshot that ends exactly where the
+/// memtable begins.
+///
+/// Places leave the memtable some time after the index has them, so the two overlap for a moment;
+/// the index snapshot is then taken again. Whoever counts needs the exact seam, a reader does not.
+fn at_one_moment<T>(
+    snapshot: &Connection,
+    memtable: &RwLock<Memtable>,
+    look: impl Fn(&Memtable) -> T,
+) -> rusqlite::Result<(T, indexer::Progress)> {
+    loop {
+        let memtable = memtable.read();
+        let progress = indexer::progress(snapshot)?;
+        if progress.completion == memtable.completion() {
+            return Ok((look(&memtable), progress));
+        }
+        drop(memtable);
+        snapshot.execute_batch("ROLLBACK; BEGIN")?;
+        std::thread::yield_now();
+    }
+}

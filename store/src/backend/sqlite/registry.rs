@@ -1,0 +1,151 @@
+//! `registry.db`: the namespaces, their tokens' hashes, and how many messages a closed one holds.
+
+use std::sync::Arc;
+
+use eventodb_schema::token::TokenHash;
+use eventodb_schema::{Timestamp, migrations};
+use parking_lot::Mutex;
+use rusqlite::{Connection, OptionalExtension as _, Row, TransactionBehavior, params};
+
+use super::Location;
+use super::connection::{self, Attach, Synchronous};
+use crate::backend::{Incarnation, Namespace, NewNamespace};
+
+/// The registry of one data directory. Cloning shares it.
+#[derive(Clone)]
+pub(super) struct Registry {
+    connection: Arc<Mutex<Connection>>,
+}
+
+impl Registry {
+    /// Name of its file in the data directory.
+    pub(super) const FILE: &'static str = "registry.db";
+
+    pub(super) fn open(location: &Location) -> Result<Self, connection::Error> {
+        let file = match location {
+            Location::Directory(directory) => Some(directory.join(Self::FILE)),
+            Location::Memory => None,
+        };
+        let connection = connection::open(&[Attach {
+            file,
+            name: "registry",
+            synchronous: Synchronous::Full,
+            migrations: migrations::SQLITE_REGISTRY,
+        }])?;
+        Ok(Self { connection: Arc::new(Mutex::new(connection)) })
+    }
+
+    pub(super) fn namespace(&self, name: &str) -> rusqlite::Result<Option<Namespace>> {
+        self.connection
+            .lock()
+            .prepare_cached(include_str!("sql/registry_namespace.sql"))?
+            .query_row([name], namespace)
+            .optional()
+    }
+
+    pub(super) fn namespaces(&self) -> rusqlite::Result<Vec<Namespace>> {
+        let connection = self.connection.lock();
+        let mut select = connection.prepare_cached(include_str!("sql/registry_namespaces.sql"))?;
+        select.query_map([], namespace)?.collect()
+    }
+
+    /// `None` where there already is one of that name.
+    pub(super) fn create(&self, new: &NewNamespace) -> rusqlite::Result<Option<Namespace>> {
+        let connection = self.connection.lock();
+        let mut insert = connection.prepare_cached(include_str!("sql/registry_create.sql"))?;
+        let created_at = Timestamp::now().as_micros();
+        let values = params![new.name, new.token_hash.as_bytes(), new.description, new.metadata, created_at];
+        insert.query_row(values, namespace).optional()
+    }
+
+    /// `None` where it was deleted before.
+    pub(super) fn delete(&self, incarnation: Incarnation) -> rusqlite::Result<Option<Timestamp>> {
+        let now = Timestamp::now();
+        let changed = self
+            .connection
+            .lock()
+            .prepare_cached(include_str!("sql/registry_delete.sql"))?
+            .execute(params![incarnation.0, now.as_micros()])?;
+        Ok((changed > 0).then_some(now))
+    }
+
+    /// `None` where it was deleted before.
+    pub(super) fn replace(&self, incarnation: Incarnation) -> rusqlite::Result<Option<Namespace>> {
+        let mut connection = self.connection.lock();
+        let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        let now = Timestamp::now().as_micros();
+        let changed = transaction.execute(include_str!("sql/registry_delete.sql"), params![incarnation.0, now])?;
+        if changed == 0 {
+            return Ok(None);
+        }
+        let created =
+            transaction.query_row(include_str!("sql/registry_replace.sql"), params![incarnation.0], namespace)?;
+        transaction.commit()?;
+        Ok(Some(created))
+    }
+
+    pub(super) fn set_token(&self, name: &str, hash: &TokenHash) -> rusqlite::Result<bool> {
+        let sql = include_str!("sql/registry_set_token.sql");
+        Ok(self.connection.lock().execute(sql, params![name, hash.as_bytes()])? > 0)
+    }
+
+    /// Notes how many messages an incarnation holds, or that nobody can tell without looking.
+    pub(super) fn note_messages(&self, incarnation: Incarnation, messages: Option<u64>) -> rusqlite::Result<()> {
+        let connection = self.connection.lock();
+        let mut update =
+            connection.prepare_cached("UPDATE registry.namespaces SET messages = ?2 WHERE incarnation = ?1")?;
+        update.execute(params![incarnation.0, messages])?;
+        Ok(())
+    }
+
+    /// What is noted about the living incarnations.
+    pub(super) fn noted_messages(&self) -> rusqlite::Result<Vec<(Incarnation, Option<u64>)>> {
+        let connection = self.connection.lock();
+        let mut select = connection
+            .prepare_cached("SELECT incarnation, messages FROM registry.namespaces WHERE deleted_at IS NULL")?;
+        select.query_map([], |row| Ok((Incarnation(row.get(0)?), row.get(1)?)))?.collect()
+    }
+
+    /// Whether the incarnation lives.
+    pub(super) fn lives(&self, incarnation: Incarnation) -> rusqlite::Result<bool> {
+        self.connection
+            .lock()
+            .prepare_cached("SELECT 1 FROM registry.namespaces WHERE incarnation = ?1 AND deleted_at IS NULL")?
+            .exists([incarnation.0])
+    }
+
+    /// Incarnations whose files are still to be removed.
+    pub(super) fn deleted(&self) -> rusqlite::Result<Vec<Incarnation>> {
+        let connection = self.connection.lock();
+        let mut select =
+            connection.prepare_cached("SELECT incarnation FROM registry.namespaces WHERE deleted_at IS NOT NULL")?;
+        select.query_map([], |row| row.get(0).map(Incarnation))?.collect()
+    }
+
+    /// Forgets an incarnation whose files are gone.
+    pub(super) fn forget(&self, incarnation: Incarnation) -> rusqlite::Result<()> {
+        let sql = "DELETE FROM registry.namespaces WHERE incarnation = ?1 AND deleted_at IS NOT NULL";
+        self.connection.lock().execute(sql, [incarnation.0])?;
+        Ok(())
+    }
+
+    /// Whether the file can be read.
+    pub(super) fn ping(&self) -> rusqlite::Result<()> {
+        self.connection.lock().query_row("SELECT count(*) FROM registry.sqlite_schema", [], |_| Ok(()))
+    }
+
+    /// Writes what is in the write-ahead log into the file.
+    pub(super) fn checkpoint(&self) -> rusqlite::Result<()> {
+        self.connection.lock().query_row("PRAGMA registry.wal_checkpoint(TRUNCATE)", [], |_| Ok(()))
+    }
+}
+
+fn namespace(row: &Row<'_>) -> rusqlite::Result<Namespace> {
+    Ok(Namespace {
+        incarnation: Incarnation(row.get(0)?),
+        name: row.get(1)?,
+        token_hash: TokenHash::from_bytes(row.get(2)?),
+        description: row.get(3)?,
+        created_at: Timestamp::from_micros(row.get(4)?),
+    })
+}

@@ -1,0 +1,1 @@
+SELECT incarnation, name, token_hash, description, created_at FROM registry.namespaces WHERE name = ?1 AND deleted_at IS NULL

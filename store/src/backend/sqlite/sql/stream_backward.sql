@@ -1,0 +1,5 @@
+SELECT position, global_position, type_hash
+FROM idx.stream_entries
+WHERE stream_id = ?1 AND position BETWEEN ?2 AND ?3
+ORDER BY position DESC
+LIMIT ?4

@@ -1,0 +1,1 @@
+SELECT stream_id FROM idx.streams WHERE name = ?1

@@ -1,0 +1,74 @@
+//! Where SQLite's calls, which block, are made.
+
+use std::cell::Cell;
+use std::sync::Arc;
+
+use futures_util::future::BoxFuture;
+use tokio::runtime::{Builder, Runtime};
+use tokio::sync::Semaphore;
+
+use super::Settings;
+use crate::error::{Error, Result};
+
+thread_local! {
+    /// Whether this thread is made for blocking calls.
+    static BLOCKING: Cell<bool> = const { Cell::new(false) };
+}
+
+/// The threads of one backend.
+pub(super) struct Threads {
+    writers: Option<Runtime>,
+    indexers: Option<Runtime>,
+    readers: Arc<Semaphore>,
+}
+
+impl Threads {
+    pub(super) fn start(settings: &Settings) -> std::io::Result<Self> {
+        Ok(Self {
+            writers: Some(runtime("writer", settings.writer_threads)?),
+            indexers: Some(runtime("indexer", settings.writer_threads.div_ceil(2))?),
+            readers: Arc::new(Semaphore::new(settings.readers)),
+        })
+    }
+
+    /// Runs a sequencer's turn on a writer thread.
+    pub(super) fn write(&self, turn: BoxFuture<'static, ()>) {
+        self.writers.as_ref().expect("taken only by drop").spawn(turn);
+    }
+
+    /// Runs background work on an indexer thread.
+    pub(super) fn index(&self, work: impl FnOnce() + Send + 'static) {
+        self.indexers.as_ref().expect("taken only by drop").spawn(async move { work() });
+    }
+
+    /// Runs a blocking call: here, where this is a thread made for it, else on another one.
+    pub(super) async fn run<T: Send + 'static>(&self, work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
+        if BLOCKING.get() {
+            return work();
+        }
+        let permit = self.readers.clone().acquire_owned().await.expect("never closed");
+        let outcome = tokio::task::spawn_blocking(move || {
+            let outcome = work();
+            drop(permit);
+            outcome
+        });
+        outcome.await.map_err(Error::failed)?
+    }
+}
+
+impl Drop for Threads {
+    fn drop(&mut self) {
+        for runtime in [self.writers.take(), self.indexers.take()].into_iter().flatten() {
+            runtime.shutdown_background();
+        }
+    }
+}
+
+fn runtime(name: &str, threads: usize) -> std::io::Result<Runtime> {
+    Builder::new_multi_thread()
+        .worker_threads(threads)
+        .thread_name(name)
+        .on_thread_start(|| BLOCKING.set(true))
+        .enable_time()
+        .build()
+}

@@ -1,0 +1,155 @@
+//! What every backend promises, stated once: each case runs on each backend, with default bounds
+//! and with tiny ones.
+//!
+//! [`CASES`] is the one list; a case added there is added to all. With tiny bounds (see [`tiny`])
+//! every hand-over, from memtable to index, from tail to storage, from slice to slice, is taken all
+//! the time, and seeded pauses shuffle who comes first.
+
+mod appends;
+mod namespaces;
+mod reads;
+mod subscriptions;
+mod support;
+
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use futures_util::FutureExt as _;
+use futures_util::future::BoxFuture;
+
+pub use support::World;
+
+use crate::backend::Backend;
+use crate::settings::Settings;
+
+/// Makes databases for the cases.
+#[async_trait]
+pub trait Harness: Send + Sync {
+    /// A new, empty database.
+    async fn create(&self) -> Box<dyn Database>;
+}
+
+/// A database under test.
+#[async_trait]
+pub trait Database: Send + Sync {
+    /// A backend on it; called again after an earlier one was closed.
+    async fn open(&self) -> Arc<dyn Backend>;
+
+    /// Whether it outlives its backend.
+    fn is_durable(&self) -> bool;
+}
+
+/// One promise.
+pub struct Case {
+    /// What is promised, in short.
+    pub name: &'static str,
+    /// Tries to break it; panics where that succeeds.
+    pub run: for<'a> fn(&'a mut World) -> BoxFuture<'a, ()>,
+}
+
+macro_rules! cases {
+    ($($module:ident: $($name:ident),* $(,)?;)*) => {
+        /// Every promise.
+        pub const CASES: &[Case] = &[$($(
+            Case {
+                name: concat!(stringify!($module), "::", stringify!($name)),
+                run: |world| Box::pin($module::$name(world)),
+            },
+        )*)*];
+    };
+}
+
+cases! {
+    appends:
+        positions_are_dense,
+        versions_are_checked,
+        one_of_many_wins_each_round,
+        expectations_have_words,
+        all_conflicts_are_told,
+        an_append_is_all_or_nothing,
+        a_repeated_id_returns_the_original,
+        a_repeated_id_with_something_else_conflicts,
+        a_repeated_batch_returns_the_original,
+        parallel_appends_lose_nothing,
+        ids_are_checked_after_a_restart,
+        text_comes_back_byte_for_byte,
+        time_never_goes_back,
+        an_import_keeps_positions_and_times,
+        an_import_that_does_not_fit_changes_nothing;
+    reads:
+        a_stream_is_read_by_position,
+        a_stream_is_read_by_global_position,
+        pages_say_how_far_they_are_complete,
+        a_category_is_its_streams,
+        several_categories_are_merged,
+        groups_split_a_category,
+        types_and_correlation_filter,
+        backward_reads_mirror_forward_ones,
+        the_last_message_of_a_type,
+        long_pages_come_in_chunks,
+        a_read_waits_for_a_message,
+        reads_agree_with_a_plain_model,
+        tailing_readers_see_no_position_appear_below;
+    subscriptions:
+        history_then_live_without_a_gap,
+        each_kind_begins_where_it_is_told,
+        who_reads_a_stream_is_poked_about_it,
+        a_slow_subscriber_loses_nothing,
+        above_the_head_is_said,
+        heartbeats_tell_how_far,
+        pokes_are_coalesced_to_the_newest;
+    namespaces:
+        names_are_unique,
+        a_deleted_namespace_leaves_nothing,
+        a_deletion_ends_subscriptions,
+        an_emptied_namespace_starts_anew,
+        tokens_open_their_own_namespace,
+        counts_are_exact,
+        streams_are_listed_in_pages,
+        a_reopened_database_has_everything;
+}
+
+/// Bounds so small that everything overflows all the time.
+pub fn tiny(seed: u64) -> Settings {
+    Settings {
+        queue_appends: 2,
+        batch_messages: 3,
+        tail_messages: 4,
+        version_cache: 2,
+        slice_rows: 2,
+        page_bytes: 64,
+        poke_bytes: 150,
+        queue_wait: Duration::from_secs(60),
+        pause_seed: Some(seed),
+        poll_interval: Duration::from_millis(50),
+        ..Settings::default()
+    }
+}
+
+/// Runs every case, each on a database of its own, and panics at the end if one failed.
+///
+/// # Panics
+/// Naming the cases that failed; with tiny bounds, also the seed that makes them fail again.
+pub async fn run(harness: &dyn Harness, settings: &Settings) {
+    let only = std::env::var("EVENTODB_TEST_CASE").unwrap_or_default();
+    let mut failed = Vec::new();
+    for case in CASES.iter().filter(|case| case.name.contains(&only)) {
+        let started = std::time::Instant::now();
+        let mut world = World::new(harness.create().await, settings.clone()).await;
+        let outcome = AssertUnwindSafe(tokio::time::timeout(support::PATIENCE, (case.run)(&mut world)));
+        let outcome = outcome.catch_unwind().await;
+        world.close().await;
+        let verdict = match outcome {
+            Ok(Ok(())) => "ok",
+            Ok(Err(_)) => "FAILED: it never ended",
+            Err(_) => "FAILED",
+        };
+        support::tell(&format!("{:60} {verdict} {:?}", case.name, started.elapsed()));
+        if verdict != "ok" {
+            failed.push(case.name);
+        }
+    }
+    assert!(failed.is_empty(), "failed (seed {:?}): {failed:?}", settings.pause_seed);
+}

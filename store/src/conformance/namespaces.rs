@@ -1,0 +1,164 @@
+//! Promises about namespaces.
+
+use eventodb_schema::Token;
+use eventodb_schema::request::StreamsPage;
+
+use super::World;
+use super::support::*;
+use crate::Error;
+use crate::log::{Event, Start};
+
+pub(super) async fn names_are_unique(world: &mut World) {
+    world.create("one").await;
+    let again = world.store.create(namespace("one", &Token::generate("one"))).await;
+    assert!(matches!(again, Err(Error::NamespaceExists)), "{again:?}");
+    for name in ["two", "zwei ü", &"x".repeat(255)] {
+        world.create(name).await;
+    }
+    let listed: Vec<String> =
+        world.store.list().await.expect("the storage answers").into_iter().map(|listed| listed.namespace).collect();
+    assert_eq!(listed, vec!["one".to_owned(), "two".to_owned(), "x".repeat(255), "zwei ü".to_owned()]);
+    assert!(matches!(world.store.log("none").await, Err(Error::NamespaceNotFound)));
+    assert!(matches!(world.store.info("none").await, Err(Error::NamespaceNotFound)));
+    assert!(matches!(world.store.delete("none").await, Err(Error::NamespaceNotFound)));
+}
+
+pub(super) async fn a_deleted_namespace_leaves_nothing(world: &mut World) {
+    let token = world.create("gone").await;
+    let log = world.store.log("gone").await.expect("it was just created");
+    for _ in 0..7 {
+        write(&log, "a-1", "T").await;
+    }
+    let (_, messages) = world.store.delete("gone").await.expect("it is there");
+    assert_eq!(messages, 7);
+    assert!(world.store.was_deleted("gone"));
+    assert!(world.store.authorize(&token).await.expect("the storage answers").is_none());
+    let late = write_expecting(&log, "a-1", Default::default(), message("T")).await;
+    assert!(matches!(late, Err(Error::Closed)), "{late:?}");
+    let new_token = world.create("gone").await;
+    assert!(!world.store.was_deleted("gone"));
+    assert!(world.store.authorize(&token).await.expect("the storage answers").is_none(), "the old token");
+    let log = world.store.authorize(&new_token).await.expect("the storage answers").expect("the new token");
+    assert_eq!(all(&log).await, vec![]);
+    let first = write(&log, "a-1", "T").await;
+    assert_eq!((first.first_position, first.first_global_position), (0, 1));
+}
+
+pub(super) async fn a_deletion_ends_subscriptions(world: &mut World) {
+    world.create("gone").await;
+    let log = world.store.log("gone").await.expect("it was just created");
+    write(&log, "a-1", "T").await;
+    let mut subscription = subscribe(&log, everything(), Start::Now);
+    assert_eq!(subscription.next().await, Event::CaughtUp(1));
+    let waiting = tokio::spawn(async move { subscription.next().await });
+    world.store.delete("gone").await.expect("it is there");
+    assert_eq!(waiting.await.expect("a subscriber does not panic"), Event::Closed);
+}
+
+pub(super) async fn an_emptied_namespace_starts_anew(world: &mut World) {
+    let token = world.create("emptied").await;
+    let log = world.store.log("emptied").await.expect("it was just created");
+    for _ in 0..5 {
+        write(&log, "a-1", "T").await;
+    }
+    let new = world.store.empty("emptied").await.expect("it is there");
+    assert_ne!(new.namespace().incarnation, log.namespace().incarnation);
+    assert_eq!(all(&new).await, vec![]);
+    let authorized = world.store.authorize(&token).await.expect("the storage answers").expect("the token is kept");
+    assert_eq!(write(&authorized, "a-1", "T").await.first_global_position, 1);
+    assert!(matches!(write_expecting(&log, "a-1", Default::default(), message("T")).await, Err(Error::Closed)));
+}
+
+pub(super) async fn tokens_open_their_own_namespace(world: &mut World) {
+    let (one, two) = (world.create("one").await, world.create("two").await);
+    for (token, name) in [(&one, "one"), (&two, "two")] {
+        let log = world.store.authorize(token).await.expect("the storage answers").expect("its token");
+        assert_eq!(&*log.namespace().name, name);
+    }
+    for wrong in [Token::generate("one"), Token::generate("none")] {
+        assert!(world.store.authorize(&wrong).await.expect("the storage answers").is_none());
+    }
+    let new = Token::generate("one");
+    world.store.set_token("one", &new.hash()).await.expect("it is there");
+    assert!(world.store.authorize(&one).await.expect("the storage answers").is_none(), "the old token");
+    assert!(world.store.authorize(&new).await.expect("the storage answers").is_some(), "the new token");
+    assert!(matches!(world.store.set_token("none", &new.hash()).await, Err(Error::NamespaceNotFound)));
+}
+
+pub(super) async fn counts_are_exact(world: &mut World) {
+    world.create("counted").await;
+    let log = world.store.log("counted").await.expect("it was just created");
+    let info = world.store.info("counted").await.expect("it is there");
+    assert_eq!((info.message_count, info.stream_count, info.last_activity), (0, 0, None));
+    for at in 0..31 {
+        write(&log, ["a-1", "a-2", "b", "c-1"][at % 4], "T").await;
+        if at % 10 == 0 {
+            let counts = log.counts().await.expect("the storage answers");
+            assert_eq!((counts.messages, counts.streams), (at as u64 + 1, (at as u64 + 1).min(4)));
+        }
+    }
+    let last = all(&log).await.pop().expect("there are messages").time;
+    drop(log);
+    world.reopen().await;
+    if let Ok(info) = world.store.info("counted").await {
+        assert_eq!((info.message_count, info.stream_count, info.last_activity), (31, 4, Some(last)));
+        let listed = world.store.list().await.expect("the storage answers");
+        assert_eq!(listed.iter().map(|listed| listed.message_count).collect::<Vec<_>>(), vec![31]);
+        let log = world.store.log("counted").await.expect("it is there");
+        let categories = log.categories().await.expect("the storage answers");
+        let counted: Vec<_> = categories.iter().map(|c| (&*c.category, c.stream_count, c.message_count)).collect();
+        assert_eq!(counted, vec![("a", 2, 16), ("b", 1, 8), ("c", 1, 7)]);
+    }
+}
+
+pub(super) async fn streams_are_listed_in_pages(world: &mut World) {
+    let log = world.log().await;
+    let names = ["a", "a-1", "a-10", "a-2", "a-ü", "b%-1", "b_-1", "bb-1", "Z-1"];
+    for name in names.iter().rev() {
+        write(&log, name, "T").await;
+        write(&log, name, "T").await;
+    }
+    let list = |prefix: &str, after: Option<&str>, limit| {
+        let page = StreamsPage { prefix: prefix.to_owned(), after: after.map(str::to_owned), limit };
+        let log = log.clone();
+        async move {
+            let listed = log.streams(&page).await.expect("the storage answers");
+            assert!(listed.iter().all(|listed| listed.version == 1));
+            listed.into_iter().map(|listed| listed.stream).collect::<Vec<_>>()
+        }
+    };
+    let mut sorted = names;
+    sorted.sort_unstable();
+    assert_eq!(list("", None, 100).await, sorted);
+    assert_eq!(list("a-1", None, 100).await, vec!["a-1", "a-10"]);
+    assert_eq!(list("b_", None, 100).await, vec!["b_-1"]);
+    assert_eq!(list("b%", None, 100).await, vec!["b%-1"]);
+    assert_eq!(list("none", None, 100).await, Vec::<String>::new());
+    let mut paged = Vec::new();
+    loop {
+        let page = list("", paged.last().map(String::as_str), 2).await;
+        if page.is_empty() {
+            break;
+        }
+        paged.extend(page);
+    }
+    assert_eq!(paged, sorted);
+}
+
+pub(super) async fn a_reopened_database_has_everything(world: &mut World) {
+    let token = world.create("kept").await;
+    let log = world.store.log("kept").await.expect("it was just created");
+    for at in 0..25 {
+        write(&log, &format!("a-{}", at % 4), "T").await;
+    }
+    let before = all(&log).await;
+    drop(log);
+    for round in 0..3 {
+        if !world.reopen().await {
+            return;
+        }
+        let log = world.store.authorize(&token).await.expect("the storage answers").expect("the token opens it");
+        assert_eq!(all(&log).await[..25], before[..]);
+        assert_eq!(write(&log, "a-0", "T").await.first_position, 7 + round);
+    }
+}

@@ -1,0 +1,191 @@
+//! What the cases share: a database with one namespace, and short ways to write and read.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use eventodb_schema::message::{Expected, Message, NewMessage};
+use eventodb_schema::reply::Appended;
+use eventodb_schema::request::{Append, AppendEntry, Read};
+use eventodb_schema::{Direction, Filter, Scope, Token};
+
+use super::Database;
+use crate::backend::NewNamespace;
+use crate::error::Result;
+use crate::log::{Event, Log, Page, Start, Subscribe, Subscription};
+use crate::settings::Settings;
+use crate::{Error, EventStore};
+
+/// How long a case may take before it counts as hanging.
+pub(super) const PATIENCE: Duration = Duration::from_secs(120);
+
+/// A database under test, and the store on it.
+pub struct World {
+    database: Box<dyn Database>,
+    pub(super) settings: Settings,
+    pub(super) store: Arc<EventStore>,
+}
+
+impl World {
+    pub(super) async fn new(database: Box<dyn Database>, settings: Settings) -> Self {
+        let store = open(&*database, &settings).await;
+        Self { database, settings, store }
+    }
+
+    /// The log of a new namespace.
+    pub(super) async fn log(&self) -> Arc<Log> {
+        let name = format!("n{}", uuid::Uuid::new_v4().simple());
+        self.create(&name).await;
+        self.store.log(&name).await.expect("it was just created")
+    }
+
+    pub(super) async fn create(&self, name: &str) -> Token {
+        let token = Token::generate(name);
+        self.store.create(namespace(name, &token)).await.expect("the name is free");
+        token
+    }
+
+    /// Closes the store and opens the same database again. Says whether there is one.
+    pub(super) async fn reopen(&mut self) -> bool {
+        if !self.database.is_durable() {
+            return false;
+        }
+        self.store.close().await;
+        self.store = open(&*self.database, &self.settings).await;
+        true
+    }
+
+    pub(super) async fn close(self) {
+        self.store.close().await;
+    }
+}
+
+async fn open(database: &dyn Database, settings: &Settings) -> Arc<EventStore> {
+    EventStore::open(database.open().await, settings.clone()).await.expect("a database opens")
+}
+
+pub(super) fn namespace(name: &str, token: &Token) -> NewNamespace {
+    NewNamespace {
+        name: name.to_owned(),
+        token_hash: token.hash(),
+        description: String::new(),
+        metadata: "{}".to_owned(),
+    }
+}
+
+/// Prints a line of the suite's report.
+#[expect(clippy::print_stderr, reason = "a test's report goes where test output goes")]
+pub(super) fn tell(line: &str) {
+    eprintln!("{line}");
+}
+
+pub(super) fn message(kind: &str) -> NewMessage {
+    NewMessage { id: None, kind: kind.into(), data: "{}".into(), metadata: None }
+}
+
+pub(super) fn entry(stream: &str, expected: Expected, messages: Vec<NewMessage>) -> AppendEntry {
+    AppendEntry { stream: stream.into(), expected, messages }
+}
+
+pub(super) fn append(entries: Vec<AppendEntry>) -> Append {
+    Append { entries, checks: Vec::new() }
+}
+
+/// Writes one message, whatever the stream's version.
+pub(super) async fn write(log: &Arc<Log>, stream: &str, kind: &str) -> Appended {
+    write_expecting(log, stream, Expected::Any, message(kind)).await.expect("nothing is in the way")
+}
+
+pub(super) async fn write_expecting(
+    log: &Arc<Log>,
+    stream: &str,
+    expected: Expected,
+    message: NewMessage,
+) -> Result<Appended> {
+    let results = log.append(append(vec![entry(stream, expected, vec![message])])).await?;
+    let [result] = results[..] else { panic!("one entry has one result") };
+    Ok(result)
+}
+
+pub(super) fn stream(name: &str) -> Filter {
+    Filter::new(Scope::Stream(name.into()))
+}
+
+pub(super) fn category(name: &str) -> Filter {
+    Filter::new(Scope::Categories(vec![name.into()]))
+}
+
+pub(super) fn everything() -> Filter {
+    Filter::new(Scope::All)
+}
+
+/// A read of a stream by its positions.
+pub(super) fn stream_read(name: &str, from: Option<i64>, direction: Direction, limit: usize) -> Read {
+    Read { by_stream_position: true, from, direction, ..Read::forward(stream(name), 0, limit) }
+}
+
+/// All messages of a page.
+pub(super) async fn messages(mut page: Page) -> Vec<Message> {
+    let mut messages = Vec::new();
+    while let Some(chunk) = page.next().await.expect("the storage answers") {
+        messages.extend(chunk.iter().map(|message| message.to_message()));
+    }
+    messages
+}
+
+pub(super) async fn read(log: &Arc<Log>, read: Read) -> Vec<Message> {
+    messages(log.read(read).await.expect("the storage answers")).await
+}
+
+/// Everything in the log.
+pub(super) async fn all(log: &Arc<Log>) -> Vec<Message> {
+    read(log, Read::forward(everything(), 0, 10_000)).await
+}
+
+pub(super) fn positions(messages: &[Message]) -> Vec<i64> {
+    messages.iter().map(|message| message.position).collect()
+}
+
+pub(super) fn global_positions(messages: &[Message]) -> Vec<i64> {
+    messages.iter().map(|message| message.global_position).collect()
+}
+
+pub(super) fn is_conflict(error: &Error) -> bool {
+    matches!(error, Error::VersionConflict(_))
+}
+
+pub(super) fn subscribe(log: &Arc<Log>, filter: Filter, start: Start) -> Subscription {
+    log.subscribe(Subscribe { filter, start, coalesce: None, heartbeat: Duration::from_secs(600) })
+}
+
+/// A poke as its frame tells it: stream, position, global position.
+pub(super) type Poke = (String, i64, i64);
+
+/// The pokes in some frames.
+pub(super) fn pokes(frames: &[u8]) -> Vec<Poke> {
+    let text = std::str::from_utf8(frames).expect("frames are UTF-8");
+    let frames = text.split_terminator("\n\n");
+    frames
+        .map(|frame| {
+            let data = frame.lines().find_map(|line| line.strip_prefix("data: ")).expect("a poke has data");
+            let number = |key: &str| {
+                let value = eventodb_schema::json::member(data, key).expect("a poke has its positions");
+                value.parse().expect("positions are numbers")
+            };
+            let stream = eventodb_schema::json::member(data, "stream").and_then(eventodb_schema::json::string);
+            (stream.expect("a poke has its stream").into_owned(), number("position"), number("globalPosition"))
+        })
+        .collect()
+}
+
+/// Takes events until there were `count` pokes.
+pub(super) async fn take(subscription: &mut Subscription, count: usize) -> Vec<Poke> {
+    let mut taken = Vec::new();
+    while taken.len() < count {
+        match subscription.next().await {
+            Event::Pokes(frames) => taken.extend(pokes(&frames)),
+            Event::Closed => panic!("the subscription ended after {} of {count} pokes", taken.len()),
+            Event::CaughtUp(_) | Event::AheadOfHead(_) | Event::Heartbeat(_) => {}
+        }
+    }
+    taken
+}

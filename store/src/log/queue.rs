@@ -1,0 +1,142 @@
+//! The bounded queue in front of the sequencer.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+use eventodb_schema::message::Message;
+use eventodb_schema::reply::Appended;
+use eventodb_schema::request::Append;
+use parking_lot::Mutex;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
+use uuid::Uuid;
+
+use crate::error::{Error, Result};
+use crate::settings::Settings;
+
+/// Something that waits for the sequencer.
+#[derive(Debug)]
+pub(super) struct Pending {
+    pub(super) work: Work,
+    reply: oneshot::Sender<Result<Done>>,
+    /// Its room in the queue, free again once it is answered.
+    _room: [OwnedSemaphorePermit; 2],
+}
+
+/// What is to be appended.
+#[derive(Debug)]
+pub(super) enum Work {
+    /// New messages, with the id of each: the client's, or one made for it. An append keeps its ids
+    /// over all attempts.
+    Append(Append, Vec<Uuid>),
+    /// Records that keep their positions and times.
+    Import(Vec<Message>),
+}
+
+/// What became of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Done {
+    /// One result per entry of the append.
+    Appended(Vec<Appended>),
+    /// The last global position of the import.
+    Imported(i64),
+}
+
+impl Work {
+    /// How many messages it has.
+    pub(super) fn len(&self) -> usize {
+        match self {
+            Self::Append(append, _) => append.len(),
+            Self::Import(records) => records.len(),
+        }
+    }
+
+    fn size(&self) -> usize {
+        match self {
+            Self::Append(append, _) => append.size(),
+            Self::Import(records) => records.iter().map(Message::size).sum(),
+        }
+    }
+}
+
+impl Pending {
+    /// Answers the caller, who may have gone.
+    pub(super) fn answer(self, result: Result<Done>) {
+        // A caller that went away does not want to know.
+        let _ = self.reply.send(result);
+    }
+}
+
+/// See the module.
+#[derive(Debug)]
+pub(super) struct Queue {
+    waiting: Mutex<VecDeque<Pending>>,
+    appends: Arc<Semaphore>,
+    bytes: Arc<Semaphore>,
+    all_bytes: usize,
+    patience: Duration,
+}
+
+impl Queue {
+    pub(super) fn new(settings: &Settings) -> Self {
+        let all_bytes = settings.queue_bytes.min(Semaphore::MAX_PERMITS).min(u32::MAX as usize);
+        Self {
+            waiting: Mutex::default(),
+            appends: Arc::new(Semaphore::new(settings.queue_appends)),
+            bytes: Arc::new(Semaphore::new(all_bytes)),
+            all_bytes,
+            patience: settings.queue_wait,
+        }
+    }
+
+    /// Puts work into the queue; waits for room where there is none.
+    ///
+    /// # Errors
+    /// [`Error::Overloaded`] where none came free in time.
+    pub(super) async fn put(&self, work: Work) -> Result<oneshot::Receiver<Result<Done>>> {
+        let bytes = work.size().clamp(1, self.all_bytes) as u32;
+        let room = match self.room_now(bytes) {
+            Some(room) => room,
+            None => tokio::time::timeout(self.patience, self.room(bytes)).await.map_err(|_| Error::Overloaded)?,
+        };
+        let (reply, answer) = oneshot::channel();
+        self.waiting.lock().push_back(Pending { work, reply, _room: room });
+        Ok(answer)
+    }
+
+    fn room_now(&self, bytes: u32) -> Option<[OwnedSemaphorePermit; 2]> {
+        let append = self.appends.clone().try_acquire_owned().ok()?;
+        Some([append, self.bytes.clone().try_acquire_many_owned(bytes).ok()?])
+    }
+
+    async fn room(&self, bytes: u32) -> [OwnedSemaphorePermit; 2] {
+        const OPEN: &str = "the semaphores are never closed";
+        let append = self.appends.clone().acquire_owned().await.expect(OPEN);
+        [append, self.bytes.clone().acquire_many_owned(bytes).await.expect(OPEN)]
+    }
+
+    /// Takes what waits, in order, up to these bounds; one that alone exceeds them is taken alone.
+    /// An import is always taken alone.
+    pub(super) fn take(&self, messages: usize, bytes: usize) -> Vec<Pending> {
+        let mut waiting = self.waiting.lock();
+        let (mut taken, mut taken_messages, mut taken_bytes) = (Vec::new(), 0, 0);
+        while let Some(next) = waiting.front() {
+            taken_messages += next.work.len();
+            taken_bytes += next.work.size();
+            let alone = matches!(next.work, Work::Import(_));
+            if !taken.is_empty() && (alone || taken_messages > messages || taken_bytes > bytes) {
+                break;
+            }
+            taken.extend(waiting.pop_front());
+            if alone {
+                break;
+            }
+        }
+        taken
+    }
+
+    /// Whether nothing waits.
+    pub(super) fn is_empty(&self) -> bool {
+        self.waiting.lock().is_empty()
+    }
+}

@@ -1,0 +1,236 @@
+//! The tail: a bounded window of a log's newest messages, with an index by stream and category.
+//!
+//! **Invariant:** every message after `start` up to `head` is here. Whoever reads
+//! checks that under the same lock under which it copies.
+
+use std::collections::{HashMap, VecDeque, vec_deque};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+
+use eventodb_schema::{Direction, Filter, Scope};
+
+use super::Entry;
+use crate::backend::{Axis, Select};
+
+/// Messages that a log keeps whatever other logs hold.
+const KEEP: usize = 16;
+
+/// Bytes in the tails of all logs together.
+#[derive(Debug)]
+pub(crate) struct Budget {
+    bytes: usize,
+    used: AtomicUsize,
+}
+
+impl Budget {
+    pub(crate) fn new(bytes: usize) -> Self {
+        Self { bytes, used: AtomicUsize::new(0) }
+    }
+
+    fn is_exceeded(&self) -> bool {
+        self.used.load(Relaxed) > self.bytes
+    }
+}
+
+/// See the module.
+#[derive(Debug)]
+pub(super) struct Tail {
+    entries: VecDeque<Arc<Entry>>,
+    /// Number of the first of `entries`, counted from the first that ever was here.
+    first: u64,
+    start: i64,
+    head: i64,
+    /// Numbers of the entries of a stream and of a category, ascending.
+    streams: HashMap<Arc<str>, VecDeque<u64>>,
+    categories: HashMap<Arc<str>, VecDeque<u64>>,
+    most: usize,
+    budget: Arc<Budget>,
+}
+
+/// What the tail has of a slice.
+pub(super) struct Found {
+    pub(super) entries: Vec<Arc<Entry>>,
+    /// As in [`crate::backend::Slice`].
+    pub(super) covered: i64,
+}
+
+impl Tail {
+    /// An empty tail of a log that ends at `head`.
+    pub(super) fn new(head: i64, most: usize, budget: Arc<Budget>) -> Self {
+        Self {
+            entries: VecDeque::new(),
+            first: 0,
+            start: head,
+            head,
+            streams: HashMap::new(),
+            categories: HashMap::new(),
+            most,
+            budget,
+        }
+    }
+
+    /// Appends committed messages and drops the oldest beyond the bounds.
+    pub(super) fn push(&mut self, entries: &[Arc<Entry>]) {
+        for entry in entries {
+            let message = entry.message();
+            debug_assert!(message.global_position > self.head, "a log's positions ascend");
+            let number = self.first + self.entries.len() as u64;
+            self.streams.entry(message.stream.clone()).or_default().push_back(number);
+            match self.categories.get_mut(message.category()) {
+                Some(numbers) => numbers.push_back(number),
+                None => {
+                    self.categories.insert(message.category().into(), VecDeque::from([number]));
+                }
+            }
+            self.budget.used.fetch_add(entry.size(), Relaxed);
+            self.head = message.global_position;
+            self.entries.push_back(entry.clone());
+        }
+        while self.entries.len() > self.most || self.entries.len() > KEEP && self.budget.is_exceeded() {
+            self.pop();
+        }
+    }
+
+    /// Forgets everything; the log now ends at `head`.
+    pub(super) fn restart(&mut self, head: i64) {
+        while !self.entries.is_empty() {
+            self.pop();
+        }
+        (self.start, self.head) = (head, head);
+    }
+
+    fn pop(&mut self) {
+        let Some(entry) = self.entries.pop_front() else { return };
+        let message = entry.message();
+        self.first += 1;
+        self.start = message.global_position;
+        self.budget.used.fetch_sub(entry.size(), Relaxed);
+        forget_first(&mut self.streams, &message.stream);
+        forget_first(&mut self.categories, message.category());
+    }
+
+    /// Position of the last message of a stream, if it is here.
+    pub(super) fn version(&self, stream: &str) -> Option<i64> {
+        let number = self.streams.get(stream)?.back()?;
+        Some(self.get(*number).message().position)
+    }
+
+    /// The slice, if all of it lies here; `select.to` is at most the head.
+    pub(super) fn read(&self, select: &Select) -> Option<Found> {
+        if !self.holds(select) {
+            return None;
+        }
+        let found = match &select.filter.scope {
+            Scope::Stream(stream) => self.pick_numbered(select, self.streams.get(stream)),
+            Scope::Categories(names) if names.len() == 1 => self.pick_numbered(select, self.categories.get(&names[0])),
+            Scope::All | Scope::Categories(_) => {
+                self.pick(select, within(&self.entries, select, |entry| self.at(select, entry)))
+            }
+        };
+        Some(found)
+    }
+
+    fn holds(&self, select: &Select) -> bool {
+        let low = match select.direction {
+            Direction::Forward => select.from,
+            Direction::Backward => select.to,
+        };
+        match select.axis {
+            Axis::Global => low > self.start || self.start == 0 || self.holds_backward(select),
+            // Positions of a stream ascend without end, so its first message here bounds those before.
+            Axis::Stream => {
+                let Scope::Stream(stream) = &select.filter.scope else { return false };
+                let first = self.streams.get(stream).and_then(|numbers| numbers.front());
+                let first = first.map(|number| self.get(*number).message());
+                self.start == 0 || first.is_some_and(|first| first.position <= low) || self.holds_backward(select)
+            }
+        }
+    }
+
+    /// A backward page is here when enough matches are, wherever the walk would end.
+    fn holds_backward(&self, select: &Select) -> bool {
+        if select.direction == Direction::Forward {
+            return false;
+        }
+        let Scope::Stream(stream) = &select.filter.scope else { return false };
+        let simple = select.filter.types.is_empty() && select.filter.group.is_none();
+        let Some(numbers) = self.streams.get(stream) else { return false };
+        let within = within(numbers, select, |number| self.at(select, self.get(*number)));
+        simple && within.len() >= select.rows
+    }
+
+    fn pick_numbered(&self, select: &Select, numbers: Option<&VecDeque<u64>>) -> Found {
+        static NONE: VecDeque<u64> = VecDeque::new();
+        let numbers = within(numbers.unwrap_or(&NONE), select, |number| self.at(select, self.get(*number)));
+        self.pick(select, numbers.map(|number| self.get(*number)))
+    }
+
+    /// The messages of a slice among these, which ascend.
+    fn pick<'a>(&self, select: &Select, entries: impl DoubleEndedIterator<Item = &'a Arc<Entry>>) -> Found {
+        match select.direction {
+            Direction::Forward => self.gather(select, entries),
+            Direction::Backward => self.gather(select, entries.rev()),
+        }
+    }
+
+    fn gather<'a>(&self, select: &Select, entries: impl Iterator<Item = &'a Arc<Entry>>) -> Found {
+        let mut found = Found { entries: Vec::new(), covered: select.to };
+        let mut bytes = 0;
+        for entry in entries {
+            if entry.message().global_position > select.head || !matches(&select.filter, entry) {
+                continue;
+            }
+            bytes += entry.message().size();
+            found.entries.push(entry.clone());
+            if found.entries.len() >= select.rows || bytes >= select.bytes {
+                found.covered = self.at(select, entry);
+                break;
+            }
+        }
+        found
+    }
+
+    fn at(&self, select: &Select, entry: &Entry) -> i64 {
+        match select.axis {
+            Axis::Global => entry.message().global_position,
+            Axis::Stream => entry.message().position,
+        }
+    }
+
+    fn get(&self, number: u64) -> &Arc<Entry> {
+        &self.entries[(number - self.first) as usize]
+    }
+}
+
+impl Drop for Tail {
+    fn drop(&mut self) {
+        let bytes = self.entries.iter().map(|entry| entry.size()).sum();
+        self.budget.used.fetch_sub(bytes, Relaxed);
+    }
+}
+
+/// The items of a slice; `at` tells where one stands on the slice's axis, and they ascend by it.
+fn within<'a, T>(items: &'a VecDeque<T>, select: &Select, at: impl Fn(&T) -> i64) -> vec_deque::Iter<'a, T> {
+    let (low, high) = match select.direction {
+        Direction::Forward => (select.from, select.to),
+        Direction::Backward => (select.to, select.from),
+    };
+    let start = items.partition_point(|item| at(item) < low);
+    let end = items.partition_point(|item| at(item) <= high);
+    items.range(start..end.max(start))
+}
+
+/// Whether an entry of the filter's scope matches it.
+fn matches(filter: &Filter, entry: &Entry) -> bool {
+    let message = entry.message();
+    filter.matches(&message.stream, &message.kind, entry.correlation())
+}
+
+fn forget_first(index: &mut HashMap<Arc<str>, VecDeque<u64>>, key: &str) {
+    if let Some(numbers) = index.get_mut(key) {
+        numbers.pop_front();
+        if numbers.is_empty() {
+            index.remove(key);
+        }
+    }
+}

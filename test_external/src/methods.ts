@@ -1,0 +1,120 @@
+/**
+ * All methods with their arguments, options and members, from which good and bad calls are made. Values are JSON texts,
+ * as many of the bad ones have no JavaScript value.
+ */
+import { randomUUID } from "node:crypto";
+import { unique } from "./client.ts";
+
+export type Kind = "string" | "name" | "object" | "array" | "strings" | "integer" | "version" | "uuid" | "categories" | "direction";
+export type Method = {
+  name: string;
+  /** Name, kind and a good value of each required argument. */
+  required: [name: string, kind: Kind, good: string][];
+  options: Record<string, Kind>;
+};
+/** An object inside an argument: its members, and how a call looks around one such object. */
+export type Nested = {
+  name: string;
+  good: Record<string, string>;
+  members: Record<string, Kind>;
+  required: string[];
+  around: (object: string) => string;
+};
+
+const reading: Record<string, Kind> = {
+  position: "integer", globalPosition: "integer", batchSize: "integer", direction: "direction", types: "strings",
+  until: "integer", waitMs: "integer",
+};
+const message = '{"type":"T","data":{}}';
+
+/** Good values hold `$new` for a name that does not exist and `$uuid` for a fresh id; `$old` is a namespace that exists. */
+export const METHODS: Method[] = [
+  { name: "stream.write", required: [["stream", "name", '"a-$new"'], ["message", "object", message]], options: { id: "uuid", expectedVersion: "version" } },
+  { name: "stream.append", required: [["stream", "name", '"a-$new"'], ["messages", "array", `[${message}]`]], options: { expectedVersion: "version" } },
+  { name: "streams.append", required: [["entries", "array", `[{"stream":"a-$new","messages":[${message}]}]`]], options: { checks: "array" } },
+  { name: "stream.get", required: [["stream", "name", '"a-1"']], options: reading },
+  { name: "stream.last", required: [["stream", "name", '"a-1"']], options: { type: "string" } },
+  { name: "stream.version", required: [["stream", "name", '"a-1"']], options: {} },
+  { name: "category.get", required: [["category", "categories", '"a"']], options: { ...reading, correlation: "string", consumerGroup: "object" } },
+  { name: "ns.create", required: [["namespace", "name", '"$new"']], options: { description: "string", token: "string", metadata: "object" } },
+  { name: "ns.delete", required: [["namespace", "name", '"$old"']], options: {} },
+  { name: "ns.info", required: [["namespace", "name", '"$old"']], options: {} },
+  { name: "ns.list", required: [], options: {} },
+  { name: "ns.streams", required: [], options: { prefix: "string", limit: "integer", cursor: "string" } },
+  { name: "ns.categories", required: [], options: {} },
+  { name: "sys.version", required: [], options: {} },
+  { name: "sys.health", required: [], options: {} },
+];
+
+export const NESTED: Nested[] = [
+  {
+    name: "the message of stream.write",
+    good: { type: '"T"', data: "{}" },
+    members: { type: "name", data: "object", metadata: "object" },
+    required: ["type", "data"],
+    around: (object) => `["stream.write","a-$new",${object}]`,
+  },
+  {
+    name: "a message of stream.append",
+    good: { type: '"T"', data: "{}" },
+    members: { type: "name", data: "object", metadata: "object", id: "uuid" },
+    required: ["type", "data"],
+    around: (object) => `["stream.append","a-$new",[${message},${object}]]`,
+  },
+  {
+    name: "an entry of streams.append",
+    good: { stream: '"a-$new"', messages: `[${message}]` },
+    members: { stream: "name", messages: "array", expectedVersion: "version" },
+    required: ["stream", "messages"],
+    around: (object) => `["streams.append",[${object}]]`,
+  },
+  {
+    name: "a check of streams.append",
+    good: { stream: '"b-$new"', expectedVersion: "-1" },
+    members: { stream: "name", expectedVersion: "version" },
+    required: ["stream", "expectedVersion"],
+    around: (object) => `["streams.append",[{"stream":"a-$new","messages":[${message}]}],{"checks":[${object}]}]`,
+  },
+  {
+    name: "the consumerGroup of category.get",
+    good: { member: "0", size: "2" },
+    members: { member: "integer", size: "integer" },
+    required: ["member", "size"],
+    around: (object) => `["category.get","a",{"consumerGroup":${object}}]`,
+  },
+];
+
+const notIntegers = ["1.5", "1e2", "1.0", "9223372036854775808", "-9223372036854775809", "1" + "0".repeat(300), '"1"', "true", "[]", "{}"];
+const notStrings = ["1", "true", "[]", "{}"];
+const notObjects = ['"x"', "1", "true", "[]"];
+
+/** Values of a wrong type or form, for each kind. */
+export const WRONG: Record<Kind, string[]> = {
+  string: notStrings,
+  name: [...notStrings, '""', '"\\u0000"', '"a\\nb"', '"\\ud800"'],
+  object: notObjects,
+  array: ['"x"', "1", "true", "{}"],
+  strings: ['"x"', "1", "{}", "[1]", "[null]", '["a",{}]'],
+  integer: notIntegers,
+  version: ["1.5", "1e2", "9223372036854775808", '"1"', '"some"', '""', "true", "[]", "{}", "-2"],
+  uuid: [
+    ...notStrings, '""', '"x"', '"6f9619ff8b86d011b42d00c04fc964ff"', '"6f9619ff-8b86-d011-b42d-00c04fc964fg"',
+    '"{6f9619ff-8b86-d011-b42d-00c04fc964ff}"',
+  ],
+  categories: ["1", "true", "{}", "[1]", "[null]"],
+  direction: [...notStrings, '"up"', '"Backward"'],
+};
+
+/** Puts fresh names and ids into a text. */
+export function filled(text: string, existing = "default"): string {
+  return text.replace(/\$new/g, () => unique("n")).replace(/\$uuid/g, () => randomUUID()).replace(/\$old/g, existing);
+}
+
+/** The body of a call with these required arguments and options. */
+export function body(method: Method, required = method.required.map(([, , good]) => good), ...rest: string[]): string {
+  return `[${[JSON.stringify(method.name), ...required, ...rest].join(",")}]`;
+}
+
+export function object(values: Record<string, string>): string {
+  return `{${Object.entries(values).map(([name, value]) => `${JSON.stringify(name)}:${value}`).join(",")}}`;
+}

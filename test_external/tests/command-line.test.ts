@@ -1,0 +1,170 @@
+/** The command line: flags, help, and what is refused before the server starts. */
+import assert from "node:assert/strict";
+import { existsSync, readdirSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { tokenFor, VERSION } from "../src/client.ts";
+import { run } from "../src/command.ts";
+import type { Server } from "../src/server.ts";
+import { directoryFor, startServer, test } from "../src/suite.ts";
+
+const token = tokenFor("default");
+const version = (server: Server) => server.client(token).rpc<number | null>("stream.version", "a-1");
+
+/** Refused with one line, which mentions the culprit. */
+async function refused(args: string[], mention: RegExp, env: Record<string, string> = {}): Promise<void> {
+  const { code, stdout, stderr } = await run(args, env);
+  assert.equal(code, 64, `${args.join(" ")}: ${stderr}`);
+  const lines = (stdout + stderr).trim().split("\n");
+  assert.equal(lines.length, 1, `one clear line: ${stdout}${stderr}`);
+  assert.match(lines[0]!, mention);
+}
+
+test("[R-cli.13] help and version", async (t) => {
+  for (const args of [["help"], ["--help"], ["-h"], ["serve", "--help"], ["export", "--help"], ["import", "--help"]]) {
+    const { code, stdout, stderr } = await run(args);
+    assert.deepEqual([code, stderr], [0, ""], args.join(" "));
+    assert.match(stdout, /usage/i);
+  }
+  const server = await startServer(t, { args: ["--test-mode", "--port", "0"] });
+  const { version } = JSON.parse((await server.client().send({ path: "/version" })).text);
+  assert.match(version, VERSION);
+  for (const args of [["version"], ["--version"]]) {
+    const { code, stdout } = await run(args);
+    assert.equal(code, 0);
+    assert.ok(stdout.includes(version), stdout);
+  }
+});
+
+test("[R-cli.13 R-cli.2] help names each flag and its variable", async () => {
+  const { stdout } = await run(["serve", "--help"]);
+  for (const flag of ["host", "port", "db-url", "data-dir", "token", "test-mode", "log-level", "log-format"]) {
+    assert.ok(stdout.includes(`--${flag}`), flag);
+    assert.ok(stdout.includes(`EVENTODB_${flag.toUpperCase().replace("-", "_")}`), flag);
+  }
+  assert.ok(stdout.includes("--access-log"));
+});
+
+test("[R-cli.1 R-cli.3] serve may be left out, values may follow an equals sign", async (t) => {
+  const directory = directoryFor(t);
+  const forms = [
+    ["serve", "--port", "0", "--data-dir", directory, "--token", token],
+    ["--port", "0", "--data-dir", directory, "--token", token],
+    ["--port=0", `--data-dir=${directory}`, `--token=${token}`],
+    ["serve", `--token=${token}`, "--port=0", "--data-dir", directory, "--host=127.0.0.1"],
+  ];
+  for (const [i, args] of forms.entries()) {
+    const server = await startServer(t, { args });
+    await server.client(token).write("a-1");
+    assert.equal(await version(server), i);
+    await server.stop();
+  }
+});
+
+test("[R-cli.6] the default address is 127.0.0.1:8080", async (t) => {
+  const directory = directoryFor(t);
+  // Where the port is free the server says so; where somebody has it, the refusal names it.
+  const started = await startServer(t, { args: ["--test-mode", "--data-dir", directory] }).catch((error: Error) => error);
+  if (started instanceof Error) assert.match(started.message, /127\.0\.0\.1:8080/);
+  else assert.equal(started.url, "http://127.0.0.1:8080");
+});
+
+test("[R-cli.7] by default everything is durable, under --data-dir", async (t) => {
+  const directory = directoryFor(t);
+  const args = ["--port", "0", "--token", token, "--data-dir", join(directory, "new/deep")];
+  const first = await startServer(t, { args });
+  await first.client(token).fill("a-1", 10);
+  await first.stop("SIGKILL");
+  assert.ok(readdirSync(join(directory, "new/deep")).length > 0);
+  const second = await startServer(t, { args });
+  assert.equal(await version(second), 9);
+  assert.equal((await second.client().rpc("sys.health")).backend, "sqlite");
+});
+
+test("[R-cli.8] by default --data-dir is ./data", async (t) => {
+  const server = await startServer(t, { args: ["--port", "0", "--token", token] });
+  await server.client(token).write("a-1");
+  assert.ok(existsSync(join(server.directory, "data")));
+});
+
+test("[R-cli.9] sqlite://FILE is a database of that name under --data-dir", async (t) => {
+  const directory = directoryFor(t);
+  const args = ["--port", "0", "--token", token, "--data-dir", directory];
+  const start = (file: string) => startServer(t, { args: [...args, "--db-url", `sqlite://${file}`] });
+  for (const [file, expected] of [["one.db", null], ["two.db", null], ["one.db", 0], ["two.db", 0]] as const) {
+    const server = await start(file);
+    assert.equal(await version(server), expected, file);
+    if (expected === null) await server.client(token).write("a-1");
+    await server.stop();
+  }
+  const files = readdirSync(directory, { recursive: true }).map(String);
+  for (const name of ["one", "two"]) assert.ok(files.some((file) => file.includes(name)), files.join(" "));
+});
+
+test("[R-cli.10] sqlite://:memory: is gone with the process", async (t) => {
+  const directory = directoryFor(t);
+  const args = ["--port", "0", "--token", token, "--data-dir", directory, "--db-url", "sqlite://:memory:"];
+  for (let round = 0; round < 2; round++) {
+    const server = await startServer(t, { args });
+    assert.equal(await version(server), null);
+    await server.client(token).write("a-1");
+    await server.stop();
+  }
+});
+
+test("[R-cli.11] postgres://… is a PostgreSQL database, and one that is not there is told", async (t) => {
+  const directory = directoryFor(t);
+  const { code, stdout, stderr } = await run(["--port", "0", "--data-dir", directory, "--db-url", "postgres://nobody@127.0.0.1:1/none"]);
+  assert.ok(code !== 0 && code !== null, "SQLite is not used instead");
+  assert.match(stdout + stderr, /postgres|127\.0\.0\.1:1/i);
+  assert.ok(!stderr.includes("panicked"), stderr);
+  assert.deepEqual(readdirSync(directory), []);
+});
+
+test("[R-cli.12] bad flags and values", async (t) => {
+  const directory = directoryFor(t);
+  const bad: [string[], RegExp][] = [
+    [["--prot", "1"], /prot/], [["serve", "--nonsense"], /nonsense/], [["nonsense"], /nonsense/], [["serve", "extra"], /extra/],
+    [["--port", "abc"], /port|abc/], [["--port", "70000"], /port|70000/], [["--port", "-1"], /port|-1/], [["--port"], /port/], [["--port="], /port/],
+    [["--host", "not a host"], /host/], [["--log-level", "loud"], /loud|log-level/], [["--log-format", "xml"], /xml|log-format/],
+    [["--token", "nonsense"], /token/], [["--token", tokenFor("other")], /token|default/],
+    [["--db-url", "mysql://x"], /mysql|db-url/], [["--db-url", "nonsense"], /nonsense|db-url/], [["--db-url", "sqlite://"], /sqlite|db-url/],
+  ];
+  for (const [args, mention] of bad) await refused([...args, "--data-dir", directory], mention);
+  assert.deepEqual(readdirSync(directory), [], "nothing was created");
+});
+
+test("[R-cli.12] a directory that cannot be written", async (t) => {
+  const directory = directoryFor(t);
+  writeFileSync(join(directory, "file"), "");
+  for (const path of [join(directory, "file"), join(directory, "file/below"), "/proc/nowhere"]) {
+    await refused(["--port", "0", "--data-dir", path], /file|nowhere/);
+  }
+});
+
+test("[R-cli.12 R-cli.4] bad variables", async () => {
+  const bad: Record<string, string> = {
+    EVENTODB_PORT: "abc", EVENTODB_TEST_MODE: "yes", EVENTODB_DB_URL: "mysql://x", EVENTODB_LOG_LEVEL: "loud", EVENTODB_LOG_FORMAT: "xml",
+    EVENTODB_TOKEN: "nonsense",
+  };
+  for (const [name, value] of Object.entries(bad)) {
+    const flag = name.slice("EVENTODB_".length).toLowerCase().replace("_", "-");
+    await refused(["serve"], new RegExp(`${name}|${flag}|${value}`), { EVENTODB_PORT: "0", [name]: value });
+  }
+});
+
+test("[R-cli.14] a data directory that another server uses", async (t) => {
+  const directory = directoryFor(t);
+  const args = ["--port", "0", "--data-dir", directory];
+  const first = await startServer(t, { args });
+  await refused(args, /use|lock/i);
+  await first.client(first.printedToken).write("a-1");
+  await first.stop();
+  const next = await startServer(t, { args });
+  await next.stop("SIGKILL");
+  await startServer(t, { args }); // a killed server leaves no lock behind
+});
+
+test("[R-cli.12] a secret is not repeated in an error", async () => {
+  const { stderr } = await run(["--port", "0", "--token", `${token}0`]);
+  assert.ok(!stderr.includes(token.slice(-64)));
+});

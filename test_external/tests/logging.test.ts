@@ -1,0 +1,59 @@
+/** What is logged, and what is not. */
+import assert from "node:assert/strict";
+import { tokenFor } from "../src/client.ts";
+import type { Server } from "../src/server.ts";
+import { startServer, test } from "../src/suite.ts";
+import { until, within } from "../src/wait.ts";
+
+const lines = (text: string) => text.split("\n").filter((line) => line.trim() !== "");
+
+/** Makes calls that succeed, and then one that fails. */
+async function someCalls(server: Server): Promise<void> {
+  const client = server.client();
+  await client.rpc("stream.write", "a-1", { type: "T", data: { secret: "swordfish" } });
+  for (const method of ["ns.list", "ns.streams", "sys.version", "sys.health"]) await client.rpc(method);
+  await client.send({ path: "/health" });
+  await client.send({ path: "/import", body: "" });
+  await client.call("no.such.method");
+}
+
+test("[R-cli.15 R-cli.17] at the default level only what failed is logged", async (t) => {
+  const server = await startServer(t);
+  const before = lines(server.stderr).length;
+  await server.client().call("no.such.method");
+  const first = await until("the failure in the log", () => lines(server.stderr).length > before && lines(server.stderr).length);
+  await someCalls(server);
+  await until("the second failure in the log", () => lines(server.stderr).length > first);
+  const added = lines(server.stderr).slice(before);
+  assert.equal(added.length, 2, added.join("\n"));
+  for (const line of added) assert.doesNotMatch(line, /stream\.write|ns\.|sys\.|health|import|swordfish/);
+});
+
+test("[R-cli.16] the access log has one line for each request, and no secrets", async (t) => {
+  const server = await startServer(t, { flags: ["--access-log"] });
+  const client = server.client(tokenFor("shop"));
+  const secret = client.token!.slice(-64);
+  for (let i = 0; i < 25; i++) await client.rpc("stream.write", "a-1", { type: "T", data: { secret: "swordfish" } });
+  await client.send({ path: `/rpc?token=${client.token}`, body: '["stream.version","a-1"]' });
+  await until("the last request in the log", () => server.stderr.includes("stream.version"));
+  assert.equal(lines(server.stderr).filter((line) => line.includes("stream.write")).length, 25);
+  assert.equal(lines(server.stderr).filter((line) => line.includes("stream.version")).length, 1);
+  for (const word of [secret, "swordfish"]) assert.ok(!server.stderr.includes(word), word);
+});
+
+test("[R-cli.18] logging never blocks a request", async (t) => {
+  const server = await startServer(t, { flags: ["--access-log"], ignoreLog: true });
+  const client = server.client();
+  const calls = async () => {
+    for (let i = 0; i < 500; i++) await client.call(`no.such.method.${"x".repeat(100)}`);
+  };
+  await within("20,000 calls", Promise.all(Array.from({ length: 40 }, calls)), 60_000);
+  await client.write("a-1");
+});
+
+test("[R-cli.19] a log of JSON objects", async (t) => {
+  const server = await startServer(t, { flags: ["--access-log", "--log-format", "json"] });
+  await someCalls(server);
+  await until("the last request in the log", () => server.stderr.includes("no.such.method"));
+  for (const line of lines(server.stderr)) assert.equal(typeof JSON.parse(line), "object");
+});

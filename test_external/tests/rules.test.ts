@@ -1,0 +1,62 @@
+/**
+ * Every rule of docs/API.md has a test, and every test names rules that exist.
+ *
+ * A title begins with the ids of the rules that the test would break with: `test("[R-write.1 R-write.2] …`. Titles are
+ * read from the source files, so the ids are written out, not put together.
+ */
+import assert from "node:assert/strict";
+import { readdirSync, readFileSync } from "node:fs";
+import { dirname, join } from "node:path";
+import { test } from "node:test";
+import { fileURLToPath } from "node:url";
+import { readApiDocument, ruleIds, ruleMentions } from "../src/document.ts";
+import { NOT_OBSERVABLE } from "../src/rules.ts";
+
+const here = dirname(fileURLToPath(import.meta.url));
+const files = readdirSync(here).filter((name) => name.endsWith(".test.ts"));
+const document = readApiDocument();
+const rules = ruleIds(document);
+
+/** file → the text in brackets of each title; a title without brackets gives "". */
+const titles = files.flatMap((file) => {
+  const source = readFileSync(join(here, file), "utf8");
+  const calls = [...source.matchAll(/^[ \t]*test\(\s*(["'`])(?:\[([^\]]*)\])?/gm)];
+  return calls.map((call) => ({ file, ids: (call[2] ?? "").split(" ").filter((id) => id !== "") }));
+});
+
+test("[] rule ids are unique and numbered without a gap in each section", () => {
+  const sections = new Map<string, number[]>();
+  for (const id of rules) {
+    const [section, number] = id.slice(2).split(".") as [string, string];
+    sections.set(section, [...(sections.get(section) ?? []), Number(number)]);
+  }
+  for (const [section, numbers] of sections) {
+    const sorted = [...numbers].sort((a, b) => a - b);
+    assert.deepEqual(sorted, sorted.map((_, i) => i + 1), `R-${section}`);
+  }
+  assert.ok(rules.length > 200, "the document has its rules");
+});
+
+test("[] the document mentions no rule that it does not state", () => {
+  assert.deepEqual(ruleMentions(document).filter((id) => !rules.includes(id)), []);
+});
+
+test("[] every test names its rules", () => {
+  const nameless = titles.filter(({ file, ids }) => ids.length === 0 && file !== "rules.test.ts");
+  assert.deepEqual(nameless, []);
+});
+
+test("[] no title names a rule that does not exist", () => {
+  const unknown = titles.flatMap(({ file, ids }) => ids.filter((id) => !rules.includes(id)).map((id) => `${file}: ${id}`));
+  assert.deepEqual(unknown, []);
+});
+
+test("[] every rule has a test, or a reason why no client can see it", () => {
+  const tested = new Set(titles.flatMap(({ ids }) => ids));
+  assert.deepEqual(rules.filter((id) => !tested.has(id) && !(id in NOT_OBSERVABLE)), []);
+});
+
+test("[] the reasons are for rules that exist and have no test", () => {
+  const tested = new Set(titles.flatMap(({ ids }) => ids));
+  assert.deepEqual(Object.keys(NOT_OBSERVABLE).filter((id) => !rules.includes(id) || tested.has(id)), []);
+});
