@@ -1,2 +1,65 @@
-//! The eventodb command.
-fn main() {}
+//! The `eventodb` command: arguments to one binary.
+//!
+//! Exit codes: 0 done, 1 failed, 64 wrong usage or configuration, told in one line.
+
+mod commands;
+mod serve;
+mod usage;
+
+use std::io::Write as _;
+use std::process::ExitCode;
+
+use clap::error::ErrorKind;
+use clap::{CommandFactory as _, Parser};
+
+use self::commands::Command;
+use self::usage::Usage;
+
+/// Event store over HTTP, on SQLite or PostgreSQL.
+#[derive(Debug, Parser)]
+#[command(
+    name = "eventodb",
+    version,
+    args_conflicts_with_subcommands = true,
+    after_help = "Without a command the server is started: `eventodb --port 8080` is `eventodb serve --port 8080`."
+)]
+struct Cli {
+    #[command(flatten)]
+    serve: serve::Args,
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => return answer_usage(&error),
+    };
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return fail(&anyhow::Error::new(error).context("cannot start")),
+    };
+    let outcome = runtime.block_on(async {
+        match cli.command {
+            None => serve::run(cli.serve).await,
+            Some(command) => command.run(Cli::command()).await,
+        }
+    });
+    runtime.shutdown_background();
+    outcome.unwrap_or_else(|error| fail(&error))
+}
+
+/// Help and version are printed as clap has them; an error is one line.
+fn answer_usage(error: &clap::Error) -> ExitCode {
+    if matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) {
+        // Whoever closed the pipe does not want to read on.
+        let _ = error.print();
+        return ExitCode::SUCCESS;
+    }
+    fail(&anyhow::Error::new(Usage::from(error)))
+}
+
+fn fail(error: &anyhow::Error) -> ExitCode {
+    let _ = writeln!(std::io::stderr(), "eventodb: {error:#}");
+    if error.is::<Usage>() { ExitCode::from(usage::EXIT_CODE) } else { ExitCode::FAILURE }
+}

@@ -1,1 +1,36 @@
-//! Async client for EventoDB.
+//! Async client for EventoDB: typed calls, subscriptions, aggregates, a buffered writer, and
+//! workers that keep their place.
+
+pub mod checkpoint;
+pub mod error;
+pub mod import;
+pub mod record;
+pub mod retry;
+pub mod worker;
+
+mod aggregate;
+mod buffered;
+mod call;
+mod client;
+mod message;
+mod new_message;
+mod query;
+mod rpc;
+mod sse;
+mod subscription;
+mod transport;
+
+pub use aggregate::{Aggregate, Aggregates, ExecuteError, Loaded};
+pub use buffered::{BufferSettings, BufferedWriter, Receipt};
+pub use client::{Client, ClientBuilder};
+pub use error::{Conflict, Error, Result};
+pub use eventodb_schema::reply::{
+    Appended, CategoryListed, NamespaceCreated, NamespaceDeleted, NamespaceInfo, NamespaceListed, StreamListed, Written,
+};
+pub use eventodb_schema::{ConsumerGroup, Expected, Timestamp};
+pub use message::{Message, Page, Raw};
+pub use new_message::NewMessage;
+pub use query::{CategoryQuery, StreamQuery};
+pub use retry::{RetryPolicy, with_retry};
+pub use rpc::{AppendMany, CreateNamespace, Health, StreamsQuery};
+pub use subscription::{Event, Poke, Subscribe, Subscription};

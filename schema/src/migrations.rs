@@ -7,3 +7,19 @@ pub const SQLITE_REGISTRY: &[&str] = &[include_str!("migrations/sqlite/registry_
 pub const SQLITE_LOG: &[&str] = &[include_str!("migrations/sqlite/log_0001.sql")];
 /// Steps of `N.index.db`.
 pub const SQLITE_INDEX: &[&str] = &[include_str!("migrations/sqlite/index_0001.sql")];
+
+/// A step of a schema on PostgreSQL.
+#[derive(Clone, Copy, Debug)]
+pub struct Migration {
+    /// Its text; in the steps of a log `{log}` stands for the schema's name.
+    pub sql: &'static str,
+    /// The oldest version of this program that may use the schema once the step is done.
+    pub oldest_binary: &'static str,
+}
+
+/// Steps of the schema `eventodb`, which holds the registry.
+pub const POSTGRES_REGISTRY: &[Migration] =
+    &[Migration { sql: include_str!("migrations/postgres/registry_0001.sql"), oldest_binary: "0.1.0" }];
+/// Steps of the schema of one incarnation.
+pub const POSTGRES_LOG: &[Migration] =
+    &[Migration { sql: include_str!("migrations/postgres/log_0001.sql"), oldest_binary: "0.1.0" }];

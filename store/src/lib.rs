@@ -10,6 +10,8 @@ pub mod error;
 mod event_store;
 pub mod log;
 mod settings;
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;
 
 pub use backend::Backend;
 pub use error::{Conflict, Error, Result};

@@ -1,10 +1,12 @@
-//! The conformance suite on SQLite, in a file and in memory, with default and with tiny bounds.
+//! The conformance suite on SQLite, in a file and in memory, and on PostgreSQL, with default and with tiny bounds.
 
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use eventodb_store::backend::postgres::{self, Postgres};
 use eventodb_store::backend::sqlite::{self, Location, Sqlite};
 use eventodb_store::conformance::{self, Database, Harness};
+use eventodb_store::testing;
 use eventodb_store::{Backend, Settings};
 use tempfile::TempDir;
 
@@ -57,6 +59,39 @@ impl Database for Memory {
     }
 }
 
+/// Databases in PostgreSQL.
+struct Servers(fn(&mut postgres::Settings));
+
+struct ServerDatabase(postgres::Settings);
+
+#[async_trait]
+impl Harness for Servers {
+    async fn create(&self) -> Box<dyn Database> {
+        let url = testing::postgres::database().await;
+        let mut settings = postgres::Settings::new(url.parse().expect("a good URL"));
+        (self.0)(&mut settings);
+        Box::new(ServerDatabase(settings))
+    }
+}
+
+#[async_trait]
+impl Database for ServerDatabase {
+    async fn open(&self) -> Arc<dyn Backend> {
+        Postgres::open(self.0.clone()).await.expect("the database is ours")
+    }
+
+    fn is_durable(&self) -> bool {
+        true
+    }
+}
+
+fn tiny_postgres(settings: &mut postgres::Settings) {
+    settings.pool_max = 2;
+    settings.sequencer_connections = 2;
+    settings.examined_rows = 3;
+    settings.fold_messages = 5;
+}
+
 /// As [`conformance::tiny`], for the backend.
 fn tiny() -> sqlite::Settings {
     sqlite::Settings {
@@ -93,4 +128,14 @@ async fn sqlite_memory() {
 #[tokio::test(flavor = "multi_thread")]
 async fn sqlite_memory_with_tiny_bounds() {
     conformance::run(&Memory(tiny()), &conformance::tiny(seed())).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn postgres() {
+    conformance::run(&Servers(|_| {}), &Settings::default()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn postgres_with_tiny_bounds() {
+    conformance::run(&Servers(tiny_postgres), &conformance::tiny(seed())).await;
 }

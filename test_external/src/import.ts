@@ -13,8 +13,9 @@ export type RecordFields = { id: string; stream: string; type: string; pos: numb
 
 /** A record with these fields, and others that go with them. */
 export function record(fields: Partial<RecordFields> & { gpos: number }): RecordFields {
-  const others = { id: randomUUID(), stream: `a-${fields.gpos}`, type: "T", pos: 0, data: { n: fields.gpos }, meta: null, time: "2026-01-02T03:04:05.678901Z" };
-  return { ...others, ...fields };
+  const { gpos } = fields;
+  const others = { id: randomUUID(), stream: `a-${gpos}`, type: "T", pos: 0, data: { n: gpos }, meta: null };
+  return { ...others, time: "2026-01-02T03:04:05.678901Z", ...fields };
 }
 
 /** Records as lines; what is a string already stays as it is. */

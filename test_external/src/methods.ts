@@ -13,7 +13,13 @@ export type Method = {
   options: Record<string, Kind>;
 };
 /** An object inside an argument: its members, and how a call looks around one such object. */
-export type Nested = { name: string; good: Record<string, string>; members: Record<string, Kind>; required: string[]; around: (object: string) => string };
+export type Nested = {
+  name: string;
+  good: Record<string, string>;
+  members: Record<string, Kind>;
+  required: string[];
+  around: (object: string) => string;
+};
 
 const reading: Record<string, Kind> = {
   position: "integer", globalPosition: "integer", batchSize: "integer", direction: "direction", types: "strings",
@@ -91,7 +97,10 @@ export const WRONG: Record<Kind, string[]> = {
   strings: ['"x"', "1", "{}", "[1]", "[null]", '["a",{}]'],
   integer: notIntegers,
   version: ["1.5", "1e2", "9223372036854775808", '"1"', '"some"', '""', "true", "[]", "{}", "-2"],
-  uuid: [...notStrings, '""', '"x"', '"6f9619ff8b86d011b42d00c04fc964ff"', '"6f9619ff-8b86-d011-b42d-00c04fc964fg"', '"{6f9619ff-8b86-d011-b42d-00c04fc964ff}"'],
+  uuid: [
+    ...notStrings, '""', '"x"', '"6f9619ff8b86d011b42d00c04fc964ff"', '"6f9619ff-8b86-d011-b42d-00c04fc964fg"',
+    '"{6f9619ff-8b86-d011-b42d-00c04fc964ff}"',
+  ],
   categories: ["1", "true", "{}", "[1]", "[null]"],
   direction: [...notStrings, '"up"', '"Backward"'],
 };

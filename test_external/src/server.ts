@@ -47,6 +47,7 @@ export class Server {
 
   static async start(options: StartOptions = {}): Promise<Server> {
     const { mode = "test", flags = [], env = {}, address = /http:\/\/127\.0\.0\.1:(\d+)/ } = options;
+    const program = binary();
     const directory = temporaryDirectory();
     const cleanUp = [directory.remove];
     let args = options.args;
@@ -55,7 +56,7 @@ export class Server {
       if (!options.storage) cleanUp.push(storage.remove);
       args = ["serve", "--port", "0", ...(mode === "test" ? ["--test-mode"] : []), ...storage.flags(mode), ...flags];
     }
-    const child = spawn(binary(), args, { cwd: directory.path, env: cleanEnvironment(env), stdio: ["ignore", "pipe", "pipe"] });
+    const child = spawn(program, args, { cwd: directory.path, env: cleanEnvironment(env), stdio: ["ignore", "pipe", "pipe"] });
     const server = new Server(child, directory.path, options);
     server.cleanUp = cleanUp;
     try {

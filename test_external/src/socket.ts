@@ -1,5 +1,6 @@
 /** A raw TCP connection, for what no HTTP client would send. */
 import net from "node:net";
+import type { Context } from "./suite.ts";
 import { until } from "./wait.ts";
 
 export class Socket {
@@ -11,7 +12,7 @@ export class Socket {
     connection.on("close", () => (this.closed = true));
   }
 
-  static async connect(t: { after: (fn: () => void) => void }, port: number): Promise<Socket> {
+  static async connect(t: Context, port: number): Promise<Socket> {
     const connection = net.connect({ port, host: "127.0.0.1", allowHalfOpen: true });
     await new Promise<void>((resolve, reject) => connection.once("connect", resolve).once("error", reject));
     t.after(() => connection.destroy());

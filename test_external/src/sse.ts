@@ -3,6 +3,7 @@ import http from "node:http";
 import type { Client } from "./client.ts";
 import { utf8 } from "./http.ts";
 import { parseExact } from "./json.ts";
+import type { Context } from "./suite.ts";
 import { within } from "./wait.ts";
 
 export type Poke = { kind: "poke"; id: number; stream: string; position: number; globalPosition: number };
@@ -207,7 +208,7 @@ export function pokesOf(frames: Frame[]): Poke[] {
 
 /** Opens a subscription that ends with the test. */
 export async function subscribe(
-  t: { after: (fn: () => void) => void },
+  t: Context,
   client: Client,
   query: Query,
   headers?: http.OutgoingHttpHeaders,

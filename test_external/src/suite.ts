@@ -1,20 +1,40 @@
 /** What each test file begins with: `test`, and a server shared by the tests of the file. */
-import { after, before, test as nodeTest, type TestContext } from "node:test";
+import { after, before, test as nodeTest } from "node:test";
 import type { Client } from "./client.ts";
+import { temporaryDirectory } from "./command.ts";
 import { outputOfServers, Server, type StartOptions } from "./server.ts";
+import { newDurableStorage, type Storage } from "./storage.ts";
 
-export type Run = (t: TestContext) => void | Promise<void>;
+type CleanUp = () => unknown;
+/** What a test is given: what it registers here is done after it, the last first, as in taking down what was built up. */
+export type Context = { after: (cleanUp: CleanUp) => void };
+export type Run = (t: Context) => void | Promise<void>;
 
 /** A test of the rules named in brackets in its title; where it fails, the output of the servers is shown. */
 export function test(title: string, run: Run): void {
   void nodeTest(title, async (t) => {
+    const cleanUps: CleanUp[] = [];
+    t.after(() => allOf(cleanUps.reverse()));
     try {
-      await run(t);
+      await run({ after: (cleanUp) => void cleanUps.push(cleanUp) });
     } catch (error) {
       t.diagnostic(outputOfServers());
       throw error;
     }
   });
+}
+
+/** Runs each, also where one before it fails; fails with the first failure. */
+async function allOf(cleanUps: CleanUp[]): Promise<void> {
+  const failures: unknown[] = [];
+  for (const cleanUp of cleanUps) {
+    try {
+      await cleanUp();
+    } catch (error) {
+      failures.push(error);
+    }
+  }
+  if (failures.length > 0) throw failures[0];
 }
 
 /** One server for all tests of a file. */
@@ -32,8 +52,22 @@ export function sharedServer(options: StartOptions = {}): { get: () => Server; f
 }
 
 /** A server for one test. */
-export async function startServer(t: TestContext, options: StartOptions = {}): Promise<Server> {
+export async function startServer(t: Context, options: StartOptions = {}): Promise<Server> {
   const server = await Server.start(options);
   t.after(() => server.dispose());
   return server;
+}
+
+/** Storage for servers that follow each other in one test. */
+export async function durableStorage(t: Context): Promise<Storage> {
+  const storage = await newDurableStorage();
+  t.after(storage.remove);
+  return storage;
+}
+
+/** An empty directory for one test. */
+export function directoryFor(t: Context): string {
+  const directory = temporaryDirectory();
+  t.after(directory.remove);
+  return directory.path;
 }

@@ -4,9 +4,8 @@ import { createHash } from "node:crypto";
 import { readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { assertFails, tokenFor, TOKEN } from "../src/client.ts";
-import { run, temporaryDirectory } from "../src/command.ts";
-import { newDurableStorage } from "../src/storage.ts";
-import { startServer, test } from "../src/suite.ts";
+import { run } from "../src/command.ts";
+import { directoryFor, durableStorage, startServer, test } from "../src/suite.ts";
 
 test("[R-token.9] --token is the token of default", async (t) => {
   const token = tokenFor("default");
@@ -16,8 +15,7 @@ test("[R-token.9] --token is the token of default", async (t) => {
 });
 
 test("[R-token.10 R-token.11] a generated token is printed once, and never again", async (t) => {
-  const storage = await newDurableStorage();
-  t.after(storage.remove);
+  const storage = await durableStorage(t);
   const first = await startServer(t, { mode: "production", storage });
   const token = first.printedToken;
   assert.equal(first.stdout.split(token).length - 1, 1, "printed once");
@@ -33,8 +31,7 @@ test("[R-token.10 R-token.11] a generated token is printed once, and never again
 });
 
 test("[R-token.12] a --token that is not the stored one is a start-up error that says how to rotate it", async (t) => {
-  const storage = await newDurableStorage();
-  t.after(storage.remove);
+  const storage = await durableStorage(t);
   const token = tokenFor("default");
   const first = await startServer(t, { mode: "production", storage, flags: ["--token", token] });
   await first.stop();
@@ -47,14 +44,13 @@ test("[R-token.12] a --token that is not the stored one is a start-up error that
 });
 
 test("[R-token.8] the store holds a hash of a token, never the token", async (t) => {
-  const directory = temporaryDirectory();
-  t.after(directory.remove);
-  const server = await startServer(t, { args: ["serve", "--port", "0", "--data-dir", directory.path] });
+  const directory = directoryFor(t);
+  const server = await startServer(t, { args: ["serve", "--port", "0", "--data-dir", directory] });
   const admin = server.client(server.printedToken);
   const { token } = await admin.rpc("ns.create", "shop");
   await server.client(token).write("a-1");
   await server.stop();
-  const files = readdirSync(directory.path, { recursive: true, withFileTypes: true }).filter((entry) => entry.isFile());
+  const files = readdirSync(directory, { recursive: true, withFileTypes: true }).filter((entry) => entry.isFile());
   const stored = Buffer.concat(files.map((file) => readFileSync(join(file.parentPath, file.name))));
   for (const secret of [admin.token!, token]) {
     const digits = secret.slice(-64);
@@ -66,8 +62,7 @@ test("[R-token.8] the store holds a hash of a token, never the token", async (t)
 });
 
 test("[R-rotate.1 R-rotate.2] a rotated token", async (t) => {
-  const storage = await newDurableStorage();
-  t.after(storage.remove);
+  const storage = await durableStorage(t);
   const first = await startServer(t, { mode: "production", storage });
   const admin = first.client(first.printedToken);
   const shop = await admin.rpc("ns.create", "shop");

@@ -20,7 +20,7 @@ import { fencedBlocks, readApiDocument, type Block } from "../src/document.ts";
 import { parseExact } from "../src/json.ts";
 import type { Server } from "../src/server.ts";
 import { parseFrame, subscribe } from "../src/sse.ts";
-import { sharedServer, test } from "../src/suite.ts";
+import { type Context, sharedServer, test } from "../src/suite.ts";
 
 const blocks = fencedBlocks(readApiDocument());
 const isRequest = (block: Block) => block.words[0] === "request" || block.words[0] === "subscribe";
@@ -58,7 +58,7 @@ async function curl(server: Server, command: string): Promise<string> {
   return stdout;
 }
 
-async function compareFrames(t: Parameters<typeof subscribe>[0], request: Block, reply: Block): Promise<void> {
+async function compareFrames(t: Context, request: Block, reply: Block): Promise<void> {
   const query = new URLSearchParams(/\?([^']+)'/.exec(request.text)![1]);
   const subscription = await subscribe(t, open.get().client(), Object.fromEntries(query));
   for (const frame of reply.text.trimEnd().split("\n\n")) assert.deepEqual(await subscription.next(), parseFrame(frame));

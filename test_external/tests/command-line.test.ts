@@ -2,17 +2,10 @@
 import assert from "node:assert/strict";
 import { existsSync, readdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import type { TestContext } from "node:test";
 import { tokenFor, VERSION } from "../src/client.ts";
-import { run, temporaryDirectory } from "../src/command.ts";
+import { run } from "../src/command.ts";
 import type { Server } from "../src/server.ts";
-import { startServer, test } from "../src/suite.ts";
-
-function directoryFor(t: TestContext): string {
-  const directory = temporaryDirectory();
-  t.after(directory.remove);
-  return directory.path;
-}
+import { directoryFor, startServer, test } from "../src/suite.ts";
 
 const token = tokenFor("default");
 const version = (server: Server) => server.client(token).rpc<number | null>("stream.version", "a-1");
@@ -95,7 +88,8 @@ test("[R-cli.8] by default --data-dir is ./data", async (t) => {
 
 test("[R-cli.9] sqlite://FILE is a database of that name under --data-dir", async (t) => {
   const directory = directoryFor(t);
-  const start = (file: string) => startServer(t, { args: ["--port", "0", "--token", token, "--data-dir", directory, "--db-url", `sqlite://${file}`] });
+  const args = ["--port", "0", "--token", token, "--data-dir", directory];
+  const start = (file: string) => startServer(t, { args: [...args, "--db-url", `sqlite://${file}`] });
   for (const [file, expected] of [["one.db", null], ["two.db", null], ["one.db", 0], ["two.db", 0]] as const) {
     const server = await start(file);
     assert.equal(await version(server), expected, file);
@@ -149,7 +143,8 @@ test("[R-cli.12] a directory that cannot be written", async (t) => {
 
 test("[R-cli.12 R-cli.4] bad variables", async () => {
   const bad: Record<string, string> = {
-    EVENTODB_PORT: "abc", EVENTODB_TEST_MODE: "yes", EVENTODB_DB_URL: "mysql://x", EVENTODB_LOG_LEVEL: "loud", EVENTODB_LOG_FORMAT: "xml", EVENTODB_TOKEN: "nonsense",
+    EVENTODB_PORT: "abc", EVENTODB_TEST_MODE: "yes", EVENTODB_DB_URL: "mysql://x", EVENTODB_LOG_LEVEL: "loud", EVENTODB_LOG_FORMAT: "xml",
+    EVENTODB_TOKEN: "nonsense",
   };
   for (const [name, value] of Object.entries(bad)) {
     const flag = name.slice("EVENTODB_".length).toLowerCase().replace("_", "-");

@@ -88,7 +88,7 @@ test("[R-http.17] a body that ends too early", async (t) => {
 });
 
 const GARBAGE = [
-  "GARBAGE\r\n\r\n", "GET\r\n\r\n", "GET /health\r\n\r\n", "GET /health HTTP/9.9\r\n\r\n", "\0\x01\x02\x03\r\n\r\n", "\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n",
+  "GARBAGE\r\n\r\n", "GET\r\n\r\n", "GET /health HTTP/9.9\r\n\r\n", "\0\x01\x02\x03\r\n\r\n", "\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n",
   "POST /rpc HTTP/1.1\r\nno colon\r\n\r\n", "POST /rpc HTTP/1.1\r\nHost: test\r\nContent-Length: -1\r\n\r\n", "POST /rpc HTTP/1.1\r\nHost: test\r\nContent-Length: x\r\n\r\n",
   "POST /rpc HTTP/1.1\r\nHost: test\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n[]", "POST /rpc HTTP/1.1\r\nHost: test\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",
   "POST /rpc HTTP/1.1\r\nHost: test\r\nContent-Length: 99999999999999999999\r\n\r\n", "GET /he alth HTTP/1.1\r\n\r\n", "GET /health HTTP/1.1\r\nA\0B: x\r\n\r\n",

@@ -2,26 +2,23 @@
 import assert from "node:assert/strict";
 import { readdirSync } from "node:fs";
 import { assertFails, tokenFor } from "../src/client.ts";
-import { temporaryDirectory } from "../src/command.ts";
-import { startServer, test } from "../src/suite.ts";
+import { directoryFor, startServer, test } from "../src/suite.ts";
 import { until } from "../src/wait.ts";
 
 const token = tokenFor("default");
 
 test("[R-cli.2] host, port, directory and token", async (t) => {
-  const directory = temporaryDirectory();
-  t.after(directory.remove);
-  const env = { EVENTODB_HOST: "127.0.0.2", EVENTODB_PORT: "0", EVENTODB_DATA_DIR: directory.path, EVENTODB_TOKEN: token };
+  const directory = directoryFor(t);
+  const env = { EVENTODB_HOST: "127.0.0.2", EVENTODB_PORT: "0", EVENTODB_DATA_DIR: directory, EVENTODB_TOKEN: token };
   const server = await startServer(t, { args: ["serve"], env, address: /http:\/\/127\.0\.0\.2:(\d+)/ });
   await server.client(token).write("a-1");
-  assert.ok(readdirSync(directory.path).length > 0);
+  assert.ok(readdirSync(directory).length > 0);
   await assertFails(server.client().failure("ns.list"), 401, "AUTH_REQUIRED");
 });
 
 test("[R-cli.2 R-cli.10] database", async (t) => {
-  const directory = temporaryDirectory();
-  t.after(directory.remove);
-  const env = { EVENTODB_PORT: "0", EVENTODB_DB_URL: "sqlite://:memory:", EVENTODB_DATA_DIR: directory.path, EVENTODB_TOKEN: token };
+  const directory = directoryFor(t);
+  const env = { EVENTODB_PORT: "0", EVENTODB_DB_URL: "sqlite://:memory:", EVENTODB_DATA_DIR: directory, EVENTODB_TOKEN: token };
   for (let round = 0; round < 2; round++) {
     const server = await startServer(t, { args: [], env });
     assert.equal((await server.client(token).write("a-1")).position, 0);

@@ -2,8 +2,7 @@
 import assert from "node:assert/strict";
 import { randomUUID } from "node:crypto";
 import { assertFails, failureOf, tokenFor, type Client, type StreamMessage } from "../src/client.ts";
-import { newDurableStorage } from "../src/storage.ts";
-import { sharedServer, startServer, test } from "../src/suite.ts";
+import { durableStorage, sharedServer, startServer, test } from "../src/suite.ts";
 
 const { fresh } = sharedServer();
 const message = { type: "T", data: { a: 1 }, metadata: { b: 2 } };
@@ -71,8 +70,7 @@ test("[R-idem.1] a refused write leaves its id free", async () => {
 });
 
 test("[R-idem.5] ids are remembered after a restart", async (t) => {
-  const storage = await newDurableStorage();
-  t.after(storage.remove);
+  const storage = await durableStorage(t);
   const id = randomUUID();
   const token = tokenFor("default");
   const options = { mode: "production", storage, flags: ["--token", token] } as const;

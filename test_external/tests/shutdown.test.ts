@@ -3,9 +3,8 @@ import assert from "node:assert/strict";
 import type { Client, Written } from "../src/client.ts";
 import { run } from "../src/command.ts";
 import { Socket, rpcBytes } from "../src/socket.ts";
-import { newDurableStorage } from "../src/storage.ts";
 import { subscribe } from "../src/sse.ts";
-import { startServer, test } from "../src/suite.ts";
+import { durableStorage, startServer, test } from "../src/suite.ts";
 
 const inMemory = (port: number) => ["--port", String(port), "--test-mode"];
 
@@ -45,8 +44,7 @@ test("[R-stop.2] SIGINT, which is Ctrl-C, does the same", async (t) => {
 });
 
 test("[R-stop.2 R-write.2] what was acknowledged before the end is there after it, and no more than was sent", async (t) => {
-  const storage = await newDurableStorage();
-  t.after(storage.remove);
+  const storage = await durableStorage(t);
   const first = await startServer(t, { storage });
   const acknowledged: Written[] = [];
   const writers = Array.from({ length: 8 }, (_, i) => writeUntilRefused(first.client(), `a-${i}`, acknowledged));

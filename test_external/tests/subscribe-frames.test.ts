@@ -1,15 +1,14 @@
 /** The bytes of an event stream. */
 import assert from "node:assert/strict";
-import type { TestContext } from "node:test";
 import type { Client } from "../src/client.ts";
 import { FrameReader, pokesOf, subscribe, type Query } from "../src/sse.ts";
 import { Socket } from "../src/socket.ts";
-import { sharedServer, test } from "../src/suite.ts";
+import { type Context, sharedServer, test } from "../src/suite.ts";
 
 const { get, fresh } = sharedServer();
 
 /** Everything that a subscription to a namespace was sent, chunk by chunk, from its start to the namespace's end. */
-async function wholeStream(t: TestContext, client: Client, namespace: string): Promise<{ head: string; chunks: string[] }> {
+async function wholeStream(t: Context, client: Client, namespace: string): Promise<{ head: string; chunks: string[] }> {
   const socket = await Socket.connect(t, get().port);
   socket.send(`GET /subscribe?all=true&position=1 HTTP/1.1\r\nHost: test\r\nAuthorization: Bearer ${client.token}\r\n\r\n`);
   await socket.expect(/: caught-up \d+\n/);
@@ -37,7 +36,7 @@ function dechunked(body: string): string[] {
   }
 }
 
-async function recorded(t: TestContext): Promise<{ text: string; chunks: string[] }> {
+async function recorded(t: Context): Promise<{ text: string; chunks: string[] }> {
   const client = fresh();
   const namespace = Buffer.from(client.token!.split("_")[1]!, "base64url").toString();
   await client.fill("past-1", 300);

@@ -3,8 +3,7 @@ import assert from "node:assert/strict";
 import type { CategoryMessage, Client } from "../src/client.ts";
 import { memberOf } from "../src/group.ts";
 import { subscribe, type Poke, type Query } from "../src/sse.ts";
-import { newDurableStorage } from "../src/storage.ts";
-import { sharedServer, startServer, test } from "../src/suite.ts";
+import { durableStorage, sharedServer, startServer, test } from "../src/suite.ts";
 
 const { fresh } = sharedServer();
 const range = (from: number, to: number) => Array.from({ length: to - from + 1 }, (_, i) => from + i);
@@ -100,8 +99,7 @@ test("[R-resume.1 R-sub.15] reconnecting again and again loses nothing", async (
 });
 
 test("[R-resume.4 R-frame.9] on shutdown the stream ends cleanly, and goes on after a restart", async (t) => {
-  const storage = await newDurableStorage();
-  t.after(storage.remove);
+  const storage = await durableStorage(t);
   const first = await startServer(t, { storage });
   await first.client().fill("a-1", 5);
   const subscriptions = await Promise.all([{ category: "a" }, { all: "true", position: 1 }].map((query) => subscribe(t, first.client(), query)));

@@ -2,10 +2,9 @@
 import assert from "node:assert/strict";
 import { failureOf, type Client } from "../src/client.ts";
 import { pokesOf, subscribe, type Poke, type Query } from "../src/sse.ts";
-import { sharedServer, test } from "../src/suite.ts";
+import { type Context, sharedServer, test } from "../src/suite.ts";
 
 const { get, fresh } = sharedServer();
-type Holder = Parameters<typeof subscribe>[0];
 const ids = (pokes: Poke[]) => pokes.map((poke) => poke.id);
 
 /** a-1 at 1, 3, 5, 7; b-1 at 2, 4, 6, 8. */
@@ -19,7 +18,7 @@ async function twoStreams(): Promise<Client> {
 }
 
 /** The pokes about what is there. */
-async function past(t: Holder, client: Client, query: Query): Promise<number[]> {
+async function past(t: Context, client: Client, query: Query): Promise<number[]> {
   return ids(await (await subscribe(t, client, query)).history());
 }
 

@@ -2,10 +2,8 @@
 import assert from "node:assert/strict";
 import { chmodSync, readdirSync } from "node:fs";
 import { assertFails, failureOf, tokenFor, TOKEN, unique } from "../src/client.ts";
-import { temporaryDirectory } from "../src/command.ts";
 import { subscribe } from "../src/sse.ts";
-import { newDurableStorage } from "../src/storage.ts";
-import { sharedServer, startServer, test } from "../src/suite.ts";
+import { directoryFor, durableStorage, sharedServer, startServer, test } from "../src/suite.ts";
 
 const { get, fresh } = sharedServer();
 
@@ -80,8 +78,7 @@ test("[R-test.6] it is the very token that was given", async (t) => {
 });
 
 test("[R-test.7] after a restart it is any token of default", async (t) => {
-  const storage = await newDurableStorage();
-  t.after(storage.remove);
+  const storage = await durableStorage(t);
   const first = await startServer(t, { storage });
   await first.client().write("a-1");
   await first.stop();
@@ -103,14 +100,13 @@ test("[R-test.8] everyone may call everything", async () => {
 });
 
 test("[R-test.9 R-sys.2] without --db-url nothing is stored and nothing locked", async (t) => {
-  const directory = temporaryDirectory();
-  t.after(directory.remove);
-  chmodSync(directory.path, 0o555);
-  const args = ["serve", "--port", "0", "--test-mode", "--data-dir", directory.path];
+  const directory = directoryFor(t);
+  chmodSync(directory, 0o555);
+  const args = ["serve", "--port", "0", "--test-mode", "--data-dir", directory];
   const [one, two] = [await startServer(t, { args }), await startServer(t, { args })];
   await one.client().write("a-1");
   assert.equal(await two.client().rpc("stream.version", "a-1"), null, "each has a memory of its own");
   assert.equal((await one.client().rpc("sys.health")).backend, "sqlite");
   await Promise.all([one.stop(), two.stop()]);
-  assert.deepEqual(readdirSync(directory.path), []);
+  assert.deepEqual(readdirSync(directory), []);
 });

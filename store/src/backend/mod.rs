@@ -4,6 +4,7 @@
 //! sequencer, the tail and the subscriptions of [`crate::log`] stand on these alone. `sqlite/` and
 //! `postgres/` mirror each other file for file.
 
+pub mod postgres;
 mod rows;
 pub mod sqlite;
 

@@ -87,12 +87,18 @@ impl Subscription {
     pub(super) fn new(log: Arc<Log>, subscribe: Subscribe) -> Self {
         let Subscribe { filter, start, coalesce, heartbeat } = subscribe;
         let waiter = log.topics.register(&filter.scope, || log.head());
+        // Known at once where it can be: a subscriber is told before anything is read.
+        let cursor = match start {
+            Start::Now => log.head(),
+            Start::Global(position) => position.max(1) - 1,
+            Start::Stream(_) => 0,
+        };
         Self {
             log,
             filter: Arc::new(filter),
             waiter,
             start: Some(start),
-            cursor: 0,
+            cursor,
             stream_position: 0,
             coalesce,
             heartbeat,
@@ -165,11 +171,8 @@ impl Subscription {
         let head = self.log.confirm_head().await?;
         let mut ahead = false;
         match start {
-            Start::Now => self.cursor = head,
-            Start::Global(position) => {
-                self.cursor = position.max(1) - 1;
-                ahead = self.cursor > head;
-            }
+            Start::Now => {}
+            Start::Global(_) => ahead = self.cursor > head,
             Start::Stream(position) => {
                 self.stream_position = position.max(0);
                 self.cursor = self.before_stream_position(head).await?;

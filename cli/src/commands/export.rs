@@ -1,0 +1,306 @@
+//! `eventodb export`: a namespace's messages into a file, one record a line.
+//!
+//! Uses only what every EventoDB server knows: `category.get` in pages by global position, up to the
+//! head at the start. Memory holds two pages. Compressed output is a row of gzip members (RFC 1952,
+//! section 2.2), so that an interrupted file can be cut behind its last whole one and gone on with.
+
+use std::fs::{File, OpenOptions};
+use std::io::{BufRead as _, BufReader, Read, Seek as _, SeekFrom, Write};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::{Context as _, bail};
+use eventodb_client::record::{record_place, write_record};
+use eventodb_client::{CategoryQuery, Client, Error, Message, Page, RetryPolicy, Timestamp};
+use flate2::Compression;
+use flate2::bufread::GzDecoder;
+use flate2::write::GzEncoder;
+
+use super::connection::Connection;
+use super::{output, progress};
+
+/// Options of `eventodb export`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// The file to write; standard output without it.
+    #[arg(long, short = 'o')]
+    output: Option<PathBuf>,
+    /// Only these categories, separated by commas.
+    #[arg(long, value_delimiter = ',')]
+    categories: Vec<String>,
+    /// Only messages from this time on, inclusive: RFC 3339, or YYYY-MM-DD.
+    #[arg(long, value_parser = parse_time)]
+    since: Option<Timestamp>,
+    /// Only messages before this time: RFC 3339, or YYYY-MM-DD.
+    #[arg(long, value_parser = parse_time)]
+    until: Option<Timestamp>,
+    /// Compress the output.
+    #[arg(long)]
+    gzip: bool,
+    /// Go on behind the last whole record of the output file.
+    #[arg(long, requires = "output")]
+    resume: bool,
+    #[command(flatten)]
+    connection: Connection,
+}
+
+/// Messages on a page.
+const PAGE: i64 = 1000;
+/// Plain bytes in a gzip member: what an interruption costs at most.
+const MEMBER: usize = 4 << 20;
+
+pub(crate) async fn run(args: Args) -> anyhow::Result<ExitCode> {
+    let retry = RetryPolicy::default().give_up_after(Duration::from_secs(60));
+    let client = args.connection.client()?.with_retry_policy(retry);
+    let head = client.head().await?;
+    let (mut sink, written) = Sink::open(args.output.as_deref(), args.gzip, args.resume)?;
+    let from = written.map_or(1, |position| position + 1);
+    let progress = progress::messages(u64::try_from(head - from + 1).ok());
+    let mut exported = 0u64;
+    let mut pages = Pages { client, categories: args.categories.clone(), filter_here: false };
+    let mut position = from;
+    let mut fetch = pages.fetch(position);
+    while position <= head {
+        let page = match fetch.await.context("reading a page failed")? {
+            Err(Error::InvalidRequest { .. }) if pages.categories.len() > 1 && !pages.filter_here => {
+                // A server that takes one category at a time.
+                pages.filter_here = true;
+                fetch = pages.fetch(position);
+                continue;
+            }
+            page => page?,
+        };
+        let end = i64::try_from(page.messages.len()).expect("a page is small") < PAGE;
+        position = page.next().unwrap_or(position).max(position);
+        fetch = pages.fetch(position);
+        let wanted = page.messages.iter().filter(|message| message.global_position() <= head);
+        for message in wanted {
+            if pages.has(message) && in_time(message, &args)? {
+                sink.record(message)?;
+                exported += 1;
+            }
+        }
+        progress.set_position(u64::try_from(position - from).unwrap_or(0));
+        if end {
+            break;
+        }
+    }
+    sink.finish()?;
+    progress.finish_and_clear();
+    output::warn(&progress, &format!("{exported} messages exported, up to global position {head}"));
+    Ok(ExitCode::SUCCESS)
+}
+
+type Fetch = tokio::task::JoinHandle<Result<Page, Error>>;
+
+/// Where pages come from.
+struct Pages {
+    client: Client,
+    categories: Vec<String>,
+    /// Whether the server gives everything and categories are picked here.
+    filter_here: bool,
+}
+
+impl Pages {
+    /// Begins to read a page, while the one before is written.
+    fn fetch(&self, position: i64) -> Fetch {
+        let query = match &self.categories[..] {
+            [] => CategoryQuery::all(),
+            _ if self.filter_here => CategoryQuery::all(),
+            categories => CategoryQuery::any_of(categories),
+        };
+        let (query, client) = (query.from(position).limit(PAGE), self.client.clone());
+        tokio::spawn(async move { client.category_get(&query).await })
+    }
+
+    fn has(&self, message: &Message) -> bool {
+        !self.filter_here || self.categories.iter().any(|category| category == message.category())
+    }
+}
+
+fn in_time(message: &Message, args: &Args) -> anyhow::Result<bool> {
+    if args.since.is_none() && args.until.is_none() {
+        return Ok(true);
+    }
+    let time = message.time()?;
+    Ok(args.since.is_none_or(|since| time >= since) && args.until.is_none_or(|until| time < until))
+}
+
+fn parse_time(text: &str) -> Result<Timestamp, String> {
+    let date = text.len() == "2024-01-31".len();
+    let full = if date { format!("{text}T00:00:00Z") } else { text.to_owned() };
+    full.parse().map_err(|_| "expected a time such as 2024-01-31T12:00:00Z, or a day such as 2024-01-31".to_owned())
+}
+
+/// Where records go.
+struct Sink {
+    out: Out,
+    gzip: bool,
+    buffer: Vec<u8>,
+}
+
+enum Out {
+    File(File),
+    Stdout(std::io::Stdout),
+}
+
+impl Sink {
+    /// Opens the output; answers the global position of its last whole record where one is to go on.
+    fn open(path: Option<&Path>, gzip: bool, resume: bool) -> anyhow::Result<(Self, Option<i64>)> {
+        let sink = |out| Self { out, gzip, buffer: Vec::new() };
+        let Some(path) = path else { return Ok((sink(Out::Stdout(std::io::stdout())), None)) };
+        let open = OpenOptions::new().create(true).read(true).write(true).truncate(!resume).open(path);
+        let mut file = open.with_context(|| format!("cannot open {}", path.display()))?;
+        let mut last = None;
+        if resume {
+            let (kept, line) =
+                whole_part(&mut file, gzip).with_context(|| format!("cannot read {}", path.display()))?;
+            last = line.map(|line| record_place(&line)).transpose().context("the output's last line")?;
+            file.set_len(kept).context("cannot cut the output")?;
+            file.seek(SeekFrom::Start(kept)).context("cannot go on with the output")?;
+        }
+        Ok((sink(Out::File(file)), last.map(|place| place.global_position)))
+    }
+
+    fn record(&mut self, message: &Message) -> anyhow::Result<()> {
+        write_record(&mut self.buffer, message);
+        if self.buffer.len() >= MEMBER { self.flush() } else { Ok(()) }
+    }
+
+    fn flush(&mut self) -> anyhow::Result<()> {
+        if self.buffer.is_empty() {
+            return Ok(());
+        }
+        if self.gzip {
+            let mut member = GzEncoder::new(Vec::with_capacity(self.buffer.len() / 4), Compression::default());
+            member.write_all(&self.buffer)?;
+            let member = member.finish()?;
+            self.out.write_all(&member).context("cannot write the output")?;
+        } else {
+            self.out.write_all(&self.buffer).context("cannot write the output")?;
+        }
+        self.buffer.clear();
+        Ok(())
+    }
+
+    fn finish(mut self) -> anyhow::Result<()> {
+        self.flush()?;
+        match self.out {
+            Out::File(file) => file.sync_all().context("cannot write the output"),
+            Out::Stdout(mut out) => out.flush().context("cannot write the output"),
+        }
+    }
+}
+
+impl Write for Out {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        match self {
+            Self::File(file) => file.write(bytes),
+            Self::Stdout(out) => out.write(bytes),
+        }
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        match self {
+            Self::File(file) => file.flush(),
+            Self::Stdout(out) => out.flush(),
+        }
+    }
+}
+
+/// How much of a file is whole, and the last line of that.
+fn whole_part(file: &mut File, gzip: bool) -> anyhow::Result<(u64, Option<String>)> {
+    file.rewind()?;
+    let mut reader = BufReader::with_capacity(1 << 18, file);
+    let (kept, line) = if gzip { whole_members(&mut reader)? } else { whole_lines(&mut reader)? };
+    Ok((kept, line.map(String::from_utf8).transpose().context("the output is not UTF-8")?))
+}
+
+fn whole_lines(reader: &mut BufReader<&mut File>) -> anyhow::Result<(u64, Option<Vec<u8>>)> {
+    let mut lines = LastLine::default();
+    lines.read(reader)?;
+    Ok((lines.end, lines.last))
+}
+
+/// Members are written whole and end with a line's end; what follows the last whole one is cut.
+fn whole_members(reader: &mut BufReader<&mut File>) -> anyhow::Result<(u64, Option<Vec<u8>>)> {
+    let (mut kept, mut last) = (0, None);
+    while !reader.fill_buf()?.is_empty() {
+        let mut lines = LastLine::default();
+        if lines.read(&mut GzDecoder::new(&mut *reader)).is_err() {
+            break;
+        }
+        if !lines.partial.is_empty() {
+            bail!("the output was not written by this command: a part of it ends within a line");
+        }
+        kept = reader.stream_position()?;
+        last = lines.last.or(last);
+    }
+    Ok((kept, last))
+}
+
+/// Finds the last whole line of what it reads.
+#[derive(Default)]
+struct LastLine {
+    last: Option<Vec<u8>>,
+    partial: Vec<u8>,
+    /// Bytes up to the end of the last whole line.
+    end: u64,
+}
+
+impl LastLine {
+    fn read(&mut self, reader: &mut impl Read) -> std::io::Result<()> {
+        let mut reader = BufReader::with_capacity(1 << 18, reader);
+        loop {
+            self.partial.clear();
+            let read = reader.read_until(b'\n', &mut self.partial)?;
+            if self.partial.last() != Some(&b'\n') {
+                return Ok(());
+            }
+            self.end += read as u64;
+            let line = self.last.get_or_insert_default();
+            std::mem::swap(line, &mut self.partial);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn member(text: &str) -> Vec<u8> {
+        let mut member = GzEncoder::new(Vec::new(), Compression::default());
+        member.write_all(text.as_bytes()).expect("written");
+        member.finish().expect("written")
+    }
+
+    fn whole(bytes: &[u8], gzip: bool) -> (u64, Option<String>) {
+        let mut file = tempfile::tempfile().expect("a file");
+        file.write_all(bytes).expect("written");
+        whole_part(&mut file, gzip).expect("readable")
+    }
+
+    #[test]
+    fn a_partial_line_is_cut() {
+        assert_eq!(whole(b"", false), (0, None));
+        assert_eq!(whole(b"one", false), (0, None));
+        assert_eq!(whole(b"one\ntwo\nthr", false), (8, Some("two\n".into())));
+    }
+
+    #[test]
+    fn a_partial_member_is_cut_wherever_it_ends() {
+        let (first, second) = (member("one\ntwo\n"), member("three\nfour\n"));
+        let both = [&first[..], &second].concat();
+        for end in first.len()..both.len() {
+            assert_eq!(whole(&both[..end], true), (first.len() as u64, Some("two\n".into())), "cut at {end}");
+        }
+        assert_eq!(whole(&both, true), (both.len() as u64, Some("four\n".into())));
+    }
+
+    #[test]
+    fn days_and_times_are_taken() {
+        assert_eq!(parse_time("2024-01-31"), parse_time("2024-01-31T00:00:00Z"));
+        assert!(parse_time("2024-13-01").is_err() && parse_time("yesterday").is_err());
+    }
+}

@@ -1,0 +1,154 @@
+//! `eventodb ns`: namespaces.
+
+use std::process::ExitCode;
+
+use anyhow::Context as _;
+use clap::Subcommand;
+use eventodb_client::{Client, CreateNamespace, StreamsQuery};
+use serde::Serialize;
+use serde_json::Value;
+
+use super::connection::Connection;
+use super::output::{Output, finish};
+
+/// Options of `eventodb ns`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    #[command(subcommand)]
+    command: Command,
+    /// Print the result as JSON.
+    #[arg(long, global = true)]
+    json: bool,
+    #[command(flatten)]
+    connection: Connection,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Create a namespace and print its token; needs the administrator's token.
+    Create {
+        /// Its name.
+        name: String,
+        /// Free text.
+        #[arg(long)]
+        description: Option<String>,
+        /// A token of one's own making for it.
+        #[arg(long)]
+        with_token: Option<String>,
+    },
+    /// Delete a namespace with everything in it.
+    Delete {
+        /// Its name.
+        name: String,
+        /// Do it.
+        #[arg(long)]
+        yes: bool,
+    },
+    /// List all namespaces; needs the administrator's token.
+    List,
+    /// Show what a namespace holds.
+    Info {
+        /// Its name.
+        #[arg(default_value = "default")]
+        name: String,
+    },
+    /// List the namespace's streams.
+    Streams {
+        /// Only names that begin with this.
+        #[arg(long)]
+        prefix: Option<String>,
+        /// Most streams to print.
+        #[arg(long, default_value_t = 100)]
+        limit: u32,
+        /// Only names after this one.
+        #[arg(long)]
+        after: Option<String>,
+    },
+    /// List the namespace's categories.
+    Categories,
+}
+
+pub(crate) async fn run(args: Args) -> anyhow::Result<ExitCode> {
+    let mut output = Output::new(args.json);
+    let client = args.connection.client()?;
+    let result = command(args.command, &client, &mut output).await;
+    finish(result, output)
+}
+
+async fn command(command: Command, client: &Client, output: &mut Output) -> anyhow::Result<()> {
+    match command {
+        Command::Create { name, description, with_token } => {
+            let options = CreateNamespace { description, token: with_token, metadata: None };
+            let created = client.create_namespace(&name, &options).await?;
+            output.value(&json(&created)?, || format!("{} created\ntoken: {}", created.namespace, created.token))
+        }
+        Command::Delete { name, yes } => {
+            anyhow::ensure!(yes, "this deletes every message of {name}; say --yes to do it");
+            let deleted = client.delete_namespace(&name).await?;
+            output.value(&json(&deleted)?, || {
+                format!("{} deleted with {} messages", deleted.namespace, deleted.messages_deleted)
+            })
+        }
+        Command::List => {
+            let list = client.namespaces().await?;
+            let rows = list.iter().map(|entry| {
+                let (count, created) = (entry.message_count.to_string(), entry.created_at.to_string());
+                vec![entry.namespace.clone(), count, created, entry.description.clone()]
+            });
+            output.table(&json(&list)?, &["NAMESPACE", "MESSAGES", "CREATED", "DESCRIPTION"], &rows.collect::<Vec<_>>())
+        }
+        Command::Info { name } => {
+            let info = client.namespace_info(&name).await?;
+            output.value(&json(&info)?, || {
+                let last = info.last_activity.map_or_else(|| "never".to_owned(), |time| time.to_string());
+                format!(
+                    "namespace:     {}\ndescription:   {}\ncreated:       {}\nmessages:      {}\nstreams:       {}\nlast activity: {last}",
+                    info.namespace, info.description, info.created_at, info.message_count, info.stream_count
+                )
+            })
+        }
+        Command::Streams { prefix, limit, after } => streams(client, output, prefix, limit, after).await,
+        Command::Categories => {
+            let list = client.categories().await?;
+            let rows = list.iter().map(|entry| {
+                vec![entry.category.clone(), entry.stream_count.to_string(), entry.message_count.to_string()]
+            });
+            output.table(&json(&list)?, &["CATEGORY", "STREAMS", "MESSAGES"], &rows.collect::<Vec<_>>())
+        }
+    }
+}
+
+/// Lists streams page by page.
+async fn streams(
+    client: &Client,
+    output: &mut Output,
+    prefix: Option<String>,
+    limit: u32,
+    after: Option<String>,
+) -> anyhow::Result<()> {
+    const PAGE: u32 = 1000;
+    let (mut list, mut cursor) = (Vec::new(), after);
+    loop {
+        let wanted = limit.saturating_sub(u32::try_from(list.len()).context("too many streams")?).min(PAGE);
+        if wanted == 0 {
+            break;
+        }
+        let query = StreamsQuery { prefix: prefix.clone(), limit: Some(wanted), cursor: cursor.take() };
+        let page = client.streams(&query).await?;
+        let last_page = page.len() < wanted as usize;
+        cursor = page.last().map(|entry| entry.stream.clone());
+        list.extend(page);
+        if last_page {
+            break;
+        }
+    }
+    let rows: Vec<_> = list
+        .iter()
+        .map(|entry| vec![entry.stream.clone(), entry.version.to_string(), entry.last_activity.to_string()])
+        .collect();
+    output.table(&json(&list)?, &["STREAM", "VERSION", "LAST ACTIVITY"], &rows)
+}
+
+fn json(value: &impl Serialize) -> anyhow::Result<Value> {
+    serde_json::to_value(value).context("cannot write the result as JSON")
+}

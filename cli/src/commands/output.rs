@@ -1,0 +1,144 @@
+//! What goes to standard output: lines for people, or JSON lines for programs.
+
+use std::io::{ErrorKind, IsTerminal as _, Write as _};
+
+use eventodb_client::Message;
+use serde_json::Value;
+
+/// Standard output, whose reader may go away: that is the end, not a failure.
+#[derive(Debug)]
+pub(crate) struct Output {
+    out: std::io::BufWriter<std::io::Stdout>,
+    json: bool,
+    colours: bool,
+}
+
+/// The reader of standard output has gone.
+#[derive(Debug, thiserror::Error)]
+#[error("nobody reads the output")]
+pub(crate) struct ReaderGone;
+
+impl Output {
+    pub(crate) fn new(json: bool) -> Self {
+        let colours = std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none();
+        Self { out: std::io::BufWriter::new(std::io::stdout()), json, colours }
+    }
+
+    /// Prints one message.
+    ///
+    /// # Errors
+    /// [`ReaderGone`], or another failure to write.
+    pub(crate) fn message(&mut self, message: &Message) -> anyhow::Result<()> {
+        let line = if self.json { json_line(message) } else { self.readable(message) };
+        self.line(&line)
+    }
+
+    /// Prints a value as JSON, or `readable` where that is wanted.
+    ///
+    /// # Errors
+    /// [`ReaderGone`], or another failure to write.
+    pub(crate) fn value(&mut self, value: &Value, readable: impl FnOnce() -> String) -> anyhow::Result<()> {
+        let line = if self.json { value.to_string() } else { readable() };
+        self.line(&line)
+    }
+
+    /// Prints a table with a head, or its rows as one JSON array.
+    ///
+    /// # Errors
+    /// [`ReaderGone`], or another failure to write.
+    pub(crate) fn table(&mut self, json: &Value, head: &[&str], rows: &[Vec<String>]) -> anyhow::Result<()> {
+        if self.json {
+            return self.line(&json.to_string());
+        }
+        let width = |column: usize| {
+            let cells = rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count());
+            cells.chain(head.get(column).map(|cell| cell.chars().count())).max().unwrap_or(0)
+        };
+        let widths: Vec<usize> = (0..head.len()).map(width).collect();
+        let head: Vec<String> = head.iter().map(|cell| (*cell).to_owned()).collect();
+        for row in std::iter::once(&head).chain(rows) {
+            let cells: Vec<String> = row.iter().zip(&widths).map(|(cell, &width)| format!("{cell:<width$}")).collect();
+            self.line(cells.join("  ").trim_end())?;
+        }
+        Ok(())
+    }
+
+    /// Prints a line.
+    ///
+    /// # Errors
+    /// [`ReaderGone`], or another failure to write.
+    pub(crate) fn line(&mut self, line: &str) -> anyhow::Result<()> {
+        checked(writeln!(self.out, "{line}"))
+    }
+
+    /// Sends what was printed on its way.
+    ///
+    /// # Errors
+    /// [`ReaderGone`], or another failure to write.
+    pub(crate) fn flush(&mut self) -> anyhow::Result<()> {
+        checked(self.out.flush())
+    }
+
+    fn readable(&self, message: &Message) -> String {
+        let metadata = message.metadata_json().unwrap_or_default();
+        let (position, time) = (message.global_position(), message.time_text());
+        let (stream, kind, data) = (visible(message.stream()), visible(message.kind()), message.data_json());
+        let place = format!("{stream}@{}", message.position());
+        if self.colours {
+            format!(
+                "\x1b[2m{position:>8} {time}\x1b[0m \x1b[36m{place}\x1b[0m \x1b[1m{kind}\x1b[0m {data} \x1b[2m{metadata}\x1b[0m"
+            )
+        } else {
+            format!("{position:>8} {time} {place} {kind} {data} {metadata}").trim_end().to_owned()
+        }
+    }
+}
+
+/// Ends a command: flushes, and takes a reader that has gone for a good end.
+///
+/// # Errors
+/// What else went wrong.
+pub(crate) fn finish(result: anyhow::Result<()>, mut output: Output) -> anyhow::Result<std::process::ExitCode> {
+    match result.and_then(|()| output.flush()) {
+        Err(error) if !error.is::<ReaderGone>() => Err(error),
+        _ => Ok(std::process::ExitCode::SUCCESS),
+    }
+}
+
+/// A message as one line of JSON, with data and metadata to the byte.
+pub(crate) fn json_line(message: &Message) -> String {
+    let text = |text: &str| Value::from(text).to_string();
+    let line = format!(
+        r#"{{"id":"{}","stream":{},"type":{},"position":{},"globalPosition":{},"data":{},"metadata":{},"time":{}}}"#,
+        message.id(),
+        text(message.stream()),
+        text(message.kind()),
+        message.position(),
+        message.global_position(),
+        message.data_json(),
+        message.metadata_json().unwrap_or("null"),
+        text(message.time_text()),
+    );
+    // Line breaks in JSON stand only between its tokens.
+    if line.contains(['\n', '\r']) { line.replace(['\n', '\r'], " ") } else { line }
+}
+
+/// Names of others must not steer the terminal.
+fn visible(name: &str) -> String {
+    name.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
+}
+
+fn checked(result: std::io::Result<()>) -> anyhow::Result<()> {
+    match result {
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => Err(ReaderGone.into()),
+        result => Ok(result?),
+    }
+}
+
+/// Says something on standard error, above a progress bar if there is one.
+pub(crate) fn warn(progress: &indicatif::ProgressBar, text: &str) {
+    progress.suspend(|| {
+        // Where nobody hears it, nothing can be done about it either.
+        let _ = writeln!(std::io::stderr(), "{text}");
+    });
+}

@@ -1,0 +1,160 @@
+//! `eventodb read`: messages that are there.
+
+use std::process::ExitCode;
+
+use eventodb_client::{CategoryQuery, Client, ConsumerGroup, Page, StreamQuery};
+
+use super::connection::Connection;
+use super::output::{Output, finish};
+
+/// Options of `eventodb read`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    #[command(flatten)]
+    what: What,
+    /// From this position, inclusive: in the stream for a stream, else global.
+    #[arg(long)]
+    from: Option<i64>,
+    /// Up to this position, inclusive.
+    #[arg(long)]
+    until: Option<i64>,
+    /// Most messages to print.
+    #[arg(long, short = 'n', default_value_t = 100)]
+    limit: u64,
+    /// Newest first.
+    #[arg(long)]
+    backward: bool,
+    /// Print JSON lines.
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    connection: Connection,
+}
+
+/// Which messages; `read` and `tail` share it.
+#[derive(Clone, Debug, clap::Args)]
+pub(super) struct What {
+    /// A stream; without it, and without --category, everything.
+    #[arg(conflicts_with = "categories")]
+    pub(super) stream: Option<String>,
+    /// Categories, separated by commas.
+    #[arg(long = "category", short = 'c', value_delimiter = ',')]
+    categories: Vec<String>,
+    /// Only these message types, separated by commas.
+    #[arg(long = "type", short = 't', value_delimiter = ',')]
+    types: Vec<String>,
+    /// Only messages whose correlation stream is of this category.
+    #[arg(long, conflicts_with = "stream")]
+    correlation: Option<String>,
+    #[command(flatten)]
+    group: Group,
+}
+
+/// A member of a consumer group.
+#[derive(Clone, Copy, Debug, clap::Args)]
+pub(super) struct Group {
+    /// Only streams of this member of a consumer group, counted from 0.
+    #[arg(long, requires = "size")]
+    member: Option<i64>,
+    /// How many members the consumer group has.
+    #[arg(long, requires = "member")]
+    size: Option<i64>,
+}
+
+/// Where a page begins and how it is read.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Place {
+    pub(super) from: Option<i64>,
+    pub(super) until: Option<i64>,
+    pub(super) limit: i64,
+    pub(super) backward: bool,
+    pub(super) wait: std::time::Duration,
+}
+
+impl Group {
+    /// The member that was named, if any.
+    ///
+    /// # Errors
+    /// A member outside its group.
+    pub(super) fn member(self) -> anyhow::Result<Option<ConsumerGroup>> {
+        let (Some(member), Some(size)) = (self.member, self.size) else { return Ok(None) };
+        let group = ConsumerGroup::new(member, size);
+        group.map(Some).ok_or_else(|| anyhow::anyhow!("--member must be at least 0 and below --size"))
+    }
+}
+
+impl What {
+    /// Reads one page.
+    pub(super) async fn page(&self, client: &Client, place: Place) -> anyhow::Result<Page> {
+        macro_rules! placed {
+            ($query:expr) => {{
+                let mut query = $query.limit(place.limit).types(&self.types).wait(place.wait);
+                if let Some(from) = place.from {
+                    query = query.from(from);
+                }
+                if let Some(until) = place.until {
+                    query = query.until(until);
+                }
+                if place.backward { query.backward() } else { query }
+            }};
+        }
+        if let Some(stream) = &self.stream {
+            return Ok(client.get(stream, &placed!(StreamQuery::new())).await?);
+        }
+        let mut query = match &self.categories[..] {
+            [] => CategoryQuery::all(),
+            categories => CategoryQuery::any_of(categories),
+        };
+        if let Some(correlation) = &self.correlation {
+            query = query.correlation(correlation);
+        }
+        if let Some(group) = self.group.member()? {
+            query = query.group(group);
+        }
+        Ok(client.category_get(&placed!(query)).await?)
+    }
+
+    /// The position that a read goes on at after `page`.
+    pub(super) fn after(&self, page: &Page, backward: bool) -> Option<i64> {
+        let last = page.messages.last();
+        let position = |message: &eventodb_client::Message| {
+            if self.stream.is_some() { message.position() } else { message.global_position() }
+        };
+        if backward {
+            return last.map(|message| position(message) - 1);
+        }
+        match self.stream {
+            Some(_) => last.map(|message| position(message) + 1),
+            None => page.next(),
+        }
+    }
+}
+
+pub(crate) async fn run(args: Args) -> anyhow::Result<ExitCode> {
+    let mut output = Output::new(args.json);
+    let result = print(&args, &mut output).await;
+    finish(result, output)
+}
+
+async fn print(args: &Args, output: &mut Output) -> anyhow::Result<()> {
+    const PAGE: u64 = 1000;
+    let client = args.connection.client()?;
+    let (mut left, mut from) = (args.limit, args.from);
+    while left > 0 {
+        let limit = i64::try_from(left.min(PAGE)).expect("a page is small");
+        let place = Place { from, until: args.until, limit, backward: args.backward, ..Place::default() };
+        let page = args.what.page(&client, place).await?;
+        for message in &page.messages {
+            output.message(message)?;
+        }
+        left -= page.messages.len() as u64;
+        if i64::try_from(page.messages.len()).expect("a page is small") < limit {
+            break;
+        }
+        from = args.what.after(&page, args.backward);
+        if from.is_some_and(|from| from < 0) {
+            break;
+        }
+    }
+    Ok(())
+}

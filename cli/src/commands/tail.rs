@@ -1,0 +1,86 @@
+//! `eventodb tail`: messages as they are written, like `tail -f`.
+
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use eventodb_client::{Client, Error, RetryPolicy};
+use tokio::time::Instant;
+
+use super::connection::Connection;
+use super::output::{Output, finish};
+use super::read::{Place, What};
+
+/// Options of `eventodb tail`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    #[command(flatten)]
+    what: What,
+    /// Print so many messages that are there already.
+    #[arg(long, short = 'n', default_value_t = 10, conflicts_with = "from", value_parser = clap::value_parser!(i64).range(0..=10_000))]
+    lines: i64,
+    /// Begin at this position, inclusive, instead: in the stream for a stream, else global.
+    #[arg(long)]
+    from: Option<i64>,
+    /// Print JSON lines.
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    connection: Connection,
+}
+
+pub(crate) async fn run(args: Args) -> anyhow::Result<ExitCode> {
+    let mut output = Output::new(args.json);
+    let result = tokio::select! {
+        result = follow(&args, &mut output) => result,
+        result = tokio::signal::ctrl_c() => result.context("cannot wait for Ctrl-C"),
+    };
+    finish(result, output)
+}
+
+async fn follow(args: &Args, output: &mut Output) -> anyhow::Result<()> {
+    /// What a server that does not know how to wait is asked at most so often.
+    const PAUSE: Duration = Duration::from_secs(1);
+    let client = args.connection.client()?.with_retry_policy(RetryPolicy::forever());
+    let mut from = match args.from {
+        Some(from) => from,
+        None => print_last(args, &client, output).await?,
+    };
+    loop {
+        let asked = Instant::now();
+        let place = Place { from: Some(from), limit: 1000, wait: Duration::from_secs(20), ..Place::default() };
+        let page = args.what.page(&client, place).await?;
+        for message in &page.messages {
+            output.message(message)?;
+        }
+        output.flush()?;
+        from = args.what.after(&page, false).unwrap_or(from).max(from);
+        if page.messages.is_empty() && asked.elapsed() < PAUSE {
+            tokio::time::sleep(PAUSE).await;
+        }
+    }
+}
+
+/// Prints the newest messages; answers where the rest begins.
+async fn print_last(args: &Args, client: &Client, output: &mut Output) -> anyhow::Result<i64> {
+    let end = match &args.what.stream {
+        Some(stream) => client.stream_version(stream).await?.map_or(0, |version| version + 1),
+        None => client.head().await? + 1,
+    };
+    if args.lines == 0 || end == 0 {
+        return Ok(end);
+    }
+    let place = Place { from: Some(end - 1), limit: args.lines, backward: true, ..Place::default() };
+    match args.what.page(client, place).await {
+        Ok(page) => {
+            for message in page.messages.iter().rev() {
+                output.message(message)?;
+            }
+            output.flush()?;
+        }
+        // A server without backward reads shows nothing of the past.
+        Err(error) if matches!(error.downcast_ref(), Some(Error::InvalidRequest { .. })) => {}
+        Err(error) => return Err(error),
+    }
+    Ok(end)
+}

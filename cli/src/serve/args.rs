@@ -1,0 +1,208 @@
+//! The flags of `eventodb serve`, as they are typed. What they mean is checked in `config`.
+
+use std::path::PathBuf;
+
+use clap::builder::{PossibleValuesParser, TypedValueParser as _};
+
+use super::logging::{Format, Level};
+
+/// Flags of `serve`.
+#[derive(Clone, Debug, clap::Args)]
+pub(crate) struct Args {
+    /// Address to listen on.
+    #[arg(long, env = "EVENTODB_HOST", default_value = "127.0.0.1")]
+    pub(super) host: String,
+
+    /// Port to listen on; 0 lets the system choose one, which is printed.
+    #[arg(long, env = "EVENTODB_PORT", default_value_t = 8080, allow_hyphen_values = true)]
+    pub(super) port: u16,
+
+    /// Where messages are kept: `postgres://…`, `sqlite://FILE` (below the data directory) or `sqlite://:memory:`.
+    /// Without it: SQLite in the data directory; with --test-mode: in memory.
+    #[arg(long, env = "EVENTODB_DB_URL", hide_env_values = true)]
+    pub(super) db_url: Option<String>,
+
+    /// Directory of the SQLite files; it is created where it is missing.
+    #[arg(long, env = "EVENTODB_DATA_DIR", default_value = "./data")]
+    pub(super) data_dir: PathBuf,
+
+    /// Token of the namespace `default`, which is the administrator's. Without it one is made and printed when the
+    /// namespace is created.
+    #[arg(long, env = "EVENTODB_TOKEN", hide_env_values = true)]
+    pub(super) token: Option<Secret>,
+
+    /// For tests: tokens are optional, and namespaces come into being when they are used.
+    #[arg(long, env = "EVENTODB_TEST_MODE", value_parser = switch())]
+    pub(super) test_mode: bool,
+
+    /// What is logged: error, warn, info, debug or trace.
+    #[arg(long, env = "EVENTODB_LOG_LEVEL", default_value = "info", value_enum)]
+    pub(super) log_level: Level,
+
+    /// How it is logged, to standard error.
+    #[arg(long, env = "EVENTODB_LOG_FORMAT", default_value = "console", value_enum)]
+    pub(super) log_format: Format,
+
+    /// Log every request, one line each: method, status, duration, namespace.
+    #[arg(long, env = "EVENTODB_ACCESS_LOG", value_parser = switch())]
+    pub(super) access_log: bool,
+
+    #[command(flatten)]
+    pub(super) limits: Limits,
+    #[command(flatten)]
+    pub(super) times: Times,
+    #[command(flatten)]
+    pub(super) memory: Memory,
+    #[command(flatten)]
+    pub(super) sqlite: Sqlite,
+    #[command(flatten)]
+    pub(super) postgres: Postgres,
+}
+
+/// What clients may send.
+#[derive(Clone, Debug, clap::Args)]
+#[command(next_help_heading = "Limits on what clients send")]
+pub(super) struct Limits {
+    /// Bytes of a stream's, type's or namespace's name.
+    #[arg(long, value_name = "BYTES", default_value_t = 255)]
+    pub(super) max_name_bytes: usize,
+    /// Bytes of one message: data and metadata.
+    #[arg(long, value_name = "BYTES", default_value_t = 1024 * 1024)]
+    pub(super) max_message_bytes: usize,
+    /// Bytes of a request body.
+    #[arg(long, value_name = "BYTES", default_value_t = 16 * 1024 * 1024)]
+    pub(super) max_body_bytes: usize,
+    /// Nesting of data or metadata.
+    #[arg(long, value_name = "LEVELS", default_value_t = 128)]
+    pub(super) max_json_depth: usize,
+    /// Connections at once; more wait to be accepted.
+    #[arg(long, value_name = "COUNT", default_value_t = 20_000)]
+    pub(super) max_connections: usize,
+}
+
+/// How long things may take.
+#[derive(Clone, Debug, clap::Args)]
+#[command(next_help_heading = "Times")]
+pub(super) struct Times {
+    /// Milliseconds that requests in progress have to end after SIGTERM.
+    #[arg(long, value_name = "MS", default_value_t = 10_000)]
+    pub(super) drain_timeout_ms: u64,
+    /// Milliseconds that a write waits for its commit before it is answered with TIMEOUT.
+    #[arg(long, value_name = "MS", default_value_t = 30_000)]
+    pub(super) append_timeout_ms: u64,
+    /// Milliseconds after which a request counts as slow and is logged.
+    #[arg(long, value_name = "MS", default_value_t = 1_000)]
+    pub(super) slow_request_ms: u64,
+    /// Milliseconds that an append waits for room in a full queue before it is refused as overload.
+    #[arg(long, value_name = "MS", default_value_t = 5_000)]
+    pub(super) queue_wait_ms: u64,
+}
+
+/// Bounds on memory.
+#[derive(Clone, Debug, clap::Args)]
+#[command(next_help_heading = "Memory")]
+pub(super) struct Memory {
+    /// Appends of one namespace that may wait to be committed.
+    #[arg(long, value_name = "COUNT", default_value_t = 10_000)]
+    pub(super) queue_appends: usize,
+    /// Bytes of appends of one namespace that may wait to be committed.
+    #[arg(long, value_name = "BYTES", default_value_t = 64 * 1024 * 1024)]
+    pub(super) queue_bytes: usize,
+    /// Messages that are committed together.
+    #[arg(long, value_name = "COUNT", default_value_t = 1_000)]
+    pub(super) batch_messages: usize,
+    /// Newest messages of one namespace that are kept in memory.
+    #[arg(long, value_name = "COUNT", default_value_t = 16_384)]
+    pub(super) tail_messages: usize,
+    /// Bytes of newest messages that are kept in memory, of all namespaces together.
+    #[arg(long, value_name = "BYTES", default_value_t = 64 * 1024 * 1024)]
+    pub(super) tail_bytes: usize,
+    /// Streams of one namespace whose version is remembered.
+    #[arg(long, value_name = "COUNT", default_value_t = 100_000)]
+    pub(super) version_cache: usize,
+}
+
+/// Bounds of SQLite.
+#[derive(Clone, Debug, clap::Args)]
+#[command(next_help_heading = "SQLite")]
+pub(super) struct Sqlite {
+    /// Namespaces whose files are open at once.
+    #[arg(long, value_name = "COUNT", default_value_t = 256)]
+    pub(super) open_namespaces: usize,
+    /// Messages of one namespace that may wait to be indexed; appends wait beyond it.
+    #[arg(long, value_name = "COUNT", default_value_t = 50_000)]
+    pub(super) memtable_messages: usize,
+    /// Messages that are indexed in one transaction.
+    #[arg(long, value_name = "COUNT", default_value_t = 8_192)]
+    pub(super) index_batch: usize,
+}
+
+/// Settings of PostgreSQL.
+#[derive(Clone, Debug, clap::Args)]
+#[command(next_help_heading = "PostgreSQL")]
+pub(super) struct Postgres {
+    /// Connections that are kept open for reads.
+    #[arg(long, value_name = "COUNT", default_value_t = 1)]
+    pub(super) pg_pool_min: usize,
+    /// Most connections for reads.
+    #[arg(long, value_name = "COUNT", default_value_t = 16)]
+    pub(super) pg_pool_max: usize,
+    /// Most connections for appends.
+    #[arg(long, value_name = "COUNT", default_value_t = 8)]
+    pub(super) pg_append_connections: usize,
+    /// Milliseconds that a call waits for a connection of the pool.
+    #[arg(long, value_name = "MS", default_value_t = 5_000)]
+    pub(super) pg_acquire_timeout_ms: u64,
+    /// Milliseconds after which an unused connection beyond the minimum is closed.
+    #[arg(long, value_name = "MS", default_value_t = 600_000)]
+    pub(super) pg_idle_timeout_ms: u64,
+    /// Milliseconds that connecting to one host may take.
+    #[arg(long, value_name = "MS", default_value_t = 5_000)]
+    pub(super) pg_connect_timeout_ms: u64,
+    /// Milliseconds that a statement may take.
+    #[arg(long, value_name = "MS", default_value_t = 10_000)]
+    pub(super) pg_statement_timeout_ms: u64,
+    /// Whether statements are prepared; `off` behind a PgBouncer that knows no prepared statements.
+    #[arg(long, value_name = "on|off", default_value = "on", value_parser = on_off(), action = clap::ArgAction::Set)]
+    pub(super) pg_prepare: bool,
+    /// Where to listen for notifications, where --db-url is a pooler; without it polling must do there.
+    #[arg(long, env = "EVENTODB_LISTEN_URL", hide_env_values = true)]
+    pub(super) listen_url: Option<String>,
+    /// Milliseconds between two looks at what other servers did, beside their notifications.
+    #[arg(long, value_name = "MS", default_value_t = 500)]
+    pub(super) poll_interval_ms: u64,
+    /// Whether an older schema is brought up to date at start; otherwise it is refused.
+    #[arg(long, value_name = "BOOL", default_value = "true", value_parser = true_false(), action = clap::ArgAction::Set)]
+    pub(super) auto_migrate: bool,
+}
+
+/// A value that is never shown.
+#[derive(Clone)]
+pub(super) struct Secret(pub(super) String);
+
+impl std::str::FromStr for Secret {
+    type Err = std::convert::Infallible;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        Ok(Self(text.to_owned()))
+    }
+}
+
+impl std::fmt::Debug for Secret {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Secret(…)")
+    }
+}
+
+/// A switch; its variable takes 1, true, 0 or false.
+fn switch() -> impl clap::builder::TypedValueParser<Value = bool> {
+    PossibleValuesParser::new(["1", "true", "0", "false"]).map(|text| matches!(text.as_str(), "1" | "true"))
+}
+
+fn true_false() -> impl clap::builder::TypedValueParser<Value = bool> {
+    PossibleValuesParser::new(["true", "false"]).map(|text| text == "true")
+}
+
+fn on_off() -> impl clap::builder::TypedValueParser<Value = bool> {
+    PossibleValuesParser::new(["on", "off"]).map(|text| text == "on")
+}

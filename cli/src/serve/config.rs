@@ -1,0 +1,159 @@
+//! What the flags mean, checked before anything is bound or opened.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use eventodb_schema::{DEFAULT_NAMESPACE, Token};
+use eventodb_server::{Bounds, Config, Timeouts};
+use eventodb_store::backend::{postgres, sqlite};
+
+use super::args::Args;
+use super::logging::{Format, Level};
+use crate::usage::Usage;
+
+/// A configuration that makes sense.
+pub(super) struct Checked {
+    pub(super) host: String,
+    pub(super) port: u16,
+    pub(super) storage: Storage,
+    pub(super) token: Option<Token>,
+    pub(super) test_mode: bool,
+    pub(super) log_level: Level,
+    pub(super) log_format: Format,
+    pub(super) store: eventodb_store::Settings,
+    /// All but the mode, which depends on what the store knows.
+    pub(super) server: Config,
+}
+
+/// Where messages are kept.
+pub(super) enum Storage {
+    Sqlite(sqlite::Location, sqlite::Settings),
+    Postgres(Box<postgres::Settings>),
+}
+
+impl TryFrom<Args> for Checked {
+    type Error = Usage;
+
+    fn try_from(args: Args) -> Result<Self, Usage> {
+        Ok(Self {
+            storage: storage(&args)?,
+            token: args.token.as_ref().map(|token| administrator_token(&token.0)).transpose()?,
+            store: store(&args)?,
+            server: server(&args)?,
+            host: args.host,
+            port: args.port,
+            test_mode: args.test_mode,
+            log_level: args.log_level,
+            log_format: args.log_format,
+        })
+    }
+}
+
+fn administrator_token(text: &str) -> Result<Token, Usage> {
+    let token: Token = text.parse().map_err(|error| Usage(format!("--token: {error}")))?;
+    if token.namespace() != DEFAULT_NAMESPACE {
+        return Err(Usage(format!("--token must be a token of the namespace {DEFAULT_NAMESPACE}")));
+    }
+    Ok(token)
+}
+
+fn storage(args: &Args) -> Result<Storage, Usage> {
+    let settings = sqlite::Settings {
+        open_namespaces: at_least_one("open-namespaces", args.sqlite.open_namespaces)?,
+        memtable_messages: at_least_one("memtable-messages", args.sqlite.memtable_messages)?,
+        index_batch: at_least_one("index-batch", args.sqlite.index_batch)?,
+        ..sqlite::Settings::default()
+    };
+    let location = match args.db_url.as_deref() {
+        None if args.test_mode => sqlite::Location::Memory,
+        None => sqlite::Location::Directory(args.data_dir.clone()),
+        Some("sqlite://:memory:") => sqlite::Location::Memory,
+        Some(url) if url.starts_with("postgres://") || url.starts_with("postgresql://") => {
+            return postgres(url, args).map(|settings| Storage::Postgres(Box::new(settings)));
+        }
+        Some(url) => sqlite::Location::Directory(args.data_dir.join(sqlite_file(url)?)),
+    };
+    Ok(Storage::Sqlite(location, settings))
+}
+
+/// The file that `sqlite://FILE` names: a relative path that stays below the data directory.
+fn sqlite_file(url: &str) -> Result<PathBuf, Usage> {
+    let wrong = || {
+        // The URL may hold a password; its scheme does not.
+        let scheme = url.split_once(':').map_or(url, |(scheme, _)| scheme);
+        Usage(format!(
+            "--db-url must be postgres://…, sqlite://FILE or sqlite://:memory:, this one begins with {scheme:?}"
+        ))
+    };
+    let file = PathBuf::from(url.strip_prefix("sqlite://").filter(|file| !file.is_empty()).ok_or_else(wrong)?);
+    let plain = file.components().all(|part| matches!(part, std::path::Component::Normal(_)));
+    if !plain {
+        return Err(Usage("--db-url sqlite://FILE must be a relative path below --data-dir".to_owned()));
+    }
+    Ok(file)
+}
+
+fn postgres(url: &str, args: &Args) -> Result<postgres::Settings, Usage> {
+    let flags = &args.postgres;
+    let parse = |name: &str, url: &str| url.parse().map_err(|error| Usage(format!("--{name}: {error}")));
+    if flags.pg_pool_max == 0 || flags.pg_pool_min > flags.pg_pool_max {
+        return Err(Usage("--pg-pool-max must be at least 1 and at least --pg-pool-min".to_owned()));
+    }
+    Ok(postgres::Settings {
+        listen_url: flags.listen_url.as_deref().map(|url| parse("listen-url", url)).transpose()?,
+        pool_min: flags.pg_pool_min,
+        pool_max: flags.pg_pool_max,
+        sequencer_connections: at_least_one("pg-append-connections", flags.pg_append_connections)?,
+        acquire_timeout: positive_ms("pg-acquire-timeout-ms", flags.pg_acquire_timeout_ms)?,
+        idle_timeout: positive_ms("pg-idle-timeout-ms", flags.pg_idle_timeout_ms)?,
+        connect_timeout: positive_ms("pg-connect-timeout-ms", flags.pg_connect_timeout_ms)?,
+        statement_timeout: positive_ms("pg-statement-timeout-ms", flags.pg_statement_timeout_ms)?,
+        prepare: flags.pg_prepare,
+        auto_migrate: flags.auto_migrate,
+        ..postgres::Settings::new(parse("db-url", url)?)
+    })
+}
+
+fn store(args: &Args) -> Result<eventodb_store::Settings, Usage> {
+    let memory = &args.memory;
+    Ok(eventodb_store::Settings {
+        queue_appends: at_least_one("queue-appends", memory.queue_appends)?,
+        queue_bytes: at_least_one("queue-bytes", memory.queue_bytes)?,
+        queue_wait: Duration::from_millis(args.times.queue_wait_ms),
+        batch_messages: at_least_one("batch-messages", memory.batch_messages)?,
+        tail_messages: at_least_one("tail-messages", memory.tail_messages)?,
+        tail_bytes: memory.tail_bytes,
+        version_cache: at_least_one("version-cache", memory.version_cache)?,
+        poll_interval: positive_ms("poll-interval-ms", args.postgres.poll_interval_ms)?,
+        ..eventodb_store::Settings::default()
+    })
+}
+
+fn server(args: &Args) -> Result<Config, Usage> {
+    let limits = &args.limits;
+    Ok(Config {
+        limits: eventodb_schema::Limits {
+            name_bytes: at_least_one("max-name-bytes", limits.max_name_bytes)?,
+            message_bytes: at_least_one("max-message-bytes", limits.max_message_bytes)?,
+            body_bytes: at_least_one("max-body-bytes", limits.max_body_bytes)?,
+            json_depth: at_least_one("max-json-depth", limits.max_json_depth)?,
+        },
+        timeouts: Timeouts {
+            drain: Duration::from_millis(args.times.drain_timeout_ms),
+            append: positive_ms("append-timeout-ms", args.times.append_timeout_ms)?,
+            slow_request: Duration::from_millis(args.times.slow_request_ms),
+            ..Timeouts::default()
+        },
+        bounds: Bounds { connections: at_least_one("max-connections", limits.max_connections)?, ..Bounds::default() },
+        access_log: args.access_log,
+        ..Config::default()
+    })
+}
+
+fn at_least_one(flag: &str, value: usize) -> Result<usize, Usage> {
+    if value == 0 { Err(Usage(format!("--{flag} must be at least 1"))) } else { Ok(value) }
+}
+
+fn positive_ms(flag: &str, value: u64) -> Result<Duration, Usage> {
+    if value == 0 { Err(Usage(format!("--{flag} must be at least 1 ms"))) } else { Ok(Duration::from_millis(value)) }
+}

@@ -1,0 +1,78 @@
+//! Where a consumer stands, kept over restarts.
+
+mod file;
+mod memory;
+#[cfg(feature = "postgres")]
+mod postgres;
+#[cfg(feature = "sqlite")]
+mod sqlite;
+mod stream;
+
+use std::error::Error as StdError;
+
+use async_trait::async_trait;
+
+pub use file::FileCheckpoint;
+pub use memory::MemoryCheckpoint;
+#[cfg(feature = "postgres")]
+pub use postgres::{PostgresHandler, PostgresReadModel};
+#[cfg(feature = "sqlite")]
+pub use sqlite::SqliteReadModel;
+pub(crate) use stream::is_position_category;
+pub use stream::{StreamCheckpoint, position_stream};
+
+/// Keeps one position.
+///
+/// # Contract
+/// After `save(p)` has answered, `load` in any later process answers `p` or what was saved after it.
+/// `save` never replaces a position that somebody else saved since this store's last `load` or
+/// `save`: it fails with [`CheckpointError::Taken`] then, as far as the medium can tell.
+#[async_trait]
+pub trait CheckpointStore: Send {
+    /// The saved position: everything up to it was handled. None where nothing was saved yet.
+    ///
+    /// # Errors
+    /// `Taken` where another worker visibly uses this checkpoint; `Failed` for all else.
+    async fn load(&mut self) -> Result<Option<i64>, CheckpointError>;
+
+    /// Saves that everything up to `position` was handled.
+    ///
+    /// # Errors
+    /// `Taken` where another worker uses this checkpoint too; `Failed` for all else.
+    async fn save(&mut self, position: i64) -> Result<(), CheckpointError>;
+}
+
+/// Why a checkpoint was not loaded or saved.
+#[derive(Debug, thiserror::Error)]
+pub enum CheckpointError {
+    /// Another worker uses the same checkpoint. This one must stop: its name is taken.
+    #[error("another worker uses this checkpoint: {0}")]
+    Taken(String),
+    /// The medium failed.
+    #[error("checkpoint: {what}")]
+    Failed {
+        /// What was tried.
+        what: String,
+        /// Why it failed.
+        #[source]
+        source: Box<dyn StdError + Send + Sync>,
+    },
+}
+
+impl CheckpointError {
+    /// A failure of the medium.
+    pub fn failed(what: impl Into<String>, source: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
+        Self::Failed { what: what.into(), source: source.into() }
+    }
+}
+
+#[async_trait]
+impl<S: CheckpointStore + ?Sized> CheckpointStore for Box<S> {
+    async fn load(&mut self) -> Result<Option<i64>, CheckpointError> {
+        (**self).load().await
+    }
+
+    async fn save(&mut self, position: i64) -> Result<(), CheckpointError> {
+        (**self).save(position).await
+    }
+}

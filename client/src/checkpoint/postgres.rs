@@ -1,0 +1,188 @@
+//! A read model in PostgreSQL with its checkpoint in the same transactions: exactly-once effect.
+//!
+//! As with SQLite, a transaction begins with the first message after a save and is committed by the
+//! next save. An advisory lock of the session keeps a second worker of the same name out.
+
+use async_trait::async_trait;
+use tokio_postgres::{Client, Config, NoTls};
+use tokio_util::sync::CancellationToken;
+
+use super::CheckpointError;
+use crate::message::Message;
+use crate::worker::{Consumer, Failure, Handled, HandlerError};
+
+/// Changes tables for one message.
+#[async_trait]
+pub trait PostgresHandler: Send {
+    /// Handles `message` on `connection`, within the worker's transaction, which it must neither
+    /// commit nor roll back.
+    ///
+    /// # Errors
+    /// Whatever went wrong: nothing of this message's changes stays then.
+    async fn handle(&mut self, connection: &Client, message: &Message) -> Result<(), HandlerError>;
+
+    /// The message types that are wanted; none means all.
+    fn types(&self) -> Option<Vec<String>> {
+        None
+    }
+}
+
+/// Handles messages by changing tables of a PostgreSQL database, exactly once each.
+pub struct PostgresReadModel<H> {
+    config: Config,
+    consumer: String,
+    handler: H,
+    open: Option<Open>,
+}
+
+struct Open {
+    connection: Client,
+    saved: Option<i64>,
+    in_transaction: bool,
+}
+
+impl<H: PostgresHandler> PostgresReadModel<H> {
+    /// The read model in the database that `config` names. The position is kept in its table
+    /// `eventodb_checkpoint` under the name `consumer`, which tells members of a group apart too.
+    pub fn new(config: Config, consumer: impl Into<String>, handler: H) -> Self {
+        Self { config, consumer: consumer.into(), handler, open: None }
+    }
+}
+
+impl Open {
+    async fn new(config: &Config, consumer: &str) -> Result<Self, CheckpointError> {
+        let (connection, driver) = config.connect(NoTls).await.map_err(failed("cannot connect"))?;
+        tokio::spawn(async move {
+            if let Err(error) = driver.await {
+                tracing::warn!(%error, "the read model's connection ended");
+            }
+        });
+        let row = connection
+            .query_one(include_str!("postgres/lock_checkpoint.sql"), &[&consumer])
+            .await
+            .map_err(failed("cannot lock"))?;
+        if !row.get::<_, bool>(0) {
+            return Err(CheckpointError::Taken(format!("the lock of {consumer} is held")));
+        }
+        connection
+            .batch_execute(include_str!("postgres/create_checkpoint.sql"))
+            .await
+            .map_err(failed("cannot create the table"))?;
+        let saved = position(&connection, consumer).await?;
+        Ok(Self { connection, saved, in_transaction: false })
+    }
+
+    async fn begin(&mut self, consumer: &str) -> Result<(), CheckpointError> {
+        if self.in_transaction {
+            return Ok(());
+        }
+        self.connection.batch_execute("BEGIN").await.map_err(failed("cannot begin"))?;
+        self.in_transaction = true;
+        let found = position(&self.connection, consumer).await?;
+        if found != self.saved {
+            return Err(CheckpointError::Taken(format!("{consumer} was moved to {}", found.unwrap_or(-1))));
+        }
+        Ok(())
+    }
+
+    async fn commit(&mut self, consumer: &str, position: i64) -> Result<(), CheckpointError> {
+        self.begin(consumer).await?;
+        self.connection
+            .execute(include_str!("postgres/save_checkpoint.sql"), &[&consumer, &position])
+            .await
+            .map_err(failed("cannot save"))?;
+        self.connection.batch_execute("COMMIT").await.map_err(failed("cannot commit"))?;
+        self.in_transaction = false;
+        self.saved = Some(position);
+        Ok(())
+    }
+
+    async fn apply<H: PostgresHandler>(
+        &self,
+        message: &Message,
+        handler: &mut H,
+    ) -> Result<Result<(), HandlerError>, CheckpointError> {
+        self.connection.batch_execute("SAVEPOINT message").await.map_err(failed("cannot set a savepoint"))?;
+        let result = handler.handle(&self.connection, message).await;
+        let end = if result.is_ok() {
+            "RELEASE SAVEPOINT message"
+        } else {
+            "ROLLBACK TO SAVEPOINT message; RELEASE SAVEPOINT message"
+        };
+        self.connection.batch_execute(end).await.map_err(failed("cannot end a savepoint"))?;
+        Ok(result)
+    }
+}
+
+#[async_trait]
+impl<H: PostgresHandler> Consumer for PostgresReadModel<H> {
+    async fn load(&mut self) -> Result<Option<i64>, CheckpointError> {
+        // What an earlier connection had not committed is rolled back with it.
+        self.open = None;
+        let open = Open::new(&self.config, &self.consumer).await?;
+        let saved = open.saved;
+        self.open = Some(open);
+        Ok(saved)
+    }
+
+    async fn handle(&mut self, messages: &[Message], stop: &CancellationToken) -> Handled {
+        let mut handled = Handled::default();
+        let Some(open) = &mut self.open else {
+            handled.failure = Some(Failure::Session(not_loaded()));
+            return handled;
+        };
+        if let Err(error) = open.begin(&self.consumer).await {
+            handled.failure = Some(Failure::Session(error));
+            return handled;
+        }
+        for message in messages {
+            if stop.is_cancelled() {
+                break;
+            }
+            match open.apply(message, &mut self.handler).await {
+                Ok(Ok(())) => handled.count += 1,
+                Ok(Err(error)) => handled.failure = Some(Failure::Message(error)),
+                Err(error) => handled.failure = Some(Failure::Session(error)),
+            }
+            if handled.failure.is_some() {
+                break;
+            }
+        }
+        handled
+    }
+
+    async fn save(&mut self, position: i64) -> Result<(), CheckpointError> {
+        let open = self.open.as_mut().ok_or_else(not_loaded)?;
+        open.commit(&self.consumer, position).await
+    }
+
+    fn types(&self) -> Option<Vec<String>> {
+        self.handler.types()
+    }
+
+    fn saves_when_idle(&self) -> bool {
+        true
+    }
+}
+
+impl<H> std::fmt::Debug for PostgresReadModel<H> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("PostgresReadModel").field("consumer", &self.consumer).finish_non_exhaustive()
+    }
+}
+
+async fn position(connection: &Client, consumer: &str) -> Result<Option<i64>, CheckpointError> {
+    let row = connection
+        .query_opt(include_str!("postgres/load_checkpoint.sql"), &[&consumer])
+        .await
+        .map_err(failed("cannot read the position"))?;
+    Ok(row.map(|row| row.get(0)))
+}
+
+fn not_loaded() -> CheckpointError {
+    CheckpointError::failed("read model", "used before it was loaded")
+}
+
+fn failed(what: &'static str) -> impl Fn(tokio_postgres::Error) -> CheckpointError {
+    move |error| CheckpointError::failed(what, error)
+}

@@ -1,0 +1,1 @@
+SELECT position FROM eventodb_checkpoint WHERE consumer = $1

@@ -1,0 +1,239 @@
+//! The client: where the server is, who one is there, how long to wait, and one method per call.
+//!
+//! Reads and writes are repeated after failures, since neither can do harm: a write keeps its
+//! message's id over all attempts, and the server writes an id once.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use hyper::header::{AUTHORIZATION, CONTENT_TYPE, HOST, HeaderMap, HeaderValue, RETRY_AFTER};
+use hyper::{Method, Request};
+use tokio::time::timeout;
+
+use crate::error::{Error, Result};
+use crate::retry::RetryPolicy;
+use crate::transport::{Connector, Endpoint, Pool, PoolSettings, Reply};
+
+/// Connects to one namespace of one server. Cheap to clone; clones share their connections.
+#[derive(Clone)]
+pub struct Client {
+    shared: Arc<Shared>,
+    retry: RetryPolicy,
+}
+
+struct Shared {
+    pool: Pool,
+    authorization: Option<HeaderValue>,
+    time_limit: Duration,
+}
+
+/// Settings of a [`Client`], made by [`Client::builder`].
+#[derive(Clone)]
+pub struct ClientBuilder {
+    url: String,
+    token: Option<String>,
+    time_limit: Duration,
+    retry: RetryPolicy,
+    pool: PoolSettings,
+}
+
+/// Whether a call may be sent again when it is not known what became of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Repeat {
+    /// Doing it twice is doing it once.
+    Always,
+    /// Only when it was certainly not done.
+    IfNotDone,
+}
+
+/// A reply whose status is success.
+pub(crate) struct Answer {
+    pub(crate) text: String,
+    pub(crate) head: Option<i64>,
+}
+
+impl Client {
+    /// A client of the server at `url`, such as `http://localhost:8080`, with default settings.
+    ///
+    /// # Errors
+    /// `Setting` where `url` or `token` cannot be used. Nothing is connected yet.
+    pub fn new(url: &str, token: Option<&str>) -> Result<Self> {
+        let builder = Self::builder(url);
+        match token {
+            Some(token) => builder.token(token).build(),
+            None => builder.build(),
+        }
+    }
+
+    /// Settings to start from.
+    pub fn builder(url: &str) -> ClientBuilder {
+        ClientBuilder {
+            url: url.to_owned(),
+            token: None,
+            time_limit: Duration::from_secs(30),
+            retry: RetryPolicy::default(),
+            pool: PoolSettings {
+                connections: 64,
+                idle: Duration::from_secs(60),
+                connect: Duration::from_secs(5),
+                reply_bytes: 1 << 30,
+            },
+        }
+    }
+
+    /// The same client, over the same connections, with another way to retry.
+    #[must_use]
+    pub fn with_retry_policy(&self, retry: RetryPolicy) -> Self {
+        Self { shared: self.shared.clone(), retry }
+    }
+
+    pub(crate) fn pool(&self) -> &Pool {
+        &self.shared.pool
+    }
+
+    /// Sends a call and retries it as the client's settings say.
+    pub(crate) async fn call(&self, body: Bytes, repeat: Repeat) -> Result<Answer> {
+        self.call_waiting(body, repeat, Duration::ZERO).await
+    }
+
+    /// The same for calls that the server answers late on purpose.
+    pub(crate) async fn call_waiting(&self, body: Bytes, repeat: Repeat, wait: Duration) -> Result<Answer> {
+        let request = self.request(Method::POST, "/rpc", "", body)?;
+        let mut backoff = self.retry.start();
+        loop {
+            let error = match self.attempt(&request, wait).await {
+                Ok(answer) => return Ok(answer),
+                Err(error) => error,
+            };
+            let repeatable = match &error {
+                Error::RateLimited { .. } => true,
+                Error::Unavailable { maybe_done, .. } => !maybe_done || repeat == Repeat::Always,
+                _ => false,
+            };
+            let wait = repeatable.then(|| backoff.next_wait(error.retry_after())).flatten();
+            let Some(wait) = wait else { return Err(error) };
+            tracing::debug!(%error, ?wait, "trying again");
+            tokio::time::sleep(wait).await;
+        }
+    }
+
+    /// A GET of a path that needs no token, without retries.
+    pub(crate) async fn get_path(&self, path: &str) -> Result<Answer> {
+        let request = self.request(Method::GET, path, "", Bytes::new())?;
+        self.attempt(&request, Duration::ZERO).await
+    }
+
+    pub(crate) fn request(&self, method: Method, path: &str, query: &str, body: Bytes) -> Result<Request<Bytes>> {
+        let endpoint = self.pool().connector().endpoint();
+        let mut request = Request::builder()
+            .method(method)
+            .uri(endpoint.target(path, query))
+            .header(HOST, &endpoint.authority)
+            .header(CONTENT_TYPE, "application/json");
+        if let Some(authorization) = &self.shared.authorization {
+            request = request.header(AUTHORIZATION, authorization);
+        }
+        request.body(body).map_err(|error| Error::setting(error.to_string()))
+    }
+
+    async fn attempt(&self, request: &Request<Bytes>, wait: Duration) -> Result<Answer> {
+        let limit = self.shared.time_limit.saturating_add(wait);
+        let reply = timeout(limit, self.pool().send(request))
+            .await
+            .unwrap_or_else(|_| Err(Error::unavailable(format!("no answer within {limit:?}"), true)))?;
+        answer(reply)
+    }
+}
+
+impl std::fmt::Debug for Client {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Client")
+            .field("authority", &self.pool().connector().endpoint().authority)
+            .finish_non_exhaustive()
+    }
+}
+
+impl ClientBuilder {
+    /// The namespace's token. Without one only a server in test mode answers.
+    #[must_use]
+    pub fn token(mut self, token: impl Into<String>) -> Self {
+        self.token = Some(token.into());
+        self
+    }
+
+    /// How long one attempt may take, connecting included. Default 30 s.
+    #[must_use]
+    pub fn time_limit(mut self, limit: Duration) -> Self {
+        self.time_limit = limit;
+        self
+    }
+
+    /// How long to go on trying. Default: 30 s.
+    #[must_use]
+    pub fn retry(mut self, retry: RetryPolicy) -> Self {
+        self.retry = retry;
+        self
+    }
+
+    /// Most connections at once, subscriptions not counted; further calls wait. Default 64.
+    #[must_use]
+    pub fn connections(mut self, most: usize) -> Self {
+        self.pool.connections = most.max(1);
+        self
+    }
+
+    /// How long an unused connection is kept. Default 60 s; servers close theirs after 120 s.
+    #[must_use]
+    pub fn idle_limit(mut self, limit: Duration) -> Self {
+        self.pool.idle = limit;
+        self
+    }
+
+    /// How long opening a connection may take. Default 5 s.
+    #[must_use]
+    pub fn connect_limit(mut self, limit: Duration) -> Self {
+        self.pool.connect = limit;
+        self
+    }
+
+    /// Makes the client. Nothing is connected yet.
+    ///
+    /// # Errors
+    /// `Setting` where the URL or the token cannot be used.
+    pub fn build(self) -> Result<Client> {
+        let endpoint: Endpoint = self.url.parse()?;
+        let authorization = self
+            .token
+            .map(|token| {
+                let mut value = HeaderValue::try_from(format!("Bearer {token}"))
+                    .map_err(|_| Error::setting("the token holds characters that no token has"))?;
+                value.set_sensitive(true);
+                Ok::<_, Error>(value)
+            })
+            .transpose()?;
+        let pool = Pool::new(Connector::new(endpoint)?, self.pool);
+        Ok(Client { shared: Arc::new(Shared { pool, authorization, time_limit: self.time_limit }), retry: self.retry })
+    }
+}
+
+impl std::fmt::Debug for ClientBuilder {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ClientBuilder").field("url", &self.url).finish_non_exhaustive()
+    }
+}
+
+fn answer(reply: Reply) -> Result<Answer> {
+    if !reply.status.is_success() {
+        return Err(Error::from_reply(reply.status.as_u16(), retry_after(&reply.headers), &reply.body));
+    }
+    let head = reply.headers.get("x-eventodb-head").and_then(|head| head.to_str().ok()?.parse().ok());
+    let text = String::from_utf8(reply.body).map_err(|_| Error::protocol("the reply is not UTF-8"))?;
+    Ok(Answer { text, head })
+}
+
+/// `Retry-After` in seconds; the form with a date is not used by the protocol.
+pub(crate) fn retry_after(headers: &HeaderMap) -> Option<Duration> {
+    let seconds = headers.get(RETRY_AFTER)?.to_str().ok()?.trim().parse().ok()?;
+    Some(Duration::from_secs(seconds))
+}

@@ -1,0 +1,352 @@
+//! What can go wrong, as one enum to match on.
+//!
+//! A variant stands for something that a caller does differently: reload and decide again, give up,
+//! wait, ask for another token. What the server said in words stays in `message`.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use eventodb_schema::{ErrorCode, Expected};
+use serde_json::Value;
+
+type Source = Arc<dyn std::error::Error + Send + Sync>;
+
+/// Result of a call.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// Why a call failed.
+#[derive(Clone, Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// A stream is not at the version that the write expected. Nothing was written: load again and
+    /// decide again.
+    #[error("expected {}, stream is at version {actual}", Shown(*expected))]
+    VersionConflict {
+        /// What was expected of the first stream in conflict.
+        expected: Expected,
+        /// The version that this stream is at; -1 where it does not exist.
+        actual: i64,
+        /// Every failed expectation of an append to several streams; empty for a single stream.
+        conflicts: Vec<Conflict>,
+    },
+    /// The message's id was written before with something else.
+    #[error("message id conflict: {message}")]
+    IdConflict {
+        /// The server's words.
+        message: String,
+    },
+    /// The server does not accept the request as it is.
+    #[error("invalid request: {message}")]
+    InvalidRequest {
+        /// The server's words, which name the argument.
+        message: String,
+    },
+    /// A token is missing, malformed, or does not open this namespace.
+    #[error("unauthorized: {message}")]
+    Unauthorized {
+        /// Which of the three.
+        code: ErrorCode,
+        /// The server's words.
+        message: String,
+    },
+    /// There is no namespace of that name.
+    #[error("namespace not found: {message}")]
+    NamespaceNotFound {
+        /// The server's words.
+        message: String,
+    },
+    /// There already is a namespace of that name.
+    #[error("namespace exists: {message}")]
+    NamespaceExists {
+        /// The server's words.
+        message: String,
+    },
+    /// The server has no such method or path.
+    #[error("not supported by this server: {message}")]
+    NotSupported {
+        /// The server's words.
+        message: String,
+    },
+    /// A message or a request is larger than the server takes.
+    #[error("too large: {message}")]
+    TooLarge {
+        /// The server's words.
+        message: String,
+    },
+    /// Too many requests.
+    #[error("rate limited: {message}")]
+    RateLimited {
+        /// The server's words.
+        message: String,
+        /// How long the server asks to wait.
+        retry_after: Option<Duration>,
+    },
+    /// The server could not be reached, was cut off, is overloaded or did not answer in time, and the
+    /// retries that the policy allows are used up.
+    #[error("unavailable: {message}")]
+    Unavailable {
+        /// What happened last.
+        message: String,
+        /// How long the server asks to wait.
+        retry_after: Option<Duration>,
+        /// Whether the server may have done what was asked all the same.
+        maybe_done: bool,
+        /// The failure underneath, if it was the connection's.
+        #[source]
+        source: Option<Source>,
+    },
+    /// The store behind the server failed; the details are in the server's log.
+    #[error("server error (status {status}): {message}")]
+    Server {
+        /// The HTTP status.
+        status: u16,
+        /// The server's words.
+        message: String,
+    },
+    /// What came back is not of the protocol's form.
+    #[error("unexpected reply: {message}")]
+    Protocol {
+        /// What was wrong with it.
+        message: String,
+    },
+    /// A message's data or metadata could not be written as a JSON object.
+    #[error("cannot encode: {message}")]
+    Encode {
+        /// What was wrong with it.
+        message: String,
+    },
+    /// A message's data or metadata is not of the wanted type.
+    #[error("cannot decode {what}: {message}")]
+    Decode {
+        /// Which part of which message.
+        what: String,
+        /// What was wrong with it.
+        message: String,
+    },
+    /// The client's settings cannot work.
+    #[error("invalid setting: {message}")]
+    Setting {
+        /// Which, and why.
+        message: String,
+    },
+    /// The writer or subscription was closed.
+    #[error("closed")]
+    Closed,
+}
+
+/// One failed expectation of an append to several streams.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Conflict {
+    /// The stream.
+    pub stream: String,
+    /// What was expected of it.
+    pub expected: Expected,
+    /// The version that it is at; -1 where it does not exist.
+    pub actual: i64,
+}
+
+impl Error {
+    /// Whether this is a conflict that loading and deciding again may resolve.
+    pub fn is_version_conflict(&self) -> bool {
+        matches!(self, Self::VersionConflict { .. })
+    }
+
+    /// Whether the same call may succeed later without any change to it.
+    pub fn is_transient(&self) -> bool {
+        matches!(self, Self::Unavailable { .. } | Self::RateLimited { .. } | Self::Server { .. })
+    }
+
+    /// Whether what was asked has certainly not been done.
+    pub fn is_certainly_not_done(&self) -> bool {
+        !matches!(
+            self,
+            Self::Unavailable { maybe_done: true, .. } | Self::Server { .. } | Self::Protocol { .. } | Self::Closed
+        )
+    }
+
+    /// How long the server asks to wait before the next attempt.
+    pub fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Self::Unavailable { retry_after, .. } | Self::RateLimited { retry_after, .. } => *retry_after,
+            _ => None,
+        }
+    }
+
+    pub(crate) fn unavailable(message: impl Into<String>, maybe_done: bool) -> Self {
+        Self::Unavailable { message: message.into(), retry_after: None, maybe_done, source: None }
+    }
+
+    pub(crate) fn connection(
+        message: impl Into<String>,
+        maybe_done: bool,
+        source: impl std::error::Error + Send + Sync + 'static,
+    ) -> Self {
+        Self::Unavailable { message: message.into(), retry_after: None, maybe_done, source: Some(Arc::new(source)) }
+    }
+
+    pub(crate) fn protocol(message: impl Into<String>) -> Self {
+        Self::Protocol { message: message.into() }
+    }
+
+    pub(crate) fn encode(error: impl fmt::Display) -> Self {
+        Self::Encode { message: error.to_string() }
+    }
+
+    pub(crate) fn setting(message: impl Into<String>) -> Self {
+        Self::Setting { message: message.into() }
+    }
+
+    /// The error that a reply with this status and body stands for. A body that is not the
+    /// protocol's, such as a proxy's page, is judged by its status.
+    pub(crate) fn from_reply(status: u16, retry_after: Option<Duration>, body: &[u8]) -> Self {
+        #[derive(serde::Deserialize)]
+        struct Reply {
+            error: Body,
+        }
+        #[derive(serde::Deserialize)]
+        struct Body {
+            code: String,
+            #[serde(default)]
+            message: String,
+            #[serde(default)]
+            details: Value,
+        }
+        match serde_json::from_slice::<Reply>(body) {
+            Ok(Reply { error }) => match ErrorCode::parse(&error.code) {
+                Some(code) => Self::from_code(code, status, error.message, &error.details, retry_after),
+                None => Self::from_status(status, format!("{}: {}", error.code, error.message), retry_after),
+            },
+            Err(_) => {
+                let start: String = String::from_utf8_lossy(body).chars().take(200).collect();
+                Self::from_status(status, format!("status {status}: {start}"), retry_after)
+            }
+        }
+    }
+
+    fn from_code(
+        code: ErrorCode,
+        status: u16,
+        message: String,
+        details: &Value,
+        retry_after: Option<Duration>,
+    ) -> Self {
+        match code {
+            ErrorCode::StreamVersionConflict => Self::version_conflict(details),
+            ErrorCode::MessageIdConflict => Self::IdConflict { message },
+            ErrorCode::InvalidRequest | ErrorCode::InvalidJson | ErrorCode::PositionExists => {
+                Self::InvalidRequest { message }
+            }
+            ErrorCode::AuthRequired | ErrorCode::AuthInvalidToken | ErrorCode::AuthUnauthorized => {
+                Self::Unauthorized { code, message }
+            }
+            ErrorCode::NamespaceNotFound => Self::NamespaceNotFound { message },
+            ErrorCode::NamespaceExists => Self::NamespaceExists { message },
+            ErrorCode::MethodNotFound | ErrorCode::NotFound => Self::NotSupported { message },
+            ErrorCode::PayloadTooLarge => Self::TooLarge { message },
+            ErrorCode::RateLimited => Self::RateLimited { message, retry_after },
+            ErrorCode::Overloaded | ErrorCode::BackendUnavailable => {
+                Self::Unavailable { message, retry_after, maybe_done: false, source: None }
+            }
+            ErrorCode::Timeout => Self::Unavailable { message, retry_after, maybe_done: true, source: None },
+            ErrorCode::BackendError | ErrorCode::ImportFailed => Self::Server { status, message },
+        }
+    }
+
+    fn from_status(status: u16, message: String, retry_after: Option<Duration>) -> Self {
+        match status {
+            401 => Self::Unauthorized { code: ErrorCode::AuthRequired, message },
+            403 => Self::Unauthorized { code: ErrorCode::AuthUnauthorized, message },
+            404 | 405 | 501 => Self::NotSupported { message },
+            413 => Self::TooLarge { message },
+            429 => Self::RateLimited { message, retry_after },
+            400..=499 => Self::InvalidRequest { message },
+            // Something between the client and the server speaks here: it may have passed the request on.
+            502..=504 => Self::Unavailable { message, retry_after, maybe_done: true, source: None },
+            _ => Self::Server { status, message },
+        }
+    }
+
+    /// From `{"expected","actual"}`, or `{"conflicts":[{"stream","expected","actual"},…]}`.
+    fn version_conflict(details: &Value) -> Self {
+        let conflicts: Vec<Conflict> = details["conflicts"]
+            .as_array()
+            .map(|conflicts| conflicts.iter().map(conflict).collect())
+            .unwrap_or_default();
+        let first = conflicts.first().cloned().unwrap_or_else(|| conflict(details));
+        Self::VersionConflict { expected: first.expected, actual: first.actual, conflicts }
+    }
+}
+
+fn conflict(details: &Value) -> Conflict {
+    let expected = match &details["expected"] {
+        Value::String(word) if word == "exists" => Expected::Exists,
+        Value::Number(version) => match version.as_i64() {
+            Some(version) if version >= 0 => Expected::Version(version),
+            _ => Expected::NoStream,
+        },
+        _ => Expected::Any,
+    };
+    Conflict {
+        stream: details["stream"].as_str().unwrap_or_default().to_owned(),
+        expected,
+        actual: details["actual"].as_i64().unwrap_or(-1),
+    }
+}
+
+/// An expectation in words.
+struct Shown(Expected);
+
+impl fmt::Display for Shown {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            Expected::Any => f.write_str("any version"),
+            Expected::NoStream => f.write_str("no stream"),
+            Expected::Exists => f.write_str("an existing stream"),
+            Expected::Version(version) => write!(f, "version {version}"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_conflict_tells_expected_and_actual() {
+        let body = br#"{"error":{"code":"STREAM_VERSION_CONFLICT","message":"Expected version 5, stream is at version 1","details":{"expected":5,"actual":1}}}"#;
+        let Error::VersionConflict { expected, actual, conflicts } = Error::from_reply(409, None, body) else {
+            panic!("a conflict")
+        };
+        assert_eq!((expected, actual, conflicts), (Expected::Version(5), 1, vec![]));
+    }
+
+    #[test]
+    fn all_conflicts_of_an_append_to_several_streams_are_told() {
+        let body = br#"{"error":{"code":"STREAM_VERSION_CONFLICT","message":"2 streams","details":{"conflicts":[{"stream":"a-1","expected":-1,"actual":4},{"stream":"b-1","expected":"exists","actual":-1}]}}}"#;
+        let Error::VersionConflict { expected, actual, conflicts } = Error::from_reply(409, None, body) else {
+            panic!("a conflict")
+        };
+        assert_eq!((expected, actual), (Expected::NoStream, 4));
+        assert_eq!(conflicts[1], Conflict { stream: "b-1".into(), expected: Expected::Exists, actual: -1 });
+    }
+
+    #[test]
+    fn certain_refusals_and_open_outcomes_are_told_apart() {
+        let overloaded = Error::from_reply(503, None, br#"{"error":{"code":"OVERLOADED","message":"full"}}"#);
+        assert!(overloaded.is_certainly_not_done() && overloaded.is_transient());
+        let timeout = Error::from_reply(504, None, br#"{"error":{"code":"TIMEOUT","message":"slow"}}"#);
+        assert!(!timeout.is_certainly_not_done() && timeout.is_transient());
+        let proxy = Error::from_reply(502, None, b"<html>bad gateway</html>");
+        assert!(!proxy.is_certainly_not_done() && proxy.is_transient());
+    }
+
+    #[test]
+    fn every_code_of_the_table_has_an_error() {
+        for &code in ErrorCode::ALL {
+            let body = format!(r#"{{"error":{{"code":"{code}","message":"m"}}}}"#);
+            let error = Error::from_reply(code.status(), None, body.as_bytes());
+            assert!(!matches!(error, Error::Protocol { .. }), "{code}");
+        }
+    }
+}

@@ -1,0 +1,210 @@
+//! `POST /import`: records in, progress out, both streamed.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body_util::Either;
+use http_body_util::channel::{Channel, Sender as BodySender};
+use hyper::Method;
+use hyper::body::{Body as _, Incoming};
+use serde::Deserialize;
+use tokio::time::timeout;
+
+use crate::client::{Client, retry_after};
+use crate::error::{Error, Result};
+use crate::sse::Parser;
+use crate::transport::{Sender, collect};
+
+/// Where an import's records go in. Dropping it without [`ImportInput::finish`] breaks the import off.
+#[derive(Debug)]
+pub struct ImportInput {
+    body: BodySender<Bytes, std::io::Error>,
+}
+
+/// What an import tells of itself.
+pub struct ImportProgress {
+    sender: Sender,
+    body: Incoming,
+    parser: Parser,
+    silence: Duration,
+}
+
+/// One report of an import.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ImportEvent {
+    /// So many records are imported for good, up to this global position.
+    Imported {
+        /// Records so far.
+        records: u64,
+        /// Global position of the last one.
+        global_position: i64,
+    },
+    /// All records are imported.
+    Done {
+        /// Records in all.
+        records: u64,
+        /// How long it took, in the server's words.
+        elapsed: String,
+    },
+    /// The import ended at a record; the complete batches before it are kept.
+    Failed {
+        /// `POSITION_EXISTS`, `INVALID_JSON` or `IMPORT_FAILED`.
+        code: String,
+        /// The server's words.
+        message: String,
+        /// The line at fault, from 1.
+        line: Option<u64>,
+    },
+}
+
+impl ImportInput {
+    /// Sends a piece of the input: any number of lines or parts of lines. Waits while the server has
+    /// more than it can take.
+    ///
+    /// # Errors
+    /// `Closed` when the server takes no more; why stands in the progress.
+    pub async fn send(&mut self, piece: Bytes) -> Result<()> {
+        self.body.send_data(piece).await.map_err(|_| Error::Closed)
+    }
+
+    /// The input is complete.
+    pub fn finish(self) {
+        drop(self.body);
+    }
+
+    /// The input cannot be completed: nothing of an unfinished batch is to be kept.
+    pub fn abort(self) {
+        self.body.abort(std::io::Error::other("the input ended early"));
+    }
+}
+
+/// An import that was begun: its two ends.
+pub type Import = (ImportInput, PendingImport);
+
+/// An import whose reply is not there yet. A server may wait for the first records with it, so they
+/// must be sent at the same time.
+pub struct PendingImport {
+    sender: Sender,
+    response: std::pin::Pin<Box<dyn Future<Output = Result<hyper::Response<Incoming>>> + Send>>,
+    silence: Duration,
+}
+
+impl Client {
+    /// Begins an import of records in the export format. `force` empties the namespace first. Nothing
+    /// is retried: what is kept is told by the progress, and by [`Client::head`] afterwards.
+    ///
+    /// # Errors
+    /// `Unavailable` where the server cannot be reached.
+    pub async fn import(&self, force: bool) -> Result<Import> {
+        let request = self.request(Method::POST, "/import", if force { "force=true" } else { "" }, Bytes::new())?;
+        let mut sender = self.pool().open().await?;
+        let (input, body) = Channel::new(16);
+        let response = sender.send_request(request.map(|_| Either::Right(body)));
+        let response = Box::pin(async move {
+            response.await.map_err(|error| Error::connection("the connection was cut", true, error))
+        });
+        Ok((ImportInput { body: input }, PendingImport { sender, response, silence: Duration::from_secs(120) }))
+    }
+}
+
+impl PendingImport {
+    /// Waits until the server has accepted the import.
+    ///
+    /// # Errors
+    /// `Unauthorized` and what else a server may refuse it with.
+    pub async fn accepted(self) -> Result<ImportProgress> {
+        let response = self.response.await?;
+        let (parts, body) = response.into_parts();
+        if !parts.status.is_success() {
+            let body = collect(body, 1 << 20).await?;
+            return Err(Error::from_reply(parts.status.as_u16(), retry_after(&parts.headers), &body));
+        }
+        Ok(ImportProgress { sender: self.sender, body, parser: Parser::default(), silence: self.silence })
+    }
+}
+
+impl ImportProgress {
+    /// The next report; none after `Done` or `Failed`, when the server has closed.
+    ///
+    /// # Errors
+    /// `Unavailable` where the connection was cut before the end.
+    pub async fn next(&mut self) -> Result<Option<ImportEvent>> {
+        loop {
+            while let Some(frame) = self.parser.next_frame() {
+                if let Some(data) = frame.data {
+                    return parse_event(&data).map(Some);
+                }
+            }
+            let frame = std::future::poll_fn(|cx| std::pin::Pin::new(&mut self.body).poll_frame(cx));
+            let frame = timeout(self.silence, frame)
+                .await
+                .map_err(|_| Error::unavailable(format!("the import was silent for {:?}", self.silence), true))?;
+            match frame {
+                None => return Ok(None),
+                Some(Err(error)) => return Err(Error::connection("the import was cut", true, error)),
+                Some(Ok(frame)) => {
+                    let piece = frame.into_data().unwrap_or_default();
+                    self.parser.feed(&piece).map_err(|error| Error::protocol(error.to_string()))?;
+                }
+            }
+        }
+    }
+}
+
+impl std::fmt::Debug for ImportProgress {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ImportProgress").field("closed", &self.sender.is_closed()).finish_non_exhaustive()
+    }
+}
+
+impl std::fmt::Debug for PendingImport {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("PendingImport").finish_non_exhaustive()
+    }
+}
+
+fn parse_event(data: &str) -> Result<ImportEvent> {
+    #[derive(Deserialize)]
+    struct Report {
+        imported: Option<u64>,
+        gpos: Option<i64>,
+        #[serde(default)]
+        done: bool,
+        elapsed: Option<String>,
+        error: Option<String>,
+        message: Option<String>,
+        line: Option<u64>,
+    }
+    let report: Report = serde_json::from_str(data).map_err(|error| Error::protocol(error.to_string()))?;
+    if let Some(code) = report.error {
+        return Ok(ImportEvent::Failed { code, message: report.message.unwrap_or_default(), line: report.line });
+    }
+    let records = report.imported.ok_or_else(|| Error::protocol(format!("no import report: {data}")))?;
+    if report.done {
+        return Ok(ImportEvent::Done { records, elapsed: report.elapsed.unwrap_or_default() });
+    }
+    Ok(ImportEvent::Imported { records, global_position: report.gpos.unwrap_or_default() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reports_are_told_apart() {
+        let event = |data| parse_event(data).expect("a report");
+        assert_eq!(
+            event(r#"{"imported":1000,"gpos":1523}"#),
+            ImportEvent::Imported { records: 1000, global_position: 1523 }
+        );
+        assert_eq!(
+            event(r#"{"done":true,"imported":3456,"elapsed":"2.3s"}"#),
+            ImportEvent::Done { records: 3456, elapsed: "2.3s".into() }
+        );
+        assert_eq!(
+            event(r#"{"error":"POSITION_EXISTS","message":"taken","line":15}"#),
+            ImportEvent::Failed { code: "POSITION_EXISTS".into(), message: "taken".into(), line: Some(15) }
+        );
+        assert!(parse_event("{}").is_err());
+    }
+}

@@ -1,0 +1,263 @@
+//! Messages to be written.
+
+use eventodb_schema::json;
+use eventodb_schema::message::Expected;
+use eventodb_schema::wire::write_integer;
+use serde::Serialize;
+use serde_json::value::RawValue;
+use uuid::Uuid;
+
+use crate::call::Options;
+use crate::error::{Error, Result};
+use crate::message::Message;
+
+/// A message that is to be written, with an id of its own: writing it again, after whatever
+/// failure, leaves it in the log once.
+///
+/// `T` serialises to a JSON object; [`RawValue`] keeps the text as it is.
+#[derive(Clone, Debug)]
+pub struct NewMessage<T = Box<RawValue>> {
+    /// Its id. [`NewMessage::new`] makes a version 7 one.
+    pub id: Uuid,
+    /// Its type.
+    pub kind: String,
+    /// What it says.
+    pub data: T,
+    /// An object, or nothing.
+    metadata: Option<Box<RawValue>>,
+}
+
+impl<T> NewMessage<T> {
+    /// A message of type `kind` with a new id.
+    pub fn new(kind: impl Into<String>, data: T) -> Self {
+        Self { id: Uuid::now_v7(), kind: kind.into(), data, metadata: None }
+    }
+
+    /// The same message under an id that the caller keeps, such as one derived from a command's.
+    #[must_use]
+    pub fn with_id(mut self, id: Uuid) -> Self {
+        self.id = id;
+        self
+    }
+
+    /// Its metadata, if any.
+    pub fn metadata(&self) -> Option<&RawValue> {
+        self.metadata.as_deref()
+    }
+
+    /// The same message with this metadata, in place of any before.
+    ///
+    /// # Errors
+    /// `Encode` where `metadata` is no JSON object.
+    pub fn with_metadata(mut self, metadata: &impl Serialize) -> Result<Self> {
+        let raw = serde_json::value::to_raw_value(metadata).map_err(Error::encode)?;
+        self.metadata = match raw.get() {
+            "null" => None,
+            text if text.starts_with('{') => Some(raw),
+            _ => return Err(Error::encode("metadata must be an object")),
+        };
+        Ok(self)
+    }
+
+    /// Sets one member of the metadata to a text.
+    pub(crate) fn with_text(self, member: &str, text: &str) -> Self {
+        let mut value = Vec::new();
+        json::write_string(&mut value, text);
+        self.with_members(&[(member, value)])
+    }
+
+    /// Says that this message belongs to what goes on in `stream`: sets `correlationStreamName`.
+    #[must_use]
+    pub fn correlated_with(self, stream: &str) -> Self {
+        self.with_text("correlationStreamName", stream)
+    }
+
+    /// Says that this message was written because of `cause`: sets `causationMessageStreamName`,
+    /// `causationMessagePosition` and `causationMessageGlobalPosition`, and takes over the cause's
+    /// `correlationStreamName`.
+    ///
+    /// The names are Eventide's.
+    #[must_use]
+    pub fn caused_by<U>(self, cause: &Message<U>) -> Self {
+        let text = |text: &str| {
+            let mut value = Vec::new();
+            json::write_string(&mut value, text);
+            value
+        };
+        let number = |number: i64| {
+            let mut value = Vec::new();
+            write_integer(&mut value, number);
+            value
+        };
+        let mut members = vec![
+            ("causationMessageStreamName", text(cause.stream())),
+            ("causationMessagePosition", number(cause.position())),
+            ("causationMessageGlobalPosition", number(cause.global_position())),
+        ];
+        if let Some(stream) = cause.correlation_stream() {
+            members.push(("correlationStreamName", text(&stream)));
+        }
+        self.with_members(&members)
+    }
+
+    /// Sets members of the metadata; all others stay as they are, to the byte.
+    fn with_members(mut self, set: &[(&str, Vec<u8>)]) -> Self {
+        let before = self.metadata.as_ref().map_or("{}", |metadata| metadata.get());
+        let before = json::compact(before).expect("a RawValue is well-formed");
+        let mut out = vec![b'{'];
+        let separate = |out: &mut Vec<u8>| {
+            if out.len() > 1 {
+                out.push(b',');
+            }
+        };
+        for (key, value) in json::members(&before).expect("metadata is an object") {
+            if !set.iter().any(|(name, _)| json::string(key).as_deref() == Some(name)) {
+                separate(&mut out);
+                out.extend_from_slice(key.as_bytes());
+                out.push(b':');
+                out.extend_from_slice(value.as_bytes());
+            }
+        }
+        for (name, value) in set {
+            separate(&mut out);
+            json::write_string(&mut out, name);
+            out.push(b':');
+            out.extend_from_slice(value);
+        }
+        out.push(b'}');
+        let text = String::from_utf8(out).expect("pieces of UTF-8 make UTF-8");
+        self.metadata = Some(RawValue::from_string(text).expect("members of JSON make a JSON object"));
+        self
+    }
+}
+
+impl NewMessage<Box<RawValue>> {
+    /// A message whose data and metadata are JSON text that is kept to the byte.
+    ///
+    /// # Errors
+    /// `Encode` where one of them is no JSON object.
+    pub fn from_json(kind: impl Into<String>, data: &str, metadata: Option<&str>) -> Result<Self> {
+        let mut message = Self::new(kind, object("data", data)?);
+        message.metadata = metadata.filter(|text| *text != "null").map(|text| object("metadata", text)).transpose()?;
+        Ok(message)
+    }
+}
+
+impl<T: Serialize> NewMessage<T> {
+    /// The same message with its data as JSON text.
+    ///
+    /// # Errors
+    /// `Encode` where the data is no JSON object.
+    pub fn to_raw(&self) -> Result<NewMessage> {
+        let data = serde_json::value::to_raw_value(&self.data).map_err(Error::encode)?;
+        if !data.get().starts_with('{') {
+            return Err(Error::encode("data must be an object"));
+        }
+        Ok(NewMessage { id: self.id, kind: self.kind.clone(), data, metadata: self.metadata.clone() })
+    }
+
+    /// Appends the message as an object with `type`, `data`, `metadata`, and its `id` where the
+    /// method wants it there.
+    pub(crate) fn write(&self, out: &mut Vec<u8>, with_id: bool) -> Result<()> {
+        out.extend_from_slice(b"{\"type\":");
+        json::write_string(out, &self.kind);
+        out.extend_from_slice(b",\"data\":");
+        let start = out.len();
+        serde_json::to_writer(&mut *out, &self.data).map_err(Error::encode)?;
+        if out.get(start) != Some(&b'{') {
+            return Err(Error::encode("data must be an object"));
+        }
+        if let Some(metadata) = &self.metadata {
+            out.extend_from_slice(b",\"metadata\":");
+            out.extend_from_slice(metadata.get().as_bytes());
+        }
+        if with_id {
+            out.extend_from_slice(b",\"id\":");
+            write_id(out, self.id);
+        }
+        out.push(b'}');
+        Ok(())
+    }
+}
+
+/// Appends an id as a JSON string.
+pub(crate) fn write_id(out: &mut Vec<u8>, id: Uuid) {
+    let mut text = [0; uuid::fmt::Hyphenated::LENGTH];
+    out.push(b'"');
+    out.extend_from_slice(id.hyphenated().encode_lower(&mut text).as_bytes());
+    out.push(b'"');
+}
+
+/// Adds `expectedVersion` to options; nothing where anything goes.
+pub(crate) fn write_expected(options: &mut Options<'_>, expected: Expected) {
+    match expected {
+        Expected::Any => {}
+        Expected::NoStream => {
+            options.integer("expectedVersion", Some(-1));
+        }
+        Expected::Exists => {
+            options.string("expectedVersion", Some("exists"));
+        }
+        Expected::Version(version) => {
+            options.integer("expectedVersion", Some(version));
+        }
+    }
+}
+
+fn object(what: &str, text: &str) -> Result<Box<RawValue>> {
+    let raw =
+        RawValue::from_string(text.trim().to_owned()).map_err(|error| Error::encode(format!("{what}: {error}")))?;
+    if !raw.get().starts_with('{') {
+        return Err(Error::encode(format!("{what} must be an object")));
+    }
+    Ok(raw)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn text_stays_as_it_is() {
+        let message = NewMessage::from_json("T", r#"{"n":1.10,"n":-0,"s":"\u0041\/"}"#, Some(r#"{"m":1e400}"#))
+            .expect("objects")
+            .with_id(Uuid::from_u128(1));
+        let mut out = Vec::new();
+        message.write(&mut out, true).expect("written");
+        assert_eq!(
+            String::from_utf8_lossy(&out),
+            r#"{"type":"T","data":{"n":1.10,"n":-0,"s":"\u0041\/"},"metadata":{"m":1e400},"id":"00000000-0000-0000-0000-000000000001"}"#
+        );
+    }
+
+    #[test]
+    fn only_objects_are_written() {
+        assert!(NewMessage::new("T", json!([1])).write(&mut Vec::new(), true).is_err());
+        assert!(NewMessage::new("T", 1).to_raw().is_err());
+        assert!(NewMessage::from_json("T", "[]", None).is_err());
+        assert!(NewMessage::new("T", json!({})).with_metadata(&1).is_err());
+    }
+
+    #[test]
+    fn correlation_leaves_other_members_alone() {
+        let message = NewMessage::from_json("T", "{}", Some(r#"{ "a": 1.0, "correlationStreamName": "x-1", "a": 2 }"#))
+            .expect("objects")
+            .correlated_with("transfer-\"1");
+        let metadata = message.metadata().map(RawValue::get);
+        assert_eq!(metadata, Some(r#"{"a":1.0,"a":2,"correlationStreamName":"transfer-\"1"}"#));
+    }
+
+    #[test]
+    fn a_cause_is_named() {
+        let cause = crate::message::tests::message("account-1", 3, 17, r#"{"correlationStreamName":"transfer-9"}"#);
+        let metadata = NewMessage::new("T", json!({})).caused_by(&cause).metadata().map(|raw| raw.get().to_owned());
+        assert_eq!(
+            metadata.as_deref(),
+            Some(
+                r#"{"causationMessageStreamName":"account-1","causationMessagePosition":3,"causationMessageGlobalPosition":17,"correlationStreamName":"transfer-9"}"#
+            )
+        );
+    }
+}

@@ -1,0 +1,21 @@
+//! The methods of the protocol, one function each.
+
+mod namespace;
+mod read;
+mod system;
+mod write;
+
+pub use namespace::{CreateNamespace, StreamsQuery};
+pub use system::Health;
+pub use write::AppendMany;
+
+use serde::de::DeserializeOwned;
+
+use crate::client::Answer;
+use crate::error::{Error, Result};
+
+impl Answer {
+    fn parse<T: DeserializeOwned>(&self) -> Result<T> {
+        serde_json::from_str(&self.text).map_err(|error| Error::protocol(error.to_string()))
+    }
+}

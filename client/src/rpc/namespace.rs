@@ -1,0 +1,90 @@
+//! `ns.*`: the namespaces of a server, and what is in one's own.
+
+use eventodb_schema::reply::{
+    CategoryListed, NamespaceCreated, NamespaceDeleted, NamespaceInfo, NamespaceListed, StreamListed,
+};
+use serde::Serialize;
+use serde_json::value::RawValue;
+
+use crate::call::Call;
+use crate::client::{Client, Repeat};
+use crate::error::Result;
+
+/// What a new namespace may be given.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct CreateNamespace {
+    /// Free text.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub description: Option<String>,
+    /// A token of the protocol's form that names the namespace; without one the server makes it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub token: Option<String>,
+    /// An object to keep with it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub metadata: Option<Box<RawValue>>,
+}
+
+/// Which streams to list.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct StreamsQuery {
+    /// Only names that begin with this.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub prefix: Option<String>,
+    /// Most entries, 1 to 1,000. Default 100.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub limit: Option<u32>,
+    /// Only names after this one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cursor: Option<String>,
+}
+
+impl Client {
+    /// Creates a namespace. Needs the administrator's token. Not repeated when its outcome is open.
+    ///
+    /// # Errors
+    /// `NamespaceExists`, and whatever else a call can fail with.
+    pub async fn create_namespace(&self, namespace: &str, options: &CreateNamespace) -> Result<NamespaceCreated> {
+        let call = Call::new("ns.create").string(namespace).json(options)?;
+        self.call(call.finish(), Repeat::IfNotDone).await?.parse()
+    }
+
+    /// Deletes a namespace with everything in it. Not repeated when its outcome is open.
+    ///
+    /// # Errors
+    /// `NamespaceNotFound`, and whatever else a call can fail with.
+    pub async fn delete_namespace(&self, namespace: &str) -> Result<NamespaceDeleted> {
+        self.call(Call::new("ns.delete").string(namespace).finish(), Repeat::IfNotDone).await?.parse()
+    }
+
+    /// All namespaces, by name. Needs the administrator's token.
+    ///
+    /// # Errors
+    /// Whatever a call can fail with.
+    pub async fn namespaces(&self) -> Result<Vec<NamespaceListed>> {
+        self.call(Call::new("ns.list").finish(), Repeat::Always).await?.parse()
+    }
+
+    /// What a namespace holds.
+    ///
+    /// # Errors
+    /// `NamespaceNotFound`, and whatever else a call can fail with.
+    pub async fn namespace_info(&self, namespace: &str) -> Result<NamespaceInfo> {
+        self.call(Call::new("ns.info").string(namespace).finish(), Repeat::Always).await?.parse()
+    }
+
+    /// A page of the namespace's streams, by name.
+    ///
+    /// # Errors
+    /// Whatever a call can fail with.
+    pub async fn streams(&self, query: &StreamsQuery) -> Result<Vec<StreamListed>> {
+        self.call(Call::new("ns.streams").json(query)?.finish(), Repeat::Always).await?.parse()
+    }
+
+    /// The namespace's categories, by name.
+    ///
+    /// # Errors
+    /// Whatever a call can fail with.
+    pub async fn categories(&self) -> Result<Vec<CategoryListed>> {
+        self.call(Call::new("ns.categories").finish(), Repeat::Always).await?.parse()
+    }
+}

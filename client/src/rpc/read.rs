@@ -1,0 +1,79 @@
+//! `stream.get`, `stream.last`, `stream.version`, `category.get`.
+
+use crate::call::{Call, Options};
+use crate::client::{Client, Repeat};
+use crate::error::{Error, Result};
+use crate::message::{Message, Page};
+use crate::query::{CategoryQuery, StreamQuery};
+
+impl Client {
+    /// Reads a page of one stream. A stream without messages is an empty page.
+    ///
+    /// # Errors
+    /// Whatever a call can fail with.
+    pub async fn get(&self, stream: &str, query: &StreamQuery) -> Result<Page> {
+        let call = Call::new("stream.get").string(stream).raw(|out| query.write(out));
+        let answer = self.call_waiting(call.finish(), Repeat::Always, query.wait_limit()).await?;
+        Page::of_stream(stream, answer.text, answer.head)
+    }
+
+    /// Reads a page of one or several categories, or of everything, in global order.
+    ///
+    /// # Errors
+    /// Whatever a call can fail with.
+    pub async fn category_get(&self, query: &CategoryQuery) -> Result<Page> {
+        let call = Call::new("category.get").raw(|out| query.write_category(out)).raw(|out| query.write(out));
+        let answer = self.call_waiting(call.finish(), Repeat::Always, query.wait_limit()).await?;
+        Page::of_category(answer.text, answer.head)
+    }
+
+    /// The last message of a stream, or the last of one type.
+    ///
+    /// # Errors
+    /// Whatever a call can fail with.
+    pub async fn last(&self, stream: &str, kind: Option<&str>) -> Result<Option<Message>> {
+        let call = Call::new("stream.last").string(stream).raw(|out| Options::new(out).string("type", kind).finish());
+        Message::last_of_stream(stream, self.call(call.finish(), Repeat::Always).await?.text)
+    }
+
+    /// The position of a stream's last message; none where it has no messages.
+    ///
+    /// # Errors
+    /// Whatever a call can fail with.
+    pub async fn stream_version(&self, stream: &str) -> Result<Option<i64>> {
+        self.call(Call::new("stream.version").string(stream).finish(), Repeat::Always).await?.parse()
+    }
+
+    /// The global position of the namespace's last message; 0 while it is empty.
+    ///
+    /// Servers that do not tell their head are asked for single messages, some sixty at most, until
+    /// the last one is found.
+    ///
+    /// # Errors
+    /// Whatever a call can fail with.
+    pub async fn head(&self) -> Result<i64> {
+        let probe = |from: i64| async move {
+            let page = self.category_get(&CategoryQuery::all().from(from).limit(1)).await?;
+            Ok::<_, Error>((page.messages.last().map(Message::global_position), page.head))
+        };
+        // Nothing stands there, so that a server that tells its head tells it now.
+        if let (None, Some(head)) = probe(i64::MAX).await? {
+            return Ok(head);
+        }
+        let (mut known, mut step) = (0, 1i64);
+        // Every message is at or below `known + step` once nothing is found behind it.
+        while let (Some(found), _) = probe(known + step).await? {
+            known = found;
+            step = step.saturating_mul(2);
+        }
+        let mut beyond = known + step;
+        while beyond - known > 1 {
+            let middle = known + (beyond - known) / 2;
+            match probe(middle).await? {
+                (Some(found), _) => known = found,
+                (None, _) => beyond = middle,
+            }
+        }
+        Ok(known)
+    }
+}

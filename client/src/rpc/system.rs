@@ -1,0 +1,44 @@
+//! `sys.*`, `/health`, `/version`.
+
+use serde::{Deserialize, Serialize};
+
+use crate::call::Call;
+use crate::client::{Client, Repeat};
+use crate::error::Result;
+
+/// Result of `sys.health`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Health {
+    /// `ok`.
+    pub status: String,
+    /// `sqlite` or `postgres`.
+    pub backend: String,
+    /// Connections of the server.
+    pub connections: u64,
+}
+
+impl Client {
+    /// The server's version.
+    ///
+    /// # Errors
+    /// Whatever a call can fail with.
+    pub async fn server_version(&self) -> Result<String> {
+        self.call(Call::new("sys.version").finish(), Repeat::Always).await?.parse()
+    }
+
+    /// How the server is.
+    ///
+    /// # Errors
+    /// Whatever a call can fail with.
+    pub async fn server_health(&self) -> Result<Health> {
+        self.call(Call::new("sys.health").finish(), Repeat::Always).await?.parse()
+    }
+
+    /// Whether the server answers now: `GET /health`, tried once.
+    ///
+    /// # Errors
+    /// Whatever a call can fail with.
+    pub async fn ping(&self) -> Result<()> {
+        self.get_path("/health").await.map(drop)
+    }
+}

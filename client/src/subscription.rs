@@ -1,0 +1,435 @@
+//! Subscriptions: being told about messages, for as long as one listens.
+//!
+//! A subscription reconnects by itself and goes on behind the last event that it saw, so that what
+//! comes out has no gap. It runs when it is asked for the next event and reads no further than
+//! that: a slow listener slows the server down, nothing piles up here.
+
+use std::collections::VecDeque;
+use std::fmt::Write as _;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use bytes::Bytes;
+use eventodb_schema::ConsumerGroup;
+use futures_core::Stream;
+use hyper::body::{Body as _, Incoming};
+use hyper::header::HeaderValue;
+use hyper::{Method, Request};
+use serde::Deserialize;
+use tokio::time::{Instant, Sleep};
+
+use crate::client::{Client, retry_after};
+use crate::error::{Error, Result};
+use crate::retry::{Backoff, RetryPolicy};
+use crate::sse::{Frame, Parser};
+use crate::transport::{Sender, full, push_query};
+
+/// A message was written, or stands in the history that was asked for.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Poke {
+    /// Its stream.
+    pub stream: String,
+    /// Its position there.
+    pub position: i64,
+    /// Its global position.
+    pub global_position: i64,
+}
+
+/// What a subscription tells.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub enum Event {
+    /// Connected, for the first time or again.
+    Connected,
+    /// There is a message.
+    Poke(Poke),
+    /// Everything up to this global position was told; what follows is news.
+    CaughtUp(i64),
+    /// There was nothing to tell up to this global position.
+    Heartbeat(i64),
+    /// One subscribed from behind the end of the log, which is here: a wrong position, or a server
+    /// that lost its newest messages.
+    AheadOfHead(i64),
+    /// The connection is gone, for this reason; another one is being opened.
+    Disconnected(Error),
+}
+
+/// What to subscribe to, and how. Given to [`Client::subscribe`].
+#[derive(Clone, Debug)]
+pub struct Subscribe {
+    scope: Scope,
+    start: Start,
+    group: Option<ConsumerGroup>,
+    coalesce: Duration,
+    silence: Duration,
+    retry: RetryPolicy,
+}
+
+#[derive(Clone, Debug)]
+enum Scope {
+    All,
+    Stream(String),
+    Categories(Vec<String>),
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Start {
+    At(i64),
+    Now,
+}
+
+impl Subscribe {
+    fn new(scope: Scope) -> Self {
+        Self {
+            scope,
+            start: Start::At(0),
+            group: None,
+            coalesce: Duration::ZERO,
+            silence: Duration::from_secs(45),
+            retry: RetryPolicy::forever(),
+        }
+    }
+
+    /// Every message of the namespace.
+    pub fn all() -> Self {
+        Self::new(Scope::All)
+    }
+
+    /// One stream.
+    pub fn stream(name: impl Into<String>) -> Self {
+        Self::new(Scope::Stream(name.into()))
+    }
+
+    /// One category.
+    pub fn category(name: impl Into<String>) -> Self {
+        Self::categories([name])
+    }
+
+    /// Several categories over one connection.
+    pub fn categories<S: Into<String>>(names: impl IntoIterator<Item = S>) -> Self {
+        Self::new(Scope::Categories(names.into_iter().map(Into::into).collect()))
+    }
+
+    /// From this position, inclusive: one in the stream for a stream, else a global one. Default: the start.
+    #[must_use]
+    pub fn from(mut self, position: i64) -> Self {
+        self.start = Start::At(position);
+        self
+    }
+
+    /// Only what is written from now on.
+    #[must_use]
+    pub fn from_now(mut self) -> Self {
+        self.start = Start::Now;
+        self
+    }
+
+    /// Only streams of this member of a consumer group; for categories.
+    #[must_use]
+    pub fn group(mut self, group: ConsumerGroup) -> Self {
+        self.group = Some(group);
+        self
+    }
+
+    /// Lets the server merge the pokes of this long into the newest one per stream. Default: none merged.
+    #[must_use]
+    pub fn coalesce(mut self, window: Duration) -> Self {
+        self.coalesce = window;
+        self
+    }
+
+    /// How long a connection may be silent before it counts as dead. Default 45 s, three heartbeats.
+    #[must_use]
+    pub fn silence_limit(mut self, limit: Duration) -> Self {
+        self.silence = limit;
+        self
+    }
+
+    /// How to reconnect. Default: for as long as it takes.
+    #[must_use]
+    pub fn retry(mut self, retry: RetryPolicy) -> Self {
+        self.retry = retry;
+        self
+    }
+}
+
+/// A running subscription. Ends when it is dropped, or with an error that no reconnecting cures.
+pub struct Subscription {
+    client: Client,
+    options: Subscribe,
+    state: State,
+    backoff: Backoff,
+    /// The last event id: where the next connection goes on behind.
+    last_id: Option<i64>,
+    /// Where the next connection starts on a server that does not know Last-Event-ID.
+    position: i64,
+    events: VecDeque<Event>,
+}
+
+enum State {
+    Waiting(Pin<Box<Sleep>>),
+    Connecting(Pin<Box<dyn Future<Output = Result<Connected>> + Send>>),
+    Open(Box<Open>),
+    Ended,
+}
+
+struct Connected {
+    /// Keeps the connection open.
+    sender: Sender,
+    body: Incoming,
+    /// Where it started, when that was not known before.
+    from: Option<i64>,
+}
+
+struct Open {
+    _sender: Sender,
+    body: Incoming,
+    parser: Parser,
+    silence: Pin<Box<Sleep>>,
+}
+
+impl Client {
+    /// Subscribes. Connecting happens when the first event is asked for.
+    pub fn subscribe(&self, options: Subscribe) -> Subscription {
+        let position = match (&options.start, &options.scope) {
+            (Start::Now, _) => -1,
+            // For everything, 0 stands for "from now" on the wire.
+            (Start::At(position), Scope::All) => (*position).max(1),
+            (Start::At(position), _) => (*position).max(0),
+        };
+        let backoff = options.retry.start();
+        let mut subscription = Subscription {
+            client: self.clone(),
+            options,
+            state: State::Ended,
+            backoff,
+            last_id: None,
+            position,
+            events: VecDeque::new(),
+        };
+        subscription.state = subscription.connecting();
+        subscription
+    }
+}
+
+impl Subscription {
+    /// The next event. Cancelling loses nothing.
+    ///
+    /// # Errors
+    /// `Unauthorized`, `InvalidRequest` and others that trying again does not cure, or
+    /// `Unavailable` when the retry policy gives up. The subscription has then ended: all further
+    /// calls give `Closed`.
+    pub async fn next(&mut self) -> Result<Event> {
+        std::future::poll_fn(|cx| self.poll_event(cx)).await.unwrap_or(Err(Error::Closed))
+    }
+
+    /// The global position up to which everything was told, once the server said so.
+    pub fn last_event_id(&self) -> Option<i64> {
+        self.last_id
+    }
+
+    fn poll_event(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Event>>> {
+        loop {
+            if let Some(event) = self.events.pop_front() {
+                return Poll::Ready(Some(Ok(event)));
+            }
+            let step = match &mut self.state {
+                State::Ended => return Poll::Ready(None),
+                State::Waiting(sleep) => {
+                    ready!(sleep.as_mut().poll(cx));
+                    self.state = self.connecting();
+                    continue;
+                }
+                State::Connecting(connecting) => match ready!(connecting.as_mut().poll(cx)) {
+                    Ok(connected) => {
+                        self.opened(connected);
+                        continue;
+                    }
+                    Err(error) => Err(error),
+                },
+                State::Open(open) => ready!(open.poll_frames(cx, self.options.silence)),
+            };
+            match step.and_then(|frames| self.take_frames(frames)) {
+                Ok(()) => {}
+                Err(error) => {
+                    if let Err(error) = self.reconnect(error) {
+                        return Poll::Ready(Some(Err(error)));
+                    }
+                }
+            }
+        }
+    }
+
+    fn opened(&mut self, Connected { sender, body, from }: Connected) {
+        if let Some(from) = from {
+            self.position = from;
+        }
+        let silence = Box::pin(tokio::time::sleep(self.options.silence));
+        self.state = State::Open(Box::new(Open { _sender: sender, body, parser: Parser::default(), silence }));
+        self.events.push_back(Event::Connected);
+    }
+
+    /// After a failure: waits and connects again, or ends.
+    fn reconnect(&mut self, error: Error) -> Result<()> {
+        // A server may be replaced by one that is not ready yet, so only certain refusals are final.
+        let curable = error.is_transient() || matches!(error, Error::Protocol { .. });
+        let wait = curable.then(|| self.backoff.next_wait(error.retry_after())).flatten();
+        let Some(wait) = wait else {
+            self.state = State::Ended;
+            return Err(error);
+        };
+        tracing::debug!(%error, ?wait, "subscription lost, reconnecting");
+        self.state = State::Waiting(Box::pin(tokio::time::sleep(wait)));
+        self.events.push_back(Event::Disconnected(error));
+        Ok(())
+    }
+
+    fn take_frames(&mut self, frames: Vec<Frame>) -> Result<()> {
+        for frame in frames {
+            // The server speaks: what fails next is a new failure.
+            self.backoff.reset();
+            if let Some(id) = &frame.id {
+                let id = id.parse().map_err(|_| Error::protocol(format!("the event id {id:?} is no position")))?;
+                self.last_id = Some(id);
+                if !matches!(self.options.scope, Scope::Stream(_)) {
+                    self.position = id + 1;
+                }
+            }
+            for comment in &frame.comments {
+                self.events.extend(comment_event(comment));
+            }
+            if let Some(data) = &frame.data {
+                let poke: Poke = serde_json::from_str(data).map_err(|error| Error::protocol(error.to_string()))?;
+                self.position = match self.options.scope {
+                    Scope::Stream(_) => poke.position,
+                    Scope::All | Scope::Categories(_) => poke.global_position,
+                } + 1;
+                self.events.push_back(Event::Poke(poke));
+            }
+        }
+        Ok(())
+    }
+
+    fn connecting(&self) -> State {
+        let client = self.client.clone();
+        let (options, last_id, position) = (self.options.clone(), self.last_id, self.position);
+        State::Connecting(Box::pin(async move {
+            let from = if position < 0 { Some(first_from_now(&client, &options).await?) } else { None };
+            let request = request(&client, &options, from.unwrap_or(position), last_id)?;
+            let limit = options.silence;
+            tokio::time::timeout(limit, open(&client, request))
+                .await
+                .unwrap_or_else(|_| Err(Error::unavailable(format!("no answer within {limit:?}"), false)))
+                .map(|(sender, body)| Connected { sender, body, from })
+        }))
+    }
+}
+
+impl Stream for Subscription {
+    type Item = Result<Event>;
+
+    fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        self.get_mut().poll_event(cx)
+    }
+}
+
+impl std::fmt::Debug for Subscription {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Subscription")
+            .field("options", &self.options)
+            .field("last_id", &self.last_id)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Open {
+    /// The frames of the next piece. What has arrived counts before the silence does, so that a
+    /// listener that was away for long is not taken for a dead connection.
+    fn poll_frames(&mut self, cx: &mut Context<'_>, limit: Duration) -> Poll<Result<Vec<Frame>>> {
+        loop {
+            match Pin::new(&mut self.body).poll_frame(cx) {
+                Poll::Ready(Some(Ok(frame))) => {
+                    self.silence.as_mut().reset(Instant::now() + limit);
+                    let Some(piece) = frame.data_ref() else { continue };
+                    self.parser.feed(piece).map_err(|error| Error::protocol(error.to_string()))?;
+                    let frames: Vec<_> = std::iter::from_fn(|| self.parser.next_frame()).collect();
+                    if !frames.is_empty() {
+                        return Poll::Ready(Ok(frames));
+                    }
+                }
+                Poll::Ready(Some(Err(error))) => {
+                    return Poll::Ready(Err(Error::connection("the subscription was cut", false, error)));
+                }
+                Poll::Ready(None) => {
+                    return Poll::Ready(Err(Error::unavailable("the server ended the subscription", false)));
+                }
+                Poll::Pending => {
+                    ready!(self.silence.as_mut().poll(cx));
+                    return Poll::Ready(Err(Error::unavailable(format!("nothing heard for {limit:?}"), false)));
+                }
+            }
+        }
+    }
+}
+
+/// Where a subscription "from now" begins: behind the newest message at this moment.
+async fn first_from_now(client: &Client, options: &Subscribe) -> Result<i64> {
+    match &options.scope {
+        Scope::Stream(stream) => Ok(client.stream_version(stream).await?.map_or(0, |version| version + 1)),
+        Scope::All | Scope::Categories(_) => Ok(client.head().await? + 1),
+    }
+}
+
+fn request(client: &Client, options: &Subscribe, position: i64, last_id: Option<i64>) -> Result<Request<Bytes>> {
+    let mut query = String::new();
+    match &options.scope {
+        Scope::All => query.push_str("all=true"),
+        Scope::Stream(stream) => push_query(&mut query, "stream", stream),
+        Scope::Categories(names) => push_query(&mut query, "category", &names.join(",")),
+    }
+    let mut number = |name: &str, value: u128| {
+        write!(query, "&{name}={value}").expect("writing to a String does not fail");
+    };
+    number("position", u128::from(position.max(0).unsigned_abs()));
+    if let Some(group) = options.group {
+        number("consumer", group.member().into());
+        number("size", group.size().into());
+    }
+    if !options.coalesce.is_zero() {
+        number("coalesce", options.coalesce.as_millis());
+    }
+    let mut request = client.request(Method::GET, "/subscribe", &query, Bytes::new())?;
+    request.headers_mut().insert("accept", HeaderValue::from_static("text/event-stream"));
+    if let Some(id) = last_id {
+        request.headers_mut().insert("last-event-id", HeaderValue::from(id));
+    }
+    Ok(request)
+}
+
+async fn open(client: &Client, request: Request<Bytes>) -> Result<(Sender, Incoming)> {
+    let mut sender = client.pool().open().await?;
+    let response = sender
+        .send_request(request.map(full))
+        .await
+        .map_err(|error| Error::connection("the connection was cut before the reply", false, error))?;
+    let (parts, body) = response.into_parts();
+    if parts.status.is_success() {
+        return Ok((sender, body));
+    }
+    let body = crate::transport::collect(body, 1 << 20).await?;
+    Err(Error::from_reply(parts.status.as_u16(), retry_after(&parts.headers), &body))
+}
+
+/// What a comment says, if it is one of the protocol's.
+fn comment_event(comment: &str) -> Option<Event> {
+    let (word, head) = comment.split_once(' ')?;
+    let head = head.trim().parse().ok()?;
+    match word {
+        "caught-up" => Some(Event::CaughtUp(head)),
+        "heartbeat" => Some(Event::Heartbeat(head)),
+        "ahead-of-head" => Some(Event::AheadOfHead(head)),
+        _ => None,
+    }
+}

@@ -1,0 +1,103 @@
+//! Where the server is: the parts of its URL.
+
+use std::str::FromStr;
+
+use hyper::Uri;
+
+use crate::error::{Error, Result};
+
+/// The parts of a server's URL.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Endpoint {
+    pub(crate) tls: bool,
+    pub(crate) host: String,
+    pub(crate) port: u16,
+    /// As it stands in the `Host` header.
+    pub(crate) authority: String,
+    /// What stands before `/rpc`, without a slash at its end.
+    prefix: String,
+}
+
+impl Endpoint {
+    /// The request target of `path` and a query string that may be empty.
+    pub(crate) fn target(&self, path: &str, query: &str) -> String {
+        let separator = if query.is_empty() { "" } else { "?" };
+        format!("{}{path}{separator}{query}", self.prefix)
+    }
+}
+
+impl FromStr for Endpoint {
+    type Err = Error;
+
+    fn from_str(url: &str) -> Result<Self> {
+        let invalid = |why: &str| Error::setting(format!("{url:?} is no URL of a server: {why}"));
+        let uri: Uri = url.parse().map_err(|_| invalid("expected http://host:port"))?;
+        let tls = match uri.scheme_str() {
+            Some("http") => false,
+            Some("https") => true,
+            _ => return Err(invalid("it must begin with http:// or https://")),
+        };
+        let authority = uri.authority().ok_or_else(|| invalid("it names no host"))?;
+        if authority.as_str().contains('@') || uri.query().is_some() {
+            return Err(invalid("it must have no user and no query; give the token by itself"));
+        }
+        let host = authority.host().trim_start_matches('[').trim_end_matches(']').to_owned();
+        let port = authority.port_u16().unwrap_or(if tls { 443 } else { 80 });
+        Ok(Self {
+            tls,
+            host,
+            port,
+            authority: authority.to_string(),
+            prefix: uri.path().trim_end_matches('/').to_owned(),
+        })
+    }
+}
+
+/// Appends `name=value` to a form-encoded query string.
+pub(crate) fn push_query(query: &mut String, name: &str, value: &str) {
+    const HEX: &[u8; 16] = b"0123456789ABCDEF";
+    if !query.is_empty() {
+        query.push('&');
+    }
+    query.push_str(name);
+    query.push('=');
+    for byte in value.bytes() {
+        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
+            query.push(char::from(byte));
+        } else {
+            query.push('%');
+            query.push(char::from(HEX[usize::from(byte >> 4)]));
+            query.push(char::from(HEX[usize::from(byte & 15)]));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_url_has_host_port_and_prefix() {
+        let endpoint: Endpoint = "http://[::1]:8080/event/store/".parse().expect("a URL");
+        assert_eq!((&*endpoint.host, endpoint.port, endpoint.tls), ("::1", 8080, false));
+        assert_eq!(endpoint.target("/rpc", ""), "/event/store/rpc");
+        let endpoint: Endpoint = "https://example.org".parse().expect("a URL");
+        assert_eq!((&*endpoint.host, endpoint.port, endpoint.tls), ("example.org", 443, true));
+        assert_eq!(endpoint.target("/subscribe", "all=true"), "/subscribe?all=true");
+    }
+
+    #[test]
+    fn other_urls_are_refused() {
+        for url in ["", "localhost:8080", "ftp://x", "http://", "http://u:p@x", "http://x?token=y", "/rpc"] {
+            assert!(url.parse::<Endpoint>().is_err(), "{url}");
+        }
+    }
+
+    #[test]
+    fn query_values_are_encoded() {
+        let mut query = String::new();
+        push_query(&mut query, "stream", "a b+ü-1&x");
+        push_query(&mut query, "position", "0");
+        assert_eq!(query, "stream=a%20b%2B%C3%BC-1%26x&position=0");
+    }
+}

@@ -1,0 +1,262 @@
+//! Workers: consumers of categories that never lose their place.
+//!
+//! A worker reads pages by global position, handles them, and saves how far it came. While one page
+//! is handled the next is fetched. At the end of the log a subscription wakes it; should that fail,
+//! it still looks from time to time. The subscription is only a hint, the pages are the truth.
+
+mod consumer;
+mod handlers;
+mod observer;
+mod seen;
+mod session;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use eventodb_schema::ConsumerGroup;
+use eventodb_schema::limits::BATCH_SIZE_MAX;
+use tokio_util::sync::CancellationToken;
+
+pub use consumer::{Checkpointed, Consumer, Failure, Handled, HandlerError};
+pub use handlers::Handlers;
+pub use observer::{Lag, Observer, Reaction};
+pub use seen::{FileIds, RecentIds, SeenIds};
+
+use crate::checkpoint::CheckpointError;
+use crate::client::Client;
+use crate::error::Error;
+use crate::retry::RetryPolicy;
+use session::Session;
+
+/// What to do with a message whose handler fails to the end of its retries.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum OnError {
+    /// Stop the worker: the message is the first one after the next start.
+    #[default]
+    Stop,
+    /// Leave the message out.
+    Skip,
+    /// Write the message into this stream, with its error in the metadata, and go on.
+    Park(String),
+}
+
+/// Why a worker ended without being told to.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum WorkerError {
+    /// Another worker of the same name and member runs. It was not disturbed.
+    #[error("another worker has this name: {0}")]
+    Duplicate(String),
+    /// A message could not be handled, and the worker is to stop then.
+    #[error("cannot handle {kind} at {position} of {stream} (global position {global_position})")]
+    Handler {
+        /// The message's stream.
+        stream: String,
+        /// Its position there.
+        position: i64,
+        /// Its global position.
+        global_position: i64,
+        /// Its type.
+        kind: String,
+        /// What the handler said.
+        #[source]
+        source: HandlerError,
+    },
+    /// The checkpoint can be neither loaded nor saved.
+    #[error("no checkpoint")]
+    Checkpoint(#[source] CheckpointError),
+    /// The server refuses the worker's calls.
+    #[error("cannot read")]
+    Client(#[source] Error),
+}
+
+/// What a worker did until it was stopped.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Summary {
+    /// Messages that were handled, left out and parked ones included.
+    pub messages: u64,
+    /// The saved position.
+    pub position: Option<i64>,
+}
+
+#[derive(Clone)]
+struct Settings {
+    categories: Vec<String>,
+    group: Option<ConsumerGroup>,
+    start: i64,
+    page: i64,
+    every: usize,
+    interval: Duration,
+    poll: Duration,
+    retry: RetryPolicy,
+    on_error: OnError,
+    filter_types: bool,
+    until_caught_up: bool,
+    observer: Arc<dyn Observer>,
+}
+
+/// A worker, ready to run.
+///
+/// ```no_run
+/// # use eventodb_client::{Client, worker::{Checkpointed, Handlers, Worker}, checkpoint::StreamCheckpoint};
+/// # use tokio_util::sync::CancellationToken;
+/// # async fn example(client: Client) -> Result<(), Box<dyn std::error::Error>> {
+/// let handlers = Handlers::new().on("Deposited", |message| async move {
+///     println!("{}: {}", message.stream(), message.data_json());
+///     Ok::<_, std::io::Error>(())
+/// });
+/// let checkpoint = StreamCheckpoint::new(&client, &["account"], "printer", None);
+/// let stop = CancellationToken::new();
+/// Worker::new(&client, Checkpointed::new(handlers, checkpoint)).categories(["account"]).run(stop).await?;
+/// # Ok(())
+/// # }
+/// ```
+pub struct Worker<C> {
+    client: Client,
+    consumer: C,
+    settings: Settings,
+}
+
+impl<C: Consumer> Worker<C> {
+    /// A worker over every message of the namespace of `client`.
+    pub fn new(client: &Client, consumer: C) -> Self {
+        Self {
+            client: client.clone(),
+            consumer,
+            settings: Settings {
+                categories: Vec::new(),
+                group: None,
+                start: 0,
+                page: 1000,
+                every: 5000,
+                interval: Duration::from_secs(1),
+                poll: Duration::from_secs(10),
+                retry: RetryPolicy::default(),
+                on_error: OnError::Stop,
+                filter_types: true,
+                until_caught_up: false,
+                observer: Arc::new(observer::Nobody),
+            },
+        }
+    }
+
+    /// Only these categories; none means all, but for the positions of consumers.
+    #[must_use]
+    pub fn categories<S: Into<String>>(mut self, categories: impl IntoIterator<Item = S>) -> Self {
+        self.settings.categories = categories.into_iter().map(Into::into).collect();
+        self
+    }
+
+    /// Only streams of this member of a consumer group.
+    #[must_use]
+    pub fn group(mut self, group: ConsumerGroup) -> Self {
+        self.settings.group = Some(group);
+        self
+    }
+
+    /// Where to begin when no position was saved yet: a global position, inclusive. Default: the start.
+    #[must_use]
+    pub fn start_at(mut self, global_position: i64) -> Self {
+        self.settings.start = global_position;
+        self
+    }
+
+    /// Most messages on a page, 1 to 10,000. Default 1000.
+    #[must_use]
+    pub fn page_size(mut self, messages: usize) -> Self {
+        self.settings.page = i64::try_from(messages.clamp(1, BATCH_SIZE_MAX)).expect("a page is small");
+        self
+    }
+
+    /// A checkpoint is saved after so many messages, or this long after the first message since the
+    /// last one. Default 5,000 messages, 1 s.
+    #[must_use]
+    pub fn checkpoint_every(mut self, messages: usize, interval: Duration) -> Self {
+        self.settings.every = messages.max(1);
+        self.settings.interval = interval;
+        self
+    }
+
+    /// The longest time between two looks for new messages, should no poke arrive. Default 10 s.
+    #[must_use]
+    pub fn poll_every(mut self, interval: Duration) -> Self {
+        self.settings.poll = interval;
+        self
+    }
+
+    /// How a message is tried again whose handler failed. Default: for 30 s.
+    #[must_use]
+    pub fn retry(mut self, retry: RetryPolicy) -> Self {
+        self.settings.retry = retry;
+        self
+    }
+
+    /// What happens when that did not help. Default: the worker stops.
+    #[must_use]
+    pub fn on_error(mut self, on_error: OnError) -> Self {
+        self.settings.on_error = on_error;
+        self
+    }
+
+    /// Leaves it to the worker to pass over types without a handler, for servers that cannot filter
+    /// by type.
+    #[must_use]
+    pub fn without_type_filter(mut self) -> Self {
+        self.settings.filter_types = false;
+        self
+    }
+
+    /// Ends once there is nothing more to handle, instead of waiting for news.
+    #[must_use]
+    pub fn until_caught_up(mut self) -> Self {
+        self.settings.until_caught_up = true;
+        self
+    }
+
+    /// Who is told what happens.
+    #[must_use]
+    pub fn observer(mut self, observer: impl Observer + 'static) -> Self {
+        self.settings.observer = Arc::new(observer);
+        self
+    }
+
+    /// Runs until `stop` is cancelled: the message in hand is then finished and the position saved.
+    /// A server that is away is waited for.
+    ///
+    /// # Errors
+    /// See [`WorkerError`].
+    pub async fn run(mut self, stop: CancellationToken) -> Result<Summary, WorkerError> {
+        let mut summary = Summary::default();
+        let mut backoff = RetryPolicy::forever().start();
+        loop {
+            let mut session = Session::new(&self.client, &mut self.consumer, &self.settings, &stop, &mut summary);
+            let error = match session.run(&mut backoff).await {
+                Ok(()) => return Ok(summary),
+                Err(error) => error,
+            };
+            // What was handled since the last save may be lost with the checkpoint's medium.
+            let wait = match error {
+                WorkerError::Checkpoint(CheckpointError::Taken(who)) => return Err(WorkerError::Duplicate(who)),
+                WorkerError::Checkpoint(ref error) => {
+                    tracing::warn!(%error, "checkpoint lost, loading it again");
+                    if backoff.failures() >= CHECKPOINT_ATTEMPTS { None } else { backoff.next_wait(None) }
+                }
+                _ => None,
+            };
+            let Some(wait) = wait else { return Err(error) };
+            tokio::select! {
+                () = tokio::time::sleep(wait) => {}
+                () = stop.cancelled() => return Err(error),
+            }
+        }
+    }
+}
+
+/// How often in a row a checkpoint may fail to load or save before the worker gives up.
+const CHECKPOINT_ATTEMPTS: u32 = 10;
+
+impl<C> std::fmt::Debug for Worker<C> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Worker").field("categories", &self.settings.categories).finish_non_exhaustive()
+    }
+}

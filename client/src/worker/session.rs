@@ -1,0 +1,364 @@
+//! One run of a worker from its saved position on, until it is stopped or its checkpoint is lost.
+
+use std::time::Duration;
+
+use eventodb_schema::Timestamp;
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, sleep_until, timeout_at};
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+use super::consumer::{Consumer, Failure, HandlerError};
+use super::observer::{Lag, Reaction};
+use super::{OnError, Settings, Summary, WorkerError};
+use crate::checkpoint::is_position_category;
+use crate::client::Client;
+use crate::error::Error;
+use crate::message::{Message, Page};
+use crate::new_message::NewMessage;
+use crate::query::CategoryQuery;
+use crate::retry::Backoff;
+use crate::subscription::{Event, Subscribe, Subscription};
+
+/// Messages handed to a consumer at once: how many are handled between two looks at the clock.
+const RUN: usize = 256;
+/// How often the head is asked for while the pages do not tell it.
+const HEAD_INTERVAL: Duration = Duration::from_secs(5);
+
+pub(super) struct Session<'a, C> {
+    client: &'a Client,
+    consumer: &'a mut C,
+    settings: &'a Settings,
+    stop: &'a CancellationToken,
+    summary: &'a mut Summary,
+    query: CategoryQuery,
+    /// Everything up to here is done.
+    done: i64,
+    saved: i64,
+    /// Messages handled since the last save, and since when there are any.
+    unsaved: usize,
+    unsaved_since: Option<Instant>,
+    /// The newest global position that was heard of.
+    head: i64,
+    head_asked: Option<Instant>,
+    subscription: Option<Subscription>,
+}
+
+/// What a fetch brings: a page, and the head where it was asked for.
+type Fetched = (Page, Option<i64>);
+
+/// A fetch under way. Dropping it ends it.
+struct Fetch(JoinHandle<Result<Fetched, Error>>);
+
+impl Drop for Fetch {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+impl<'a, C: Consumer> Session<'a, C> {
+    pub(super) fn new(
+        client: &'a Client,
+        consumer: &'a mut C,
+        settings: &'a Settings,
+        stop: &'a CancellationToken,
+        summary: &'a mut Summary,
+    ) -> Self {
+        let mut query = match &settings.categories[..] {
+            [] => CategoryQuery::all(),
+            categories => CategoryQuery::any_of(categories),
+        };
+        query = query.limit(settings.page);
+        if let Some(group) = settings.group {
+            query = query.group(group);
+        }
+        if let Some(types) = consumer.types().filter(|types| settings.filter_types && !types.is_empty()) {
+            query = query.types(types);
+        }
+        Self {
+            client,
+            consumer,
+            settings,
+            stop,
+            summary,
+            query,
+            done: -1,
+            saved: -1,
+            unsaved: 0,
+            unsaved_since: None,
+            head: 0,
+            head_asked: None,
+            subscription: None,
+        }
+    }
+
+    /// Runs until stopped. `backoff` outlives the session: it is reset by a save.
+    pub(super) async fn run(&mut self, backoff: &mut Backoff) -> Result<(), WorkerError> {
+        let loaded = self.consumer.load().await.map_err(WorkerError::Checkpoint)?;
+        self.done = loaded.unwrap_or(self.settings.start.max(0) - 1);
+        self.saved = self.done;
+        self.summary.position = loaded;
+        let result = self.consume(backoff).await;
+        if let Err(WorkerError::Checkpoint(_)) = result {
+            return result;
+        }
+        // Stopped, or stopping because of one message: what came before it is done.
+        if self.unsaved > 0 {
+            self.save(backoff).await?;
+        }
+        result
+    }
+
+    async fn consume(&mut self, backoff: &mut Backoff) -> Result<(), WorkerError> {
+        let mut fetch = self.fetch();
+        while let Some((page, head)) = self.fetched(&mut fetch).await? {
+            let cut = i64::try_from(page.messages.len()).expect("a page is small") >= self.settings.page;
+            let next = page.next().unwrap_or(0).max(self.done + 1);
+            self.head = self.head.max(next - 1).max(head.unwrap_or(0));
+            let prefetch = cut.then(|| {
+                // Far behind, pokes only cost.
+                self.subscription = None;
+                self.fetch_from(next)
+            });
+            self.handle_page(page.messages, backoff).await?;
+            if self.stop.is_cancelled() {
+                return Ok(());
+            }
+            self.done = self.done.max(next - 1);
+            self.save_if_due(backoff, !cut).await?;
+            fetch = match prefetch {
+                Some(prefetch) => prefetch,
+                None if self.settings.until_caught_up => return Ok(()),
+                None => {
+                    self.wait_for_news(backoff).await?;
+                    self.fetch()
+                }
+            };
+        }
+        Ok(())
+    }
+
+    /// The page under way; asks again after failures that pass. None when stopped.
+    async fn fetched(&mut self, fetch: &mut Fetch) -> Result<Option<Fetched>, WorkerError> {
+        let mut backoff = crate::retry::RetryPolicy::forever().start();
+        loop {
+            let result = tokio::select! {
+                () = self.stop.cancelled() => return Ok(None),
+                result = &mut fetch.0 => result,
+            };
+            let error = match result {
+                Ok(Ok(fetched)) => return Ok(Some(fetched)),
+                Ok(Err(error)) => error,
+                Err(error) => Error::protocol(format!("reading a page failed: {error}")),
+            };
+            let passes = error.is_transient() || matches!(error, Error::Protocol { .. });
+            let Some(wait) = passes.then(|| backoff.next_wait(error.retry_after())).flatten() else {
+                return Err(WorkerError::Client(error));
+            };
+            self.settings.observer.disconnected(&error);
+            tracing::warn!(%error, ?wait, "cannot read, trying again");
+            tokio::select! {
+                () = self.stop.cancelled() => return Ok(None),
+                () = tokio::time::sleep(wait) => {}
+            }
+            // A page that was being fetched ahead begins behind what is done, not later.
+            *fetch = self.fetch();
+        }
+    }
+
+    fn fetch(&mut self) -> Fetch {
+        self.fetch_from(self.done + 1)
+    }
+
+    fn fetch_from(&mut self, position: i64) -> Fetch {
+        let (client, query) = (self.client.clone(), self.query.clone().from(position));
+        let ask_head = self.head_asked.is_none_or(|asked| asked.elapsed() > HEAD_INTERVAL);
+        if ask_head {
+            self.head_asked = Some(Instant::now());
+        }
+        Fetch(tokio::spawn(async move {
+            let page = client.category_get(&query).await?;
+            let head = if ask_head && page.messages.len() > 1 { client.head().await.ok() } else { None };
+            Ok((page, head))
+        }))
+    }
+
+    async fn handle_page(&mut self, mut messages: Vec<Message>, backoff: &mut Backoff) -> Result<(), WorkerError> {
+        if self.settings.categories.is_empty() {
+            // A consumer of everything would wake itself with its own checkpoints.
+            messages.retain(|message| !is_position_category(message.category()));
+        }
+        let mut rest = &messages[..];
+        while !rest.is_empty() && !self.stop.is_cancelled() {
+            let run = rest.len().min(RUN).min(self.settings.every.saturating_sub(self.unsaved).max(1));
+            let handled = self.consumer.handle(&rest[..run], self.stop).await;
+            self.note_handled(&rest[..handled.count]);
+            rest = &rest[handled.count..];
+            match handled.failure {
+                None => {}
+                Some(Failure::Session(error)) => return Err(WorkerError::Checkpoint(error)),
+                Some(Failure::Message(error)) => {
+                    let (message, after) = rest.split_first().expect("a message that failed is there");
+                    if self.retry_message(message, error).await? {
+                        self.note_handled(std::slice::from_ref(message));
+                        rest = after;
+                    }
+                }
+            }
+            self.save_if_due(backoff, false).await?;
+        }
+        Ok(())
+    }
+
+    fn note_handled(&mut self, messages: &[Message]) {
+        let Some(last) = messages.last() else { return };
+        self.done = last.global_position();
+        self.unsaved += messages.len();
+        self.unsaved_since.get_or_insert_with(Instant::now);
+        self.summary.messages += messages.len() as u64;
+        self.settings.observer.handled(messages.len(), self.lag(last));
+    }
+
+    fn lag(&self, last: &Message) -> Lag {
+        let messages = u64::try_from(self.head - self.done).unwrap_or(0);
+        let age = match last.time() {
+            Ok(time) if messages > 0 => Timestamp::now().as_micros().saturating_sub(time.as_micros()),
+            _ => 0,
+        };
+        Lag { messages, age: Duration::from_micros(u64::try_from(age).unwrap_or(0)) }
+    }
+
+    /// Tries a failed message again until it is handled or given up, and then does what is to be done
+    /// with such messages. Whether it is done with; it is not when the worker was stopped meanwhile.
+    async fn retry_message(&mut self, message: &Message, mut error: HandlerError) -> Result<bool, WorkerError> {
+        let mut backoff = self.settings.retry.start();
+        while let Some(wait) = backoff.next_wait(None) {
+            self.settings.observer.failed(message, &error, Reaction::Retried);
+            tokio::select! {
+                () = self.stop.cancelled() => return Ok(false),
+                () = tokio::time::sleep(wait) => {}
+            }
+            let handled = self.consumer.handle(std::slice::from_ref(message), self.stop).await;
+            match handled.failure {
+                None => return Ok(handled.count == 1),
+                Some(Failure::Session(error)) => return Err(WorkerError::Checkpoint(error)),
+                Some(Failure::Message(again)) => error = again,
+            }
+        }
+        self.give_up(message, error).await.map(|()| true)
+    }
+
+    async fn give_up(&self, message: &Message, error: HandlerError) -> Result<(), WorkerError> {
+        let observer = &self.settings.observer;
+        match &self.settings.on_error {
+            OnError::Skip => observer.failed(message, &error, Reaction::Skipped),
+            OnError::Park(stream) => {
+                park(self.client, stream, message, &error).await.map_err(WorkerError::Client)?;
+                observer.failed(message, &error, Reaction::Parked);
+            }
+            OnError::Stop => {
+                observer.failed(message, &error, Reaction::Stopped);
+                return Err(WorkerError::Handler {
+                    stream: message.stream().to_owned(),
+                    position: message.position(),
+                    global_position: message.global_position(),
+                    kind: message.kind().to_owned(),
+                    source: error,
+                });
+            }
+        }
+        tracing::warn!(%error, stream = message.stream(), position = message.position(), "message not handled");
+        Ok(())
+    }
+
+    async fn save_if_due(&mut self, backoff: &mut Backoff, idle: bool) -> Result<(), WorkerError> {
+        let late = self.unsaved_since.is_some_and(|since| since.elapsed() >= self.settings.interval);
+        let idle = idle && self.unsaved > 0 && self.consumer.saves_when_idle();
+        // Where nothing was handled, only a long way is worth a save.
+        let far = self.done - self.saved >= i64::try_from(self.settings.every).unwrap_or(i64::MAX) && self.unsaved == 0;
+        if self.unsaved >= self.settings.every || late || idle || far {
+            self.save(backoff).await?;
+        }
+        Ok(())
+    }
+
+    async fn save(&mut self, backoff: &mut Backoff) -> Result<(), WorkerError> {
+        self.consumer.save(self.done).await.map_err(WorkerError::Checkpoint)?;
+        backoff.reset();
+        self.saved = self.done;
+        self.summary.position = Some(self.done);
+        (self.unsaved, self.unsaved_since) = (0, None);
+        self.settings.observer.saved(self.done);
+        Ok(())
+    }
+
+    /// Waits for a poke about a message that was not read yet, for the end of the poll interval, or
+    /// to be stopped; saves when that falls due.
+    async fn wait_for_news(&mut self, backoff: &mut Backoff) -> Result<(), WorkerError> {
+        let poll = Instant::now() + self.settings.poll;
+        let mut subscription = match self.subscription.take() {
+            Some(subscription) => subscription,
+            None => self.subscribe(),
+        };
+        loop {
+            let save = self.unsaved_since.map(|since| since + self.settings.interval);
+            let until = save.map_or(poll, |save| save.min(poll));
+            let event = tokio::select! {
+                () = self.stop.cancelled() => break,
+                event = timeout_at(until, subscription.next()) => event,
+            };
+            match event {
+                Ok(Ok(Event::Poke(poke))) if poke.global_position > self.done => {
+                    self.head = self.head.max(poke.global_position);
+                    break;
+                }
+                Ok(Ok(_)) => {}
+                // Without pokes, looking from time to time has to do.
+                Ok(Err(error)) => {
+                    tracing::warn!(%error, "no pokes");
+                    self.pause(until).await;
+                    self.save_if_due(backoff, false).await?;
+                    return Ok(());
+                }
+                Err(_) if until == poll => break,
+                Err(_) => self.save_if_due(backoff, false).await?,
+            }
+        }
+        self.subscription = Some(subscription);
+        Ok(())
+    }
+
+    async fn pause(&self, until: Instant) {
+        tokio::select! {
+            () = self.stop.cancelled() => {}
+            () = sleep_until(until) => {}
+        }
+    }
+
+    fn subscribe(&self) -> Subscription {
+        let mut subscribe = match &self.settings.categories[..] {
+            [] => Subscribe::all(),
+            categories => Subscribe::categories(categories),
+        };
+        if let Some(group) = self.settings.group.filter(|_| !self.settings.categories.is_empty()) {
+            subscribe = subscribe.group(group);
+        }
+        self.client.subscribe(subscribe.from(self.done + 1))
+    }
+}
+
+/// Writes a message that cannot be handled into `stream`, under an id that follows from its own, so
+/// that it is there once however often this happens.
+async fn park(client: &Client, stream: &str, message: &Message, error: &HandlerError) -> Result<(), Error> {
+    /// Any constant; it makes the parked message's id another than the message's own.
+    const PARKED: u128 = 0x7061_726b_6564_0000_0000_0000_0000_0000;
+    let parked = NewMessage::from_json(message.kind(), message.data_json(), message.metadata_json())?
+        .with_id(Uuid::from_u128(message.id().as_u128() ^ PARKED))
+        .caused_by(message)
+        .with_text("parkedBecause", &error.to_string());
+    match client.write(stream, &parked, eventodb_schema::Expected::Any).await {
+        // Parked before, with another error's words.
+        Ok(_) | Err(Error::IdConflict { .. }) => Ok(()),
+        Err(error) => Err(error),
+    }
+}

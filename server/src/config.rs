@@ -1,0 +1,103 @@
+//! What can be set, with the default of each setting.
+//!
+//! Time limits are settings so that an operator can fit them to a network, and a test can make them
+//! short. The command line has a flag for each.
+
+use std::time::Duration;
+
+use eventodb_schema::{Limits, Token};
+
+/// Everything that a server is told.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Who may do what.
+    pub mode: Mode,
+    /// How large the things may be that clients send.
+    pub limits: Limits,
+    /// How long things may take.
+    pub timeouts: Timeouts,
+    /// How many of each thing there may be at once.
+    pub bounds: Bounds,
+    /// Whether every request is logged, not only those that failed or were slow.
+    pub access_log: bool,
+}
+
+/// Who may do what.
+#[derive(Clone, Debug)]
+pub enum Mode {
+    /// Each call needs a token.
+    Production,
+    /// A token is optional, and namespaces come into being when they are used.
+    Test {
+        /// The token of `default`, where it is known; told to callers that bring none.
+        default_token: Option<Token>,
+    },
+}
+
+/// How long things may take.
+#[derive(Clone, Copy, Debug)]
+pub struct Timeouts {
+    /// From the first byte of a request (or the connection) to the end of its head.
+    pub head: Duration,
+    /// Between two pieces of a request's body.
+    pub body_gap: Duration,
+    /// For a request's body in all; imports have no such limit.
+    pub body_total: Duration,
+    /// How long a connection may stay open between requests.
+    pub idle: Duration,
+    /// How long a client may take nothing of what is sent to it.
+    pub stall: Duration,
+    /// How long a write waits for its commit before it is answered with `TIMEOUT`.
+    pub append: Duration,
+    /// How long a subscription may be silent before it gets a heartbeat.
+    pub heartbeat: Duration,
+    /// How long requests in progress have to end once the server is told to stop.
+    pub drain: Duration,
+    /// A request that takes longer than this is logged.
+    pub slow_request: Duration,
+}
+
+/// How many of each thing there may be at once.
+#[derive(Clone, Copy, Debug)]
+pub struct Bounds {
+    /// Open connections; more wait in the kernel's queue.
+    pub connections: usize,
+    /// Requests at the same time on one HTTP/2 connection.
+    pub http2_streams: u32,
+    /// Bytes of large request bodies in memory, of all connections together; more are refused as overload.
+    pub body_memory: usize,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            mode: Mode::Production,
+            limits: Limits::default(),
+            timeouts: Timeouts::default(),
+            bounds: Bounds::default(),
+            access_log: false,
+        }
+    }
+}
+
+impl Default for Timeouts {
+    fn default() -> Self {
+        Self {
+            head: Duration::from_secs(10),
+            body_gap: Duration::from_secs(30),
+            body_total: Duration::from_secs(120),
+            idle: Duration::from_secs(120),
+            stall: Duration::from_secs(30),
+            append: Duration::from_secs(30),
+            heartbeat: Duration::from_secs(15),
+            drain: Duration::from_secs(10),
+            slow_request: Duration::from_secs(1),
+        }
+    }
+}
+
+impl Default for Bounds {
+    fn default() -> Self {
+        Self { connections: 20_000, http2_streams: 256, body_memory: 256 * 1024 * 1024 }
+    }
+}

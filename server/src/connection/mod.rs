@@ -1,0 +1,72 @@
+//! One connection: HTTP/1.1 or HTTP/2, as its first bytes say, within its time limits.
+
+mod io;
+mod vitals;
+mod watch;
+
+use std::future::poll_fn;
+use std::pin::pin;
+use std::sync::Arc;
+use std::task::Poll;
+
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use hyper_util::server::conn::auto::Builder;
+use tokio::net::TcpStream;
+
+use crate::config::Bounds;
+use crate::service;
+use crate::state::State;
+
+pub(crate) use vitals::{Busy, Gauge, Order, Vitals, arrived};
+pub(crate) use watch::{Listed, Watch};
+
+/// Bytes of a request's head, and bytes that wait to be sent before a reply is asked for more.
+const BUFFER_BYTES: usize = 64 * 1024;
+/// Bytes of all header fields of an HTTP/2 request.
+const HTTP2_HEADER_BYTES: u32 = 64 * 1024;
+
+/// How connections speak HTTP. No time limits here: [`Watch`] has them.
+pub(crate) fn protocol(bounds: &Bounds) -> Builder<TokioExecutor> {
+    let mut builder = Builder::new(TokioExecutor::new());
+    builder.http1().header_read_timeout(None).max_buf_size(BUFFER_BYTES);
+    builder
+        .http2()
+        .max_concurrent_streams(bounds.http2_streams)
+        .max_header_list_size(HTTP2_HEADER_BYTES)
+        .max_send_buf_size(BUFFER_BYTES);
+    builder
+}
+
+/// Serves one connection until it ends, or is told to.
+pub(crate) async fn serve(stream: TcpStream, protocol: &Builder<TokioExecutor>, state: Arc<State>) {
+    if let Err(error) = stream.set_nodelay(true) {
+        tracing::debug!(%error, "a connection ended before it began");
+        return;
+    }
+    let vitals = Arc::new(Vitals::new());
+    let _listed = state.watch.add(&vitals);
+    let socket = TokioIo::new(io::Socket::new(stream, Arc::clone(&vitals)));
+    let handler = service_fn({
+        let vitals = Arc::clone(&vitals);
+        move |request| service::answer(Arc::clone(&state), vitals.begin(), request)
+    });
+    let mut connection = pin!(protocol.serve_connection(socket, handler));
+    let mut is_draining = false;
+    let result = poll_fn(|cx| {
+        match vitals.order(cx.waker()) {
+            Order::None => {}
+            Order::Drain => {
+                if !std::mem::replace(&mut is_draining, true) {
+                    connection.as_mut().graceful_shutdown();
+                }
+            }
+            Order::Cut => return Poll::Ready(Ok(())),
+        }
+        connection.as_mut().poll(cx)
+    })
+    .await;
+    if let Err(error) = result {
+        tracing::debug!(%error, "a connection ended early");
+    }
+}

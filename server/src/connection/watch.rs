@@ -1,0 +1,254 @@
+//! The list of all connections, held to their time limits.
+//!
+//! One task looks at every connection a few times within the shortest limit. That costs a few
+//! loads for each and nothing on the way of a request; a limit is kept to within one look.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
+use tokio_util::sync::CancellationToken;
+
+use super::vitals::{Gauge, Order, Phase, Vitals};
+use crate::config::Timeouts;
+
+/// Looks within the shortest limit.
+const LOOKS: u32 = 8;
+const SHORTEST_PAUSE: Duration = Duration::from_millis(5);
+const LONGEST_PAUSE: Duration = Duration::from_secs(1);
+
+/// See the module.
+pub(crate) struct Watch {
+    list: Mutex<List>,
+    next: AtomicU64,
+    is_draining: AtomicBool,
+    head: Duration,
+    idle: Duration,
+    stall: Duration,
+}
+
+#[derive(Default)]
+struct List {
+    connections: HashMap<u64, Watched>,
+    /// Replies that HTTP/2 sends each at its own pace.
+    streams: HashMap<u64, Stream>,
+    /// What every connection, later ones too, has been told.
+    order: Option<Order>,
+}
+
+struct Watched {
+    vitals: Arc<Vitals>,
+    changes: Since<u32>,
+    sending: Since<Option<u32>>,
+}
+
+struct Stream {
+    gauge: Arc<Gauge>,
+    connection: Arc<Vitals>,
+    sending: Since<Option<u32>>,
+}
+
+/// A value, and since when it is so.
+struct Since<T> {
+    value: T,
+    since: Instant,
+}
+
+impl<T: PartialEq> Since<T> {
+    /// How long the value has been the same.
+    fn look(&mut self, value: T, now: Instant) -> Duration {
+        if self.value != value {
+            *self = Self { value, since: now };
+        }
+        now.duration_since(self.since)
+    }
+}
+
+impl Watch {
+    pub(crate) fn new(timeouts: &Timeouts) -> Self {
+        Self {
+            list: Mutex::default(),
+            next: AtomicU64::new(0),
+            is_draining: AtomicBool::new(false),
+            head: timeouts.head,
+            idle: timeouts.idle,
+            stall: timeouts.stall,
+        }
+    }
+
+    /// How many connections are open.
+    pub(crate) fn connections(&self) -> usize {
+        self.list.lock().connections.len()
+    }
+
+    /// Whether the server was told to stop.
+    pub(crate) fn is_draining(&self) -> bool {
+        self.is_draining.load(Ordering::Relaxed)
+    }
+
+    /// Takes a connection into the list, until the result is dropped.
+    pub(crate) fn add(self: &Arc<Self>, vitals: &Arc<Vitals>) -> Listed {
+        let now = Instant::now();
+        let key = self.next.fetch_add(1, Ordering::Relaxed);
+        let mut list = self.list.lock();
+        let watched = Watched {
+            vitals: Arc::clone(vitals),
+            changes: Since { value: vitals.changes(), since: now },
+            sending: Since { value: None, since: now },
+        };
+        list.connections.insert(key, watched);
+        if let Some(order) = list.order {
+            vitals.give(order);
+        }
+        Listed { watch: Arc::clone(self), key }
+    }
+
+    /// Takes a reply of an HTTP/2 connection into the list, until the result is dropped.
+    pub(crate) fn add_stream(self: &Arc<Self>, gauge: &Arc<Gauge>, connection: &Arc<Vitals>) -> Listed {
+        let key = self.next.fetch_add(1, Ordering::Relaxed);
+        let stream = Stream {
+            gauge: Arc::clone(gauge),
+            connection: Arc::clone(connection),
+            sending: Since { value: None, since: Instant::now() },
+        };
+        self.list.lock().streams.insert(key, stream);
+        Listed { watch: Arc::clone(self), key }
+    }
+
+    /// Gives all connections an order, also those to come.
+    pub(crate) fn give_all(&self, order: Order) {
+        self.is_draining.store(true, Ordering::Relaxed);
+        let mut list = self.list.lock();
+        list.order = list.order.max(Some(order));
+        for watched in list.connections.values() {
+            watched.vitals.give(order);
+        }
+    }
+
+    /// Cuts those who exceed a limit, until `end`.
+    pub(crate) async fn keep(&self, end: CancellationToken) {
+        let shortest = self.head.min(self.idle).min(self.stall);
+        let pause = (shortest / LOOKS).clamp(SHORTEST_PAUSE, LONGEST_PAUSE);
+        while end.run_until_cancelled(tokio::time::sleep(pause)).await.is_some() {
+            self.look(Instant::now());
+        }
+    }
+
+    fn look(&self, now: Instant) {
+        let mut list = self.list.lock();
+        for watched in list.connections.values_mut() {
+            if let Some(reason) = self.verdict(watched, now) {
+                tracing::debug!(reason, "a connection is cut");
+                watched.vitals.give(Order::Cut);
+            }
+        }
+        for stream in list.streams.values_mut() {
+            let blocked = stream.gauge.blocked_at();
+            if stream.sending.look(blocked, now) >= self.stall && blocked.is_some() {
+                tracing::debug!(reason = "its client takes nothing of a reply", "a connection is cut");
+                stream.connection.give(Order::Cut);
+            }
+        }
+    }
+
+    fn verdict(&self, watched: &mut Watched, now: Instant) -> Option<&'static str> {
+        let blocked = watched.vitals.sending.blocked_at();
+        if watched.sending.look(blocked, now) >= self.stall && blocked.is_some() {
+            return Some("its client takes nothing");
+        }
+        let phase = watched.vitals.phase();
+        let unchanged = watched.changes.look(watched.vitals.changes(), now);
+        match phase {
+            Phase::New | Phase::Head if unchanged >= self.head => Some("no whole head came"),
+            Phase::Waiting if unchanged >= self.idle => Some("it is idle"),
+            _ => None,
+        }
+    }
+}
+
+/// A place in the list.
+pub(crate) struct Listed {
+    watch: Arc<Watch>,
+    key: u64,
+}
+
+impl Drop for Listed {
+    fn drop(&mut self) {
+        let mut list = self.watch.list.lock();
+        if list.connections.remove(&self.key).is_none() {
+            list.streams.remove(&self.key);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::task::Waker;
+
+    use super::*;
+
+    fn watch() -> Arc<Watch> {
+        let timeouts = Timeouts {
+            head: Duration::from_secs(10),
+            idle: Duration::from_secs(120),
+            stall: Duration::from_secs(30),
+            ..Timeouts::default()
+        };
+        Arc::new(Watch::new(&timeouts))
+    }
+
+    fn is_cut(vitals: &Vitals) -> bool {
+        vitals.order(Waker::noop()) == Order::Cut
+    }
+
+    #[test]
+    fn each_phase_has_its_limit() {
+        for (phase, limit) in [
+            (Phase::New, Some(10)),
+            (Phase::Head, Some(10)),
+            (Phase::Waiting, Some(120)),
+            (Phase::Open, None),
+            (Phase::Answering, None),
+        ] {
+            let (watch, vitals) = (watch(), Arc::new(Vitals::new()));
+            let _listed = watch.add(&vitals);
+            vitals.set_phase(phase);
+            let start = Instant::now();
+            watch.look(start);
+            let limit = Duration::from_secs(limit.unwrap_or(100_000));
+            watch.look(start + limit - Duration::from_secs(1));
+            assert!(!is_cut(&vitals), "{phase:?}");
+            watch.look(start + limit);
+            assert_eq!(is_cut(&vitals), limit < Duration::from_secs(100_000), "{phase:?}");
+        }
+    }
+
+    #[test]
+    fn who_takes_nothing_is_cut_and_who_takes_something_is_not() {
+        let (watch, vitals) = (watch(), Arc::new(Vitals::new()));
+        let _listed = watch.add(&vitals);
+        vitals.set_phase(Phase::Open);
+        let start = Instant::now();
+        for second in 0..100 {
+            vitals.sending.advance();
+            vitals.sending.block();
+            watch.look(start + Duration::from_secs(second));
+        }
+        assert!(!is_cut(&vitals));
+        watch.look(start + Duration::from_secs(99 + 30));
+        assert!(is_cut(&vitals));
+    }
+
+    #[test]
+    fn later_connections_get_the_order_too() {
+        let (watch, vitals) = (watch(), Arc::new(Vitals::new()));
+        watch.give_all(Order::Drain);
+        let listed = watch.add(&vitals);
+        assert_eq!(vitals.order(Waker::noop()), Order::Drain);
+        assert_eq!(watch.connections(), 1);
+        drop(listed);
+        assert_eq!(watch.connections(), 0);
+    }
+}

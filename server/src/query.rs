@@ -1,0 +1,95 @@
+//! Query strings: form-encoded, raw UTF-8 accepted, empty parameters as if they were not there.
+
+use crate::error::Failure;
+
+/// The parameters of a request.
+#[derive(Debug, Default)]
+pub(crate) struct Query {
+    parameters: Vec<(String, String)>,
+}
+
+impl Query {
+    /// Takes a query string apart.
+    ///
+    /// # Errors
+    /// `INVALID_REQUEST` where it is not valid UTF-8.
+    pub(crate) fn parse(query: Option<&str>) -> Result<Self, Failure> {
+        let pairs = query.unwrap_or_default().split('&').filter(|pair| !pair.is_empty());
+        let parameters = pairs
+            .map(|pair| {
+                let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+                Ok((decode(name)?, decode(value)?))
+            })
+            .collect::<Result<_, Failure>>()?;
+        Ok(Self { parameters })
+    }
+
+    /// The first value of that name that is not empty.
+    pub(crate) fn get(&self, name: &str) -> Option<&str> {
+        let values = self.parameters.iter().filter(|(key, _)| key == name);
+        values.map(|(_, value)| value.as_str()).find(|value| !value.is_empty())
+    }
+
+    /// The first of these names that has a value.
+    pub(crate) fn first(&self, names: &[&str]) -> Option<&str> {
+        names.iter().find_map(|name| self.get(name))
+    }
+}
+
+/// Undoes form encoding. A `%` that is not followed by two hex digits stands for itself.
+fn decode(text: &str) -> Result<String, Failure> {
+    let bytes = text.as_bytes();
+    let mut out = Vec::with_capacity(bytes.len());
+    let mut at = 0;
+    while let Some(&byte) = bytes.get(at) {
+        at += 1;
+        match byte {
+            b'+' => out.push(b' '),
+            b'%' => match escaped(&bytes[at..]) {
+                Some(decoded) => {
+                    out.push(decoded);
+                    at += 2;
+                }
+                None => out.push(b'%'),
+            },
+            _ => out.push(byte),
+        }
+    }
+    String::from_utf8(out).map_err(|_| Failure::invalid("the query string must be valid UTF-8"))
+}
+
+fn escaped(bytes: &[u8]) -> Option<u8> {
+    let digit = |at: usize| bytes.get(at).and_then(|byte| char::from(*byte).to_digit(16));
+    u8::try_from(digit(0)? * 16 + digit(1)?).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn get(query: &str, name: &str) -> Option<String> {
+        Query::parse(Some(query)).expect("a query").get(name).map(str::to_owned)
+    }
+
+    #[test]
+    fn is_form_encoded() {
+        assert_eq!(get("category=two+words", "category").as_deref(), Some("two words"));
+        assert_eq!(get("category=a%2Bb", "category").as_deref(), Some("a+b"));
+        assert_eq!(get("stream=z%C3%A4h-1&x", "stream").as_deref(), Some("zäh-1"));
+        assert_eq!(get("stream=zäh-1", "stream").as_deref(), Some("zäh-1"));
+        assert_eq!(get("a=100%&b=%zz%4", "a").as_deref(), Some("100%"));
+        assert_eq!(get("a=b=c", "a").as_deref(), Some("b=c"));
+    }
+
+    #[test]
+    fn empty_values_count_as_absent() {
+        assert_eq!(get("a=&a&a=1&a=2", "a").as_deref(), Some("1"));
+        assert_eq!(get("a=", "a"), None);
+    }
+
+    #[test]
+    fn refuses_what_is_not_unicode() {
+        assert!(Query::parse(Some("stream=%ff")).is_err());
+        assert!(Query::parse(Some("%ED%A0%80=1")).is_err());
+    }
+}

@@ -1,0 +1,15 @@
+//! `category.get`: the messages of categories, in global order.
+
+use eventodb_schema::request::{Call, Read};
+use eventodb_schema::wire::Form;
+use http::Response;
+
+use super::{Context, page};
+use crate::body::Body;
+use crate::error::Failure;
+
+pub(super) async fn answer(context: &mut Context<'_>, call: &mut Call<'_>) -> Result<Response<Body>, Failure> {
+    let log = context.log().await?;
+    let read = Read::category_get(call)?;
+    page::answer(context, &log, read, Form::Category).await
+}

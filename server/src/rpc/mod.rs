@@ -1,0 +1,160 @@
+//! Calls: a JSON array with a method's name and its arguments, answered with bare JSON.
+//!
+//! Each method has a file; the table below is the only other place that knows them. A body is looked
+//! at three times and no more: is it UTF-8, is it well-formed JSON, where do its arguments begin.
+
+mod append;
+mod category_get;
+mod ns_categories;
+mod ns_create;
+mod ns_delete;
+mod ns_info;
+mod ns_list;
+mod ns_streams;
+mod page;
+mod stream_append;
+mod stream_get;
+mod stream_last;
+mod stream_version;
+mod stream_write;
+mod streams_append;
+mod sys_health;
+mod sys_version;
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use eventodb_schema::request::Call;
+use eventodb_schema::{ErrorCode, Limits, json};
+use eventodb_store::Log;
+use http::request::Parts;
+use http::{HeaderName, Request, Response};
+use hyper::body::Incoming;
+
+use crate::auth::{self, Credentials};
+use crate::body::Body;
+use crate::connection::Busy;
+use crate::error::Failure;
+use crate::linger;
+use crate::observe::Record;
+use crate::query::Query;
+use crate::state::State;
+use crate::upload::{self, Terms, Upload};
+
+const X_EVENTODB_TOKEN: HeaderName = HeaderName::from_static("x-eventodb-token");
+/// What the log calls a call that names no method.
+const UNKNOWN: &str = "unknown call";
+
+/// Declares the methods: `"name" => file;`. The first is the one that is not worth a box.
+macro_rules! methods {
+    ($first_name:literal => $first:ident; $($name:literal => $module:ident;)*) => {
+        /// Every method, by the name that a call has for it.
+        pub const METHODS: &[&str] = &[$first_name, $($name,)*];
+
+        async fn dispatch(context: &mut Context<'_>, call: &mut Call<'_>) -> Result<Response<Body>, Failure> {
+            match call.method() {
+                $first_name => {
+                    context.record.method = $first_name;
+                    $first::answer(context, call).await
+                }
+                $($name => {
+                    context.record.method = $name;
+                    Box::pin($module::answer(context, call)).await
+                })*
+                _ => Err(Failure::new(ErrorCode::MethodNotFound, "there is no method of that name")),
+            }
+        }
+    };
+}
+
+methods! {
+    "stream.write" => stream_write;
+    "stream.append" => stream_append;
+    "streams.append" => streams_append;
+    "stream.get" => stream_get;
+    "stream.last" => stream_last;
+    "stream.version" => stream_version;
+    "category.get" => category_get;
+    "ns.create" => ns_create;
+    "ns.delete" => ns_delete;
+    "ns.list" => ns_list;
+    "ns.info" => ns_info;
+    "ns.streams" => ns_streams;
+    "ns.categories" => ns_categories;
+    "sys.version" => sys_version;
+    "sys.health" => sys_health;
+}
+
+/// What a method knows of its caller.
+struct Context<'a> {
+    state: &'a State,
+    credentials: &'a Credentials,
+    record: &'a mut Record,
+}
+
+impl Context<'_> {
+    /// The log of the caller's namespace.
+    async fn log(&mut self) -> Result<Arc<Log>, Failure> {
+        let caller = auth::authorize(self.state, self.credentials).await?;
+        self.record.namespace = Some(Arc::clone(caller.namespace()));
+        Ok(caller.log)
+    }
+
+    fn limits(&self) -> &Limits {
+        &self.state.config.limits
+    }
+}
+
+/// Answers a call.
+pub(crate) async fn answer(state: &State, busy: &Busy, request: Request<Incoming>, started: Instant) -> Response<Body> {
+    let mut record = Record::new(UNKNOWN, started);
+    let (parts, body) = request.into_parts();
+    let credentials = credentials(&parts);
+    let result = match receive(state, &parts, body, started).await {
+        Ok(upload) => {
+            busy.arrived();
+            perform(state, &credentials, &upload, &mut record).await
+        }
+        Err(failure) => {
+            busy.arrived();
+            Err(failure)
+        }
+    };
+    let mut response = record.finish(state, result);
+    if let (Some(token), Ok(Credentials::None)) = (&state.default_token, &credentials) {
+        response.headers_mut().insert(X_EVENTODB_TOKEN, token.clone());
+    }
+    response
+}
+
+fn credentials(parts: &Parts) -> Result<Credentials, Failure> {
+    match parts.uri.query() {
+        None => Ok(Credentials::from_header(&parts.headers)),
+        Some(query) => Query::parse(Some(query)).map(|query| Credentials::of(&parts.headers, &query)),
+    }
+}
+
+/// Reads the body; what is not wanted of it is read all the same, for the client to see the reply.
+async fn receive(state: &State, parts: &Parts, mut body: Incoming, started: Instant) -> Result<Upload, Failure> {
+    let config = &state.config;
+    let terms = Terms { limit: config.limits.body_bytes, timeouts: &config.timeouts, started, budget: &state.bodies };
+    let upload = upload::read(&mut body, &terms).await;
+    if upload.is_err() {
+        linger::read_on(&parts.headers, body);
+    }
+    upload
+}
+
+async fn perform(
+    state: &State,
+    credentials: &Result<Credentials, Failure>,
+    upload: &Upload,
+    record: &mut Record,
+) -> Result<Response<Body>, Failure> {
+    let credentials = credentials.as_ref().map_err(Failure::clone)?;
+    let text = std::str::from_utf8(upload.as_slice()).map_err(|_| Failure::invalid("the body must be valid UTF-8"))?;
+    let compact =
+        json::compact(text).map_err(|error| Failure::invalid(format!("the body must be well-formed JSON: {error}")))?;
+    let mut call = Call::parse(&compact)?;
+    dispatch(&mut Context { state, credentials, record }, &mut call).await
+}

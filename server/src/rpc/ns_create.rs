@@ -1,0 +1,63 @@
+//! `ns.create`: makes a namespace and tells its token, this once.
+
+use eventodb_schema::reply::NamespaceCreated;
+use eventodb_schema::request::Call;
+use eventodb_schema::{Limits, Token, name};
+use eventodb_store::backend::NewNamespace;
+use http::Response;
+
+use super::Context;
+use crate::body::Body;
+use crate::error::Failure;
+use crate::{auth, reply};
+
+pub(super) async fn answer(context: &mut Context<'_>, call: &mut Call<'_>) -> Result<Response<Body>, Failure> {
+    auth::administrator(context.state, context.credentials).await?;
+    let (new, token) = parse(call, context.limits())?;
+    let created = context.state.store.create(new).await?;
+    Ok(reply::json(&NamespaceCreated {
+        namespace: created.name.to_string(),
+        token: token.to_string(),
+        created_at: created.created_at,
+    }))
+}
+
+fn parse(call: &mut Call<'_>, limits: &Limits) -> Result<(NewNamespace, Token), Failure> {
+    let name = call.string("namespace")?;
+    name::check("namespace", &name, limits)?;
+    let options = call.options()?;
+    let token = match options.string("token")? {
+        None => Token::generate(&name),
+        Some(text) => text
+            .parse()
+            .ok()
+            .filter(|token: &Token| token.namespace() == name)
+            .ok_or_else(|| Failure::invalid("token must be a token of this namespace"))?,
+    };
+    let new = NewNamespace {
+        token_hash: token.hash(),
+        description: options.string("description")?.unwrap_or_default().into_owned(),
+        metadata: options.object("metadata")?.unwrap_or("{}").to_owned(),
+        name: name.into_owned(),
+    };
+    Ok((new, token))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parsed(body: &str) -> Result<(NewNamespace, Token), Failure> {
+        parse(&mut Call::parse(body).expect("a call"), &Limits::default())
+    }
+
+    #[test]
+    fn a_given_token_must_name_the_namespace() {
+        let token = Token::generate("shop");
+        let (new, same) = parsed(&format!(r#"["ns.create","shop",{{"token":"{token}"}}]"#)).expect("a namespace");
+        assert_eq!((new.name.as_str(), same.as_str()), ("shop", token.as_str()));
+        assert!(parsed(&format!(r#"["ns.create","other",{{"token":"{token}"}}]"#)).is_err());
+        assert!(parsed(r#"["ns.create","shop",{"token":"x"}]"#).is_err());
+        assert!(parsed(r#"["ns.create",""]"#).is_err());
+    }
+}

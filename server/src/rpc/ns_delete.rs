@@ -1,0 +1,23 @@
+//! `ns.delete`: deletes a namespace, one's own or as the administrator any but `default`.
+
+use eventodb_schema::DEFAULT_NAMESPACE;
+use eventodb_schema::reply::NamespaceDeleted;
+use eventodb_schema::request::Call;
+use http::Response;
+
+use super::Context;
+use crate::auth::Manager;
+use crate::body::Body;
+use crate::error::Failure;
+use crate::reply;
+
+pub(super) async fn answer(context: &mut Context<'_>, call: &mut Call<'_>) -> Result<Response<Body>, Failure> {
+    let manager = Manager::authorize(context.state, context.credentials).await?;
+    let namespace = call.string("namespace")?;
+    manager.check(&namespace)?;
+    if namespace == DEFAULT_NAMESPACE {
+        return Err(Failure::invalid("the namespace default cannot be deleted"));
+    }
+    let (deleted_at, messages_deleted) = context.state.store.delete(&namespace).await?;
+    Ok(reply::json(&NamespaceDeleted { namespace: namespace.into_owned(), deleted_at, messages_deleted }))
+}

@@ -1,0 +1,14 @@
+//! `ns.list`: all namespaces, for the administrator.
+
+use eventodb_schema::request::Call;
+use http::Response;
+
+use super::Context;
+use crate::body::Body;
+use crate::error::Failure;
+use crate::{auth, reply};
+
+pub(super) async fn answer(context: &mut Context<'_>, _call: &mut Call<'_>) -> Result<Response<Body>, Failure> {
+    auth::administrator(context.state, context.credentials).await?;
+    Ok(reply::json(&context.state.store.list().await?))
+}

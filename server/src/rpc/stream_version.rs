@@ -1,0 +1,18 @@
+//! `stream.version`: the position of a stream's last message.
+
+use eventodb_schema::request::Call;
+use http::Response;
+
+use super::Context;
+use crate::body::Body;
+use crate::error::Failure;
+use crate::reply;
+
+pub(super) async fn answer(context: &mut Context<'_>, call: &mut Call<'_>) -> Result<Response<Body>, Failure> {
+    let log = context.log().await?;
+    let stream = call.string("stream")?;
+    if stream.is_empty() {
+        return Err(Failure::invalid("stream must be a non-empty string"));
+    }
+    Ok(reply::json(&log.version(&stream).await?))
+}

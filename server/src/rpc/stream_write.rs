@@ -1,0 +1,24 @@
+//! `stream.write`: appends one message.
+
+use eventodb_schema::request::{Call, single_write};
+use eventodb_schema::wire::write_integer;
+use http::Response;
+
+use super::Context;
+use super::append::{append, only};
+use crate::body::Body;
+use crate::error::{Conflicts, Failure};
+use crate::reply;
+
+pub(super) async fn answer(context: &mut Context<'_>, call: &mut Call<'_>) -> Result<Response<Body>, Failure> {
+    let log = context.log().await?;
+    let write = single_write(call, context.limits())?;
+    let written = only(&append(context, &log, write, Conflicts::One).await?);
+    let mut json = Vec::with_capacity(80);
+    json.extend_from_slice(br#"{"position":"#);
+    write_integer(&mut json, written.first_position);
+    json.extend_from_slice(br#","globalPosition":"#);
+    write_integer(&mut json, written.first_global_position);
+    json.push(b'}');
+    Ok(reply::text(json))
+}

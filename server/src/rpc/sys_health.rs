@@ -1,0 +1,22 @@
+//! `sys.health`: that the server lives, on what, and with how many connections.
+
+use eventodb_schema::request::Call;
+use http::Response;
+use serde::Serialize;
+
+use super::Context;
+use crate::body::Body;
+use crate::error::Failure;
+use crate::reply;
+
+#[derive(Serialize)]
+struct Health {
+    status: &'static str,
+    backend: &'static str,
+    connections: usize,
+}
+
+pub(super) async fn answer(context: &mut Context<'_>, _call: &mut Call<'_>) -> Result<Response<Body>, Failure> {
+    let backend = context.state.store.backend_kind();
+    Ok(reply::json(&Health { status: "ok", backend, connections: context.state.watch.connections() }))
+}

@@ -1,0 +1,14 @@
+//! `sys.version`: the version of the server.
+
+use eventodb_schema::VERSION;
+use eventodb_schema::request::Call;
+use http::Response;
+
+use super::Context;
+use crate::body::Body;
+use crate::error::Failure;
+use crate::reply;
+
+pub(super) async fn answer(_context: &mut Context<'_>, _call: &mut Call<'_>) -> Result<Response<Body>, Failure> {
+    Ok(reply::json(VERSION))
+}

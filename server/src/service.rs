@@ -1,0 +1,56 @@
+//! The way of a request: `POST /rpc` straight to its method, the rest to its path.
+//!
+//! Calls are what the server is measured by, so between hyper and a method there is nothing that
+//! costs: no layers, no boxed bodies, no look at headers that the call does not need.
+
+use std::convert::Infallible;
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::time::Instant;
+
+use futures_util::FutureExt as _;
+use http::header::{CONNECTION, ORIGIN};
+use http::{HeaderValue, Method, Request, Response, Version};
+use hyper::body::Incoming;
+
+use crate::body::Body;
+use crate::connection::Busy;
+use crate::error::Failure;
+use crate::observe::Record;
+use crate::state::State;
+use crate::{cors, routes, rpc};
+
+const CALLS: &str = "/rpc";
+
+/// Answers a request. `busy` is held until the reply is sent.
+pub(crate) async fn answer(
+    state: Arc<State>,
+    busy: Busy,
+    request: Request<Incoming>,
+) -> Result<Response<Body>, Infallible> {
+    let started = Instant::now();
+    let (is_cross_origin, version) = (request.headers().contains_key(ORIGIN), request.version());
+    let is_call = request.uri().path() == CALLS && request.method() == Method::POST;
+    let answer = async {
+        if state.watch.is_draining() {
+            return Failure::stopping().closing().into_response();
+        }
+        if is_call {
+            return rpc::answer(&state, &busy, request, started).await;
+        }
+        Box::pin(routes::answer(&state, &busy, request, started)).await
+    };
+    let mut response = AssertUnwindSafe(answer).catch_unwind().await.unwrap_or_else(|_| {
+        // The panic hook has logged what happened; other requests are not concerned.
+        Record::new("unknown", started).finish(&state, Err(Failure::panicked()))
+    });
+    if is_cross_origin {
+        cors::allow(response.headers_mut());
+    }
+    if version == Version::HTTP_2 {
+        response.headers_mut().remove(CONNECTION);
+    } else if version == Version::HTTP_10 {
+        response.headers_mut().entry(CONNECTION).or_insert(HeaderValue::from_static("close"));
+    }
+    Ok(response.map(|body| body.watched(&state.watch, busy.vitals()).until_sent(busy)))
+}

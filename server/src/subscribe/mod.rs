@@ -1,0 +1,61 @@
+//! `GET /subscribe`: pokes as Server-Sent Events.
+//!
+//! The store's subscription does the work: it is a cursor that hands out frames. Here it gets a
+//! status, headers and its first frames, at once and before any history is read.
+
+mod frames;
+mod request;
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use eventodb_store::Subscription;
+use eventodb_store::log::Event;
+use futures_util::{Stream, StreamExt as _, stream};
+use http::{Request, Response};
+
+use crate::auth::{self, Credentials};
+use crate::body::{Aborted, Body};
+use crate::connection::Busy;
+use crate::error::Failure;
+use crate::observe::Record;
+use crate::query::Query;
+use crate::state::State;
+use crate::{cors, reply};
+
+/// Answers with a stream of events that ends with the namespace, the server, or the client's leaving.
+///
+/// # Errors
+/// `INVALID_REQUEST` naming the parameter, or why the caller has no namespace.
+pub(crate) async fn answer<B>(
+    state: &State,
+    busy: &Busy,
+    request: Request<B>,
+    record: &mut Record,
+) -> Result<Response<Body>, Failure> {
+    let query = Query::parse(request.uri().query())?;
+    let credentials = Credentials::of(request.headers(), &query);
+    let caller = auth::authorize(state, &credentials).await?;
+    record.namespace = Some(Arc::clone(caller.namespace()));
+    let wanted = request::parse(&query, request.headers(), state.config.timeouts.heartbeat)?;
+    let subscription = caller.log.subscribe(wanted);
+    let events = events(subscription).take_until(state.stopping.child_token().cancelled_owned());
+    busy.subscribed();
+    let mut response = reply::events(Body::stream(events));
+    cors::allow(response.headers_mut());
+    Ok(response)
+}
+
+fn events(subscription: Subscription) -> impl Stream<Item = Result<Bytes, Aborted>> + Send + 'static {
+    let opening = frames::opening(subscription.position());
+    stream::once(async move { Ok(opening) }).chain(stream::unfold(subscription, |mut subscription| async move {
+        let frame = match subscription.next().await {
+            Event::Pokes(frames) => frames,
+            Event::CaughtUp(head) => frames::caught_up(head),
+            Event::Heartbeat(head) => frames::heartbeat(head),
+            Event::AheadOfHead(head) => frames::ahead_of_head(head),
+            Event::Closed => return None,
+        };
+        Some((Ok(frame), subscription))
+    }))
+}

@@ -1,0 +1,80 @@
+//! The write path: one statement, one round trip, one commit.
+
+use std::sync::Arc;
+
+use eventodb_schema::message::Message;
+use eventodb_schema::{group, name};
+use tokio_postgres::Row;
+
+use super::connection::Connection;
+use super::error::Failure;
+use super::statement::{APPEND, FENCE, SETTLE};
+use super::time::Time;
+use crate::backend::{Batch, Fenced, Incarnation};
+use crate::log::Entry;
+
+/// Commits a batch after the head that it names; `None` where something else follows that head, or
+/// it is none of this log.
+pub(super) async fn append(
+    connection: &mut Connection,
+    log: Incarnation,
+    batch: &Batch,
+) -> Result<Option<Vec<Arc<Entry>>>, Failure> {
+    let messages = &batch.messages;
+    let last_position = messages.last().map_or(batch.after.position, |message| message.global_position);
+    let started = batch.starts_stream.iter().filter(|starts| **starts).count() as i64;
+    let correlations: Vec<Option<String>> = messages.iter().map(Message::correlation).collect();
+    let times: Option<Vec<Time>> = batch.keep_times.then(|| each(messages, |m| Time(m.time)));
+    let row = connection
+        .query_one(
+            APPEND.on(log),
+            &[
+                &batch.after.batch,
+                &batch.after.position,
+                &batch.id,
+                &last_position,
+                &started,
+                &each(messages, |m| m.global_position),
+                &each(messages, |m| &*m.stream),
+                &each(messages, |m| m.position),
+                &batch.starts_stream,
+                &each(messages, |m| name::category(&m.stream)),
+                &each(messages, |m| group::stream_hash(&m.stream)),
+                &each(messages, |m| &*m.kind),
+                &correlations,
+                &each(messages, |m| m.id),
+                &each(messages, |m| m.metadata.as_deref()),
+                &each(messages, |m| &*m.data),
+                &times,
+            ],
+        )
+        .await?;
+    Ok(row.map(|row| batch.entries(time(&row, 0))))
+}
+
+/// Puts an empty batch under the number of this one, or finds out whose is there.
+pub(super) async fn fence(connection: &mut Connection, log: Incarnation, batch: &Batch) -> Result<Fenced, Failure> {
+    // An id of its own: found under the number later, it must not pass for the batch.
+    let id = uuid::Uuid::new_v4();
+    let fenced = connection.query_one(FENCE.on(log), &[&batch.after.batch, &batch.after.position, &id]).await?;
+    if fenced.is_some() {
+        return Ok(Fenced::NotCommitted);
+    }
+    // The number is taken, or the head that it follows is not in the log any more, after a failover.
+    let first = batch.messages.first();
+    let (position, id) = first.map_or((0, batch.id), |message| (message.global_position, message.id));
+    let number = batch.after.batch + 1;
+    let found = connection.query_one(SETTLE.on(log), &[&number, &batch.id, &position, &id]).await?;
+    Ok(match found.filter(|row| row.get(0)) {
+        Some(row) => Fenced::Committed(batch.entries(time(&row, 1))),
+        None => Fenced::NotCommitted,
+    })
+}
+
+fn each<'a, T>(messages: &'a [Message], part: impl Fn(&'a Message) -> T) -> Vec<T> {
+    messages.iter().map(part).collect()
+}
+
+fn time(row: &Row, column: usize) -> eventodb_schema::Timestamp {
+    row.get::<_, Time>(column).0
+}

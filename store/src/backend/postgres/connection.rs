@@ -1,0 +1,302 @@
+//! One session with PostgreSQL: its prepared statements, its time limits, and whether it is still clean.
+
+use std::future::Future;
+use std::io;
+use std::num::NonZeroUsize;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::StreamExt as _;
+use lru::LruCache;
+use tokio::time::timeout;
+use tokio_postgres::types::{ToSql, Type};
+use tokio_postgres::{Client, Config, Row, RowStream};
+use tokio_util::task::AbortOnDropHandle;
+
+use super::error::{Failure, OpenError, TimedOut, spoils_session};
+use super::settings::Settings;
+use super::statement::{Key, Statement};
+use super::url::{self, Url};
+
+/// Prepared statements that a session keeps. Each costs PostgreSQL some 100 kB.
+const PREPARED: NonZeroUsize = NonZeroUsize::new(100).expect("it is not 0");
+/// After so many preparations a session is closed: PostgreSQL never forgets a table it has seen.
+const PREPARATIONS: usize = 5_000;
+/// How much longer than PostgreSQL itself we wait for a statement to end.
+const GRACE: Duration = Duration::from_secs(1);
+
+/// A session with PostgreSQL.
+#[derive(Debug)]
+pub(super) struct Connection {
+    client: Client,
+    prepare: bool,
+    prepared: LruCache<Key, tokio_postgres::Statement>,
+    preparations: usize,
+    limit: Duration,
+    /// A statement was sent and its end not seen, or a transaction is open.
+    unclean: bool,
+    _driver: AbortOnDropHandle<()>,
+}
+
+/// Parameters of a statement.
+pub(super) type Parameters<'a> = &'a [&'a (dyn ToSql + Sync)];
+
+impl Connection {
+    /// Opens a session with the first host that has one.
+    ///
+    /// # Errors
+    /// What the last host said.
+    pub(super) async fn open(settings: &Settings) -> Result<Self, OpenError> {
+        let (client, driver) = connect(&settings.url, settings.connect_timeout, |connection| async move {
+            if let Err(error) = connection.await {
+                tracing::debug!(%error, "a connection to PostgreSQL ended");
+            }
+        })
+        .await?;
+        let connection = Self {
+            client,
+            prepare: settings.prepare,
+            prepared: LruCache::new(PREPARED),
+            preparations: 0,
+            limit: settings.statement_timeout,
+            unclean: false,
+            _driver: driver,
+        };
+        if settings.prepare {
+            let session = session_text(settings.statement_timeout);
+            let begun = timeout(settings.connect_timeout, connection.client.batch_execute(&session)).await;
+            begun.map_err(|_| OpenError::Other(TimedOut("begin a session").to_string()))?.map_err(other)?;
+        }
+        Ok(connection)
+    }
+
+    /// Whether it can serve another call.
+    pub(super) fn is_clean(&self) -> bool {
+        !self.unclean && !self.client.is_closed() && self.preparations < PREPARATIONS
+    }
+
+    /// Runs a statement; its rows come back.
+    pub(super) async fn query(
+        &mut self,
+        statement: Statement,
+        parameters: Parameters<'_>,
+    ) -> Result<Vec<Row>, Failure> {
+        let mut rows = Vec::new();
+        self.for_each(statement, parameters, |row| rows.push(row)).await?;
+        Ok(rows)
+    }
+
+    /// Runs a statement that may take longer than others, up to `limit`.
+    pub(super) async fn query_within(
+        &mut self,
+        limit: Duration,
+        statement: Statement,
+        parameters: Parameters<'_>,
+    ) -> Result<Vec<Row>, Failure> {
+        let usual = std::mem::replace(&mut self.limit, limit);
+        let outcome = self.query(statement, parameters).await;
+        self.limit = usual;
+        outcome
+    }
+
+    /// Runs a statement of at most one row.
+    pub(super) async fn query_one(
+        &mut self,
+        statement: Statement,
+        parameters: Parameters<'_>,
+    ) -> Result<Option<Row>, Failure> {
+        Ok(self.query(statement, parameters).await?.pop())
+    }
+
+    /// Runs a statement and hands each row on as it comes. Returns once PostgreSQL is ready for the
+    /// next, which is after the commit where the statement is not part of a transaction.
+    pub(super) async fn for_each(
+        &mut self,
+        statement: Statement,
+        parameters: Parameters<'_>,
+        each: impl FnMut(Row),
+    ) -> Result<(), Failure> {
+        if self.client.is_closed() {
+            return Err(Failure::NotSent(Arc::new(io::Error::from(io::ErrorKind::NotConnected))));
+        }
+        let was_unclean = std::mem::replace(&mut self.unclean, true);
+        let outcome = self.run(statement, parameters, each).await;
+        let seen = match &outcome {
+            Ok(()) => true,
+            Err(failure) => failure.state().is_some_and(|state| !spoils_session(state)),
+        };
+        self.unclean = was_unclean || !seen;
+        outcome
+    }
+
+    /// Runs fixed text that returns nothing and takes as long as it takes, up to `limit`.
+    pub(super) async fn execute(&mut self, text: &str, limit: Duration) -> Result<(), Failure> {
+        let was_unclean = std::mem::replace(&mut self.unclean, true);
+        let outcome = within(limit + GRACE, self.client.batch_execute(text)).await;
+        self.unclean = was_unclean || outcome.is_err();
+        outcome
+    }
+
+    /// Runs fixed text that returns nothing, within the usual limit.
+    pub(super) async fn batch(&mut self, text: &str) -> Result<(), Failure> {
+        self.execute(text, self.limit).await
+    }
+
+    /// Runs text that is made for this once, and hands each row on as it comes.
+    pub(super) async fn for_each_of_text(&mut self, text: &str, mut each: impl FnMut(Row)) -> Result<(), Failure> {
+        let was_unclean = std::mem::replace(&mut self.unclean, true);
+        let none: [(bool, Type); 0] = [];
+        let rows = async { drain(self.client.query_typed_raw(text, none).await?, &mut each).await };
+        let outcome = within(self.limit + GRACE, rows).await;
+        self.unclean = was_unclean || outcome.is_err();
+        outcome
+    }
+
+    /// Begins a transaction. Until [`Connection::commit`] has returned the session serves nobody else:
+    /// given back before, it is closed, which undoes the transaction.
+    pub(super) async fn begin(&mut self) -> Result<(), Failure> {
+        let outcome = self.execute("BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE", self.limit).await;
+        self.unclean = true;
+        outcome
+    }
+
+    /// Commits the transaction.
+    pub(super) async fn commit(&mut self) -> Result<(), Failure> {
+        self.unclean = false;
+        self.execute("COMMIT", self.limit).await
+    }
+
+    /// Undoes the transaction after PostgreSQL has refused one of its statements.
+    pub(super) async fn rollback(&mut self) -> Result<(), Failure> {
+        self.unclean = false;
+        self.execute("ROLLBACK", self.limit).await
+    }
+
+    async fn run(
+        &mut self,
+        statement: Statement,
+        parameters: Parameters<'_>,
+        mut each: impl FnMut(Row),
+    ) -> Result<(), Failure> {
+        let limit = self.limit + GRACE;
+        if !self.prepare {
+            let text = statement.text();
+            let typed = parameters.iter().copied().zip(statement.template.types.iter().cloned());
+            let rows = async { drain(self.client.query_typed_raw(&text, typed).await?, &mut each).await };
+            return within(limit, rows).await;
+        }
+        let prepared = match self.prepared.get(&statement.key()) {
+            Some(prepared) => prepared.clone(),
+            None => self.prepare(statement).await?,
+        };
+        let rows = async {
+            let rows = self.client.query_raw(&prepared, parameters.iter().copied()).await?;
+            drain(rows, &mut each).await
+        };
+        within(limit, rows).await
+    }
+
+    async fn prepare(&mut self, statement: Statement) -> Result<tokio_postgres::Statement, Failure> {
+        let text = statement.text();
+        let prepared = timeout(self.limit + GRACE, self.client.prepare_typed(&text, statement.template.types))
+            .await
+            .map_err(|_| Failure::NotSent(Arc::new(TimedOut("prepare a statement"))))?
+            .map_err(Failure::of_harmless)?;
+        self.preparations += 1;
+        self.prepared.put(statement.key(), prepared.clone());
+        Ok(prepared)
+    }
+}
+
+async fn drain(rows: RowStream, each: &mut impl FnMut(Row)) -> Result<(), tokio_postgres::Error> {
+    let mut rows = pin!(rows);
+    while let Some(row) = rows.next().await {
+        each(row?);
+    }
+    Ok(())
+}
+
+async fn within<T>(
+    limit: Duration,
+    statement: impl Future<Output = Result<T, tokio_postgres::Error>>,
+) -> Result<T, Failure> {
+    match timeout(limit, statement).await {
+        Ok(outcome) => outcome.map_err(Failure::of_sent),
+        Err(_) => Err(Failure::Open(Arc::new(TimedOut("answer")))),
+    }
+}
+
+pub(super) fn session_text(limit: Duration) -> String {
+    // The limits are ours, not a request's.
+    include_str!("sql/session.sql")
+        .replace("{statement_timeout_ms}", &limit.as_millis().to_string())
+        .replace("{idle_in_transaction_ms}", &(2 * limit).as_millis().to_string())
+}
+
+/// A connection without a session, driven by `drive`, with the first host that lets us in.
+pub(super) async fn connect<F>(
+    url: &Url,
+    limit: Duration,
+    drive: impl Fn(tokio_postgres::Connection<tokio_postgres::Socket, super::tls::Stream<tokio_postgres::Socket>>) -> F,
+) -> Result<(Client, AbortOnDropHandle<()>), OpenError>
+where
+    F: Future<Output = ()> + Send + 'static,
+{
+    let mut last = None;
+    for host in url.hosts() {
+        let mut host = host.clone();
+        host.connect_timeout(limit).tcp_user_timeout(2 * limit);
+        match timeout(limit, host.connect(url.tls().clone())).await {
+            Ok(Ok((client, connection))) => {
+                return Ok((client, AbortOnDropHandle::new(tokio::spawn(drive(connection)))));
+            }
+            Ok(Err(error)) => last = Some(explain(&host, &error)),
+            Err(_) => {
+                last = Some(OpenError::Unreachable {
+                    place: url::place(&host),
+                    cause: io::Error::new(io::ErrorKind::TimedOut, "no answer in time"),
+                });
+            }
+        }
+    }
+    Err(last.expect("a URL has at least one host"))
+}
+
+/// Why there is no connection, told so that somebody can do something about it.
+fn explain(host: &Config, error: &tokio_postgres::Error) -> OpenError {
+    let place = url::place(host);
+    if let Some(refusal) = error.as_db_error() {
+        return match refusal.code().code() {
+            "28P01" | "28000" => OpenError::Refused { place, user: host.get_user().unwrap_or_default().to_owned() },
+            "3D000" => {
+                let database = host.get_dbname().or(host.get_user()).unwrap_or_default().to_owned();
+                OpenError::MissingDatabase { place, database }
+            }
+            "42501" => OpenError::Privilege(refusal.message().to_owned()),
+            _ => OpenError::Other(format!("{} (SQLSTATE {})", refusal.message(), refusal.code().code())),
+        };
+    }
+    let source = std::error::Error::source(error);
+    if let Some(cause) = source.and_then(|source| source.downcast_ref::<io::Error>()) {
+        let is_tls = cause.get_ref().is_some_and(|inner| inner.is::<tokio_rustls::rustls::Error>());
+        return if is_tls {
+            OpenError::Tls { place, cause: cause.to_string() }
+        } else {
+            OpenError::Unreachable { place, cause: io::Error::new(cause.kind(), cause.to_string()) }
+        };
+    }
+    match source {
+        Some(cause) => OpenError::Other(format!("{error} at {place}: {cause}")),
+        None => OpenError::Other(format!("{error} at {place}")),
+    }
+}
+
+/// What a statement at the start said.
+pub(super) fn other(error: tokio_postgres::Error) -> OpenError {
+    match error.as_db_error() {
+        Some(refusal) if refusal.code().code() == "42501" => OpenError::Privilege(refusal.message().to_owned()),
+        Some(refusal) => OpenError::Other(format!("{} (SQLSTATE {})", refusal.message(), refusal.code().code())),
+        None => OpenError::Other(error.to_string()),
+    }
+}

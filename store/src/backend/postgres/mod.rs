@@ -1,0 +1,244 @@
+//! PostgreSQL: one schema per incarnation, an append-only table as compare-and-set, one commit per batch.
+
+mod append;
+mod connection;
+mod error;
+mod hints;
+mod migrate;
+mod pool;
+mod purge;
+mod read;
+mod registry;
+mod settings;
+mod shared;
+mod statement;
+mod storage;
+#[cfg(test)]
+mod tests;
+mod time;
+mod tls;
+mod turns;
+mod upkeep;
+mod url;
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use eventodb_schema::Timestamp;
+use eventodb_schema::token::TokenHash;
+use parking_lot::Mutex;
+use tokio::sync::mpsc;
+use tokio::time::{Instant, timeout};
+
+pub use error::OpenError;
+pub use settings::Settings;
+pub use url::Url;
+
+use crate::backend::{Backend, Hint, Incarnation, Namespace, NewNamespace, Storage};
+use crate::error::{Error, Result};
+use connection::Connection;
+use error::{Failure, TimedOut};
+use hints::Hints;
+use migrate::MigrateError;
+use shared::Shared;
+use statement::{PING, SERVER};
+use storage::PostgresStorage;
+
+/// The oldest version of PostgreSQL that has all we need.
+const OLDEST_SERVER: i32 = 140_000;
+/// Pause after an attempt to drop a schema that was in use: it holds up whoever uses it.
+const PURGE_PAUSE: Duration = Duration::from_secs(10);
+/// How long [`Backend::ping`] waits.
+const PING_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// A PostgreSQL database that holds the registry and the logs; other servers may use it as well.
+#[derive(Debug)]
+pub struct Postgres {
+    shared: Arc<Shared>,
+    hints: Mutex<Option<mpsc::Receiver<Hint>>>,
+    /// When to try again to drop what was in use.
+    purge_after: Mutex<Option<Instant>>,
+}
+
+impl Postgres {
+    /// Connects, checks that the database can be used, and brings the registry up to date.
+    ///
+    /// # Errors
+    /// [`OpenError`], in one line that says what to do.
+    pub async fn open(settings: Settings) -> Result<Arc<Self>, OpenError> {
+        let settings = Arc::new(settings);
+        let mut connection = prepare(&settings).await?;
+        migrate::registry(&mut connection, settings.auto_migrate).await.map_err(OpenError::from)?;
+        drop(connection);
+        let shared = Arc::new(Shared::new(Arc::clone(&settings)));
+        shared.readers.fill().await.map_err(|failure| OpenError::Other(failure.to_string()))?;
+        let (sender, receiver) = Hints::new();
+        let (notifier, stop) = (Arc::clone(&shared.notifier), shared.stop.clone());
+        shared.tasks.spawn(Arc::clone(&notifier).run(Arc::clone(&settings), stop.clone()));
+        shared.tasks.spawn(hints::listen(notifier, sender, settings, stop));
+        shared.tasks.spawn(Arc::clone(&shared).shrink());
+        Ok(Arc::new(Self { shared, hints: Mutex::new(Some(receiver)), purge_after: Mutex::default() }))
+    }
+
+    /// Brings the registry and the logs of all namespaces up to date, and does nothing else.
+    ///
+    /// # Errors
+    /// As [`Postgres::open`].
+    pub async fn migrate(settings: &Settings) -> Result<(), OpenError> {
+        let mut connection = prepare(settings).await?;
+        Ok(migrate::all(&mut connection).await?)
+    }
+
+    /// Runs `work` on a connection for reads; once more where the connection turns out to be dead.
+    async fn read<T>(
+        &self,
+        work: impl for<'a> Fn(&'a mut Connection) -> Pin<Box<dyn Future<Output = Result<T, Failure>> + Send + 'a>>,
+    ) -> Result<T> {
+        let first = work(&mut *self.shared.readers.get().await.map_err(Failure::of_read)?).await;
+        if !matches!(first, Err(Failure::Open(_))) {
+            return first.map_err(Failure::of_read);
+        }
+        work(&mut *self.shared.readers.get().await.map_err(Failure::of_read)?).await.map_err(Failure::of_read)
+    }
+
+    /// A connection for a change of the registry.
+    async fn connection(&self) -> Result<pool::Pooled> {
+        self.shared.readers.get().await.map_err(Failure::of_change)
+    }
+}
+
+#[async_trait]
+impl Backend for Postgres {
+    fn kind(&self) -> &'static str {
+        "postgres"
+    }
+
+    fn is_shared(&self) -> bool {
+        true
+    }
+
+    async fn namespace(&self, name: &str) -> Result<Option<Namespace>> {
+        let name: Arc<str> = name.into();
+        self.read(move |connection| {
+            let name = Arc::clone(&name);
+            Box::pin(async move { registry::namespace(connection, &name).await })
+        })
+        .await
+    }
+
+    async fn namespaces(&self) -> Result<Vec<Namespace>> {
+        self.read(|connection| Box::pin(registry::namespaces(connection))).await
+    }
+
+    async fn create(&self, new: &NewNamespace) -> Result<Namespace> {
+        let created = registry::create(&mut *self.connection().await?, new).await.map_err(Failure::of_change)?;
+        let namespace = created.ok_or(Error::NamespaceExists)?;
+        self.shared.notifier.registry();
+        Ok(namespace)
+    }
+
+    async fn delete(&self, incarnation: Incarnation) -> Result<Option<Timestamp>> {
+        let deleted =
+            registry::delete(&mut *self.connection().await?, incarnation).await.map_err(Failure::of_change)?;
+        self.shared.notifier.registry();
+        Ok(deleted)
+    }
+
+    async fn replace(&self, incarnation: Incarnation) -> Result<Namespace> {
+        let successor =
+            registry::replace(&mut *self.connection().await?, incarnation).await.map_err(Failure::of_change)?;
+        self.shared.notifier.registry();
+        successor.ok_or(Error::NamespaceNotFound)
+    }
+
+    async fn set_token(&self, name: &str, token_hash: &TokenHash) -> Result<()> {
+        let changed =
+            registry::set_token(&mut *self.connection().await?, name, token_hash).await.map_err(Failure::of_change)?;
+        self.shared.notifier.registry();
+        if changed { Ok(()) } else { Err(Error::NamespaceNotFound) }
+    }
+
+    async fn purge(&self) -> Result<()> {
+        if self.purge_after.lock().is_some_and(|after| Instant::now() < after) {
+            return Ok(());
+        }
+        let all = purge::run(&self.shared.readers).await.map_err(Failure::of_read)?;
+        *self.purge_after.lock() = (!all).then(|| Instant::now() + PURGE_PAUSE);
+        Ok(())
+    }
+
+    async fn message_counts(&self) -> Result<Vec<(Incarnation, u64)>> {
+        self.read(|connection| Box::pin(purge::message_counts(connection))).await
+    }
+
+    async fn open(&self, incarnation: Incarnation) -> Result<Arc<dyn Storage>> {
+        let mut connection = self.shared.readers.get().await.map_err(Failure::of_read)?;
+        migrate::log(&mut connection, incarnation, self.shared.settings.auto_migrate).await.map_err(Error::from)?;
+        Ok(Arc::new(PostgresStorage::new(incarnation, Arc::clone(&self.shared))))
+    }
+
+    fn hints(&self) -> Option<mpsc::Receiver<Hint>> {
+        self.hints.lock().take()
+    }
+
+    async fn ping(&self) -> Result<()> {
+        let ping = self
+            .read(|connection| Box::pin(async move { connection.query(PING.on_registry(), &[]).await.map(|_| ()) }));
+        timeout(PING_TIMEOUT, ping).await.map_err(|_| Error::unavailable(TimedOut("answer")))?
+    }
+
+    async fn close(&self) {
+        self.shared.close().await;
+    }
+}
+
+/// A connection to a database that has been looked at.
+async fn prepare(settings: &Settings) -> Result<Connection, OpenError> {
+    let mut connection = Connection::open(settings).await?;
+    let row = connection.query_one(SERVER.on_registry(), &[]).await.map_err(MigrateError::from)?;
+    let row = row.ok_or_else(|| OpenError::Other("it told nothing about itself".to_owned()))?;
+    if row.get::<_, i32>(0) < OLDEST_SERVER {
+        return Err(OpenError::TooOld(row.get(1)));
+    }
+    let encoding: String = row.get(2);
+    if encoding != "UTF8" {
+        return Err(OpenError::NotUtf8(encoding));
+    }
+    for (column, setting) in [(3, "fsync"), (4, "full_page_writes")] {
+        if !row.get::<_, bool>(column) {
+            tracing::warn!("PostgreSQL runs with {setting}=off: A CRASH OF ITS MACHINE LOSES OR DAMAGES MESSAGES");
+        }
+    }
+    if !row.get::<_, bool>(5) {
+        let database: String = row.get(6);
+        return Err(OpenError::Privilege(format!("GRANT CREATE ON DATABASE {database} to this user")));
+    }
+    Ok(connection)
+}
+
+impl From<MigrateError> for OpenError {
+    fn from(error: MigrateError) -> Self {
+        match error {
+            MigrateError::Newer { schema, needs } => Self::NewerSchema { schema, needs },
+            MigrateError::Needed(schema) => Self::MigrationNeeded(schema),
+            MigrateError::Failure(failure) => match failure.state().map(|state| state.code()) {
+                Some("42501") => Self::Privilege(failure.to_string()),
+                _ => Self::Other(failure.to_string()),
+            },
+            MigrateError::Deleted => Self::Other(error.to_string()),
+        }
+    }
+}
+
+impl From<MigrateError> for Error {
+    fn from(error: MigrateError) -> Self {
+        match error {
+            MigrateError::Failure(failure) => failure.of_read(),
+            MigrateError::Deleted => Self::Closed,
+            MigrateError::Newer { .. } | MigrateError::Needed(_) => Self::failed(error),
+        }
+    }
+}

@@ -1,0 +1,90 @@
+//! The registry of namespaces: which there are, and their ends.
+
+use eventodb_schema::Timestamp;
+use eventodb_schema::token::TokenHash;
+use tokio_postgres::Row;
+use uuid::Uuid;
+
+use super::connection::Connection;
+use super::error::Failure;
+use super::statement::{
+    CREATE, DELETE, EXISTS, LOCK_LOG, NAMESPACE, NAMESPACES, RECREATE, SET_TOKEN, TOMBSTONE, schema,
+};
+use super::time::Time;
+use crate::backend::{Incarnation, Namespace, NewNamespace};
+
+/// The living namespace of that name.
+pub(super) async fn namespace(connection: &mut Connection, name: &str) -> Result<Option<Namespace>, Failure> {
+    Ok(connection.query_one(NAMESPACE.on_registry(), &[&name]).await?.map(|row| to_namespace(&row)))
+}
+
+/// All living namespaces, by name.
+pub(super) async fn namespaces(connection: &mut Connection) -> Result<Vec<Namespace>, Failure> {
+    let mut all = Vec::new();
+    connection.for_each(NAMESPACES.on_registry(), &[], |row| all.push(to_namespace(&row))).await?;
+    Ok(all)
+}
+
+/// Creates a namespace; `None` where there is one of that name.
+pub(super) async fn create(connection: &mut Connection, new: &NewNamespace) -> Result<Option<Namespace>, Failure> {
+    let hash = &new.token_hash.as_bytes()[..];
+    let row = connection.query_one(CREATE.on_registry(), &[&new.name, &hash, &new.description, &new.metadata]).await?;
+    Ok(row.map(|row| to_namespace(&row)))
+}
+
+/// Deletes an incarnation; `None` where it was already.
+pub(super) async fn delete(
+    connection: &mut Connection,
+    incarnation: Incarnation,
+) -> Result<Option<Timestamp>, Failure> {
+    connection.begin().await?;
+    let deleted_at = end(connection, incarnation).await?;
+    connection.commit().await?;
+    Ok(deleted_at)
+}
+
+/// Deletes an incarnation and creates the next of its name; `None` where it was deleted already.
+pub(super) async fn replace(
+    connection: &mut Connection,
+    incarnation: Incarnation,
+) -> Result<Option<Namespace>, Failure> {
+    connection.begin().await?;
+    let successor = match end(connection, incarnation).await? {
+        Some(_) => connection.query_one(RECREATE.on_registry(), &[&incarnation.0]).await?,
+        None => None,
+    };
+    connection.commit().await?;
+    Ok(successor.map(|row| to_namespace(&row)))
+}
+
+/// Whether there was such a namespace, which now has another token.
+pub(super) async fn set_token(connection: &mut Connection, name: &str, hash: &TokenHash) -> Result<bool, Failure> {
+    let row = connection.query_one(SET_TOKEN.on_registry(), &[&name, &&hash.as_bytes()[..]]).await?;
+    Ok(row.is_some())
+}
+
+/// Marks an incarnation deleted and puts a batch into its log that none can follow: an append that
+/// is under way happens before it or not at all.
+async fn end(connection: &mut Connection, incarnation: Incarnation) -> Result<Option<Timestamp>, Failure> {
+    // The row first: it also keeps the log's schema from being made meanwhile.
+    let Some(row) = connection.query_one(DELETE.on_registry(), &[&incarnation.0]).await? else { return Ok(None) };
+    let deleted_at: Time = row.get(0);
+    let (schema, table) = (schema(incarnation), "batches");
+    if connection.query_one(EXISTS.on_registry(), &[&schema, &table]).await?.is_some_and(|row| row.get(0)) {
+        connection.query(LOCK_LOG.on(incarnation), &[]).await?;
+        connection.query(TOMBSTONE.on(incarnation), &[&Uuid::new_v4()]).await?;
+    }
+    Ok(Some(deleted_at.0))
+}
+
+fn to_namespace(row: &Row) -> Namespace {
+    let hash: [u8; 32] = row.get::<_, &[u8]>(2).try_into().expect("a SHA-256 has 32 bytes");
+    let created_at: Time = row.get(4);
+    Namespace {
+        incarnation: Incarnation(row.get(0)),
+        name: row.get::<_, &str>(1).into(),
+        token_hash: TokenHash::from_bytes(hash),
+        description: row.get(3),
+        created_at: created_at.0,
+    }
+}

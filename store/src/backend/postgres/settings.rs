@@ -1,0 +1,65 @@
+//! What is to be known before the first connection: where the database is, and every bound of this backend.
+
+use std::time::Duration;
+
+use super::url::Url;
+
+/// Connections of the sequencers, beside the pool's.
+const SEQUENCER_CONNECTIONS: usize = 8;
+
+/// Settings of the PostgreSQL backend.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Where the database is.
+    pub url: Url,
+    /// Where to listen for notifications, if not at `url`: `url` may be a pooler, which cannot.
+    pub listen_url: Option<Url>,
+    /// Connections for reads that are kept open even if nobody needs them.
+    pub pool_min: usize,
+    /// Most connections for reads.
+    pub pool_max: usize,
+    /// Most connections for appends; reads never wait for these nor use them up.
+    pub sequencer_connections: usize,
+    /// How long a call waits for a connection of the pool.
+    pub acquire_timeout: Duration,
+    /// After how long without use a connection beyond `pool_min` is closed.
+    pub idle_timeout: Duration,
+    /// How long one host may take from the first packet to an open session.
+    pub connect_timeout: Duration,
+    /// How long a statement may run. The server hears of it, and is not waited for much longer.
+    pub statement_timeout: Duration,
+    /// Index entries that one statement with a filter looks at.
+    pub examined_rows: usize,
+    /// Written messages after which the counts of a log are folded.
+    pub fold_messages: usize,
+    /// Whether statements are prepared. Not behind a pooler in transaction mode.
+    pub prepare: bool,
+    /// Whether an older schema is brought up to date; otherwise it is refused.
+    pub auto_migrate: bool,
+}
+
+impl Settings {
+    /// The default bounds for the database at `url`.
+    pub fn new(url: Url) -> Self {
+        Self {
+            url,
+            listen_url: None,
+            pool_min: 1,
+            pool_max: 16,
+            sequencer_connections: SEQUENCER_CONNECTIONS,
+            acquire_timeout: Duration::from_secs(5),
+            idle_timeout: Duration::from_secs(600),
+            connect_timeout: Duration::from_secs(5),
+            statement_timeout: Duration::from_secs(10),
+            examined_rows: 50_000,
+            fold_messages: 5_000,
+            prepare: true,
+            auto_migrate: true,
+        }
+    }
+
+    /// Where to listen for notifications; `None` means that polling must do.
+    pub(super) fn listen_at(&self) -> Option<&Url> {
+        self.listen_url.as_ref().or(self.prepare.then_some(&self.url))
+    }
+}

@@ -1,0 +1,1 @@
+DELETE FROM eventodb.namespaces WHERE incarnation = $1 AND deleted_at IS NOT NULL

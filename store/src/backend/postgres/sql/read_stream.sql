@@ -1,0 +1,13 @@
+-- Messages of stream $1 at stream positions $2 to $3, at most $4 rows, and of those the ones before
+-- which fewer than $5 bytes stand. $6: whether data is wanted.
+SELECT id, stream, type, position, global_position, time,
+       CASE WHEN $6 THEN data ELSE '' END, CASE WHEN $6 THEN metadata END
+FROM (
+    SELECT m.*, sum(octet_length(m.data) + coalesce(octet_length(m.metadata), 0))
+               OVER (ORDER BY m.position {order} ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING) AS before
+    FROM (SELECT * FROM {log}.messages
+          WHERE stream = $1 AND position BETWEEN $2 AND $3
+          ORDER BY position {order} LIMIT $4) AS m
+) AS slice
+WHERE before IS NULL OR NOT $6 OR before < $5
+ORDER BY position {order}

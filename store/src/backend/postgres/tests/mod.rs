@@ -1,0 +1,12 @@
+//! Tests of what only this backend does; what every backend must do is in the conformance suite.
+
+mod fixture;
+mod hints;
+mod log;
+mod namespaces;
+mod outage;
+mod plans;
+mod pooler;
+mod proxy;
+mod sessions;
+mod start;

@@ -1,0 +1,84 @@
+//! What holds in every session, and how many there are.
+
+use std::time::Duration;
+
+use eventodb_schema::Scope;
+
+use super::fixture::{Fixture, select};
+use crate::Error;
+use crate::backend::Backend as _;
+
+/// Writes down what the session of an append says.
+const WATCH: &str = "
+    CREATE TABLE said (setting text);
+    CREATE FUNCTION say() RETURNS trigger LANGUAGE plpgsql AS $$
+    BEGIN INSERT INTO public.said VALUES (current_setting('synchronous_commit')); RETURN NULL; END $$;
+    CREATE TRIGGER say AFTER INSERT ON {log}.messages EXECUTE FUNCTION say();";
+
+#[tokio::test]
+async fn commits_are_at_least_synchronous_whatever_the_role_says() {
+    for prepare in [true, false] {
+        let mut fixture = Fixture::with(|settings| settings.prepare = prepare).await;
+        fixture.sql(WATCH).await;
+        for (role, expected) in [("off", "on"), ("local", "on"), ("on", "on"), ("remote_apply", "remote_apply")] {
+            let alter = format!(
+                "DO $$ BEGIN EXECUTE format('ALTER DATABASE %I SET synchronous_commit = {role}', current_database()); END $$; \
+                 TRUNCATE said"
+            );
+            fixture.sql(&alter).await;
+            fixture.backend.close().await;
+            fixture = Fixture::at(fixture.url, |settings| settings.prepare = prepare).await;
+            fixture.write(&[("a-1", "A")]).await;
+            let same = format!("SELECT count(*) FROM said WHERE setting = '{expected}'");
+            assert_eq!(fixture.number(&same).await, 1, "{role}, prepare {prepare}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn reads_cannot_starve_appends() {
+    let fixture = Fixture::with(|settings| {
+        settings.pool_max = 2;
+        settings.acquire_timeout = Duration::from_millis(50);
+    })
+    .await;
+    let readers = &fixture.backend.shared.readers;
+    let held = (readers.get().await.expect("one is free"), readers.get().await.expect("another is free"));
+    assert!(matches!(fixture.storage.read(&select(Scope::All)).await, Err(Error::Unavailable(_))));
+    fixture.write(&[("a-1", "A")]).await;
+    drop(held);
+    fixture.read(select(Scope::All)).await;
+}
+
+#[tokio::test]
+async fn a_read_that_is_given_up_leaves_no_connection_in_doubt() {
+    let fixture = Fixture::with(|settings| settings.pool_max = 1).await;
+    let sleeping = async {
+        let mut connection = fixture.backend.shared.readers.get().await.expect("it is free");
+        connection.for_each_of_text("SELECT pg_sleep(60)", |_| {}).await
+    };
+    let sleeps = async {
+        while fixture.number("SELECT count(*) FROM pg_stat_activity WHERE query = 'SELECT pg_sleep(60)'").await == 0 {}
+    };
+    tokio::select! {
+        outcome = sleeping => panic!("{outcome:?}"),
+        () = sleeps => {}
+    }
+    // Were it used again, this would wait for the end of what was given up.
+    fixture.read(select(Scope::All)).await;
+}
+
+#[tokio::test]
+async fn prepared_statements_are_bounded_in_each_session() {
+    let fixture = Fixture::with(|settings| settings.pool_max = 1).await;
+    let mut connection = fixture.backend.shared.readers.get().await.expect("it is free");
+    for log in 1..=150 {
+        // Statements on other schemas, where there are any, are others.
+        let statement = crate::backend::postgres::statement::PING.on(crate::backend::Incarnation(log));
+        connection.query(statement, &[]).await.expect("it answers");
+    }
+    let mut prepared = 0i64;
+    let count = "SELECT count(*) FROM pg_prepared_statements";
+    connection.for_each_of_text(count, |row| prepared = row.get(0)).await.expect("it answers");
+    assert!((90..=101).contains(&prepared), "{prepared}");
+}

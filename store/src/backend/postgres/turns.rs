@@ -1,0 +1,87 @@
+//! Turns between servers that write to one log.
+//!
+//! The compare-and-set alone is right, but of two servers that write at once one loses each race and has
+//! to decide its batch again. After a lost race a server therefore takes a lock of the database
+//! for a short while and writes undisturbed, while the other waits for it. The lock is only manners:
+//! whoever does not get it in time goes on without.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
+use tokio::time::{Instant, sleep, timeout};
+
+use super::pool::Pool;
+use super::statement::TAKE_TURN;
+use crate::backend::Incarnation;
+
+/// For how long after a lost race a server waits for its turn before it writes.
+const CONTENDED: Duration = Duration::from_secs(2);
+/// How long a turn lasts.
+const TURN: Duration = Duration::from_millis(25);
+/// How long a server waits for its turn.
+const WAIT: Duration = Duration::from_millis(250);
+
+/// The turns of one log.
+#[derive(Debug)]
+pub(super) struct Turns {
+    log: Incarnation,
+    /// Bounds the connections that all logs' turns take from the appends'.
+    permits: Arc<Semaphore>,
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    contended_until: Option<Instant>,
+    turn_until: Option<Instant>,
+}
+
+impl Turns {
+    pub(super) fn new(log: Incarnation, permits: Arc<Semaphore>) -> Self {
+        Self { log, permits, state: Mutex::default() }
+    }
+
+    /// Another server wrote first.
+    pub(super) fn lost(&self) {
+        self.state.lock().contended_until = Some(Instant::now() + CONTENDED);
+    }
+
+    /// Waits for this server's turn, where there was a lost race of late.
+    pub(super) async fn wait(&self, pool: &Arc<Pool>) {
+        let now = Instant::now();
+        {
+            let state = self.state.lock();
+            let contended = state.contended_until.is_some_and(|until| now < until);
+            if !contended || state.turn_until.is_some_and(|until| now < until) {
+                return;
+            }
+        }
+        let Ok(permit) = Arc::clone(&self.permits).try_acquire_owned() else { return };
+        let (taken, is_taken) = oneshot::channel();
+        // A task of its own, as the lock outlives the append that took it.
+        tokio::spawn(hold(self.log, Arc::clone(pool), permit, taken));
+        if let Ok(Ok(())) = timeout(WAIT, is_taken).await {
+            self.state.lock().turn_until = Some(Instant::now() + TURN);
+        }
+    }
+}
+
+/// Takes the lock, says so, and gives it back after a turn; at once where nobody waits for it any more.
+async fn hold(log: Incarnation, pool: Arc<Pool>, permit: OwnedSemaphorePermit, taken: oneshot::Sender<()>) {
+    let Some(mut connection) = pool.try_get().await else { return };
+    let locked = async {
+        connection.begin().await?;
+        connection.query(TAKE_TURN.on_registry(), &[&log.0]).await
+    };
+    if timeout(WAIT, locked).await.is_ok_and(|outcome| outcome.is_ok()) && taken.send(()).is_ok() {
+        sleep(TURN).await;
+        if let Err(error) = connection.commit().await {
+            tracing::debug!(%error, log = log.0, "cannot end a turn");
+        }
+    }
+    // Otherwise the connection is not clean, is closed, and the lock goes with it.
+    drop(connection);
+    drop(permit);
+}

@@ -1,0 +1,242 @@
+//! A database's URL, `postgres://user:password@host:port/database?option=value`, as libpq knows it.
+//!
+//! The driver knows neither all values of `sslmode` nor `sslrootcert`, so these are taken out here;
+//! and each host gets a configuration of its own, so that one that does not answer costs its own
+//! time limit and not that of the next.
+
+use std::fmt;
+use std::path::PathBuf;
+use std::str::FromStr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio_postgres::Config;
+use tokio_postgres::config::{Host, SslMode, TargetSessionAttrs};
+
+use super::error::OpenError;
+use super::tls::{Tls, Verify};
+
+/// How a session calls itself in `pg_stat_activity` where the URL does not say.
+const APPLICATION_NAME: &str = "eventodb";
+const KEEPALIVE_IDLE: Duration = Duration::from_secs(15);
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(5);
+const KEEPALIVE_RETRIES: u32 = 3;
+
+/// Where a database is and how to get in. Neither `Debug` nor `Display` show the password.
+#[derive(Clone)]
+pub struct Url {
+    hosts: Arc<[Config]>,
+    tls: Tls,
+}
+
+impl Url {
+    /// One configuration per host, in order.
+    pub(super) fn hosts(&self) -> &[Config] {
+        &self.hosts
+    }
+
+    /// How connections are encrypted.
+    pub(super) fn tls(&self) -> &Tls {
+        &self.tls
+    }
+}
+
+impl FromStr for Url {
+    type Err = OpenError;
+
+    /// # Errors
+    /// [`OpenError::Url`], and [`OpenError::Certificates`] where `sslrootcert` cannot be read.
+    fn from_str(text: &str) -> Result<Self, OpenError> {
+        if !text.starts_with("postgres://") && !text.starts_with("postgresql://") {
+            return Err(OpenError::Url("it does not begin with postgres://"));
+        }
+        let (place, query) = text.split_once('?').unwrap_or((text, ""));
+        let mut options = Options::default();
+        let kept: Vec<&str> = query.split('&').filter(|pair| !pair.is_empty() && !options.take(pair)).collect();
+        let (mode, verify) = options.tls()?;
+        // The driver's own message may quote a part of the password, so it is not passed on.
+        let mut config: Config = format!("{place}?{}", kept.join("&"))
+            .parse()
+            .map_err(|_| OpenError::Url("expected postgres://user:password@host:port/database?option=value"))?;
+        if config.get_hosts().is_empty() && config.get_hostaddrs().is_empty() {
+            return Err(OpenError::Url("it names no host"));
+        }
+        config.ssl_mode(mode);
+        let hosts = each_host(&config)?;
+        Ok(Self { hosts: hosts.into(), tls: Tls::new(verify, options.root_certificate)? })
+    }
+}
+
+/// The options that the driver does not know.
+#[derive(Default)]
+struct Options {
+    mode: Option<String>,
+    root_certificate: Option<PathBuf>,
+}
+
+impl Options {
+    /// Whether the pair was one of these.
+    fn take(&mut self, pair: &str) -> bool {
+        match pair.split_once('=') {
+            Some(("sslmode", mode)) => self.mode = Some(mode.to_owned()),
+            Some(("sslrootcert", path)) => self.root_certificate = Some(decode(path).into()),
+            _ => return false,
+        }
+        true
+    }
+
+    fn tls(&self) -> Result<(SslMode, Verify), OpenError> {
+        // As libpq does: with root certificates at hand, `require` checks them.
+        let required = if self.root_certificate.is_some() { Verify::Chain } else { Verify::Nothing };
+        match self.mode.as_deref() {
+            Some("disable") => Ok((SslMode::Disable, Verify::Nothing)),
+            None | Some("prefer") => Ok((SslMode::Prefer, Verify::Nothing)),
+            Some("require") => Ok((SslMode::Require, required)),
+            Some("verify-ca") => Ok((SslMode::Require, Verify::Chain)),
+            Some("verify-full") => Ok((SslMode::Require, Verify::ChainAndName)),
+            Some(_) => Err(OpenError::Url("sslmode must be disable, prefer, require, verify-ca or verify-full")),
+        }
+    }
+}
+
+/// Undoes percent-encoding; what is not well encoded stays as it is.
+fn decode(text: &str) -> String {
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.as_bytes();
+    while let [first, tail @ ..] = rest {
+        let hex = (*first == b'%').then(|| tail.get(..2)).flatten().and_then(|hex| std::str::from_utf8(hex).ok());
+        if let Some(byte) = hex.and_then(|hex| u8::from_str_radix(hex, 16).ok()) {
+            bytes.push(byte);
+            rest = &tail[2..];
+        } else {
+            bytes.push(*first);
+            rest = tail;
+        }
+    }
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
+fn each_host(config: &Config) -> Result<Vec<Config>, OpenError> {
+    let (names, addresses, ports) = (config.get_hosts(), config.get_hostaddrs(), config.get_ports());
+    let count = names.len().max(addresses.len());
+    let uneven = (!names.is_empty() && !addresses.is_empty() && names.len() != addresses.len())
+        || (ports.len() > 1 && ports.len() != count);
+    if uneven {
+        return Err(OpenError::Url("it has another number of ports or addresses than of hosts"));
+    }
+    Ok((0..count).map(|at| one_host(config, at, count)).collect())
+}
+
+fn one_host(config: &Config, at: usize, count: usize) -> Config {
+    let mut one = Config::new();
+    match config.get_hosts().get(at) {
+        Some(Host::Tcp(name)) => _ = one.host(name),
+        #[cfg(unix)]
+        Some(Host::Unix(path)) => {
+            // There is no TLS on such a socket.
+            one.host_path(path);
+        }
+        None => {}
+    }
+    if let Some(&address) = config.get_hostaddrs().get(at) {
+        one.hostaddr(address);
+    }
+    one.port(config.get_ports().get(at).or(config.get_ports().first()).copied().unwrap_or(5432));
+    let is_socket = matches!(config.get_hosts().get(at), Some(Host::Unix(_)));
+    one.ssl_mode(if is_socket { SslMode::Disable } else { config.get_ssl_mode() });
+    one.ssl_negotiation(config.get_ssl_negotiation()).channel_binding(config.get_channel_binding());
+    one.application_name(config.get_application_name().unwrap_or(APPLICATION_NAME));
+    if let Some(user) = config.get_user() {
+        one.user(user);
+    }
+    if let Some(password) = config.get_password() {
+        one.password(password);
+    }
+    if let Some(database) = config.get_dbname() {
+        one.dbname(database);
+    }
+    if let Some(options) = config.get_options() {
+        one.options(options);
+    }
+    // Of several hosts only the primary is of use.
+    let attributes = if count > 1 { TargetSessionAttrs::ReadWrite } else { config.get_target_session_attrs() };
+    one.target_session_attrs(attributes);
+    one.keepalives_idle(KEEPALIVE_IDLE).keepalives_interval(KEEPALIVE_INTERVAL).keepalives_retries(KEEPALIVE_RETRIES);
+    one
+}
+
+impl fmt::Display for Url {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("postgres://")?;
+        for (at, host) in self.hosts.iter().enumerate() {
+            f.write_str(if at > 0 { "," } else { "" })?;
+            write_host(f, host)?;
+        }
+        write!(f, "/{}", self.hosts[0].get_dbname().unwrap_or_default())
+    }
+}
+
+impl fmt::Debug for Url {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{self}")
+    }
+}
+
+fn write_host(f: &mut fmt::Formatter<'_>, host: &Config) -> fmt::Result {
+    match host.get_hosts().first() {
+        Some(Host::Tcp(name)) => f.write_str(name)?,
+        #[cfg(unix)]
+        Some(Host::Unix(path)) => write!(f, "{}", path.display())?,
+        None => {
+            if let Some(address) = host.get_hostaddrs().first() {
+                write!(f, "{address}")?;
+            }
+        }
+    }
+    write!(f, ":{}", host.get_ports().first().copied().unwrap_or(5432))
+}
+
+/// `host:port`, for messages.
+pub(super) fn place(host: &Config) -> String {
+    struct Place<'a>(&'a Config);
+    impl fmt::Display for Place<'_> {
+        fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            write_host(f, self.0)
+        }
+    }
+    Place(host).to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn shows_where_but_not_the_password() {
+        let url: Url = "postgres://me:s3cret@db1:5433,db2:5434/events?sslmode=require".parse().expect("a good URL");
+        assert_eq!(url.to_string(), "postgres://db1:5433,db2:5434/events");
+        assert_eq!(format!("{url:?}"), "postgres://db1:5433,db2:5434/events");
+        assert_eq!(url.hosts().len(), 2);
+        assert_eq!(url.hosts()[1].get_target_session_attrs(), TargetSessionAttrs::ReadWrite);
+    }
+
+    #[test]
+    fn bad_urls_are_refused_without_quoting_them() {
+        for bad in [
+            "mysql://me:s3cret@db/events",
+            "postgres://me:s3cret@db:port/events",
+            "postgres://me:s3cret@db/events?sslmode=maybe",
+            "postgres://me:s3cret@db/events?s3cret=1",
+            "postgres://me:s3cret@db1,db2:1,db3:2,/events?port=1,2",
+            "postgres:///events",
+        ] {
+            let error = bad.parse::<Url>().expect_err(bad).to_string();
+            assert!(!error.contains("s3") && !error.contains("cret"), "{error}");
+        }
+    }
+
+    #[test]
+    fn options_are_percent_decoded() {
+        assert_eq!(decode("%2Ftmp%2Fa%20b%"), "/tmp/a b%");
+    }
+}

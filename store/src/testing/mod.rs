@@ -1,0 +1,3 @@
+//! What the tests of this and other crates share.
+
+pub mod postgres;
