@@ -317,7 +317,7 @@ impl SqliteStorage {
     /// nobody working with it.
     fn read_failed(&self, files: &Files, error: rusqlite::Error) -> Error {
         let leads_nowhere = matches!(error, rusqlite::Error::QueryReturnedNoRows);
-        if files.indexer.is_none() || !leads_nowhere && !(is_damage(&error) && self.index_is_damaged()) {
+        if files.indexer.is_none() || !(leads_nowhere || is_damage(&error) && self.index_is_damaged()) {
             return fail(error);
         }
         tracing::error!(incarnation = self.incarnation.0, %error, "the index is damaged and will be built anew");
