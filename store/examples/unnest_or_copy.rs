@@ -90,10 +90,10 @@ impl Target {
             let batch = batch(head, size);
             let last = head.position + size as i64;
             if copy {
-                let (begun, row) = tokio::join!(
-                    client.batch_execute("BEGIN"),
-                    client.query_one(&insert, &[&batch.id, &last, &(size as i64), &head.batch])
-                );
+                let count = size as i64;
+                let parameters: [&(dyn tokio_postgres::types::ToSql + Sync); 4] =
+                    [&batch.id, &last, &count, &head.batch];
+                let (begun, row) = tokio::join!(client.batch_execute("BEGIN"), client.query_one(&insert, &parameters));
                 begun.expect("good SQL");
                 let time: std::time::SystemTime = row.expect("nobody else writes").get(0);
                 let sink = format!("COPY {}.messages FROM STDIN BINARY", self.schema);
@@ -101,19 +101,20 @@ impl Target {
                 let mut writer = pin!(BinaryCopyInWriter::new(sink, TYPES));
                 for message in &batch.messages {
                     let (category, hash) = (name::category(&message.stream), group::stream_hash(&message.stream));
+                    let (stream, kind, data) = (&*message.stream, &*message.kind, &*message.data);
                     let row: [&(dyn tokio_postgres::types::ToSql + Sync); 12] = [
                         &message.global_position,
-                        &&*message.stream,
+                        &stream,
                         &message.position,
                         &true,
                         &category,
                         &hash,
-                        &&*message.kind,
+                        &kind,
                         &None::<&str>,
                         &message.id,
                         &time,
                         &None::<&str>,
-                        &&*message.data,
+                        &data,
                     ];
                     writer.as_mut().write(&row).await.expect("the types fit");
                 }

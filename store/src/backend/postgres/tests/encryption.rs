@@ -13,7 +13,8 @@ use crate::testing::postgres::{self, Server};
 fn authority() -> CertifiedIssuer<'static, KeyPair> {
     let mut parameters = CertificateParams::default();
     parameters.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-    CertifiedIssuer::self_signed(parameters, KeyPair::generate().expect("there is randomness")).expect("good parameters")
+    CertifiedIssuer::self_signed(parameters, KeyPair::generate().expect("there is randomness"))
+        .expect("good parameters")
 }
 
 /// A server that has a certificate for `localhost` from this authority.
