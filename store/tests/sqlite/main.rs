@@ -1,0 +1,7 @@
+//! The SQLite backend beyond the conformance suite: what it makes of damaged, old and foreign files.
+
+mod index_files;
+mod many_namespaces;
+mod random_walk;
+mod refusals;
+mod support;
