@@ -317,7 +317,7 @@ impl SqliteStorage {
     /// nobody working with it.
     fn read_failed(&self, files: &Files, error: rusqlite::Error) -> Error {
         let leads_nowhere = matches!(error, rusqlite::Error::QueryReturnedNoRows);
-        if files.indexer.is_none() || !leads_nowhere && !(is_damage(&error) && self.index_is_damaged()) {
+        if files.indexer.is_none() || !(leads_nowhere || is_damage(&error) && self.index_is_damaged()) {
             return fail(error);
         }
         tracing::error!(incarnation = self.incarnation.0, %error, "the index is damaged and will be built anew");
@@ -755,7 +755,7 @@ fn open_reader(shared: &Shared, incarnation: Incarnation) -> rusqlite::Result<Co
 }
 
 /// What holds for every connection to files: checkpoints are made when we say so.
-fn set_up(connection: &Connection) -> rusqlite::Result<()> {
+pub(super) fn set_up(connection: &Connection) -> rusqlite::Result<()> {
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
     connection.pragma_update(None, "wal_autocheckpoint", 0)
 }
