@@ -248,7 +248,7 @@ impl<'a, C: Consumer> Session<'a, C> {
         self.give_up(message, error).await.map(|()| true)
     }
 
-    async fn give_up(&self, message: &Message, error: HandlerError) -> Result<(), WorkerError> {
+    async fn give_up(&mut self, message: &Message, error: HandlerError) -> Result<(), WorkerError> {
         let observer = &self.settings.observer;
         match &self.settings.on_error {
             OnError::Skip => observer.failed(message, &error, Reaction::Skipped),
@@ -328,7 +328,7 @@ impl<'a, C: Consumer> Session<'a, C> {
         Ok(())
     }
 
-    async fn pause(&self, until: Instant) {
+    async fn pause(&mut self, until: Instant) {
         tokio::select! {
             () = self.stop.cancelled() => {}
             () = sleep_until(until) => {}

@@ -18,7 +18,7 @@ use crate::config::Bounds;
 use crate::service;
 use crate::state::State;
 
-pub(crate) use vitals::{Busy, Gauge, Order, Vitals, arrived};
+pub(crate) use vitals::{Busy, Gauge, Order, Vitals};
 pub(crate) use watch::{Listed, Watch};
 
 /// Bytes of a request's head, and bytes that wait to be sent before a reply is asked for more.
@@ -29,7 +29,8 @@ const HTTP2_HEADER_BYTES: u32 = 64 * 1024;
 /// How connections speak HTTP. No time limits here: [`Watch`] has them.
 pub(crate) fn protocol(bounds: &Bounds) -> Builder<TokioExecutor> {
     let mut builder = Builder::new(TokioExecutor::new());
-    builder.http1().header_read_timeout(None).max_buf_size(BUFFER_BYTES);
+    // A client may close its side once it has sent its request.
+    builder.http1().half_close(true).header_read_timeout(None).max_buf_size(BUFFER_BYTES);
     builder
         .http2()
         .max_concurrent_streams(bounds.http2_streams)

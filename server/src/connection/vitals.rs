@@ -115,6 +115,15 @@ impl Vitals {
         !self.shows_end()
     }
 
+    /// Whether the request in progress is given up where its client closes its sending side. With
+    /// HTTP/2 each request has an end of its own.
+    pub(crate) fn set_needs_client(&self, needs_client: bool) {
+        let phase = if needs_client { Phase::Open } else { Phase::Answering };
+        if !self.is_http2() && self.phase() != phase {
+            self.set_phase(phase);
+        }
+    }
+
     /// A request begins.
     pub(crate) fn begin(self: &Arc<Self>) -> Busy {
         self.in_progress.fetch_add(1, Relaxed);
@@ -145,26 +154,17 @@ pub(crate) struct Busy(Arc<Vitals>);
 impl Busy {
     /// The request has arrived in full; what is left is to answer it.
     pub(crate) fn arrived(&self) {
-        arrived(&self.0);
+        self.0.set_needs_client(false);
     }
 
     /// The reply goes on until the client leaves.
     pub(crate) fn subscribed(&self) {
-        if !self.0.is_http2() {
-            self.0.set_phase(Phase::Open);
-        }
+        self.0.set_needs_client(true);
     }
 
     /// The connection that the request came by.
     pub(crate) fn vitals(&self) -> &Arc<Vitals> {
         &self.0
-    }
-}
-
-/// See [`Busy::arrived`].
-pub(crate) fn arrived(vitals: &Vitals) {
-    if !vitals.is_http2() {
-        vitals.set_phase(Phase::Answering);
     }
 }
 

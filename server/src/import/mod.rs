@@ -12,7 +12,7 @@ mod record;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use eventodb_schema::{ErrorCode, Limits};
+use eventodb_schema::Limits;
 use eventodb_store::{EventStore, Log};
 use http::{Request, Response};
 use hyper::body::Incoming;
@@ -20,7 +20,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::auth::{self, Caller, Credentials};
 use crate::body::Body;
-use crate::connection::{Busy, Vitals, arrived};
+use crate::connection::{Busy, Vitals};
 use crate::error::Failure;
 use crate::observe::Record as Observed;
 use crate::query::Query;
@@ -92,7 +92,7 @@ impl Import {
     async fn run(mut self, body: Incoming, caller: Caller, force: bool) {
         let started = Instant::now();
         let result = self.take(body, caller, force).await;
-        arrived(&self.vitals);
+        self.vitals.set_needs_client(false);
         match result {
             Ok(imported) => self.progress.done(imported, started.elapsed()),
             Err(failed) => {
@@ -104,7 +104,7 @@ impl Import {
 
     /// Stores all records; how many there were.
     async fn take(&mut self, body: Incoming, caller: Caller, force: bool) -> Result<u64, Failed> {
-        let mut lines = Lines::new(body, self.limits.body_bytes, self.gap);
+        let mut lines = Lines::new(body, self.limits.body_bytes, self.gap, Arc::clone(&self.vitals));
         let result = self.take_lines(&mut lines, caller, force).await;
         if result.is_err() {
             lines.read_on();
@@ -116,7 +116,9 @@ impl Import {
         let log = if force { self.empty(&caller).await? } else { caller.log };
         let mut batch = Batch::new(self.limits);
         let mut imported = 0;
-        while let Some((number, line)) = lines.next().await? {
+        loop {
+            let next = self.stopping.run_until_cancelled(lines.next()).await;
+            let Some((number, line)) = next.ok_or_else(|| Failed::stopping(lines.number() + 1))?? else { break };
             batch.add(number, &line)?;
             if batch.is_full() {
                 imported += self.store(&log, &mut batch, imported).await?;
@@ -136,10 +138,6 @@ impl Import {
     async fn store(&mut self, log: &Arc<Log>, batch: &mut Batch, before: u64) -> Result<u64, Failed> {
         let (records, places) = batch.take();
         let (first, last) = (places.first().copied().unwrap_or(0), places.last().copied().unwrap_or(0));
-        if self.stopping.is_cancelled() {
-            let message = "the server is shutting down; what was reported as imported is kept";
-            return Err(Failed { code: ErrorCode::ImportFailed, message: message.to_owned(), line: first });
-        }
         let count = records.len() as u64;
         let head = log.import(records).await.map_err(|error| match error {
             eventodb_store::Error::PositionExists(place) => {

@@ -1,0 +1,119 @@
+//! A process manager: transfers between two accounts, each begun by a command and carried through
+//! by a worker, step by step. A step that is repeated after a crash does nothing, because its
+//! message's id follows from the message that caused it.
+//!
+//! `EVENTODB_URL` and `EVENTODB_TOKEN` say where. Ends with an error if money appears or vanishes.
+#![expect(clippy::print_stdout, reason = "an example shows what it does")]
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use anyhow::{Context as _, ensure};
+use eventodb_client::checkpoint::StreamCheckpoint;
+use eventodb_client::worker::{Checkpointed, Handlers, Worker};
+use eventodb_client::{Aggregate, Aggregates, Client, Expected, Message, NewMessage, StreamQuery};
+use serde::{Deserialize, Serialize};
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+struct Transfer {
+    from: String,
+    to: String,
+    amount: i64,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Moved {
+    amount: i64,
+}
+
+#[derive(Default)]
+struct Balance(i64);
+
+impl Aggregate for Balance {
+    fn apply(&mut self, message: &Message) -> eventodb_client::Result<()> {
+        let amount = message.decode::<Moved>()?.amount;
+        self.0 += if message.kind() == "Withdrawn" { -amount } else { amount };
+        Ok(())
+    }
+}
+
+/// The id of what `cause` leads to at this step.
+fn id_of(cause: &Message, step: u128) -> Uuid {
+    Uuid::from_u128(cause.id().as_u128() ^ step)
+}
+
+/// Money leaves the one account, or the transfer is refused.
+async fn withdraw(client: Client, requested: Message) -> anyhow::Result<()> {
+    let transfer: Transfer = requested.decode()?;
+    let account = Aggregates::<Balance>::new(&client).load(&transfer.from).await?;
+    let (kind, stream, expected) = if account.state.0 >= transfer.amount {
+        ("Withdrawn", transfer.from.as_str(), account.expected())
+    } else {
+        ("Refused", requested.stream(), Expected::Any)
+    };
+    let message = NewMessage::new(kind, Moved { amount: transfer.amount })
+        .with_id(id_of(&requested, 1))
+        .caused_by(&requested)
+        .correlated_with(requested.stream());
+    client.write(stream, &message, expected).await?;
+    Ok(())
+}
+
+/// What left the one account arrives at the other, and the transfer is complete.
+async fn deposit(client: Client, withdrawn: Message) -> anyhow::Result<()> {
+    let stream = withdrawn.correlation_stream().context("the withdrawal belongs to a transfer")?;
+    let page = client.get(&stream, &StreamQuery::new().limit(1)).await?;
+    let transfer: Transfer = page.messages.first().context("the transfer was requested")?.decode()?;
+    let moved = |kind: &str, step| {
+        NewMessage::new(kind, Moved { amount: transfer.amount }).with_id(id_of(&withdrawn, step)).caused_by(&withdrawn)
+    };
+    client.write(&transfer.to, &moved("Deposited", 2), Expected::Any).await?;
+    client.write(&stream, &moved("Completed", 3), Expected::Any).await?;
+    Ok(())
+}
+
+#[tokio::main]
+async fn main() -> anyhow::Result<()> {
+    const TRANSFERS: u32 = 20;
+    let url = std::env::var("EVENTODB_URL").context("EVENTODB_URL must name the server")?;
+    let client = Client::new(&url, std::env::var("EVENTODB_TOKEN").ok().as_deref())?;
+    // Categories of its own, so that the example can run again and again.
+    let run = Uuid::now_v7().simple().to_string();
+    let (accounts, transfers) = (format!("account{run}"), format!("transfer{run}"));
+    let (a, b) = (format!("{accounts}-a"), format!("{accounts}-b"));
+    client.write(&a, &NewMessage::new("Deposited", Moved { amount: 100 }), Expected::NoStream).await?;
+
+    let ended = Arc::new(AtomicU32::new(0));
+    let stop = CancellationToken::new();
+    let (for_withdraw, for_deposit) = (client.clone(), client.clone());
+    let (count, all_ended) = (ended.clone(), stop.clone());
+    let end = move |_: Message| {
+        if count.fetch_add(1, Ordering::Relaxed) + 1 == TRANSFERS {
+            all_ended.cancel();
+        }
+        async { Ok::<_, anyhow::Error>(()) }
+    };
+    let handlers = Handlers::new()
+        .on("Requested", move |message| withdraw(for_withdraw.clone(), message))
+        .on("Withdrawn", move |message| deposit(for_deposit.clone(), message))
+        .on("Completed", end.clone())
+        .on("Refused", end);
+    let categories = [accounts, transfers.clone()];
+    let checkpoint = StreamCheckpoint::new(&client, &categories, "transfers", None);
+    let worker = Worker::new(&client, Checkpointed::new(handlers, checkpoint)).categories(categories);
+    let worker = tokio::spawn(worker.run(stop));
+
+    for number in 0..TRANSFERS {
+        let transfer = Transfer { from: a.clone(), to: b.clone(), amount: 7 };
+        let requested = NewMessage::new("Requested", transfer);
+        client.write(&format!("{transfers}-{number}"), &requested, Expected::NoStream).await?;
+    }
+    worker.await??;
+    let balances = Aggregates::<Balance>::new(&client);
+    let (a, b) = (balances.load(&a).await?.state.0, balances.load(&b).await?.state.0);
+    println!("{TRANSFERS} transfers of 7 requested: {a} left, {b} arrived");
+    ensure!((a, b) == (2, 98), "money appeared or vanished");
+    Ok(())
+}
