@@ -11,7 +11,7 @@ const STATEMENTS: usize = 64;
 
 /// How long a connection waits for another's lock. Readers and the one writer of a file never
 /// wait for each other; what remains is a checkpoint or a backup that starts or ends.
-const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+pub(super) const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Why a database file could not be used.
 #[derive(Debug, thiserror::Error)]

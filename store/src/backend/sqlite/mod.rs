@@ -16,12 +16,14 @@
 //! | `lookup` | versions, ids, streams, categories, counts |
 //! | `read` | slices of messages |
 //! | `threads` | where blocking calls are made |
+//! | `maintenance` | backup, verify, repair |
 
 mod append;
 pub mod connection;
 mod index_file;
 mod indexer;
 mod lookup;
+pub mod maintenance;
 mod memtable;
 mod read;
 mod registry;

@@ -755,7 +755,7 @@ fn open_reader(shared: &Shared, incarnation: Incarnation) -> rusqlite::Result<Co
 }
 
 /// What holds for every connection to files: checkpoints are made when we say so.
-fn set_up(connection: &Connection) -> rusqlite::Result<()> {
+pub(super) fn set_up(connection: &Connection) -> rusqlite::Result<()> {
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
     connection.pragma_update(None, "wal_autocheckpoint", 0)
 }
