@@ -10,6 +10,7 @@ mod consume;
 mod export;
 mod import;
 mod input;
+mod migrate;
 mod ns;
 mod output;
 mod progress;
@@ -45,6 +46,8 @@ pub(crate) enum Command {
     Export(export::Args),
     /// Read messages from a file into a namespace, at their positions.
     Import(import::Args),
+    /// Bring a PostgreSQL database up to date, and do nothing else.
+    Migrate(Box<migrate::Args>),
     /// Print the completions of a shell.
     Completions(completions::Args),
     /// Print the manual page.
@@ -66,6 +69,7 @@ impl Command {
             Self::Ns(args) => ns::run(args).await,
             Self::Export(args) => export::run(args).await,
             Self::Import(args) => import::run(args).await,
+            Self::Migrate(args) => migrate::run(*args).await,
             Self::Completions(args) => completions::run(&args, root),
             Self::Man => completions::man(root),
             Self::Version => {
