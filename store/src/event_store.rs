@@ -156,8 +156,14 @@ impl EventStore {
         // What was accepted is written before it is counted; what comes later is refused.
         log.refuse();
         log.drain().await;
-        let messages = log.counts().await?.messages;
-        Ok((self.backend.delete(log.namespace().incarnation).await?, messages))
+        let counted = log.counts().await?.messages;
+        let deleted = self.backend.delete(log.namespace().incarnation).await?;
+        if !self.backend.is_shared() {
+            return Ok((deleted, counted));
+        }
+        // Another server may have appended until the deletion; what is deleted does not change any more.
+        let counted = log.counts().await.map_or(counted, |counts| counts.messages);
+        Ok((deleted, counted))
     }
 
     /// Empties a namespace; the log of its new incarnation comes back.
@@ -251,14 +257,18 @@ impl EventStore {
         Ok(())
     }
 
-    /// Asks about everything that other servers may have done.
+    /// Asks about everything that other servers may have done. One namespace that fails does not
+    /// keep the others from being asked about; the last error comes back.
     async fn poll(&self) -> Result<()> {
-        self.refresh().await?;
+        let mut outcome = self.refresh().await;
         let logs: Vec<Arc<Log>> = self.logs.read().values().cloned().collect();
         for log in logs {
-            log.poll().await?;
+            match log.poll().await {
+                Ok(()) | Err(Error::Closed) => {}
+                Err(error) => outcome = Err(error),
+            }
         }
-        Ok(())
+        outcome
     }
 }
 

@@ -1,10 +1,28 @@
 //! The commands, one file each: an `Args` struct and `run`.
+//!
+//! Those that work on messages talk to a server over the public protocol; `backup`, `verify`, `repair`,
+//! `token` and `migrate` work on the storage itself. Exit codes: 0 done,
+//! 1 failed, 64 wrong usage.
 
+mod append;
 mod backup;
+mod completions;
+mod connection;
+mod consume;
+mod export;
+mod import;
+mod input;
 mod maintain;
+mod migrate;
+mod ns;
+mod output;
+mod progress;
+mod read;
 mod repair;
+mod tail;
 mod token;
 mod verify;
+mod write;
 
 use std::io::Write as _;
 use std::process::ExitCode;
@@ -18,6 +36,28 @@ use crate::serve;
 pub(crate) enum Command {
     /// Start the server (the default).
     Serve(Box<serve::Args>),
+    /// Write one message.
+    Write(write::Args),
+    /// Read messages of a stream, of categories, or all.
+    Read(read::Args),
+    /// Print messages as they are written.
+    Tail(tail::Args),
+    /// Run a command for each message, remembering how far it came.
+    Consume(Box<consume::Args>),
+    /// Write messages from NDJSON, in batches.
+    Append(append::Args),
+    /// Create, delete and look into namespaces.
+    Ns(ns::Args),
+    /// Write a namespace's messages into a file.
+    Export(export::Args),
+    /// Read messages from a file into a namespace, at their positions.
+    Import(import::Args),
+    /// Bring a PostgreSQL database up to date, and do nothing else.
+    Migrate(Box<migrate::Args>),
+    /// Print the completions of a shell.
+    Completions(completions::Args),
+    /// Print the manual page.
+    Man,
     /// Copy the data directory of a server on SQLite, running or not.
     Backup(backup::Args),
     /// Check a backup, or the data directory of a stopped server.
@@ -32,9 +72,20 @@ pub(crate) enum Command {
 
 impl Command {
     /// Runs it. `root` is the whole command line's description.
-    pub(crate) async fn run(self, _root: clap::Command) -> anyhow::Result<ExitCode> {
+    pub(crate) async fn run(self, root: clap::Command) -> anyhow::Result<ExitCode> {
         match self {
             Self::Serve(args) => serve::run(*args).await,
+            Self::Write(args) => write::run(args).await,
+            Self::Read(args) => read::run(args).await,
+            Self::Tail(args) => tail::run(args).await,
+            Self::Consume(args) => consume::run(*args).await,
+            Self::Append(args) => append::run(args).await,
+            Self::Ns(args) => ns::run(args).await,
+            Self::Export(args) => export::run(args).await,
+            Self::Import(args) => import::run(args).await,
+            Self::Migrate(args) => migrate::run(*args).await,
+            Self::Completions(args) => completions::run(&args, root),
+            Self::Man => completions::man(root),
             Self::Backup(args) => backup::run(args).await,
             Self::Verify(args) => verify::run(args).await,
             Self::Repair(args) => repair::run(args).await,

@@ -6,6 +6,8 @@ mod banner;
 mod config;
 mod files;
 mod logging;
+#[cfg(test)]
+mod page;
 mod signals;
 mod storage;
 

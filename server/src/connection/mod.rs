@@ -1,5 +1,6 @@
 //! One connection: HTTP/1.1 or HTTP/2, as its first bytes say, within its time limits.
 
+mod arriving;
 mod io;
 mod vitals;
 mod watch;
@@ -18,6 +19,7 @@ use crate::config::Bounds;
 use crate::service;
 use crate::state::State;
 
+pub(crate) use arriving::Arriving;
 pub(crate) use vitals::{Busy, Gauge, Order, Vitals};
 pub(crate) use watch::{Listed, Watch};
 

@@ -1,19 +1,13 @@
 //! The lines of a body, one at a time, each of bounded length.
 
-use std::future::poll_fn;
-use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Buf as _, Bytes};
 use eventodb_schema::ErrorCode;
-use futures_util::FutureExt as _;
-use http::HeaderMap;
 use http_body::Body;
 use http_body_util::BodyExt as _;
 
 use super::progress::Failed;
-use crate::connection::Vitals;
-use crate::linger;
 
 /// See the module.
 pub(super) struct Lines<B> {
@@ -26,14 +20,17 @@ pub(super) struct Lines<B> {
     number: u64,
     most_bytes: usize,
     gap: Duration,
-    /// Of the connection that the body comes by.
-    vitals: Arc<Vitals>,
 }
 
 impl<B: Body<Data = Bytes> + Unpin> Lines<B> {
     /// Lines of at most `most_bytes`; `gap` is how long the next piece of the body may take.
-    pub(super) fn new(body: B, most_bytes: usize, gap: Duration, vitals: Arc<Vitals>) -> Self {
-        Self { body: Some(body), piece: Bytes::new(), begun: Vec::new(), number: 0, most_bytes, gap, vitals }
+    pub(super) fn new(body: B, most_bytes: usize, gap: Duration) -> Self {
+        Self { body: Some(body), piece: Bytes::new(), begun: Vec::new(), number: 0, most_bytes, gap }
+    }
+
+    /// What is left of the body, if it has not ended.
+    pub(super) fn into_rest(self) -> Option<B> {
+        self.body
     }
 
     /// The next line that is not blank, with its number from 1.
@@ -93,15 +90,7 @@ impl<B: Body<Data = Bytes> + Unpin> Lines<B> {
     async fn more(&mut self) -> Result<Option<Bytes>, Failed> {
         let broken = |message: String| Failed { code: ErrorCode::ImportFailed, message, line: self.number + 1 };
         while let Some(body) = &mut self.body {
-            let mut frame = body.frame();
-            let noticing = poll_fn(|cx| {
-                let polled = frame.poll_unpin(cx);
-                // What has come is taken in though its client closed that side; but a client whose
-                // body is missed may be gone.
-                self.vitals.set_needs_client(polled.is_pending());
-                polled
-            });
-            let frame = tokio::time::timeout(self.gap, noticing).await;
+            let frame = tokio::time::timeout(self.gap, body.frame()).await;
             let late = |_| broken(format!("nothing came for {} s", self.gap.as_secs_f64()));
             match frame.map_err(late)? {
                 Some(Ok(frame)) => match frame.into_data() {
@@ -116,19 +105,6 @@ impl<B: Body<Data = Bytes> + Unpin> Lines<B> {
     }
 }
 
-impl<B> Lines<B>
-where
-    B: Body<Data = Bytes> + Send + Unpin + 'static,
-    B::Error: Send,
-{
-    /// Reads what is left for a while, so that the client gets to see the reply.
-    pub(super) fn read_on(&mut self) {
-        if let Some(body) = self.body.take() {
-            linger::read_on(&HeaderMap::new(), body);
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use futures_util::stream;
@@ -139,12 +115,7 @@ mod tests {
 
     async fn lines(pieces: &'static [&'static str], most_bytes: usize) -> Result<Vec<(u64, String)>, Failed> {
         let frames = pieces.iter().map(|piece| Ok::<_, std::convert::Infallible>(Frame::data(Bytes::from(*piece))));
-        let mut lines = Lines::new(
-            StreamBody::new(stream::iter(frames)),
-            most_bytes,
-            Duration::from_secs(30),
-            Arc::new(Vitals::new()),
-        );
+        let mut lines = Lines::new(StreamBody::new(stream::iter(frames)), most_bytes, Duration::from_secs(30));
         let mut all = Vec::new();
         while let Some((number, line)) = lines.next().await? {
             all.push((number, String::from_utf8(line.into()).expect("UTF-8")));
@@ -171,7 +142,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_body_that_stands_still_is_given_up() {
         let body = StreamBody::new(stream::pending::<Result<Frame<Bytes>, std::convert::Infallible>>());
-        let mut lines = Lines::new(body, 5, Duration::from_secs(30), Arc::new(Vitals::new()));
+        let mut lines = Lines::new(body, 5, Duration::from_secs(30));
         assert_eq!(lines.next().await.expect_err("too slow").code, ErrorCode::ImportFailed);
     }
 }

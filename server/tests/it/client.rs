@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
 
 use crate::server::within;
 
@@ -53,6 +53,14 @@ impl Reply {
 impl Client {
     pub(crate) async fn connect(address: SocketAddr) -> Self {
         let stream = TcpStream::connect(address).await.expect("the server listens");
+        Self { stream, received: Vec::new() }
+    }
+
+    /// A connection that holds little of what the client does not read.
+    pub(crate) async fn connect_narrow(address: SocketAddr) -> Self {
+        let socket = TcpSocket::new_v4().expect("a socket");
+        socket.set_recv_buffer_size(16 * 1024).expect("a size");
+        let stream = socket.connect(address).await.expect("the server listens");
         Self { stream, received: Vec::new() }
     }
 

@@ -74,9 +74,12 @@ impl Events {
 
     /// How the connection ends, whatever comes before.
     pub(crate) async fn ending(mut self) -> End {
-        while self.end.is_none() {
-            self.receive().await;
-        }
+        within("the end of the stream", async {
+            while self.end.is_none() {
+                self.receive().await;
+            }
+        })
+        .await;
         self.end.expect("the loop ended")
     }
 

@@ -161,3 +161,15 @@ async fn who_has_sent_all_may_close_that_side() {
     let events = Events::of(client).await.rest().await;
     assert!(events.last().is_some_and(|event| event.starts_with(&done(3000))), "{events:?}");
 }
+
+/// The default pause between two pieces of a body is longer than this test waits.
+#[tokio::test]
+async fn a_body_that_breaks_off_is_noticed_at_once() {
+    let (server, token) = (Server::start().await, fresh());
+    let mut client = server.connect().await;
+    let body = lines((0..1000).map(|n| record("a-1", n, n + 1)));
+    client.send(head("POST", "/import", Some(&token), "Content-Length: 10000000\r\n") + &body).await;
+    tokio::io::AsyncWriteExt::shutdown(&mut client.stream).await.expect("one side closes");
+    client.rest().await;
+    assert_eq!(server.rpc(&token, r#"["stream.version","a-1"]"#).await, "999");
+}

@@ -1,11 +1,16 @@
 //! HTTP itself: verbs, paths, versions, connections.
 
+use std::time::Duration;
+
+use bytes::Bytes;
 use http_body_util::{BodyExt as _, Full};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::io::AsyncWriteExt as _;
 
 use crate::client::{call, head};
-use crate::server::{Server, fresh};
+use crate::server::{Server, fresh, within};
+
+type Sender = hyper::client::conn::http2::SendRequest<Full<Bytes>>;
 
 #[tokio::test]
 async fn probes() {
@@ -135,16 +140,25 @@ async fn leave_to_send_is_given() {
     assert_eq!(client.reply().await.status, 200);
 }
 
+/// An HTTP/2 connection, which is driven by a task of its own.
+async fn http2(server: &Server) -> (Sender, tokio::task::JoinHandle<hyper::Result<()>>) {
+    let stream = tokio::net::TcpStream::connect(server.address).await.expect("the server listens");
+    let io = TokioIo::new(stream);
+    let (sender, connection) = hyper::client::conn::http2::Builder::new(TokioExecutor::new())
+        .initial_stream_window_size(65_535)
+        .handshake(io)
+        .await
+        .expect("HTTP/2");
+    (sender, tokio::spawn(connection))
+}
+
 #[tokio::test]
 async fn http2_is_served_on_the_same_port() {
     let (server, token) = (Server::start().await, fresh());
-    let stream = tokio::net::TcpStream::connect(server.address).await.expect("the server listens");
-    let (mut sender, connection) =
-        hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await.expect("HTTP/2");
-    let connection = tokio::spawn(connection);
+    let (mut sender, connection) = http2(&server).await;
     let request = |body: String| {
         let request = http::Request::post("http://eventodb/rpc").header("Authorization", format!("Bearer {token}"));
-        request.body(Full::new(bytes::Bytes::from(body))).expect("a request")
+        request.body(Full::new(Bytes::from(body))).expect("a request")
     };
     let large = format!(r#"["stream.write","a-1",{{"type":"T","data":{{"x":"{}"}}}}]"#, "x".repeat(900_000));
     for position in 0..3 {
@@ -162,4 +176,43 @@ async fn http2_is_served_on_the_same_port() {
     assert_eq!(reply.status(), 413);
     drop(sender);
     connection.await.expect("no panic").expect("a clean end");
+}
+
+fn subscribe(token: &str, query: &str) -> http::Request<Full<Bytes>> {
+    let request = http::Request::get(format!("http://eventodb/subscribe?{query}"));
+    request.header("Authorization", format!("Bearer {token}")).body(Full::default()).expect("a request")
+}
+
+#[tokio::test]
+async fn subscriptions_share_an_http2_connection_and_end_with_the_server() {
+    let (server, token) = (Server::start().await, fresh());
+    let (mut sender, connection) = http2(&server).await;
+    let mut first = sender.send_request(subscribe(&token, "category=a")).await.expect("a reply").into_body();
+    let mut second = sender.send_request(subscribe(&token, "category=b")).await.expect("a reply").into_body();
+    server.rpc(&token, r#"["stream.write","a-1",{"type":"T","data":{}}]"#).await;
+    server.rpc(&token, r#"["stream.write","b-1",{"type":"T","data":{}}]"#).await;
+    for (body, id) in [(&mut first, "id: 1\nevent: poke"), (&mut second, "id: 2\nevent: poke")] {
+        let mut text = String::new();
+        while !text.contains(id) {
+            let frame = within("a frame", body.frame()).await.expect("the stream goes on").expect("a frame");
+            text.push_str(std::str::from_utf8(frame.data_ref().expect("data")).expect("UTF-8"));
+        }
+    }
+    server.stop.soft.cancel();
+    first.collect().await.expect("a clean end");
+    second.collect().await.expect("a clean end");
+    within("the connection's end", connection).await.expect("no panic").expect("a clean end");
+    server.ended().await;
+}
+
+/// With HTTP/2 a reply may stand still though its connection does not.
+#[tokio::test]
+async fn an_http2_reply_of_which_nothing_is_taken_is_cut() {
+    let server = Server::start_with(|config| config.timeouts.stall = Duration::from_millis(300)).await;
+    let token = fresh();
+    server.fill(&token, &format!("a-{}", "x".repeat(200)), 3000, "{}").await;
+    let (mut sender, connection) = http2(&server).await;
+    let stuck = sender.send_request(subscribe(&token, "category=a")).await.expect("a reply").into_body();
+    assert!(within("the connection's end", connection).await.expect("no panic").is_err());
+    assert!(stuck.collect().await.is_err());
 }

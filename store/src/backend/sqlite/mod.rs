@@ -8,7 +8,7 @@
 //! |---|---|
 //! | `connection` | opening a database file: pragmas, migrations |
 //! | `registry` | the namespaces |
-//! | `storage` | one incarnation: opening, closing, and the [`Storage`](super::Storage) methods |
+//! | `storage` | one incarnation: opening, closing, and the methods of `Storage` |
 //! | `append` | one commit to the log |
 //! | `memtable` | the places of messages that are not indexed yet |
 //! | `indexer` | moving the memtable's head into the index |

@@ -1,0 +1,8 @@
+//! The client against a fake server that speaks the protocol's shapes and fails on demand.
+
+mod buffered;
+mod cut;
+mod fake;
+mod retry;
+mod subscription;
+mod worker;

@@ -1,0 +1,234 @@
+//! Workers: pages, checkpoints, errors.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use eventodb_client::RetryPolicy;
+use eventodb_client::checkpoint::{CheckpointError, CheckpointStore as _, MemoryCheckpoint, StreamCheckpoint};
+use eventodb_client::worker::{Checkpointed, Handlers, OnError, Worker, WorkerError};
+use parking_lot::Mutex;
+use serde_json::{Value, json};
+use tokio_util::sync::CancellationToken;
+
+use crate::fake::{Answer, Fake, Request};
+
+/// A log of messages whose type is `T` and whose data is their position, with writes to streams kept.
+#[derive(Default)]
+struct Log {
+    length: i64,
+    written: Vec<(String, Value)>,
+}
+
+impl Log {
+    fn answer(&mut self, request: &Request) -> Answer {
+        if request.target.starts_with("/subscribe") {
+            return Answer::Events { text: ": ready\n\n".to_owned(), then_cut: false };
+        }
+        let call: Value = serde_json::from_str(&request.body).expect("a call");
+        match call[0].as_str() {
+            Some("category.get") => self.page(&call[2]),
+            Some("stream.last") => self.last(call[1].as_str().expect("a name")),
+            Some("stream.write") => self.write(&call),
+            other => panic!("unexpected {other:?}"),
+        }
+    }
+
+    fn page(&self, options: &Value) -> Answer {
+        let from = options["globalPosition"].as_i64().expect("a position").max(1);
+        let limit = options["batchSize"].as_i64().expect("a limit");
+        let end = from.saturating_add(limit - 1).min(self.length);
+        let rows: Vec<String> = (from..=end)
+            .map(|p| {
+                let id = uuid::Uuid::from_u128(p.unsigned_abs().into());
+                format!(r#"["{id}","a-{p}","T",0,{p},{{"n":{p}}},null,"2026-01-01T00:00:00Z"]"#)
+            })
+            .collect();
+        let head = if i64::try_from(rows.len()).expect("small") == limit { end } else { self.length };
+        Answer::ok(format!("[{}]", rows.join(","))).with_header(&format!("x-eventodb-head: {head}"))
+    }
+
+    fn last(&self, stream: &str) -> Answer {
+        let position = self.version(stream);
+        let Some((_, message)) = self.written.iter().rfind(|(name, _)| name == stream) else {
+            return Answer::ok("null");
+        };
+        Answer::ok(
+            json!([
+                "00000000-0000-0000-0000-000000000001",
+                message["type"],
+                position,
+                1,
+                message["data"],
+                message["metadata"],
+                "2026-01-01T00:00:00Z"
+            ])
+            .to_string(),
+        )
+    }
+
+    fn write(&mut self, call: &Value) -> Answer {
+        let stream = call[1].as_str().expect("a name");
+        let version = self.version(stream);
+        if call[3]["expectedVersion"].as_i64().is_some_and(|expected| expected != version) {
+            return Answer::error(409, "STREAM_VERSION_CONFLICT");
+        }
+        self.written.push((stream.to_owned(), call[2].clone()));
+        Answer::ok(json!({"position": version + 1, "globalPosition": 1}).to_string())
+    }
+
+    fn version(&self, stream: &str) -> i64 {
+        i64::try_from(self.written.iter().filter(|(name, _)| name == stream).count()).expect("small") - 1
+    }
+}
+
+async fn log(length: i64) -> (Fake, Arc<Mutex<Log>>) {
+    let log = Arc::new(Mutex::new(Log { length, written: Vec::new() }));
+    let served = log.clone();
+    (Fake::start(move |request| served.lock().answer(request)).await, log)
+}
+
+type Seen = Arc<Mutex<Vec<i64>>>;
+
+/// Notes positions; fails `failures` times at message 7.
+fn noting(seen: &Seen, failures: usize) -> Handlers {
+    let (seen, left) = (seen.clone(), Arc::new(AtomicUsize::new(failures)));
+    Handlers::new().on("T", move |message| {
+        let (seen, left) = (seen.clone(), left.clone());
+        async move {
+            let fails = message.global_position() == 7
+                && left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1)).is_ok();
+            if fails {
+                return Err(std::io::Error::other("not now"));
+            }
+            seen.lock().push(message.global_position());
+            Ok(())
+        }
+    })
+}
+
+fn quick() -> RetryPolicy {
+    RetryPolicy { first: Duration::from_millis(1), ..RetryPolicy::default() }
+}
+
+#[tokio::test]
+async fn every_message_is_handled_once_and_the_place_is_kept() {
+    let (fake, log) = log(25).await;
+    let (seen, checkpoint) = (Seen::default(), MemoryCheckpoint::new());
+    let run = || async {
+        Worker::new(&fake.client(), Checkpointed::new(noting(&seen, 0), checkpoint.clone()))
+            .categories(["a"])
+            .page_size(10)
+            .until_caught_up()
+            .run(CancellationToken::new())
+            .await
+            .expect("caught up")
+    };
+    assert_eq!(run().await.messages, 25);
+    assert_eq!(checkpoint.position(), Some(25));
+    log.lock().length = 31;
+    assert_eq!(run().await.messages, 6);
+    assert_eq!(*seen.lock(), (1..=31).collect::<Vec<_>>());
+}
+
+#[tokio::test]
+async fn a_failed_message_is_tried_again() {
+    let (fake, _) = log(10).await;
+    let seen = Seen::default();
+    let worker = Worker::new(&fake.client(), Checkpointed::new(noting(&seen, 3), MemoryCheckpoint::new()));
+    worker.categories(["a"]).retry(quick()).until_caught_up().run(CancellationToken::new()).await.expect("caught up");
+    assert_eq!(*seen.lock(), (1..=10).collect::<Vec<_>>());
+}
+
+#[tokio::test]
+async fn a_message_that_keeps_failing_stops_skips_or_parks() {
+    let (fake, log) = log(10).await;
+    for on_error in [OnError::Stop, OnError::Skip, OnError::Park("parked-1".to_owned())] {
+        let (seen, checkpoint) = (Seen::default(), MemoryCheckpoint::new());
+        let result = Worker::new(&fake.client(), Checkpointed::new(noting(&seen, usize::MAX), checkpoint.clone()))
+            .categories(["a"])
+            .retry(RetryPolicy::none())
+            .on_error(on_error.clone())
+            .until_caught_up()
+            .run(CancellationToken::new())
+            .await;
+        if on_error == OnError::Stop {
+            assert!(matches!(result, Err(WorkerError::Handler { global_position: 7, .. })), "{result:?}");
+            assert_eq!(checkpoint.position(), Some(6), "what came before is saved");
+        } else {
+            assert_eq!(result.expect("caught up").messages, 10);
+            assert_eq!(*seen.lock(), [1, 2, 3, 4, 5, 6, 8, 9, 10]);
+        }
+    }
+    let log = log.lock();
+    let [(stream, parked)] = &log.written[..] else { panic!("one message is parked") };
+    assert_eq!(stream, "parked-1");
+    assert_eq!(parked["data"], json!({"n": 7}));
+    assert_eq!(parked["metadata"]["causationMessageGlobalPosition"], 7);
+    assert_eq!(parked["metadata"]["parkedBecause"], "not now");
+}
+
+#[tokio::test]
+async fn stopping_finishes_the_message_in_hand_and_saves() {
+    let (fake, _) = log(1000).await;
+    let (stop, checkpoint) = (CancellationToken::new(), MemoryCheckpoint::new());
+    let at_five = stop.clone();
+    let handlers = Handlers::new().otherwise(move |message| {
+        if message.global_position() == 5 {
+            at_five.cancel();
+        }
+        async { Ok::<_, std::io::Error>(()) }
+    });
+    let worker = Worker::new(&fake.client(), Checkpointed::new(handlers, checkpoint.clone())).categories(["a"]);
+    let summary = worker.run(stop).await.expect("stopped");
+    assert_eq!((summary.messages, checkpoint.position()), (5, Some(5)));
+}
+
+#[tokio::test]
+async fn a_poke_wakes_a_worker_that_waits() {
+    let log = Arc::new(Mutex::new(Log { length: 3, written: Vec::new() }));
+    let served = log.clone();
+    let fake = Fake::start(move |request| {
+        let mut log = served.lock();
+        if request.target.starts_with("/subscribe") {
+            log.length = 4;
+            let text =
+                "id: 4\nevent: poke\ndata: {\"stream\":\"a-4\",\"position\":0,\"globalPosition\":4}\n\n".to_owned();
+            return Answer::Events { text, then_cut: false };
+        }
+        log.answer(request)
+    })
+    .await;
+    let stop = CancellationToken::new();
+    let at_four = stop.clone();
+    let handlers = Handlers::new().otherwise(move |message| {
+        if message.global_position() == 4 {
+            at_four.cancel();
+        }
+        async { Ok::<_, std::io::Error>(()) }
+    });
+    let worker = Worker::new(&fake.client(), Checkpointed::new(handlers, MemoryCheckpoint::new()))
+        .categories(["a"])
+        .poll_every(Duration::from_secs(3600));
+    assert_eq!(worker.run(stop).await.expect("stopped").messages, 4);
+    let subscribed = fake.requests.lock().iter().find(|request| request.target.contains("subscribe")).cloned();
+    assert_eq!(subscribed.expect("subscribed").target, "/subscribe?category=a&position=4");
+}
+
+#[tokio::test]
+async fn the_second_worker_of_one_name_is_told_and_the_first_stays() {
+    let (fake, _) = log(0).await;
+    let client = fake.client();
+    let mut first = StreamCheckpoint::new(&client, &["a"], "x", None);
+    first.load().await.expect("loaded");
+    first.save(10).await.expect("saved");
+    let mut second = StreamCheckpoint::new(&client, &["a"], "x", None);
+    assert_eq!(second.load().await.expect("loaded"), Some(10));
+    // The second is faster: the first takes its place back, and then the second is told.
+    second.save(11).await.expect("nobody was in the way");
+    first.save(12).await.expect("the older one stays");
+    assert!(matches!(second.save(13).await, Err(CheckpointError::Taken(_))));
+    first.save(14).await.expect("undisturbed");
+    let mut next = StreamCheckpoint::new(&client, &["a"], "x", None);
+    assert_eq!(next.load().await.expect("loaded"), Some(14));
+}
