@@ -64,7 +64,8 @@ pub fn repair(directory: &Path, progress: &mut Progress<'_>) -> Result<Vec<Outco
             is_usable: false,
         }]);
     }
-    let mut outcomes = Vec::new();
+    let sound = Outcome { file: files::name_of(&path), problems: Vec::new(), done: Vec::new(), is_usable: true };
+    let mut outcomes = vec![sound];
     for namespace in namespaces.map_err(database(&path))? {
         let log = files::log_path(directory, namespace.incarnation);
         if fs::metadata(&log).map_or(0, |metadata| metadata.len()) == 0 && namespace.messages == Some(0) {
