@@ -50,17 +50,14 @@ const ROUTES: &[Route] = &[
 pub(crate) async fn answer(state: &State, busy: &Busy, request: Request<Incoming>, started: Instant) -> Response<Body> {
     let Some(route) = ROUTES.iter().find(|route| route.path == request.uri().path()) else {
         let failure = Failure::new(ErrorCode::NotFound, "there is nothing at this path");
-        return refuse(state, busy, request, failure, Record::new("unknown path", started));
+        return refuse(state, request, failure, Record::new("unknown path", started));
     };
     if request.method() == Method::OPTIONS {
         return cors::preflight(route.verbs);
     }
     let mut record = Record::new(route.path, started);
     if !route.verbs.split(", ").any(|verb| verb == request.method().as_str()) {
-        return refuse(state, busy, request, Failure::wrong_verb(route.verbs), record);
-    }
-    if !matches!(route.target, Target::Calls | Target::Import) {
-        busy.arrived();
+        return refuse(state, request, Failure::wrong_verb(route.verbs), record);
     }
     let result = match route.target {
         Target::Calls => return rpc::answer(state, busy, request, started).await,
@@ -74,9 +71,8 @@ pub(crate) async fn answer(state: &State, busy: &Busy, request: Request<Incoming
 }
 
 /// Answers a request whose body nobody wants.
-fn refuse(state: &State, busy: &Busy, request: Request<Incoming>, failure: Failure, record: Record) -> Response<Body> {
+fn refuse(state: &State, request: Request<Incoming>, failure: Failure, record: Record) -> Response<Body> {
     let (parts, body) = request.into_parts();
     linger::read_on(&parts.headers, body);
-    busy.arrived();
     record.finish(state, Err(failure))
 }

@@ -1,6 +1,7 @@
 //! The namespaces, and the log of each.
 
 use std::collections::{HashMap, HashSet};
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::sync::{Arc, Weak};
 
 use eventodb_schema::reply::{NamespaceInfo, NamespaceListed};
@@ -14,14 +15,17 @@ use crate::error::{Error, Result};
 use crate::log::{Budget, Log};
 use crate::settings::Settings;
 
+/// Logs that may be opened at once.
+const OPENING: usize = 64;
+
 /// All namespaces of one database.
 pub struct EventStore {
     backend: Arc<dyn Backend>,
     settings: Arc<Settings>,
     budget: Arc<Budget>,
     logs: RwLock<HashMap<Arc<str>, Arc<Log>>>,
-    /// Held while a log is opened, so that a namespace never has two.
-    opening: tokio::sync::Mutex<()>,
+    /// Held while a log is opened, so that a namespace never has two; which one, its name decides.
+    opening: [tokio::sync::Mutex<()>; OPENING],
     deleted: Mutex<HashSet<String>>,
     stop: CancellationToken,
 }
@@ -42,7 +46,7 @@ impl EventStore {
             budget: Arc::new(Budget::new(settings.tail_bytes)),
             settings: Arc::new(settings),
             logs: RwLock::default(),
-            opening: tokio::sync::Mutex::default(),
+            opening: std::array::from_fn(|_| tokio::sync::Mutex::default()),
             deleted: Mutex::default(),
             stop: CancellationToken::new(),
             backend,
@@ -98,7 +102,9 @@ impl EventStore {
 
     /// The log of a namespace as the registry has it just now.
     async fn log_of(&self, namespace: Namespace) -> Result<Arc<Log>> {
-        let _opening = self.opening.lock().await;
+        let mut hasher = DefaultHasher::new();
+        namespace.name.hash(&mut hasher);
+        let _opening = self.opening[hasher.finish() as usize % OPENING].lock().await;
         if let Some(log) = self.known(&namespace.name) {
             let known = log.namespace();
             if known.incarnation == namespace.incarnation && known.token_hash == namespace.token_hash {
@@ -156,8 +162,14 @@ impl EventStore {
         // What was accepted is written before it is counted; what comes later is refused.
         log.refuse();
         log.drain().await;
-        let messages = log.counts().await?.messages;
-        Ok((self.backend.delete(log.namespace().incarnation).await?, messages))
+        let counted = log.counts().await?.messages;
+        let deleted = self.backend.delete(log.namespace().incarnation).await?;
+        if !self.backend.is_shared() {
+            return Ok((deleted, counted));
+        }
+        // Another server may have appended until the deletion; what is deleted does not change any more.
+        let counted = log.counts().await.map_or(counted, |counts| counts.messages);
+        Ok((deleted, counted))
     }
 
     /// Empties a namespace; the log of its new incarnation comes back.
@@ -251,14 +263,18 @@ impl EventStore {
         Ok(())
     }
 
-    /// Asks about everything that other servers may have done.
+    /// Asks about everything that other servers may have done. One namespace that fails does not
+    /// keep the others from being asked about; the last error comes back.
     async fn poll(&self) -> Result<()> {
-        self.refresh().await?;
+        let mut outcome = self.refresh().await;
         let logs: Vec<Arc<Log>> = self.logs.read().values().cloned().collect();
         for log in logs {
-            log.poll().await?;
+            match log.poll().await {
+                Ok(()) | Err(Error::Closed) => {}
+                Err(error) => outcome = Err(error),
+            }
         }
-        Ok(())
+        outcome
     }
 }
 

@@ -52,7 +52,7 @@ test("[R-sub.4] a position or a Last-Event-ID that is no number", async () => {
 });
 
 test("[R-sub.5] a query that is not UTF-8", async () => {
-  for (const query of ["stream=%ff", "category=a%c3", "stream=\xff-1", "stream=%ed%a0%80-1", "all=true&token=%ff"]) await assertRefused(query);
+  for (const query of ["stream=%ff", "category=a%c3", "stream=%ed%a0%80-1", "all=true&token=%ff"]) await assertRefused(query);
 });
 
 test("[R-sub.6 R-sub.7] position: in the stream, or global", async (t) => {

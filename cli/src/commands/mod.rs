@@ -1,20 +1,27 @@
 //! The commands, one file each: an `Args` struct and `run`.
 //!
-//! All but `serve` and `version` talk to a server over the public protocol. Exit codes: 0 done,
+//! Those that work on messages talk to a server over the public protocol; `backup`, `verify`, `repair`,
+//! `token` and `migrate` work on the storage itself. Exit codes: 0 done,
 //! 1 failed, 64 wrong usage.
 
 mod append;
+mod backup;
 mod completions;
 mod connection;
 mod consume;
 mod export;
 mod import;
 mod input;
+mod maintain;
+mod migrate;
 mod ns;
 mod output;
 mod progress;
 mod read;
+mod repair;
 mod tail;
+mod token;
+mod verify;
 mod write;
 
 use std::io::Write as _;
@@ -45,10 +52,20 @@ pub(crate) enum Command {
     Export(export::Args),
     /// Read messages from a file into a namespace, at their positions.
     Import(import::Args),
+    /// Bring a PostgreSQL database up to date, and do nothing else.
+    Migrate(Box<migrate::Args>),
     /// Print the completions of a shell.
     Completions(completions::Args),
     /// Print the manual page.
     Man,
+    /// Copy the data directory of a server on SQLite, running or not.
+    Backup(backup::Args),
+    /// Check a backup, or the data directory of a stopped server.
+    Verify(verify::Args),
+    /// Make a damaged data directory usable again; the server must be stopped.
+    Repair(repair::Args),
+    /// Tokens of namespaces, on the store itself; a server on SQLite must be stopped.
+    Token(token::Args),
     /// Print the version.
     Version,
 }
@@ -66,8 +83,13 @@ impl Command {
             Self::Ns(args) => ns::run(args).await,
             Self::Export(args) => export::run(args).await,
             Self::Import(args) => import::run(args).await,
+            Self::Migrate(args) => migrate::run(*args).await,
             Self::Completions(args) => completions::run(&args, root),
             Self::Man => completions::man(root),
+            Self::Backup(args) => backup::run(args).await,
+            Self::Verify(args) => verify::run(args).await,
+            Self::Repair(args) => repair::run(args).await,
+            Self::Token(args) => token::run(args).await,
             Self::Version => {
                 writeln!(std::io::stdout(), "{}", eventodb_schema::VERSION)?;
                 Ok(ExitCode::SUCCESS)

@@ -19,17 +19,19 @@ pub(super) fn print(storage: &Storage, address: SocketAddr, test_mode: bool, adm
         format!("  mode     {mode}"),
     ];
     let new = administrator.token.as_ref().filter(|_| administrator.is_new);
-    if let Some(token) = new {
-        lines.push(format!("  token    {token}"));
-        lines.push("           the administrator's; keep it, it is not shown again".to_owned());
+    if new.is_some() {
+        lines.push("  token    made just now and not shown again; keep it".to_owned());
     }
     let authorization = match new {
-        _ if test_mode => String::new(),
+        None if test_mode => String::new(),
         Some(token) => format!(" -H 'Authorization: Bearer {token}'"),
         None => " -H \"Authorization: Bearer $EVENTODB_TOKEN\"".to_owned(),
     };
     lines.push(String::new());
-    lines.push("Write a message:".to_owned());
+    lines.push(match new {
+        Some(_) => "Write a message (the line has the administrator's token in it):".to_owned(),
+        None => "Write a message:".to_owned(),
+    });
     lines.push(format!(
         "  curl -s http://{address}/rpc{authorization} \
          -d '[\"stream.write\", \"account-1\", {{\"type\": \"Deposited\", \"data\": {{\"amount\": 5}}}}]'"

@@ -1,6 +1,6 @@
 //! What the flags mean, checked before anything is bound or opened.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use eventodb_schema::{DEFAULT_NAMESPACE, Token};
@@ -66,14 +66,41 @@ fn storage(args: &Args) -> Result<Storage, Usage> {
     };
     let location = match args.db_url.as_deref() {
         None if args.test_mode => sqlite::Location::Memory,
-        None => sqlite::Location::Directory(args.data_dir.clone()),
         Some("sqlite://:memory:") => sqlite::Location::Memory,
-        Some(url) if url.starts_with("postgres://") || url.starts_with("postgresql://") => {
+        Some(url) if is_postgres(url) => {
             return postgres(url, args).map(|settings| Storage::Postgres(Box::new(settings)));
         }
-        Some(url) => sqlite::Location::Directory(args.data_dir.join(sqlite_file(url)?)),
+        url => sqlite::Location::Directory(directory(url, &args.data_dir)?),
     };
     Ok(Storage::Sqlite(location, settings))
+}
+
+/// The storage that these two flags name, with default bounds, where there is one already.
+///
+/// # Errors
+/// [`Usage`].
+pub(super) fn existing_storage(db_url: Option<&str>, data_dir: &Path) -> Result<Storage, Usage> {
+    if let Some(url) = db_url.filter(|url| is_postgres(url)) {
+        let url = url.parse().map_err(|error| Usage(format!("--db-url: {error}")))?;
+        return Ok(Storage::Postgres(Box::new(postgres::Settings::new(url))));
+    }
+    let directory = directory(db_url, data_dir)?;
+    if !directory.join("registry.db").exists() {
+        return Err(Usage(format!("there is no store in {}", directory.display())));
+    }
+    Ok(Storage::Sqlite(sqlite::Location::Directory(directory), sqlite::Settings::default()))
+}
+
+fn is_postgres(url: &str) -> bool {
+    url.starts_with("postgres://") || url.starts_with("postgresql://")
+}
+
+/// Where SQLite's files are.
+fn directory(db_url: Option<&str>, data_dir: &Path) -> Result<PathBuf, Usage> {
+    match db_url {
+        None => Ok(data_dir.to_owned()),
+        Some(url) => Ok(data_dir.join(sqlite_file(url)?)),
+    }
 }
 
 /// The file that `sqlite://FILE` names: a relative path that stays below the data directory.

@@ -6,14 +6,18 @@ mod banner;
 mod config;
 mod files;
 mod logging;
+#[cfg(test)]
+mod page;
 mod signals;
 mod storage;
 
+use std::path::Path;
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use anyhow::Context as _;
 use eventodb_server::{Config, Mode};
-use eventodb_store::EventStore;
+use eventodb_store::{Backend, EventStore};
 use tokio::net::TcpListener;
 
 pub(crate) use self::args::Args;
@@ -48,6 +52,14 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<ExitCode> {
     eventodb_server::run(listener, store.clone(), Config { mode, ..checked.server }, stop).await;
     store.close().await;
     Ok(ExitCode::SUCCESS)
+}
+
+/// The backend that these two flags name, with default bounds; it must exist.
+///
+/// # Errors
+/// [`Usage`] where it does not, or where a server uses the directory.
+pub(crate) async fn existing_backend(db_url: Option<&str>, data_dir: &Path) -> Result<Arc<dyn Backend>, Usage> {
+    storage::open(&config::existing_storage(db_url, data_dir)?).await
 }
 
 async fn bind(checked: &Checked) -> Result<TcpListener, Usage> {

@@ -8,10 +8,12 @@ mod write;
 
 use std::borrow::Cow;
 
-use crate::{Error, json};
+use crate::{Error, Limits, json, name};
 
 pub use read::{Read, StreamsPage};
-pub use write::{Append, AppendEntry, Check, expected, message_id, single_write, stream_append, streams_append};
+pub use write::{
+    Append, AppendEntry, Check, check_object, expected, message_id, single_write, stream_append, streams_append,
+};
 
 /// A well-formed call: the method and its arguments, in compact JSON.
 #[derive(Clone, Debug)]
@@ -57,6 +59,16 @@ impl<'a> Call<'a> {
     /// `INVALID_REQUEST` naming it.
     pub fn string(&mut self, name: &str) -> Result<Cow<'a, str>, Error> {
         string(name, self.required(name)?)
+    }
+
+    /// The next argument as the name of a stream or namespace.
+    ///
+    /// # Errors
+    /// `INVALID_REQUEST` naming it.
+    pub fn name(&mut self, name: &str, limits: &Limits) -> Result<Cow<'a, str>, Error> {
+        let text = self.string(name)?;
+        name::check(name, &text, limits)?;
+        Ok(text)
     }
 
     /// The next argument as options: an object, `null` or nothing.

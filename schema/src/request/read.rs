@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::{Call, Options, integer, string, strings};
 use crate::filter::{Direction, Filter, Scope};
 use crate::limits::{BATCH_SIZE_DEFAULT, BATCH_SIZE_MAX, STREAMS_DEFAULT, STREAMS_MAX, WAIT_MS};
-use crate::{ConsumerGroup, Error, name};
+use crate::{ConsumerGroup, Error, Limits, name};
 
 /// One page of messages.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -47,11 +47,8 @@ impl Read {
     ///
     /// # Errors
     /// `INVALID_REQUEST` naming the argument.
-    pub fn stream_get(call: &mut Call<'_>) -> Result<Self, Error> {
-        let stream = call.string("stream")?;
-        if stream.is_empty() {
-            return Err(Error::invalid("stream must be a non-empty string"));
-        }
+    pub fn stream_get(call: &mut Call<'_>, limits: &Limits) -> Result<Self, Error> {
+        let stream = call.name("stream", limits)?;
         let options = call.options()?;
         let (position, global) = (options.integer("position")?, options.integer("globalPosition")?);
         let mut read = Self::page(Filter::new(Scope::Stream(stream.into())), global.or(position), &options)?;
@@ -77,11 +74,8 @@ impl Read {
     ///
     /// # Errors
     /// `INVALID_REQUEST` naming the argument.
-    pub fn stream_last(call: &mut Call<'_>) -> Result<Self, Error> {
-        let stream = call.string("stream")?;
-        if stream.is_empty() {
-            return Err(Error::invalid("stream must be a non-empty string"));
-        }
+    pub fn stream_last(call: &mut Call<'_>, limits: &Limits) -> Result<Self, Error> {
+        let stream = call.name("stream", limits)?;
         let mut filter = Filter::new(Scope::Stream(stream.into()));
         filter.types =
             call.options()?.string("type")?.filter(|kind| !kind.is_empty()).map(Into::into).into_iter().collect();
@@ -222,7 +216,7 @@ mod tests {
         let read = category_get(r#"["category.get","a",{"position":3,"globalPosition":7}]"#).expect("a read");
         assert_eq!(read.from, Some(7));
         let mut call = Call::parse(r#"["stream.get","a",{"position":3,"globalPosition":7}]"#).expect("a call");
-        let read = Read::stream_get(&mut call).expect("a read");
+        let read = Read::stream_get(&mut call, &Limits::default()).expect("a read");
         assert!(!read.by_stream_position);
     }
 

@@ -189,7 +189,7 @@ fn message(field: &str, text: &str, limits: &Limits) -> Result<NewMessage, Error
     let metadata = metadata.filter(|value| *value != "null");
     for (name, value) in [("data", Some(&*data)), ("metadata", metadata)] {
         if let Some(value) = value {
-            object(&format!("{field}.{name}"), value, limits)?;
+            check_object(&format!("{field}.{name}"), value, limits)?;
         }
     }
     let message = NewMessage { id: None, kind: kind.into(), data: data.into(), metadata: metadata.map(Into::into) };
@@ -202,7 +202,11 @@ fn message(field: &str, text: &str, limits: &Limits) -> Result<NewMessage, Error
     Ok(message)
 }
 
-fn object(field: &str, value: &str, limits: &Limits) -> Result<(), Error> {
+/// Checks that a compact value is an object that is not nested too deeply.
+///
+/// # Errors
+/// `INVALID_REQUEST` naming `field`.
+pub fn check_object(field: &str, value: &str, limits: &Limits) -> Result<(), Error> {
     if !value.starts_with('{') {
         return Err(Error::invalid(format!("{field} must be an object")));
     }

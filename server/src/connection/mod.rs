@@ -1,5 +1,6 @@
 //! One connection: HTTP/1.1 or HTTP/2, as its first bytes say, within its time limits.
 
+mod arriving;
 mod io;
 mod vitals;
 mod watch;
@@ -18,7 +19,8 @@ use crate::config::Bounds;
 use crate::service;
 use crate::state::State;
 
-pub(crate) use vitals::{Busy, Gauge, Order, Vitals, arrived};
+pub(crate) use arriving::Arriving;
+pub(crate) use vitals::{Busy, Gauge, Order, Vitals};
 pub(crate) use watch::{Listed, Watch};
 
 /// Bytes of a request's head, and bytes that wait to be sent before a reply is asked for more.
@@ -29,6 +31,7 @@ const HTTP2_HEADER_BYTES: u32 = 64 * 1024;
 /// How connections speak HTTP. No time limits here: [`Watch`] has them.
 pub(crate) fn protocol(bounds: &Bounds) -> Builder<TokioExecutor> {
     let mut builder = Builder::new(TokioExecutor::new());
+    // Not hyper's `half_close`: it never looks whether a subscriber is gone. `Socket` tells it when to know.
     builder.http1().header_read_timeout(None).max_buf_size(BUFFER_BYTES);
     builder
         .http2()

@@ -13,24 +13,25 @@ use futures_util::task::AtomicWaker;
 /// What a connection is doing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
-pub(crate) enum Phase {
+pub(super) enum Phase {
     /// Nothing came yet.
     New,
     /// Between requests.
     Waiting,
     /// A request's head began to arrive.
     Head,
-    /// A request is in progress and its client is still needed: its body arrives, or it is subscribed.
-    Open,
-    /// A request is in progress and has arrived: its client may have closed its sending side.
+    /// A request is in progress; its client may close its sending side.
     Answering,
+    /// A request is in progress that is given up when its client closes its sending side: it is
+    /// subscribed, or its body is missed.
+    Open,
     /// The reply is made, but maybe not sent.
     Finishing,
 }
 
 impl Phase {
     fn from_u8(value: u8) -> Self {
-        [Self::New, Self::Waiting, Self::Head, Self::Open, Self::Answering, Self::Finishing][usize::from(value)]
+        [Self::New, Self::Waiting, Self::Head, Self::Answering, Self::Open, Self::Finishing][usize::from(value)]
     }
 }
 
@@ -57,7 +58,10 @@ pub(crate) struct Vitals {
     /// The client closed its sending side and the HTTP layer was not told yet.
     end_is_hidden: AtomicBool,
     order: AtomicU8,
+    /// Of the connection's task.
     waker: AtomicWaker,
+    /// Of the task that waits for more of a request's body.
+    body_waker: AtomicWaker,
     /// How sending gets on.
     pub(crate) sending: Gauge,
 }
@@ -72,20 +76,21 @@ impl Vitals {
             end_is_hidden: AtomicBool::new(false),
             order: AtomicU8::new(Order::None as u8),
             waker: AtomicWaker::new(),
+            body_waker: AtomicWaker::new(),
             sending: Gauge::default(),
         }
     }
 
-    pub(crate) fn phase(&self) -> Phase {
+    pub(super) fn phase(&self) -> Phase {
         Phase::from_u8(self.phase.load(Relaxed))
     }
 
     /// A number that differs after each change of phase.
-    pub(crate) fn changes(&self) -> u32 {
+    pub(super) fn changes(&self) -> u32 {
         self.changes.load(Relaxed)
     }
 
-    pub(crate) fn set_phase(&self, phase: Phase) {
+    pub(super) fn set_phase(&self, phase: Phase) {
         self.phase.store(phase as u8, SeqCst);
         self.changes.fetch_add(1, Relaxed);
         if self.shows_end() && self.end_is_hidden.swap(false, SeqCst) {
@@ -97,28 +102,40 @@ impl Vitals {
         self.is_http2.load(Relaxed)
     }
 
-    pub(crate) fn set_http2(&self) {
+    pub(super) fn set_http2(&self) {
         self.is_http2.store(true, Relaxed);
     }
 
     /// Whether the HTTP layer may be told that the client closed its sending side. It drops a
-    /// request in progress then, which is right while its body is missing and for a subscription,
-    /// and wrong for a client that has asked all it wants and waits for the answer.
-    pub(crate) fn shows_end(&self) -> bool {
+    /// request in progress then, which is wrong for a client that has asked all it wants and waits
+    /// for the answer. With HTTP/2 each request has an end of its own.
+    pub(super) fn shows_end(&self) -> bool {
         self.is_http2() || !matches!(self.phase(), Phase::Answering | Phase::Finishing)
     }
 
     /// Remembers that the end of the client's sending was met and not shown. False where it may be
     /// shown after all.
-    pub(crate) fn hide_end(&self) -> bool {
+    pub(super) fn hide_end(&self) -> bool {
         self.end_is_hidden.store(true, SeqCst);
+        self.body_waker.wake();
         !self.shows_end()
+    }
+
+    /// Somebody waits for more of a request's body: it will not come from a client that closed its
+    /// sending side, now or later.
+    pub(super) fn misses_body(&self, waker: &Waker) {
+        if !self.is_http2() {
+            self.body_waker.register(waker);
+            if self.end_is_hidden.load(SeqCst) {
+                self.set_phase(Phase::Open);
+            }
+        }
     }
 
     /// A request begins.
     pub(crate) fn begin(self: &Arc<Self>) -> Busy {
         self.in_progress.fetch_add(1, Relaxed);
-        self.set_phase(Phase::Open);
+        self.set_phase(Phase::Answering);
         Busy(Arc::clone(self))
     }
 
@@ -143,11 +160,6 @@ impl Vitals {
 pub(crate) struct Busy(Arc<Vitals>);
 
 impl Busy {
-    /// The request has arrived in full; what is left is to answer it.
-    pub(crate) fn arrived(&self) {
-        arrived(&self.0);
-    }
-
     /// The reply goes on until the client leaves.
     pub(crate) fn subscribed(&self) {
         if !self.0.is_http2() {
@@ -158,13 +170,6 @@ impl Busy {
     /// The connection that the request came by.
     pub(crate) fn vitals(&self) -> &Arc<Vitals> {
         &self.0
-    }
-}
-
-/// See [`Busy::arrived`].
-pub(crate) fn arrived(vitals: &Vitals) {
-    if !vitals.is_http2() {
-        vitals.set_phase(Phase::Answering);
     }
 }
 
@@ -218,13 +223,32 @@ mod tests {
     fn the_end_is_shown_once_the_reply_is_sent() {
         let vitals = Arc::new(Vitals::new());
         let busy = vitals.begin();
-        assert!(vitals.shows_end(), "a body may be missing");
-        busy.arrived();
         assert!(vitals.hide_end());
         drop(busy);
         assert_eq!(vitals.phase(), Phase::Finishing);
         assert!(!vitals.shows_end());
         vitals.set_phase(Phase::Waiting);
+        assert!(vitals.shows_end());
+    }
+
+    #[test]
+    fn the_end_is_shown_once_more_of_the_body_is_missed() {
+        let vitals = Arc::new(Vitals::new());
+        let _busy = vitals.begin();
+        vitals.misses_body(Waker::noop());
+        assert!(!vitals.shows_end(), "it may still come");
+        assert!(vitals.hide_end());
+        vitals.misses_body(Waker::noop());
+        assert!(vitals.shows_end());
+    }
+
+    #[test]
+    fn a_subscription_ends_with_its_client() {
+        let vitals = Arc::new(Vitals::new());
+        vitals.begin().subscribed();
+        assert!(!vitals.shows_end(), "it has ended");
+        let busy = vitals.begin();
+        busy.subscribed();
         assert!(vitals.shows_end());
     }
 

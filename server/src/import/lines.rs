@@ -4,12 +4,10 @@ use std::time::Duration;
 
 use bytes::{Buf as _, Bytes};
 use eventodb_schema::ErrorCode;
-use http::HeaderMap;
 use http_body::Body;
 use http_body_util::BodyExt as _;
 
 use super::progress::Failed;
-use crate::linger;
 
 /// See the module.
 pub(super) struct Lines<B> {
@@ -30,6 +28,11 @@ impl<B: Body<Data = Bytes> + Unpin> Lines<B> {
         Self { body: Some(body), piece: Bytes::new(), begun: Vec::new(), number: 0, most_bytes, gap }
     }
 
+    /// What is left of the body, if it has not ended.
+    pub(super) fn into_rest(self) -> Option<B> {
+        self.body
+    }
+
     /// The next line that is not blank, with its number from 1.
     pub(super) async fn next(&mut self) -> Result<Option<(u64, Bytes)>, Failed> {
         while let Some(line) = self.any().await? {
@@ -39,6 +42,11 @@ impl<B: Body<Data = Bytes> + Unpin> Lines<B> {
             }
         }
         Ok(None)
+    }
+
+    /// How many lines there were.
+    pub(super) fn number(&self) -> u64 {
+        self.number
     }
 
     async fn any(&mut self) -> Result<Option<Bytes>, Failed> {
@@ -94,19 +102,6 @@ impl<B: Body<Data = Bytes> + Unpin> Lines<B> {
             }
         }
         Ok(None)
-    }
-}
-
-impl<B> Lines<B>
-where
-    B: Body<Data = Bytes> + Send + Unpin + 'static,
-    B::Error: Send,
-{
-    /// Reads what is left for a while, so that the client gets to see the reply.
-    pub(super) fn read_on(&mut self) {
-        if let Some(body) = self.body.take() {
-            linger::read_on(&HeaderMap::new(), body);
-        }
     }
 }
 

@@ -12,15 +12,15 @@ mod record;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use eventodb_schema::{ErrorCode, Limits};
+use eventodb_schema::Limits;
 use eventodb_store::{EventStore, Log};
-use http::{Request, Response};
+use http::{HeaderMap, Request, Response};
 use hyper::body::Incoming;
 use tokio_util::sync::CancellationToken;
 
 use crate::auth::{self, Caller, Credentials};
 use crate::body::Body;
-use crate::connection::{Busy, Vitals, arrived};
+use crate::connection::{Arriving, Busy};
 use crate::error::Failure;
 use crate::observe::Record as Observed;
 use crate::query::Query;
@@ -60,10 +60,9 @@ pub(crate) async fn answer(
         limits: state.config.limits,
         gap: state.config.timeouts.body_gap,
         stopping: state.stopping.clone(),
-        vitals: Arc::clone(busy.vitals()),
         progress,
     };
-    tokio::spawn(import.run(body, caller, force));
+    tokio::spawn(import.run(Arriving::new(body, busy.vitals()), caller, force));
     let mut response = reply::events(Body::stream(events));
     cors::allow(response.headers_mut());
     Ok(response)
@@ -84,15 +83,13 @@ struct Import {
     /// How long the next bytes may take.
     gap: Duration,
     stopping: CancellationToken,
-    vitals: Arc<Vitals>,
     progress: Progress,
 }
 
 impl Import {
-    async fn run(mut self, body: Incoming, caller: Caller, force: bool) {
+    async fn run(mut self, body: Arriving<Incoming>, caller: Caller, force: bool) {
         let started = Instant::now();
         let result = self.take(body, caller, force).await;
-        arrived(&self.vitals);
         match result {
             Ok(imported) => self.progress.done(imported, started.elapsed()),
             Err(failed) => {
@@ -103,20 +100,27 @@ impl Import {
     }
 
     /// Stores all records; how many there were.
-    async fn take(&mut self, body: Incoming, caller: Caller, force: bool) -> Result<u64, Failed> {
+    async fn take(&mut self, body: Arriving<Incoming>, caller: Caller, force: bool) -> Result<u64, Failed> {
         let mut lines = Lines::new(body, self.limits.body_bytes, self.gap);
         let result = self.take_lines(&mut lines, caller, force).await;
-        if result.is_err() {
-            lines.read_on();
+        if let (Err(_), Some(rest)) = (&result, lines.into_rest()) {
+            linger::read_on(&HeaderMap::new(), rest.into_inner());
         }
         result
     }
 
-    async fn take_lines(&mut self, lines: &mut Lines<Incoming>, caller: Caller, force: bool) -> Result<u64, Failed> {
+    async fn take_lines(
+        &mut self,
+        lines: &mut Lines<Arriving<Incoming>>,
+        caller: Caller,
+        force: bool,
+    ) -> Result<u64, Failed> {
         let log = if force { self.empty(&caller).await? } else { caller.log };
         let mut batch = Batch::new(self.limits);
         let mut imported = 0;
-        while let Some((number, line)) = lines.next().await? {
+        loop {
+            let next = self.stopping.run_until_cancelled(lines.next()).await;
+            let Some((number, line)) = next.ok_or_else(|| Failed::stopping(lines.number() + 1))?? else { break };
             batch.add(number, &line)?;
             if batch.is_full() {
                 imported += self.store(&log, &mut batch, imported).await?;
@@ -136,10 +140,6 @@ impl Import {
     async fn store(&mut self, log: &Arc<Log>, batch: &mut Batch, before: u64) -> Result<u64, Failed> {
         let (records, places) = batch.take();
         let (first, last) = (places.first().copied().unwrap_or(0), places.last().copied().unwrap_or(0));
-        if self.stopping.is_cancelled() {
-            let message = "the server is shutting down; what was reported as imported is kept";
-            return Err(Failed { code: ErrorCode::ImportFailed, message: message.to_owned(), line: first });
-        }
         let count = records.len() as u64;
         let head = log.import(records).await.map_err(|error| match error {
             eventodb_store::Error::PositionExists(place) => {

@@ -96,6 +96,12 @@ impl Failed {
         Self { code: ErrorCode::PositionExists, message: message.to_owned(), line }
     }
 
+    /// The server ends before the import.
+    pub(super) fn stopping(line: u64) -> Self {
+        let message = "the server is shutting down; what was reported as imported is kept";
+        Self { code: ErrorCode::ImportFailed, message: message.to_owned(), line }
+    }
+
     /// The store failed; the log tells why.
     pub(super) fn of_store(error: eventodb_store::Error, line: u64) -> Self {
         let failure = Failure::from(error);

@@ -33,7 +33,7 @@ use hyper::body::Incoming;
 
 use crate::auth::{self, Credentials};
 use crate::body::Body;
-use crate::connection::Busy;
+use crate::connection::{Arriving, Busy};
 use crate::error::Failure;
 use crate::linger;
 use crate::observe::Record;
@@ -110,15 +110,10 @@ pub(crate) async fn answer(state: &State, busy: &Busy, request: Request<Incoming
     let mut record = Record::new(UNKNOWN, started);
     let (parts, body) = request.into_parts();
     let credentials = credentials(&parts);
+    let body = Arriving::new(body, busy.vitals());
     let result = match receive(state, &parts, body, started).await {
-        Ok(upload) => {
-            busy.arrived();
-            perform(state, &credentials, &upload, &mut record).await
-        }
-        Err(failure) => {
-            busy.arrived();
-            Err(failure)
-        }
+        Ok(upload) => perform(state, &credentials, &upload, &mut record).await,
+        Err(failure) => Err(failure),
     };
     let mut response = record.finish(state, result);
     if let (Some(token), Ok(Credentials::None)) = (&state.default_token, &credentials) {
@@ -135,12 +130,17 @@ fn credentials(parts: &Parts) -> Result<Credentials, Failure> {
 }
 
 /// Reads the body; what is not wanted of it is read all the same, for the client to see the reply.
-async fn receive(state: &State, parts: &Parts, mut body: Incoming, started: Instant) -> Result<Upload, Failure> {
+async fn receive(
+    state: &State,
+    parts: &Parts,
+    mut body: Arriving<Incoming>,
+    started: Instant,
+) -> Result<Upload, Failure> {
     let config = &state.config;
     let terms = Terms { limit: config.limits.body_bytes, timeouts: &config.timeouts, started, budget: &state.bodies };
     let upload = upload::read(&mut body, &terms).await;
     if upload.is_err() {
-        linger::read_on(&parts.headers, body);
+        linger::read_on(&parts.headers, body.into_inner());
     }
     upload
 }

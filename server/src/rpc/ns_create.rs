@@ -1,8 +1,8 @@
 //! `ns.create`: makes a namespace and tells its token, this once.
 
 use eventodb_schema::reply::NamespaceCreated;
-use eventodb_schema::request::Call;
-use eventodb_schema::{Limits, Token, name};
+use eventodb_schema::request::{Call, check_object};
+use eventodb_schema::{Limits, Token};
 use eventodb_store::backend::NewNamespace;
 use http::Response;
 
@@ -23,8 +23,7 @@ pub(super) async fn answer(context: &mut Context<'_>, call: &mut Call<'_>) -> Re
 }
 
 fn parse(call: &mut Call<'_>, limits: &Limits) -> Result<(NewNamespace, Token), Failure> {
-    let name = call.string("namespace")?;
-    name::check("namespace", &name, limits)?;
+    let name = call.name("namespace", limits)?;
     let options = call.options()?;
     let token = match options.string("token")? {
         None => Token::generate(&name),
@@ -34,10 +33,12 @@ fn parse(call: &mut Call<'_>, limits: &Limits) -> Result<(NewNamespace, Token), 
             .filter(|token: &Token| token.namespace() == name)
             .ok_or_else(|| Failure::invalid("token must be a token of this namespace"))?,
     };
+    let metadata = options.object("metadata")?.unwrap_or("{}");
+    check_object("metadata", metadata, limits)?;
     let new = NewNamespace {
         token_hash: token.hash(),
         description: options.string("description")?.unwrap_or_default().into_owned(),
-        metadata: options.object("metadata")?.unwrap_or("{}").to_owned(),
+        metadata: metadata.to_owned(),
         name: name.into_owned(),
     };
     Ok((new, token))

@@ -13,7 +13,7 @@ use crate::reply;
 
 pub(super) async fn answer(context: &mut Context<'_>, call: &mut Call<'_>) -> Result<Response<Body>, Failure> {
     let manager = Manager::authorize(context.state, context.credentials).await?;
-    let namespace = call.string("namespace")?;
+    let namespace = call.name("namespace", context.limits())?;
     manager.check(&namespace)?;
     if namespace == DEFAULT_NAMESPACE {
         return Err(Failure::invalid("the namespace default cannot be deleted"));

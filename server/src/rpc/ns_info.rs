@@ -11,7 +11,7 @@ use crate::reply;
 
 pub(super) async fn answer(context: &mut Context<'_>, call: &mut Call<'_>) -> Result<Response<Body>, Failure> {
     let manager = Manager::authorize(context.state, context.credentials).await?;
-    let namespace = call.string("namespace")?;
+    let namespace = call.name("namespace", context.limits())?;
     manager.check(&namespace)?;
     Ok(reply::json(&context.state.store.info(&namespace).await?))
 }

@@ -11,7 +11,7 @@ use crate::reply;
 
 pub(super) async fn answer(context: &mut Context<'_>, call: &mut Call<'_>) -> Result<Response<Body>, Failure> {
     let log = context.log().await?;
-    let mut page = log.read(Read::stream_last(call)?).await?;
+    let mut page = log.read(Read::stream_last(call, context.limits())?).await?;
     let mut json = Vec::new();
     match page.next().await? {
         Some(chunk) => chunk.write(&mut json, Form::Stream),

@@ -10,7 +10,7 @@ use crate::reply;
 
 pub(super) async fn answer(context: &mut Context<'_>, call: &mut Call<'_>) -> Result<Response<Body>, Failure> {
     let log = context.log().await?;
-    let stream = call.string("stream")?;
+    let stream = call.name("stream", context.limits())?;
     if stream.is_empty() {
         return Err(Failure::invalid("stream must be a non-empty string"));
     }

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
+use eventodb_schema::message::MessageRef;
 use eventodb_schema::{Direction, Filter, wire};
 
 use super::topics::Waiter;
@@ -19,6 +20,9 @@ use crate::error::{Error, Result};
 
 /// Pauses between attempts while the storage is away: the first, and the longest.
 const RETRY: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(2));
+
+/// Streams whose pokes are merged at once; more go out in parts.
+const COALESCED_STREAMS: usize = 4096;
 
 /// What a subscriber asks for.
 #[derive(Clone, Debug)]
@@ -158,7 +162,13 @@ impl Subscription {
             }
             tokio::select! {
                 () = self.waiter.woken() => {}
-                () = &mut heartbeat => return Ok(Event::Heartbeat(self.cursor)),
+                () = &mut heartbeat => {
+                    // Messages that are none of its own did not wake it; it tells of them now.
+                    return match self.look().await? {
+                        Found::Pokes(frames) => Ok(Event::Pokes(frames)),
+                        Found::Nothing => Ok(Event::Heartbeat(self.cursor)),
+                    };
+                }
             }
             if let Some(window) = self.coalesce {
                 tokio::time::sleep(window).await;
@@ -209,24 +219,24 @@ impl Subscription {
 
     /// Looks for pokes after the cursor, and moves it over what it looked at.
     async fn look(&mut self) -> Result<Found> {
+        let mut newest = Newest::default();
         loop {
             let head = self.log.head();
-            if self.cursor >= head {
-                return Ok(Found::Nothing);
-            }
-            if !self.waiter.may_have_more(self.cursor) {
+            if self.cursor < head && !self.waiter.may_have_more(self.cursor) {
                 self.cursor = head;
-                return Ok(Found::Nothing);
+            }
+            if self.cursor >= head || newest.len() >= COALESCED_STREAMS {
+                return Ok(newest.into_found());
             }
             let select = self.select(self.cursor + 1, head, head, self.log.settings.slice_rows.max(1));
             let recent = self.log.tail.read().read(&select);
             let (frames, covered) = match recent {
-                Some(found) => (self.frames_of_entries(&found.entries), found.covered),
+                Some(found) => (self.frames_of_entries(&found.entries, &mut newest), found.covered),
                 None => {
                     self.told_caught_up = false;
                     self.log.pauses.at("before a subscription's slice").await;
                     let slice = self.log.storage.read(&select).await?;
-                    (self.frames_of_rows(&slice.rows), slice.covered)
+                    (self.frames_of_rows(&slice.rows, &mut newest), slice.covered)
                 }
             };
             // More lies behind a slice that was cut.
@@ -252,35 +262,66 @@ impl Subscription {
         }
     }
 
-    fn frames_of_entries(&self, entries: &[Arc<Entry>]) -> Bytes {
-        let wanted = |entry: &&Arc<Entry>| entry.message().position >= self.stream_position;
-        if let [entry] = entries {
-            return Some(entry).filter(wanted).map(|entry| entry.poke().clone()).unwrap_or_default();
+    /// The frames of what is wanted; where pokes are coalesced they go into `newest` instead.
+    fn frames_of_entries(&self, entries: &[Arc<Entry>], newest: &mut Newest) -> Bytes {
+        let mut wanted = entries.iter().filter(|entry| entry.message().position >= self.stream_position);
+        if self.coalesce.is_some() {
+            wanted.for_each(|entry| newest.put(entry.message().as_ref()));
+            return Bytes::new();
         }
-        let newest = self.coalesce.map(|_| {
-            let places = entries.iter().map(|entry| (&*entry.message().stream, entry.message().global_position));
-            places.collect::<HashMap<_, _>>()
-        });
+        if entries.len() == 1 {
+            return wanted.next().map(|entry| entry.poke().clone()).unwrap_or_default();
+        }
         let mut frames = BytesMut::with_capacity(entries.len() * 128);
-        for entry in entries.iter().filter(wanted) {
-            let message = entry.message();
-            if newest.as_ref().is_none_or(|newest| newest[&*message.stream] == message.global_position) {
-                frames.extend_from_slice(entry.poke());
-            }
-        }
+        wanted.for_each(|entry| frames.extend_from_slice(entry.poke()));
         frames.freeze()
     }
 
-    fn frames_of_rows(&self, rows: &Rows) -> Bytes {
-        let newest = self
-            .coalesce
-            .map(|_| rows.iter().map(|message| (message.stream, message.global_position)).collect::<HashMap<_, _>>());
+    /// As [`Self::frames_of_entries`], of messages out of the storage.
+    fn frames_of_rows(&self, rows: &Rows, newest: &mut Newest) -> Bytes {
+        let wanted = rows.iter().filter(|message| message.position >= self.stream_position);
+        if self.coalesce.is_some() {
+            wanted.for_each(|message| newest.put(message));
+            return Bytes::new();
+        }
         let mut frames = Vec::with_capacity(rows.len() * 128);
-        for message in rows.iter().filter(|message| message.position >= self.stream_position) {
-            if newest.as_ref().is_none_or(|newest| newest[message.stream] == message.global_position) {
-                wire::write_poke(&mut frames, message.stream, message.position, message.global_position);
-            }
+        for message in wanted {
+            wire::write_poke(&mut frames, message.stream, message.position, message.global_position);
         }
         frames.into()
+    }
+}
+
+/// The newest poke of each stream.
+#[derive(Default)]
+struct Newest(HashMap<Box<str>, (i64, i64)>);
+
+impl Newest {
+    fn put(&mut self, message: MessageRef<'_>) {
+        let place = (message.global_position, message.position);
+        match self.0.get_mut(message.stream) {
+            Some(newest) => *newest = place,
+            None => {
+                self.0.insert(message.stream.into(), place);
+            }
+        }
+    }
+
+    fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Their frames, in order.
+    fn into_found(self) -> Found {
+        if self.0.is_empty() {
+            return Found::Nothing;
+        }
+        let mut places: Vec<_> = self.0.into_iter().collect();
+        places.sort_unstable_by_key(|(_, place)| *place);
+        let mut frames = Vec::with_capacity(places.len() * 128);
+        for (stream, (global_position, position)) in places {
+            wire::write_poke(&mut frames, &stream, position, global_position);
+        }
+        Found::Pokes(frames.into())
     }
 }

@@ -37,7 +37,8 @@ CREATE TABLE idx.ids (
 -- One row: which log this belongs to and how far it reaches.
 CREATE TABLE idx.progress (
     log_identity  BLOB    NOT NULL,
-    session       BLOB,             -- random; tells which file a write-ahead log belongs to
+    session       BLOB    NOT NULL, -- random, anew with each change: tells one state of this file from another
+    base          BLOB,             -- the session that the file had when its write-ahead log last began anew
     completion    INTEGER NOT NULL, -- global position up to which every message is indexed
     completion_id BLOB,             -- id of the message there; null while completion is 0
     message_count INTEGER NOT NULL,

@@ -21,6 +21,7 @@ CREATE TABLE log.identity (
 INSERT INTO log.identity VALUES (randomblob(16));
 
 -- At most one row: where the last import ended, and the time of the last written message before it.
+-- Up to there positions may have gaps.
 CREATE TABLE log.imports (
     last_position INTEGER NOT NULL,
     written_time  INTEGER NOT NULL

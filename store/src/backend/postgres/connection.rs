@@ -19,10 +19,11 @@ use super::settings::Settings;
 use super::statement::{Key, Statement};
 use super::url::{self, Url};
 
-/// Prepared statements that a session keeps. Each costs PostgreSQL some 100 kB.
+/// Prepared statements that a session keeps. Each costs PostgreSQL some 50 kB.
 const PREPARED: NonZeroUsize = NonZeroUsize::new(100).expect("it is not 0");
-/// After so many preparations a session is closed: PostgreSQL never forgets a table it has seen.
-const PREPARATIONS: usize = 5_000;
+/// After so many preparations a session is closed: PostgreSQL never forgets a table it has seen, which
+/// costs it some 70 kB for each log.
+const PREPARATIONS: usize = 1_000;
 /// How much longer than PostgreSQL itself we wait for a statement to end.
 const GRACE: Duration = Duration::from_secs(1);
 

@@ -21,8 +21,6 @@ mod turns;
 mod upkeep;
 mod url;
 
-use std::future::Future;
-use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -43,6 +41,7 @@ use connection::Connection;
 use error::{Failure, TimedOut};
 use hints::Hints;
 use migrate::MigrateError;
+use pool::retrying;
 use shared::Shared;
 use statement::{PING, SERVER};
 use storage::PostgresStorage;
@@ -92,18 +91,6 @@ impl Postgres {
         Ok(migrate::all(&mut connection).await?)
     }
 
-    /// Runs `work` on a connection for reads; once more where the connection turns out to be dead.
-    async fn read<T>(
-        &self,
-        work: impl for<'a> Fn(&'a mut Connection) -> Pin<Box<dyn Future<Output = Result<T, Failure>> + Send + 'a>>,
-    ) -> Result<T> {
-        let first = work(&mut *self.shared.readers.get().await.map_err(Failure::of_read)?).await;
-        if !matches!(first, Err(Failure::Open(_))) {
-            return first.map_err(Failure::of_read);
-        }
-        work(&mut *self.shared.readers.get().await.map_err(Failure::of_read)?).await.map_err(Failure::of_read)
-    }
-
     /// A connection for a change of the registry.
     async fn connection(&self) -> Result<pool::Pooled> {
         self.shared.readers.get().await.map_err(Failure::of_change)
@@ -121,16 +108,11 @@ impl Backend for Postgres {
     }
 
     async fn namespace(&self, name: &str) -> Result<Option<Namespace>> {
-        let name: Arc<str> = name.into();
-        self.read(move |connection| {
-            let name = Arc::clone(&name);
-            Box::pin(async move { registry::namespace(connection, &name).await })
-        })
-        .await
+        retrying!(self.shared.readers, connection => registry::namespace(connection, name)).map_err(Failure::of_read)
     }
 
     async fn namespaces(&self) -> Result<Vec<Namespace>> {
-        self.read(|connection| Box::pin(registry::namespaces(connection))).await
+        retrying!(self.shared.readers, connection => registry::namespaces(connection)).map_err(Failure::of_read)
     }
 
     async fn create(&self, new: &NewNamespace) -> Result<Namespace> {
@@ -171,12 +153,21 @@ impl Backend for Postgres {
     }
 
     async fn message_counts(&self) -> Result<Vec<(Incarnation, u64)>> {
-        self.read(|connection| Box::pin(purge::message_counts(connection))).await
+        retrying!(self.shared.readers, connection => purge::message_counts(connection)).map_err(Failure::of_read)
     }
 
     async fn open(&self, incarnation: Incarnation) -> Result<Arc<dyn Storage>> {
-        let mut connection = self.shared.readers.get().await.map_err(Failure::of_read)?;
-        migrate::log(&mut connection, incarnation, self.shared.settings.auto_migrate).await.map_err(Error::from)?;
+        let may_migrate = self.shared.settings.auto_migrate;
+        let mut attempts = self.shared.readers.attempts();
+        loop {
+            let mut connection = attempts.connection().await.map_err(Failure::of_read)?;
+            match migrate::log(&mut connection, incarnation, may_migrate).await {
+                Ok(()) => break,
+                // It is done or not, and may be looked at again.
+                Err(MigrateError::Failure(failure)) if attempts.go_on_after(&failure) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
         Ok(Arc::new(PostgresStorage::new(incarnation, Arc::clone(&self.shared))))
     }
 
@@ -185,9 +176,9 @@ impl Backend for Postgres {
     }
 
     async fn ping(&self) -> Result<()> {
-        let ping = self
-            .read(|connection| Box::pin(async move { connection.query(PING.on_registry(), &[]).await.map(|_| ()) }));
-        timeout(PING_TIMEOUT, ping).await.map_err(|_| Error::unavailable(TimedOut("answer")))?
+        let ping = async { retrying!(self.shared.readers, connection => connection.query(PING.on_registry(), &[])) };
+        let answer = timeout(PING_TIMEOUT, ping).await.map_err(|_| Error::unavailable(TimedOut("answer")))?;
+        answer.map(|_| ()).map_err(Failure::of_read)
     }
 
     async fn close(&self) {

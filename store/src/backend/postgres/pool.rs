@@ -38,7 +38,63 @@ impl managed::Manager for Manager {
     }
 }
 
+/// Attempts at something that changes nothing, until one is made on a connection that was opened for
+/// it: after a restart of PostgreSQL all that wait in the pool are dead.
+#[derive(Debug)]
+pub(super) struct Attempts<'a> {
+    pool: &'a Pool,
+    is_fresh: bool,
+}
+
+impl Attempts<'_> {
+    /// A connection for the next attempt.
+    pub(super) async fn connection(&mut self) -> Result<Pooled, Failure> {
+        // Without a connection there is nothing to try again.
+        self.is_fresh = true;
+        let connection = self.pool.get().await?;
+        self.is_fresh = Pooled::metrics(&connection).recycled.is_none();
+        Ok(connection)
+    }
+
+    /// Whether to try again after this, if it changes nothing.
+    pub(super) fn go_on_after(&self, failure: &Failure) -> bool {
+        let (Failure::NotSent(cause) | Failure::Open(cause)) = failure else { return false };
+        !self.is_fresh && !cause.is::<TimedOut>()
+    }
+
+    /// Whether to try again after this, whatever it changes: nothing was sent.
+    pub(super) fn go_on_unsent(&self, failure: &Failure) -> bool {
+        matches!(failure, Failure::NotSent(_)) && self.go_on_after(failure)
+    }
+}
+
+/// Runs `$work`, which changes nothing, on a connection of the pool, and again where that was dead.
+macro_rules! retrying {
+    ($pool:expr, $connection:ident => $work:expr) => {{
+        let mut attempts = $pool.attempts();
+        loop {
+            let outcome = match attempts.connection().await {
+                Ok(mut pooled) => {
+                    let $connection = &mut *pooled;
+                    $work.await
+                }
+                Err(failure) => Err(failure),
+            };
+            match outcome {
+                Err(failure) if attempts.go_on_after(&failure) => {}
+                outcome => break outcome,
+            }
+        }
+    }};
+}
+pub(super) use retrying;
+
 impl Pool {
+    /// See [`Attempts`].
+    pub(super) fn attempts(&self) -> Attempts<'_> {
+        Attempts { pool: self, is_fresh: true }
+    }
+
     /// A pool of at most `most` connections, of which `keep` stay open when nobody needs them.
     pub(super) fn new(settings: &Arc<Settings>, keep: usize, most: usize) -> Self {
         let hosts = u32::try_from(settings.url.hosts().len()).unwrap_or(u32::MAX);

@@ -8,11 +8,12 @@ use eventodb_schema::message::Message;
 use eventodb_schema::reply::{CategoryListed, StreamListed};
 use eventodb_schema::request::StreamsPage;
 use futures_util::future::BoxFuture;
+use tokio_postgres::Row;
 use uuid::Uuid;
 
 use super::append;
 use super::error::Failure;
-use super::pool::Pooled;
+use super::pool::retrying;
 use super::read;
 use super::shared::Shared;
 use super::statement::{CATEGORIES, COUNTS, FIND, HEAD, STREAMS, VERSIONS};
@@ -40,16 +41,6 @@ impl PostgresStorage {
         Self { log, shared, turns, unfolded }
     }
 
-    /// A connection for what a sequencer waits for: short statements only.
-    async fn sequencer(&self) -> Result<Pooled> {
-        self.shared.sequencers.get().await.map_err(Failure::of_read)
-    }
-
-    /// A connection for what a reader waits for.
-    async fn reader(&self) -> Result<Pooled> {
-        self.shared.readers.get().await.map_err(Failure::of_read)
-    }
-
     fn count_written(&self, messages: usize) {
         if self.unfolded.fetch_add(messages, Ordering::Relaxed) + messages >= self.shared.settings.fold_messages {
             self.unfolded.store(0, Ordering::Relaxed);
@@ -61,8 +52,8 @@ impl PostgresStorage {
 #[async_trait]
 impl Storage for PostgresStorage {
     async fn head(&self) -> Result<Head> {
-        let row = self.sequencer().await?.query_one(HEAD.on(self.log), &[]).await.map_err(Failure::of_read)?;
-        let row = row.ok_or_else(|| Error::failed("the log has no batch"))?;
+        let row = retrying!(self.shared.sequencers, connection => connection.query_one(HEAD.on(self.log), &[]));
+        let row = row.map_err(Failure::of_read)?.ok_or_else(|| Error::failed("the log has no batch"))?;
         // The last batch of a deleted namespace has no position.
         let position: Option<i64> = row.get(1);
         let position = position.ok_or(Error::Closed)?;
@@ -71,9 +62,14 @@ impl Storage for PostgresStorage {
 
     async fn append(&self, batch: &Batch) -> Result<Vec<Arc<Entry>>, AppendError> {
         self.turns.wait(&self.shared.sequencers).await;
-        let mut connection = self.shared.sequencers.get().await.map_err(Failure::of_append)?;
-        let appended = append::append(&mut connection, self.log, batch).await.map_err(Failure::of_append)?;
-        drop(connection);
+        let mut attempts = self.shared.sequencers.attempts();
+        let appended = loop {
+            let mut connection = attempts.connection().await.map_err(Failure::of_append)?;
+            match append::append(&mut connection, self.log, batch).await {
+                Err(failure) if attempts.go_on_unsent(&failure) => {}
+                outcome => break outcome.map_err(Failure::of_append)?,
+            }
+        };
         let Some(entries) = appended else {
             self.turns.lost();
             return Err(AppendError::Behind);
@@ -86,7 +82,9 @@ impl Storage for PostgresStorage {
     }
 
     async fn fence(&self, batch: &Batch) -> Result<Fenced> {
-        let fenced = append::fence(&mut *self.sequencer().await?, self.log, batch).await.map_err(Failure::of_read)?;
+        // It may be repeated: what an earlier one put there is found and is not the batch.
+        let fenced = retrying!(self.shared.sequencers, connection => append::fence(connection, self.log, batch));
+        let fenced = fenced.map_err(Failure::of_read)?;
         if let (Fenced::Committed(_), Some(last)) = (&fenced, batch.messages.last()) {
             self.shared.notifier.written(self.log, last.global_position);
         }
@@ -95,66 +93,49 @@ impl Storage for PostgresStorage {
 
     async fn versions(&self, streams: &[Arc<str>]) -> Result<Vec<i64>> {
         let names: Vec<&str> = streams.iter().map(|name| &**name).collect();
-        let mut versions = Vec::with_capacity(names.len());
-        let mut connection = self.sequencer().await?;
-        let each = |row: tokio_postgres::Row| versions.push(row.get(0));
-        connection.for_each(VERSIONS.on(self.log), &[&names], each).await.map_err(Failure::of_read)?;
-        Ok(versions)
+        let rows = retrying!(self.shared.sequencers, connection => connection.query(VERSIONS.on(self.log), &[&names]));
+        Ok(rows.map_err(Failure::of_read)?.iter().map(|row| row.get(0)).collect())
     }
 
     async fn find(&self, ids: &[Uuid]) -> Result<Vec<Message>> {
-        let mut found = Vec::new();
-        let mut connection = self.sequencer().await?;
-        let each = |row: tokio_postgres::Row| found.push(read::to_message(&row).to_message());
-        connection.for_each(FIND.on(self.log), &[&ids], each).await.map_err(Failure::of_read)?;
-        Ok(found)
+        let rows = retrying!(self.shared.sequencers, connection => connection.query(FIND.on(self.log), &[&ids]));
+        Ok(rows.map_err(Failure::of_read)?.iter().map(|row| read::to_message(row).to_message()).collect())
     }
 
     async fn read(&self, select: &Select) -> Result<Slice> {
         let examined_rows = self.shared.settings.examined_rows;
-        let first = read::read(&mut *self.reader().await?, self.log, select, examined_rows).await;
-        let outcome = match first {
-            // A connection that has died in the pool, as all have after a restart, is found out here;
-            // reading again does no harm.
-            Err(Failure::Open(_)) => read::read(&mut *self.reader().await?, self.log, select, examined_rows).await,
-            other => other,
-        };
-        outcome.map_err(Failure::of_read)
+        retrying!(self.shared.readers, connection => read::read(connection, self.log, select, examined_rows))
+            .map_err(Failure::of_read)
     }
 
     async fn streams(&self, page: &StreamsPage) -> Result<Vec<StreamListed>> {
         let limit = i64::try_from(page.limit).unwrap_or(i64::MAX);
         let after = page.after.as_deref().unwrap_or_default();
-        let mut streams = Vec::new();
-        let each = |row: tokio_postgres::Row| {
+        let statement = STREAMS.on(self.log);
+        let rows = retrying!(
+            self.shared.readers,
+            connection => connection.query(statement, &[&page.prefix, &after, &limit])
+        );
+        let stream = |row: &Row| {
             let last_activity = row.get::<_, Time>(2).0;
-            streams.push(StreamListed { stream: row.get(0), version: row.get(1), last_activity });
+            StreamListed { stream: row.get(0), version: row.get(1), last_activity }
         };
-        let mut connection = self.reader().await?;
-        connection
-            .for_each(STREAMS.on(self.log), &[&page.prefix, &after, &limit], each)
-            .await
-            .map_err(Failure::of_read)?;
-        Ok(streams)
+        Ok(rows.map_err(Failure::of_read)?.iter().map(stream).collect())
     }
 
     async fn categories(&self) -> Result<Vec<CategoryListed>> {
-        let mut categories = Vec::new();
-        let each = |row: tokio_postgres::Row| {
-            categories.push(CategoryListed {
-                category: row.get(0),
-                stream_count: count(row.get(1)),
-                message_count: count(row.get(2)),
-            });
+        let rows = retrying!(self.shared.readers, connection => connection.query(CATEGORIES.on(self.log), &[]));
+        let category = |row: &Row| CategoryListed {
+            category: row.get(0),
+            stream_count: count(row.get(1)),
+            message_count: count(row.get(2)),
         };
-        let mut connection = self.reader().await?;
-        connection.for_each(CATEGORIES.on(self.log), &[], each).await.map_err(Failure::of_read)?;
-        Ok(categories)
+        Ok(rows.map_err(Failure::of_read)?.iter().map(category).collect())
     }
 
     async fn counts(&self) -> Result<Counts> {
-        let row = self.reader().await?.query_one(COUNTS.on(self.log), &[]).await.map_err(Failure::of_read)?;
-        let row = row.ok_or_else(|| Error::failed("the log has no batch"))?;
+        let row = retrying!(self.shared.readers, connection => connection.query_one(COUNTS.on(self.log), &[]));
+        let row = row.map_err(Failure::of_read)?.ok_or_else(|| Error::failed("the log has no batch"))?;
         let last_activity = row.get::<_, Option<Time>>(2).map(|time| time.0);
         Ok(Counts { messages: count(row.get(0)), streams: count(row.get(1)), last_activity })
     }

@@ -10,11 +10,12 @@ use rusqlite::{Connection, OptionalExtension as _, TransactionBehavior, params};
 
 use super::memtable::Place;
 
-/// Puts places into the index; they must follow its completion position directly.
+/// Puts places into the index; they must follow its completion position directly. `begins_anew`
+/// says that everything before is in the index's file, as [`super::index_file::checkpoint`] told.
 ///
 /// # Errors
 /// SQLite's; a violated constraint means that the log holds an id or a (stream, position) twice.
-pub(super) fn index(connection: &mut Connection, places: &[Place]) -> rusqlite::Result<()> {
+pub(super) fn index(connection: &mut Connection, places: &[Place], begins_anew: bool) -> rusqlite::Result<()> {
     let Some(last) = places.last() else { return Ok(()) };
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
     let streams = intern_streams(&transaction, places)?;
@@ -52,6 +53,7 @@ pub(super) fn index(connection: &mut Connection, places: &[Place]) -> rusqlite::
         last.id.as_bytes(),
         places.len() as i64,
         new_streams as i64,
+        begins_anew,
     ])?;
     transaction.commit()
 }

@@ -51,7 +51,7 @@ fn indexed_last(connection: &Connection, stream: &str) -> rusqlite::Result<Optio
         .optional()
 }
 
-/// The messages with these ids.
+/// The messages with these ids. An index that leads to another message is damaged, as if it led to none.
 pub(super) fn find(
     connection: &Connection,
     memtable: &RwLock<Memtable>,
@@ -71,6 +71,9 @@ pub(super) fn find(
         if let Some(place) = place {
             let mut rows = Rows::default();
             read::fetch(connection, place, &mut rows)?;
+            if rows.last().is_none_or(|message| message.id != *id) {
+                return Err(rusqlite::Error::QueryReturnedNoRows);
+            }
             found.extend(rows.iter().map(|message| message.to_message()));
         }
     }

@@ -8,18 +8,22 @@
 //! |---|---|
 //! | `connection` | opening a database file: pragmas, migrations |
 //! | `registry` | the namespaces |
-//! | `storage` | one incarnation: opening, closing, and the [`Storage`](super::Storage) methods |
+//! | `storage` | one incarnation: opening, closing, and the methods of `Storage` |
 //! | `append` | one commit to the log |
 //! | `memtable` | the places of messages that are not indexed yet |
 //! | `indexer` | moving the memtable's head into the index |
+//! | `index_file` | whether an index, as it is found, fits the log |
 //! | `lookup` | versions, ids, streams, categories, counts |
 //! | `read` | slices of messages |
 //! | `threads` | where blocking calls are made |
+//! | `maintenance` | backup, verify, repair |
 
 mod append;
 pub mod connection;
+mod index_file;
 mod indexer;
 mod lookup;
+pub mod maintenance;
 mod memtable;
 mod read;
 mod registry;
@@ -29,8 +33,8 @@ mod threads;
 use std::collections::HashMap;
 use std::fs::{File, TryLockError};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+use std::sync::atomic::AtomicUsize;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -122,10 +126,10 @@ struct Shared {
     settings: Settings,
     registry: Registry,
     threads: Threads,
-    /// Namespaces whose files are open.
-    opened: AtomicUsize,
+    /// Namespaces whose files are open, and perhaps some whose are not any more.
+    opened: Mutex<Vec<Weak<SqliteStorage>>>,
     /// Places in all memtables.
-    waiting: AtomicUsize,
+    waiting: Arc<AtomicUsize>,
     /// Held until the backend is closed, so that no other server takes the directory.
     lock: Mutex<Option<File>>,
 }
@@ -150,8 +154,8 @@ impl Sqlite {
             settings,
             registry,
             threads,
-            opened: AtomicUsize::new(0),
-            waiting: AtomicUsize::new(0),
+            opened: Mutex::default(),
+            waiting: Arc::default(),
             lock: Mutex::new(lock),
         });
         let sqlite = Self { shared, storages: Arc::default(), housekeeping: CancellationToken::new() };
@@ -174,7 +178,8 @@ impl Sqlite {
                 let Some(shared) = shared.upgrade() else { return };
                 let open: Vec<Arc<SqliteStorage>> = storages.lock().values().cloned().collect();
                 open.iter().for_each(SqliteStorage::index_waiting);
-                close_beyond(&shared, open);
+                drop(open);
+                shared.close_beyond(shared.settings.open_namespaces);
             }
         }));
     }
@@ -183,17 +188,23 @@ impl Sqlite {
 /// How often the backend looks after its files.
 const HOUSEKEEPING: Duration = Duration::from_millis(250);
 
-/// Closes the namespaces that were longest unused until no more than the bound are open.
-fn close_beyond(shared: &Shared, storages: Vec<Arc<SqliteStorage>>) {
-    let beyond = shared.opened.load(SeqCst).saturating_sub(shared.settings.open_namespaces);
-    if beyond == 0 {
-        return;
+impl Shared {
+    /// Closes the namespaces that were longest unused until no more than `most` are open, as far as
+    /// nobody works with them. The caller holds no storage's lock.
+    fn close_beyond(&self, most: usize) {
+        let mut open: Vec<_> = {
+            let mut opened = self.opened.lock();
+            opened.retain(|storage| storage.strong_count() > 0);
+            opened.iter().filter_map(Weak::upgrade).collect()
+        };
+        if open.len() <= most {
+            return;
+        }
+        open.sort_by_cached_key(|storage| storage.last_use());
+        let beyond = open.len() - most;
+        open.into_iter().filter(|storage| storage.close_idle(false)).take(beyond).for_each(drop);
+        self.opened.lock().retain(|storage| storage.upgrade().is_some_and(|storage| storage.is_open()));
     }
-    let mut open: Vec<_> = storages.into_iter().filter_map(|storage| Some((storage.last_use()?, storage))).collect();
-    open.sort_unstable_by_key(|(last_use, _)| *last_use);
-    open.iter().take(beyond).for_each(|(_, storage)| {
-        storage.close_idle(false);
-    });
 }
 
 impl Drop for Sqlite {

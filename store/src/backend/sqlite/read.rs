@@ -380,6 +380,10 @@ impl Walk<'_> {
         for step in steps {
             let mut found = statement.query([step.global_position])?;
             let row = found.next()?.ok_or(rusqlite::Error::QueryReturnedNoRows)?;
+            // An index that leads to another stream's message is damaged, as if it led to none.
+            if !self.select.filter.scope.contains(row.get_ref(column::STREAM)?.as_str()?) {
+                return Err(rusqlite::Error::QueryReturnedNoRows);
+            }
             if self.wanted.confirms(row)? {
                 rows.push(message(row, self.select.columns)?);
             }

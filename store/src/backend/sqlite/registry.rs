@@ -106,12 +106,13 @@ impl Registry {
         select.query_map([], |row| Ok((Incarnation(row.get(0)?), row.get(1)?)))?.collect()
     }
 
-    /// Whether the incarnation lives.
-    pub(super) fn lives(&self, incarnation: Incarnation) -> rusqlite::Result<bool> {
+    /// What is noted about an incarnation; `None` where it does not live.
+    pub(super) fn noted(&self, incarnation: Incarnation) -> rusqlite::Result<Option<Option<u64>>> {
         self.connection
             .lock()
-            .prepare_cached("SELECT 1 FROM registry.namespaces WHERE incarnation = ?1 AND deleted_at IS NULL")?
-            .exists([incarnation.0])
+            .prepare_cached("SELECT messages FROM registry.namespaces WHERE incarnation = ?1 AND deleted_at IS NULL")?
+            .query_row([incarnation.0], |row| row.get(0))
+            .optional()
     }
 
     /// Incarnations whose files are still to be removed.

@@ -1,9 +1,9 @@
 //! One incarnation: its files, opened when they are needed, and what is done with them.
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::SeqCst};
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
@@ -21,7 +21,7 @@ use uuid::Uuid;
 
 use super::connection::{self, Attach, Synchronous};
 use super::memtable::{Memtable, Place};
-use super::{Location, Shared, append, indexer, lookup, read};
+use super::{Location, Shared, append, index_file, indexer, lookup, read};
 use crate::backend::{AppendError, Batch, Counts, Fenced, Head, Incarnation, Select, Slice, Storage};
 use crate::error::{Cause, Error, Result};
 use crate::log::Entry;
@@ -34,6 +34,9 @@ const CHECKPOINT_BYTES: u64 = 16 * 1024 * 1024;
 
 /// How long a place may wait for others before the indexer takes it anyway.
 const INDEX_AFTER: Duration = Duration::from_secs(1);
+
+/// How long an append waits for room in the memtable.
+const ROOM_WITHIN: Duration = Duration::from_secs(10);
 
 /// How long closing waits for those who still work with the files.
 const CLOSE_WITHIN: Duration = Duration::from_secs(5);
@@ -62,6 +65,8 @@ enum State {
 struct Rebuild {
     done: AtomicU64,
     of: AtomicU64,
+    /// Whether it is to end before it is done.
+    stop: AtomicBool,
 }
 
 /// The open files of an incarnation.
@@ -74,8 +79,12 @@ struct Files {
     /// Told whenever places have left the memtable.
     room: Notify,
     indexing: AtomicBool,
-    /// Whether the index's file carries the mark of this session: see [`mark_session`].
-    marked: AtomicBool,
+    /// Whether everything in the index is in its file: see [`index_file::checkpoint`].
+    begins_anew: AtomicBool,
+    /// Whether the index is to be thrown away.
+    damaged: AtomicBool,
+    /// Places in all memtables; this one's count among them.
+    waiting: Arc<AtomicUsize>,
     /// Whether the registry knows that its count of messages is out of date.
     noted: AtomicBool,
     /// Why nothing may be written any more, if so.
@@ -102,23 +111,44 @@ impl SqliteStorage {
     fn files(self: &Arc<Self>) -> Result<Arc<Files>> {
         let mut state = self.state.lock();
         match &*state {
-            State::Open(files) => {
+            State::Open(files) if !files.damaged.load(SeqCst) => {
                 *files.last_use.lock() = Instant::now();
                 return Ok(files.clone());
             }
             State::Rebuilding(progress) => return Err(rebuilding(progress)),
             State::Deleted => return Err(Error::Closed),
+            State::Open(_) | State::Closed => {}
+        }
+        drop(state);
+        self.shared.close_beyond(self.shared.settings.open_namespaces.saturating_sub(1));
+        state = self.state.lock();
+        self.open_files(&mut state)
+    }
+
+    /// As [`Self::files`], after room was made for one more open namespace.
+    fn open_files(self: &Arc<Self>, state: &mut State) -> Result<Arc<Files>> {
+        match state {
+            State::Open(files) if !files.damaged.load(SeqCst) => return Ok(files.clone()),
+            State::Open(files) => {
+                if Arc::get_mut(files).is_none() {
+                    return Err(Error::unavailable("the index is damaged and will be built anew"));
+                }
+                *state = State::Closed;
+                remove_database(&index_path(&self.shared, self.incarnation)).map_err(Error::failed)?;
+            }
+            State::Rebuilding(progress) => return Err(rebuilding(progress)),
+            State::Deleted => return Err(Error::Closed),
             State::Closed => {}
         }
-        if !self.shared.registry.lives(self.incarnation).map_err(fail)? {
+        let Some(noted) = self.shared.registry.noted(self.incarnation).map_err(fail)? else {
             *state = State::Deleted;
             return Err(Error::Closed);
-        }
-        match Files::open(&self.shared, self.incarnation)? {
+        };
+        match Files::open(&self.shared, self.incarnation, noted)? {
             Opened::Ready(files) => {
                 let files = Arc::new(*files);
                 *state = State::Open(files.clone());
-                self.shared.opened.fetch_add(1, SeqCst);
+                self.shared.opened.lock().push(Arc::downgrade(self));
                 Ok(files)
             }
             Opened::Behind(connection, of) => {
@@ -140,14 +170,25 @@ impl SqliteStorage {
         *self.state.lock() = State::Closed;
         match outcome {
             Ok(()) => tracing::info!(incarnation = self.incarnation.0, "the index is built"),
+            Err(error) if error.sqlite_error_code() == Some(rusqlite::ErrorCode::ConstraintViolation) => {
+                tracing::error!(incarnation = self.incarnation.0, %error, "the log holds an id or a position twice: run `eventodb repair`");
+            }
             Err(error) => tracing::error!(incarnation = self.incarnation.0, %error, "the index could not be built"),
         }
     }
 
-    /// Closes the files if nobody works with them. Says whether they are closed now.
+    /// Closes the files if nobody works with them. Says whether they are closed now. With
+    /// `thoroughly`, what is left to index is indexed, and an index that is being built is left as it is.
     pub(super) fn close_idle(&self, thoroughly: bool) -> bool {
         let mut state = self.state.lock();
-        let State::Open(files) = &mut *state else { return true };
+        let files = match &mut *state {
+            State::Open(files) => files,
+            State::Rebuilding(progress) => {
+                progress.stop.fetch_or(thoroughly, SeqCst);
+                return false;
+            }
+            State::Closed | State::Deleted => return true,
+        };
         if self.shared.location == Location::Memory {
             return false;
         }
@@ -156,7 +197,6 @@ impl SqliteStorage {
             tracing::warn!(incarnation = self.incarnation.0, %error, "a log was not closed cleanly");
         }
         *state = State::Closed;
-        self.shared.opened.fetch_sub(1, SeqCst);
         true
     }
 
@@ -168,22 +208,29 @@ impl SqliteStorage {
         }
     }
 
+    pub(super) fn is_open(&self) -> bool {
+        self.last_use().is_some()
+    }
+
     /// Lets no more calls in, and removes the files as soon as nobody works with them. Says whether
     /// they are gone.
     pub(super) fn remove(&self) -> bool {
         let mut state = self.state.lock();
-        if let State::Open(files) = &mut *state {
-            if Arc::get_mut(files).is_none() {
+        match &mut *state {
+            State::Open(files) => {
+                if Arc::get_mut(files).is_none() {
+                    return false;
+                }
+            }
+            State::Rebuilding(progress) => {
+                progress.stop.store(true, SeqCst);
                 return false;
             }
-            self.shared.opened.fetch_sub(1, SeqCst);
-        }
-        if matches!(*state, State::Rebuilding(_)) {
-            return false;
+            State::Closed | State::Deleted => {}
         }
         *state = State::Deleted;
         if let Location::Directory(_) = self.shared.location {
-            for file in [log_file(&self.shared, self.incarnation), index_file(&self.shared, self.incarnation)] {
+            for file in [log_path(&self.shared, self.incarnation), index_path(&self.shared, self.incarnation)] {
                 if let Err(error) = remove_database(&file) {
                     tracing::warn!(file = %file.display(), %error, "cannot remove a deleted namespace's file yet");
                     return false;
@@ -238,6 +285,10 @@ impl SqliteStorage {
                 tracing::error!(incarnation, %error, "the log holds an id or a position twice: no more writes; run `eventodb repair`");
                 *files.stopped.lock() = Some(Arc::new(error));
             }
+            _ if is_damage(&error) && self.index_is_damaged() => {
+                tracing::error!(incarnation, %error, "the index is damaged and will be built anew");
+                files.damaged.store(true, SeqCst);
+            }
             _ => tracing::error!(incarnation, %error, "the index could not be written"),
         }
         files.room.notify_waiters();
@@ -257,35 +308,46 @@ impl SqliteStorage {
                 let outcome = files.with_reader(&storage.shared, storage.incarnation, |connection| {
                     work(connection, &files.memtable, &storage.shared)
                 });
-                drop(files);
-                outcome.map_err(|error| storage.read_failed(error))
+                outcome.map_err(|error| storage.read_failed(&files, error))
             })
             .await
     }
 
-    /// An index that contradicts itself or the log is thrown away.
-    fn read_failed(&self, error: rusqlite::Error) -> Error {
-        let damaged = matches!(error, rusqlite::Error::QueryReturnedNoRows)
-            || matches!(
-                error.sqlite_error_code(),
-                Some(rusqlite::ErrorCode::DatabaseCorrupt | rusqlite::ErrorCode::NotADatabase)
-            );
-        if !damaged {
+    /// An index that contradicts itself or the log is thrown away, by the next call that finds
+    /// nobody working with it.
+    fn read_failed(&self, files: &Files, error: rusqlite::Error) -> Error {
+        let leads_nowhere = matches!(error, rusqlite::Error::QueryReturnedNoRows);
+        if files.indexer.is_none() || !(leads_nowhere || is_damage(&error) && self.index_is_damaged()) {
             return fail(error);
         }
-        tracing::error!(incarnation = self.incarnation.0, %error, "the index is damaged");
-        let mut state = self.state.lock();
-        if let State::Open(files) = &mut *state
-            && Arc::get_mut(files).is_some()
-            && let Location::Directory(_) = self.shared.location
-        {
-            *state = State::Closed;
-            self.shared.opened.fetch_sub(1, SeqCst);
-            if let Err(error) = remove_database(&index_file(&self.shared, self.incarnation)) {
-                return Error::failed(error);
-            }
-        }
+        tracing::error!(incarnation = self.incarnation.0, %error, "the index is damaged and will be built anew");
+        files.damaged.store(true, SeqCst);
         Error::unavailable(error)
+    }
+
+    /// Whether it is the index that is damaged, and not the log.
+    fn index_is_damaged(&self) -> bool {
+        let connection = connection::open(&[index(&self.shared, self.incarnation)]);
+        let checked = connection.map_err(|_| ()).and_then(|connection| {
+            set_up(&connection).map_err(|_| ())?;
+            let verdict = connection.query_row("PRAGMA idx.quick_check(1)", [], |row| row.get::<_, String>(0));
+            verdict.map_err(|_| ())
+        });
+        checked.as_deref() != Ok("ok")
+    }
+}
+
+/// Whether SQLite found something that it cannot have written.
+fn is_damage(error: &rusqlite::Error) -> bool {
+    match error {
+        rusqlite::Error::InvalidColumnType(..)
+        | rusqlite::Error::FromSqlConversionFailure(..)
+        | rusqlite::Error::IntegralValueOutOfRange(..)
+        | rusqlite::Error::Utf8Error(..) => true,
+        error => matches!(
+            error.sqlite_error_code(),
+            Some(rusqlite::ErrorCode::DatabaseCorrupt | rusqlite::ErrorCode::NotADatabase)
+        ),
     }
 }
 
@@ -297,24 +359,31 @@ enum Opened {
 }
 
 impl Files {
-    fn open(shared: &Shared, incarnation: Incarnation) -> Result<Opened> {
+    /// Opens what is there; `noted` is how many messages there should be, where that is known.
+    fn open(shared: &Shared, incarnation: Incarnation, noted: Option<u64>) -> Result<Opened> {
+        let file = log_path(shared, incarnation);
         if shared.location == Location::Memory {
-            let connection =
-                connection::open(&[log(shared, incarnation), index(shared, incarnation)]).map_err(open_failed)?;
+            let connection = connection::open(&[log(shared, incarnation), index(shared, incarnation)])
+                .map_err(|error| open_failed(&file, error))?;
             indexer::belongs(&connection).map_err(fail)?;
-            return Ok(Opened::Ready(Box::new(Self::new(connection, None, Memtable::new(0))?)));
+            return Ok(Opened::Ready(Box::new(Self::new(shared, connection, None, Memtable::new(0))?)));
         }
-        let writer = connection::open(&[log(shared, incarnation)]).map_err(open_failed)?;
+        // SQLite would make an empty one, and nobody would notice what is lost.
+        if noted != Some(0) && fs::metadata(&file).map_or(0, |metadata| metadata.len()) == 0 {
+            return Err(Error::failed(format!("{} is missing or empty: restore it from a backup", file.display())));
+        }
+        let writer = connection::open(&[log(shared, incarnation)]).map_err(|error| open_failed(&file, error))?;
         set_up(&writer).map_err(fail)?;
         let indexing = match open_index(shared, incarnation) {
             Ok(connection) => connection,
             Err(error) => {
                 tracing::warn!(incarnation = incarnation.0, %error, "the index is unusable and will be built anew");
-                remove_database(&index_file(shared, incarnation)).map_err(Error::failed)?;
-                open_index(shared, incarnation).map_err(open_failed)?
+                remove_database(&index_path(shared, incarnation)).map_err(Error::failed)?;
+                open_index(shared, incarnation).map_err(|error| open_failed(&index_path(shared, incarnation), error))?
             }
         };
-        let completion = indexer::progress(&indexing).map_err(fail)?.completion;
+        let begins_anew = index_file::checkpoint(&indexing).map_err(fail)?;
+        let indexer::Progress { completion, messages: indexed, .. } = indexer::progress(&indexing).map_err(fail)?;
         let most = 2 * shared.settings.memtable_messages;
         let places = indexer::suffix(&indexing, completion, most + 1).map_err(fail)?;
         if places.len() > most {
@@ -323,11 +392,22 @@ impl Files {
         }
         let mut memtable = Memtable::new(completion);
         places.into_iter().for_each(|place| memtable.push(place));
-        Ok(Opened::Ready(Box::new(Self::new(writer, Some(indexing), memtable)?)))
+        let messages = indexed + memtable.len() as u64;
+        let files = Self::new(shared, writer, Some(indexing), memtable)?;
+        files.begins_anew.store(begins_anew, SeqCst);
+        let unchecked = fs::metadata(beside(&file, "-wal")).map_or(0, |metadata| metadata.len());
+        files.unchecked.store(unchecked, SeqCst);
+        if noted.is_some_and(|noted| noted != messages) {
+            // The log was replaced, by one from a backup perhaps.
+            shared.registry.note_messages(incarnation, None).map_err(fail)?;
+            files.noted.store(true, SeqCst);
+        }
+        Ok(Opened::Ready(Box::new(files)))
     }
 
-    fn new(writer: Connection, indexer: Option<Connection>, memtable: Memtable) -> Result<Self> {
+    fn new(shared: &Shared, writer: Connection, indexer: Option<Connection>, memtable: Memtable) -> Result<Self> {
         let head = append::head(&writer).map_err(fail)?;
+        shared.waiting.fetch_add(memtable.len(), SeqCst);
         Ok(Self {
             memtable: RwLock::new(memtable),
             writer: Mutex::new(Writer { connection: writer, head }),
@@ -335,7 +415,9 @@ impl Files {
             readers: Mutex::default(),
             room: Notify::new(),
             indexing: AtomicBool::new(false),
-            marked: AtomicBool::new(false),
+            begins_anew: AtomicBool::new(false),
+            damaged: AtomicBool::new(false),
+            waiting: shared.waiting.clone(),
             noted: AtomicBool::new(false),
             stopped: Mutex::default(),
             last_append: Mutex::new(Instant::now()),
@@ -379,17 +461,15 @@ impl Files {
         let places = self.memtable.read().first(shared.settings.index_batch);
         let Some(last) = places.last() else { return Ok(()) };
         self.with_indexer(|connection| {
-            if self.indexer.is_some() && !self.marked.swap(true, SeqCst) {
-                mark_session(connection)?;
-            }
-            indexer::index(connection, &places)?;
-            connection.query_row("PRAGMA idx.wal_checkpoint(PASSIVE)", [], |_| Ok(()))
+            indexer::index(connection, &places, self.begins_anew.swap(false, SeqCst))?;
+            self.begins_anew.store(index_file::checkpoint(connection)?, SeqCst);
+            Ok(())
         })?;
         let mut left = true;
         while left {
             left = self.memtable.write().forget(last.global_position, FORGET_AT_ONCE);
         }
-        shared.waiting.fetch_sub(places.len(), SeqCst);
+        self.waiting.fetch_sub(places.len(), SeqCst);
         self.room.notify_waiters();
         Ok(())
     }
@@ -440,18 +520,18 @@ impl Files {
             }
         }
         drop(writer);
-        self.remember(shared, &entries);
+        self.remember(&entries);
         Ok(entries)
     }
 
-    fn remember(&self, shared: &Shared, entries: &[Arc<Entry>]) {
+    fn remember(&self, entries: &[Arc<Entry>]) {
         let places: Vec<Place> = entries
             .iter()
             .map(|entry| Place::of(entry.message(), entry.correlation(), entry.starts_stream()))
             .collect();
         let bytes: usize = entries.iter().map(|entry| entry.message().size() + 64).sum();
         self.unchecked.fetch_add(bytes as u64 + 4096, SeqCst);
-        shared.waiting.fetch_add(places.len(), SeqCst);
+        self.waiting.fetch_add(places.len(), SeqCst);
         let mut memtable = self.memtable.write();
         places.into_iter().for_each(|place| memtable.push(place));
         drop(memtable);
@@ -463,7 +543,6 @@ impl Files {
         while thoroughly && self.stopped.lock().is_none() && self.memtable.read().len() > 0 {
             self.index_batch(shared)?;
         }
-        shared.waiting.fetch_sub(self.memtable.read().len(), SeqCst);
         if self.noted.load(SeqCst) {
             let counts =
                 self.with_reader(shared, incarnation, |connection| lookup::counts(connection, &self.memtable))?;
@@ -480,6 +559,12 @@ impl Files {
     }
 }
 
+impl Drop for Files {
+    fn drop(&mut self) {
+        self.waiting.fetch_sub(self.memtable.get_mut().len(), SeqCst);
+    }
+}
+
 #[async_trait]
 impl Storage for Handle {
     async fn head(&self) -> Result<Head> {
@@ -493,12 +578,19 @@ impl Storage for Handle {
             Error::Closed => AppendError::Closed,
             error => AppendError::Unavailable(Arc::new(error)),
         })?;
+        let deadline = Instant::now() + ROOM_WITHIN;
         loop {
             let room = files.room.notified();
             tokio::pin!(room);
             room.as_mut().enable();
             if !files.is_full(&storage.shared) || files.stopped.lock().is_some() {
                 break;
+            }
+            if files.damaged.load(SeqCst) || Instant::now() >= deadline {
+                let cause = "the index does not keep up with the log";
+                return Err(AppendError::Unavailable(Arc::from(Box::<dyn std::error::Error + Send + Sync>::from(
+                    cause,
+                ))));
             }
             storage.start_indexer(&files);
             // No thread is held while this waits. The pause covers an indexer that failed.
@@ -527,7 +619,7 @@ impl Storage for Handle {
                     return Ok(Fenced::NotCommitted);
                 }
                 let entries = batch.entries(head.time);
-                files.remember(&storage.shared, &entries);
+                files.remember(&entries);
                 Ok(Fenced::Committed(entries))
             })
             .await
@@ -592,17 +684,18 @@ pub(super) struct Handle(pub(super) Arc<SqliteStorage>);
 
 /// Indexes the log batch by batch until the rest fits into the memtable.
 fn catch_up(connection: &mut Connection, shared: &Shared, progress: &Rebuild) -> rusqlite::Result<()> {
-    mark_session(connection)?;
-    loop {
+    let mut begins_anew = index_file::checkpoint(connection)?;
+    while !progress.stop.load(SeqCst) {
         let completion = indexer::progress(connection)?.completion;
         progress.done.store(completion.unsigned_abs(), SeqCst);
         let places = indexer::suffix(connection, completion, shared.settings.index_batch)?;
         if places.len() < shared.settings.index_batch {
             return Ok(());
         }
-        indexer::index(connection, &places)?;
-        connection.query_row("PRAGMA idx.wal_checkpoint(PASSIVE)", [], |_| Ok(()))?;
+        indexer::index(connection, &places, begins_anew)?;
+        begins_anew = index_file::checkpoint(connection)?;
     }
+    Ok(())
 }
 
 fn rebuilding(progress: &Rebuild) -> Error {
@@ -610,11 +703,11 @@ fn rebuilding(progress: &Rebuild) -> Error {
     Error::unavailable(format!("the index is being built: {done} of {of} messages"))
 }
 
-fn log_file(shared: &Shared, incarnation: Incarnation) -> PathBuf {
+fn log_path(shared: &Shared, incarnation: Incarnation) -> PathBuf {
     file(shared, &format!("{}.log.db", incarnation.0))
 }
 
-fn index_file(shared: &Shared, incarnation: Incarnation) -> PathBuf {
+fn index_path(shared: &Shared, incarnation: Incarnation) -> PathBuf {
     file(shared, &format!("{}.index.db", incarnation.0))
 }
 
@@ -626,53 +719,29 @@ fn file(shared: &Shared, name: &str) -> PathBuf {
 }
 
 fn log(shared: &Shared, incarnation: Incarnation) -> Attach {
-    let file = (shared.location != Location::Memory).then(|| log_file(shared, incarnation));
+    let file = (shared.location != Location::Memory).then(|| log_path(shared, incarnation));
     Attach { file, name: "log", synchronous: Synchronous::Full, migrations: migrations::SQLITE_LOG }
 }
 
 fn index(shared: &Shared, incarnation: Incarnation) -> Attach {
-    let file = (shared.location != Location::Memory).then(|| index_file(shared, incarnation));
+    let file = (shared.location != Location::Memory).then(|| index_path(shared, incarnation));
     Attach { file, name: "idx", synchronous: Synchronous::Normal, migrations: migrations::SQLITE_INDEX }
 }
 
 /// A connection for the indexer, to an index that is one of this log.
 fn open_index(shared: &Shared, incarnation: Incarnation) -> Result<Connection, connection::Error> {
-    let session = index_session(shared, incarnation)?;
+    let alone = index_file::state_of_file_alone(&index_path(shared, incarnation))?;
     let connection = connection::open(&[log(shared, incarnation), index(shared, incarnation)])?;
     set_up(&connection)?;
     if !indexer::belongs(&connection)? {
         return Err(connection::Error::Foreign);
     }
-    if let Some(session) = session
-        && session != session_of(&connection)?
+    if let Some(alone) = alone
+        && !index_file::follows(&connection, &alone)?
     {
         return Err(connection::Error::Foreign);
     }
     Ok(connection)
-}
-
-/// A mark in the index's file that its write-ahead log must show too: it is set before the first
-/// change of a session and written into the file at once. A file that was put in the place of
-/// another, whose write-ahead log was left behind by a crash, does not have it.
-fn mark_session(connection: &Connection) -> rusqlite::Result<()> {
-    connection.execute("UPDATE idx.progress SET session = randomblob(16)", [])?;
-    connection.query_row("PRAGMA idx.wal_checkpoint(TRUNCATE)", [], |_| Ok(()))
-}
-
-fn session_of(connection: &Connection) -> rusqlite::Result<Option<Vec<u8>>> {
-    connection.query_row("SELECT session FROM idx.progress", [], |row| row.get(0))
-}
-
-/// The mark that stands in the index's file itself, where it has a write-ahead log beside it.
-fn index_session(shared: &Shared, incarnation: Incarnation) -> Result<Option<Option<Vec<u8>>>, connection::Error> {
-    let file = index_file(shared, incarnation);
-    let has_log = fs::metadata(beside(&file, "-wal")).is_ok_and(|metadata| metadata.len() > 0);
-    if !has_log {
-        return Ok(None);
-    }
-    let alone = connection::open_alone(&file)?;
-    // A file to which nothing was ever written back has no table yet.
-    Ok(Some(alone.query_row("SELECT session FROM progress", [], |row| row.get(0)).unwrap_or(None)))
 }
 
 fn open_reader(shared: &Shared, incarnation: Incarnation) -> rusqlite::Result<Connection> {
@@ -686,13 +755,13 @@ fn open_reader(shared: &Shared, incarnation: Incarnation) -> rusqlite::Result<Co
 }
 
 /// What holds for every connection to files: checkpoints are made when we say so.
-fn set_up(connection: &Connection) -> rusqlite::Result<()> {
+pub(super) fn set_up(connection: &Connection) -> rusqlite::Result<()> {
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
     connection.pragma_update(None, "wal_autocheckpoint", 0)
 }
 
 /// Removes a database's file and what SQLite keeps beside it.
-fn remove_database(file: &std::path::Path) -> std::io::Result<()> {
+pub(super) fn remove_database(file: &Path) -> std::io::Result<()> {
     for file in [file.to_owned(), beside(file, "-wal"), beside(file, "-shm")] {
         match fs::remove_file(file) {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
@@ -702,7 +771,7 @@ fn remove_database(file: &std::path::Path) -> std::io::Result<()> {
     Ok(())
 }
 
-fn beside(file: &std::path::Path, suffix: &str) -> PathBuf {
+pub(super) fn beside(file: &Path, suffix: &str) -> PathBuf {
     let mut name = file.as_os_str().to_owned();
     name.push(suffix);
     name.into()
@@ -715,10 +784,10 @@ pub(super) fn fail(error: rusqlite::Error) -> Error {
     }
 }
 
-fn open_failed(error: connection::Error) -> Error {
+fn open_failed(file: &Path, error: connection::Error) -> Error {
     match error {
         connection::Error::Sqlite(error) => fail(error),
-        error => Error::failed(error),
+        error => Error::failed(format!("{}: {error}", file.display())),
     }
 }
 

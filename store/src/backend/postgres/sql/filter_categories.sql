@@ -8,13 +8,11 @@ WITH hits AS MATERIALIZED (
     FROM unnest($1) AS wanted(category)
     CROSS JOIN LATERAL (
         SELECT m.global_position FROM {log}.messages AS m
-        -- As in read_category.sql: the order is one that only the index has.
-        WHERE (m.category, m.global_position) >= (wanted.category, $2)
-              AND (m.category, m.global_position) <= (wanted.category, $3)
+        WHERE m.category = wanted.category AND m.global_position BETWEEN $2 AND $3
               AND ($9 IS NULL OR -((CASE WHEN m.stream_hash > 0 THEN -m.stream_hash ELSE m.stream_hash END) % $9) = $10)
               AND ($11 IS NULL OR m.type = ANY ($11))
               AND ($12 IS NULL OR m.correlation = $12)
-        ORDER BY m.category {order}, m.global_position {order} LIMIT $6
+        ORDER BY m.global_position {order} LIMIT $6
     ) AS hit
     ORDER BY hit.global_position {order} LIMIT $6
 )
@@ -34,9 +32,8 @@ SELECT NULL, '', '', 0,
         FROM unnest($1) AS wanted(category)
         CROSS JOIN LATERAL (
             SELECT m.global_position FROM {log}.messages AS m
-            WHERE (m.category, m.global_position) >= (wanted.category, $4)
-                  AND (m.category, m.global_position) <= (wanted.category, $5)
-            ORDER BY m.category {order}, m.global_position {order} LIMIT 1
+            WHERE m.category = wanted.category AND m.global_position BETWEEN $4 AND $5
+            ORDER BY m.global_position {order} LIMIT 1
         ) AS next
         ORDER BY next.global_position {order} LIMIT 1),
        'epoch', '', NULL

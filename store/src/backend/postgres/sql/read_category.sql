@@ -6,10 +6,9 @@ FROM (
     SELECT m.*, sum(octet_length(m.data) + coalesce(octet_length(m.metadata), 0))
                OVER (ORDER BY m.global_position {order} ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING) AS before
     FROM (SELECT * FROM {log}.messages
-          -- Written as a range of the index on (category, global_position), in the order that only it
-          -- has: with `category = $1` the planner likes to walk all messages by position instead.
-          WHERE (category, global_position) >= ($1, $2) AND (category, global_position) <= ($1, $3)
-          ORDER BY category {order}, global_position {order} LIMIT $4) AS m
+          -- In a subquery the value is unknown to the planner also where nothing is prepared.
+          WHERE category = (SELECT $1) AND global_position BETWEEN $2 AND $3
+          ORDER BY global_position {order} LIMIT $4) AS m
 ) AS slice
 WHERE before IS NULL OR NOT $6 OR before < $5
 ORDER BY global_position {order}

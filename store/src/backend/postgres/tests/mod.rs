@@ -1,5 +1,6 @@
 //! Tests of what only this backend does; what every backend must do is in the conformance suite.
 
+mod encryption;
 mod fixture;
 mod hints;
 mod log;

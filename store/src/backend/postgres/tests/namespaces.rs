@@ -48,7 +48,7 @@ async fn no_append_is_acknowledged_after_the_deletion_and_none_before_is_missing
     assert!(matches!(fixture.storage.head().await, Err(Error::Closed)));
     assert!(matches!(fixture.backend.open(fixture.log).await, Err(Error::Closed)));
     assert_eq!(fixture.backend.delete(fixture.log).await.expect("it answers"), None);
-    fixture.backend.purge().await.expect("nobody uses it");
+    fixture.purge_all().await;
     assert!(matches!(fixture.storage.append(&refused).await, Err(AppendError::Closed)));
     assert!(matches!(fixture.storage.read(&select(Scope::All)).await, Err(Error::Closed)));
     assert_eq!(fixture.number("SELECT count(*) FROM eventodb.namespaces").await, 0);
@@ -68,8 +68,7 @@ async fn storage_in_use_is_dropped_later() {
     fixture.backend.purge().await.expect("it answers");
     assert_eq!(fixture.number("SELECT count(*) FROM {log}.messages").await, 1);
     dump.batch_execute("COMMIT").await.expect("it is open");
-    // A server that has just failed pauses before it tries again; another one has not.
-    fixture.second().await.backend.purge().await.expect("it answers");
+    fixture.purge_all().await;
     assert_eq!(fixture.number("SELECT count(*) FROM pg_namespace WHERE nspname = '{log}'").await, 0);
     assert!(matches!(fixture.backend.replace(fixture.log).await, Err(Error::NamespaceNotFound)));
 }

@@ -56,7 +56,7 @@ async fn a_role_needs_no_more_than_the_documented_privileges() {
     let fixture = Fixture::at(own, |_| {}).await;
     fixture.write(&[("a-1", "A")]).await;
     fixture.backend.delete(fixture.log).await.expect("it answers").expect("it lives");
-    fixture.backend.purge().await.expect("the schema is its own");
+    fixture.purge_all().await;
     assert_eq!(fixture.number("SELECT count(*) FROM pg_namespace WHERE nspname LIKE 'eventodb_%'").await, 0);
 }
 

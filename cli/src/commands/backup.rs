@@ -1,0 +1,33 @@
+//! `eventodb backup`: a copy of a data directory, taken beside a running server.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use eventodb_store::backend::sqlite::maintenance;
+
+use super::maintain::{look_after, say};
+
+/// Options of `eventodb backup`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// The data directory of a server on SQLite, running or not.
+    #[arg(long, env = "EVENTODB_DATA_DIR", default_value = "./data")]
+    data_dir: PathBuf,
+    /// A new directory for the backup, on which a server can be started.
+    #[arg(long, short = 'o')]
+    output: PathBuf,
+}
+
+pub(crate) async fn run(args: Args) -> anyhow::Result<ExitCode> {
+    let Args { data_dir, output } = args;
+    let to = output.clone();
+    let manifest = look_after(move |progress| maintenance::backup(&data_dir, &to, progress)).await?;
+    let messages: u64 = manifest.namespaces.iter().map(|namespace| namespace.messages).sum();
+    let bytes: u64 = manifest.files.iter().map(|file| file.bytes).sum();
+    say(&format!(
+        "{} namespaces with {messages} messages, {bytes} bytes, are in {}",
+        manifest.namespaces.len(),
+        output.display()
+    ))?;
+    Ok(ExitCode::SUCCESS)
+}

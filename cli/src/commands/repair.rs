@@ -1,0 +1,36 @@
+//! `eventodb repair`: makes a damaged data directory usable again, as far as that can be done.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use eventodb_store::backend::sqlite::maintenance;
+
+use super::maintain::{look_after, say};
+
+/// Options of `eventodb repair`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// A data directory that no server uses.
+    #[arg(long, env = "EVENTODB_DATA_DIR", default_value = "./data")]
+    data_dir: PathBuf,
+}
+
+pub(crate) async fn run(args: Args) -> anyhow::Result<ExitCode> {
+    let outcomes = look_after(move |progress| maintenance::repair(&args.data_dir, progress)).await?;
+    for outcome in &outcomes {
+        let verdict = match (outcome.problems.is_empty(), outcome.is_usable) {
+            (true, _) => "sound",
+            (false, true) => "repaired",
+            (false, false) => "NOT REPAIRED",
+        };
+        say(&format!("{:20} {verdict}", outcome.file))?;
+        for problem in &outcome.problems {
+            say(&format!("    found: {problem}"))?;
+        }
+        for done in &outcome.done {
+            say(&format!("    done: {done}"))?;
+        }
+    }
+    let usable = outcomes.iter().all(|outcome| outcome.is_usable);
+    Ok(if usable { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}

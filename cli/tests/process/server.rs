@@ -1,0 +1,131 @@
+//! A server process on a directory, and short ways to ask it.
+
+use std::path::Path;
+use std::process::{ExitStatus, Stdio};
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use tokio::io::{AsyncBufReadExt as _, BufReader};
+use tokio::process::{Child, Command};
+
+use super::http::Http;
+
+/// The binary under test.
+pub(crate) const BINARY: &str = env!("CARGO_BIN_EXE_eventodb");
+
+/// The administrator's token of all servers here.
+pub(crate) const TOKEN: &str = "ns_ZGVmYXVsdA_0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
+
+/// How long anything may take before it counts as hanging.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A running server; killed when it is dropped.
+pub(crate) struct Server {
+    pub(crate) child: Child,
+    /// The server's own process, which is a child's child where something watches it.
+    pub(crate) pid: u32,
+    pub(crate) address: String,
+}
+
+impl Server {
+    pub(crate) async fn start(directory: &Path, flags: &[&str]) -> Self {
+        let mut command = Command::new(BINARY);
+        command.args(Self::arguments(directory)).args(flags);
+        Self::launch(command).await
+    }
+
+    pub(crate) fn arguments(directory: &Path) -> Vec<String> {
+        let directory = directory.to_str().expect("a temporary folder's name");
+        ["serve", "--port", "0", "--token", TOKEN, "--log-level", "error", "--data-dir", directory]
+            .map(str::to_owned)
+            .to_vec()
+    }
+
+    pub(crate) async fn launch(mut command: Command) -> Self {
+        let mut child = command.stdout(Stdio::piped()).kill_on_drop(true).spawn().expect("the binary starts");
+        let pid = child.id().expect("it runs");
+        let mut lines = BufReader::new(child.stdout.take().expect("it is piped")).lines();
+        let address = async {
+            while let Some(line) = lines.next_line().await.expect("it is text") {
+                if let Some((_, address)) = line.split_once("address  http://") {
+                    return address.to_owned();
+                }
+            }
+            panic!("the server ended before it listened");
+        };
+        let address = tokio::time::timeout(PATIENCE, address).await.expect("the server starts");
+        tokio::spawn(async move { while let Ok(Some(_)) = lines.next_line().await {} });
+        Self { child, pid, address }
+    }
+
+    pub(crate) async fn connect(&self) -> Http {
+        Http::connect(&self.address, TOKEN).await.expect("the server listens")
+    }
+
+    pub(crate) fn signal(&self, signal: rustix::process::Signal) {
+        let pid = i32::try_from(self.pid).ok().and_then(rustix::process::Pid::from_raw).expect("a process id");
+        rustix::process::kill_process(pid, signal).expect("the process is there");
+    }
+
+    /// As the power going: nothing more is said or written.
+    pub(crate) async fn kill(mut self) {
+        self.child.kill().await.expect("the process is there");
+    }
+
+    pub(crate) async fn ended(&mut self) -> ExitStatus {
+        tokio::time::timeout(PATIENCE, self.child.wait()).await.expect("the server ends").expect("it is our child")
+    }
+
+    /// Stops it as a service manager does.
+    pub(crate) async fn stop(mut self) {
+        self.signal(rustix::process::Signal::TERM);
+        assert!(self.ended().await.success());
+    }
+
+    /// Every message, in global order: id, stream, type, position, global position, data, metadata, time.
+    pub(crate) async fn all(&self) -> Vec<Value> {
+        let mut http = self.connect().await;
+        let mut all: Vec<Value> = Vec::new();
+        loop {
+            let from = all.last().map_or(1, |message| integer(&message[4]) + 1);
+            let page = call(&mut http, &json!(["category.get", "", { "position": from, "batchSize": 1000 }])).await;
+            let page = page.as_array().expect("a page").clone();
+            if page.is_empty() {
+                return all;
+            }
+            all.extend(page);
+        }
+    }
+}
+
+/// Calls a method, again while the storage gets ready.
+pub(crate) async fn call(http: &mut Http, call: &Value) -> Value {
+    let answered = async {
+        loop {
+            match http.call(call).await.expect("the server answers") {
+                (200, result) => return result,
+                (503, _) => tokio::time::sleep(Duration::from_millis(10)).await,
+                (status, error) => panic!("{call}: {status} {error}"),
+            }
+        }
+    };
+    tokio::time::timeout(PATIENCE, answered).await.expect("the storage gets ready")
+}
+
+pub(crate) fn integer(value: &Value) -> i64 {
+    value.as_i64().expect("an integer")
+}
+
+/// Prints a line of a test's report.
+#[expect(clippy::print_stderr, reason = "a test's report goes where test output goes")]
+pub(crate) fn tell(line: &str) {
+    eprintln!("{line}");
+}
+
+/// The seed of a randomised test: printed, and taken from `EVENTODB_TEST_SEED` where that is set.
+pub(crate) fn seed() -> u64 {
+    let given = std::env::var("EVENTODB_TEST_SEED").ok().and_then(|seed| seed.parse().ok());
+    let seed = given.unwrap_or_else(rand::random);
+    tell(&format!("EVENTODB_TEST_SEED={seed}"));
+    seed
+}

@@ -1,0 +1,15 @@
+//! The server as a client sees it, over a socket: one binary, each test with a server of its own on
+//! a free port and a store in memory.
+
+mod auth;
+mod client;
+mod errors;
+mod events;
+mod import;
+mod limits;
+mod pages;
+mod rpc;
+mod server;
+mod stop;
+mod subscribe;
+mod transport;

@@ -1,0 +1,61 @@
+//! Whether the index's file and the write-ahead log beside it belong together.
+//!
+//! The write-ahead log begins anew once everything in it is in the file, and what it holds from then
+//! on only makes sense on top of that file. Somebody who puts another copy of the file beside it
+//! makes an index that looks whole and is not. Therefore each change gives the index a random
+//! *session*, and the first change after the write-ahead log began anew also notes the session that
+//! the file then has as its *base*. A file fits if it is that base, or came after it.
+
+use std::fs;
+use std::path::Path;
+
+use rusqlite::Connection;
+
+use super::connection;
+use super::storage::beside;
+
+/// What the index's file says without its write-ahead log.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct State {
+    session: Option<Vec<u8>>,
+    base: Option<Vec<u8>>,
+}
+
+/// Writes what is in the index's write-ahead log into its file. Says whether that was all of it, so
+/// that the next change begins a new one.
+///
+/// # Errors
+/// SQLite's.
+pub(super) fn checkpoint(connection: &Connection) -> rusqlite::Result<bool> {
+    connection.query_row("PRAGMA idx.wal_checkpoint(PASSIVE)", [], |row| {
+        let (busy, pages, written): (bool, i64, i64) = (row.get(0)?, row.get(1)?, row.get(2)?);
+        Ok(!busy && pages == written)
+    })
+}
+
+/// What stands in the file itself, where it has a write-ahead log beside it.
+///
+/// # Errors
+/// SQLite's.
+pub(super) fn state_of_file_alone(file: &Path) -> rusqlite::Result<Option<State>> {
+    let has_log = fs::metadata(beside(file, "-wal")).is_ok_and(|metadata| metadata.len() > 0);
+    if !has_log {
+        return Ok(None);
+    }
+    let alone = connection::open_alone(file)?;
+    // A file to which nothing was ever written back has no table yet.
+    Ok(Some(state(&alone, "SELECT session, base FROM progress").unwrap_or_default()))
+}
+
+/// Whether the index, seen together with its write-ahead log, follows from what its file alone was.
+///
+/// # Errors
+/// SQLite's.
+pub(super) fn follows(connection: &Connection, alone: &State) -> rusqlite::Result<bool> {
+    let whole = state(connection, "SELECT session, base FROM idx.progress")?;
+    Ok(whole.base == alone.session || whole.base == alone.base && alone.session.is_some())
+}
+
+fn state(connection: &Connection, select: &str) -> rusqlite::Result<State> {
+    connection.query_row(select, [], |row| Ok(State { session: row.get(0)?, base: row.get(1)? }))
+}

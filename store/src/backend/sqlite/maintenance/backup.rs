@@ -1,0 +1,230 @@
+//! Copying a store that a server may be writing to.
+//!
+//! The server is not asked and not held up. A log is append-only, so that what lies below its head
+//! is the same at every later moment: it is copied in slices, each read in a transaction of its own.
+//! Indexes are left out, since they are built from the logs. The copy is made in a directory that
+//! gets its name at the very end, so that there never is half a backup.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use eventodb_schema::{Timestamp, migrations};
+use rusqlite::{Connection, params};
+
+use super::super::connection::{self, Attach, Synchronous};
+use super::super::storage::beside;
+use super::files::{self, Namespace};
+use super::manifest::{BackedUpNamespace, Manifest, describe};
+use super::row::{self, Import, WholeRow};
+use super::{Error, Progress, Step, database, io, shown};
+
+/// Messages in one slice of the copy.
+const SLICE_ROWS: usize = 4096;
+/// Bytes of text after which a slice ends.
+const SLICE_BYTES: usize = 8 * 1024 * 1024;
+
+/// Copies a data directory, in use or not, into `output`, which must be new or empty. The copy is a
+/// data directory itself. A namespace that is deleted meanwhile is not in it.
+///
+/// # Errors
+/// [`Error`]; nothing is left of the copy then.
+pub fn backup(data_dir: &Path, output: &Path, progress: &mut Progress<'_>) -> Result<Manifest, Error> {
+    let created_at = Timestamp::now();
+    let registry_path = files::registry_path(data_dir);
+    if !registry_path.exists() {
+        return Err(Error::NoStore(shown(data_dir)));
+    }
+    let unfinished = Unfinished::create(output)?;
+    let target = &unfinished.0;
+    let registry = files::open_live(&registry_path, migrations::SQLITE_REGISTRY)?;
+    let mut copied = Vec::new();
+    for namespace in files::namespaces(&registry).map_err(database(&registry_path))? {
+        let outcome = copy(data_dir, target, &namespace, progress);
+        if files::lives(&registry, namespace.incarnation).map_err(database(&registry_path))? {
+            copied.push((outcome?, namespace));
+        } else {
+            leave_out(data_dir, target, namespace.incarnation)?;
+        }
+    }
+    write_registry(&registry, &registry_path, target, &copied)?;
+
+    let mut described = vec![describe(&files::registry_path(target), progress)?];
+    for (_, namespace) in &copied {
+        let file = files::log_path(target, namespace.incarnation);
+        if file.exists() {
+            described.push(describe(&file, progress)?);
+        }
+    }
+    for file in &described {
+        files::sync(&target.join(&file.name))?;
+    }
+    let manifest = Manifest::new(created_at, copied.into_iter().map(|(copied, _)| copied).collect(), described);
+    manifest.write(target)?;
+    files::sync(target)?;
+    unfinished.finish(output)?;
+    Ok(manifest)
+}
+
+/// A backup under another name until it is whole; removed where it never gets so far.
+struct Unfinished(PathBuf);
+
+impl Unfinished {
+    fn create(output: &Path) -> Result<Self, Error> {
+        match fs::read_dir(output) {
+            Ok(mut entries) => {
+                if entries.next().is_some() {
+                    return Err(Error::OutputExists(shown(output)));
+                }
+            }
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+            Err(error) => return Err(io(output)(error)),
+        }
+        let parent = parent(output);
+        fs::create_dir_all(parent).map_err(io(parent))?;
+        let name = format!(".{}.unfinished-{}", files::name_of(output), uuid::Uuid::new_v4().simple());
+        let directory = parent.join(name);
+        fs::create_dir(&directory).map_err(io(&directory))?;
+        Ok(Self(directory))
+    }
+
+    fn finish(self, output: &Path) -> Result<(), Error> {
+        fs::rename(&self.0, output).map_err(io(output))?;
+        files::sync(parent(output))
+    }
+}
+
+impl Drop for Unfinished {
+    fn drop(&mut self) {
+        // Once it has its name there is nothing here any more.
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+fn parent(path: &Path) -> &Path {
+    path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
+
+/// Copies one namespace's log up to its head at this moment.
+fn copy(
+    data_dir: &Path,
+    target: &Path,
+    namespace: &Namespace,
+    progress: &mut Progress<'_>,
+) -> Result<BackedUpNamespace, Error> {
+    let incarnation = namespace.incarnation;
+    let nothing = BackedUpNamespace { namespace: namespace.name.clone(), incarnation, head: 0, messages: 0 };
+    let file = files::log_path(data_dir, incarnation);
+    if fs::metadata(&file).map_or(0, |metadata| metadata.len()) == 0 {
+        // The file is made when a namespace is first used.
+        let is_new = namespace.messages == Some(0);
+        return if is_new { Ok(nothing) } else { Err(Error::MissingLog(shown(&file))) };
+    }
+    let failed = database(&file);
+    let source = files::open_live(&file, migrations::SQLITE_LOG)?;
+    if !source.table_exists(None, "messages").map_err(&failed)? {
+        return Ok(nothing);
+    }
+    let (head, import) = beginning(&source).map_err(&failed)?;
+    let target_path = files::log_path(target, incarnation);
+    let written = database(&target_path);
+    let mut log = files::create_log(&target_path)?;
+    row::keep_identity(&source, &log).map_err(&written)?;
+    if let Some(import) = import {
+        import.insert(&log).map_err(&written)?;
+    }
+    let (mut position, mut messages) = (0, 0);
+    while position < head {
+        let slice = slice(&source, position, head).map_err(&failed)?;
+        let Some(last) = slice.last() else { break };
+        position = last.global_position;
+        messages += slice.len() as u64;
+        insert(&mut log, &slice).map_err(&written)?;
+        progress(Step { what: &namespace.name, done: position.unsigned_abs(), of: head.unsigned_abs() });
+    }
+    Ok(BackedUpNamespace { head, messages, ..nothing })
+}
+
+/// The head, and the note about imports of the same moment.
+fn beginning(source: &Connection) -> rusqlite::Result<(i64, Option<Import>)> {
+    let snapshot = source.unchecked_transaction()?;
+    let head = snapshot.query_row("SELECT coalesce(max(global_position), 0) FROM messages", [], |row| row.get(0))?;
+    Ok((head, Import::read(&snapshot)?))
+}
+
+fn slice(source: &Connection, after: i64, head: i64) -> rusqlite::Result<Vec<WholeRow>> {
+    let mut select = source.prepare_cached(include_str!("../sql/whole_rows.sql"))?;
+    let mut rows = select.query(params![after, head])?;
+    let (mut slice, mut bytes) = (Vec::new(), 0);
+    while slice.len() < SLICE_ROWS && bytes < SLICE_BYTES {
+        let Some(row) = rows.next()? else { break };
+        let row = WholeRow::read(row)?;
+        bytes += row.bytes();
+        slice.push(row);
+    }
+    Ok(slice)
+}
+
+fn insert(log: &mut Connection, slice: &[WholeRow]) -> rusqlite::Result<()> {
+    let transaction = log.transaction()?;
+    {
+        let mut insert = transaction.prepare_cached(include_str!("../sql/append.sql"))?;
+        for row in slice {
+            row.insert(&mut insert)?;
+        }
+    }
+    transaction.commit()
+}
+
+/// Removes what was copied of a namespace that was deleted meanwhile, and what reading it has put
+/// beside the file that the server removed. Its number is never used again.
+fn leave_out(data_dir: &Path, target: &Path, incarnation: i64) -> Result<(), Error> {
+    let source = files::log_path(data_dir, incarnation);
+    let mut paths = vec![files::log_path(target, incarnation)];
+    if !source.exists() {
+        paths.extend([beside(&source, "-wal"), beside(&source, "-shm")]);
+    }
+    for path in paths {
+        match fs::remove_file(&path) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(io(&path)(error)),
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+fn write_registry(
+    source: &Connection,
+    source_path: &Path,
+    target: &Path,
+    copied: &[(BackedUpNamespace, Namespace)],
+) -> Result<(), Error> {
+    // Numbers that were used are not used again, also where their namespaces are gone.
+    let last: i64 = source
+        .query_row("SELECT coalesce(max(seq), 0) FROM sqlite_sequence WHERE name = 'namespaces'", [], |row| row.get(0))
+        .map_err(database(source_path))?;
+    let path = files::registry_path(target);
+    let registry = connection::open(&[Attach {
+        file: Some(path.clone()),
+        name: "registry",
+        synchronous: Synchronous::Full,
+        migrations: migrations::SQLITE_REGISTRY,
+    }])
+    .map_err(|error| Error::Database(shown(&path), error))?;
+    fill_registry(&registry, last, copied).map_err(database(&path))
+}
+
+fn fill_registry(registry: &Connection, last: i64, copied: &[(BackedUpNamespace, Namespace)]) -> rusqlite::Result<()> {
+    registry.pragma_update(Some("registry"), "journal_mode", "DELETE")?;
+    let transaction = registry.unchecked_transaction()?;
+    for (copied, namespace) in copied {
+        let Namespace { incarnation, name, token_hash, description, metadata, created_at, .. } = namespace;
+        transaction.execute(
+            "INSERT INTO registry.namespaces (incarnation, name, token_hash, description, metadata, created_at, messages)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+            params![incarnation, name, token_hash, description, metadata, created_at, copied.messages],
+        )?;
+    }
+    transaction.execute("DELETE FROM registry.sqlite_sequence WHERE name = 'namespaces'", [])?;
+    transaction.execute("INSERT INTO registry.sqlite_sequence (name, seq) VALUES ('namespaces', ?1)", [last])?;
+    transaction.commit()
+}

@@ -1,0 +1,162 @@
+//! What must hold in a log.
+
+use std::path::Path;
+
+use rusqlite::{Connection, params};
+use uuid::Uuid;
+
+use super::row::{Import, WholeRow};
+use super::{Progress, Step, TELL_EVERY, files};
+
+/// Problems that are told of one file; more are only counted.
+const TELL_MOST: usize = 20;
+
+/// What is wrong with a file, in words.
+#[derive(Debug, Default)]
+pub(super) struct Problems {
+    told: Vec<String>,
+    untold: usize,
+}
+
+impl Problems {
+    pub(super) fn add(&mut self, problem: impl Into<String>) {
+        if self.told.len() < TELL_MOST {
+            self.told.push(problem.into());
+        } else {
+            self.untold += 1;
+        }
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.told.is_empty()
+    }
+
+    pub(super) fn into_lines(mut self) -> Vec<String> {
+        if self.untold > 0 {
+            self.told.push(format!("and {} more", self.untold));
+        }
+        self.told
+    }
+}
+
+/// What was found in a log.
+#[derive(Debug, Default)]
+pub(super) struct LogCheck {
+    pub(super) messages: u64,
+    pub(super) head: i64,
+    /// Global positions that an import left out, or a repair.
+    pub(super) gaps: u64,
+    pub(super) problems: Problems,
+}
+
+/// Looks at everything in a log.
+pub(super) fn check(log: &Connection, file: &Path, progress: &mut Progress<'_>) -> LogCheck {
+    let mut check = LogCheck::default();
+    pages(log, &mut check.problems);
+    let import = Import::read(log).unwrap_or_else(|error| {
+        check.problems.add(format!("its note about imports cannot be read: {error}"));
+        None
+    });
+    // Above it everything was written, so that it is dense.
+    let dense_after = import.map_or(0, |import| import.last_position);
+    if let Err(error) = rows(log, file, dense_after, &mut check, progress) {
+        check.problems.add(format!("after global position {} nothing can be read: {error}", check.head));
+        return check;
+    }
+    for part in [streams, ids] {
+        if let Err(error) = part(log, dense_after, &mut check.problems) {
+            check.problems.add(format!("it cannot be sorted: {error}"));
+        }
+    }
+    check
+}
+
+/// SQLite's own look at its pages.
+pub(super) fn pages(database: &Connection, problems: &mut Problems) {
+    let found = database.prepare("PRAGMA integrity_check(20)").and_then(|mut check| {
+        check.query_map([], |row| row.get::<_, String>(0))?.collect::<rusqlite::Result<Vec<_>>>()
+    });
+    match found {
+        Ok(lines) => lines.iter().filter(|line| *line != "ok").for_each(|line| problems.add(line)),
+        Err(error) => problems.add(format!("SQLite cannot read it: {error}")),
+    }
+}
+
+fn rows(
+    log: &Connection,
+    file: &Path,
+    dense_after: i64,
+    check: &mut LogCheck,
+    progress: &mut Progress<'_>,
+) -> rusqlite::Result<()> {
+    let name = files::name_of(file);
+    let of: i64 = log.query_row("SELECT coalesce(max(global_position), 0) FROM messages", [], |row| row.get(0))?;
+    let mut select = log.prepare(include_str!("../sql/whole_rows.sql"))?;
+    let mut rows = select.query(params![0, i64::MAX])?;
+    while let Some(row) = rows.next()? {
+        let row = WholeRow::read(row)?;
+        let at = row.global_position;
+        if at != check.head + 1 {
+            check.gaps += (at - check.head - 1).unsigned_abs();
+            if at > dense_after {
+                check.problems.add(format!("global positions {} to {} are missing", check.head + 1, at - 1));
+            }
+        }
+        if let Some(fault) = row.fault() {
+            check.problems.add(format!("the message at global position {at} is damaged: {fault}"));
+        }
+        check.head = at;
+        check.messages += 1;
+        if check.messages.is_multiple_of(TELL_EVERY) {
+            progress(Step { what: &name, done: at.unsigned_abs(), of: of.unsigned_abs() });
+        }
+    }
+    Ok(())
+}
+
+fn streams(log: &Connection, dense_after: i64, problems: &mut Problems) -> rusqlite::Result<()> {
+    let mut select = log.prepare(
+        "SELECT stream, position, global_position, starts_stream FROM messages ORDER BY stream, global_position",
+    )?;
+    let mut rows = select.query([])?;
+    let (mut stream, mut last) = (String::new(), None);
+    while let Some(row) = rows.next()? {
+        let name = row.get_ref(0)?.as_str()?;
+        if name != stream {
+            name.clone_into(&mut stream);
+            last = None;
+        }
+        let (position, at, starts): (i64, i64, bool) = (row.get(1)?, row.get(2)?, row.get(3)?);
+        if starts != last.is_none() {
+            problems.add(format!("the message at global position {at} is marked wrongly as a stream's first or not"));
+        }
+        match last {
+            Some(last) if position == last => problems
+                .add(format!("stream {stream} has position {position} twice, the second time at global position {at}")),
+            Some(last) if position < last => problems
+                .add(format!("stream {stream} goes back from position {last} to {position} at global position {at}")),
+            _ if at > dense_after && position != last.map_or(0, |last: i64| last + 1) => {
+                problems.add(format!("stream {stream} leaves out positions before {position} at global position {at}"))
+            }
+            _ => {}
+        }
+        last = Some(last.map_or(position, |last| last.max(position)));
+    }
+    Ok(())
+}
+
+fn ids(log: &Connection, _: i64, problems: &mut Problems) -> rusqlite::Result<()> {
+    let mut select = log.prepare("SELECT id, global_position FROM messages ORDER BY id, global_position")?;
+    let mut rows = select.query([])?;
+    let mut last: Option<(Uuid, i64)> = None;
+    while let Some(row) = rows.next()? {
+        let (id, at) = (Uuid::from_bytes(row.get(0)?), row.get(1)?);
+        match last {
+            Some((known, first)) if known == id => {
+                problems.add(format!("id {id} is there twice, at global positions {first} and {at}"));
+            }
+            _ => last = Some((id, at)),
+        }
+    }
+    Ok(())
+}

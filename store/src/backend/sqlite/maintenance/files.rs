@@ -1,0 +1,155 @@
+//! Opening, naming and syncing the files of a data directory.
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+
+use eventodb_schema::migrations;
+use rusqlite::config::DbConfig;
+use rusqlite::{Connection, OpenFlags, Row};
+
+use super::super::connection::{self, Attach, Synchronous};
+use super::super::registry::Registry;
+use super::{Error, database, io, shown};
+
+/// A living namespace, with every column of the registry.
+#[derive(Clone, Debug)]
+pub(super) struct Namespace {
+    pub(super) incarnation: i64,
+    pub(super) name: String,
+    pub(super) token_hash: Vec<u8>,
+    pub(super) description: String,
+    pub(super) metadata: String,
+    pub(super) created_at: i64,
+    pub(super) messages: Option<u64>,
+}
+
+pub(super) fn registry_path(directory: &Path) -> PathBuf {
+    directory.join(Registry::FILE)
+}
+
+pub(super) fn log_path(directory: &Path, incarnation: i64) -> PathBuf {
+    directory.join(format!("{incarnation}.log.db"))
+}
+
+pub(super) fn index_path(directory: &Path, incarnation: i64) -> PathBuf {
+    directory.join(format!("{incarnation}.index.db"))
+}
+
+/// A database's name within its directory.
+pub(super) fn name_of(file: &Path) -> String {
+    file.file_name().unwrap_or_default().to_string_lossy().into_owned()
+}
+
+/// Opens a database to read, through its write-ahead log, while others may write to it.
+///
+/// # Errors
+/// [`Error::Database`], also where the file is newer than this program.
+pub(super) fn open_live(file: &Path, migrations: &[&str]) -> Result<Connection, Error> {
+    let failed = database(file);
+    // Writing is needed for SQLite's shared memory alone; nothing is created.
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let connection = Connection::open_with_flags(file, flags).map_err(&failed)?;
+    set_up(&connection).map_err(&failed)?;
+    refuse_newer(&connection, file, migrations)?;
+    Ok(connection)
+}
+
+/// Opens a database of a backup, which nobody changes and which stays as it is.
+///
+/// # Errors
+/// As [`open_live`].
+pub(super) fn open_still(file: &Path, migrations: &[&str]) -> Result<Connection, Error> {
+    let connection = connection::open_alone(file).map_err(database(file))?;
+    refuse_newer(&connection, file, migrations)?;
+    Ok(connection)
+}
+
+fn set_up(connection: &Connection) -> rusqlite::Result<()> {
+    connection.busy_timeout(connection::BUSY_TIMEOUT)?;
+    // The write-ahead log belongs to the server, also where this connection is the last one to close.
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
+    // A file that was cut is read as far as it goes.
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_WRITABLE_SCHEMA, true)?;
+    connection.pragma_update(None, "cell_size_check", true)?;
+    connection.pragma_update(None, "query_only", true)
+}
+
+fn refuse_newer(connection: &Connection, file: &Path, migrations: &[&str]) -> Result<(), Error> {
+    let found: usize = connection.pragma_query_value(None, "user_version", |row| row.get(0)).map_err(database(file))?;
+    let known = migrations.len();
+    if found > known {
+        return Err(Error::Database(shown(file), connection::Error::Newer { found, known }));
+    }
+    Ok(())
+}
+
+/// A log to write, under the name `log`.
+pub(super) fn log(file: &Path) -> Attach {
+    Attach {
+        file: Some(file.to_owned()),
+        name: "log",
+        synchronous: Synchronous::Full,
+        migrations: migrations::SQLITE_LOG,
+    }
+}
+
+/// An index to write, under the name `idx`.
+pub(super) fn index(file: &Path) -> Attach {
+    Attach {
+        file: Some(file.to_owned()),
+        name: "idx",
+        synchronous: Synchronous::Normal,
+        migrations: migrations::SQLITE_INDEX,
+    }
+}
+
+/// A new log that is of no use before it is finished, so that nothing of it needs to be safe until
+/// then; see [`sync`].
+///
+/// # Errors
+/// [`Error::Database`].
+pub(super) fn create_log(file: &Path) -> Result<Connection, Error> {
+    let connection = connection::open(&[log(file)]).map_err(|error| Error::Database(shown(file), error))?;
+    connection.pragma_update(Some("log"), "journal_mode", "OFF").map_err(database(file))?;
+    connection.pragma_update(Some("log"), "synchronous", "OFF").map_err(database(file))?;
+    Ok(connection)
+}
+
+/// The living namespaces.
+///
+/// # Errors
+/// SQLite's.
+pub(super) fn namespaces(registry: &Connection) -> rusqlite::Result<Vec<Namespace>> {
+    let mut select = registry.prepare(include_str!("../sql/registry_rows.sql"))?;
+    select.query_map([], namespace)?.collect()
+}
+
+fn namespace(row: &Row<'_>) -> rusqlite::Result<Namespace> {
+    Ok(Namespace {
+        incarnation: row.get(0)?,
+        name: row.get(1)?,
+        token_hash: row.get(2)?,
+        description: row.get(3)?,
+        metadata: row.get(4)?,
+        created_at: row.get(5)?,
+        messages: row.get(6)?,
+    })
+}
+
+/// Whether the incarnation lives.
+///
+/// # Errors
+/// SQLite's.
+pub(super) fn lives(registry: &Connection, incarnation: i64) -> rusqlite::Result<bool> {
+    registry
+        .prepare_cached("SELECT 1 FROM namespaces WHERE incarnation = ?1 AND deleted_at IS NULL")?
+        .exists([incarnation])
+}
+
+/// Puts a file or directory on the disk.
+///
+/// # Errors
+/// [`Error::File`].
+pub(super) fn sync(path: &Path) -> Result<(), Error> {
+    File::open(path).and_then(|file| file.sync_all()).map_err(io(path))
+}

@@ -1,0 +1,89 @@
+//! Looking after data directories: [`backup`] of a store in use, [`verify`] and [`repair`] of one
+//! that is not.
+//!
+//! All of it blocks, and tells a callback how far it is.
+//!
+//! | file | what stands there |
+//! |---|---|
+//! | `backup` | copying a store that a server is writing to |
+//! | `manifest` | what a backup says about itself |
+//! | `verify` | a report on every file |
+//! | `check_log`, `check_index` | what must hold in one file |
+//! | `repair` | which files are made anew |
+//! | `rewrite` | saving what can be read of a damaged log |
+//! | `row` | one message with everything that the log keeps of it |
+//! | `files` | opening, naming and syncing files |
+
+mod backup;
+mod check_index;
+mod check_log;
+mod files;
+mod manifest;
+mod repair;
+mod rewrite;
+mod row;
+mod verify;
+
+use std::path::Path;
+
+use super::{OpenError, Shown, connection};
+
+pub use backup::backup;
+pub use manifest::{BackedUpFile, BackedUpNamespace, Manifest};
+pub use repair::{Outcome, repair};
+pub use verify::{FileReport, Report, verify};
+
+/// Why a data directory could not be looked after; each in one line for the person who asked.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The directory cannot be used, or a server uses it.
+    #[error(transparent)]
+    Open(#[from] OpenError),
+    /// There is no registry in the directory.
+    #[error("there is no store in {0}")]
+    NoStore(Shown),
+    /// The output is there already.
+    #[error("{0} exists and is not empty: name a new directory")]
+    OutputExists(Shown),
+    /// A log that should hold messages is not there.
+    #[error("{0} is missing")]
+    MissingLog(Shown),
+    /// SQLite cannot read or write a file.
+    #[error("{0}: {1}")]
+    Database(Shown, connection::Error),
+    /// The system cannot read or write a file.
+    #[error("{0}: {1}")]
+    File(Shown, std::io::Error),
+    /// A manifest that says nothing.
+    #[error("{0} is no manifest of a backup: {1}")]
+    Manifest(Shown, serde_json::Error),
+}
+
+/// How far a long step is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Step<'a> {
+    /// What is looked at: a namespace or a file.
+    pub what: &'a str,
+    /// Messages, or bytes, that are done.
+    pub done: u64,
+    /// How many there are, about.
+    pub of: u64,
+}
+
+/// Told now and then how far a step is.
+pub type Progress<'a> = dyn FnMut(Step<'_>) + 'a;
+
+/// After how many messages progress is told again.
+const TELL_EVERY: u64 = 4096;
+
+fn shown(path: &Path) -> Shown {
+    super::shown(path)
+}
+
+fn database(file: &Path) -> impl Fn(rusqlite::Error) -> Error {
+    move |error| Error::Database(shown(file), connection::Error::Sqlite(error))
+}
+
+fn io(file: &Path) -> impl Fn(std::io::Error) -> Error {
+    move |error| Error::File(shown(file), error)
+}

@@ -1,0 +1,188 @@
+//! Which files are made anew.
+//!
+//! An index is derived: one that does not fit is dropped and built from the log. A log is not: what
+//! can be read of a damaged one is saved into a new file, and the damaged one stays beside it.
+
+use std::fs;
+use std::path::Path;
+
+use eventodb_schema::migrations;
+use rusqlite::params;
+
+use super::super::storage::{remove_database, set_up};
+use super::super::{connection, index_file, indexer, lock};
+use super::check_log::{self, Problems};
+use super::files::{self, Namespace};
+use super::rewrite::{Saved, rewrite};
+use super::verify::{check_index_of, check_log_of, fewer_than_counted};
+use super::{Error, Progress, Step, database, io, shown};
+
+/// Messages that are indexed in one transaction.
+const BATCH: usize = 8_192;
+
+/// What was done about one file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Outcome {
+    /// Its name in the directory.
+    pub file: String,
+    /// What was wrong with it, in words; nothing where it was sound.
+    pub problems: Vec<String>,
+    /// What was done about it, in words.
+    pub done: Vec<String>,
+    /// Whether it can be used now.
+    pub is_usable: bool,
+}
+
+/// Makes the files of a data directory usable again, as far as that can be done without a backup.
+/// What is sound stays as it is.
+///
+/// - An index that does not fit its log is built anew.
+/// - Of a log that cannot be read to its end, everything before the first damaged message is kept.
+/// - Of two messages with one id, or at one position of a stream, the first is kept; the later one
+///   is what a sound store would have refused. It is set aside in a file that `import` reads.
+///
+/// # Errors
+/// [`Error`]: where it could not go on. What it did until then stays done.
+pub fn repair(directory: &Path, progress: &mut Progress<'_>) -> Result<Vec<Outcome>, Error> {
+    let path = files::registry_path(directory);
+    if !path.exists() {
+        return Err(Error::NoStore(shown(directory)));
+    }
+    let _lock = lock(directory)?;
+    let registry = files::open_live(&path, migrations::SQLITE_REGISTRY)?;
+    let mut problems = Problems::default();
+    check_log::pages(&registry, &mut problems);
+    let namespaces = files::namespaces(&registry);
+    if let Err(error) = &namespaces {
+        problems.add(format!("the namespaces cannot be read: {error}"));
+    }
+    if !problems.is_empty() {
+        return Ok(vec![Outcome {
+            file: files::name_of(&path),
+            problems: problems.into_lines(),
+            done: vec!["nothing: take it from a backup".to_owned()],
+            is_usable: false,
+        }]);
+    }
+    let sound = Outcome { file: files::name_of(&path), problems: Vec::new(), done: Vec::new(), is_usable: true };
+    let mut outcomes = vec![sound];
+    for namespace in namespaces.map_err(database(&path))? {
+        let log = files::log_path(directory, namespace.incarnation);
+        if fs::metadata(&log).map_or(0, |metadata| metadata.len()) == 0 && namespace.messages == Some(0) {
+            continue;
+        }
+        let outcome = repair_log(&log, &namespace, progress)?;
+        if !outcome.is_usable {
+            outcomes.push(outcome);
+            continue;
+        }
+        if !outcome.problems.is_empty() {
+            forget_count(&path, &namespace)?;
+        }
+        outcomes.push(outcome);
+        outcomes.push(repair_index(&log, &files::index_path(directory, namespace.incarnation), progress)?);
+    }
+    Ok(outcomes)
+}
+
+fn repair_log(path: &Path, namespace: &Namespace, progress: &mut Progress<'_>) -> Result<Outcome, Error> {
+    let check = check_log_of(path, progress);
+    let sound = check.problems.is_empty();
+    let mut outcome = Outcome {
+        file: files::name_of(path),
+        problems: check.problems.into_lines(),
+        done: Vec::new(),
+        is_usable: true,
+    };
+    if sound {
+        if let Some(problem) = fewer_than_counted(namespace, check.messages) {
+            outcome.problems.push(problem);
+            outcome.done.push("the registry counts anew; only a backup can bring messages back".to_owned());
+        }
+        return Ok(outcome);
+    }
+    match rewrite(path, namespace, progress)? {
+        Some(saved) => outcome.done = told(&saved),
+        None => {
+            outcome.done.push("nothing: no message can be read; take it from a backup".to_owned());
+            outcome.is_usable = false;
+        }
+    }
+    Ok(outcome)
+}
+
+fn told(saved: &Saved) -> Vec<String> {
+    let mut lines = vec![format!(
+        "{} messages up to global position {} are in the new file; the damaged one is kept as {}",
+        saved.messages, saved.head, saved.damaged
+    )];
+    if let Some(reason) = &saved.cut {
+        let from = saved.head + 1;
+        lines.push(match saved.reached {
+            Some(reached) if reached >= from => {
+                format!("lost: every message from global position {from} to {reached}, the last one known ({reason})")
+            }
+            _ => format!("lost: every message from global position {from} on, if there were any ({reason})"),
+        });
+    }
+    lines.extend(saved.set_aside.iter().cloned());
+    if let Some(file) = &saved.set_aside_file {
+        lines.push(format!(
+            "{} messages were set aside in {file}, as `eventodb import` reads them",
+            saved.set_aside_count
+        ));
+    }
+    lines
+}
+
+/// The registry's count is not true any more; the server counts anew.
+fn forget_count(registry: &Path, namespace: &Namespace) -> Result<(), Error> {
+    let connection = rusqlite::Connection::open(registry).map_err(database(registry))?;
+    connection
+        .execute("UPDATE namespaces SET messages = NULL WHERE incarnation = ?1", params![namespace.incarnation])
+        .map_err(database(registry))?;
+    Ok(())
+}
+
+fn repair_index(log: &Path, index: &Path, progress: &mut Progress<'_>) -> Result<Outcome, Error> {
+    let problems = match index.exists() {
+        true => check_index_of(log, index, progress),
+        false => {
+            let mut problems = Problems::default();
+            problems.add("it is missing");
+            problems
+        }
+    };
+    let sound = problems.is_empty();
+    let mut outcome =
+        Outcome { file: files::name_of(index), problems: problems.into_lines(), done: Vec::new(), is_usable: true };
+    if !sound {
+        let messages = build_index(log, index, progress)?;
+        outcome.done.push(format!("built anew from the log: {messages} messages"));
+    }
+    Ok(outcome)
+}
+
+fn build_index(log: &Path, index: &Path, progress: &mut Progress<'_>) -> Result<u64, Error> {
+    remove_database(index).map_err(io(index))?;
+    let failed = database(index);
+    let mut connection = connection::open(&[files::log(log), files::index(index)])
+        .map_err(|error| Error::Database(shown(index), error))?;
+    set_up(&connection).map_err(&failed)?;
+    indexer::belongs(&connection).map_err(&failed)?;
+    let head: i64 = connection
+        .query_row("SELECT coalesce(max(global_position), 0) FROM log.messages", [], |row| row.get(0))
+        .map_err(&failed)?;
+    let what = files::name_of(index);
+    let mut begins_anew = true;
+    loop {
+        let indexed = indexer::progress(&connection).map_err(&failed)?;
+        progress(Step { what: &what, done: indexed.completion.unsigned_abs(), of: head.unsigned_abs() });
+        let places = indexer::suffix(&connection, indexed.completion, BATCH).map_err(&failed)?;
+        if places.is_empty() {
+            return Ok(indexed.messages);
+        }
+        indexer::index(&mut connection, &places, begins_anew).map_err(&failed)?;
+        begins_anew = index_file::checkpoint(&connection).map_err(&failed)?;
+    }
+}

@@ -1,0 +1,148 @@
+//! One message with everything that the log keeps of it.
+
+use eventodb_schema::{Limits, json, message, name, wire};
+use rusqlite::{CachedStatement, Connection, params};
+use uuid::Uuid;
+
+/// A row of the log.
+#[derive(Clone, Debug)]
+pub(super) struct WholeRow {
+    pub(super) global_position: i64,
+    pub(super) stream: String,
+    pub(super) position: i64,
+    pub(super) starts_stream: bool,
+    pub(super) id: Uuid,
+    pub(super) kind: String,
+    pub(super) correlation: Option<String>,
+    pub(super) time: i64,
+    pub(super) metadata: Option<String>,
+    pub(super) data: String,
+}
+
+impl WholeRow {
+    /// Takes a row of `sql/whole_rows.sql`.
+    ///
+    /// # Errors
+    /// SQLite's, and for values that no log holds.
+    pub(super) fn read(row: &rusqlite::Row<'_>) -> rusqlite::Result<Self> {
+        Ok(Self {
+            global_position: row.get(0)?,
+            stream: row.get(1)?,
+            position: row.get(2)?,
+            starts_stream: row.get(3)?,
+            id: Uuid::from_bytes(row.get(4)?),
+            kind: row.get(5)?,
+            correlation: row.get(6)?,
+            time: row.get(7)?,
+            metadata: row.get(8)?,
+            data: row.get(9)?,
+        })
+    }
+
+    /// Bytes of text in it.
+    pub(super) fn bytes(&self) -> usize {
+        self.stream.len() + self.kind.len() + self.data.len() + self.metadata.as_ref().map_or(0, String::len)
+    }
+
+    /// What cannot have been written so, if anything.
+    pub(super) fn fault(&self) -> Option<&'static str> {
+        // What the limits of an earlier day admitted is no damage.
+        let limits = Limits { name_bytes: usize::MAX, ..Limits::default() };
+        let is_object = |text: &str| text.starts_with('{') && json::compact(text).is_ok();
+        if self.global_position < 1 || self.position < 0 {
+            return Some("its position is negative");
+        }
+        if name::check("stream", &self.stream, &limits).is_err() || name::check("type", &self.kind, &limits).is_err() {
+            return Some("its stream or type is no name");
+        }
+        if !is_object(&self.data) {
+            return Some("its data is no JSON object");
+        }
+        match &self.metadata {
+            Some(metadata) if !is_object(metadata) => Some("its metadata is no JSON object"),
+            metadata => {
+                let correlation = metadata.as_deref().and_then(message::correlation);
+                (correlation != self.correlation).then_some("its correlation is not that of its metadata")
+            }
+        }
+    }
+
+    /// Inserts it where the statement says: `sql/append.sql`.
+    ///
+    /// # Errors
+    /// SQLite's.
+    pub(super) fn insert(&self, insert: &mut CachedStatement<'_>) -> rusqlite::Result<()> {
+        insert.execute(params![
+            self.global_position,
+            self.stream,
+            self.position,
+            self.starts_stream,
+            self.id.as_bytes(),
+            self.kind,
+            self.correlation,
+            self.time,
+            self.metadata,
+            self.data,
+        ])?;
+        Ok(())
+    }
+
+    /// The message as a line of an export.
+    pub(super) fn to_record(&self) -> Vec<u8> {
+        let mut line = Vec::new();
+        line.extend_from_slice(format!("{{\"id\":\"{}\",\"stream\":", self.id).as_bytes());
+        json::write_string(&mut line, &self.stream);
+        line.extend_from_slice(b",\"type\":");
+        json::write_string(&mut line, &self.kind);
+        line.extend_from_slice(b",\"pos\":");
+        wire::write_integer(&mut line, self.position);
+        line.extend_from_slice(b",\"gpos\":");
+        wire::write_integer(&mut line, self.global_position);
+        let time = eventodb_schema::Timestamp::from_micros(self.time);
+        let metadata = self.metadata.as_deref().unwrap_or("null");
+        line.extend_from_slice(
+            format!(",\"data\":{},\"meta\":{metadata},\"time\":\"{time}\"}}\n", self.data).as_bytes(),
+        );
+        line
+    }
+}
+
+/// Where the last import ended, and the time of the last written message before it: the log's note.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Import {
+    pub(super) last_position: i64,
+    pub(super) written_time: i64,
+}
+
+impl Import {
+    /// The note of a log, if there is one.
+    ///
+    /// # Errors
+    /// SQLite's.
+    pub(super) fn read(connection: &Connection) -> rusqlite::Result<Option<Self>> {
+        let mut select = connection.prepare("SELECT last_position, written_time FROM imports")?;
+        let mut rows = select.query([])?;
+        let Some(row) = rows.next()? else { return Ok(None) };
+        Ok(Some(Self { last_position: row.get(0)?, written_time: row.get(1)? }))
+    }
+
+    /// Puts the note into a new log.
+    ///
+    /// # Errors
+    /// SQLite's.
+    pub(super) fn insert(self, log: &Connection) -> rusqlite::Result<()> {
+        let sql = "INSERT INTO log.imports (last_position, written_time) VALUES (?1, ?2)";
+        log.execute(sql, params![self.last_position, self.written_time])?;
+        Ok(())
+    }
+}
+
+/// Gives a new log the identity of the one that it was made from.
+///
+/// # Errors
+/// SQLite's.
+pub(super) fn keep_identity(source: &Connection, target: &Connection) -> rusqlite::Result<()> {
+    let identity: Vec<u8> = source.query_row("SELECT identity FROM identity", [], |row| row.get(0))?;
+    target.execute("UPDATE log.identity SET identity = ?1", [identity])?;
+    Ok(())
+}

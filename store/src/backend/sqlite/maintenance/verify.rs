@@ -1,0 +1,240 @@
+//! A report on every file of a data directory or of a backup.
+
+use std::collections::HashSet;
+use std::path::Path;
+
+use eventodb_schema::migrations;
+use rusqlite::Connection;
+
+use super::super::index_file;
+use super::super::storage::set_up;
+use super::super::{connection, lock};
+use super::check_log::{self, LogCheck, Problems};
+use super::files::{self, Namespace};
+use super::manifest::{self, BackedUpFile, Manifest, describe};
+use super::{Error, Progress, check_index, database, shown};
+
+/// What was found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Report {
+    /// Whether it is a backup on which no server was started yet.
+    pub is_backup: bool,
+    /// Each file, the registry first.
+    pub files: Vec<FileReport>,
+}
+
+/// What was found in one file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FileReport {
+    /// Its name in the directory.
+    pub file: String,
+    /// What it holds, in words.
+    pub holds: String,
+    /// What is wrong with it, in words; nothing where it is sound.
+    pub problems: Vec<String>,
+}
+
+impl Report {
+    /// Whether nothing is wrong with any file.
+    pub fn is_sound(&self) -> bool {
+        self.files.iter().all(|file| file.problems.is_empty())
+    }
+}
+
+/// Looks at every file of a backup, whose checksums tell every changed byte, or of a data directory
+/// that no server uses. Changes nothing.
+///
+/// # Errors
+/// [`Error`]: where it could not look. What it found is in the report.
+pub fn verify(directory: &Path, progress: &mut Progress<'_>) -> Result<Report, Error> {
+    if !files::registry_path(directory).exists() && !directory.join(manifest::FILE).exists() {
+        return Err(Error::NoStore(shown(directory)));
+    }
+    // A server that was started on a backup has left its lock there, and has changed the files.
+    let untouched = !directory.join("lock").exists();
+    match Manifest::read(directory)? {
+        Some(manifest) if untouched => verify_backup(directory, &manifest, progress),
+        _ => verify_data_directory(directory, progress),
+    }
+}
+
+fn verify_backup(directory: &Path, manifest: &Manifest, progress: &mut Progress<'_>) -> Result<Report, Error> {
+    let mut reports = Vec::new();
+    for expected in &manifest.files {
+        let mut problems = Problems::default();
+        compare(directory, expected, &mut problems, progress);
+        let namespace = manifest
+            .namespaces
+            .iter()
+            .find(|namespace| files::name_of(&files::log_path(directory, namespace.incarnation)) == expected.name);
+        let holds = match namespace {
+            Some(namespace) => {
+                let path = directory.join(&expected.name);
+                let check = open_and_check(&path, &mut problems, progress);
+                if let Some(check) = check
+                    && (check.messages, check.head) != (namespace.messages, namespace.head)
+                {
+                    problems.add(format!(
+                        "it holds {} messages up to {}, the manifest says {} up to {}",
+                        check.messages, check.head, namespace.messages, namespace.head
+                    ));
+                }
+                holds_log(&namespace.namespace, namespace.messages)
+            }
+            None => holds_registry(manifest.namespaces.len()),
+        };
+        reports.push(FileReport { file: expected.name.clone(), holds, problems: problems.into_lines() });
+    }
+    Ok(Report { is_backup: true, files: reports })
+}
+
+/// Compares a file with what the manifest says of it.
+fn compare(directory: &Path, expected: &BackedUpFile, problems: &mut Problems, progress: &mut Progress<'_>) {
+    match describe(&directory.join(&expected.name), progress) {
+        Err(error) => problems.add(format!("it cannot be read: {error}")),
+        Ok(found) if found.bytes != expected.bytes => {
+            problems.add(format!("it has {} bytes, the manifest says {}", found.bytes, expected.bytes));
+        }
+        Ok(found) if found.sha256 != expected.sha256 => {
+            problems.add(format!(
+                "its bytes have changed: SHA-256 {}, the manifest says {}",
+                found.sha256, expected.sha256
+            ));
+        }
+        Ok(_) => {}
+    }
+}
+
+fn open_and_check(path: &Path, problems: &mut Problems, progress: &mut Progress<'_>) -> Option<LogCheck> {
+    match files::open_still(path, migrations::SQLITE_LOG) {
+        Ok(log) => {
+            let mut check = check_log::check(&log, path, progress);
+            std::mem::take(&mut check.problems).into_lines().into_iter().for_each(|line| problems.add(line));
+            Some(check)
+        }
+        Err(error) => {
+            problems.add(error.to_string());
+            None
+        }
+    }
+}
+
+fn verify_data_directory(directory: &Path, progress: &mut Progress<'_>) -> Result<Report, Error> {
+    let _lock = lock(directory)?;
+    let path = files::registry_path(directory);
+    let registry = files::open_live(&path, migrations::SQLITE_REGISTRY)?;
+    let mut problems = Problems::default();
+    check_log::pages(&registry, &mut problems);
+    let namespaces = match files::namespaces(&registry) {
+        Ok(namespaces) => namespaces,
+        Err(error) => {
+            problems.add(format!("the namespaces cannot be read: {error}"));
+            Vec::new()
+        }
+    };
+    let of_registry = FileReport {
+        file: files::name_of(&path),
+        holds: holds_registry(namespaces.len()),
+        problems: problems.into_lines(),
+    };
+    let mut reports = vec![of_registry];
+    for namespace in &namespaces {
+        reports.extend(verify_namespace(directory, namespace, progress));
+    }
+    reports.extend(strays(directory, &registry).map_err(database(&path))?);
+    Ok(Report { is_backup: false, files: reports })
+}
+
+fn verify_namespace(directory: &Path, namespace: &Namespace, progress: &mut Progress<'_>) -> Vec<FileReport> {
+    let path = files::log_path(directory, namespace.incarnation);
+    let is_empty = std::fs::metadata(&path).map_or(0, |metadata| metadata.len()) == 0;
+    if is_empty && namespace.messages == Some(0) {
+        // It was never used.
+        return Vec::new();
+    }
+    let LogCheck { messages, gaps, mut problems, .. } = check_log_of(&path, progress);
+    let mut holds = holds_log(&namespace.name, messages);
+    if gaps > 0 {
+        holds.push_str(&format!(", {gaps} global positions were left out by an import or a repair"));
+    }
+    let log_is_sound = problems.is_empty();
+    if log_is_sound && let Some(problem) = fewer_than_counted(namespace, messages) {
+        problems.add(problem);
+    }
+    let mut reports = vec![FileReport { file: files::name_of(&path), holds, problems: problems.into_lines() }];
+    let index = files::index_path(directory, namespace.incarnation);
+    if index.exists() {
+        // Of a damaged log the index cannot be told right from wrong.
+        let problems = if log_is_sound { check_index_of(&path, &index, progress) } else { Problems::default() };
+        let holds = format!("index of namespace {}", namespace.name);
+        reports.push(FileReport { file: files::name_of(&index), holds, problems: problems.into_lines() });
+    }
+    reports
+}
+
+/// Looks at a log of a data directory.
+pub(super) fn check_log_of(path: &Path, progress: &mut Progress<'_>) -> LogCheck {
+    match files::open_live(path, migrations::SQLITE_LOG) {
+        Ok(log) => check_log::check(&log, path, progress),
+        Err(error) => {
+            let mut check = LogCheck::default();
+            check.problems.add(match path.exists() {
+                true => error.to_string(),
+                false => "it is missing".to_owned(),
+            });
+            check
+        }
+    }
+}
+
+/// That the registry has counted more messages than there are, if so.
+pub(super) fn fewer_than_counted(namespace: &Namespace, messages: u64) -> Option<String> {
+    let noted = namespace.messages.filter(|noted| *noted > messages)?;
+    Some(format!("it holds {messages} messages, the registry has counted {noted}: it may be an older copy"))
+}
+
+/// Looks at an index beside its log.
+pub(super) fn check_index_of(log: &Path, index: &Path, progress: &mut Progress<'_>) -> Problems {
+    let mut problems = Problems::default();
+    let alone = index_file::state_of_file_alone(index).unwrap_or_default();
+    match connection::open(&[files::log(log), files::index(index)]) {
+        Ok(connection) => {
+            let set_up = set_up(&connection);
+            let follows = alone.is_none_or(|alone| index_file::follows(&connection, &alone).unwrap_or(false));
+            if set_up.is_err() || !follows {
+                problems.add("it does not fit the write-ahead log beside it");
+                return problems;
+            }
+            check_index::check(&connection, &files::name_of(index), progress)
+        }
+        Err(error) => {
+            problems.add(error.to_string());
+            problems
+        }
+    }
+}
+
+/// Logs and indexes that no namespace has, living or waiting to be removed.
+fn strays(directory: &Path, registry: &Connection) -> rusqlite::Result<Vec<FileReport>> {
+    let mut select = registry.prepare("SELECT incarnation FROM namespaces")?;
+    let known: HashSet<String> = select
+        .query_map([], |row| row.get::<_, i64>(0))?
+        .flat_map(|number| number.map(|number| [format!("{number}.log.db"), format!("{number}.index.db")]))
+        .flatten()
+        .collect();
+    let Ok(entries) = std::fs::read_dir(directory) else { return Ok(Vec::new()) };
+    let names = entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
+    let is_ours = |name: &String| name.ends_with(".log.db") || name.ends_with(".index.db");
+    let mut strays: Vec<String> = names.filter(is_ours).filter(|name| !known.contains(name)).collect();
+    strays.sort_unstable();
+    let report = |file| FileReport { file, holds: "of no namespace in the registry".to_owned(), problems: Vec::new() };
+    Ok(strays.into_iter().map(report).collect())
+}
+
+fn holds_log(namespace: &str, messages: u64) -> String {
+    format!("log of namespace {namespace}, {messages} messages")
+}
+
+fn holds_registry(namespaces: usize) -> String {
+    format!("{namespaces} namespaces")
+}

@@ -1,0 +1,4 @@
+SELECT incarnation, name, token_hash, description, metadata, created_at, messages
+FROM namespaces
+WHERE deleted_at IS NULL
+ORDER BY name

@@ -1,0 +1,159 @@
+//! Backups: taken of a store in use, complete up to a moment, checked to the byte, and started again.
+
+use std::fs;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+
+use eventodb_schema::Filter;
+use eventodb_schema::Scope;
+use eventodb_schema::request::Read;
+use eventodb_store::backend::sqlite::Settings;
+use eventodb_store::backend::sqlite::maintenance::{Error, backup, verify};
+
+use super::support::*;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_backup_of_a_store_in_use_is_a_data_directory() {
+    let (directory, mut model) = store_of(300).await;
+    let store = open(directory.path(), tiny()).await;
+    create(&store, "unused").await;
+    model.write(&log(&store, NAME).await, 50).await;
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let output = folder.path().join("backup");
+    let manifest = backup(directory.path(), &output, &mut |_| {}).expect("the store is there");
+    assert_eq!((manifest.namespaces[0].head, manifest.namespaces[0].messages), (350, 350));
+    let later = model.clone();
+    // What is written later is not in it, and does not disturb it.
+    model.write(&log(&store, NAME).await, 20).await;
+    model.check(&store).await;
+
+    let report = verify(&output, &mut |_| {}).expect("it can be read");
+    assert!(report.is_backup && report.is_sound(), "{report:?}");
+    assert!(!output.join("1.index.db").exists());
+    let mut restored_model = later;
+    let restored = open(&output, Settings::default()).await;
+    restored_model.check(&restored).await;
+    assert_eq!(restored.list().await.expect("the storage answers").len(), 2);
+    create(&restored, "new").await;
+    restored_model.write(&log(&restored, NAME).await, 5).await;
+    restored.close().await;
+    let report = verify(&output, &mut |_| {}).expect("it can be read");
+    assert!(!report.is_backup && report.is_sound(), "{report:?}");
+    store.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_backup_under_load_is_a_prefix_of_every_log() {
+    let directory = tempfile::tempdir().expect("a temporary folder");
+    let store = open(directory.path(), Settings::default()).await;
+    let stop = Arc::new(AtomicBool::new(false));
+    let mut writers = Vec::new();
+    for name in ["n", "m", "gone"] {
+        create(&store, name).await;
+        let (log, stop) = (log(&store, name).await, stop.clone());
+        writers.push(tokio::spawn(async move {
+            let mut model = Model::default();
+            model.write(&log, 200).await;
+            while !stop.load(SeqCst) {
+                model.write(&log, 10).await;
+            }
+            model
+        }));
+    }
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    for round in 0..3 {
+        let (from, output) = (directory.path().to_owned(), folder.path().join(format!("backup{round}")));
+        let to = output.clone();
+        let manifest = tokio::task::spawn_blocking(move || backup(&from, &to, &mut |_| {})).await;
+        let manifest = manifest.expect("it does not panic").expect("the store is there");
+        assert!(verify(&output, &mut |_| {}).expect("it can be read").is_sound());
+        let restored = open(&output, tiny()).await;
+        for namespace in &manifest.namespaces {
+            let log = log(&restored, &namespace.namespace).await;
+            let all = messages(&log, Read::forward(Filter::new(Scope::All), 0, 10_000)).await;
+            let positions: Vec<i64> = all.iter().map(|message| message.global_position).collect();
+            assert_eq!(positions, (1..=namespace.head).collect::<Vec<_>>());
+            assert!(namespace.head > 0 || round == 0);
+        }
+        restored.close().await;
+    }
+    stop.store(true, SeqCst);
+    for (name, writer) in ["n", "m", "gone"].into_iter().zip(writers) {
+        writer.await.expect("no write fails").check_named(&store, name).await;
+    }
+    store.close().await;
+}
+
+/// Namespaces that come and go while a backup is taken are in it wholly or not at all.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_namespace_that_is_deleted_meanwhile_is_left_out() {
+    let directory = tempfile::tempdir().expect("a temporary folder");
+    let store = open(directory.path(), Settings::default()).await;
+    for at in 0..8 {
+        let name = format!("n{at}");
+        create(&store, &name).await;
+        Model::default().write(&log(&store, &name).await, 20).await;
+    }
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let output = folder.path().join("backup");
+    // The backup goes by name; it is held while it tells of the first, and the last goes meanwhile.
+    let (told, mut wait) = tokio::sync::mpsc::unbounded_channel();
+    let (go_on, going_on) = std::sync::mpsc::channel::<()>();
+    let (from, to) = (directory.path().to_owned(), output.clone());
+    let backup = tokio::task::spawn_blocking(move || {
+        let mut held = false;
+        backup(&from, &to, &mut |_| {
+            if !std::mem::replace(&mut held, true) {
+                let _ = told.send(());
+                let _ = going_on.recv();
+            }
+        })
+    });
+    wait.recv().await.expect("the backup tells of its progress");
+    store.delete("n0").await.expect("it is there");
+    store.delete("n7").await.expect("it is there");
+    create(&store, "n7").await;
+    go_on.send(()).expect("the backup waits");
+    let manifest = backup.await.expect("it does not panic").expect("the store is there");
+    let names: Vec<_> = manifest.namespaces.iter().map(|namespace| namespace.namespace.as_str()).collect();
+    assert_eq!(names, ["n1", "n2", "n3", "n4", "n5", "n6"]);
+    assert!(verify(&output, &mut |_| {}).expect("it can be read").is_sound());
+    store.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn verify_finds_every_flipped_byte_of_a_backup() {
+    let (directory, _) = store_of(20).await;
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let output = folder.path().join("backup");
+    let manifest = backup(directory.path(), &output, &mut |_| {}).expect("the store is there");
+    for file in &manifest.files {
+        let path = output.join(&file.name);
+        let whole = fs::read(&path).expect("it is there");
+        for at in (0..whole.len()).step_by(997) {
+            let mut bytes = whole.clone();
+            bytes[at] ^= 0x10;
+            fs::write(&path, bytes).expect("it is ours");
+            let report = verify(&output, &mut |_| {}).expect("it can be read");
+            let found = report.files.iter().find(|found| found.file == file.name).expect("each file is told");
+            assert!(!found.problems.is_empty(), "byte {at} of {}", file.name);
+        }
+        fs::write(&path, whole).expect("it is ours");
+    }
+    assert!(verify(&output, &mut |_| {}).expect("it can be read").is_sound());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_backup_never_overwrites_and_never_stays_half() {
+    let (directory, _) = store_of(5).await;
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    fs::write(folder.path().join("mine"), b"x").expect("it is ours");
+    let error = backup(directory.path(), folder.path(), &mut |_| {}).expect_err("it is not empty");
+    assert!(matches!(error, Error::OutputExists(_)), "{error}");
+    fs::remove_file(log_file(directory.path())).expect("it is there");
+    let error = backup(directory.path(), &folder.path().join("b"), &mut |_| {}).expect_err("a log is missing");
+    assert!(matches!(error, Error::MissingLog(_)), "{error}");
+    assert_eq!(fs::read_dir(folder.path()).expect("it is there").count(), 1);
+    let error = backup(folder.path(), &folder.path().join("b"), &mut |_| {}).expect_err("there is no store");
+    assert!(matches!(error, Error::NoStore(_)), "{error}");
+}

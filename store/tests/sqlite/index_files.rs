@@ -1,0 +1,225 @@
+//! The index is derived: whatever happens to its file, the store opens, and every answer is right.
+
+use std::fs;
+use std::path::Path;
+
+use eventodb_store::backend::sqlite::Settings;
+use rand::rngs::StdRng;
+use rand::{Rng as _, SeedableRng as _};
+
+use super::support::*;
+
+/// Enough for an index of many pages.
+const MANY: usize = 600;
+
+/// Opens a store whose index was tampered with, also with bounds under which it is built in the
+/// background, and compares everything.
+async fn check_tampered(tamper: impl Fn(&Path)) {
+    for settings in [Settings::default(), tiny()] {
+        let (directory, mut model) = store_of(MANY).await;
+        tamper(directory.path());
+        let store = open(directory.path(), settings).await;
+        model.check(&store).await;
+        store.close().await;
+        let store = open(directory.path(), Settings::default()).await;
+        model.check(&store).await;
+        store.close().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_deleted_index() {
+    check_tampered(|directory| fs::remove_file(index_file(directory)).expect("it is there")).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_emptied_index() {
+    check_tampered(|directory| fs::write(index_file(directory), b"").expect("it is ours")).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_halved_index() {
+    check_tampered(|directory| {
+        let file = index_file(directory);
+        let bytes = fs::read(&file).expect("it is there");
+        fs::write(&file, &bytes[..bytes.len() / 2]).expect("it is ours");
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_index_of_garbage() {
+    check_tampered(|directory| {
+        let mut bytes = fs::read(index_file(directory)).expect("it is there");
+        StdRng::seed_from_u64(1).fill_bytes(&mut bytes);
+        fs::write(index_file(directory), bytes).expect("it is ours");
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_index_with_garbage_in_the_middle() {
+    const PAGE: usize = 4096;
+    let seed = seed();
+    for part in 1..8 {
+        check_tampered(|directory| {
+            let mut bytes = fs::read(index_file(directory)).expect("it is there");
+            let start = bytes.len() / PAGE * part / 8 * PAGE;
+            let end = (start + 3 * PAGE).min(bytes.len());
+            StdRng::seed_from_u64(seed).fill_bytes(&mut bytes[start..end]);
+            fs::write(index_file(directory), bytes).expect("it is ours");
+        })
+        .await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn garbage_that_is_met_while_indexing() {
+    const PAGE: usize = 4096;
+    let (directory, mut model) = store_of(MANY).await;
+    let store = open(directory.path(), tiny()).await;
+    let log = log(&store, NAME).await;
+    // The files are open by now; from the third page on there is only garbage.
+    let mut bytes = fs::read(index_file(directory.path())).expect("it is there");
+    StdRng::seed_from_u64(2).fill_bytes(&mut bytes[2 * PAGE..]);
+    fs::write(index_file(directory.path()), bytes).expect("it is ours");
+    model.write(&log, 30).await;
+    model.check(&store).await;
+    store.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_index_older_than_the_log() {
+    let (directory, mut model) = store_of(MANY).await;
+    let old = fs::read(index_file(directory.path())).expect("it is there");
+    let store = open(directory.path(), Settings::default()).await;
+    model.write(&log(&store, NAME).await, 100).await;
+    store.close().await;
+    fs::write(index_file(directory.path()), old).expect("it is ours");
+    for settings in [lazy(), tiny()] {
+        let store = open(directory.path(), settings).await;
+        model.check(&store).await;
+        store.close().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_index_newer_than_the_log() {
+    let (directory, mut model) = store_of(100).await;
+    let old = fs::read(log_file(directory.path())).expect("it is there");
+    let mut newer = model.clone();
+    let store = open(directory.path(), Settings::default()).await;
+    newer.write(&log(&store, NAME).await, 100).await;
+    store.close().await;
+    fs::write(log_file(directory.path()), old).expect("it is ours");
+    let store = open(directory.path(), Settings::default()).await;
+    model.check(&store).await;
+    store.close().await;
+}
+
+/// As above, but as many other messages were written meanwhile as the index is ahead.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_index_of_another_future_of_the_log() {
+    let (directory, mut model) = store_of(100).await;
+    let old = fs::read(log_file(directory.path())).expect("it is there");
+    let mut other = model.clone();
+    let store = open(directory.path(), Settings::default()).await;
+    other.write(&log(&store, NAME).await, 100).await;
+    store.close().await;
+    let ahead = fs::read(index_file(directory.path())).expect("it is there");
+    fs::write(log_file(directory.path()), old).expect("it is ours");
+    let store = open(directory.path(), Settings::default()).await;
+    model.write(&log(&store, NAME).await, 150).await;
+    store.close().await;
+    fs::write(index_file(directory.path()), ahead).expect("it is ours");
+    let store = open(directory.path(), Settings::default()).await;
+    model.check(&store).await;
+    store.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_index_of_another_log() {
+    let (other, _) = store_of(MANY).await;
+    check_tampered(|directory| {
+        fs::copy(index_file(other.path()), index_file(directory)).expect("both are ours");
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_crash() {
+    let (directory, mut model) = store_of(MANY).await;
+    let store = open(directory.path(), tiny()).await;
+    let log = log(&store, NAME).await;
+    for _ in 0..5 {
+        model.write(&log, 13).await;
+        let copy = crash_copy(directory.path());
+        assert!(holds_something(&beside(&log_file(copy.path()), "-wal")));
+        let crashed = open(copy.path(), Settings::default()).await;
+        model.clone().check(&crashed).await;
+        crashed.close().await;
+    }
+    store.close().await;
+}
+
+/// An index of an earlier session, put beside the write-ahead log that a crash left behind.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_older_index_beside_the_write_ahead_log_of_a_crash() {
+    let (directory, mut model) = store_of(MANY).await;
+    let old = fs::read(index_file(directory.path())).expect("it is there");
+    let store = open(directory.path(), tiny()).await;
+    model.write(&log(&store, NAME).await, 200).await;
+    let copy = crash_copy(directory.path());
+    assert!(holds_something(&beside(&index_file(copy.path()), "-wal")));
+    fs::write(index_file(copy.path()), old).expect("it is ours");
+    let crashed = open(copy.path(), Settings::default()).await;
+    model.check(&crashed).await;
+    crashed.close().await;
+    store.close().await;
+}
+
+/// The same with one of the same session, whose write-ahead log has begun anew since.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_older_index_of_the_same_session_beside_the_write_ahead_log_of_a_crash() {
+    let (directory, mut model) = store_of(MANY).await;
+    let store = open(directory.path(), tiny()).await;
+    let log = log(&store, NAME).await;
+    model.write(&log, 40).await;
+    let old = crash_copy(directory.path());
+    model.write(&log, 400).await;
+    let copy = crash_copy(directory.path());
+    fs::copy(index_file(old.path()), index_file(copy.path())).expect("both are ours");
+    let crashed = open(copy.path(), Settings::default()).await;
+    model.check(&crashed).await;
+    crashed.close().await;
+    store.close().await;
+}
+
+/// A crash while the index is so far behind that it is built in the background.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_crash_with_the_indexer_far_behind() {
+    let (directory, mut model) = store_of(10).await;
+    let store = open(directory.path(), lazy()).await;
+    model.write(&log(&store, NAME).await, 300).await;
+    let copy = crash_copy(directory.path());
+    let crashed = open(copy.path(), tiny()).await;
+    model.check(&crashed).await;
+    // What was waiting at the start is counted, so that appends are not held up for nothing.
+    crashed.close().await;
+    store.close().await;
+}
+
+/// A store that is closed while an index is being built lets go of it before another takes over.
+#[tokio::test(flavor = "multi_thread")]
+async fn closing_while_an_index_is_built() {
+    let (directory, mut model) = store_of(2_000).await;
+    for _ in 0..10 {
+        fs::remove_file(index_file(directory.path())).expect("it is there");
+        let store = open(directory.path(), tiny()).await;
+        let _ = store.log(NAME).await;
+        store.close().await;
+    }
+    let store = open(directory.path(), Settings::default()).await;
+    model.check(&store).await;
+    store.close().await;
+}

@@ -1,0 +1,9 @@
+//! The SQLite backend beyond the conformance suite: what it makes of damaged, old and foreign files.
+
+mod backups;
+mod index_files;
+mod many_namespaces;
+mod random_walk;
+mod refusals;
+mod repairs;
+mod support;
