@@ -1,6 +1,7 @@
 //! The namespaces, and the log of each.
 
 use std::collections::{HashMap, HashSet};
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::sync::{Arc, Weak};
 
 use eventodb_schema::reply::{NamespaceInfo, NamespaceListed};
@@ -14,14 +15,17 @@ use crate::error::{Error, Result};
 use crate::log::{Budget, Log};
 use crate::settings::Settings;
 
+/// Logs that may be opened at once.
+const OPENING: usize = 64;
+
 /// All namespaces of one database.
 pub struct EventStore {
     backend: Arc<dyn Backend>,
     settings: Arc<Settings>,
     budget: Arc<Budget>,
     logs: RwLock<HashMap<Arc<str>, Arc<Log>>>,
-    /// Held while a log is opened, so that a namespace never has two.
-    opening: tokio::sync::Mutex<()>,
+    /// Held while a log is opened, so that a namespace never has two; which one, its name decides.
+    opening: [tokio::sync::Mutex<()>; OPENING],
     deleted: Mutex<HashSet<String>>,
     stop: CancellationToken,
 }
@@ -42,7 +46,7 @@ impl EventStore {
             budget: Arc::new(Budget::new(settings.tail_bytes)),
             settings: Arc::new(settings),
             logs: RwLock::default(),
-            opening: tokio::sync::Mutex::default(),
+            opening: std::array::from_fn(|_| tokio::sync::Mutex::default()),
             deleted: Mutex::default(),
             stop: CancellationToken::new(),
             backend,
@@ -98,7 +102,9 @@ impl EventStore {
 
     /// The log of a namespace as the registry has it just now.
     async fn log_of(&self, namespace: Namespace) -> Result<Arc<Log>> {
-        let _opening = self.opening.lock().await;
+        let mut hasher = DefaultHasher::new();
+        namespace.name.hash(&mut hasher);
+        let _opening = self.opening[hasher.finish() as usize % OPENING].lock().await;
         if let Some(log) = self.known(&namespace.name) {
             let known = log.namespace();
             if known.incarnation == namespace.incarnation && known.token_hash == namespace.token_hash {

@@ -7,10 +7,17 @@ use std::time::Duration;
 #[derive(Clone, clap::Args)]
 pub(crate) struct Connection {
     /// The server's URL.
-    #[arg(long, env = "EVENTODB_URL", default_value = "http://127.0.0.1:8080", global = true)]
+    #[arg(
+        id = "server_url",
+        long = "url",
+        env = "EVENTODB_URL",
+        default_value = "http://127.0.0.1:8080",
+        global = true
+    )]
     url: String,
     /// The namespace's token.
-    #[arg(long, env = "EVENTODB_TOKEN", hide_env_values = true, global = true)]
+    // The ids differ from those of `serve`, which has a token too: clap carries global values upwards.
+    #[arg(id = "server_token", long = "token", env = "EVENTODB_TOKEN", hide_env_values = true, global = true)]
     token: Option<String>,
 }
 

@@ -38,8 +38,8 @@ pub(crate) struct Args {
 pub(crate) async fn run(args: Args) -> anyhow::Result<ExitCode> {
     let client = args.connection.client()?;
     let progress = progress::bytes(input::size(args.input.as_deref()));
-    let mut lines =
-        Lines { pieces: input::pieces(args.input, progress.clone()), skip: None, skipped: 0, skipped_lines: 0 };
+    let pieces = input::pieces(args.input, progress.clone());
+    let mut lines = Lines { pieces, skip: None, last: None, skipped: 0, skipped_lines: 0 };
     if args.resume {
         lines.skip = Some(newest(&client).await?);
     }
@@ -51,6 +51,7 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<ExitCode> {
     match told? {
         Some(ImportEvent::Done { records, elapsed }) => {
             sent?;
+            lines.check_end(&client).await?;
             let skipped = if skipped > 0 { format!(", {skipped} were there") } else { String::new() };
             output::warn(&progress, &format!("{records} messages imported in {elapsed}{skipped}"));
             Ok(ExitCode::SUCCESS)
@@ -130,11 +131,24 @@ struct Lines {
     pieces: mpsc::Receiver<anyhow::Result<Bytes>>,
     /// `Some` while records are still to be left out: up to this one, or none.
     skip: Option<Option<RecordPlace>>,
+    /// The last record that was left out.
+    last: Option<RecordPlace>,
     skipped: u64,
     skipped_lines: u64,
 }
 
+const ANOTHER_FILE: &str = "the namespace has other messages than this file; it was not filled from it";
+
 impl Lines {
+    /// Where the whole file was there already: whether it was this file.
+    async fn check_end(&self, client: &Client) -> anyhow::Result<()> {
+        let (Some(Some(_)), Some(last)) = (self.skip, self.last) else { return Ok(()) };
+        let query = CategoryQuery::all().from(last.global_position).limit(1);
+        let found = client.category_get(&query).await?.messages.first().map(eventodb_client::Message::id);
+        anyhow::ensure!(found == Some(last.id), ANOTHER_FILE);
+        Ok(())
+    }
+
     async fn next(&mut self) -> anyhow::Result<Option<Bytes>> {
         while let Some(piece) = self.pieces.recv().await {
             let piece = self.without_known(piece?)?;
@@ -154,15 +168,12 @@ impl Lines {
             if !line.trim().is_empty() {
                 let place = record_place(line).with_context(|| format!("line {}", self.skipped_lines + 1))?;
                 if place.global_position > newest.global_position {
+                    // The newest message came out of this file, unless it is another one.
+                    anyhow::ensure!(self.last == Some(newest), ANOTHER_FILE);
                     self.skip = None;
                     return Ok(piece.slice(at..));
                 }
-                if place.global_position == newest.global_position && place.id != newest.id {
-                    bail!(
-                        "the namespace has another message at global position {} than this file: it is of another export",
-                        place.global_position
-                    );
-                }
+                self.last = Some(place);
                 self.skipped += 1;
             }
             self.skipped_lines += 1;
@@ -182,7 +193,7 @@ mod tests {
 
     fn lines(newest: u128) -> Lines {
         let place = RecordPlace { id: uuid::Uuid::from_u128(newest), global_position: newest as i64 };
-        Lines { pieces: mpsc::channel(1).1, skip: Some(Some(place)), skipped: 0, skipped_lines: 0 }
+        Lines { pieces: mpsc::channel(1).1, skip: Some(Some(place)), last: None, skipped: 0, skipped_lines: 0 }
     }
 
     #[test]
@@ -198,7 +209,7 @@ mod tests {
     #[test]
     fn another_exports_file_is_refused() {
         let mut lines = lines(3);
-        let other = record(3).replace("0003", "0004");
+        let other = record(3).replace("0003", "0004") + &record(5);
         assert!(lines.without_known(Bytes::from(other)).is_err());
     }
 }

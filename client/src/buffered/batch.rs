@@ -89,18 +89,25 @@ impl Batch {
         }
     }
 
-    pub(super) fn is_empty(&self) -> bool {
-        self.messages == 0
-    }
-
     pub(super) fn len(&self) -> usize {
         self.messages
     }
 
-    /// Whether a request has room for this message too.
-    pub(super) fn has_room(&self, stream: &str, bytes: usize) -> bool {
-        (self.entries.len() < APPEND_STREAMS || self.by_stream.contains_key(stream))
-            && (self.bytes + bytes + stream.len() + 64 <= BODY_BYTES / 2 || self.is_empty())
+    /// Whether a request of at most `most` messages has room for this one too.
+    pub(super) fn has_room(&self, stream: &str, bytes: usize, most: usize) -> bool {
+        self.messages < most
+            && (self.entries.len() < APPEND_STREAMS || self.by_stream.contains_key(stream))
+            && (self.bytes + bytes + stream.len() + 64 <= BODY_BYTES / 2 || self.messages == 0)
+    }
+
+    /// Whether it has room for another stream, as far as counts go.
+    pub(super) fn takes_streams(&self, most: usize) -> bool {
+        self.messages < most && self.entries.len() < APPEND_STREAMS
+    }
+
+    /// The streams in it.
+    pub(super) fn streams(&self) -> impl Iterator<Item = &Arc<str>> {
+        self.entries.iter().map(|entry| &entry.stream)
     }
 
     /// Adds a message, whose index in the batch is answered.

@@ -1,6 +1,6 @@
 //! A lane: the batches of some of the streams, sent one after the other.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
 use eventodb_schema::reply::{Appended, Written};
@@ -21,36 +21,42 @@ pub(super) struct Lane {
 }
 
 struct State {
-    open: Batch,
-    full: VecDeque<Batch>,
+    /// Batches that wait, oldest first. Only the newest one that has a stream takes more of it.
+    queue: VecDeque<Batch>,
+    /// The number of the oldest batch in the queue; they are counted from 0.
+    oldest: u64,
+    /// The newest batch in the queue that has this stream.
+    newest_with: HashMap<Arc<str>, u64>,
+    /// No batch before this one takes another stream.
+    open_from: u64,
     in_flight: Option<Arc<Outcome>>,
-    /// The open batch is not to wait for more.
+    /// Batches are not to wait for more.
     hurry: bool,
     closed: bool,
 }
 
 impl Lane {
     pub(super) fn new(client: Client, settings: BufferSettings) -> Self {
-        let open = Batch::new(Instant::now());
-        let state = State { open, full: VecDeque::new(), in_flight: None, hurry: false, closed: false };
+        let state = State {
+            queue: VecDeque::new(),
+            oldest: 0,
+            newest_with: HashMap::new(),
+            open_from: 0,
+            in_flight: None,
+            hurry: false,
+            closed: false,
+        };
         Self { client, settings, state: Mutex::new(state), changed: Notify::new() }
     }
 
     /// Adds a message; answers where its result will be.
     pub(super) fn push(&self, stream: &str, text: &[u8], permit: OwnedSemaphorePermit) -> (Arc<Outcome>, usize) {
+        let most = self.settings.messages;
         let mut state = self.state.lock();
-        if !state.open.has_room(stream, text.len()) {
-            state.seal();
-        }
-        if state.open.is_empty() {
-            state.open.opened = Instant::now();
-        }
-        let index = state.open.push(stream, text, permit);
-        let outcome = state.open.outcome.clone();
-        let full = state.open.len() >= self.settings.messages;
-        if full {
-            state.seal();
-        }
+        let at = state.place(stream, text.len(), most);
+        let batch = &mut state.queue[at];
+        let index = batch.push(stream, text, permit);
+        let (outcome, full) = (batch.outcome.clone(), batch.len() >= most);
         drop(state);
         // The lane's task looks at the first message to set its timer, and at a full batch to send it.
         if full || index == 0 {
@@ -64,10 +70,7 @@ impl Lane {
         let mut state = self.state.lock();
         state.hurry = true;
         let mut pending: Vec<_> = state.in_flight.iter().cloned().collect();
-        pending.extend(state.full.iter().map(|batch| batch.outcome.clone()));
-        if !state.open.is_empty() {
-            pending.push(state.open.outcome.clone());
-        }
+        pending.extend(state.queue.iter().map(|batch| batch.outcome.clone()));
         drop(state);
         self.changed.notify_one();
         pending
@@ -87,26 +90,26 @@ impl Lane {
         }
     }
 
-    /// The next batch, when it is full or has waited long enough.
+    /// The next batch, when it is full, has waited long enough, or did not take everything.
     async fn next(&self) -> Option<Batch> {
         loop {
             let due = {
                 let mut state = self.state.lock();
                 state.in_flight = None;
-                let due = state.open.opened + self.settings.delay;
-                let now = state.hurry || state.closed || due <= Instant::now();
-                if state.full.is_empty() && !state.open.is_empty() && now {
-                    state.seal();
-                }
-                if let Some(batch) = state.full.pop_front() {
-                    state.in_flight = Some(batch.outcome.clone());
+                let due = state.queue.front().map(|batch| batch.opened + self.settings.delay);
+                let now = state.hurry
+                    || state.closed
+                    || state.queue.len() > 1
+                    || state.queue.front().is_some_and(|batch| batch.len() >= self.settings.messages)
+                    || due.is_some_and(|due| due <= Instant::now());
+                if now && let Some(batch) = state.take() {
                     return Some(batch);
                 }
                 if state.closed {
                     return None;
                 }
                 state.hurry = false;
-                (!state.open.is_empty()).then_some(due)
+                due
             };
             match due {
                 None => self.changed.notified().await,
@@ -142,9 +145,51 @@ impl Lane {
 }
 
 impl State {
-    fn seal(&mut self) {
-        let batch = std::mem::replace(&mut self.open, Batch::new(Instant::now()));
-        self.full.push_back(batch);
+    /// Where in the queue a message of `stream` goes: into the newest batch that has the stream, if
+    /// that has room, else into the first one behind it that has. So a batch fills up although a
+    /// request names few streams, and no message overtakes another one of its stream.
+    fn place(&mut self, stream: &str, bytes: usize, most: usize) -> usize {
+        let end = self.oldest + self.queue.len() as u64;
+        let newest = self.newest_with.get(stream).copied();
+        if let Some(newest) = newest
+            && self.batch(newest).has_room(stream, bytes, most)
+        {
+            return self.index(newest);
+        }
+        while self.open_from < end && !self.batch(self.open_from).takes_streams(most) {
+            self.open_from += 1;
+        }
+        let from = newest.map_or(self.open_from, |newest| self.open_from.max(newest + 1));
+        let found = (from..end).find(|&number| self.batch(number).has_room(stream, bytes, most));
+        let number = found.unwrap_or_else(|| {
+            self.queue.push_back(Batch::new(Instant::now()));
+            end
+        });
+        self.newest_with.insert(stream.into(), number);
+        self.index(number)
+    }
+
+    /// Takes the oldest batch out, which is then in flight.
+    fn take(&mut self) -> Option<Batch> {
+        let batch = self.queue.pop_front()?;
+        let number = self.oldest;
+        self.oldest += 1;
+        self.open_from = self.open_from.max(self.oldest);
+        for stream in batch.streams() {
+            if self.newest_with.get(stream) == Some(&number) {
+                self.newest_with.remove(stream);
+            }
+        }
+        self.in_flight = Some(batch.outcome.clone());
+        Some(batch)
+    }
+
+    fn index(&self, number: u64) -> usize {
+        usize::try_from(number - self.oldest).expect("a queue's index fits")
+    }
+
+    fn batch(&self, number: u64) -> &Batch {
+        &self.queue[self.index(number)]
     }
 }
 

@@ -87,7 +87,7 @@ proptest! {
                 }
             })
             .await;
-            let retry = eventodb_client::RetryPolicy { first: Duration::from_millis(1), ..Default::default() };
+            let retry = eventodb_client::RetryPolicy { first: Duration::from_millis(1), longest: Duration::from_millis(2), ..Default::default() };
             let settings =
                 BufferSettings { messages: batch, in_flight, retry, delay: Duration::from_millis(1), ..Default::default() };
             let writer = BufferedWriter::new(&fake.client(), settings).expect("settings");

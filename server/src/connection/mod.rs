@@ -31,8 +31,8 @@ const HTTP2_HEADER_BYTES: u32 = 64 * 1024;
 /// How connections speak HTTP. No time limits here: [`Watch`] has them.
 pub(crate) fn protocol(bounds: &Bounds) -> Builder<TokioExecutor> {
     let mut builder = Builder::new(TokioExecutor::new());
-    // A client may close its side once it has sent its request.
-    builder.http1().half_close(true).header_read_timeout(None).max_buf_size(BUFFER_BYTES);
+    // Not hyper's `half_close`: it never looks whether a subscriber is gone. `Socket` tells it when to know.
+    builder.http1().header_read_timeout(None).max_buf_size(BUFFER_BYTES);
     builder
         .http2()
         .max_concurrent_streams(bounds.http2_streams)

@@ -142,9 +142,11 @@ async fn a_deleted_namespace_ends_its_streams() {
     assert!(events.rest().await.is_empty());
 }
 
+/// At once, not only when the next heartbeat fails to reach it.
 #[tokio::test]
 async fn who_leaves_is_forgotten() {
-    let (server, token) = (Server::start().await, fresh());
+    let server = Server::start_with(|config| config.timeouts.heartbeat = Duration::from_secs(600)).await;
+    let token = fresh();
     let mut events = Events::subscribe(&server, &token, "all=true").await;
     events.up_to(": caught-up").await;
     drop(events);

@@ -1,0 +1,177 @@
+//! The client's commands against the real server, each as a person would type it.
+
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::path::Path;
+use std::process::{Child, Command, Output, Stdio};
+
+use serde_json::Value;
+
+/// A server in test mode, in memory; killed at the end.
+struct Server {
+    child: Child,
+    url: String,
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+impl Server {
+    fn start() -> Self {
+        let mut child =
+            eventodb().args(["serve", "--test-mode", "--port", "0"]).stdout(Stdio::piped()).spawn().expect("started");
+        let mut lines = BufReader::new(child.stdout.take().expect("its output")).lines();
+        let url = lines
+            .by_ref()
+            .map(|line| line.expect("UTF-8"))
+            .find_map(|line| line.trim().strip_prefix("address").map(|url| url.trim().to_owned()))
+            .expect("the server tells its address");
+        // Whoever goes on printing needs somebody who reads.
+        std::thread::spawn(move || lines.for_each(drop));
+        Self { child, url }
+    }
+
+    fn run(&self, arguments: &[&str], input: &str) -> Output {
+        let mut child = eventodb()
+            .args(arguments)
+            .env("EVENTODB_URL", &self.url)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("started");
+        let mut stdin = child.stdin.take().expect("its input");
+        // A command that does not read may have ended.
+        let _ = stdin.write_all(input.as_bytes());
+        drop(stdin);
+        child.wait_with_output().expect("ended")
+    }
+
+    /// What a command that must succeed prints.
+    fn prints(&self, arguments: &[&str]) -> String {
+        let output = self.run(arguments, "");
+        assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).expect("UTF-8")
+    }
+
+    fn json(&self, arguments: &[&str]) -> Value {
+        serde_json::from_str(&self.prints(arguments)).expect("JSON")
+    }
+}
+
+fn eventodb() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_eventodb"));
+    for name in ["EVENTODB_URL", "EVENTODB_TOKEN", "EVENTODB_DB_URL", "EVENTODB_PORT"] {
+        command.env_remove(name);
+    }
+    command
+}
+
+#[test]
+fn messages_are_written_and_read() {
+    let server = Server::start();
+    let written = server.json(&["write", "account-1", "Deposited", r#"{"amount":1.10}"#, "--json"]);
+    assert_eq!((&written["position"], &written["globalPosition"]), (&Value::from(0), &Value::from(1)));
+    server.prints(&["write", "account-1", "Closed", "--expected-version", "0", "--metadata", r#"{"by":"me"}"#]);
+    let refused = server.run(&["write", "account-1", "Closed", "--expected-version", "noStream"], "");
+    assert_eq!(refused.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&refused.stderr).contains("stream is at version 1"));
+    let lines = server.prints(&["read", "--category", "account", "--json"]);
+    assert_eq!(lines.lines().count(), 2);
+    assert!(lines.contains(r#""data":{"amount":1.10}"#), "{lines}");
+    assert!(server.prints(&["read", "account-1", "--backward", "-n", "1"]).contains("Closed"));
+    assert!(server.prints(&["ns", "categories"]).contains("account"));
+}
+
+#[test]
+fn a_token_may_stand_before_and_behind_a_subcommand() {
+    let server = Server::start();
+    let created = server.json(&["ns", "create", "mine", "--json"]);
+    let token = created["token"].as_str().expect("a token");
+    server.prints(&["write", "a-1", "T", "--token", token]);
+    for arguments in
+        [["ns", "--token", token, "info", "mine", "--json"], ["ns", "info", "mine", "--json", "--token", token]]
+    {
+        assert_eq!(server.json(&arguments)["messageCount"], 1);
+    }
+}
+
+#[test]
+fn wrong_usage_is_64() {
+    for arguments in
+        [&["read", "a-1", "--category", "b"][..], &["write"], &["consume", "--name", "x"], &["export", "--since", "x"]]
+    {
+        assert_eq!(eventodb().args(arguments).output().expect("ran").status.code(), Some(64), "{arguments:?}");
+    }
+}
+
+#[test]
+fn lines_are_appended_and_bad_ones_named() {
+    let server = Server::start();
+    let lines: String = (0..2500)
+        .map(|n| format!("{{\"stream\":\"s-{}\",\"type\":\"T\",\"data\":{{\"n\":{n}}}}}\n", n % 150))
+        .collect();
+    let output = server.run(&["append", "--json"], &lines);
+    assert_eq!(String::from_utf8_lossy(&output.stdout).trim(), r#"{"failed":0,"written":2500}"#);
+    let output = server.run(&["append"], "{\"stream\":\"s-1\",\"type\":\"T\",\"data\":[]}\n\nnonsense\n");
+    assert_eq!(output.status.code(), Some(1));
+    let told = String::from_utf8_lossy(&output.stderr);
+    assert!(told.contains("line 1:") && told.contains("line 3:"), "{told}");
+    assert_eq!(server.json(&["ns", "info", "--json"])["messageCount"], 2500);
+}
+
+#[test]
+fn what_is_exported_can_be_imported() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = |name: &str| folder.path().join(name).to_str().expect("UTF-8").to_owned();
+    let (plain, gzip, again) = (path("plain"), path("gzip"), path("again"));
+    let (source, target) = (Server::start(), Server::start());
+    let lines: String =
+        (0..3000).map(|n| format!("{{\"stream\":\"s-1\",\"type\":\"T\",\"data\":{{\"n\":{n}.0}}}}\n")).collect();
+    assert!(source.run(&["append"], &lines).status.success());
+    source.prints(&["export", "--output", &plain]);
+    source.prints(&["export", "--output", &gzip, "--gzip"]);
+    target.prints(&["import", "--input", &gzip]);
+    target.prints(&["import", "--input", &plain, "--resume"]);
+    assert_eq!(target.run(&["import", "--input", &plain], "").status.code(), Some(1));
+    // Cut within a line, as an interruption leaves it.
+    let whole = std::fs::read(&plain).expect("exported");
+    std::fs::write(&again, &whole[..whole.len() / 2]).expect("written");
+    target.prints(&["export", "--output", &again, "--resume"]);
+    assert!(std::fs::read(&again).expect("exported") == whole);
+}
+
+#[test]
+fn a_command_is_run_for_each_message_once() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let seen = folder.path().join("seen");
+    let server = Server::start();
+    for kind in ["A", "B"] {
+        server.prints(&["write", "c-1", kind]);
+    }
+    let script = format!("cat >> {}", seen.display());
+    let consume = ["consume", "--name", "x", "--category", "c", "--until-caught-up", "--", "sh", "-c", &script];
+    server.prints(&consume);
+    assert_eq!(count(&seen), 2);
+    server.prints(&["write", "c-1", "C"]);
+    server.prints(&consume);
+    assert_eq!(count(&seen), 3);
+    assert!(server.prints(&["read", "c:position-x", "--json"]).contains(r#""position":"#));
+}
+
+fn count(path: &Path) -> usize {
+    std::fs::read_to_string(path).expect("written").lines().count()
+}
+
+#[test]
+fn completions_and_the_manual_name_the_commands() {
+    let completions = eventodb().args(["completions", "bash"]).output().expect("ran");
+    let manual = eventodb().arg("man").output().expect("ran");
+    for command in ["serve", "consume", "export"] {
+        assert!(String::from_utf8_lossy(&completions.stdout).contains(command));
+        assert!(String::from_utf8_lossy(&manual.stdout).contains(command));
+    }
+}
