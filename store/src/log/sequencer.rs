@@ -6,7 +6,6 @@
 //! settled by a fence before anything else is appended.
 
 use std::collections::{HashMap, HashSet};
-use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -33,20 +32,51 @@ const BATCHES_PER_TURN: usize = 64;
 /// What only a turn touches.
 pub(super) struct Sequencer {
     head: Head,
-    /// The last position of recently written streams.
-    versions: LruCache<Arc<str>, i64>,
+    versions: Versions,
     /// A batch whose outcome is unknown; nothing is appended before it is known.
     unsettled: Option<Batch>,
 }
 
 impl Sequencer {
     pub(super) fn new(head: Head, version_cache: usize) -> Self {
-        let size = NonZeroUsize::new(version_cache).unwrap_or(NonZeroUsize::MIN);
-        Self { head, versions: LruCache::new(size), unsettled: None }
+        Self { head, versions: Versions::new(version_cache), unsettled: None }
     }
 
     fn forget(&mut self) {
         self.versions.clear();
+    }
+}
+
+/// The last position of recently written streams; the longest unused is forgotten beyond the bound.
+struct Versions {
+    /// Without a bound of its own: it would make room for all of it at once, in every log.
+    cache: LruCache<Arc<str>, i64>,
+    most: usize,
+}
+
+impl Versions {
+    fn new(most: usize) -> Self {
+        Self { cache: LruCache::unbounded(), most }
+    }
+
+    fn get(&mut self, stream: &Arc<str>) -> Option<i64> {
+        self.cache.get(stream).copied()
+    }
+
+    fn put(&mut self, stream: &Arc<str>, version: i64) {
+        match self.cache.get_mut(stream) {
+            Some(known) => *known = version,
+            None => {
+                self.cache.push(stream.clone(), version);
+                if self.cache.len() > self.most {
+                    self.cache.pop_lru();
+                }
+            }
+        }
+    }
+
+    fn clear(&mut self) {
+        self.cache = LruCache::unbounded();
     }
 }
 
@@ -224,12 +254,7 @@ impl Log {
         }
         for entry in entries {
             let message = entry.message();
-            match sequencer.versions.get_mut(&message.stream) {
-                Some(version) => *version = message.position,
-                None => {
-                    sequencer.versions.put(message.stream.clone(), message.position);
-                }
-            }
+            sequencer.versions.put(&message.stream, message.position);
         }
         self.publish(entries);
     }
@@ -255,7 +280,7 @@ impl Log {
                 Some(entries) => {
                     for entry in &entries {
                         let message = entry.message();
-                        sequencer.versions.put(message.stream.clone(), message.position);
+                        sequencer.versions.put(&message.stream, message.position);
                     }
                     self.publish(&entries);
                 }
@@ -306,7 +331,7 @@ impl Log {
             if versions.contains_key(stream) {
                 return;
             }
-            let known = sequencer.versions.get(stream).copied();
+            let known = sequencer.versions.get(stream);
             if known.is_none() {
                 missing.push(stream.clone());
             }
