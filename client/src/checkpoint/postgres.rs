@@ -3,7 +3,10 @@
 //! As with SQLite, a transaction begins with the first message after a save and is committed by the
 //! next save. An advisory lock of the session keeps a second worker of the same name out.
 
+use std::time::Duration;
+
 use async_trait::async_trait;
+use tokio::time::{Instant, sleep};
 use tokio_postgres::{Client, Config, NoTls};
 use tokio_util::sync::CancellationToken;
 
@@ -34,6 +37,13 @@ pub struct PostgresReadModel<H> {
     handler: H,
     open: Option<Open>,
 }
+
+/// How long the lock is waited for at a start.
+const LOCK_PATIENCE: Duration = Duration::from_secs(2);
+/// How long it is waited for after the worker lost its own connection.
+const LOCK_PATIENCE_AFTER_LOSS: Duration = Duration::from_secs(60);
+/// Time between two tries to get the lock.
+const LOCK_PAUSE: Duration = Duration::from_millis(50);
 
 struct Open {
     connection: Client,
@@ -117,9 +127,16 @@ impl Open {
 #[async_trait]
 impl<H: PostgresHandler> Consumer for PostgresReadModel<H> {
     async fn load(&mut self) -> Result<Option<i64>, CheckpointError> {
-        // What an earlier connection had not committed is rolled back with it.
-        self.open = None;
-        let open = Open::new(&self.config, &self.consumer).await?;
+        // What an earlier connection had not committed is rolled back with it. The server may take a
+        // moment to notice its end, or that of a worker that was killed, and to give up its lock.
+        let patience = if self.open.take().is_some() { LOCK_PATIENCE_AFTER_LOSS } else { LOCK_PATIENCE };
+        let given_up = Instant::now() + patience;
+        let open = loop {
+            match Open::new(&self.config, &self.consumer).await {
+                Err(CheckpointError::Taken(_)) if Instant::now() < given_up => sleep(LOCK_PAUSE).await,
+                open => break open?,
+            }
+        };
         let saved = open.saved;
         self.open = Some(open);
         Ok(saved)

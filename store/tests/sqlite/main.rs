@@ -1,6 +1,7 @@
 //! The SQLite backend beyond the conformance suite: what it makes of damaged, old and foreign files.
 
 mod backups;
+mod damaged_logs;
 mod index_files;
 mod many_namespaces;
 mod random_walk;

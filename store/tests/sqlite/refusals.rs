@@ -60,7 +60,7 @@ async fn a_missing_log() {
         let (directory, _) = store_of(30).await;
         let copy = if crashed {
             let store = open(directory.path(), Settings::default()).await;
-            write_one(&store).await;
+            append_any(&log(&store, NAME).await, "a-1").await.expect("nothing is in the way");
             let copy = crash_copy(directory.path());
             store.close().await;
             copy
@@ -81,13 +81,4 @@ async fn a_missing_log() {
             store.close().await;
         }
     }
-}
-
-async fn write_one(store: &eventodb_store::EventStore) {
-    use eventodb_schema::message::{Expected, NewMessage};
-    use eventodb_schema::request::{Append, AppendEntry};
-    let message = NewMessage { id: None, kind: "T".into(), data: "{}".into(), metadata: None };
-    let entry = AppendEntry { stream: "a-1".into(), expected: Expected::Any, messages: vec![message] };
-    let append = Append { entries: vec![entry], checks: Vec::new() };
-    log(store, NAME).await.append(append).await.expect("nothing is in the way");
 }

@@ -232,8 +232,16 @@ impl Model {
 }
 
 async fn append_expecting(log: &Arc<Log>, stream: &str, version: i64) -> Result<()> {
+    append_one(log, stream, Expected::Version(version)).await
+}
+
+/// Writes a message that no model knows of.
+pub(crate) async fn append_any(log: &Arc<Log>, stream: &str) -> Result<()> {
+    append_one(log, stream, Expected::Any).await
+}
+
+async fn append_one(log: &Arc<Log>, stream: &str, expected: Expected) -> Result<()> {
     let message = NewMessage { id: None, kind: "T".into(), data: "{}".into(), metadata: None };
-    let expected = Expected::Version(version);
     let entry = AppendEntry { stream: stream.into(), expected, messages: vec![message] };
     let append = Append { entries: vec![entry], checks: Vec::new() };
     available(|| log.append(append.clone())).await.map(|_| ())

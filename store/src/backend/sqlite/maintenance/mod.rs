@@ -1,4 +1,4 @@
-//! Looking after data directories: [`backup`] of a store in use, [`verify`] and [`repair`] of one
+//! Looking after data directories: [`backup()`] of a store in use, [`verify()`] and [`repair()`] of one
 //! that is not.
 //!
 //! All of it blocks, and tells a callback how far it is.

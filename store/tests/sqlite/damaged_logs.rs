@@ -1,0 +1,69 @@
+//! A damaged log while a server runs on it: said loudly, never blamed on the index, and what is
+//! sound is still read.
+
+use std::fs;
+use std::time::Instant;
+
+use eventodb_schema::request::Read;
+use eventodb_schema::{Filter, Scope};
+use eventodb_store::Error;
+use eventodb_store::backend::sqlite::Settings;
+use rusqlite::Connection;
+
+use super::support::*;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_id_that_is_there_twice_stops_writing_and_not_reading() {
+    let (directory, _) = store_of(100).await;
+    let connection = Connection::open(log_file(directory.path())).expect("a database");
+    connection
+        .execute_batch(
+            "INSERT INTO messages SELECT 101, stream, 1000, 0, id, type, correlation, time, metadata, data
+             FROM messages WHERE global_position = 10",
+        )
+        .expect("a log");
+    drop(connection);
+    let store = open(directory.path(), Settings { index_batch: 10, ..Settings::default() }).await;
+    let log = log(&store, NAME).await;
+    let deadline = Instant::now() + PATIENCE;
+    // The indexer meets it after a while; until then it is one message among others.
+    let error = loop {
+        assert!(Instant::now() < deadline, "nobody noticed");
+        if let Err(error) = append_any(&log, "d-1").await {
+            break error;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    };
+    assert!(matches!(error, Error::Failed(_)), "{error}");
+    let read = Read::forward(Filter::new(Scope::Categories(vec!["a".into()])), 0, 20);
+    let found = messages(&log, read).await;
+    assert_eq!(found.len(), 20);
+    store.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_damaged_page_of_the_log_leaves_the_index_alone() {
+    const PAGE: usize = 4096;
+    let (directory, _) = store_of(2_000).await;
+    let file = log_file(directory.path());
+    let mut bytes = fs::read(&file).expect("it is there");
+    let middle = bytes.len() / PAGE / 2 * PAGE;
+    bytes[middle..middle + PAGE].fill(0xa5);
+    fs::write(&file, bytes).expect("it is ours");
+    let index = fs::read(index_file(directory.path())).expect("it is there");
+    let store = open(directory.path(), Settings::default()).await;
+    let log = log(&store, NAME).await;
+    let everything = Filter::new(Scope::All);
+    assert_eq!(messages(&log, Read::forward(everything.clone(), 0, 100)).await.len(), 100);
+    let outcome = async {
+        let mut page = log.read(Read::forward(everything, 0, 10_000)).await?;
+        while page.next().await?.is_some() {}
+        Ok::<_, Error>(())
+    };
+    let error = outcome.await.expect_err("a page is damaged");
+    assert!(matches!(error, Error::Failed(_)), "{error}");
+    let last = Filter::new(Scope::Categories(vec!["a".into()]));
+    assert_eq!(messages(&log, Read::forward(last, 1_990, 100)).await.len(), 4);
+    assert_eq!(fs::read(index_file(directory.path())).expect("it is there"), index);
+    store.close().await;
+}
