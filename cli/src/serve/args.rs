@@ -1,8 +1,12 @@
 //! The flags of `eventodb serve`, as they are typed. What they mean is checked in `config`.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::builder::{PossibleValuesParser, TypedValueParser as _};
+use eventodb_server::{Bounds, Timeouts};
+use eventodb_store::Settings;
+use eventodb_store::backend::sqlite;
 
 use super::logging::{Format, Level};
 
@@ -59,6 +63,10 @@ pub(crate) struct Args {
     pub(super) postgres: Postgres,
 }
 
+fn ms(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).expect("a default is short")
+}
+
 /// What clients may send.
 #[derive(Clone, Debug, clap::Args)]
 #[command(next_help_heading = "Limits on what clients send")]
@@ -76,14 +84,35 @@ pub(super) struct Limits {
     #[arg(long, value_name = "LEVELS", default_value_t = 128)]
     pub(super) max_json_depth: usize,
     /// Connections at once; more wait to be accepted.
-    #[arg(long, value_name = "COUNT", default_value_t = 20_000)]
+    #[arg(long, value_name = "COUNT", default_value_t = Bounds::default().connections)]
     pub(super) max_connections: usize,
+    /// Requests at once on one HTTP/2 connection.
+    #[arg(long, value_name = "COUNT", default_value_t = Bounds::default().http2_streams)]
+    pub(super) max_http2_streams: u32,
 }
 
 /// How long things may take.
 #[derive(Clone, Debug, clap::Args)]
 #[command(next_help_heading = "Times")]
 pub(super) struct Times {
+    /// Milliseconds that a client has to send the head of a request.
+    #[arg(long, value_name = "MS", default_value_t = ms(Timeouts::default().head))]
+    pub(super) head_timeout_ms: u64,
+    /// Milliseconds that may pass between two pieces of a request's body.
+    #[arg(long, value_name = "MS", default_value_t = ms(Timeouts::default().body_gap))]
+    pub(super) body_pause_timeout_ms: u64,
+    /// Milliseconds that a request's body may take in all; an import has no such limit.
+    #[arg(long, value_name = "MS", default_value_t = ms(Timeouts::default().body_total))]
+    pub(super) body_timeout_ms: u64,
+    /// Milliseconds that a connection may stay open between requests.
+    #[arg(long, value_name = "MS", default_value_t = ms(Timeouts::default().idle))]
+    pub(super) idle_timeout_ms: u64,
+    /// Milliseconds after which a client is cut that takes nothing of a reply or subscription.
+    #[arg(long, value_name = "MS", default_value_t = ms(Timeouts::default().stall))]
+    pub(super) stall_timeout_ms: u64,
+    /// Milliseconds of silence after which a subscription gets a heartbeat.
+    #[arg(long, value_name = "MS", default_value_t = ms(Timeouts::default().heartbeat))]
+    pub(super) heartbeat_ms: u64,
     /// Milliseconds that requests in progress have to end after SIGTERM.
     #[arg(long, value_name = "MS", default_value_t = 10_000)]
     pub(super) drain_timeout_ms: u64,
@@ -102,6 +131,9 @@ pub(super) struct Times {
 #[derive(Clone, Debug, clap::Args)]
 #[command(next_help_heading = "Memory")]
 pub(super) struct Memory {
+    /// Bytes of large request bodies in memory, of all connections together; more are refused as overload.
+    #[arg(long, value_name = "BYTES", default_value_t = Bounds::default().body_memory)]
+    pub(super) body_memory_bytes: usize,
     /// Appends of one namespace that may wait to be committed.
     #[arg(long, value_name = "COUNT", default_value_t = 10_000)]
     pub(super) queue_appends: usize,
@@ -111,6 +143,9 @@ pub(super) struct Memory {
     /// Messages that are committed together.
     #[arg(long, value_name = "COUNT", default_value_t = 1_000)]
     pub(super) batch_messages: usize,
+    /// Bytes that are committed together.
+    #[arg(long, value_name = "BYTES", default_value_t = Settings::default().batch_bytes)]
+    pub(super) batch_bytes: usize,
     /// Newest messages of one namespace that are kept in memory.
     #[arg(long, value_name = "COUNT", default_value_t = 16_384)]
     pub(super) tail_messages: usize,
@@ -120,6 +155,18 @@ pub(super) struct Memory {
     /// Streams of one namespace whose version is remembered.
     #[arg(long, value_name = "COUNT", default_value_t = 100_000)]
     pub(super) version_cache: usize,
+    /// Bytes of a page that are gathered before its reply begins; a larger page is streamed.
+    #[arg(long, value_name = "BYTES", default_value_t = Settings::default().page_bytes)]
+    pub(super) page_bytes: usize,
+    /// Messages that one query of a read fetches.
+    #[arg(long, value_name = "COUNT", default_value_t = Settings::default().slice_rows)]
+    pub(super) slice_rows: usize,
+    /// Bytes after which one query of a read stops.
+    #[arg(long, value_name = "BYTES", default_value_t = Settings::default().slice_bytes)]
+    pub(super) slice_bytes: usize,
+    /// Bytes of pokes that a subscription is sent at once.
+    #[arg(long, value_name = "BYTES", default_value_t = Settings::default().poke_bytes)]
+    pub(super) poke_bytes: usize,
 }
 
 /// Bounds of SQLite.
@@ -132,9 +179,21 @@ pub(super) struct Sqlite {
     /// Messages of one namespace that may wait to be indexed; appends wait beyond it.
     #[arg(long, value_name = "COUNT", default_value_t = 50_000)]
     pub(super) memtable_messages: usize,
+    /// Messages of all namespaces that may wait to be indexed before the indexer hurries.
+    #[arg(long, value_name = "COUNT", default_value_t = sqlite::Settings::default().memtables_messages)]
+    pub(super) memtables_messages: usize,
     /// Messages that are indexed in one transaction.
     #[arg(long, value_name = "COUNT", default_value_t = 8_192)]
     pub(super) index_batch: usize,
+    /// Threads that commit, for all namespaces; two for each core if left out.
+    #[arg(long, value_name = "COUNT")]
+    pub(super) writer_threads: Option<usize>,
+    /// Reads that run at once, for all namespaces; two for each core if left out.
+    #[arg(long, value_name = "COUNT")]
+    pub(super) readers: Option<usize>,
+    /// Messages that one query of a read looks at in search of matches.
+    #[arg(long, value_name = "COUNT", default_value_t = sqlite::Settings::default().examined_rows)]
+    pub(super) examined_rows: usize,
 }
 
 /// Settings of PostgreSQL.

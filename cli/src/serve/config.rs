@@ -7,7 +7,7 @@ use eventodb_schema::{DEFAULT_NAMESPACE, Token};
 use eventodb_server::{Bounds, Config, Timeouts};
 use eventodb_store::backend::{postgres, sqlite};
 
-use super::args::Args;
+use super::args::{Args, Times};
 use super::logging::{Format, Level};
 use crate::usage::Usage;
 
@@ -58,11 +58,15 @@ fn administrator_token(text: &str) -> Result<Token, Usage> {
 }
 
 fn storage(args: &Args) -> Result<Storage, Usage> {
+    let defaults = sqlite::Settings::default();
     let settings = sqlite::Settings {
         open_namespaces: at_least_one("open-namespaces", args.sqlite.open_namespaces)?,
         memtable_messages: at_least_one("memtable-messages", args.sqlite.memtable_messages)?,
+        memtables_messages: at_least_one("memtables-messages", args.sqlite.memtables_messages)?,
         index_batch: at_least_one("index-batch", args.sqlite.index_batch)?,
-        ..sqlite::Settings::default()
+        writer_threads: at_least_one("writer-threads", args.sqlite.writer_threads.unwrap_or(defaults.writer_threads))?,
+        readers: at_least_one("readers", args.sqlite.readers.unwrap_or(defaults.readers))?,
+        examined_rows: at_least_one("examined-rows", args.sqlite.examined_rows)?,
     };
     let location = match args.db_url.as_deref() {
         None if args.test_mode => sqlite::Location::Memory,
@@ -148,9 +152,14 @@ fn store(args: &Args) -> Result<eventodb_store::Settings, Usage> {
         queue_bytes: at_least_one("queue-bytes", memory.queue_bytes)?,
         queue_wait: Duration::from_millis(args.times.queue_wait_ms),
         batch_messages: at_least_one("batch-messages", memory.batch_messages)?,
+        batch_bytes: at_least_one("batch-bytes", memory.batch_bytes)?,
         tail_messages: at_least_one("tail-messages", memory.tail_messages)?,
         tail_bytes: memory.tail_bytes,
         version_cache: at_least_one("version-cache", memory.version_cache)?,
+        slice_rows: at_least_one("slice-rows", memory.slice_rows)?,
+        slice_bytes: at_least_one("slice-bytes", memory.slice_bytes)?,
+        page_bytes: at_least_one("page-bytes", memory.page_bytes)?,
+        poke_bytes: at_least_one("poke-bytes", memory.poke_bytes)?,
         poll_interval: positive_ms("poll-interval-ms", args.postgres.poll_interval_ms)?,
         ..eventodb_store::Settings::default()
     })
@@ -165,20 +174,42 @@ fn server(args: &Args) -> Result<Config, Usage> {
             body_bytes: at_least_one("max-body-bytes", limits.max_body_bytes)?,
             json_depth: at_least_one("max-json-depth", limits.max_json_depth)?,
         },
-        timeouts: Timeouts {
-            drain: Duration::from_millis(args.times.drain_timeout_ms),
-            append: positive_ms("append-timeout-ms", args.times.append_timeout_ms)?,
-            slow_request: Duration::from_millis(args.times.slow_request_ms),
-            ..Timeouts::default()
+        timeouts: timeouts(&args.times)?,
+        bounds: Bounds {
+            connections: connections(limits.max_connections)?,
+            http2_streams: at_least_one("max-http2-streams", limits.max_http2_streams)?,
+            body_memory: at_least_one("body-memory-bytes", args.memory.body_memory_bytes)?,
         },
-        bounds: Bounds { connections: at_least_one("max-connections", limits.max_connections)?, ..Bounds::default() },
         access_log: args.access_log,
         ..Config::default()
     })
 }
 
-fn at_least_one(flag: &str, value: usize) -> Result<usize, Usage> {
-    if value == 0 { Err(Usage(format!("--{flag} must be at least 1"))) } else { Ok(value) }
+fn timeouts(times: &Times) -> Result<Timeouts, Usage> {
+    Ok(Timeouts {
+        head: positive_ms("head-timeout-ms", times.head_timeout_ms)?,
+        body_gap: positive_ms("body-pause-timeout-ms", times.body_pause_timeout_ms)?,
+        body_total: positive_ms("body-timeout-ms", times.body_timeout_ms)?,
+        idle: positive_ms("idle-timeout-ms", times.idle_timeout_ms)?,
+        stall: positive_ms("stall-timeout-ms", times.stall_timeout_ms)?,
+        append: positive_ms("append-timeout-ms", times.append_timeout_ms)?,
+        heartbeat: positive_ms("heartbeat-ms", times.heartbeat_ms)?,
+        drain: Duration::from_millis(times.drain_timeout_ms),
+        slow_request: Duration::from_millis(times.slow_request_ms),
+    })
+}
+
+fn connections(count: usize) -> Result<usize, Usage> {
+    const MOST: usize = tokio::sync::Semaphore::MAX_PERMITS;
+    if count > MOST {
+        Err(Usage(format!("--max-connections must be at most {MOST}")))
+    } else {
+        at_least_one("max-connections", count)
+    }
+}
+
+fn at_least_one<T: Default + PartialEq>(flag: &str, value: T) -> Result<T, Usage> {
+    if value == T::default() { Err(Usage(format!("--{flag} must be at least 1"))) } else { Ok(value) }
 }
 
 fn positive_ms(flag: &str, value: u64) -> Result<Duration, Usage> {
