@@ -1,1 +1,24 @@
-//! Load generator for servers that speak the EventoDB protocol.
+//! Load generator for servers that speak the EventoDB protocol, and the ceilings that its figures are held against.
+//!
+//! It knows the protocol and nothing of the server's inside. It starts its server as a process of its own, or
+//! measures any that is named to it.
+
+mod args;
+mod ceiling;
+mod load;
+mod measure;
+mod names;
+mod process;
+mod random;
+mod report;
+mod run;
+mod scenario;
+mod wire;
+
+pub use self::args::{Args, Backend, Command};
+pub use self::ceiling::noop;
+pub use self::measure::Second;
+pub use self::names::Distribution;
+pub use self::report::{Comparison, Figures, Report, Round, Row, Threshold, Tolerance, compare, table};
+pub use self::run::run;
+pub use self::scenario::Scenario;

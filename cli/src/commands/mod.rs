@@ -1,11 +1,11 @@
 //! The commands, one file each: an `Args` struct and `run`.
 //!
 //! Those that work on messages talk to a server over the public protocol; `backup`, `verify`, `repair`,
-//! `token` and `migrate` work on the storage itself. Exit codes: 0 done,
-//! 1 failed, 64 wrong usage.
+//! `token` and `migrate` work on the storage itself. Exit codes: 0 done, 1 failed, 64 wrong usage.
 
 mod append;
 mod backup;
+mod bench;
 mod completions;
 mod connection;
 mod consume;
@@ -66,6 +66,8 @@ pub(crate) enum Command {
     Repair(repair::Args),
     /// Tokens of namespaces, on the store itself; a server on SQLite must be stopped.
     Token(token::Args),
+    /// Measure a server, or compare what was measured.
+    Bench(Box<eventodb_bench::Args>),
     /// Print the version.
     Version,
 }
@@ -90,6 +92,7 @@ impl Command {
             Self::Verify(args) => verify::run(args).await,
             Self::Repair(args) => repair::run(args).await,
             Self::Token(args) => token::run(args).await,
+            Self::Bench(args) => bench::run(*args).await,
             Self::Version => {
                 writeln!(std::io::stdout(), "{}", eventodb_schema::VERSION)?;
                 Ok(ExitCode::SUCCESS)

@@ -1,0 +1,132 @@
+//! The options of `eventodb bench`, as they are typed.
+
+use std::path::PathBuf;
+
+use clap::{Subcommand, ValueEnum};
+
+use crate::names::Distribution;
+use crate::report::{Threshold, Tolerance};
+use crate::scenario::Scenario;
+
+/// Options of `bench`.
+#[derive(Clone, Debug, clap::Args)]
+#[command(args_conflicts_with_subcommands = true, subcommand_precedence_over_arg = true)]
+pub struct Args {
+    /// Something else than measuring.
+    #[command(subcommand)]
+    pub command: Option<Command>,
+    /// What is measured, in this order.
+    #[arg(value_enum, default_values = ["sys-version", "write", "append", "stream-get", "category-get"])]
+    pub scenarios: Vec<Scenario>,
+    /// Backend of the server that is started for it.
+    #[arg(long, value_enum, default_value = "sqlite", conflicts_with = "url")]
+    pub backend: Backend,
+    /// Database for --backend postgres.
+    #[arg(long, hide_env_values = true)]
+    pub db_url: Option<String>,
+    /// Where the data directory is made; it is removed again.
+    #[arg(long)]
+    pub data_dir: Option<PathBuf>,
+    /// A server that runs already, in place of one that is started.
+    #[arg(long)]
+    pub url: Option<String>,
+    /// The token for --url.
+    #[arg(long, requires = "url")]
+    pub token: Option<String>,
+    /// Connections, or several numbers to measure one after the other.
+    #[arg(long, value_delimiter = ',', default_value = "64", value_parser = clap::value_parser!(u64).range(1..=20_000))]
+    pub connections: Vec<u64>,
+    /// Seconds that each round measures.
+    #[arg(long, value_name = "SECONDS", default_value_t = 10.0)]
+    pub duration: f64,
+    /// Requests of each round, in place of a duration.
+    #[arg(long)]
+    pub count: Option<u64>,
+    /// Requests a second over all connections; without it as many as are answered.
+    #[arg(long)]
+    pub rate: Option<f64>,
+    /// Seconds before each round that do not count.
+    #[arg(long, value_name = "SECONDS", default_value_t = 2.0)]
+    pub warm_up: f64,
+    /// Rounds of each scenario, each after one of its ceiling.
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..))]
+    pub rounds: u32,
+    /// Messages that a write run has at least, whatever its duration [default: 150000 on SQLite, else 0].
+    #[arg(long)]
+    pub least: Option<u64>,
+    /// Messages in place before anything is measured.
+    #[arg(long, default_value_t = 10_000)]
+    pub preload: u64,
+    /// Names of streams.
+    #[arg(long, default_value_t = 5_000, value_parser = clap::value_parser!(u64).range(1..))]
+    pub streams: u64,
+    /// Names of categories.
+    #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u64).range(1..=10_000))]
+    pub categories: u64,
+    /// How often each stream is chosen.
+    #[arg(long, value_enum, default_value = "uniform")]
+    pub distribution: Distribution,
+    /// Bytes of a message's data.
+    #[arg(long, default_value_t = 64)]
+    pub size: usize,
+    /// Messages of an append.
+    #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u64).range(1..=1_000))]
+    pub batch: u64,
+    /// Members of a consumer group.
+    #[arg(long, default_value_t = 8, value_parser = clap::value_parser!(u64).range(1..))]
+    pub group_size: u64,
+    /// Subscribers of `poke` and `fan-out`.
+    #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u64).range(1..))]
+    pub subscribers: u64,
+    /// Each write names the version that its stream must have.
+    #[arg(long)]
+    pub expected_version: bool,
+    /// Each write brings a random id.
+    #[arg(long)]
+    pub client_ids: bool,
+    /// All writes go to one stream.
+    #[arg(long, conflicts_with = "expected_version")]
+    pub one_stream: bool,
+    /// What is random repeats with it.
+    #[arg(long, default_value_t = 1)]
+    pub seed: u64,
+    /// A bound, such as write.p99<50ms or write@64.ops>20000; exit code 1 where one is missed.
+    #[arg(long = "threshold", value_parser = parse::<Threshold>)]
+    pub thresholds: Vec<Threshold>,
+    /// Write the report to this file.
+    #[arg(long, value_name = "FILE")]
+    pub json: Option<PathBuf>,
+}
+
+/// What else there is.
+#[derive(Clone, Debug, Subcommand)]
+pub enum Command {
+    /// Compare two reports; exit code 1 where something became slower.
+    Compare {
+        /// The report before.
+        old: PathBuf,
+        /// The report after.
+        new: PathBuf,
+        /// How much slower is tolerated.
+        #[arg(long, default_value = "20%", value_parser = parse::<Tolerance>)]
+        tolerance: Tolerance,
+    },
+    /// The server of the no-op ceiling.
+    #[command(hide = true)]
+    NoopServer,
+}
+
+/// What the started server keeps its messages in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Backend {
+    /// SQLite files, each answer after fsync.
+    Sqlite,
+    /// SQLite in memory: nothing is durable.
+    Memory,
+    /// The PostgreSQL at --db-url, with its default durability.
+    Postgres,
+}
+
+fn parse<T: std::str::FromStr<Err = anyhow::Error>>(text: &str) -> Result<T, String> {
+    text.parse().map_err(|error: anyhow::Error| format!("{error:#}"))
+}

@@ -1,0 +1,136 @@
+//! What was measured: a histogram of latencies, counts, and what happened in each second.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use hdrhistogram::Histogram;
+use serde::{Deserialize, Serialize};
+
+/// What one lane measured, and lanes together.
+#[derive(Clone, Debug)]
+pub(crate) struct Measured {
+    /// Latencies in nanoseconds.
+    pub(crate) latencies: Histogram<u64>,
+    /// Messages written, read or poked.
+    pub(crate) messages: u64,
+    /// Requests that failed.
+    pub(crate) errors: u64,
+    /// What the first failure was.
+    pub(crate) first_error: Option<String>,
+    /// The measured time in seconds.
+    pub(crate) seconds: Vec<Second>,
+}
+
+/// One second of a run.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Second {
+    /// Requests that were answered in it.
+    pub requests: u64,
+    /// The slowest of them, in milliseconds.
+    pub max_ms: f64,
+}
+
+/// What the lanes of a run share with whoever watches it.
+#[derive(Debug, Default)]
+pub(crate) struct Gauge {
+    /// Requests answered so far.
+    pub(crate) requests: AtomicU64,
+    /// Set once nothing more shall be sent.
+    pub(crate) stop: AtomicBool,
+}
+
+impl Default for Measured {
+    fn default() -> Self {
+        // Fixed bounds: what is beyond them is counted at the bound, and histograms always fit together.
+        let latencies = Histogram::new_with_bounds(1, LONGEST_NS, 3).expect("the bounds are those that it can have");
+        Self { latencies, messages: 0, errors: 0, first_error: None, seconds: Vec::new() }
+    }
+}
+
+impl Measured {
+    /// Counts an answer that came `latency` after its request should have been sent, and `since` the start.
+    pub(crate) fn answer(&mut self, latency: Duration, since: Duration, messages: u64) {
+        self.latencies.saturating_record(nanoseconds(latency));
+        self.messages += messages;
+        let second = usize::try_from(since.as_secs()).unwrap_or(usize::MAX).min(MOST_SECONDS);
+        if self.seconds.len() <= second {
+            self.seconds.resize(second + 1, Second::default());
+        }
+        let second = &mut self.seconds[second];
+        second.requests += 1;
+        second.max_ms = second.max_ms.max(latency.as_secs_f64() * 1e3);
+    }
+
+    /// Counts a failure.
+    pub(crate) fn error(&mut self, error: &anyhow::Error) {
+        self.errors += 1;
+        self.first_error.get_or_insert_with(|| format!("{error:#}"));
+    }
+
+    /// Adds what another lane measured in the same time.
+    pub(crate) fn add(&mut self, other: Self) {
+        self.latencies.add(&other.latencies).expect("all histograms have the same bounds");
+        self.messages += other.messages;
+        self.errors += other.errors;
+        self.first_error = self.first_error.take().or(other.first_error);
+        self.seconds.resize(self.seconds.len().max(other.seconds.len()), Second::default());
+        for (mine, theirs) in self.seconds.iter_mut().zip(other.seconds) {
+            mine.requests += theirs.requests;
+            mine.max_ms = mine.max_ms.max(theirs.max_ms);
+        }
+    }
+}
+
+impl Gauge {
+    /// Whether nothing more shall be sent.
+    pub(crate) fn is_stopped(&self) -> bool {
+        self.stop.load(Ordering::Relaxed)
+    }
+}
+
+/// The longest latency that is told from longer ones: an hour.
+const LONGEST_NS: u64 = 3_600_000_000_000;
+
+/// Seconds that a run is followed one by one.
+const MOST_SECONDS: usize = 24 * 60 * 60;
+
+fn nanoseconds(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
+}
+
+/// The moment `n` of `rate` a second after `start`.
+pub(crate) fn due(start: Instant, n: u64, rate: f64) -> Instant {
+    start + Duration::from_secs_f64(n as f64 / rate)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lanes_are_added() {
+        let mut one = Measured::default();
+        one.answer(Duration::from_millis(2), Duration::from_millis(100), 1);
+        let mut other = Measured::default();
+        other.answer(Duration::from_millis(5), Duration::from_millis(1100), 10);
+        other.error(&anyhow::anyhow!("refused"));
+        one.add(other);
+        assert_eq!((one.latencies.len(), one.messages, one.errors), (2, 11, 1));
+        assert_eq!(one.first_error.as_deref(), Some("refused"));
+        assert_eq!(one.seconds, [Second { requests: 1, max_ms: 2.0 }, Second { requests: 1, max_ms: 5.0 }]);
+    }
+
+    #[test]
+    fn a_percentile_is_within_a_thousandth() {
+        let mut measured = Measured::default();
+        (1..=1000).for_each(|ms| measured.answer(Duration::from_millis(ms), Duration::ZERO, 1));
+        let p99 = measured.latencies.value_at_quantile(0.99) as f64 / 1e6;
+        assert!((p99 - 990.0).abs() < 1.5, "{p99}");
+    }
+
+    #[test]
+    fn requests_are_due_at_their_rate() {
+        let start = Instant::now();
+        assert_eq!(due(start, 50, 100.0) - start, Duration::from_millis(500));
+    }
+}

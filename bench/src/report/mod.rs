@@ -1,0 +1,186 @@
+//! What a run found, as it is kept in a file and shown.
+
+mod compare;
+mod table;
+mod threshold;
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+pub use self::compare::{Comparison, Tolerance, compare};
+pub use self::table::table;
+pub use self::threshold::Threshold;
+use crate::load::Loaded;
+use crate::measure::Second;
+
+/// A whole run.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct Report {
+    /// Where and with what, by name: backend, durability, cores, kernel, commit, …
+    pub environment: BTreeMap<String, String>,
+    /// One for each scenario and number of connections.
+    pub rows: Vec<Row>,
+    /// Whether it was broken off.
+    pub interrupted: bool,
+}
+
+/// What one scenario came to: of each figure the median of its rounds.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct Row {
+    /// The scenario's name, with its connections: `write@64`.
+    pub name: String,
+    /// The figures.
+    pub figures: Figures,
+    /// Requests a second as a share of the no-op ceiling's at as many connections, in the same rounds.
+    pub of_noop: Option<f64>,
+    /// The difference between the best and the worst round, as a share of the median.
+    pub spread: f64,
+    /// Requests that failed, in all rounds.
+    pub errors: u64,
+    /// What the first failure was.
+    pub first_error: Option<String>,
+    /// Why it was not measured.
+    pub skipped: Option<String>,
+    /// The rounds.
+    pub rounds: Vec<Round>,
+}
+
+/// Figures of a scenario.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Figures {
+    /// Requests a second.
+    pub ops: f64,
+    /// Messages a second.
+    pub messages: f64,
+    /// Latencies in milliseconds.
+    pub avg: f64,
+    /// The median.
+    pub p50: f64,
+    /// 95 of 100.
+    pub p95: f64,
+    /// 99 of 100.
+    pub p99: f64,
+    /// 999 of 1,000.
+    pub p999: f64,
+    /// The slowest.
+    pub max: f64,
+    /// Processor time of the generator, in cores.
+    pub generator_cpu: f64,
+    /// Processor time of the server, in cores, where it is known.
+    pub server_cpu: f64,
+    /// Seconds from the last answer until the server had no work left; they are part of the time.
+    pub settle_s: f64,
+}
+
+/// One round of a scenario.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct Round {
+    /// The figures.
+    pub figures: Figures,
+    /// Second by second.
+    pub seconds: Vec<Second>,
+}
+
+/// Processor time and time behind the answers, of one round.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Cost {
+    /// Of the generator, in seconds.
+    pub(crate) generator_s: f64,
+    /// Of the server, in seconds.
+    pub(crate) server_s: f64,
+    /// From the last answer until the server was idle, in seconds.
+    pub(crate) settle_s: f64,
+    /// From the first connection to the end, in seconds.
+    pub(crate) wall_s: f64,
+}
+
+impl Round {
+    /// The figures of what was measured.
+    pub(crate) fn new(loaded: &Loaded, cost: Cost) -> Self {
+        let latencies = &loaded.measured.latencies;
+        let at = |quantile| latencies.value_at_quantile(quantile) as f64 / 1e6;
+        let elapsed = (loaded.elapsed.as_secs_f64() + cost.settle_s).max(f64::EPSILON);
+        let wall = cost.wall_s.max(f64::EPSILON);
+        let figures = Figures {
+            ops: latencies.len() as f64 / elapsed,
+            messages: loaded.measured.messages as f64 / elapsed,
+            avg: latencies.mean() / 1e6,
+            p50: at(0.5),
+            p95: at(0.95),
+            p99: at(0.99),
+            p999: at(0.999),
+            max: latencies.max() as f64 / 1e6,
+            generator_cpu: cost.generator_s / wall,
+            server_cpu: cost.server_s / wall,
+            settle_s: cost.settle_s,
+        };
+        Self { figures, seconds: loaded.measured.seconds.clone() }
+    }
+}
+
+impl Row {
+    /// A row that was not measured.
+    pub(crate) fn skipped(name: String, why: String) -> Self {
+        Self { name, skipped: Some(why), ..Self::default() }
+    }
+
+    /// Adds a round, and takes the medians anew.
+    pub(crate) fn push(&mut self, round: Round, errors: u64, first_error: Option<String>) {
+        self.errors += errors;
+        self.first_error = self.first_error.take().or(first_error);
+        self.rounds.push(round);
+        let median = |of: fn(&Figures) -> f64| median(self.rounds.iter().map(|round| of(&round.figures)).collect());
+        self.figures = Figures {
+            ops: median(|f| f.ops),
+            messages: median(|f| f.messages),
+            avg: median(|f| f.avg),
+            p50: median(|f| f.p50),
+            p95: median(|f| f.p95),
+            p99: median(|f| f.p99),
+            p999: median(|f| f.p999),
+            max: median(|f| f.max),
+            generator_cpu: median(|f| f.generator_cpu),
+            server_cpu: median(|f| f.server_cpu),
+            settle_s: median(|f| f.settle_s),
+        };
+        let ops = || self.rounds.iter().map(|round| round.figures.ops);
+        let range = ops().fold(f64::MIN, f64::max) - ops().fold(f64::MAX, f64::min);
+        self.spread = if self.figures.ops > 0.0 { range / self.figures.ops } else { 0.0 };
+    }
+
+    /// The scenario's name, without its connections.
+    pub fn operation(&self) -> &str {
+        self.name.split_once('@').map_or(&self.name, |(operation, _)| operation)
+    }
+}
+
+/// The value in the middle; 0 of none.
+pub(crate) fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values.get(values.len() / 2).copied().unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_row_has_the_median_of_its_rounds_and_their_spread() {
+        let mut row = Row { name: "write@64".into(), ..Row::default() };
+        for ops in [90.0, 120.0, 100.0] {
+            row.push(Round { figures: Figures { ops, ..Figures::default() }, seconds: Vec::new() }, 1, None);
+        }
+        assert_eq!((row.figures.ops, row.errors, row.operation()), (100.0, 3, "write"));
+        assert!((row.spread - 0.3).abs() < 1e-9);
+    }
+
+    #[test]
+    fn a_report_survives_its_file() {
+        let report =
+            Report { rows: vec![Row::skipped("append@8".into(), "no such method".into())], ..Report::default() };
+        let text = serde_json::to_string(&report).unwrap();
+        let read: Report = serde_json::from_str(&text).unwrap();
+        assert_eq!(read.rows[0].skipped.as_deref(), Some("no such method"));
+    }
+}

@@ -1,0 +1,193 @@
+//! From a write that is sent to the poke that is parsed, with many subscribers.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use anyhow::Context as _;
+use tokio::task::JoinSet;
+
+use super::write::data;
+use crate::load::Loaded;
+use crate::measure::{Gauge, Measured, due};
+use crate::names::Names;
+use crate::wire::{Address, Connection, Events, pokes};
+
+/// How many listen and how fast is written.
+#[derive(Clone, Debug)]
+pub(crate) struct Plan {
+    /// Connections that subscribe, spread evenly over the categories.
+    pub(crate) subscribers: u64,
+    /// The names of the categories; writes go to each in turn.
+    pub(crate) names: Names,
+    /// Writes a second.
+    pub(crate) rate: f64,
+    /// For how long.
+    pub(crate) duration: Duration,
+    /// Bytes of a message's data.
+    pub(crate) size: usize,
+}
+
+/// How long the last pokes may take after the last write.
+const GRACE: Duration = Duration::from_secs(10);
+
+/// Subscribes, writes at the rate, and waits for every poke.
+///
+/// # Errors
+/// Somebody could not subscribe or write, or the server ended a subscription.
+pub(crate) async fn run(address: &Address, plan: Plan, gauge: Arc<Gauge>) -> anyhow::Result<Loaded> {
+    let address = address.clone();
+    let generate = move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        runtime.block_on(drive(&address, &plan, &gauge))
+    };
+    tokio::task::spawn_blocking(generate).await.context("the load generator panicked")?
+}
+
+async fn drive(address: &Address, plan: &Plan, gauge: &Arc<Gauge>) -> anyhow::Result<Loaded> {
+    let (stop, stopped) = tokio::sync::watch::channel(None);
+    let mut listeners = JoinSet::new();
+    // Beyond the head there is no history to be poked about.
+    let head = head(address).await?;
+    for number in 0..plan.subscribers {
+        let category = number % plan.names.categories();
+        let query = format!("category={}&position={}", plan.names.category(category), head + 1);
+        let events = Events::open(address, &query).await?;
+        listeners.spawn(listen(events, category, Arc::clone(gauge), stopped.clone()));
+    }
+    let begin = Instant::now();
+    let sent = write(address, plan, gauge, begin).await?;
+    let mut expected: HashMap<u64, u64> = HashMap::new();
+    sent.values().for_each(|(category, _)| *expected.entry(*category).or_default() += 1);
+    // A listener that has this many pokes has all.
+    stop.send(Some((expected.clone(), Instant::now() + GRACE))).context("no subscriber is left")?;
+    let mut measured = Measured::default();
+    let mut end = begin;
+    while let Some(heard) = listeners.join_next().await {
+        let (category, heard) = heard.context("a subscriber panicked")??;
+        let lost = expected.get(&category).copied().unwrap_or_default().saturating_sub(heard.len() as u64);
+        if lost > 0 {
+            measured.error(&anyhow::anyhow!("{lost} pokes did not come"));
+        }
+        for (position, at) in heard {
+            if let Some((_, sent)) = sent.get(&position) {
+                measured.answer(at - *sent, at - begin, 1);
+                end = end.max(at);
+            }
+        }
+    }
+    Ok(Loaded { measured, elapsed: end - begin })
+}
+
+type Stop = tokio::sync::watch::Receiver<Option<(HashMap<u64, u64>, Instant)>>;
+
+/// Notes when each poke came, until all have.
+async fn listen(
+    mut events: Events,
+    category: u64,
+    gauge: Arc<Gauge>,
+    mut stop: Stop,
+) -> anyhow::Result<(u64, Vec<(i64, Instant)>)> {
+    let mut heard = Vec::new();
+    let mut until: Option<(u64, Instant)> = None;
+    loop {
+        if until.is_some_and(|(wanted, _)| heard.len() as u64 >= wanted) {
+            return Ok((category, heard));
+        }
+        let deadline = until.map_or_else(|| Instant::now() + Duration::from_secs(3600), |(_, deadline)| deadline);
+        tokio::select! {
+            changed = stop.changed(), if until.is_none() => {
+                changed.context("the writer ended")?;
+                until = stop.borrow().as_ref().map(|(wanted, deadline)| {
+                    (wanted.get(&category).copied().unwrap_or_default(), *deadline)
+                });
+            }
+            result = events.next(|frames| {
+                let now = Instant::now();
+                let before = heard.len();
+                heard.extend(pokes(frames).map(|position| (position, now)));
+                gauge.requests.fetch_add((heard.len() - before) as u64, Ordering::Relaxed);
+            }) => result?,
+            () = tokio::time::sleep_until(deadline.into()) => return Ok((category, heard)),
+        }
+    }
+}
+
+/// Writes at the rate; answers for each global position its category and when it should have been sent.
+async fn write(
+    address: &Address,
+    plan: &Plan,
+    gauge: &Gauge,
+    begin: Instant,
+) -> anyhow::Result<HashMap<i64, (u64, Instant)>> {
+    /// So many connections write in turn, so that a slow answer holds up no other write.
+    const WRITERS: usize = 8;
+    let mut writers = JoinSet::new();
+    let mut sent = HashMap::new();
+    let mut idle = Vec::new();
+    for _ in 0..WRITERS {
+        idle.push(Connection::open(address).await?);
+    }
+    let data = data(plan.size);
+    for number in 0.. {
+        let moment = due(begin, number, plan.rate);
+        if moment >= begin + plan.duration || gauge.is_stopped() {
+            break;
+        }
+        tokio::time::sleep_until(moment.into()).await;
+        let connection = match idle.pop() {
+            Some(connection) => connection,
+            None => collect(&mut writers, &mut sent).await?,
+        };
+        let category = number % plan.names.categories();
+        let stream = format!("{}-poke", plan.names.category(category));
+        let body = format!(r#"["stream.write","{stream}",{{"type":"Deposited","data":{data}}}]"#);
+        writers.spawn(write_one(connection, address.call(&body), category, moment));
+        while let Some(done) = writers.try_join_next() {
+            let (connection, position, category, moment) = done.context("a writer panicked")??;
+            sent.insert(position, (category, moment));
+            idle.push(connection);
+        }
+    }
+    while !writers.is_empty() {
+        collect(&mut writers, &mut sent).await?;
+    }
+    Ok(sent)
+}
+
+type Sent = anyhow::Result<(Connection, i64, u64, Instant)>;
+
+async fn collect(writers: &mut JoinSet<Sent>, sent: &mut HashMap<i64, (u64, Instant)>) -> anyhow::Result<Connection> {
+    let done = writers.join_next().await.context("no writer is under way")?;
+    let (connection, position, category, moment) = done.context("a writer panicked")??;
+    sent.insert(position, (category, moment));
+    Ok(connection)
+}
+
+async fn write_one(mut connection: Connection, request: crate::wire::Template, category: u64, moment: Instant) -> Sent {
+    let reply = connection.exchange(request.bytes()).await?;
+    let written: serde_json::Value = serde_json::from_slice(reply.success()?)?;
+    let position = written["globalPosition"].as_i64().context("a write without a global position")?;
+    Ok((connection, position, category, moment))
+}
+
+/// The global position of the newest message.
+///
+/// # Errors
+/// The server does not say.
+pub(crate) async fn head(address: &Address) -> anyhow::Result<i64> {
+    let mut connection = Connection::open(address).await?;
+    let call = address.call(&format!(r#"["category.get","",{{"position":{},"batchSize":1}}]"#, i64::MAX));
+    let reply = connection.exchange(call.bytes()).await?;
+    reply.success()?;
+    match reply.header("x-eventodb-head") {
+        Some(head) => Ok(head.parse()?),
+        None => {
+            let call = address.call(r#"["ns.info","default"]"#);
+            let reply = connection.exchange(call.bytes()).await?;
+            let info: serde_json::Value = serde_json::from_slice(reply.success()?)?;
+            info["messageCount"].as_i64().context("the server does not tell how many messages it has")
+        }
+    }
+}

@@ -1,0 +1,93 @@
+//! A subscription, read frame by frame.
+
+use memchr::memmem;
+use tokio::io::AsyncReadExt as _;
+use tokio::net::TcpStream;
+
+use super::body::Chunks;
+use super::connection::Connection;
+use super::request::Address;
+
+/// A stream of events.
+#[derive(Debug)]
+pub(crate) struct Events {
+    stream: TcpStream,
+    chunks: Chunks,
+    raw: Vec<u8>,
+    text: Vec<u8>,
+    goes_on: bool,
+}
+
+impl Events {
+    /// Subscribes, and waits until every write from now on is poked.
+    ///
+    /// # Errors
+    /// The server does not answer with a stream of events, or not with `: ready`.
+    pub(crate) async fn open(address: &Address, query: &str) -> anyhow::Result<Self> {
+        let connection = Connection::open(address).await?;
+        let (stream, first) = connection.into_stream(&address.subscribe(query)).await?;
+        let mut events = Self { stream, chunks: Chunks::default(), raw: Vec::new(), text: Vec::new(), goes_on: true };
+        events.goes_on = events.chunks.take(&first, &mut events.text)?;
+        let mut is_ready = false;
+        while !is_ready {
+            // What follows in the same piece is left for whoever reads on.
+            match memmem::find(&events.text, b": ready")
+                .and_then(|at| memmem::find(&events.text[at..], b"\n\n").map(|end| at + end + 2))
+            {
+                Some(end) => {
+                    events.text.drain(..end);
+                    is_ready = true;
+                }
+                None => events.read().await?,
+            }
+        }
+        Ok(events)
+    }
+
+    /// Reads what is there, at least something, and hands its whole frames to `take`.
+    ///
+    /// # Errors
+    /// The stream ended.
+    pub(crate) async fn next(&mut self, mut take: impl FnMut(&[u8])) -> anyhow::Result<()> {
+        loop {
+            if let Some(end) = memmem::rfind(&self.text, b"\n\n") {
+                take(&self.text[..end + 2]);
+                self.text.drain(..end + 2);
+                return Ok(());
+            }
+            self.read().await?;
+        }
+    }
+
+    async fn read(&mut self) -> anyhow::Result<()> {
+        anyhow::ensure!(self.goes_on, "the server ended the subscription");
+        self.raw.clear();
+        self.raw.reserve(64 * 1024);
+        let read = self.stream.read_buf(&mut self.raw).await?;
+        anyhow::ensure!(read > 0, "the server closed the subscription's connection");
+        self.goes_on = self.chunks.take(&self.raw, &mut self.text)?;
+        Ok(())
+    }
+}
+
+/// The global positions of the pokes in whole frames.
+pub(crate) fn pokes(frames: &[u8]) -> impl Iterator<Item = i64> {
+    const FIELD: &[u8] = b"\"globalPosition\":";
+    memmem::find_iter(frames, FIELD).filter_map(|at| {
+        let digits = &frames[at + FIELD.len()..];
+        let end = digits.iter().position(|byte| !byte.is_ascii_digit())?;
+        std::str::from_utf8(&digits[..end]).ok()?.parse().ok()
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pokes_are_found_among_comments() {
+        let frames = b": caught-up 3\nid: 3\n\nid: 4\nevent: poke\n\
+            data: {\"stream\":\"a-1\",\"position\":0,\"globalPosition\":4}\n\n";
+        assert_eq!(pokes(frames).collect::<Vec<_>>(), [4]);
+    }
+}
