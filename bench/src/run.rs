@@ -149,7 +149,8 @@ impl<'a> Bench<'a> {
         if let Some(why) = self.lacks(scenario).await? {
             return Ok(Row::skipped(name, why));
         }
-        let has_ceiling = scenario.has_connections() && scenario != Scenario::Noop;
+        // The pace of a load with a rate is its own, and no share of anything.
+        let has_ceiling = scenario.has_connections() && scenario != Scenario::Noop && self.args.rate.is_none();
         let mut row = Row { name, ..Row::default() };
         let mut ratios = Vec::new();
         for round in 0..self.args.rounds {
