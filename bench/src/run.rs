@@ -165,6 +165,9 @@ impl<'a> Bench<'a> {
             ratios.extend(ceiling.filter(|&ops| ops > 0.0).map(|ops| measured.figures.ops / ops));
             row.push(measured, errors, first_error);
         }
+        if row.rounds.is_empty() {
+            return Ok(Row::skipped(row.name, "broken off before its first round".to_owned()));
+        }
         row.of_noop = (!ratios.is_empty()).then(|| median(ratios));
         Ok(row)
     }
