@@ -8,6 +8,7 @@ mod ceiling;
 mod load;
 mod measure;
 mod names;
+mod pace;
 mod process;
 mod random;
 mod report;

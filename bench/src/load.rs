@@ -10,7 +10,8 @@ use std::time::{Duration, Instant};
 use anyhow::Context as _;
 use tokio::task::JoinSet;
 
-use crate::measure::{Gauge, Measured, due};
+use crate::measure::{Gauge, Measured};
+use crate::pace::Pace;
 use crate::wire::{Address, Connection, Reply};
 
 /// What one connection asks.
@@ -60,7 +61,9 @@ struct Run {
     plan: Plan,
     gauge: Arc<Gauge>,
     start: Instant,
-    /// Requests taken so far, for a count or a rate.
+    /// When requests are due, where the load has a rate.
+    pace: Option<Pace>,
+    /// Requests taken so far, for a count.
     taken: AtomicU64,
     /// Messages through so far.
     messages: AtomicU64,
@@ -90,7 +93,9 @@ async fn drive<L: Lane>(address: Address, plan: Plan, lanes: Vec<L>, gauge: Arc<
         connected.push((lane, Connection::open(&address).await?));
     }
     let (taken, messages) = (AtomicU64::new(0), AtomicU64::new(0));
-    let run = Arc::new(Run { address, plan, gauge, start: Instant::now(), taken, messages });
+    let start = Instant::now();
+    let pace = plan.rate.map(|rate| Pace::new(start, rate));
+    let run = Arc::new(Run { address, plan, gauge, start, pace, taken, messages });
     let mut tasks: JoinSet<(Measured, Instant)> =
         connected.into_iter().map(|(lane, connection)| run_lane(lane, connection, Arc::clone(&run))).collect();
     let begin = run.start + plan.warm_up;
@@ -152,15 +157,15 @@ async fn ask<L: Lane>(
 impl Run {
     /// When the next request should be sent, once it is time; `None` at the end.
     async fn next(&self) -> Option<Instant> {
-        let now = Instant::now();
         if self.gauge.is_stopped() {
             return None;
         }
-        let needs_number = self.plan.count.is_some() || self.plan.rate.is_some();
-        let number = if needs_number { self.taken.fetch_add(1, Ordering::Relaxed) } else { 0 };
-        let moment = self.plan.rate.map_or(now, |rate| due(self.start, number, rate));
+        let moment = match &self.pace {
+            Some(pace) => pace.next().await,
+            None => Instant::now(),
+        };
         let is_over = match self.plan.count {
-            Some(count) => number >= count,
+            Some(count) => self.taken.fetch_add(1, Ordering::Relaxed) >= count,
             None => {
                 moment >= self.start + self.plan.warm_up + self.plan.duration
                     && self.messages.load(Ordering::Relaxed) >= self.plan.least
@@ -168,9 +173,6 @@ impl Run {
         };
         if is_over {
             return None;
-        }
-        if moment > now {
-            tokio::time::sleep_until(moment.into()).await;
         }
         Some(moment)
     }

@@ -149,7 +149,8 @@ impl<'a> Bench<'a> {
         if let Some(why) = self.lacks(scenario).await? {
             return Ok(Row::skipped(name, why));
         }
-        let has_ceiling = scenario.has_connections() && scenario != Scenario::Noop;
+        // The pace of a load with a rate is its own, and no share of anything.
+        let has_ceiling = scenario.has_connections() && scenario != Scenario::Noop && self.args.rate.is_none();
         let mut row = Row { name, ..Row::default() };
         let mut ratios = Vec::new();
         for round in 0..self.args.rounds {
@@ -163,6 +164,9 @@ impl<'a> Bench<'a> {
             let (measured, errors, first_error) = self.round(scenario, connections, round).await?;
             ratios.extend(ceiling.filter(|&ops| ops > 0.0).map(|ops| measured.figures.ops / ops));
             row.push(measured, errors, first_error);
+        }
+        if row.rounds.is_empty() {
+            return Ok(Row::skipped(row.name, "broken off before its first round".to_owned()));
         }
         row.of_noop = (!ratios.is_empty()).then(|| median(ratios));
         Ok(row)

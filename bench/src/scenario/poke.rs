@@ -10,8 +10,9 @@ use tokio::task::JoinSet;
 
 use super::write::data;
 use crate::load::Loaded;
-use crate::measure::{Gauge, Measured, due};
+use crate::measure::{Gauge, Measured};
 use crate::names::Names;
+use crate::pace::Pace;
 use crate::wire::{Address, Connection, Events, pokes};
 
 /// How many listen and how fast is written.
@@ -130,12 +131,12 @@ async fn write(
         idle.push(Connection::open(address).await?);
     }
     let data = data(plan.size);
+    let pace = Pace::new(begin, plan.rate);
     for number in 0.. {
-        let moment = due(begin, number, plan.rate);
+        let moment = pace.next().await;
         if moment >= begin + plan.duration || gauge.is_stopped() {
             break;
         }
-        tokio::time::sleep_until(moment.into()).await;
         let connection = match idle.pop() {
             Some(connection) => connection,
             None => collect(&mut writers, &mut sent).await?,

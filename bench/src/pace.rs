@@ -1,0 +1,61 @@
+//! The moments at which requests of a load with a rate are due.
+//!
+//! A thread of its own waits for them: the runtime's timer is a millisecond coarse, and that would count as latency.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
+
+use tokio::sync::Semaphore;
+
+use crate::measure::due;
+
+/// Moments, so many a second, without end.
+#[derive(Debug)]
+pub(crate) struct Pace {
+    start: Instant,
+    rate: f64,
+    ready: Arc<Semaphore>,
+    taken: AtomicU64,
+}
+
+impl Pace {
+    /// Moments from `start` on, `rate` a second.
+    pub(crate) fn new(start: Instant, rate: f64) -> Self {
+        let ready = Arc::new(Semaphore::new(0));
+        let waiting = Arc::downgrade(&ready);
+        std::thread::spawn(move || {
+            for number in 0.. {
+                std::thread::sleep(due(start, number, rate).saturating_duration_since(Instant::now()));
+                // Once nobody takes moments, the thread ends with the next one.
+                let Some(ready) = waiting.upgrade() else { return };
+                ready.add_permits(1);
+            }
+        });
+        Self { start, rate, ready, taken: AtomicU64::new(0) }
+    }
+
+    /// Waits for the next moment and takes it.
+    pub(crate) async fn next(&self) -> Instant {
+        self.ready.acquire().await.expect("nobody closes it").forget();
+        due(self.start, self.taken.fetch_add(1, Ordering::Relaxed), self.rate)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn moments_are_given_in_order_and_never_before_they_are_due() {
+        let start = Instant::now();
+        let pace = Pace::new(start, 1_000.0);
+        for number in 0..5 {
+            let moment = pace.next().await;
+            assert_eq!(moment, start + Duration::from_millis(number));
+            assert!(Instant::now() >= moment);
+        }
+    }
+}
