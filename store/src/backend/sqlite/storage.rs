@@ -29,6 +29,9 @@ use crate::log::Entry;
 /// Places that leave the memtable under one lock; few, so that no append waits long for it.
 const FORGET_AT_ONCE: usize = 128;
 
+/// Messages that are indexed between two checkpoints of the index.
+const INDEX_CHECKPOINT_MESSAGES: usize = 64 * 1024;
+
 /// Bytes of the log's write-ahead log after which it is written into the log's file.
 const CHECKPOINT_BYTES: u64 = 16 * 1024 * 1024;
 
@@ -93,6 +96,8 @@ struct Files {
     last_use: Mutex<Instant>,
     /// Bytes appended since the last checkpoint, about.
     unchecked: AtomicU64,
+    /// Messages indexed since the index's last checkpoint.
+    unchecked_index: AtomicUsize,
     /// Set when a checkpoint in the background has done most of the work.
     finish_checkpoint: AtomicBool,
 }
@@ -423,6 +428,7 @@ impl Files {
             last_append: Mutex::new(Instant::now()),
             last_use: Mutex::new(Instant::now()),
             unchecked: AtomicU64::new(0),
+            unchecked_index: AtomicUsize::new(0),
             finish_checkpoint: AtomicBool::new(false),
         })
     }
@@ -462,7 +468,11 @@ impl Files {
         let Some(last) = places.last() else { return Ok(()) };
         self.with_indexer(|connection| {
             indexer::index(connection, &places, self.begins_anew.swap(false, SeqCst))?;
-            self.begins_anew.store(index_file::checkpoint(connection)?, SeqCst);
+            // Pages that several batches touch are written back once.
+            if self.unchecked_index.fetch_add(places.len(), SeqCst) + places.len() >= INDEX_CHECKPOINT_MESSAGES {
+                self.unchecked_index.store(0, SeqCst);
+                self.begins_anew.store(index_file::checkpoint(connection)?, SeqCst);
+            }
             Ok(())
         })?;
         let mut left = true;
