@@ -37,8 +37,7 @@ test-external: deps build ## The black-box tests of the release binary, on each 
 	cd $(EXTERNAL) && ../.ci/with-postgres env EVENTODB_TEST_BACKEND=postgres npm test
 	cd $(EXTERNAL) && EVENTODB_TEST_BACKEND=sqlite npm test
 
-bench: deps build ## Every scenario; writes the tables of docs/PERFORMANCE.md
-	./$(BINARY) bench --help >/dev/null
+bench: deps build ## Every scenario of the bench tool; reports below target/bench
 	.ci/with-postgres ./bench/run
 
 bench-smoke: deps build ## One minute of every scenario, for function, not for speed
