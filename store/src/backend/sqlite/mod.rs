@@ -83,9 +83,9 @@ impl Default for Settings {
         let cores = std::thread::available_parallelism().map_or(2, usize::from);
         Self {
             open_namespaces: 256,
-            memtable_messages: 50_000,
+            memtable_messages: 65_536,
             memtables_messages: 400_000,
-            index_batch: 8_192,
+            index_batch: 32_768,
             writer_threads: 2 * cores,
             readers: 2 * cores,
             examined_rows: 20_000,
