@@ -3,9 +3,10 @@
 //! Each batch is one transaction that also moves the completion position, so that the index is
 //! always a whole prefix of the log, whenever the process dies.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 
 use eventodb_schema::name;
+use foldhash::{HashMap, HashMapExt as _};
 use rusqlite::{Connection, OptionalExtension as _, TransactionBehavior, params};
 
 use super::memtable::Place;
