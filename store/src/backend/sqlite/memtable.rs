@@ -5,8 +5,8 @@
 //! only after the index has it, so what is neither here nor, afterwards, in the index does not
 //! exist. [`Memtable::floor`] is where the two meet.
 
-use std::collections::hash_map::Entry as MapEntry;
 use std::collections::VecDeque;
+use std::collections::hash_map::Entry as MapEntry;
 use std::sync::Arc;
 
 use eventodb_schema::group::stream_hash;

@@ -26,6 +26,9 @@ use crate::backend::{AppendError, Batch, Counts, Fenced, Head, Incarnation, Sele
 use crate::error::{Cause, Error, Result};
 use crate::log::Entry;
 
+/// What a commit adds to the write-ahead log besides its messages, about: pages are written whole.
+const COMMIT_BYTES: u64 = 2 * 4096;
+
 /// Places that leave the memtable under one lock; few, so that no append waits long for it.
 const FORGET_AT_ONCE: usize = 128;
 
@@ -252,28 +255,26 @@ impl SqliteStorage {
             _ => return,
         };
         if files.memtable.read().len() > 0 && files.last_append.lock().elapsed() >= INDEX_AFTER {
-            self.start_indexer(&files);
+            self.start_indexer(&files, 1);
         }
     }
 
-    fn start_indexer(self: &Arc<Self>, files: &Arc<Files>) {
+    /// Has the indexer run where at least so many messages wait, and then for whole batches; it also
+    /// writes the log's write-ahead log back where that is due.
+    fn start_indexer(self: &Arc<Self>, files: &Arc<Files>, at_least: usize) {
         if files.indexing.swap(true, SeqCst) {
             return;
         }
         let (storage, files) = (self.clone(), files.clone());
         let threads = self.shared.clone();
         threads.threads.index(move || {
-            loop {
-                match files.index_batch(&storage.shared) {
-                    Ok(()) => {}
-                    Err(error) => {
-                        storage.index_failed(&files, error);
-                        break;
-                    }
-                }
-                if files.memtable.read().len() < storage.shared.settings.index_batch {
+            let mut wanted = at_least;
+            while files.memtable.read().len() >= wanted {
+                if let Err(error) = files.index_batch(&storage.shared) {
+                    storage.index_failed(&files, error);
                     break;
                 }
+                wanted = storage.shared.settings.index_batch;
             }
             if let Err(error) = files.checkpoint_in_background() {
                 tracing::warn!(incarnation = storage.incarnation.0, %error, "a checkpoint failed");
@@ -487,13 +488,18 @@ impl Files {
     /// Writes most of the log's write-ahead log into its file while appends go on. The writer does
     /// the small rest, because only when nothing is left does the write-ahead log begin anew.
     fn checkpoint_in_background(&self) -> rusqlite::Result<()> {
-        if self.indexer.is_none() || self.unchecked.load(SeqCst) < CHECKPOINT_BYTES {
+        if !self.wants_checkpoint() {
             return Ok(());
         }
         self.unchecked.store(0, SeqCst);
         self.with_indexer(|connection| connection.query_row("PRAGMA log.wal_checkpoint(PASSIVE)", [], |_| Ok(())))?;
         self.finish_checkpoint.store(true, SeqCst);
         Ok(())
+    }
+
+    /// Whether the log's write-ahead log is long enough to be written back.
+    fn wants_checkpoint(&self) -> bool {
+        self.indexer.is_some() && self.unchecked.load(SeqCst) >= CHECKPOINT_BYTES
     }
 
     /// Whether the memtable holds as much as it may.
@@ -516,8 +522,9 @@ impl Files {
         if head.position != batch.after.position {
             return Err(AppendError::Behind);
         }
-        if !self.noted.swap(true, SeqCst) {
+        if !self.noted.load(SeqCst) {
             shared.registry.note_messages(incarnation, None).map_err(append_failed)?;
+            self.noted.store(true, SeqCst);
         }
         let time = Timestamp::now().max(head.time);
         let entries = batch.entries(time);
@@ -540,7 +547,7 @@ impl Files {
             .map(|entry| Place::of(entry.message(), entry.correlation(), entry.starts_stream()))
             .collect();
         let bytes: usize = entries.iter().map(|entry| entry.message().size() + 64).sum();
-        self.unchecked.fetch_add(bytes as u64 + 4096, SeqCst);
+        self.unchecked.fetch_add(bytes as u64 + COMMIT_BYTES, SeqCst);
         self.waiting.fetch_add(places.len(), SeqCst);
         let mut memtable = self.memtable.write();
         places.into_iter().for_each(|place| memtable.push(place));
@@ -602,13 +609,14 @@ impl Storage for Handle {
                     cause,
                 ))));
             }
-            storage.start_indexer(&files);
+            storage.start_indexer(&files, 1);
             // No thread is held while this waits. The pause covers an indexer that failed.
             let _ = tokio::time::timeout(Duration::from_millis(250), room).await;
         }
         let entries = files.append(&storage.shared, storage.incarnation, batch)?;
-        if files.memtable.read().len() >= storage.shared.settings.index_batch {
-            storage.start_indexer(&files);
+        let batch = storage.shared.settings.index_batch;
+        if files.memtable.read().len() >= batch || files.wants_checkpoint() {
+            storage.start_indexer(&files, batch);
         }
         Ok(entries)
     }
