@@ -93,15 +93,21 @@ pub struct Args {
     /// A bound, such as write.p99<50ms or write@64.ops>20000; exit code 1 where one is missed.
     #[arg(long = "threshold", value_parser = parse::<Threshold>)]
     pub thresholds: Vec<Threshold>,
-    /// Write the report to this file.
+    /// Write the report to this file, for `compare` and `report`.
     #[arg(long, value_name = "FILE")]
     pub json: Option<PathBuf>,
+    /// Write the report to this file as a page with charts, which opens without a network.
+    #[arg(long, value_name = "FILE")]
+    pub html: Option<PathBuf>,
 }
 
 /// What else there is.
 #[derive(Clone, Debug, Subcommand)]
 pub enum Command {
     /// Compare two reports; exit code 1 where something became slower.
+    ///
+    /// Requests a second are compared, as shares of the no-op ceiling where both reports have it; of what was
+    /// sent at a --rate, the median latency. Ceilings themselves are shown and never judged.
     Compare {
         /// The report before.
         old: PathBuf,
@@ -110,6 +116,18 @@ pub enum Command {
         /// How much slower is tolerated.
         #[arg(long, default_value = "20%", value_parser = parse::<Tolerance>)]
         tolerance: Tolerance,
+    },
+    /// Show reports beside each other, usually one a backend.
+    Report {
+        /// What --json wrote.
+        #[arg(required = true, value_name = "JSON")]
+        reports: Vec<PathBuf>,
+        /// Write a page with charts to this file, which opens without a network.
+        #[arg(long, value_name = "FILE")]
+        html: Option<PathBuf>,
+        /// Replace what stands in this document between <!-- bench:begin --> and <!-- bench:end --> with tables.
+        #[arg(long, value_name = "FILE")]
+        markdown: Option<PathBuf>,
     },
     /// The server of the no-op ceiling.
     #[command(hide = true)]

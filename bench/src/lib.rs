@@ -10,16 +10,20 @@ mod measure;
 mod names;
 mod pace;
 mod process;
+mod progress;
 mod random;
 mod report;
+mod resident;
 mod run;
 mod scenario;
 mod wire;
 
 pub use self::args::{Args, Backend, Command};
 pub use self::ceiling::noop;
-pub use self::measure::Second;
+pub use self::measure::{Bucket, Second};
 pub use self::names::Distribution;
-pub use self::report::{Comparison, Figures, Report, Round, Row, Threshold, Tolerance, compare, table};
+pub use self::report::{
+    Comparison, Figures, Report, Round, Row, Target, Threshold, Tolerance, compare, fill, html, table,
+};
 pub use self::run::run;
 pub use self::scenario::Scenario;

@@ -1,9 +1,7 @@
 //! A whole run: the servers, the rounds and their order, and what is printed while it goes on.
 
 use std::collections::BTreeMap;
-use std::io::{IsTerminal as _, Write as _};
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
@@ -14,7 +12,9 @@ use crate::load::{self, Loaded, Plan};
 use crate::measure::Gauge;
 use crate::names::Names;
 use crate::process::{Server, cpu, settle};
+use crate::progress::Progress;
 use crate::report::{Cost, Report, Round, Row, median};
+use crate::resident;
 use crate::scenario::append::{Append, Fill};
 use crate::scenario::constant::Constant;
 use crate::scenario::read::{Place, Read};
@@ -32,6 +32,7 @@ struct Bench<'a> {
     noop: Address,
     server: Option<Server>,
     noop_server: Server,
+    progress: Progress,
 }
 
 /// Messages of three memtables of the server's default size: below that a write run shows no index at work.
@@ -43,8 +44,8 @@ const LEAST_ON_SQLITE: u64 = 150_000;
 /// A server does not start or cannot be reached.
 pub async fn run(args: &Args) -> anyhow::Result<Report> {
     let gauge = Arc::new(Gauge::default());
-    let watch = tokio::spawn(watch(Arc::clone(&gauge)));
-    let bench = Bench::start(args, Arc::clone(&gauge)).await?;
+    let progress = Progress::begin(Arc::clone(&gauge), rounds(args));
+    let bench = Bench::start(args, Arc::clone(&gauge), progress).await?;
     let mut report = Report { environment: bench.environment(), ..Report::default() };
     bench.preload().await?;
     for &scenario in &args.scenarios {
@@ -56,7 +57,7 @@ pub async fn run(args: &Args) -> anyhow::Result<Report> {
         }
     }
     report.interrupted = gauge.is_stopped();
-    watch.abort();
+    bench.progress.end();
     if let Some(server) = bench.server {
         server.stop().await?;
     }
@@ -65,7 +66,7 @@ pub async fn run(args: &Args) -> anyhow::Result<Report> {
 }
 
 impl<'a> Bench<'a> {
-    async fn start(args: &'a Args, gauge: Arc<Gauge>) -> anyhow::Result<Self> {
+    async fn start(args: &'a Args, gauge: Arc<Gauge>, progress: Progress) -> anyhow::Result<Self> {
         let parent = args.data_dir.clone().unwrap_or_else(|| ".".into());
         std::fs::create_dir_all(&parent).with_context(|| format!("cannot make {}", parent.display()))?;
         let directory = tempfile::Builder::new().prefix("eventodb-bench-").tempdir_in(&parent)?;
@@ -79,7 +80,7 @@ impl<'a> Bench<'a> {
         let target = Address::new(url, args.token.clone())?;
         Connection::open(&target).await?;
         let names = Names::new(args.streams, args.categories, args.distribution);
-        Ok(Self { args, gauge, names, directory, target, noop, server, noop_server })
+        Ok(Self { args, gauge, names, directory, target, noop, server, noop_server, progress })
     }
 
     fn environment(&self) -> BTreeMap<String, String> {
@@ -105,6 +106,7 @@ impl<'a> Bench<'a> {
             ("build", build.to_owned()),
             ("cores", cores),
             ("kernel", kernel.release().to_string_lossy().into_owned()),
+            ("load before", format!("{:.2}", load_average())),
             ("messages", sizes),
             ("preloaded", args.preload.to_string()),
             ("rounds", format!("{} of {} s after {} s", args.rounds, args.duration, args.warm_up)),
@@ -119,6 +121,7 @@ impl<'a> Bench<'a> {
         if !reads || self.args.preload == 0 {
             return Ok(());
         }
+        self.progress.runs(&format!("{} messages put in place", self.args.preload));
         let share = |n| self.args.preload / LANES + u64::from(n < self.args.preload % LANES);
         let lanes = (0..LANES).map(|n| Fill::new(&self.target, &self.names, share(n), self.args.size, n, LANES));
         let plan = Plan { warm_up: Duration::ZERO, duration: Duration::MAX / 4, count: None, least: 0, rate: None };
@@ -151,9 +154,11 @@ impl<'a> Bench<'a> {
         }
         // The pace of a load with a rate is its own, and no share of anything.
         let has_ceiling = scenario.has_connections() && scenario != Scenario::Noop && self.args.rate.is_none();
-        let mut row = Row { name, ..Row::default() };
+        let rate = self.rate(scenario);
+        let mut row = Row { name, rate, is_ceiling: scenario.is_ceiling(), ..Row::default() };
         let mut ratios = Vec::new();
         for round in 0..self.args.rounds {
+            self.progress.runs(&format!("{}, round {} of {}", row.name, round + 1, self.args.rounds));
             let ceiling = match has_ceiling {
                 true => Some(self.round(Scenario::Noop, connections, round).await?.0.figures.ops),
                 false => None,
@@ -164,6 +169,7 @@ impl<'a> Bench<'a> {
             let (measured, errors, first_error) = self.round(scenario, connections, round).await?;
             ratios.extend(ceiling.filter(|&ops| ops > 0.0).map(|ops| measured.figures.ops / ops));
             row.push(measured, errors, first_error);
+            self.progress.round_is_done();
         }
         if row.rounds.is_empty() {
             return Ok(Row::skipped(row.name, "broken off before its first round".to_owned()));
@@ -198,14 +204,16 @@ impl<'a> Bench<'a> {
             let of = |pid: u32| cpu(pid).unwrap_or_default().as_secs_f64();
             (of(std::process::id()), server.map_or(0.0, of))
         };
+        let resident = resident::Watch::begin(server, self.plan(scenario).warm_up);
         let (before, begin) = (used(), Instant::now());
         let loaded = self.load(scenario, connections, round).await?;
         let (after, ended) = (used(), Instant::now());
+        let resident = resident.end().await;
         let settle_s = if scenario.writes() { self.settle(ended).await } else { 0.0 };
         let wall_s = (ended - begin).as_secs_f64();
         let cost = Cost { generator_s: after.0 - before.0, server_s: after.1 - before.1, settle_s, wall_s };
         let (errors, first_error) = (loaded.measured.errors, loaded.measured.first_error.clone());
-        Ok((Round::new(&loaded, cost), errors, first_error))
+        Ok((Round::new(&loaded, cost, resident), errors, first_error))
     }
 
     async fn load(&self, scenario: Scenario, connections: u64, round: u32) -> anyhow::Result<Loaded> {
@@ -246,7 +254,7 @@ impl<'a> Bench<'a> {
             Scenario::Poke | Scenario::FanOut => {
                 let categories = if scenario == Scenario::Poke { args.categories } else { 1 };
                 let names = Names::new(categories, categories, crate::Distribution::Uniform);
-                let rate = args.rate.unwrap_or(100.0);
+                let rate = self.rate(scenario).expect("pokes are written at a rate");
                 let (duration, size, subscribers) = (plan.duration, args.size, args.subscribers);
                 poke::run(target, poke::Plan { subscribers, names, rate, duration, size }, gauge).await
             }
@@ -272,7 +280,17 @@ impl<'a> Bench<'a> {
             duration: Duration::from_secs_f64(if is_whole { 3_600.0 } else { args.duration }),
             count: args.count.filter(|_| !is_whole),
             least: if scenario.writes() { args.least.unwrap_or(usual) } else { 0 },
-            rate: args.rate.filter(|_| scenario != Scenario::Noop && !is_whole),
+            rate: self.rate(scenario),
+        }
+    }
+
+    /// Requests a second that a scenario sends; without one as many as are answered.
+    fn rate(&self, scenario: Scenario) -> Option<f64> {
+        const POKED: f64 = 100.0;
+        match scenario {
+            Scenario::Noop | Scenario::Fsync | Scenario::CatchUp | Scenario::CatchUpSse => None,
+            Scenario::Poke | Scenario::FanOut => Some(self.args.rate.unwrap_or(POKED)),
+            _ => self.args.rate,
         }
     }
 }
@@ -298,22 +316,15 @@ fn serve_arguments(args: &Args, directory: &std::path::Path) -> anyhow::Result<V
     Ok(line)
 }
 
-/// Ends the load at Ctrl-C, and shows its pace where a terminal looks.
-async fn watch(gauge: Arc<Gauge>) {
-    let mut before = 0;
-    let mut ticks = tokio::time::interval(Duration::from_secs(1));
-    let shows = std::io::stderr().is_terminal();
-    loop {
-        tokio::select! {
-            _ = tokio::signal::ctrl_c() => gauge.stop.store(true, Ordering::Relaxed),
-            _ = ticks.tick() => {
-                let now = gauge.requests.load(Ordering::Relaxed);
-                if shows {
-                    // Nothing depends on whether somebody sees it.
-                    let _ = write!(std::io::stderr(), "\r{:>10}/s  {now:>12} answers ", now - before);
-                }
-                before = now;
-            }
-        }
-    }
+/// Processes that wanted a core in the last minute: what else ran shows in the figures.
+fn load_average() -> f64 {
+    // Fixed-point numbers; source: getloadavg(3) of Linux, sysinfo(2).
+    const ONE: f64 = 65_536.0;
+    rustix::system::sysinfo().loads[0] as f64 / ONE
+}
+
+/// How many rounds a run has, without those of ceilings beside them.
+fn rounds(args: &Args) -> u64 {
+    let each = |scenario: &Scenario| if scenario.has_connections() { args.connections.len() as u64 } else { 1 };
+    args.scenarios.iter().map(each).sum::<u64>() * u64::from(args.rounds)
 }

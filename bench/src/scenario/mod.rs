@@ -64,6 +64,11 @@ impl Scenario {
         matches!(self, Self::Write | Self::Append)
     }
 
+    /// Whether it measures the machine and not the server.
+    pub(crate) fn is_ceiling(self) -> bool {
+        matches!(self, Self::Noop | Self::Fsync)
+    }
+
     /// Whether --connections says how many connections it has.
     pub(crate) fn has_connections(self) -> bool {
         !matches!(self, Self::Fsync | Self::CatchUp | Self::CatchUpSse | Self::Poke | Self::FanOut)

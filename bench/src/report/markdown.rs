@@ -1,0 +1,197 @@
+//! Reports as tables in a document, between two marks, so that no figure there is typed by hand.
+
+use std::fmt::Write as _;
+
+use anyhow::Context as _;
+
+use super::beside::Beside;
+use super::number::{count, ms, rate};
+use super::{Report, Row};
+
+/// What stands around the tables.
+const MARKS: (&str, &str) = ("<!-- bench:begin -->", "<!-- bench:end -->");
+
+const HEAD: [&str; 14] = [
+    "operation",
+    "ops/s",
+    "messages/s",
+    "avg",
+    "p50",
+    "p95",
+    "p99",
+    "p99.9",
+    "max",
+    "of no-op",
+    "spread",
+    "server cores",
+    "server MiB",
+    "errors",
+];
+
+/// The document with what stands between its marks replaced by the tables of the reports.
+///
+/// # Errors
+/// It does not have the marks, once each and in order.
+pub fn fill(document: &str, reports: &[Report]) -> anyhow::Result<String> {
+    let find = |mark: &str| {
+        let at = document.find(mark).with_context(|| format!("there is no {mark}"))?;
+        anyhow::ensure!(document.rfind(mark) == Some(at), "there is more than one {mark}");
+        Ok(at)
+    };
+    let (begin, end) = (find(MARKS.0)? + MARKS.0.len(), find(MARKS.1)?);
+    anyhow::ensure!(begin <= end, "{} stands before {}", MARKS.1, MARKS.0);
+    Ok(format!("{}\n{}{}", &document[..begin], tables(reports), &document[end..]))
+}
+
+fn tables(reports: &[Report]) -> String {
+    let beside = Beside::new(reports);
+    let mut text = String::new();
+    let _ = writeln!(text, "\nWritten by `eventodb bench report`. Latencies are in milliseconds.\n");
+    for warning in beside.warnings() {
+        let _ = writeln!(text, "- {}", cell(&warning));
+    }
+    text.push('\n');
+    environment(&mut text, &beside);
+    targets(&mut text, &beside);
+    for (name, report) in &beside.columns {
+        let _ = writeln!(text, "### {}\n", cell(name));
+        line(&mut text, HEAD.iter().map(|head| (*head).to_owned()));
+        line(&mut text, HEAD.iter().enumerate().map(|(at, _)| if at == 0 { "---" } else { "---:" }.to_owned()));
+        for row in report.rows.iter().filter(|row| row.skipped.is_none()) {
+            line(&mut text, figures(row));
+        }
+        text.push('\n');
+    }
+    text
+}
+
+fn environment(text: &mut String, beside: &Beside<'_>) {
+    line(text, std::iter::once(String::new()).chain(beside.columns.iter().map(|(name, _)| cell(name))));
+    line(text, (0..=beside.columns.len()).map(|_| "---".to_owned()));
+    for (name, values) in beside.facts() {
+        line(text, std::iter::once(cell(name)).chain(values.into_iter().map(cell)));
+    }
+    text.push('\n');
+}
+
+/// Each row's target beside what it came to, in each report.
+fn targets(text: &mut String, beside: &Beside<'_>) {
+    let heads = |(name, _): &(String, &Report)| [format!("{}: target", cell(name)), format!("{}: result", cell(name))];
+    line(text, std::iter::once("scenario".to_owned()).chain(beside.columns.iter().flat_map(heads)));
+    line(text, (0..=2 * beside.columns.len()).map(|_| "---".to_owned()));
+    for name in beside.rows() {
+        let cells = beside.columns.iter().flat_map(|(_, report)| match report.row(name) {
+            Some(row) => [row.target.as_ref().map_or_else(String::new, |target| cell(&target.text)), result(row)],
+            None => [String::new(), String::new()],
+        });
+        line(text, std::iter::once(cell(name)).chain(cells));
+    }
+    text.push('\n');
+}
+
+fn result(row: &Row) -> String {
+    if row.skipped.is_some() {
+        return "not measured".to_owned();
+    }
+    if !row.is_result() {
+        return format!("no result: {} errors", row.errors);
+    }
+    let mut text = row.target.as_ref().map_or_else(String::new, |target| format!("**{}**: ", target.verdict()));
+    let figures = &row.figures;
+    let _ = match row.of_noop {
+        Some(share) => write!(text, "{share:.2} × no-op, {}/s", rate(figures.ops)),
+        None => write!(text, "{}/s", rate(figures.ops)),
+    };
+    // What one request stands for is a figure of its own where it is more than one message.
+    if figures.messages > 1.5 * figures.ops {
+        let _ = write!(text, " ({} messages/s)", count(figures.messages));
+    }
+    let _ = write!(text, ", p50 {}, p99 {}", ms(figures.p50), ms(figures.p99));
+    text
+}
+
+fn figures(row: &Row) -> Vec<String> {
+    let figures = &row.figures;
+    let latencies = [figures.avg, figures.p50, figures.p95, figures.p99, figures.p999, figures.max];
+    let mut cells = vec![cell(&row.name), rate(figures.ops), rate(figures.messages)];
+    cells.extend(latencies.into_iter().map(ms));
+    cells.push(row.of_noop.map_or_else(String::new, |share| format!("{share:.2}")));
+    cells.push(format!("{:.0} %", row.spread * 100.0));
+    cells.push(format!("{:.2}", figures.server_cpu));
+    cells.push(if figures.resident_mib > 0.0 { count(figures.resident_mib) } else { String::new() });
+    cells.push(row.errors.to_string());
+    cells
+}
+
+fn line(text: &mut String, cells: impl IntoIterator<Item = String>) {
+    text.push('|');
+    for cell in cells {
+        let _ = write!(text, " {cell} |");
+    }
+    text.push('\n');
+}
+
+/// Text that neither ends a cell nor begins anything.
+fn cell(text: &str) -> String {
+    let mut safe = String::with_capacity(text.len());
+    for character in text.chars() {
+        match character {
+            '|' | '*' | '_' | '`' | '[' | ']' | '\\' => safe.extend(['\\', character]),
+            '<' => safe.push_str("&lt;"),
+            _ if character.is_control() => safe.push(' '),
+            _ => safe.push(character),
+        }
+    }
+    safe
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Figures, Target};
+    use super::*;
+
+    fn report(backend: &str, row: Row) -> Report {
+        Report {
+            environment: [("backend".to_owned(), backend.to_owned())].into(),
+            rows: vec![row],
+            ..Report::default()
+        }
+    }
+
+    fn row(held: bool) -> Row {
+        let figures = Figures { ops: 31_193.4, messages: 31_193.4, p50: 1.104, p99: 9.413, ..Figures::default() };
+        let target = Target { text: ">= 0.55 x noop".into(), ratio: Some(0.55), held };
+        Row { name: "write@64".into(), figures, of_noop: Some(0.56), target: Some(target), ..Row::default() }
+    }
+
+    #[test]
+    fn target_and_result_stand_side_by_side() {
+        let document = format!("# Performance\n\n{}\nold\n{}\n\nMore.\n", MARKS.0, MARKS.1);
+        let reports = [report("sqlite", row(true)), report("postgres", row(false))];
+        let filled = fill(&document, &reports).unwrap();
+        assert!(filled.starts_with("# Performance\n\n<!-- bench:begin -->\n"), "{filled}");
+        assert!(filled.ends_with("<!-- bench:end -->\n\nMore.\n"), "{filled}");
+        assert!(!filled.contains("old"), "{filled}");
+        let wanted = "| write@64 | >= 0.55 x noop | **held**: 0.56 × no-op, 31,193/s, p50 1.10, p99 9.41 \
+                      | >= 0.55 x noop | **missed**: 0.56 × no-op, 31,193/s, p50 1.10, p99 9.41 |\n";
+        assert!(filled.contains(wanted), "{filled}");
+        assert_eq!(fill(&filled, &reports).unwrap(), filled, "filling again changes nothing");
+    }
+
+    #[test]
+    fn a_document_without_marks_stays_as_it_is() {
+        for document in ["", "<!-- bench:begin -->", "<!-- bench:end --> <!-- bench:begin -->"] {
+            assert!(fill(document, &[]).is_err(), "{document}");
+        }
+        let twice = format!("{}{}{}{}", MARKS.0, MARKS.1, MARKS.0, MARKS.1);
+        assert!(fill(&twice, &[]).is_err());
+    }
+
+    #[test]
+    fn what_failed_is_no_result() {
+        let failed = Row { errors: 3, first_error: Some("a | b <!-- bench:end -->".into()), ..row(true) };
+        let filled = fill(&format!("{}{}", MARKS.0, MARKS.1), &[report("sqlite", failed)]).unwrap();
+        assert!(filled.contains("| no result: 3 errors |"), "{filled}");
+        assert_eq!(filled.matches(MARKS.1).count(), 1, "{filled}");
+    }
+}
