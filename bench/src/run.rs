@@ -198,6 +198,7 @@ impl<'a> Bench<'a> {
     ) -> anyhow::Result<(Round, u64, Option<String>)> {
         let server = match scenario {
             Scenario::Noop => self.noop_server.pid(),
+            Scenario::Fsync => None,
             _ => self.server.as_ref().and_then(Server::pid),
         };
         let used = || {
