@@ -40,3 +40,61 @@ fn a_missed_threshold_is_exit_code_1() {
     assert_eq!(output.status.code(), Some(1), "{output:?}");
     assert!(String::from_utf8_lossy(&output.stdout).contains("missed: write.ops<1"));
 }
+
+#[test]
+fn reports_stand_beside_each_other_in_a_page_and_in_a_document() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = |name: &str| directory.path().join(name).to_str().unwrap().to_owned();
+    let (json, page, both, document) = (path("one.json"), path("one.html"), path("both.html"), path("SPEED.md"));
+    assert!(smoke(directory.path(), Path::new(&json), &["--html", &page]).status.success());
+    assert!(std::fs::read_to_string(&page).unwrap().contains("<svg"));
+    std::fs::write(&document, "# Speed\n<!-- bench:begin -->\nold\n<!-- bench:end -->\nMore.\n").unwrap();
+    let output = eventodb(&["report", &json, &json, "--html", &both, "--markdown", &document]);
+    assert!(output.status.success(), "{output:?}");
+    let filled = std::fs::read_to_string(&document).unwrap();
+    assert!(filled.contains("| write@2 |") && !filled.contains("old"), "{filled}");
+    assert!(filled.starts_with("# Speed\n") && filled.ends_with("<!-- bench:end -->\nMore.\n"), "{filled}");
+    assert!(std::fs::read_to_string(&both).unwrap().contains("memory 2"));
+    let shown = eventodb(&["report", &json]);
+    assert!(String::from_utf8_lossy(&shown.stdout).contains("write@2"), "{shown:?}");
+}
+
+#[test]
+fn a_document_without_marks_stays_as_it_is() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = |name: &str| directory.path().join(name).to_str().unwrap().to_owned();
+    let (json, document) = (path("one.json"), path("SPEED.md"));
+    std::fs::write(&json, "{}").unwrap();
+    std::fs::write(&document, "# Speed\n").unwrap();
+    let output = eventodb(&["report", &json, "--markdown", &document]);
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    assert!(String::from_utf8_lossy(&output.stderr).contains("<!-- bench:begin -->"), "{output:?}");
+    assert_eq!(std::fs::read_to_string(&document).unwrap(), "# Speed\n");
+}
+
+#[test]
+fn a_file_that_cannot_be_written_is_found_out_before_anything_is_measured() {
+    let directory = tempfile::tempdir().unwrap();
+    let nowhere = directory.path().join("nowhere/report.json");
+    let output = smoke(directory.path(), &nowhere, &[]);
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    assert!(output.stdout.is_empty(), "{output:?}");
+}
+
+/// A report of one row of which so many requests a second were answered.
+fn report(file: &Path, ops: f64) -> String {
+    let text = format!(r#"{{"rows":[{{"name":"write@64","figures":{{"ops":{ops}}}}}]}}"#);
+    std::fs::write(file, text).unwrap();
+    file.to_str().unwrap().to_owned()
+}
+
+#[test]
+fn a_slow_down_of_30_percent_is_exit_code_1_and_one_of_10_is_not() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = |name: &str| directory.path().join(name);
+    let (old, slow, new) = (report(&path("old"), 1_000.0), report(&path("slow"), 700.0), report(&path("new"), 900.0));
+    let output = eventodb(&["compare", &old, &slow, "--tolerance", "20%"]);
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    assert!(String::from_utf8_lossy(&output.stdout).contains("(-30.0%)"), "{output:?}");
+    assert!(eventodb(&["compare", &old, &new, "--tolerance", "20%"]).status.success());
+}

@@ -84,7 +84,7 @@ fn facts(page: &mut String, beside: &Beside<'_>) {
 }
 
 fn summary(page: &mut String, beside: &Beside<'_>) {
-    page.push_str("<div class=\"scroll\"><table>\n<thead><tr>");
+    page.push_str("<div class=\"scroll\"><table class=\"summary\">\n<thead><tr>");
     for head in HEAD {
         let _ = write!(page, "<th>{head}</th>");
     }
@@ -142,17 +142,47 @@ fn bar(share: f64) -> String {
 fn details(page: &mut String, beside: &Beside<'_>, name: &str, is_open: bool) {
     let open = if is_open { " open" } else { "" };
     let id = escape(name);
-    let _ = write!(page, "<details id=\"{id}\"{open}>\n<summary><h2>{id}</h2>");
+    let _ = write!(page, "<details{open}>\n<summary><h2>{id}</h2>");
     for (column, row) in beside.measured(name) {
         let at = beside.columns.iter().position(|(other, _)| other == column).unwrap_or_default();
         let (ops, p99) = (rate(row.figures.ops), ms(row.figures.p99));
         let _ = write!(page, "<span>{}{} {ops}/s, p99 {p99} ms</span>", key(at), escape(column));
     }
-    page.push_str("</summary>\n<div class=\"charts\">\n");
+    // Whoever is sent to what lies inside finds it opened.
+    let _ = writeln!(page, "</summary>\n<div class=\"charts\" id=\"{id}\">");
     for chart in series::charts(beside, name) {
         page.push_str(&chart.svg());
     }
+    rounds(page, beside, name);
     page.push_str("</div>\n</details>\n");
+}
+
+/// Each round by itself: how far they differ, and what they cost.
+fn rounds(page: &mut String, beside: &Beside<'_>, name: &str) {
+    page.push_str(
+        "<figure><figcaption><b>Rounds</b></figcaption>\n<div class=\"scroll\"><table>\n<thead><tr><th></th>",
+    );
+    for head in ["ops/s", "p50", "p99", "max", "settled after", "generator", "server"] {
+        let _ = write!(page, "<th>{head}</th>");
+    }
+    page.push_str("</tr></thead>\n");
+    for (at, (_, report)) in beside.columns.iter().enumerate() {
+        page.push_str("<tbody>\n");
+        let rounds = report.row(name).into_iter().flat_map(|row| &row.rounds);
+        for (number, round) in rounds.enumerate() {
+            let figures = &round.figures;
+            let _ = write!(page, "<tr><td>{}{}</td><td>{}</td>", key(at), number + 1, rate(figures.ops));
+            for latency in [figures.p50, figures.p99, figures.max] {
+                let _ = write!(page, "<td>{}</td>", ms(latency));
+            }
+            let _ = write!(page, "<td>{:.1} s</td>", figures.settle_s);
+            let _ = writeln!(page, "<td>{:.2}</td><td>{:.2}</td></tr>", figures.generator_cpu, figures.server_cpu);
+        }
+        page.push_str("</tbody>\n");
+    }
+    page.push_str(
+        "</table></div>\n<p class=\"note\">Latencies in milliseconds; generator and server in cores.</p></figure>\n",
+    );
 }
 
 /// The colour of a report.
@@ -208,7 +238,7 @@ mod tests {
         let page = html(&[report("sqlite", "write@64"), report("postgres", "write@64")]);
         assert_eq!(page.matches("<svg").count(), 5, "{page}");
         assert_eq!(page.matches("<svg").count(), page.matches("</svg>").count());
-        for part in ["1,234", "&gt;= 0.55 x noop", "held", "42 MiB", "id=\"write@64\" open"] {
+        for part in ["1,234", "&gt;= 0.55 x noop", "held", "42 MiB", "<details open>"] {
             assert!(page.contains(part), "{part}: {page}");
         }
         for foreign in ["http:", "https:", "src=", "@import", "url(", "<script", "NaN", "inf"] {

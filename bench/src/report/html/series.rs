@@ -26,9 +26,9 @@ pub(super) fn charts(beside: &Beside<'_>, name: &str) -> Vec<Chart> {
     let charts = [
         distribution(&shown),
         percentiles(&shown),
-        over_time("Throughput", "ops/s", &clock, lines(&shown, &clock, throughput)),
-        over_time("Slowest in each second", "ms", &clock, slowest(&shown, &clock)),
-        over_time("Resident memory of the server", "MiB", &clock, lines(&shown, &clock, memory)),
+        over_time("Throughput, requests/s", "requests/s", &clock, lines(&shown, &clock, throughput)),
+        over_time("Slowest in each second, ms", "ms", &clock, slowest(&shown, &clock)),
+        over_time("Resident memory of the server, MiB", "MiB", &clock, lines(&shown, &clock, memory)),
     ];
     charts.into_iter().flatten().collect()
 }
@@ -81,13 +81,19 @@ fn lines(shown: &[Shown<'_>], clock: &Clock, of: fn(&Round) -> Vec<(f64, f64)>) 
     shown.iter().map(line).filter(|line| line.pieces.iter().any(|piece| !piece.is_empty())).collect()
 }
 
+/// How much of a round's second there was: the last is as long as is left.
+fn lasted(round: &Round, second: usize) -> f64 {
+    (length(round) - second as f64).clamp(0.0, 1.0)
+}
+
 /// Each second's requests, at its middle; of the last second the pace, unless it was too short to have one.
 fn throughput(round: &Round) -> Vec<(f64, f64)> {
     const SHORTEST: f64 = 0.25;
-    let lasted = |second: usize| (length(round) - second as f64).min(1.0);
-    let point = |(n, second): (usize, &Second)| (n as f64 + lasted(n) / 2.0, second.requests as f64 / lasted(n));
-    let is_long = |(n, _): &(usize, &Second)| lasted(*n) >= SHORTEST;
-    round.seconds.iter().enumerate().filter(is_long).map(point).collect()
+    let point = |(n, second): (usize, &Second)| {
+        let lasted = lasted(round, n);
+        (lasted >= SHORTEST).then(|| (n as f64 + lasted / 2.0, second.requests as f64 / lasted))
+    };
+    round.seconds.iter().enumerate().filter_map(point).collect()
 }
 
 fn memory(round: &Round) -> Vec<(f64, f64)> {
@@ -96,11 +102,12 @@ fn memory(round: &Round) -> Vec<(f64, f64)> {
 
 /// The maximum of each second, and beside it the `fsync` ceiling's where it ran at the same time.
 fn slowest(shown: &[Shown<'_>], clock: &Clock) -> Vec<Line> {
-    fn maxima(seconds: &[Second]) -> Vec<(f64, f64)> {
-        seconds.iter().enumerate().map(|(n, second)| (n as f64 + 0.5, second.max_ms)).collect()
+    fn maxima(round: &Round, seconds: &[Second]) -> Vec<(f64, f64)> {
+        let point = |(n, second): (usize, &Second)| (n as f64 + lasted(round, n) / 2.0, second.max_ms);
+        seconds.iter().enumerate().map(point).collect()
     }
-    let mut all = lines(shown, clock, |round| maxima(&round.seconds));
-    all.extend(lines(shown, clock, |round| maxima(&round.fsync_seconds)).into_iter().map(|line| Line {
+    let mut all = lines(shown, clock, |round| maxima(round, &round.seconds));
+    all.extend(lines(shown, clock, |round| maxima(round, &round.fsync_seconds)).into_iter().map(|line| Line {
         label: format!("{}: fsync", line.label),
         is_dashed: true,
         ..line
@@ -199,9 +206,12 @@ mod tests {
     fn rounds_lie_behind_each_other() {
         let reports = [report(vec![round(&[1; 3], 3.0), round(&[1; 3], 3.0)]), report(vec![round(&[1; 5], 5.0)])];
         let charts = charts(&Beside::new(&reports), "write@64");
-        let throughput = charts.iter().find(|chart| chart.title == "Throughput").unwrap();
+        let throughput = charts.iter().find(|chart| chart.title.starts_with("Throughput")).unwrap();
         assert_eq!((throughput.lines.len(), throughput.dividers.as_slice()), (2, &[5.0][..]));
         assert_eq!(throughput.lines[0].pieces[1][0].0, 5.5);
+        for point in charts.iter().flat_map(|chart| &chart.lines).filter(|line| line.pieces.len() == 2) {
+            assert!(point.pieces[0].iter().all(|(x, _)| *x <= 5.0), "a round stays within its time: {point:?}");
+        }
     }
 
     #[test]
@@ -210,7 +220,7 @@ mod tests {
         with.fsync_seconds = with.seconds.clone();
         let reports = [report(vec![with])];
         let charts = charts(&Beside::new(&reports), "write@64");
-        let slowest = charts.iter().find(|chart| chart.title == "Slowest in each second").unwrap();
+        let slowest = charts.iter().find(|chart| chart.title.starts_with("Slowest")).unwrap();
         assert_eq!(slowest.lines.iter().map(|line| line.is_dashed).collect::<Vec<_>>(), [false, true]);
     }
 
