@@ -67,6 +67,10 @@ pub struct Args {
     /// Messages in place before anything is measured.
     #[arg(long, default_value_t = 10_000)]
     pub preload: u64,
+    /// Messages in place of rare, ns-info, ns-streams, ns-categories and start, over --many-streams [default: five times
+    /// --preload]; with --url they measure what is there.
+    #[arg(long)]
+    pub large: Option<u64>,
     /// Names of streams.
     #[arg(long, default_value_t = 5_000, value_parser = clap::value_parser!(u64).range(1..))]
     pub streams: u64,
@@ -95,7 +99,7 @@ pub struct Args {
     #[arg(long, value_delimiter = ',', default_value = "100000,1000000,10000000",
         value_parser = clap::value_parser!(u64).range(1..))]
     pub sizes: Vec<u64>,
-    /// Names of streams of `write-million` and of the second half of `grow`.
+    /// Names of streams where there shall be very many: of write-million, grow-write-million and --large.
     #[arg(long, default_value_t = 1_000_000, value_parser = clap::value_parser!(u64).range(1..))]
     pub many_streams: u64,
     /// What is random repeats with it.

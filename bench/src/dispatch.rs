@@ -71,13 +71,13 @@ impl Session<'_> {
                 self.read(place, filled, width, plan, seed).await
             }
             Scenario::StreamGet => {
-                // Each stream has at least so many of the preloaded messages; with fewer of them some have none.
+                // Each stream has at least so many of the preloaded messages.
                 let length = (filled.last + 1 - filled.first) / self.names.streams();
                 self.read(Place::Stream(length), filled, width, plan, seed).await
             }
             Scenario::CategoryTail => {
                 // Whatever ran before, the newest messages are of all categories.
-                self.fill(&self.main.address, &self.names, read::tail(self.names.categories())).await?;
+                self.fill(&self.main, &self.main.address, &self.names, read::tail(self.names.categories())).await?;
                 let filled = Filled { first: 1, last: rpc::head(&self.main.address).await? };
                 self.read(Place::Tail, filled, width, plan, seed).await
             }
@@ -129,17 +129,21 @@ impl Session<'_> {
                 mixed::run(&self.main.address, plan, &mix, gauge).await
             }
             Scenario::Rare => {
-                self.rare().await?;
-                rare::run(&self.main.address, &self.names.category(0), gauge).await
+                let category = self.names.category(0);
+                rare::run(&self.rare().await?.address, &category, gauge).await
             }
             Scenario::NsInfo => {
-                let body = serde_json::json!(["ns.info", self.main.address.namespace()]).to_string();
-                constant(&self.main.address, plan, &body, width, gauge).await
+                let address = &self.large().await?.address;
+                let body = serde_json::json!(["ns.info", address.namespace()]).to_string();
+                constant(address, plan, &body, width, gauge).await
             }
             Scenario::NsStreams => {
-                constant(&self.main.address, plan, r#"["ns.streams",{"limit":100}]"#, width, gauge).await
+                let address = &self.large().await?.address;
+                constant(address, plan, r#"["ns.streams",{"limit":100}]"#, width, gauge).await
             }
-            Scenario::NsCategories => constant(&self.main.address, plan, r#"["ns.categories"]"#, width, gauge).await,
+            Scenario::NsCategories => {
+                constant(&self.large().await?.address, plan, r#"["ns.categories"]"#, width, gauge).await
+            }
             Scenario::NsList => {
                 let (host, _) = self.crowd().await?;
                 constant(&host.address, plan, r#"["ns.list"]"#, width, gauge).await
@@ -154,10 +158,7 @@ impl Session<'_> {
                 long::stalls(&self.main.address, plan, lanes, self.directory.path(), gauge).await
             }
             Scenario::Soak => long::soak(&self.main, plan, &self.names, size, (filled, seed), gauge).await,
-            Scenario::Start => {
-                let stream = self.names.stream(0);
-                long::start(&mut self.main, &stream).await
-            }
+            Scenario::Start => long::start(self.large().await?).await,
             Scenario::Grow => anyhow::bail!("grow has rows of its own"),
         }
     }

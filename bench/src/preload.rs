@@ -117,6 +117,15 @@ impl Lane for FillLane {
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeMap;
+    use std::sync::atomic::{AtomicU64, Ordering};
+
+    use bytes::Bytes;
+    use http_body_util::{BodyExt as _, Full};
+    use hyper::body::Incoming;
+    use hyper::server::conn::http1;
+    use hyper::service::service_fn;
+    use hyper::{Request, Response, StatusCode};
+    use hyper_util::rt::TokioIo;
 
     use super::*;
     use crate::names::Distribution;
@@ -150,5 +159,40 @@ mod tests {
             assert!(counts.values().all(|&count| count == 2 || count == 3), "{counts:?}");
             assert!(streams.windows(2).all(|pair| pair[0] != pair[1]), "no two in a row are of one stream");
         }
+    }
+
+    /// A server of the protocol's core: it knows `stream.write` and nothing that came later, and counts.
+    async fn foreign(listener: tokio::net::TcpListener, written: Arc<AtomicU64>) {
+        while let Ok((stream, _)) = listener.accept().await {
+            let written = Arc::clone(&written);
+            let answer = service_fn(move |request: Request<Incoming>| {
+                let written = Arc::clone(&written);
+                async move {
+                    let body = request.into_body().collect().await?.to_bytes();
+                    let (status, reply) = match body.starts_with(br#"["stream.write","#) {
+                        true => (200, r#"{"position":0,"globalPosition":1}"#),
+                        false => (404, r#"{"error":{"code":"METHOD_NOT_FOUND","message":"no such method"}}"#),
+                    };
+                    written.fetch_add(u64::from(status == 200), Ordering::Relaxed);
+                    let mut response = Response::new(Full::new(Bytes::from_static(reply.as_bytes())));
+                    *response.status_mut() = StatusCode::from_u16(status).unwrap();
+                    Ok::<_, hyper::Error>(response)
+                }
+            });
+            tokio::spawn(http1::Builder::new().serve_connection(TokioIo::new(stream), answer));
+        }
+    }
+
+    #[tokio::test]
+    async fn a_server_without_batches_is_filled_one_by_one() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = Address::new(&format!("http://{}", listener.local_addr().unwrap()), None).unwrap();
+        let written = Arc::new(AtomicU64::new(0));
+        let server = tokio::spawn(foreign(listener, Arc::clone(&written)));
+        let names = Names::new(50, 5, Distribution::Uniform);
+        let what = Fill { address: &address, names: &names, count: 333, size: 64, random_ids: false };
+        fill(&what, Arc::new(Gauge::default())).await.unwrap();
+        assert_eq!(written.load(Ordering::Relaxed), 333);
+        server.abort();
     }
 }

@@ -12,7 +12,7 @@ use crate::measure::Gauge;
 use crate::progress::Progress;
 use crate::report::{Figures, Report, Round, Row, median};
 use crate::scenario::{Case, Scenario, Width};
-use crate::session::Session;
+use crate::session::{self, Session};
 use crate::target::{self, Extent};
 
 /// Measures what was asked for; Ctrl-C ends it with what there is.
@@ -144,7 +144,8 @@ pub(crate) fn extent(args: &Args, case: Case) -> Extent {
         && args.subscribers.is_none_or(|subscribers| subscribers == case.scenario.usual_subscribers())
         && args.ramp.is_empty()
         && args.namespaces >= 5_000;
-    Extent { preload: args.preload, is_usual }
+    let preload = if case.scenario.is_about_size() { session::large(args) } else { args.preload };
+    Extent { preload, is_usual }
 }
 
 /// One round of a case.
@@ -157,6 +158,7 @@ pub(crate) async fn round(session: &mut Session<'_>, case: Case, number: u32) ->
     let server = match case.scenario {
         Scenario::Noop => session.noop_server.pid(),
         scenario if scenario.is_ceiling() || scenario.has_own_server() => None,
+        scenario if scenario.is_about_size() => session.large().await?.pid(),
         _ => session.main.pid(),
     };
     let clock = Clock::begin(server, &session.plan(case));

@@ -33,9 +33,11 @@ pub(crate) struct Session<'a> {
     pub(crate) noop: Address,
     pub(crate) noop_server: Server,
     filled: Option<Filled>,
-    /// The token of a namespace with very many streams.
+    /// A namespace with very many streams.
     many: Option<Address>,
-    /// Whether the category that only one stream has is in place.
+    /// A server with a larger log.
+    large: Option<Host>,
+    /// Whether the category that only one stream has is in place there.
     is_rare: bool,
     sqlite: Option<Sqlite>,
     indexed: Option<Sqlite>,
@@ -77,6 +79,7 @@ impl<'a> Session<'a> {
             noop_server,
             filled: None,
             many: None,
+            large: None,
             is_rare: false,
             sqlite: None,
             indexed: None,
@@ -95,6 +98,9 @@ impl<'a> Session<'a> {
             ceiling.stop().await?;
         }
         if let Some((host, _)) = self.crowd {
+            host.stop().await?;
+        }
+        if let Some(host) = self.large {
             host.stop().await?;
         }
         self.main.stop().await?;
@@ -146,7 +152,8 @@ impl<'a> Session<'a> {
         }
         match scenario {
             Scenario::WriteMillion => self.many().await.map(drop),
-            Scenario::Rare => self.rare().await,
+            Scenario::Rare => self.rare().await.map(drop),
+            scenario if scenario.is_about_size() => self.large().await.map(drop),
             Scenario::NsList | Scenario::Namespaces => self.crowd().await.map(drop),
             Scenario::PgRaw => self.postgres().await.map(drop),
             Scenario::SqliteRaw | Scenario::SqliteLogIndex => {
@@ -168,7 +175,7 @@ impl<'a> Session<'a> {
             return Ok(filled);
         }
         let before = rpc::head(&self.main.address).await?;
-        self.fill(&self.main.address, &self.names, self.args.preload).await?;
+        self.fill(&self.main, &self.main.address, &self.names, self.args.preload).await?;
         let filled = match self.args.preload {
             0 => Filled { first: 1, last: before },
             count => Filled { first: before + 1, last: before + count },
@@ -180,10 +187,10 @@ impl<'a> Session<'a> {
     ///
     /// # Errors
     /// The server refuses them.
-    pub(crate) async fn fill(&self, address: &Address, names: &Names, count: u64) -> anyhow::Result<()> {
+    pub(crate) async fn fill(&self, host: &Host, address: &Address, names: &Names, count: u64) -> anyhow::Result<()> {
         let what = Fill { address, names, count, size: self.args.size, random_ids: false };
         fill(&what, Arc::clone(&self.gauge)).await?;
-        self.main.caught_up(Instant::now()).await.map(drop)
+        host.caught_up(Instant::now()).await.map(drop)
     }
 
     /// A namespace with very many streams, preloaded as the other.
@@ -191,29 +198,46 @@ impl<'a> Session<'a> {
     /// # Errors
     /// The server refuses it.
     pub(crate) async fn many(&mut self) -> anyhow::Result<(Address, Names)> {
-        let names = Names::new(self.args.many_streams, self.args.categories, Distribution::Uniform).with_uuids();
+        let names = self.many_names();
         if self.many.is_none() {
             let id = format!("bench-{}", uuid::Uuid::new_v4().simple());
             let address = rpc::create_namespace(&self.main.address, &id).await?;
-            self.fill(&address, &names, self.args.preload).await?;
+            self.fill(&self.main, &address, &names, self.args.preload).await?;
             self.many = Some(address);
         }
-        // The server may have been started anew since.
-        let token = self.many.as_ref().and_then(Address::token).context("a namespace without a token")?;
-        Ok((self.main.address.with_token(token.to_owned()), names))
+        Ok((self.many.clone().context("there is a namespace now")?, names))
     }
 
-    /// What the scenario of rare matches looks for.
+    fn many_names(&self) -> Names {
+        Names::new(self.args.many_streams, self.args.categories, Distribution::Uniform).with_uuids()
+    }
+
+    /// A server with a log that is larger than the others', over very many streams; a foreign server as it is.
+    ///
+    /// # Errors
+    /// The server refuses the messages.
+    pub(crate) async fn large(&mut self) -> anyhow::Result<&mut Host> {
+        if self.large.is_none() {
+            let host = self.hosts.start().await?;
+            let count = if self.hosts.backend().is_some() { large(self.args) } else { 0 };
+            self.fill(&host, &host.address, &self.many_names(), count).await?;
+            self.large = Some(host);
+        }
+        self.large.as_mut().context("there is a large log now")
+    }
+
+    /// The large log with what the scenario of rare matches looks for.
     ///
     /// # Errors
     /// The server refuses it.
-    pub(crate) async fn rare(&mut self) -> anyhow::Result<()> {
-        if !self.is_rare {
-            rare::prepare(&self.main.address, self.args.preload).await?;
-            self.main.caught_up(Instant::now()).await?;
-            self.is_rare = true;
+    pub(crate) async fn rare(&mut self) -> anyhow::Result<&Host> {
+        let (is_rare, count) = (std::mem::replace(&mut self.is_rare, true), large(self.args));
+        let host = self.large().await?;
+        if !is_rare {
+            rare::prepare(&host.address, count).await?;
+            host.caught_up(Instant::now()).await?;
         }
-        Ok(())
+        Ok(host)
     }
 
     /// A server with very many namespaces.
@@ -309,4 +333,9 @@ impl<'a> Session<'a> {
     pub(crate) fn subscribers(&self, scenario: Scenario) -> u64 {
         self.args.subscribers.unwrap_or(scenario.usual_subscribers())
     }
+}
+
+/// Messages of the large log.
+pub(crate) fn large(args: &Args) -> u64 {
+    args.large.unwrap_or(args.preload.saturating_mul(5))
 }

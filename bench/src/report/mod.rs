@@ -219,9 +219,9 @@ impl Row {
         self.skipped.is_none() && self.errors == 0
     }
 
-    /// The scenario's name, without its connections.
+    /// The scenario's name, without its connections or the size of its batches.
     pub fn operation(&self) -> &str {
-        self.name.split_once('@').map_or(&self.name, |(operation, _)| operation)
+        self.name.split_once(['@', '/']).map_or(&self.name, |(operation, _)| operation)
     }
 }
 

@@ -26,6 +26,7 @@ pub(crate) async fn subscriptions(
 ) -> anyhow::Result<Loaded> {
     let pid = host.pid();
     let used = || pid.and_then(cpu).unwrap_or_default();
+    let spent = used();
     write_one(host, names).await?;
     tokio::time::sleep(REST.min(duration)).await;
     let before = host.vitals()?;
@@ -36,14 +37,15 @@ pub(crate) async fn subscriptions(
         if watch.ready(count, &gauge).await {
             tokio::time::sleep(REST.min(duration)).await;
         }
-        let (begin, spent) = (Instant::now(), used());
+        let (begin, before) = (Instant::now(), used());
         super::pause(duration, &gauge).await;
-        let cores = (used() - spent).as_secs_f64() / begin.elapsed().as_secs_f64();
+        let cores = (used() - before).as_secs_f64() / begin.elapsed().as_secs_f64();
         let after = host.vitals();
         watch.stop();
         after.map(|after| (after, cores))
     };
     let (mut loaded, (after, cores)) = tokio::try_join!(listen(asked, Arc::clone(&watch)), rest)?;
+    loaded.server_s = Some((used() - spent).as_secs_f64());
     loaded.readings = [
         ("kib_each", (after.resident_kib - before.resident_kib) / count as f64),
         ("resident_mib", after.resident_kib / 1024.0),

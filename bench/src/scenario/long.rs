@@ -139,10 +139,10 @@ async fn visit(address: Address, category: String) -> anyhow::Result<()> {
 ///
 /// # Errors
 /// The server does not end, start or answer.
-pub(crate) async fn start(host: &mut Host, stream: &str) -> anyhow::Result<Loaded> {
+pub(crate) async fn start(host: &mut Host) -> anyhow::Result<Loaded> {
     let mut measured = Measured::default();
     let begin = host.restart().await?;
-    rpc::call(&host.address, &serde_json::json!(["stream.get", stream, {"batchSize": 1}])).await?;
+    rpc::call(&host.address, &serde_json::json!(["category.get", "", {"batchSize": 1}])).await?;
     let took = begin.elapsed();
     measured.answer(took, took, 1);
     Ok(Loaded { measured, elapsed: took, ..Loaded::default() })

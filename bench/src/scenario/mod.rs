@@ -161,7 +161,12 @@ impl Scenario {
 
     /// Whether messages must be in place.
     pub(crate) fn needs_messages(self) -> bool {
-        !self.is_ceiling() && !self.has_own_server() && self != Self::SysVersion
+        !self.is_ceiling() && !self.has_own_server() && !self.is_about_size() && self != Self::SysVersion
+    }
+
+    /// Whether it is about a log that is larger than that of the others.
+    pub(crate) fn is_about_size(self) -> bool {
+        matches!(self, Self::Rare | Self::NsInfo | Self::NsStreams | Self::NsCategories | Self::Start)
     }
 
     /// Whether it has a server for itself, with nothing in place.

@@ -12,7 +12,7 @@ use crate::wire::{Address, Reply, Template};
 /// Where to read.
 #[derive(Clone, Debug)]
 pub(crate) enum Place {
-    /// Anywhere in a stream that has so many messages.
+    /// Anywhere in a stream that has so many messages; of none, at the beginning of one that was written to.
     Stream(u64),
     /// At the end of one of the first streams, whose last positions these are.
     StreamTail(Arc<[u64]>),
@@ -96,7 +96,12 @@ impl Lane for Read {
         let (name, position) = match &self.place {
             Place::Stream(length) => {
                 let position = self.random.below(length.saturating_sub(PAGE).max(1));
-                (self.names.stream(self.names.choose(&mut self.random)), position)
+                let written = self.filled.last + 1 - self.filled.first;
+                let number = match length {
+                    0 => self.names.shuffled(self.random.below(written.max(1))),
+                    _ => self.names.choose(&mut self.random),
+                };
+                (self.names.stream(number), position)
             }
             Place::StreamTail(last) => {
                 let number = self.random.below(last.len() as u64);

@@ -28,11 +28,6 @@ impl Address {
         Self { authority: self.authority.clone(), token: Some(token) }
     }
 
-    /// The token that it is spoken to with.
-    pub(crate) fn token(&self) -> Option<&str> {
-        self.token.as_deref()
-    }
-
     /// The namespace that the token opens.
     pub(crate) fn namespace(&self) -> String {
         let token = self.token.as_ref().and_then(|token| token.parse::<Token>().ok());
