@@ -21,7 +21,7 @@ run-postgres: deps build ## Starts a private PostgreSQL and the server on it, fo
 build: ## The release binary
 	@$(CARGO) build --locked --release --bin eventodb
 
-test: deps lint test-rust test-external ## Everything that CI runs
+test: deps lint test-rust test-external bench-smoke ## Everything that CI runs
 
 lint: ## fmt, clippy and rustdoc, nothing tolerated
 	$(CARGO) fmt --all --check
@@ -38,10 +38,10 @@ test-external: deps build ## The black-box tests of the release binary, on each 
 	cd $(EXTERNAL) && EVENTODB_TEST_BACKEND=sqlite npm test
 
 bench: deps build ## Every scenario on each backend; reports below target/bench, tables in docs/PERFORMANCE.md
-	.ci/with-postgres ./bench/run
+	./bench/run
 
 bench-smoke: deps build ## One minute of every scenario, for function, not for speed
-	.ci/with-postgres ./bench/run --smoke
+	./bench/run --smoke
 
 bench-micro: deps-run ## Microbenchmarks of the parts whose cost decides
 	$(CARGO) bench --locked -p eventodb-schema -p eventodb-store

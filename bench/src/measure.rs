@@ -76,6 +76,12 @@ impl Measured {
         self.first_error.get_or_insert_with(|| format!("{error:#}"));
     }
 
+    /// Counts the failures of a load that ran beside.
+    pub(crate) fn fail(&mut self, beside: Self) {
+        self.errors += beside.errors;
+        self.first_error = self.first_error.take().or(beside.first_error);
+    }
+
     /// The latencies by size, without the sizes that did not occur.
     pub(crate) fn buckets(&self) -> Vec<Bucket> {
         let mut buckets: Vec<Bucket> = Vec::new();
@@ -93,13 +99,12 @@ impl Measured {
     pub(crate) fn add(&mut self, other: Self) {
         self.latencies.add(&other.latencies).expect("all histograms have the same bounds");
         self.messages += other.messages;
-        self.errors += other.errors;
-        self.first_error = self.first_error.take().or(other.first_error);
         self.seconds.resize(self.seconds.len().max(other.seconds.len()), Second::default());
-        for (mine, theirs) in self.seconds.iter_mut().zip(other.seconds) {
+        for (mine, theirs) in self.seconds.iter_mut().zip(&other.seconds) {
             mine.requests += theirs.requests;
             mine.max_ms = mine.max_ms.max(theirs.max_ms);
         }
+        self.fail(other);
     }
 }
 

@@ -23,6 +23,7 @@ pub use self::target::Target;
 pub use self::threshold::Threshold;
 use crate::load::Loaded;
 use crate::measure::{Bucket, Second};
+use crate::target::Verdict;
 
 /// A whole run.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
@@ -53,6 +54,15 @@ pub struct Row {
     /// What it was to reach.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub target: Option<Target>,
+    /// Each target of its own, with what was to be reached and what was.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub verdicts: Vec<Verdict>,
+    /// What is no latency, by name: kib_each, unexplained_seconds, …
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub readings: BTreeMap<String, f64>,
+    /// What was measured in turn with it, by name: its ceilings, or what it is compared with.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub beside: BTreeMap<String, Figures>,
     /// The difference between the best and the worst round, as a share of the median.
     pub spread: f64,
     /// Requests that failed, in all rounds.
@@ -112,6 +122,15 @@ pub struct Round {
     pub resident_mib: Vec<f64>,
     /// Latencies by size, ascending.
     pub latencies: Vec<Bucket>,
+    /// What is no latency, by name.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub readings: BTreeMap<String, f64>,
+    /// Requests that failed.
+    #[serde(skip)]
+    pub(crate) errors: u64,
+    /// What the first failure was.
+    #[serde(skip)]
+    pub(crate) first_error: Option<String>,
 }
 
 /// Processor time and time behind the answers, of one round.
@@ -152,9 +171,12 @@ impl Round {
             figures,
             elapsed_s: loaded.elapsed.as_secs_f64(),
             seconds: loaded.measured.seconds.clone(),
-            fsync_seconds: Vec::new(),
+            fsync_seconds: loaded.fsync_seconds.clone(),
             resident_mib,
             latencies: loaded.measured.buckets(),
+            readings: loaded.readings.iter().map(|(&name, &value)| (name.to_owned(), value)).collect(),
+            errors: loaded.measured.errors,
+            first_error: loaded.measured.first_error.clone(),
         }
     }
 }
@@ -166,12 +188,49 @@ impl Row {
     }
 
     /// Adds a round, and takes the medians anew.
-    pub(crate) fn push(&mut self, round: Round, errors: u64, first_error: Option<String>) {
-        self.errors += errors;
-        self.first_error = self.first_error.take().or(first_error);
+    pub(crate) fn push(&mut self, round: Round) {
+        self.errors += round.errors;
+        self.first_error = self.first_error.take().or_else(|| round.first_error.clone());
         self.rounds.push(round);
-        let median = |of: fn(&Figures) -> f64| median(self.rounds.iter().map(|round| of(&round.figures)).collect());
-        self.figures = Figures {
+        self.figures = Figures::median(self.rounds.iter().map(|round| round.figures));
+        let names: Vec<String> = self.rounds.iter().flat_map(|round| round.readings.keys().cloned()).collect();
+        for name in names {
+            let of = self.rounds.iter().filter_map(|round| round.readings.get(&name).copied());
+            self.readings.insert(name.clone(), median(of.collect()));
+        }
+        let ops = || self.rounds.iter().map(|round| round.figures.ops);
+        let range = ops().fold(f64::MIN, f64::max) - ops().fold(f64::MAX, f64::min);
+        self.spread = if self.figures.ops > 0.0 { range / self.figures.ops } else { 0.0 };
+    }
+
+    /// Notes the verdicts, and what they come to together.
+    pub(crate) fn judge(&mut self, verdicts: Vec<Verdict>) {
+        let texts: Vec<String> = verdicts.iter().map(ToString::to_string).collect();
+        self.target = (!verdicts.is_empty()).then(|| Target {
+            text: texts.join("; "),
+            ratio: None,
+            held: verdicts.iter().all(|verdict| verdict.holds),
+        });
+        self.verdicts = verdicts;
+    }
+
+    /// Whether its figures count: it was measured, and nothing failed.
+    pub fn is_result(&self) -> bool {
+        self.skipped.is_none() && self.errors == 0
+    }
+
+    /// The scenario's name, without its connections or the size of its batches.
+    pub fn operation(&self) -> &str {
+        self.name.split_once(['@', '/']).map_or(&self.name, |(operation, _)| operation)
+    }
+}
+
+impl Figures {
+    /// Of each the median.
+    pub(crate) fn median(rounds: impl Iterator<Item = Self>) -> Self {
+        let rounds: Vec<Self> = rounds.collect();
+        let median = |of: fn(&Self) -> f64| median(rounds.iter().map(of).collect());
+        Self {
             ops: median(|f| f.ops),
             messages: median(|f| f.messages),
             avg: median(|f| f.avg),
@@ -184,20 +243,7 @@ impl Row {
             server_cpu: median(|f| f.server_cpu),
             settle_s: median(|f| f.settle_s),
             resident_mib: median(|f| f.resident_mib),
-        };
-        let ops = || self.rounds.iter().map(|round| round.figures.ops);
-        let range = ops().fold(f64::MIN, f64::max) - ops().fold(f64::MAX, f64::min);
-        self.spread = if self.figures.ops > 0.0 { range / self.figures.ops } else { 0.0 };
-    }
-
-    /// Whether its figures count: it was measured, and nothing failed.
-    pub fn is_result(&self) -> bool {
-        self.skipped.is_none() && self.errors == 0
-    }
-
-    /// The scenario's name, without its connections.
-    pub fn operation(&self) -> &str {
-        self.name.split_once('@').map_or(&self.name, |(operation, _)| operation)
+        }
     }
 }
 
@@ -211,6 +257,12 @@ impl Report {
     pub(crate) fn row(&self, name: &str) -> Option<&Row> {
         self.rows.iter().find(|row| row.name == name)
     }
+}
+
+/// The one in the middle by `key`; `None` of none.
+pub(crate) fn median_by<T: Copy>(mut values: Vec<T>, key: impl Fn(T) -> f64) -> Option<T> {
+    values.sort_by(|&a, &b| key(a).total_cmp(&key(b)));
+    values.get(values.len() / 2).copied()
 }
 
 /// The value in the middle; 0 of none.
@@ -227,7 +279,7 @@ mod tests {
     fn a_row_has_the_median_of_its_rounds_and_their_spread() {
         let mut row = Row { name: "write@64".into(), ..Row::default() };
         for ops in [90.0, 120.0, 100.0] {
-            row.push(Round { figures: Figures { ops, ..Figures::default() }, ..Round::default() }, 1, None);
+            row.push(Round { figures: Figures { ops, ..Figures::default() }, errors: 1, ..Round::default() });
         }
         assert_eq!((row.figures.ops, row.errors, row.operation()), (100.0, 3, "write"));
         assert!((row.spread - 0.3).abs() < 1e-9);

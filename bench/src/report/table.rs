@@ -44,6 +44,10 @@ pub fn table(report: &Report) -> String {
         text.push('\n');
     }
     for row in &report.rows {
+        if !row.readings.is_empty() {
+            let readings: Vec<String> = row.readings.iter().map(|(name, value)| format!("{name} {value:.2}")).collect();
+            let _ = writeln!(text, "{}: {}", row.name, readings.join(", "));
+        }
         if let Some(error) = &row.first_error {
             let _ = writeln!(text, "{}: {} errors, the first: {error}", row.name, row.errors);
         }
@@ -101,6 +105,14 @@ mod tests {
         for part in ["write@64   31193 ", " 82.772 ", " 61  missed: >= 0.55 x noop"] {
             assert!(line.contains(part), "{part}: {text}");
         }
+    }
+
+    #[test]
+    fn what_is_no_latency_stands_below() {
+        let readings = [("kib_each".to_owned(), 9.126), ("resident_mib".to_owned(), 104.5)].into();
+        let report =
+            Report { rows: vec![Row { name: "idle".into(), readings, ..Row::default() }], ..Report::default() };
+        assert!(table(&report).contains("idle: kib_each 9.13, resident_mib 104.50"));
     }
 
     #[test]

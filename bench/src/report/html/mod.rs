@@ -225,7 +225,7 @@ mod tests {
         };
         let target = Target { text: ">= 0.55 x noop".into(), ratio: Some(0.55), held: true };
         let mut row = Row { name: row.into(), target: Some(target), of_noop: Some(0.6), ..Row::default() };
-        row.push(round, 0, None);
+        row.push(round);
         Report {
             environment: [("backend".to_owned(), backend.to_owned())].into(),
             rows: vec![row],
