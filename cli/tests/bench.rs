@@ -101,6 +101,9 @@ fn a_slow_down_of_30_percent_is_exit_code_1_and_one_of_10_is_not() {
     assert_eq!(output.status.code(), Some(1), "{output:?}");
     assert!(String::from_utf8_lossy(&output.stdout).contains("(-30.0%)"), "{output:?}");
     assert!(eventodb(&["compare", &old, &new, "--tolerance", "20%"]).status.success());
+    std::fs::write(&old, "{}").unwrap();
+    let output = eventodb(&["compare", &old, &new]);
+    assert_eq!(output.status.code(), Some(1), "nothing compared is nothing passed: {output:?}");
 }
 
 /// The rows of a report by their names.

@@ -81,7 +81,7 @@ fn targets(text: &mut String, beside: &Beside<'_>) {
     line(text, (0..=2 * beside.columns.len()).map(|_| "---".to_owned()));
     for name in beside.rows() {
         let cells = beside.columns.iter().flat_map(|(_, report)| match report.row(name) {
-            Some(row) => [row.target.as_ref().map_or_else(String::new, |target| cell(&target.text)), result(row)],
+            Some(row) => [wanted(row), result(row)],
             None => [String::new(), String::new()],
         });
         line(text, std::iter::once(cell(name)).chain(cells));
@@ -89,6 +89,13 @@ fn targets(text: &mut String, beside: &Beside<'_>) {
     text.push('\n');
 }
 
+/// Its targets, a line each.
+fn wanted(row: &Row) -> String {
+    let targets: Vec<String> = row.outcomes().iter().map(|outcome| cell(&outcome.target)).collect();
+    targets.join("<br>")
+}
+
+/// What came of each target, a line each, then the figures.
 fn result(row: &Row) -> String {
     if row.skipped.is_some() {
         return "not measured".to_owned();
@@ -96,7 +103,11 @@ fn result(row: &Row) -> String {
     if !row.is_result() {
         return format!("no result: {} errors", row.errors);
     }
-    let mut text = row.target.as_ref().map_or_else(String::new, |target| format!("**{}**: ", target.verdict()));
+    let mut text = String::new();
+    for outcome in row.outcomes() {
+        let detail = if outcome.detail.is_empty() { String::new() } else { format!(": {}", cell(&outcome.detail)) };
+        let _ = write!(text, "**{}**{detail}<br>", outcome.verdict);
+    }
     let figures = &row.figures;
     let _ = match row.of_noop {
         Some(share) => write!(text, "{share:.2} × no-op, {}/s", rate(figures.ops)),
@@ -107,6 +118,9 @@ fn result(row: &Row) -> String {
         let _ = write!(text, " ({} messages/s)", count(figures.messages));
     }
     let _ = write!(text, ", p50 {}, p99 {}", ms(figures.p50), ms(figures.p99));
+    if !row.readings.is_empty() {
+        let _ = write!(text, ", {}", cell(&row.readings_text()));
+    }
     text
 }
 
@@ -172,8 +186,8 @@ mod tests {
         assert!(filled.starts_with("# Performance\n\n<!-- bench:begin -->\n"), "{filled}");
         assert!(filled.ends_with("<!-- bench:end -->\n\nMore.\n"), "{filled}");
         assert!(!filled.contains("old"), "{filled}");
-        let wanted = "| write@64 | >= 0.55 x noop | **held**: 0.56 × no-op, 31,193/s, p50 1.10, p99 9.41 \
-                      | >= 0.55 x noop | **missed**: 0.56 × no-op, 31,193/s, p50 1.10, p99 9.41 |\n";
+        let wanted = "| write@64 | >= 0.55 x noop | **held**<br>0.56 × no-op, 31,193/s, p50 1.10, p99 9.41 \
+                      | >= 0.55 x noop | **missed**<br>0.56 × no-op, 31,193/s, p50 1.10, p99 9.41 |\n";
         assert!(filled.contains(wanted), "{filled}");
         assert_eq!(fill(&filled, &reports).unwrap(), filled, "filling again changes nothing");
     }

@@ -33,6 +33,11 @@ pub(super) fn short(value: f64) -> String {
     format!("{}{unit}", digits.trim_end_matches('0').trim_end_matches('.'))
 }
 
+/// Any figure: whole where it is, else with three digits that mean something.
+pub(super) fn plain(value: f64) -> String {
+    if value.fract() == 0.0 { count(value) } else { ms(value) }
+}
+
 /// Milliseconds, with three digits that mean something: `0.065`, `4.15`, `82.8`, `1,204`.
 pub(super) fn ms(value: f64) -> String {
     match value {

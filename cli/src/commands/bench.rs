@@ -15,6 +15,7 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<ExitCode> {
         }
         Some(Command::Compare { old, new, tolerance }) => {
             let comparison = compare(&read(old)?, &read(new)?, *tolerance);
+            anyhow::ensure!(!comparison.table.is_empty(), "{} has nothing that was measured", old.display());
             write!(std::io::stdout(), "{}", comparison.table)?;
             Ok(if comparison.regressions == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
         }

@@ -52,8 +52,6 @@ pub(super) struct Line {
     pub(super) label: String,
     /// Below [`COLOURS`].
     pub(super) colour: usize,
-    /// Whether it is a ceiling's.
-    pub(super) is_dashed: bool,
     /// Whether the area below it is tinted.
     pub(super) is_filled: bool,
     pub(super) pieces: Vec<Vec<(f64, f64)>>,
@@ -120,9 +118,8 @@ impl Chart {
         let mut text = format!("<figure>\n<figcaption><b>{}</b>", escape(self.title));
         if self.lines.len() > 1 {
             for line in &self.lines {
-                let dashed = if line.is_dashed { " dashed" } else { "" };
                 let (colour, label) = (line.colour, escape(&line.label));
-                let _ = write!(text, "<span><i class=\"key c{colour}{dashed}\"></i>{label}</span>");
+                let _ = write!(text, "<span><i class=\"key c{colour}\"></i>{label}</span>");
             }
         }
         let (width, height) = SIZE;
@@ -186,12 +183,7 @@ impl Chart {
                 );
             }
             // A line of one point would not be seen.
-            let class = match (line.is_dashed, piece.len()) {
-                (_, 1) => "dot",
-                (true, _) => "line dashed",
-                (false, _) => "line",
-            };
-            let end = if piece.len() == 1 { "h0" } else { "" };
+            let (class, end) = if piece.len() == 1 { ("dot", "h0") } else { ("line", "") };
             let _ = writeln!(text, "<path class=\"{class} c{colour}\" d=\"{path}{end}\"/>");
         }
     }
@@ -261,7 +253,7 @@ mod tests {
     #[test]
     fn a_gap_in_a_line_is_a_gap() {
         let pieces = vec![vec![(0.0, 1.0), (1.0, 2.0)], vec![(2.0, 1.0)]];
-        let line = Line { label: "sqlite".into(), colour: 0, is_dashed: false, is_filled: false, pieces };
+        let line = Line { label: "sqlite".into(), colour: 0, is_filled: false, pieces };
         let x = Axis { range: (0.0, 3.0), ..Axis::from_zero("s", std::iter::empty()) };
         let y = Axis::from_zero("ops/s", [1.0, 2.0].into_iter());
         let svg = Chart { title: "over time", x, y, lines: vec![line], dividers: vec![1.5] }.svg();

@@ -9,7 +9,7 @@ use std::fmt::Write as _;
 
 use super::beside::Beside;
 use super::number::{count, ms, rate};
-use super::{Report, Row};
+use super::{Figures, Report, Row};
 
 const STYLE: &str = include_str!("style.css");
 
@@ -120,15 +120,12 @@ fn cells(row: &Row) -> String {
     let memory =
         if figures.resident_mib > 0.0 { format!("{} MiB", count(figures.resident_mib)) } else { String::new() };
     let _ = write!(cells, "<td>{memory}</td>");
-    let _ = match &row.target {
-        Some(target) => write!(
-            cells,
-            "<td class=\"target {verdict}\"><b>{verdict}</b> {}</td>",
-            escape(&target.text),
-            verdict = target.verdict()
-        ),
-        None => write!(cells, "<td></td>"),
-    };
+    cells.push_str("<td class=\"target\">");
+    for outcome in row.outcomes() {
+        let (verdict, target, detail) = (outcome.verdict, escape(&outcome.target), escape(&outcome.detail));
+        let _ = write!(cells, "<div class=\"{verdict}\"><b>{verdict}</b> {target} <small>{detail}</small></div>");
+    }
+    cells.push_str("</td>");
     cells
 }
 
@@ -180,9 +177,22 @@ fn rounds(page: &mut String, beside: &Beside<'_>, name: &str) {
         }
         page.push_str("</tbody>\n");
     }
-    page.push_str(
-        "</table></div>\n<p class=\"note\">Latencies in milliseconds; generator and server in cores.</p></figure>\n",
-    );
+    page.push_str("</table></div>\n<p class=\"note\">Latencies in milliseconds; generator and server in cores.</p>\n");
+    for (at, (_, report)) in beside.columns.iter().enumerate() {
+        for note in report.row(name).map(notes).unwrap_or_default() {
+            let _ = writeln!(page, "<p class=\"note\">{}{}</p>", key(at), escape(&note));
+        }
+    }
+    page.push_str("</figure>\n");
+}
+
+/// What a row has besides its latencies, and what was measured in turn with it.
+fn notes(row: &Row) -> Vec<String> {
+    let measured = |(name, figures): (&String, &Figures)| {
+        format!("{name}: {}/s, {} messages/s, p50 {}", rate(figures.ops), rate(figures.messages), ms(figures.p50))
+    };
+    let readings = (!row.readings.is_empty()).then(|| row.readings_text());
+    readings.into_iter().chain(row.beside.iter().map(measured)).collect()
 }
 
 /// The colour of a report.
@@ -208,7 +218,7 @@ fn escape(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Figures, Round, Target};
+    use super::super::{Round, Target};
     use super::*;
     use crate::measure::{Bucket, Second};
 

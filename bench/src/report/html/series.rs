@@ -70,13 +70,7 @@ fn lines(shown: &[Shown<'_>], clock: &Clock, of: fn(&Round) -> Vec<(f64, f64)>) 
     let line = |shown: &Shown<'_>| {
         let rounds = shown.row.rounds.iter().zip(&clock.starts);
         let pieces = rounds.map(|(round, start)| of(round).into_iter().map(|(x, y)| (start + x, y)).collect());
-        Line {
-            label: shown.label.to_owned(),
-            colour: shown.colour,
-            is_dashed: false,
-            is_filled: false,
-            pieces: pieces.collect(),
-        }
+        Line { label: shown.label.to_owned(), colour: shown.colour, is_filled: false, pieces: pieces.collect() }
     };
     shown.iter().map(line).filter(|line| line.pieces.iter().any(|piece| !piece.is_empty())).collect()
 }
@@ -109,7 +103,7 @@ fn slowest(shown: &[Shown<'_>], clock: &Clock) -> Vec<Line> {
     let mut all = lines(shown, clock, |round| maxima(round, &round.seconds));
     all.extend(lines(shown, clock, |round| maxima(round, &round.fsync_seconds)).into_iter().map(|line| Line {
         label: format!("{}: fsync", line.label),
-        is_dashed: true,
+        colour: (line.colour + COLOURS / 2) % COLOURS,
         ..line
     }));
     all
@@ -141,7 +135,7 @@ fn distribution(shown: &[Shown<'_>]) -> Option<Chart> {
             points.push((bucket.up_to_ms, bucket.requests as f64 * 100.0 / all as f64));
         }
         let pieces = if points.is_empty() { Vec::new() } else { vec![points] };
-        Line { label: shown.label.to_owned(), colour: shown.colour, is_dashed: false, is_filled: true, pieces }
+        Line { label: shown.label.to_owned(), colour: shown.colour, is_filled: true, pieces }
     };
     let lines: Vec<Line> = shown.iter().map(line).filter(|line| !line.pieces.is_empty()).collect();
     let points = || lines.iter().flat_map(|line| line.pieces.iter().flatten());
@@ -166,7 +160,7 @@ fn percentiles(shown: &[Shown<'_>]) -> Option<Chart> {
         };
         let points: Vec<(f64, f64)> = buckets.values().map(point).collect();
         let pieces = if points.is_empty() { Vec::new() } else { vec![points] };
-        Line { label: shown.label.to_owned(), colour: shown.colour, is_dashed: false, is_filled: false, pieces }
+        Line { label: shown.label.to_owned(), colour: shown.colour, is_filled: false, pieces }
     };
     let lines: Vec<Line> = shown.iter().map(line).filter(|line| !line.pieces.is_empty()).collect();
     let points = || lines.iter().flat_map(|line| line.pieces.iter().flatten());
@@ -221,7 +215,11 @@ mod tests {
         let reports = [report(vec![with])];
         let charts = charts(&Beside::new(&reports), "write@64");
         let slowest = charts.iter().find(|chart| chart.title.starts_with("Slowest")).unwrap();
-        assert_eq!(slowest.lines.iter().map(|line| line.is_dashed).collect::<Vec<_>>(), [false, true]);
+        assert_eq!(
+            slowest.lines.iter().map(|line| line.label.as_str()).collect::<Vec<_>>(),
+            ["unknown", "unknown: fsync"]
+        );
+        assert_ne!(slowest.lines[0].colour, slowest.lines[1].colour);
     }
 
     #[test]
