@@ -9,18 +9,15 @@ use crate::ceiling::fsync;
 use crate::host::cpu;
 use crate::load::{self, Loaded, Plan};
 use crate::names::Names;
-use crate::preload::{Fill, fill};
 use crate::rpc;
 use crate::scenario::append::Append;
 use crate::scenario::constant::Constant;
-use crate::scenario::read::{self, Filled, Place, Read};
+use crate::scenario::read::{Filled, Place, Read};
 use crate::scenario::write::{Kind, Write};
 use crate::scenario::{Case, Scenario, catch_up, fan_out_writes, idle, long, mixed, namespaces, poke, rare};
 use crate::session::Session;
 use crate::wire::Address;
 
-/// Streams that are read at their ends.
-const HOT: u64 = 64;
 /// Writes a second to the category that subscribers listen to, beside other writes.
 const BESIDE: f64 = 50.0;
 
@@ -76,8 +73,6 @@ impl Session<'_> {
                 self.read(Place::Stream(length), filled, width, plan, seed).await
             }
             Scenario::CategoryTail => {
-                // Whatever ran before, the newest messages are of all categories.
-                self.fill(&self.main, &self.main.address, &self.names, read::tail(self.names.categories())).await?;
                 let filled = Filled { first: 1, last: rpc::head(&self.main.address).await? };
                 self.read(Place::Tail, filled, width, plan, seed).await
             }
@@ -173,16 +168,13 @@ impl Session<'_> {
         load::run(&self.main.address, plan, (0..width).map(lane).collect(), Arc::clone(&self.gauge)).await
     }
 
-    /// A page of messages for each of a few streams, just written.
+    /// The streams that were just written to, a page of messages each, with their last positions.
     async fn hot_streams(&self) -> anyhow::Result<Place> {
-        let (address, count) = (&self.main.address, HOT.min(self.names.streams()));
-        // The first of the same names.
-        let hot = self.names.first(count);
-        let what = Fill { address, names: &hot, count: count * read::PAGE, size: self.args.size, random_ids: false };
-        fill(&what, Arc::clone(&self.gauge)).await?;
+        let hot = self.hot();
         let mut last = Vec::new();
-        for number in 0..count {
-            let version = rpc::call(address, &serde_json::json!(["stream.version", hot.stream(number)])).await?;
+        for number in 0..hot.streams() {
+            let asked = serde_json::json!(["stream.version", hot.stream(number)]);
+            let version = rpc::call(&self.main.address, &asked).await?;
             last.push(version.as_u64().unwrap_or_default());
         }
         Ok(Place::StreamTail(last.into()))

@@ -5,6 +5,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use indicatif::{HumanCount, ProgressBar, ProgressStyle};
+use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinHandle;
 
 use crate::measure::Gauge;
@@ -51,13 +52,19 @@ impl Drop for Progress {
     }
 }
 
-/// Shows the pace once a second, and stops the load at Ctrl-C.
+/// Shows the pace once a second, and stops the load at Ctrl-C or SIGTERM: what was started for it must end with it.
 async fn watch(gauge: Arc<Gauge>, bar: ProgressBar) {
     let mut before = 0;
+    let mut terminated = signal(SignalKind::terminate()).ok();
+    let mut terminate = async || match &mut terminated {
+        Some(signals) => signals.recv().await,
+        None => std::future::pending().await,
+    };
     let mut ticks = tokio::time::interval(Duration::from_secs(1));
     loop {
         tokio::select! {
             _ = tokio::signal::ctrl_c() => gauge.stop.store(true, Ordering::Relaxed),
+            _ = terminate() => gauge.stop.store(true, Ordering::Relaxed),
             _ = ticks.tick() => {
                 let now = gauge.requests.load(Ordering::Relaxed);
                 bar.set_message(format!("{}/s", HumanCount(now - before)));

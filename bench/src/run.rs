@@ -31,11 +31,12 @@ pub async fn run(args: &Args) -> anyhow::Result<Report> {
         if gauge.is_stopped() {
             break;
         }
-        if case.scenario == Scenario::Grow {
-            report.rows.extend(grow::rows(&mut session, &progress).await?);
-        } else {
-            report.rows.push(row(&mut session, case, &progress).await?);
-        }
+        let rows = match case.scenario {
+            Scenario::Grow => grow::rows(&mut session, &progress).await,
+            _ => row(&mut session, case, &progress).await.map(|row| vec![row]),
+        };
+        // One that cannot be measured shall not cost the others.
+        report.rows.extend(rows.unwrap_or_else(|error| vec![Row::failed(case.to_string(), &error)]));
     }
     report.interrupted = gauge.is_stopped();
     progress.end();

@@ -16,7 +16,7 @@ use crate::names::Names;
 use crate::preload::{Fill, fill};
 use crate::ramp::Ramp;
 use crate::rpc;
-use crate::scenario::read::Filled;
+use crate::scenario::read::{self, Filled};
 use crate::scenario::{Case, Scenario, namespaces, rare};
 use crate::wire::Address;
 
@@ -150,7 +150,16 @@ impl<'a> Session<'a> {
         if scenario.needs_messages() {
             self.filled().await?;
         }
+        let main = &self.main;
         match scenario {
+            // Whatever ran before, the newest messages are those that are read.
+            Scenario::CategoryTail => {
+                self.fill(main, &main.address, &self.names, read::tail(self.names.categories())).await
+            }
+            Scenario::StreamTail => {
+                let hot = self.hot();
+                self.fill(main, &main.address, &hot, hot.streams() * read::PAGE).await
+            }
             Scenario::WriteMillion => self.many().await.map(drop),
             Scenario::Rare => self.rare().await.map(drop),
             scenario if scenario.is_about_size() => self.large().await.map(drop),
@@ -206,6 +215,12 @@ impl<'a> Session<'a> {
             self.many = Some(address);
         }
         Ok((self.many.clone().context("there is a namespace now")?, names))
+    }
+
+    /// The streams that are read at their ends: so few that the newest messages have a page of each.
+    pub(crate) fn hot(&self) -> Names {
+        const HOT: u64 = 64;
+        self.names.first(HOT.min(self.names.streams()))
     }
 
     fn many_names(&self) -> Names {

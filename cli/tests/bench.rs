@@ -124,7 +124,8 @@ fn connections_follow_the_stages_of_a_ramp() {
     let rows = rows(&file);
     assert_eq!(rows[0].0, "sys-version@4");
     let elapsed = rows[0].1["rounds"][0]["elapsed_s"].as_f64().unwrap();
-    println!("stages of 0.4 s took {elapsed:.2} s");
+    // What came of the time is not judged, only that the stages said how long it was.
+    assert!((0.1..60.0).contains(&elapsed), "{elapsed}");
 }
 
 #[test]
@@ -141,8 +142,6 @@ fn a_row_carries_what_it_was_held_against_and_what_came_of_it() {
     let beside: Vec<&String> = write["beside"].as_object().unwrap().keys().collect();
     assert_eq!(beside, ["noop@1", "sqlite-raw/1"]);
     let verdict = &write["verdicts"][0];
-    let sum = ["noop@1", "sqlite-raw/1"].map(|name| write["beside"][name]["p50"].as_f64().unwrap()).iter().sum::<f64>();
-    println!("p50 {} of at most {}, from medians of {sum}", verdict["value"], verdict["limit"]);
     assert_eq!((verdict["figure"].as_str(), verdict["is_upper"].as_bool()), (Some("p50"), Some(true)));
     assert_eq!(verdict["is_full"], false, "a short run in a debug build proves nothing");
     assert_eq!(verdict["holds"].as_bool(), Some(verdict["value"].as_f64() <= verdict["limit"].as_f64()));

@@ -187,6 +187,11 @@ impl Row {
         Self { name, skipped: Some(why), ..Self::default() }
     }
 
+    /// A row that could not be measured to its end.
+    pub(crate) fn failed(name: String, error: &anyhow::Error) -> Self {
+        Self { name, errors: 1, first_error: Some(format!("{error:#}")), ..Self::default() }
+    }
+
     /// Adds a round, and takes the medians anew.
     pub(crate) fn push(&mut self, round: Round) {
         self.errors += round.errors;
