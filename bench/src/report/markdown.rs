@@ -104,8 +104,8 @@ fn wanted(row: &Row) -> String {
 
 /// What came of each target, a line each, then the figures.
 fn result(row: &Row) -> String {
-    if row.skipped.is_some() {
-        return "not measured".to_owned();
+    if let Some(why) = &row.skipped {
+        return format!("not measured: {}", cell(why));
     }
     if !row.is_result() {
         return format!("no result: {} errors", row.errors);
@@ -223,5 +223,8 @@ mod tests {
         let filled = fill(&format!("{}\n{}", MARKS.0, MARKS.1), &[report("sqlite", failed)]).unwrap();
         assert!(filled.contains("| no result: 3 errors |"), "{filled}");
         assert_eq!(filled.matches(MARKS.1).count(), 1, "{filled}");
+        let skipped = Row::skipped("append@8".into(), "no such method".into());
+        let filled = fill(&format!("{}\n{}", MARKS.0, MARKS.1), &[report("sqlite", skipped)]).unwrap();
+        assert!(filled.contains("| append@8 |  | not measured: no such method |"), "{filled}");
     }
 }
