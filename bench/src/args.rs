@@ -46,16 +46,16 @@ pub struct Args {
         conflicts_with_all = ["connections", "duration", "count"])]
     pub ramp: Vec<Stage>,
     /// Seconds that each round measures [default: 10; 600 of stalls and soak].
-    #[arg(long, value_name = "SECONDS")]
+    #[arg(long, value_name = "SECONDS", value_parser = seconds)]
     pub duration: Option<f64>,
     /// Requests of each round, in place of a duration.
     #[arg(long)]
     pub count: Option<u64>,
     /// Requests a second over all connections; without it as many as are answered, or as the scenario has them.
-    #[arg(long)]
+    #[arg(long, value_parser = rate)]
     pub rate: Option<f64>,
     /// Seconds before each round that do not count.
-    #[arg(long, value_name = "SECONDS", default_value_t = 2.0)]
+    #[arg(long, value_name = "SECONDS", default_value_t = 2.0, value_parser = seconds)]
     pub warm_up: f64,
     /// Rounds of each scenario, each after one of its ceiling.
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..))]
@@ -162,4 +162,15 @@ pub enum Backend {
 
 fn parse<T: std::str::FromStr<Err = anyhow::Error>>(text: &str) -> Result<T, String> {
     text.parse().map_err(|error: anyhow::Error| format!("{error:#}"))
+}
+
+fn seconds(text: &str) -> Result<f64, String> {
+    let seconds: f64 = text.parse().map_err(|_| format!("{text} is no number of seconds"))?;
+    let is_there = std::time::Duration::try_from_secs_f64(seconds).is_ok();
+    is_there.then_some(seconds).ok_or_else(|| format!("{text} seconds do not pass"))
+}
+
+fn rate(text: &str) -> Result<f64, String> {
+    let rate: f64 = text.parse().map_err(|_| format!("{text} is no number of requests"))?;
+    (rate.is_finite() && rate > 0.0).then_some(rate).ok_or_else(|| format!("{text} requests a second cannot be sent"))
 }

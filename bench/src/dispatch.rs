@@ -9,6 +9,7 @@ use crate::ceiling::fsync;
 use crate::host::cpu;
 use crate::load::{self, Loaded, Plan};
 use crate::names::Names;
+use crate::plan::{plan, subscribers};
 use crate::rpc;
 use crate::scenario::append::Append;
 use crate::scenario::constant::Constant;
@@ -28,7 +29,8 @@ impl Session<'_> {
     /// It cannot be measured at all; single failures are counted.
     pub(crate) async fn load(&mut self, case: Case, round: u32) -> anyhow::Result<Loaded> {
         let Case { scenario, width } = case;
-        let (args, gauge, plan) = (self.args, Arc::clone(&self.gauge), self.plan(case));
+        let (args, gauge) = (self.args, Arc::clone(&self.gauge));
+        let plan = plan(args, self.hosts.backend(), case);
         let (size, seed) = (args.size, args.seed.wrapping_add(u64::from(round)));
         let filled = match scenario.needs_messages() {
             true => self.filled().await?,
@@ -102,7 +104,7 @@ impl Session<'_> {
             }
             Scenario::Idle => {
                 let host = self.hosts.start().await?;
-                let count = self.subscribers(scenario);
+                let count = subscribers(self.args, scenario);
                 let loaded = idle::subscriptions(&host, &self.names, count, plan.duration, gauge).await;
                 host.stop().await?;
                 loaded
@@ -117,7 +119,7 @@ impl Session<'_> {
                 let mix = mixed::Mix {
                     names: self.names.clone(),
                     size,
-                    subscribers: self.subscribers(scenario),
+                    subscribers: subscribers(self.args, scenario),
                     filled,
                     seed,
                 };
@@ -193,7 +195,7 @@ impl Session<'_> {
         const CATEGORIES: u64 = 100;
         let categories = if scenario == Scenario::PokeMany { CATEGORIES } else { 1 };
         poke::Plan {
-            subscribers: self.subscribers(scenario),
+            subscribers: subscribers(self.args, scenario),
             // Of their own, so that nothing else is written to them.
             names: Names::new(categories, categories, Distribution::Uniform).with_prefix("poked"),
             rate,

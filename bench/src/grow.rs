@@ -13,6 +13,7 @@ use crate::clock::Clock;
 use crate::host::Host;
 use crate::load::{self, Plan};
 use crate::names::Names;
+use crate::plan::plan;
 use crate::preload::{Fill, fill};
 use crate::progress::Progress;
 use crate::report::{Round, Row, median};
@@ -148,7 +149,7 @@ async fn part_round(session: &Session<'_>, host: &Host, part: Part, size: &Size,
     let gauge = Arc::clone(&session.gauge);
     // Like the scenario that it is at another size.
     let like = if part.writes() { Scenario::Write } else { Scenario::CategoryGet };
-    let plan = Plan { ramp: None, ..session.plan(Case::new(like, part.width())) };
+    let plan = Plan { ramp: None, ..plan(session.args, session.hosts.backend(), Case::new(like, part.width())) };
     let filled = Filled { first: 1, last: size.messages };
     let clock = Clock::begin(host.pid(), &plan);
     let read = |place: Place| {

@@ -15,6 +15,7 @@ mod load;
 mod measure;
 mod names;
 mod pace;
+mod plan;
 mod preload;
 mod progress;
 mod ramp;
@@ -32,6 +33,7 @@ pub use self::args::{Args, Backend, Command};
 pub use self::ceiling::noop;
 pub use self::measure::{Bucket, Second};
 pub use self::names::Distribution;
+pub use self::plan::LEAST_ON_SQLITE;
 pub use self::ramp::Stage;
 pub use self::report::{
     Comparison, Figures, Report, Round, Row, Target, Threshold, Tolerance, compare, fill, html, table,

@@ -3,16 +3,18 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use crate::Distribution;
 use crate::args::{Args, Backend};
 use crate::clock::Clock;
 use crate::environment::environment;
 use crate::files;
 use crate::grow;
 use crate::measure::Gauge;
+use crate::plan;
 use crate::progress::Progress;
 use crate::report::{Figures, Report, Round, Row, median};
 use crate::scenario::{Case, Scenario, Width};
-use crate::session::{self, Session};
+use crate::session::Session;
 use crate::target::{self, Extent};
 
 /// Measures what was asked for; Ctrl-C ends it with what there is.
@@ -74,13 +76,13 @@ async fn row(session: &mut Session<'_>, case: Case, progress: &Progress) -> anyh
     let mut others: Vec<Case> = targets.iter().flat_map(|target| target.beside()).collect();
     // The pace of a load with a rate is its own, and no share of anything.
     let noop = Case::new(Scenario::Noop, case.width);
-    if scenario.has_connections() && scenario != Scenario::Noop && session.rate(scenario).is_none() {
+    if scenario.has_connections() && scenario != Scenario::Noop && plan::rate(args, scenario).is_none() {
         others.push(noop);
     }
     others.sort_unstable();
     others.dedup();
 
-    let (rate, is_ceiling) = (session.rate(scenario), scenario.is_ceiling());
+    let (rate, is_ceiling) = (plan::rate(args, scenario), scenario.is_ceiling());
     let mut row = Row { name: case.to_string(), rate, is_ceiling, ..Row::default() };
     let mut beside: Vec<Vec<(Case, Round)>> = Vec::new();
     for number in 0..rounds(args, case) {
@@ -144,8 +146,11 @@ pub(crate) fn extent(args: &Args, case: Case) -> Extent {
         && args.rate.is_none()
         && args.subscribers.is_none_or(|subscribers| subscribers == case.scenario.usual_subscribers())
         && args.ramp.is_empty()
-        && args.namespaces >= 5_000;
-    let preload = if case.scenario.is_about_size() { session::large(args) } else { args.preload };
+        && (60..=70).contains(&args.size)
+        && (args.streams, args.categories, args.distribution) == (5_000, 20, Distribution::Uniform)
+        && (args.many_streams, args.namespaces) == (1_000_000, 5_000)
+        && (args.batch, args.group_size) == (100, 8);
+    let preload = if case.scenario.is_about_size() { plan::large(args) } else { args.preload };
     Extent { preload, is_usual }
 }
 
@@ -162,7 +167,7 @@ pub(crate) async fn round(session: &mut Session<'_>, case: Case, number: u32) ->
         scenario if scenario.is_about_size() => session.large().await?.pid(),
         _ => session.main.pid(),
     };
-    let clock = Clock::begin(server, &session.plan(case));
+    let clock = Clock::begin(server, &plan::plan(session.args, session.hosts.backend(), case));
     let loaded = session.load(case, number).await?;
     clock.end(&loaded, case.scenario.writes().then_some(&session.main)).await
 }

@@ -1,7 +1,7 @@
 //! What a run has in place: servers, messages in them, ceilings. Each is made when it is first needed.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use anyhow::Context as _;
 
@@ -10,14 +10,13 @@ use crate::args::{Args, Backend};
 use crate::ceiling::postgres::Postgres;
 use crate::ceiling::sqlite::Sqlite;
 use crate::host::{Host, Hosts, Server};
-use crate::load::Plan;
 use crate::measure::Gauge;
 use crate::names::Names;
+use crate::plan::large;
 use crate::preload::{Fill, fill};
-use crate::ramp::Ramp;
 use crate::rpc;
 use crate::scenario::read::{self, Filled};
-use crate::scenario::{Case, Scenario, namespaces, rare};
+use crate::scenario::{Scenario, namespaces, rare};
 use crate::wire::Address;
 
 /// What a run needs.
@@ -47,9 +46,6 @@ pub(crate) struct Session<'a> {
     /// Removed when all else has ended.
     pub(crate) directory: tempfile::TempDir,
 }
-
-/// Messages of three memtables of the server's default size: below that a write run shows no index at work.
-const LEAST_ON_SQLITE: u64 = 150_000;
 
 impl<'a> Session<'a> {
     /// Starts the servers.
@@ -299,58 +295,4 @@ impl<'a> Session<'a> {
         }
         self.postgres.as_mut().context("there is a ceiling now")
     }
-
-    /// How long, how much and how fast a case is.
-    pub(crate) fn plan(&self, case: Case) -> Plan {
-        let (args, scenario) = (self.args, case.scenario);
-        let is_whole = scenario == Scenario::CatchUp;
-        let rate = self.rate(scenario);
-        let least = match self.hosts.backend() {
-            Some(Backend::Sqlite | Backend::Memory) => LEAST_ON_SQLITE,
-            Some(Backend::Postgres) | None => 0,
-        };
-        let least = if scenario.writes() { args.least.unwrap_or(least) } else { 0 };
-        let ramp = Ramp::new(&args.ramp).filter(|_| scenario.has_connections());
-        let mut duration = args.duration.map_or(scenario.usual_duration(), Duration::from_secs_f64);
-        if let Some(ramp) = &ramp {
-            duration = ramp.duration();
-        } else if let Some(rate) = rate {
-            // A rate says how long so many messages take.
-            duration = duration.max(Duration::from_secs_f64(least as f64 / rate).min(scenario.usual_duration()));
-        }
-        if is_whole {
-            duration = Duration::from_secs(24 * 3600);
-        }
-        Plan {
-            warm_up: match is_whole || args.count.is_some() || ramp.is_some() {
-                true => Duration::ZERO,
-                false => Duration::from_secs_f64(args.warm_up),
-            },
-            duration,
-            count: args.count.filter(|_| !is_whole),
-            least: if rate.is_none() { least } else { 0 },
-            rate,
-            ramp,
-        }
-    }
-
-    /// Requests a second that a scenario sends; without one as many as are answered.
-    pub(crate) fn rate(&self, scenario: Scenario) -> Option<f64> {
-        match scenario {
-            _ if scenario.is_ceiling() => None,
-            Scenario::CatchUp | Scenario::CatchUpSse | Scenario::FanOutWrites => None,
-            Scenario::Namespaces => Some(self.args.rate.unwrap_or(self.args.namespaces as f64)),
-            _ => self.args.rate.or(scenario.usual_rate()),
-        }
-    }
-
-    /// Subscribers of a scenario.
-    pub(crate) fn subscribers(&self, scenario: Scenario) -> u64 {
-        self.args.subscribers.unwrap_or(scenario.usual_subscribers())
-    }
-}
-
-/// Messages of the large log.
-pub(crate) fn large(args: &Args) -> u64 {
-    args.large.unwrap_or(args.preload.saturating_mul(5))
 }

@@ -77,3 +77,14 @@ fn read(file: &Path) -> anyhow::Result<Report> {
 fn write_file(file: &Path, text: &str) -> anyhow::Result<()> {
     std::fs::write(file, text).with_context(|| format!("cannot write {}", file.display()))
 }
+
+#[cfg(test)]
+mod tests {
+    use eventodb_bench::LEAST_ON_SQLITE;
+    use eventodb_store::backend::sqlite::Settings;
+
+    #[test]
+    fn a_write_run_outgrows_what_a_server_keeps_unindexed() {
+        assert!(LEAST_ON_SQLITE >= 3 * Settings::default().memtable_messages as u64);
+    }
+}
