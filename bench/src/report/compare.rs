@@ -52,7 +52,10 @@ pub fn compare(old: &Report, new: &Report, tolerance: Tolerance) -> Comparison {
         let texts: Vec<String> = pairs.iter().map(Pair::to_string).collect();
         let spread = format!("spread {:.0}% -> {:.0}%", before.spread * 100.0, after.spread * 100.0);
         let fails = if fails { format!(", {} errors", after.errors) } else { String::new() };
-        let text = format!("{}, {spread}{fails}", texts.join(", "));
+        // A row whose own rounds differ so much passes without having shown anything.
+        let is_unclear = !is_worse && !before.is_ceiling && before.spread.max(after.spread) > tolerance.0;
+        let unclear = if is_unclear { "  UNCLEAR: rounds differ by more than is tolerated" } else { "" };
+        let text = format!("{}, {spread}{fails}{unclear}", texts.join(", "));
         comparison.line(&before.name, &text, is_worse && !before.is_ceiling);
     }
     comparison
@@ -142,6 +145,20 @@ mod tests {
         assert_eq!(regressions(&paced(1_000.0, 1.0), &paced(1_000.0, 1.3)), 1);
         assert_eq!(regressions(&paced(1_000.0, 1.0), &paced(700.0, 1.0)), 1);
         assert_eq!(regressions(&report(1_400.0, None), &paced(1_000.0, 1.0)), 1, "a rate holds back");
+    }
+
+    #[test]
+    fn a_row_whose_rounds_differ_passes_and_is_called_unclear() {
+        let steady = report(1_000.0, None);
+        let mut noisy = steady.clone();
+        noisy.rows[0].spread = 0.5;
+        let compared = |new: &Report| compare(&steady, new, "20%".parse().unwrap());
+        let unclear = compared(&noisy);
+        assert_eq!((unclear.regressions, unclear.table.contains("UNCLEAR")), (0, true), "{unclear:?}");
+        assert!(!compared(&steady).table.contains("UNCLEAR"));
+        noisy.rows[0].figures.ops = 700.0;
+        let worse = compared(&noisy);
+        assert_eq!((worse.regressions, worse.table.contains("UNCLEAR")), (1, false), "{worse:?}");
     }
 
     #[test]
