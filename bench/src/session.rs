@@ -90,6 +90,10 @@ impl<'a> Session<'a> {
     /// # Errors
     /// Something does not end.
     pub(crate) async fn stop(self) -> anyhow::Result<()> {
+        // On a server of the bench's own everything goes with it.
+        if let (Some(many), None) = (&self.many, self.hosts.backend()) {
+            rpc::call(&self.main.address, &serde_json::json!(["ns.delete", many.namespace()])).await?;
+        }
         if let Some(ceiling) = self.postgres {
             ceiling.stop().await?;
         }
