@@ -140,7 +140,7 @@ pub enum Command {
         /// Write a page with charts to this file, which opens without a network.
         #[arg(long, value_name = "FILE")]
         html: Option<PathBuf>,
-        /// Replace what stands in this document between <!-- bench:begin --> and <!-- bench:end --> with tables.
+        /// Replace with tables what stands in this document between the lines <!-- bench:begin --> and <!-- bench:end -->.
         #[arg(long, value_name = "FILE")]
         markdown: Option<PathBuf>,
     },

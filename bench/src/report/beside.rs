@@ -58,9 +58,6 @@ impl<'a> Beside<'a> {
                     warnings
                         .push(format!("{name}, {}: no result, {} errors, the first: {error}", row.name, row.errors));
                 }
-                if let Some(why) = &row.skipped {
-                    warnings.push(format!("{name}, {}: not measured: {why}", row.name));
-                }
             }
         }
         warnings
@@ -101,10 +98,9 @@ mod tests {
         let mut report = report("postgres", &["write@64"]);
         report.rows[0].errors = 2;
         report.rows[0].first_error = Some("refused".to_owned());
-        report.rows.push(Row::skipped("append@8".to_owned(), "no such method".to_owned()));
         report.interrupted = true;
         let warnings = Beside::new(&[report]).warnings();
-        assert_eq!(warnings.len(), 3, "{warnings:?}");
+        assert_eq!(warnings.len(), 2, "{warnings:?}");
         assert!(warnings[1].contains("no result, 2 errors, the first: refused"), "{warnings:?}");
     }
 }

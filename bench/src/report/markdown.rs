@@ -8,7 +8,7 @@ use super::beside::Beside;
 use super::number::{count, ms, rate};
 use super::{Report, Row};
 
-/// What stands around the tables.
+/// What stands around the tables, each on a line of its own.
 const MARKS: (&str, &str) = ("<!-- bench:begin -->", "<!-- bench:end -->");
 
 const HEAD: [&str; 14] = [
@@ -33,14 +33,21 @@ const HEAD: [&str; 14] = [
 /// # Errors
 /// It does not have the marks, once each and in order.
 pub fn fill(document: &str, reports: &[Report]) -> anyhow::Result<String> {
-    let find = |mark: &str| {
-        let at = document.find(mark).with_context(|| format!("there is no {mark}"))?;
-        anyhow::ensure!(document.rfind(mark) == Some(at), "there is more than one {mark}");
-        Ok(at)
-    };
-    let (begin, end) = (find(MARKS.0)? + MARKS.0.len(), find(MARKS.1)?);
+    let (begin, end) = (place(document, MARKS.0)? + MARKS.0.len(), place(document, MARKS.1)?);
     anyhow::ensure!(begin <= end, "{} stands before {}", MARKS.1, MARKS.0);
     Ok(format!("{}\n{}{}", &document[..begin], tables(reports), &document[end..]))
+}
+
+/// Where the one line stands that is this mark; a document may speak of marks elsewhere.
+fn place(document: &str, mark: &str) -> anyhow::Result<usize> {
+    let is_line = |at: &usize| {
+        let (before, after) = (&document[..*at], &document[at + mark.len()..]);
+        (before.is_empty() || before.ends_with('\n')) && (after.is_empty() || after.starts_with(['\n', '\r']))
+    };
+    let mut places = document.match_indices(mark).map(|(at, _)| at).filter(is_line);
+    let at = places.next().with_context(|| format!("there is no line {mark}"))?;
+    anyhow::ensure!(places.next().is_none(), "there is more than one line {mark}");
+    Ok(at)
 }
 
 fn tables(reports: &[Report]) -> String {
@@ -97,8 +104,8 @@ fn wanted(row: &Row) -> String {
 
 /// What came of each target, a line each, then the figures.
 fn result(row: &Row) -> String {
-    if row.skipped.is_some() {
-        return "not measured".to_owned();
+    if let Some(why) = &row.skipped {
+        return format!("not measured: {}", cell(why));
     }
     if !row.is_result() {
         return format!("no result: {} errors", row.errors);
@@ -194,18 +201,30 @@ mod tests {
 
     #[test]
     fn a_document_without_marks_stays_as_it_is() {
-        for document in ["", "<!-- bench:begin -->", "<!-- bench:end --> <!-- bench:begin -->"] {
+        for document in ["", "<!-- bench:begin -->", "<!-- bench:end -->\n<!-- bench:begin -->\n"] {
             assert!(fill(document, &[]).is_err(), "{document}");
         }
-        let twice = format!("{}{}{}{}", MARKS.0, MARKS.1, MARKS.0, MARKS.1);
-        assert!(fill(&twice, &[]).is_err());
+        let once = format!("{}\n{}\n", MARKS.0, MARKS.1);
+        assert!(fill(&once, &[]).is_ok());
+        assert!(fill(&once.repeat(2), &[]).is_err());
+    }
+
+    #[test]
+    fn a_document_may_speak_of_its_marks() {
+        let document = format!("Between `{0}` and {1}.\n{0}\nold\n{1}\n", MARKS.0, MARKS.1);
+        let filled = fill(&document, &[]).unwrap();
+        assert!(filled.starts_with("Between `<!-- bench:begin -->` and <!-- bench:end -->.\n"), "{filled}");
+        assert!(!filled.contains("old"), "{filled}");
     }
 
     #[test]
     fn what_failed_is_no_result() {
         let failed = Row { errors: 3, first_error: Some("a | b <!-- bench:end -->".into()), ..row(true) };
-        let filled = fill(&format!("{}{}", MARKS.0, MARKS.1), &[report("sqlite", failed)]).unwrap();
+        let filled = fill(&format!("{}\n{}", MARKS.0, MARKS.1), &[report("sqlite", failed)]).unwrap();
         assert!(filled.contains("| no result: 3 errors |"), "{filled}");
         assert_eq!(filled.matches(MARKS.1).count(), 1, "{filled}");
+        let skipped = Row::skipped("append@8".into(), "no such method".into());
+        let filled = fill(&format!("{}\n{}", MARKS.0, MARKS.1), &[report("sqlite", skipped)]).unwrap();
+        assert!(filled.contains("| append@8 |  | not measured: no such method |"), "{filled}");
     }
 }

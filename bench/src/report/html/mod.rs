@@ -106,8 +106,8 @@ fn summary(page: &mut String, beside: &Beside<'_>) {
 
 fn cells(row: &Row) -> String {
     let rest = HEAD.len() - 2;
-    if row.skipped.is_some() {
-        return format!("<td class=\"none\" colspan=\"{rest}\">not measured</td>");
+    if let Some(why) = &row.skipped {
+        return format!("<td class=\"none\" colspan=\"{rest}\">not measured: {}</td>", escape(why));
     }
     if !row.is_result() {
         return format!("<td class=\"missed\" colspan=\"{rest}\">no result: {} errors</td>", row.errors);
