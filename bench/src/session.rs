@@ -223,7 +223,8 @@ impl<'a> Session<'a> {
         self.names.first(HOT.min(self.names.streams()))
     }
 
-    fn many_names(&self) -> Names {
+    /// Names of streams where there shall be very many.
+    pub(crate) fn many_names(&self) -> Names {
         Names::new(self.args.many_streams, self.args.categories, Distribution::Uniform).with_uuids()
     }
 
