@@ -19,7 +19,7 @@ pub struct Args {
     /// What is measured, in this order.
     #[arg(value_enum, default_values = ["sys-version", "write", "append", "stream-get", "category-get"])]
     pub scenarios: Vec<Scenario>,
-    /// Everything that there is.
+    /// Every scenario, in place of chosen ones.
     #[arg(long)]
     pub all: bool,
     /// Backend of the server that is started for it.

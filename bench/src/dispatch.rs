@@ -14,6 +14,7 @@ use crate::rpc;
 use crate::scenario::append::Append;
 use crate::scenario::constant::Constant;
 use crate::scenario::read::{Filled, Place, Read};
+use crate::scenario::streams::Streams;
 use crate::scenario::write::{Kind, Write};
 use crate::scenario::{Case, Scenario, catch_up, fan_out_writes, idle, long, mixed, namespaces, poke, rare};
 use crate::session::Session;
@@ -135,8 +136,9 @@ impl Session<'_> {
                 constant(address, plan, &body, width, gauge).await
             }
             Scenario::NsStreams => {
+                let names = self.many_names();
                 let address = &self.large().await?.address;
-                constant(address, plan, r#"["ns.streams",{"limit":100}]"#, width, gauge).await
+                load::run(address, plan, vec![Streams::new(address, &names, seed)], gauge).await
             }
             Scenario::NsCategories => {
                 constant(&self.large().await?.address, plan, r#"["ns.categories"]"#, width, gauge).await

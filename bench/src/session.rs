@@ -90,6 +90,10 @@ impl<'a> Session<'a> {
     /// # Errors
     /// Something does not end.
     pub(crate) async fn stop(self) -> anyhow::Result<()> {
+        // On a server of the bench's own everything goes with it.
+        if let (Some(many), None) = (&self.many, self.hosts.backend()) {
+            rpc::call(&self.main.address, &serde_json::json!(["ns.delete", many.namespace()])).await?;
+        }
         if let Some(ceiling) = self.postgres {
             ceiling.stop().await?;
         }
@@ -219,7 +223,8 @@ impl<'a> Session<'a> {
         self.names.first(HOT.min(self.names.streams()))
     }
 
-    fn many_names(&self) -> Names {
+    /// Names of streams where there shall be very many.
+    pub(crate) fn many_names(&self) -> Names {
         Names::new(self.args.many_streams, self.args.categories, Distribution::Uniform).with_uuids()
     }
 

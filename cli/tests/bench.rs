@@ -166,9 +166,12 @@ fn a_server_in_another_process_is_measured() {
     let load = ["write", "category-get", "write-million", "idle", "--url", &url, "--connections", "2", "--rounds", "1"];
     let small = ["--preload", "300", "--count", "20", "--many-streams", "100"];
     let output = eventodb(&[&load[..], &small, &["--data-dir", place, "--json", json]].concat());
+    let namespaces = Command::new(env!("CARGO_BIN_EXE_eventodb")).args(["ns", "list", "--url", &url]).output().unwrap();
     server.kill().unwrap();
     server.wait().unwrap();
     assert!(output.status.success(), "{output:?}");
+    let namespaces = String::from_utf8_lossy(&namespaces.stdout);
+    assert!(namespaces.contains("default") && !namespaces.contains("bench-"), "what was made is removed: {namespaces}");
     let rows = rows(&file);
     let skipped: Vec<bool> = rows.iter().map(|(_, row)| row["skipped"].is_string()).collect();
     assert_eq!(skipped, [false, false, false, true], "only what looks into the server's process is left out");

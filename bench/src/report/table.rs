@@ -44,8 +44,11 @@ pub fn table(report: &Report) -> String {
         text.push('\n');
     }
     for row in &report.rows {
-        if !row.readings.is_empty() {
-            let readings: Vec<String> = row.readings.iter().map(|(name, value)| format!("{name} {value:.2}")).collect();
+        let mut readings: Vec<String> = row.readings.iter().map(|(name, value)| format!("{name} {value:.2}")).collect();
+        if row.figures.settle_s > 0.0 {
+            readings.push(format!("indexed {:.2} s after the last answer, which counts", row.figures.settle_s));
+        }
+        if !readings.is_empty() {
             let _ = writeln!(text, "{}: {}", row.name, readings.join(", "));
         }
         if let Some(error) = &row.first_error {

@@ -11,6 +11,7 @@ pub(crate) mod namespaces;
 pub(crate) mod poke;
 pub(crate) mod rare;
 pub(crate) mod read;
+pub(crate) mod streams;
 pub(crate) mod subscribers;
 pub(crate) mod write;
 
@@ -42,7 +43,7 @@ pub enum Scenario {
     WriteExpected,
     /// `stream.write`, all to one stream.
     WriteOneStream,
-    /// `stream.write` over 1,000,000 streams.
+    /// `stream.write` over --many-streams.
     WriteMillion,
     /// `stream.write` with random ids of the client's.
     WriteClientIds,
@@ -78,11 +79,11 @@ pub enum Scenario {
     Mixed,
     /// Writes and reads at each of --sizes messages.
     Grow,
-    /// Filters that match nothing in the whole log.
+    /// Filters that match nothing in all --large messages.
     Rare,
-    /// `ns.info`.
+    /// `ns.info`, of --large messages.
     NsInfo,
-    /// `ns.streams`, 100 of them.
+    /// `ns.streams`, 100 of them from random places on.
     NsStreams,
     /// `ns.categories`.
     NsCategories,
@@ -96,7 +97,7 @@ pub enum Scenario {
     Stalls,
     /// Ten minutes of writes, reads and subscribers that come and go: does memory grow?
     Soak,
-    /// From calling the program to its first answer, on what is there.
+    /// From calling the program to its first answer, with --large messages in place.
     Start,
 }
 

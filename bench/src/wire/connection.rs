@@ -136,3 +136,20 @@ impl Reply<'_> {
         anyhow::bail!("status {}: {}", self.status, String::from_utf8_lossy(self.body))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn tens_of_thousands_of_connections_come_from_several_addresses() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = Address::new(&format!("http://{}", listener.local_addr().unwrap()), None).unwrap();
+        for (number, source) in [(0, 1), (9_999, 1), (10_000, 2), (25_000, 3)] {
+            let connection = Connection::open_from(&address, number).await.unwrap();
+            let (_, peer) = listener.accept().await.unwrap();
+            assert_eq!(peer.ip(), Ipv4Addr::new(127, 0, 0, source), "{number}");
+            assert_eq!(connection.stream.local_addr().unwrap(), peer);
+        }
+    }
+}
