@@ -7,17 +7,20 @@ use memchr::memmem;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpSocket, TcpStream};
 
-use super::body;
+use super::body::{self, Chunks};
 use super::request::Address;
 
 /// A connection that is kept open.
 #[derive(Debug)]
 pub(crate) struct Connection {
     stream: TcpStream,
+    /// What came.
     buffer: Vec<u8>,
+    /// What came in chunks, without their framing.
+    joined: Vec<u8>,
 }
 
-/// An answer, where it lies in the connection's buffer.
+/// An answer, where it lies in the connection's buffers.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Reply<'a> {
     /// The status code.
@@ -62,7 +65,7 @@ impl Connection {
 
     fn new(stream: TcpStream) -> anyhow::Result<Self> {
         stream.set_nodelay(true)?;
-        Ok(Self { stream, buffer: Vec::new() })
+        Ok(Self { stream, buffer: Vec::new(), joined: Vec::new() })
     }
 
     /// Sends a request and waits for its whole answer.
@@ -73,13 +76,29 @@ impl Connection {
         self.buffer.clear();
         self.stream.write_all(request).await?;
         let head = self.read_head().await?;
-        let length = body::length(&self.buffer[..head]).context("a reply without a content-length")?;
+        if body::is_chunked(&self.buffer[..head]) {
+            return self.join_chunks(head).await;
+        }
+        let length = body::length(&self.buffer[..head]).context("a reply without a length")?;
         while self.buffer.len() < head + length {
             self.read().await?;
         }
         anyhow::ensure!(self.buffer.len() == head + length, "more than one reply to one request");
         let (head, body) = self.buffer.split_at(head);
         Ok(Reply { status: body::status(head)?, head, body })
+    }
+
+    /// Reads the rest of an answer that comes in chunks.
+    async fn join_chunks(&mut self, head: usize) -> anyhow::Result<Reply<'_>> {
+        self.joined.clear();
+        let mut chunks = Chunks::default();
+        let mut taken = head;
+        while chunks.take(&self.buffer[taken..], &mut self.joined)? {
+            taken = self.buffer.len();
+            self.read().await?;
+        }
+        let head = &self.buffer[..head];
+        Ok(Reply { status: body::status(head)?, head, body: &self.joined })
     }
 
     /// Sends a request whose answer has no end that is known beforehand; what came of it behind the head stays in
@@ -140,6 +159,38 @@ impl Reply<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn an_answer_in_chunks_is_joined_and_the_next_one_begins_behind_it() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = Address::new(&format!("http://{}", listener.local_addr().unwrap()), None).unwrap();
+        let server = tokio::spawn(async move {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            for (request, pieces) in [
+                (
+                    &b"one"[..],
+                    &[
+                        &b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n2\r\n[1"[..],
+                        b"\r\n1\r\n]\r\n0\r\n",
+                        b"\r\n",
+                    ][..],
+                ),
+                (b"two", &[b"HTTP/1.1 200 OK\r\ncontent-length: 3\r\n\r\n[2]"]),
+            ] {
+                let mut got = [0; 3];
+                stream.read_exact(&mut got).await.unwrap();
+                assert_eq!(got, request);
+                for piece in pieces {
+                    stream.write_all(piece).await.unwrap();
+                    tokio::task::yield_now().await;
+                }
+            }
+        });
+        let mut connection = Connection::open(&address).await.unwrap();
+        assert_eq!(connection.exchange(b"one").await.unwrap().success().unwrap(), b"[1]");
+        assert_eq!(connection.exchange(b"two").await.unwrap().success().unwrap(), b"[2]");
+        server.await.unwrap();
+    }
 
     #[tokio::test]
     async fn tens_of_thousands_of_connections_come_from_several_addresses() {
