@@ -12,8 +12,9 @@ DEBIAN    := build-essential ca-certificates postgresql pgbouncer strace
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
+# On a terminal the server is a job of its own: Ctrl-C is for it alone, and make ends as it does.
 run: deps-run build ## Builds and starts the server on SQLite in ./data
-	@exec ./$(BINARY) serve --data-dir ./data
+	@[ ! -t 0 ] || set -m; ./$(BINARY) serve --data-dir ./data
 
 run-postgres: deps build ## Starts a private PostgreSQL and the server on it, for a look
 	@.ci/with-postgres sh -c 'exec ./$(BINARY) serve --db-url "$$EVENTODB_TEST_PG_URL"'
