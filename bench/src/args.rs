@@ -60,7 +60,7 @@ pub struct Args {
     /// Rounds of each scenario, each after one of its ceiling.
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..))]
     pub rounds: u32,
-    /// Messages that a write run without a rate has at least, whatever its duration [default: 150000, three times what
+    /// Messages that a write run without a rate has at least, whatever its duration [default: 200000, three times what
     /// a server on SQLite keeps unindexed; 0 on PostgreSQL and with --url].
     #[arg(long)]
     pub least: Option<u64>,

@@ -8,7 +8,7 @@ use crate::ramp::Ramp;
 use crate::scenario::{Case, Scenario};
 
 /// Messages of three memtables of the server's default size: below that a write run shows no index at work.
-pub const LEAST_ON_SQLITE: u64 = 150_000;
+pub const LEAST_ON_SQLITE: u64 = 200_000;
 
 /// How long, how much and how fast a case is, on that backend.
 pub(crate) fn plan(args: &Args, backend: Option<Backend>, case: Case) -> Plan {

@@ -33,10 +33,10 @@ struct Index {
     streams: HashMap<u64, i64>,
 }
 
-/// Messages that the log may be ahead of the indexes: then appending waits.
-const AHEAD: u64 = 50_000;
-/// Messages that are indexed in one transaction.
-const INDEX_BATCH: usize = 8_192;
+/// Messages that the log may be ahead of the indexes, as many as the server lets wait: then appending waits.
+const AHEAD: u64 = 65_536;
+/// Messages that are indexed in one transaction, as many as the server takes.
+const INDEX_BATCH: usize = 32_768;
 /// How long the indexer waits for a full batch.
 const INDEX_AFTER: Duration = Duration::from_millis(100);
 /// Messages in a commit while the log is filled.
