@@ -108,6 +108,24 @@ fn wrong_usage_is_64() {
     }
 }
 
+/// A wrong variable of `serve` refuses the server; no other command knows it.
+#[test]
+fn variables_of_the_server_do_not_disturb_other_commands() {
+    let server = Server::start();
+    for (name, value) in [("EVENTODB_PORT", "x"), ("EVENTODB_TEST_MODE", "maybe"), ("EVENTODB_LOG_LEVEL", "loud")] {
+        for arguments in [&["version"][..], &["help"], &["completions", "bash"], &["man"], &["ns", "list"]] {
+            let output =
+                eventodb().args(arguments).env(name, value).env("EVENTODB_URL", &server.url).output().expect("ran");
+            let told = String::from_utf8_lossy(&output.stderr);
+            assert!(output.status.success() && told.is_empty(), "{name}={value} {arguments:?}: {told}");
+        }
+        for arguments in [&["serve"][..], &[]] {
+            let output = eventodb().args(arguments).env(name, value).output().expect("ran");
+            assert_eq!(output.status.code(), Some(64), "{name}={value} {arguments:?}");
+        }
+    }
+}
+
 #[test]
 fn lines_are_appended_and_bad_ones_named() {
     let server = Server::start();
