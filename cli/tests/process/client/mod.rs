@@ -2,9 +2,13 @@
 //! cut and many clients work at once.
 
 mod ambiguous;
+mod duplicates;
 mod examples;
+mod groups;
+mod killed;
 mod proxy;
 mod transfers;
+mod worker;
 
 use std::time::Duration;
 
