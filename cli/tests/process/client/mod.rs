@@ -7,6 +7,7 @@ mod examples;
 mod groups;
 mod killed;
 mod proxy;
+mod restarts;
 mod transfers;
 mod worker;
 
