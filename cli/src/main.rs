@@ -1,6 +1,6 @@
 //! The `eventodb` command: arguments to one binary.
 //!
-//! Exit codes: 0 done, 1 failed, 64 wrong usage or configuration, told in one line.
+//! Exit codes: 0 done, 1 failed, 64 wrong usage or configuration, told in one line ([`usage::EXIT_CODES`]).
 
 mod commands;
 mod serve;
@@ -21,7 +21,7 @@ use self::usage::Usage;
     name = "eventodb",
     version,
     args_conflicts_with_subcommands = true,
-    after_help = "Without a command the server is started: `eventodb --port 8080` is `eventodb serve --port 8080`."
+    after_help = after_help()
 )]
 struct Cli {
     #[command(flatten)]
@@ -54,6 +54,12 @@ fn main() -> ExitCode {
     let outcome = runtime.block_on(command.run(Cli::command()));
     runtime.shutdown_background();
     outcome.unwrap_or_else(|error| fail(&error))
+}
+
+fn after_help() -> String {
+    const SERVE: &str =
+        "Without a command the server is started: `eventodb --port 8080` is `eventodb serve --port 8080`.";
+    format!("{SERVE}\n\nExit codes: {}", usage::EXIT_CODES)
 }
 
 /// What is asked for; the server where no command is named.
