@@ -8,6 +8,7 @@ mod groups;
 mod killed;
 mod proxy;
 mod restarts;
+mod tls;
 mod transfers;
 mod worker;
 
