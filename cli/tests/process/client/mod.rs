@@ -10,6 +10,7 @@ mod proxy;
 mod restarts;
 mod tls;
 mod transfers;
+mod waiting;
 mod worker;
 
 use std::time::Duration;
