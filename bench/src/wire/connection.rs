@@ -1,21 +1,26 @@
 //! One connection with one request at a time.
 
+use std::net::{Ipv4Addr, SocketAddr};
+
 use anyhow::Context as _;
 use memchr::memmem;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
 
-use super::body;
+use super::body::{self, Chunks};
 use super::request::Address;
 
 /// A connection that is kept open.
 #[derive(Debug)]
 pub(crate) struct Connection {
     stream: TcpStream,
+    /// What came.
     buffer: Vec<u8>,
+    /// What came in chunks, without their framing.
+    joined: Vec<u8>,
 }
 
-/// An answer, where it lies in the connection's buffer.
+/// An answer, where it lies in the connection's buffers.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Reply<'a> {
     /// The status code.
@@ -33,8 +38,34 @@ impl Connection {
     pub(crate) async fn open(address: &Address) -> anyhow::Result<Self> {
         let authority = address.authority();
         let stream = TcpStream::connect(authority).await.with_context(|| format!("cannot connect to {authority}"))?;
+        Self::new(stream)
+    }
+
+    /// Connects from one of this machine's own addresses, as many of which as a loopback has: each has ports of
+    /// its own, and one alone not enough for tens of thousands of connections.
+    ///
+    /// # Errors
+    /// Nobody listens there.
+    pub(crate) async fn open_from(address: &Address, number: u64) -> anyhow::Result<Self> {
+        /// Connections of one source address: well below the ports that it has.
+        const OF_ONE: u64 = 10_000;
+        let authority = address.authority();
+        let target: Option<SocketAddr> = authority.parse().ok();
+        let Some(target) = target.filter(|target| target.is_ipv4() && target.ip().is_loopback()) else {
+            return Self::open(address).await;
+        };
+        let last = u8::try_from(1 + number / OF_ONE).context("more connections than a loopback has ports")?;
+        let socket = TcpSocket::new_v4()?;
+        if last > 1 {
+            socket.bind((Ipv4Addr::new(127, 0, 0, last), 0).into())?;
+        }
+        let stream = socket.connect(target).await.with_context(|| format!("cannot connect to {authority}"))?;
+        Self::new(stream)
+    }
+
+    fn new(stream: TcpStream) -> anyhow::Result<Self> {
         stream.set_nodelay(true)?;
-        Ok(Self { stream, buffer: Vec::with_capacity(64 * 1024) })
+        Ok(Self { stream, buffer: Vec::new(), joined: Vec::new() })
     }
 
     /// Sends a request and waits for its whole answer.
@@ -45,13 +76,29 @@ impl Connection {
         self.buffer.clear();
         self.stream.write_all(request).await?;
         let head = self.read_head().await?;
-        let length = body::length(&self.buffer[..head]).context("a reply without a content-length")?;
+        if body::is_chunked(&self.buffer[..head]) {
+            return self.join_chunks(head).await;
+        }
+        let length = body::length(&self.buffer[..head]).context("a reply without a length")?;
         while self.buffer.len() < head + length {
             self.read().await?;
         }
         anyhow::ensure!(self.buffer.len() == head + length, "more than one reply to one request");
         let (head, body) = self.buffer.split_at(head);
         Ok(Reply { status: body::status(head)?, head, body })
+    }
+
+    /// Reads the rest of an answer that comes in chunks.
+    async fn join_chunks(&mut self, head: usize) -> anyhow::Result<Reply<'_>> {
+        self.joined.clear();
+        let mut chunks = Chunks::default();
+        let mut taken = head;
+        while chunks.take(&self.buffer[taken..], &mut self.joined)? {
+            taken = self.buffer.len();
+            self.read().await?;
+        }
+        let head = &self.buffer[..head];
+        Ok(Reply { status: body::status(head)?, head, body: &self.joined })
     }
 
     /// Sends a request whose answer has no end that is known beforehand; what came of it behind the head stays in
@@ -83,6 +130,8 @@ impl Connection {
     }
 
     async fn read(&mut self) -> anyhow::Result<()> {
+        // A reply to a write fits into the first piece; what reads pages grows once.
+        self.buffer.reserve(1024);
         let read = self.stream.read_buf(&mut self.buffer).await?;
         anyhow::ensure!(read > 0, "the server closed the connection");
         Ok(())
@@ -104,5 +153,54 @@ impl Reply<'_> {
             return Ok(self.body);
         }
         anyhow::bail!("status {}: {}", self.status, String::from_utf8_lossy(self.body))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn an_answer_in_chunks_is_joined_and_the_next_one_begins_behind_it() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = Address::new(&format!("http://{}", listener.local_addr().unwrap()), None).unwrap();
+        let server = tokio::spawn(async move {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            for (request, pieces) in [
+                (
+                    &b"one"[..],
+                    &[
+                        &b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n2\r\n[1"[..],
+                        b"\r\n1\r\n]\r\n0\r\n",
+                        b"\r\n",
+                    ][..],
+                ),
+                (b"two", &[b"HTTP/1.1 200 OK\r\ncontent-length: 3\r\n\r\n[2]"]),
+            ] {
+                let mut got = [0; 3];
+                stream.read_exact(&mut got).await.unwrap();
+                assert_eq!(got, request);
+                for piece in pieces {
+                    stream.write_all(piece).await.unwrap();
+                    tokio::task::yield_now().await;
+                }
+            }
+        });
+        let mut connection = Connection::open(&address).await.unwrap();
+        assert_eq!(connection.exchange(b"one").await.unwrap().success().unwrap(), b"[1]");
+        assert_eq!(connection.exchange(b"two").await.unwrap().success().unwrap(), b"[2]");
+        server.await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn tens_of_thousands_of_connections_come_from_several_addresses() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = Address::new(&format!("http://{}", listener.local_addr().unwrap()), None).unwrap();
+        for (number, source) in [(0, 1), (9_999, 1), (10_000, 2), (25_000, 3)] {
+            let connection = Connection::open_from(&address, number).await.unwrap();
+            let (_, peer) = listener.accept().await.unwrap();
+            assert_eq!(peer.ip(), Ipv4Addr::new(127, 0, 0, source), "{number}");
+            assert_eq!(connection.stream.local_addr().unwrap(), peer);
+        }
     }
 }
