@@ -1,6 +1,6 @@
 //! The `eventodb` command: arguments to one binary.
 //!
-//! Exit codes: 0 done, 1 failed, 64 wrong usage or configuration, told in one line.
+//! Exit codes: 0 done, 1 failed, 64 wrong usage or configuration, told in one line ([`usage::EXIT_CODES`]).
 
 mod commands;
 mod serve;
@@ -10,7 +10,7 @@ use std::io::Write as _;
 use std::process::ExitCode;
 
 use clap::error::ErrorKind;
-use clap::{CommandFactory as _, Parser};
+use clap::{CommandFactory as _, Parser, Subcommand as _};
 
 use self::commands::Command;
 use self::usage::Usage;
@@ -21,7 +21,7 @@ use self::usage::Usage;
     name = "eventodb",
     version,
     args_conflicts_with_subcommands = true,
-    after_help = "Without a command the server is started: `eventodb --port 8080` is `eventodb serve --port 8080`."
+    after_help = after_help()
 )]
 struct Cli {
     #[command(flatten)]
@@ -30,27 +30,46 @@ struct Cli {
     command: Option<Command>,
 }
 
+/// The same where a command stands first, which knows nothing of the flags and variables of `serve`.
+#[derive(Debug, Parser)]
+#[command(name = "eventodb")]
+struct CommandFirst {
+    #[command(subcommand)]
+    command: Command,
+}
+
 /// Requests allocate on one thread and free on another, which it takes better than the system's.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
-    let cli = match Cli::try_parse() {
-        Ok(cli) => cli,
+    let command = match parse() {
+        Ok(command) => command,
         Err(error) => return answer_usage(&error),
     };
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => return fail(&anyhow::Error::new(error).context("cannot start")),
     };
-    let outcome = runtime.block_on(async {
-        match cli.command {
-            None => serve::run(cli.serve).await,
-            Some(command) => command.run(Cli::command()).await,
-        }
-    });
+    let outcome = runtime.block_on(command.run(Cli::command()));
     runtime.shutdown_background();
     outcome.unwrap_or_else(|error| fail(&error))
+}
+
+fn after_help() -> String {
+    const SERVE: &str =
+        "Without a command the server is started: `eventodb --port 8080` is `eventodb serve --port 8080`.";
+    format!("{SERVE}\n\nExit codes: {}", usage::EXIT_CODES)
+}
+
+/// What is asked for; the server where no command is named.
+fn parse() -> Result<Command, clap::Error> {
+    let first = std::env::args_os().nth(1);
+    if first.is_some_and(|first| first.to_str().is_some_and(Command::has_subcommand)) {
+        return CommandFirst::try_parse().map(|line| line.command);
+    }
+    let cli = Cli::try_parse()?;
+    Ok(cli.command.unwrap_or_else(|| Command::Serve(Box::new(cli.serve))))
 }
 
 /// Help and version are printed as clap has them; an error is one line.

@@ -5,6 +5,9 @@ use clap::error::{ContextKind, ContextValue};
 /// The exit code for wrong usage; source: `EX_USAGE` of BSD's `sysexits.h`.
 pub(crate) const EXIT_CODE: u8 = 64;
 
+/// All exit codes, as the help and the manual page tell them.
+pub(crate) const EXIT_CODES: &str = "0 done, 1 failed, 64 wrong usage or configuration.";
+
 /// A call or configuration that cannot be carried out; in one line that says what to do.
 #[derive(Clone, Debug, thiserror::Error)]
 #[error("{0}")]

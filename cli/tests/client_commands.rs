@@ -101,10 +101,40 @@ fn a_token_may_stand_before_and_behind_a_subcommand() {
 
 #[test]
 fn wrong_usage_is_64() {
-    for arguments in
-        [&["read", "a-1", "--category", "b"][..], &["write"], &["consume", "--name", "x"], &["export", "--since", "x"]]
-    {
-        assert_eq!(eventodb().args(arguments).output().expect("ran").status.code(), Some(64), "{arguments:?}");
+    for arguments in [
+        &["read", "a-1", "--category", "b"][..],
+        &["read", "a-1", "--member", "3", "--size", "4"],
+        &["read", "--category", "a", "--member", "4", "--size", "4"],
+        &["read", "a-1", "--url", "localhost:8080"],
+        &["read", "a-1", "--token", "a\nb"],
+        &["write"],
+        &["write", "a-1", "T", "[1]"],
+        &["write", "a-1", "T", "{}", "--metadata", "x"],
+        &["ns", "delete", "x"],
+        &["consume", "--name", "x"],
+        &["export", "--since", "x"],
+    ] {
+        let output = eventodb().args(arguments).output().expect("ran");
+        let told = String::from_utf8_lossy(&output.stderr);
+        assert_eq!((output.status.code(), told.lines().count()), (Some(64), 1), "{arguments:?}: {told}");
+    }
+}
+
+/// A wrong variable of `serve` refuses the server; no other command knows it.
+#[test]
+fn variables_of_the_server_do_not_disturb_other_commands() {
+    let server = Server::start();
+    for (name, value) in [("EVENTODB_PORT", "x"), ("EVENTODB_TEST_MODE", "maybe"), ("EVENTODB_LOG_LEVEL", "loud")] {
+        for arguments in [&["version"][..], &["help"], &["completions", "bash"], &["man"], &["ns", "list"]] {
+            let output =
+                eventodb().args(arguments).env(name, value).env("EVENTODB_URL", &server.url).output().expect("ran");
+            let told = String::from_utf8_lossy(&output.stderr);
+            assert!(output.status.success() && told.is_empty(), "{name}={value} {arguments:?}: {told}");
+        }
+        for arguments in [&["serve"][..], &[]] {
+            let output = eventodb().args(arguments).env(name, value).output().expect("ran");
+            assert_eq!(output.status.code(), Some(64), "{name}={value} {arguments:?}");
+        }
     }
 }
 
@@ -168,10 +198,80 @@ fn count(path: &Path) -> usize {
 
 #[test]
 fn completions_and_the_manual_name_the_commands() {
-    let completions = eventodb().args(["completions", "bash"]).output().expect("ran");
-    let manual = eventodb().arg("man").output().expect("ran");
-    for command in ["serve", "consume", "export"] {
-        assert!(String::from_utf8_lossy(&completions.stdout).contains(command));
-        assert!(String::from_utf8_lossy(&manual.stdout).contains(command));
+    let prints = |arguments: &[&str]| {
+        let output = eventodb().args(arguments).output().expect("ran");
+        assert!(output.status.success(), "{arguments:?}");
+        String::from_utf8(output.stdout).expect("UTF-8")
+    };
+    for shell in ["bash", "zsh", "fish"] {
+        let completions = prints(&["completions", shell]);
+        for word in ["serve", "consume", "export", "checkpoint-every", "categories"] {
+            assert!(completions.contains(word), "{shell}: {word}");
+        }
+    }
+    let manual = prints(&["man"]);
+    for section in ["EVENTODB SERVE", "EVENTODB CONSUME", "EVENTODB NS CREATE", "EVENTODB TOKEN ROTATE", "EXIT CODES"] {
+        assert!(manual.contains(&format!(".SH \"{section}\"\n")), "{section}");
+    }
+    for text in [manual, prints(&["--help"])] {
+        assert!(text.contains("0 done, 1 failed, 64 wrong usage or configuration."));
+    }
+}
+
+/// Lines of a command that goes on, as they come.
+fn lines(child: &mut Child) -> impl Iterator<Item = String> + use<> {
+    BufReader::new(child.stdout.take().expect("its output")).lines().map(|line| line.expect("UTF-8"))
+}
+
+#[test]
+fn tail_follows_what_is_written() {
+    let server = Server::start();
+    for kind in ["A", "B", "C"] {
+        server.prints(&["write", "t-1", kind]);
+    }
+    let tail = |arguments: &[&str]| {
+        let arguments = [&["tail"], arguments].concat();
+        let mut command = eventodb();
+        command.args(arguments).env("EVENTODB_URL", &server.url).stdout(Stdio::piped()).spawn().expect("started")
+    };
+    let mut by_category = tail(&["--category", "t", "-n", "2", "--json"]);
+    let mut by_stream = tail(&["t-1"]);
+    let mut by_type = tail(&["--type", "D", "--from", "1"]);
+    let (mut category, mut stream, mut kind) = (lines(&mut by_category), lines(&mut by_stream), lines(&mut by_type));
+    let types = |line: &str| serde_json::from_str::<Value>(line).expect("JSON")["type"].as_str().map(str::to_owned);
+    assert_eq!(category.next().and_then(|line| types(&line)).as_deref(), Some("B"));
+    assert_eq!(category.next().and_then(|line| types(&line)).as_deref(), Some("C"));
+    server.prints(&["write", "other-1", "D"]);
+    assert!(kind.next().expect("a line").contains("other-1@0 D"));
+    server.prints(&["write", "t-1", "D", r#"{"n":1}"#]);
+    assert_eq!(category.next().and_then(|line| types(&line)).as_deref(), Some("D"));
+    assert!(kind.next().expect("a line").ends_with(r#" t-1@3 D {"n":1}"#));
+    server.prints(&["write", "t-1", "E"]);
+    assert!(stream.any(|line| line.contains("t-1@4 E")));
+    for tail in [&mut by_category, &mut by_stream, &mut by_type] {
+        interrupt(tail);
+        assert!(tail.wait().expect("ended").success(), "Ctrl-C is how one ends it");
+    }
+}
+
+fn interrupt(child: &Child) {
+    let pid = i32::try_from(child.id()).ok().and_then(rustix::process::Pid::from_raw).expect("a process id");
+    rustix::process::kill_process(pid, rustix::process::Signal::INT).expect("it runs");
+}
+
+/// A server that cannot be reached is told of, and not waited for without a word.
+#[test]
+fn tail_tells_of_a_server_that_is_not_there() {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let url = format!("http://{}", listener.local_addr().expect("bound"));
+    drop(listener);
+    let tail = |arguments: &[&str]| {
+        let mut command = eventodb();
+        command.arg("tail").args(arguments).args(["--url", &url]).stderr(Stdio::piped()).spawn().expect("started")
+    };
+    for tail in [tail(&[]), tail(&["--from", "1"])] {
+        let output = tail.wait_with_output().expect("ended");
+        assert_eq!(output.status.code(), Some(1));
+        assert!(String::from_utf8_lossy(&output.stderr).contains("cannot connect"));
     }
 }

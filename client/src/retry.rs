@@ -155,6 +155,22 @@ mod tests {
         assert_eq!(ceilings, [50, 100, 200, 400, 800, 1600, 3200, 5000, 5000]);
     }
 
+    /// Of a thousand clients that lost their server at once, no tenth of the time sees a fifth.
+    #[test]
+    fn many_clients_come_back_spread_out() {
+        for failures in [0, 3, 6, 9] {
+            let ceiling = RetryPolicy::forever().ceiling(failures);
+            let mut tenths = [0; 10];
+            for _ in 0..1000 {
+                let mut backoff = Backoff { failures, ..RetryPolicy::forever().start() };
+                let wait = backoff.next_wait(None).expect("never gives up");
+                let tenth = wait.as_nanos() * 10 / (ceiling.as_nanos() + 1);
+                tenths[usize::try_from(tenth).expect("one of ten")] += 1;
+            }
+            assert!(tenths.iter().all(|&tenth| tenth < 200), "after {failures} failures: {tenths:?}");
+        }
+    }
+
     #[tokio::test(start_paused = true)]
     async fn gives_up_when_the_next_attempt_would_be_too_late() {
         let mut backoff = RetryPolicy::default().give_up_after(Duration::from_secs(1)).start();

@@ -6,6 +6,8 @@ use std::process::ExitCode;
 use anyhow::Context as _;
 use clap_complete::Shell;
 
+use crate::usage::EXIT_CODES;
+
 /// Options of `eventodb completions`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
@@ -25,18 +27,23 @@ pub(crate) fn man(mut root: clap::Command) -> anyhow::Result<ExitCode> {
     root.build();
     let mut text = Vec::new();
     clap_mangen::Man::new(root.clone()).render(&mut text).context("cannot write the manual page")?;
-    for command in root.get_subcommands().filter(|command| command.get_name() != "help") {
-        let name = format!("eventodb {}", command.get_name());
-        let man = clap_mangen::Man::new(command.clone());
-        writeln!(text, ".SH \"{}\"", name.to_uppercase())?;
-        man.render_description_section(&mut text).context("cannot write the manual page")?;
-        man.render_options_section(&mut text).context("cannot write the manual page")?;
-    }
-    text.extend_from_slice(EXIT_CODES);
+    describe_commands(&root, "eventodb", &mut text).context("cannot write the manual page")?;
+    writeln!(text, ".SH \"EXIT CODES\"\n{EXIT_CODES}")?;
     print(&text)
 }
 
-const EXIT_CODES: &[u8] = b".SH \"EXIT CODES\"\n0 done, 1 failed, 64 wrong usage or configuration.\n";
+/// A section for each command of `parent`, and for the commands of those.
+fn describe_commands(parent: &clap::Command, path: &str, text: &mut Vec<u8>) -> std::io::Result<()> {
+    for command in parent.get_subcommands().filter(|command| command.get_name() != "help") {
+        let path = format!("{path} {}", command.get_name());
+        let man = clap_mangen::Man::new(command.clone());
+        writeln!(text, ".SH \"{}\"", path.to_uppercase())?;
+        man.render_description_section(text)?;
+        man.render_options_section(text)?;
+        describe_commands(command, &path, text)?;
+    }
+    Ok(())
+}
 
 fn print(text: &[u8]) -> anyhow::Result<ExitCode> {
     match std::io::stdout().write_all(text) {

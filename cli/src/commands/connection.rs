@@ -1,7 +1,10 @@
 //! Which server, and as whom.
 
-use eventodb_client::{Client, RetryPolicy};
 use std::time::Duration;
+
+use eventodb_client::{Client, RetryPolicy};
+
+use crate::usage::Usage;
 
 /// Options that every client command has.
 #[derive(Clone, clap::Args)]
@@ -26,10 +29,10 @@ impl Connection {
     ///
     /// # Errors
     /// A URL or token that cannot be used.
-    pub(crate) fn client(&self) -> anyhow::Result<Client> {
+    pub(crate) fn client(&self) -> Result<Client, Usage> {
         let token = self.token.as_deref().filter(|token| !token.is_empty());
         let retry = RetryPolicy::default().give_up_after(Duration::from_secs(10));
-        Ok(Client::new(&self.url, token)?.with_retry_policy(retry))
+        Ok(Client::new(&self.url, token).map_err(Usage::new)?.with_retry_policy(retry))
     }
 }
 

@@ -1,7 +1,7 @@
 //! The commands, one file each: an `Args` struct and `run`.
 //!
 //! Those that work on messages talk to a server over the public protocol; `backup`, `verify`, `repair`,
-//! `token` and `migrate` work on the storage itself. Exit codes: 0 done, 1 failed, 64 wrong usage.
+//! `token` and `migrate` work on the storage itself.
 
 mod append;
 mod backup;

@@ -10,6 +10,7 @@ use serde_json::Value;
 
 use super::connection::Connection;
 use super::output::{Output, finish};
+use crate::usage::Usage;
 
 /// Options of `eventodb ns`.
 #[derive(Debug, clap::Args)]
@@ -83,7 +84,9 @@ async fn command(command: Command, client: &Client, output: &mut Output) -> anyh
             output.value(&json(&created)?, || format!("{} created\ntoken: {}", created.namespace, created.token))
         }
         Command::Delete { name, yes } => {
-            anyhow::ensure!(yes, "this deletes every message of {name}; say --yes to do it");
+            if !yes {
+                return Err(Usage(format!("this deletes every message of {name}; say --yes to do it")).into());
+            }
             let deleted = client.delete_namespace(&name).await?;
             output.value(&json(&deleted)?, || {
                 format!("{} deleted with {} messages", deleted.namespace, deleted.messages_deleted)

@@ -6,6 +6,7 @@ use eventodb_client::{CategoryQuery, Client, ConsumerGroup, Page, StreamQuery};
 
 use super::connection::Connection;
 use super::output::{Output, finish};
+use crate::usage::Usage;
 
 /// Options of `eventodb read`.
 #[derive(Debug, clap::Args)]
@@ -76,10 +77,10 @@ impl Group {
     ///
     /// # Errors
     /// A member outside its group.
-    pub(super) fn member(self) -> anyhow::Result<Option<ConsumerGroup>> {
+    pub(super) fn member(self) -> Result<Option<ConsumerGroup>, Usage> {
         let (Some(member), Some(size)) = (self.member, self.size) else { return Ok(None) };
         let group = ConsumerGroup::new(member, size);
-        group.map(Some).ok_or_else(|| anyhow::anyhow!("--member must be at least 0 and below --size"))
+        group.map(Some).ok_or_else(|| Usage::new("--member must be at least 0 and below --size"))
     }
 }
 
@@ -98,7 +99,11 @@ impl What {
                 if place.backward { query.backward() } else { query }
             }};
         }
+        let group = self.group.member()?;
         if let Some(stream) = &self.stream {
+            if group.is_some() {
+                return Err(Usage::new("a stream is read whole; --member and --size go with categories").into());
+            }
             return Ok(client.get(stream, &placed!(StreamQuery::new())).await?);
         }
         let mut query = match &self.categories[..] {
@@ -108,7 +113,7 @@ impl What {
         if let Some(correlation) = &self.correlation {
             query = query.correlation(correlation);
         }
-        if let Some(group) = self.group.member()? {
+        if let Some(group) = group {
             query = query.group(group);
         }
         Ok(client.category_get(&placed!(query)).await?)

@@ -41,11 +41,13 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<ExitCode> {
 async fn follow(args: &Args, output: &mut Output) -> anyhow::Result<()> {
     /// What a server that does not know how to wait is asked at most so often.
     const PAUSE: Duration = Duration::from_secs(1);
-    let client = args.connection.client()?.with_retry_policy(RetryPolicy::forever());
+    let client = args.connection.client()?;
     let mut from = match args.from {
-        Some(from) => from,
+        Some(from) => client.server_version().await.map(|_| from)?,
         None => print_last(args, &client, output).await?,
     };
+    // That the server cannot be reached is told at once; from here on it is waited for.
+    let client = client.with_retry_policy(RetryPolicy::forever());
     loop {
         let asked = Instant::now();
         let place = Place { from: Some(from), limit: 1000, wait: Duration::from_secs(20), ..Place::default() };

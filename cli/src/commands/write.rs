@@ -9,6 +9,7 @@ use serde_json::json;
 
 use super::connection::Connection;
 use super::output::{Output, finish};
+use crate::usage::Usage;
 
 /// Options of `eventodb write`.
 #[derive(Debug, clap::Args)]
@@ -46,7 +47,7 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<ExitCode> {
     } else {
         args.data
     };
-    let mut message = NewMessage::from_json(args.kind, &data, args.metadata.as_deref())?;
+    let mut message = NewMessage::from_json(args.kind, &data, args.metadata.as_deref()).map_err(Usage::new)?;
     if let Some(id) = args.id {
         message = message.with_id(id);
     }

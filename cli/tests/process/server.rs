@@ -34,9 +34,21 @@ impl Server {
         Self::launch(command).await
     }
 
+    /// One that takes the place of another, at its address.
+    pub(crate) async fn start_at(address: &str, directory: &Path) -> Self {
+        let (_, port) = address.rsplit_once(':').expect("an address has a port");
+        let mut command = Command::new(BINARY);
+        command.args(Self::arguments_at(port, directory));
+        Self::launch(command).await
+    }
+
     pub(crate) fn arguments(directory: &Path) -> Vec<String> {
+        Self::arguments_at("0", directory)
+    }
+
+    fn arguments_at(port: &str, directory: &Path) -> Vec<String> {
         let directory = directory.to_str().expect("a temporary folder's name");
-        ["serve", "--port", "0", "--token", TOKEN, "--log-level", "error", "--data-dir", directory]
+        ["serve", "--port", port, "--token", TOKEN, "--log-level", "error", "--data-dir", directory]
             .map(str::to_owned)
             .to_vec()
     }

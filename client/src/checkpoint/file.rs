@@ -56,7 +56,8 @@ impl CheckpointStore for FileCheckpoint {
     }
 }
 
-fn lock(path: &Path) -> Result<File, CheckpointError> {
+/// Locks a file, which need not exist yet, until it is closed.
+pub(super) fn lock(path: &Path) -> Result<File, CheckpointError> {
     let open = OpenOptions::new().create(true).truncate(false).write(true).open(path);
     let file = open.map_err(|error| failed("cannot open", path, error))?;
     match file.try_lock() {

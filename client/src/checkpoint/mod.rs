@@ -25,8 +25,8 @@ pub use stream::{StreamCheckpoint, position_stream};
 ///
 /// # Contract
 /// After `save(p)` has answered, `load` in any later process answers `p` or what was saved after it.
-/// `save` never replaces a position that somebody else saved since this store's last `load` or
-/// `save`: it fails with [`CheckpointError::Taken`] then, as far as the medium can tell.
+/// Of two workers with the same checkpoint the one that loaded later fails with
+/// [`CheckpointError::Taken`]: at once, at its next `save`, or by [`CheckpointStore::taken`].
 #[async_trait]
 pub trait CheckpointStore: Send {
     /// The saved position: everything up to it was handled. None where nothing was saved yet.
@@ -40,6 +40,12 @@ pub trait CheckpointStore: Send {
     /// # Errors
     /// `Taken` where another worker uses this checkpoint too; `Failed` for all else.
     async fn save(&mut self, position: i64) -> Result<(), CheckpointError>;
+
+    /// Waits until another worker is found to use this checkpoint too, for ever where only `load` and
+    /// `save` can tell. Awaited while there is nothing to handle, and dropped at any moment.
+    async fn taken(&mut self) -> CheckpointError {
+        std::future::pending().await
+    }
 }
 
 /// Why a checkpoint was not loaded or saved.
@@ -74,5 +80,9 @@ impl<S: CheckpointStore + ?Sized> CheckpointStore for Box<S> {
 
     async fn save(&mut self, position: i64) -> Result<(), CheckpointError> {
         (**self).save(position).await
+    }
+
+    async fn taken(&mut self) -> CheckpointError {
+        (**self).taken().await
     }
 }

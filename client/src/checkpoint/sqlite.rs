@@ -2,8 +2,10 @@
 //!
 //! The transaction begins with the first message after a save and is committed by the next save, so
 //! that the effects of messages and the position behind them become durable together or not at all.
-//! A message whose handler fails leaves nothing behind: it runs in a savepoint of its own.
+//! A message whose handler fails leaves nothing behind: it runs in a savepoint of its own. A lock file
+//! keeps a second worker of the same name out.
 
+use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -27,6 +29,8 @@ pub struct SqliteReadModel {
     types: Option<Vec<String>>,
     /// None until loaded, and after a failure.
     open: Option<Arc<Mutex<Open>>>,
+    /// Held from the first load on; none for a database in memory.
+    lock: Option<File>,
 }
 
 struct Open {
@@ -38,7 +42,8 @@ struct Open {
 
 impl SqliteReadModel {
     /// The read model in the database file `path`. The position is kept in its table
-    /// `eventodb_checkpoint` under the name `consumer`, which tells members of a group apart too.
+    /// `eventodb_checkpoint` under the name `consumer`, which tells members of a group apart too and is
+    /// part of the name of a lock file beside the database.
     ///
     /// `handler` runs within the worker's transaction on a thread for blocking work, and must neither
     /// commit nor roll back.
@@ -53,6 +58,7 @@ impl SqliteReadModel {
             handler: Arc::new(move |connection, message| handler(connection, message).map_err(Into::into)),
             types: None,
             open: None,
+            lock: None,
         }
     }
 
@@ -82,12 +88,19 @@ impl Consumer for SqliteReadModel {
     async fn load(&mut self) -> Result<Option<i64>, CheckpointError> {
         // What an earlier connection had not committed is rolled back with it.
         self.open = None;
-        let (path, consumer) = (self.path.clone(), self.consumer.clone());
-        let open = tokio::task::spawn_blocking(move || Open::new(&path, consumer).map_err(failed("cannot open")))
-            .await
-            .map_err(|error| CheckpointError::failed("opening did not end", error))??;
+        let (path, consumer, lock) = (self.path.clone(), self.consumer.clone(), self.lock.take());
+        let (open, lock) = tokio::task::spawn_blocking(move || {
+            let connection = Connection::open(path).map_err(failed("cannot open"))?;
+            let lock = match (lock, connection.path()) {
+                (None, Some(file)) if !file.is_empty() => Some(super::file::lock(&lock_file(file, &consumer))?),
+                (lock, _) => lock,
+            };
+            Ok::<_, CheckpointError>((Open::new(connection, consumer).map_err(failed("cannot open"))?, lock))
+        })
+        .await
+        .map_err(|error| CheckpointError::failed("opening did not end", error))??;
         let saved = open.saved;
-        self.open = Some(Arc::new(Mutex::new(open)));
+        (self.open, self.lock) = (Some(Arc::new(Mutex::new(open))), lock);
         Ok(saved)
     }
 
@@ -138,8 +151,7 @@ impl std::fmt::Debug for SqliteReadModel {
 }
 
 impl Open {
-    fn new(path: &Path, consumer: String) -> rusqlite::Result<Self> {
-        let mut connection = Connection::open(path)?;
+    fn new(mut connection: Connection, consumer: String) -> rusqlite::Result<Self> {
         connection.busy_timeout(Duration::from_secs(5))?;
         connection.pragma_update(None, "journal_mode", "wal")?;
         // The position's loss with a power failure would only repeat work whose effects are lost too,
@@ -196,6 +208,19 @@ impl Open {
         self.saved = Some(position);
         Ok(())
     }
+}
+
+/// The lock file of a consumer beside a database.
+fn lock_file(database: &str, consumer: &str) -> PathBuf {
+    let mut name = format!("{database}-");
+    for c in consumer.chars() {
+        match c {
+            'a'..='z' | 'A'..='Z' | '0'..='9' | '-' | '_' | '.' => name.push(c),
+            other => name.push_str(&format!("%{:x}", u32::from(other))),
+        }
+    }
+    name.push_str(".lock");
+    name.into()
 }
 
 fn position(connection: &Connection, consumer: &str) -> rusqlite::Result<Option<i64>> {
@@ -271,12 +296,14 @@ mod tests {
     async fn the_second_worker_of_one_name_is_told() {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("model.db");
-        let (mut first, mut second) = (model(&path), model(&path));
+        let mut first = model(&path);
         first.load().await.expect("loaded");
-        second.load().await.expect("loaded");
+        assert!(matches!(model(&path).load().await, Err(CheckpointError::Taken(_))));
         first.save(5).await.expect("saved");
-        assert!(matches!(second.save(3).await, Err(CheckpointError::Taken(_))));
-        first.save(6).await.expect("the first is not disturbed");
-        assert_eq!(model(&path).load().await.expect("loaded"), Some(6));
+        assert_eq!(first.load().await.expect("its own lock is not in its way"), Some(5));
+        let mut other = SqliteReadModel::new(&path, "sums/2", |_, _| Ok::<_, HandlerError>(()));
+        assert_eq!(other.load().await.expect("another name is free"), None);
+        drop(first);
+        assert_eq!(model(&path).load().await.expect("loaded"), Some(5));
     }
 }

@@ -1,28 +1,43 @@
 //! A checkpoint in the event store itself, in the stream `<category>:position-<consumer>`.
 //!
-//! Every position is written with the expected version, so that two workers of one name notice each
-//! other at the second one's next save. The worker that started first stays: when it meets the other's
-//! message it writes over it, and the other, meeting that, sees an older worker there and stops.
-//! Which one is older follows from ids that begin with the time of the start (UUID version 7).
+//! Every start claims the stream by a message of its own, and everything is written with the expected
+//! version. A claim therefore fences off what a killed worker had sent and the server not yet
+//! written: whoever meets another's message behind its own claim knows that the other is alive. The
+//! worker that claimed first stays: it writes over what it meets, and the other, meeting that, sees an
+//! older claim there and stops. Busy workers meet when they save; idle ones look for each other.
+
+use std::time::Duration;
 
 use async_trait::async_trait;
 use eventodb_schema::{ConsumerGroup, Expected};
 use serde::{Deserialize, Serialize};
-use uuid::Uuid;
+use tokio::time::{Instant, sleep_until};
 
 use super::{CheckpointError, CheckpointStore};
 use crate::client::Client;
 use crate::error::Error;
 use crate::new_message::NewMessage;
+use crate::query::StreamQuery;
 
 /// A position in a stream.
 #[derive(Debug)]
 pub struct StreamCheckpoint {
     client: Client,
     stream: String,
-    worker: String,
+    /// Where in the stream this start claimed it.
+    claim: Option<i64>,
+    /// Where this start's last message stands.
     version: Option<i64>,
+    saved: Option<i64>,
+    next_look: Instant,
 }
+
+/// How often others may write between two tries before they count as alive.
+const ATTEMPTS: usize = 8;
+/// Least time from one look for another worker to the next.
+const BETWEEN_LOOKS: Duration = Duration::from_secs(1);
+/// How long a look waits for the other: less than a worker's default time between two polls, which end it.
+const LOOK: Duration = Duration::from_secs(8);
 
 /// The stream of a consumer's positions: Eventide's convention, with the member and the size of a group.
 /// Several categories are joined by `+`; for everything nothing stands before the colon.
@@ -40,22 +55,24 @@ pub(crate) fn is_position_category(category: &str) -> bool {
     category.ends_with(":position")
 }
 
+/// The data of both types: `Claimed` and `Recorded`.
 #[derive(Serialize, Deserialize)]
-struct Recorded {
-    position: i64,
+struct Place {
+    /// None while nothing was recorded.
+    position: Option<i64>,
 }
 
 #[derive(Serialize, Deserialize)]
 struct By {
-    /// A UUID in lower case: compares as text as it does as a number.
-    worker: String,
+    /// Where in the stream its writer claimed it; that is where itself stands, if it is the claim.
+    claim: i64,
 }
 
 impl StreamCheckpoint {
     /// The checkpoint of `consumer` in the namespace of `client`. Make a new one for every start.
     pub fn new<S: AsRef<str>>(client: &Client, categories: &[S], consumer: &str, group: Option<ConsumerGroup>) -> Self {
         let stream = position_stream(categories, consumer, group);
-        Self { client: client.clone(), stream, worker: Uuid::now_v7().to_string(), version: None }
+        Self { client: client.clone(), stream, claim: None, version: None, saved: None, next_look: Instant::now() }
     }
 
     /// The stream it is in.
@@ -63,29 +80,62 @@ impl StreamCheckpoint {
         &self.stream
     }
 
-    async fn write(&mut self, position: i64) -> Result<(), Error> {
-        let message =
-            NewMessage::new("Recorded", Recorded { position }).with_metadata(&By { worker: self.worker.clone() })?;
-        let expected = self.version.map_or(Expected::NoStream, Expected::Version);
-        self.version = Some(self.client.write(&self.stream, &message, expected).await?.position);
+    /// Writes the next message behind `last`.
+    async fn write(&mut self, kind: &str, position: Option<i64>, last: Option<i64>) -> Result<(), Error> {
+        let by = By { claim: self.claim.unwrap_or(last.map_or(0, |last| last + 1)) };
+        let message = NewMessage::new(kind, Place { position }).with_metadata(&by)?;
+        let expected = last.map_or(Expected::NoStream, Expected::Version);
+        let written = self.client.write(&self.stream, &message, expected).await?;
+        (self.claim, self.version, self.saved) = (Some(by.claim), Some(written.position), position);
+        self.next_look = Instant::now() + BETWEEN_LOOKS;
         Ok(())
     }
 
-    /// Somebody else wrote. Answers `Taken` if they are the ones to stay; else the version to go on at.
-    async fn make_way(&mut self) -> Result<(), CheckpointError> {
+    /// Where the last message stands. If it is this worker's own, or there is no claim yet, what it says
+    /// is taken over; `Taken` if an older worker wrote it.
+    async fn look(&mut self) -> Result<Option<i64>, CheckpointError> {
         let last = self.client.last(&self.stream, None).await.map_err(|error| self.failed(error))?;
         let Some(last) = last else {
-            self.version = None;
-            return Ok(());
+            (self.version, self.saved) = (None, None);
+            return Ok(None);
         };
-        let other = last.metadata::<By>().ok().flatten().map(|by| by.worker);
-        if other.is_none_or(|other| other <= self.worker) {
-            let since = last.time_text();
-            return Err(CheckpointError::Taken(format!("{} was written by it at {since}", self.stream)));
+        if let Some(mine) = self.claim {
+            let claim = last.metadata::<By>().ok().flatten().map(|by| by.claim);
+            if claim.is_none_or(|claim| claim < mine) {
+                let since = last.time_text();
+                return Err(CheckpointError::Taken(format!("{} was written by it at {since}", self.stream)));
+            }
+            if claim != self.claim {
+                tracing::warn!(stream = self.stream, "a second worker uses this checkpoint and is about to be told");
+                return Ok(Some(last.position()));
+            }
         }
-        tracing::warn!(stream = self.stream, "a second worker uses this checkpoint and is about to be told");
-        self.version = Some(last.position());
-        Ok(())
+        let place: Place = last.decode().map_err(|error| self.failed(error))?;
+        (self.version, self.saved) = (Some(last.position()), place.position);
+        Ok(self.version)
+    }
+
+    /// Waits a while for what others write, and lets a younger worker know that the name is taken.
+    async fn look_for_others(&mut self) -> Result<(), CheckpointError> {
+        self.next_look = Instant::now() + BETWEEN_LOOKS;
+        let query = StreamQuery::new().from(self.version.map_or(0, |version| version + 1)).limit(1).wait(LOOK);
+        let page = self.client.get(&self.stream, &query).await.map_err(|error| self.failed(error))?;
+        if page.messages.is_empty() {
+            return Ok(());
+        }
+        let last = self.look().await?;
+        if last == self.version {
+            return Ok(());
+        }
+        match self.write("Claimed", self.saved, last).await {
+            Err(error) if !error.is_version_conflict() => Err(self.failed(error)),
+            // After a conflict the next look tells more.
+            _ => Ok(()),
+        }
+    }
+
+    fn written_all_the_time(&self) -> CheckpointError {
+        CheckpointError::Taken(format!("{} is written all the time", self.stream))
     }
 
     fn failed(&self, error: Error) -> CheckpointError {
@@ -96,26 +146,42 @@ impl StreamCheckpoint {
 #[async_trait]
 impl CheckpointStore for StreamCheckpoint {
     async fn load(&mut self) -> Result<Option<i64>, CheckpointError> {
-        let last = self.client.last(&self.stream, None).await.map_err(|error| self.failed(error))?;
-        let Some(last) = last else {
-            self.version = None;
-            return Ok(None);
-        };
-        self.version = Some(last.position());
-        let recorded: Recorded = last.decode().map_err(|error| self.failed(error))?;
-        Ok(Some(recorded.position))
-    }
-
-    async fn save(&mut self, position: i64) -> Result<(), CheckpointError> {
-        // The other worker may write once more in between; it stops at its next save.
-        for _ in 0..8 {
-            match self.write(position).await {
-                Ok(()) => return Ok(()),
-                Err(error) if error.is_version_conflict() => self.make_way().await?,
+        for _ in 0..ATTEMPTS {
+            let last = self.look().await?;
+            if self.claim.is_some() {
+                return Ok(self.saved);
+            }
+            match self.write("Claimed", self.saved, last).await {
+                Ok(()) => return Ok(self.saved),
+                Err(error) if error.is_version_conflict() => {}
                 Err(error) => return Err(self.failed(error)),
             }
         }
-        Err(CheckpointError::Taken(format!("{} is written all the time", self.stream)))
+        Err(self.written_all_the_time())
+    }
+
+    async fn save(&mut self, position: i64) -> Result<(), CheckpointError> {
+        let mut last = self.version;
+        for _ in 0..ATTEMPTS {
+            match self.write("Recorded", Some(position), last).await {
+                Ok(()) => return Ok(()),
+                // The younger worker may write once more in between; it stops at its next save.
+                Err(error) if error.is_version_conflict() => last = self.look().await?,
+                Err(error) => return Err(self.failed(error)),
+            }
+        }
+        Err(self.written_all_the_time())
+    }
+
+    async fn taken(&mut self) -> CheckpointError {
+        loop {
+            sleep_until(self.next_look).await;
+            match self.look_for_others().await {
+                Ok(()) => {}
+                Err(taken @ CheckpointError::Taken(_)) => return taken,
+                Err(error) => tracing::debug!(%error, "cannot look for other workers"),
+            }
+        }
     }
 }
 

@@ -52,6 +52,11 @@ pub trait Consumer: Send {
     /// See [`CheckpointStore::save`].
     async fn save(&mut self, position: i64) -> Result<(), CheckpointError>;
 
+    /// See [`CheckpointStore::taken`].
+    async fn taken(&mut self) -> CheckpointError {
+        std::future::pending().await
+    }
+
     /// The message types that are wanted; none means all.
     fn types(&self) -> Option<Vec<String>> {
         None
@@ -99,6 +104,10 @@ impl<S: CheckpointStore> Consumer for Checkpointed<S> {
     async fn save(&mut self, position: i64) -> Result<(), CheckpointError> {
         self.store.save(position).await?;
         self.handlers.saved().map_err(|error| CheckpointError::failed("the handled ids", error))
+    }
+
+    async fn taken(&mut self) -> CheckpointError {
+        self.store.taken().await
     }
 
     fn types(&self) -> Option<Vec<String>> {

@@ -303,16 +303,16 @@ impl<'a, C: Consumer> Session<'a, C> {
         loop {
             let save = self.unsaved_since.map(|since| since + self.settings.interval);
             let until = save.map_or(poll, |save| save.min(poll));
-            let event = tokio::select! {
+            let told = tokio::select! {
                 () = self.stop.cancelled() => break,
-                event = timeout_at(until, subscription.next()) => event,
+                error = self.consumer.taken() => return Err(WorkerError::Checkpoint(error)),
+                told = timeout_at(until, next_poke(&mut subscription, self.done)) => told,
             };
-            match event {
-                Ok(Ok(Event::Poke(poke))) if poke.global_position > self.done => {
-                    self.head = self.head.max(poke.global_position);
+            match told {
+                Ok(Ok(position)) => {
+                    self.head = self.head.max(position);
                     break;
                 }
-                Ok(Ok(_)) => {}
                 // Without pokes, looking from time to time has to do.
                 Ok(Err(error)) => {
                     tracing::warn!(%error, "no pokes");
@@ -344,6 +344,17 @@ impl<'a, C: Consumer> Session<'a, C> {
             subscribe = subscribe.group(group);
         }
         self.client.subscribe(subscribe.from(self.done + 1))
+    }
+}
+
+/// The next poke about a message behind `done`: where it stands.
+async fn next_poke(subscription: &mut Subscription, done: i64) -> Result<i64, Error> {
+    loop {
+        if let Event::Poke(poke) = subscription.next().await?
+            && poke.global_position > done
+        {
+            return Ok(poke.global_position);
+        }
     }
 }
 

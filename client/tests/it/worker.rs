@@ -29,6 +29,7 @@ impl Log {
         match call[0].as_str() {
             Some("category.get") => self.page(&call[2]),
             Some("stream.last") => self.last(call[1].as_str().expect("a name")),
+            Some("stream.get") => self.get(call[1].as_str().expect("a name"), &call[2]),
             Some("stream.write") => self.write(&call),
             other => panic!("unexpected {other:?}"),
         }
@@ -48,23 +49,25 @@ impl Log {
         Answer::ok(format!("[{}]", rows.join(","))).with_header(&format!("x-eventodb-head: {head}"))
     }
 
-    fn last(&self, stream: &str) -> Answer {
-        let position = self.version(stream);
-        let Some((_, message)) = self.written.iter().rfind(|(name, _)| name == stream) else {
-            return Answer::ok("null");
+    /// The written messages of a stream, as rows.
+    fn rows(&self, stream: &str) -> Vec<Value> {
+        let written = self.written.iter().filter(|(name, _)| name == stream);
+        let row = |(position, message): (usize, &Value)| {
+            let (id, time) = ("00000000-0000-0000-0000-000000000001", "2026-01-01T00:00:00Z");
+            json!([id, message["type"], position, 1, message["data"], message["metadata"], time])
         };
-        Answer::ok(
-            json!([
-                "00000000-0000-0000-0000-000000000001",
-                message["type"],
-                position,
-                1,
-                message["data"],
-                message["metadata"],
-                "2026-01-01T00:00:00Z"
-            ])
-            .to_string(),
-        )
+        written.map(|(_, message)| message).enumerate().map(row).collect()
+    }
+
+    fn last(&self, stream: &str) -> Answer {
+        Answer::ok(self.rows(stream).last().unwrap_or(&Value::Null).to_string())
+    }
+
+    /// As a server that does not know how to wait.
+    fn get(&self, stream: &str, options: &Value) -> Answer {
+        let from = options["position"].as_u64().expect("a position");
+        let rows = self.rows(stream);
+        Answer::ok(Value::from(rows.get(usize::try_from(from).expect("small")..).unwrap_or_default()).to_string())
     }
 
     fn write(&mut self, call: &Value) -> Answer {
@@ -228,7 +231,51 @@ async fn the_second_worker_of_one_name_is_told_and_the_first_stays() {
     second.save(11).await.expect("nobody was in the way");
     first.save(12).await.expect("the older one stays");
     assert!(matches!(second.save(13).await, Err(CheckpointError::Taken(_))));
+    assert!(matches!(second.load().await, Err(CheckpointError::Taken(_))));
     first.save(14).await.expect("undisturbed");
+    assert_eq!(first.load().await.expect("loaded again after a failure"), Some(14));
     let mut next = StreamCheckpoint::new(&client, &["a"], "x", None);
     assert_eq!(next.load().await.expect("loaded"), Some(14));
+}
+
+#[tokio::test]
+async fn idle_workers_of_one_name_find_each_other() {
+    let (fake, _) = log(0).await;
+    let (client, categories) = (fake.client(), ["a"]);
+    let mut first = StreamCheckpoint::new(&client, &categories, "x", None);
+    let mut second = StreamCheckpoint::new(&client, &categories, "x", None);
+    first.load().await.expect("loaded");
+    second.load().await.expect("loaded");
+    // The first meets the second here already, and must not forget it.
+    assert_eq!(first.load().await.expect("loaded"), None);
+    tokio::select! {
+        error = first.taken() => panic!("the first was here before: {error}"),
+        error = second.taken() => assert!(matches!(error, CheckpointError::Taken(_)), "{error}"),
+    }
+}
+
+/// The server may write what a killed worker had sent when the next one has begun to load.
+#[tokio::test]
+async fn what_a_killed_worker_had_sent_does_not_stop_the_next_one() {
+    let (fake, served) = log(0).await;
+    let mut killed = StreamCheckpoint::new(&fake.client(), &["a"], "x", None);
+    killed.load().await.expect("loaded");
+    killed.save(10).await.expect("saved");
+    let sent = served.lock().written.last().cloned().map(|(stream, mut message)| {
+        message["data"]["position"] = json!(20);
+        (stream, message)
+    });
+    let (sent, log) = (Mutex::new(sent), served.clone());
+    let late = Fake::start(move |request| {
+        let mut log = log.lock();
+        let answer = log.answer(request);
+        if request.body.starts_with(r#"["stream.last""#) {
+            log.written.extend(sent.lock().take());
+        }
+        answer
+    })
+    .await;
+    let mut next = StreamCheckpoint::new(&late.client(), &["a"], "x", None);
+    assert_eq!(next.load().await.expect("loaded"), Some(20));
+    next.save(30).await.expect("nobody else is alive");
 }

@@ -1,0 +1,37 @@
+//! The Rust client against the real binary: its promises where processes are killed, connections are
+//! cut and many clients work at once.
+
+mod ambiguous;
+mod duplicates;
+mod examples;
+mod groups;
+mod killed;
+mod proxy;
+mod restarts;
+mod tls;
+mod transfers;
+mod waiting;
+mod worker;
+
+use std::time::Duration;
+
+use eventodb_client::{Client, RetryPolicy};
+
+use super::server::{PATIENCE, Server, TOKEN};
+
+impl Server {
+    pub(crate) fn url(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
+    /// A client of the namespace `default`.
+    pub(crate) fn client(&self) -> Client {
+        client(&self.url())
+    }
+}
+
+/// A client of the server at `url` that tries again soon, for as long as a test may take.
+fn client(url: &str) -> Client {
+    let retry = RetryPolicy { first: Duration::from_millis(1), ..RetryPolicy::default().give_up_after(PATIENCE) };
+    Client::builder(url).token(TOKEN).retry(retry).build().expect("a URL and a token")
+}

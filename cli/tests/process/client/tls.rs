@@ -1,0 +1,80 @@
+//! `https://`: the commands through something that ends TLS in front of the server, as in production.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
+use rustls::ServerConfig;
+use rustls::pki_types::PrivateKeyDer;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::process::Command;
+use tokio_rustls::TlsAcceptor;
+
+use crate::server::*;
+
+/// Passes on to `server` what comes encrypted; answers the port and the authority's certificate.
+async fn start(server: String) -> (u16, String) {
+    let mut parameters = CertificateParams::default();
+    parameters.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    let key = || KeyPair::generate().expect("there is randomness");
+    let authority = CertifiedIssuer::self_signed(parameters, key()).expect("good parameters");
+    let (key, parameters) = (key(), CertificateParams::new(vec!["localhost".to_owned()]).expect("a good name"));
+    let certificate = parameters.signed_by(&key, &authority).expect("good parameters");
+    let config = ServerConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
+        .with_safe_default_protocol_versions()
+        .expect("the provider knows them")
+        .with_no_client_auth()
+        .with_single_cert(
+            vec![certificate.der().clone()],
+            PrivateKeyDer::try_from(key.serialize_der()).expect("a private key"),
+        )
+        .expect("they belong together");
+    let acceptor = TlsAcceptor::from(Arc::new(config));
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+    let port = listener.local_addr().expect("a bound socket has an address").port();
+    tokio::spawn(async move {
+        while let Ok((client, _)) = listener.accept().await {
+            let (acceptor, server) = (acceptor.clone(), server.clone());
+            tokio::spawn(async move {
+                // Whoever does not trust the certificate ends the connection here.
+                let Ok(mut client) = acceptor.accept(client).await else { return };
+                let mut server = TcpStream::connect(server).await.expect("the server listens");
+                let _ = tokio::io::copy_bidirectional(&mut client, &mut server).await;
+            });
+        }
+    });
+    (port, authority.pem())
+}
+
+async fn run(arguments: &[&str], url: &str, authority: &Path) -> std::process::Output {
+    let mut command = Command::new(BINARY);
+    command.args(arguments).env("EVENTODB_URL", url).env("EVENTODB_TOKEN", TOKEN).env("SSL_CERT_FILE", authority);
+    command.output().await.expect("the binary starts")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn commands_speak_tls_with_whom_they_trust() {
+    let directory = tempfile::tempdir().expect("a temporary folder");
+    let server = Server::start(&directory.path().join("data"), &[]).await;
+    let (port, authority) = start(server.address.clone()).await;
+    let (url, trusted) = (format!("https://localhost:{port}"), directory.path().join("ca.pem"));
+    std::fs::write(&trusted, authority).expect("the folder is ours");
+    let written = run(&["write", "a-1", "T", r#"{"n":1}"#], &url, &trusted).await;
+    assert!(written.status.success(), "{written:?}");
+    let read = run(&["read", "--category", "a", "--json"], &url, &trusted).await;
+    assert!(String::from_utf8_lossy(&read.stdout).contains(r#""data":{"n":1}"#), "{read:?}");
+
+    // Another name than the certificate's, and another authority than the one it comes from.
+    let (_, stranger) = start(server.address.clone()).await;
+    let untrusted = directory.path().join("stranger.pem");
+    std::fs::write(&untrusted, stranger).expect("the folder is ours");
+    let by_address = url.replace("localhost", "127.0.0.1");
+    let write = ["write", "a-1", "T"];
+    let (misnamed, mistrusted) = tokio::join!(run(&write, &by_address, &trusted), run(&write, &url, &untrusted));
+    for output in [misnamed, mistrusted] {
+        let told = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{told}");
+        assert!(told.contains("certificate"), "{told}");
+    }
+    server.stop().await;
+}
