@@ -9,7 +9,7 @@ mod appends;
 mod namespaces;
 mod reads;
 mod subscriptions;
-mod support;
+pub(crate) mod support;
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;

@@ -46,6 +46,7 @@ pub(super) async fn append(
                 &each(messages, |m| m.metadata.as_deref()),
                 &each(messages, |m| &*m.data),
                 &times,
+                &batch.after.id,
             ],
         )
         .await?;
@@ -56,7 +57,8 @@ pub(super) async fn append(
 pub(super) async fn fence(connection: &mut Connection, log: Incarnation, batch: &Batch) -> Result<Fenced, Failure> {
     // An id of its own: found under the number later, it must not pass for the batch.
     let id = uuid::Uuid::new_v4();
-    let fenced = connection.query_one(FENCE.on(log), &[&batch.after.batch, &batch.after.position, &id]).await?;
+    let after = &batch.after;
+    let fenced = connection.query_one(FENCE.on(log), &[&after.batch, &after.position, &id, &after.id]).await?;
     if fenced.is_some() {
         return Ok(Fenced::NotCommitted);
     }

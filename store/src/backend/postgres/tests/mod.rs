@@ -1,6 +1,7 @@
 //! Tests of what only this backend does; what every backend must do is in the conformance suite.
 
 mod encryption;
+mod failover;
 mod fixture;
 mod hints;
 mod log;
