@@ -115,17 +115,3 @@ pub(crate) async fn call(http: &mut Http, call: &Value) -> Value {
 pub(crate) fn integer(value: &Value) -> i64 {
     value.as_i64().expect("an integer")
 }
-
-/// Prints a line of a test's report.
-#[expect(clippy::print_stderr, reason = "a test's report goes where test output goes")]
-pub(crate) fn tell(line: &str) {
-    eprintln!("{line}");
-}
-
-/// The seed of a randomised test: printed, and taken from `EVENTODB_TEST_SEED` where that is set.
-pub(crate) fn seed() -> u64 {
-    let given = std::env::var("EVENTODB_TEST_SEED").ok().and_then(|seed| seed.parse().ok());
-    let seed = given.unwrap_or_else(rand::random);
-    tell(&format!("EVENTODB_TEST_SEED={seed}"));
-    seed
-}

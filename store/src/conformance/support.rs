@@ -72,12 +72,6 @@ pub(crate) fn namespace(name: &str, token: &Token) -> NewNamespace {
     }
 }
 
-/// Prints a line of the suite's report.
-#[expect(clippy::print_stderr, reason = "a test's report goes where test output goes")]
-pub(crate) fn tell(line: &str) {
-    eprintln!("{line}");
-}
-
 pub(crate) fn message(kind: &str) -> NewMessage {
     NewMessage { id: None, kind: kind.into(), data: "{}".into(), metadata: None }
 }
