@@ -6,15 +6,22 @@ use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 use tokio::sync::Mutex;
 
 use crate::backend::{Head, Lineage, Storage};
-use crate::error::{Error, Result};
+use crate::error::Result;
 
 /// See the module.
 #[derive(Debug, Default)]
 pub(super) struct HeadQuery {
     /// How many queries were sent.
     sent: AtomicU64,
-    /// The number and the answer of the last one that came back.
-    answered: Mutex<Option<(u64, Result<(Head, Lineage), Error>)>>,
+    /// The last one that came back.
+    answered: Mutex<Option<Answer>>,
+}
+
+#[derive(Debug)]
+struct Answer {
+    /// The number of its query.
+    number: u64,
+    told: Result<(Head, Lineage)>,
 }
 
 impl HeadQuery {
@@ -25,14 +32,14 @@ impl HeadQuery {
     pub(super) async fn ask(&self, storage: &dyn Storage, known: impl FnOnce() -> Head) -> Result<(Head, Lineage)> {
         let wanted = self.sent.load(SeqCst) + 1;
         let mut answered = self.answered.lock().await;
-        if let Some((number, answer)) = &*answered
-            && *number >= wanted
+        if let Some(answer) = &*answered
+            && answer.number >= wanted
         {
-            return answer.clone();
+            return answer.told.clone();
         }
         let number = self.sent.fetch_add(1, SeqCst) + 1;
-        let answer = storage.head_since(&known()).await;
-        *answered = Some((number, answer.clone()));
-        answer
+        let told = storage.head_since(&known()).await;
+        *answered = Some(Answer { number, told: told.clone() });
+        told
     }
 }

@@ -10,15 +10,17 @@ use super::connection::Connection;
 use super::error::Failure;
 use super::statement::{APPEND, FENCE, SETTLE};
 use super::time::Time;
+use super::turns::Turn;
 use crate::backend::{Batch, Fenced, Incarnation};
 use crate::log::Entry;
 
-/// Commits a batch after the head that it names; `None` where something else follows that head, or
-/// it is none of this log.
+/// Commits a batch after the head that it names; `None` where something else follows that head, it is
+/// none of this log, or it is another server's turn.
 pub(super) async fn append(
     connection: &mut Connection,
     log: Incarnation,
     batch: &Batch,
+    turn: Turn,
 ) -> Result<Option<Vec<Arc<Entry>>>, Failure> {
     let messages = &batch.messages;
     let last_position = messages.last().map_or(batch.after.position, |message| message.global_position);
@@ -47,6 +49,7 @@ pub(super) async fn append(
                 &each(messages, |m| &*m.data),
                 &times,
                 &batch.after.id,
+                &(turn == Turn::Own),
             ],
         )
         .await?;

@@ -69,11 +69,11 @@ impl Storage for PostgresStorage {
     }
 
     async fn append(&self, batch: &Batch) -> Result<Vec<Arc<Entry>>, AppendError> {
-        self.turns.wait(&self.shared.sequencers).await;
+        let turn = self.turns.wait(&self.shared.sequencers).await;
         let mut attempts = self.shared.sequencers.attempts();
         let appended = loop {
             let mut connection = attempts.connection().await.map_err(Failure::of_append)?;
-            match append::append(&mut connection, self.log, batch).await {
+            match append::append(&mut connection, self.log, batch, turn).await {
                 Err(failure) if attempts.go_on_unsent(&failure) => {}
                 outcome => break outcome.map_err(Failure::of_append)?,
             }

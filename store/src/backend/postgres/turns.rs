@@ -1,9 +1,10 @@
 //! Turns between servers that write to one log.
 //!
 //! The compare-and-set alone is right, but of two servers that write at once one loses each race and has
-//! to decide its batch again. After a lost race a server therefore takes a lock of the database
-//! for a short while and writes undisturbed, while the other waits for it. The lock is only manners:
-//! whoever does not get it in time goes on without.
+//! to decide its batch again; the one that is farther from the database would lose them all. After a
+//! lost race a server therefore takes a lock of the database for a short while and writes undisturbed.
+//! The others notice that lock with their next append, which then counts as a lost race, and wait for theirs.
+//! The lock is only manners: whoever does not get it in time goes on without.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -38,33 +39,48 @@ struct State {
     turn_until: Option<Instant>,
 }
 
+/// Whether an append may disregard other servers' turns.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Turn {
+    /// It may: it has its own, or has waited for it long enough.
+    Own,
+    /// Another's would come first; nobody has met here of late.
+    Free,
+}
+
 impl Turns {
     pub(super) fn new(log: Incarnation, permits: Arc<Semaphore>) -> Self {
         Self { log, permits, state: Mutex::default() }
     }
 
-    /// Another server wrote first.
+    /// Another server wrote first, or has its turn.
     pub(super) fn lost(&self) {
         self.state.lock().contended_until = Some(Instant::now() + CONTENDED);
     }
 
     /// Waits for this server's turn, where there was a lost race of late.
-    pub(super) async fn wait(&self, pool: &Arc<Pool>) {
+    pub(super) async fn wait(&self, pool: &Arc<Pool>) -> Turn {
         let now = Instant::now();
         {
             let state = self.state.lock();
-            let contended = state.contended_until.is_some_and(|until| now < until);
-            if !contended || state.turn_until.is_some_and(|until| now < until) {
-                return;
+            if state.contended_until.is_none_or(|until| now >= until) {
+                return Turn::Free;
+            }
+            if state.turn_until.is_some_and(|until| now < until) {
+                return Turn::Own;
             }
         }
-        let Ok(permit) = Arc::clone(&self.permits).try_acquire_owned() else { return };
+        let Ok(permit) = Arc::clone(&self.permits).try_acquire_owned() else { return Turn::Own };
         let (taken, is_taken) = oneshot::channel();
         // A task of its own, as the lock outlives the append that took it.
         tokio::spawn(hold(self.log, Arc::clone(pool), permit, taken));
-        if let Ok(Ok(())) = timeout(WAIT, is_taken).await {
-            self.state.lock().turn_until = Some(Instant::now() + TURN);
-        }
+        let lasts = match timeout(WAIT, is_taken).await {
+            Ok(Ok(())) => TURN,
+            // Somebody holds the lock who is stuck: not to be waited for with each append.
+            _ => CONTENDED,
+        };
+        self.state.lock().turn_until = Some(Instant::now() + lasts);
+        Turn::Own
     }
 }
 

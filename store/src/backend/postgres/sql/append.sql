@@ -8,6 +8,8 @@ WITH won AS (
     WHERE head.seq = $1 AND head.last_position = $2 AND head.batch_id = $18
         -- Whatever the role or a pooler's session says, the commit is at least synchronous.
         AND {synchronous}
+        -- Who has not waited for a turn lets one pass who has it, or waits for it. The key as in take_turn.
+        AND ($19 OR pg_try_advisory_xact_lock_shared(hashtextextended('eventodb turn', {number})))
     ON CONFLICT (seq) DO NOTHING
     RETURNING time
 ), written AS (
