@@ -224,7 +224,12 @@ impl Log {
         if !self.shared {
             return Ok(self.head());
         }
-        let (head, lineage) = self.head_query.ask(&*self.storage, || self.known()).await?;
+        let asked = self.head_query.ask(&*self.storage, || self.known()).await;
+        if matches!(asked, Err(Error::Closed)) {
+            // Deleted or emptied through another server: the next call finds what is there instead.
+            self.close();
+        }
+        let (head, lineage) = asked?;
         if lineage != Lineage::Follows {
             // What was seen here may be gone: a turn looks at it.
             self.suspicious.store(true, SeqCst);

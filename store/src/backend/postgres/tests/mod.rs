@@ -13,4 +13,5 @@ mod pooler;
 mod proxy;
 mod servers;
 mod sessions;
+mod staleness;
 mod start;
