@@ -2,6 +2,7 @@
 
 mod encryption;
 mod failover;
+mod faults;
 mod fixture;
 mod hints;
 mod log;
