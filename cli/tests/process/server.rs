@@ -16,6 +16,9 @@ pub(crate) const BINARY: &str = env!("CARGO_BIN_EXE_eventodb");
 /// The administrator's token of all servers here.
 pub(crate) const TOKEN: &str = "ns_ZGVmYXVsdA_0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
 
+/// What all servers here are started with.
+const ARGUMENTS: [&str; 7] = ["serve", "--port", "0", "--token", TOKEN, "--log-level", "error"];
+
 /// How long anything may take before it counts as hanging.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -34,11 +37,16 @@ impl Server {
         Self::launch(command).await
     }
 
+    /// One on PostgreSQL.
+    pub(crate) async fn on_database(url: &str, flags: &[&str]) -> Self {
+        let mut command = Command::new(BINARY);
+        command.args(ARGUMENTS).args(["--db-url", url]).args(flags);
+        Self::launch(command).await
+    }
+
     pub(crate) fn arguments(directory: &Path) -> Vec<String> {
         let directory = directory.to_str().expect("a temporary folder's name");
-        ["serve", "--port", "0", "--token", TOKEN, "--log-level", "error", "--data-dir", directory]
-            .map(str::to_owned)
-            .to_vec()
+        ARGUMENTS.into_iter().chain(["--data-dir", directory]).map(str::to_owned).collect()
     }
 
     pub(crate) async fn launch(mut command: Command) -> Self {
