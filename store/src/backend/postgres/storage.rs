@@ -75,13 +75,14 @@ impl Storage for PostgresStorage {
             let mut connection = attempts.connection().await.map_err(Failure::of_append)?;
             match append::append(&mut connection, self.log, batch, turn).await {
                 Err(failure) if attempts.go_on_unsent(&failure) => {}
-                outcome => break outcome.map_err(Failure::of_append)?,
+                outcome => break outcome,
             }
         };
-        let Some(entries) = appended else {
+        let Some(entries) = appended.map_err(Failure::of_append)? else {
             self.turns.lost();
             return Err(AppendError::Behind);
         };
+        self.turns.done();
         if let Some(last) = batch.messages.last() {
             self.shared.notifier.written(self.log, last.global_position);
         }

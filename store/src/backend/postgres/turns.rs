@@ -19,8 +19,10 @@ use crate::backend::Incarnation;
 
 /// For how long after a lost race a server waits for its turn before it writes.
 const CONTENDED: Duration = Duration::from_secs(2);
-/// How long a turn lasts.
+/// How long a turn lasts at most.
 const TURN: Duration = Duration::from_millis(25);
+/// A turn in which nothing is written for so long is over.
+const IDLE: Duration = Duration::from_millis(2);
 /// How long a server waits for its turn.
 const WAIT: Duration = Duration::from_millis(250);
 
@@ -30,13 +32,16 @@ pub(super) struct Turns {
     log: Incarnation,
     /// Bounds the connections that all logs' turns take from the appends'.
     permits: Arc<Semaphore>,
-    state: Mutex<State>,
+    state: Arc<Mutex<State>>,
 }
 
 #[derive(Debug, Default)]
 struct State {
     contended_until: Option<Instant>,
     turn_until: Option<Instant>,
+    /// Whether an append is under way, or about to be tried again, and when the last one was done.
+    appending: bool,
+    done: Option<Instant>,
 }
 
 /// Whether an append may disregard other servers' turns.
@@ -50,7 +55,7 @@ pub(super) enum Turn {
 
 impl Turns {
     pub(super) fn new(log: Incarnation, permits: Arc<Semaphore>) -> Self {
-        Self { log, permits, state: Mutex::default() }
+        Self { log, permits, state: Arc::default() }
     }
 
     /// Another server wrote first, or has its turn.
@@ -58,11 +63,19 @@ impl Turns {
         self.state.lock().contended_until = Some(Instant::now() + CONTENDED);
     }
 
+    /// The append is done that [`Turns::wait`] was called for.
+    pub(super) fn done(&self) {
+        let mut state = self.state.lock();
+        state.appending = false;
+        state.done = Some(Instant::now());
+    }
+
     /// Waits for this server's turn, where there was a lost race of late.
     pub(super) async fn wait(&self, pool: &Arc<Pool>) -> Turn {
         let now = Instant::now();
         {
-            let state = self.state.lock();
+            let mut state = self.state.lock();
+            state.appending = true;
             if state.contended_until.is_none_or(|until| now >= until) {
                 return Turn::Free;
             }
@@ -73,7 +86,7 @@ impl Turns {
         let Ok(permit) = Arc::clone(&self.permits).try_acquire_owned() else { return Turn::Own };
         let (taken, is_taken) = oneshot::channel();
         // A task of its own, as the lock outlives the append that took it.
-        tokio::spawn(hold(self.log, Arc::clone(pool), permit, taken));
+        tokio::spawn(hold(self.log, Arc::clone(pool), permit, taken, Arc::clone(&self.state)));
         let lasts = match timeout(WAIT, is_taken).await {
             Ok(Ok(())) => TURN,
             // Somebody holds the lock who is stuck: not to be waited for with each append.
@@ -85,14 +98,20 @@ impl Turns {
 }
 
 /// Takes the lock, says so, and gives it back after a turn; at once where nobody waits for it any more.
-async fn hold(log: Incarnation, pool: Arc<Pool>, permit: OwnedSemaphorePermit, taken: oneshot::Sender<()>) {
+async fn hold(
+    log: Incarnation,
+    pool: Arc<Pool>,
+    permit: OwnedSemaphorePermit,
+    taken: oneshot::Sender<()>,
+    state: Arc<Mutex<State>>,
+) {
     let Some(mut connection) = pool.try_get().await else { return };
     let locked = async {
         connection.begin().await?;
         connection.query(TAKE_TURN.on_registry(), &[&log.0]).await
     };
     if timeout(WAIT, locked).await.is_ok_and(|outcome| outcome.is_ok()) && taken.send(()).is_ok() {
-        sleep(TURN).await;
+        until_over(&state).await;
         if let Err(error) = connection.commit().await {
             tracing::debug!(%error, log = log.0, "cannot end a turn");
         }
@@ -100,4 +119,19 @@ async fn hold(log: Incarnation, pool: Arc<Pool>, permit: OwnedSemaphorePermit, t
     // Otherwise the connection is not clean, is closed, and the lock goes with it.
     drop(connection);
     drop(permit);
+}
+
+/// Waits until a turn has lasted long enough, or is not needed any more.
+async fn until_over(state: &Mutex<State>) {
+    let end = Instant::now() + TURN;
+    loop {
+        sleep(IDLE).await;
+        let now = Instant::now();
+        let mut state = state.lock();
+        let is_idle = !state.appending && state.done.is_none_or(|done| now >= done + IDLE);
+        if is_idle || now >= end {
+            state.turn_until = None;
+            return;
+        }
+    }
 }
