@@ -6,6 +6,7 @@ mod faults;
 mod fixture;
 mod hints;
 mod log;
+mod migrations;
 mod namespaces;
 mod outage;
 mod pair;
