@@ -1,5 +1,6 @@
 //! Tests of what only this backend does; what every backend must do is in the conformance suite.
 
+mod bystanders;
 mod encryption;
 mod failover;
 mod faults;
