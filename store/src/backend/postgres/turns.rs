@@ -38,7 +38,10 @@ pub(super) struct Turns {
 #[derive(Debug, Default)]
 struct State {
     contended_until: Option<Instant>,
-    turn_until: Option<Instant>,
+    /// Whether this server has its turn.
+    has_turn: bool,
+    /// It waited in vain, and goes on without.
+    impatient_until: Option<Instant>,
     /// Whether an append is under way, or about to be tried again, and when the last one was done.
     appending: bool,
     done: Option<Instant>,
@@ -76,23 +79,21 @@ impl Turns {
         {
             let mut state = self.state.lock();
             state.appending = true;
+            if state.has_turn || state.impatient_until.is_some_and(|until| now < until) {
+                return Turn::Own;
+            }
             if state.contended_until.is_none_or(|until| now >= until) {
                 return Turn::Free;
-            }
-            if state.turn_until.is_some_and(|until| now < until) {
-                return Turn::Own;
             }
         }
         let Ok(permit) = Arc::clone(&self.permits).try_acquire_owned() else { return Turn::Own };
         let (taken, is_taken) = oneshot::channel();
         // A task of its own, as the lock outlives the append that took it.
         tokio::spawn(hold(self.log, Arc::clone(pool), permit, taken, Arc::clone(&self.state)));
-        let lasts = match timeout(WAIT, is_taken).await {
-            Ok(Ok(())) => TURN,
+        if !matches!(timeout(WAIT, is_taken).await, Ok(Ok(()))) {
             // Somebody holds the lock who is stuck: not to be waited for with each append.
-            _ => CONTENDED,
-        };
-        self.state.lock().turn_until = Some(Instant::now() + lasts);
+            self.state.lock().impatient_until = Some(Instant::now() + CONTENDED);
+        }
         Turn::Own
     }
 }
@@ -110,11 +111,16 @@ async fn hold(
         connection.begin().await?;
         connection.query(TAKE_TURN.on_registry(), &[&log.0]).await
     };
-    if timeout(WAIT, locked).await.is_ok_and(|outcome| outcome.is_ok()) && taken.send(()).is_ok() {
-        until_over(&state).await;
-        if let Err(error) = connection.commit().await {
-            tracing::debug!(%error, log = log.0, "cannot end a turn");
+    if timeout(WAIT, locked).await.is_ok_and(|outcome| outcome.is_ok()) {
+        state.lock().has_turn = true;
+        if taken.send(()).is_ok() {
+            until_over(&state).await;
+            if let Err(error) = connection.commit().await {
+                tracing::debug!(%error, log = log.0, "cannot end a turn");
+            }
         }
+        // Not before: an append of its own would take the lock for another's.
+        state.lock().has_turn = false;
     }
     // Otherwise the connection is not clean, is closed, and the lock goes with it.
     drop(connection);
@@ -127,10 +133,9 @@ async fn until_over(state: &Mutex<State>) {
     loop {
         sleep(IDLE).await;
         let now = Instant::now();
-        let mut state = state.lock();
+        let state = state.lock();
         let is_idle = !state.appending && state.done.is_none_or(|done| now >= done + IDLE);
         if is_idle || now >= end {
-            state.turn_until = None;
             return;
         }
     }
