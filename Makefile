@@ -7,7 +7,7 @@ EXTERNAL  := test_external
 DEBIAN    := build-essential ca-certificates postgresql pgbouncer strace
 
 .DEFAULT_GOAL := help
-.PHONY: help run run-postgres build test lint test-rust test-external bench bench-smoke deps deps-run clean
+.PHONY: help run run-postgres build test lint test-rust test-external bench bench-smoke bench-micro deps deps-run clean
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -21,7 +21,7 @@ run-postgres: deps build ## Starts a private PostgreSQL and the server on it, fo
 build: ## The release binary
 	@$(CARGO) build --locked --release --bin eventodb
 
-test: deps lint test-rust test-external ## Everything that CI runs
+test: deps lint test-rust test-external bench-smoke ## Everything that CI runs
 
 lint: ## fmt, clippy and rustdoc, nothing tolerated
 	$(CARGO) fmt --all --check
@@ -37,11 +37,14 @@ test-external: deps build ## The black-box tests of the release binary, on each 
 	cd $(EXTERNAL) && ../.ci/with-postgres env EVENTODB_TEST_BACKEND=postgres npm test
 	cd $(EXTERNAL) && EVENTODB_TEST_BACKEND=sqlite npm test
 
-bench: deps build ## Every scenario of the bench tool; reports below target/bench
-	.ci/with-postgres ./bench/run
+bench: deps build ## Every scenario on each backend; reports below target/bench, tables in docs/PERFORMANCE.md
+	./bench/run
 
 bench-smoke: deps build ## One minute of every scenario, for function, not for speed
-	.ci/with-postgres ./bench/run --smoke
+	./bench/run --smoke
+
+bench-micro: deps-run ## Microbenchmarks of the parts whose cost decides
+	$(CARGO) bench --locked -p eventodb-schema -p eventodb-store
 
 deps-run:
 	@.ci/install build-essential

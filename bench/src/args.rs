@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::{Subcommand, ValueEnum};
 
 use crate::names::Distribution;
+use crate::ramp::Stage;
 use crate::report::{Threshold, Tolerance};
 use crate::scenario::Scenario;
 
@@ -18,10 +19,13 @@ pub struct Args {
     /// What is measured, in this order.
     #[arg(value_enum, default_values = ["sys-version", "write", "append", "stream-get", "category-get"])]
     pub scenarios: Vec<Scenario>,
+    /// Every scenario, in place of chosen ones.
+    #[arg(long)]
+    pub all: bool,
     /// Backend of the server that is started for it.
     #[arg(long, value_enum, default_value = "sqlite", conflicts_with = "url")]
     pub backend: Backend,
-    /// Database for --backend postgres.
+    /// PostgreSQL for --backend postgres, in which databases are made and removed again; without it one is started.
     #[arg(long, hide_env_values = true)]
     pub db_url: Option<String>,
     /// Where the data directory is made; it is removed again.
@@ -33,30 +37,40 @@ pub struct Args {
     /// The token for --url.
     #[arg(long, requires = "url")]
     pub token: Option<String>,
-    /// Connections, or several numbers to measure one after the other.
-    #[arg(long, value_delimiter = ',', default_value = "64", value_parser = clap::value_parser!(u64).range(1..=20_000))]
+    /// Connections, or several numbers to measure one after the other [default: as the targets have them].
+    #[arg(long, value_delimiter = ',', value_parser = clap::value_parser!(u64).range(1..=20_000))]
     pub connections: Vec<u64>,
-    /// Seconds that each round measures.
-    #[arg(long, value_name = "SECONDS", default_value_t = 10.0)]
-    pub duration: f64,
+    /// Connections that change while a round goes on, in place of --connections and --duration: SECONDS:CONNECTIONS,
+    /// such as 10s:16,20s:64,10s:1; within a stage evenly from the number before.
+    #[arg(long, value_name = "STAGES", value_delimiter = ',', value_parser = parse::<Stage>,
+        conflicts_with_all = ["connections", "duration", "count"])]
+    pub ramp: Vec<Stage>,
+    /// Seconds that each round measures [default: 10; 600 of stalls and soak].
+    #[arg(long, value_name = "SECONDS", value_parser = seconds)]
+    pub duration: Option<f64>,
     /// Requests of each round, in place of a duration.
     #[arg(long)]
     pub count: Option<u64>,
-    /// Requests a second over all connections; without it as many as are answered.
-    #[arg(long)]
+    /// Requests a second over all connections; without it as many as are answered, or as the scenario has them.
+    #[arg(long, value_parser = rate)]
     pub rate: Option<f64>,
     /// Seconds before each round that do not count.
-    #[arg(long, value_name = "SECONDS", default_value_t = 2.0)]
+    #[arg(long, value_name = "SECONDS", default_value_t = 2.0, value_parser = seconds)]
     pub warm_up: f64,
     /// Rounds of each scenario, each after one of its ceiling.
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..))]
     pub rounds: u32,
-    /// Messages that a write run has at least, whatever its duration [default: 150000 on SQLite, else 0].
+    /// Messages that a write run without a rate has at least, whatever its duration [default: 150000, three times what
+    /// a server on SQLite keeps unindexed; 0 on PostgreSQL and with --url].
     #[arg(long)]
     pub least: Option<u64>,
     /// Messages in place before anything is measured.
     #[arg(long, default_value_t = 10_000)]
     pub preload: u64,
+    /// Messages in place of rare, ns-info, ns-streams, ns-categories and start, over --many-streams [default: five times
+    /// --preload]; with --url they measure what is there.
+    #[arg(long)]
+    pub large: Option<u64>,
     /// Names of streams.
     #[arg(long, default_value_t = 5_000, value_parser = clap::value_parser!(u64).range(1..))]
     pub streams: u64,
@@ -75,33 +89,40 @@ pub struct Args {
     /// Members of a consumer group.
     #[arg(long, default_value_t = 8, value_parser = clap::value_parser!(u64).range(1..))]
     pub group_size: u64,
-    /// Subscribers of `poke` and `fan-out`.
-    #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u64).range(1..))]
-    pub subscribers: u64,
-    /// Each write names the version that its stream must have.
-    #[arg(long)]
-    pub expected_version: bool,
-    /// Each write brings a random id.
-    #[arg(long)]
-    pub client_ids: bool,
-    /// All writes go to one stream.
-    #[arg(long, conflicts_with = "expected_version")]
-    pub one_stream: bool,
+    /// Subscribers of poke, fan-out, idle and mixed [default: as the targets have them].
+    #[arg(long, value_parser = clap::value_parser!(u64).range(1..=100_000))]
+    pub subscribers: Option<u64>,
+    /// Namespaces of `namespaces` and `ns-list`.
+    #[arg(long, default_value_t = 5_000, value_parser = clap::value_parser!(u64).range(1..=100_000))]
+    pub namespaces: u64,
+    /// Messages in place at which `grow` measures.
+    #[arg(long, value_delimiter = ',', default_value = "100000,1000000,10000000",
+        value_parser = clap::value_parser!(u64).range(1..))]
+    pub sizes: Vec<u64>,
+    /// Names of streams where there shall be very many: of write-million, grow-write-million and --large.
+    #[arg(long, default_value_t = 1_000_000, value_parser = clap::value_parser!(u64).range(1..))]
+    pub many_streams: u64,
     /// What is random repeats with it.
     #[arg(long, default_value_t = 1)]
     pub seed: u64,
     /// A bound, such as write.p99<50ms or write@64.ops>20000; exit code 1 where one is missed.
     #[arg(long = "threshold", value_parser = parse::<Threshold>)]
     pub thresholds: Vec<Threshold>,
-    /// Write the report to this file.
+    /// Write the report to this file, for `compare` and `report`.
     #[arg(long, value_name = "FILE")]
     pub json: Option<PathBuf>,
+    /// Write the report to this file as a page with charts, which opens without a network.
+    #[arg(long, value_name = "FILE")]
+    pub html: Option<PathBuf>,
 }
 
 /// What else there is.
 #[derive(Clone, Debug, Subcommand)]
 pub enum Command {
     /// Compare two reports; exit code 1 where something became slower.
+    ///
+    /// Requests a second are compared, as shares of the no-op ceiling where both reports have it; of what was
+    /// sent at a --rate, the median latency. Ceilings themselves are shown and never judged.
     Compare {
         /// The report before.
         old: PathBuf,
@@ -110,6 +131,18 @@ pub enum Command {
         /// How much slower is tolerated.
         #[arg(long, default_value = "20%", value_parser = parse::<Tolerance>)]
         tolerance: Tolerance,
+    },
+    /// Show reports beside each other, usually one a backend.
+    Report {
+        /// What --json wrote.
+        #[arg(required = true, value_name = "JSON")]
+        reports: Vec<PathBuf>,
+        /// Write a page with charts to this file, which opens without a network.
+        #[arg(long, value_name = "FILE")]
+        html: Option<PathBuf>,
+        /// Replace with tables what stands in this document between the lines <!-- bench:begin --> and <!-- bench:end -->.
+        #[arg(long, value_name = "FILE")]
+        markdown: Option<PathBuf>,
     },
     /// The server of the no-op ceiling.
     #[command(hide = true)]
@@ -123,10 +156,21 @@ pub enum Backend {
     Sqlite,
     /// SQLite in memory: nothing is durable.
     Memory,
-    /// The PostgreSQL at --db-url, with its default durability.
+    /// PostgreSQL with its default durability.
     Postgres,
 }
 
 fn parse<T: std::str::FromStr<Err = anyhow::Error>>(text: &str) -> Result<T, String> {
     text.parse().map_err(|error: anyhow::Error| format!("{error:#}"))
+}
+
+fn seconds(text: &str) -> Result<f64, String> {
+    let seconds: f64 = text.parse().map_err(|_| format!("{text} is no number of seconds"))?;
+    let is_there = std::time::Duration::try_from_secs_f64(seconds).is_ok();
+    is_there.then_some(seconds).ok_or_else(|| format!("{text} seconds do not pass"))
+}
+
+fn rate(text: &str) -> Result<f64, String> {
+    let rate: f64 = text.parse().map_err(|_| format!("{text} is no number of requests"))?;
+    (rate.is_finite() && rate > 0.0).then_some(rate).ok_or_else(|| format!("{text} requests a second cannot be sent"))
 }

@@ -5,21 +5,39 @@
 
 mod args;
 mod ceiling;
+mod clock;
+mod dispatch;
+mod environment;
+mod files;
+mod grow;
+mod host;
 mod load;
 mod measure;
 mod names;
 mod pace;
-mod process;
+mod plan;
+mod preload;
+mod progress;
+mod ramp;
 mod random;
 mod report;
+mod resident;
+mod rpc;
 mod run;
 mod scenario;
+mod session;
+mod target;
 mod wire;
 
 pub use self::args::{Args, Backend, Command};
 pub use self::ceiling::noop;
-pub use self::measure::Second;
+pub use self::measure::{Bucket, Second};
 pub use self::names::Distribution;
-pub use self::report::{Comparison, Figures, Report, Round, Row, Threshold, Tolerance, compare, table};
+pub use self::plan::LEAST_ON_SQLITE;
+pub use self::ramp::Stage;
+pub use self::report::{
+    Comparison, Figures, Report, Round, Row, Target, Threshold, Tolerance, compare, fill, html, table,
+};
 pub use self::run::run;
 pub use self::scenario::Scenario;
+pub use self::target::Verdict;

@@ -3,15 +3,17 @@
 //! One thread that waits for all its connections together wakes up for many answers at once, and nothing is handed
 //! from thread to thread: that is what makes the generator cheaper than what it measures.
 
-use std::sync::Arc;
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use tokio::task::JoinSet;
 
-use crate::measure::{Gauge, Measured};
+use crate::measure::{Gauge, Measured, Second};
 use crate::pace::Pace;
+use crate::ramp::Ramp;
 use crate::wire::{Address, Connection, Reply};
 
 /// What one connection asks.
@@ -32,7 +34,7 @@ pub(crate) trait Lane: Send + 'static {
 }
 
 /// How long, how much and how fast.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Plan {
     /// Time that does not count.
     pub(crate) warm_up: Duration,
@@ -44,6 +46,8 @@ pub(crate) struct Plan {
     pub(crate) least: u64,
     /// Requests a second, over all connections.
     pub(crate) rate: Option<f64>,
+    /// How many of the connections ask, by the time since the start; without it all of them.
+    pub(crate) ramp: Option<Ramp>,
 }
 
 /// What came of it.
@@ -53,6 +57,12 @@ pub(crate) struct Loaded {
     pub(crate) measured: Measured,
     /// In what time.
     pub(crate) elapsed: Duration,
+    /// What is no latency, by name: resident memory, open files, …
+    pub(crate) readings: BTreeMap<&'static str, f64>,
+    /// The `fsync` ceiling's seconds, where it ran beside.
+    pub(crate) fsync_seconds: Vec<Second>,
+    /// Processor time of a server that was not the run's usual one, in seconds.
+    pub(crate) server_s: Option<f64>,
 }
 
 /// What the lanes of one run share.
@@ -67,6 +77,8 @@ struct Run {
     taken: AtomicU64,
     /// Messages through so far.
     messages: AtomicU64,
+    /// One for all lanes: a histogram for each would be hundreds of kilobytes a connection.
+    measured: Mutex<Measured>,
 }
 
 /// Runs the lanes, each on its own connection, on a thread of its own.
@@ -92,31 +104,29 @@ async fn drive<L: Lane>(address: Address, plan: Plan, lanes: Vec<L>, gauge: Arc<
     for lane in lanes {
         connected.push((lane, Connection::open(&address).await?));
     }
-    let (taken, messages) = (AtomicU64::new(0), AtomicU64::new(0));
+    let (taken, messages, measured) = (AtomicU64::new(0), AtomicU64::new(0), Mutex::default());
     let start = Instant::now();
     let pace = plan.rate.map(|rate| Pace::new(start, rate));
-    let run = Arc::new(Run { address, plan, gauge, start, pace, taken, messages });
-    let mut tasks: JoinSet<(Measured, Instant)> =
-        connected.into_iter().map(|(lane, connection)| run_lane(lane, connection, Arc::clone(&run))).collect();
-    let begin = run.start + plan.warm_up;
-    let (mut measured, mut end) = (Measured::default(), begin);
-    while let Some(lane) = tasks.join_next().await {
-        let (lane, ended) = lane.context("a lane panicked")?;
-        measured.add(lane);
-        end = end.max(ended);
+    let begin = start + plan.warm_up;
+    let run = Arc::new(Run { address, plan, gauge, start, pace, taken, messages, measured });
+    let lane = |(number, (lane, connection))| run_lane(number, lane, connection, Arc::clone(&run));
+    let mut tasks: JoinSet<Instant> = (0..).zip(connected).map(lane).collect();
+    let mut end = begin;
+    while let Some(ended) = tasks.join_next().await {
+        end = end.max(ended.context("a lane panicked")?);
     }
-    Ok(Loaded { measured, elapsed: end - begin })
+    let measured = std::mem::take(&mut *run.measured());
+    Ok(Loaded { measured, elapsed: end - begin, ..Loaded::default() })
 }
 
-async fn run_lane<L: Lane>(mut lane: L, connection: Connection, run: Arc<Run>) -> (Measured, Instant) {
+async fn run_lane<L: Lane>(number: u64, mut lane: L, connection: Connection, run: Arc<Run>) -> Instant {
     /// Failures in a row after which a lane gives up.
     const PATIENCE: u32 = 20;
     let mut connection = Some(connection);
-    let mut measured = Measured::default();
     let begin = run.start + run.plan.warm_up;
     let (mut ended, mut failures) = (begin, 0);
     while failures < PATIENCE && !lane.is_done() {
-        let Some(sent) = run.next().await else { break };
+        let Some(sent) = run.next(number).await else { break };
         let result = match ask(&mut lane, &mut connection, &run.address).await {
             Ok(result) => result,
             Err(error) => {
@@ -131,13 +141,13 @@ async fn run_lane<L: Lane>(mut lane: L, connection: Connection, run: Arc<Run>) -
                 run.messages.fetch_add(messages, Ordering::Relaxed);
                 run.gauge.requests.fetch_add(1, Ordering::Relaxed);
                 if let Some(since) = ended.checked_duration_since(begin) {
-                    measured.answer(ended - sent, since, messages);
+                    run.measured().answer(ended - sent, since, messages);
                 }
             }
-            Err(error) => measured.error(&error),
+            Err(error) => run.measured().error(&error),
         }
     }
-    (measured, ended)
+    ended
 }
 
 /// One request; the outer failure is that of the connection, which is of no use then.
@@ -155,8 +165,14 @@ async fn ask<L: Lane>(
 }
 
 impl Run {
-    /// When the next request should be sent, once it is time; `None` at the end.
-    async fn next(&self) -> Option<Instant> {
+    /// When the next request of lane `number` should be sent, once it is time; `None` at the end.
+    async fn next(&self, number: u64) -> Option<Instant> {
+        while !self.is_active(number) {
+            if self.is_over(Instant::now()) {
+                return None;
+            }
+            tokio::time::sleep(RAMP_STEP).await;
+        }
         if self.gauge.is_stopped() {
             return None;
         }
@@ -166,14 +182,26 @@ impl Run {
         };
         let is_over = match self.plan.count {
             Some(count) => self.taken.fetch_add(1, Ordering::Relaxed) >= count,
-            None => {
-                moment >= self.start + self.plan.warm_up + self.plan.duration
-                    && self.messages.load(Ordering::Relaxed) >= self.plan.least
-            }
+            None => self.is_over(moment),
         };
-        if is_over {
-            return None;
-        }
-        Some(moment)
+        (!is_over).then_some(moment)
+    }
+
+    fn is_active(&self, number: u64) -> bool {
+        self.plan.ramp.as_ref().is_none_or(|ramp| ramp.connections(self.start.elapsed()) > number)
+    }
+
+    fn is_over(&self, moment: Instant) -> bool {
+        self.gauge.is_stopped()
+            || moment >= self.start + self.plan.warm_up + self.plan.duration
+                && self.messages.load(Ordering::Relaxed) >= self.plan.least
+    }
+
+    fn measured(&self) -> std::sync::MutexGuard<'_, Measured> {
+        // A lane that panicked has ended the run anyway.
+        self.measured.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
+
+/// How often a connection that is not yet wanted looks again.
+const RAMP_STEP: Duration = Duration::from_millis(5);

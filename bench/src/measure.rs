@@ -30,6 +30,15 @@ pub struct Second {
     pub max_ms: f64,
 }
 
+/// Latencies of one size: those above the bucket before up to this one's bound.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Bucket {
+    /// The longest latency that belongs here, in milliseconds.
+    pub up_to_ms: f64,
+    /// Requests that took so long.
+    pub requests: u64,
+}
+
 /// What the lanes of a run share with whoever watches it.
 #[derive(Debug, Default)]
 pub(crate) struct Gauge {
@@ -67,17 +76,35 @@ impl Measured {
         self.first_error.get_or_insert_with(|| format!("{error:#}"));
     }
 
+    /// Counts the failures of a load that ran beside.
+    pub(crate) fn fail(&mut self, beside: Self) {
+        self.errors += beside.errors;
+        self.first_error = self.first_error.take().or(beside.first_error);
+    }
+
+    /// The latencies by size, without the sizes that did not occur.
+    pub(crate) fn buckets(&self) -> Vec<Bucket> {
+        let mut buckets: Vec<Bucket> = Vec::new();
+        for recorded in self.latencies.iter_recorded() {
+            let (up_to_ms, requests) = (bucket_bound_ms(recorded.value_iterated_to()), recorded.count_at_value());
+            match buckets.last_mut().filter(|last| last.up_to_ms >= up_to_ms) {
+                Some(last) => last.requests += requests,
+                None => buckets.push(Bucket { up_to_ms, requests }),
+            }
+        }
+        buckets
+    }
+
     /// Adds what another lane measured in the same time.
     pub(crate) fn add(&mut self, other: Self) {
         self.latencies.add(&other.latencies).expect("all histograms have the same bounds");
         self.messages += other.messages;
-        self.errors += other.errors;
-        self.first_error = self.first_error.take().or(other.first_error);
         self.seconds.resize(self.seconds.len().max(other.seconds.len()), Second::default());
-        for (mine, theirs) in self.seconds.iter_mut().zip(other.seconds) {
+        for (mine, theirs) in self.seconds.iter_mut().zip(&other.seconds) {
             mine.requests += theirs.requests;
             mine.max_ms = mine.max_ms.max(theirs.max_ms);
         }
+        self.fail(other);
     }
 }
 
@@ -93,6 +120,17 @@ const LONGEST_NS: u64 = 3_600_000_000_000;
 
 /// Seconds that a run is followed one by one.
 const MOST_SECONDS: usize = 24 * 60 * 60;
+
+/// Buckets for each tenfold latency, so that neighbours differ by 6 %.
+const BUCKETS_A_DECADE: f64 = 40.0;
+
+/// The bound of the bucket that a latency belongs to; the same latency has the same in every run.
+fn bucket_bound_ms(ns: u64) -> f64 {
+    let step = (ns.max(1) as f64 / 1e6).log10() * BUCKETS_A_DECADE;
+    let bound = 10f64.powf(step.ceil() / BUCKETS_A_DECADE);
+    // More digits would only make files longer.
+    (bound * 1e6).round() / 1e6
+}
 
 fn nanoseconds(duration: Duration) -> u64 {
     u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
@@ -126,6 +164,18 @@ mod tests {
         (1..=1000).for_each(|ms| measured.answer(Duration::from_millis(ms), Duration::ZERO, 1));
         let p99 = measured.latencies.value_at_quantile(0.99) as f64 / 1e6;
         assert!((p99 - 990.0).abs() < 1.5, "{p99}");
+    }
+
+    #[test]
+    fn buckets_have_every_request_below_their_bounds() {
+        let mut measured = Measured::default();
+        (1..=1000).for_each(|ms| measured.answer(Duration::from_millis(ms), Duration::ZERO, 1));
+        let buckets = measured.buckets();
+        assert_eq!(buckets.iter().map(|bucket| bucket.requests).sum::<u64>(), 1000);
+        assert!(buckets.is_sorted_by(|a, b| a.up_to_ms < b.up_to_ms), "{buckets:?}");
+        let last = buckets.last().unwrap().up_to_ms;
+        assert!((1000.0..1061.0).contains(&last), "{last}");
+        assert!(buckets.len() < 130, "{}", buckets.len());
     }
 
     #[test]

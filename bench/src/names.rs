@@ -24,6 +24,8 @@ pub(crate) struct Names {
     streams: u64,
     categories: u64,
     uuids: bool,
+    /// What the names of all categories begin with.
+    prefix: &'static str,
     /// The sums of the frequencies, for Zipf's law.
     sums: Option<Arc<[f64]>>,
 }
@@ -42,7 +44,22 @@ impl Names {
             };
             (1..=streams).map(add).collect()
         });
-        Self { streams, categories, uuids: streams > NUMBERED, sums }
+        Self { streams, categories, uuids: streams > NUMBERED, prefix: "bench", sums }
+    }
+
+    /// The same with UUIDs as ids, however few there are.
+    pub(crate) fn with_uuids(self) -> Self {
+        Self { uuids: true, ..self }
+    }
+
+    /// The same in categories of another name.
+    pub(crate) fn with_prefix(self, prefix: &'static str) -> Self {
+        Self { prefix, ..self }
+    }
+
+    /// The first so many of them, each chosen as often as the others.
+    pub(crate) fn first(&self, streams: u64) -> Self {
+        Self { streams, sums: None, ..self.clone() }
     }
 
     /// How many streams there are.
@@ -62,6 +79,13 @@ impl Names {
         (sums.partition_point(|&sum| sum <= wanted) as u64).min(self.streams - 1)
     }
 
+    /// The stream of the `n`th message where each gets one after the other: all in turn, in an order without order.
+    pub(crate) fn shuffled(&self, n: u64) -> u64 {
+        /// A prime beyond all numbers of streams: multiplied by it they come in another order, none twice.
+        const PRIME: u128 = 2_654_435_761;
+        (u128::from(n) * PRIME % u128::from(self.streams)) as u64
+    }
+
     /// The name of stream `number`.
     pub(crate) fn stream(&self, number: u64) -> String {
         let category = self.category(number % self.categories);
@@ -74,7 +98,7 @@ impl Names {
 
     /// The name of category `number`.
     pub(crate) fn category(&self, number: u64) -> String {
-        format!("bench{number:04}")
+        format!("{}{number:04}", self.prefix)
     }
 }
 

@@ -1,319 +1,184 @@
-//! A whole run: the servers, the rounds and their order, and what is printed while it goes on.
+//! A whole run: the cases and their rounds, each in turn with what it is held against.
 
 use std::collections::BTreeMap;
-use std::io::{IsTerminal as _, Write as _};
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
-use std::time::{Duration, Instant};
 
-use anyhow::Context as _;
-
+use crate::Distribution;
 use crate::args::{Args, Backend};
-use crate::ceiling::fsync;
-use crate::load::{self, Loaded, Plan};
+use crate::clock::Clock;
+use crate::environment::environment;
+use crate::files;
+use crate::grow;
 use crate::measure::Gauge;
-use crate::names::Names;
-use crate::process::{Server, cpu, settle};
-use crate::report::{Cost, Report, Round, Row, median};
-use crate::scenario::append::{Append, Fill};
-use crate::scenario::constant::Constant;
-use crate::scenario::read::{Place, Read};
-use crate::scenario::write::{Kind, Write};
-use crate::scenario::{Scenario, catch_up, poke};
-use crate::wire::{Address, Connection};
-
-/// What a run needs.
-struct Bench<'a> {
-    args: &'a Args,
-    gauge: Arc<Gauge>,
-    names: Names,
-    directory: tempfile::TempDir,
-    target: Address,
-    noop: Address,
-    server: Option<Server>,
-    noop_server: Server,
-}
-
-/// Messages of three memtables of the server's default size: below that a write run shows no index at work.
-const LEAST_ON_SQLITE: u64 = 150_000;
+use crate::plan;
+use crate::progress::Progress;
+use crate::report::{Figures, Report, Round, Row, median};
+use crate::scenario::{Case, Scenario, Width};
+use crate::session::Session;
+use crate::target::{self, Extent};
 
 /// Measures what was asked for; Ctrl-C ends it with what there is.
 ///
 /// # Errors
 /// A server does not start or cannot be reached.
 pub async fn run(args: &Args) -> anyhow::Result<Report> {
+    files::raise_limit();
     let gauge = Arc::new(Gauge::default());
-    let watch = tokio::spawn(watch(Arc::clone(&gauge)));
-    let bench = Bench::start(args, Arc::clone(&gauge)).await?;
-    let mut report = Report { environment: bench.environment(), ..Report::default() };
-    bench.preload().await?;
-    for &scenario in &args.scenarios {
-        let all: &[u64] = if scenario.has_connections() { &args.connections } else { &[1] };
-        for &connections in all {
-            if !gauge.is_stopped() {
-                report.rows.push(bench.row(scenario, connections).await?);
-            }
+    let cases = cases(args);
+    let rounds = cases.iter().map(|case| u64::from(rounds(args, *case))).sum();
+    let progress = Progress::begin(Arc::clone(&gauge), rounds);
+    let mut session = Session::start(args, Arc::clone(&gauge)).await?;
+    let mut report = Report { environment: environment(args), ..Report::default() };
+    for case in cases {
+        if gauge.is_stopped() {
+            break;
         }
+        let rows = match case.scenario {
+            Scenario::Grow => grow::rows(&mut session, &progress).await,
+            _ => row(&mut session, case, &progress).await.map(|row| vec![row]),
+        };
+        // One that cannot be measured shall not cost the others.
+        report.rows.extend(rows.unwrap_or_else(|error| vec![Row::failed(case.to_string(), &error)]));
     }
     report.interrupted = gauge.is_stopped();
-    watch.abort();
-    if let Some(server) = bench.server {
-        server.stop().await?;
-    }
-    bench.noop_server.stop().await?;
+    progress.end();
+    session.stop().await?;
     Ok(report)
 }
 
-impl<'a> Bench<'a> {
-    async fn start(args: &'a Args, gauge: Arc<Gauge>) -> anyhow::Result<Self> {
-        let parent = args.data_dir.clone().unwrap_or_else(|| ".".into());
-        std::fs::create_dir_all(&parent).with_context(|| format!("cannot make {}", parent.display()))?;
-        let directory = tempfile::Builder::new().prefix("eventodb-bench-").tempdir_in(&parent)?;
-        let noop_server = Server::start(&["bench".to_owned(), "noop-server".to_owned()]).await?;
-        let noop = Address::new(&noop_server.url, None)?;
-        let server = match args.url {
-            Some(_) => None,
-            None => Some(Server::start(&serve_arguments(args, directory.path())?).await?),
-        };
-        let url = args.url.as_deref().or(server.as_ref().map(|server| server.url.as_str())).unwrap_or_default();
-        let target = Address::new(url, args.token.clone())?;
-        Connection::open(&target).await?;
-        let names = Names::new(args.streams, args.categories, args.distribution);
-        Ok(Self { args, gauge, names, directory, target, noop, server, noop_server })
-    }
-
-    fn environment(&self) -> BTreeMap<String, String> {
-        let args = self.args;
-        let (backend, durability) = match (&args.url, args.backend) {
-            (Some(url), _) => (url.as_str(), "as that server is configured"),
-            (None, Backend::Sqlite) => ("sqlite", "fsync before each answer"),
-            (None, Backend::Memory) => ("memory", "none"),
-            (None, Backend::Postgres) => ("postgres", "the database's synchronous_commit"),
-        };
-        let cores = std::thread::available_parallelism().map_or(0, usize::from).to_string();
-        let kernel = rustix::system::uname();
-        let git = std::process::Command::new("git").args(["rev-parse", "--short", "HEAD"]).output();
-        let commit =
-            git.ok().filter(|output| output.status.success()).and_then(|output| String::from_utf8(output.stdout).ok());
-        let build = if cfg!(debug_assertions) { "debug: figures mean nothing" } else { "release" };
-        let sizes = format!("{} bytes, {} streams, {} categories", args.size, args.streams, args.categories);
-        let pairs = [
-            ("backend", backend.to_owned()),
-            ("durability", durability.to_owned()),
-            ("version", eventodb_schema::VERSION.to_owned()),
-            ("commit", commit.map_or_else(|| "unknown".to_owned(), |commit| commit.trim().to_owned())),
-            ("build", build.to_owned()),
-            ("cores", cores),
-            ("kernel", kernel.release().to_string_lossy().into_owned()),
-            ("messages", sizes),
-            ("preloaded", args.preload.to_string()),
-            ("rounds", format!("{} of {} s after {} s", args.rounds, args.duration, args.warm_up)),
-        ];
-        pairs.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
-    }
-
-    /// Puts messages in place, at full speed.
-    async fn preload(&self) -> anyhow::Result<()> {
-        const LANES: u64 = 4;
-        let reads = self.args.scenarios.iter().any(|scenario| scenario.needs_messages() || scenario.writes());
-        if !reads || self.args.preload == 0 {
-            return Ok(());
-        }
-        let share = |n| self.args.preload / LANES + u64::from(n < self.args.preload % LANES);
-        let lanes = (0..LANES).map(|n| Fill::new(&self.target, &self.names, share(n), self.args.size, n, LANES));
-        let plan = Plan { warm_up: Duration::ZERO, duration: Duration::MAX / 4, count: None, least: 0, rate: None };
-        let plan = Plan { duration: Duration::from_secs(24 * 3600), ..plan };
-        let loaded = load::run(&self.target, plan, lanes.collect(), Arc::clone(&self.gauge)).await?;
-        if let Some(error) = loaded.measured.first_error {
-            anyhow::bail!("cannot preload (--preload 0 does without): {error}");
-        }
-        self.settle(Instant::now()).await;
-        Ok(())
-    }
-
-    async fn settle(&self, since: Instant) -> f64 {
-        match self.server.as_ref().and_then(Server::pid) {
-            Some(pid) if self.args.backend != Backend::Postgres => {
-                settle(pid).await.saturating_duration_since(since).as_secs_f64()
-            }
-            _ => 0.0,
-        }
-    }
-
-    /// All rounds of a scenario, each after one of its ceiling.
-    async fn row(&self, scenario: Scenario, connections: u64) -> anyhow::Result<Row> {
-        let name = match scenario.has_connections() {
-            true => format!("{}@{connections}", scenario.name()),
-            false => scenario.name(),
-        };
-        if let Some(why) = self.lacks(scenario).await? {
-            return Ok(Row::skipped(name, why));
-        }
-        // The pace of a load with a rate is its own, and no share of anything.
-        let has_ceiling = scenario.has_connections() && scenario != Scenario::Noop && self.args.rate.is_none();
-        let mut row = Row { name, ..Row::default() };
-        let mut ratios = Vec::new();
-        for round in 0..self.args.rounds {
-            let ceiling = match has_ceiling {
-                true => Some(self.round(Scenario::Noop, connections, round).await?.0.figures.ops),
-                false => None,
-            };
-            if self.gauge.is_stopped() {
-                break;
-            }
-            let (measured, errors, first_error) = self.round(scenario, connections, round).await?;
-            ratios.extend(ceiling.filter(|&ops| ops > 0.0).map(|ops| measured.figures.ops / ops));
-            row.push(measured, errors, first_error);
-        }
-        if row.rounds.is_empty() {
-            return Ok(Row::skipped(row.name, "broken off before its first round".to_owned()));
-        }
-        row.of_noop = (!ratios.is_empty()).then(|| median(ratios));
-        Ok(row)
-    }
-
-    /// Why the server cannot run a scenario.
-    async fn lacks(&self, scenario: Scenario) -> anyhow::Result<Option<String>> {
-        if scenario != Scenario::Append {
-            return Ok(None);
-        }
-        // Without arguments it is refused in any case; the question is how.
-        let mut connection = Connection::open(&self.target).await?;
-        let reply = connection.exchange(self.target.call(r#"["stream.append"]"#).bytes()).await?;
-        let is_unknown = reply.status == 404 || memchr::memmem::find(reply.body, b"METHOD_NOT_FOUND").is_some();
-        Ok(is_unknown.then(|| "the server does not know stream.append".to_owned()))
-    }
-
-    async fn round(
-        &self,
-        scenario: Scenario,
-        connections: u64,
-        round: u32,
-    ) -> anyhow::Result<(Round, u64, Option<String>)> {
-        let server = match scenario {
-            Scenario::Noop => self.noop_server.pid(),
-            _ => self.server.as_ref().and_then(Server::pid),
-        };
-        let used = || {
-            let of = |pid: u32| cpu(pid).unwrap_or_default().as_secs_f64();
-            (of(std::process::id()), server.map_or(0.0, of))
-        };
-        let (before, begin) = (used(), Instant::now());
-        let loaded = self.load(scenario, connections, round).await?;
-        let (after, ended) = (used(), Instant::now());
-        let settle_s = if scenario.writes() { self.settle(ended).await } else { 0.0 };
-        let wall_s = (ended - begin).as_secs_f64();
-        let cost = Cost { generator_s: after.0 - before.0, server_s: after.1 - before.1, settle_s, wall_s };
-        let (errors, first_error) = (loaded.measured.errors, loaded.measured.first_error.clone());
-        Ok((Round::new(&loaded, cost), errors, first_error))
-    }
-
-    async fn load(&self, scenario: Scenario, connections: u64, round: u32) -> anyhow::Result<Loaded> {
-        let (args, target, names) = (self.args, &self.target, &self.names);
-        let (gauge, seed) = (Arc::clone(&self.gauge), args.seed.wrapping_add(u64::from(round)));
-        let plan = self.plan(scenario);
-        let constant = |address: &Address, body: &str| vec![Constant(address.call(body)); connections as usize];
-        match scenario {
-            Scenario::Noop => {
-                let body = r#"["stream.write","bench0000-00000000",{"type":"Deposited","data":{"amount":1234}}]"#;
-                load::run(&self.noop, plan, constant(&self.noop, body), gauge).await
-            }
-            Scenario::Fsync => fsync::run(self.directory.path(), plan.duration, gauge).await,
-            Scenario::SysVersion => load::run(target, plan, constant(target, r#"["sys.version"]"#), gauge).await,
-            Scenario::Write => {
-                let kind = Kind {
-                    size: args.size,
-                    expects_version: args.expected_version,
-                    client_ids: args.client_ids,
-                    one_stream: args.one_stream,
-                };
-                // Ids and streams of an earlier run must not come again.
-                let run = uuid::Uuid::now_v7().simple().to_string();
-                let seed = if args.client_ids { uuid::Uuid::new_v4().as_u64_pair().0 } else { seed };
-                let lanes = (0..connections).map(|n| Write::new(target, names, kind, seed, n, &run)).collect();
-                load::run(target, plan, lanes, gauge).await
-            }
-            Scenario::Append => {
-                let lane = |n| Append::new(target, names, args.batch, args.size, seed, n);
-                load::run(target, plan, (0..connections).map(lane).collect(), gauge).await
-            }
-            Scenario::StreamGet => self.read(Place::Stream, connections, plan, seed).await,
-            Scenario::CategoryTail => self.read(Place::Tail(2_000), connections, plan, seed).await,
-            Scenario::CategoryGet => self.read(Place::Anywhere, connections, plan, seed).await,
-            Scenario::CategoryMember => self.read(Place::Member(args.group_size), connections, plan, seed).await,
-            Scenario::CatchUp => load::run(target, plan, vec![catch_up::Pages::new(target)], gauge).await,
-            Scenario::CatchUpSse => catch_up::subscribe(target, self.head().await?, gauge).await,
-            Scenario::Poke | Scenario::FanOut => {
-                let categories = if scenario == Scenario::Poke { args.categories } else { 1 };
-                let names = Names::new(categories, categories, crate::Distribution::Uniform);
-                let rate = args.rate.unwrap_or(100.0);
-                let (duration, size, subscribers) = (plan.duration, args.size, args.subscribers);
-                poke::run(target, poke::Plan { subscribers, names, rate, duration, size }, gauge).await
-            }
-        }
-    }
-
-    async fn read(&self, place: Place, connections: u64, plan: Plan, seed: u64) -> anyhow::Result<Loaded> {
-        let head = self.head().await?;
-        let lanes = (0..connections).map(|n| Read::new(&self.target, &self.names, place, head, seed, n)).collect();
-        load::run(&self.target, plan, lanes, Arc::clone(&self.gauge)).await
-    }
-
-    async fn head(&self) -> anyhow::Result<u64> {
-        Ok(u64::try_from(poke::head(&self.target).await?)?)
-    }
-
-    fn plan(&self, scenario: Scenario) -> Plan {
-        let args = self.args;
-        let usual = if args.url.is_none() && args.backend == Backend::Sqlite { LEAST_ON_SQLITE } else { 0 };
-        let is_whole = scenario == Scenario::CatchUp;
-        Plan {
-            warm_up: Duration::from_secs_f64(if is_whole || args.count.is_some() { 0.0 } else { args.warm_up }),
-            duration: Duration::from_secs_f64(if is_whole { 3_600.0 } else { args.duration }),
-            count: args.count.filter(|_| !is_whole),
-            least: if scenario.writes() { args.least.unwrap_or(usual) } else { 0 },
-            rate: args.rate.filter(|_| scenario != Scenario::Noop && !is_whole),
-        }
-    }
+/// Each scenario at each of its widths.
+fn cases(args: &Args) -> Vec<Case> {
+    use clap::ValueEnum as _;
+    let scenarios = if args.all { Scenario::value_variants() } else { &args.scenarios };
+    let ramped = crate::ramp::Ramp::new(&args.ramp).map(|ramp| ramp.most());
+    let widths = |scenario: Scenario| match (scenario.width(), ramped) {
+        (Width::Connections(_), Some(most)) => vec![most],
+        (Width::Connections(usual), None) if args.connections.is_empty() => usual.to_vec(),
+        (Width::Connections(_), None) => args.connections.clone(),
+        (Width::Batch(usual), _) => usual.to_vec(),
+        (Width::None, _) => vec![1],
+    };
+    let of = |&scenario: &Scenario| widths(scenario).into_iter().map(move |width| Case::new(scenario, width));
+    scenarios.iter().flat_map(of).collect()
 }
 
-fn serve_arguments(args: &Args, directory: &std::path::Path) -> anyhow::Result<Vec<String>> {
-    let mut line: Vec<String> =
-        ["serve", "--port", "0", "--log-level", "error"].into_iter().map(str::to_owned).collect();
-    // A file without --test-mode would want a token, and --test-mode alone keeps everything in memory.
-    line.push("--test-mode".to_owned());
-    match args.backend {
-        Backend::Memory => {}
-        Backend::Sqlite => line.extend([
-            "--data-dir".to_owned(),
-            directory.display().to_string(),
-            "--db-url".to_owned(),
-            "sqlite://eventodb.db".to_owned(),
-        ]),
-        Backend::Postgres => {
-            let url = args.db_url.clone().context("--backend postgres needs --db-url")?;
-            line.extend(["--db-url".to_owned(), url]);
-        }
-    }
-    Ok(line)
+fn rounds(args: &Args, case: Case) -> u32 {
+    if case.scenario.is_long() { 1 } else { args.rounds }
 }
 
-/// Ends the load at Ctrl-C, and shows its pace where a terminal looks.
-async fn watch(gauge: Arc<Gauge>) {
-    let mut before = 0;
-    let mut ticks = tokio::time::interval(Duration::from_secs(1));
-    let shows = std::io::stderr().is_terminal();
-    loop {
-        tokio::select! {
-            _ = tokio::signal::ctrl_c() => gauge.stop.store(true, Ordering::Relaxed),
-            _ = ticks.tick() => {
-                let now = gauge.requests.load(Ordering::Relaxed);
-                if shows {
-                    // Nothing depends on whether somebody sees it.
-                    let _ = write!(std::io::stderr(), "\r{:>10}/s  {now:>12} answers ", now - before);
-                }
-                before = now;
-            }
+/// All rounds of a case, each after those of what it is held against.
+async fn row(session: &mut Session<'_>, case: Case, progress: &Progress) -> anyhow::Result<Row> {
+    let (args, scenario) = (session.args, case.scenario);
+    if let Some(why) = session.lacks(scenario).await? {
+        return Ok(Row::skipped(case.to_string(), why));
+    }
+    let targets = target::targets(case, session.hosts.backend());
+    let mut others: Vec<Case> = targets.iter().flat_map(|target| target.beside()).collect();
+    // The pace of a load with a rate is its own, and no share of anything.
+    let noop = Case::new(Scenario::Noop, case.width);
+    if scenario.has_connections() && scenario != Scenario::Noop && plan::rate(args, scenario).is_none() {
+        others.push(noop);
+    }
+    others.sort_unstable();
+    others.dedup();
+
+    let (rate, is_ceiling) = (plan::rate(args, scenario), scenario.is_ceiling());
+    let mut row = Row { name: case.to_string(), rate, is_ceiling, ..Row::default() };
+    let mut beside: Vec<Vec<(Case, Round)>> = Vec::new();
+    for number in 0..rounds(args, case) {
+        let mut before = Vec::new();
+        for &other in &others {
+            progress.runs(&format!("{other} for {case}, round {}", number + 1));
+            before.push((other, round(session, other, number).await?));
+        }
+        if session.gauge.is_stopped() {
+            break;
+        }
+        progress.runs(&format!("{case}, round {} of {}", number + 1, rounds(args, case)));
+        let measured = round(session, case, number).await?;
+        row.push(measured);
+        beside.push(before);
+        progress.round_is_done();
+    }
+    if row.rounds.is_empty() {
+        return Ok(Row::skipped(row.name, "broken off before its first round".to_owned()));
+    }
+    row.of_noop = share(&row.rounds, &beside, noop);
+    row.beside = medians(&beside);
+    let held: Vec<_> = row.rounds.iter().zip(beside.iter().map(Vec::as_slice)).collect();
+    let extent = extent(args, case);
+    let verdicts = targets.iter().filter_map(|target| target.verdict(&held, extent)).collect();
+    // A ceiling that failed makes everything that is held against it no result.
+    for failed in beside.iter().flatten().filter(|(_, round)| round.errors > 0) {
+        row.errors += failed.1.errors;
+        row.first_error.get_or_insert_with(|| format!("{}: {:?}", failed.0, failed.1.first_error));
+    }
+    row.judge(verdicts);
+    Ok(row)
+}
+
+/// Requests a second as a share of the no-op ceiling's, round by round.
+fn share(rounds: &[Round], beside: &[Vec<(Case, Round)>], noop: Case) -> Option<f64> {
+    let ratios = rounds.iter().zip(beside).filter_map(|(round, beside)| {
+        let ceiling = beside.iter().find(|(case, _)| *case == noop)?.1.figures.ops;
+        (ceiling > 0.0).then(|| round.figures.ops / ceiling)
+    });
+    let ratios: Vec<f64> = ratios.collect();
+    (!ratios.is_empty()).then(|| median(ratios))
+}
+
+fn medians(beside: &[Vec<(Case, Round)>]) -> BTreeMap<String, Figures> {
+    let cases = beside.first().into_iter().flatten().map(|(case, _)| *case);
+    let of = |wanted: Case| {
+        let rounds = beside.iter().flatten().filter(move |(case, _)| *case == wanted);
+        Figures::median(rounds.map(|(_, round)| round.figures))
+    };
+    cases.map(|case| (case.to_string(), of(case))).collect()
+}
+
+/// Whether a run is as large and as long as the targets speak of.
+pub(crate) fn extent(args: &Args, case: Case) -> Extent {
+    let usual = case.scenario.usual_duration().as_secs_f64();
+    let is_usual = !cfg!(debug_assertions)
+        && args.duration.is_none_or(|duration| duration >= usual)
+        && (args.rounds >= 3 || case.scenario.is_long())
+        && args.count.is_none()
+        && args.rate.is_none()
+        && args.subscribers.is_none_or(|subscribers| subscribers == case.scenario.usual_subscribers())
+        && args.ramp.is_empty()
+        && (60..=70).contains(&args.size)
+        && (args.streams, args.categories, args.distribution) == (5_000, 20, Distribution::Uniform)
+        && (args.many_streams, args.namespaces) == (1_000_000, 5_000)
+        && (args.batch, args.group_size) == (100, 8);
+    let preload = if case.scenario.is_about_size() { plan::large(args) } else { args.preload };
+    Extent { preload, is_usual }
+}
+
+/// One round of a case.
+///
+/// # Errors
+/// It cannot be measured at all.
+pub(crate) async fn round(session: &mut Session<'_>, case: Case, number: u32) -> anyhow::Result<Round> {
+    // What must be in place is put there before the clock runs.
+    session.prepare(case.scenario).await?;
+    let server = match case.scenario {
+        Scenario::Noop => session.noop_server.pid(),
+        scenario if scenario.is_ceiling() || scenario.has_own_server() => None,
+        scenario if scenario.is_about_size() => session.large().await?.pid(),
+        _ => session.main.pid(),
+    };
+    let clock = Clock::begin(server, &plan::plan(session.args, session.hosts.backend(), case));
+    let loaded = session.load(case, number).await?;
+    clock.end(&loaded, case.scenario.writes().then_some(&session.main)).await
+}
+
+impl Backend {
+    /// Its name on the command line and in reports.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Sqlite => "sqlite",
+            Self::Memory => "memory",
+            Self::Postgres => "postgres",
         }
     }
 }

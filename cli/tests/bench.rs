@@ -1,7 +1,11 @@
 //! `eventodb bench` from outside: it measures the in-memory server, and compares its own reports.
 
+use std::io::{BufRead as _, BufReader};
 use std::path::Path;
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process};
 
 fn eventodb(arguments: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_eventodb")).arg("bench").args(arguments).output().unwrap()
@@ -39,4 +43,163 @@ fn a_missed_threshold_is_exit_code_1() {
     let output = smoke(directory.path(), &directory.path().join("report.json"), &["--threshold", "write.ops<1"]);
     assert_eq!(output.status.code(), Some(1), "{output:?}");
     assert!(String::from_utf8_lossy(&output.stdout).contains("missed: write.ops<1"));
+}
+
+#[test]
+fn reports_stand_beside_each_other_in_a_page_and_in_a_document() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = |name: &str| directory.path().join(name).to_str().unwrap().to_owned();
+    let (json, page, both, document) = (path("one.json"), path("one.html"), path("both.html"), path("SPEED.md"));
+    assert!(smoke(directory.path(), Path::new(&json), &["--html", &page]).status.success());
+    assert!(std::fs::read_to_string(&page).unwrap().contains("<svg"));
+    std::fs::write(&document, "# Speed\n<!-- bench:begin -->\nold\n<!-- bench:end -->\nMore.\n").unwrap();
+    let output = eventodb(&["report", &json, &json, "--html", &both, "--markdown", &document]);
+    assert!(output.status.success(), "{output:?}");
+    let filled = std::fs::read_to_string(&document).unwrap();
+    assert!(filled.contains("| write@2 |") && !filled.contains("old"), "{filled}");
+    assert!(filled.starts_with("# Speed\n") && filled.ends_with("<!-- bench:end -->\nMore.\n"), "{filled}");
+    assert!(std::fs::read_to_string(&both).unwrap().contains("memory 2"));
+    let shown = eventodb(&["report", &json]);
+    assert!(String::from_utf8_lossy(&shown.stdout).contains("write@2"), "{shown:?}");
+}
+
+#[test]
+fn a_document_without_marks_stays_as_it_is() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = |name: &str| directory.path().join(name).to_str().unwrap().to_owned();
+    let (json, document) = (path("one.json"), path("SPEED.md"));
+    std::fs::write(&json, "{}").unwrap();
+    std::fs::write(&document, "# Speed\n").unwrap();
+    let output = eventodb(&["report", &json, "--markdown", &document]);
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    assert!(String::from_utf8_lossy(&output.stderr).contains("<!-- bench:begin -->"), "{output:?}");
+    assert_eq!(std::fs::read_to_string(&document).unwrap(), "# Speed\n");
+}
+
+#[test]
+fn a_file_that_cannot_be_written_is_found_out_before_anything_is_measured() {
+    let directory = tempfile::tempdir().unwrap();
+    let nowhere = directory.path().join("nowhere/report.json");
+    let output = smoke(directory.path(), &nowhere, &[]);
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    assert!(output.stdout.is_empty(), "{output:?}");
+}
+
+/// A report of one row of which so many requests a second were answered.
+fn report(file: &Path, ops: f64) -> String {
+    let text = format!(r#"{{"rows":[{{"name":"write@64","figures":{{"ops":{ops}}}}}]}}"#);
+    std::fs::write(file, text).unwrap();
+    file.to_str().unwrap().to_owned()
+}
+
+#[test]
+fn a_slow_down_of_30_percent_is_exit_code_1_and_one_of_10_is_not() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = |name: &str| directory.path().join(name);
+    let (old, slow, new) = (report(&path("old"), 1_000.0), report(&path("slow"), 700.0), report(&path("new"), 900.0));
+    let output = eventodb(&["compare", &old, &slow, "--tolerance", "20%"]);
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    assert!(String::from_utf8_lossy(&output.stdout).contains("(-30.0%)"), "{output:?}");
+    assert!(eventodb(&["compare", &old, &new, "--tolerance", "20%"]).status.success());
+    std::fs::write(&old, "{}").unwrap();
+    let output = eventodb(&["compare", &old, &new]);
+    assert_eq!(output.status.code(), Some(1), "nothing compared is nothing passed: {output:?}");
+}
+
+/// The rows of a report by their names.
+fn rows(file: &Path) -> Vec<(String, serde_json::Value)> {
+    let report: serde_json::Value = serde_json::from_slice(&std::fs::read(file).unwrap()).unwrap();
+    let rows = report["rows"].as_array().unwrap().iter();
+    rows.map(|row| (row["name"].as_str().unwrap().to_owned(), row.clone())).collect()
+}
+
+#[test]
+fn connections_follow_the_stages_of_a_ramp() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("report.json");
+    let (place, json) = (directory.path().to_str().unwrap(), file.to_str().unwrap());
+    let load = ["sys-version", "--ramp", "0.2s:4,0.2s:1", "--rounds", "1", "--backend", "memory"];
+    let output = eventodb(&[&load[..], &["--data-dir", place, "--json", json]].concat());
+    assert!(output.status.success(), "{output:?}");
+    let rows = rows(&file);
+    assert_eq!(rows[0].0, "sys-version@4");
+    let elapsed = rows[0].1["rounds"][0]["elapsed_s"].as_f64().unwrap();
+    // What came of the time is not judged, only that the stages said how long it was.
+    assert!((0.1..60.0).contains(&elapsed), "{elapsed}");
+}
+
+#[test]
+fn a_row_carries_what_it_was_held_against_and_what_came_of_it() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("report.json");
+    let (place, json) = (directory.path().to_str().unwrap(), file.to_str().unwrap());
+    let load = ["write", "idle-server", "--connections", "1", "--rounds", "2", "--backend", "sqlite"];
+    let small = ["--preload", "300", "--duration", "0.1", "--warm-up", "0", "--least", "0"];
+    let output = eventodb(&[&load[..], &small, &["--data-dir", place, "--json", json]].concat());
+    assert!(output.status.success(), "{output:?}");
+    let rows = rows(&file);
+    let write = &rows[0].1;
+    let beside: Vec<&String> = write["beside"].as_object().unwrap().keys().collect();
+    assert_eq!(beside, ["noop@1", "sqlite-raw/1"]);
+    let verdict = &write["verdicts"][0];
+    assert_eq!((verdict["figure"].as_str(), verdict["is_upper"].as_bool()), (Some("p50"), Some(true)));
+    assert_eq!(verdict["is_full"], false, "a short run in a debug build proves nothing");
+    assert_eq!(verdict["holds"].as_bool(), Some(verdict["value"].as_f64() <= verdict["limit"].as_f64()));
+    assert!(rows[1].1["readings"]["resident_mib"].as_f64().unwrap() > 1.0);
+    let left = std::fs::read_dir(directory.path()).unwrap().count();
+    assert_eq!(left, 1, "only the report stays in the data directory");
+}
+
+#[test]
+fn a_server_in_another_process_is_measured() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("report.json");
+    let mut server = Command::new(env!("CARGO_BIN_EXE_eventodb"))
+        .args(["serve", "--port", "0", "--test-mode"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(server.stdout.take().unwrap()).lines().map_while(Result::ok);
+    let url = lines.find_map(|line| line.find("http://").map(|at| line[at..].trim().to_owned())).unwrap();
+    let (place, json) = (directory.path().to_str().unwrap(), file.to_str().unwrap());
+    let load = ["write", "category-get", "write-million", "idle", "--url", &url, "--connections", "2", "--rounds", "1"];
+    let small = ["--preload", "300", "--count", "20", "--many-streams", "100"];
+    let output = eventodb(&[&load[..], &small, &["--data-dir", place, "--json", json]].concat());
+    let namespaces = Command::new(env!("CARGO_BIN_EXE_eventodb")).args(["ns", "list", "--url", &url]).output().unwrap();
+    server.kill().unwrap();
+    server.wait().unwrap();
+    assert!(output.status.success(), "{output:?}");
+    let namespaces = String::from_utf8_lossy(&namespaces.stdout);
+    assert!(namespaces.contains("default") && !namespaces.contains("bench-"), "what was made is removed: {namespaces}");
+    let rows = rows(&file);
+    let skipped: Vec<bool> = rows.iter().map(|(_, row)| row["skipped"].is_string()).collect();
+    assert_eq!(skipped, [false, false, false, true], "only what looks into the server's process is left out");
+}
+
+#[test]
+fn an_interrupted_run_prints_what_it_has() {
+    let directory = tempfile::tempdir().unwrap();
+    let bench = Command::new(env!("CARGO_BIN_EXE_eventodb"))
+        .args(["bench", "sys-version", "write", "--connections", "1", "--duration", "600", "--backend", "sqlite"])
+        .args(["--data-dir", directory.path().to_str().unwrap()])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    // Its server's files say that it is under way.
+    let begin = Instant::now();
+    let is_under_way = || {
+        let runs = std::fs::read_dir(directory.path()).unwrap().map(|entry| entry.unwrap().path());
+        runs.flat_map(|run| std::fs::read_dir(run).unwrap())
+            .any(|entry| entry.unwrap().file_name().to_string_lossy().starts_with("data-"))
+    };
+    while !is_under_way() {
+        assert!(begin.elapsed() < Duration::from_secs(60), "the run does not begin");
+        std::thread::yield_now();
+    }
+    kill_process(Pid::from_raw(bench.id().try_into().unwrap()).unwrap(), Signal::INT).unwrap();
+    let output = bench.wait_with_output().unwrap();
+    let printed = String::from_utf8_lossy(&output.stdout);
+    assert!(printed.contains("broken off") && printed.contains("operation"), "{output:?}");
 }

@@ -48,7 +48,7 @@ impl Default for Settings {
             version_cache: 100_000,
             slice_rows: 256,
             slice_bytes: 1024 * 1024,
-            page_bytes: 256 * 1024,
+            page_bytes: 64 * 1024,
             poll_interval: Duration::from_millis(500),
             poke_bytes: 64 * 1024,
             pause_seed: None,

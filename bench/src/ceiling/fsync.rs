@@ -13,24 +13,34 @@ use crate::measure::{Gauge, Measured};
 
 const BLOCK: [u8; 4096] = [0x65; 4096];
 
-/// Appends for so long to a file in `directory`, which is removed again.
+/// Appends for so long to a file in `directory`, which is removed again; with an `interval` only so often, to watch the
+/// disk beside another load without taking it away.
 ///
 /// # Errors
 /// The file cannot be written.
-pub(crate) async fn run(directory: &Path, duration: Duration, gauge: Arc<Gauge>) -> anyhow::Result<Loaded> {
+pub(crate) async fn run(
+    directory: &Path,
+    duration: Duration,
+    interval: Option<Duration>,
+    gauge: Arc<Gauge>,
+) -> anyhow::Result<Loaded> {
     std::fs::create_dir_all(directory)?;
     let file = tempfile::tempfile_in(directory).with_context(|| format!("cannot write in {}", directory.display()))?;
-    tokio::task::spawn_blocking(move || append(file, duration, &gauge)).await.context("the appender panicked")?
+    let work = move || append(file, duration, interval.unwrap_or_default(), &gauge);
+    tokio::task::spawn_blocking(work).await.context("the appender panicked")?
 }
 
-fn append(mut file: File, duration: Duration, gauge: &Gauge) -> anyhow::Result<Loaded> {
+fn append(mut file: File, duration: Duration, interval: Duration, gauge: &Gauge) -> anyhow::Result<Loaded> {
     let mut measured = Measured::default();
     let begin = Instant::now();
+    let mut due = begin;
     while begin.elapsed() < duration && !gauge.is_stopped() {
+        std::thread::sleep(due.saturating_duration_since(Instant::now()));
         let sent = Instant::now();
         file.write_all(&BLOCK)?;
         file.sync_data()?;
         measured.answer(sent.elapsed(), begin.elapsed(), 1);
+        due = sent + interval;
     }
-    Ok(Loaded { measured, elapsed: begin.elapsed() })
+    Ok(Loaded { measured, elapsed: begin.elapsed(), ..Loaded::default() })
 }

@@ -2,3 +2,6 @@
 
 pub(crate) mod fsync;
 pub mod noop;
+pub(crate) mod postgres;
+mod rows;
+pub(crate) mod sqlite;

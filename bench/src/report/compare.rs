@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 
 use anyhow::Context as _;
 
+use super::number::rate;
 use super::{Report, Row};
 
 /// How much worse a figure may become, as a share: `20%` or `0.2`.
@@ -34,9 +35,9 @@ impl std::str::FromStr for Tolerance {
 }
 
 /// Compares requests a second: as shares of the no-op ceiling where both have it, since the machine's own pace
-/// changes from hour to hour.
+/// changes from hour to hour. Where both were sent at a rate, latencies are compared, since the pace is given.
 ///
-/// A row that was measured and is gone, or fails now, counts as a regression.
+/// A row that was measured and is gone, or fails now, counts as a regression; a ceiling never does.
 pub fn compare(old: &Report, new: &Report, tolerance: Tolerance) -> Comparison {
     let mut comparison = Comparison { table: String::new(), regressions: 0 };
     for before in old.rows.iter().filter(|row| row.skipped.is_none()) {
@@ -45,10 +46,17 @@ pub fn compare(old: &Report, new: &Report, tolerance: Tolerance) -> Comparison {
             comparison.line(&before.name, "gone", true);
             continue;
         };
-        let (what, was, is) = speeds(before, after);
-        let is_worse = is < was * (1.0 - tolerance.0) || (after.errors > 0 && before.errors == 0);
-        let change = if was > 0.0 { (is / was - 1.0) * 100.0 } else { 0.0 };
-        comparison.line(&before.name, &format!("{what} {was:.2} -> {is:.2} ({change:+.1}%)"), is_worse);
+        let pairs = Pair::all(before, after);
+        let fails = after.errors > 0 && before.errors == 0;
+        let is_worse = pairs.iter().any(|pair| pair.is_worse(tolerance)) || fails;
+        let texts: Vec<String> = pairs.iter().map(Pair::to_string).collect();
+        let spread = format!("spread {:.0}% -> {:.0}%", before.spread * 100.0, after.spread * 100.0);
+        let fails = if fails { format!(", {} errors", after.errors) } else { String::new() };
+        // A row whose own rounds differ so much passes without having shown anything.
+        let is_unclear = !is_worse && !before.is_ceiling && before.spread.max(after.spread) > tolerance.0;
+        let unclear = if is_unclear { "  UNCLEAR: rounds differ by more than is tolerated" } else { "" };
+        let text = format!("{}, {spread}{fails}{unclear}", texts.join(", "));
+        comparison.line(&before.name, &text, is_worse && !before.is_ceiling);
     }
     comparison
 }
@@ -61,10 +69,40 @@ impl Comparison {
     }
 }
 
-fn speeds(before: &Row, after: &Row) -> (&'static str, f64, f64) {
-    match (before.of_noop, after.of_noop) {
-        (Some(was), Some(is)) => ("of noop", was, is),
-        _ => ("ops/s", before.figures.ops, after.figures.ops),
+/// One figure in both reports.
+struct Pair {
+    name: &'static str,
+    was: f64,
+    is: f64,
+    /// Whether less of it is better.
+    is_latency: bool,
+}
+
+impl Pair {
+    /// What is to be compared of a row.
+    fn all(before: &Row, after: &Row) -> Vec<Self> {
+        let pair = |name, was, is| Self { name, was, is, is_latency: false };
+        let ops = pair("ops/s", before.figures.ops, after.figures.ops);
+        match (before.of_noop, after.of_noop) {
+            _ if before.rate.is_some() && before.rate == after.rate => {
+                let p50 = Self { is_latency: true, ..pair("p50 ms", before.figures.p50, after.figures.p50) };
+                vec![ops, p50]
+            }
+            (Some(was), Some(is)) => vec![pair("of noop", was, is)],
+            _ => vec![ops],
+        }
+    }
+
+    fn is_worse(&self, Tolerance(share): Tolerance) -> bool {
+        if self.is_latency { self.was < self.is * (1.0 - share) } else { self.is < self.was * (1.0 - share) }
+    }
+}
+
+impl std::fmt::Display for Pair {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { name, was, is, .. } = self;
+        let change = if *was > 0.0 { (is / was - 1.0) * 100.0 } else { 0.0 };
+        write!(f, "{name} {} -> {} ({change:+.1}%)", rate(*was), rate(*is))
     }
 }
 
@@ -93,6 +131,44 @@ mod tests {
     fn a_slower_machine_is_no_regression() {
         assert_eq!(regressions(&report(1_000.0, Some(0.5)), &report(600.0, Some(0.5))), 0);
         assert_eq!(regressions(&report(1_000.0, Some(0.5)), &report(1_000.0, Some(0.35))), 1);
+    }
+
+    #[test]
+    fn what_is_sent_at_a_rate_is_judged_by_its_latency() {
+        let paced = |ops, p50| {
+            let mut report = report(ops, None);
+            report.rows[0].rate = Some(1_000.0);
+            report.rows[0].figures.p50 = p50;
+            report
+        };
+        assert_eq!(regressions(&paced(1_000.0, 1.0), &paced(1_000.0, 1.2)), 0);
+        assert_eq!(regressions(&paced(1_000.0, 1.0), &paced(1_000.0, 1.3)), 1);
+        assert_eq!(regressions(&paced(1_000.0, 1.0), &paced(700.0, 1.0)), 1);
+        assert_eq!(regressions(&report(1_400.0, None), &paced(1_000.0, 1.0)), 1, "a rate holds back");
+    }
+
+    #[test]
+    fn a_row_whose_rounds_differ_passes_and_is_called_unclear() {
+        let steady = report(1_000.0, None);
+        let mut noisy = steady.clone();
+        noisy.rows[0].spread = 0.5;
+        let compared = |new: &Report| compare(&steady, new, "20%".parse().unwrap());
+        let unclear = compared(&noisy);
+        assert_eq!((unclear.regressions, unclear.table.contains("UNCLEAR")), (0, true), "{unclear:?}");
+        assert!(!compared(&steady).table.contains("UNCLEAR"));
+        noisy.rows[0].figures.ops = 700.0;
+        let worse = compared(&noisy);
+        assert_eq!((worse.regressions, worse.table.contains("UNCLEAR")), (1, false), "{worse:?}");
+    }
+
+    #[test]
+    fn a_slower_ceiling_is_the_machines() {
+        let ceiling = |ops| {
+            let mut report = report(ops, None);
+            report.rows[0].is_ceiling = true;
+            report
+        };
+        assert_eq!(regressions(&ceiling(1_000.0), &ceiling(500.0)), 0);
     }
 
     #[test]

@@ -1,7 +1,14 @@
 //! What a run found, as it is kept in a file and shown.
+//!
+//! Files of earlier versions are read too: what they do not have yet is empty.
 
+mod beside;
 mod compare;
+mod html;
+mod markdown;
+mod number;
 mod table;
+mod target;
 mod threshold;
 
 use std::collections::BTreeMap;
@@ -9,13 +16,18 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 pub use self::compare::{Comparison, Tolerance, compare};
+pub use self::html::html;
+pub use self::markdown::fill;
 pub use self::table::table;
+pub use self::target::Target;
 pub use self::threshold::Threshold;
 use crate::load::Loaded;
-use crate::measure::Second;
+use crate::measure::{Bucket, Second};
+use crate::target::Verdict;
 
 /// A whole run.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Report {
     /// Where and with what, by name: backend, durability, cores, kernel, commit, …
     pub environment: BTreeMap<String, String>,
@@ -27,6 +39,7 @@ pub struct Report {
 
 /// What one scenario came to: of each figure the median of its rounds.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Row {
     /// The scenario's name, with its connections: `write@64`.
     pub name: String,
@@ -34,6 +47,22 @@ pub struct Row {
     pub figures: Figures,
     /// Requests a second as a share of the no-op ceiling's at as many connections, in the same rounds.
     pub of_noop: Option<f64>,
+    /// Requests a second that it was to send; without it as many as were answered.
+    pub rate: Option<f64>,
+    /// Whether it is a figure of the machine and not of the server.
+    pub is_ceiling: bool,
+    /// What it was to reach.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub target: Option<Target>,
+    /// Each target of its own, with what was to be reached and what was.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub verdicts: Vec<Verdict>,
+    /// What is no latency, by name: kib_each, unexplained_seconds, …
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub readings: BTreeMap<String, f64>,
+    /// What was measured in turn with it, by name: its ceilings, or what it is compared with.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub beside: BTreeMap<String, Figures>,
     /// The difference between the best and the worst round, as a share of the median.
     pub spread: f64,
     /// Requests that failed, in all rounds.
@@ -48,6 +77,7 @@ pub struct Row {
 
 /// Figures of a scenario.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Figures {
     /// Requests a second.
     pub ops: f64,
@@ -71,15 +101,36 @@ pub struct Figures {
     pub server_cpu: f64,
     /// Seconds from the last answer until the server had no work left; they are part of the time.
     pub settle_s: f64,
+    /// The most memory that the server had in RAM, in MiB; 0 where it is not known.
+    pub resident_mib: f64,
 }
 
 /// One round of a scenario.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Round {
     /// The figures.
     pub figures: Figures,
-    /// Second by second.
+    /// How long requests were measured, in seconds.
+    pub elapsed_s: f64,
+    /// Second by second; the last is as long as is left of the time.
     pub seconds: Vec<Second>,
+    /// The `fsync` ceiling in the same seconds, where it ran beside.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub fsync_seconds: Vec<Second>,
+    /// The server's memory in RAM at the beginning of each second, in MiB, where the server was started for the run.
+    pub resident_mib: Vec<f64>,
+    /// Latencies by size, ascending.
+    pub latencies: Vec<Bucket>,
+    /// What is no latency, by name.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub readings: BTreeMap<String, f64>,
+    /// Requests that failed.
+    #[serde(skip)]
+    pub(crate) errors: u64,
+    /// What the first failure was.
+    #[serde(skip)]
+    pub(crate) first_error: Option<String>,
 }
 
 /// Processor time and time behind the answers, of one round.
@@ -96,8 +147,8 @@ pub(crate) struct Cost {
 }
 
 impl Round {
-    /// The figures of what was measured.
-    pub(crate) fn new(loaded: &Loaded, cost: Cost) -> Self {
+    /// The figures of what was measured, while the server had so much memory.
+    pub(crate) fn new(loaded: &Loaded, cost: Cost, resident_mib: Vec<f64>) -> Self {
         let latencies = &loaded.measured.latencies;
         let at = |quantile| latencies.value_at_quantile(quantile) as f64 / 1e6;
         let elapsed = (loaded.elapsed.as_secs_f64() + cost.settle_s).max(f64::EPSILON);
@@ -114,8 +165,19 @@ impl Round {
             generator_cpu: cost.generator_s / wall,
             server_cpu: cost.server_s / wall,
             settle_s: cost.settle_s,
+            resident_mib: resident_mib.iter().copied().fold(0.0, f64::max),
         };
-        Self { figures, seconds: loaded.measured.seconds.clone() }
+        Self {
+            figures,
+            elapsed_s: loaded.elapsed.as_secs_f64(),
+            seconds: loaded.measured.seconds.clone(),
+            fsync_seconds: loaded.fsync_seconds.clone(),
+            resident_mib,
+            latencies: loaded.measured.buckets(),
+            readings: loaded.readings.iter().map(|(&name, &value)| (name.to_owned(), value)).collect(),
+            errors: loaded.measured.errors,
+            first_error: loaded.measured.first_error.clone(),
+        }
     }
 }
 
@@ -125,13 +187,55 @@ impl Row {
         Self { name, skipped: Some(why), ..Self::default() }
     }
 
+    /// A row that could not be measured to its end.
+    pub(crate) fn failed(name: String, error: &anyhow::Error) -> Self {
+        Self { name, errors: 1, first_error: Some(format!("{error:#}")), ..Self::default() }
+    }
+
     /// Adds a round, and takes the medians anew.
-    pub(crate) fn push(&mut self, round: Round, errors: u64, first_error: Option<String>) {
-        self.errors += errors;
-        self.first_error = self.first_error.take().or(first_error);
+    pub(crate) fn push(&mut self, round: Round) {
+        self.errors += round.errors;
+        self.first_error = self.first_error.take().or_else(|| round.first_error.clone());
         self.rounds.push(round);
-        let median = |of: fn(&Figures) -> f64| median(self.rounds.iter().map(|round| of(&round.figures)).collect());
-        self.figures = Figures {
+        self.figures = Figures::median(self.rounds.iter().map(|round| round.figures));
+        let names: Vec<String> = self.rounds.iter().flat_map(|round| round.readings.keys().cloned()).collect();
+        for name in names {
+            let of = self.rounds.iter().filter_map(|round| round.readings.get(&name).copied());
+            self.readings.insert(name.clone(), median(of.collect()));
+        }
+        let ops = || self.rounds.iter().map(|round| round.figures.ops);
+        let range = ops().fold(f64::MIN, f64::max) - ops().fold(f64::MAX, f64::min);
+        self.spread = if self.figures.ops > 0.0 { range / self.figures.ops } else { 0.0 };
+    }
+
+    /// Notes the verdicts, and what they come to together.
+    pub(crate) fn judge(&mut self, verdicts: Vec<Verdict>) {
+        let texts: Vec<String> = verdicts.iter().map(ToString::to_string).collect();
+        self.target = (!verdicts.is_empty()).then(|| Target {
+            text: texts.join("; "),
+            ratio: None,
+            held: verdicts.iter().all(|verdict| verdict.holds),
+        });
+        self.verdicts = verdicts;
+    }
+
+    /// Whether its figures count: it was measured, and nothing failed.
+    pub fn is_result(&self) -> bool {
+        self.skipped.is_none() && self.errors == 0
+    }
+
+    /// The scenario's name, without its connections or the size of its batches.
+    pub fn operation(&self) -> &str {
+        self.name.split_once(['@', '/']).map_or(&self.name, |(operation, _)| operation)
+    }
+}
+
+impl Figures {
+    /// Of each the median.
+    pub(crate) fn median(rounds: impl Iterator<Item = Self>) -> Self {
+        let rounds: Vec<Self> = rounds.collect();
+        let median = |of: fn(&Self) -> f64| median(rounds.iter().map(of).collect());
+        Self {
             ops: median(|f| f.ops),
             messages: median(|f| f.messages),
             avg: median(|f| f.avg),
@@ -143,16 +247,27 @@ impl Row {
             generator_cpu: median(|f| f.generator_cpu),
             server_cpu: median(|f| f.server_cpu),
             settle_s: median(|f| f.settle_s),
-        };
-        let ops = || self.rounds.iter().map(|round| round.figures.ops);
-        let range = ops().fold(f64::MIN, f64::max) - ops().fold(f64::MAX, f64::min);
-        self.spread = if self.figures.ops > 0.0 { range / self.figures.ops } else { 0.0 };
+            resident_mib: median(|f| f.resident_mib),
+        }
+    }
+}
+
+impl Report {
+    /// What it was measured on, as its author calls it.
+    pub(crate) fn backend(&self) -> &str {
+        self.environment.get("backend").map_or("unknown", String::as_str)
     }
 
-    /// The scenario's name, without its connections.
-    pub fn operation(&self) -> &str {
-        self.name.split_once('@').map_or(&self.name, |(operation, _)| operation)
+    /// The row of that name.
+    pub(crate) fn row(&self, name: &str) -> Option<&Row> {
+        self.rows.iter().find(|row| row.name == name)
     }
+}
+
+/// The one in the middle by `key`; `None` of none.
+pub(crate) fn median_by<T: Copy>(mut values: Vec<T>, key: impl Fn(T) -> f64) -> Option<T> {
+    values.sort_by(|&a, &b| key(a).total_cmp(&key(b)));
+    values.get(values.len() / 2).copied()
 }
 
 /// The value in the middle; 0 of none.
@@ -169,7 +284,7 @@ mod tests {
     fn a_row_has_the_median_of_its_rounds_and_their_spread() {
         let mut row = Row { name: "write@64".into(), ..Row::default() };
         for ops in [90.0, 120.0, 100.0] {
-            row.push(Round { figures: Figures { ops, ..Figures::default() }, seconds: Vec::new() }, 1, None);
+            row.push(Round { figures: Figures { ops, ..Figures::default() }, errors: 1, ..Round::default() });
         }
         assert_eq!((row.figures.ops, row.errors, row.operation()), (100.0, 3, "write"));
         assert!((row.spread - 0.3).abs() < 1e-9);
@@ -182,5 +297,22 @@ mod tests {
         let text = serde_json::to_string(&report).unwrap();
         let read: Report = serde_json::from_str(&text).unwrap();
         assert_eq!(read.rows[0].skipped.as_deref(), Some("no such method"));
+    }
+
+    #[test]
+    fn a_file_without_the_newer_figures_is_read() {
+        let text = r#"{"environment":{},"rows":[{"name":"write@64","figures":{"ops":9.5},"rounds":[{"seconds":[]}]}]}"#;
+        let read: Report = serde_json::from_str(text).unwrap();
+        assert_eq!((read.rows[0].figures.ops, read.rows[0].target.is_none()), (9.5, true));
+    }
+
+    #[test]
+    fn a_target_is_kept_with_its_row() {
+        let text = r#"{"name":"write@64","target":{"text":">= 0.55 x noop","ratio":0.55,"held":true}}"#;
+        let row: Row = serde_json::from_str(text).unwrap();
+        let target = row.target.clone().unwrap();
+        assert_eq!((target.text.as_str(), target.ratio, target.held), (">= 0.55 x noop", Some(0.55), true));
+        assert!(serde_json::to_string(&row).unwrap().contains("0.55 x noop"));
+        assert!(!serde_json::to_string(&Row::default()).unwrap().contains("target"));
     }
 }

@@ -23,11 +23,15 @@ impl std::str::FromStr for Threshold {
         // `p99.9` has a dot of its own.
         let (row, figure) = left.split_once('.').context("a threshold begins with OPERATION.FIGURE")?;
         figure_of(&Figures::default(), figure).with_context(|| format!("there is no figure {figure}"))?;
-        let (digits, scale) = match bound {
-            _ if bound.ends_with("us") => (bound.trim_end_matches("us"), 1e-3),
-            _ if bound.ends_with("ms") => (bound.trim_end_matches("ms"), 1.0),
-            _ if bound.ends_with('s') => (bound.trim_end_matches('s'), 1e3),
-            _ => (bound, 1.0),
+        let unit_at = bound.find(|c: char| c.is_ascii_alphabetic()).unwrap_or(bound.len());
+        let (digits, unit) = bound.split_at(unit_at);
+        let is_latency = !matches!(figure, "ops" | "messages");
+        let scale = match unit {
+            "us" if is_latency => 1e-3,
+            "ms" if is_latency => 1.0,
+            "s" if is_latency => 1e3,
+            "" => 1.0,
+            _ => anyhow::bail!("{bound} is no bound of {figure}"),
         };
         let number: f64 = digits.trim().parse().with_context(|| format!("{bound} is no bound"))?;
         let (row, figure) = (row.to_owned(), figure.to_owned());
@@ -98,7 +102,9 @@ mod tests {
 
     #[test]
     fn nonsense_is_refused() {
-        for text in ["write", "write.p99", "p99<5ms", "write.p98<5ms", "write.p99<soon"] {
+        for text in
+            ["write", "write.p99", "p99<5ms", "write.p98<5ms", "write.p99<soon", "write.ops>20s", "write.p99<5m"]
+        {
             assert!(text.parse::<Threshold>().is_err(), "{text}");
         }
     }

@@ -1,4 +1,4 @@
-//! Many messages in one request: `stream.append`, and what fills a store before it is measured.
+//! Many messages in one request: `stream.append`.
 
 use crate::load::Lane;
 use crate::names::Names;
@@ -16,23 +16,6 @@ pub(crate) struct Append {
     random: Random,
     batch: u64,
 }
-
-/// A lane that appends to many streams at once, in the order of their names.
-#[derive(Debug)]
-pub(crate) struct Fill {
-    address: Address,
-    request: Template,
-    names: Names,
-    size: usize,
-    /// Messages that this lane has yet to write.
-    left: u64,
-    number: u64,
-    step: u64,
-    asked: u64,
-}
-
-/// Streams in one request of [`Fill`], and messages in each.
-const FILL: (u64, u64) = (50, 10);
 
 impl Append {
     /// Lane `number`, whose requests append `batch` messages of `size` bytes.
@@ -56,42 +39,6 @@ impl Lane for Append {
     }
 }
 
-impl Fill {
-    /// Lane `number` of `step`, which writes `count` messages of `size` bytes.
-    pub(crate) fn new(address: &Address, names: &Names, count: u64, size: usize, number: u64, step: u64) -> Self {
-        let (address, names, request) = (address.clone(), names.clone(), address.call(""));
-        Self { address, request, names, size, left: count, number, step, asked: 0 }
-    }
-}
-
-impl Lane for Fill {
-    fn request(&mut self) -> &[u8] {
-        let streams = FILL.0.min(self.names.streams()).min(self.left);
-        let each = FILL.1.min((self.left / streams).max(1));
-        self.asked = streams * each;
-        let messages = messages(each, self.size);
-        let entries: Vec<String> = (0..streams)
-            .map(|n| {
-                let stream = self.names.stream((self.number * streams + n) % self.names.streams());
-                format!(r#"{{"stream":"{stream}","messages":{messages}}}"#)
-            })
-            .collect();
-        self.number += self.step;
-        self.request = self.address.call(&format!(r#"["streams.append",[{}]]"#, entries.join(",")));
-        self.request.bytes()
-    }
-
-    fn answer(&mut self, reply: Reply<'_>) -> anyhow::Result<u64> {
-        reply.success()?;
-        self.left -= self.asked;
-        Ok(self.asked)
-    }
-
-    fn is_done(&self) -> bool {
-        self.left == 0
-    }
-}
-
 fn messages(count: u64, size: usize) -> String {
     let message = format!(r#"{{"type":"Deposited","data":{}}}"#, data(size));
     format!("[{}]", vec![message; count as usize].join(","))
@@ -103,18 +50,12 @@ mod tests {
     use crate::names::Distribution;
 
     #[test]
-    fn a_store_is_filled_with_exactly_so_many() {
+    fn an_append_has_the_messages_of_its_batch() {
         let address = Address::new("http://127.0.0.1:1", None).unwrap();
         let names = Names::new(5_000, 20, Distribution::Uniform);
-        let mut lane = Fill::new(&address, &names, 1_207, 64, 0, 1);
-        let mut written = 0;
-        while !lane.is_done() {
-            let text = String::from_utf8(lane.request().to_vec()).unwrap();
-            let call: serde_json::Value = serde_json::from_str(text.split_once("\r\n\r\n").unwrap().1).unwrap();
-            let entries = call[1].as_array().unwrap();
-            written += entries.iter().map(|entry| entry["messages"].as_array().unwrap().len()).sum::<usize>();
-            lane.left -= lane.asked;
-        }
-        assert_eq!(written, 1_207);
+        let mut lane = Append::new(&address, &names, 30, 64, 1, 0);
+        let text = String::from_utf8(lane.request().to_vec()).unwrap();
+        let call: serde_json::Value = serde_json::from_str(text.split_once("\r\n\r\n").unwrap().1).unwrap();
+        assert_eq!(call[2].as_array().map(Vec::len), Some(30));
     }
 }

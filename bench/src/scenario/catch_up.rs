@@ -54,7 +54,7 @@ impl Lane for Pages {
 }
 
 /// The global position of a page's last message, where the server says it nowhere else.
-fn last_position(page: &[u8]) -> Option<u64> {
+pub(crate) fn last_position(page: &[u8]) -> Option<u64> {
     let at = memchr::memmem::rfind(page, b"[\"")?;
     let message: serde_json::Value = serde_json::from_slice(page.get(at..page.len() - 1)?).ok()?;
     message.get(4)?.as_u64()
@@ -84,7 +84,7 @@ pub(crate) async fn subscribe(address: &Address, head: u64, gauge: Arc<Gauge>) -
         gauge.requests.fetch_add(found, Ordering::Relaxed);
         measured.answer(asked.elapsed(), begin.elapsed(), found);
     }
-    Ok(Loaded { measured, elapsed: begin.elapsed() })
+    Ok(Loaded { measured, elapsed: begin.elapsed(), ..Loaded::default() })
 }
 
 #[cfg(test)]

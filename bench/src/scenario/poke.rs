@@ -2,10 +2,11 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
+use hdrhistogram::Histogram;
 use tokio::task::JoinSet;
 
 use super::write::data;
@@ -13,6 +14,7 @@ use crate::load::Loaded;
 use crate::measure::{Gauge, Measured};
 use crate::names::Names;
 use crate::pace::Pace;
+use crate::rpc;
 use crate::wire::{Address, Connection, Events, pokes};
 
 /// How many listen and how fast is written.
@@ -28,6 +30,8 @@ pub(crate) struct Plan {
     pub(crate) duration: Duration,
     /// Bytes of a message's data.
     pub(crate) size: usize,
+    /// Set where it shall end before its time.
+    pub(crate) over: Arc<AtomicBool>,
 }
 
 /// How long the last pokes may take after the last write.
@@ -50,15 +54,15 @@ async fn drive(address: &Address, plan: &Plan, gauge: &Arc<Gauge>) -> anyhow::Re
     let (stop, stopped) = tokio::sync::watch::channel(None);
     let mut listeners = JoinSet::new();
     // Beyond the head there is no history to be poked about.
-    let head = head(address).await?;
+    let head = rpc::head(address).await?;
     for number in 0..plan.subscribers {
         let category = number % plan.names.categories();
         let query = format!("category={}&position={}", plan.names.category(category), head + 1);
-        let events = Events::open(address, &query).await?;
+        let events = Events::over(Connection::open_from(address, number).await?, address, &query).await?;
         listeners.spawn(listen(events, category, Arc::clone(gauge), stopped.clone()));
     }
     let begin = Instant::now();
-    let sent = write(address, plan, gauge, begin).await?;
+    let Written { sent, took } = write(address, plan, gauge, begin).await?;
     let mut expected: HashMap<u64, u64> = HashMap::new();
     sent.values().for_each(|(category, _)| *expected.entry(*category).or_default() += 1);
     // A listener that has this many pokes has all.
@@ -78,7 +82,13 @@ async fn drive(address: &Address, plan: &Plan, gauge: &Arc<Gauge>) -> anyhow::Re
             }
         }
     }
-    Ok(Loaded { measured, elapsed: end - begin })
+    let write_p50_ms = took.value_at_quantile(0.5) as f64 / 1e6;
+    Ok(Loaded {
+        measured,
+        elapsed: end - begin,
+        readings: [("write_p50_ms", write_p50_ms)].into(),
+        ..Loaded::default()
+    })
 }
 
 type Stop = tokio::sync::watch::Receiver<Option<(HashMap<u64, u64>, Instant)>>;
@@ -115,17 +125,21 @@ async fn listen(
     }
 }
 
-/// Writes at the rate; answers for each global position its category and when it should have been sent.
-async fn write(
-    address: &Address,
-    plan: &Plan,
-    gauge: &Gauge,
-    begin: Instant,
-) -> anyhow::Result<HashMap<i64, (u64, Instant)>> {
+/// What was written.
+#[derive(Debug)]
+struct Written {
+    /// For each global position its category, and when it should have been sent.
+    sent: HashMap<i64, (u64, Instant)>,
+    /// How long the writes took, from when they should have been sent.
+    took: Histogram<u64>,
+}
+
+/// Writes at the rate.
+async fn write(address: &Address, plan: &Plan, gauge: &Gauge, begin: Instant) -> anyhow::Result<Written> {
     /// So many connections write in turn, so that a slow answer holds up no other write.
     const WRITERS: usize = 8;
     let mut writers = JoinSet::new();
-    let mut sent = HashMap::new();
+    let mut written = Written { sent: HashMap::new(), took: Measured::default().latencies };
     let mut idle = Vec::new();
     for _ in 0..WRITERS {
         idle.push(Connection::open(address).await?);
@@ -134,61 +148,58 @@ async fn write(
     let pace = Pace::new(begin, plan.rate);
     for number in 0.. {
         let moment = pace.next().await;
-        if moment >= begin + plan.duration || gauge.is_stopped() {
+        if moment - begin >= plan.duration || plan.over.load(Ordering::Relaxed) || gauge.is_stopped() {
             break;
         }
         let connection = match idle.pop() {
             Some(connection) => connection,
-            None => collect(&mut writers, &mut sent).await?,
+            None => {
+                let done = writers.join_next().await.context("no writer is under way")?;
+                written.take(done.context("a writer panicked")??)
+            }
         };
         let category = number % plan.names.categories();
         let stream = format!("{}-poke", plan.names.category(category));
         let body = format!(r#"["stream.write","{stream}",{{"type":"Deposited","data":{data}}}]"#);
         writers.spawn(write_one(connection, address.call(&body), category, moment));
         while let Some(done) = writers.try_join_next() {
-            let (connection, position, category, moment) = done.context("a writer panicked")??;
-            sent.insert(position, (category, moment));
-            idle.push(connection);
+            idle.push(written.take(done.context("a writer panicked")??));
         }
     }
-    while !writers.is_empty() {
-        collect(&mut writers, &mut sent).await?;
+    while let Some(done) = writers.join_next().await {
+        written.take(done.context("a writer panicked")??);
     }
-    Ok(sent)
+    Ok(written)
 }
 
-type Sent = anyhow::Result<(Connection, i64, u64, Instant)>;
-
-async fn collect(writers: &mut JoinSet<Sent>, sent: &mut HashMap<i64, (u64, Instant)>) -> anyhow::Result<Connection> {
-    let done = writers.join_next().await.context("no writer is under way")?;
-    let (connection, position, category, moment) = done.context("a writer panicked")??;
-    sent.insert(position, (category, moment));
-    Ok(connection)
+/// A write that was answered.
+#[derive(Debug)]
+struct One {
+    connection: Connection,
+    position: i64,
+    category: u64,
+    moment: Instant,
+    took: Duration,
 }
 
-async fn write_one(mut connection: Connection, request: crate::wire::Template, category: u64, moment: Instant) -> Sent {
+impl Written {
+    /// Notes a write; gives back its connection.
+    fn take(&mut self, one: One) -> Connection {
+        self.sent.insert(one.position, (one.category, one.moment));
+        self.took.saturating_record(u64::try_from(one.took.as_nanos()).unwrap_or(u64::MAX));
+        one.connection
+    }
+}
+
+async fn write_one(
+    mut connection: Connection,
+    request: crate::wire::Template,
+    category: u64,
+    moment: Instant,
+) -> anyhow::Result<One> {
     let reply = connection.exchange(request.bytes()).await?;
+    let took = moment.elapsed();
     let written: serde_json::Value = serde_json::from_slice(reply.success()?)?;
     let position = written["globalPosition"].as_i64().context("a write without a global position")?;
-    Ok((connection, position, category, moment))
-}
-
-/// The global position of the newest message.
-///
-/// # Errors
-/// The server does not say.
-pub(crate) async fn head(address: &Address) -> anyhow::Result<i64> {
-    let mut connection = Connection::open(address).await?;
-    let call = address.call(&format!(r#"["category.get","",{{"position":{},"batchSize":1}}]"#, i64::MAX));
-    let reply = connection.exchange(call.bytes()).await?;
-    reply.success()?;
-    match reply.header("x-eventodb-head") {
-        Some(head) => Ok(head.parse()?),
-        None => {
-            let call = address.call(r#"["ns.info","default"]"#);
-            let reply = connection.exchange(call.bytes()).await?;
-            let info: serde_json::Value = serde_json::from_slice(reply.success()?)?;
-            info["messageCount"].as_i64().context("the server does not tell how many messages it has")
-        }
-    }
+    Ok(One { connection, position, category, moment, took })
 }

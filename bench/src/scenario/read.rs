@@ -1,5 +1,7 @@
 //! `stream.get` and `category.get` of 100 messages.
 
+use std::sync::Arc;
+
 use memchr::memmem;
 
 use crate::load::Lane;
@@ -8,16 +10,27 @@ use crate::random::Random;
 use crate::wire::{Address, Reply, Template};
 
 /// Where to read.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) enum Place {
-    /// The beginning of a stream.
-    Stream,
-    /// A category, so many global positions below the head.
-    Tail(u64),
-    /// A category, anywhere.
+    /// Anywhere in a stream that has so many messages; of none, at the beginning of one that was written to.
+    Stream(u64),
+    /// At the end of one of the first streams, whose last positions these are.
+    StreamTail(Arc<[u64]>),
+    /// In a category, near the head.
+    Tail,
+    /// In a category, anywhere.
     Anywhere,
-    /// A category, anywhere, for one member of a group of so many.
+    /// In a category, anywhere, for one member of a group of so many.
     Member(u64),
+}
+
+/// The messages that are read: those from `first` to `last`, in which every stream has its share.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Filled {
+    /// The first global position.
+    pub(crate) first: u64,
+    /// The last.
+    pub(crate) last: u64,
 }
 
 /// A lane that reads pages.
@@ -25,66 +38,96 @@ pub(crate) enum Place {
 pub(crate) struct Read {
     template: Template,
     name_at: usize,
-    position_at: Option<usize>,
+    position_at: usize,
     member_at: Option<usize>,
     place: Place,
-    head: u64,
+    filled: Filled,
     names: Names,
     random: Random,
 }
 
 /// Messages in a page.
-const PAGE: u64 = 100;
+pub(crate) const PAGE: u64 = 100;
 /// As wide as a position; the blanks before a number mean nothing in JSON.
 const POSITION: &str = "                   0";
 const MEMBER: &str = "                   1";
 
+/// Messages before the head, of so many categories, in which pages near the head begin.
+pub(crate) fn tail(categories: u64) -> u64 {
+    4 * PAGE * categories
+}
+
 impl Read {
-    /// Lane `number`, on a log that reaches up to `head`.
-    pub(crate) fn new(address: &Address, names: &Names, place: Place, head: u64, seed: u64, number: u64) -> Self {
-        let name = match place {
-            Place::Stream => names.stream(0),
-            _ => names.category(0),
+    /// Lane `number`, on a log that is `filled`.
+    pub(crate) fn new(address: &Address, names: &Names, place: Place, filled: Filled, seed: u64, number: u64) -> Self {
+        let (method, name) = match place {
+            Place::Stream(_) | Place::StreamTail(_) => ("stream.get", names.stream(0)),
+            Place::Tail | Place::Anywhere | Place::Member(_) => ("category.get", names.category(0)),
         };
-        let body = match place {
-            Place::Stream => format!(r#"["stream.get","{name}",{{"batchSize":{PAGE}}}]"#),
-            Place::Tail(_) | Place::Anywhere => {
-                format!(r#"["category.get","{name}",{{"position":{POSITION},"batchSize":{PAGE}}}]"#)
-            }
-            Place::Member(size) => format!(
-                r#"["category.get","{name}",{{"position":{POSITION},"batchSize":{PAGE},"consumerGroup":{{"member":{MEMBER},"size":{size}}}}}]"#
-            ),
+        let group = match place {
+            Place::Member(size) => format!(r#","consumerGroup":{{"member":{MEMBER},"size":{size}}}"#),
+            _ => String::new(),
         };
+        let body = format!(r#"["{method}","{name}",{{"position":{POSITION},"batchSize":{PAGE}{group}}}]"#);
         let template = address.call(&body);
         let name_at = template.find(&name).expect("the name stands in the body");
-        let (position_at, member_at) = (template.find(POSITION), template.find(MEMBER));
-        let random = Random::new(seed, number);
-        Self { template, name_at, position_at, member_at, place, head, names: names.clone(), random }
+        let position_at = template.find(POSITION).expect("the position stands in the body");
+        let member_at = template.find(MEMBER);
+        let (names, random) = (names.clone(), Random::new(seed, number));
+        Self { template, name_at, position_at, member_at, place, filled, names, random }
+    }
+
+    /// A position from which on a whole page is there, where the log has one.
+    fn position(&mut self, each: u64) -> u64 {
+        let Filled { first, last } = self.filled;
+        // As long as a page reaches on average, and half as long again.
+        let span = PAGE * each * 3 / 2;
+        let from = match self.place {
+            Place::Tail => last.saturating_sub(tail(self.names.categories())).max(first),
+            _ => first,
+        };
+        from + self.random.below(last.saturating_sub(span + from).max(1))
     }
 }
 
 impl Lane for Read {
     fn request(&mut self) -> &[u8] {
-        let name = match self.place {
-            Place::Stream => self.names.stream(self.names.choose(&mut self.random)),
-            _ => self.names.category(self.random.below(self.names.categories())),
+        let category = self.random.below(self.names.categories());
+        let (name, position) = match &self.place {
+            Place::Stream(length) => {
+                let position = self.random.below(length.saturating_sub(PAGE).max(1));
+                let written = self.filled.last + 1 - self.filled.first;
+                let number = match length {
+                    0 => self.names.shuffled(self.random.below(written.max(1))),
+                    _ => self.names.choose(&mut self.random),
+                };
+                (self.names.stream(number), position)
+            }
+            Place::StreamTail(last) => {
+                let number = self.random.below(last.len() as u64);
+                let position = last[number as usize].saturating_sub(PAGE - 1);
+                (self.names.stream(number), position)
+            }
+            Place::Tail | Place::Anywhere => (self.names.category(category), self.position(self.names.categories())),
+            Place::Member(size) => {
+                let each = self.names.categories() * size;
+                (self.names.category(category), self.position(each))
+            }
         };
         self.template.patch(self.name_at, &name);
-        if let Some(at) = self.position_at {
-            let position = match self.place {
-                Place::Tail(back) => self.head.saturating_sub(back),
-                _ => self.random.below(self.head.max(1)),
-            };
-            self.template.patch(at, &format!("{position:>20}"));
-        }
-        if let (Some(at), Place::Member(size)) = (self.member_at, self.place) {
+        self.template.patch(self.position_at, &format!("{position:>20}"));
+        if let (Some(at), &Place::Member(size)) = (self.member_at, &self.place) {
             self.template.patch(at, &format!("{:>20}", self.random.below(size)));
         }
         self.template.bytes()
     }
 
     fn answer(&mut self, reply: Reply<'_>) -> anyhow::Result<u64> {
-        reply.success().map(count)
+        let page = reply.success()?;
+        let messages = count(page);
+        anyhow::ensure!(messages > 0, "an empty page where there are messages: {}", String::from_utf8_lossy(page));
+        anyhow::ensure!(messages <= PAGE, "{messages} messages in a page of {PAGE}");
+        Ok(messages)
     }
 }
 
@@ -105,14 +148,26 @@ mod tests {
     }
 
     #[test]
-    fn every_place_makes_valid_requests() {
+    fn every_place_makes_valid_requests_for_pages_that_are_there() {
         let address = Address::new("http://127.0.0.1:1", None).unwrap();
         let names = Names::new(5_000, 20, Distribution::Uniform);
-        for place in [Place::Stream, Place::Tail(1_000), Place::Anywhere, Place::Member(8)] {
-            let mut lane = Read::new(&address, &names, place, 1_000_000, 1, 0);
-            let text = String::from_utf8(lane.request().to_vec()).unwrap();
-            let call: serde_json::Value = serde_json::from_str(text.split_once("\r\n\r\n").unwrap().1).unwrap();
-            assert_eq!(call[2]["batchSize"], PAGE, "{place:?}");
+        let filled = Filled { first: 11, last: 1_000_010 };
+        let end = [199; 64].into();
+        for place in [Place::Stream(200), Place::StreamTail(end), Place::Tail, Place::Anywhere, Place::Member(8)] {
+            let mut lane = Read::new(&address, &names, place.clone(), filled, 1, 0);
+            for _ in 0..100 {
+                let text = String::from_utf8(lane.request().to_vec()).unwrap();
+                let call: serde_json::Value = serde_json::from_str(text.split_once("\r\n\r\n").unwrap().1).unwrap();
+                assert_eq!(call[2]["batchSize"], PAGE, "{place:?}");
+                let position = call[2]["position"].as_u64().unwrap();
+                let there = match place {
+                    Place::Stream(_) | Place::StreamTail(_) => 0..=100,
+                    Place::Tail => 1_000_010 - 8_000..=1_000_010 - 2_000,
+                    Place::Anywhere => 11..=1_000_010 - 2_000,
+                    Place::Member(_) => 11..=1_000_010 - 16_000,
+                };
+                assert!(there.contains(&position), "{place:?}: {position}");
+            }
         }
     }
 }

@@ -6,7 +6,7 @@ use crate::random::Random;
 use crate::wire::{Address, Reply, Template};
 
 /// What is written.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Kind {
     /// Bytes of a message's data.
     pub(crate) size: usize,
@@ -40,9 +40,11 @@ const ID: &str = "00000000-0000-4000-8000-000000000000";
 const VERSION: &str = "                  -1";
 
 impl Write {
-    /// Lane `number` of the run `run`, which makes its own streams' names unlike those of other runs.
-    pub(crate) fn new(address: &Address, names: &Names, kind: Kind, seed: u64, number: u64, run: &str) -> Self {
-        let name = |n| format!("{}-{run}-{number:06}-{n:06}", names.category(n % names.categories()));
+    /// Lane `number`.
+    pub(crate) fn new(address: &Address, names: &Names, kind: Kind, seed: u64, number: u64) -> Self {
+        // Streams of its own and ids must not be those of an earlier run.
+        let unlike = uuid::Uuid::new_v4();
+        let name = |n| format!("{}-{}-{n:06}", names.category(n % names.categories()), unlike.simple());
         let own: Vec<_> = match kind.expects_version {
             true => (0..OWN_STREAMS).map(|n| (name(n), -1)).collect(),
             false => Vec::new(),
@@ -62,6 +64,7 @@ impl Write {
         let stream_at = template.find(&stream).expect("the stream's name stands in the body");
         let id_at = kind.client_ids.then(|| template.find(ID).expect("the id stands in the body"));
         let version_at = kind.expects_version.then(|| template.find(VERSION).expect("the version stands in the body"));
+        let seed = if kind.client_ids { unlike.as_u64_pair().0 } else { seed };
         let random = Random::new(seed, number);
         Self { template, stream_at, id_at, version_at, names: names.clone(), random, kind, own, chosen: 0 }
     }
@@ -111,7 +114,7 @@ mod tests {
         let names = Names::new(5_000, 20, Distribution::Uniform);
         for (expects_version, client_ids) in [(false, false), (true, false), (true, true)] {
             let kind = Kind { size: 64, expects_version, client_ids, one_stream: false };
-            let mut lane = Write::new(&address, &names, kind, 1, 0, "r");
+            let mut lane = Write::new(&address, &names, kind, 1, 0);
             let length = lane.request().len();
             for _ in 0..10 {
                 let request = lane.request();

@@ -1,9 +1,11 @@
 //! One connection with one request at a time.
 
+use std::net::{Ipv4Addr, SocketAddr};
+
 use anyhow::Context as _;
 use memchr::memmem;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
 
 use super::body;
 use super::request::Address;
@@ -33,8 +35,34 @@ impl Connection {
     pub(crate) async fn open(address: &Address) -> anyhow::Result<Self> {
         let authority = address.authority();
         let stream = TcpStream::connect(authority).await.with_context(|| format!("cannot connect to {authority}"))?;
+        Self::new(stream)
+    }
+
+    /// Connects from one of this machine's own addresses, as many of which as a loopback has: each has ports of
+    /// its own, and one alone not enough for tens of thousands of connections.
+    ///
+    /// # Errors
+    /// Nobody listens there.
+    pub(crate) async fn open_from(address: &Address, number: u64) -> anyhow::Result<Self> {
+        /// Connections of one source address: well below the ports that it has.
+        const OF_ONE: u64 = 10_000;
+        let authority = address.authority();
+        let target: Option<SocketAddr> = authority.parse().ok();
+        let Some(target) = target.filter(|target| target.is_ipv4() && target.ip().is_loopback()) else {
+            return Self::open(address).await;
+        };
+        let last = u8::try_from(1 + number / OF_ONE).context("more connections than a loopback has ports")?;
+        let socket = TcpSocket::new_v4()?;
+        if last > 1 {
+            socket.bind((Ipv4Addr::new(127, 0, 0, last), 0).into())?;
+        }
+        let stream = socket.connect(target).await.with_context(|| format!("cannot connect to {authority}"))?;
+        Self::new(stream)
+    }
+
+    fn new(stream: TcpStream) -> anyhow::Result<Self> {
         stream.set_nodelay(true)?;
-        Ok(Self { stream, buffer: Vec::with_capacity(64 * 1024) })
+        Ok(Self { stream, buffer: Vec::new() })
     }
 
     /// Sends a request and waits for its whole answer.
@@ -83,6 +111,8 @@ impl Connection {
     }
 
     async fn read(&mut self) -> anyhow::Result<()> {
+        // A reply to a write fits into the first piece; what reads pages grows once.
+        self.buffer.reserve(1024);
         let read = self.stream.read_buf(&mut self.buffer).await?;
         anyhow::ensure!(read > 0, "the server closed the connection");
         Ok(())
@@ -104,5 +134,22 @@ impl Reply<'_> {
             return Ok(self.body);
         }
         anyhow::bail!("status {}: {}", self.status, String::from_utf8_lossy(self.body))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn tens_of_thousands_of_connections_come_from_several_addresses() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = Address::new(&format!("http://{}", listener.local_addr().unwrap()), None).unwrap();
+        for (number, source) in [(0, 1), (9_999, 1), (10_000, 2), (25_000, 3)] {
+            let connection = Connection::open_from(&address, number).await.unwrap();
+            let (_, peer) = listener.accept().await.unwrap();
+            assert_eq!(peer.ip(), Ipv4Addr::new(127, 0, 0, source), "{number}");
+            assert_eq!(connection.stream.local_addr().unwrap(), peer);
+        }
     }
 }

@@ -1,19 +1,25 @@
 //! A subscription, read frame by frame.
 
+use std::cell::RefCell;
+use std::io::ErrorKind;
+
 use memchr::memmem;
-use tokio::io::AsyncReadExt as _;
 use tokio::net::TcpStream;
 
 use super::body::Chunks;
 use super::connection::Connection;
 use super::request::Address;
 
+thread_local! {
+    /// What was read last: one for all subscriptions of a thread, so that an idle one costs next to nothing.
+    static PIECE: RefCell<Vec<u8>> = RefCell::new(vec![0; 64 * 1024]);
+}
+
 /// A stream of events.
 #[derive(Debug)]
 pub(crate) struct Events {
     stream: TcpStream,
     chunks: Chunks,
-    raw: Vec<u8>,
     text: Vec<u8>,
     goes_on: bool,
 }
@@ -24,9 +30,16 @@ impl Events {
     /// # Errors
     /// The server does not answer with a stream of events, or not with `: ready`.
     pub(crate) async fn open(address: &Address, query: &str) -> anyhow::Result<Self> {
-        let connection = Connection::open(address).await?;
+        Self::over(Connection::open(address).await?, address, query).await
+    }
+
+    /// The same over a connection that is open already.
+    ///
+    /// # Errors
+    /// Those of [`Events::open`].
+    pub(crate) async fn over(connection: Connection, address: &Address, query: &str) -> anyhow::Result<Self> {
         let (stream, first) = connection.into_stream(&address.subscribe(query)).await?;
-        let mut events = Self { stream, chunks: Chunks::default(), raw: Vec::new(), text: Vec::new(), goes_on: true };
+        let mut events = Self { stream, chunks: Chunks::default(), text: Vec::new(), goes_on: true };
         events.goes_on = events.chunks.take(&first, &mut events.text)?;
         let mut is_ready = false;
         while !is_ready {
@@ -60,13 +73,26 @@ impl Events {
     }
 
     async fn read(&mut self) -> anyhow::Result<()> {
-        anyhow::ensure!(self.goes_on, "the server ended the subscription");
-        self.raw.clear();
-        self.raw.reserve(64 * 1024);
-        let read = self.stream.read_buf(&mut self.raw).await?;
-        anyhow::ensure!(read > 0, "the server closed the subscription's connection");
-        self.goes_on = self.chunks.take(&self.raw, &mut self.text)?;
-        Ok(())
+        loop {
+            anyhow::ensure!(self.goes_on, "the server ended the subscription");
+            self.stream.readable().await?;
+            if self.take()? {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Takes what has arrived; answers whether that was anything.
+    fn take(&mut self) -> anyhow::Result<bool> {
+        PIECE.with_borrow_mut(|piece| match self.stream.try_read(piece) {
+            Ok(0) => anyhow::bail!("the server closed the subscription's connection"),
+            Ok(read) => {
+                self.goes_on = self.chunks.take(&piece[..read], &mut self.text)?;
+                Ok(true)
+            }
+            Err(error) if error.kind() == ErrorKind::WouldBlock => Ok(false),
+            Err(error) => Err(error.into()),
+        })
     }
 }
 

@@ -1,6 +1,7 @@
 //! Whom requests go to, and their bytes.
 
 use anyhow::Context as _;
+use eventodb_schema::{DEFAULT_NAMESPACE, Token};
 use hyper::Uri;
 
 /// Where a server listens and as whom it is spoken to.
@@ -20,6 +21,17 @@ impl Address {
         anyhow::ensure!(uri.scheme_str() == Some("http"), "{url}: only http:// is measured");
         let host = uri.host().with_context(|| format!("{url} names no host"))?;
         Ok(Self { authority: format!("{host}:{}", uri.port_u16().unwrap_or(80)), token })
+    }
+
+    /// The same server, spoken to with this token.
+    pub(crate) fn with_token(&self, token: String) -> Self {
+        Self { authority: self.authority.clone(), token: Some(token) }
+    }
+
+    /// The namespace that the token opens.
+    pub(crate) fn namespace(&self) -> String {
+        let token = self.token.as_ref().and_then(|token| token.parse::<Token>().ok());
+        token.map_or_else(|| DEFAULT_NAMESPACE.to_owned(), |token| token.namespace().to_owned())
     }
 
     /// `HOST:PORT`.

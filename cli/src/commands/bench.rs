@@ -1,14 +1,13 @@
-//! `eventodb bench`: measures a server, and compares what was measured.
+//! `eventodb bench`: measures a server, and shows and compares what was measured.
 
 use std::io::Write as _;
 use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::Context as _;
-use eventodb_bench::{Args, Command, Report, compare, noop, run as measure, table};
+use eventodb_bench::{Args, Command, Report, compare, fill, html, noop, run as measure, table};
 
 pub(crate) async fn run(args: Args) -> anyhow::Result<ExitCode> {
-    let mut out = std::io::stdout();
     match &args.command {
         Some(Command::NoopServer) => {
             noop::serve().await?;
@@ -16,27 +15,76 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<ExitCode> {
         }
         Some(Command::Compare { old, new, tolerance }) => {
             let comparison = compare(&read(old)?, &read(new)?, *tolerance);
-            write!(out, "{}", comparison.table)?;
+            anyhow::ensure!(!comparison.table.is_empty(), "{} has nothing that was measured", old.display());
+            write!(std::io::stdout(), "{}", comparison.table)?;
             Ok(if comparison.regressions == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
         }
-        None => {
-            let report = measure(&args).await?;
-            write!(out, "{}", table(&report))?;
-            if let Some(file) = &args.json {
-                let text = serde_json::to_string_pretty(&report)?;
-                std::fs::write(file, text).with_context(|| format!("cannot write {}", file.display()))?;
-            }
-            let missed: Vec<String> = args.thresholds.iter().flat_map(|threshold| threshold.missed(&report)).collect();
-            for line in &missed {
-                writeln!(out, "missed: {line}")?;
-            }
-            let failed = !missed.is_empty() || report.rows.iter().any(|row| row.errors > 0);
-            Ok(if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+        Some(Command::Report { reports, html, markdown }) => {
+            let reports = reports.iter().map(|file| read(file)).collect::<anyhow::Result<Vec<_>>>()?;
+            show(&reports, html.as_deref(), markdown.as_deref())?;
+            Ok(ExitCode::SUCCESS)
+        }
+        None => measured(&args).await,
+    }
+}
+
+/// Measures, and tells what came of it.
+async fn measured(args: &Args) -> anyhow::Result<ExitCode> {
+    // A file that cannot be written is found out before hours of measuring, not after.
+    for file in args.json.iter().chain(&args.html) {
+        write_file(file, "")?;
+    }
+    let mut out = std::io::stdout();
+    let report = measure(args).await?;
+    write!(out, "{}", table(&report))?;
+    if let Some(file) = &args.json {
+        write_file(file, &serde_json::to_string(&report)?)?;
+    }
+    if let Some(file) = &args.html {
+        write_file(file, &html(std::slice::from_ref(&report)))?;
+    }
+    let missed: Vec<String> = args.thresholds.iter().flat_map(|threshold| threshold.missed(&report)).collect();
+    for line in &missed {
+        writeln!(out, "missed: {line}")?;
+    }
+    let failed = !missed.is_empty() || report.rows.iter().any(|row| row.errors > 0);
+    Ok(if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+}
+
+/// Shows reports where they are wanted: in a page, in a document, or else here.
+fn show(reports: &[Report], page: Option<&Path>, document: Option<&Path>) -> anyhow::Result<()> {
+    if let Some(file) = page {
+        write_file(file, &html(reports))?;
+    }
+    if let Some(file) = document {
+        let text = std::fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))?;
+        let filled = fill(&text, reports).with_context(|| format!("cannot fill {}", file.display()))?;
+        write_file(file, &filled)?;
+    }
+    if page.is_none() && document.is_none() {
+        for report in reports {
+            writeln!(std::io::stdout(), "{}", table(report))?;
         }
     }
+    Ok(())
 }
 
 fn read(file: &Path) -> anyhow::Result<Report> {
     let text = std::fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))?;
     serde_json::from_str(&text).with_context(|| format!("{} is no report", file.display()))
+}
+
+fn write_file(file: &Path, text: &str) -> anyhow::Result<()> {
+    std::fs::write(file, text).with_context(|| format!("cannot write {}", file.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use eventodb_bench::LEAST_ON_SQLITE;
+    use eventodb_store::backend::sqlite::Settings;
+
+    #[test]
+    fn a_write_run_outgrows_what_a_server_keeps_unindexed() {
+        assert!(LEAST_ON_SQLITE >= 3 * Settings::default().memtable_messages as u64);
+    }
 }

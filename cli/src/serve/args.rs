@@ -174,16 +174,16 @@ pub(super) struct Memory {
 #[command(next_help_heading = "SQLite")]
 pub(super) struct Sqlite {
     /// Namespaces whose files are open at once.
-    #[arg(long, value_name = "COUNT", default_value_t = 256)]
+    #[arg(long, value_name = "COUNT", default_value_t = sqlite::Settings::default().open_namespaces)]
     pub(super) open_namespaces: usize,
     /// Messages of one namespace that may wait to be indexed; appends wait beyond it.
-    #[arg(long, value_name = "COUNT", default_value_t = 50_000)]
+    #[arg(long, value_name = "COUNT", default_value_t = sqlite::Settings::default().memtable_messages)]
     pub(super) memtable_messages: usize,
     /// Messages of all namespaces that may wait to be indexed before the indexer hurries.
     #[arg(long, value_name = "COUNT", default_value_t = sqlite::Settings::default().memtables_messages)]
     pub(super) memtables_messages: usize,
     /// Messages that are indexed in one transaction.
-    #[arg(long, value_name = "COUNT", default_value_t = 8_192)]
+    #[arg(long, value_name = "COUNT", default_value_t = sqlite::Settings::default().index_batch)]
     pub(super) index_batch: usize,
     /// Threads that commit, for all namespaces; two for each core if left out.
     #[arg(long, value_name = "COUNT")]

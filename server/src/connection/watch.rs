@@ -18,6 +18,9 @@ use crate::config::Timeouts;
 const LOOKS: u32 = 8;
 const SHORTEST_PAUSE: Duration = Duration::from_millis(5);
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
+/// How long the end of a subscription waits for a client that takes nothing, while the server
+/// stops. It loses nothing: it goes on elsewhere by its Last-Event-ID.
+const FAREWELL: Duration = Duration::from_secs(1);
 
 /// See the module.
 pub(crate) struct Watch {
@@ -129,11 +132,16 @@ impl Watch {
 
     /// Cuts those who exceed a limit, until `end`.
     pub(crate) async fn keep(&self, end: CancellationToken) {
-        let shortest = self.head.min(self.idle).min(self.stall);
-        let pause = (shortest / LOOKS).clamp(SHORTEST_PAUSE, LONGEST_PAUSE);
-        while end.run_until_cancelled(tokio::time::sleep(pause)).await.is_some() {
+        while end.run_until_cancelled(tokio::time::sleep(self.pause())).await.is_some() {
             self.look(Instant::now());
         }
+    }
+
+    /// How long the next look may wait.
+    fn pause(&self) -> Duration {
+        let shortest = self.head.min(self.idle).min(self.stall);
+        let shortest = if self.is_draining() { shortest.min(FAREWELL) } else { shortest };
+        (shortest / LOOKS).clamp(SHORTEST_PAUSE, LONGEST_PAUSE)
     }
 
     fn look(&self, now: Instant) {
@@ -154,11 +162,13 @@ impl Watch {
     }
 
     fn verdict(&self, watched: &mut Watched, now: Instant) -> Option<&'static str> {
+        let phase = watched.vitals.phase();
+        let is_leaving = phase == Phase::Open && self.is_draining();
+        let stall = if is_leaving { self.stall.min(FAREWELL) } else { self.stall };
         let blocked = watched.vitals.sending.blocked_at();
-        if watched.sending.look(blocked, now) >= self.stall && blocked.is_some() {
+        if watched.sending.look(blocked, now) >= stall && blocked.is_some() {
             return Some("its client takes nothing");
         }
-        let phase = watched.vitals.phase();
         let unchanged = watched.changes.look(watched.vitals.changes(), now);
         match phase {
             Phase::New | Phase::Head if unchanged >= self.head => Some("no whole head came"),
@@ -239,6 +249,23 @@ mod tests {
         assert!(!is_cut(&vitals));
         watch.look(start + Duration::from_secs(99 + 30));
         assert!(is_cut(&vitals));
+    }
+
+    #[test]
+    fn a_stopping_server_does_not_wait_for_a_subscriber_that_takes_nothing() {
+        for (phase, is_waited_for) in [(Phase::Open, false), (Phase::Answering, true)] {
+            let (watch, vitals) = (watch(), Arc::new(Vitals::new()));
+            let _listed = watch.add(&vitals);
+            vitals.set_phase(phase);
+            vitals.sending.block();
+            let start = Instant::now();
+            watch.look(start);
+            watch.look(start + FAREWELL);
+            assert!(!is_cut(&vitals), "{phase:?}");
+            watch.give_all(Order::Drain);
+            watch.look(start + FAREWELL);
+            assert_eq!(is_cut(&vitals), !is_waited_for, "{phase:?}");
+        }
     }
 
     #[test]

@@ -10,11 +10,14 @@
 //! | `topics` | who waits for which messages |
 //! | `read`, `page` | pages, and how they are planned |
 //! | `subscription` | cursors that are told about every message after them |
+//! | `parts` | what of it microbenchmarks measure by itself |
 //! | `head_query` | asking a shared database for the head, once for all who wait |
 
 mod entry;
 mod head_query;
 mod page;
+#[cfg(feature = "testing")]
+pub mod parts;
 mod pauses;
 mod queue;
 mod read;

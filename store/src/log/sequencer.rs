@@ -5,7 +5,6 @@
 //! that it was decided on is known to have been current, and an append whose outcome is unknown is
 //! settled by a fence before anything else is appended.
 
-use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,6 +12,7 @@ use eventodb_schema::Timestamp;
 use eventodb_schema::message::{Message, NewMessage};
 use eventodb_schema::reply::Appended;
 use eventodb_schema::request::Append;
+use foldhash::{HashMap, HashMapExt as _, HashSet, HashSetExt as _};
 use lru::LruCache;
 use tokio::time::Instant;
 use uuid::Uuid;
@@ -312,11 +312,12 @@ impl Log {
     /// before it in the batch.
     async fn decide(&self, sequencer: &mut Sequencer, pending: &[Pending], uncertain: bool) -> Result<Decided> {
         let versions = self.versions_of(sequencer, pending).await?;
-        let found = self.known_ids(pending, uncertain).await?;
+        let stored = self.known_ids(pending, uncertain).await?;
         let mut decision = Decision {
             next: self.known().position + 1,
             versions,
-            found,
+            stored,
+            batched: HashMap::new(),
             messages: Vec::new(),
             starts_stream: Vec::new(),
         };
@@ -394,23 +395,24 @@ struct Decision {
     next: i64,
     /// The version of each stream, what stands in the batch included.
     versions: HashMap<Arc<str>, i64>,
-    /// Messages whose ids are known, those of the batch included.
-    found: HashMap<Uuid, Message>,
+    /// Messages of the storage that have one of the ids.
+    stored: HashMap<Uuid, Message>,
+    /// Where in `messages` an id that somebody gave stands; one made here cannot come twice.
+    batched: HashMap<Uuid, usize>,
     messages: Vec<Message>,
     starts_stream: Vec<bool>,
 }
 
 impl Decision {
     fn append(&mut self, append: &Append, ids: &[Uuid]) -> Verdict {
-        if let Some(known) = ids.iter().find(|id| self.found.contains_key(*id)) {
+        if let Some(known) = ids.iter().find(|id| self.known(id).is_some()) {
             return match self.repeated(append, ids) {
                 Some(done) => Verdict::Accepted(Done::Appended(done)),
                 None => Verdict::Refused(Error::IdConflict(*known)),
             };
         }
-        let mut distinct = HashSet::with_capacity(ids.len());
-        if let Some(twice) = ids.iter().find(|id| !distinct.insert(**id)) {
-            return Verdict::Refused(Error::IdConflict(*twice));
+        if let Some(twice) = given_twice(append) {
+            return Verdict::Refused(Error::IdConflict(twice));
         }
         let conflicts = self.conflicts(append);
         if !conflicts.is_empty() {
@@ -434,6 +436,12 @@ impl Decision {
         Verdict::Accepted(Done::Appended(accepted))
     }
 
+    /// The message that has this id, in the storage or in the batch.
+    fn known(&self, id: &Uuid) -> Option<&Message> {
+        let batched = self.batched.get(id).map(|at| &self.messages[*at]);
+        batched.or_else(|| self.stored.get(id))
+    }
+
     /// Every expectation that does not hold.
     fn conflicts(&self, append: &Append) -> Vec<Conflict> {
         let entries = append.entries.iter().map(|entry| (&entry.stream, entry.expected));
@@ -449,7 +457,10 @@ impl Decision {
         let version = self.versions.get_mut(stream).expect("the version of each stream was fetched");
         self.starts_stream.push(*version == -1);
         *version += 1;
-        let message = Message {
+        if message.id.is_some() {
+            self.batched.insert(id, self.messages.len());
+        }
+        self.messages.push(Message {
             id,
             stream: stream.clone(),
             kind: message.kind.clone(),
@@ -458,10 +469,8 @@ impl Decision {
             data: message.data.clone(),
             metadata: message.metadata.clone(),
             time: Timestamp::default(),
-        };
+        });
         self.next += 1;
-        self.found.insert(id, message.clone());
-        self.messages.push(message);
     }
 
     /// The original result of an append that was written before: every id is known, with the same
@@ -473,7 +482,7 @@ impl Decision {
         for entry in &append.entries {
             let mut result: Option<Appended> = None;
             for message in &entry.messages {
-                let written = self.found.get(ids.next()?)?;
+                let written = self.known(ids.next()?)?;
                 let same = written.stream == entry.stream
                     && written.kind == message.kind
                     && written.data == message.data
@@ -501,19 +510,28 @@ impl Decision {
     /// Records keep their positions; each must lie above what is there.
     fn import(&mut self, records: &[Message]) -> Verdict {
         for (at, record) in records.iter().enumerate() {
+            let known = self.known(&record.id).is_some();
             let version = self.versions.get_mut(&record.stream).expect("the version of each stream was fetched");
             let fits = record.global_position >= self.next && record.position > *version;
-            if !fits || self.found.contains_key(&record.id) {
+            if known || !fits {
                 self.messages.clear();
+                self.batched.clear();
                 self.starts_stream.clear();
                 return Verdict::Refused(Error::PositionExists(at));
             }
             self.starts_stream.push(*version == -1);
             *version = record.position;
             self.next = record.global_position + 1;
-            self.found.insert(record.id, record.clone());
+            self.batched.insert(record.id, self.messages.len());
             self.messages.push(record.clone());
         }
         Verdict::Accepted(Done::Imported(self.next - 1))
     }
+}
+
+/// An id that a client gave to two messages of one append.
+fn given_twice(append: &Append) -> Option<Uuid> {
+    let mut seen = HashSet::new();
+    let messages = append.entries.iter().flat_map(|entry| &entry.messages);
+    messages.filter_map(|message| message.id).find(|id| !seen.insert(*id))
 }

@@ -3,11 +3,12 @@
 //! **Invariant:** every message after `start` up to `head` is here. Whoever reads
 //! checks that under the same lock under which it copies.
 
-use std::collections::{HashMap, VecDeque, vec_deque};
+use std::collections::{VecDeque, vec_deque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 use eventodb_schema::{Direction, Filter, Scope};
+use foldhash::HashMap;
 
 use super::Entry;
 use crate::backend::{Axis, Select};
@@ -62,8 +63,8 @@ impl Tail {
             first: 0,
             start: head,
             head,
-            streams: HashMap::new(),
-            categories: HashMap::new(),
+            streams: HashMap::default(),
+            categories: HashMap::default(),
             most,
             budget,
         }

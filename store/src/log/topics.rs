@@ -1,11 +1,11 @@
 //! Who waits for which messages: subscriptions and waiting reads are woken by topic, so that a
 //! write wakes those who wait for it and not everybody.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering::SeqCst};
 
 use eventodb_schema::Scope;
+use foldhash::HashMap;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 

@@ -12,7 +12,7 @@ use std::path::Path;
 use rusqlite::Connection;
 
 use super::connection;
-use super::storage::beside;
+use super::paths::beside;
 
 /// What the index's file says without its write-ahead log.
 #[derive(Debug, Default, PartialEq, Eq)]

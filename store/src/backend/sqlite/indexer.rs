@@ -3,9 +3,10 @@
 //! Each batch is one transaction that also moves the completion position, so that the index is
 //! always a whole prefix of the log, whenever the process dies.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 
 use eventodb_schema::name;
+use foldhash::{HashMap, HashMapExt as _};
 use rusqlite::{Connection, OptionalExtension as _, TransactionBehavior, params};
 
 use super::memtable::Place;
@@ -17,7 +18,9 @@ use super::memtable::Place;
 /// SQLite's; a violated constraint means that the log holds an id or a (stream, position) twice.
 pub(super) fn index(connection: &mut Connection, places: &[Place], begins_anew: bool) -> rusqlite::Result<()> {
     let Some(last) = places.last() else { return Ok(()) };
-    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    // An immediate one would take the write lock of every attached file, the log's too: each append
+    // would wait until the batch is done.
+    let transaction = connection.transaction_with_behavior(TransactionBehavior::Deferred)?;
     let streams = intern_streams(&transaction, places)?;
     let categories = intern_categories(&transaction, places)?;
 
@@ -169,4 +172,52 @@ pub(super) fn suffix(connection: &Connection, completion: i64, most: usize) -> r
         })
     })?;
     rows.collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+    use std::time::Duration;
+
+    use eventodb_schema::migrations;
+    use rusqlite::hooks::Action;
+
+    use super::super::connection::{self, Attach, Synchronous};
+    use super::super::memtable::Hashes;
+    use super::*;
+
+    #[test]
+    fn the_log_can_be_written_while_a_batch_is_indexed() {
+        let directory = tempfile::tempdir().unwrap();
+        let attach = |name, migrations| {
+            let file = Some(directory.path().join(format!("{name}.db")));
+            Attach { file, name, synchronous: Synchronous::Normal, migrations }
+        };
+        let log = attach("log", migrations::SQLITE_LOG);
+        let writer = connection::open(std::slice::from_ref(&log)).unwrap();
+        writer.busy_timeout(Duration::ZERO).unwrap();
+        let mut indexing = connection::open(&[log, attach("idx", migrations::SQLITE_INDEX)]).unwrap();
+        assert!(belongs(&indexing).unwrap());
+
+        let written = Arc::new(AtomicUsize::new(0));
+        let wrote = written.clone();
+        let writes = move |_: Action, _: &str, _: &str, _: i64| {
+            writer.execute("INSERT INTO log.imports (last_position, written_time) VALUES (1, 1)", []).unwrap();
+            writer.execute("DELETE FROM log.imports", []).unwrap();
+            wrote.fetch_add(1, SeqCst);
+        };
+        indexing.update_hook(Some(writes)).unwrap();
+        let place = Place {
+            global_position: 1,
+            stream: "account-1".into(),
+            position: 0,
+            starts_stream: true,
+            id: uuid::Uuid::from_u128(1),
+            hashes: Hashes { stream: 1, kind: 1, correlation: None },
+        };
+        index(&mut indexing, &[place], true).unwrap();
+        assert!(written.load(SeqCst) > 0, "the hook ran inside the batch's transaction");
+        assert_eq!(progress(&indexing).unwrap().completion, 1);
+    }
 }

@@ -5,13 +5,14 @@
 //! only after the index has it, so what is neither here nor, afterwards, in the index does not
 //! exist. [`Memtable::floor`] is where the two meet.
 
+use std::collections::VecDeque;
 use std::collections::hash_map::Entry as MapEntry;
-use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
 use eventodb_schema::group::stream_hash;
 use eventodb_schema::message::Message;
 use eventodb_schema::name;
+use foldhash::HashMap;
 use uuid::Uuid;
 
 /// What the index keeps of one message.

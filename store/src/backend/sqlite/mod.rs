@@ -9,6 +9,8 @@
 //! | `connection` | opening a database file: pragmas, migrations |
 //! | `registry` | the namespaces |
 //! | `storage` | one incarnation: opening, closing, and the methods of `Storage` |
+//! | `files` | what is open of it: appends, the indexer, checkpoints |
+//! | `paths` | where its files are, and connections to them |
 //! | `append` | one commit to the log |
 //! | `memtable` | the places of messages that are not indexed yet |
 //! | `indexer` | moving the memtable's head into the index |
@@ -20,11 +22,13 @@
 
 mod append;
 pub mod connection;
+mod files;
 mod index_file;
 mod indexer;
 mod lookup;
 pub mod maintenance;
 mod memtable;
+mod paths;
 mod read;
 mod registry;
 mod storage;
@@ -44,8 +48,9 @@ use parking_lot::Mutex;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
+use self::files::fail;
 use self::registry::Registry;
-use self::storage::{Handle, SqliteStorage, fail};
+use self::storage::{Handle, SqliteStorage};
 use self::threads::Threads;
 use super::{Backend, Hint, Incarnation, Namespace, NewNamespace, Storage};
 use crate::error::{Error, Result};
@@ -83,9 +88,9 @@ impl Default for Settings {
         let cores = std::thread::available_parallelism().map_or(2, usize::from);
         Self {
             open_namespaces: 256,
-            memtable_messages: 50_000,
+            memtable_messages: 65_536,
             memtables_messages: 400_000,
-            index_batch: 8_192,
+            index_batch: 32_768,
             writer_threads: 2 * cores,
             readers: 2 * cores,
             examined_rows: 20_000,

@@ -1,39 +1,25 @@
 //! One incarnation: its files, opened when they are needed, and what is done with them.
 
-use std::fs;
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::SeqCst};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
-use eventodb_schema::Timestamp;
 use eventodb_schema::message::Message;
-use eventodb_schema::migrations;
 use eventodb_schema::reply::{CategoryListed, StreamListed};
 use eventodb_schema::request::StreamsPage;
 use futures_util::future::BoxFuture;
 use parking_lot::{Mutex, RwLock};
 use rusqlite::Connection;
-use rusqlite::config::DbConfig;
-use tokio::sync::Notify;
 use uuid::Uuid;
 
-use super::connection::{self, Attach, Synchronous};
-use super::memtable::{Memtable, Place};
-use super::{Location, Shared, append, index_file, indexer, lookup, read};
+use super::files::{Files, Opened, fail};
+use super::memtable::Memtable;
+use super::paths::{index, index_path, log_path, remove_database, set_up};
+use super::{Location, Shared, append, connection, index_file, indexer, lookup, read};
 use crate::backend::{AppendError, Batch, Counts, Fenced, Head, Incarnation, Lineage, Select, Slice, Storage};
-use crate::error::{Cause, Error, Result};
+use crate::error::{Error, Result};
 use crate::log::Entry;
-
-/// Places that leave the memtable under one lock; few, so that no append waits long for it.
-const FORGET_AT_ONCE: usize = 128;
-
-/// Messages that are indexed between two checkpoints of the index.
-const INDEX_CHECKPOINT_MESSAGES: usize = 64 * 1024;
-
-/// Bytes of the log's write-ahead log after which it is written into the log's file.
-const CHECKPOINT_BYTES: u64 = 16 * 1024 * 1024;
 
 /// How long a place may wait for others before the indexer takes it anyway.
 const INDEX_AFTER: Duration = Duration::from_secs(1);
@@ -43,9 +29,6 @@ const ROOM_WITHIN: Duration = Duration::from_secs(10);
 
 /// How long closing waits for those who still work with the files.
 const CLOSE_WITHIN: Duration = Duration::from_secs(5);
-
-/// Readers that stay open for the next read.
-const IDLE_READERS: usize = 2;
 
 /// See the module.
 pub(super) struct SqliteStorage {
@@ -70,41 +53,6 @@ struct Rebuild {
     of: AtomicU64,
     /// Whether it is to end before it is done.
     stop: AtomicBool,
-}
-
-/// The open files of an incarnation.
-struct Files {
-    memtable: RwLock<Memtable>,
-    /// In memory this one connection serves for everything.
-    writer: Mutex<Writer>,
-    indexer: Option<Mutex<Connection>>,
-    readers: Mutex<Vec<Connection>>,
-    /// Told whenever places have left the memtable.
-    room: Notify,
-    indexing: AtomicBool,
-    /// Whether everything in the index is in its file: see [`index_file::checkpoint`].
-    begins_anew: AtomicBool,
-    /// Whether the index is to be thrown away.
-    damaged: AtomicBool,
-    /// Places in all memtables; this one's count among them.
-    waiting: Arc<AtomicUsize>,
-    /// Whether the registry knows that its count of messages is out of date.
-    noted: AtomicBool,
-    /// Why nothing may be written any more, if so.
-    stopped: Mutex<Option<Cause>>,
-    last_append: Mutex<Instant>,
-    last_use: Mutex<Instant>,
-    /// Bytes appended since the last checkpoint, about.
-    unchecked: AtomicU64,
-    /// Messages indexed since the index's last checkpoint.
-    unchecked_index: AtomicUsize,
-    /// Set when a checkpoint in the background has done most of the work.
-    finish_checkpoint: AtomicBool,
-}
-
-struct Writer {
-    connection: Connection,
-    head: Head,
 }
 
 impl SqliteStorage {
@@ -252,28 +200,26 @@ impl SqliteStorage {
             _ => return,
         };
         if files.memtable.read().len() > 0 && files.last_append.lock().elapsed() >= INDEX_AFTER {
-            self.start_indexer(&files);
+            self.start_indexer(&files, 1);
         }
     }
 
-    fn start_indexer(self: &Arc<Self>, files: &Arc<Files>) {
+    /// Has the indexer run where at least so many messages wait, and then for whole batches; it also
+    /// writes the log's write-ahead log back where that is due.
+    fn start_indexer(self: &Arc<Self>, files: &Arc<Files>, at_least: usize) {
         if files.indexing.swap(true, SeqCst) {
             return;
         }
         let (storage, files) = (self.clone(), files.clone());
         let threads = self.shared.clone();
         threads.threads.index(move || {
-            loop {
-                match files.index_batch(&storage.shared) {
-                    Ok(()) => {}
-                    Err(error) => {
-                        storage.index_failed(&files, error);
-                        break;
-                    }
-                }
-                if files.memtable.read().len() < storage.shared.settings.index_batch {
+            let mut wanted = at_least;
+            while files.memtable.read().len() >= wanted {
+                if let Err(error) = files.index_batch(&storage.shared) {
+                    storage.index_failed(&files, error);
                     break;
                 }
+                wanted = storage.shared.settings.index_batch;
             }
             if let Err(error) = files.checkpoint_in_background() {
                 tracing::warn!(incarnation = storage.incarnation.0, %error, "a checkpoint failed");
@@ -356,225 +302,6 @@ fn is_damage(error: &rusqlite::Error) -> bool {
     }
 }
 
-enum Opened {
-    Ready(Box<Files>),
-    /// The index lags behind the log by more than the memtable holds: a connection to both, and
-    /// how many messages the log has.
-    Behind(Connection, u64),
-}
-
-impl Files {
-    /// Opens what is there; `noted` is how many messages there should be, where that is known.
-    fn open(shared: &Shared, incarnation: Incarnation, noted: Option<u64>) -> Result<Opened> {
-        let file = log_path(shared, incarnation);
-        if shared.location == Location::Memory {
-            let connection = connection::open(&[log(shared, incarnation), index(shared, incarnation)])
-                .map_err(|error| open_failed(&file, error))?;
-            indexer::belongs(&connection).map_err(fail)?;
-            return Ok(Opened::Ready(Box::new(Self::new(shared, connection, None, Memtable::new(0))?)));
-        }
-        // SQLite would make an empty one, and nobody would notice what is lost.
-        if noted != Some(0) && fs::metadata(&file).map_or(0, |metadata| metadata.len()) == 0 {
-            return Err(Error::failed(format!("{} is missing or empty: restore it from a backup", file.display())));
-        }
-        let writer = connection::open(&[log(shared, incarnation)]).map_err(|error| open_failed(&file, error))?;
-        set_up(&writer).map_err(fail)?;
-        let indexing = match open_index(shared, incarnation) {
-            Ok(connection) => connection,
-            Err(error) => {
-                tracing::warn!(incarnation = incarnation.0, %error, "the index is unusable and will be built anew");
-                remove_database(&index_path(shared, incarnation)).map_err(Error::failed)?;
-                open_index(shared, incarnation).map_err(|error| open_failed(&index_path(shared, incarnation), error))?
-            }
-        };
-        let begins_anew = index_file::checkpoint(&indexing).map_err(fail)?;
-        let indexer::Progress { completion, messages: indexed, .. } = indexer::progress(&indexing).map_err(fail)?;
-        let most = 2 * shared.settings.memtable_messages;
-        let places = indexer::suffix(&indexing, completion, most + 1).map_err(fail)?;
-        if places.len() > most {
-            let of = append::head(&indexing).map_err(fail)?.position.unsigned_abs();
-            return Ok(Opened::Behind(indexing, of));
-        }
-        let mut memtable = Memtable::new(completion);
-        places.into_iter().for_each(|place| memtable.push(place));
-        let messages = indexed + memtable.len() as u64;
-        let files = Self::new(shared, writer, Some(indexing), memtable)?;
-        files.begins_anew.store(begins_anew, SeqCst);
-        let unchecked = fs::metadata(beside(&file, "-wal")).map_or(0, |metadata| metadata.len());
-        files.unchecked.store(unchecked, SeqCst);
-        if noted.is_some_and(|noted| noted != messages) {
-            // The log was replaced, by one from a backup perhaps.
-            shared.registry.note_messages(incarnation, None).map_err(fail)?;
-            files.noted.store(true, SeqCst);
-        }
-        Ok(Opened::Ready(Box::new(files)))
-    }
-
-    fn new(shared: &Shared, writer: Connection, indexer: Option<Connection>, memtable: Memtable) -> Result<Self> {
-        let head = append::head(&writer).map_err(fail)?;
-        shared.waiting.fetch_add(memtable.len(), SeqCst);
-        Ok(Self {
-            memtable: RwLock::new(memtable),
-            writer: Mutex::new(Writer { connection: writer, head }),
-            indexer: indexer.map(Mutex::new),
-            readers: Mutex::default(),
-            room: Notify::new(),
-            indexing: AtomicBool::new(false),
-            begins_anew: AtomicBool::new(false),
-            damaged: AtomicBool::new(false),
-            waiting: shared.waiting.clone(),
-            noted: AtomicBool::new(false),
-            stopped: Mutex::default(),
-            last_append: Mutex::new(Instant::now()),
-            last_use: Mutex::new(Instant::now()),
-            unchecked: AtomicU64::new(0),
-            unchecked_index: AtomicUsize::new(0),
-            finish_checkpoint: AtomicBool::new(false),
-        })
-    }
-
-    fn with_reader<T>(
-        &self,
-        shared: &Shared,
-        incarnation: Incarnation,
-        work: impl FnOnce(&mut Connection) -> rusqlite::Result<T>,
-    ) -> rusqlite::Result<T> {
-        if self.indexer.is_none() {
-            return work(&mut self.writer.lock().connection);
-        }
-        let idle = self.readers.lock().pop();
-        let mut connection = match idle {
-            Some(connection) => connection,
-            None => open_reader(shared, incarnation)?,
-        };
-        let outcome = work(&mut connection);
-        let mut readers = self.readers.lock();
-        if readers.len() < IDLE_READERS {
-            readers.push(connection);
-        }
-        outcome
-    }
-
-    fn with_indexer<T>(&self, work: impl FnOnce(&mut Connection) -> rusqlite::Result<T>) -> rusqlite::Result<T> {
-        match &self.indexer {
-            Some(connection) => work(&mut connection.lock()),
-            None => work(&mut self.writer.lock().connection),
-        }
-    }
-
-    /// Moves one batch from the memtable into the index.
-    fn index_batch(&self, shared: &Shared) -> rusqlite::Result<()> {
-        let places = self.memtable.read().first(shared.settings.index_batch);
-        let Some(last) = places.last() else { return Ok(()) };
-        self.with_indexer(|connection| {
-            indexer::index(connection, &places, self.begins_anew.swap(false, SeqCst))?;
-            // Pages that several batches touch are written back once.
-            if self.unchecked_index.fetch_add(places.len(), SeqCst) + places.len() >= INDEX_CHECKPOINT_MESSAGES {
-                self.unchecked_index.store(0, SeqCst);
-                self.begins_anew.store(index_file::checkpoint(connection)?, SeqCst);
-            }
-            Ok(())
-        })?;
-        let mut left = true;
-        while left {
-            left = self.memtable.write().forget(last.global_position, FORGET_AT_ONCE);
-        }
-        self.waiting.fetch_sub(places.len(), SeqCst);
-        self.room.notify_waiters();
-        Ok(())
-    }
-
-    /// Writes most of the log's write-ahead log into its file while appends go on. The writer does
-    /// the small rest, because only when nothing is left does the write-ahead log begin anew.
-    fn checkpoint_in_background(&self) -> rusqlite::Result<()> {
-        if self.indexer.is_none() || self.unchecked.load(SeqCst) < CHECKPOINT_BYTES {
-            return Ok(());
-        }
-        self.unchecked.store(0, SeqCst);
-        self.with_indexer(|connection| connection.query_row("PRAGMA log.wal_checkpoint(PASSIVE)", [], |_| Ok(())))?;
-        self.finish_checkpoint.store(true, SeqCst);
-        Ok(())
-    }
-
-    /// Whether the memtable holds as much as it may.
-    fn is_full(&self, shared: &Shared) -> bool {
-        let places = self.memtable.read().len();
-        places >= shared.settings.memtable_messages
-            || places >= shared.settings.index_batch
-                && shared.waiting.load(SeqCst) >= shared.settings.memtables_messages
-    }
-
-    fn append(&self, shared: &Shared, incarnation: Incarnation, batch: &Batch) -> Result<Vec<Arc<Entry>>, AppendError> {
-        if let Some(cause) = &*self.stopped.lock() {
-            return Err(AppendError::Rejected(cause.clone()));
-        }
-        let mut writer = self.writer.lock();
-        let Writer { connection, head } = &mut *writer;
-        if self.finish_checkpoint.swap(false, SeqCst) {
-            connection.query_row("PRAGMA log.wal_checkpoint(PASSIVE)", [], |_| Ok(())).map_err(append_failed)?;
-        }
-        if head.position != batch.after.position {
-            return Err(AppendError::Behind);
-        }
-        if !self.noted.swap(true, SeqCst) {
-            shared.registry.note_messages(incarnation, None).map_err(append_failed)?;
-        }
-        let time = Timestamp::now().max(head.time);
-        let entries = batch.entries(time);
-        append::append(connection, batch, &entries).map_err(append_failed)?;
-        if let Some(last) = entries.last() {
-            head.position = last.message().global_position;
-            head.batch = head.position;
-            if !batch.keep_times {
-                head.time = time;
-            }
-        }
-        drop(writer);
-        self.remember(&entries);
-        Ok(entries)
-    }
-
-    fn remember(&self, entries: &[Arc<Entry>]) {
-        let places: Vec<Place> = entries
-            .iter()
-            .map(|entry| Place::of(entry.message(), entry.correlation(), entry.starts_stream()))
-            .collect();
-        let bytes: usize = entries.iter().map(|entry| entry.message().size() + 64).sum();
-        self.unchecked.fetch_add(bytes as u64 + 4096, SeqCst);
-        self.waiting.fetch_add(places.len(), SeqCst);
-        let mut memtable = self.memtable.write();
-        places.into_iter().for_each(|place| memtable.push(place));
-        drop(memtable);
-        *self.last_append.lock() = Instant::now();
-    }
-
-    /// Before closing: what can be indexed is, and the registry learns the count of messages.
-    fn finish(&mut self, shared: &Shared, incarnation: Incarnation, thoroughly: bool) -> rusqlite::Result<()> {
-        while thoroughly && self.stopped.lock().is_none() && self.memtable.read().len() > 0 {
-            self.index_batch(shared)?;
-        }
-        if self.noted.load(SeqCst) {
-            let counts =
-                self.with_reader(shared, incarnation, |connection| lookup::counts(connection, &self.memtable))?;
-            shared.registry.note_messages(incarnation, Some(counts.messages))?;
-        }
-        if thoroughly {
-            self.readers.lock().clear();
-            self.with_indexer(|connection| {
-                connection.query_row("PRAGMA idx.wal_checkpoint(TRUNCATE)", [], |_| Ok(()))?;
-                connection.query_row("PRAGMA log.wal_checkpoint(TRUNCATE)", [], |_| Ok(()))
-            })?;
-        }
-        Ok(())
-    }
-}
-
-impl Drop for Files {
-    fn drop(&mut self) {
-        self.waiting.fetch_sub(self.memtable.get_mut().len(), SeqCst);
-    }
-}
-
 #[async_trait]
 impl Storage for Handle {
     async fn head_since(&self, known: &Head) -> Result<(Head, Lineage)> {
@@ -605,13 +332,14 @@ impl Storage for Handle {
                     cause,
                 ))));
             }
-            storage.start_indexer(&files);
+            storage.start_indexer(&files, 1);
             // No thread is held while this waits. The pause covers an indexer that failed.
             let _ = tokio::time::timeout(Duration::from_millis(250), room).await;
         }
         let entries = files.append(&storage.shared, storage.incarnation, batch)?;
-        if files.memtable.read().len() >= storage.shared.settings.index_batch {
-            storage.start_indexer(&files);
+        let batch = storage.shared.settings.index_batch;
+        if files.memtable.read().len() >= batch || files.wants_checkpoint() {
+            storage.start_indexer(&files, batch);
         }
         Ok(entries)
     }
@@ -714,104 +442,4 @@ fn catch_up(connection: &mut Connection, shared: &Shared, progress: &Rebuild) ->
 fn rebuilding(progress: &Rebuild) -> Error {
     let (done, of) = (progress.done.load(SeqCst), progress.of.load(SeqCst).max(1));
     Error::unavailable(format!("the index is being built: {done} of {of} messages"))
-}
-
-fn log_path(shared: &Shared, incarnation: Incarnation) -> PathBuf {
-    file(shared, &format!("{}.log.db", incarnation.0))
-}
-
-fn index_path(shared: &Shared, incarnation: Incarnation) -> PathBuf {
-    file(shared, &format!("{}.index.db", incarnation.0))
-}
-
-fn file(shared: &Shared, name: &str) -> PathBuf {
-    match &shared.location {
-        Location::Directory(directory) => directory.join(name),
-        Location::Memory => PathBuf::new(),
-    }
-}
-
-fn log(shared: &Shared, incarnation: Incarnation) -> Attach {
-    let file = (shared.location != Location::Memory).then(|| log_path(shared, incarnation));
-    Attach { file, name: "log", synchronous: Synchronous::Full, migrations: migrations::SQLITE_LOG }
-}
-
-fn index(shared: &Shared, incarnation: Incarnation) -> Attach {
-    let file = (shared.location != Location::Memory).then(|| index_path(shared, incarnation));
-    Attach { file, name: "idx", synchronous: Synchronous::Normal, migrations: migrations::SQLITE_INDEX }
-}
-
-/// A connection for the indexer, to an index that is one of this log.
-fn open_index(shared: &Shared, incarnation: Incarnation) -> Result<Connection, connection::Error> {
-    let alone = index_file::state_of_file_alone(&index_path(shared, incarnation))?;
-    let connection = connection::open(&[log(shared, incarnation), index(shared, incarnation)])?;
-    set_up(&connection)?;
-    if !indexer::belongs(&connection)? {
-        return Err(connection::Error::Foreign);
-    }
-    if let Some(alone) = alone
-        && !index_file::follows(&connection, &alone)?
-    {
-        return Err(connection::Error::Foreign);
-    }
-    Ok(connection)
-}
-
-fn open_reader(shared: &Shared, incarnation: Incarnation) -> rusqlite::Result<Connection> {
-    let connection =
-        connection::open(&[log(shared, incarnation), index(shared, incarnation)]).map_err(|error| match error {
-            connection::Error::Sqlite(error) => error,
-            error => rusqlite::Error::ToSqlConversionFailure(Box::new(error)),
-        })?;
-    set_up(&connection)?;
-    Ok(connection)
-}
-
-/// What holds for every connection to files: checkpoints are made when we say so.
-pub(super) fn set_up(connection: &Connection) -> rusqlite::Result<()> {
-    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
-    connection.pragma_update(None, "wal_autocheckpoint", 0)
-}
-
-/// Removes a database's file and what SQLite keeps beside it.
-pub(super) fn remove_database(file: &Path) -> std::io::Result<()> {
-    for file in [file.to_owned(), beside(file, "-wal"), beside(file, "-shm")] {
-        match fs::remove_file(file) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
-            _ => {}
-        }
-    }
-    Ok(())
-}
-
-pub(super) fn beside(file: &Path, suffix: &str) -> PathBuf {
-    let mut name = file.as_os_str().to_owned();
-    name.push(suffix);
-    name.into()
-}
-
-pub(super) fn fail(error: rusqlite::Error) -> Error {
-    match error.sqlite_error_code() {
-        Some(rusqlite::ErrorCode::DatabaseBusy | rusqlite::ErrorCode::DiskFull) => Error::unavailable(error),
-        _ => Error::failed(error),
-    }
-}
-
-fn open_failed(file: &Path, error: connection::Error) -> Error {
-    match error {
-        connection::Error::Sqlite(error) => fail(error),
-        error => Error::failed(format!("{}: {error}", file.display())),
-    }
-}
-
-/// A statement that failed has changed nothing; a commit whose write or sync failed is settled by
-/// the fence.
-fn append_failed(error: rusqlite::Error) -> AppendError {
-    match error.sqlite_error_code() {
-        Some(rusqlite::ErrorCode::SystemIoFailure) => AppendError::Unknown(Arc::new(error)),
-        Some(rusqlite::ErrorCode::DatabaseBusy | rusqlite::ErrorCode::DiskFull) => {
-            AppendError::Unavailable(Arc::new(error))
-        }
-        _ => AppendError::Rejected(Arc::new(error)),
-    }
 }

@@ -12,7 +12,7 @@ use eventodb_schema::{Timestamp, migrations};
 use rusqlite::{Connection, params};
 
 use super::super::connection::{self, Attach, Synchronous};
-use super::super::storage::beside;
+use super::super::paths::beside;
 use super::files::{self, Namespace};
 use super::manifest::{BackedUpNamespace, Manifest, describe};
 use super::row::{self, Import, WholeRow};

@@ -9,7 +9,7 @@ use std::path::Path;
 use eventodb_schema::migrations;
 use rusqlite::params;
 
-use super::super::storage::{remove_database, set_up};
+use super::super::paths::{remove_database, set_up};
 use super::super::{connection, index_file, indexer, lock};
 use super::check_log::{self, Problems};
 use super::files::{self, Namespace};

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use eventodb_schema::{Timestamp, migrations};
 use rusqlite::{Connection, OptionalExtension as _, params};
 
-use super::super::storage::beside;
+use super::super::paths::beside;
 use super::files::{self, Namespace};
 use super::row::{self, Import, WholeRow};
 use super::{Error, Progress, Step, TELL_EVERY, database, io};

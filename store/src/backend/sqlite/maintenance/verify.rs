@@ -7,7 +7,7 @@ use eventodb_schema::migrations;
 use rusqlite::Connection;
 
 use super::super::index_file;
-use super::super::storage::set_up;
+use super::super::paths::set_up;
 use super::super::{connection, lock};
 use super::check_log::{self, LogCheck, Problems};
 use super::files::{self, Namespace};

@@ -1,0 +1,224 @@
+//! The ceilings of SQLite: one connection that appends to a log, and the same with the indexes built behind it.
+//!
+//! The tables are those of the server's own files. The log is synchronous=FULL; the indexes are in a file of their
+//! own, synchronous=NORMAL, written by a second connection in large sorted transactions.
+
+use std::collections::HashMap;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
+use std::time::{Duration, Instant};
+
+use anyhow::Context as _;
+use eventodb_schema::migrations::{SQLITE_INDEX, SQLITE_LOG};
+use rusqlite::{Connection, params};
+
+use super::rows::{Row, Rows};
+use crate::load::Loaded;
+use crate::measure::{Gauge, Measured};
+use crate::names::Names;
+
+/// A log and, where it is wanted, its indexes.
+#[derive(Debug)]
+pub(crate) struct Sqlite {
+    log: Connection,
+    index: Option<Index>,
+    rows: Rows,
+}
+
+#[derive(Debug)]
+struct Index {
+    connection: Connection,
+    /// The id of each stream that is in the index: the global position of its first message.
+    streams: HashMap<u64, i64>,
+}
+
+/// Messages that the log may be ahead of the indexes: then appending waits.
+const AHEAD: u64 = 50_000;
+/// Messages that are indexed in one transaction.
+const INDEX_BATCH: usize = 8_192;
+/// How long the indexer waits for a full batch.
+const INDEX_AFTER: Duration = Duration::from_millis(100);
+/// Messages in a commit while the log is filled.
+const FILL: u64 = 1_000;
+
+impl Sqlite {
+    /// A log in `directory` with `preload` messages in place, indexed where `is_indexed`.
+    ///
+    /// # Errors
+    /// SQLite's.
+    pub(crate) async fn new(
+        directory: &Path,
+        names: &Names,
+        size: usize,
+        preload: u64,
+        is_indexed: bool,
+    ) -> anyhow::Result<Self> {
+        let name = if is_indexed { "ceiling-indexed" } else { "ceiling" };
+        let (log, index) = (directory.join(format!("{name}.log.db")), directory.join(format!("{name}.index.db")));
+        let (rows, gauge) = (Rows::new(names, size, 0), Arc::new(Gauge::default()));
+        let make = move || {
+            let log = open("log", &log, "FULL", SQLITE_LOG)?;
+            let index = match is_indexed {
+                true => {
+                    Some(Index { connection: open("idx", &index, "NORMAL", SQLITE_INDEX)?, streams: HashMap::new() })
+                }
+                false => None,
+            };
+            let mut ceiling = Self { log, index, rows };
+            ceiling.append(FILL, &|written, _| written >= preload, &gauge)?;
+            anyhow::Ok(ceiling)
+        };
+        tokio::task::spawn_blocking(make).await.context("the ceiling panicked")?
+    }
+
+    /// Commits `batch` messages after the other for so long; the time that the indexes take to catch up counts.
+    ///
+    /// # Errors
+    /// SQLite's.
+    pub(crate) async fn run(
+        mut self,
+        batch: u64,
+        duration: Duration,
+        gauge: Arc<Gauge>,
+    ) -> anyhow::Result<(Self, Loaded)> {
+        let measure = move || {
+            let loaded = self.append(batch, &|_, elapsed| elapsed >= duration, &gauge)?;
+            anyhow::Ok((self, loaded))
+        };
+        tokio::task::spawn_blocking(measure).await.context("the ceiling panicked")?
+    }
+
+    fn append(&mut self, batch: u64, is_over: &dyn Fn(u64, Duration) -> bool, gauge: &Gauge) -> anyhow::Result<Loaded> {
+        let Self { log, index, rows } = self;
+        let (sender, receiver) = sync_channel(usize::try_from((AHEAD / batch).max(1))?);
+        let begin = Instant::now();
+        let mut measured = Measured::default();
+        std::thread::scope(|scope| {
+            let indexer = index.as_mut().map(|index| scope.spawn(move || index.follow(&receiver)));
+            while !is_over(rows.written(), begin.elapsed()) && !gauge.is_stopped() {
+                let made = rows.batch(batch);
+                let sent = Instant::now();
+                commit(log, &made, &rows.data)?;
+                measured.answer(sent.elapsed(), begin.elapsed(), batch);
+                // An indexer that failed says why below.
+                if indexer.is_some() && sender.send(made).is_err() {
+                    break;
+                }
+            }
+            drop(sender);
+            indexer.map_or(Ok(()), |indexer| indexer.join().expect("the indexer does not panic"))
+        })?;
+        Ok(Loaded { measured, elapsed: begin.elapsed(), ..Loaded::default() })
+    }
+}
+
+impl Index {
+    /// Indexes what comes, in large batches, until nothing more does.
+    fn follow(&mut self, rows: &Receiver<Vec<Row>>) -> anyhow::Result<()> {
+        let mut waiting = Vec::new();
+        loop {
+            let is_over = match rows.recv_timeout(INDEX_AFTER) {
+                Ok(more) => {
+                    waiting.extend(more);
+                    if waiting.len() < INDEX_BATCH {
+                        continue;
+                    }
+                    false
+                }
+                Err(RecvTimeoutError::Timeout) => false,
+                Err(RecvTimeoutError::Disconnected) => true,
+            };
+            if !waiting.is_empty() {
+                self.take(&mut waiting)?;
+                waiting.clear();
+            }
+            if is_over {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Puts rows into the indexes, each in its order.
+    fn take(&mut self, rows: &mut [Row]) -> anyhow::Result<()> {
+        let Some(last) = rows.last().map(|row| (row.global_position, row.id)) else { return Ok(()) };
+        let transaction = self.connection.transaction()?;
+        {
+            rows.sort_unstable_by_key(|row| (row.number, row.position));
+            let mut stream = transaction.prepare_cached(include_str!("sqlite/index_stream.sql"))?;
+            let mut entry = transaction.prepare_cached(include_str!("sqlite/index_stream_entry.sql"))?;
+            for row in rows.iter() {
+                let id = *self.streams.entry(row.number).or_insert(row.global_position);
+                if id == row.global_position {
+                    stream.execute(params![&*row.stream, id])?;
+                }
+                entry.execute(params![id, row.position, row.global_position])?;
+            }
+            rows.sort_unstable_by_key(|row| (row.category, row.global_position));
+            let mut entry = transaction.prepare_cached(include_str!("sqlite/index_category_entry.sql"))?;
+            for row in rows.iter() {
+                entry.execute(params![row.category as i64, row.global_position, row.stream_hash])?;
+            }
+            rows.sort_unstable_by_key(|row| row.id);
+            let mut entry = transaction.prepare_cached(include_str!("sqlite/index_id.sql"))?;
+            for row in rows.iter() {
+                entry.execute(params![row.id.as_bytes(), row.global_position])?;
+            }
+            let mut progress = transaction.prepare_cached(include_str!("sqlite/index_progress.sql"))?;
+            progress.execute(params![last.0, last.1.as_bytes()])?;
+        }
+        transaction.commit()?;
+        Ok(())
+    }
+}
+
+fn commit(log: &mut Connection, rows: &[Row], data: &str) -> rusqlite::Result<()> {
+    let transaction = log.transaction()?;
+    {
+        let mut insert = transaction.prepare_cached(include_str!("sqlite/append.sql"))?;
+        for row in rows {
+            let (starts_stream, time) = (row.position == 0, row.global_position);
+            let id = row.id.as_bytes();
+            insert.execute(params![row.global_position, &*row.stream, row.position, starts_stream, id, time, data])?;
+        }
+    }
+    transaction.commit()
+}
+
+/// A connection with one database, under the name that its schema calls it.
+fn open(name: &str, file: &Path, synchronous: &str, migrations: &[&str]) -> anyhow::Result<Connection> {
+    let connection = Connection::open_in_memory()?;
+    // The name is one of two constants; the file is bound.
+    connection.execute(&format!("ATTACH DATABASE ?1 AS {name}"), [file.to_string_lossy()])?;
+    connection.pragma_update(Some(name), "journal_mode", "WAL")?;
+    connection.pragma_update(Some(name), "synchronous", synchronous)?;
+    for step in migrations {
+        connection.execute_batch(step)?;
+    }
+    Ok(connection)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::names::Distribution;
+
+    #[tokio::test]
+    async fn the_indexes_have_caught_up_at_the_end_of_a_run() {
+        let directory = tempfile::tempdir().unwrap();
+        let names = Names::new(50, 5, Distribution::Uniform);
+        let ceiling = Sqlite::new(directory.path(), &names, 64, 3_000, true).await.unwrap();
+        let (ceiling, loaded) = ceiling.run(32, Duration::from_millis(50), Arc::new(Gauge::default())).await.unwrap();
+        let written = ceiling.rows.written() as i64;
+        assert_eq!(loaded.measured.messages as i64, written - 3_000);
+        let count =
+            |connection: &Connection, select: &str| connection.query_row(select, [], |row| row.get::<_, i64>(0));
+        assert_eq!(count(&ceiling.log, "SELECT max(global_position) FROM log.messages"), Ok(written));
+        let index = &ceiling.index.as_ref().unwrap().connection;
+        for table in ["stream_entries", "category_entries", "ids"] {
+            assert_eq!(count(index, &format!("SELECT count(*) FROM idx.{table}")), Ok(written), "{table}");
+        }
+        assert_eq!(count(index, "SELECT completion FROM idx.progress"), Ok(written));
+        assert_eq!(count(index, "SELECT count(*) FROM idx.streams"), Ok(50));
+    }
+}

@@ -1,0 +1,1 @@
+INSERT INTO idx.ids (id, global_position) VALUES (?1, ?2)

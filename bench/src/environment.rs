@@ -1,0 +1,51 @@
+//! Where and with what was measured: what a figure means nothing without.
+
+use std::collections::BTreeMap;
+
+use crate::args::{Args, Backend};
+
+/// The facts, by name.
+pub(crate) fn environment(args: &Args) -> BTreeMap<String, String> {
+    let (backend, durability) = match (&args.url, args.backend) {
+        (Some(url), _) => (url.as_str(), "as that server is configured"),
+        (None, Backend::Sqlite) => (args.backend.name(), "fsync before each answer"),
+        (None, Backend::Memory) => (args.backend.name(), "none"),
+        (None, Backend::Postgres) => (args.backend.name(), "the database's synchronous_commit"),
+    };
+    let cores = std::thread::available_parallelism().map_or(0, usize::from).to_string();
+    let kernel = rustix::system::uname();
+    let git = std::process::Command::new("git").args(["rev-parse", "--short", "HEAD"]).output();
+    let commit =
+        git.ok().filter(|output| output.status.success()).and_then(|output| String::from_utf8(output.stdout).ok());
+    let build = if cfg!(debug_assertions) { "debug: figures mean nothing" } else { "release" };
+    let distribution = format!("{:?}", args.distribution).to_lowercase();
+    let sizes =
+        format!("{} bytes, {} streams, {distribution}, {} categories", args.size, args.streams, args.categories);
+    let duration = args.duration.map_or_else(|| "as the scenario has it".to_owned(), |seconds| format!("{seconds} s"));
+    let mut pairs = vec![
+        ("backend", backend.to_owned()),
+        ("durability", durability.to_owned()),
+        ("version", eventodb_schema::VERSION.to_owned()),
+        ("commit", commit.map_or_else(|| "unknown".to_owned(), |commit| commit.trim().to_owned())),
+        ("build", build.to_owned()),
+        ("cores", cores),
+        ("kernel", kernel.release().to_string_lossy().into_owned()),
+        ("load before", format!("{:.2}", load_average())),
+        ("messages", sizes),
+        ("preloaded", args.preload.to_string()),
+        ("rounds", format!("{}, each {duration} after {} s", args.rounds, args.warm_up)),
+        ("seed", args.seed.to_string()),
+    ];
+    if !args.ramp.is_empty() {
+        let stage = |stage: &crate::ramp::Stage| format!("{}s:{}", stage.duration.as_secs_f64(), stage.connections);
+        pairs.push(("ramp", args.ramp.iter().map(stage).collect::<Vec<_>>().join(",")));
+    }
+    pairs.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
+}
+
+/// Processes that wanted a core in the last minute: what else ran shows in the figures.
+fn load_average() -> f64 {
+    // Fixed-point numbers; source: getloadavg(3) of Linux, sysinfo(2).
+    const ONE: f64 = 65_536.0;
+    rustix::system::sysinfo().loads[0] as f64 / ONE
+}

@@ -1,0 +1,192 @@
+//! The same writes and reads with ever more messages in place: what grows shall not become slower.
+//!
+//! Each size has namespaces of its own on one server, and the sizes take turns in every round: what is compared is
+//! then of the same minutes. Each figure is taken as a share of the no-op ceiling's beside it.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use anyhow::Context as _;
+
+use crate::Distribution;
+use crate::clock::Clock;
+use crate::host::Host;
+use crate::load::{self, Plan};
+use crate::names::Names;
+use crate::plan::plan;
+use crate::preload::{Fill, fill};
+use crate::progress::Progress;
+use crate::report::{Round, Row, median};
+use crate::rpc;
+use crate::run::{extent, round};
+use crate::scenario::read::{Filled, Place, Read};
+use crate::scenario::write::{Kind, Write};
+use crate::scenario::{Case, Scenario};
+use crate::session::Session;
+use crate::target::Verdict;
+use crate::wire::Address;
+
+/// What is measured at each size.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Part {
+    Write,
+    StreamGet,
+    CategoryGet,
+    /// Over many streams, with random ids.
+    WriteMany,
+}
+
+const PARTS: [Part; 4] = [Part::Write, Part::StreamGet, Part::CategoryGet, Part::WriteMany];
+
+/// The messages of one size.
+#[derive(Debug)]
+struct Size {
+    messages: u64,
+    /// Over the usual number of streams.
+    few: (Address, Names),
+    /// Over very many, with random ids.
+    many: (Address, Names),
+}
+
+impl Part {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Write => "grow-write",
+            Self::StreamGet => "grow-stream-get",
+            Self::CategoryGet => "grow-category-get",
+            Self::WriteMany => "grow-write-million",
+        }
+    }
+
+    fn width(self) -> u64 {
+        if self.writes() { 64 } else { 16 }
+    }
+
+    fn writes(self) -> bool {
+        matches!(self, Self::Write | Self::WriteMany)
+    }
+
+    /// The share of the first size's figure that each other shall have.
+    fn target(self) -> (f64, &'static str) {
+        match self {
+            Self::WriteMany => (0.6, "≥ 0.6 of the first size's share of noop"),
+            _ => (0.9, "≥ 0.9 of the first size's share of noop"),
+        }
+    }
+}
+
+/// A row for each part at each size.
+///
+/// # Errors
+/// The server does not start, or refuses the messages.
+pub(crate) async fn rows(session: &mut Session<'_>, progress: &Progress) -> anyhow::Result<Vec<Row>> {
+    if let Some(why) = session.lacks(Scenario::Grow).await? {
+        return Ok(vec![Row::skipped(Scenario::Grow.name(), why)]);
+    }
+    let host = session.hosts.start().await?;
+    let result = measure(session, &host, progress).await;
+    host.stop().await?;
+    result
+}
+
+async fn measure(session: &mut Session<'_>, host: &Host, progress: &Progress) -> anyhow::Result<Vec<Row>> {
+    let mut sizes = Vec::new();
+    for &messages in &session.args.sizes {
+        progress.runs(&format!("{messages} messages put in place, twice"));
+        sizes.push(Size::new(session, host, messages).await?);
+    }
+    // For each part and size the rounds, and their shares of the ceiling.
+    let mut found: Vec<Vec<(Row, Vec<f64>)>> = PARTS.iter().map(|part| part_rows(*part, &sizes)).collect();
+    for number in 0..session.args.rounds {
+        for (part, rows) in PARTS.iter().zip(&mut found) {
+            for (size, (row, shares)) in sizes.iter().zip(rows) {
+                if session.gauge.is_stopped() {
+                    break;
+                }
+                progress.runs(&format!("{}, round {}", row.name, number + 1));
+                let noop = round(session, Case::new(Scenario::Noop, part.width()), number).await?;
+                let measured = part_round(session, host, *part, size, number).await?;
+                shares.push(measured.figures.ops / noop.figures.ops.max(f64::EPSILON));
+                row.push(measured);
+            }
+        }
+        progress.round_is_done();
+    }
+    let judged = PARTS.iter().zip(found).flat_map(|(part, rows)| judge(session, *part, rows));
+    Ok(judged.collect())
+}
+
+fn part_rows(part: Part, sizes: &[Size]) -> Vec<(Row, Vec<f64>)> {
+    let row = |size: &Size| Row { name: format!("{}/{}", part.name(), size.messages), ..Row::default() };
+    sizes.iter().map(|size| (row(size), Vec::new())).collect()
+}
+
+/// Holds each size against the first, round by round.
+fn judge(session: &Session<'_>, part: Part, rows: Vec<(Row, Vec<f64>)>) -> Vec<Row> {
+    let first = rows.first().map(|(_, shares)| shares.clone()).unwrap_or_default();
+    let is_full = extent(session.args, Case::new(Scenario::Grow, 1)).is_usual && session.args.sizes.len() >= 3;
+    let judged = rows.into_iter().enumerate().map(|(number, (mut row, shares))| {
+        if row.rounds.is_empty() {
+            return Row::skipped(row.name, "broken off before its first round".to_owned());
+        }
+        row.of_noop = Some(median(shares.clone()));
+        let (limit, target) = part.target();
+        let ratios: Vec<f64> =
+            shares.iter().zip(&first).map(|(share, first)| share / first.max(f64::EPSILON)).collect();
+        let value = median(ratios);
+        let (target, figure) = (target.to_owned(), "share of noop, of the first size's".to_owned());
+        let verdict = Verdict { target, figure, value, limit, is_upper: false, holds: value >= limit, is_full };
+        row.judge(if number == 0 { Vec::new() } else { vec![verdict] });
+        row
+    });
+    judged.collect()
+}
+
+async fn part_round(session: &Session<'_>, host: &Host, part: Part, size: &Size, number: u32) -> anyhow::Result<Round> {
+    let seed = session.args.seed.wrapping_add(u64::from(number));
+    let kind = Kind { size: session.args.size, client_ids: part == Part::WriteMany, ..Kind::default() };
+    let (address, names) = if part == Part::WriteMany { &size.many } else { &size.few };
+    let gauge = Arc::clone(&session.gauge);
+    // Like the scenario that it is at another size.
+    let like = if part.writes() { Scenario::Write } else { Scenario::CategoryGet };
+    let plan = Plan { ramp: None, ..plan(session.args, session.hosts.backend(), Case::new(like, part.width())) };
+    let filled = Filled { first: 1, last: size.messages };
+    let clock = Clock::begin(host.pid(), &plan);
+    let read = |place: Place| {
+        let lane = move |n| Read::new(address, names, place.clone(), filled, seed, n);
+        (0..part.width()).map(lane).collect::<Vec<_>>()
+    };
+    let loaded = match part {
+        Part::Write | Part::WriteMany => {
+            let lanes = (0..part.width()).map(|n| Write::new(address, names, kind, seed, n)).collect();
+            load::run(address, plan, lanes, gauge).await?
+        }
+        Part::StreamGet => {
+            let length = size.messages / names.streams();
+            load::run(address, plan, read(Place::Stream(length)), gauge).await?
+        }
+        Part::CategoryGet => load::run(address, plan, read(Place::Anywhere), gauge).await?,
+    };
+    clock.end(&loaded, part.writes().then_some(host)).await
+}
+
+impl Size {
+    /// Two namespaces with so many messages in place.
+    async fn new(session: &Session<'_>, host: &Host, messages: u64) -> anyhow::Result<Self> {
+        let args = session.args;
+        let put = async |id: String, names: Names, random_ids: bool| {
+            let address = rpc::create_namespace(&host.address, &id).await?;
+            let what = Fill { address: &address, names: &names, count: messages, size: args.size, random_ids };
+            fill(&what, Arc::clone(&session.gauge)).await?;
+            host.caught_up(Instant::now()).await?;
+            anyhow::Ok((address, names))
+        };
+        let few = Names::new(args.streams.min(messages), args.categories, Distribution::Uniform);
+        let many = Names::new(args.many_streams, args.categories, Distribution::Uniform).with_uuids();
+        Ok(Self {
+            messages,
+            few: put(format!("grow-{messages}"), few, false).await.context("the usual streams")?,
+            many: put(format!("grow-many-{messages}"), many, true).await.context("very many streams")?,
+        })
+    }
+}

@@ -1,0 +1,1 @@
+SELECT completion FROM progress

@@ -1,0 +1,189 @@
+//! What is measured: a server, and what it keeps its messages in.
+
+mod index;
+mod postgres;
+mod process;
+
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use anyhow::Context as _;
+
+pub(crate) use self::postgres::{Cluster, Database};
+pub(crate) use self::process::{Server, Vitals, cpu};
+use crate::args::{Args, Backend};
+use crate::wire::{Address, Connection};
+
+/// A server under measurement.
+#[derive(Debug)]
+pub(crate) struct Host {
+    /// Where it listens, and as whom it is spoken to.
+    pub(crate) address: Address,
+    server: Option<Server>,
+    storage: Storage,
+}
+
+/// Where a server has its messages.
+#[derive(Debug)]
+enum Storage {
+    /// Nobody here knows.
+    Foreign,
+    Memory,
+    /// Files in this directory, which goes with the host.
+    Sqlite(tempfile::TempDir),
+    Postgres(Database),
+}
+
+/// Makes hosts, each with a storage of its own.
+#[derive(Debug)]
+pub(crate) struct Hosts {
+    backend: Backend,
+    /// A server that runs already.
+    foreign: Option<Address>,
+    directory: PathBuf,
+    /// Where databases are made.
+    cluster: Option<Cluster>,
+}
+
+/// How long a server may take to end after SIGTERM.
+const END_WITHIN: Duration = Duration::from_secs(30);
+
+impl Hosts {
+    /// Hosts as the arguments want them, with what they need in `directory`.
+    ///
+    /// # Errors
+    /// PostgreSQL cannot be started or reached.
+    pub(crate) async fn new(args: &Args, directory: &Path) -> anyhow::Result<Self> {
+        let foreign = match &args.url {
+            Some(url) => Some(Address::new(url, args.token.clone())?),
+            None => None,
+        };
+        let cluster = match (&foreign, args.backend, &args.db_url) {
+            (None, Backend::Postgres, Some(url)) => Some(Cluster::existing(url).await?),
+            (None, Backend::Postgres, None) => Some(Cluster::start(directory).await?),
+            _ => None,
+        };
+        Ok(Self { backend: args.backend, foreign, directory: directory.to_owned(), cluster })
+    }
+
+    /// The backend of the servers that are started; `None` for a foreign one.
+    pub(crate) fn backend(&self) -> Option<Backend> {
+        self.foreign.is_none().then_some(self.backend)
+    }
+
+    /// Where databases are made, on PostgreSQL.
+    pub(crate) fn cluster(&self) -> Option<&Cluster> {
+        self.cluster.as_ref()
+    }
+
+    /// A server on an empty storage of its own; the foreign server where one was named.
+    ///
+    /// # Errors
+    /// It does not start, or cannot be reached.
+    pub(crate) async fn start(&self) -> anyhow::Result<Host> {
+        if let Some(address) = &self.foreign {
+            Connection::open(address).await?;
+            return Ok(Host { address: address.clone(), server: None, storage: Storage::Foreign });
+        }
+        let storage = match (self.backend, &self.cluster) {
+            (Backend::Memory, _) => Storage::Memory,
+            (Backend::Postgres, Some(cluster)) => Storage::Postgres(cluster.database().await?),
+            _ => Storage::Sqlite(tempfile::Builder::new().prefix("data-").tempdir_in(&self.directory)?),
+        };
+        let server = Server::start(&serve(&storage)).await?;
+        Ok(Host { address: Address::new(&server.url, None)?, server: Some(server), storage })
+    }
+
+    /// Ends what was started for the hosts.
+    ///
+    /// # Errors
+    /// It does not end.
+    pub(crate) async fn stop(self) -> anyhow::Result<()> {
+        match self.cluster {
+            Some(cluster) => cluster.stop().await,
+            None => Ok(()),
+        }
+    }
+}
+
+impl Host {
+    /// The server's process, where it is known.
+    pub(crate) fn pid(&self) -> Option<u32> {
+        self.server.as_ref().and_then(Server::pid)
+    }
+
+    /// What the server's process holds.
+    ///
+    /// # Errors
+    /// It is not known, or the system does not tell.
+    pub(crate) fn vitals(&self) -> anyhow::Result<Vitals> {
+        Vitals::of(self.pid().context("the server's process is not known")?)
+    }
+
+    /// Another server on the same storage.
+    ///
+    /// # Errors
+    /// It does not start.
+    pub(crate) async fn second(&self) -> anyhow::Result<Server> {
+        Server::start(&serve(&self.storage)).await
+    }
+
+    /// Ends the server as SIGTERM does and starts another on the same storage; answers when the program was called.
+    ///
+    /// # Errors
+    /// It does not end or not start.
+    pub(crate) async fn restart(&mut self) -> anyhow::Result<Instant> {
+        let server = self.server.take().context("the server is not the bench's own")?;
+        server.terminate(END_WITHIN).await?;
+        let begin = Instant::now();
+        let server = Server::start(&serve(&self.storage)).await?;
+        self.address = Address::new(&server.url, None)?;
+        self.server = Some(server);
+        Ok(begin)
+    }
+
+    /// Waits until everything that was written is indexed; answers how long after `since` that was.
+    ///
+    /// # Errors
+    /// The end of it was not to be seen: what was measured then is no result.
+    pub(crate) async fn caught_up(&self, since: Instant) -> anyhow::Result<f64> {
+        let end = match &self.storage {
+            Storage::Foreign | Storage::Postgres(_) => since,
+            Storage::Sqlite(directory) => index::caught_up(directory.path()).await?,
+            Storage::Memory => process::settle(self.pid().context("the server's process is not known")?).await?,
+        };
+        Ok(end.saturating_duration_since(since).as_secs_f64())
+    }
+
+    /// Ends the server and removes its storage.
+    ///
+    /// # Errors
+    /// It does not end.
+    pub(crate) async fn stop(self) -> anyhow::Result<()> {
+        if let Some(server) = self.server {
+            server.kill().await?;
+        }
+        match self.storage {
+            Storage::Postgres(database) => database.drop().await,
+            Storage::Sqlite(directory) => directory.close().context("cannot remove the data directory"),
+            Storage::Foreign | Storage::Memory => Ok(()),
+        }
+    }
+}
+
+fn serve(storage: &Storage) -> Vec<String> {
+    // A file without --test-mode would want a token, and --test-mode alone keeps everything in memory.
+    let mut line: Vec<String> =
+        ["serve", "--port", "0", "--log-level", "error", "--test-mode"].into_iter().map(str::to_owned).collect();
+    match storage {
+        Storage::Foreign | Storage::Memory => {}
+        Storage::Sqlite(directory) => line.extend([
+            "--data-dir".to_owned(),
+            directory.path().display().to_string(),
+            "--db-url".to_owned(),
+            "sqlite://eventodb.db".to_owned(),
+        ]),
+        Storage::Postgres(database) => line.extend(["--db-url".to_owned(), database.url().to_owned()]),
+    }
+    line
+}

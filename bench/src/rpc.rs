@@ -1,0 +1,54 @@
+//! Single calls: what is asked and arranged around a load.
+
+use anyhow::Context as _;
+use serde_json::{Value, json};
+
+use crate::wire::{Address, Connection};
+
+/// The result of a call, whose body is `method` and its arguments.
+///
+/// # Errors
+/// The server cannot be reached or refuses it.
+pub(crate) async fn call(address: &Address, body: &Value) -> anyhow::Result<Value> {
+    let mut connection = Connection::open(address).await?;
+    let reply = connection.exchange(address.call(&body.to_string()).bytes()).await?;
+    Ok(serde_json::from_slice(reply.success()?)?)
+}
+
+/// Whether the server knows a method.
+///
+/// # Errors
+/// It cannot be reached.
+pub(crate) async fn knows(address: &Address, method: &str) -> anyhow::Result<bool> {
+    // Without arguments it is refused in any case; the question is how.
+    let mut connection = Connection::open(address).await?;
+    let reply = connection.exchange(address.call(&json!([method]).to_string()).bytes()).await?;
+    Ok(reply.status != 404 && memchr::memmem::find(reply.body, b"METHOD_NOT_FOUND").is_none())
+}
+
+/// The global position of the newest message.
+///
+/// # Errors
+/// The server does not say.
+pub(crate) async fn head(address: &Address) -> anyhow::Result<u64> {
+    let mut connection = Connection::open(address).await?;
+    let request = address.call(&json!(["category.get", "", {"position": i64::MAX, "batchSize": 1}]).to_string());
+    let reply = connection.exchange(request.bytes()).await?;
+    reply.success()?;
+    if let Some(head) = reply.header("x-eventodb-head") {
+        return Ok(head.parse()?);
+    }
+    // Without gaps there are as many messages as the head says.
+    let info = call(address, &json!(["ns.info", address.namespace()])).await?;
+    info["messageCount"].as_u64().context("the server does not tell how many messages it has")
+}
+
+/// Makes a namespace; answers how it is spoken to.
+///
+/// # Errors
+/// The server does not let us.
+pub(crate) async fn create_namespace(address: &Address, id: &str) -> anyhow::Result<Address> {
+    let created = call(address, &json!(["ns.create", id])).await.context("cannot make a namespace")?;
+    let token = created["token"].as_str().context("a new namespace without a token")?;
+    Ok(address.with_token(token.to_owned()))
+}

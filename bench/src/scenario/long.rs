@@ -1,0 +1,161 @@
+//! What only minutes show: pauses of the server, and memory that grows.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use super::read::{Filled, Place, Read};
+use super::write::{Kind, Write};
+use crate::ceiling::fsync;
+use crate::host::Host;
+use crate::load::{self, Lane, Loaded, Plan};
+use crate::measure::{Gauge, Measured, Second};
+use crate::names::Names;
+use crate::resident;
+use crate::rpc;
+use crate::wire::{Address, Events};
+
+/// A pause that somebody notices, in milliseconds.
+const STALL_MS: f64 = 50.0;
+/// How often the disk is asked beside the writes: often enough for each second, too seldom to be in their way.
+const PROBE: Duration = Duration::from_millis(10);
+/// Reads of old data a second of a soaking server.
+const READS: f64 = 200.0;
+/// Connections that write, and that read, of a soaking server.
+const SOAKERS: (u64, u64) = (16, 4);
+/// Subscribers that come and go, and how long each stays at most.
+const CHURN: (u64, Duration) = (50, Duration::from_millis(500));
+
+/// Runs lanes beside a probe of the disk in `directory`.
+///
+/// # Errors
+/// Those of either.
+pub(crate) async fn stalls<L: Lane>(
+    address: &Address,
+    plan: Plan,
+    lanes: Vec<L>,
+    directory: &Path,
+    gauge: Arc<Gauge>,
+) -> anyhow::Result<Loaded> {
+    let plan = Plan { warm_up: Duration::ZERO, ..plan };
+    let probe = fsync::run(directory, plan.duration, Some(PROBE), Arc::clone(&gauge));
+    let (mut loaded, probe) = tokio::try_join!(load::run(address, plan, lanes, Arc::clone(&gauge)), probe)?;
+    let probed = probe.measured.seconds;
+    let (stalled, unexplained) = count(&loaded.measured.seconds, &probed);
+    loaded.readings = [
+        ("stalled_seconds", stalled),
+        ("unexplained_seconds", unexplained),
+        ("fsync_max_ms", probed.iter().map(|second| second.max_ms).fold(0.0, f64::max)),
+    ]
+    .into();
+    loaded.fsync_seconds = probed;
+    Ok(loaded)
+}
+
+/// Seconds with a stall, and those of them in which the disk had none.
+fn count(seconds: &[Second], probed: &[Second]) -> (f64, f64) {
+    let disk = |n: usize| probed.get(n).map_or(0.0, |second| second.max_ms);
+    let stalled: Vec<usize> = (0..seconds.len()).filter(|&n| seconds[n].max_ms > STALL_MS).collect();
+    let unexplained = stalled.iter().filter(|&&n| disk(n) <= STALL_MS).count();
+    (stalled.len() as f64, unexplained as f64)
+}
+
+/// Writes, reads, and subscribers that come and go, while the server's memory is watched.
+///
+/// # Errors
+/// Those of any part.
+pub(crate) async fn soak(
+    host: &Host,
+    plan: Plan,
+    names: &Names,
+    size: usize,
+    (filled, seed): (Filled, u64),
+    gauge: Arc<Gauge>,
+) -> anyhow::Result<Loaded> {
+    let address = &host.address;
+    let kind = Kind { size, ..Kind::default() };
+    let writes = (0..SOAKERS.0).map(|n| Write::new(address, names, kind, seed, n)).collect();
+    let reads = (0..SOAKERS.1).map(|n| Read::new(address, names, Place::Anywhere, filled, seed, n)).collect();
+    let plan = Plan { warm_up: Duration::ZERO, ..plan };
+    let reading = Plan { rate: Some(READS), least: 0, ..plan.clone() };
+    let over = AtomicBool::new(false);
+    let loads = async {
+        let loads = tokio::try_join!(
+            load::run(address, plan, writes, Arc::clone(&gauge)),
+            load::run(address, reading, reads, Arc::clone(&gauge)),
+        );
+        over.store(true, Ordering::Relaxed);
+        loads
+    };
+    let churn = churn(address, names, &over);
+    let watch = resident::Watch::begin(host.pid(), Duration::ZERO);
+    let ((mut written, read), came) = tokio::try_join!(loads, churn)?;
+    let memory = watch.end().await;
+    let rest = &memory[memory.len() * 2 / 3..];
+    let (low, high) = rest.iter().fold((f64::MAX, f64::MIN), |(low, high), &mib| (low.min(mib), high.max(mib)));
+    written.readings = [
+        ("resident_mib", rest.last().copied().unwrap_or_default()),
+        ("last_third_percent", if high > 0.0 { (high - low) / low * 100.0 } else { 0.0 }),
+        ("subscribers_came", came as f64),
+        ("read_p99_ms", read.measured.latencies.value_at_quantile(0.99) as f64 / 1e6),
+    ]
+    .into();
+    written.measured.fail(read.measured);
+    Ok(written)
+}
+
+/// Subscribers that come, stay until they were poked or a moment, and go; answers how many came.
+async fn churn(address: &Address, names: &Names, over: &AtomicBool) -> anyhow::Result<u64> {
+    let mut guests = tokio::task::JoinSet::new();
+    let mut came = 0;
+    while !over.load(Ordering::Relaxed) {
+        while (guests.len() as u64) < CHURN.0 {
+            let category = names.category(came % names.categories());
+            guests.spawn(visit(address.clone(), category));
+            came += 1;
+        }
+        if let Some(left) = guests.join_next().await {
+            left??;
+        }
+    }
+    Ok(came)
+}
+
+async fn visit(address: Address, category: String) -> anyhow::Result<()> {
+    let query = format!("category={category}&position={}", rpc::head(&address).await? + 1);
+    let mut events = Events::open(&address, &query).await?;
+    let begin = Instant::now();
+    while let Some(left) = CHURN.1.checked_sub(begin.elapsed()) {
+        match tokio::time::timeout(left, events.next(|_| ())).await {
+            Ok(read) => read?,
+            Err(_) => break,
+        }
+    }
+    Ok(())
+}
+
+/// The time from calling the program to its first answer from the store, on what is there.
+///
+/// # Errors
+/// The server does not end, start or answer.
+pub(crate) async fn start(host: &mut Host) -> anyhow::Result<Loaded> {
+    let mut measured = Measured::default();
+    let begin = host.restart().await?;
+    rpc::call(&host.address, &serde_json::json!(["category.get", "", {"batchSize": 1}])).await?;
+    let took = begin.elapsed();
+    measured.answer(took, took, 1);
+    Ok(Loaded { measured, elapsed: took, ..Loaded::default() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_stall_is_explained_by_one_of_the_disk_in_the_same_second() {
+        let of = |maxima: &[f64]| maxima.iter().map(|&max_ms| Second { requests: 1, max_ms }).collect::<Vec<_>>();
+        let seconds = of(&[1.0, 60.0, 80.0, 51.0]);
+        assert_eq!(count(&seconds, &of(&[90.0, 70.0, 2.0])), (3.0, 2.0));
+    }
+}

@@ -1,0 +1,102 @@
+//! Questions to which nothing in a large log answers: a type, a category, a correlation, a consumer group's member.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use anyhow::Context as _;
+use eventodb_schema::ConsumerGroup;
+use serde_json::{Value, json};
+
+use crate::load::Loaded;
+use crate::measure::Gauge;
+use crate::rpc;
+use crate::wire::{Address, Connection};
+
+/// A category whose messages are all of one stream, so that most members of a group have none of them.
+const LONELY: &str = "lonely";
+const MEMBERS: i64 = 16;
+/// Messages of it, at most.
+const MOST: u64 = 100_000;
+/// Messages that are appended at once.
+const BATCH: u64 = 1_000;
+
+/// Puts the lonely category in place, with a tenth of the log's messages.
+///
+/// # Errors
+/// The server refuses them.
+pub(crate) async fn prepare(address: &Address, preload: u64) -> anyhow::Result<()> {
+    let message = json!({"type": "Deposited", "data": {"amount": 1}});
+    let wanted = (preload / 10).clamp(1, MOST);
+    let mut written = 0;
+    while written < wanted {
+        let batch = BATCH.min(wanted - written);
+        let messages = vec![message.clone(); usize::try_from(batch)?];
+        rpc::call(address, &json!(["stream.append", lonely(), messages])).await?;
+        written += batch;
+    }
+    Ok(())
+}
+
+/// Asks each question once, until an answer is complete.
+///
+/// # Errors
+/// The server does not answer, or finds something.
+pub(crate) async fn run(address: &Address, category: &str, gauge: Arc<Gauge>) -> anyhow::Result<Loaded> {
+    let member = (0..MEMBERS)
+        .find(|&member| ConsumerGroup::new(member, MEMBERS).is_some_and(|group| !group.owns(&lonely())))
+        .context("every member has the one stream")?;
+    let group = json!({"consumerGroup": {"member": member, "size": MEMBERS}});
+    let questions = [
+        ("type_ms", "", json!({"types": ["NeverHappened"]})),
+        ("category_ms", "nobody", json!({})),
+        ("correlation_ms", category, json!({"correlation": "nowhere"})),
+        ("member_ms", LONELY, group),
+    ];
+    let mut loaded = Loaded::default();
+    let begin = Instant::now();
+    for (name, category, options) in questions {
+        if gauge.is_stopped() {
+            break;
+        }
+        let asked = Instant::now();
+        ask(address, category, options).await.with_context(|| name.to_owned())?;
+        loaded.measured.answer(asked.elapsed(), begin.elapsed(), 0);
+        loaded.readings.insert(name, asked.elapsed().as_secs_f64() * 1e3);
+    }
+    loaded.elapsed = begin.elapsed();
+    Ok(loaded)
+}
+
+/// One question; a page may be empty and not reach the head, then the next begins behind it.
+async fn ask(address: &Address, category: &str, mut options: Value) -> anyhow::Result<()> {
+    let head = rpc::head(address).await?;
+    let mut connection = Connection::open(address).await?;
+    let mut position = 1;
+    while position <= head {
+        options["position"] = json!(position);
+        options["batchSize"] = json!(100);
+        let request = address.call(&json!(["category.get", category, options]).to_string());
+        let reply = connection.exchange(request.bytes()).await?;
+        let page = reply.success()?;
+        anyhow::ensure!(page == b"[]", "messages where none match: {}", String::from_utf8_lossy(page));
+        let complete: u64 = reply.header("x-eventodb-head").context("an answer without X-EventoDB-Head")?.parse()?;
+        anyhow::ensure!(complete >= position, "an answer that gets nowhere");
+        position = complete + 1;
+    }
+    Ok(())
+}
+
+fn lonely() -> String {
+    format!("{LONELY}-1")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn some_member_has_none_of_a_category_with_one_stream() {
+        let owners = (0..MEMBERS).filter(|&member| ConsumerGroup::new(member, MEMBERS).unwrap().owns(&lonely()));
+        assert_eq!(owners.count(), 1);
+    }
+}

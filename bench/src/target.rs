@@ -1,0 +1,320 @@
+//! What the scenarios shall reach, in one table.
+//!
+//! A target is a share of what was measured beside the scenario in the same rounds, a fixed figure, or both together.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use crate::args::Backend;
+use crate::report::{Round, median_by};
+use crate::scenario::Case;
+use crate::scenario::Scenario::{self, *};
+
+/// What a figure shall be.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Target {
+    /// Of which scenario.
+    pub(crate) case: Case,
+    /// On which backends.
+    on: &'static [Backend],
+    /// Which figure.
+    figure: Figure,
+    comparison: Comparison,
+    /// `factor` × the sum of these + `plus`.
+    factor: f64,
+    of: &'static [Reference],
+    plus: f64,
+    /// Messages that must be in place for it to mean anything.
+    preload: u64,
+    /// The target in words.
+    source: &'static str,
+}
+
+/// A figure of a round.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Figure {
+    Ops,
+    Messages,
+    P50,
+    P99,
+    Max,
+    /// One that only this scenario has.
+    Reading(&'static str),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Comparison {
+    AtLeast,
+    AtMost,
+}
+
+/// A figure that a target speaks of: of another case, measured in the same rounds, or of the scenario itself.
+#[derive(Clone, Copy, Debug)]
+struct Reference(Option<Case>, Figure);
+
+/// Whether a target was reached.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Verdict {
+    /// The target in words.
+    pub target: String,
+    /// Which figure it speaks of.
+    pub figure: String,
+    /// What the figure was, in the median round.
+    pub value: f64,
+    /// What it had to be at least or at most, in that round.
+    pub limit: f64,
+    /// Whether `value` must be at most `limit`, rather than at least.
+    pub is_upper: bool,
+    /// Whether it was reached.
+    pub holds: bool,
+    /// Whether the run was as large and as long as the target speaks of.
+    pub is_full: bool,
+}
+
+/// What of a run's settings decides whether its verdicts mean anything.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Extent {
+    /// Messages in place.
+    pub(crate) preload: u64,
+    /// Whether time, rounds and load are those that targets speak of.
+    pub(crate) is_usual: bool,
+}
+
+const MILLION: u64 = 1_000_000;
+const SQLITE: &[Backend] = &[Backend::Sqlite];
+const POSTGRES: &[Backend] = &[Backend::Postgres];
+const EITHER: &[Backend] = &[Backend::Sqlite, Backend::Postgres];
+
+const fn of(scenario: Scenario, width: u64, figure: Figure) -> Reference {
+    Reference(Some(Case::new(scenario, width)), figure)
+}
+
+const fn at_least(
+    case: (Scenario, u64),
+    on: &'static [Backend],
+    figure: Figure,
+    factor: f64,
+    of: &'static [Reference],
+    source: &'static str,
+) -> Target {
+    let case = Case::new(case.0, case.1);
+    Target { case, on, figure, comparison: Comparison::AtLeast, factor, of, plus: 0.0, preload: 2 * MILLION, source }
+}
+
+const fn more_than(
+    case: (Scenario, u64),
+    on: &'static [Backend],
+    figure: Figure,
+    plus: f64,
+    source: &'static str,
+) -> Target {
+    Target { plus, ..at_least(case, on, figure, 0.0, &[], source) }
+}
+
+const fn at_most(
+    case: (Scenario, u64),
+    on: &'static [Backend],
+    figure: Figure,
+    plus: f64,
+    source: &'static str,
+) -> Target {
+    Target { comparison: Comparison::AtMost, ..more_than(case, on, figure, plus, source) }
+}
+
+const fn with(preload: u64, target: Target) -> Target {
+    Target { preload, ..target }
+}
+
+use Figure::{Max, Messages, Ops, P50, P99, Reading};
+
+#[rustfmt::skip]
+const TARGETS: &[Target] = &[
+    with(0, at_least((SysVersion, 64), EITHER, Ops, 0.85, &[of(Noop, 64, Ops)], "≥ 0.85 × noop")),
+    Target { comparison: Comparison::AtMost, ..at_least((Write, 1), SQLITE, P50, 1.3,
+        &[of(Noop, 1, P50), of(SqliteRaw, 1, P50)], "p50 ≤ 1.3 × (noop p50 + sqlite-raw/1 p50)") },
+    Target { comparison: Comparison::AtMost, ..at_least((Write, 1), POSTGRES, P50, 1.3,
+        &[of(Noop, 1, P50), of(PgRaw, 1, P50)], "p50 ≤ 1.3 × (noop p50 + pg-raw/1 p50)") },
+    at_least((Write, 16), SQLITE, Ops, 0.35, &[of(Noop, 16, Ops)], "≥ 0.35 × noop"),
+    at_least((Write, 16), POSTGRES, Ops, 0.18, &[of(Noop, 16, Ops)], "≥ 0.18 × noop"),
+    at_least((Write, 64), SQLITE, Ops, 0.55, &[of(Noop, 64, Ops)], "≥ 0.55 × noop"),
+    at_most((Write, 64), SQLITE, P99, 8.0, "p99 ≤ 8 ms"),
+    at_least((Write, 64), POSTGRES, Ops, 0.35, &[of(Noop, 64, Ops)], "≥ 0.35 × noop"),
+    at_most((Write, 64), POSTGRES, P99, 15.0, "p99 ≤ 15 ms"),
+    at_least((Write, 256), SQLITE, Ops, 0.60, &[of(Noop, 256, Ops)], "≥ 0.60 × noop"),
+    at_least((Write, 256), POSTGRES, Ops, 0.45, &[of(Noop, 256, Ops)], "≥ 0.45 × noop"),
+    at_least((WriteExpected, 64), EITHER, Ops, 0.9, &[of(Write, 64, Ops)], "≥ 0.9 × write"),
+    at_least((WriteOneStream, 64), EITHER, Ops, 0.9, &[of(Write, 64, Ops)], "≥ 0.9 × write"),
+    at_least((WriteMillion, 64), SQLITE, Ops, 0.9, &[of(Write, 64, Ops)], "≥ 0.9 × write over 5,000 streams"),
+    at_least((WriteMillion, 64), POSTGRES, Ops, 0.8, &[of(Write, 64, Ops)], "≥ 0.8 × write over 5,000 streams"),
+    at_least((WriteClientIds, 64), EITHER, Ops, 0.8, &[of(Write, 64, Ops)], "≥ 0.8 × write with generated ids"),
+    more_than((Append, 8), SQLITE, Messages, 100_000.0, "≥ 100,000 messages/s"),
+    at_least((Append, 8), SQLITE, Messages, 0.6, &[of(SqliteLogIndex, 256, Messages)],
+        "≥ 0.6 × sqlite-log-index/256"),
+    at_least((Append, 8), POSTGRES, Messages, 0.7, &[of(PgRaw, 1_000, Messages)], "≥ 0.7 × pg-raw/1000"),
+    at_most((Append, 8), EITHER, P99, 100.0, "p99 ≤ 100 ms"),
+    more_than((StreamTail, 16), EITHER, Ops, 20_000.0, "≥ 20,000 reads/s"),
+    more_than((StreamTail, 16), EITHER, Messages, 2_000_000.0, "2 million messages/s"),
+    more_than((CategoryTail, 16), EITHER, Ops, 20_000.0, "≥ 20,000 reads/s"),
+    more_than((CategoryTail, 16), EITHER, Messages, 2_000_000.0, "2 million messages/s"),
+    more_than((StreamGet, 16), SQLITE, Ops, 6_000.0, "≥ 6,000 reads/s"),
+    more_than((StreamGet, 16), POSTGRES, Ops, 4_000.0, "≥ 4,000 reads/s"),
+    more_than((CategoryGet, 16), SQLITE, Ops, 6_000.0, "≥ 6,000 reads/s"),
+    more_than((CategoryGet, 16), POSTGRES, Ops, 4_000.0, "≥ 4,000 reads/s"),
+    at_least((CategoryMember, 16), EITHER, Ops, 0.5, &[of(CategoryGet, 16, Ops)], "≥ 0.5 × category-get"),
+    more_than((CatchUp, 1), SQLITE, Messages, 400_000.0, "≥ 400,000 messages/s"),
+    more_than((CatchUp, 1), POSTGRES, Messages, 250_000.0, "≥ 250,000 messages/s"),
+    more_than((CatchUpSse, 1), SQLITE, Messages, 400_000.0, "≥ 400,000 pokes/s"),
+    more_than((CatchUpSse, 1), POSTGRES, Messages, 300_000.0, "≥ 300,000 pokes/s"),
+    Target { factor: 1.0, of: &[Reference(None, Reading("write_p50_ms"))],
+        ..at_most((Poke, 1), EITHER, P50, 0.2, "p50 ≤ write p50 + 0.2 ms") },
+    at_most((Poke, 1), EITHER, P99, 5.0, "p99 ≤ 5 ms"),
+    at_most((PokeMany, 1), EITHER, P99, 5.0, "p99 ≤ 5 ms"),
+    more_than((FanOut, 1), EITHER, Messages, 250_000.0, "≥ 250,000 pokes/s"),
+    at_most((FanOut, 1), EITHER, Max, 1_000.0, "lag ≤ 1 s"),
+    at_least((FanOutWrites, 64), EITHER, Ops, 0.5, &[of(Write, 64, Ops)], "≥ 0.5 × write without subscribers"),
+    with(0, at_most((Idle, 1), EITHER, Reading("kib_each"), 10.0, "≤ 10 KiB of resident memory each")),
+    with(0, at_most((Idle, 1), EITHER, Reading("resident_mib"), 150e6 / 1_048_576.0, "< 150 MB in all")),
+    with(0, at_most((Idle, 1), EITHER, Reading("core_percent"), 1.0, "≤ 1 % of a core")),
+    with(0, at_most((IdleServer, 1), EITHER, Reading("resident_mib"), 25e6 / 1_048_576.0, "≤ 25 MB resident")),
+    at_most((Mixed, 1), EITHER, P99, 15.0, "write p99 ≤ 15 ms"),
+    at_most((Mixed, 1), EITHER, Reading("read_p99_ms"), 30.0, "read p99 ≤ 30 ms"),
+    with(10 * MILLION, at_most((Rare, 1), EITHER, Max, 2_000.0, "an answer within 2 s")),
+    with(10 * MILLION, at_most((NsInfo, 1), EITHER, P99, 10.0, "≤ 10 ms")),
+    with(10 * MILLION, at_most((NsStreams, 1), EITHER, P99, 10.0, "≤ 10 ms")),
+    with(10 * MILLION, at_most((NsCategories, 1), EITHER, P99, 50.0, "≤ 50 ms")),
+    with(0, at_most((NsList, 1), EITHER, P99, 1_000.0, "≤ 1 s")),
+    with(0, at_most((Namespaces, 1), EITHER, P99, 50.0, "p99 ≤ 50 ms")),
+    at_least((TwoServers, 64), POSTGRES, Ops, 0.7, &[of(Write, 64, Ops)], "≥ 0.7 × one server"),
+    at_most((Stalls, 64), EITHER, Reading("unexplained_seconds"), 0.0,
+        "no second above 50 ms unless the fsync ceiling shows it in the same second"),
+    at_most((Soak, 1), EITHER, Reading("last_third_percent"), 3.0, "memory of the last third flat within 3 %"),
+    with(10 * MILLION, at_most((Start, 1), SQLITE, Max, 100.0, "≤ 100 ms")),
+    with(10 * MILLION, at_most((Start, 1), POSTGRES, Max, 300.0, "≤ 300 ms")),
+];
+
+/// The targets of a case.
+pub(crate) fn targets(case: Case, backend: Option<Backend>) -> Vec<&'static Target> {
+    let applies = |target: &&Target| target.case == case && backend.is_some_and(|backend| target.on.contains(&backend));
+    TARGETS.iter().filter(applies).collect()
+}
+
+impl Target {
+    /// The cases that must be measured in the same rounds.
+    pub(crate) fn beside(&self) -> impl Iterator<Item = Case> + '_ {
+        self.of.iter().filter_map(|Reference(case, _)| *case)
+    }
+
+    /// Whether the rounds of `case`, each with what was measured beside it, reach it; `None` where a figure is missing.
+    pub(crate) fn verdict(&self, rounds: &[(&Round, &[(Case, Round)])], extent: Extent) -> Option<Verdict> {
+        let mut pairs = Vec::new();
+        for (round, beside) in rounds {
+            let value = self.figure.of(round)?;
+            let mut sum = 0.0;
+            for Reference(case, figure) in self.of {
+                let of = match case {
+                    None => Some(*round),
+                    Some(case) => beside.iter().find(|(other, _)| other == case).map(|(_, round)| round),
+                };
+                sum += figure.of(of?)?;
+            }
+            pairs.push((value, self.factor * sum + self.plus));
+        }
+        let (value, limit) = median_by(pairs, |(value, limit)| if limit > 0.0 { value / limit } else { value })?;
+        let is_upper = self.comparison == Comparison::AtMost;
+        Some(Verdict {
+            target: self.source.to_owned(),
+            figure: self.figure.name().to_owned(),
+            value,
+            limit,
+            is_upper,
+            holds: if is_upper { value <= limit } else { value >= limit },
+            is_full: extent.is_usual && extent.preload >= self.preload,
+        })
+    }
+}
+
+impl fmt::Display for Verdict {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} ({} of {})", self.target, short(self.value), short(self.limit))?;
+        if self.is_full { Ok(()) } else { f.write_str(" in a smaller run") }
+    }
+}
+
+/// As many digits as tell something.
+fn short(value: f64) -> String {
+    if value.abs() >= 100.0 { format!("{value:.0}") } else { format!("{value:.2}") }
+}
+
+impl Figure {
+    fn of(self, round: &Round) -> Option<f64> {
+        Some(match self {
+            Ops => round.figures.ops,
+            Messages => round.figures.messages,
+            P50 => round.figures.p50,
+            P99 => round.figures.p99,
+            Max => round.figures.max,
+            Reading(name) => *round.readings.get(name)?,
+        })
+    }
+
+    fn name(self) -> &'static str {
+        match self {
+            Ops => "ops",
+            Messages => "messages",
+            P50 => "p50",
+            P99 => "p99",
+            Max => "max",
+            Reading(name) => name,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::report::Figures;
+
+    const FULL: Extent = Extent { preload: 10 * MILLION, is_usual: true };
+
+    fn round(ops: f64, p50: f64) -> Round {
+        Round { figures: Figures { ops, p50, ..Figures::default() }, ..Round::default() }
+    }
+
+    #[test]
+    fn a_share_of_the_ceiling_is_taken_round_by_round() {
+        let target = targets(Case::new(Write, 16), Some(Backend::Sqlite))[0];
+        let beside = |ops| [(Case::new(Noop, 16), round(ops, 0.0))];
+        // The machine halves its pace in the second round: the share is what counts.
+        let (one, other) = ((round(36.0, 0.0), beside(100.0)), (round(18.0, 0.0), beside(50.0)));
+        let verdict = target.verdict(&[(&one.0, &one.1), (&other.0, &other.1)], FULL).unwrap();
+        assert!(verdict.holds && verdict.is_full, "{verdict:?}");
+        let slow = (round(34.0, 0.0), beside(100.0));
+        assert!(!target.verdict(&[(&slow.0, &slow.1)], FULL).unwrap().holds);
+        assert!(target.verdict(&[(&slow.0, &[])], FULL).is_none(), "without its ceiling there is no verdict");
+    }
+
+    #[test]
+    fn latencies_of_two_ceilings_are_added() {
+        let target = targets(Case::new(Write, 1), Some(Backend::Postgres))[0];
+        let beside = [(Case::new(Noop, 1), round(0.0, 0.1)), (Case::new(PgRaw, 1), round(0.0, 0.3))];
+        let verdict = |p50| target.verdict(&[(&round(0.0, p50), &beside)], FULL).unwrap();
+        assert!(verdict(0.51).holds);
+        assert!(!verdict(0.53).holds);
+        assert!((verdict(0.5).limit - 0.52).abs() < 1e-9);
+    }
+
+    #[test]
+    fn a_small_run_says_so() {
+        let target = targets(Case::new(Append, 8), Some(Backend::Sqlite))[0];
+        let extent = Extent { preload: 1_000, is_usual: true };
+        assert!(!target.verdict(&[(&round(1.0, 1.0), &[])], extent).unwrap().is_full);
+    }
+
+    #[test]
+    fn memory_has_no_targets_and_every_target_its_words() {
+        assert!(targets(Case::new(Write, 64), Some(Backend::Memory)).is_empty());
+        assert!(targets(Case::new(Write, 64), None).is_empty());
+        assert!(TARGETS.iter().all(|target| !target.source.is_empty()));
+    }
+}

@@ -1,0 +1,86 @@
+//! Where the files of an incarnation are, and connections to them.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use eventodb_schema::migrations;
+use rusqlite::Connection;
+use rusqlite::config::DbConfig;
+
+use super::connection::{self, Attach, Synchronous};
+use super::{Location, Shared, index_file, indexer};
+use crate::backend::Incarnation;
+
+pub(super) fn log_path(shared: &Shared, incarnation: Incarnation) -> PathBuf {
+    file(shared, &format!("{}.log.db", incarnation.0))
+}
+
+pub(super) fn index_path(shared: &Shared, incarnation: Incarnation) -> PathBuf {
+    file(shared, &format!("{}.index.db", incarnation.0))
+}
+
+pub(super) fn file(shared: &Shared, name: &str) -> PathBuf {
+    match &shared.location {
+        Location::Directory(directory) => directory.join(name),
+        Location::Memory => PathBuf::new(),
+    }
+}
+
+pub(super) fn log(shared: &Shared, incarnation: Incarnation) -> Attach {
+    let file = (shared.location != Location::Memory).then(|| log_path(shared, incarnation));
+    Attach { file, name: "log", synchronous: Synchronous::Full, migrations: migrations::SQLITE_LOG }
+}
+
+pub(super) fn index(shared: &Shared, incarnation: Incarnation) -> Attach {
+    let file = (shared.location != Location::Memory).then(|| index_path(shared, incarnation));
+    Attach { file, name: "idx", synchronous: Synchronous::Normal, migrations: migrations::SQLITE_INDEX }
+}
+
+/// A connection for the indexer, to an index that is one of this log.
+pub(super) fn open_index(shared: &Shared, incarnation: Incarnation) -> Result<Connection, connection::Error> {
+    let alone = index_file::state_of_file_alone(&index_path(shared, incarnation))?;
+    let connection = connection::open(&[log(shared, incarnation), index(shared, incarnation)])?;
+    set_up(&connection)?;
+    if !indexer::belongs(&connection)? {
+        return Err(connection::Error::Foreign);
+    }
+    if let Some(alone) = alone
+        && !index_file::follows(&connection, &alone)?
+    {
+        return Err(connection::Error::Foreign);
+    }
+    Ok(connection)
+}
+
+pub(super) fn open_reader(shared: &Shared, incarnation: Incarnation) -> rusqlite::Result<Connection> {
+    let connection =
+        connection::open(&[log(shared, incarnation), index(shared, incarnation)]).map_err(|error| match error {
+            connection::Error::Sqlite(error) => error,
+            error => rusqlite::Error::ToSqlConversionFailure(Box::new(error)),
+        })?;
+    set_up(&connection)?;
+    Ok(connection)
+}
+
+/// What holds for every connection to files: checkpoints are made when we say so.
+pub(super) fn set_up(connection: &Connection) -> rusqlite::Result<()> {
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
+    connection.pragma_update(None, "wal_autocheckpoint", 0)
+}
+
+/// Removes a database's file and what SQLite keeps beside it.
+pub(super) fn remove_database(file: &Path) -> std::io::Result<()> {
+    for file in [file.to_owned(), beside(file, "-wal"), beside(file, "-shm")] {
+        match fs::remove_file(file) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+pub(super) fn beside(file: &Path, suffix: &str) -> PathBuf {
+    let mut name = file.as_os_str().to_owned();
+    name.push(suffix);
+    name.into()
+}

@@ -1,0 +1,61 @@
+//! Parts of a log that the microbenchmarks measure by themselves, opened for them alone.
+//!
+//! From outside a log, what they cost cannot be told from what the storage costs.
+
+use std::sync::Arc;
+
+use eventodb_schema::Scope;
+
+use super::tail::{Budget, Tail};
+use super::topics::{Topics, Waiter};
+use super::{Entry, Log};
+use crate::backend::Select;
+
+/// A tail that holds these messages.
+#[derive(Debug)]
+pub struct TailPart(Tail);
+
+/// Topics that somebody waits for.
+#[derive(Debug)]
+pub struct TopicsPart {
+    topics: Topics,
+    _waiters: Vec<Waiter>,
+}
+
+impl TailPart {
+    /// Entries from the log's first on; all of them stay.
+    pub fn new(entries: &[Arc<Entry>]) -> Self {
+        let mut tail = Tail::new(0, entries.len(), Arc::new(Budget::new(usize::MAX)));
+        tail.push(entries);
+        Self(tail)
+    }
+
+    /// Position of a stream's last message.
+    pub fn version(&self, stream: &str) -> Option<i64> {
+        self.0.version(stream)
+    }
+
+    /// How many messages a slice has, if all of it lies here.
+    pub fn read(&self, select: &Select) -> Option<usize> {
+        self.0.read(select).map(|found| found.entries.len())
+    }
+}
+
+impl TopicsPart {
+    /// One waiter for each scope.
+    pub fn new(scopes: impl IntoIterator<Item = Scope>) -> Self {
+        let topics = Topics::default();
+        let waiters = scopes.into_iter().map(|scope| topics.register(&scope, || 0)).collect();
+        Self { topics, _waiters: waiters }
+    }
+
+    /// Wakes who waits for one of these.
+    pub fn publish(&self, entries: &[Arc<Entry>]) {
+        self.topics.publish(entries, || {});
+    }
+}
+
+/// Shows entries to those who read and subscribe, as if the storage had them.
+pub fn publish(log: &Log, entries: &[Arc<Entry>]) {
+    log.publish(entries);
+}
