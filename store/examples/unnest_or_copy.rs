@@ -123,7 +123,7 @@ impl Target {
             } else {
                 self.storage.append(&batch).await.expect("nobody else writes");
             }
-            head = Head { position: last, batch: head.batch + 1, ..head };
+            head = Head { position: last, batch: head.batch + 1, id: batch.id, ..head };
         }
         (head.position - from) as f64 / start.elapsed().as_secs_f64()
     }

@@ -105,11 +105,6 @@ fn tiny() -> sqlite::Settings {
     }
 }
 
-fn seed() -> u64 {
-    let given = std::env::var("EVENTODB_TEST_SEED").ok().and_then(|seed| seed.parse().ok());
-    given.unwrap_or_else(rand::random)
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn sqlite_file() {
     conformance::run(&Files(sqlite::Settings::default()), &Settings::default()).await;
@@ -117,7 +112,7 @@ async fn sqlite_file() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn sqlite_file_with_tiny_bounds() {
-    conformance::run(&Files(tiny()), &conformance::tiny(seed())).await;
+    conformance::run(&Files(tiny()), &conformance::tiny(testing::seed())).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -127,7 +122,7 @@ async fn sqlite_memory() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn sqlite_memory_with_tiny_bounds() {
-    conformance::run(&Memory(tiny()), &conformance::tiny(seed())).await;
+    conformance::run(&Memory(tiny()), &conformance::tiny(testing::seed())).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -137,5 +132,5 @@ async fn postgres() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn postgres_with_tiny_bounds() {
-    conformance::run(&Servers(tiny_postgres), &conformance::tiny(seed())).await;
+    conformance::run(&Servers(tiny_postgres), &conformance::tiny(testing::seed())).await;
 }

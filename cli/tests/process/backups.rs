@@ -1,10 +1,12 @@
-//! A backup of a server under load, checked and started.
+//! A backup of a server under load, checked and started; tokens that are rotated past a server.
 
 use std::path::Path;
 use std::process::{Command, Output};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+use std::time::Instant;
 
+use eventodb_store::testing::{postgres, tell};
 use serde_json::json;
 
 use super::http::Http;
@@ -102,4 +104,31 @@ async fn a_rotated_token_replaces_the_old_one() {
     let unknown = eventodb(&["token", "rotate", "nobody", "--data-dir", data]);
     assert_eq!(unknown.status.code(), Some(64));
     assert_eq!(String::from_utf8(unknown.stderr).expect("it is text").lines().count(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_token_is_rotated_on_postgresql_beside_a_running_server() {
+    let url = postgres::database().await;
+    let rotate = ["token", "rotate", "default", "--db-url", &url];
+    assert_eq!(eventodb(&rotate).status.code(), Some(64), "there is no namespace yet");
+    let server = Server::on_database(&url, &[]).await;
+    let list = json!(["ns.list"]);
+    let mut old = server.connect().await;
+    assert_eq!(old.call(&list).await.expect("the server answers").0, 200);
+    let rotated = eventodb(&rotate);
+    assert_eq!(rotated.status.code(), Some(0), "{rotated:?}");
+    let token = String::from_utf8(rotated.stdout).expect("it is text");
+    // A token that the server does not know is asked for at once; one that it knows lasts until it hears of it.
+    let mut new = Http::connect(&server.address, token.trim()).await.expect("the server listens");
+    assert_eq!(new.call(&list).await.expect("the server answers").0, 200);
+    let rotated = Instant::now();
+    while old.call(&list).await.expect("the server answers").0 != 403 {
+        assert!(rotated.elapsed() < PATIENCE, "the old token lasts");
+    }
+    tell(&format!("the old token was refused {:?} after the new one was taken", rotated.elapsed()));
+    server.stop().await;
+    let unknown = eventodb(&["token", "rotate", "nobody", "--db-url", &url]);
+    assert_eq!(unknown.status.code(), Some(64));
+    let refused = String::from_utf8(unknown.stderr).expect("it is text");
+    assert_eq!((refused.lines().count(), refused.contains("for-tests-only")), (1, false), "{refused}");
 }

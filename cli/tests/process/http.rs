@@ -6,10 +6,14 @@ use serde_json::Value;
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::TcpStream;
 
+use super::server::integer;
+
 /// A connection that is kept alive.
 pub(crate) struct Http {
     stream: BufReader<TcpStream>,
     token: String,
+    /// The beginning of a frame of a subscription.
+    frames: Vec<u8>,
 }
 
 /// A response whose body is still to come.
@@ -20,7 +24,11 @@ struct Head {
 
 impl Http {
     pub(crate) async fn connect(address: &str, token: &str) -> Result<Self> {
-        Ok(Self { stream: BufReader::new(TcpStream::connect(address).await?), token: token.to_owned() })
+        Ok(Self {
+            stream: BufReader::new(TcpStream::connect(address).await?),
+            token: token.to_owned(),
+            frames: Vec::new(),
+        })
     }
 
     /// Sends bytes as they are.
@@ -67,6 +75,25 @@ impl Http {
         self.send(head.as_bytes()).await?;
         let head = self.head().await?;
         if (head.status, head.length) != (200, None) { Err(broken("no event stream")) } else { Ok(()) }
+    }
+
+    /// The next pokes of a subscription: stream, position, global position of each.
+    pub(crate) async fn pokes(&mut self) -> Result<Option<Vec<(String, i64, i64)>>> {
+        let mut pokes = Vec::new();
+        while pokes.is_empty() {
+            let Some(chunk) = self.chunk().await? else { return Ok(None) };
+            self.frames.extend(chunk);
+            // Only whole frames count.
+            while let Some(end) = self.frames.windows(2).position(|two| two == b"\n\n") {
+                let frame = String::from_utf8(self.frames.drain(..end + 2).collect()).map_err(Error::other)?;
+                if let Some(data) = frame.lines().find_map(|line| line.strip_prefix("data: ")) {
+                    let poke: Value = serde_json::from_str(data).map_err(Error::other)?;
+                    let stream = poke["stream"].as_str().ok_or_else(|| broken("a poke without a stream"))?.to_owned();
+                    pokes.push((stream, integer(&poke["position"]), integer(&poke["globalPosition"])));
+                }
+            }
+        }
+        Ok(Some(pokes))
     }
 
     /// The next part of a chunked body; `None` at its clean end, an error where it is cut off.

@@ -1,10 +1,13 @@
-//! The real binary as a process: killed, stopped, watched at its system calls, backed up, and used
-//! through the client by processes that are killed as well.
+//! The real binary as a process: killed, stopped, watched at its system calls, backed up, on a
+//! PostgreSQL that comes and goes, and used through the client by processes that are killed as well.
 
 mod backups;
 mod client;
 mod crash;
+mod equals;
 mod http;
+mod load;
+mod outages;
 mod server;
 mod stopping;
 mod strace;

@@ -16,6 +16,9 @@ pub(crate) const BINARY: &str = env!("CARGO_BIN_EXE_eventodb");
 /// The administrator's token of all servers here.
 pub(crate) const TOKEN: &str = "ns_ZGVmYXVsdA_0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
 
+/// What all servers here are started with.
+const ARGUMENTS: [&str; 5] = ["serve", "--token", TOKEN, "--log-level", "error"];
+
 /// How long anything may take before it counts as hanging.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -42,15 +45,21 @@ impl Server {
         Self::launch(command).await
     }
 
+    /// One on PostgreSQL.
+    pub(crate) async fn on_database(url: &str, flags: &[&str]) -> Self {
+        let mut command = Command::new(BINARY);
+        command.args(ARGUMENTS).args(["--port", "0", "--db-url", url]).args(flags);
+        Self::launch(command).await
+    }
+
     pub(crate) fn arguments(directory: &Path) -> Vec<String> {
         Self::arguments_at("0", directory)
     }
 
     fn arguments_at(port: &str, directory: &Path) -> Vec<String> {
         let directory = directory.to_str().expect("a temporary folder's name");
-        ["serve", "--port", port, "--token", TOKEN, "--log-level", "error", "--data-dir", directory]
-            .map(str::to_owned)
-            .to_vec()
+        let place = ["--port", port, "--data-dir", directory];
+        ARGUMENTS.into_iter().chain(place).map(str::to_owned).collect()
     }
 
     pub(crate) async fn launch(mut command: Command) -> Self {
@@ -126,18 +135,4 @@ pub(crate) async fn call(http: &mut Http, call: &Value) -> Value {
 
 pub(crate) fn integer(value: &Value) -> i64 {
     value.as_i64().expect("an integer")
-}
-
-/// Prints a line of a test's report.
-#[expect(clippy::print_stderr, reason = "a test's report goes where test output goes")]
-pub(crate) fn tell(line: &str) {
-    eprintln!("{line}");
-}
-
-/// The seed of a randomised test: printed, and taken from `EVENTODB_TEST_SEED` where that is set.
-pub(crate) fn seed() -> u64 {
-    let given = std::env::var("EVENTODB_TEST_SEED").ok().and_then(|seed| seed.parse().ok());
-    let seed = given.unwrap_or_else(rand::random);
-    tell(&format!("EVENTODB_TEST_SEED={seed}"));
-    seed
 }

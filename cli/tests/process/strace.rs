@@ -4,6 +4,7 @@
 use std::collections::HashMap;
 use std::path::Path;
 
+use eventodb_store::testing::tell;
 use rustix::process::Signal;
 use serde_json::json;
 use tokio::process::Command;

@@ -154,9 +154,15 @@ pub trait Storage: Send + Sync + 'static {
     /// # Errors
     /// [`crate::Error::Closed`] where the incarnation was deleted, [`crate::Error::Unavailable`],
     /// [`crate::Error::Failed`]; so for all methods here.
-    async fn head(&self) -> Result<Head>;
+    async fn head(&self) -> Result<Head> {
+        Ok(self.head_since(&Head::default()).await?.0)
+    }
 
-    /// Commits a batch after the head it names. Its messages get the time
+    /// The committed head, and how it stands to one that was known before: what a database has
+    /// acknowledged may be gone after a failover or a restore, and something else be in its place.
+    async fn head_since(&self, known: &Head) -> Result<(Head, Lineage)>;
+
+    /// Commits a batch after the head it names: the very batch with its id, not only one at its place. Its messages get the time
     /// max(the database's clock, `batch.after.time`), but for a batch of an import, which keeps its times.
     ///
     /// # Errors
@@ -200,8 +206,22 @@ pub struct Head {
     pub position: i64,
     /// Number of the last batch; 0 where there is none.
     pub batch: i64,
+    /// Its id, which tells it from what another history of the log has under its number; nil where there is none,
+    /// and always where the backend is not shared.
+    pub id: Uuid,
     /// Time of the last written message.
     pub time: Timestamp,
+}
+
+/// How a log's head stands to one that was known before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Lineage {
+    /// It is the known one, or follows it.
+    Follows,
+    /// The log ends before the known one, or has another batch in its place: it went back.
+    Diverged,
+    /// The known one is so old that its batch is forgotten; what was known may be wrong.
+    Forgotten,
 }
 
 /// Messages to be committed together.

@@ -9,7 +9,7 @@ mod appends;
 mod namespaces;
 mod reads;
 mod subscriptions;
-mod support;
+pub(crate) mod support;
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
@@ -23,6 +23,7 @@ pub use support::World;
 
 use crate::backend::Backend;
 use crate::settings::Settings;
+use crate::testing::tell;
 
 /// Makes databases for the cases.
 #[async_trait]
@@ -146,7 +147,7 @@ pub async fn run(harness: &dyn Harness, settings: &Settings) {
             Ok(Err(_)) => "FAILED: it never ended",
             Err(_) => "FAILED",
         };
-        support::tell(&format!("{:60} {verdict} {:?}", case.name, started.elapsed()));
+        tell(&format!("{:60} {verdict} {:?}", case.name, started.elapsed()));
         if verdict != "ok" {
             failed.push(case.name);
         }

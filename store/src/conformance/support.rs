@@ -16,36 +16,36 @@ use crate::settings::Settings;
 use crate::{Error, EventStore};
 
 /// How long a case may take before it counts as hanging.
-pub(super) const PATIENCE: Duration = Duration::from_secs(120);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(120);
 
 /// A database under test, and the store on it.
 pub struct World {
     database: Box<dyn Database>,
-    pub(super) settings: Settings,
-    pub(super) store: Arc<EventStore>,
+    pub(crate) settings: Settings,
+    pub(crate) store: Arc<EventStore>,
 }
 
 impl World {
-    pub(super) async fn new(database: Box<dyn Database>, settings: Settings) -> Self {
+    pub(crate) async fn new(database: Box<dyn Database>, settings: Settings) -> Self {
         let store = open(&*database, &settings).await;
         Self { database, settings, store }
     }
 
     /// The log of a new namespace.
-    pub(super) async fn log(&self) -> Arc<Log> {
+    pub(crate) async fn log(&self) -> Arc<Log> {
         let name = format!("n{}", uuid::Uuid::new_v4().simple());
         self.create(&name).await;
         self.store.log(&name).await.expect("it was just created")
     }
 
-    pub(super) async fn create(&self, name: &str) -> Token {
+    pub(crate) async fn create(&self, name: &str) -> Token {
         let token = Token::generate(name);
         self.store.create(namespace(name, &token)).await.expect("the name is free");
         token
     }
 
     /// Closes the store and opens the same database again. Says whether there is one.
-    pub(super) async fn reopen(&mut self) -> bool {
+    pub(crate) async fn reopen(&mut self) -> bool {
         if !self.database.is_durable() {
             return false;
         }
@@ -54,7 +54,7 @@ impl World {
         true
     }
 
-    pub(super) async fn close(self) {
+    pub(crate) async fn close(self) {
         self.store.close().await;
     }
 }
@@ -63,7 +63,7 @@ async fn open(database: &dyn Database, settings: &Settings) -> Arc<EventStore> {
     EventStore::open(database.open().await, settings.clone()).await.expect("a database opens")
 }
 
-pub(super) fn namespace(name: &str, token: &Token) -> NewNamespace {
+pub(crate) fn namespace(name: &str, token: &Token) -> NewNamespace {
     NewNamespace {
         name: name.to_owned(),
         token_hash: token.hash(),
@@ -72,30 +72,24 @@ pub(super) fn namespace(name: &str, token: &Token) -> NewNamespace {
     }
 }
 
-/// Prints a line of the suite's report.
-#[expect(clippy::print_stderr, reason = "a test's report goes where test output goes")]
-pub(super) fn tell(line: &str) {
-    eprintln!("{line}");
-}
-
-pub(super) fn message(kind: &str) -> NewMessage {
+pub(crate) fn message(kind: &str) -> NewMessage {
     NewMessage { id: None, kind: kind.into(), data: "{}".into(), metadata: None }
 }
 
-pub(super) fn entry(stream: &str, expected: Expected, messages: Vec<NewMessage>) -> AppendEntry {
+pub(crate) fn entry(stream: &str, expected: Expected, messages: Vec<NewMessage>) -> AppendEntry {
     AppendEntry { stream: stream.into(), expected, messages }
 }
 
-pub(super) fn append(entries: Vec<AppendEntry>) -> Append {
+pub(crate) fn append(entries: Vec<AppendEntry>) -> Append {
     Append { entries, checks: Vec::new() }
 }
 
 /// Writes one message, whatever the stream's version.
-pub(super) async fn write(log: &Arc<Log>, stream: &str, kind: &str) -> Appended {
+pub(crate) async fn write(log: &Arc<Log>, stream: &str, kind: &str) -> Appended {
     write_expecting(log, stream, Expected::Any, message(kind)).await.expect("nothing is in the way")
 }
 
-pub(super) async fn write_expecting(
+pub(crate) async fn write_expecting(
     log: &Arc<Log>,
     stream: &str,
     expected: Expected,
@@ -106,25 +100,25 @@ pub(super) async fn write_expecting(
     Ok(result)
 }
 
-pub(super) fn stream(name: &str) -> Filter {
+pub(crate) fn stream(name: &str) -> Filter {
     Filter::new(Scope::Stream(name.into()))
 }
 
-pub(super) fn category(name: &str) -> Filter {
+pub(crate) fn category(name: &str) -> Filter {
     Filter::new(Scope::Categories(vec![name.into()]))
 }
 
-pub(super) fn everything() -> Filter {
+pub(crate) fn everything() -> Filter {
     Filter::new(Scope::All)
 }
 
 /// A read of a stream by its positions.
-pub(super) fn stream_read(name: &str, from: Option<i64>, direction: Direction, limit: usize) -> Read {
+pub(crate) fn stream_read(name: &str, from: Option<i64>, direction: Direction, limit: usize) -> Read {
     Read { by_stream_position: true, from, direction, ..Read::forward(stream(name), 0, limit) }
 }
 
 /// All messages of a page.
-pub(super) async fn messages(mut page: Page) -> Vec<Message> {
+pub(crate) async fn messages(mut page: Page) -> Vec<Message> {
     let mut messages = Vec::new();
     while let Some(chunk) = page.next().await.expect("the storage answers") {
         messages.extend(chunk.iter().map(|message| message.to_message()));
@@ -132,36 +126,36 @@ pub(super) async fn messages(mut page: Page) -> Vec<Message> {
     messages
 }
 
-pub(super) async fn read(log: &Arc<Log>, read: Read) -> Vec<Message> {
+pub(crate) async fn read(log: &Arc<Log>, read: Read) -> Vec<Message> {
     messages(log.read(read).await.expect("the storage answers")).await
 }
 
 /// Everything in the log.
-pub(super) async fn all(log: &Arc<Log>) -> Vec<Message> {
+pub(crate) async fn all(log: &Arc<Log>) -> Vec<Message> {
     read(log, Read::forward(everything(), 0, 10_000)).await
 }
 
-pub(super) fn positions(messages: &[Message]) -> Vec<i64> {
+pub(crate) fn positions(messages: &[Message]) -> Vec<i64> {
     messages.iter().map(|message| message.position).collect()
 }
 
-pub(super) fn global_positions(messages: &[Message]) -> Vec<i64> {
+pub(crate) fn global_positions(messages: &[Message]) -> Vec<i64> {
     messages.iter().map(|message| message.global_position).collect()
 }
 
-pub(super) fn is_conflict(error: &Error) -> bool {
+pub(crate) fn is_conflict(error: &Error) -> bool {
     matches!(error, Error::VersionConflict(_))
 }
 
-pub(super) fn subscribe(log: &Arc<Log>, filter: Filter, start: Start) -> Subscription {
+pub(crate) fn subscribe(log: &Arc<Log>, filter: Filter, start: Start) -> Subscription {
     log.subscribe(Subscribe { filter, start, coalesce: None, heartbeat: Duration::from_secs(600) })
 }
 
 /// A poke as its frame tells it: stream, position, global position.
-pub(super) type Poke = (String, i64, i64);
+pub(crate) type Poke = (String, i64, i64);
 
 /// The pokes in some frames.
-pub(super) fn pokes(frames: &[u8]) -> Vec<Poke> {
+pub(crate) fn pokes(frames: &[u8]) -> Vec<Poke> {
     let text = std::str::from_utf8(frames).expect("frames are UTF-8");
     let frames = text.split_terminator("\n\n");
     frames
@@ -178,7 +172,7 @@ pub(super) fn pokes(frames: &[u8]) -> Vec<Poke> {
 }
 
 /// Takes events until there were `count` pokes.
-pub(super) async fn take(subscription: &mut Subscription, count: usize) -> Vec<Poke> {
+pub(crate) async fn take(subscription: &mut Subscription, count: usize) -> Vec<Poke> {
     let mut taken = Vec::new();
     while taken.len() < count {
         match subscription.next().await {

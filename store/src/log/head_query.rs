@@ -5,34 +5,41 @@ use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 
 use tokio::sync::Mutex;
 
-use crate::backend::{Head, Storage};
-use crate::error::{Error, Result};
+use crate::backend::{Head, Lineage, Storage};
+use crate::error::Result;
 
 /// See the module.
 #[derive(Debug, Default)]
 pub(super) struct HeadQuery {
     /// How many queries were sent.
     sent: AtomicU64,
-    /// The number and the answer of the last one that came back.
-    answered: Mutex<Option<(u64, Result<Head, Error>)>>,
+    /// The last one that came back.
+    answered: Mutex<Option<Answer>>,
+}
+
+#[derive(Debug)]
+struct Answer {
+    /// The number of its query.
+    number: u64,
+    told: Result<(Head, Lineage)>,
 }
 
 impl HeadQuery {
-    /// The head by a query that was sent after this call.
+    /// The head by a query that was sent after this call, and how it stands to what was `known` when it was sent.
     ///
     /// # Errors
-    /// As [`Storage::head`].
-    pub(super) async fn ask(&self, storage: &dyn Storage) -> Result<Head> {
+    /// As [`Storage::head_since`].
+    pub(super) async fn ask(&self, storage: &dyn Storage, known: impl FnOnce() -> Head) -> Result<(Head, Lineage)> {
         let wanted = self.sent.load(SeqCst) + 1;
         let mut answered = self.answered.lock().await;
-        if let Some((number, answer)) = &*answered
-            && *number >= wanted
+        if let Some(answer) = &*answered
+            && answer.number >= wanted
         {
-            return answer.clone();
+            return answer.told.clone();
         }
         let number = self.sent.fetch_add(1, SeqCst) + 1;
-        let answer = storage.head().await;
-        *answered = Some((number, answer.clone()));
-        answer
+        let told = storage.head_since(&known()).await;
+        *answered = Some(Answer { number, told: told.clone() });
+        told
     }
 }

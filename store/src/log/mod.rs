@@ -34,7 +34,7 @@ use eventodb_schema::message::Message;
 use eventodb_schema::reply::{Appended, CategoryListed, StreamListed};
 use eventodb_schema::request::{Append, StreamsPage};
 use eventodb_schema::{Direction, Filter, Scope};
-use parking_lot::RwLock;
+use parking_lot::{Mutex, RwLock};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
@@ -51,12 +51,13 @@ use self::queue::{Done, Queue, Work};
 use self::sequencer::Sequencer;
 use self::tail::Tail;
 use self::topics::Topics;
-use crate::backend::{Axis, Columns, Counts, Namespace, Select, Storage};
+use crate::backend::{Axis, Columns, Counts, Head, Lineage, Namespace, Select, Storage};
 use crate::error::{Error, Result};
 use crate::settings::Settings;
 
 /// How long a read waits until this server has followed to the head that the database told.
 const FOLLOW_WITHIN: Duration = Duration::from_secs(10);
+const LAGGING: &str = "this server could not follow the log";
 
 /// The log of one incarnation of a namespace.
 pub struct Log {
@@ -71,11 +72,13 @@ pub struct Log {
     turning: AtomicBool,
     tail: RwLock<Tail>,
     topics: Topics,
+    /// Where this server knows the log to end; only turns of the sequencer move it.
+    known: Mutex<Head>,
     /// Global position up to which readers may see.
     head: watch::Sender<i64>,
     /// Global position that other servers are known to have reached.
     wanted: AtomicI64,
-    /// Whether the database told a head below the one that is known.
+    /// Whether the database told a head that does not follow the one that is known.
     suspicious: AtomicBool,
     head_query: HeadQuery,
     refusing: AtomicBool,
@@ -104,10 +107,11 @@ impl Log {
         let head = storage.head().await?;
         Ok(Arc::new(Self {
             queue: Queue::new(&settings),
-            sequencer: tokio::sync::Mutex::new(Sequencer::new(head, settings.version_cache)),
+            sequencer: tokio::sync::Mutex::new(Sequencer::new(settings.version_cache)),
             turning: AtomicBool::new(false),
             tail: RwLock::new(Tail::new(head.position, settings.tail_messages, budget)),
             topics: Topics::default(),
+            known: Mutex::new(head),
             head: watch::Sender::new(head.position),
             wanted: AtomicI64::new(head.position),
             suspicious: AtomicBool::new(false),
@@ -223,15 +227,31 @@ impl Log {
         if !self.shared {
             return Ok(self.head());
         }
-        let before = self.head();
-        let head = self.head_query.ask(&*self.storage).await?;
-        if head.position < before {
-            // What was seen here is gone: a turn looks at it and ends this log's streams.
+        let asked = self.head_query.ask(&*self.storage, || self.known()).await;
+        if matches!(asked, Err(Error::Closed)) {
+            // Deleted or emptied through another server: the next call finds what is there instead.
+            self.close();
+        }
+        let (head, lineage) = asked?;
+        if lineage != Lineage::Follows {
+            // What was seen here may be gone: a turn looks at it.
             self.suspicious.store(true, SeqCst);
             self.schedule();
         }
+        if lineage == Lineage::Diverged {
+            // It closes this log, and nothing that is gone is served until then.
+            return Err(self.closed_within().await);
+        }
         self.follow_to(head.position).await?;
         Ok(self.head())
+    }
+
+    /// Waits until a turn has closed this log.
+    async fn closed_within(&self) -> Error {
+        match tokio::time::timeout(FOLLOW_WITHIN, self.closed.cancelled()).await {
+            Ok(()) => Error::Closed,
+            Err(_) => Error::unavailable(LAGGING),
+        }
     }
 
     /// Waits until this server shows everything up to `position`, which the database has told.
@@ -245,7 +265,7 @@ impl Log {
         tokio::select! {
             reached = reached => match reached {
                 Ok(Ok(_)) => Ok(()),
-                _ => Err(Error::unavailable("this server could not follow the log")),
+                _ => Err(Error::unavailable(LAGGING)),
             },
             () = self.closed.cancelled() => Err(Error::Closed),
         }
@@ -270,6 +290,10 @@ impl Log {
     #[cfg(feature = "testing")]
     pub(crate) fn topics_are_empty(&self) -> bool {
         self.topics.is_empty()
+    }
+
+    fn known(&self) -> Head {
+        *self.known.lock()
     }
 
     /// Refuses new appends from now on; those that were accepted go on.

@@ -19,7 +19,7 @@ use uuid::Uuid;
 
 use super::queue::{Done, Pending, Work};
 use super::{Entry, Log};
-use crate::backend::{AppendError, Batch, Fenced, Head};
+use crate::backend::{AppendError, Batch, Fenced, Head, Lineage};
 use crate::error::{Conflict, Error, Result};
 
 /// How long an unknown outcome is tried to be settled before its callers are told so.
@@ -31,15 +31,14 @@ const BATCHES_PER_TURN: usize = 64;
 
 /// What only a turn touches.
 pub(super) struct Sequencer {
-    head: Head,
     versions: Versions,
     /// A batch whose outcome is unknown; nothing is appended before it is known.
     unsettled: Option<Batch>,
 }
 
 impl Sequencer {
-    pub(super) fn new(head: Head, version_cache: usize) -> Self {
-        Self { head, versions: Versions::new(version_cache), unsettled: None }
+    pub(super) fn new(version_cache: usize) -> Self {
+        Self { versions: Versions::new(version_cache), unsettled: None }
     }
 
     fn forget(&mut self) {
@@ -161,7 +160,7 @@ impl Log {
             }
             let batch = Batch {
                 id: Uuid::new_v4(),
-                after: sequencer.head,
+                after: self.known(),
                 messages: decided.messages,
                 starts_stream: decided.starts_stream,
                 keep_times: decided.keep_times,
@@ -236,8 +235,9 @@ impl Log {
         if !self.shared {
             return Ok(true);
         }
-        let head = self.storage.head().await?;
-        if head.batch == sequencer.head.batch {
+        let known = self.known();
+        let (head, _) = self.storage.head_since(&known).await?;
+        if (head.batch, head.id) == (known.batch, known.id) {
             return Ok(true);
         }
         self.follow(sequencer).await?;
@@ -245,13 +245,14 @@ impl Log {
     }
 
     fn committed(&self, sequencer: &mut Sequencer, batch: &Batch, entries: &[Arc<Entry>]) {
-        sequencer.head.batch = batch.after.batch + 1;
+        let mut head = Head { batch: batch.after.batch + 1, id: batch.id, ..batch.after };
         if let Some(last) = entries.last() {
-            sequencer.head.position = last.message().global_position;
+            head.position = last.message().global_position;
             if !batch.keep_times {
-                sequencer.head.time = last.message().time;
+                head.time = last.message().time;
             }
         }
+        *self.known.lock() = head;
         for entry in entries {
             let message = entry.message();
             sequencer.versions.put(&message.stream, message.position);
@@ -266,32 +267,44 @@ impl Log {
 
     /// Reads what other servers wrote after the known head.
     async fn follow(&self, sequencer: &mut Sequencer) -> Result<()> {
-        let head = self.storage.head().await?;
-        let known = sequencer.head.position;
-        if head.position < known {
-            tracing::error!(
-                namespace = %self.namespace.name, known, found = head.position,
-                "the log ends before messages that were seen: a failover lost them, or a backup was restored"
-            );
-            sequencer.forget();
-            self.restart(head.position);
-        } else if head.position > known {
-            match self.foreign(known, head.position).await? {
-                Some(entries) => {
-                    for entry in &entries {
-                        let message = entry.message();
-                        sequencer.versions.put(&message.stream, message.position);
-                    }
-                    self.publish(&entries);
+        let known = self.known();
+        let (head, lineage) = self.storage.head_since(&known).await?;
+        match lineage {
+            Lineage::Diverged => {
+                tracing::error!(
+                    namespace = %self.namespace.name, known = known.position, found = head.position,
+                    "the log lacks messages that were seen: a failover lost them, or a backup was restored"
+                );
+                sequencer.forget();
+                self.restart(head.position);
+            }
+            Lineage::Forgotten => {
+                sequencer.forget();
+                self.skip_to(head.position);
+            }
+            Lineage::Follows if head.position > known.position => self.show_foreign(sequencer, &known, &head).await?,
+            Lineage::Follows => {}
+        }
+        *self.known.lock() = head;
+        self.following_succeeded();
+        Ok(())
+    }
+
+    /// Shows what other servers wrote between two heads.
+    async fn show_foreign(&self, sequencer: &mut Sequencer, known: &Head, head: &Head) -> Result<()> {
+        match self.foreign(known.position, head.position).await? {
+            Some(entries) => {
+                for entry in &entries {
+                    let message = entry.message();
+                    sequencer.versions.put(&message.stream, message.position);
                 }
-                None => {
-                    sequencer.forget();
-                    self.skip_to(head.position);
-                }
+                self.publish(&entries);
+            }
+            None => {
+                sequencer.forget();
+                self.skip_to(head.position);
             }
         }
-        sequencer.head = head;
-        self.following_succeeded();
         Ok(())
     }
 
@@ -301,7 +314,7 @@ impl Log {
         let versions = self.versions_of(sequencer, pending).await?;
         let stored = self.known_ids(pending, uncertain).await?;
         let mut decision = Decision {
-            next: sequencer.head.position + 1,
+            next: self.known().position + 1,
             versions,
             stored,
             batched: HashMap::new(),

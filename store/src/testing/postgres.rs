@@ -88,6 +88,15 @@ pub async fn run(url: &str, sql: &str) {
     connect(url).await.batch_execute(sql).await.unwrap_or_else(|error| panic!("{sql}: {error:?}"));
 }
 
+/// Where one of PostgreSQL's programs is, of the same version as the servers that are started here.
+///
+/// # Panics
+/// Where there is no PostgreSQL; the message says what to install.
+pub fn program(name: &str) -> PathBuf {
+    let initdb = programs().join("initdb");
+    std::fs::canonicalize(&initdb).unwrap_or(initdb).with_file_name(name)
+}
+
 /// Makes a command run as a user who is not root, who is given the folder.
 ///
 /// # Panics

@@ -4,6 +4,7 @@ use std::fs;
 use std::path::Path;
 
 use eventodb_store::backend::sqlite::Settings;
+use eventodb_store::testing::seed;
 use rand::rngs::StdRng;
 use rand::{Rng as _, SeedableRng as _};
 

@@ -2,6 +2,7 @@
 //! writes, restarts, crashes and evictions with tiny bounds.
 
 use eventodb_store::backend::sqlite::Settings;
+use eventodb_store::testing::seed;
 use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
 use rusqlite::Connection;

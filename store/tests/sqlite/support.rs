@@ -326,12 +326,3 @@ pub(crate) fn beside(file: &Path, suffix: &str) -> PathBuf {
     name.push(suffix);
     name.into()
 }
-
-/// The seed of a randomised test: printed, and taken from `EVENTODB_TEST_SEED` where that is set.
-#[expect(clippy::print_stderr, reason = "a failure is made again with the seed")]
-pub(crate) fn seed() -> u64 {
-    let given = std::env::var("EVENTODB_TEST_SEED").ok().and_then(|seed| seed.parse().ok());
-    let seed = given.unwrap_or_else(rand::random);
-    eprintln!("EVENTODB_TEST_SEED={seed}");
-    seed
-}

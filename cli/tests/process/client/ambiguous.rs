@@ -2,7 +2,7 @@
 //! and the client's retry finds or makes each message exactly once, at the positions it is told.
 
 use eventodb_client::{AppendMany, Appended, CategoryQuery, Client, Expected, NewMessage, StreamQuery};
-use eventodb_store::testing::postgres;
+use eventodb_store::testing::{postgres, tell};
 use serde_json::{Value, json};
 
 use super::proxy::{Cut, Proxy};

@@ -3,6 +3,7 @@
 
 use std::collections::{HashMap, HashSet};
 
+use eventodb_store::testing::tell;
 use tokio::time::Instant;
 
 use super::killed::{all, fill};

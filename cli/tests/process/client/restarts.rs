@@ -11,6 +11,7 @@ use eventodb_client::worker::{Checkpointed, Consumer, Handlers, Worker};
 use eventodb_client::{
     BufferSettings, BufferedWriter, Client, Event, Expected, Message, NewMessage, Subscribe, Written,
 };
+use eventodb_store::testing::{seed, tell};
 use parking_lot::Mutex;
 use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};

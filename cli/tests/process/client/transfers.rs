@@ -7,7 +7,7 @@ use eventodb_client::{
     AppendMany, CategoryQuery, Client, Error, Event, Expected, Message, NewMessage, StreamQuery, Subscribe,
     Subscription,
 };
-use eventodb_store::testing::postgres;
+use eventodb_store::testing::{postgres, tell};
 use rand::RngExt as _;
 use serde::{Deserialize, Serialize};
 

@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use eventodb_client::{CategoryQuery, Client, Expected, NewMessage, StreamQuery};
+use eventodb_store::testing::tell;
 use rustix::process::{Resource, getrlimit, setrlimit};
 use serde_json::json;
 use tokio::time::{Instant, timeout};

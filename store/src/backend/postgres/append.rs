@@ -10,15 +10,17 @@ use super::connection::Connection;
 use super::error::Failure;
 use super::statement::{APPEND, FENCE, SETTLE};
 use super::time::Time;
+use super::turns::Turn;
 use crate::backend::{Batch, Fenced, Incarnation};
 use crate::log::Entry;
 
-/// Commits a batch after the head that it names; `None` where something else follows that head, or
-/// it is none of this log.
+/// Commits a batch after the head that it names; `None` where something else follows that head, it is
+/// none of this log, or it is another server's turn.
 pub(super) async fn append(
     connection: &mut Connection,
     log: Incarnation,
     batch: &Batch,
+    turn: Turn,
 ) -> Result<Option<Vec<Arc<Entry>>>, Failure> {
     let messages = &batch.messages;
     let last_position = messages.last().map_or(batch.after.position, |message| message.global_position);
@@ -46,6 +48,8 @@ pub(super) async fn append(
                 &each(messages, |m| m.metadata.as_deref()),
                 &each(messages, |m| &*m.data),
                 &times,
+                &batch.after.id,
+                &(turn == Turn::Own),
             ],
         )
         .await?;
@@ -56,7 +60,8 @@ pub(super) async fn append(
 pub(super) async fn fence(connection: &mut Connection, log: Incarnation, batch: &Batch) -> Result<Fenced, Failure> {
     // An id of its own: found under the number later, it must not pass for the batch.
     let id = uuid::Uuid::new_v4();
-    let fenced = connection.query_one(FENCE.on(log), &[&batch.after.batch, &batch.after.position, &id]).await?;
+    let after = &batch.after;
+    let fenced = connection.query_one(FENCE.on(log), &[&after.batch, &after.position, &id, &after.id]).await?;
     if fenced.is_some() {
         return Ok(Fenced::NotCommitted);
     }

@@ -19,7 +19,7 @@ use super::shared::Shared;
 use super::statement::{CATEGORIES, COUNTS, FIND, HEAD, STREAMS, VERSIONS};
 use super::time::Time;
 use super::turns::Turns;
-use crate::backend::{AppendError, Batch, Counts, Fenced, Head, Incarnation, Select, Slice, Storage};
+use crate::backend::{AppendError, Batch, Counts, Fenced, Head, Incarnation, Lineage, Select, Slice, Storage};
 use crate::error::{Error, Result};
 use crate::log::Entry;
 
@@ -51,29 +51,38 @@ impl PostgresStorage {
 
 #[async_trait]
 impl Storage for PostgresStorage {
-    async fn head(&self) -> Result<Head> {
-        let row = retrying!(self.shared.sequencers, connection => connection.query_one(HEAD.on(self.log), &[]));
+    async fn head_since(&self, known: &Head) -> Result<(Head, Lineage)> {
+        let statement = HEAD.on(self.log);
+        let row = retrying!(self.shared.sequencers, connection => connection.query_one(statement, &[&known.batch]));
         let row = row.map_err(Failure::of_read)?.ok_or_else(|| Error::failed("the log has no batch"))?;
         // The last batch of a deleted namespace has no position.
         let position: Option<i64> = row.get(1);
         let position = position.ok_or(Error::Closed)?;
-        Ok(Head { position, batch: row.get(0), time: row.get::<_, Time>(2).0 })
+        let head = Head { position, batch: row.get(0), id: row.get(3), time: row.get::<_, Time>(2).0 };
+        let lineage = match row.get::<_, Option<Uuid>>(4) {
+            Some(id) if id == known.id => Lineage::Follows,
+            // Of old batches only the oldest are deleted.
+            None if known.batch < head.batch => Lineage::Forgotten,
+            _ => Lineage::Diverged,
+        };
+        Ok((head, lineage))
     }
 
     async fn append(&self, batch: &Batch) -> Result<Vec<Arc<Entry>>, AppendError> {
-        self.turns.wait(&self.shared.sequencers).await;
+        let turn = self.turns.wait(&self.shared.sequencers).await;
         let mut attempts = self.shared.sequencers.attempts();
         let appended = loop {
             let mut connection = attempts.connection().await.map_err(Failure::of_append)?;
-            match append::append(&mut connection, self.log, batch).await {
+            match append::append(&mut connection, self.log, batch, turn).await {
                 Err(failure) if attempts.go_on_unsent(&failure) => {}
-                outcome => break outcome.map_err(Failure::of_append)?,
+                outcome => break outcome,
             }
         };
-        let Some(entries) = appended else {
+        let Some(entries) = appended.map_err(Failure::of_append)? else {
             self.turns.lost();
             return Err(AppendError::Behind);
         };
+        self.turns.done();
         if let Some(last) = batch.messages.last() {
             self.shared.notifier.written(self.log, last.global_position);
         }

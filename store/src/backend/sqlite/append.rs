@@ -54,5 +54,5 @@ pub(super) fn head(connection: &Connection) -> rusqlite::Result<Head> {
         .optional()?;
     let (position, time) = last.unwrap_or_default();
     // One server writes this log, so that batches need no numbers: the position says it all.
-    Ok(Head { position, batch: position, time: eventodb_schema::Timestamp::from_micros(time) })
+    Ok(Head { position, batch: position, time: eventodb_schema::Timestamp::from_micros(time), ..Head::default() })
 }

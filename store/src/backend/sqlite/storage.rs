@@ -17,7 +17,7 @@ use super::files::{Files, Opened, fail};
 use super::memtable::Memtable;
 use super::paths::{index, index_path, log_path, remove_database, set_up};
 use super::{Location, Shared, append, connection, index_file, indexer, lookup, read};
-use crate::backend::{AppendError, Batch, Counts, Fenced, Head, Incarnation, Select, Slice, Storage};
+use crate::backend::{AppendError, Batch, Counts, Fenced, Head, Incarnation, Lineage, Select, Slice, Storage};
 use crate::error::{Error, Result};
 use crate::log::Entry;
 
@@ -304,9 +304,12 @@ fn is_damage(error: &rusqlite::Error) -> bool {
 
 #[async_trait]
 impl Storage for Handle {
-    async fn head(&self) -> Result<Head> {
+    async fn head_since(&self, known: &Head) -> Result<(Head, Lineage)> {
         let storage = self.0.clone();
-        self.0.shared.threads.run(move || Ok(storage.files()?.writer.lock().head)).await
+        let head = self.0.shared.threads.run(move || Ok(storage.files()?.writer.lock().head)).await?;
+        // Nobody else writes here, so that the log cannot have gone on elsewhere.
+        let lineage = if head.position < known.position { Lineage::Diverged } else { Lineage::Follows };
+        Ok((head, lineage))
     }
 
     async fn append(&self, batch: &Batch) -> Result<Vec<Arc<Entry>>, AppendError> {

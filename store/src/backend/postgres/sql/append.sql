@@ -5,9 +5,11 @@ WITH won AS (
     SELECT head.seq + 1, $3, $4, head.message_count + cardinality($6), head.stream_count + $5,
            CASE WHEN $17 IS NULL THEN greatest(clock_timestamp(), head.time) ELSE head.time END
     FROM {log}.batches AS head
-    WHERE head.seq = $1 AND head.last_position = $2
+    WHERE head.seq = $1 AND head.last_position = $2 AND head.batch_id = $18
         -- Whatever the role or a pooler's session says, the commit is at least synchronous.
         AND {synchronous}
+        -- Who has not waited for a turn lets one pass who has it, or waits for it. The key as in take_turn.
+        AND ($19 OR pg_try_advisory_xact_lock_shared(hashtextextended('eventodb turn', {number})))
     ON CONFLICT (seq) DO NOTHING
     RETURNING time
 ), written AS (

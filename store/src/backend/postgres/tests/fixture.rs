@@ -6,9 +6,16 @@ use eventodb_schema::message::Message;
 use eventodb_schema::{Direction, Filter, Scope, Timestamp, Token};
 use uuid::Uuid;
 
+use crate::EventStore;
 use crate::backend::postgres::{Postgres, Settings};
 use crate::backend::{Axis, Backend, Batch, Columns, Head, Incarnation, NewNamespace, Select, Slice, Storage};
 use crate::testing::postgres;
+
+/// A server on the database.
+pub(super) async fn open_store(backend: Settings, settings: crate::Settings) -> Arc<EventStore> {
+    let backend = Postgres::open(backend).await.expect("the database is fine");
+    EventStore::open(backend, settings).await.expect("it answers")
+}
 
 /// A backend on a database of its own.
 pub(super) struct Fixture {

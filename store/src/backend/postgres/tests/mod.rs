@@ -1,13 +1,20 @@
 //! Tests of what only this backend does; what every backend must do is in the conformance suite.
 
+mod bystanders;
 mod encryption;
+mod failover;
+mod faults;
 mod fixture;
 mod hints;
 mod log;
+mod migrations;
 mod namespaces;
 mod outage;
+mod pair;
 mod plans;
 mod pooler;
 mod proxy;
+mod servers;
 mod sessions;
+mod staleness;
 mod start;

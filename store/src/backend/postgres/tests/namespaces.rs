@@ -24,6 +24,7 @@ async fn no_append_is_acknowledged_after_the_deletion_and_none_before_is_missing
                     let after = crate::backend::Head {
                         position: last.global_position,
                         batch: batch.after.batch + 1,
+                        id: batch.id,
                         time: last.time,
                     };
                     let next = super::fixture::message("a-1", "A", last.position + 1, last.global_position + 1);

@@ -1,6 +1,5 @@
 //! Connections that break or stall, and a database that goes away.
 
-use std::net::SocketAddr;
 use std::time::Duration;
 
 use eventodb_schema::Scope;
@@ -20,8 +19,7 @@ const REPLIES: Hold = Hold { requests: false, replies: true };
 /// A server behind a relay, which waits for nothing long.
 async fn relayed() -> (Proxy, Fixture, Fixture) {
     let direct = Fixture::new().await;
-    let address = address(&direct.url);
-    let proxy = Proxy::start(address).await;
+    let proxy = Proxy::start(&direct.url).await;
     let relayed = Fixture::at(proxy.url(&direct.url), |settings| {
         settings.statement_timeout = Duration::from_millis(200);
         settings.connect_timeout = Duration::from_millis(500);
@@ -34,11 +32,6 @@ async fn relayed() -> (Proxy, Fixture, Fixture) {
 fn set_read_only(to: &str) -> String {
     let alter = format!("ALTER DATABASE %I SET default_transaction_read_only = {to}");
     format!("DO $$ BEGIN EXECUTE format('{alter}', current_database()); END $$")
-}
-
-fn address(url: &str) -> SocketAddr {
-    let place = url.rsplit_once('@').and_then(|(_, place)| place.split_once('/')).expect("a good URL").0;
-    place.parse().expect("the tests' server is named by its address")
 }
 
 #[tokio::test]

@@ -62,9 +62,13 @@ const FETCHED: i64 = 2_500;
 async fn statements_follow_an_index_however_old_the_plan() {
     let fixture = Fixture::new().await;
     let trials = [
-        trial(&HEAD, "", 10),
+        trial(&HEAD, "900", 10),
         trial(&COUNTS, "", 20),
-        trial(&FENCE, "1000, 1000000, '00000000-0000-0000-0000-000000000002'", 10),
+        trial(
+            &FENCE,
+            "1000, 1000000, '00000000-0000-0000-0000-000000000002', '00000000-0000-0000-0000-000000000001'",
+            10,
+        ),
         trial(&VERSIONS, "ARRAY['big-1', 'rare-100000', 'none', 'c7-7']", 40),
         trial(
             &FIND,

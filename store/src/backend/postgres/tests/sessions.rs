@@ -22,7 +22,8 @@ async fn commits_are_at_least_synchronous_whatever_the_role_says() {
         fixture.sql(WATCH).await;
         for (role, expected) in [("off", "on"), ("local", "on"), ("on", "on"), ("remote_apply", "remote_apply")] {
             let alter = format!(
-                "DO $$ BEGIN EXECUTE format('ALTER DATABASE %I SET synchronous_commit = {role}', current_database()); END $$; \
+                "DO $$ BEGIN EXECUTE format('ALTER ROLE CURRENT_USER IN DATABASE %I SET synchronous_commit = {role}', \
+                 current_database()); END $$; \
                  TRUNCATE said"
             );
             fixture.sql(&alter).await;
