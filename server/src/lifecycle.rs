@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::config::Config;
-use crate::connection::{self, Order};
+use crate::connection::{self, Order, Protocol};
 use crate::state::State;
 
 /// How long nothing is accepted after the system refused to, for want of file descriptors or memory.
@@ -74,7 +74,7 @@ pub async fn run(listener: TcpListener, store: Arc<EventStore>, config: Config, 
 /// Takes connections in, as many at once as there may be. Does not end by itself.
 async fn accept(listener: &TcpListener, state: &Arc<State>, tracker: &TaskTracker) {
     let places = Arc::new(Semaphore::new(state.config.bounds.connections));
-    let protocol = Arc::new(connection::protocol(&state.config.bounds));
+    let protocol = Arc::new(Protocol::new(&state.config.bounds));
     loop {
         let place = Arc::clone(&places).acquire_owned().await.expect("the semaphore is never closed");
         let stream = next(listener).await;

@@ -8,10 +8,8 @@ use std::task::{Context, Poll, ready};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
+use super::HTTP2_PREFACE;
 use super::vitals::{Phase, Vitals};
-
-/// What an HTTP/2 connection begins with.
-const HTTP2_PREFACE: &[u8] = b"PRI ";
 
 /// See the module.
 pub(super) struct Socket {
