@@ -18,6 +18,10 @@ use crate::error::Failure;
 /// Bodies up to this size are not counted: connections are.
 const UNCOUNTED: usize = 64 * 1024;
 
+/// Bodies up to this size are copied: a piece of the connection's buffer keeps all of it, and there is
+/// another one for what comes next, for as long as a read waits.
+const COPIED: usize = 1024;
+
 /// The memory that large bodies may take, all of them together.
 pub(crate) struct Budget {
     left: AtomicUsize,
@@ -94,7 +98,9 @@ where
         return Ok(Upload { content: Content::One(Bytes::new()), _share: None });
     };
     if body.is_end_stream() {
-        return bounded(first.len(), terms).map(|()| Upload { content: Content::One(first), _share: None });
+        bounded(first.len(), terms)?;
+        let content = if first.len() <= COPIED { Content::Joined(first.into()) } else { Content::One(first) };
+        return Ok(Upload { content, _share: None });
     }
     let mut share = Share { budget: Arc::clone(terms.budget), bytes: 0 };
     let mut joined = Vec::from(first);

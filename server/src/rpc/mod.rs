@@ -111,7 +111,10 @@ pub(crate) async fn answer(state: &State, busy: &Busy, request: Request<Incoming
     let (parts, body) = request.into_parts();
     let credentials = credentials(&parts);
     let body = Arriving::new(body, busy.vitals());
-    let result = match receive(state, &parts, body, started).await {
+    let upload = receive(state, &parts, body, started).await;
+    // Not kept while a read waits.
+    drop(parts);
+    let result = match upload {
         Ok(upload) => perform(state, &credentials, &upload, &mut record).await,
         Err(failure) => Err(failure),
     };

@@ -22,7 +22,7 @@ use crate::error::{Error, Result};
 use crate::log::Entry;
 
 /// How long a place may wait for others before the indexer takes it anyway.
-const INDEX_AFTER: Duration = Duration::from_millis(200);
+const INDEX_AFTER: Duration = Duration::from_millis(50);
 
 /// How long an append waits for room in the memtable.
 const ROOM_WITHIN: Duration = Duration::from_secs(10);
