@@ -191,7 +191,7 @@ impl Sqlite {
 }
 
 /// How often the backend looks after its files.
-const HOUSEKEEPING: Duration = Duration::from_millis(50);
+const HOUSEKEEPING: Duration = Duration::from_millis(250);
 
 impl Shared {
     /// Closes the namespaces that were longest unused until no more than `most` are open, as far as
