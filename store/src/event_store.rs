@@ -81,6 +81,12 @@ impl EventStore {
         }
     }
 
+    /// Whether this is the token of its namespace; the namespace's storage need not be ready for that.
+    pub async fn has_token(&self, token: &Token) -> Result<bool> {
+        let namespace = self.backend.namespace(token.namespace()).await?;
+        Ok(namespace.is_some_and(|namespace| namespace.token_hash == token.hash()))
+    }
+
     /// The log of a namespace.
     ///
     /// # Errors

@@ -32,7 +32,7 @@ pub(super) async fn prepare(store: &EventStore, given: Option<Token>) -> anyhow:
         Err(error) => return Err(Usage::new(error).into()),
     }
     match given {
-        Some(token) if store.authorize(&token).await.map_err(Usage::new)?.is_none() => Err(Usage(format!(
+        Some(token) if !store.has_token(&token).await.map_err(Usage::new)? => Err(Usage(format!(
             "--token is not the stored token of the namespace {DEFAULT_NAMESPACE}: leave it out, or give the namespace a \
              new one with `eventodb token rotate {DEFAULT_NAMESPACE}` while the server is stopped"
         ))

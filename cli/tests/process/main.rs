@@ -6,6 +6,7 @@ mod client;
 mod crash;
 mod equals;
 mod http;
+mod index;
 mod load;
 mod outages;
 mod server;
