@@ -21,7 +21,8 @@ use crate::log::Entry;
 /// What a commit adds to the write-ahead log besides its messages, about: pages are written whole.
 const COMMIT_BYTES: u64 = 2 * 4096;
 
-/// Places that leave the memtable under one lock; few, so that no append waits long for it.
+/// Places that are copied from the memtable or leave it under one lock; few, so that no append waits long for it.
+const COPY_AT_ONCE: usize = 512;
 const FORGET_AT_ONCE: usize = 128;
 
 /// Messages that are indexed between two checkpoints of the index.
@@ -184,7 +185,7 @@ impl Files {
 
     /// Moves one batch from the memtable into the index.
     pub(super) fn index_batch(&self, shared: &Shared) -> rusqlite::Result<()> {
-        let places = self.memtable.read().first(shared.settings.index_batch);
+        let places = self.first_places(shared.settings.index_batch);
         let Some(last) = places.last() else { return Ok(()) };
         self.with_indexer(|connection| {
             indexer::index(connection, &places, self.begins_anew.swap(false, SeqCst))?;
@@ -202,6 +203,19 @@ impl Files {
         self.waiting.fetch_sub(places.len(), SeqCst);
         self.room.notify_waiters();
         Ok(())
+    }
+
+    /// The first places of the memtable; only the indexer, which asks, takes places away.
+    fn first_places(&self, most: usize) -> Vec<Place> {
+        let mut places = Vec::new();
+        loop {
+            let copied = places.len();
+            let wanted = COPY_AT_ONCE.min(most - copied);
+            places.extend(self.memtable.read().after(copied, wanted));
+            if places.len() < copied + COPY_AT_ONCE {
+                return places;
+            }
+        }
     }
 
     /// Writes most of the log's write-ahead log into its file while appends go on. The writer does

@@ -133,9 +133,9 @@ impl Memtable {
         self.places.push_back(place);
     }
 
-    /// The first places, for the indexer.
-    pub(super) fn first(&self, count: usize) -> Vec<Place> {
-        self.places.iter().take(count).cloned().collect()
+    /// Up to `count` places after the first `skipped`, for the indexer.
+    pub(super) fn after(&self, skipped: usize, count: usize) -> impl Iterator<Item = Place> {
+        self.places.iter().skip(skipped).take(count).cloned()
     }
 
     /// Drops up to `count` places at or below `completion`, which the index holds now. Says whether
