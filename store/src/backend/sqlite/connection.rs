@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use eventodb_schema::migrations;
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags};
 
@@ -34,23 +35,52 @@ pub enum Error {
 
 /// How safe a commit is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Synchronous {
+enum Synchronous {
     /// A commit is on the disk.
     Full,
     /// A commit is consistent, but may be lost with the power.
     Normal,
 }
 
+/// Bytes of a page of the log and of the registry: as the file system's.
+const PAGE_SIZE: u32 = 4096;
+
+/// Bytes of a page of the index. A batch of messages touches a page of each of its streams, and all of
+/// them are written back before long: the smaller they are, the shorter the syncs that an append waits behind.
+const INDEX_PAGE_SIZE: u32 = 1024;
+
 /// A database attached under a name.
 #[derive(Clone, Debug)]
 pub(super) struct Attach {
     /// `None` is a database in memory.
-    pub(super) file: Option<PathBuf>,
+    file: Option<PathBuf>,
     /// The name that SQL calls it.
-    pub(super) name: &'static str,
-    pub(super) synchronous: Synchronous,
+    name: &'static str,
+    synchronous: Synchronous,
+    /// Bytes of a page, for a file that does not exist yet; a power of two.
+    page_size: u32,
     /// Steps of its schema.
-    pub(super) migrations: &'static [&'static str],
+    migrations: &'static [&'static str],
+}
+
+impl Attach {
+    /// The namespaces of a data directory, as `registry`.
+    pub(super) fn registry(file: Option<PathBuf>) -> Self {
+        let synchronous = Synchronous::Full;
+        Self { file, name: "registry", synchronous, page_size: PAGE_SIZE, migrations: migrations::SQLITE_REGISTRY }
+    }
+
+    /// The log of one incarnation, as `log`.
+    pub(super) fn log(file: Option<PathBuf>) -> Self {
+        let synchronous = Synchronous::Full;
+        Self { file, name: "log", synchronous, page_size: PAGE_SIZE, migrations: migrations::SQLITE_LOG }
+    }
+
+    /// Its index, as `idx`.
+    pub(super) fn index(file: Option<PathBuf>) -> Self {
+        let synchronous = Synchronous::Normal;
+        Self { file, name: "idx", synchronous, page_size: INDEX_PAGE_SIZE, migrations: migrations::SQLITE_INDEX }
+    }
 }
 
 /// A connection with these databases attached, each migrated to its newest schema.
@@ -91,7 +121,7 @@ pub(super) fn open_alone(file: &Path) -> rusqlite::Result<Connection> {
 }
 
 fn attach(connection: &mut Connection, database: &Attach) -> Result<(), Error> {
-    let Attach { file, name, synchronous, migrations } = database;
+    let Attach { file, name, synchronous, page_size, migrations } = database;
     let file = file.as_deref().unwrap_or(Path::new(":memory:"));
     // The names are our own constants; the file is bound.
     connection.execute(&format!("ATTACH DATABASE ?1 AS {name}"), [file.to_string_lossy()])?;
@@ -99,6 +129,8 @@ fn attach(connection: &mut Connection, database: &Attach) -> Result<(), Error> {
         Synchronous::Full => "FULL",
         Synchronous::Normal => "NORMAL",
     };
+    // Before anything that writes: afterwards it is what it is.
+    connection.pragma_update(Some(*name), "page_size", page_size)?;
     connection.pragma_update(Some(*name), "journal_mode", "WAL")?;
     connection.pragma_update(Some(*name), "synchronous", synchronous)?;
     migrate(connection, name, migrations)

@@ -180,24 +180,20 @@ mod tests {
     use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
     use std::time::Duration;
 
-    use eventodb_schema::migrations;
     use rusqlite::hooks::Action;
 
-    use super::super::connection::{self, Attach, Synchronous};
+    use super::super::connection::{self, Attach};
     use super::super::memtable::Hashes;
     use super::*;
 
     #[test]
     fn the_log_can_be_written_while_a_batch_is_indexed() {
         let directory = tempfile::tempdir().unwrap();
-        let attach = |name, migrations| {
-            let file = Some(directory.path().join(format!("{name}.db")));
-            Attach { file, name, synchronous: Synchronous::Normal, migrations }
-        };
-        let log = attach("log", migrations::SQLITE_LOG);
+        let log = Attach::log(Some(directory.path().join("log.db")));
+        let index_of_it = Attach::index(Some(directory.path().join("index.db")));
         let writer = connection::open(std::slice::from_ref(&log)).unwrap();
         writer.busy_timeout(Duration::ZERO).unwrap();
-        let mut indexing = connection::open(&[log, attach("idx", migrations::SQLITE_INDEX)]).unwrap();
+        let mut indexing = connection::open(&[log, index_of_it]).unwrap();
         assert!(belongs(&indexing).unwrap());
 
         let written = Arc::new(AtomicUsize::new(0));

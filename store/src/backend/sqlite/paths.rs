@@ -3,11 +3,10 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use eventodb_schema::migrations;
 use rusqlite::Connection;
 use rusqlite::config::DbConfig;
 
-use super::connection::{self, Attach, Synchronous};
+use super::connection::{self, Attach};
 use super::{Location, Shared, index_file, indexer};
 use crate::backend::Incarnation;
 
@@ -28,12 +27,12 @@ pub(super) fn file(shared: &Shared, name: &str) -> PathBuf {
 
 pub(super) fn log(shared: &Shared, incarnation: Incarnation) -> Attach {
     let file = (shared.location != Location::Memory).then(|| log_path(shared, incarnation));
-    Attach { file, name: "log", synchronous: Synchronous::Full, migrations: migrations::SQLITE_LOG }
+    Attach::log(file)
 }
 
 pub(super) fn index(shared: &Shared, incarnation: Incarnation) -> Attach {
     let file = (shared.location != Location::Memory).then(|| index_path(shared, incarnation));
-    Attach { file, name: "idx", synchronous: Synchronous::Normal, migrations: migrations::SQLITE_INDEX }
+    Attach::index(file)
 }
 
 /// A connection for the indexer, to an index that is one of this log.

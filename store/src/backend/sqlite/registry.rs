@@ -2,13 +2,13 @@
 
 use std::sync::Arc;
 
+use eventodb_schema::Timestamp;
 use eventodb_schema::token::TokenHash;
-use eventodb_schema::{Timestamp, migrations};
 use parking_lot::Mutex;
 use rusqlite::{Connection, OptionalExtension as _, Row, TransactionBehavior, params};
 
 use super::Location;
-use super::connection::{self, Attach, Synchronous};
+use super::connection::{self, Attach};
 use crate::backend::{Incarnation, Namespace, NewNamespace};
 
 /// The registry of one data directory. Cloning shares it.
@@ -26,12 +26,7 @@ impl Registry {
             Location::Directory(directory) => Some(directory.join(Self::FILE)),
             Location::Memory => None,
         };
-        let connection = connection::open(&[Attach {
-            file,
-            name: "registry",
-            synchronous: Synchronous::Full,
-            migrations: migrations::SQLITE_REGISTRY,
-        }])?;
+        let connection = connection::open(&[Attach::registry(file)])?;
         Ok(Self { connection: Arc::new(Mutex::new(connection)) })
     }
 

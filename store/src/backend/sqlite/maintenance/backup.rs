@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use eventodb_schema::{Timestamp, migrations};
 use rusqlite::{Connection, params};
 
-use super::super::connection::{self, Attach, Synchronous};
+use super::super::connection::{self, Attach};
 use super::super::paths::beside;
 use super::files::{self, Namespace};
 use super::manifest::{BackedUpNamespace, Manifest, describe};
@@ -203,13 +203,8 @@ fn write_registry(
         .query_row("SELECT coalesce(max(seq), 0) FROM sqlite_sequence WHERE name = 'namespaces'", [], |row| row.get(0))
         .map_err(database(source_path))?;
     let path = files::registry_path(target);
-    let registry = connection::open(&[Attach {
-        file: Some(path.clone()),
-        name: "registry",
-        synchronous: Synchronous::Full,
-        migrations: migrations::SQLITE_REGISTRY,
-    }])
-    .map_err(|error| Error::Database(shown(&path), error))?;
+    let registry = connection::open(&[Attach::registry(Some(path.clone()))])
+        .map_err(|error| Error::Database(shown(&path), error))?;
     fill_registry(&registry, last, copied).map_err(database(&path))
 }
 

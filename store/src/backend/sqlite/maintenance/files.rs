@@ -3,11 +3,10 @@
 use std::fs::File;
 use std::path::{Path, PathBuf};
 
-use eventodb_schema::migrations;
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags, Row};
 
-use super::super::connection::{self, Attach, Synchronous};
+use super::super::connection::{self, Attach};
 use super::super::registry::Registry;
 use super::{Error, database, io, shown};
 
@@ -83,33 +82,14 @@ fn refuse_newer(connection: &Connection, file: &Path, migrations: &[&str]) -> Re
     Ok(())
 }
 
-/// A log to write, under the name `log`.
-pub(super) fn log(file: &Path) -> Attach {
-    Attach {
-        file: Some(file.to_owned()),
-        name: "log",
-        synchronous: Synchronous::Full,
-        migrations: migrations::SQLITE_LOG,
-    }
-}
-
-/// An index to write, under the name `idx`.
-pub(super) fn index(file: &Path) -> Attach {
-    Attach {
-        file: Some(file.to_owned()),
-        name: "idx",
-        synchronous: Synchronous::Normal,
-        migrations: migrations::SQLITE_INDEX,
-    }
-}
-
 /// A new log that is of no use before it is finished, so that nothing of it needs to be safe until
 /// then; see [`sync`].
 ///
 /// # Errors
 /// [`Error::Database`].
 pub(super) fn create_log(file: &Path) -> Result<Connection, Error> {
-    let connection = connection::open(&[log(file)]).map_err(|error| Error::Database(shown(file), error))?;
+    let connection =
+        connection::open(&[Attach::log(Some(file.to_owned()))]).map_err(|error| Error::Database(shown(file), error))?;
     connection.pragma_update(Some("log"), "journal_mode", "OFF").map_err(database(file))?;
     connection.pragma_update(Some("log"), "synchronous", "OFF").map_err(database(file))?;
     Ok(connection)

@@ -9,8 +9,9 @@ use std::path::Path;
 use eventodb_schema::migrations;
 use rusqlite::params;
 
+use super::super::connection::{self, Attach};
 use super::super::paths::{remove_database, set_up};
-use super::super::{connection, index_file, indexer, lock};
+use super::super::{index_file, indexer, lock};
 use super::check_log::{self, Problems};
 use super::files::{self, Namespace};
 use super::rewrite::{Saved, rewrite};
@@ -166,7 +167,7 @@ fn repair_index(log: &Path, index: &Path, progress: &mut Progress<'_>) -> Result
 fn build_index(log: &Path, index: &Path, progress: &mut Progress<'_>) -> Result<u64, Error> {
     remove_database(index).map_err(io(index))?;
     let failed = database(index);
-    let mut connection = connection::open(&[files::log(log), files::index(index)])
+    let mut connection = connection::open(&[Attach::log(Some(log.to_owned())), Attach::index(Some(index.to_owned()))])
         .map_err(|error| Error::Database(shown(index), error))?;
     set_up(&connection).map_err(&failed)?;
     indexer::belongs(&connection).map_err(&failed)?;

@@ -6,9 +6,10 @@ use std::path::Path;
 use eventodb_schema::migrations;
 use rusqlite::Connection;
 
+use super::super::connection::{self, Attach};
 use super::super::index_file;
+use super::super::lock;
 use super::super::paths::set_up;
-use super::super::{connection, lock};
 use super::check_log::{self, LogCheck, Problems};
 use super::files::{self, Namespace};
 use super::manifest::{self, BackedUpFile, Manifest, describe};
@@ -197,7 +198,7 @@ pub(super) fn fewer_than_counted(namespace: &Namespace, messages: u64) -> Option
 pub(super) fn check_index_of(log: &Path, index: &Path, progress: &mut Progress<'_>) -> Problems {
     let mut problems = Problems::default();
     let alone = index_file::state_of_file_alone(index).unwrap_or_default();
-    match connection::open(&[files::log(log), files::index(index)]) {
+    match connection::open(&[Attach::log(Some(log.to_owned())), Attach::index(Some(index.to_owned()))]) {
         Ok(connection) => {
             let set_up = set_up(&connection);
             let follows = alone.is_none_or(|alone| index_file::follows(&connection, &alone).unwrap_or(false));
