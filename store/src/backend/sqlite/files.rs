@@ -31,7 +31,7 @@ const INDEX_CHECKPOINT_MESSAGES: usize = 32 * 1024;
 /// Bytes of the log's write-ahead log after which it is written into the log's file.
 const CHECKPOINT_BYTES: u64 = 16 * 1024 * 1024;
 
-/// Readers that stay open for the next read.
+/// Readers that stay open where nobody has read of late; while somebody does, all that work at once do.
 const IDLE_READERS: usize = 2;
 
 /// The open files of an incarnation.
@@ -167,10 +167,19 @@ impl Files {
         };
         let outcome = work(&mut connection);
         let mut readers = self.readers.lock();
-        if readers.len() < IDLE_READERS {
+        if readers.len() < shared.settings.readers {
             readers.push(connection);
         }
         outcome
+    }
+
+    /// Closes the readers that are only worth their place while many read.
+    pub(super) fn close_spare_readers(&self) {
+        let mut readers = self.readers.lock();
+        let keep = readers.len().min(IDLE_READERS);
+        let spare = readers.split_off(keep);
+        drop(readers);
+        drop(spare);
     }
 
     pub(super) fn with_indexer<T>(

@@ -182,7 +182,7 @@ impl Sqlite {
             while stop.run_until_cancelled(tokio::time::sleep(HOUSEKEEPING)).await.is_some() {
                 let Some(shared) = shared.upgrade() else { return };
                 let open: Vec<Arc<SqliteStorage>> = storages.lock().values().cloned().collect();
-                open.iter().for_each(SqliteStorage::index_waiting);
+                open.iter().for_each(SqliteStorage::look_after);
                 drop(open);
                 shared.close_beyond(shared.settings.open_namespaces);
             }

@@ -24,6 +24,9 @@ use crate::log::Entry;
 /// How long a place may wait for others before the indexer takes it anyway.
 const INDEX_AFTER: Duration = Duration::from_millis(50);
 
+/// How long after its last use a log keeps open what only many calls at once need.
+const SPARE_FOR: Duration = Duration::from_secs(1);
+
 /// How long an append waits for room in the memtable.
 const ROOM_WITHIN: Duration = Duration::from_secs(10);
 
@@ -193,14 +196,18 @@ impl SqliteStorage {
         true
     }
 
-    /// Indexes what has waited long enough; called every now and then.
-    pub(super) fn index_waiting(self: &Arc<Self>) {
+    /// Indexes what has waited long enough, and closes what is not needed; called every now and then.
+    pub(super) fn look_after(self: &Arc<Self>) {
         let files = match &*self.state.lock() {
             State::Open(files) => files.clone(),
             _ => return,
         };
         if files.memtable.read().len() > 0 && files.last_append.lock().elapsed() >= INDEX_AFTER {
             self.start_indexer(&files, 1);
+        }
+        let last_use = *files.last_use.lock();
+        if last_use.elapsed() >= SPARE_FOR {
+            files.close_spare_readers();
         }
     }
 
