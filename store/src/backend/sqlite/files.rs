@@ -26,7 +26,7 @@ const COPY_AT_ONCE: usize = 512;
 const FORGET_AT_ONCE: usize = 128;
 
 /// Messages that are indexed between two checkpoints of the index.
-const INDEX_CHECKPOINT_MESSAGES: usize = 32 * 1024;
+const INDEX_CHECKPOINT_MESSAGES: usize = 64 * 1024;
 
 /// Bytes of the log's write-ahead log after which it is written into the log's file.
 const CHECKPOINT_BYTES: u64 = 16 * 1024 * 1024;
