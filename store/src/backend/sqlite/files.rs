@@ -21,8 +21,10 @@ use crate::log::Entry;
 /// What a commit adds to the write-ahead log besides its messages, about: pages are written whole.
 const COMMIT_BYTES: u64 = 2 * 4096;
 
-/// Places that are copied from the memtable or leave it under one lock; few, so that no append waits long for it.
+/// Places that are copied from the memtable under one lock; few, so that no append waits long for it.
 const COPY_AT_ONCE: usize = 512;
+
+/// Places that leave the memtable under one lock; fewer, as each leaves three maps.
 const FORGET_AT_ONCE: usize = 128;
 
 /// Messages that are indexed between two checkpoints of the index.

@@ -7,9 +7,8 @@ use eventodb_schema::migrations;
 use rusqlite::Connection;
 
 use super::super::connection::{self, Attach};
-use super::super::index_file;
-use super::super::lock;
 use super::super::paths::set_up;
+use super::super::{index_file, lock};
 use super::check_log::{self, LogCheck, Problems};
 use super::files::{self, Namespace};
 use super::manifest::{self, BackedUpFile, Manifest, describe};
