@@ -145,7 +145,8 @@ pub enum Hint {
 /// # Contract
 /// - If a message is visible to a method, every message at a lower global position is.
 /// - `append` happens wholly or not at all, only directly after `batch.after`, and is durable when
-///   it returns. At most one `append` or `fence` of a storage runs at a time in this server.
+///   it returns. At most one `append` or `fence` of a storage runs at a time in this server, but
+///   where [`Storage::appends_ahead`] an append may be begun behind one that is under way.
 /// - Reads see everything that was committed before they were called.
 #[async_trait]
 pub trait Storage: Send + Sync + 'static {
@@ -168,6 +169,12 @@ pub trait Storage: Send + Sync + 'static {
     /// # Errors
     /// [`AppendError`] says whether anything was written.
     async fn append(&self, batch: &Batch) -> Result<Vec<Arc<Entry>>, AppendError>;
+
+    /// Whether an append may be begun while the one that it follows is under way. It comes behind that
+    /// one, and happens only if that one did.
+    fn appends_ahead(&self) -> bool {
+        false
+    }
 
     /// Settles an append whose outcome is unknown: puts an empty batch under its number, so that
     /// it can never succeed any more, or finds it, or another server's, there.
@@ -240,6 +247,12 @@ pub struct Batch {
 }
 
 impl Batch {
+    /// The head once it is committed, as far as it is known before that: its time is the database's.
+    pub fn head(&self) -> Head {
+        let position = self.messages.last().map_or(self.after.position, |last| last.global_position);
+        Head { position, batch: self.after.batch + 1, id: self.id, time: self.after.time }
+    }
+
     /// Its messages, written at `time` (or at their own times in an import).
     pub fn entries(&self, time: Timestamp) -> Vec<Arc<Entry>> {
         let messages = self.messages.iter().zip(&self.starts_stream);

@@ -8,7 +8,7 @@ use eventodb_schema::message::Message;
 use eventodb_schema::reply::Appended;
 use eventodb_schema::request::Append;
 use parking_lot::Mutex;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, oneshot};
 use uuid::Uuid;
 
 use crate::error::{Error, Result};
@@ -67,10 +67,19 @@ impl Pending {
     }
 }
 
+#[derive(Debug, Default)]
+struct Waiting {
+    pending: VecDeque<Pending>,
+    /// How many of them somebody waits for.
+    awaited: Option<usize>,
+}
+
 /// See the module.
 #[derive(Debug)]
 pub(super) struct Queue {
-    waiting: Mutex<VecDeque<Pending>>,
+    waiting: Mutex<Waiting>,
+    /// So many wait as somebody waits for.
+    enough: Notify,
     appends: Arc<Semaphore>,
     bytes: Arc<Semaphore>,
     all_bytes: usize,
@@ -82,6 +91,7 @@ impl Queue {
         let all_bytes = settings.queue_bytes.min(Semaphore::MAX_PERMITS).min(u32::MAX as usize);
         Self {
             waiting: Mutex::default(),
+            enough: Notify::new(),
             appends: Arc::new(Semaphore::new(settings.queue_appends)),
             bytes: Arc::new(Semaphore::new(all_bytes)),
             all_bytes,
@@ -100,7 +110,16 @@ impl Queue {
             None => tokio::time::timeout(self.patience, self.room(bytes)).await.map_err(|_| Error::Overloaded)?,
         };
         let (reply, answer) = oneshot::channel();
-        self.waiting.lock().push_back(Pending { work, reply, _room: room });
+        let mut waiting = self.waiting.lock();
+        waiting.pending.push_back(Pending { work, reply, _room: room });
+        let is_enough = waiting.awaited.is_some_and(|awaited| waiting.pending.len() >= awaited);
+        if is_enough {
+            waiting.awaited = None;
+        }
+        drop(waiting);
+        if is_enough {
+            self.enough.notify_one();
+        }
         Ok(answer)
     }
 
@@ -118,7 +137,7 @@ impl Queue {
     /// Takes what waits, in order, up to these bounds; one that alone exceeds them is taken alone.
     /// An import is always taken alone.
     pub(super) fn take(&self, messages: usize, bytes: usize) -> Vec<Pending> {
-        let mut waiting = self.waiting.lock();
+        let waiting = &mut self.waiting.lock().pending;
         let (mut taken, mut taken_messages, mut taken_bytes) = (Vec::new(), 0, 0);
         while let Some(next) = waiting.front() {
             taken_messages += next.work.len();
@@ -135,8 +154,22 @@ impl Queue {
         taken
     }
 
+    /// Waits until so many appends wait. For one caller at a time.
+    pub(super) async fn holds(&self, appends: usize) {
+        loop {
+            {
+                let mut waiting = self.waiting.lock();
+                if waiting.pending.len() >= appends {
+                    return;
+                }
+                waiting.awaited = Some(appends);
+            }
+            self.enough.notified().await;
+        }
+    }
+
     /// Whether nothing waits.
     pub(super) fn is_empty(&self) -> bool {
-        self.waiting.lock().is_empty()
+        self.waiting.lock().pending.is_empty()
     }
 }

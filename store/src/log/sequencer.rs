@@ -3,8 +3,15 @@
 //!
 //! One turn runs at a time. Within it nothing is guessed: a refusal is answered only once the head
 //! that it was decided on is known to have been current, and an append whose outcome is unknown is
-//! settled by a fence before anything else is appended.
+//! settled by a fence before anything else is decided.
+//!
+//! Where the storage takes it, a batch is sent while the one before it is under way, once as many
+//! appends wait as that one has: so the database need not wait for us. It is decided as if the one
+//! ahead of it succeeded, and names it as the one that it follows, so that it fails where that one
+//! does; both are then decided again, in order.
 
+use std::collections::VecDeque;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,6 +20,7 @@ use eventodb_schema::message::{Message, NewMessage};
 use eventodb_schema::reply::Appended;
 use eventodb_schema::request::Append;
 use foldhash::{HashMap, HashMapExt as _, HashSet, HashSetExt as _};
+use futures_util::future::{BoxFuture, FutureExt as _, MaybeDone, join, maybe_done};
 use lru::LruCache;
 use tokio::time::Instant;
 use uuid::Uuid;
@@ -32,13 +40,13 @@ const BATCHES_PER_TURN: usize = 64;
 /// What only a turn touches.
 pub(super) struct Sequencer {
     versions: Versions,
-    /// A batch whose outcome is unknown; nothing is appended before it is known.
-    unsettled: Option<Batch>,
+    /// Batches whose outcome is unknown, each followed by the next; nothing is decided before it is known.
+    unsettled: VecDeque<Arc<Batch>>,
 }
 
 impl Sequencer {
     pub(super) fn new(version_cache: usize) -> Self {
-        Self { versions: Versions::new(version_cache), unsettled: None }
+        Self { versions: Versions::new(version_cache), unsettled: VecDeque::new() }
     }
 
     fn forget(&mut self) {
@@ -88,11 +96,22 @@ enum Verdict {
 
 /// A decided batch, with one verdict for each that waits.
 struct Decided {
-    messages: Vec<Message>,
-    starts_stream: Vec<bool>,
-    keep_times: bool,
+    batch: Arc<Batch>,
     verdicts: Vec<Verdict>,
+    /// The versions of all streams that were looked at, once the batch is committed.
+    versions: HashMap<Arc<str>, i64>,
+    /// Where in the batch an id that somebody gave stands.
+    given: HashMap<Uuid, usize>,
 }
+
+/// A batch that is under way, for those who wait for it.
+struct Sent<'a> {
+    pending: Vec<Pending>,
+    decided: Decided,
+    outcome: MaybeDone<BoxFuture<'a, Outcome>>,
+}
+
+type Outcome = Result<Vec<Arc<Entry>>, AppendError>;
 
 impl Log {
     /// Has a turn run if there is work and none runs yet.
@@ -104,8 +123,14 @@ impl Log {
 
     async fn turn(self: Arc<Self>) {
         let mut sequencer = self.sequencer.lock().await;
+        let mut ahead: Option<Sent<'_>> = None;
         for _ in 0..BATCHES_PER_TURN {
-            if let Err(error) = self.follow_wanted(&mut sequencer).await {
+            if let Some(first) = ahead.take() {
+                ahead = self.gather_behind(&mut sequencer, first).await;
+            }
+            if ahead.is_none()
+                && let Err(error) = self.follow_wanted(&mut sequencer).await
+            {
                 tracing::warn!(namespace = %self.namespace.name, %error, "cannot follow the log");
                 self.following_failed();
             }
@@ -113,7 +138,17 @@ impl Log {
             if pending.is_empty() {
                 break;
             }
-            self.commit(&mut sequencer, pending).await;
+            let sent = match ahead.take() {
+                None => self.send(&mut sequencer, pending, None).await,
+                Some(first) => self.send_behind(&mut sequencer, first, pending).await,
+            };
+            match sent {
+                Ok(sent) => ahead = Some(sent),
+                Err(pending) => self.commit(&mut sequencer, pending, None).await,
+            }
+        }
+        if let Some(last) = ahead {
+            self.finish(&mut sequencer, last).await;
         }
         drop(sequencer);
         self.end_turn();
@@ -122,9 +157,69 @@ impl Log {
         }
     }
 
-    /// Commits what waits as one batch and answers everybody.
-    async fn commit(&self, sequencer: &mut Sequencer, pending: Vec<Pending>) {
-        match self.try_commit(sequencer, &pending).await {
+    /// Sends what waits behind a batch that is under way, and finishes that one. What cannot be sent comes back.
+    async fn send_behind<'a>(
+        &'a self,
+        sequencer: &mut Sequencer,
+        mut first: Sent<'a>,
+        pending: Vec<Pending>,
+    ) -> Result<Sent<'a>, Vec<Pending>> {
+        let sending = self.send(sequencer, pending, Some(&first.decided));
+        let (mut sent, ()) = join(sending, &mut first.outcome).await;
+        if let (Ok(second), MaybeDone::Done(Err(_))) = (&mut sent, &first.outcome) {
+            // It fails too. What it holds may be needed to find out what became of the first.
+            (&mut second.outcome).await;
+        }
+        self.finish(sequencer, first).await;
+        sent
+    }
+
+    /// Sends what waits as one batch, behind the one ahead. What cannot be sent like that comes back:
+    /// where something is to be found out first, or there is nothing to write.
+    async fn send<'a>(
+        &'a self,
+        sequencer: &mut Sequencer,
+        pending: Vec<Pending>,
+        ahead: Option<&Decided>,
+    ) -> Result<Sent<'a>, Vec<Pending>> {
+        if self.is_closed() || !sequencer.unsettled.is_empty() || (ahead.is_some() && self.is_behind()) {
+            return Err(pending);
+        }
+        let decided = match self.decide(sequencer, &pending, ahead, false).await {
+            Ok(decided) if !decided.batch.messages.is_empty() => decided,
+            _ => return Err(pending),
+        };
+        self.pauses.at("before append").await;
+        let batch = Arc::clone(&decided.batch);
+        let mut outcome = maybe_done(async move { self.storage.append(&batch).await }.boxed());
+        // A future does nothing before it is polled: this sends it.
+        let _ = (&mut outcome).now_or_never();
+        Ok(Sent { pending, decided, outcome })
+    }
+
+    /// Waits until a batch is answered, or as many appends wait as it has. It comes back if it is still under way.
+    async fn gather_behind<'a>(&'a self, sequencer: &mut Sequencer, mut sent: Sent<'a>) -> Option<Sent<'a>> {
+        if self.storage.appends_ahead() {
+            tokio::select! {
+                biased;
+                () = &mut sent.outcome => {}
+                () = self.queue.holds(sent.pending.len()) => return Some(sent),
+            }
+        }
+        self.finish(sequencer, sent).await;
+        None
+    }
+
+    /// Waits for the outcome of a batch that is under way, and answers everybody.
+    async fn finish(&self, sequencer: &mut Sequencer, mut sent: Sent<'_>) {
+        (&mut sent.outcome).await;
+        let outcome = Pin::new(&mut sent.outcome).take_output().expect("it was waited for, and is taken once");
+        self.commit(sequencer, sent.pending, Some((sent.decided, outcome))).await;
+    }
+
+    /// Commits what waits as one batch, if it is not decided and sent already, and answers everybody.
+    async fn commit(&self, sequencer: &mut Sequencer, pending: Vec<Pending>, sent: Option<(Decided, Outcome)>) {
+        match self.try_commit(sequencer, &pending, sent).await {
             Ok(verdicts) => {
                 for (pending, verdict) in pending.into_iter().zip(verdicts) {
                     pending.answer(match verdict {
@@ -137,47 +232,54 @@ impl Log {
             Err(Error::Failed(cause)) if pending.len() > 1 => {
                 tracing::warn!(namespace = %self.namespace.name, %cause, "a batch was rejected: trying its appends one by one");
                 for one in pending {
-                    Box::pin(self.commit(sequencer, vec![one])).await;
+                    Box::pin(self.commit(sequencer, vec![one], None)).await;
                 }
             }
             Err(error) => pending.into_iter().for_each(|pending| pending.answer(Err(error.clone()))),
         }
     }
 
-    async fn try_commit(&self, sequencer: &mut Sequencer, pending: &[Pending]) -> Result<Vec<Verdict>> {
-        self.settle(sequencer).await?;
+    async fn try_commit(
+        &self,
+        sequencer: &mut Sequencer,
+        pending: &[Pending],
+        mut sent: Option<(Decided, Outcome)>,
+    ) -> Result<Vec<Verdict>> {
+        if let Err(error) = self.settle(sequencer).await {
+            // What was sent behind a batch whose outcome is unknown is as unknown.
+            sequencer.unsettled.extend(sent.map(|(decided, _)| decided.batch));
+            return Err(error);
+        }
         let mut uncertain = false;
         loop {
-            if self.is_closed() {
-                return Err(Error::Closed);
-            }
-            let decided = self.decide(sequencer, pending, uncertain).await?;
-            if decided.messages.is_empty() {
-                if self.is_confirmed(sequencer).await? {
-                    return Ok(decided.verdicts);
+            let (Decided { batch, verdicts, .. }, outcome) = match sent.take() {
+                Some(sent) => sent,
+                None if self.is_closed() => return Err(Error::Closed),
+                None => {
+                    let decided = self.decide(sequencer, pending, None, uncertain).await?;
+                    if decided.batch.messages.is_empty() {
+                        if self.is_confirmed(sequencer).await? {
+                            return Ok(decided.verdicts);
+                        }
+                        continue;
+                    }
+                    self.pauses.at("before append").await;
+                    let outcome = self.storage.append(&decided.batch).await;
+                    (decided, outcome)
                 }
-                continue;
-            }
-            let batch = Batch {
-                id: Uuid::new_v4(),
-                after: self.known(),
-                messages: decided.messages,
-                starts_stream: decided.starts_stream,
-                keep_times: decided.keep_times,
             };
-            self.pauses.at("before append").await;
-            match self.storage.append(&batch).await {
+            match outcome {
                 Ok(entries) => {
                     self.committed(sequencer, &batch, &entries);
-                    return Ok(decided.verdicts);
+                    return Ok(verdicts);
                 }
                 Err(AppendError::Behind) => self.follow(sequencer).await?,
                 Err(AppendError::Unknown(cause)) => {
                     tracing::warn!(namespace = %self.namespace.name, %cause, "the outcome of an append is unknown");
                     sequencer.forget();
-                    sequencer.unsettled = Some(batch);
+                    sequencer.unsettled.push_back(batch);
                     if self.settle(sequencer).await? {
-                        return Ok(decided.verdicts);
+                        return Ok(verdicts);
                     }
                     uncertain = true;
                 }
@@ -197,16 +299,25 @@ impl Log {
         }
     }
 
-    /// Finds out what became of the batch whose outcome is unknown, if there is one. Says whether
-    /// it was committed.
+    /// Finds out, in order, what became of the batches whose outcome is unknown. Says whether the last
+    /// of them was committed.
     async fn settle(&self, sequencer: &mut Sequencer) -> Result<bool> {
-        let Some(batch) = sequencer.unsettled.take() else { return Ok(false) };
+        let mut committed = false;
+        while let Some(batch) = sequencer.unsettled.front().cloned() {
+            committed = self.settle_one(sequencer, &batch).await?;
+            sequencer.unsettled.pop_front();
+        }
+        Ok(committed)
+    }
+
+    /// Finds out whether this batch was committed; if not, it never will be.
+    async fn settle_one(&self, sequencer: &mut Sequencer, batch: &Batch) -> Result<bool> {
         let deadline = Instant::now() + SETTLE_WITHIN;
         let mut pause = SETTLE_PAUSE;
         loop {
-            match self.storage.fence(&batch).await {
+            match self.storage.fence(batch).await {
                 Ok(Fenced::Committed(entries)) => {
-                    self.committed(sequencer, &batch, &entries);
+                    self.committed(sequencer, batch, &entries);
                     return Ok(true);
                 }
                 Ok(Fenced::NotCommitted) => {
@@ -218,7 +329,6 @@ impl Log {
                     return Err(Error::Closed);
                 }
                 Err(error) if Instant::now() >= deadline => {
-                    sequencer.unsettled = Some(batch);
                     return Err(match error {
                         Error::Unavailable(cause) | Error::Failed(cause) => Error::Unknown(cause),
                         error => error,
@@ -245,12 +355,9 @@ impl Log {
     }
 
     fn committed(&self, sequencer: &mut Sequencer, batch: &Batch, entries: &[Arc<Entry>]) {
-        let mut head = Head { batch: batch.after.batch + 1, id: batch.id, ..batch.after };
-        if let Some(last) = entries.last() {
-            head.position = last.message().global_position;
-            if !batch.keep_times {
-                head.time = last.message().time;
-            }
+        let mut head = batch.head();
+        if let (Some(last), false) = (entries.last(), batch.keep_times) {
+            head.time = last.message().time;
         }
         *self.known.lock() = head;
         for entry in entries {
@@ -308,13 +415,20 @@ impl Log {
         Ok(())
     }
 
-    /// Decides each append in order, on the versions and ids that are there and on what stands
-    /// before it in the batch.
-    async fn decide(&self, sequencer: &mut Sequencer, pending: &[Pending], uncertain: bool) -> Result<Decided> {
-        let versions = self.versions_of(sequencer, pending).await?;
-        let stored = self.known_ids(pending, uncertain).await?;
+    /// Decides each append in order, on the versions and ids that are there, with those of the batch
+    /// ahead, and on what stands before it in its own batch.
+    async fn decide(
+        &self,
+        sequencer: &mut Sequencer,
+        pending: &[Pending],
+        ahead: Option<&Decided>,
+        uncertain: bool,
+    ) -> Result<Decided> {
+        let after = ahead.map_or_else(|| self.known(), |ahead| ahead.batch.head());
+        let versions = self.versions_of(sequencer, pending, ahead).await?;
+        let stored = self.known_ids(pending, ahead, uncertain).await?;
         let mut decision = Decision {
-            next: self.known().position + 1,
+            next: after.position + 1,
             versions,
             stored,
             batched: HashMap::new(),
@@ -332,20 +446,27 @@ impl Log {
                 }
             })
             .collect();
-        let Decision { messages, starts_stream, .. } = decision;
-        Ok(Decided { messages, starts_stream, keep_times, verdicts })
+        let Decision { messages, starts_stream, versions, batched: given, .. } = decision;
+        let batch = Batch { id: Uuid::new_v4(), after, messages, starts_stream, keep_times };
+        Ok(Decided { batch: Arc::new(batch), verdicts, versions, given })
     }
 
     /// The versions of all streams that are written or expected something of; those that are not
     /// remembered are fetched in one query.
-    async fn versions_of(&self, sequencer: &mut Sequencer, pending: &[Pending]) -> Result<HashMap<Arc<str>, i64>> {
+    async fn versions_of(
+        &self,
+        sequencer: &mut Sequencer,
+        pending: &[Pending],
+        ahead: Option<&Decided>,
+    ) -> Result<HashMap<Arc<str>, i64>> {
         let mut versions = HashMap::new();
         let mut missing = Vec::new();
         let mut want = |stream: &Arc<str>| {
             if versions.contains_key(stream) {
                 return;
             }
-            let known = sequencer.versions.get(stream);
+            let ahead = ahead.and_then(|ahead| ahead.versions.get(stream).copied());
+            let known = ahead.or_else(|| sequencer.versions.get(stream));
             if known.is_none() {
                 missing.push(stream.clone());
             }
@@ -369,7 +490,12 @@ impl Log {
 
     /// The messages that already have one of the ids that clients gave; after an unknown outcome,
     /// of all ids.
-    async fn known_ids(&self, pending: &[Pending], uncertain: bool) -> Result<HashMap<Uuid, Message>> {
+    async fn known_ids(
+        &self,
+        pending: &[Pending],
+        ahead: Option<&Decided>,
+        uncertain: bool,
+    ) -> Result<HashMap<Uuid, Message>> {
         let mut ids = Vec::new();
         for pending in pending {
             match &pending.work {
@@ -385,7 +511,12 @@ impl Log {
             return Ok(HashMap::new());
         }
         let found = self.storage.find(&ids).await?;
-        Ok(found.into_iter().map(|message| (message.id, message)).collect())
+        let mut known: HashMap<Uuid, Message> = found.into_iter().map(|message| (message.id, message)).collect();
+        if let Some(ahead) = ahead {
+            let places = ids.iter().filter_map(|id| Some((*id, *ahead.given.get(id)?)));
+            known.extend(places.map(|(id, at)| (id, ahead.batch.messages[at].clone())));
+        }
+        Ok(known)
     }
 }
 

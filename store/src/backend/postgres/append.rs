@@ -8,6 +8,8 @@ use tokio_postgres::Row;
 
 use super::connection::Connection;
 use super::error::Failure;
+use super::line::Place;
+use super::pool::Pool;
 use super::statement::{APPEND, FENCE, SETTLE};
 use super::time::Time;
 use super::turns::Turn;
@@ -17,7 +19,8 @@ use crate::log::Entry;
 /// Commits a batch after the head that it names; `None` where something else follows that head, it is
 /// none of this log, or it is another server's turn.
 pub(super) async fn append(
-    connection: &mut Connection,
+    place: Place<'_>,
+    pool: &Pool,
     log: Incarnation,
     batch: &Batch,
     turn: Turn,
@@ -27,8 +30,9 @@ pub(super) async fn append(
     let started = batch.starts_stream.iter().filter(|starts| **starts).count() as i64;
     let correlations: Vec<Option<String>> = messages.iter().map(Message::correlation).collect();
     let times: Option<Vec<Time>> = batch.keep_times.then(|| each(messages, |m| Time(m.time)));
-    let row = connection
+    let row = place
         .query_one(
+            pool,
             APPEND.on(log),
             &[
                 &batch.after.batch,

@@ -5,9 +5,11 @@ use std::io;
 use std::num::NonZeroUsize;
 use std::pin::pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use futures_util::StreamExt as _;
+use futures_util::future::{BoxFuture, FutureExt as _, poll_immediate, ready};
 use lru::LruCache;
 use tokio::time::timeout;
 use tokio_postgres::types::{ToSql, Type};
@@ -30,13 +32,15 @@ const GRACE: Duration = Duration::from_secs(1);
 /// A session with PostgreSQL.
 #[derive(Debug)]
 pub(super) struct Connection {
-    client: Client,
+    client: Arc<Client>,
     prepare: bool,
     prepared: LruCache<Key, tokio_postgres::Statement>,
     preparations: usize,
     limit: Duration,
     /// A statement was sent and its end not seen, or a transaction is open.
     unclean: bool,
+    /// Statements that were sent by [`Connection::send_one`] and whose end was not seen.
+    sent: Arc<AtomicUsize>,
     _driver: AbortOnDropHandle<()>,
 }
 
@@ -56,12 +60,13 @@ impl Connection {
         })
         .await?;
         let connection = Self {
-            client,
+            client: Arc::new(client),
             prepare: settings.prepare,
             prepared: LruCache::new(PREPARED),
             preparations: 0,
             limit: settings.statement_timeout,
             unclean: false,
+            sent: Arc::default(),
             _driver: driver,
         };
         if settings.prepare {
@@ -74,7 +79,10 @@ impl Connection {
 
     /// Whether it can serve another call.
     pub(super) fn is_clean(&self) -> bool {
-        !self.unclean && !self.client.is_closed() && self.preparations < PREPARATIONS
+        !self.unclean
+            && self.sent.load(Ordering::SeqCst) == 0
+            && !self.client.is_closed()
+            && self.preparations < PREPARATIONS
     }
 
     /// Runs a statement; its rows come back.
@@ -118,17 +126,39 @@ impl Connection {
         parameters: Parameters<'_>,
         each: impl FnMut(Row),
     ) -> Result<(), Failure> {
-        if self.client.is_closed() {
-            return Err(Failure::NotSent(Arc::new(io::Error::from(io::ErrorKind::NotConnected))));
-        }
+        self.check_open()?;
         let was_unclean = std::mem::replace(&mut self.unclean, true);
         let outcome = self.run(statement, parameters, each).await;
-        let seen = match &outcome {
-            Ok(()) => true,
-            Err(failure) => failure.state().is_some_and(|state| !spoils_session(state)),
-        };
-        self.unclean = was_unclean || !seen;
+        self.unclean = was_unclean || !is_end_seen(&outcome);
         outcome
+    }
+
+    /// Sends a statement of at most one row and returns its answer to come. Another may be sent behind it,
+    /// which PostgreSQL runs after it.
+    pub(super) async fn send_one<'a>(
+        &mut self,
+        statement: Statement,
+        parameters: Parameters<'a>,
+    ) -> Result<BoxFuture<'a, Result<Option<Row>, Failure>>, Failure> {
+        self.check_open()?;
+        let call = self.call(statement).await?;
+        let (client, sent, limit) = (Arc::clone(&self.client), Arc::clone(&self.sent), self.limit + GRACE);
+        sent.fetch_add(1, Ordering::SeqCst);
+        let mut answer = async move {
+            let mut last = None;
+            let rows = async { drain(call.rows(&client, parameters).await?, &mut |row| last = Some(row)).await };
+            let outcome = within(limit, rows).await;
+            if is_end_seen(&outcome) {
+                sent.fetch_sub(1, Ordering::SeqCst);
+            }
+            outcome.map(|()| last)
+        }
+        .boxed();
+        // A future does nothing before it is polled: this sends it.
+        Ok(match poll_immediate(&mut answer).await {
+            Some(outcome) => ready(outcome).boxed(),
+            None => answer,
+        })
     }
 
     /// Runs fixed text that returns nothing and takes as long as it takes, up to `limit`.
@@ -180,22 +210,27 @@ impl Connection {
         parameters: Parameters<'_>,
         mut each: impl FnMut(Row),
     ) -> Result<(), Failure> {
-        let limit = self.limit + GRACE;
-        if !self.prepare {
-            let text = statement.text();
-            let typed = parameters.iter().copied().zip(statement.template.types.iter().cloned());
-            let rows = async { drain(self.client.query_typed_raw(&text, typed).await?, &mut each).await };
-            return within(limit, rows).await;
+        let call = self.call(statement).await?;
+        let rows = async { drain(call.rows(&self.client, parameters).await?, &mut each).await };
+        within(self.limit + GRACE, rows).await
+    }
+
+    fn check_open(&self) -> Result<(), Failure> {
+        if self.client.is_closed() {
+            return Err(Failure::NotSent(Arc::new(io::Error::from(io::ErrorKind::NotConnected))));
         }
-        let prepared = match self.prepared.get(&statement.key()) {
-            Some(prepared) => prepared.clone(),
-            None => self.prepare(statement).await?,
-        };
-        let rows = async {
-            let rows = self.client.query_raw(&prepared, parameters.iter().copied()).await?;
-            drain(rows, &mut each).await
-        };
-        within(limit, rows).await
+        Ok(())
+    }
+
+    /// How a statement is called here; prepares it where it is to be prepared and is not.
+    async fn call(&mut self, statement: Statement) -> Result<Call, Failure> {
+        if !self.prepare {
+            return Ok(Call::Text(statement.text(), statement.template.types));
+        }
+        match self.prepared.get(&statement.key()) {
+            Some(prepared) => Ok(Call::Prepared(prepared.clone())),
+            None => Ok(Call::Prepared(self.prepare(statement).await?)),
+        }
     }
 
     async fn prepare(&mut self, statement: Statement) -> Result<tokio_postgres::Statement, Failure> {
@@ -207,6 +242,31 @@ impl Connection {
         self.preparations += 1;
         self.prepared.put(statement.key(), prepared.clone());
         Ok(prepared)
+    }
+}
+
+/// How a statement is called.
+enum Call {
+    Prepared(tokio_postgres::Statement),
+    Text(String, &'static [Type]),
+}
+
+impl Call {
+    async fn rows(&self, client: &Client, parameters: Parameters<'_>) -> Result<RowStream, tokio_postgres::Error> {
+        match self {
+            Self::Prepared(prepared) => client.query_raw(prepared, parameters.iter().copied()).await,
+            Self::Text(text, types) => {
+                client.query_typed_raw(text, parameters.iter().copied().zip(types.iter().cloned())).await
+            }
+        }
+    }
+}
+
+/// Whether the session can go on after this outcome of a statement.
+fn is_end_seen<T>(outcome: &Result<T, Failure>) -> bool {
+    match outcome {
+        Ok(_) => true,
+        Err(failure) => failure.state().is_some_and(|state| !spoils_session(state)),
     }
 }
 

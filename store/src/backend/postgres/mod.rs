@@ -4,6 +4,7 @@ mod append;
 mod connection;
 mod error;
 mod hints;
+mod line;
 mod migrate;
 mod pool;
 mod purge;

@@ -13,6 +13,7 @@ use uuid::Uuid;
 
 use super::append;
 use super::error::Failure;
+use super::line::Line;
 use super::pool::retrying;
 use super::read;
 use super::shared::Shared;
@@ -29,6 +30,7 @@ pub(super) struct PostgresStorage {
     log: Incarnation,
     shared: Arc<Shared>,
     turns: Turns,
+    line: Line,
     /// Messages written since counts were folded.
     unfolded: AtomicUsize,
 }
@@ -38,7 +40,7 @@ impl PostgresStorage {
         let turns = Turns::new(log, Arc::clone(&shared.turns));
         // What earlier servers left unfolded is found out with the first write.
         let unfolded = AtomicUsize::new(shared.settings.fold_messages);
-        Self { log, shared, turns, unfolded }
+        Self { log, shared, turns, line: Line::default(), unfolded }
     }
 
     fn count_written(&self, messages: usize) {
@@ -69,15 +71,10 @@ impl Storage for PostgresStorage {
     }
 
     async fn append(&self, batch: &Batch) -> Result<Vec<Arc<Entry>>, AppendError> {
+        // First of all: what comes behind this append is sent behind it.
+        let place = self.line.enter().await;
         let turn = self.turns.wait(&self.shared.sequencers).await;
-        let mut attempts = self.shared.sequencers.attempts();
-        let appended = loop {
-            let mut connection = attempts.connection().await.map_err(Failure::of_append)?;
-            match append::append(&mut connection, self.log, batch, turn).await {
-                Err(failure) if attempts.go_on_unsent(&failure) => {}
-                outcome => break outcome,
-            }
-        };
+        let appended = append::append(place, &self.shared.sequencers, self.log, batch, turn).await;
         let Some(entries) = appended.map_err(Failure::of_append)? else {
             self.turns.lost();
             return Err(AppendError::Behind);
@@ -88,6 +85,10 @@ impl Storage for PostgresStorage {
         }
         self.count_written(entries.len());
         Ok(entries)
+    }
+
+    fn appends_ahead(&self) -> bool {
+        true
     }
 
     async fn fence(&self, batch: &Batch) -> Result<Fenced> {

@@ -40,6 +40,28 @@ async fn a_batch_after_an_old_head_is_behind() {
 }
 
 #[tokio::test]
+async fn an_append_may_be_begun_behind_the_one_that_it_follows() {
+    let fixture = Fixture::new().await;
+    for wins in [true, false] {
+        let first = fixture.batch(&[("a-1", "A")]).await;
+        let position = first.head().position + 1;
+        let second = batch(first.head(), vec![message("b-1", "B", i64::from(!wins), position)]);
+        if !wins {
+            fixture.write(&[("c-1", "C")]).await;
+        }
+        let (first, second) = tokio::join!(fixture.storage.append(&first), fixture.storage.append(&second));
+        if wins {
+            assert_eq!(first.expect("nobody else writes").len(), 1);
+            assert_eq!(second.expect("it follows the first").len(), 1);
+        } else {
+            assert!(matches!(first, Err(AppendError::Behind)));
+            assert!(matches!(second, Err(AppendError::Behind)));
+        }
+    }
+    assert_eq!(positions(&fixture.read(select(Scope::All)).await), [1, 2, 3]);
+}
+
+#[tokio::test]
 async fn a_row_that_cannot_be_is_rejected_and_nothing_is_written() {
     let fixture = Fixture::new().await;
     let first = fixture.write(&[("a-1", "A")]).await;

@@ -1,0 +1,64 @@
+//! The connection that a log's appends go down.
+//!
+//! One that is begun while another is under way is sent behind it on the same connection: PostgreSQL
+//! runs them in order, and has the next at hand when one is committed.
+
+use std::sync::{Arc, Weak};
+
+use tokio::sync::{Mutex, MutexGuard};
+use tokio_postgres::Row;
+
+use super::connection::Parameters;
+use super::error::Failure;
+use super::pool::{Pool, Pooled};
+use super::statement::Statement;
+
+/// See the module.
+#[derive(Debug, Default)]
+pub(super) struct Line {
+    /// The connection of what is under way.
+    current: Mutex<Weak<Mutex<Pooled>>>,
+}
+
+/// The right to send the next statement; others wait for it in the order of their coming.
+pub(super) struct Place<'a>(MutexGuard<'a, Weak<Mutex<Pooled>>>);
+
+impl Line {
+    /// Waits until everybody who came earlier has sent a statement, or has given up.
+    pub(super) async fn enter(&self) -> Place<'_> {
+        Place(self.current.lock().await)
+    }
+}
+
+impl Place<'_> {
+    /// Runs a statement of at most one row behind those that are under way, or on a connection of the pool.
+    pub(super) async fn query_one(
+        mut self,
+        pool: &Pool,
+        statement: Statement,
+        parameters: Parameters<'_>,
+    ) -> Result<Option<Row>, Failure> {
+        let (connection, answer) = match self.0.upgrade() {
+            Some(connection) => {
+                let answer = connection.lock().await.send_one(statement, parameters).await?;
+                (connection, answer)
+            }
+            None => {
+                let mut attempts = pool.attempts();
+                loop {
+                    let mut connection = attempts.connection().await?;
+                    match connection.send_one(statement, parameters).await {
+                        Err(failure) if attempts.go_on_unsent(&failure) => {}
+                        answer => break (Arc::new(Mutex::new(connection)), answer?),
+                    }
+                }
+            }
+        };
+        *self.0 = Arc::downgrade(&connection);
+        drop(self);
+        let outcome = answer.await;
+        // It goes back into the pool, if nothing was sent behind this.
+        drop(connection);
+        outcome
+    }
+}
