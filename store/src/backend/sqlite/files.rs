@@ -46,6 +46,8 @@ pub(super) struct Files {
     /// Told whenever places have left the memtable.
     pub(super) room: Notify,
     pub(super) indexing: AtomicBool,
+    /// Whether somebody waits for the appends to pause, to have the rest indexed.
+    pub(super) awaits_quiet: AtomicBool,
     /// Whether everything in the index is in its file: see [`index_file::checkpoint`].
     begins_anew: AtomicBool,
     /// Whether the index is to be thrown away.
@@ -140,6 +142,7 @@ impl Files {
             readers: Mutex::default(),
             room: Notify::new(),
             indexing: AtomicBool::new(false),
+            awaits_quiet: AtomicBool::new(false),
             begins_anew: AtomicBool::new(false),
             damaged: AtomicBool::new(false),
             waiting: shared.waiting.clone(),

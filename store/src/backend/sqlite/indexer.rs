@@ -3,13 +3,21 @@
 //! Each batch is one transaction that also moves the completion position, so that the index is
 //! always a whole prefix of the log, whenever the process dies.
 
-use std::collections::BTreeMap;
-
-use eventodb_schema::name;
-use foldhash::{HashMap, HashMapExt as _};
 use rusqlite::{Connection, OptionalExtension as _, TransactionBehavior, params};
 
+use super::interned::{Interned, intern};
+use super::many_rows::{Insert, insert};
 use super::memtable::Place;
+
+const STREAM_ENTRIES: Insert =
+    Insert { one: include_str!("sql/index_stream_entry.sql"), many: include_str!("sql/index_32_stream_entries.sql") };
+
+const CATEGORY_ENTRIES: Insert = Insert {
+    one: include_str!("sql/index_category_entry.sql"),
+    many: include_str!("sql/index_32_category_entries.sql"),
+};
+
+const IDS: Insert = Insert { one: include_str!("sql/index_id.sql"), many: include_str!("sql/index_32_ids.sql") };
 
 /// Puts places into the index; they must follow its completion position directly. `begins_anew`
 /// says that everything before is in the index's file, as [`super::index_file::checkpoint`] told.
@@ -21,36 +29,27 @@ pub(super) fn index(connection: &mut Connection, places: &[Place], begins_anew: 
     // An immediate one would take the write lock of every attached file, the log's too: each append
     // would wait until the batch is done.
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Deferred)?;
-    let streams = intern_streams(&transaction, places)?;
-    let categories = intern_categories(&transaction, places)?;
-
-    let mut by_stream: Vec<(i64, &Place)> = places.iter().map(|place| (streams[&*place.stream], place)).collect();
-    by_stream.sort_unstable_by_key(|(stream, place)| (*stream, place.position));
-    {
-        let mut insert = transaction.prepare_cached(include_str!("sql/index_stream_entry.sql"))?;
-        for (stream, place) in by_stream {
-            insert.execute(params![stream, place.position, place.global_position, place.hashes.kind])?;
-        }
-    }
-    let mut by_category: Vec<(i64, &Place)> =
-        places.iter().map(|place| (categories[name::category(&place.stream)], place)).collect();
-    by_category.sort_unstable_by_key(|(category, place)| (*category, place.global_position));
-    {
-        let mut insert = transaction.prepare_cached(include_str!("sql/index_category_entry.sql"))?;
-        for (category, place) in by_category {
-            let hashes = place.hashes;
-            insert.execute(params![category, place.global_position, hashes.stream, hashes.kind, hashes.correlation])?;
-        }
-    }
-    let mut by_id: Vec<&Place> = places.iter().collect();
-    by_id.sort_unstable_by_key(|place| place.id);
-    {
-        let mut insert = transaction.prepare_cached(include_str!("sql/index_id.sql"))?;
-        for place in by_id {
-            insert.execute(params![place.id.as_bytes(), place.global_position])?;
-        }
-    }
-    let new_streams = places.iter().filter(|place| place.starts_stream).count();
+    let Interned { streams, categories, new_streams } = intern(&transaction, places)?;
+    insert(&transaction, &STREAM_ENTRIES, &streams.sort(places), |row, &(stream, place)| {
+        row.bind(stream)?;
+        row.bind(place.position)?;
+        row.bind(place.global_position)?;
+        row.bind(place.hashes.kind)
+    })?;
+    insert(&transaction, &CATEGORY_ENTRIES, &categories.sort(places), |row, &(category, place)| {
+        row.bind(category)?;
+        row.bind(place.global_position)?;
+        row.bind(place.hashes.stream)?;
+        row.bind(place.hashes.kind)?;
+        row.bind(place.hashes.correlation)
+    })?;
+    let mut ids: Vec<_> = places.iter().map(|place| (place.id, place.global_position)).collect();
+    // Ids that the server made come nearly in order, which a stable sort makes use of.
+    ids.sort();
+    insert(&transaction, &IDS, &ids, |row, (id, global_position)| {
+        row.bind(&id.as_bytes()[..])?;
+        row.bind(global_position)
+    })?;
     transaction.prepare_cached(include_str!("sql/index_progress.sql"))?.execute(params![
         last.global_position,
         last.id.as_bytes(),
@@ -59,53 +58,6 @@ pub(super) fn index(connection: &mut Connection, places: &[Place], begins_anew: 
         begins_anew,
     ])?;
     transaction.commit()
-}
-
-/// The id of each stream in `places`: the global position of its first message.
-fn intern_streams<'a>(connection: &Connection, places: &'a [Place]) -> rusqlite::Result<HashMap<&'a str, i64>> {
-    let mut started: BTreeMap<&str, Option<i64>> = BTreeMap::new();
-    for place in places {
-        let id = place.starts_stream.then_some(place.global_position);
-        let known = started.entry(&place.stream).or_default();
-        *known = known.or(id);
-    }
-    let mut insert = connection.prepare_cached(include_str!("sql/index_stream.sql"))?;
-    let mut select = connection.prepare_cached(include_str!("sql/stream_id.sql"))?;
-    let mut ids = HashMap::with_capacity(started.len());
-    for (stream, first) in started {
-        let id = match first {
-            Some(first) => {
-                insert.execute(params![stream, first])?;
-                first
-            }
-            None => select.query_row([stream], |row| row.get(0))?,
-        };
-        ids.insert(stream, id);
-    }
-    Ok(ids)
-}
-
-/// The id of each category in `places`, with its counts brought up to date.
-fn intern_categories<'a>(connection: &Connection, places: &'a [Place]) -> rusqlite::Result<HashMap<&'a str, i64>> {
-    struct Delta {
-        first: i64,
-        messages: i64,
-        streams: i64,
-    }
-    let mut deltas: BTreeMap<&str, Delta> = BTreeMap::new();
-    for place in places {
-        let first = Delta { first: place.global_position, messages: 0, streams: 0 };
-        let delta = deltas.entry(name::category(&place.stream)).or_insert(first);
-        delta.messages += 1;
-        delta.streams += i64::from(place.starts_stream);
-    }
-    let mut upsert = connection.prepare_cached(include_str!("sql/index_category.sql"))?;
-    let mut ids = HashMap::with_capacity(deltas.len());
-    for (category, Delta { first, messages, streams }) in deltas {
-        let id = upsert.query_row(params![category, first, streams, messages], |row| row.get(0))?;
-        ids.insert(category, id);
-    }
-    Ok(ids)
 }
 
 /// How far the index reaches.

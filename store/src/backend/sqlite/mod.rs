@@ -14,6 +14,8 @@
 //! | `append` | one commit to the log |
 //! | `memtable` | the places of messages that are not indexed yet |
 //! | `indexer` | moving the memtable's head into the index |
+//! | `interned` | the streams and categories of what is moved |
+//! | `many_rows` | inserting rows many at a time |
 //! | `index_file` | whether an index, as it is found, fits the log |
 //! | `lookup` | versions, ids, streams, categories, counts |
 //! | `read` | slices of messages |
@@ -25,8 +27,10 @@ pub mod connection;
 mod files;
 mod index_file;
 mod indexer;
+mod interned;
 mod lookup;
 pub mod maintenance;
+mod many_rows;
 mod memtable;
 mod paths;
 mod read;

@@ -21,7 +21,7 @@ use crate::backend::{AppendError, Batch, Counts, Fenced, Head, Incarnation, Line
 use crate::error::{Error, Result};
 use crate::log::Entry;
 
-/// How long a place may wait for others before the indexer takes it anyway.
+/// How long places wait for others, from the last append on, before the indexer takes them anyway.
 const INDEX_AFTER: Duration = Duration::from_millis(50);
 
 /// How long after its last use a log keeps open what only many calls at once need.
@@ -79,6 +79,14 @@ impl SqliteStorage {
         self.shared.close_beyond(self.shared.settings.open_namespaces.saturating_sub(1));
         state = self.state.lock();
         self.open_files(&mut state)
+    }
+
+    /// The files, if they are open.
+    fn opened_files(&self) -> Option<Arc<Files>> {
+        match &*self.state.lock() {
+            State::Open(files) => Some(files.clone()),
+            _ => None,
+        }
     }
 
     /// As [`Self::files`], after room was made for one more open namespace.
@@ -198,10 +206,7 @@ impl SqliteStorage {
 
     /// Indexes what has waited long enough, and closes what is not needed; called every now and then.
     pub(super) fn look_after(self: &Arc<Self>) {
-        let files = match &*self.state.lock() {
-            State::Open(files) => files.clone(),
-            _ => return,
-        };
+        let Some(files) = self.opened_files() else { return };
         if files.memtable.read().len() > 0 && files.last_append.lock().elapsed() >= INDEX_AFTER {
             self.start_indexer(&files, 1);
         }
@@ -211,11 +216,40 @@ impl SqliteStorage {
         }
     }
 
-    /// Has the indexer run where at least so many messages wait, and then for whole batches; it also
-    /// writes the log's write-ahead log back where that is due.
-    fn start_indexer(self: &Arc<Self>, files: &Arc<Files>, at_least: usize) {
-        if files.indexing.swap(true, SeqCst) {
+    /// Has what is left indexed as soon as no append came for a while. It looks at one log and only
+    /// while that is written to; what it misses is found by [`Self::look_after`].
+    fn index_when_quiet(self: &Arc<Self>, files: &Arc<Files>) {
+        if files.awaits_quiet.swap(true, SeqCst) {
             return;
+        }
+        // The files are not held meanwhile, so that they can be closed.
+        let storage = Arc::downgrade(self);
+        self.shared.threads.write(Box::pin(async move {
+            let mut quiet_at = Instant::now() + INDEX_AFTER;
+            loop {
+                tokio::time::sleep_until(quiet_at.into()).await;
+                let Some(storage) = storage.upgrade() else { return };
+                let Some(files) = storage.opened_files() else { return };
+                quiet_at = *files.last_append.lock() + INDEX_AFTER;
+                if quiet_at > Instant::now() {
+                    continue;
+                }
+                // Before it starts: whoever appends from now on waits for quiet again.
+                files.awaits_quiet.store(false, SeqCst);
+                if storage.start_indexer(&files, 1) || files.awaits_quiet.swap(true, SeqCst) {
+                    return;
+                }
+                // It is at work on what came before.
+                quiet_at = Instant::now() + INDEX_AFTER;
+            }
+        }));
+    }
+
+    /// Has the indexer run where at least so many messages wait, and then for whole batches; it also
+    /// writes the log's write-ahead log back where that is due. Says whether it was not at work already.
+    fn start_indexer(self: &Arc<Self>, files: &Arc<Files>, at_least: usize) -> bool {
+        if files.indexing.swap(true, SeqCst) {
+            return false;
         }
         let (storage, files) = (self.clone(), files.clone());
         let threads = self.shared.clone();
@@ -233,6 +267,7 @@ impl SqliteStorage {
             }
             files.indexing.store(false, SeqCst);
         });
+        true
     }
 
     /// A duplicate stops the writes; damage has the index built anew; all else is tried again.
@@ -348,6 +383,7 @@ impl Storage for Handle {
         if files.memtable.read().len() >= batch || files.wants_checkpoint() {
             storage.start_indexer(&files, batch);
         }
+        storage.index_when_quiet(&files);
         Ok(entries)
     }
 

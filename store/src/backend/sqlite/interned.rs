@@ -1,0 +1,187 @@
+//! The streams and categories of a batch that is being indexed, and their numbers in the index.
+//!
+//! A batch has many messages of each. So names are hashed once for each message, everything else is
+//! done once for each name, and grouping the messages takes no comparison.
+
+use eventodb_schema::name;
+use foldhash::{HashMap, HashMapExt as _};
+use rusqlite::{Connection, params};
+
+use super::memtable::Place;
+
+/// Messages of a batch by what they have in common.
+pub(super) struct Groups {
+    /// The number of each group in the index.
+    ids: Vec<i64>,
+    /// Which group each message is in.
+    of: Vec<usize>,
+}
+
+impl Groups {
+    /// The places by the id of their group; those of one group as they follow each other in the log.
+    pub(super) fn sort<'a>(&self, places: &'a [Place]) -> Vec<(i64, &'a Place)> {
+        let mut next = vec![0; self.ids.len()];
+        self.of.iter().for_each(|&group| next[group] += 1);
+        let mut groups: Vec<usize> = (0..self.ids.len()).collect();
+        groups.sort_unstable_by_key(|&group| self.ids[group]);
+        let mut before = 0;
+        for group in groups {
+            before += std::mem::replace(&mut next[group], before);
+        }
+        let mut sorted = vec![0; self.of.len()];
+        for (place, &group) in self.of.iter().enumerate() {
+            sorted[next[group]] = place;
+            next[group] += 1;
+        }
+        sorted.into_iter().map(|place| (self.ids[self.of[place]], &places[place])).collect()
+    }
+}
+
+/// A batch's messages by stream and by category.
+pub(super) struct Interned {
+    pub(super) streams: Groups,
+    pub(super) categories: Groups,
+    /// Streams that begin in the batch.
+    pub(super) new_streams: usize,
+}
+
+/// Gives each name in `places` its number, and brings the counts of the categories up to date.
+///
+/// # Errors
+/// SQLite's.
+pub(super) fn intern(connection: &Connection, places: &[Place]) -> rusqlite::Result<Interned> {
+    let (streams, stream_of) = streams(places);
+    let (categories, category_of) = categories(&streams);
+    Ok(Interned {
+        new_streams: streams.iter().filter(|stream| stream.started.is_some()).count(),
+        categories: Groups {
+            ids: category_ids(connection, &categories)?,
+            of: stream_of.iter().map(|&stream| category_of[stream]).collect(),
+        },
+        streams: Groups { ids: stream_ids(connection, &streams)?, of: stream_of },
+    })
+}
+
+struct Stream<'a> {
+    name: &'a str,
+    /// Global position of its first message in the batch.
+    first: i64,
+    /// Global position of its first message, where that is in the batch: its id.
+    started: Option<i64>,
+    messages: i64,
+}
+
+/// The streams in the order in which they come, and which of them each message is of.
+fn streams(places: &[Place]) -> (Vec<Stream<'_>>, Vec<usize>) {
+    let mut streams = Vec::new();
+    let mut numbers: HashMap<&str, usize> = HashMap::new();
+    let mut of = Vec::with_capacity(places.len());
+    for place in places {
+        let number = *numbers.entry(&place.stream).or_insert(streams.len());
+        if number == streams.len() {
+            streams.push(Stream { name: &place.stream, first: place.global_position, started: None, messages: 0 });
+        }
+        let stream = &mut streams[number];
+        stream.messages += 1;
+        stream.started = stream.started.or(place.starts_stream.then_some(place.global_position));
+        of.push(number);
+    }
+    (streams, of)
+}
+
+/// The id of each stream: the global position of its first message.
+fn stream_ids(connection: &Connection, streams: &[Stream<'_>]) -> rusqlite::Result<Vec<i64>> {
+    let mut insert = connection.prepare_cached(include_str!("sql/index_stream.sql"))?;
+    let mut select = connection.prepare_cached(include_str!("sql/stream_id.sql"))?;
+    // By name, as they stand in the index, so that each of its pages is visited once.
+    let mut by_name: Vec<usize> = (0..streams.len()).collect();
+    by_name.sort_unstable_by_key(|&number| streams[number].name);
+    let mut ids = vec![0; streams.len()];
+    for number in by_name {
+        let Stream { name, started, .. } = &streams[number];
+        ids[number] = match started {
+            Some(first) => {
+                insert.execute(params![name, first])?;
+                *first
+            }
+            None => select.query_row([name], |row| row.get(0))?,
+        };
+    }
+    Ok(ids)
+}
+
+struct Category<'a> {
+    name: &'a str,
+    /// Global position of its first message in the batch.
+    first: i64,
+    messages: i64,
+    new_streams: i64,
+}
+
+/// The categories, and which of them each stream is of.
+fn categories<'a>(streams: &[Stream<'a>]) -> (Vec<Category<'a>>, Vec<usize>) {
+    let mut categories = Vec::new();
+    let mut numbers: HashMap<&str, usize> = HashMap::new();
+    let mut of = Vec::with_capacity(streams.len());
+    for stream in streams {
+        let name = name::category(stream.name);
+        let number = *numbers.entry(name).or_insert(categories.len());
+        if number == categories.len() {
+            categories.push(Category { name, first: stream.first, messages: 0, new_streams: 0 });
+        }
+        let category = &mut categories[number];
+        category.messages += stream.messages;
+        category.new_streams += i64::from(stream.started.is_some());
+        of.push(number);
+    }
+    (categories, of)
+}
+
+/// The id of each category, with its counts brought up to date.
+fn category_ids(connection: &Connection, categories: &[Category<'_>]) -> rusqlite::Result<Vec<i64>> {
+    let mut upsert = connection.prepare_cached(include_str!("sql/index_category.sql"))?;
+    let mut by_name: Vec<usize> = (0..categories.len()).collect();
+    by_name.sort_unstable_by_key(|&number| categories[number].name);
+    let mut ids = vec![0; categories.len()];
+    for number in by_name {
+        let Category { name, first, messages, new_streams } = &categories[number];
+        ids[number] = upsert.query_row(params![name, first, new_streams, messages], |row| row.get(0))?;
+    }
+    Ok(ids)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn place(global_position: i64, stream: &str) -> Place {
+        Place {
+            global_position,
+            stream: stream.into(),
+            position: 0,
+            starts_stream: false,
+            id: uuid::Uuid::from_u128(global_position as u128),
+            hashes: super::super::memtable::Hashes { stream: 1, kind: 1, correlation: None },
+        }
+    }
+
+    #[test]
+    fn groups_come_by_their_ids_and_each_in_the_order_of_the_log() {
+        let places: Vec<_> =
+            ["b-1", "a-1", "b-2", "b-1", "a-1"].into_iter().zip(11..).map(|(s, p)| place(p, s)).collect();
+        let (streams, of) = streams(&places);
+        assert_eq!(
+            streams.iter().map(|stream| (stream.name, stream.first, stream.messages)).collect::<Vec<_>>(),
+            [("b-1", 11, 2), ("a-1", 12, 2), ("b-2", 13, 1)]
+        );
+        let sorted = Groups { ids: vec![7, 9, 2], of }.sort(&places);
+        let sorted: Vec<_> = sorted.into_iter().map(|(id, place)| (id, place.global_position)).collect();
+        assert_eq!(sorted, [(2, 13), (7, 11), (7, 14), (9, 12), (9, 15)]);
+
+        let (categories, of) = categories(&streams);
+        let categories: Vec<_> =
+            categories.iter().map(|category| (category.name, category.first, category.messages)).collect();
+        assert_eq!(categories, [("b", 11, 3), ("a", 12, 2)]);
+        assert_eq!(of, [0, 1, 0]);
+    }
+}
