@@ -45,7 +45,8 @@ pub struct Args {
     #[arg(long, value_name = "STAGES", value_delimiter = ',', value_parser = parse::<Stage>,
         conflicts_with_all = ["connections", "duration", "count"])]
     pub ramp: Vec<Stage>,
-    /// Seconds that each round measures [default: 10; 600 of stalls and soak].
+    /// Seconds that each round measures [default: 10; 600 of stalls and soak, 20 of idle, 4 of grow, 3 of ceilings].
+    /// catch-up, rare and start end when they are through.
     #[arg(long, value_name = "SECONDS", value_parser = seconds)]
     pub duration: Option<f64>,
     /// Requests of each round, in place of a duration.
@@ -55,11 +56,11 @@ pub struct Args {
     #[arg(long, value_parser = rate)]
     pub rate: Option<f64>,
     /// Seconds before each round that do not count.
-    #[arg(long, value_name = "SECONDS", default_value_t = 2.0, value_parser = seconds)]
+    #[arg(long, value_name = "SECONDS", default_value_t = 1.0, value_parser = seconds)]
     pub warm_up: f64,
-    /// Rounds of each scenario, each after one of its ceiling.
-    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..))]
-    pub rounds: u32,
+    /// Rounds of each scenario, each after one of its ceiling [default: 3]; stalls, soak, idle, idle-server and rare have one.
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..))]
+    pub rounds: Option<u32>,
     /// Messages that a write run without a rate has at least, whatever its duration [default: 200000, three times what
     /// a server on SQLite keeps unindexed; 0 on PostgreSQL and with --url].
     #[arg(long)]
@@ -108,9 +109,15 @@ pub struct Args {
     /// A bound, such as write.p99<50ms or write@64.ops>20000; exit code 1 where one is missed.
     #[arg(long = "threshold", value_parser = parse::<Threshold>)]
     pub thresholds: Vec<Threshold>,
-    /// Write the report to this file, for `compare` and `report`.
+    /// Write the report to this file, for `compare` and `report`; after each scenario what there is so far.
     #[arg(long, value_name = "FILE")]
     pub json: Option<PathBuf>,
+    /// Leave out what --json's file has already, of the same commit, backend and sizes.
+    #[arg(long, requires = "json")]
+    pub resume: bool,
+    /// Only tell what would be measured, and about how long it takes.
+    #[arg(long)]
+    pub plan: bool,
     /// Write the report to this file as a page with charts, which opens without a network.
     #[arg(long, value_name = "FILE")]
     pub html: Option<PathBuf>,

@@ -4,10 +4,12 @@
 //! measures any that is named to it.
 
 mod args;
+mod block;
 mod ceiling;
 mod clock;
 mod dispatch;
 mod environment;
+mod estimate;
 mod files;
 mod grow;
 mod host;
@@ -31,6 +33,7 @@ mod wire;
 
 pub use self::args::{Args, Backend, Command};
 pub use self::ceiling::noop;
+pub use self::estimate::outline;
 pub use self::measure::{Bucket, Second};
 pub use self::names::Distribution;
 pub use self::plan::LEAST_ON_SQLITE;

@@ -11,8 +11,9 @@ use super::{Report, Row};
 /// What stands around the tables, each on a line of its own.
 const MARKS: (&str, &str) = ("<!-- bench:begin -->", "<!-- bench:end -->");
 
-const HEAD: [&str; 14] = [
+const HEAD: [&str; 15] = [
     "operation",
+    "measured",
     "ops/s",
     "messages/s",
     "avg",
@@ -63,7 +64,7 @@ fn tables(reports: &[Report]) -> String {
     for (name, report) in &beside.columns {
         let _ = writeln!(text, "### {}\n", cell(name));
         line(&mut text, HEAD.iter().map(|head| (*head).to_owned()));
-        line(&mut text, HEAD.iter().enumerate().map(|(at, _)| if at == 0 { "---" } else { "---:" }.to_owned()));
+        line(&mut text, HEAD.iter().enumerate().map(|(at, _)| if at < 2 { "---" } else { "---:" }.to_owned()));
         for row in report.rows.iter().filter(|row| row.skipped.is_none()) {
             line(&mut text, figures(row));
         }
@@ -134,7 +135,7 @@ fn result(row: &Row) -> String {
 fn figures(row: &Row) -> Vec<String> {
     let figures = &row.figures;
     let latencies = [figures.avg, figures.p50, figures.p95, figures.p99, figures.p999, figures.max];
-    let mut cells = vec![cell(&row.name), rate(figures.ops), rate(figures.messages)];
+    let mut cells = vec![cell(&row.name), row.extent_text(), rate(figures.ops), rate(figures.messages)];
     cells.extend(latencies.into_iter().map(ms));
     cells.push(row.of_noop.map_or_else(String::new, |share| format!("{share:.2}")));
     cells.push(format!("{:.0} %", row.spread * 100.0));

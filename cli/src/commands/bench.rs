@@ -5,7 +5,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::Context as _;
-use eventodb_bench::{Args, Command, Report, compare, fill, html, noop, run as measure, table};
+use eventodb_bench::{Args, Command, Report, compare, fill, html, noop, outline, run as measure, table};
 
 pub(crate) async fn run(args: Args) -> anyhow::Result<ExitCode> {
     match &args.command {
@@ -30,16 +30,27 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<ExitCode> {
 
 /// Measures, and tells what came of it.
 async fn measured(args: &Args) -> anyhow::Result<ExitCode> {
+    let mut out = std::io::stdout();
+    if args.plan {
+        write!(out, "{}", outline(args))?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    let earlier = match &args.json {
+        // One that was ended before its first scenario left nothing.
+        Some(file) if args.resume && file.metadata().is_ok_and(|file| file.len() > 0) => Some(read(file)?),
+        _ => None,
+    };
     // A file that cannot be written is found out before hours of measuring, not after.
     for file in args.json.iter().chain(&args.html) {
-        write_file(file, "")?;
+        open_file(file)?;
     }
-    let mut out = std::io::stdout();
-    let report = measure(args).await?;
+    let keep = &mut |report: &Report| match &args.json {
+        Some(file) => write_file(file, &serde_json::to_string(report)?),
+        None => Ok(()),
+    };
+    let report = measure(args, earlier, keep).await?;
+    keep(&report)?;
     write!(out, "{}", table(&report))?;
-    if let Some(file) = &args.json {
-        write_file(file, &serde_json::to_string(&report)?)?;
-    }
     if let Some(file) = &args.html {
         write_file(file, &html(std::slice::from_ref(&report)))?;
     }
@@ -72,6 +83,12 @@ fn show(reports: &[Report], page: Option<&Path>, document: Option<&Path>) -> any
 fn read(file: &Path) -> anyhow::Result<Report> {
     let text = std::fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))?;
     serde_json::from_str(&text).with_context(|| format!("{} is no report", file.display()))
+}
+
+/// Makes sure that a file can be written, and leaves what it has.
+fn open_file(file: &Path) -> anyhow::Result<()> {
+    let opened = std::fs::OpenOptions::new().append(true).create(true).open(file);
+    opened.map(drop).with_context(|| format!("cannot write {}", file.display()))
 }
 
 fn write_file(file: &Path, text: &str) -> anyhow::Result<()> {
