@@ -34,6 +34,9 @@ pub struct Args {
     /// A server that runs already, in place of one that is started.
     #[arg(long)]
     pub url: Option<String>,
+    /// A no-op ceiling that runs already, as `bench noop-server` starts it.
+    #[arg(long, value_name = "URL")]
+    pub noop_url: Option<String>,
     /// The token for --url.
     #[arg(long, requires = "url")]
     pub token: Option<String>,
@@ -45,7 +48,7 @@ pub struct Args {
     #[arg(long, value_name = "STAGES", value_delimiter = ',', value_parser = parse::<Stage>,
         conflicts_with_all = ["connections", "duration", "count"])]
     pub ramp: Vec<Stage>,
-    /// Seconds that each round measures [default: 10; 600 of stalls and soak, 20 of idle, 4 of grow, 3 of ceilings].
+    /// Seconds that each round measures [default: 10; 600 of stalls and soak, 20 of idle and mixed, 4 of grow, 3 of ceilings].
     /// catch-up, rare and start end when they are through.
     #[arg(long, value_name = "SECONDS", value_parser = seconds)]
     pub duration: Option<f64>,
@@ -150,9 +153,12 @@ pub enum Command {
         /// Replace with tables what stands in this document between the lines <!-- bench:begin --> and <!-- bench:end -->.
         #[arg(long, value_name = "FILE")]
         markdown: Option<PathBuf>,
+        /// Write pictures of what was measured for minutes to this directory, in or beside that of --markdown's
+        /// document, which shows them.
+        #[arg(long, value_name = "DIRECTORY", requires = "markdown")]
+        pictures: Option<PathBuf>,
     },
-    /// The server of the no-op ceiling.
-    #[command(hide = true)]
+    /// The server of the no-op ceiling, until it is ended; it prints where it listens.
     NoopServer,
 }
 

@@ -292,7 +292,7 @@ pub(crate) async fn round(session: &mut Session<'_>, case: Case, number: u32) ->
     // What must be in place is put there before the clock runs.
     session.prepare(case.scenario).await?;
     let server = match case.scenario {
-        Scenario::Noop => session.noop_server.pid(),
+        Scenario::Noop => session.noop_server.as_ref().and_then(crate::host::Server::pid),
         scenario if scenario.is_ceiling() || scenario.has_own_server() => None,
         scenario if scenario.is_about_size() => session.large().await?.host.pid(),
         _ => session.main.pid(),

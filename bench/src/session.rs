@@ -30,7 +30,7 @@ pub(crate) struct Session<'a> {
     /// The server that most scenarios measure.
     pub(crate) main: Host,
     pub(crate) noop: Address,
-    pub(crate) noop_server: Server,
+    pub(crate) noop_server: Option<Server>,
     filled: Option<Filled>,
     /// A namespace with very many streams.
     many: Option<Address>,
@@ -69,8 +69,12 @@ impl<'a> Session<'a> {
         let through = std::fs::Permissions::from_mode(0o711);
         let mut directory = tempfile::Builder::new();
         let directory = directory.prefix("eventodb-bench-").permissions(through).tempdir_in(parent.canonicalize()?)?;
-        let noop_server = Server::start(&["bench".to_owned(), "noop-server".to_owned()]).await?;
-        let noop = Address::new(&noop_server.url, None)?;
+        let noop_server = match args.noop_url {
+            Some(_) => None,
+            None => Some(Server::start(&["bench".to_owned(), "noop-server".to_owned()]).await?),
+        };
+        let noop_url = noop_server.as_ref().map(|server| &server.url).or(args.noop_url.as_ref());
+        let noop = Address::new(noop_url.context("there is no no-op server")?, None)?;
         let hosts = Hosts::new(args, directory.path()).await?;
         let main = hosts.start().await?;
         let names = Names::new(args.streams, args.categories, args.distribution);
@@ -114,7 +118,10 @@ impl<'a> Session<'a> {
         }
         self.main.stop().await?;
         self.hosts.stop().await?;
-        self.noop_server.kill().await
+        match self.noop_server {
+            Some(server) => server.kill().await,
+            None => Ok(()),
+        }
     }
 
     /// Why a scenario cannot be measured here.

@@ -64,6 +64,25 @@ fn reports_stand_beside_each_other_in_a_page_and_in_a_document() {
 }
 
 #[test]
+fn what_took_minutes_is_shown_by_a_document_beside_it() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = |name: &str| directory.path().join(name).to_str().unwrap().to_owned();
+    let (json, document, pictures) = (path("one.json"), path("SPEED.md"), path("speed"));
+    let second = r#"{"requests":9,"max_ms":12.5}"#;
+    let seconds = vec![second; 600].join(",");
+    let round = format!(r#"{{"elapsed_s":600,"seconds":[{seconds}],"fsync_seconds":[{seconds}]}}"#);
+    let row = format!(r#"{{"name":"stalls@64","figures":{{"ops":9}},"rounds":[{round}]}}"#);
+    std::fs::write(&json, format!(r#"{{"environment":{{"backend":"sqlite"}},"rows":[{row}]}}"#)).unwrap();
+    std::fs::write(&document, "<!-- bench:begin -->\n<!-- bench:end -->\n").unwrap();
+    let output = eventodb(&["report", &json, "--markdown", &document, "--pictures", &pictures]);
+    assert!(output.status.success(), "{output:?}");
+    let filled = std::fs::read_to_string(&document).unwrap();
+    assert!(filled.contains("](speed/stalls-slowest-sqlite.svg)"), "{filled}");
+    let picture = std::fs::read_to_string(directory.path().join("speed/stalls-slowest-sqlite.svg")).unwrap();
+    assert!(picture.starts_with("<svg") && picture.contains("sqlite: fsync"), "{picture}");
+}
+
+#[test]
 fn a_document_without_marks_stays_as_it_is() {
     let directory = tempfile::tempdir().unwrap();
     let path = |name: &str| directory.path().join(name).to_str().unwrap().to_owned();

@@ -16,8 +16,8 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 pub use self::compare::{Comparison, Tolerance, compare};
-pub use self::html::html;
-pub use self::markdown::fill;
+pub use self::html::{Picture, html};
+pub use self::markdown::{fill, pictures};
 pub use self::table::table;
 pub use self::target::Target;
 pub use self::threshold::Threshold;

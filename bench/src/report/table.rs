@@ -63,7 +63,11 @@ pub fn table(report: &Report) -> String {
     }
     if report.interrupted {
         let has_figures = report.rows.iter().any(|row| row.skipped.is_none());
-        text.push_str(if has_figures { "broken off: these are the figures until then\n" } else { "broken off before anything was measured\n" });
+        text.push_str(if has_figures {
+            "broken off: these are the figures until then\n"
+        } else {
+            "broken off before anything was measured\n"
+        });
     }
     text
 }

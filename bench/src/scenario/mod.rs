@@ -241,6 +241,8 @@ impl Scenario {
             Self::Stalls | Self::Soak => 600,
             // More than a heartbeat.
             Self::Idle => 20,
+            // Three times what a server on SQLite keeps unindexed.
+            Self::Mixed => 20,
             // Twelve figures a round, each with a ceiling of its own.
             Self::Grow => 4,
             Self::IdleServer => 2,

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::Context as _;
-use eventodb_bench::{Args, Command, Report, compare, fill, html, noop, outline, run as measure, table};
+use eventodb_bench::{Args, Command, Report, compare, fill, html, noop, outline, pictures, run as measure, table};
 
 pub(crate) async fn run(args: Args) -> anyhow::Result<ExitCode> {
     match &args.command {
@@ -19,9 +19,9 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<ExitCode> {
             write!(std::io::stdout(), "{}", comparison.table)?;
             Ok(if comparison.regressions == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
         }
-        Some(Command::Report { reports, html, markdown }) => {
+        Some(Command::Report { reports, html, markdown, pictures }) => {
             let reports = reports.iter().map(|file| read(file)).collect::<anyhow::Result<Vec<_>>>()?;
-            show(&reports, html.as_deref(), markdown.as_deref())?;
+            show(&reports, html.as_deref(), markdown.as_deref(), pictures.as_deref())?;
             Ok(ExitCode::SUCCESS)
         }
         None => measured(&args).await,
@@ -63,14 +63,30 @@ async fn measured(args: &Args) -> anyhow::Result<ExitCode> {
 }
 
 /// Shows reports where they are wanted: in a page, in a document, or else here.
-fn show(reports: &[Report], page: Option<&Path>, document: Option<&Path>) -> anyhow::Result<()> {
+fn show(
+    reports: &[Report],
+    page: Option<&Path>,
+    document: Option<&Path>,
+    drawn_to: Option<&Path>,
+) -> anyhow::Result<()> {
     if let Some(file) = page {
         write_file(file, &html(reports))?;
     }
     if let Some(file) = document {
         let text = std::fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))?;
-        let filled = fill(&text, reports).with_context(|| format!("cannot fill {}", file.display()))?;
+        let shown_from = drawn_to.map(|directory| {
+            let beside = file.with_file_name("");
+            directory.strip_prefix(beside).unwrap_or(directory).display().to_string()
+        });
+        let filled =
+            fill(&text, reports, shown_from.as_deref()).with_context(|| format!("cannot fill {}", file.display()))?;
         write_file(file, &filled)?;
+    }
+    if let Some(directory) = drawn_to {
+        std::fs::create_dir_all(directory).with_context(|| format!("cannot make {}", directory.display()))?;
+        for picture in pictures(reports) {
+            write_file(&directory.join(&picture.file), &picture.svg)?;
+        }
     }
     if page.is_none() && document.is_none() {
         for report in reports {
