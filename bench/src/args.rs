@@ -48,7 +48,8 @@ pub struct Args {
     #[arg(long, value_name = "STAGES", value_delimiter = ',', value_parser = parse::<Stage>,
         conflicts_with_all = ["connections", "duration", "count"])]
     pub ramp: Vec<Stage>,
-    /// Seconds that each round measures [default: 10; 600 of stalls and soak, 20 of idle and mixed, 4 of grow, 3 of ceilings].
+    /// Seconds that each round measures [default: 10 of what is held against a ceiling; 600 of stalls and soak, 20 of idle
+    /// and mixed, 3 to 5 of the others, as --plan tells].
     /// catch-up, rare and start end when they are through.
     #[arg(long, value_name = "SECONDS", value_parser = seconds)]
     pub duration: Option<f64>,
@@ -61,7 +62,7 @@ pub struct Args {
     /// Seconds before each round that do not count.
     #[arg(long, value_name = "SECONDS", default_value_t = 1.0, value_parser = seconds)]
     pub warm_up: f64,
-    /// Rounds of each scenario, each after one of its ceiling [default: 3]; stalls, soak, idle, idle-server and rare have one.
+    /// Rounds of each scenario, each after one of its ceiling [default: 3, of mixed 1]; stalls, soak, idle, idle-server and rare have one.
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..))]
     pub rounds: Option<u32>,
     /// Messages that a write run without a rate has at least, whatever its duration [default: 200000, three times what

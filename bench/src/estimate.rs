@@ -11,8 +11,8 @@ use crate::plan::{large, plan, rounds};
 use crate::run::{cases, others};
 use crate::scenario::{Case, Scenario};
 
-/// Parts of a round of `grow`: each at each size, after a no-op of its own.
-const GROW_PARTS: usize = 4;
+/// Parts of a round of `grow`: each a no-op, and then each size.
+const GROW_PARTS: u32 = 4;
 /// From the last answer until the next load begins: connections, the index that catches up.
 const BETWEEN: Duration = Duration::from_millis(700);
 /// Messages a second that are read by who catches up.
@@ -82,8 +82,8 @@ fn turn(args: &Args, case: Case) -> Duration {
         Scenario::CatchUp => Duration::from_secs_f64(args.preload as f64 / READ),
         Scenario::CatchUpSse | Scenario::Rare | Scenario::Start => Duration::from_secs(1),
         Scenario::Grow => {
-            let noop = turn(args, Case::new(Scenario::Noop, 1));
-            (paced + plan.warm_up + noop) * u32::try_from(GROW_PARTS * args.sizes.len()).unwrap_or(u32::MAX)
+            let sizes = u32::try_from(args.sizes.len()).unwrap_or(u32::MAX);
+            (paced * sizes + turn(args, Case::new(Scenario::Noop, 1))) * GROW_PARTS
         }
         scenario if scenario.is_ceiling() && scenario != Scenario::Noop => plan.duration + BETWEEN,
         _ => paced,

@@ -1,7 +1,7 @@
 //! The same writes and reads with ever more messages in place: what grows shall not become slower.
 //!
 //! Each size has namespaces of its own on one server, and the sizes take turns in every round: what is compared is
-//! then of the same minutes. Each figure is taken as a share of the no-op ceiling's beside it.
+//! then of the same seconds. Each figure is taken as a share of the no-op ceiling's right before.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -112,17 +112,11 @@ async fn measure(session: &mut Session<'_>, host: &Host, progress: &Progress) ->
     let mut found: Vec<Vec<(Row, Vec<f64>)>> = PARTS.iter().map(|part| part_rows(*part, &sizes)).collect();
     for number in 0..rounds(session.args, Scenario::Grow) {
         for (part, rows) in PARTS.iter().zip(&mut found) {
-            for (size, (row, shares)) in sizes.iter().zip(rows) {
-                progress.runs(&format!("{}, round {}", row.name, number + 1));
-                match shared_round(session, host, *part, size, number).await {
-                    Ok((measured, share)) => {
-                        shares.push(share);
-                        row.push(measured);
-                    }
-                    // Broken off: the rounds until then are what there is.
-                    Err(_) if session.gauge.is_stopped() => {}
-                    Err(error) => return Err(error),
-                }
+            progress.runs(&format!("{}, round {}", part.name(), number + 1));
+            match turns(session, host, *part, &sizes, number, rows).await {
+                // Broken off: the rounds until then are what there is.
+                Err(error) if !session.gauge.is_stopped() => return Err(error),
+                _ => {}
             }
         }
         progress.round_is_done();
@@ -133,20 +127,24 @@ async fn measure(session: &mut Session<'_>, host: &Host, progress: &Progress) ->
     Ok((rows, largest))
 }
 
-/// A round of a part at a size, and the share that it is of the no-op ceiling right before it.
-async fn shared_round(
+/// A round of a part at each size, right after one of the no-op ceiling, as whose share each is taken.
+async fn turns(
     session: &mut Session<'_>,
     host: &Host,
     part: Part,
-    size: &Size,
+    sizes: &[Size],
     number: u32,
-) -> anyhow::Result<(Round, f64)> {
+    rows: &mut [(Row, Vec<f64>)],
+) -> anyhow::Result<()> {
     session.gauge.go_on(|| "it was measured".to_owned())?;
     let noop = round(session, Case::new(Scenario::Noop, part.width()), number).await?;
-    session.gauge.go_on(|| "its ceiling was measured".to_owned())?;
-    let measured = part_round(session, host, part, size, number).await?;
-    let share = measured.figures.ops / noop.figures.ops.max(f64::EPSILON);
-    Ok((measured, share))
+    for (size, (row, shares)) in sizes.iter().zip(rows) {
+        session.gauge.go_on(|| "it was measured".to_owned())?;
+        let measured = part_round(session, host, part, size, number).await?;
+        shares.push(measured.figures.ops / noop.figures.ops.max(f64::EPSILON));
+        row.push(measured);
+    }
+    Ok(())
 }
 
 /// The names of all rows.

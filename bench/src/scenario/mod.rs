@@ -246,6 +246,10 @@ impl Scenario {
             // Twelve figures a round, each with a ceiling of its own.
             Self::Grow => 4,
             Self::IdleServer => 2,
+            // Held against fixed figures, from which they are far enough away for less to tell.
+            Self::StreamTail | Self::StreamGet | Self::CategoryTail | Self::Poke | Self::PokeMany | Self::FanOut => 5,
+            Self::NsInfo | Self::NsStreams | Self::NsCategories | Self::NsList => 3,
+            Self::Namespaces => 5,
             // They are measured again beside each scenario that is held against them.
             _ if self.is_ceiling() => 3,
             _ => 10,
@@ -254,7 +258,7 @@ impl Scenario {
 
     /// How many rounds there are.
     pub(crate) fn usual_rounds(self) -> u32 {
-        if self.is_once() { 1 } else { 3 }
+        if self.is_once() || self == Self::Mixed { 1 } else { 3 }
     }
 
     /// Whether one round says it all: it is long, or nothing of it has a pace.
