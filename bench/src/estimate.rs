@@ -30,7 +30,7 @@ pub fn outline(args: &Args) -> String {
     for (what, duration) in &preparing {
         let _ = writeln!(text, "{:>8}  {what}", minutes(*duration));
     }
-    let _ = writeln!(text, "{:>8}  {}", minutes(whole(args)), "in all, on an idle machine with two cores");
+    let _ = writeln!(text, "{:>8}  in all, on an idle machine with two cores", minutes(whole(args)));
     text
 }
 
