@@ -38,7 +38,7 @@ test-external: deps build ## The black-box tests of the release binary, on each 
 	cd $(EXTERNAL) && ../.ci/with-postgres env EVENTODB_TEST_BACKEND=postgres npm test
 	cd $(EXTERNAL) && EVENTODB_TEST_BACKEND=sqlite npm test
 
-bench: deps build ## Every scenario on each backend; reports below target/bench, tables in docs/PERFORMANCE.md
+bench: deps build ## Every scenario on each backend; reports below target/bench, tables and pictures in docs/
 	./bench/run
 
 bench-smoke: deps build ## One minute of every scenario, for function, not for speed

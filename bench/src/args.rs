@@ -34,6 +34,9 @@ pub struct Args {
     /// A server that runs already, in place of one that is started.
     #[arg(long)]
     pub url: Option<String>,
+    /// A no-op ceiling that runs already, as `bench noop-server` starts it.
+    #[arg(long, value_name = "URL")]
+    pub noop_url: Option<String>,
     /// The token for --url.
     #[arg(long, requires = "url")]
     pub token: Option<String>,
@@ -45,7 +48,9 @@ pub struct Args {
     #[arg(long, value_name = "STAGES", value_delimiter = ',', value_parser = parse::<Stage>,
         conflicts_with_all = ["connections", "duration", "count"])]
     pub ramp: Vec<Stage>,
-    /// Seconds that each round measures [default: 10; 600 of stalls and soak].
+    /// Seconds that each round measures [default: 10 of what is held against a ceiling; 600 of stalls and soak, 20 of idle
+    /// and mixed, 3 to 5 of the others, as --plan tells].
+    /// catch-up, rare and start end when they are through.
     #[arg(long, value_name = "SECONDS", value_parser = seconds)]
     pub duration: Option<f64>,
     /// Requests of each round, in place of a duration.
@@ -55,11 +60,11 @@ pub struct Args {
     #[arg(long, value_parser = rate)]
     pub rate: Option<f64>,
     /// Seconds before each round that do not count.
-    #[arg(long, value_name = "SECONDS", default_value_t = 2.0, value_parser = seconds)]
+    #[arg(long, value_name = "SECONDS", default_value_t = 1.0, value_parser = seconds)]
     pub warm_up: f64,
-    /// Rounds of each scenario, each after one of its ceiling.
-    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..))]
-    pub rounds: u32,
+    /// Rounds of each scenario, each after one of its ceiling [default: 3, of mixed 1]; stalls, soak, idle, idle-server and rare have one.
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..))]
+    pub rounds: Option<u32>,
     /// Messages that a write run without a rate has at least, whatever its duration [default: 200000, three times what
     /// a server on SQLite keeps unindexed; 0 on PostgreSQL and with --url].
     #[arg(long)]
@@ -108,9 +113,15 @@ pub struct Args {
     /// A bound, such as write.p99<50ms or write@64.ops>20000; exit code 1 where one is missed.
     #[arg(long = "threshold", value_parser = parse::<Threshold>)]
     pub thresholds: Vec<Threshold>,
-    /// Write the report to this file, for `compare` and `report`.
+    /// Write the report to this file, for `compare` and `report`; after each scenario what there is so far.
     #[arg(long, value_name = "FILE")]
     pub json: Option<PathBuf>,
+    /// Leave out what --json's file has already, of the same commit, backend and sizes.
+    #[arg(long, requires = "json")]
+    pub resume: bool,
+    /// Only tell what would be measured, and about how long it takes.
+    #[arg(long)]
+    pub plan: bool,
     /// Write the report to this file as a page with charts, which opens without a network.
     #[arg(long, value_name = "FILE")]
     pub html: Option<PathBuf>,
@@ -143,9 +154,12 @@ pub enum Command {
         /// Replace with tables what stands in this document between the lines <!-- bench:begin --> and <!-- bench:end -->.
         #[arg(long, value_name = "FILE")]
         markdown: Option<PathBuf>,
+        /// Write pictures of what was measured for minutes to this directory, in or beside that of --markdown's
+        /// document, which shows them.
+        #[arg(long, value_name = "DIRECTORY", requires = "markdown")]
+        pictures: Option<PathBuf>,
     },
-    /// The server of the no-op ceiling.
-    #[command(hide = true)]
+    /// The server of the no-op ceiling, until it is ended; it prints where it listens.
     NoopServer,
 }
 

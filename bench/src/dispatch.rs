@@ -22,6 +22,8 @@ use crate::wire::Address;
 
 /// Writes a second to the category that subscribers listen to, beside other writes.
 const BESIDE: f64 = 50.0;
+/// Pokes of a subscription that catches up, at most.
+const CATCH_UP_POKES: u64 = 1_000_000;
 
 impl Session<'_> {
     /// One round of a case.
@@ -82,16 +84,15 @@ impl Session<'_> {
             Scenario::CategoryGet => self.read(Place::Anywhere, filled, width, plan, seed).await,
             Scenario::CategoryMember => self.read(Place::Member(args.group_size), filled, width, plan, seed).await,
             Scenario::CatchUp => {
-                let head = rpc::head(&self.main.address).await?;
-                let mut loaded =
-                    load::run(&self.main.address, plan, vec![catch_up::Pages::new(&self.main.address)], gauge).await?;
-                self.expect_all(&mut loaded, head);
+                let lane = catch_up::Pages::new(&self.main.address, filled.last);
+                let mut loaded = load::run(&self.main.address, plan, vec![lane], gauge).await?;
+                self.expect_all(&mut loaded, filled.last);
                 Ok(loaded)
             }
             Scenario::CatchUpSse => {
-                let head = rpc::head(&self.main.address).await?;
-                let mut loaded = catch_up::subscribe(&self.main.address, head, gauge).await?;
-                self.expect_all(&mut loaded, head);
+                let last = filled.last.min(CATCH_UP_POKES);
+                let mut loaded = catch_up::subscribe(&self.main.address, last, gauge).await?;
+                self.expect_all(&mut loaded, last);
                 Ok(loaded)
             }
             Scenario::Poke | Scenario::PokeMany | Scenario::FanOut => {
@@ -184,11 +185,11 @@ impl Session<'_> {
         Ok(Place::StreamTail(last.into()))
     }
 
-    /// A log of our own has no gaps: a reader of all of it sees as many messages as its head says.
-    fn expect_all(&self, loaded: &mut Loaded, head: u64) {
+    /// A log of our own has no gaps: a reader from the first message to `last` sees as many.
+    fn expect_all(&self, loaded: &mut Loaded, last: u64) {
         let seen = loaded.measured.messages;
-        if self.hosts.backend().is_some() && seen < head && !self.gauge.is_stopped() {
-            loaded.measured.error(&anyhow::anyhow!("{seen} of {head} messages were seen"));
+        if self.hosts.backend().is_some() && seen < last && !self.gauge.is_stopped() {
+            loaded.measured.error(&anyhow::anyhow!("{seen} of {last} messages were seen"));
         }
     }
 

@@ -22,6 +22,7 @@ pub(crate) fn environment(args: &Args) -> BTreeMap<String, String> {
     let sizes =
         format!("{} bytes, {} streams, {distribution}, {} categories", args.size, args.streams, args.categories);
     let duration = args.duration.map_or_else(|| "as the scenario has it".to_owned(), |seconds| format!("{seconds} s"));
+    let rounds = args.rounds.map_or_else(|| "as the scenario has them".to_owned(), |rounds| rounds.to_string());
     let mut pairs = vec![
         ("backend", backend.to_owned()),
         ("durability", durability.to_owned()),
@@ -33,7 +34,7 @@ pub(crate) fn environment(args: &Args) -> BTreeMap<String, String> {
         ("load before", format!("{:.2}", load_average())),
         ("messages", sizes),
         ("preloaded", args.preload.to_string()),
-        ("rounds", format!("{}, each {duration} after {} s", args.rounds, args.warm_up)),
+        ("rounds", format!("{rounds}, each {duration} after {} s", args.warm_up)),
         ("seed", args.seed.to_string()),
     ];
     if !args.ramp.is_empty() {

@@ -1,7 +1,7 @@
 //! The same writes and reads with ever more messages in place: what grows shall not become slower.
 //!
 //! Each size has namespaces of its own on one server, and the sizes take turns in every round: what is compared is
-//! then of the same minutes. Each figure is taken as a share of the no-op ceiling's beside it.
+//! then of the same seconds. Each figure is taken as a share of the no-op ceiling's right before.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -9,11 +9,12 @@ use std::time::Instant;
 use anyhow::Context as _;
 
 use crate::Distribution;
+use crate::args::Args;
 use crate::clock::Clock;
 use crate::host::Host;
 use crate::load::{self, Plan};
 use crate::names::Names;
-use crate::plan::plan;
+use crate::plan::{plan, rounds};
 use crate::preload::{Fill, fill};
 use crate::progress::Progress;
 use crate::report::{Round, Row, median};
@@ -58,6 +59,10 @@ impl Part {
         }
     }
 
+    fn row(self, messages: u64) -> String {
+        format!("{}/{messages}", self.name())
+    }
+
     fn width(self) -> u64 {
         if self.writes() { 64 } else { 16 }
     }
@@ -84,12 +89,20 @@ pub(crate) async fn rows(session: &mut Session<'_>, progress: &Progress) -> anyh
         return Ok(vec![Row::skipped(Scenario::Grow.name(), why)]);
     }
     let host = session.hosts.start().await?;
-    let result = measure(session, &host, progress).await;
-    host.stop().await?;
-    result
+    match measure(session, &host, progress).await {
+        Ok((rows, largest)) => {
+            session.take_over(host, largest.many.0, largest.messages).await?;
+            Ok(rows)
+        }
+        Err(error) => {
+            host.stop().await?;
+            Err(error)
+        }
+    }
 }
 
-async fn measure(session: &mut Session<'_>, host: &Host, progress: &Progress) -> anyhow::Result<Vec<Row>> {
+/// The rows, and the largest of the sizes for others to use.
+async fn measure(session: &mut Session<'_>, host: &Host, progress: &Progress) -> anyhow::Result<(Vec<Row>, Size)> {
     let mut sizes = Vec::new();
     for &messages in &session.args.sizes {
         progress.runs(&format!("{messages} messages put in place, twice"));
@@ -97,38 +110,64 @@ async fn measure(session: &mut Session<'_>, host: &Host, progress: &Progress) ->
     }
     // For each part and size the rounds, and their shares of the ceiling.
     let mut found: Vec<Vec<(Row, Vec<f64>)>> = PARTS.iter().map(|part| part_rows(*part, &sizes)).collect();
-    for number in 0..session.args.rounds {
+    for number in 0..rounds(session.args, Scenario::Grow) {
         for (part, rows) in PARTS.iter().zip(&mut found) {
-            for (size, (row, shares)) in sizes.iter().zip(rows) {
-                if session.gauge.is_stopped() {
-                    break;
-                }
-                progress.runs(&format!("{}, round {}", row.name, number + 1));
-                let noop = round(session, Case::new(Scenario::Noop, part.width()), number).await?;
-                let measured = part_round(session, host, *part, size, number).await?;
-                shares.push(measured.figures.ops / noop.figures.ops.max(f64::EPSILON));
-                row.push(measured);
+            progress.runs(&format!("{}, round {}", part.name(), number + 1));
+            match turns(session, host, *part, &sizes, number, rows).await {
+                // Broken off: the rounds until then are what there is.
+                Err(error) if !session.gauge.is_stopped() => return Err(error),
+                _ => {}
             }
         }
         progress.round_is_done();
     }
     let judged = PARTS.iter().zip(found).flat_map(|(part, rows)| judge(session, *part, rows));
-    Ok(judged.collect())
+    let rows = judged.collect();
+    let largest = sizes.into_iter().max_by_key(|size| size.messages).context("there are no sizes")?;
+    Ok((rows, largest))
+}
+
+/// A round of a part at each size, right after one of the no-op ceiling, as whose share each is taken.
+async fn turns(
+    session: &mut Session<'_>,
+    host: &Host,
+    part: Part,
+    sizes: &[Size],
+    number: u32,
+    rows: &mut [(Row, Vec<f64>)],
+) -> anyhow::Result<()> {
+    session.gauge.go_on(|| "it was measured".to_owned())?;
+    let noop = round(session, Case::new(Scenario::Noop, part.width()), number).await?;
+    for (size, (row, shares)) in sizes.iter().zip(rows) {
+        session.gauge.go_on(|| "it was measured".to_owned())?;
+        let measured = part_round(session, host, part, size, number).await?;
+        shares.push(measured.figures.ops / noop.figures.ops.max(f64::EPSILON));
+        row.push(measured);
+    }
+    Ok(())
+}
+
+/// The names of all rows.
+pub(crate) fn names(args: &Args) -> Vec<String> {
+    let of = |part: &Part| args.sizes.iter().map(|messages| part.row(*messages)).collect::<Vec<_>>();
+    PARTS.iter().flat_map(of).collect()
 }
 
 fn part_rows(part: Part, sizes: &[Size]) -> Vec<(Row, Vec<f64>)> {
-    let row = |size: &Size| Row { name: format!("{}/{}", part.name(), size.messages), ..Row::default() };
+    let row = |size: &Size| Row { name: part.row(size.messages), ..Row::default() };
     sizes.iter().map(|size| (row(size), Vec::new())).collect()
 }
 
 /// Holds each size against the first, round by round.
 fn judge(session: &Session<'_>, part: Part, rows: Vec<(Row, Vec<f64>)>) -> Vec<Row> {
     let first = rows.first().map(|(_, shares)| shares.clone()).unwrap_or_default();
-    let is_full = extent(session.args, Case::new(Scenario::Grow, 1)).is_usual && session.args.sizes.len() >= 3;
+    let is_usual = extent(session.args, Case::new(Scenario::Grow, 1)).is_usual && session.args.sizes.len() >= 3;
+    let is_full = is_usual && !session.gauge.is_stopped();
     let judged = rows.into_iter().enumerate().map(|(number, (mut row, shares))| {
         if row.rounds.is_empty() {
             return Row::skipped(row.name, "broken off before its first round".to_owned());
         }
+        row.is_interrupted = session.gauge.is_stopped();
         row.of_noop = Some(median(shares.clone()));
         let (limit, target) = part.target();
         let ratios: Vec<f64> =
@@ -149,7 +188,8 @@ async fn part_round(session: &Session<'_>, host: &Host, part: Part, size: &Size,
     let gauge = Arc::clone(&session.gauge);
     // Like the scenario that it is at another size.
     let like = if part.writes() { Scenario::Write } else { Scenario::CategoryGet };
-    let plan = Plan { ramp: None, ..plan(session.args, session.hosts.backend(), Case::new(like, part.width())) };
+    let of = |scenario| plan(session.args, session.hosts.backend(), Case::new(scenario, part.width()));
+    let plan = Plan { ramp: None, duration: of(Scenario::Grow).duration, ..of(like) };
     let filled = Filled { first: 1, last: size.messages };
     let clock = Clock::begin(host.pid(), &plan);
     let read = |place: Place| {

@@ -4,10 +4,12 @@
 //! measures any that is named to it.
 
 mod args;
+mod block;
 mod ceiling;
 mod clock;
 mod dispatch;
 mod environment;
+mod estimate;
 mod files;
 mod grow;
 mod host;
@@ -31,12 +33,14 @@ mod wire;
 
 pub use self::args::{Args, Backend, Command};
 pub use self::ceiling::noop;
+pub use self::estimate::outline;
 pub use self::measure::{Bucket, Second};
 pub use self::names::Distribution;
 pub use self::plan::LEAST_ON_SQLITE;
 pub use self::ramp::Stage;
 pub use self::report::{
-    Comparison, Figures, Report, Round, Row, Target, Threshold, Tolerance, compare, fill, html, table,
+    Comparison, Figures, Picture, Report, Round, Row, Target, Threshold, Tolerance, compare, fill, html, pictures,
+    table,
 };
 pub use self::run::run;
 pub use self::scenario::Scenario;

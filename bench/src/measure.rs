@@ -113,6 +113,15 @@ impl Gauge {
     pub(crate) fn is_stopped(&self) -> bool {
         self.stop.load(Ordering::Relaxed)
     }
+
+    /// Goes on, unless the run is broken off.
+    ///
+    /// # Errors
+    /// It is; the error says during what.
+    pub(crate) fn go_on(&self, what: impl FnOnce() -> String) -> anyhow::Result<()> {
+        anyhow::ensure!(!self.is_stopped(), "broken off while {}", what());
+        Ok(())
+    }
 }
 
 /// The longest latency that is told from longer ones: an hour.

@@ -10,10 +10,29 @@ use crate::scenario::{Case, Scenario};
 /// Messages of three memtables of the server's default size: below that a write run shows no index at work.
 pub const LEAST_ON_SQLITE: u64 = 200_000;
 
+/// Rounds of a scenario.
+pub(crate) fn rounds(args: &Args, scenario: Scenario) -> u32 {
+    args.rounds.filter(|_| !scenario.is_once()).unwrap_or(scenario.usual_rounds())
+}
+
+/// Whether rounds are as many and as long as targets speak of.
+pub(crate) fn is_long_enough(args: &Args, scenario: Scenario) -> bool {
+    /// What a figure wants that has a pace.
+    const ROUNDS: u32 = 3;
+    const SECONDS: f64 = 10.0;
+    let usual = scenario.usual_duration().as_secs_f64();
+    let seconds = args.duration.unwrap_or(usual);
+    match scenario {
+        _ if scenario.is_whole() => true,
+        _ if scenario.is_once() => seconds >= usual,
+        _ => rounds(args, scenario) >= ROUNDS && seconds >= SECONDS,
+    }
+}
+
 /// How long, how much and how fast a case is, on that backend.
 pub(crate) fn plan(args: &Args, backend: Option<Backend>, case: Case) -> Plan {
     let scenario = case.scenario;
-    let is_whole = scenario == Scenario::CatchUp;
+    let is_whole = scenario.is_whole();
     let rate = rate(args, scenario);
     let usual = match backend {
         Some(Backend::Sqlite | Backend::Memory) => LEAST_ON_SQLITE,

@@ -50,11 +50,12 @@ pub(crate) async fn fill(fill: &Fill<'_>, gauge: Arc<Gauge>) -> anyhow::Result<(
         FillLane::new(fill, has_batches.then_some(most), from, to)
     });
     let plan = Plan { duration: Duration::from_secs(24 * 3600), ..Plan::default() };
-    let loaded = load::run(fill.address, plan, lanes.collect(), gauge).await?;
-    match loaded.measured.first_error {
-        Some(error) => anyhow::bail!("cannot preload (--preload 0 does without): {error}"),
-        None => Ok(()),
+    let loaded = load::run(fill.address, plan, lanes.collect(), Arc::clone(&gauge)).await?;
+    if let Some(error) = loaded.measured.first_error {
+        anyhow::bail!("cannot preload (--preload 0 does without): {error}");
     }
+    let placed = loaded.measured.messages;
+    gauge.go_on(|| format!("messages were put in place: {placed} of {}", fill.count))
 }
 
 /// A lane that writes a part.

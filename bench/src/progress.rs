@@ -4,9 +4,11 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use anyhow::Context as _;
 use indicatif::{HumanCount, ProgressBar, ProgressStyle};
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
 
 use crate::measure::Gauge;
 
@@ -17,16 +19,23 @@ const TEMPLATE: &str = "{bar:24} {pos}/{len} rounds  {elapsed}  {prefix}  {msg}"
 pub(crate) struct Progress {
     bar: ProgressBar,
     watch: JoinHandle<()>,
+    at_once: CancellationToken,
 }
 
 impl Progress {
-    /// A line for so many rounds, whose pace is the gauge's.
-    pub(crate) fn begin(gauge: Arc<Gauge>, rounds: u64) -> Self {
+    /// A line for so many rounds, whose pace is the gauge's. From now on Ctrl-C and SIGTERM stop the gauge.
+    ///
+    /// # Errors
+    /// The system lets us wait for no signals.
+    pub(crate) fn begin(gauge: Arc<Gauge>, rounds: u64) -> anyhow::Result<Self> {
         // Draws nothing where standard error is no terminal.
         let bar = ProgressBar::new(rounds);
         bar.set_style(ProgressStyle::with_template(TEMPLATE).expect("the template stands above"));
-        let watch = tokio::spawn(watch(gauge, bar.clone()));
-        Self { bar, watch }
+        let wait = |kind| signal(kind).context("cannot wait for Ctrl-C");
+        let signals = (wait(SignalKind::interrupt())?, wait(SignalKind::terminate())?);
+        let at_once = CancellationToken::new();
+        let watch = tokio::spawn(watch(gauge, bar.clone(), signals, at_once.clone()));
+        Ok(Self { bar, watch, at_once })
     }
 
     /// What runs now.
@@ -37,6 +46,11 @@ impl Progress {
     /// One round more is done.
     pub(crate) fn round_is_done(&self) {
         self.bar.inc(1);
+    }
+
+    /// Runs to the end, or to the second signal: whoever sends one more does not want to wait.
+    pub(crate) async fn unless_ended_at_once<T>(&self, work: impl Future<Output = T>) -> Option<T> {
+        self.at_once.run_until_cancelled(work).await
     }
 
     /// Takes the line away.
@@ -52,19 +66,22 @@ impl Drop for Progress {
     }
 }
 
-/// Shows the pace once a second, and stops the load at Ctrl-C or SIGTERM: what was started for it must end with it.
-async fn watch(gauge: Arc<Gauge>, bar: ProgressBar) {
+/// Shows the pace once a second. The first signal stops the load: what was started for it must end with it, and what
+/// was measured is told. The second waits for neither.
+async fn watch(gauge: Arc<Gauge>, bar: ProgressBar, signals: (Signal, Signal), at_once: CancellationToken) {
     let mut before = 0;
-    let mut terminated = signal(SignalKind::terminate()).ok();
-    let mut terminate = async || match &mut terminated {
-        Some(signals) => signals.recv().await,
-        None => std::future::pending().await,
+    let (mut interrupted, mut terminated) = signals;
+    let broken_off = || {
+        if gauge.stop.swap(true, Ordering::Relaxed) {
+            at_once.cancel();
+        }
+        bar.println("ends with what there is; once more ends at once");
     };
     let mut ticks = tokio::time::interval(Duration::from_secs(1));
     loop {
         tokio::select! {
-            _ = tokio::signal::ctrl_c() => gauge.stop.store(true, Ordering::Relaxed),
-            _ = terminate() => gauge.stop.store(true, Ordering::Relaxed),
+            _ = interrupted.recv() => broken_off(),
+            _ = terminated.recv() => broken_off(),
             _ = ticks.tick() => {
                 let now = gauge.requests.load(Ordering::Relaxed);
                 bar.set_message(format!("{}/s", HumanCount(now - before)));

@@ -30,12 +30,12 @@ pub(crate) struct Session<'a> {
     /// The server that most scenarios measure.
     pub(crate) main: Host,
     pub(crate) noop: Address,
-    pub(crate) noop_server: Server,
+    pub(crate) noop_server: Option<Server>,
     filled: Option<Filled>,
     /// A namespace with very many streams.
     many: Option<Address>,
     /// A server with a larger log.
-    large: Option<Host>,
+    large: Option<Large>,
     /// Whether the category that only one stream has is in place there.
     is_rare: bool,
     sqlite: Option<Sqlite>,
@@ -45,6 +45,15 @@ pub(crate) struct Session<'a> {
     crowd: Option<(Host, Vec<Address>)>,
     /// Removed when all else has ended.
     pub(crate) directory: tempfile::TempDir,
+}
+
+/// A log that is larger than the others'.
+#[derive(Debug)]
+pub(crate) struct Large {
+    /// The server.
+    pub(crate) host: Host,
+    /// The namespace of the log, which others may stand beside.
+    pub(crate) address: Address,
 }
 
 impl<'a> Session<'a> {
@@ -60,8 +69,12 @@ impl<'a> Session<'a> {
         let through = std::fs::Permissions::from_mode(0o711);
         let mut directory = tempfile::Builder::new();
         let directory = directory.prefix("eventodb-bench-").permissions(through).tempdir_in(parent.canonicalize()?)?;
-        let noop_server = Server::start(&["bench".to_owned(), "noop-server".to_owned()]).await?;
-        let noop = Address::new(&noop_server.url, None)?;
+        let noop_server = match args.noop_url {
+            Some(_) => None,
+            None => Some(Server::start(&["bench".to_owned(), "noop-server".to_owned()]).await?),
+        };
+        let noop_url = noop_server.as_ref().map(|server| &server.url).or(args.noop_url.as_ref());
+        let noop = Address::new(noop_url.context("there is no no-op server")?, None)?;
         let hosts = Hosts::new(args, directory.path()).await?;
         let main = hosts.start().await?;
         let names = Names::new(args.streams, args.categories, args.distribution);
@@ -100,12 +113,15 @@ impl<'a> Session<'a> {
         if let Some((host, _)) = self.crowd {
             host.stop().await?;
         }
-        if let Some(host) = self.large {
-            host.stop().await?;
+        if let Some(large) = self.large {
+            large.host.stop().await?;
         }
         self.main.stop().await?;
         self.hosts.stop().await?;
-        self.noop_server.kill().await
+        match self.noop_server {
+            Some(server) => server.kill().await,
+            None => Ok(()),
+        }
     }
 
     /// Why a scenario cannot be measured here.
@@ -114,11 +130,7 @@ impl<'a> Session<'a> {
     /// The server cannot be reached.
     pub(crate) async fn lacks(&mut self, scenario: Scenario) -> anyhow::Result<Option<String>> {
         let backend = self.hosts.backend();
-        let needs = match scenario {
-            Scenario::SqliteRaw | Scenario::SqliteLogIndex => Some(Backend::Sqlite),
-            Scenario::PgRaw | Scenario::TwoServers => Some(Backend::Postgres),
-            _ => None,
-        };
+        let needs = scenario.needs_backend();
         if needs.is_some_and(|needs| backend != Some(needs)) {
             return Ok(Some(format!("only with --backend {}", needs.unwrap_or(Backend::Sqlite).name())));
         }
@@ -232,28 +244,41 @@ impl<'a> Session<'a> {
     ///
     /// # Errors
     /// The server refuses the messages.
-    pub(crate) async fn large(&mut self) -> anyhow::Result<&mut Host> {
+    pub(crate) async fn large(&mut self) -> anyhow::Result<&mut Large> {
         if self.large.is_none() {
             let host = self.hosts.start().await?;
             let count = if self.hosts.backend().is_some() { large(self.args) } else { 0 };
             self.fill(&host, &host.address, &self.many_names(), count).await?;
-            self.large = Some(host);
+            self.large = Some(Large { address: host.address.clone(), host });
         }
         self.large.as_mut().context("there is a large log now")
+    }
+
+    /// Takes a server over whose `address` has `messages` over very many streams: as the large log, where it is one.
+    ///
+    /// # Errors
+    /// It is of no use and does not end.
+    pub(crate) async fn take_over(&mut self, host: Host, address: Address, messages: u64) -> anyhow::Result<()> {
+        if self.large.is_some() || messages < large(self.args) {
+            return host.stop().await;
+        }
+        self.large = Some(Large { host, address });
+        Ok(())
     }
 
     /// The large log with what the scenario of rare matches looks for.
     ///
     /// # Errors
     /// The server refuses it.
-    pub(crate) async fn rare(&mut self) -> anyhow::Result<&Host> {
-        let (is_rare, count) = (std::mem::replace(&mut self.is_rare, true), large(self.args));
-        let host = self.large().await?;
+    pub(crate) async fn rare(&mut self) -> anyhow::Result<&Large> {
+        let (is_rare, count, gauge) = (self.is_rare, large(self.args), Arc::clone(&self.gauge));
+        let large = self.large().await?;
         if !is_rare {
-            rare::prepare(&host.address, count).await?;
-            host.caught_up(Instant::now()).await?;
+            rare::prepare(&large.address, count, &gauge).await?;
+            large.host.caught_up(Instant::now()).await?;
+            self.is_rare = true;
         }
-        Ok(host)
+        self.large().await.map(|large| &*large)
     }
 
     /// A server with very many namespaces.
@@ -279,7 +304,7 @@ impl<'a> Session<'a> {
             Some(ceiling) => Ok(ceiling),
             None => {
                 let (directory, args) = (self.directory.path(), self.args);
-                Sqlite::new(directory, &self.names, args.size, args.preload, is_indexed).await
+                Sqlite::new(directory, &self.names, args.size, args.preload, is_indexed, Arc::clone(&self.gauge)).await
             }
         }
     }
@@ -296,7 +321,8 @@ impl<'a> Session<'a> {
     pub(crate) async fn postgres(&mut self) -> anyhow::Result<&mut Postgres> {
         if self.postgres.is_none() {
             let database = self.hosts.cluster().context("there is no PostgreSQL")?.database().await?;
-            self.postgres = Some(Postgres::new(database, &self.names, self.args.size, self.args.preload).await?);
+            let made = Postgres::new(database, &self.names, self.args.size, self.args.preload, &self.gauge).await?;
+            self.postgres = Some(made);
         }
         self.postgres.as_mut().context("there is a ceiling now")
     }

@@ -2,7 +2,7 @@
 
 use std::io::{BufRead as _, BufReader};
 use std::path::Path;
-use std::process::{Command, Output, Stdio};
+use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
@@ -61,6 +61,25 @@ fn reports_stand_beside_each_other_in_a_page_and_in_a_document() {
     assert!(std::fs::read_to_string(&both).unwrap().contains("memory 2"));
     let shown = eventodb(&["report", &json]);
     assert!(String::from_utf8_lossy(&shown.stdout).contains("write@2"), "{shown:?}");
+}
+
+#[test]
+fn what_took_minutes_is_shown_by_a_document_beside_it() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = |name: &str| directory.path().join(name).to_str().unwrap().to_owned();
+    let (json, document, pictures) = (path("one.json"), path("SPEED.md"), path("speed"));
+    let second = r#"{"requests":9,"max_ms":12.5}"#;
+    let seconds = vec![second; 600].join(",");
+    let round = format!(r#"{{"elapsed_s":600,"seconds":[{seconds}],"fsync_seconds":[{seconds}]}}"#);
+    let row = format!(r#"{{"name":"stalls@64","figures":{{"ops":9}},"rounds":[{round}]}}"#);
+    std::fs::write(&json, format!(r#"{{"environment":{{"backend":"sqlite"}},"rows":[{row}]}}"#)).unwrap();
+    std::fs::write(&document, "<!-- bench:begin -->\n<!-- bench:end -->\n").unwrap();
+    let output = eventodb(&["report", &json, "--markdown", &document, "--pictures", &pictures]);
+    assert!(output.status.success(), "{output:?}");
+    let filled = std::fs::read_to_string(&document).unwrap();
+    assert!(filled.contains("](speed/stalls-slowest-sqlite.svg)"), "{filled}");
+    let picture = std::fs::read_to_string(directory.path().join("speed/stalls-slowest-sqlite.svg")).unwrap();
+    assert!(picture.starts_with("<svg") && picture.contains("sqlite: fsync"), "{picture}");
 }
 
 #[test]
@@ -177,29 +196,131 @@ fn a_server_in_another_process_is_measured() {
     assert_eq!(skipped, [false, false, false, true], "only what looks into the server's process is left out");
 }
 
-#[test]
-fn an_interrupted_run_prints_what_it_has() {
-    let directory = tempfile::tempdir().unwrap();
-    let bench = Command::new(env!("CARGO_BIN_EXE_eventodb"))
-        .args(["bench", "sys-version", "write", "--connections", "1", "--duration", "600", "--backend", "sqlite"])
-        .args(["--data-dir", directory.path().to_str().unwrap()])
+/// A run of minutes in `directory`.
+fn begin(directory: &Path, arguments: &[&str]) -> Child {
+    Command::new(env!("CARGO_BIN_EXE_eventodb"))
+        .arg("bench")
+        .args(arguments)
+        .args(["--duration", "600", "--backend", "sqlite", "--data-dir", directory.to_str().unwrap()])
         .stdout(Stdio::piped())
-        .stderr(Stdio::null())
+        .stderr(Stdio::piped())
         .spawn()
-        .unwrap();
-    // Its server's files say that it is under way.
+        .unwrap()
+}
+
+/// Waits until it is so far; the files of its servers show it.
+fn wait_until(what: &str, mut is_so_far: impl FnMut() -> bool) {
     let begin = Instant::now();
-    let is_under_way = || {
-        let runs = std::fs::read_dir(directory.path()).unwrap().map(|entry| entry.unwrap().path());
-        runs.flat_map(|run| std::fs::read_dir(run).unwrap())
-            .any(|entry| entry.unwrap().file_name().to_string_lossy().starts_with("data-"))
-    };
-    while !is_under_way() {
-        assert!(begin.elapsed() < Duration::from_secs(60), "the run does not begin");
-        std::thread::yield_now();
+    while !is_so_far() {
+        assert!(begin.elapsed() < Duration::from_secs(60), "the run does not come to {what}");
+        std::thread::sleep(Duration::from_millis(5));
     }
+}
+
+/// Files of a run with this end of their names, and their sizes.
+fn files(directory: &Path, end: &str) -> Vec<u64> {
+    let Ok(entries) = std::fs::read_dir(directory) else { return Vec::new() };
+    let mut found = Vec::new();
+    for entry in entries.filter_map(Result::ok) {
+        match entry.metadata() {
+            Ok(file) if file.is_dir() => found.extend(files(&entry.path(), end)),
+            Ok(file) if entry.file_name().to_string_lossy().ends_with(end) => found.push(file.len()),
+            _ => {}
+        }
+    }
+    found
+}
+
+/// Ctrl-C, as a terminal sends it.
+fn interrupt(bench: &Child) {
     kill_process(Pid::from_raw(bench.id().try_into().unwrap()).unwrap(), Signal::INT).unwrap();
+}
+
+#[test]
+fn a_run_interrupted_in_its_first_round_has_the_figures_until_then() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = |name: &str| directory.path().join(name).to_str().unwrap().to_owned();
+    let (json, page) = (path("report.json"), path("report.html"));
+    let files_of = ["--json", &json, "--html", &page];
+    // With a rate there is no ceiling before it, and with the warm-up left out the first answer counts.
+    let load = ["write", "append", "--connections", "2", "--rate", "500", "--warm-up", "0", "--preload", "1"];
+    let bench = begin(directory.path(), &[&load[..], &files_of].concat());
+    wait_until("writing", || files(directory.path(), ".log.db-wal").iter().any(|&size| size > 400_000));
+    interrupt(&bench);
     let output = bench.wait_with_output().unwrap();
     let printed = String::from_utf8_lossy(&output.stdout);
-    assert!(printed.contains("broken off") && printed.contains("operation"), "{output:?}");
+    assert!(printed.contains("s of round 1 measured: the figures until then"), "{output:?}");
+    let row = rows(Path::new(&json)).remove(0).1;
+    assert_eq!((row["is_interrupted"].as_bool(), row["errors"].as_u64()), (Some(true), Some(0)), "{row}");
+    assert!(row["figures"]["ops"].as_f64().unwrap() > 0.0, "{row}");
+    assert!(std::fs::read_to_string(&page).unwrap().contains("of round 1 measured"), "the page says so, too");
+}
+
+#[test]
+fn a_run_interrupted_while_messages_are_put_in_place_says_so() {
+    let directory = tempfile::tempdir().unwrap();
+    let bench = begin(directory.path(), &["write", "append", "--preload", "100000000"]);
+    wait_until("its preload", || files(directory.path(), ".log.db-wal").iter().any(|&size| size > 400_000));
+    interrupt(&bench);
+    let output = bench.wait_with_output().unwrap();
+    let printed = String::from_utf8_lossy(&output.stdout);
+    assert!(printed.contains("broken off while messages were put in place: "), "{output:?}");
+    assert!(printed.contains(" of 100000000\nbroken off before anything was measured\n"), "{output:?}");
+    let left = std::fs::read_dir(directory.path()).unwrap().count();
+    assert_eq!(left, 0, "nothing stays behind");
+}
+
+#[test]
+fn a_second_interrupt_ends_a_run_at_once() {
+    let directory = tempfile::tempdir().unwrap();
+    let load = ["write", "--connections", "2", "--rate", "500", "--warm-up", "0", "--preload", "1"];
+    let mut bench = begin(directory.path(), &load);
+    wait_until("writing", || files(directory.path(), ".log.db-wal").iter().any(|&size| size > 400_000));
+    // Servers that answer no more: whoever waits for them waits for ever.
+    let children = std::fs::read_to_string(format!("/proc/{0}/task/{0}/children", bench.id())).unwrap();
+    for pid in children.split_ascii_whitespace() {
+        kill_process(Pid::from_raw(pid.parse().unwrap()).unwrap(), Signal::STOP).unwrap();
+    }
+    // Two that come together are one to the system.
+    wait_until("its end", || {
+        let has_ended = bench.try_wait().unwrap().is_some();
+        if !has_ended {
+            interrupt(&bench);
+        }
+        has_ended
+    });
+    let output = bench.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    assert!(String::from_utf8_lossy(&output.stderr).contains("ended at once"), "{output:?}");
+    assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 0, "nothing stays behind");
+}
+
+#[test]
+fn a_run_that_resumes_measures_what_is_missing() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("report.json");
+    let (place, json) = (directory.path().to_str().unwrap(), file.to_str().unwrap());
+    let size = ["--backend", "memory", "--count", "20", "--connections", "1", "--rounds", "1", "--preload", "50"];
+    let run = |scenarios: &[&str], more: &[&str]| {
+        let output = eventodb(&[scenarios, &size, &["--data-dir", place, "--json", json, "--resume"], more].concat());
+        assert!(output.status.success(), "{output:?}");
+        rows(&file)
+    };
+    let first = run(&["write"], &[]);
+    let both = run(&["sys-version", "write"], &[]);
+    assert_eq!(both.iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>(), ["sys-version@1", "write@1"]);
+    assert_eq!(both[1].1, first[0].1, "what was there is not measured again");
+    let other = run(&["write"], &["--seed", "2"]);
+    assert_eq!(other.len(), 1, "of another setting nothing is kept");
+    assert_ne!(other[0].1, first[0].1);
+}
+
+#[test]
+fn a_plan_says_what_is_measured_and_measures_nothing() {
+    let output = eventodb(&["write", "stalls", "--preload", "2000000", "--plan"]);
+    assert!(output.status.success(), "{output:?}");
+    let plan = String::from_utf8_lossy(&output.stdout);
+    for part in ["write@64", "each after noop@1, sqlite-raw/1", "2000000 messages put in place: the log", "in all"] {
+        assert!(plan.contains(part), "{part}: {plan}");
+    }
 }

@@ -32,7 +32,13 @@ impl Postgres {
     ///
     /// # Errors
     /// The database's.
-    pub(crate) async fn new(database: Database, names: &Names, size: usize, preload: u64) -> anyhow::Result<Self> {
+    pub(crate) async fn new(
+        database: Database,
+        names: &Names,
+        size: usize,
+        preload: u64,
+        gauge: &Gauge,
+    ) -> anyhow::Result<Self> {
         let client = database.connect().await?;
         client.batch_execute(&format!("CREATE SCHEMA {SCHEMA}")).await?;
         for step in POSTGRES_LOG {
@@ -41,6 +47,8 @@ impl Postgres {
         let insert = client.prepare(&include_str!("postgres/insert.sql").replace("{log}", SCHEMA)).await?;
         let mut ceiling = Self { database, client, insert, rows: Rows::new(names, size, 0) };
         while ceiling.rows.written() < preload {
+            let placed = ceiling.rows.written();
+            gauge.go_on(|| format!("messages were put in place: {placed} of {preload}"))?;
             ceiling.commit(FILL).await?;
         }
         Ok(ceiling)

@@ -53,10 +53,11 @@ impl Sqlite {
         size: usize,
         preload: u64,
         is_indexed: bool,
+        gauge: Arc<Gauge>,
     ) -> anyhow::Result<Self> {
         let name = if is_indexed { "ceiling-indexed" } else { "ceiling" };
         let (log, index) = (directory.join(format!("{name}.log.db")), directory.join(format!("{name}.index.db")));
-        let (rows, gauge) = (Rows::new(names, size, 0), Arc::new(Gauge::default()));
+        let rows = Rows::new(names, size, 0);
         let make = move || {
             let log = open("log", &log, "FULL", SQLITE_LOG)?;
             let index = match is_indexed {
@@ -67,6 +68,8 @@ impl Sqlite {
             };
             let mut ceiling = Self { log, index, rows };
             ceiling.append(FILL, &|written, _| written >= preload, &gauge)?;
+            let placed = ceiling.rows.written();
+            gauge.go_on(|| format!("messages were put in place: {placed} of {preload}"))?;
             anyhow::Ok(ceiling)
         };
         tokio::task::spawn_blocking(make).await.context("the ceiling panicked")?
@@ -207,7 +210,7 @@ mod tests {
     async fn the_indexes_have_caught_up_at_the_end_of_a_run() {
         let directory = tempfile::tempdir().unwrap();
         let names = Names::new(50, 5, Distribution::Uniform);
-        let ceiling = Sqlite::new(directory.path(), &names, 64, 3_000, true).await.unwrap();
+        let ceiling = Sqlite::new(directory.path(), &names, 64, 3_000, true, Arc::default()).await.unwrap();
         let (ceiling, loaded) = ceiling.run(32, Duration::from_millis(50), Arc::new(Gauge::default())).await.unwrap();
         let written = ceiling.rows.written() as i64;
         assert_eq!(loaded.measured.messages as i64, written - 3_000);

@@ -54,6 +54,9 @@ impl<'a> Beside<'a> {
                 warnings.push(format!("{name}: no release build; its figures mean nothing"));
             }
             for row in &report.rows {
+                if let Some(text) = row.broken_off_text() {
+                    warnings.push(format!("{name}, {}: {text}", row.name));
+                }
                 if let Some(error) = &row.first_error {
                     warnings
                         .push(format!("{name}, {}: no result, {} errors, the first: {error}", row.name, row.errors));

@@ -6,13 +6,14 @@ use anyhow::Context as _;
 
 use super::beside::Beside;
 use super::number::{count, ms, rate};
-use super::{Report, Row};
+use super::{Picture, Report, Row};
 
 /// What stands around the tables, each on a line of its own.
 const MARKS: (&str, &str) = ("<!-- bench:begin -->", "<!-- bench:end -->");
 
-const HEAD: [&str; 14] = [
+const HEAD: [&str; 15] = [
     "operation",
+    "measured",
     "ops/s",
     "messages/s",
     "avg",
@@ -28,14 +29,20 @@ const HEAD: [&str; 14] = [
     "errors",
 ];
 
-/// The document with what stands between its marks replaced by the tables of the reports.
+/// The drawings of what only minutes show, for files that a document shows.
+pub fn pictures(reports: &[Report]) -> Vec<Picture> {
+    super::html::pictures(&Beside::new(reports))
+}
+
+/// The document with what stands between its marks replaced by the tables of the reports, and by their pictures where
+/// these are in the directory `shown_from`, as seen from the document.
 ///
 /// # Errors
 /// It does not have the marks, once each and in order.
-pub fn fill(document: &str, reports: &[Report]) -> anyhow::Result<String> {
+pub fn fill(document: &str, reports: &[Report], shown_from: Option<&str>) -> anyhow::Result<String> {
     let (begin, end) = (place(document, MARKS.0)? + MARKS.0.len(), place(document, MARKS.1)?);
     anyhow::ensure!(begin <= end, "{} stands before {}", MARKS.1, MARKS.0);
-    Ok(format!("{}\n{}{}", &document[..begin], tables(reports), &document[end..]))
+    Ok(format!("{}\n{}{}", &document[..begin], tables(reports, shown_from), &document[end..]))
 }
 
 /// Where the one line stands that is this mark; a document may speak of marks elsewhere.
@@ -50,7 +57,7 @@ fn place(document: &str, mark: &str) -> anyhow::Result<usize> {
     Ok(at)
 }
 
-fn tables(reports: &[Report]) -> String {
+fn tables(reports: &[Report], shown_from: Option<&str>) -> String {
     let beside = Beside::new(reports);
     let mut text = String::new();
     let _ = writeln!(text, "\nWritten by `eventodb bench report`. Latencies are in milliseconds.\n");
@@ -60,10 +67,13 @@ fn tables(reports: &[Report]) -> String {
     text.push('\n');
     environment(&mut text, &beside);
     targets(&mut text, &beside);
+    for Picture { file, caption, .. } in shown_from.map(|_| pictures(reports)).unwrap_or_default() {
+        let _ = writeln!(text, "![{}]({}/{file})\n", cell(&caption), shown_from.unwrap_or_default());
+    }
     for (name, report) in &beside.columns {
         let _ = writeln!(text, "### {}\n", cell(name));
         line(&mut text, HEAD.iter().map(|head| (*head).to_owned()));
-        line(&mut text, HEAD.iter().enumerate().map(|(at, _)| if at == 0 { "---" } else { "---:" }.to_owned()));
+        line(&mut text, HEAD.iter().enumerate().map(|(at, _)| if at < 2 { "---" } else { "---:" }.to_owned()));
         for row in report.rows.iter().filter(|row| row.skipped.is_none()) {
             line(&mut text, figures(row));
         }
@@ -134,7 +144,7 @@ fn result(row: &Row) -> String {
 fn figures(row: &Row) -> Vec<String> {
     let figures = &row.figures;
     let latencies = [figures.avg, figures.p50, figures.p95, figures.p99, figures.p999, figures.max];
-    let mut cells = vec![cell(&row.name), rate(figures.ops), rate(figures.messages)];
+    let mut cells = vec![cell(&row.name), row.extent_text(), rate(figures.ops), rate(figures.messages)];
     cells.extend(latencies.into_iter().map(ms));
     cells.push(row.of_noop.map_or_else(String::new, |share| format!("{share:.2}")));
     cells.push(format!("{:.0} %", row.spread * 100.0));
@@ -189,30 +199,30 @@ mod tests {
     fn target_and_result_stand_side_by_side() {
         let document = format!("# Performance\n\n{}\nold\n{}\n\nMore.\n", MARKS.0, MARKS.1);
         let reports = [report("sqlite", row(true)), report("postgres", row(false))];
-        let filled = fill(&document, &reports).unwrap();
+        let filled = fill(&document, &reports, None).unwrap();
         assert!(filled.starts_with("# Performance\n\n<!-- bench:begin -->\n"), "{filled}");
         assert!(filled.ends_with("<!-- bench:end -->\n\nMore.\n"), "{filled}");
         assert!(!filled.contains("old"), "{filled}");
         let wanted = "| write@64 | >= 0.55 x noop | **held**<br>0.56 × no-op, 31,193/s, p50 1.10, p99 9.41 \
                       | >= 0.55 x noop | **missed**<br>0.56 × no-op, 31,193/s, p50 1.10, p99 9.41 |\n";
         assert!(filled.contains(wanted), "{filled}");
-        assert_eq!(fill(&filled, &reports).unwrap(), filled, "filling again changes nothing");
+        assert_eq!(fill(&filled, &reports, None).unwrap(), filled, "filling again changes nothing");
     }
 
     #[test]
     fn a_document_without_marks_stays_as_it_is() {
         for document in ["", "<!-- bench:begin -->", "<!-- bench:end -->\n<!-- bench:begin -->\n"] {
-            assert!(fill(document, &[]).is_err(), "{document}");
+            assert!(fill(document, &[], None).is_err(), "{document}");
         }
         let once = format!("{}\n{}\n", MARKS.0, MARKS.1);
-        assert!(fill(&once, &[]).is_ok());
-        assert!(fill(&once.repeat(2), &[]).is_err());
+        assert!(fill(&once, &[], None).is_ok());
+        assert!(fill(&once.repeat(2), &[], None).is_err());
     }
 
     #[test]
     fn a_document_may_speak_of_its_marks() {
         let document = format!("Between `{0}` and {1}.\n{0}\nold\n{1}\n", MARKS.0, MARKS.1);
-        let filled = fill(&document, &[]).unwrap();
+        let filled = fill(&document, &[], None).unwrap();
         assert!(filled.starts_with("Between `<!-- bench:begin -->` and <!-- bench:end -->.\n"), "{filled}");
         assert!(!filled.contains("old"), "{filled}");
     }
@@ -220,11 +230,11 @@ mod tests {
     #[test]
     fn what_failed_is_no_result() {
         let failed = Row { errors: 3, first_error: Some("a | b <!-- bench:end -->".into()), ..row(true) };
-        let filled = fill(&format!("{}\n{}", MARKS.0, MARKS.1), &[report("sqlite", failed)]).unwrap();
+        let filled = fill(&format!("{}\n{}", MARKS.0, MARKS.1), &[report("sqlite", failed)], None).unwrap();
         assert!(filled.contains("| no result: 3 errors |"), "{filled}");
         assert_eq!(filled.matches(MARKS.1).count(), 1, "{filled}");
         let skipped = Row::skipped("append@8".into(), "no such method".into());
-        let filled = fill(&format!("{}\n{}", MARKS.0, MARKS.1), &[report("sqlite", skipped)]).unwrap();
+        let filled = fill(&format!("{}\n{}", MARKS.0, MARKS.1), &[report("sqlite", skipped)], None).unwrap();
         assert!(filled.contains("| append@8 |  | not measured: no such method |"), "{filled}");
     }
 }

@@ -16,8 +16,8 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 pub use self::compare::{Comparison, Tolerance, compare};
-pub use self::html::html;
-pub use self::markdown::fill;
+pub use self::html::{Picture, html};
+pub use self::markdown::{fill, pictures};
 pub use self::table::table;
 pub use self::target::Target;
 pub use self::threshold::Threshold;
@@ -65,6 +65,9 @@ pub struct Row {
     pub beside: BTreeMap<String, Figures>,
     /// The difference between the best and the worst round, as a share of the median.
     pub spread: f64,
+    /// Whether it was broken off: its last round is shorter than the others, or rounds are missing.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub is_interrupted: bool,
     /// Requests that failed, in all rounds.
     pub errors: u64,
     /// What the first failure was.
@@ -224,6 +227,19 @@ impl Row {
         self.skipped.is_none() && self.errors == 0
     }
 
+    /// How many rounds there were and how long they measured: `3 × 10 s`.
+    pub(crate) fn extent_text(&self) -> String {
+        let seconds = median(self.rounds.iter().map(|round| round.elapsed_s).collect());
+        format!("{} × {} s", self.rounds.len(), number::plain((seconds * 10.0).round() / 10.0))
+    }
+
+    /// Where it was broken off, in words, if it was.
+    pub(super) fn broken_off_text(&self) -> Option<String> {
+        let last = self.rounds.last().filter(|_| self.is_interrupted)?;
+        let (number, seconds) = (self.rounds.len(), last.elapsed_s);
+        Some(format!("broken off, {seconds:.1} s of round {number} measured: the figures until then"))
+    }
+
     /// The scenario's name, without its connections or the size of its batches.
     pub fn operation(&self) -> &str {
         self.name.split_once(['@', '/']).map_or(&self.name, |(operation, _)| operation)
@@ -256,6 +272,30 @@ impl Report {
     /// What it was measured on, as its author calls it.
     pub(crate) fn backend(&self) -> &str {
         self.environment.get("backend").map_or("unknown", String::as_str)
+    }
+
+    /// Whether it was measured there and with that; how busy the machine was is no part of it.
+    pub(crate) fn is_of(&self, environment: &BTreeMap<String, String>) -> bool {
+        let settings = |of: &BTreeMap<String, String>| {
+            let mut settings = of.clone();
+            settings.remove("load before");
+            settings
+        };
+        settings(&self.environment) == settings(environment)
+    }
+
+    /// Its rows that need not be measured again.
+    pub(crate) fn into_results(self) -> Vec<Row> {
+        self.rows.into_iter().filter(|row| row.is_result() && !row.is_interrupted).collect()
+    }
+
+    /// Puts the rows in the order of their names or operations; of the same operation they stay as they are.
+    pub(crate) fn sort(&mut self, names: &[String]) {
+        let place = |row: &Row| {
+            let is_it = |name: &String| *name == row.name || row.operation().starts_with(&format!("{name}-"));
+            names.iter().position(|name| *name == row.name).or_else(|| names.iter().position(is_it))
+        };
+        self.rows.sort_by_key(|row| place(row).unwrap_or(usize::MAX));
     }
 
     /// The row of that name.

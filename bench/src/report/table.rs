@@ -51,6 +51,9 @@ pub fn table(report: &Report) -> String {
         if !readings.is_empty() {
             let _ = writeln!(text, "{}: {}", row.name, readings.join(", "));
         }
+        if let Some(where_to) = row.broken_off_text() {
+            let _ = writeln!(text, "{}: {where_to}", row.name);
+        }
         if let Some(error) = &row.first_error {
             let _ = writeln!(text, "{}: {} errors, the first: {error}", row.name, row.errors);
         }
@@ -59,7 +62,12 @@ pub fn table(report: &Report) -> String {
         }
     }
     if report.interrupted {
-        text.push_str("broken off: these are the figures until then\n");
+        let has_figures = report.rows.iter().any(|row| row.skipped.is_none());
+        text.push_str(if has_figures {
+            "broken off: these are the figures until then\n"
+        } else {
+            "broken off before anything was measured\n"
+        });
     }
     text
 }

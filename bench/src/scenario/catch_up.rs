@@ -1,4 +1,4 @@
-//! The whole log, read once: by pages, and by a subscription.
+//! The preloaded log, read once: by pages, and by a subscription.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -11,23 +11,24 @@ use crate::load::{Lane, Loaded};
 use crate::measure::{Gauge, Measured};
 use crate::wire::{Address, Events, Reply, Template, pokes};
 
-/// A lane that reads every message, a page of 1,000 after the other.
+/// A lane that reads message after message, a page of 1,000 after the other.
 #[derive(Debug)]
 pub(crate) struct Pages {
     template: Template,
     position_at: usize,
     position: u64,
+    until: u64,
     is_done: bool,
 }
 
 const POSITION: &str = "                   1";
 
 impl Pages {
-    /// From the first message.
-    pub(crate) fn new(address: &Address) -> Self {
+    /// From the first message to that at `until`, or the end where that comes before.
+    pub(crate) fn new(address: &Address, until: u64) -> Self {
         let template = address.call(&format!(r#"["category.get","",{{"position":{POSITION},"batchSize":1000}}]"#));
         let position_at = template.find(POSITION).expect("the position stands in the body");
-        Self { template, position_at, position: 1, is_done: false }
+        Self { template, position_at, position: 1, until, is_done: false }
     }
 }
 
@@ -43,7 +44,7 @@ impl Lane for Pages {
             Some(head) => head.parse()?,
             None => last_position(reply.body).unwrap_or_default(),
         };
-        self.is_done = messages == 0 || last < self.position;
+        self.is_done = messages == 0 || last < self.position || last >= self.until;
         self.position = last + 1;
         Ok(messages)
     }

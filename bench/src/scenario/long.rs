@@ -14,6 +14,7 @@ use crate::measure::{Gauge, Measured, Second};
 use crate::names::Names;
 use crate::resident;
 use crate::rpc;
+use crate::session::Large;
 use crate::wire::{Address, Events};
 
 /// A pause that somebody notices, in milliseconds.
@@ -139,10 +140,11 @@ async fn visit(address: Address, category: String) -> anyhow::Result<()> {
 ///
 /// # Errors
 /// The server does not end, start or answer.
-pub(crate) async fn start(host: &mut Host) -> anyhow::Result<Loaded> {
+pub(crate) async fn start(large: &mut Large) -> anyhow::Result<Loaded> {
     let mut measured = Measured::default();
-    let begin = host.restart().await?;
-    rpc::call(&host.address, &serde_json::json!(["category.get", "", {"batchSize": 1}])).await?;
+    let begin = large.host.restart().await?;
+    large.address = large.address.moved_to(&large.host.address);
+    rpc::call(&large.address, &serde_json::json!(["category.get", "", {"batchSize": 1}])).await?;
     let took = begin.elapsed();
     measured.answer(took, took, 1);
     Ok(Loaded { measured, elapsed: took, ..Loaded::default() })

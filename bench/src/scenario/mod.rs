@@ -20,6 +20,7 @@ use std::time::{Duration, Instant};
 
 use clap::ValueEnum;
 
+use crate::args::Backend;
 use crate::measure::Gauge;
 
 /// A scenario, as it is asked for.
@@ -59,9 +60,9 @@ pub enum Scenario {
     CategoryGet,
     /// `category.get` at random positions, for one member of --group-size.
     CategoryMember,
-    /// The whole log by pages of 1,000, one reader.
+    /// All preloaded messages by pages of 1,000, one reader.
     CatchUp,
-    /// The whole log by one subscription.
+    /// A million of the preloaded messages by one subscription.
     CatchUpSse,
     /// Write sent to poke parsed: 1 subscriber, 100 writes a second.
     Poke,
@@ -160,6 +161,15 @@ impl Scenario {
         matches!(self, Self::Noop | Self::Fsync | Self::SqliteRaw | Self::SqliteLogIndex | Self::PgRaw)
     }
 
+    /// The only backend that it can be measured on, where there is only one.
+    pub(crate) fn needs_backend(self) -> Option<Backend> {
+        match self {
+            Self::SqliteRaw | Self::SqliteLogIndex => Some(Backend::Sqlite),
+            Self::PgRaw | Self::TwoServers => Some(Backend::Postgres),
+            _ => None,
+        }
+    }
+
     /// Whether messages must be in place.
     pub(crate) fn needs_messages(self) -> bool {
         !self.is_ceiling() && !self.has_own_server() && !self.is_about_size() && self != Self::SysVersion
@@ -229,17 +239,36 @@ impl Scenario {
     pub(crate) fn usual_duration(self) -> Duration {
         Duration::from_secs(match self {
             Self::Stalls | Self::Soak => 600,
-            // Two heartbeats.
-            Self::Idle | Self::Namespaces => 30,
+            // More than a heartbeat.
+            Self::Idle => 20,
+            // Three times what a server on SQLite keeps unindexed.
             Self::Mixed => 20,
+            // Twelve figures a round, each with a ceiling of its own.
+            Self::Grow => 4,
             Self::IdleServer => 2,
+            // Held against fixed figures, from which they are far enough away for less to tell.
+            Self::StreamTail | Self::StreamGet | Self::CategoryTail | Self::Poke | Self::PokeMany | Self::FanOut => 5,
+            Self::NsInfo | Self::NsStreams | Self::NsCategories | Self::NsList => 3,
+            Self::Namespaces => 5,
+            // They are measured again beside each scenario that is held against them.
+            _ if self.is_ceiling() => 3,
             _ => 10,
         })
     }
 
-    /// Whether one round says it all.
-    pub(crate) fn is_long(self) -> bool {
-        matches!(self, Self::Stalls | Self::Soak)
+    /// How many rounds there are.
+    pub(crate) fn usual_rounds(self) -> u32 {
+        if self.is_once() || self == Self::Mixed { 1 } else { 3 }
+    }
+
+    /// Whether one round says it all: it is long, or nothing of it has a pace.
+    pub(crate) fn is_once(self) -> bool {
+        matches!(self, Self::Stalls | Self::Soak | Self::Idle | Self::IdleServer | Self::Rare)
+    }
+
+    /// Whether a round ends when all is done, however long that takes.
+    pub(crate) fn is_whole(self) -> bool {
+        matches!(self, Self::CatchUp | Self::CatchUpSse | Self::Rare | Self::Start)
     }
 }
 

@@ -23,9 +23,7 @@ const GRACE: Duration = Duration::from_secs(10);
 pub(crate) async fn create(address: &Address, count: u64, gauge: &Gauge) -> anyhow::Result<Vec<Address>> {
     let mut made = Vec::new();
     for number in 0..count {
-        if gauge.is_stopped() {
-            break;
-        }
+        gauge.go_on(|| format!("namespaces were made: {number} of {count}"))?;
         let namespace = rpc::create_namespace(address, &format!("bench-{number:06}")).await?;
         let message = serde_json::json!({"type": "Deposited", "data": {"amount": 1}});
         rpc::call(&namespace, &serde_json::json!(["stream.write", "account-1", message])).await?;

@@ -24,11 +24,12 @@ const BATCH: u64 = 1_000;
 ///
 /// # Errors
 /// The server refuses them.
-pub(crate) async fn prepare(address: &Address, preload: u64) -> anyhow::Result<()> {
+pub(crate) async fn prepare(address: &Address, preload: u64, gauge: &Gauge) -> anyhow::Result<()> {
     let message = json!({"type": "Deposited", "data": {"amount": 1}});
     let wanted = (preload / 10).clamp(1, MOST);
     let mut written = 0;
     while written < wanted {
+        gauge.go_on(|| format!("messages were put in place: {written} of {wanted}"))?;
         let batch = BATCH.min(wanted - written);
         let messages = vec![message.clone(); usize::try_from(batch)?];
         rpc::call(address, &json!(["stream.append", lonely(), messages])).await?;

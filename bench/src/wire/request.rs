@@ -28,6 +28,11 @@ impl Address {
         Self { authority: self.authority.clone(), token: Some(token) }
     }
 
+    /// The server at the `other` address, spoken to as this one is.
+    pub(crate) fn moved_to(&self, other: &Self) -> Self {
+        Self { authority: other.authority.clone(), token: self.token.clone() }
+    }
+
     /// The namespace that the token opens.
     pub(crate) fn namespace(&self) -> String {
         let token = self.token.as_ref().and_then(|token| token.parse::<Token>().ok());

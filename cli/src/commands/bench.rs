@@ -5,7 +5,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::Context as _;
-use eventodb_bench::{Args, Command, Report, compare, fill, html, noop, run as measure, table};
+use eventodb_bench::{Args, Command, Report, compare, fill, html, noop, outline, pictures, run as measure, table};
 
 pub(crate) async fn run(args: Args) -> anyhow::Result<ExitCode> {
     match &args.command {
@@ -19,9 +19,9 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<ExitCode> {
             write!(std::io::stdout(), "{}", comparison.table)?;
             Ok(if comparison.regressions == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
         }
-        Some(Command::Report { reports, html, markdown }) => {
+        Some(Command::Report { reports, html, markdown, pictures }) => {
             let reports = reports.iter().map(|file| read(file)).collect::<anyhow::Result<Vec<_>>>()?;
-            show(&reports, html.as_deref(), markdown.as_deref())?;
+            show(&reports, html.as_deref(), markdown.as_deref(), pictures.as_deref())?;
             Ok(ExitCode::SUCCESS)
         }
         None => measured(&args).await,
@@ -30,16 +30,27 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<ExitCode> {
 
 /// Measures, and tells what came of it.
 async fn measured(args: &Args) -> anyhow::Result<ExitCode> {
+    let mut out = std::io::stdout();
+    if args.plan {
+        write!(out, "{}", outline(args))?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    let earlier = match &args.json {
+        // One that was ended before its first scenario left nothing.
+        Some(file) if args.resume && file.metadata().is_ok_and(|file| file.len() > 0) => Some(read(file)?),
+        _ => None,
+    };
     // A file that cannot be written is found out before hours of measuring, not after.
     for file in args.json.iter().chain(&args.html) {
-        write_file(file, "")?;
+        open_file(file)?;
     }
-    let mut out = std::io::stdout();
-    let report = measure(args).await?;
+    let keep = &mut |report: &Report| match &args.json {
+        Some(file) => write_file(file, &serde_json::to_string(report)?),
+        None => Ok(()),
+    };
+    let report = measure(args, earlier, keep).await?;
+    keep(&report)?;
     write!(out, "{}", table(&report))?;
-    if let Some(file) = &args.json {
-        write_file(file, &serde_json::to_string(&report)?)?;
-    }
     if let Some(file) = &args.html {
         write_file(file, &html(std::slice::from_ref(&report)))?;
     }
@@ -52,14 +63,30 @@ async fn measured(args: &Args) -> anyhow::Result<ExitCode> {
 }
 
 /// Shows reports where they are wanted: in a page, in a document, or else here.
-fn show(reports: &[Report], page: Option<&Path>, document: Option<&Path>) -> anyhow::Result<()> {
+fn show(
+    reports: &[Report],
+    page: Option<&Path>,
+    document: Option<&Path>,
+    drawn_to: Option<&Path>,
+) -> anyhow::Result<()> {
     if let Some(file) = page {
         write_file(file, &html(reports))?;
     }
     if let Some(file) = document {
         let text = std::fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))?;
-        let filled = fill(&text, reports).with_context(|| format!("cannot fill {}", file.display()))?;
+        let shown_from = drawn_to.map(|directory| {
+            let beside = file.with_file_name("");
+            directory.strip_prefix(beside).unwrap_or(directory).display().to_string()
+        });
+        let filled =
+            fill(&text, reports, shown_from.as_deref()).with_context(|| format!("cannot fill {}", file.display()))?;
         write_file(file, &filled)?;
+    }
+    if let Some(directory) = drawn_to {
+        std::fs::create_dir_all(directory).with_context(|| format!("cannot make {}", directory.display()))?;
+        for picture in pictures(reports) {
+            write_file(&directory.join(&picture.file), &picture.svg)?;
+        }
     }
     if page.is_none() && document.is_none() {
         for report in reports {
@@ -72,6 +99,12 @@ fn show(reports: &[Report], page: Option<&Path>, document: Option<&Path>) -> any
 fn read(file: &Path) -> anyhow::Result<Report> {
     let text = std::fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))?;
     serde_json::from_str(&text).with_context(|| format!("{} is no report", file.display()))
+}
+
+/// Makes sure that a file can be written, and leaves what it has.
+fn open_file(file: &Path) -> anyhow::Result<()> {
+    let opened = std::fs::OpenOptions::new().append(true).create(true).open(file);
+    opened.map(drop).with_context(|| format!("cannot write {}", file.display()))
 }
 
 fn write_file(file: &Path, text: &str) -> anyhow::Result<()> {

@@ -14,6 +14,10 @@ const POINTED: usize = 200;
 /// The drawing's size and its margins: left, right, top, bottom.
 const SIZE: (f64, f64) = (560.0, 230.0);
 const MARGINS: (f64, f64, f64, f64) = (46.0, 14.0, 10.0, 36.0);
+/// The height of the title above the drawing, in a file of its own.
+const HEADING: f64 = 28.0;
+/// How a drawing looks, in a page or alone.
+pub(super) const STYLE: &str = include_str!("chart.css");
 
 /// A chart: lines over a common pair of axes.
 #[derive(Debug)]
@@ -128,15 +132,47 @@ impl Chart {
             "</figcaption>\n<svg viewBox=\"0 0 {width} {height}\" role=\"img\" aria-label=\"{}\">\n",
             escape(self.title)
         );
-        self.draw_axes(&mut text);
-        for line in &self.lines {
-            self.draw_line(&mut text, line);
-        }
+        self.draw(&mut text);
         for line in self.lines.iter().filter(|line| line.pieces.iter().map(Vec::len).sum::<usize>() <= POINTED) {
             self.draw_points(&mut text, line);
         }
         text.push_str("</svg>\n</figure>\n");
         text
+    }
+
+    /// The chart as a file of its own, under a title that says of what it is.
+    pub(super) fn picture(&self, of: &str) -> String {
+        let ((width, height), title) = (SIZE, format!("{}: {}", escape(of), escape(self.title)));
+        let (top, middle) = (-HEADING, -HEADING / 2.0 + 6.0);
+        let mut text = format!(
+            "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 {top} {width} {}\" role=\"img\" \
+             aria-label=\"{title}\">\n<style>\n{STYLE}</style>\n\
+             <rect class=\"card\" y=\"{top}\" width=\"{width}\" height=\"{}\"/>\n\
+             <text x=\"{}\" y=\"{middle}\">{title}</text>\n",
+            height + HEADING,
+            height + HEADING,
+            MARGINS.0,
+        );
+        // The names of the lines, from the right; a letter is about so wide.
+        const LETTER: f64 = 6.0;
+        let mut right = width - MARGINS.1;
+        for line in self.lines.iter().rev().filter(|_| self.lines.len() > 1) {
+            let at = right - line.label.chars().count() as f64 * LETTER;
+            let (colour, label) = (line.colour, escape(&line.label));
+            let _ = writeln!(text, "<path class=\"line c{colour}\" d=\"M{:.1} {:.1}h10\"/>", at - 14.0, middle - 4.0);
+            let _ = writeln!(text, "<text x=\"{at:.1}\" y=\"{middle}\">{label}</text>");
+            right = at - 28.0;
+        }
+        self.draw(&mut text);
+        text.push_str("</svg>\n");
+        text
+    }
+
+    fn draw(&self, text: &mut String) {
+        self.draw_axes(text);
+        for line in &self.lines {
+            self.draw_line(text, line);
+        }
     }
 
     fn draw_axes(&self, text: &mut String) {

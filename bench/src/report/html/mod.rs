@@ -5,6 +5,9 @@
 mod chart;
 mod series;
 
+pub use self::series::Picture;
+pub(in crate::report) use self::series::pictures;
+
 use std::fmt::Write as _;
 
 use super::beside::Beside;
@@ -41,7 +44,8 @@ pub fn html(reports: &[Report]) -> String {
         "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
          <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n\
          <meta name=\"color-scheme\" content=\"light dark\">\n\
-         <title>{title}</title>\n<style>\n{STYLE}</style>\n</head>\n<body>\n<main>\n<h1>{title}</h1>\n"
+         <title>{title}</title>\n<style>\n{}{STYLE}</style>\n</head>\n<body>\n<main>\n<h1>{title}</h1>\n",
+        chart::STYLE
     );
     warnings(&mut page, &beside);
     facts(&mut page, &beside);

@@ -33,6 +33,45 @@ pub(super) fn charts(beside: &Beside<'_>, name: &str) -> Vec<Chart> {
     charts.into_iter().flatten().collect()
 }
 
+/// A drawing of what only minutes show.
+#[derive(Clone, Debug)]
+pub struct Picture {
+    /// The name of its file.
+    pub file: String,
+    /// What it shows, in words.
+    pub caption: String,
+    /// The file.
+    pub svg: String,
+}
+
+/// The slowest request of each second, beside the disk's where it was watched, and the server's memory: of each row
+/// that was measured for minutes.
+pub(in crate::report) fn pictures(beside: &Beside<'_>) -> Vec<Picture> {
+    const MINUTES_S: f64 = 60.0;
+    let mut found = Vec::new();
+    for (at, (label, report)) in beside.columns.iter().enumerate() {
+        let is_long = |row: &&Row| row.is_result() && row.rounds.iter().any(|round| length(round) >= MINUTES_S);
+        for row in report.rows.iter().filter(is_long) {
+            let shown = [Shown { label, colour: at % COLOURS, row }];
+            let clock = Clock::new(&shown);
+            let charts = [
+                ("slowest", over_time("slowest in each second, ms", "ms", &clock, slowest(&shown, &clock))),
+                (
+                    "memory",
+                    over_time("resident memory of the server, MiB", "MiB", &clock, lines(&shown, &clock, memory)),
+                ),
+            ];
+            for (what, chart) in charts {
+                let Some(chart) = chart else { continue };
+                let of = format!("{} on {label}", row.name);
+                let file = format!("{}-{what}-{}.svg", row.operation(), label.replace(' ', "-"));
+                found.push(Picture { file, caption: format!("{of}: {}", chart.title), svg: chart.picture(&of) });
+            }
+        }
+    }
+    found
+}
+
 /// How rounds lie behind each other on one axis: each begins where the longest of the one before ends.
 struct Clock {
     starts: Vec<f64>,
@@ -220,6 +259,23 @@ mod tests {
             ["unknown", "unknown: fsync"]
         );
         assert_ne!(slowest.lines[0].colour, slowest.lines[1].colour);
+    }
+
+    #[test]
+    fn what_took_minutes_has_small_pictures_that_need_nothing_else() {
+        let seconds: Vec<u64> = vec![1; 600];
+        let mut long = round(&seconds, 600.0);
+        long.fsync_seconds = long.seconds.clone();
+        long.resident_mib = vec![71.25; 600];
+        let reports = [report(vec![long]), report(vec![round(&[1; 3], 3.0)])];
+        let pictures = pictures(&Beside::new(&reports));
+        let names: Vec<&str> = pictures.iter().map(|picture| picture.file.as_str()).collect();
+        assert_eq!(names, ["write-slowest-unknown.svg", "write-memory-unknown.svg"]);
+        for Picture { svg, .. } in &pictures {
+            assert!(svg.starts_with("<svg xmlns=") && svg.contains("<style>") && !svg.contains("href"), "{svg}");
+            assert!(svg.len() < 60 * 1024, "{}", svg.len());
+        }
+        assert!(pictures[0].svg.contains("unknown: fsync"));
     }
 
     #[test]

@@ -1,0 +1,67 @@
+//! Which cases take turns: those that are held against the same other one share its rounds.
+//!
+//! Five kinds of writes are each a share of the plain one. Measured one after the other within each round they are of
+//! the same minutes, and the plain one is measured once a round and not five times.
+
+use crate::args::Backend;
+use crate::scenario::Case;
+use crate::target;
+
+/// Cases that take turns in each round, whoever others are held against first.
+pub(crate) type Block = Vec<Case>;
+
+/// The cases in blocks, in the order in which their first ones come.
+pub(crate) fn blocks(cases: &[Case], backend: Option<Backend>) -> Vec<Block> {
+    let mut blocks: Vec<(Case, Block)> = Vec::new();
+    for &case in cases {
+        let key = peers(case, backend).first().copied().unwrap_or(case);
+        match blocks.iter_mut().find(|(known, _)| *known == key) {
+            Some((_, block)) if key == case => block.insert(0, case),
+            Some((_, block)) => block.push(case),
+            None => blocks.push((key, vec![case])),
+        }
+    }
+    blocks.into_iter().map(|(_, block)| block).collect()
+}
+
+/// The cases that a case is held against.
+pub(crate) fn references(case: Case, backend: Option<Backend>) -> Vec<Case> {
+    let targets = target::targets(case, backend);
+    let mut found: Vec<Case> = targets.iter().flat_map(|target| target.beside()).collect();
+    found.sort_unstable();
+    found.dedup();
+    found
+}
+
+/// Those of them that are no ceilings.
+fn peers(case: Case, backend: Option<Backend>) -> Vec<Case> {
+    references(case, backend).into_iter().filter(|other| !other.scenario.is_ceiling()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::scenario::Scenario::{Append, CategoryGet, CategoryMember, FanOutWrites, Write, WriteExpected};
+
+    #[test]
+    fn what_is_held_against_the_same_takes_turns() {
+        let case = Case::new;
+        let cases = [
+            case(Write, 1),
+            case(Write, 64),
+            case(WriteExpected, 64),
+            case(Append, 8),
+            case(CategoryMember, 16),
+            case(CategoryGet, 16),
+            case(FanOutWrites, 64),
+        ];
+        let expected = [
+            vec![case(Write, 1)],
+            vec![case(Write, 64), case(WriteExpected, 64), case(FanOutWrites, 64)],
+            vec![case(Append, 8)],
+            vec![case(CategoryGet, 16), case(CategoryMember, 16)],
+        ];
+        assert_eq!(blocks(&cases, Some(Backend::Sqlite)), expected);
+        assert_eq!(blocks(&cases, None).len(), cases.len(), "a foreign server has no targets");
+    }
+}
