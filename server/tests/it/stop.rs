@@ -1,6 +1,6 @@
 //! Stopping: what is in progress ends well, and in time.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use tokio::net::TcpListener;
 
@@ -10,16 +10,19 @@ use crate::server::{Server, fresh, within};
 
 #[tokio::test]
 async fn an_idle_server_ends_at_once_and_frees_its_address() {
-    let server = Server::start().await;
+    let server = Server::start_with(|config| {
+        let timeouts = &mut config.timeouts;
+        (timeouts.drain, timeouts.head) = (Duration::from_secs(600), Duration::from_secs(600));
+    })
+    .await;
     let mut used = server.connect().await;
     assert_eq!(used.request("GET", "/health", None).await.status, 200);
     let unused = server.connect().await;
     // Both are accepted once this later one is.
     server.connect().await.request("GET", "/health", None).await;
-    let (started, address) = (Instant::now(), server.address);
+    let address = server.address;
     server.stop.soft.cancel();
     server.ended().await;
-    assert!(started.elapsed() < Duration::from_secs(1));
     assert!(used.rest().await.is_empty());
     assert!(unused.rest().await.is_empty());
     TcpListener::bind(address).await.expect("the address is free");
@@ -100,17 +103,16 @@ async fn a_request_that_was_not_sent_yet_is_refused() {
 
 #[tokio::test]
 async fn a_waiting_read_is_answered() {
-    let server = Server::start().await;
+    let server = Server::start_with(|config| config.timeouts.drain = Duration::from_secs(600)).await;
     let token = fresh();
     server.rpc(&token, r#"["stream.version","a-1"]"#).await;
     let mut waiting = server.connect().await;
     waiting.send(call(Some(&token), r#"["stream.get","a-1",{"waitMs":30000}]"#)).await;
     begun(&server, 1).await;
-    let started = Instant::now();
     server.stop.soft.cancel();
+    // Sooner than its own wait is over.
     assert_eq!(waiting.reply().await.text(), "[]");
     server.ended().await;
-    assert!(started.elapsed() < Duration::from_secs(5));
 }
 
 #[tokio::test]
