@@ -90,19 +90,30 @@ pub(super) fn streams(
     let wanted = |name: &str| name > after && name.starts_with(&page.prefix);
     let recent: HashMap<Arc<str>, Last> = {
         let memtable = memtable.read();
-        let started = memtable.started_streams().filter(|name| wanted(name));
-        started.map(|name| (name.clone(), recent_last(&memtable, name).expect("it has just been met there"))).collect()
+        let mut started: Vec<&Arc<str>> = memtable.started_streams().filter(|name| wanted(name)).collect();
+        if started.len() > page.limit {
+            started.select_nth_unstable(page.limit);
+            started.truncate(page.limit);
+        }
+        started
+            .into_iter()
+            .map(|name| (name.clone(), recent_last(&memtable, name).expect("it has just been met there")))
+            .collect()
     };
     let mut names: Vec<Arc<str>> = recent.keys().cloned().collect();
     {
         let mut select = connection.prepare_cached(include_str!("sql/stream_names.sql"))?;
-        let mut rows = select.query(params![page.prefix, after, page.limit as i64])?;
+        // One bound alone: of two, SQLite seeks the first and steps to the second.
+        let first = page.prefix.as_str().max(after);
+        let mut rows = select.query(params![first, page.limit as i64 + 1])?;
         while let Some(row) = rows.next()? {
             let name = row.get_ref(0)?.as_str()?;
             if !name.starts_with(&page.prefix) {
                 break;
             }
-            names.push(name.into());
+            if wanted(name) {
+                names.push(name.into());
+            }
         }
     }
     names.sort_unstable();

@@ -1,1 +1,1 @@
-SELECT name FROM idx.streams WHERE name >= ?1 AND name > ?2 ORDER BY name LIMIT ?3
+SELECT name FROM idx.streams WHERE name >= ?1 ORDER BY name LIMIT ?2
