@@ -31,6 +31,9 @@ pub struct Settings {
     pub poll_interval: Duration,
     /// Bytes of pokes that a subscription hands out at once.
     pub poke_bytes: usize,
+    /// Least time between two handings out of a subscription that waits at the head: what comes meanwhile goes
+    /// out together.
+    pub poke_gap: Duration,
     /// Makes logs pause at named points, drawn from this seed; for tests.
     pub pause_seed: Option<u64>,
 }
@@ -51,6 +54,7 @@ impl Default for Settings {
             page_bytes: 64 * 1024,
             poll_interval: Duration::from_millis(500),
             poke_bytes: 64 * 1024,
+            poke_gap: Duration::from_millis(2),
             pause_seed: None,
         }
     }

@@ -113,6 +113,9 @@ pub(super) struct Times {
     /// Milliseconds of silence after which a subscription gets a heartbeat.
     #[arg(long, value_name = "MS", default_value_t = ms(Timeouts::default().heartbeat))]
     pub(super) heartbeat_ms: u64,
+    /// Milliseconds within which what comes after a poke goes out together; the first poke never waits.
+    #[arg(long, value_name = "MS", default_value_t = ms(Settings::default().poke_gap))]
+    pub(super) poke_gap_ms: u64,
     /// Milliseconds that requests in progress have to end after SIGTERM.
     #[arg(long, value_name = "MS", default_value_t = 10_000)]
     pub(super) drain_timeout_ms: u64,

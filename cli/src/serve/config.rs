@@ -160,6 +160,7 @@ fn store(args: &Args) -> Result<eventodb_store::Settings, Usage> {
         slice_bytes: at_least_one("slice-bytes", memory.slice_bytes)?,
         page_bytes: at_least_one("page-bytes", memory.page_bytes)?,
         poke_bytes: at_least_one("poke-bytes", memory.poke_bytes)?,
+        poke_gap: Duration::from_millis(args.times.poke_gap_ms),
         poll_interval: positive_ms("poll-interval-ms", args.postgres.poll_interval_ms)?,
         ..eventodb_store::Settings::default()
     })

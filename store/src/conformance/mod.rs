@@ -100,7 +100,8 @@ cases! {
         a_slow_subscriber_loses_nothing,
         above_the_head_is_said,
         heartbeats_tell_how_far,
-        pokes_are_coalesced_to_the_newest;
+        pokes_are_coalesced_to_the_newest,
+        what_follows_a_poke_closely_goes_out_together;
     namespaces:
         names_are_unique,
         a_deleted_namespace_leaves_nothing,
@@ -122,6 +123,7 @@ pub fn tiny(seed: u64) -> Settings {
         slice_rows: 2,
         page_bytes: 64,
         poke_bytes: 150,
+        poke_gap: Duration::ZERO,
         queue_wait: Duration::from_secs(60),
         pause_seed: Some(seed),
         poll_interval: Duration::from_millis(50),

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use eventodb_schema::{ConsumerGroup, Filter};
+use futures_util::FutureExt as _;
 
 use super::World;
 use super::reads::ODD_STREAMS;
@@ -192,4 +193,22 @@ pub(super) async fn pokes_are_coalesced_to_the_newest(world: &mut World) {
     }
     assert_eq!(newest["a-1"], 9);
     assert_eq!(newest["a-2"], 9);
+}
+
+pub(super) async fn what_follows_a_poke_closely_goes_out_together(world: &mut World) {
+    world.settings.poke_gap = Duration::from_secs(3600);
+    if !world.reopen().await {
+        return;
+    }
+    let log = world.log().await;
+    let mut subscription = subscribe(&log, category("a"), Start::Global(0));
+    assert_eq!(subscription.next().await, Event::CaughtUp(0));
+    write(&log, "a-1", "T").await;
+    assert_eq!(globals(&take(&mut subscription, 1).await), [1], "the first waits for nothing");
+    for _ in 0..3 {
+        write(&log, "a-1", "T").await;
+        assert_eq!(subscription.next().now_or_never(), None, "more may come");
+    }
+    let mut later = subscribe(&log, category("a"), Start::Global(0));
+    assert_eq!(globals(&take(&mut later, 4).await), [1, 2, 3, 4], "history waits for nothing");
 }

@@ -12,6 +12,7 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use eventodb_schema::message::MessageRef;
 use eventodb_schema::{Direction, Filter, wire};
+use tokio::time::Instant;
 
 use super::topics::Waiter;
 use super::{Entry, Log};
@@ -78,6 +79,8 @@ pub struct Subscription {
     coalesce: Option<Duration>,
     heartbeat: Duration,
     told_caught_up: bool,
+    /// Until when pokes wait for more to go with them: those before were the last there were.
+    rest: Option<Instant>,
 }
 
 /// What was found after the cursor.
@@ -107,6 +110,7 @@ impl Subscription {
             coalesce,
             heartbeat,
             told_caught_up: false,
+            rest: None,
         }
     }
 
@@ -153,6 +157,7 @@ impl Subscription {
         let heartbeat = tokio::time::sleep(self.heartbeat);
         tokio::pin!(heartbeat);
         loop {
+            self.gather().await;
             if let Found::Pokes(frames) = self.look().await? {
                 return Ok(Event::Pokes(frames));
             }
@@ -173,6 +178,17 @@ impl Subscription {
             if let Some(window) = self.coalesce {
                 tokio::time::sleep(window).await;
             }
+        }
+    }
+
+    /// Lets what comes right after the last pokes come together: at the head each frame costs a call of the kernel on
+    /// both sides, whatever it holds.
+    async fn gather(&self) {
+        if let Some(until) = self.rest
+            && self.waiter.may_have_more(self.cursor)
+            && Instant::now() < until
+        {
+            tokio::time::sleep_until(until).await;
         }
     }
 
@@ -243,6 +259,7 @@ impl Subscription {
             self.told_caught_up &= covered == head;
             self.cursor = covered;
             if !frames.is_empty() {
+                self.rest = (covered == head).then(|| Instant::now() + self.log.settings.poke_gap);
                 return Ok(Found::Pokes(frames));
             }
         }
