@@ -1,7 +1,8 @@
 //! The way of a request: `POST /rpc` straight to its method, the rest to its path.
 //!
 //! Calls are what the server is measured by, so between hyper and a method there is nothing that
-//! costs: no layers, no boxed bodies, no look at headers that the call does not need.
+//! costs: no layers, no boxed bodies, no look at headers that the call does not need. Only what answers is
+//! boxed: a connection has room for it as long as it lasts, also while a subscriber waits.
 
 use std::convert::Infallible;
 use std::panic::AssertUnwindSafe;
@@ -36,7 +37,7 @@ pub(crate) async fn answer(
             return Failure::stopping().closing().into_response();
         }
         if is_call {
-            return rpc::answer(&state, &busy, request, started).await;
+            return Box::pin(rpc::answer(&state, &busy, request, started)).await;
         }
         Box::pin(routes::answer(&state, &busy, request, started)).await
     };
