@@ -83,8 +83,11 @@ impl StreamCheckpoint {
     /// Writes the next message behind `last`.
     async fn write(&mut self, kind: &str, position: Option<i64>, last: Option<i64>) -> Result<(), Error> {
         let by = By { claim: self.claim.unwrap_or(last.map_or(0, |last| last + 1)) };
+        self.write_as(by, kind, position, last.map_or(Expected::NoStream, Expected::Version)).await
+    }
+
+    async fn write_as(&mut self, by: By, kind: &str, position: Option<i64>, expected: Expected) -> Result<(), Error> {
         let message = NewMessage::new(kind, Place { position }).with_metadata(&by)?;
-        let expected = last.map_or(Expected::NoStream, Expected::Version);
         let written = self.client.write(&self.stream, &message, expected).await?;
         (self.claim, self.version, self.saved) = (Some(by.claim), Some(written.position), position);
         self.next_look = Instant::now() + BETWEEN_LOOKS;
@@ -161,16 +164,17 @@ impl CheckpointStore for StreamCheckpoint {
     }
 
     async fn save(&mut self, position: i64) -> Result<(), CheckpointError> {
-        let mut last = self.version;
-        for _ in 0..ATTEMPTS {
-            match self.write("Recorded", Some(position), last).await {
-                Ok(()) => return Ok(()),
-                // The younger worker may write once more in between; it stops at its next save.
-                Err(error) if error.is_version_conflict() => last = self.look().await?,
-                Err(error) => return Err(self.failed(error)),
-            }
+        match self.write("Recorded", Some(position), self.version).await {
+            Ok(()) => return Ok(()),
+            Err(error) if error.is_version_conflict() => {}
+            Err(error) => return Err(self.failed(error)),
         }
-        Err(self.written_all_the_time())
+        self.look().await?;
+        // All behind its own is a younger worker's, which may write again and again before this one comes to
+        // it, and stops at the first save that meets this.
+        let by = By { claim: self.claim.or(self.version).unwrap_or(0) };
+        let written = self.write_as(by, "Recorded", Some(position), Expected::Any).await;
+        written.map_err(|error| self.failed(error))
     }
 
     async fn taken(&mut self) -> CheckpointError {
