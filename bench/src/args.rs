@@ -188,3 +188,17 @@ fn rate(text: &str) -> Result<f64, String> {
     let rate: f64 = text.parse().map_err(|_| format!("{text} is no number of requests"))?;
     (rate.is_finite() && rate > 0.0).then_some(rate).ok_or_else(|| format!("{text} requests a second cannot be sent"))
 }
+
+/// What these words on the command line mean.
+#[cfg(test)]
+pub(crate) fn parsed(words: &[&str]) -> Result<Args, clap::Error> {
+    use clap::Parser as _;
+
+    #[derive(Debug, clap::Parser)]
+    struct Line {
+        #[command(flatten)]
+        args: Args,
+    }
+
+    Line::try_parse_from([&["bench"], words].concat()).map(|line| line.args)
+}

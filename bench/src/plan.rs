@@ -82,18 +82,13 @@ pub(crate) fn large(args: &Args) -> u64 {
 
 #[cfg(test)]
 mod tests {
-    use clap::{Parser, ValueEnum as _};
+    use clap::ValueEnum as _;
 
     use super::*;
-
-    #[derive(Debug, Parser)]
-    struct Line {
-        #[command(flatten)]
-        args: Args,
-    }
+    use crate::args::parsed;
 
     fn args(line: &[&str]) -> Args {
-        Line::try_parse_from([&["bench"], line].concat()).unwrap().args
+        parsed(line).unwrap()
     }
 
     fn planned(line: &[&str], scenario: Scenario) -> Plan {
@@ -131,7 +126,7 @@ mod tests {
     #[test]
     fn nonsense_is_refused() {
         for line in [["--duration", "-1"], ["--rate", "0"], ["--warm-up", "nan"], ["--ramp", "5"]] {
-            assert!(Line::try_parse_from([&["bench"], &line[..]].concat()).is_err(), "{line:?}");
+            assert!(parsed(&line).is_err(), "{line:?}");
         }
     }
 }
