@@ -160,7 +160,7 @@ fn store(args: &Args) -> Result<eventodb_store::Settings, Usage> {
         slice_bytes: at_least_one("slice-bytes", memory.slice_bytes)?,
         page_bytes: at_least_one("page-bytes", memory.page_bytes)?,
         poke_bytes: at_least_one("poke-bytes", memory.poke_bytes)?,
-        poke_gap: Duration::from_millis(args.times.poke_gap_ms),
+        poke_gap: poke_gap(args.times.poke_gap_ms)?,
         poll_interval: positive_ms("poll-interval-ms", args.postgres.poll_interval_ms)?,
         ..eventodb_store::Settings::default()
     })
@@ -211,6 +211,12 @@ fn connections(count: usize) -> Result<usize, Usage> {
 
 fn at_least_one<T: Default + PartialEq>(flag: &str, value: T) -> Result<T, Usage> {
     if value == T::default() { Err(Usage(format!("--{flag} must be at least 1"))) } else { Ok(value) }
+}
+
+fn poke_gap(ms: u64) -> Result<Duration, Usage> {
+    /// As long as a subscriber may have its pokes merged.
+    const MOST: u64 = 60_000;
+    if ms > MOST { Err(Usage(format!("--poke-gap-ms must be at most {MOST}"))) } else { Ok(Duration::from_millis(ms)) }
 }
 
 fn positive_ms(flag: &str, value: u64) -> Result<Duration, Usage> {
