@@ -238,6 +238,30 @@ async fn the_second_worker_of_one_name_is_told_and_the_first_stays() {
     assert_eq!(next.load().await.expect("loaded"), Some(14));
 }
 
+/// A younger worker with much to do may have written once more each time the older one has looked.
+#[tokio::test]
+async fn the_first_worker_saves_however_often_the_second_writes() {
+    let (fake, served) = log(0).await;
+    let log = served.clone();
+    let busy = Fake::start(move |request| {
+        let mut log = log.lock();
+        let answer = log.answer(request);
+        if request.body.starts_with(r#"["stream.last""#) {
+            let again = log.written.last().cloned();
+            log.written.extend(again);
+        }
+        answer
+    })
+    .await;
+    let mut first = StreamCheckpoint::new(&busy.client(), &["a"], "x", None);
+    first.load().await.expect("loaded");
+    let mut second = StreamCheckpoint::new(&fake.client(), &["a"], "x", None);
+    second.load().await.expect("loaded");
+    second.save(11).await.expect("nobody was in the way");
+    first.save(12).await.expect("the older one stays");
+    assert!(matches!(second.save(13).await, Err(CheckpointError::Taken(_))));
+}
+
 #[tokio::test]
 async fn idle_workers_of_one_name_find_each_other() {
     let (fake, _) = log(0).await;
