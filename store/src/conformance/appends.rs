@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use eventodb_schema::Timestamp;
 use eventodb_schema::message::{Expected, Message, NewMessage};
-use eventodb_schema::request::Check;
+use eventodb_schema::request::{Check, Read};
+use eventodb_schema::{Direction, Filter, Timestamp};
 use uuid::Uuid;
 
 use super::World;
@@ -323,6 +323,16 @@ pub(super) async fn an_import_keeps_positions_and_times(world: &mut World) {
     // A stream that begins above 0 reads and counts as any other.
     let found = read(&log, stream_read("c", Some(0), Default::default(), 10)).await;
     assert_eq!(positions(&found), vec![7]);
+    // Neither does a wide gap end a read that looks for something, or keep it busy.
+    let far = Message { kind: "Far".into(), ..record("a-1", 7, 1 << 50, times[3]) };
+    log.import(vec![far.clone()]).await.expect("it fits");
+    let filter = Filter { types: vec!["Far".into()], ..everything() };
+    assert_eq!(read(&log, Read::forward(filter.clone(), 0, 10)).await, vec![far.clone()]);
+    let backward = Read { direction: Direction::Backward, from: None, ..Read::forward(filter, 0, 10) };
+    assert_eq!(read(&log, backward).await, vec![far]);
+    let filter = Filter { types: vec!["None".into()], ..everything() };
+    let backward = Read { direction: Direction::Backward, from: None, ..Read::forward(filter, 0, 10) };
+    assert_eq!(read(&log, backward).await, vec![]);
 }
 
 pub(super) async fn an_import_that_does_not_fit_changes_nothing(world: &mut World) {
