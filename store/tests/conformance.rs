@@ -102,6 +102,7 @@ fn tiny() -> sqlite::Settings {
         writer_threads: 2,
         readers: 2,
         examined_rows: 3,
+        merged_categories: 1,
     }
 }
 

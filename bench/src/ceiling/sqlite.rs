@@ -37,6 +37,10 @@ struct Index {
 const AHEAD: u64 = 65_536;
 /// Messages that are indexed in one transaction, as many as the server takes.
 const INDEX_BATCH: usize = 32_768;
+/// Entries of a stream that share a row, as many as the server packs into one.
+const STREAM_RUN: usize = 22;
+/// The same of a category.
+const CATEGORY_RUN: usize = 168;
 /// How long the indexer waits for a full batch.
 const INDEX_AFTER: Duration = Duration::from_millis(100);
 /// Messages in a commit while the log is filled.
@@ -149,18 +153,25 @@ impl Index {
         {
             rows.sort_unstable_by_key(|row| (row.number, row.position));
             let mut stream = transaction.prepare_cached(include_str!("sqlite/index_stream.sql"))?;
-            let mut entry = transaction.prepare_cached(include_str!("sqlite/index_stream_entry.sql"))?;
-            for row in rows.iter() {
-                let id = *self.streams.entry(row.number).or_insert(row.global_position);
-                if id == row.global_position {
-                    stream.execute(params![&*row.stream, id])?;
+            let mut entries = transaction.prepare_cached(include_str!("sqlite/index_stream_run.sql"))?;
+            for of_stream in rows.chunk_by(|a, b| a.number == b.number) {
+                let first = of_stream[0].global_position;
+                let id = *self.streams.entry(of_stream[0].number).or_insert(first);
+                if id == first {
+                    stream.execute(params![&*of_stream[0].stream, id])?;
                 }
-                entry.execute(params![id, row.position, row.global_position])?;
+                for run in of_stream.chunks(STREAM_RUN) {
+                    let last = run.last().expect("a chunk has a row");
+                    entries.execute(params![id, last.position, last.global_position, packed(run.len(), 7)])?;
+                }
             }
             rows.sort_unstable_by_key(|row| (row.category, row.global_position));
-            let mut entry = transaction.prepare_cached(include_str!("sqlite/index_category_entry.sql"))?;
-            for row in rows.iter() {
-                entry.execute(params![row.category as i64, row.global_position, row.stream_hash])?;
+            let mut entries = transaction.prepare_cached(include_str!("sqlite/index_category_run.sql"))?;
+            for of_category in rows.chunk_by(|a, b| a.category == b.category) {
+                for run in of_category.chunks(CATEGORY_RUN) {
+                    let last = run.last().expect("a chunk has a row");
+                    entries.execute(params![last.category as i64, last.global_position, packed(run.len(), 13)])?;
+                }
             }
             rows.sort_unstable_by_key(|row| row.id);
             let mut entry = transaction.prepare_cached(include_str!("sqlite/index_id.sql"))?;
@@ -173,6 +184,11 @@ impl Index {
         transaction.commit()?;
         Ok(())
     }
+}
+
+/// A run of so many entries of so many bytes each, of which nobody reads one.
+fn packed(entries: usize, bytes: usize) -> Vec<u8> {
+    vec![1; 4 + entries * bytes]
 }
 
 fn commit(log: &mut Connection, rows: &[Row], data: &str) -> rusqlite::Result<()> {
@@ -218,9 +234,11 @@ mod tests {
             |connection: &Connection, select: &str| connection.query_row(select, [], |row| row.get::<_, i64>(0));
         assert_eq!(count(&ceiling.log, "SELECT max(global_position) FROM log.messages"), Ok(written));
         let index = &ceiling.index.as_ref().unwrap().connection;
-        for table in ["stream_entries", "category_entries", "ids"] {
-            assert_eq!(count(index, &format!("SELECT count(*) FROM idx.{table}")), Ok(written), "{table}");
-        }
+        assert_eq!(count(index, "SELECT count(*) FROM idx.ids"), Ok(written));
+        let packed = "SELECT sum((length(run) - 4) / 7) FROM idx.stream_runs";
+        assert_eq!(count(index, packed), Ok(written));
+        let packed = "SELECT sum((length(run) - 4) / 13) FROM idx.category_runs";
+        assert_eq!(count(index, packed), Ok(written));
         assert_eq!(count(index, "SELECT completion FROM idx.progress"), Ok(written));
         assert_eq!(count(index, "SELECT count(*) FROM idx.streams"), Ok(50));
     }

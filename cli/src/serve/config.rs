@@ -67,6 +67,7 @@ fn storage(args: &Args) -> Result<Storage, Usage> {
         writer_threads: at_least_one("writer-threads", args.sqlite.writer_threads.unwrap_or(defaults.writer_threads))?,
         readers: at_least_one("readers", args.sqlite.readers.unwrap_or(defaults.readers))?,
         examined_rows: at_least_one("examined-rows", args.sqlite.examined_rows)?,
+        ..defaults
     };
     let location = match args.db_url.as_deref() {
         None if args.test_mode => sqlite::Location::Memory,

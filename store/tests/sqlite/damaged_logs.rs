@@ -14,12 +14,25 @@ use super::support::*;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_id_that_is_there_twice_stops_writing_and_not_reading() {
+    check_doubled("101, stream, 1000, 0, id").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_position_that_is_there_twice_stops_writing_and_not_reading() {
+    check_doubled("101, stream, position, 0, randomblob(16)").await;
+}
+
+/// Copies the tenth message of a hundred behind them, with these columns.
+async fn check_doubled(columns: &str) {
     let (directory, _) = store_of(100).await;
     let connection = Connection::open(log_file(directory.path())).expect("a database");
     connection
-        .execute_batch(
-            "INSERT INTO messages SELECT 101, stream, 1000, 0, id, type, correlation, time, metadata, data
-             FROM messages WHERE global_position = 10",
+        .execute(
+            &format!(
+                "INSERT INTO messages SELECT {columns}, type, correlation, time, metadata, data
+                 FROM messages WHERE global_position = 10"
+            ),
+            [],
         )
         .expect("a log");
     drop(connection);

@@ -3,10 +3,12 @@
 use std::fs;
 use std::path::Path;
 
+use eventodb_schema::migrations::SQLITE_INDEX;
 use eventodb_store::backend::sqlite::Settings;
 use eventodb_store::testing::seed;
 use rand::rngs::StdRng;
 use rand::{Rng as _, SeedableRng as _};
+use rusqlite::Connection;
 
 use super::support::*;
 
@@ -136,6 +138,28 @@ async fn an_index_of_another_future_of_the_log() {
     let store = open(directory.path(), Settings::default()).await;
     model.check(&store).await;
     store.close().await;
+}
+
+/// As the first step of its schema made it: each entry a row.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_index_of_the_first_schema() {
+    check_tampered(|directory| {
+        let file = index_file(directory);
+        let kept: (Vec<u8>, i64, Vec<u8>) = Connection::open(&file)
+            .and_then(|index| {
+                let select = "SELECT log_identity, completion, completion_id FROM progress";
+                index.query_row(select, [], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))
+            })
+            .expect("an index");
+        fs::remove_file(&file).expect("it is there");
+        let index = Connection::open_in_memory().expect("a connection");
+        index.execute("ATTACH DATABASE ?1 AS idx", [file.to_string_lossy()]).expect("a file");
+        index.execute_batch(SQLITE_INDEX[0]).expect("its first step");
+        index.pragma_update(Some("idx"), "user_version", 1).expect("its version");
+        let progress = "INSERT INTO idx.progress VALUES (?1, x'00', NULL, ?2, ?3, 600, 10)";
+        index.execute(progress, kept).expect("its row");
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -20,6 +20,7 @@ fn bounds(random: &mut StdRng) -> Settings {
         writer_threads: 2,
         readers: 2,
         examined_rows: random.random_range(1..10),
+        merged_categories: random.random_range(0..6),
     }
 }
 

@@ -31,6 +31,7 @@ pub(crate) fn tiny() -> sqlite::Settings {
         writer_threads: 2,
         readers: 2,
         examined_rows: 3,
+        merged_categories: 1,
     }
 }
 

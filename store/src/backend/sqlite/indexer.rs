@@ -7,15 +7,14 @@ use rusqlite::{Connection, OptionalExtension as _, TransactionBehavior, params};
 
 use super::interned::{Interned, intern};
 use super::many_rows::{Insert, insert};
-use super::memtable::Place;
+use super::memtable::{CategoryPlace, Place, StreamPlace};
+use super::runs::{self, Run};
 
-const STREAM_ENTRIES: Insert =
-    Insert { one: include_str!("sql/index_stream_entry.sql"), many: include_str!("sql/index_32_stream_entries.sql") };
+const STREAM_RUNS: Insert =
+    Insert { one: include_str!("sql/index_stream_run.sql"), many: include_str!("sql/index_32_stream_runs.sql") };
 
-const CATEGORY_ENTRIES: Insert = Insert {
-    one: include_str!("sql/index_category_entry.sql"),
-    many: include_str!("sql/index_32_category_entries.sql"),
-};
+const CATEGORY_RUNS: Insert =
+    Insert { one: include_str!("sql/index_category_run.sql"), many: include_str!("sql/index_32_category_runs.sql") };
 
 const IDS: Insert = Insert { one: include_str!("sql/index_id.sql"), many: include_str!("sql/index_32_ids.sql") };
 
@@ -30,18 +29,19 @@ pub(super) fn index(connection: &mut Connection, places: &[Place], begins_anew: 
     // would wait until the batch is done.
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Deferred)?;
     let Interned { streams, categories, new_streams } = intern(&transaction, places)?;
-    insert(&transaction, &STREAM_ENTRIES, &streams.sort(places), |row, &(stream, place)| {
-        row.bind(stream)?;
-        row.bind(place.position)?;
-        row.bind(place.global_position)?;
-        row.bind(place.hashes.kind)
+    let runs: Vec<Run<StreamPlace>> = runs::pack(&streams.sort(places))?;
+    refuse_overlaps(&transaction, &runs)?;
+    insert(&transaction, &STREAM_RUNS, &runs, |row, run| {
+        row.bind(run.id)?;
+        row.bind(run.last.position)?;
+        row.bind(run.last.global_position)?;
+        row.bind(&run.packed[..])
     })?;
-    insert(&transaction, &CATEGORY_ENTRIES, &categories.sort(places), |row, &(category, place)| {
-        row.bind(category)?;
-        row.bind(place.global_position)?;
-        row.bind(place.hashes.stream)?;
-        row.bind(place.hashes.kind)?;
-        row.bind(place.hashes.correlation)
+    let runs: Vec<Run<CategoryPlace>> = runs::pack(&categories.sort(places))?;
+    insert(&transaction, &CATEGORY_RUNS, &runs, |row, run| {
+        row.bind(run.id)?;
+        row.bind(run.last.global_position)?;
+        row.bind(&run.packed[..])
     })?;
     let mut ids: Vec<_> = places.iter().map(|place| (place.id, place.global_position)).collect();
     // Ids that the server made come nearly in order, which a stable sort makes use of.
@@ -58,6 +58,18 @@ pub(super) fn index(connection: &mut Connection, places: &[Place], begins_anew: 
         begins_anew,
     ])?;
     transaction.commit()
+}
+
+/// A position that is in the index already would not be met by the primary key, which has the last of a run only.
+fn refuse_overlaps(connection: &Connection, runs: &[Run<StreamPlace>]) -> rusqlite::Result<()> {
+    let mut from = connection.prepare_cached(include_str!("sql/stream_seek.sql"))?;
+    // The id of a stream that begins here is new, and so is everything under it.
+    for run in runs.iter().filter(|run| run.id != run.first.global_position) {
+        if from.exists(params![run.id, run.first.position])? {
+            return Err(runs::twice());
+        }
+    }
+    Ok(())
 }
 
 /// How far the index reaches.

@@ -52,6 +52,14 @@ impl Place {
             },
         }
     }
+
+    pub(super) fn in_stream(&self) -> StreamPlace {
+        StreamPlace { position: self.position, global_position: self.global_position, kind: self.hashes.kind }
+    }
+
+    pub(super) fn in_category(&self) -> CategoryPlace {
+        CategoryPlace { global_position: self.global_position, hashes: self.hashes }
+    }
 }
 
 /// A 32-bit hash of a type or category. Two may share one, so a match is confirmed by the log.
@@ -75,17 +83,24 @@ pub(super) struct Memtable {
 }
 
 /// One message of a stream.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct StreamPlace {
     pub(super) position: i64,
     pub(super) global_position: i64,
     pub(super) kind: i64,
 }
 
+/// One message of a category.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct CategoryPlace {
+    pub(super) global_position: i64,
+    pub(super) hashes: Hashes,
+}
+
 /// The messages of a category.
 #[derive(Debug, Default)]
 pub(super) struct CategoryPlaces {
-    pub(super) places: VecDeque<(i64, Hashes)>,
+    pub(super) places: VecDeque<CategoryPlace>,
     pub(super) new_streams: u64,
 }
 
@@ -116,18 +131,14 @@ impl Memtable {
     pub(super) fn push(&mut self, place: Place) {
         self.ids.insert(place.id, place.global_position);
         let stream = self.streams.entry(place.stream.clone()).or_default();
-        stream.push_back(StreamPlace {
-            position: place.position,
-            global_position: place.global_position,
-            kind: place.hashes.kind,
-        });
+        stream.push_back(place.in_stream());
         let new = u64::from(place.starts_stream);
         let category = name::category(&place.stream);
         let category = match self.categories.get_mut(category) {
             Some(places) => places,
             None => self.categories.entry(category.into()).or_default(),
         };
-        category.places.push_back((place.global_position, place.hashes));
+        category.places.push_back(place.in_category());
         category.new_streams += new;
         self.new_streams += new;
         self.places.push_back(place);

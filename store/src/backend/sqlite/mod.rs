@@ -15,6 +15,7 @@
 //! | `memtable` | the places of messages that are not indexed yet |
 //! | `indexer` | moving the memtable's head into the index |
 //! | `interned` | the streams and categories of what is moved |
+//! | `runs` | messages of a stream or a category, packed into one row of the index |
 //! | `many_rows` | inserting rows many at a time |
 //! | `index_file` | whether an index, as it is found, fits the log |
 //! | `lookup` | versions, ids, streams, categories, counts |
@@ -35,6 +36,7 @@ mod memtable;
 mod paths;
 mod read;
 mod registry;
+mod runs;
 mod storage;
 mod threads;
 
@@ -85,6 +87,8 @@ pub struct Settings {
     pub readers: usize,
     /// Rows that one slice looks at in search of matches.
     pub examined_rows: usize,
+    /// Categories of a namespace in which types and correlations are looked for by the index; among more by the log.
+    pub merged_categories: usize,
 }
 
 impl Default for Settings {
@@ -98,6 +102,7 @@ impl Default for Settings {
             writer_threads: 2 * cores,
             readers: 2 * cores,
             examined_rows: 20_000,
+            merged_categories: 256,
         }
     }
 }

@@ -2,20 +2,23 @@
 //!
 //! What is asked of a whole namespace is a walk along the log. What is asked of a stream or of
 //! categories is a walk along their places, in the index and then in the memtable, whose matches
-//! are fetched from the log one by one. Filters are answered from the places' hashes; a hash of a
-//! type or a correlation is confirmed by the row.
+//! are fetched from the log one by one; so is a search for types or a correlation in a namespace of
+//! not too many categories. Filters are answered from the places' hashes; a hash of a type or a
+//! correlation is confirmed by the row.
 
 use std::collections::{VecDeque, vec_deque};
+use std::sync::Arc;
 
 use eventodb_schema::message::MessageRef;
 use eventodb_schema::{Direction, Filter, Scope, Timestamp};
 use parking_lot::RwLock;
 use rusqlite::{Connection, OptionalExtension as _, Row, params};
 
-use super::memtable::{Hashes, Memtable, text_hash};
+use super::memtable::{CategoryPlace, Hashes, Memtable, StreamPlace, text_hash};
+use super::{Settings, runs};
 use crate::backend::{Axis, Columns, Rows, Select, Slice};
 
-/// Reads one slice; looks at no more than `examined` places in search of matches.
+/// Reads one slice; looks at a bounded number of places in search of matches.
 ///
 /// # Errors
 /// SQLite's.
@@ -23,12 +26,14 @@ pub(super) fn read(
     connection: &Connection,
     memtable: &RwLock<Memtable>,
     select: &Select,
-    examined: usize,
+    settings: &Settings,
 ) -> rusqlite::Result<Slice> {
     // One transaction takes the files' locks once, not for each row. It begins with its first
     // statement, which comes after the look into the memtable.
     let transaction = connection.unchecked_transaction()?;
-    let walk = Walk { connection, memtable, select, wanted: Wanted::new(&select.filter), examined };
+    let Settings { examined_rows: examined, merged_categories, .. } = *settings;
+    let wanted = Wanted::new(&select.filter);
+    let walk = Walk { connection, memtable, select, wanted, examined, merged_categories };
     let slice = match &select.filter.scope {
         Scope::All => walk.log(),
         Scope::Stream(stream) => walk.stream(stream),
@@ -55,7 +60,9 @@ struct Walk<'a> {
     memtable: &'a RwLock<Memtable>,
     select: &'a Select,
     wanted: Wanted<'a>,
+    /// Most places looked at, of each category.
     examined: usize,
+    merged_categories: usize,
 }
 
 /// A filter's conditions on single messages, as hashes.
@@ -146,6 +153,17 @@ struct Step {
     global_position: i64,
 }
 
+/// Runs of one stream or category from the index, in the order asked for.
+struct Runs<'a> {
+    /// The stream or category.
+    id: i64,
+    rows: rusqlite::Rows<'a>,
+    /// The memtable's: from there on it knows.
+    floor: i64,
+    /// The lowest and the highest position wanted on the walk's axis.
+    bounds: (i64, i64),
+}
+
 /// The places of a walk that may match, as far as it came.
 struct Steps {
     steps: Vec<Step>,
@@ -163,7 +181,10 @@ impl Walk<'_> {
     /// Along the log itself.
     fn log(&self) -> rusqlite::Result<Slice> {
         if self.wanted.needs_row() {
-            return self.sifted_log();
+            return match self.every_category()? {
+                Some(slice) => Ok(slice),
+                None => self.sifted_log(),
+            };
         }
         let (low, high) = self.bounds();
         let sql = match (self.select.direction, self.select.columns) {
@@ -192,7 +213,7 @@ impl Walk<'_> {
         Ok(Slice { rows, covered })
     }
 
-    /// Along the log itself where types or a correlation are wanted: SQLite looks at them, and hands over
+    /// Along the log itself where types or a correlation are wanted in very many categories: SQLite looks at them, and hands over
     /// the rows that match. How many it looks at is bounded by a stretch of positions.
     fn sifted_log(&self) -> rusqlite::Result<Slice> {
         let (low, high) = self.bounds();
@@ -267,39 +288,59 @@ impl Walk<'_> {
     }
 
     fn indexed_stream(&self, id: i64, floor: i64) -> rusqlite::Result<Steps> {
-        let (low, high) = self.bounds();
-        let (low, high) = match self.select.axis {
-            Axis::Stream => (low, high),
-            Axis::Global => (self.position_from(id, low)?, self.position_from(id, high.saturating_add(1))? - 1),
+        let start = match self.select.axis {
+            Axis::Stream => self.start(),
+            Axis::Global => self.position_from(id, self.start())?,
         };
-        let sql = match self.select.direction {
+        let mut statement = self.connection.prepare_cached(match self.select.direction {
             Direction::Forward => include_str!("sql/stream_forward.sql"),
             Direction::Backward => include_str!("sql/stream_backward.sql"),
-        };
-        let mut statement = self.connection.prepare_cached(sql)?;
-        let mut found = statement.query(params![id, low, high, self.examined as i64])?;
+        })?;
+        let runs = Runs { id, rows: statement.query(params![id, start])?, floor, bounds: self.bounds() };
+        self.gather(runs, |StreamPlace { position, global_position, kind }| {
+            (Step { at: self.at(position, global_position), global_position }, self.wanted.admits_kind(kind))
+        })
+    }
+
+    /// The places of runs; `look` tells where one stands, and whether it may match.
+    fn gather<P: runs::Entry>(&self, runs: Runs<'_>, look: impl Fn(P) -> (Step, bool)) -> rusqlite::Result<Steps> {
+        let Runs { id, mut rows, floor, bounds: (low, high) } = runs;
+        let forward = self.select.direction == Direction::Forward;
         let mut steps = Steps::new();
-        let (mut examined, mut last) = (0, None);
-        while let Some(row) = found.next()? {
-            examined += 1;
-            let (position, global_position): (i64, i64) = (row.get(0)?, row.get(1)?);
-            last = Some(self.at(position, global_position));
-            // Above the floor the memtable knows, above the head nobody asks.
-            if global_position >= floor || global_position > self.select.head || !self.wanted.admits_kind(row.get(2)?) {
-                continue;
+        let mut examined = 0;
+        let mut places = Vec::new();
+        while let Some(row) = rows.next()? {
+            places.clear();
+            runs::unpack(id, row, &mut places)?;
+            if forward {
+                places.reverse();
             }
-            steps.steps.push(Step { at: self.at(position, global_position), global_position });
-            if steps.steps.len() == self.select.rows {
-                steps.cut = last;
-                return Ok(steps);
+            for &place in &places {
+                let (step, may_match) = look(place);
+                // From the floor on the memtable knows, above the head nobody asks.
+                let is_above = step.at > high || step.global_position >= floor.min(self.select.head.saturating_add(1));
+                let is_below = step.at < low;
+                if is_above || is_below {
+                    if is_above == forward {
+                        return Ok(steps);
+                    }
+                    continue;
+                }
+                examined += 1;
+                if may_match {
+                    steps.steps.push(step);
+                }
+                if steps.steps.len() == self.select.rows || examined == self.examined {
+                    steps.cut = Some(step.at);
+                    return Ok(steps);
+                }
             }
         }
-        steps.cut = last.filter(|_| examined == self.examined);
         Ok(steps)
     }
 
-    /// The first position of a stream whose message is at or above a global position: positions and
-    /// global positions of a stream ascend together, so it is found by halving.
+    /// A position of a stream from which the first run has the messages at or above a global position: positions
+    /// and global positions of a stream ascend together, so it is found by halving.
     fn position_from(&self, id: i64, global_position: i64) -> rusqlite::Result<i64> {
         let mut at_or_after = self.connection.prepare_cached(include_str!("sql/stream_seek.sql"))?;
         let last: Option<i64> = self
@@ -322,56 +363,75 @@ impl Walk<'_> {
     }
 
     /// Along the places of categories, merged.
-    fn categories(&self, categories: &[std::sync::Arc<str>]) -> rusqlite::Result<Slice> {
+    fn categories(&self, categories: &[Arc<str>]) -> rusqlite::Result<Slice> {
+        // The memtable first: see there.
         let (floor, recent) = {
-            // The memtable first: see there.
             let memtable = self.memtable.read();
-            let recent = categories.iter().filter_map(|category| memtable.category(category)).map(|category| {
-                let places = self.within(&category.places, |(place, _)| *place);
-                let places = places.filter(|(_, hashes)| self.wanted.admits(*hashes));
-                self.take(places.map(|(place, _)| Step { at: *place, global_position: *place }))
-            });
-            (memtable.floor(), self.merge(recent.collect()))
+            (memtable.floor(), self.recent_categories(&memtable, categories))
         };
-        let indexed = categories
-            .iter()
-            .map(|category| self.indexed_category(category, floor))
-            .collect::<rusqlite::Result<Vec<_>>>()?;
-        self.join(self.merge(indexed), recent)
+        self.join(self.indexed_categories(categories, floor)?, recent)
     }
 
-    fn indexed_category(&self, category: &str, floor: i64) -> rusqlite::Result<Steps> {
-        let (low, high) = self.bounds();
-        let high = high.min(floor.saturating_sub(1));
-        let mut steps = Steps::new();
-        let id: Option<i64> = self
-            .connection
-            .prepare_cached("SELECT category_id FROM idx.categories WHERE name = ?1")?
-            .query_row([category], |row| row.get(0))
-            .optional()?;
-        let Some(id) = id else { return Ok(steps) };
-        let sql = match self.select.direction {
-            Direction::Forward => include_str!("sql/category_forward.sql"),
-            Direction::Backward => include_str!("sql/category_backward.sql"),
+    /// Along the places of all categories, where they are not too many.
+    fn every_category(&self) -> rusqlite::Result<Option<Slice>> {
+        // One more than are taken together shows that there are more.
+        let most = self.merged_categories + 1;
+        let (floor, recent, mut categories) = {
+            let memtable = self.memtable.read();
+            let names: Vec<Arc<str>> = memtable.categories().take(most).map(|(name, _)| name.into()).collect();
+            (memtable.floor(), self.recent_categories(&memtable, &names), names)
         };
-        let mut statement = self.connection.prepare_cached(sql)?;
-        let mut found = statement.query(params![id, low, high, self.examined as i64])?;
-        let (mut examined, mut last) = (0, None);
-        while let Some(row) = found.next()? {
-            examined += 1;
-            let global_position = row.get(0)?;
-            last = Some(global_position);
-            let hashes = Hashes { stream: row.get(1)?, kind: row.get(2)?, correlation: row.get(3)? };
-            if self.wanted.admits(hashes) {
-                steps.steps.push(Step { at: global_position, global_position });
-                if steps.steps.len() == self.select.rows {
-                    steps.cut = last;
-                    return Ok(steps);
+        let mut select = self.connection.prepare_cached(include_str!("sql/largest_categories.sql"))?;
+        let indexed: Vec<Arc<str>> =
+            select.query_map([most as i64], |row| row.get(0))?.collect::<rusqlite::Result<_>>()?;
+        categories.retain(|name| !indexed.contains(name));
+        if indexed.len() + categories.len() >= most {
+            return Ok(None);
+        }
+        self.join(self.indexed_categories(&indexed, floor)?, recent).map(Some)
+    }
+
+    fn recent_categories(&self, memtable: &Memtable, categories: &[Arc<str>]) -> Steps {
+        let recent = categories.iter().filter_map(|category| memtable.category(category)).map(|category| {
+            let places = self.within(&category.places, |place| place.global_position);
+            let places = places.filter(|place| self.wanted.admits(place.hashes));
+            self.take(places.map(|place| Step { at: place.global_position, global_position: place.global_position }))
+        });
+        self.merge(recent.collect())
+    }
+
+    fn indexed_categories(&self, categories: &[Arc<str>], floor: i64) -> rusqlite::Result<Steps> {
+        let mut walks = Vec::with_capacity(categories.len());
+        let mut bounds = self.bounds();
+        for category in categories {
+            let walk = self.indexed_category(category, floor, bounds)?;
+            // What lies beyond the end of one walk is of no use in another.
+            if let Some(cut) = walk.cut {
+                match self.select.direction {
+                    Direction::Forward => bounds.1 = cut,
+                    Direction::Backward => bounds.0 = cut,
                 }
             }
+            walks.push(walk);
         }
-        steps.cut = last.filter(|_| examined == self.examined);
-        Ok(steps)
+        Ok(self.merge(walks))
+    }
+
+    fn indexed_category(&self, category: &str, floor: i64, bounds: (i64, i64)) -> rusqlite::Result<Steps> {
+        let id: Option<i64> = self
+            .connection
+            .prepare_cached(include_str!("sql/category_id.sql"))?
+            .query_row([category], |row| row.get(0))
+            .optional()?;
+        let Some(id) = id else { return Ok(Steps::new()) };
+        let mut statement = self.connection.prepare_cached(match self.select.direction {
+            Direction::Forward => include_str!("sql/category_forward.sql"),
+            Direction::Backward => include_str!("sql/category_backward.sql"),
+        })?;
+        let runs = Runs { id, rows: statement.query(params![id, self.start()])?, floor, bounds };
+        self.gather(runs, |CategoryPlace { global_position, hashes }| {
+            (Step { at: global_position, global_position }, self.wanted.admits(hashes))
+        })
     }
 
     /// The places within the bounds; `at` tells where one stands, and they ascend by it.
@@ -455,10 +515,87 @@ impl Walk<'_> {
         (low, if *axis == Axis::Global { high.min(*head) } else { high })
     }
 
+    /// The bound that a walk starts from.
+    fn start(&self) -> i64 {
+        let (low, high) = self.bounds();
+        if self.select.direction == Direction::Forward { low } else { high }
+    }
+
     fn at(&self, position: i64, global_position: i64) -> i64 {
         match self.select.axis {
             Axis::Stream => position,
             Axis::Global => global_position,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::connection::{self, Attach};
+    use super::super::indexer;
+    use super::super::memtable::Place;
+    use super::*;
+
+    /// Places leave the memtable after the index has them: for a moment both do. A walk through the index whose
+    /// bound of places falls there must not pass for one that has seen them.
+    #[test]
+    fn a_walk_that_ends_where_index_and_memtable_overlap_misses_nothing() {
+        let mut connection = connection::open(&[Attach::log(None), Attach::index(None)]).unwrap();
+        assert!(indexer::belongs(&connection).unwrap());
+        let place = |global_position: i64| Place {
+            global_position,
+            stream: "account-1".into(),
+            position: global_position - 1,
+            starts_stream: global_position == 1,
+            id: uuid::Uuid::from_u128(global_position.unsigned_abs().into()),
+            hashes: Hashes { stream: 1, kind: text_hash("Opened"), correlation: None },
+        };
+        let places: Vec<Place> = (1..=6).map(place).collect();
+        for place in &places {
+            let Place { global_position, position, stream, .. } = place;
+            let insert = "INSERT INTO log.messages VALUES (?1, ?2, ?3, 0, ?4, 'Opened', NULL, 0, NULL, '{}')";
+            connection.execute(insert, params![global_position, stream, position, place.id.as_bytes()]).unwrap();
+        }
+        indexer::index(&mut connection, &places[..4], true).unwrap();
+        let mut memtable = Memtable::new(2);
+        places[2..].iter().for_each(|place| memtable.push(place.clone()));
+        let memtable = RwLock::new(memtable);
+
+        let scopes = [Scope::Stream("account-1".into()), Scope::Categories(vec!["account".into()])];
+        for (scope, examined, direction) in walks(&scopes) {
+            let axis = if matches!(scope, Scope::Stream(_)) { Axis::Stream } else { Axis::Global };
+            let (lowest, highest) = if axis == Axis::Stream { (0, 5) } else { (1, 6) };
+            let (mut from, to, next) = match direction {
+                Direction::Forward => (lowest, highest, 1),
+                Direction::Backward => (highest, lowest, -1),
+            };
+            let mut found = Vec::new();
+            while from != to + next {
+                let select = Select {
+                    filter: Arc::new(Filter::new(scope.clone())),
+                    axis,
+                    from,
+                    to,
+                    head: 6,
+                    direction,
+                    rows: 100,
+                    bytes: usize::MAX,
+                    columns: Columns::Places,
+                };
+                let settings = Settings { examined_rows: examined, ..Settings::default() };
+                let slice = read(&connection, &memtable, &select, &settings).unwrap();
+                found.extend(slice.rows.iter().map(|message| message.global_position));
+                from = slice.covered + next;
+            }
+            found.sort_unstable();
+            assert_eq!(found, [1, 2, 3, 4, 5, 6], "{scope:?}, {examined} at once, {direction:?}");
+        }
+    }
+
+    fn walks(scopes: &[Scope]) -> impl Iterator<Item = (&Scope, usize, Direction)> {
+        let each = |scope| (1..=7).map(move |examined| (scope, examined));
+        scopes.iter().flat_map(each).flat_map(|(scope, examined)| {
+            [Direction::Forward, Direction::Backward].map(|direction| (scope, examined, direction))
+        })
     }
 }

@@ -423,9 +423,7 @@ impl Storage for Handle {
         let select = select.clone();
         self.0
             .clone()
-            .reading(move |connection, memtable, shared| {
-                read::read(connection, memtable, &select, shared.settings.examined_rows)
-            })
+            .reading(move |connection, memtable, shared| read::read(connection, memtable, &select, &shared.settings))
             .await
     }
 

@@ -6,7 +6,8 @@ use eventodb_schema::name;
 use rusqlite::{Connection, OptionalExtension as _, params};
 
 use super::super::indexer;
-use super::super::memtable::Place;
+use super::super::memtable::{CategoryPlace, Place, StreamPlace};
+use super::super::runs::{self, Entry};
 use super::check_log::Problems;
 use super::{Progress, Step};
 
@@ -63,10 +64,12 @@ fn compare(
     if (messages, streams) != (indexed.messages, indexed.streams) {
         problems.add(format!("it counts {} messages where the log has {messages}", indexed.messages));
     }
-    for table in ["stream_entries", "category_entries", "ids"] {
-        let entries: u64 = connection.query_row(&format!("SELECT count(*) FROM idx.{table}"), [], |row| row.get(0))?;
-        if entries != messages {
-            problems.add(format!("it has {entries} entries in {table} for {messages} messages"));
+    let ids = connection.query_row("SELECT count(*) FROM idx.ids", [], |row| row.get(0))?;
+    let of_streams = entries::<StreamPlace>(connection, include_str!("../sql/all_stream_runs.sql"))?;
+    let of_categories = entries::<CategoryPlace>(connection, include_str!("../sql/all_category_runs.sql"))?;
+    for (what, found) in [("streams", of_streams), ("categories", of_categories), ("ids", ids)] {
+        if found != messages {
+            problems.add(format!("it has {found} entries of {what} for {messages} messages"));
         }
     }
     compare_categories(connection, &mut categories, problems)
@@ -74,31 +77,50 @@ fn compare(
 
 /// Whether everything that the index should say of a message is there.
 fn has(connection: &Connection, place: &Place) -> rusqlite::Result<bool> {
-    let hashes = place.hashes;
     let by_id: Option<i64> = connection
         .prepare_cached("SELECT global_position FROM idx.ids WHERE id = ?1")?
         .query_row([place.id.as_bytes()], |row| row.get(0))
         .optional()?;
-    let in_stream = connection
-        .prepare_cached(
-            "SELECT 1 FROM idx.stream_entries AS e JOIN idx.streams AS s ON s.stream_id = e.stream_id
-             WHERE s.name = ?1 AND e.position = ?2 AND e.global_position = ?3 AND e.type_hash = ?4",
-        )?
-        .exists(params![place.stream, place.position, place.global_position, hashes.kind])?;
-    let in_category = connection
-        .prepare_cached(
-            "SELECT 1 FROM idx.category_entries AS e JOIN idx.categories AS c ON c.category_id = e.category_id
-             WHERE c.name = ?1 AND e.global_position = ?2 AND e.stream_hash = ?3 AND e.type_hash = ?4
-             AND e.correlation_hash IS ?5",
-        )?
-        .exists(params![
-            name::category(&place.stream),
-            place.global_position,
-            hashes.stream,
-            hashes.kind,
-            hashes.correlation
-        ])?;
+    let of_stream = [include_str!("../sql/stream_id.sql"), include_str!("../sql/stream_forward.sql")];
+    let in_stream = holds(connection, of_stream, &place.stream, place.position, place.in_stream())?;
+    let of_category = [include_str!("../sql/category_id.sql"), include_str!("../sql/category_forward.sql")];
+    let category = name::category(&place.stream);
+    let in_category = holds(connection, of_category, category, place.global_position, place.in_category())?;
     Ok(by_id == Some(place.global_position) && in_stream && in_category)
+}
+
+/// Whether the run at or after a position holds an entry.
+fn holds<E: Entry + PartialEq>(
+    connection: &Connection,
+    [id, run]: [&str; 2],
+    name: &str,
+    position: i64,
+    entry: E,
+) -> rusqlite::Result<bool> {
+    let id: Option<i64> = connection.prepare_cached(id)?.query_row([name], |row| row.get(0)).optional()?;
+    let Some(id) = id else { return Ok(false) };
+    let mut select = connection.prepare_cached(run)?;
+    let mut runs = select.query(params![id, position])?;
+    let mut entries = Vec::new();
+    if let Some(row) = runs.next()? {
+        runs::unpack(id, row, &mut entries)?;
+    }
+    Ok(entries.contains(&entry))
+}
+
+/// How many entries all runs have, whose id comes last in `select`.
+fn entries<E: Entry>(connection: &Connection, select: &str) -> rusqlite::Result<u64> {
+    let mut select = connection.prepare(select)?;
+    let id = select.column_count() - 1;
+    let mut runs = select.query([])?;
+    let mut entries = Vec::<E>::new();
+    let mut counted = 0;
+    while let Some(row) = runs.next()? {
+        entries.clear();
+        runs::unpack(row.get(id)?, row, &mut entries)?;
+        counted += entries.len() as u64;
+    }
+    Ok(counted)
 }
 
 fn compare_categories(

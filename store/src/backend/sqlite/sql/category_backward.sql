@@ -1,5 +1,8 @@
-SELECT global_position, stream_hash, type_hash, correlation_hash
-FROM idx.category_entries
-WHERE category_id = ?1 AND global_position BETWEEN ?2 AND ?3
-ORDER BY global_position DESC
-LIMIT ?4
+-- From the run that holds the position, or the last one.
+SELECT last_global_position, run
+FROM idx.category_runs
+WHERE category_id = ?1 AND last_global_position <= coalesce(
+    (SELECT last_global_position FROM idx.category_runs WHERE category_id = ?1 AND last_global_position >= ?2
+     ORDER BY last_global_position LIMIT 1),
+    9223372036854775807)
+ORDER BY last_global_position DESC

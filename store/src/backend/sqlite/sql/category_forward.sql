@@ -1,5 +1,4 @@
-SELECT global_position, stream_hash, type_hash, correlation_hash
-FROM idx.category_entries
-WHERE category_id = ?1 AND global_position BETWEEN ?2 AND ?3
-ORDER BY global_position
-LIMIT ?4
+SELECT last_global_position, run
+FROM idx.category_runs
+WHERE category_id = ?1 AND last_global_position >= ?2
+ORDER BY last_global_position

@@ -1,5 +1,7 @@
-SELECT position, global_position, type_hash
-FROM idx.stream_entries
-WHERE stream_id = ?1 AND position BETWEEN ?2 AND ?3
-ORDER BY position DESC
-LIMIT ?4
+-- From the run that holds the position, or the last one.
+SELECT last_position, last_global_position, run
+FROM idx.stream_runs
+WHERE stream_id = ?1 AND last_position <= coalesce(
+    (SELECT last_position FROM idx.stream_runs WHERE stream_id = ?1 AND last_position >= ?2 ORDER BY last_position LIMIT 1),
+    9223372036854775807)
+ORDER BY last_position DESC

@@ -1,1 +1,1 @@
-SELECT position FROM idx.stream_entries WHERE stream_id = ?1 ORDER BY position DESC LIMIT 1
+SELECT last_position FROM idx.stream_runs WHERE stream_id = ?1 ORDER BY last_position DESC LIMIT 1

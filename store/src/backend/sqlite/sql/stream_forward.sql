@@ -1,5 +1,4 @@
-SELECT position, global_position, type_hash
-FROM idx.stream_entries
-WHERE stream_id = ?1 AND position BETWEEN ?2 AND ?3
-ORDER BY position
-LIMIT ?4
+SELECT last_position, last_global_position, run
+FROM idx.stream_runs
+WHERE stream_id = ?1 AND last_position >= ?2
+ORDER BY last_position

@@ -1,5 +1,5 @@
-SELECT position, global_position
-FROM idx.stream_entries
-WHERE stream_id = ?1 AND position >= ?2
-ORDER BY position
+SELECT last_position, last_global_position
+FROM idx.stream_runs
+WHERE stream_id = ?1 AND last_position >= ?2
+ORDER BY last_position
 LIMIT 1

@@ -1,0 +1,325 @@
+//! Runs: messages that follow each other in a stream or in a category, packed into one row of the index.
+//!
+//! A row costs about as much as the next, whatever is in it, and a batch has many messages of each category and
+//! mostly several of a stream. A run stands under its *last* position: so the run that holds a position is the first
+//! at or after it, and the end of a stream is read without unpacking anything.
+//!
+//! ```text
+//! run      = checksum entry*      from the last message to the first
+//! entry    = varint(distance in the stream) varint(distance) type                in a stream's run
+//!          | varint(2 × distance + has a correlation) stream type [correlation]  in a category's run
+//! distance = to the message of the entry before, in positions downwards; the first entry has 0
+//! checksum = CRC-32 of the integers of the row and of the entries
+//! varint   = LEB128: seven bits a byte, the lowest first; the highest bit tells that more follow
+//! ```
+//!
+//! Integers and hashes (see [`Hashes`]) are little-endian, 8 bytes a stream and an integer, 4 bytes all else.
+
+use rusqlite::{Error, Row, ffi};
+
+use super::memtable::{CategoryPlace, Hashes, Place, StreamPlace};
+
+const CHECKSUM_BYTES: usize = 4;
+
+/// What is in a run: a message as a stream or a category knows it.
+pub(super) trait Entry: Copy {
+    /// Bytes after which a run is full.
+    const FULL: usize;
+
+    fn of(place: &Place) -> Self;
+
+    /// The integers that the row of a run has of its last message; the run comes after them.
+    fn integers(self) -> impl AsRef<[i64]>;
+
+    /// The last message of a row, as far as these integers tell.
+    fn last(row: &Row<'_>) -> rusqlite::Result<Self>;
+
+    fn precedes(self, other: Self) -> bool;
+
+    /// Appends it; `after` is the entry before.
+    fn pack(self, after: Self, packed: &mut Vec<u8>);
+
+    /// Takes it from the front of what is packed; `None` where that is not of such entries.
+    fn unpack(after: Self, packed: &mut &[u8]) -> Option<Self>;
+}
+
+/// A row of the index.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Run<E> {
+    /// The stream or the category.
+    pub(super) id: i64,
+    pub(super) first: E,
+    pub(super) last: E,
+    pub(super) packed: Vec<u8>,
+}
+
+/// Packs messages, which come by stream or category and then as the log has them.
+///
+/// # Errors
+/// A violated constraint where the positions of a stream do not ascend.
+pub(super) fn pack<E: Entry>(places: &[(i64, &Place)]) -> rusqlite::Result<Vec<Run<E>>> {
+    let (mut runs, mut entries) = (Vec::new(), Vec::new());
+    for of_one in places.chunk_by(|(a, _), (b, _)| a == b) {
+        entries.clear();
+        entries.extend(of_one.iter().map(|(_, place)| E::of(place)));
+        if !entries.is_sorted_by(|a, b| a.precedes(*b)) {
+            return Err(twice());
+        }
+        let (id, before) = (of_one[0].0, runs.len());
+        let mut rest = &entries[..];
+        while let Some(&last) = rest.last() {
+            let mut packed = vec![0; CHECKSUM_BYTES];
+            let mut first = last;
+            while packed.len() < E::FULL
+                && let Some((&entry, lower)) = rest.split_last()
+            {
+                entry.pack(first, &mut packed);
+                (first, rest) = (entry, lower);
+            }
+            let checksum = checksum(id, last, &packed[CHECKSUM_BYTES..]);
+            packed[..CHECKSUM_BYTES].copy_from_slice(&checksum.to_le_bytes());
+            runs.push(Run { id, first, last, packed });
+        }
+        runs[before..].reverse();
+    }
+    Ok(runs)
+}
+
+/// Appends the messages of a run, from its last to its first. The row's columns begin with those of
+/// `sql/stream_forward.sql` or `sql/category_forward.sql`.
+///
+/// # Errors
+/// SQLite's; that there is no row means that what is packed is not what was packed.
+pub(super) fn unpack<E: Entry>(id: i64, row: &Row<'_>, entries: &mut Vec<E>) -> rusqlite::Result<()> {
+    let last = E::last(row)?;
+    let packed = row.get_ref(last.integers().as_ref().len())?.as_blob()?;
+    unpack_bytes(id, last, packed, entries).ok_or(Error::QueryReturnedNoRows)
+}
+
+fn unpack_bytes<E: Entry>(id: i64, last: E, packed: &[u8], entries: &mut Vec<E>) -> Option<()> {
+    let (sum, mut packed) = packed.split_first_chunk()?;
+    if u32::from_le_bytes(*sum) != checksum(id, last, packed) {
+        return None;
+    }
+    let mut after = last;
+    while !packed.is_empty() {
+        after = E::unpack(after, &mut packed)?;
+        entries.push(after);
+    }
+    Some(())
+}
+
+/// As the index's primary keys would say it.
+pub(super) fn twice() -> Error {
+    let message = "a stream has a position twice".to_owned();
+    Error::SqliteFailure(ffi::Error::new(ffi::SQLITE_CONSTRAINT), Some(message))
+}
+
+fn checksum<E: Entry>(id: i64, last: E, packed: &[u8]) -> u32 {
+    let mut checksum = crc32fast::Hasher::new();
+    checksum.update(&id.to_le_bytes());
+    last.integers().as_ref().iter().for_each(|integer| checksum.update(&integer.to_le_bytes()));
+    checksum.update(packed);
+    checksum.finalize()
+}
+
+impl Entry for StreamPlace {
+    /// With one more entry and what else is in its row a run stays below the 231 bytes that SQLite keeps on a page
+    /// of the index; the rest would take a page of its own.
+    const FULL: usize = 160;
+
+    fn of(place: &Place) -> Self {
+        place.in_stream()
+    }
+
+    fn integers(self) -> impl AsRef<[i64]> {
+        [self.position, self.global_position]
+    }
+
+    fn last(row: &Row<'_>) -> rusqlite::Result<Self> {
+        Ok(Self { position: row.get(0)?, global_position: row.get(1)?, kind: 0 })
+    }
+
+    fn precedes(self, other: Self) -> bool {
+        self.position < other.position
+    }
+
+    fn pack(self, after: Self, packed: &mut Vec<u8>) {
+        put_varint(packed, after.position.abs_diff(self.position));
+        put_varint(packed, after.global_position.abs_diff(self.global_position));
+        put_hash(packed, self.kind);
+    }
+
+    fn unpack(after: Self, packed: &mut &[u8]) -> Option<Self> {
+        Some(Self {
+            position: after.position.checked_sub_unsigned(varint(packed)?)?,
+            global_position: after.global_position.checked_sub_unsigned(varint(packed)?)?,
+            kind: hash(packed)?,
+        })
+    }
+}
+
+impl Entry for CategoryPlace {
+    /// Two pages of the index, and what the row's own page has room for.
+    const FULL: usize = 2 * 1020 + 150;
+
+    fn of(place: &Place) -> Self {
+        place.in_category()
+    }
+
+    fn integers(self) -> impl AsRef<[i64]> {
+        [self.global_position]
+    }
+
+    fn last(row: &Row<'_>) -> rusqlite::Result<Self> {
+        Ok(Self { global_position: row.get(0)?, hashes: Hashes { stream: 0, kind: 0, correlation: None } })
+    }
+
+    fn precedes(self, other: Self) -> bool {
+        self.global_position < other.global_position
+    }
+
+    fn pack(self, after: Self, packed: &mut Vec<u8>) {
+        let distance = after.global_position.abs_diff(self.global_position);
+        put_varint(packed, distance << 1 | u64::from(self.hashes.correlation.is_some()));
+        packed.extend(self.hashes.stream.to_le_bytes());
+        put_hash(packed, self.hashes.kind);
+        self.hashes.correlation.into_iter().for_each(|correlation| put_hash(packed, correlation));
+    }
+
+    fn unpack(after: Self, packed: &mut &[u8]) -> Option<Self> {
+        let distance = varint(packed)?;
+        let stream = i64::from_le_bytes(*packed.split_off(..8)?.first_chunk()?);
+        let kind = hash(packed)?;
+        let correlation = if distance & 1 == 1 { Some(hash(packed)?) } else { None };
+        Some(Self {
+            global_position: after.global_position.checked_sub_unsigned(distance >> 1)?,
+            hashes: Hashes { stream, kind, correlation },
+        })
+    }
+}
+
+fn put_varint(packed: &mut Vec<u8>, mut number: u64) {
+    while number >= 0x80 {
+        packed.push(number as u8 | 0x80);
+        number >>= 7;
+    }
+    packed.push(number as u8);
+}
+
+fn varint(packed: &mut &[u8]) -> Option<u64> {
+    let mut number = 0;
+    for shift in (0..u64::BITS).step_by(7) {
+        let byte = *packed.split_off_first()?;
+        number |= u64::from(byte & 0x7f) << shift;
+        if byte < 0x80 {
+            return Some(number);
+        }
+    }
+    None
+}
+
+/// A hash as of [`super::memtable::text_hash`]: 32 bits.
+fn put_hash(packed: &mut Vec<u8>, hash: i64) {
+    packed.extend((hash as u32).to_le_bytes());
+}
+
+fn hash(packed: &mut &[u8]) -> Option<i64> {
+    Some(i64::from(u32::from_le_bytes(*packed.split_off(..4)?.first_chunk()?)))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// Messages of a few streams of one category, with gaps as an import leaves them.
+    fn places() -> impl Strategy<Value = Vec<Place>> {
+        let place =
+            (0..3usize, 1..5i64, prop_oneof![9 => 1..100i64, 1 => 1..1i64 << 60], any::<[u32; 2]>(), any::<bool>());
+        prop::collection::vec(place, 1..400).prop_map(|made| {
+            let (mut positions, mut global_position) = ([-1i64; 3], 0i64);
+            made.into_iter()
+                .map_while(|(stream, gap, global_gap, [kind, correlation], is_correlated)| {
+                    positions[stream] += gap;
+                    global_position = global_position.checked_add(global_gap)?;
+                    Some(Place {
+                        global_position,
+                        stream: format!("a-{stream}").into(),
+                        position: positions[stream],
+                        starts_stream: false,
+                        id: uuid::Uuid::nil(),
+                        hashes: Hashes {
+                            stream: -(kind as i64) << 20,
+                            kind: kind.into(),
+                            correlation: is_correlated.then_some(correlation.into()),
+                        },
+                    })
+                })
+                .collect()
+        })
+    }
+
+    fn unpacked<E: Entry>(run: &Run<E>) -> Option<Vec<E>> {
+        let mut entries = Vec::new();
+        unpack_bytes(run.id, run.last, &run.packed, &mut entries)?;
+        entries.reverse();
+        Some(entries)
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_packed_is_unpacked(places in places()) {
+            let mut by_stream: Vec<_> = places.iter().map(|place| (place.stream.as_bytes()[2].into(), place)).collect();
+            by_stream.sort_by_key(|(stream, _)| *stream);
+            let mut entries = Vec::new();
+            for run in pack::<StreamPlace>(&by_stream).unwrap() {
+                prop_assert!(run.packed.len() < 231 - 30);
+                let of_run = unpacked(&run).unwrap();
+                prop_assert_eq!((of_run.first(), of_run.last()), (Some(&run.first), Some(&run.last)));
+                entries.extend(of_run.into_iter().map(|entry| (run.id, entry)));
+            }
+            let given: Vec<_> = by_stream.iter().map(|(stream, place)| (*stream, place.in_stream())).collect();
+            prop_assert_eq!(entries, given);
+
+            let category: Vec<_> = places.iter().map(|place| (7, place)).collect();
+            let runs = pack::<CategoryPlace>(&category).unwrap();
+            let entries: Vec<_> = runs.iter().flat_map(|run| unpacked(run).unwrap()).collect();
+            prop_assert_eq!(entries, places.iter().map(Place::in_category).collect::<Vec<_>>());
+        }
+
+        #[test]
+        fn what_was_changed_is_noticed(places in places(), at in any::<prop::sample::Index>(), bit in 0..8u32) {
+            let category: Vec<_> = places.iter().map(|place| (7, place)).collect();
+            let mut run = pack::<CategoryPlace>(&category).unwrap().remove(0);
+            prop_assert!(unpack_bytes(8, run.last, &run.packed, &mut Vec::new()).is_none());
+            let at = at.index(run.packed.len());
+            run.packed[at] ^= 1 << bit;
+            prop_assert!(unpacked(&run).is_none());
+            run.packed.truncate(at);
+            prop_assert!(unpacked(&run).is_none());
+        }
+    }
+
+    #[test]
+    fn a_position_that_is_there_twice_is_refused() {
+        let place = |global_position, position| Place {
+            global_position,
+            stream: "a-1".into(),
+            position,
+            starts_stream: false,
+            id: uuid::Uuid::nil(),
+            hashes: Hashes { stream: 1, kind: 1, correlation: None },
+        };
+        for (many, doubled) in [(2, 1), (100, 1), (100, 50), (100, 99)] {
+            let mut places: Vec<_> = (0..many).map(|at| place(at + 1, at)).collect();
+            let sound: Vec<_> = places.iter().map(|place| (1, place)).collect();
+            assert!(pack::<StreamPlace>(&sound).is_ok());
+            places[doubled].position -= 1;
+            let places: Vec<_> = places.iter().map(|place| (1, place)).collect();
+            let error = pack::<StreamPlace>(&places).unwrap_err();
+            assert_eq!(error.sqlite_error_code(), Some(rusqlite::ErrorCode::ConstraintViolation));
+        }
+    }
+}

@@ -1,0 +1,1 @@
+SELECT last_global_position, run, category_id FROM idx.category_runs

@@ -1,0 +1,1 @@
+SELECT category_id FROM idx.categories WHERE name = ?1
