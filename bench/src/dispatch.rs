@@ -204,6 +204,7 @@ impl Session<'_> {
             rate,
             duration,
             size: self.args.size,
+            ready: Arc::default(),
             over: Arc::new(AtomicBool::new(false)),
         }
     }

@@ -9,7 +9,7 @@ use crate::load::{self, Loaded, Plan};
 use crate::measure::Gauge;
 use crate::wire::Address;
 
-/// Runs both for as long as the writes take; what is measured is the writes, the pokes' figures beside.
+/// Runs both, once all subscribe, for as long as the writes take; what is measured is the writes, the pokes' figures beside.
 ///
 /// # Errors
 /// Those of either.
@@ -20,8 +20,10 @@ pub(crate) async fn run(
     pokes: poke::Plan,
     gauge: Arc<Gauge>,
 ) -> anyhow::Result<Loaded> {
-    let over = Arc::clone(&pokes.over);
+    let (over, ready) = (Arc::clone(&pokes.over), Arc::clone(&pokes.ready));
     let writes = async {
+        // At full speed they would make the subscribers wait for as long as they take.
+        ready.notified().await;
         let written = load::run(address, plan, lanes, Arc::clone(&gauge)).await;
         over.store(true, Ordering::Relaxed);
         written

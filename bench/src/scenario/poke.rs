@@ -1,12 +1,13 @@
 //! From a write that is sent to the poke that is parsed, with many subscribers.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use hdrhistogram::Histogram;
+use tokio::sync::Notify;
 use tokio::task::JoinSet;
 
 use super::write::data;
@@ -30,6 +31,8 @@ pub(crate) struct Plan {
     pub(crate) duration: Duration,
     /// Bytes of a message's data.
     pub(crate) size: usize,
+    /// Told once all subscribe.
+    pub(crate) ready: Arc<Notify>,
     /// Set where it shall end before its time.
     pub(crate) over: Arc<AtomicBool>,
 }
@@ -61,6 +64,7 @@ async fn drive(address: &Address, plan: &Plan, gauge: &Arc<Gauge>) -> anyhow::Re
         let events = Events::over(Connection::open_from(address, number).await?, address, &query).await?;
         listeners.spawn(listen(events, category, Arc::clone(gauge), stopped.clone()));
     }
+    plan.ready.notify_one();
     let begin = Instant::now();
     let Written { sent, took } = write(address, plan, gauge, begin).await?;
     let mut expected: HashMap<u64, u64> = HashMap::new();
@@ -140,9 +144,10 @@ async fn write(address: &Address, plan: &Plan, gauge: &Gauge, begin: Instant) ->
     const WRITERS: usize = 8;
     let mut writers = JoinSet::new();
     let mut written = Written { sent: HashMap::new(), took: Measured::default().latencies };
-    let mut idle = Vec::new();
+    // In turn: one that never sends would be closed by the server.
+    let mut idle = VecDeque::new();
     for _ in 0..WRITERS {
-        idle.push(Connection::open(address).await?);
+        idle.push_back(Connection::open(address).await?);
     }
     let data = data(plan.size);
     let pace = Pace::new(begin, plan.rate);
@@ -151,7 +156,7 @@ async fn write(address: &Address, plan: &Plan, gauge: &Gauge, begin: Instant) ->
         if moment - begin >= plan.duration || plan.over.load(Ordering::Relaxed) || gauge.is_stopped() {
             break;
         }
-        let connection = match idle.pop() {
+        let connection = match idle.pop_front() {
             Some(connection) => connection,
             None => {
                 let done = writers.join_next().await.context("no writer is under way")?;
@@ -163,7 +168,7 @@ async fn write(address: &Address, plan: &Plan, gauge: &Gauge, begin: Instant) ->
         let body = format!(r#"["stream.write","{stream}",{{"type":"Deposited","data":{data}}}]"#);
         writers.spawn(write_one(connection, address.call(&body), category, moment));
         while let Some(done) = writers.try_join_next() {
-            idle.push(written.take(done.context("a writer panicked")??));
+            idle.push_back(written.take(done.context("a writer panicked")??));
         }
     }
     while let Some(done) = writers.join_next().await {
