@@ -318,8 +318,8 @@ impl Files {
             self.index_batch(shared)?;
         }
         if self.noted.load(SeqCst) {
-            let counts =
-                self.with_reader(shared, incarnation, |connection| lookup::counts(connection, &self.memtable))?;
+            // The indexer's connection is open; a reader's may not be.
+            let counts = self.with_indexer(|connection| lookup::counts(connection, &self.memtable))?;
             shared.registry.note_messages(incarnation, Some(counts.messages))?;
         }
         if thoroughly {
