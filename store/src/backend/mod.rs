@@ -165,7 +165,8 @@ pub trait Storage: Send + Sync + 'static {
     async fn head_since(&self, known: &Head) -> Result<(Head, Lineage)>;
 
     /// Commits a batch after the head it names: the very batch with its id, not only one at its place. Its messages get the time
-    /// max(the database's clock, `batch.after.time`), but for a batch of an import, which keeps its times.
+    /// max(the database's clock, `batch.after.time`), but for a batch of an import, which keeps its times. Those to an
+    /// open stream follow its last.
     ///
     /// # Errors
     /// [`AppendError`] says whether anything was written.
@@ -272,6 +273,7 @@ impl Batch {
 
     /// The same where streams may be open: `positions` are those of all its messages as the append found them.
     pub fn entries_at(&self, time: Timestamp, positions: &[i64]) -> Vec<Arc<Entry>> {
+        debug_assert_eq!(positions.len(), self.messages.len(), "a batch is there wholly or not at all");
         let messages = self.messages.iter().zip(&self.starts_stream).zip(positions);
         messages
             .map(|((message, &starts), &position)| {

@@ -222,6 +222,7 @@ impl Log {
         if self.is_closed() || !sequencer.unsettled.is_empty() || (ahead.is_some() && self.is_behind()) {
             return Err(pending);
         }
+        // What such a version is shows only once the batch ahead is committed.
         if let Some(ahead) = ahead
             && decisive(&pending, false).any(|stream| ahead.batch.open.contains(stream))
         {
