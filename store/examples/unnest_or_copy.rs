@@ -142,5 +142,6 @@ fn batch(after: Head, size: usize) -> Batch {
         time: Timestamp::default(),
     };
     let messages: Vec<Message> = (after.position + 1..).take(size).map(message).collect();
-    Batch { id: Uuid::new_v4(), after, starts_stream: vec![true; size], messages, keep_times: false }
+    let starts_stream = vec![true; size];
+    Batch { id: Uuid::new_v4(), after, starts_stream, messages, open: foldhash::HashSet::default(), keep_times: false }
 }

@@ -16,6 +16,7 @@ use eventodb_schema::reply::{CategoryListed, StreamListed};
 use eventodb_schema::request::StreamsPage;
 use eventodb_schema::token::TokenHash;
 use eventodb_schema::{Direction, Filter, Timestamp};
+use foldhash::HashSet;
 use futures_util::future::BoxFuture;
 use tokio::sync::mpsc;
 use uuid::Uuid;
@@ -164,7 +165,8 @@ pub trait Storage: Send + Sync + 'static {
     async fn head_since(&self, known: &Head) -> Result<(Head, Lineage)>;
 
     /// Commits a batch after the head it names: the very batch with its id, not only one at its place. Its messages get the time
-    /// max(the database's clock, `batch.after.time`), but for a batch of an import, which keeps its times.
+    /// max(the database's clock, `batch.after.time`), but for a batch of an import, which keeps its times. Those to an
+    /// open stream follow its last.
     ///
     /// # Errors
     /// [`AppendError`] says whether anything was written.
@@ -173,6 +175,12 @@ pub trait Storage: Send + Sync + 'static {
     /// Whether an append may be begun while the one that it follows is under way. It comes behind that
     /// one, and happens only if that one did.
     fn appends_ahead(&self) -> bool {
+        false
+    }
+
+    /// Whether an append itself finds the versions of streams that are open in its batch. Where not, the caller
+    /// leaves none open.
+    fn finds_versions(&self) -> bool {
         false
     }
 
@@ -240,8 +248,11 @@ pub struct Batch {
     pub after: Head,
     /// By ascending global position, all above `after.position`. Their times count only with `keep_times`.
     pub messages: Vec<Message>,
-    /// For each message whether it is the first of its stream.
+    /// For each message whether it is the first of its stream; of open streams it is not known yet.
     pub starts_stream: Vec<bool>,
+    /// Streams whose version nobody has looked up, where [`Storage::finds_versions`]: the positions of their
+    /// messages count from 0 at the end that the append finds. They are only written to, without given ids.
+    pub open: HashSet<Arc<str>>,
     /// Whether messages keep their times: in an import.
     pub keep_times: bool,
 }
@@ -255,16 +266,29 @@ impl Batch {
 
     /// Its messages, written at `time` (or at their own times in an import).
     pub fn entries(&self, time: Timestamp) -> Vec<Arc<Entry>> {
+        debug_assert!(self.open.is_empty(), "open positions are none to show");
         let messages = self.messages.iter().zip(&self.starts_stream);
+        messages.map(|(message, &starts)| self.entry(message.clone(), starts, time)).collect()
+    }
+
+    /// The same where streams may be open: `positions` are those of all its messages as the append found them.
+    pub fn entries_at(&self, time: Timestamp, positions: &[i64]) -> Vec<Arc<Entry>> {
+        debug_assert_eq!(positions.len(), self.messages.len(), "a batch is there wholly or not at all");
+        let messages = self.messages.iter().zip(&self.starts_stream).zip(positions);
         messages
-            .map(|(message, &starts_stream)| {
-                let mut message = message.clone();
-                if !self.keep_times {
-                    message.time = time;
-                }
-                Arc::new(Entry::new(message, starts_stream))
+            .map(|((message, &starts), &position)| {
+                // Written positions are dense: only the first of a stream has 0.
+                let starts = starts || position == 0;
+                self.entry(Message { position, ..message.clone() }, starts, time)
             })
             .collect()
+    }
+
+    fn entry(&self, mut message: Message, starts_stream: bool, time: Timestamp) -> Arc<Entry> {
+        if !self.keep_times {
+            message.time = time;
+        }
+        Arc::new(Entry::new(message, starts_stream))
     }
 }
 

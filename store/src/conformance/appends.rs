@@ -11,6 +11,7 @@ use super::World;
 use super::support::*;
 use crate::Error;
 use crate::error::Conflict;
+use crate::log::Log;
 
 pub(super) async fn positions_are_dense(world: &mut World) {
     let log = world.log().await;
@@ -230,6 +231,72 @@ pub(super) async fn parallel_appends_lose_nothing(world: &mut World) {
         .map(|message| (message.stream.to_string(), message.position, message.global_position))
         .collect();
     assert_eq!(stored, acknowledged);
+}
+
+pub(super) async fn answered_positions_are_those_that_are_read(world: &mut World) {
+    let token = world.create("kept").await;
+    // Nothing is remembered of the streams that there were before, the second time.
+    for round in 0..2 {
+        let log = world.store.authorize(&token).await.expect("the storage answers").expect("the token opens it");
+        let before = all(&log).await.len();
+        let writers: Vec<_> = (0..16).map(|writer| tokio::spawn(write_in_many_ways(log.clone(), writer))).collect();
+        let mut answered = Vec::new();
+        for writer in writers {
+            answered.extend(writer.await.expect("a writer does not panic"));
+        }
+        answered.sort_by_key(|(_, _, global)| *global);
+        let stored = all(&log).await;
+        let read: Vec<_> = stored[before..]
+            .iter()
+            .map(|message| (message.stream.to_string(), message.position, message.global_position))
+            .collect();
+        assert_eq!(read, answered, "round {round}");
+        for stream in stored.iter().map(|message| &message.stream) {
+            let of_stream = stored.iter().filter(|message| message.stream == *stream);
+            assert!(of_stream.zip(0..).all(|(message, position)| message.position == position), "{stream}");
+        }
+        let counts = log.counts().await.expect("the storage answers");
+        let starts = stored.iter().filter(|message| message.position == 0).count();
+        assert_eq!((counts.messages, counts.streams), (stored.len() as u64, starts as u64));
+        drop(log);
+        if !world.reopen().await {
+            return;
+        }
+    }
+}
+
+/// Writes to streams that others write to as well: some appends expect a version, some give an id, some are of
+/// several streams. Returns stream, position and global position of each message, as they were answered.
+async fn write_in_many_ways(log: Arc<Log>, writer: usize) -> Vec<(String, i64, i64)> {
+    let mut answered = Vec::new();
+    for at in 0..12 {
+        let [first, second] = [writer + at, 7 * at + 3 * writer + 1].map(|n| format!("c-{}", n % 12));
+        let mut wanted = append(vec![entry(&first, Expected::Any, vec![message("T"), message("T")])]);
+        match (writer + at) % 4 {
+            0 => wanted.entries[0].messages[1].id = Some(Uuid::new_v4()),
+            1 if at > 6 => wanted.checks = vec![Check { stream: first.clone().into(), expected: Expected::Exists }],
+            2 if first != second => wanted.entries.push(entry(&second, Expected::Any, vec![message("T")])),
+            _ => {}
+        }
+        let streams: Vec<_> = wanted.entries.iter().map(|entry| entry.stream.to_string()).collect();
+        let results = match log.append(wanted.clone()).await {
+            Ok(results) => results,
+            // Nobody has written there yet.
+            Err(error) if is_conflict(&error) => continue,
+            Err(error) => panic!("{error}"),
+        };
+        if wanted.entries[0].messages[1].id.is_some() {
+            wanted.entries[0].messages.remove(0);
+            let again = log.append(wanted).await.expect("it was written before");
+            assert_eq!(again[0].first_position, results[0].last_position);
+        }
+        for (stream, result) in streams.into_iter().zip(results) {
+            let positions = result.first_position..=result.last_position;
+            let globals = result.first_global_position..=result.last_global_position;
+            answered.extend(positions.zip(globals).map(|(position, global)| (stream.clone(), position, global)));
+        }
+    }
+    answered
 }
 
 pub(super) async fn ids_are_checked_after_a_restart(world: &mut World) {

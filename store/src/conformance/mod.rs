@@ -74,6 +74,7 @@ cases! {
         a_repeated_id_with_something_else_conflicts,
         a_repeated_batch_returns_the_original,
         parallel_appends_lose_nothing,
+        answered_positions_are_those_that_are_read,
         ids_are_checked_after_a_restart,
         text_comes_back_byte_for_byte,
         time_never_goes_back,

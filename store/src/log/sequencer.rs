@@ -5,6 +5,9 @@
 //! that it was decided on is known to have been current, and an append whose outcome is unknown is
 //! settled by a fence before anything else is decided.
 //!
+//! Where the storage takes it, the version of a stream that is not remembered is left open, if nothing
+//! is to be decided by it: the append finds it. Positions count from there until it has.
+//!
 //! Where the storage takes it, a batch is sent while the one before it is under way, once as many
 //! appends wait as that one has: so the database need not wait for us. It is decided as if the one
 //! ahead of it succeeded, and names it as the one that it follows, so that it fails where that one
@@ -16,7 +19,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use eventodb_schema::Timestamp;
-use eventodb_schema::message::{Message, NewMessage};
+use eventodb_schema::message::{Expected, Message, NewMessage};
 use eventodb_schema::reply::Appended;
 use eventodb_schema::request::Append;
 use foldhash::{HashMap, HashMapExt as _, HashSet, HashSetExt as _};
@@ -98,7 +101,8 @@ enum Verdict {
 struct Decided {
     batch: Arc<Batch>,
     verdicts: Vec<Verdict>,
-    /// The versions of all streams that were looked at, once the batch is committed.
+    /// The versions of all streams that were looked at, once the batch is committed; of its open streams
+    /// they count from the end that is there before.
     versions: HashMap<Arc<str>, i64>,
     /// Where in the batch an id that somebody gave stands.
     given: HashMap<Uuid, usize>,
@@ -112,6 +116,39 @@ struct Sent<'a> {
 }
 
 type Outcome = Result<Vec<Arc<Entry>>, AppendError>;
+
+impl Verdict {
+    /// With the positions that the append found: `entries` are those of the batch.
+    fn found(mut self, batch: &Batch, entries: &[Arc<Entry>]) -> Self {
+        let position = |global_position: i64| {
+            let at = usize::try_from(global_position - batch.after.position - 1).ok()?;
+            Some(entries.get(at)?.message().position)
+        };
+        if let (Self::Accepted(Done::Appended(results)), false) = (&mut self, batch.open.is_empty()) {
+            for result in results {
+                // What was written before is in no batch, and known.
+                result.first_position = position(result.first_global_position).unwrap_or(result.first_position);
+                result.last_position = position(result.last_global_position).unwrap_or(result.last_position);
+            }
+        }
+        self
+    }
+}
+
+/// The streams of which something depends on the version: what is expected, what was written before under
+/// the same id, what is imported. After an unknown outcome each append may have been written before.
+fn decisive(pending: &[Pending], uncertain: bool) -> impl Iterator<Item = &Arc<str>> {
+    pending.iter().flat_map(move |pending| {
+        let (entries, checks, records) = match &pending.work {
+            Work::Append(append, _) => (&*append.entries, &*append.checks, &[][..]),
+            Work::Import(records) => (&[][..], &[][..], &**records),
+        };
+        let has_ids = uncertain || entries.iter().flat_map(|entry| &entry.messages).any(|message| message.id.is_some());
+        let entries = entries.iter().filter(move |entry| has_ids || entry.expected != Expected::Any);
+        let entries = entries.map(|entry| &entry.stream);
+        entries.chain(checks.iter().map(|check| &check.stream)).chain(records.iter().map(|record| &record.stream))
+    })
+}
 
 impl Log {
     /// Has a turn run if there is work and none runs yet.
@@ -183,6 +220,12 @@ impl Log {
         ahead: Option<&Decided>,
     ) -> Result<Sent<'a>, Vec<Pending>> {
         if self.is_closed() || !sequencer.unsettled.is_empty() || (ahead.is_some() && self.is_behind()) {
+            return Err(pending);
+        }
+        // What such a version is shows only once the batch ahead is committed.
+        if let Some(ahead) = ahead
+            && decisive(&pending, false).any(|stream| ahead.batch.open.contains(stream))
+        {
             return Err(pending);
         }
         let decided = match self.decide(sequencer, &pending, ahead, false).await {
@@ -271,15 +314,15 @@ impl Log {
             match outcome {
                 Ok(entries) => {
                     self.committed(sequencer, &batch, &entries);
-                    return Ok(verdicts);
+                    return Ok(found(verdicts, &batch, &entries));
                 }
                 Err(AppendError::Behind) => self.follow(sequencer).await?,
                 Err(AppendError::Unknown(cause)) => {
                     tracing::warn!(namespace = %self.namespace.name, %cause, "the outcome of an append is unknown");
                     sequencer.forget();
-                    sequencer.unsettled.push_back(batch);
-                    if self.settle(sequencer).await? {
-                        return Ok(verdicts);
+                    sequencer.unsettled.push_back(Arc::clone(&batch));
+                    if let Some(entries) = self.settle(sequencer).await? {
+                        return Ok(found(verdicts, &batch, &entries));
                     }
                     uncertain = true;
                 }
@@ -299,10 +342,10 @@ impl Log {
         }
     }
 
-    /// Finds out, in order, what became of the batches whose outcome is unknown. Says whether the last
-    /// of them was committed.
-    async fn settle(&self, sequencer: &mut Sequencer) -> Result<bool> {
-        let mut committed = false;
+    /// Finds out, in order, what became of the batches whose outcome is unknown. Returns the messages of the
+    /// last of them, if it was committed.
+    async fn settle(&self, sequencer: &mut Sequencer) -> Result<Option<Vec<Arc<Entry>>>> {
+        let mut committed = None;
         while let Some(batch) = sequencer.unsettled.front().cloned() {
             committed = self.settle_one(sequencer, &batch).await?;
             sequencer.unsettled.pop_front();
@@ -310,19 +353,19 @@ impl Log {
         Ok(committed)
     }
 
-    /// Finds out whether this batch was committed; if not, it never will be.
-    async fn settle_one(&self, sequencer: &mut Sequencer, batch: &Batch) -> Result<bool> {
+    /// Finds out whether this batch was committed, and returns its messages; if not, it never will be.
+    async fn settle_one(&self, sequencer: &mut Sequencer, batch: &Batch) -> Result<Option<Vec<Arc<Entry>>>> {
         let deadline = Instant::now() + SETTLE_WITHIN;
         let mut pause = SETTLE_PAUSE;
         loop {
             match self.storage.fence(batch).await {
                 Ok(Fenced::Committed(entries)) => {
                     self.committed(sequencer, batch, &entries);
-                    return Ok(true);
+                    return Ok(Some(entries));
                 }
                 Ok(Fenced::NotCommitted) => {
                     self.follow(sequencer).await?;
-                    return Ok(false);
+                    return Ok(None);
                 }
                 Err(Error::Closed) => {
                     self.close();
@@ -425,11 +468,12 @@ impl Log {
         uncertain: bool,
     ) -> Result<Decided> {
         let after = ahead.map_or_else(|| self.known(), |ahead| ahead.batch.head());
-        let versions = self.versions_of(sequencer, pending, ahead).await?;
+        let (versions, open) = self.versions_of(sequencer, pending, ahead, uncertain).await?;
         let stored = self.known_ids(pending, ahead, uncertain).await?;
         let mut decision = Decision {
             next: after.position + 1,
             versions,
+            open,
             stored,
             batched: HashMap::new(),
             messages: Vec::new(),
@@ -446,29 +490,33 @@ impl Log {
                 }
             })
             .collect();
-        let Decision { messages, starts_stream, versions, batched: given, .. } = decision;
-        let batch = Batch { id: Uuid::new_v4(), after, messages, starts_stream, keep_times };
+        let Decision { messages, starts_stream, open, versions, batched: given, .. } = decision;
+        let batch = Batch { id: Uuid::new_v4(), after, messages, starts_stream, open, keep_times };
         Ok(Decided { batch: Arc::new(batch), verdicts, versions, given })
     }
 
-    /// The versions of all streams that are written or expected something of; those that are not
-    /// remembered are fetched in one query.
+    /// The versions of all streams that are written or expected something of, and which of them are open. Those
+    /// that are not remembered and may not stay open are fetched in one query.
     async fn versions_of(
         &self,
         sequencer: &mut Sequencer,
         pending: &[Pending],
         ahead: Option<&Decided>,
-    ) -> Result<HashMap<Arc<str>, i64>> {
+        uncertain: bool,
+    ) -> Result<(HashMap<Arc<str>, i64>, HashSet<Arc<str>>)> {
         let mut versions = HashMap::new();
-        let mut missing = Vec::new();
+        let mut unknown = HashSet::new();
         let mut want = |stream: &Arc<str>| {
             if versions.contains_key(stream) {
                 return;
             }
-            let ahead = ahead.and_then(|ahead| ahead.versions.get(stream).copied());
-            let known = ahead.or_else(|| sequencer.versions.get(stream));
+            let known = match ahead {
+                Some(ahead) if ahead.batch.open.contains(stream) => None,
+                Some(ahead) => ahead.versions.get(stream).copied().or_else(|| sequencer.versions.get(stream)),
+                None => sequencer.versions.get(stream),
+            };
             if known.is_none() {
-                missing.push(stream.clone());
+                unknown.insert(stream.clone());
             }
             versions.insert(stream.clone(), known.unwrap_or(-1));
         };
@@ -481,11 +529,15 @@ impl Log {
                 Work::Import(records) => records.iter().for_each(|record| want(&record.stream)),
             }
         }
+        let missing: Vec<Arc<str>> = match self.storage.finds_versions() {
+            true => decisive(pending, uncertain).filter_map(|stream| unknown.take(stream)).collect(),
+            false => unknown.drain().collect(),
+        };
         if !missing.is_empty() {
             let fetched = self.storage.versions(&missing).await?;
             versions.extend(missing.into_iter().zip(fetched));
         }
-        Ok(versions)
+        Ok((versions, unknown))
     }
 
     /// The messages that already have one of the ids that clients gave; after an unknown outcome,
@@ -526,6 +578,8 @@ struct Decision {
     next: i64,
     /// The version of each stream, what stands in the batch included.
     versions: HashMap<Arc<str>, i64>,
+    /// Streams whose versions count from -1 at an end that is to be found.
+    open: HashSet<Arc<str>>,
     /// Messages of the storage that have one of the ids.
     stored: HashMap<Uuid, Message>,
     /// Where in `messages` an id that somebody gave stands; one made here cannot come twice.
@@ -586,7 +640,7 @@ impl Decision {
 
     fn accept(&mut self, stream: &Arc<str>, message: &NewMessage, id: Uuid) {
         let version = self.versions.get_mut(stream).expect("the version of each stream was fetched");
-        self.starts_stream.push(*version == -1);
+        self.starts_stream.push(*version == -1 && !self.open.contains(stream));
         *version += 1;
         if message.id.is_some() {
             self.batched.insert(id, self.messages.len());
@@ -658,6 +712,11 @@ impl Decision {
         }
         Verdict::Accepted(Done::Imported(self.next - 1))
     }
+}
+
+/// Verdicts on a batch that is committed.
+fn found(verdicts: Vec<Verdict>, batch: &Batch, entries: &[Arc<Entry>]) -> Vec<Verdict> {
+    verdicts.into_iter().map(|verdict| verdict.found(batch, entries)).collect()
 }
 
 /// An id that a client gave to two messages of one append.

@@ -26,9 +26,15 @@ pub(super) async fn append(
     turn: Turn,
 ) -> Result<Option<Vec<Arc<Entry>>>, Failure> {
     let messages = &batch.messages;
-    let last_position = messages.last().map_or(batch.after.position, |message| message.global_position);
+    let last_position = batch.head().position;
     let started = batch.starts_stream.iter().filter(|starts| **starts).count() as i64;
     let correlations: Vec<Option<String>> = messages.iter().map(Message::correlation).collect();
+    let has_open = !batch.open.is_empty();
+    let position = |message: &Message| match has_open && batch.open.contains(&message.stream) {
+        // The statement takes what is below 0 for open: -1 is the next position of the stream.
+        true => -1 - message.position,
+        false => message.position,
+    };
     let times: Option<Vec<Time>> = batch.keep_times.then(|| each(messages, |m| Time(m.time)));
     let row = place
         .query_one(
@@ -42,7 +48,7 @@ pub(super) async fn append(
                 &started,
                 &each(messages, |m| m.global_position),
                 &each(messages, |m| &*m.stream),
-                &each(messages, |m| m.position),
+                &each(messages, position),
                 &batch.starts_stream,
                 &each(messages, |m| name::category(&m.stream)),
                 &each(messages, |m| group::stream_hash(&m.stream)),
@@ -54,10 +60,14 @@ pub(super) async fn append(
                 &times,
                 &batch.after.id,
                 &(turn == Turn::Own),
+                &has_open,
             ],
         )
         .await?;
-    Ok(row.map(|row| batch.entries(time(&row, 0))))
+    Ok(row.map(|row| match row.get::<_, Option<Vec<i64>>>(1) {
+        Some(positions) => batch.entries_at(time(&row, 0), &positions),
+        None => batch.entries(time(&row, 0)),
+    }))
 }
 
 /// Puts an empty batch under the number of this one, or finds out whose is there.
@@ -71,11 +81,12 @@ pub(super) async fn fence(connection: &mut Connection, log: Incarnation, batch: 
     }
     // The number is taken, or the head that it follows is not in the log any more, after a failover.
     let first = batch.messages.first();
-    let (position, id) = first.map_or((0, batch.id), |message| (message.global_position, message.id));
+    let (position, id) = first.map_or((after.position + 1, batch.id), |message| (message.global_position, message.id));
     let number = batch.after.batch + 1;
-    let found = connection.query_one(SETTLE.on(log), &[&number, &batch.id, &position, &id]).await?;
+    let last = batch.head().position;
+    let found = connection.query_one(SETTLE.on(log), &[&number, &batch.id, &position, &id, &last]).await?;
     Ok(match found.filter(|row| row.get(0)) {
-        Some(row) => Fenced::Committed(batch.entries(time(&row, 1))),
+        Some(row) => Fenced::Committed(batch.entries_at(time(&row, 1), &row.get::<_, Vec<i64>>(2))),
         None => Fenced::NotCommitted,
     })
 }

@@ -91,6 +91,10 @@ impl Storage for PostgresStorage {
         true
     }
 
+    fn finds_versions(&self) -> bool {
+        true
+    }
+
     async fn fence(&self, batch: &Batch) -> Result<Fenced> {
         // It may be repeated: what an earlier one put there is found and is not the batch.
         let fenced = retrying!(self.shared.sequencers, connection => append::fence(connection, self.log, batch));

@@ -1,10 +1,24 @@
 -- A batch after the head that it names, and its messages, or nothing at all. The insertion waits for
 -- a transaction that holds the same number, and does nothing where that one is committed.
-WITH won AS (
+-- $20: whether streams are open. The position of a message of such a one is below 0: -1 is the next of its stream,
+-- -2 the one after it. What this statement sees ends with the head that it names, or another batch has its number.
+WITH placed AS MATERIALIZED (
+    SELECT CASE WHEN $20 THEN (
+        SELECT array_agg(CASE WHEN m.position >= 0 THEN m.position
+                              ELSE coalesce((SELECT before.position FROM {log}.messages AS before
+                                             WHERE before.stream = m.stream
+                                             ORDER BY before.position DESC LIMIT 1), -1) - m.position
+                         END ORDER BY m.place)
+        FROM unnest($7, $8) WITH ORDINALITY AS m(stream, position, place)
+    ) ELSE $8 END AS positions
+), won AS (
     INSERT INTO {log}.batches (seq, batch_id, last_position, message_count, stream_count, time)
-    SELECT head.seq + 1, $3, $4, head.message_count + cardinality($6), head.stream_count + $5,
+    SELECT head.seq + 1, $3, $4, head.message_count + cardinality($6),
+           head.stream_count + $5 + CASE WHEN $20 THEN (
+               SELECT count(*) FROM unnest($8, placed.positions) AS m(given, found) WHERE m.given < 0 AND m.found = 0
+           ) ELSE 0 END,
            CASE WHEN $17 IS NULL THEN greatest(clock_timestamp(), head.time) ELSE head.time END
-    FROM {log}.batches AS head
+    FROM {log}.batches AS head CROSS JOIN placed
     WHERE head.seq = $1 AND head.last_position = $2 AND head.batch_id = $18
         -- Whatever the role or a pooler's session says, the commit is at least synchronous.
         AND {synchronous}
@@ -15,10 +29,14 @@ WITH won AS (
 ), written AS (
     INSERT INTO {log}.messages (global_position, stream, position, starts_stream, category, stream_hash, type,
                                 correlation, id, metadata, data, time)
-    SELECT m.global_position, m.stream, m.position, m.starts_stream, m.category, m.stream_hash, m.type,
-           m.correlation, m.id, m.metadata, m.data, coalesce(m.time, won.time)
-    FROM won, unnest($6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17)
-        AS m(global_position, stream, position, starts_stream, category, stream_hash, type,
-             correlation, id, metadata, data, time)
+    SELECT m.global_position, m.stream, m.position, m.starts_stream OR m.position = 0, m.category, m.stream_hash,
+           m.type, m.correlation, m.id, m.metadata, m.data, coalesce(m.time, won.time)
+    FROM won CROSS JOIN placed
+    -- In the select list the arrays are taken apart in step; in FROM each would be stored first.
+    CROSS JOIN LATERAL (SELECT unnest($6) AS global_position, unnest($7) AS stream,
+                               unnest(placed.positions) AS position, unnest($9) AS starts_stream,
+                               unnest($10) AS category, unnest($11) AS stream_hash, unnest($12) AS type,
+                               unnest($13) AS correlation, unnest($14) AS id, unnest($15) AS metadata,
+                               unnest($16) AS data, unnest($17) AS time) AS m
 )
-SELECT time FROM won
+SELECT won.time, CASE WHEN $20 THEN placed.positions END FROM won CROSS JOIN placed

@@ -130,7 +130,15 @@ pub(super) fn message(stream: &str, kind: &str, position: i64, global_position: 
 
 pub(super) fn batch(after: Head, messages: Vec<Message>) -> Batch {
     let starts_stream = messages.iter().map(|message| message.position == 0).collect();
-    Batch { id: Uuid::new_v4(), after, messages, starts_stream, keep_times: false }
+    Batch { id: Uuid::new_v4(), after, messages, starts_stream, open: foldhash::HashSet::default(), keep_times: false }
+}
+
+/// The same where the versions of these streams are left to be found: their positions are counted from 0.
+pub(super) fn open_batch(after: Head, messages: Vec<Message>, open: &[&str]) -> Batch {
+    let open: foldhash::HashSet<Arc<str>> = open.iter().map(|&stream| stream.into()).collect();
+    let starts = |message: &Message| message.position == 0 && !open.contains(&message.stream);
+    let starts_stream = messages.iter().map(starts).collect();
+    Batch { starts_stream, open, ..batch(after, messages) }
 }
 
 /// Everything in `scope`, by global position.

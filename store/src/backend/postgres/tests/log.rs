@@ -4,8 +4,9 @@ use std::sync::Arc;
 
 use eventodb_schema::{Direction, Scope};
 
-use super::fixture::{Fixture, batch, message, positions, select};
+use super::fixture::{Fixture, batch, message, open_batch, positions, select};
 use crate::backend::{AppendError, Fenced, Head};
+use crate::log::Entry;
 
 #[tokio::test]
 async fn what_is_appended_is_read() {
@@ -59,6 +60,58 @@ async fn an_append_may_be_begun_behind_the_one_that_it_follows() {
         }
     }
     assert_eq!(positions(&fixture.read(select(Scope::All)).await), [1, 2, 3]);
+}
+
+/// Stream, position and whether it is the first, of each.
+fn places(entries: &[Arc<Entry>]) -> Vec<(&str, i64, bool)> {
+    let messages = entries.iter().map(|entry| (entry.message(), entry.starts_stream()));
+    messages.map(|(message, starts)| (&*message.stream, message.position, starts)).collect()
+}
+
+#[tokio::test]
+async fn an_append_finds_the_versions_that_are_open() {
+    let fixture = Fixture::new().await;
+    fixture.write(&[("a-1", "A"), ("c-1", "C"), ("a-1", "A")]).await;
+    let head = fixture.storage.head().await.expect("it answers");
+    let messages = [("a-1", 0), ("b-1", 0), ("c-1", 1), ("a-1", 1), ("d-1", 0), ("b-1", 1)];
+    let messages = messages.iter().zip(4..).map(|(&(stream, position), at)| message(stream, "T", position, at));
+    let first = open_batch(head, messages.collect(), &["a-1", "b-1"]);
+    // Behind it, one stream is open in both.
+    let messages = vec![message("e-1", "T", 0, 10), message("b-1", "T", 0, 11)];
+    let second = open_batch(first.head(), messages, &["b-1", "e-1"]);
+    let (first, second) = tokio::join!(fixture.storage.append(&first), fixture.storage.append(&second));
+    let (first, second) = (first.expect("nobody else writes"), second.expect("it follows the first"));
+    let expected = [
+        ("a-1", 2, false),
+        ("b-1", 0, true),
+        ("c-1", 1, false),
+        ("a-1", 3, false),
+        ("d-1", 0, true),
+        ("b-1", 1, false),
+    ];
+    assert_eq!(places(&first), expected);
+    assert_eq!(places(&second), [("e-1", 0, true), ("b-1", 2, false)]);
+    let written: Vec<_> = first.iter().chain(&second).map(|entry| entry.message().clone()).collect();
+    let slice = fixture.read(select(Scope::All)).await;
+    let read: Vec<_> = slice.rows.iter().skip(3).map(|message| message.to_message()).collect();
+    assert_eq!(read, written);
+    let counts = fixture.storage.counts().await.expect("it answers");
+    assert_eq!((counts.messages, counts.streams), (11, 5));
+    assert_eq!(fixture.number("SELECT count(*) FROM {log}.messages WHERE starts_stream").await, 5);
+}
+
+#[tokio::test]
+async fn versions_that_were_open_are_found_by_the_fence_too() {
+    let fixture = Fixture::new().await;
+    fixture.write(&[("a-1", "A")]).await;
+    let head = fixture.storage.head().await.expect("it answers");
+    let batch = open_batch(head, vec![message("a-1", "A", 0, 2), message("b-1", "B", 0, 3)], &["a-1", "b-1"]);
+    let written = fixture.storage.append(&batch).await.expect("nobody else writes");
+    assert_eq!(places(&written), [("a-1", 1, false), ("b-1", 0, true)]);
+    fixture.write(&[("a-1", "A"), ("b-1", "B")]).await;
+    assert!(matches!(fixture.storage.append(&batch).await, Err(AppendError::Behind)));
+    let Ok(Fenced::Committed(found)) = fixture.storage.fence(&batch).await else { panic!("it was committed") };
+    assert_eq!(places(&found), places(&written));
 }
 
 #[tokio::test]
