@@ -4,7 +4,9 @@
 //! | file | what stands there |
 //! |---|---|
 //! | `queue` | the bounded queue in front of the sequencer |
-//! | `sequencer` | gathering, deciding and committing; following other servers |
+//! | `sequencer` | gathering and committing; following other servers |
+//! | `decision` | what becomes of each append of a batch |
+//! | `versions` | the versions that the sequencer remembers |
 //! | `entry` | a committed message in memory |
 //! | `tail` | the window of the newest messages |
 //! | `topics` | who waits for which messages |
@@ -13,6 +15,7 @@
 //! | `parts` | what of it microbenchmarks measure by itself |
 //! | `head_query` | asking a shared database for the head, once for all who wait |
 
+mod decision;
 mod entry;
 mod head_query;
 mod page;
@@ -25,6 +28,7 @@ mod sequencer;
 mod subscription;
 mod tail;
 mod topics;
+mod versions;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering::SeqCst};
