@@ -42,9 +42,10 @@ test-rust: deps ## Unit, property, conformance, integration and crash tests
 
 test-external: deps build ## The black-box tests of the release binary, on each backend
 	cd $(EXTERNAL) && npm ci --no-audit --no-fund --silent
-	cd $(EXTERNAL) && EVENTODB_TEST_BACKEND=memory npm test
-	cd $(EXTERNAL) && ../.ci/with-postgres env EVENTODB_TEST_BACKEND=postgres npm test
-	cd $(EXTERNAL) && EVENTODB_TEST_BACKEND=sqlite npm test
+	cd $(EXTERNAL) && npm run typecheck
+	cd $(EXTERNAL) && EVENTODB_TEST_BACKEND=memory npm run suite
+	cd $(EXTERNAL) && ../.ci/with-postgres env EVENTODB_TEST_BACKEND=postgres npm run suite
+	cd $(EXTERNAL) && EVENTODB_TEST_BACKEND=sqlite npm run suite
 
 bench: deps build ## Every scenario on each backend; reports below target/bench, tables and pictures in docs/
 	./bench/run

@@ -21,8 +21,9 @@ use tokio_util::sync::CancellationToken;
 
 /// What makes this binary a worker.
 const VARIABLE: &str = "EVENTODB_TEST_WORKER";
-/// Bytes of a line in a journal.
-const LINE: usize = 11;
+/// Bytes of a line in a journal: a power of two, so that none lies across pages of the file. A kill may fall between
+/// the pages of one write.
+const LINE: usize = 16;
 
 /// What a worker does.
 #[derive(Clone, Serialize, Deserialize)]
