@@ -234,6 +234,17 @@ async fn a_crash_with_the_indexer_far_behind() {
     store.close().await;
 }
 
+/// What is left when no whole batch is left has to be indexed too, where the memtable does not hold it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_batch_that_is_larger_than_the_memtable() {
+    let (directory, mut model) = store_of(MANY).await;
+    fs::remove_file(index_file(directory.path())).expect("it is there");
+    let settings = Settings { index_batch: MANY * 2, memtable_messages: 2, ..Settings::default() };
+    let store = open(directory.path(), settings).await;
+    model.check(&store).await;
+    store.close().await;
+}
+
 /// A store that is closed while an index is being built lets go of it before another takes over.
 #[tokio::test(flavor = "multi_thread")]
 async fn closing_while_an_index_is_built() {

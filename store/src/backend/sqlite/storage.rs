@@ -471,7 +471,8 @@ fn catch_up(connection: &mut Connection, shared: &Shared, progress: &Rebuild) ->
         let completion = indexer::progress(connection)?.completion;
         progress.done.store(completion.unsigned_abs(), SeqCst);
         let places = indexer::suffix(connection, completion, shared.settings.index_batch)?;
-        if places.len() < shared.settings.index_batch {
+        // Not a whole batch any more; but a batch may be larger than the memtable.
+        if places.len() < shared.settings.index_batch && places.len() <= shared.settings.memtable_messages {
             return Ok(());
         }
         indexer::index(connection, &places, begins_anew)?;
