@@ -213,8 +213,8 @@ impl Walk<'_> {
         Ok(Slice { rows, covered })
     }
 
-    /// Along the log itself where types or a correlation are wanted in very many categories: SQLite looks at them, and hands over
-    /// the rows that match. How many it looks at is bounded by a stretch of positions.
+    /// Along the log itself where types or a correlation are wanted in very many categories: SQLite looks at them,
+    /// and hands over the rows that match. How many it looks at is bounded by a stretch of positions.
     fn sifted_log(&self) -> rusqlite::Result<Slice> {
         let (low, high) = self.bounds();
         let beyond = self.examined as i64 - 1;
