@@ -178,6 +178,15 @@ pub trait Storage: Send + Sync + 'static {
         false
     }
 
+    /// What to wait for before the next batch is decided, where servers that write to one log take turns.
+    /// `None` where there is nothing to wait for.
+    fn turn_to_append(&self) -> Option<BoxFuture<'_, ()>> {
+        None
+    }
+
+    /// Nothing more is to be appended for now: it is another server's turn.
+    fn rest(&self) {}
+
     /// Whether an append itself finds the versions of streams that are open in its batch. Where not, the caller
     /// leaves none open.
     fn finds_versions(&self) -> bool {

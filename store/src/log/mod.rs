@@ -39,7 +39,7 @@ use eventodb_schema::reply::{Appended, CategoryListed, StreamListed};
 use eventodb_schema::request::{Append, StreamsPage};
 use eventodb_schema::{Direction, Filter, Scope};
 use parking_lot::{Mutex, RwLock};
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
@@ -84,6 +84,8 @@ pub struct Log {
     wanted: AtomicI64,
     /// Whether the database told a head that does not follow the one that is known.
     suspicious: AtomicBool,
+    /// Tells a turn that waits to append that there is something to follow.
+    hinted: Notify,
     head_query: HeadQuery,
     refusing: AtomicBool,
     closed: CancellationToken,
@@ -119,6 +121,7 @@ impl Log {
             head: watch::Sender::new(head.position),
             wanted: AtomicI64::new(head.position),
             suspicious: AtomicBool::new(false),
+            hinted: Notify::new(),
             head_query: HeadQuery::default(),
             refusing: AtomicBool::new(false),
             closed: CancellationToken::new(),
@@ -240,7 +243,7 @@ impl Log {
         if lineage != Lineage::Follows {
             // What was seen here may be gone: a turn looks at it.
             self.suspicious.store(true, SeqCst);
-            self.schedule();
+            self.look();
         }
         if lineage == Lineage::Diverged {
             // It closes this log, and nothing that is gone is served until then.
@@ -278,8 +281,14 @@ impl Log {
     /// Other servers have written up to here, it is said.
     pub(crate) fn hint(self: &Arc<Self>, position: i64) {
         if self.wanted.fetch_max(position, SeqCst) < position || self.is_behind() {
-            self.schedule();
+            self.look();
         }
+    }
+
+    /// Has a turn, the one that runs or a new one, look at what other servers wrote.
+    fn look(self: &Arc<Self>) {
+        self.hinted.notify_one();
+        self.schedule();
     }
 
     /// Asks the database for the head if somebody waits here for other servers' writes.

@@ -76,11 +76,8 @@ impl Log {
             if let Some(first) = ahead.take() {
                 ahead = self.gather_behind(&mut sequencer, first).await;
             }
-            if ahead.is_none()
-                && let Err(error) = self.follow_wanted(&mut sequencer).await
-            {
-                tracing::warn!(namespace = %self.namespace.name, %error, "cannot follow the log");
-                self.following_failed();
+            if ahead.is_none() {
+                self.prepare(&mut sequencer).await;
             }
             let pending = self.queue.take(self.settings.batch_messages, self.settings.batch_bytes);
             if pending.is_empty() {
@@ -97,6 +94,9 @@ impl Log {
         }
         if let Some(last) = ahead {
             self.finish(&mut sequencer, last).await;
+        }
+        if self.queue.is_empty() {
+            self.storage.rest();
         }
         drop(sequencer);
         self.end_turn();
@@ -227,7 +227,7 @@ impl Log {
                     self.committed(sequencer, &batch, &entries);
                     return Ok(found(verdicts, &batch, &entries));
                 }
-                Err(AppendError::Behind) => self.follow(sequencer).await?,
+                Err(AppendError::Behind) => self.catch_up(sequencer, self.storage.turn_to_append()).await?,
                 Err(AppendError::Unknown(cause)) => {
                     tracing::warn!(namespace = %self.namespace.name, %cause, "the outcome of an append is unknown");
                     sequencer.forget();
@@ -321,9 +321,35 @@ impl Log {
         self.publish(entries);
     }
 
-    /// Brings the log up to what other servers are known to have written.
-    async fn follow_wanted(&self, sequencer: &mut Sequencer) -> Result<()> {
-        if self.is_behind() { self.follow(sequencer).await } else { Ok(()) }
+    /// Before something is decided: waits for this server's turn to append, and follows other servers.
+    async fn prepare(&self, sequencer: &mut Sequencer) {
+        let turn = if self.queue.is_empty() { None } else { self.storage.turn_to_append() };
+        let caught_up = match turn {
+            None if !self.is_behind() => return,
+            turn => self.catch_up(sequencer, turn).await,
+        };
+        if let Err(error) = caught_up {
+            tracing::warn!(namespace = %self.namespace.name, %error, "cannot follow the log");
+            self.following_failed();
+        }
+    }
+
+    /// Shows what other servers write while this one waits for its turn to append, and then the rest of it.
+    async fn catch_up(&self, sequencer: &mut Sequencer, turn: Option<BoxFuture<'_, ()>>) -> Result<()> {
+        if let Some(mut turn) = turn {
+            loop {
+                tokio::select! {
+                    biased;
+                    () = &mut turn => break,
+                    () = self.hinted.notified() => {}
+                }
+                if self.is_behind() {
+                    self.follow(sequencer).await?;
+                }
+            }
+        }
+        // The hint of what was written last may still be on its way.
+        self.follow(sequencer).await
     }
 
     /// Reads what other servers wrote after the known head.

@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use eventodb_schema::message::Message;
 use eventodb_schema::reply::{CategoryListed, StreamListed};
 use eventodb_schema::request::StreamsPage;
-use futures_util::future::BoxFuture;
+use futures_util::future::{BoxFuture, FutureExt as _};
 use tokio_postgres::Row;
 use uuid::Uuid;
 
@@ -73,13 +73,11 @@ impl Storage for PostgresStorage {
     async fn append(&self, batch: &Batch) -> Result<Vec<Arc<Entry>>, AppendError> {
         // First of all: what comes behind this append is sent behind it.
         let place = self.line.enter().await;
-        let turn = self.turns.wait(&self.shared.sequencers).await;
+        let turn = self.turns.begin(batch.after.batch);
         let appended = append::append(place, &self.shared.sequencers, self.log, batch, turn).await;
-        let Some(entries) = appended.map_err(Failure::of_append)? else {
-            self.turns.lost();
-            return Err(AppendError::Behind);
-        };
-        self.turns.done();
+        let is_written = !matches!(appended, Ok(None));
+        self.turns.end(is_written.then(|| batch.head().batch));
+        let Some(entries) = appended.map_err(Failure::of_append)? else { return Err(AppendError::Behind) };
         if let Some(last) = batch.messages.last() {
             self.shared.notifier.written(self.log, last.global_position);
         }
@@ -88,11 +86,19 @@ impl Storage for PostgresStorage {
     }
 
     fn appends_ahead(&self) -> bool {
-        true
+        !self.turns.is_to_wait()
+    }
+
+    fn turn_to_append(&self) -> Option<BoxFuture<'_, ()>> {
+        self.turns.is_to_wait().then(|| self.turns.wait(&self.shared.sequencers).boxed())
     }
 
     fn finds_versions(&self) -> bool {
         true
+    }
+
+    fn rest(&self) {
+        self.turns.rest();
     }
 
     async fn fence(&self, batch: &Batch) -> Result<Fenced> {

@@ -14,7 +14,8 @@ use super::pair::{Pair, percentiles, tail, take_until};
 use super::proxy::Proxy;
 use crate::conformance::support::{category, message, subscribe, take, write, write_expecting};
 use crate::log::{Event, Log, Start};
-use crate::testing::{postgres::database, tell};
+use crate::testing::postgres::{connect, database};
+use crate::testing::tell;
 use crate::{Error, Settings};
 
 const WRITERS: usize = 16;
@@ -177,4 +178,44 @@ async fn a_subscriber_is_poked_about_a_write_through_the_other_server() {
     let pair = Pair::with(quick, |backend| backend.prepare = false).await;
     tell(&format!("from reply to poke, polled each 100 ms: {}", percentiles(poke_times(&pair, 30).await)));
     pair.close().await;
+}
+
+/// A server that waits for its turn to append shows meanwhile what others write.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_subscriber_is_poked_while_its_server_waits_for_its_turn() {
+    const ROUNDS: usize = 5;
+    const ENOUGH: usize = 20;
+    let patient = Settings { poll_interval: Duration::from_secs(600), ..Settings::default() };
+    let pair = Pair::with(patient, |_| {}).await;
+    let [own, other] = pair.logs().await;
+    let mut subscription = subscribe(&own, category("ping"), Start::Now);
+    assert_eq!(subscription.next().await, Event::CaughtUp(own.head()));
+    // Somebody has the turn and does nothing with it: a server waits for a while, and then does without for longer.
+    let key = format!("hashtextextended('eventodb turn', {})", own.namespace().incarnation.0);
+    let holder = connect(&pair.url).await;
+    holder.batch_execute(&format!("BEGIN; SELECT pg_advisory_xact_lock({key})")).await.expect("good SQL");
+    let mut shown_meanwhile = async || {
+        write(&other, "patience-1", "T").await;
+        let own = own.clone();
+        let waiting = tokio::spawn(async move { write(&own, "waiting-1", "T").await });
+        let mut shown = 0;
+        // Each is shown before the next is written.
+        while shown < ENOUGH && !waiting.is_finished() {
+            let written = write(&other, "ping-1", "T").await;
+            assert_eq!(take(&mut subscription, 1).await[0].2, written.first_global_position);
+            shown += 1;
+        }
+        waiting.await.expect("a writer does not panic");
+        shown
+    };
+    // On a slow machine the wait may be over before the other server has written so often.
+    for _ in 0..ROUNDS {
+        if shown_meanwhile().await == ENOUGH {
+            pair.close().await;
+            return;
+        }
+        // By then a server waits again.
+        tokio::time::sleep(Duration::from_secs(3)).await;
+    }
+    panic!("a server that waits shows nothing");
 }
