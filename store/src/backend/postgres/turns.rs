@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, oneshot};
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, timeout};
 
 use super::pool::Pool;
 use super::statement::TAKE_TURN;
@@ -20,10 +20,12 @@ use crate::backend::Incarnation;
 
 /// For how long after it met another one a server waits for its turn before it writes.
 const CONTENDED: Duration = Duration::from_secs(2);
-/// How long a turn lasts at least: to take one costs as much as a few batches.
-const SHORTEST: Duration = Duration::from_millis(4);
-/// How long it lasts at most; before that it ends where nothing more waits.
+/// How long a turn lasts at most.
 const LONGEST: Duration = Duration::from_millis(8);
+/// After so long it ends where nothing more waits. Not before: to take one costs as much as a few batches.
+const SHORTEST: Duration = Duration::from_millis(4);
+/// How long before that it is kept for those who were just answered and may have more to append.
+const IDLE: Duration = Duration::from_millis(1);
 /// How long a server waits for its turn.
 const WAIT: Duration = Duration::from_millis(250);
 
@@ -40,7 +42,7 @@ pub(super) struct Turns {
 #[derive(Debug, Default)]
 struct Own {
     state: Mutex<State>,
-    /// Nothing more waits, or an append has ended.
+    /// An append begins or has ended, or nothing more waits.
     changed: Notify,
 }
 
@@ -99,11 +101,15 @@ impl Turns {
         state.is_resting = false;
         if state.phase == Phase::Begun {
             state.phase = Phase::Within;
-            // Nobody else used the turn between this server's last two: nobody is there to take turns with.
-            state.contended_until = (state.written != Some(after)).then(|| now + CONTENDED);
+            // Nobody else wrote between this server's last turn and this one: there is nobody to take turns with.
+            if state.written == Some(after) {
+                state.contended_until = None;
+            }
         }
         // Until the lock is given back, this server's own would pass for another's.
         let is_own = state.phase != Phase::Without || state.is_impatient(now);
+        drop(state);
+        self.own.changed.notify_one();
         if is_own { Turn::Own } else { Turn::Free }
     }
 
@@ -192,10 +198,20 @@ impl Own {
 
     /// Waits until a turn is over, and nothing is under way any more that would make the next server lose a race.
     async fn last(&self) {
-        sleep(SHORTEST).await;
-        let _ = timeout(LONGEST - SHORTEST, self.until(|state| state.is_resting)).await;
+        let _ = timeout(LONGEST, self.is_over()).await;
         self.state.lock().phase = Phase::Ending;
         let _ = timeout(LONGEST, self.until(|state| state.appends == 0)).await;
+    }
+
+    /// Waits until it is not worth while to go on with a turn.
+    async fn is_over(&self) {
+        let begun = Instant::now();
+        loop {
+            self.until(|state| state.is_resting).await;
+            if begun.elapsed() >= SHORTEST || timeout(IDLE, self.until(|state| !state.is_resting)).await.is_err() {
+                return;
+            }
+        }
     }
 
     async fn until(&self, holds: impl Fn(&State) -> bool) {
