@@ -21,10 +21,7 @@ use crate::log::Entry;
 /// What a commit adds to the write-ahead log besides its messages, about: pages are written whole.
 const COMMIT_BYTES: u64 = 2 * 4096;
 
-/// Places that are copied from the memtable under one lock; few, so that no append waits long for it.
-const COPY_AT_ONCE: usize = 512;
-
-/// Places that leave the memtable under one lock; fewer, as each leaves three maps.
+/// Places that leave the memtable under one lock; few, so that no append waits long for it.
 const FORGET_AT_ONCE: usize = 128;
 
 /// Messages that are indexed between two checkpoints of the index.
@@ -199,37 +196,27 @@ impl Files {
 
     /// Moves one batch from the memtable into the index.
     pub(super) fn index_batch(&self, shared: &Shared) -> rusqlite::Result<()> {
-        let places = self.first_places(shared.settings.index_batch);
-        let Some(last) = places.last() else { return Ok(()) };
+        let chunks = self.memtable.read().first(shared.settings.index_batch);
+        let places: Vec<&Place> = chunks.iter().flat_map(|chunk| &chunk[..]).collect();
+        let Some(last) = places.last().map(|place| place.global_position) else { return Ok(()) };
+        let count = places.len();
         self.with_indexer(|connection| {
             indexer::index(connection, &places, self.begins_anew.swap(false, SeqCst))?;
             // Pages that several batches touch are written back once.
-            if self.unchecked_index.fetch_add(places.len(), SeqCst) + places.len() >= INDEX_CHECKPOINT_MESSAGES {
+            if self.unchecked_index.fetch_add(count, SeqCst) + count >= INDEX_CHECKPOINT_MESSAGES {
                 self.unchecked_index.store(0, SeqCst);
                 self.begins_anew.store(index_file::checkpoint(connection)?, SeqCst);
             }
             Ok(())
         })?;
+        drop(chunks);
         let mut left = true;
         while left {
-            left = self.memtable.write().forget(last.global_position, FORGET_AT_ONCE);
+            left = self.memtable.write().forget(last, FORGET_AT_ONCE);
         }
-        self.waiting.fetch_sub(places.len(), SeqCst);
+        self.waiting.fetch_sub(count, SeqCst);
         self.room.notify_waiters();
         Ok(())
-    }
-
-    /// The first places of the memtable; only the indexer, which asks, takes places away.
-    fn first_places(&self, most: usize) -> Vec<Place> {
-        let mut places = Vec::new();
-        loop {
-            let copied = places.len();
-            let wanted = COPY_AT_ONCE.min(most - copied);
-            places.extend(self.memtable.read().after(copied, wanted));
-            if places.len() < copied + COPY_AT_ONCE {
-                return places;
-            }
-        }
     }
 
     /// Writes most of the log's write-ahead log into its file while appends go on. The writer does

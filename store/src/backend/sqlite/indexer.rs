@@ -4,6 +4,7 @@
 //! always a whole prefix of the log, whenever the process dies.
 
 use rusqlite::{Connection, OptionalExtension as _, TransactionBehavior, params};
+use uuid::Uuid;
 
 use super::interned::{Interned, intern};
 use super::many_rows::{Insert, insert};
@@ -21,35 +22,21 @@ const IDS: Insert = Insert { one: include_str!("sql/index_id.sql"), many: includ
 /// Puts places into the index; they must follow its completion position directly. `begins_anew`
 /// says that everything before is in the index's file, as [`super::index_file::checkpoint`] told.
 ///
+/// What is made of a batch for one part of the index is let go before the next is made.
+///
 /// # Errors
 /// SQLite's; a violated constraint means that the log holds an id or a (stream, position) twice.
-pub(super) fn index(connection: &mut Connection, places: &[Place], begins_anew: bool) -> rusqlite::Result<()> {
+pub(super) fn index(connection: &mut Connection, places: &[&Place], begins_anew: bool) -> rusqlite::Result<()> {
     let Some(last) = places.last() else { return Ok(()) };
     // An immediate one would take the write lock of every attached file, the log's too: each append
     // would wait until the batch is done.
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Deferred)?;
     let Interned { streams, categories, new_streams } = intern(&transaction, places)?;
-    let runs: Vec<Run<StreamPlace>> = runs::pack(&streams.sort(places))?;
-    refuse_overlaps(&transaction, &runs)?;
-    insert(&transaction, &STREAM_RUNS, &runs, |row, run| {
-        row.bind(run.id)?;
-        row.bind(run.last.position)?;
-        row.bind(run.last.global_position)?;
-        row.bind(&run.packed[..])
-    })?;
-    let runs: Vec<Run<CategoryPlace>> = runs::pack(&categories.sort(places))?;
-    insert(&transaction, &CATEGORY_RUNS, &runs, |row, run| {
-        row.bind(run.id)?;
-        row.bind(run.last.global_position)?;
-        row.bind(&run.packed[..])
-    })?;
-    let mut ids: Vec<_> = places.iter().map(|place| (place.id, place.global_position)).collect();
-    // Ids that the server made come nearly in order, which a stable sort makes use of.
-    ids.sort();
-    insert(&transaction, &IDS, &ids, |row, (id, global_position)| {
-        row.bind(&id.as_bytes()[..])?;
-        row.bind(global_position)
-    })?;
+    index_streams(&transaction, &runs::pack(streams.sort(places))?)?;
+    drop(streams);
+    index_categories(&transaction, &runs::pack(categories.sort(places))?)?;
+    drop(categories);
+    index_ids(&transaction, places.iter().map(|place| (place.id, place.global_position)).collect())?;
     transaction.prepare_cached(include_str!("sql/index_progress.sql"))?.execute(params![
         last.global_position,
         last.id.as_bytes(),
@@ -58,6 +45,33 @@ pub(super) fn index(connection: &mut Connection, places: &[Place], begins_anew: 
         begins_anew,
     ])?;
     transaction.commit()
+}
+
+fn index_streams(connection: &Connection, runs: &[Run<StreamPlace>]) -> rusqlite::Result<()> {
+    refuse_overlaps(connection, runs)?;
+    insert(connection, &STREAM_RUNS, runs, |row, run| {
+        row.bind(run.id)?;
+        row.bind(run.last.position)?;
+        row.bind(run.last.global_position)?;
+        row.bind(&run.packed[..])
+    })
+}
+
+fn index_categories(connection: &Connection, runs: &[Run<CategoryPlace>]) -> rusqlite::Result<()> {
+    insert(connection, &CATEGORY_RUNS, runs, |row, run| {
+        row.bind(run.id)?;
+        row.bind(run.last.global_position)?;
+        row.bind(&run.packed[..])
+    })
+}
+
+fn index_ids(connection: &Connection, mut ids: Vec<(Uuid, i64)>) -> rusqlite::Result<()> {
+    // Ids that the server made come nearly in order, which a stable sort makes use of.
+    ids.sort();
+    insert(connection, &IDS, &ids, |row, (id, global_position)| {
+        row.bind(&id.as_bytes()[..])?;
+        row.bind(global_position)
+    })
 }
 
 /// A position that is in the index already would not be met by the primary key, which has the last of a run only.
@@ -126,7 +140,7 @@ pub(super) fn suffix(connection: &Connection, completion: i64, most: usize) -> r
             global_position: row.get(0)?,
             position: row.get(2)?,
             starts_stream: row.get(3)?,
-            id: uuid::Uuid::from_bytes(row.get(4)?),
+            id: Uuid::from_bytes(row.get(4)?),
             hashes: super::memtable::Hashes {
                 stream: eventodb_schema::group::stream_hash(&stream),
                 kind: super::memtable::text_hash(kind),
@@ -173,10 +187,10 @@ mod tests {
             stream: "account-1".into(),
             position: 0,
             starts_stream: true,
-            id: uuid::Uuid::from_u128(1),
+            id: Uuid::from_u128(1),
             hashes: Hashes { stream: 1, kind: 1, correlation: None },
         };
-        index(&mut indexing, &[place], true).unwrap();
+        index(&mut indexing, &[&place], true).unwrap();
         assert!(written.load(SeqCst) > 0, "the hook ran inside the batch's transaction");
         assert_eq!(progress(&indexing).unwrap().completion, 1);
     }

@@ -19,7 +19,7 @@ pub(super) struct Groups {
 
 impl Groups {
     /// The places by the id of their group; those of one group as they follow each other in the log.
-    pub(super) fn sort<'a>(&self, places: &'a [Place]) -> Vec<(i64, &'a Place)> {
+    pub(super) fn sort<'a>(&self, places: &[&'a Place]) -> impl Iterator<Item = (i64, &'a Place)> {
         let mut next = vec![0; self.ids.len()];
         self.of.iter().for_each(|&group| next[group] += 1);
         let mut groups: Vec<usize> = (0..self.ids.len()).collect();
@@ -33,7 +33,7 @@ impl Groups {
             sorted[next[group]] = place;
             next[group] += 1;
         }
-        sorted.into_iter().map(|place| (self.ids[self.of[place]], &places[place])).collect()
+        sorted.into_iter().map(|place| (self.ids[self.of[place]], places[place]))
     }
 }
 
@@ -49,7 +49,7 @@ pub(super) struct Interned {
 ///
 /// # Errors
 /// SQLite's.
-pub(super) fn intern(connection: &Connection, places: &[Place]) -> rusqlite::Result<Interned> {
+pub(super) fn intern(connection: &Connection, places: &[&Place]) -> rusqlite::Result<Interned> {
     let (streams, stream_of) = streams(places);
     let (categories, category_of) = categories(&streams);
     Ok(Interned {
@@ -72,7 +72,7 @@ struct Stream<'a> {
 }
 
 /// The streams in the order in which they come, and which of them each message is of.
-fn streams(places: &[Place]) -> (Vec<Stream<'_>>, Vec<usize>) {
+fn streams<'a>(places: &[&'a Place]) -> (Vec<Stream<'a>>, Vec<usize>) {
     let mut streams = Vec::new();
     let mut numbers: HashMap<&str, usize> = HashMap::new();
     let mut of = Vec::with_capacity(places.len());
@@ -169,13 +169,14 @@ mod tests {
     fn groups_come_by_their_ids_and_each_in_the_order_of_the_log() {
         let places: Vec<_> =
             ["b-1", "a-1", "b-2", "b-1", "a-1"].into_iter().zip(11..).map(|(s, p)| place(p, s)).collect();
+        let places: Vec<_> = places.iter().collect();
         let (streams, of) = streams(&places);
         assert_eq!(
             streams.iter().map(|stream| (stream.name, stream.first, stream.messages)).collect::<Vec<_>>(),
             [("b-1", 11, 2), ("a-1", 12, 2), ("b-2", 13, 1)]
         );
-        let sorted = Groups { ids: vec![7, 9, 2], of }.sort(&places);
-        let sorted: Vec<_> = sorted.into_iter().map(|(id, place)| (id, place.global_position)).collect();
+        let groups = Groups { ids: vec![7, 9, 2], of };
+        let sorted: Vec<_> = groups.sort(&places).map(|(id, place)| (id, place.global_position)).collect();
         assert_eq!(sorted, [(2, 13), (7, 11), (7, 14), (9, 12), (9, 15)]);
 
         let (categories, of) = categories(&streams);

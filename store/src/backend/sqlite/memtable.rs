@@ -32,9 +32,9 @@ pub(super) struct Hashes {
     /// [`stream_hash`]: decides the member of a consumer group.
     pub(super) stream: i64,
     /// [`text_hash`] of the type.
-    pub(super) kind: i64,
+    pub(super) kind: u32,
     /// [`text_hash`] of the correlation category.
-    pub(super) correlation: Option<i64>,
+    pub(super) correlation: Option<u32>,
 }
 
 impl Place {
@@ -65,15 +65,25 @@ impl Place {
 /// A 32-bit hash of a type or category. Two may share one, so a match is confirmed by the log.
 ///
 /// FNV-1a; source: <http://www.isthe.com/chongo/tech/comp/fnv/>.
-pub(super) fn text_hash(text: &str) -> i64 {
-    let hash = text.bytes().fold(0x811c_9dc5_u32, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193));
-    i64::from(hash)
+pub(super) fn text_hash(text: &str) -> u32 {
+    text.bytes().fold(0x811c_9dc5, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193))
 }
+
+/// Places that follow each other in the log. They are shared with the indexer, which so copies none.
+pub(super) type Chunk = Arc<Vec<Place>>;
+
+/// Places of a chunk, at most.
+const CHUNK: usize = 512;
 
 /// See the module.
 #[derive(Debug, Default)]
 pub(super) struct Memtable {
-    places: VecDeque<Place>,
+    chunks: VecDeque<Chunk>,
+    /// Places of the first chunk that have left.
+    gone: usize,
+    /// Room of chunks that have left, for those that come.
+    spare: Vec<Vec<Place>>,
+    len: usize,
     /// Position of the last message that is not here: everything up to it is indexed.
     completion: i64,
     ids: HashMap<Uuid, i64>,
@@ -87,7 +97,7 @@ pub(super) struct Memtable {
 pub(super) struct StreamPlace {
     pub(super) position: i64,
     pub(super) global_position: i64,
-    pub(super) kind: i64,
+    pub(super) kind: u32,
 }
 
 /// One message of a category.
@@ -110,12 +120,12 @@ impl Memtable {
     }
 
     pub(super) fn len(&self) -> usize {
-        self.places.len()
+        self.len
     }
 
     /// Everything below this global position is in the index; everything from it on is here.
     pub(super) fn floor(&self) -> i64 {
-        self.places.front().map_or(i64::MAX, |place| place.global_position)
+        self.chunks.front().map_or(i64::MAX, |chunk| chunk[self.gone].global_position)
     }
 
     /// Global position of the last message that left.
@@ -141,42 +151,75 @@ impl Memtable {
         category.places.push_back(place.in_category());
         category.new_streams += new;
         self.new_streams += new;
-        self.places.push_back(place);
+        self.len += 1;
+        match self.chunks.back_mut().and_then(Arc::get_mut).filter(|chunk| chunk.len() < CHUNK) {
+            Some(chunk) => chunk.push(place),
+            None => {
+                let mut chunk = self.spare.pop().unwrap_or_default();
+                chunk.push(place);
+                self.chunks.push_back(Arc::new(chunk));
+            }
+        }
     }
 
-    /// Up to `count` places after the first `skipped`, for the indexer.
-    pub(super) fn after(&self, skipped: usize, count: usize) -> impl Iterator<Item = Place> {
-        self.places.iter().skip(skipped).take(count).cloned()
+    /// The first places, for the indexer: whole chunks with `count` of them, or all that there are. Not while places
+    /// leave; as the indexer lets them leave as it took them, a chunk leaves as a whole in the end.
+    pub(super) fn first(&self, count: usize) -> Vec<Chunk> {
+        debug_assert_eq!(self.gone, 0);
+        let mut wanted = count;
+        let is_wanted = |chunk: &&Chunk| {
+            let is_wanted = wanted > 0;
+            wanted = wanted.saturating_sub(chunk.len());
+            is_wanted
+        };
+        self.chunks.iter().take_while(is_wanted).cloned().collect()
     }
 
     /// Drops up to `count` places at or below `completion`, which the index holds now. Says whether
     /// some are left.
     pub(super) fn forget(&mut self, completion: i64, count: usize) -> bool {
-        for _ in 0..count {
-            if self.floor() > completion {
-                return false;
+        let mut left = count;
+        while left > 0 && self.floor() <= completion {
+            let chunk = Arc::clone(&self.chunks[0]);
+            let leaving = chunk[self.gone..].iter().take(left).take_while(|place| place.global_position <= completion);
+            let before = self.gone;
+            for place in leaving {
+                self.forget_one(place);
+                self.gone += 1;
             }
-            let place = self.places.pop_front().expect("the floor is a place's position");
-            self.completion = place.global_position;
-            self.ids.remove(&place.id);
-            if let MapEntry::Occupied(mut stream) = self.streams.entry(place.stream.clone()) {
-                stream.get_mut().pop_front();
-                if stream.get().is_empty() {
-                    stream.remove();
+            left -= self.gone - before;
+            if self.gone == chunk.len() {
+                self.chunks.pop_front();
+                self.gone = 0;
+                if let Some(mut room) = Arc::into_inner(chunk) {
+                    room.clear();
+                    self.spare.push(room);
                 }
             }
-            let new = u64::from(place.starts_stream);
-            let category = name::category(&place.stream);
-            if let Some(places) = self.categories.get_mut(category) {
-                places.places.pop_front();
-                places.new_streams -= new;
-                if places.places.is_empty() {
-                    self.categories.remove(category);
-                }
-            }
-            self.new_streams -= new;
         }
         self.floor() <= completion
+    }
+
+    fn forget_one(&mut self, place: &Place) {
+        self.len -= 1;
+        self.completion = place.global_position;
+        self.ids.remove(&place.id);
+        if let MapEntry::Occupied(mut stream) = self.streams.entry(place.stream.clone()) {
+            stream.get_mut().pop_front();
+            if stream.get().is_empty() {
+                stream.remove();
+            }
+        }
+        let new = u64::from(place.starts_stream);
+        let category = name::category(&place.stream);
+        if let Some(places) = self.categories.get_mut(category) {
+            places.places.pop_front();
+            places.new_streams -= new;
+            if places.places.is_empty() {
+                self.categories.remove(category);
+            }
+        }
+        self.new_streams -= new;
     }
 
     /// The global position of the message with this id.
@@ -200,6 +243,57 @@ impl Memtable {
 
     /// Names of the streams whose first message is here.
     pub(super) fn started_streams(&self) -> impl Iterator<Item = &Arc<str>> {
-        self.places.iter().filter(|place| place.starts_stream).map(|place| &place.stream)
+        let places = self.chunks.iter().flat_map(|chunk| &chunk[..]).skip(self.gone);
+        places.filter(|place| place.starts_stream).map(|place| &place.stream)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn place(global_position: i64) -> Place {
+        Place {
+            global_position,
+            stream: format!("account-{}", global_position % 3).into(),
+            position: global_position / 3,
+            starts_stream: global_position < 3,
+            id: Uuid::from_u128(global_position.unsigned_abs().into()),
+            hashes: Hashes { stream: 1, kind: 1, correlation: None },
+        }
+    }
+
+    fn positions(chunks: &[Chunk]) -> Vec<i64> {
+        chunks.iter().flat_map(|chunk| &chunk[..]).map(|place| place.global_position).collect()
+    }
+
+    #[test]
+    fn what_the_indexer_has_taken_stays_as_it_is_while_places_come_and_go() {
+        let (mut memtable, chunk) = (Memtable::new(-1), CHUNK as i64);
+        (0..3 * chunk / 2).for_each(|position| memtable.push(place(position)));
+        let all: Vec<i64> = (0..3 * chunk / 2).collect();
+        let taken = memtable.first(CHUNK + 1);
+        assert_eq!(positions(&taken), all);
+        assert_eq!(positions(&memtable.first(CHUNK)), all[..CHUNK]);
+
+        (3 * chunk / 2..2 * chunk).for_each(|position| memtable.push(place(position)));
+        assert_eq!(positions(&taken), all);
+        let last = all[all.len() - 1];
+        let mut steps = 1;
+        while memtable.forget(last, 100) {
+            assert_eq!((memtable.floor(), memtable.completion()), (steps * 100, steps * 100 - 1));
+            steps += 1;
+        }
+        assert_eq!((memtable.floor(), memtable.completion(), memtable.len()), (last + 1, last, CHUNK / 2));
+        assert_eq!(positions(&taken), all);
+        assert_eq!(positions(&memtable.first(usize::MAX)), (last + 1..2 * chunk).collect::<Vec<_>>());
+        assert_eq!(memtable.started_streams().count(), 0);
+        assert_eq!(memtable.find(&place(last).id), None);
+        assert_eq!(memtable.find(&place(last + 1).id), Some(last + 1));
+
+        assert!(!memtable.forget(i64::MAX - 1, usize::MAX));
+        assert_eq!((memtable.floor(), memtable.completion(), memtable.len()), (i64::MAX, 2 * chunk - 1, 0));
+        assert!(memtable.first(1).is_empty());
+        assert!(memtable.categories().next().is_none());
     }
 }

@@ -68,8 +68,8 @@ struct Walk<'a> {
 /// A filter's conditions on single messages, as hashes.
 struct Wanted<'a> {
     filter: &'a Filter,
-    kinds: Vec<i64>,
-    correlation: Option<i64>,
+    kinds: Vec<u32>,
+    correlation: Option<u32>,
 }
 
 impl<'a> Wanted<'a> {
@@ -88,7 +88,7 @@ impl<'a> Wanted<'a> {
             && self.filter.group.is_none_or(|group| group.owns_hash(hashes.stream))
     }
 
-    fn admits_kind(&self, kind: i64) -> bool {
+    fn admits_kind(&self, kind: u32) -> bool {
         self.kinds.is_empty() || self.kinds.contains(&kind)
     }
 
@@ -556,7 +556,7 @@ mod tests {
             let insert = "INSERT INTO log.messages VALUES (?1, ?2, ?3, 0, ?4, 'Opened', NULL, 0, NULL, '{}')";
             connection.execute(insert, params![global_position, stream, position, place.id.as_bytes()]).unwrap();
         }
-        indexer::index(&mut connection, &places[..4], true).unwrap();
+        indexer::index(&mut connection, &places[..4].iter().collect::<Vec<_>>(), true).unwrap();
         let mut memtable = Memtable::new(2);
         places[2..].iter().for_each(|place| memtable.push(place.clone()));
         let memtable = RwLock::new(memtable);

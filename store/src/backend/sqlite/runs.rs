@@ -57,15 +57,19 @@ pub(super) struct Run<E> {
 ///
 /// # Errors
 /// A violated constraint where the positions of a stream do not ascend.
-pub(super) fn pack<E: Entry>(places: &[(i64, &Place)]) -> rusqlite::Result<Vec<Run<E>>> {
+pub(super) fn pack<'a, E: Entry>(places: impl Iterator<Item = (i64, &'a Place)>) -> rusqlite::Result<Vec<Run<E>>> {
     let (mut runs, mut entries) = (Vec::new(), Vec::new());
-    for of_one in places.chunk_by(|(a, _), (b, _)| a == b) {
+    let mut places = places.peekable();
+    while let Some((id, first)) = places.next() {
         entries.clear();
-        entries.extend(of_one.iter().map(|(_, place)| E::of(place)));
+        entries.push(E::of(first));
+        while let Some((_, place)) = places.next_if(|(next, _)| *next == id) {
+            entries.push(E::of(place));
+        }
         if !entries.is_sorted_by(|a, b| a.precedes(*b)) {
             return Err(twice());
         }
-        let (id, before) = (of_one[0].0, runs.len());
+        let before = runs.len();
         let mut rest = &entries[..];
         while let Some(&last) = rest.last() {
             let mut packed = vec![0; CHECKSUM_BYTES];
@@ -219,13 +223,13 @@ fn varint(packed: &mut &[u8]) -> Option<u64> {
     None
 }
 
-/// A hash as of [`super::memtable::text_hash`]: 32 bits.
-fn put_hash(packed: &mut Vec<u8>, hash: i64) {
-    packed.extend((hash as u32).to_le_bytes());
+/// A hash as of [`super::memtable::text_hash`].
+fn put_hash(packed: &mut Vec<u8>, hash: u32) {
+    packed.extend(hash.to_le_bytes());
 }
 
-fn hash(packed: &mut &[u8]) -> Option<i64> {
-    Some(i64::from(u32::from_le_bytes(*packed.split_off(..4)?.first_chunk()?)))
+fn hash(packed: &mut &[u8]) -> Option<u32> {
+    Some(u32::from_le_bytes(*packed.split_off(..4)?.first_chunk()?))
 }
 
 #[cfg(test)]
@@ -252,8 +256,8 @@ mod tests {
                         id: uuid::Uuid::nil(),
                         hashes: Hashes {
                             stream: -(kind as i64) << 20,
-                            kind: kind.into(),
-                            correlation: is_correlated.then_some(correlation.into()),
+                            kind,
+                            correlation: is_correlated.then_some(correlation),
                         },
                     })
                 })
@@ -274,7 +278,7 @@ mod tests {
             let mut by_stream: Vec<_> = places.iter().map(|place| (place.stream.as_bytes()[2].into(), place)).collect();
             by_stream.sort_by_key(|(stream, _)| *stream);
             let mut entries = Vec::new();
-            for run in pack::<StreamPlace>(&by_stream).unwrap() {
+            for run in pack::<StreamPlace>(by_stream.iter().copied()).unwrap() {
                 prop_assert!(run.packed.len() < 231 - 30);
                 let of_run = unpacked(&run).unwrap();
                 prop_assert_eq!((of_run.first(), of_run.last()), (Some(&run.first), Some(&run.last)));
@@ -283,16 +287,14 @@ mod tests {
             let given: Vec<_> = by_stream.iter().map(|(stream, place)| (*stream, place.in_stream())).collect();
             prop_assert_eq!(entries, given);
 
-            let category: Vec<_> = places.iter().map(|place| (7, place)).collect();
-            let runs = pack::<CategoryPlace>(&category).unwrap();
+            let runs = pack::<CategoryPlace>(places.iter().map(|place| (7, place))).unwrap();
             let entries: Vec<_> = runs.iter().flat_map(|run| unpacked(run).unwrap()).collect();
             prop_assert_eq!(entries, places.iter().map(Place::in_category).collect::<Vec<_>>());
         }
 
         #[test]
         fn what_was_changed_is_noticed(places in places(), at in any::<prop::sample::Index>(), bit in 0..8u32) {
-            let category: Vec<_> = places.iter().map(|place| (7, place)).collect();
-            let mut run = pack::<CategoryPlace>(&category).unwrap().remove(0);
+            let mut run = pack::<CategoryPlace>(places.iter().map(|place| (7, place))).unwrap().remove(0);
             prop_assert!(unpack_bytes(8, run.last, &run.packed, &mut Vec::new()).is_none());
             let at = at.index(run.packed.len());
             run.packed[at] ^= 1 << bit;
@@ -314,11 +316,9 @@ mod tests {
         };
         for (many, doubled) in [(2, 1), (100, 1), (100, 50), (100, 99)] {
             let mut places: Vec<_> = (0..many).map(|at| place(at + 1, at)).collect();
-            let sound: Vec<_> = places.iter().map(|place| (1, place)).collect();
-            assert!(pack::<StreamPlace>(&sound).is_ok());
+            assert!(pack::<StreamPlace>(places.iter().map(|place| (1, place))).is_ok());
             places[doubled].position -= 1;
-            let places: Vec<_> = places.iter().map(|place| (1, place)).collect();
-            let error = pack::<StreamPlace>(&places).unwrap_err();
+            let error = pack::<StreamPlace>(places.iter().map(|place| (1, place))).unwrap_err();
             assert_eq!(error.sqlite_error_code(), Some(rusqlite::ErrorCode::ConstraintViolation));
         }
     }
