@@ -28,6 +28,10 @@ pub struct Args {
     /// PostgreSQL for --backend postgres, in which databases are made and removed again; without it one is started.
     #[arg(long, hide_env_values = true)]
     pub db_url: Option<String>,
+    /// A setting of the PostgreSQL that is started, such as max_wal_size=4GB; may be given several times [default:
+    /// PostgreSQL's own].
+    #[arg(long = "pg-setting", value_name = "NAME=VALUE", value_parser = pg_setting, conflicts_with_all = ["url", "db_url"])]
+    pub pg_settings: Vec<Setting>,
     /// Where the data directory is made; it is removed again.
     #[arg(long)]
     pub data_dir: Option<PathBuf>,
@@ -176,6 +180,17 @@ pub enum Backend {
 
 fn parse<T: std::str::FromStr<Err = anyhow::Error>>(text: &str) -> Result<T, String> {
     text.parse().map_err(|error: anyhow::Error| format!("{error:#}"))
+}
+
+/// Name and value.
+pub(crate) type Setting = (String, String);
+
+fn pg_setting(text: &str) -> Result<Setting, String> {
+    let is_name = |name: &&str| {
+        !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_.".contains(&byte))
+    };
+    let parted = text.split_once('=').filter(|(name, _)| is_name(name));
+    parted.map(|(name, value)| (name.to_owned(), value.to_owned())).ok_or_else(|| format!("{text} is no NAME=VALUE"))
 }
 
 fn seconds(text: &str) -> Result<f64, String> {

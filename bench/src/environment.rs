@@ -37,11 +37,24 @@ pub(crate) fn environment(args: &Args) -> BTreeMap<String, String> {
         ("rounds", format!("{rounds}, each {duration} after {} s", args.warm_up)),
         ("seed", args.seed.to_string()),
     ];
+    if args.url.is_none() && args.backend == Backend::Postgres {
+        pairs.push(("postgres settings", postgres_settings(args)));
+    }
     if !args.ramp.is_empty() {
         let stage = |stage: &crate::ramp::Stage| format!("{}s:{}", stage.duration.as_secs_f64(), stage.connections);
         pairs.push(("ramp", args.ramp.iter().map(stage).collect::<Vec<_>>().join(",")));
     }
     pairs.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
+}
+
+fn postgres_settings(args: &Args) -> String {
+    match (&args.db_url, &args.pg_settings[..]) {
+        (Some(_), _) => "as that database has them".to_owned(),
+        (None, []) => "its own defaults".to_owned(),
+        (None, settings) => {
+            settings.iter().map(|(name, value)| format!("{name}={value}")).collect::<Vec<_>>().join(", ")
+        }
+    }
 }
 
 /// Processes that wanted a core in the last minute: what else ran shows in the figures.

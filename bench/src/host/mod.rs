@@ -60,7 +60,7 @@ impl Hosts {
         };
         let cluster = match (&foreign, args.backend, &args.db_url) {
             (None, Backend::Postgres, Some(url)) => Some(Cluster::existing(url).await?),
-            (None, Backend::Postgres, None) => Some(Cluster::start(directory).await?),
+            (None, Backend::Postgres, None) => Some(Cluster::start(directory, &args.pg_settings).await?),
             _ => None,
         };
         Ok(Self { backend: args.backend, foreign, directory: directory.to_owned(), cluster })

@@ -1,8 +1,8 @@
 //! A PostgreSQL of the bench's own, and databases in it or in one that was named.
 //!
-//! Its settings are PostgreSQL's own defaults, but for the number of connections: what is measured is what a user has
-//! who changed nothing.
+//! Its settings are PostgreSQL's own defaults, but for the number of connections and what is asked for.
 
+use std::io::Write as _;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -14,6 +14,7 @@ use tokio::process::{Child, Command};
 use tokio_postgres::NoTls;
 
 use super::process::signal;
+use crate::args::Setting;
 
 /// A PostgreSQL.
 #[derive(Debug)]
@@ -59,11 +60,11 @@ impl Cluster {
         Ok(Self { url: url.to_owned(), own: None })
     }
 
-    /// Starts one with its files below `parent`.
+    /// Starts one with its files below `parent` and with these settings.
     ///
     /// # Errors
-    /// There is no PostgreSQL on this machine, or it does not start.
-    pub(crate) async fn start(parent: &Path) -> anyhow::Result<Self> {
+    /// There is no PostgreSQL on this machine, or it does not start, as with a setting that it does not know.
+    pub(crate) async fn start(parent: &Path, settings: &[Setting]) -> anyhow::Result<Self> {
         let programs = programs().context(
             "there is no PostgreSQL on this machine (Debian: apt-get install postgresql); PG_BIN names its programs, \
              --db-url one that runs",
@@ -79,19 +80,26 @@ impl Cluster {
         initdb.arg("--no-sync").arg("--pwfile").arg(&secret).arg("--pgdata").arg(&data);
         let made = initdb.current_dir(directory.path()).output().await.context("cannot run initdb")?;
         anyhow::ensure!(made.status.success(), "initdb: {}", String::from_utf8_lossy(&made.stderr).trim());
+        let mut configuration = std::fs::OpenOptions::new().append(true).open(data.join("postgresql.conf"))?;
+        settings
+            .iter()
+            .try_for_each(|(name, value)| writeln!(configuration, "{name} = '{}'", value.replace('\'', "''")))?;
+        let log = directory.path().join("log");
         for _ in 0..PORTS {
             let port = free_port()?;
             let mut postgres = command(&programs.join("postgres"), owner);
             postgres.arg("-D").arg(&data).args(["-p", &port.to_string(), "-c", "listen_addresses=127.0.0.1"]);
             postgres.args(["-c", "unix_socket_directories=", "-c", &format!("max_connections={CONNECTIONS}")]);
-            postgres.current_dir(directory.path()).stdout(Stdio::null()).stderr(Stdio::null());
+            postgres.current_dir(directory.path()).stdout(Stdio::null()).stderr(std::fs::File::create(&log)?);
             let mut postmaster = postgres.spawn().context("cannot start postgres")?;
             let url = format!("postgres://postgres:{password}@127.0.0.1:{port}/postgres");
             if answers(&mut postmaster, &url).await? {
+                make_log_files(&url).await.context("cannot make PostgreSQL's log files")?;
                 return Ok(Self { url, own: Some(Own { postmaster: Postmaster(postmaster), directory }) });
             }
         }
-        anyhow::bail!("PostgreSQL does not start in {}", data.display())
+        let said = std::fs::read_to_string(&log).unwrap_or_default();
+        anyhow::bail!("PostgreSQL does not start in {}: {}", data.display(), said.trim())
     }
 
     /// A new database.
@@ -172,6 +180,25 @@ async fn answers(postmaster: &mut Child, url: &str) -> anyhow::Result<bool> {
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
     Ok(false)
+}
+
+/// Makes as many files of PostgreSQL's log as it keeps in any case (`min_wal_size`), as one has that has run for a while.
+/// It makes them no earlier than it needs them: whoever commits waits while 16 MB are written and synced.
+async fn make_log_files(url: &str) -> anyhow::Result<()> {
+    let client = connect(url).await?;
+    let wanted =
+        "SELECT pg_size_bytes(current_setting('min_wal_size')) / pg_size_bytes(current_setting('wal_segment_size'))";
+    let wanted: i64 = client.query_one(wanted, &[]).await?.get(0);
+    // A checkpoint takes those that were used for those that will be: there is to be one in the end only.
+    client.batch_execute("ALTER SYSTEM SET max_wal_size = '1TB'").await?;
+    client.batch_execute("SELECT pg_reload_conf()").await?;
+    let made = "SELECT count(*) FROM pg_ls_waldir() WHERE name ~ '^[0-9A-F]{24}$'";
+    while client.query_one(made, &[]).await?.get::<_, i64>(0) < wanted {
+        client.batch_execute("SELECT pg_logical_emit_message(false, '', ''), pg_switch_wal()").await?;
+    }
+    client.batch_execute("CHECKPOINT").await?;
+    client.batch_execute("ALTER SYSTEM RESET max_wal_size").await?;
+    Ok(client.batch_execute("SELECT pg_reload_conf()").await?)
 }
 
 /// The URL of another database of the same PostgreSQL.
