@@ -12,6 +12,9 @@
 //! appends wait as that one has: so the database need not wait for us. It is decided as if the one
 //! ahead of it succeeded, and names it as the one that it follows, so that it fails where that one
 //! does; both are then decided again, in order.
+//!
+//! Where other servers write to the same log, what waits is decided once it is this server's turn to
+//! append, if the storage has servers take turns; what the others write meanwhile is shown.
 
 use std::collections::VecDeque;
 use std::pin::Pin;

@@ -113,8 +113,8 @@ impl Turns {
         if is_own { Turn::Own } else { Turn::Free }
     }
 
-    /// An append has ended, and has written the batch of this number; without one, another server wrote
-    /// first, or has its turn.
+    /// An append has ended, and has written the batch of this number, as far as it is known; without one, another
+    /// server wrote first, or has its turn.
     pub(super) fn end(&self, written: Option<i64>) {
         let mut state = self.own.state.lock();
         state.appends -= 1;

@@ -31,12 +31,11 @@ pub(super) fn index(connection: &mut Connection, places: &[&Place], begins_anew:
     // An immediate one would take the write lock of every attached file, the log's too: each append
     // would wait until the batch is done.
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Deferred)?;
+    index_ids(&transaction, places.iter().map(|place| (place.id, place.global_position)).collect())?;
     let Interned { streams, categories, new_streams } = intern(&transaction, places)?;
     index_streams(&transaction, &runs::pack(streams.sort(places))?)?;
     drop(streams);
     index_categories(&transaction, &runs::pack(categories.sort(places))?)?;
-    drop(categories);
-    index_ids(&transaction, places.iter().map(|place| (place.id, place.global_position)).collect())?;
     transaction.prepare_cached(include_str!("sql/index_progress.sql"))?.execute(params![
         last.global_position,
         last.id.as_bytes(),

@@ -13,15 +13,15 @@ use super::memtable::Place;
 pub(super) struct Groups {
     /// The number of each group in the index.
     ids: Vec<i64>,
-    /// Which group each message is in.
-    of: Vec<usize>,
+    /// Which group each message is in; 32 bits, as that is most of a batch's memory.
+    of: Vec<u32>,
 }
 
 impl Groups {
     /// The places by the id of their group; those of one group as they follow each other in the log.
     pub(super) fn sort<'a>(&self, places: &[&'a Place]) -> impl Iterator<Item = (i64, &'a Place)> {
         let mut next = vec![0; self.ids.len()];
-        self.of.iter().for_each(|&group| next[group] += 1);
+        self.of.iter().for_each(|&group| next[group as usize] += 1);
         let mut groups: Vec<usize> = (0..self.ids.len()).collect();
         groups.sort_unstable_by_key(|&group| self.ids[group]);
         let mut before = 0;
@@ -29,11 +29,13 @@ impl Groups {
             before += std::mem::replace(&mut next[group], before);
         }
         let mut sorted = vec![0; self.of.len()];
-        for (place, &group) in self.of.iter().enumerate() {
-            sorted[next[group]] = place;
-            next[group] += 1;
+        for (place, &group) in (0u32..).zip(&self.of) {
+            let at = &mut next[group as usize];
+            sorted[*at] = place;
+            *at += 1;
         }
-        sorted.into_iter().map(|place| (self.ids[self.of[place]], places[place]))
+        let of = |place: usize| (self.ids[self.of[place] as usize], places[place]);
+        sorted.into_iter().map(move |place| of(place as usize))
     }
 }
 
@@ -56,7 +58,7 @@ pub(super) fn intern(connection: &Connection, places: &[&Place]) -> rusqlite::Re
         new_streams: streams.iter().filter(|stream| stream.started.is_some()).count(),
         categories: Groups {
             ids: category_ids(connection, &categories)?,
-            of: stream_of.iter().map(|&stream| category_of[stream]).collect(),
+            of: stream_of.iter().map(|&stream| category_of[stream as usize]).collect(),
         },
         streams: Groups { ids: stream_ids(connection, &streams)?, of: stream_of },
     })
@@ -72,7 +74,7 @@ struct Stream<'a> {
 }
 
 /// The streams in the order in which they come, and which of them each message is of.
-fn streams<'a>(places: &[&'a Place]) -> (Vec<Stream<'a>>, Vec<usize>) {
+fn streams<'a>(places: &[&'a Place]) -> (Vec<Stream<'a>>, Vec<u32>) {
     let mut streams = Vec::new();
     let mut numbers: HashMap<&str, usize> = HashMap::new();
     let mut of = Vec::with_capacity(places.len());
@@ -84,7 +86,7 @@ fn streams<'a>(places: &[&'a Place]) -> (Vec<Stream<'a>>, Vec<usize>) {
         let stream = &mut streams[number];
         stream.messages += 1;
         stream.started = stream.started.or(place.starts_stream.then_some(place.global_position));
-        of.push(number);
+        of.push(number as u32);
     }
     (streams, of)
 }
@@ -119,7 +121,7 @@ struct Category<'a> {
 }
 
 /// The categories, and which of them each stream is of.
-fn categories<'a>(streams: &[Stream<'a>]) -> (Vec<Category<'a>>, Vec<usize>) {
+fn categories<'a>(streams: &[Stream<'a>]) -> (Vec<Category<'a>>, Vec<u32>) {
     let mut categories = Vec::new();
     let mut numbers: HashMap<&str, usize> = HashMap::new();
     let mut of = Vec::with_capacity(streams.len());
@@ -132,7 +134,7 @@ fn categories<'a>(streams: &[Stream<'a>]) -> (Vec<Category<'a>>, Vec<usize>) {
         let category = &mut categories[number];
         category.messages += stream.messages;
         category.new_streams += i64::from(stream.started.is_some());
-        of.push(number);
+        of.push(number as u32);
     }
     (categories, of)
 }

@@ -1,0 +1,246 @@
+//! Slices of messages.
+//!
+//! What is asked of a whole namespace is a walk along the log. What is asked of a stream or of
+//! categories is a walk along their places, in the index and then in the memtable, whose matches
+//! are fetched from the log one by one; so is a search for types or a correlation in a namespace of
+//! not too many categories. Filters are answered from the places' hashes; a hash of a type or a
+//! correlation is confirmed by the row.
+
+mod categories;
+mod log;
+mod steps;
+mod stream;
+
+use eventodb_schema::message::MessageRef;
+use eventodb_schema::{Direction, Filter, Scope, Timestamp};
+use parking_lot::RwLock;
+use rusqlite::{Connection, Row};
+
+use super::Settings;
+use super::memtable::{Hashes, Memtable, text_hash};
+use crate::backend::{Axis, Columns, Rows, Select, Slice};
+
+/// Reads one slice; looks at a bounded number of places in search of matches.
+///
+/// # Errors
+/// SQLite's.
+pub(super) fn read(
+    connection: &Connection,
+    memtable: &RwLock<Memtable>,
+    select: &Select,
+    settings: &Settings,
+) -> rusqlite::Result<Slice> {
+    // One transaction takes the files' locks once, not for each row. It begins with its first
+    // statement, which comes after the look into the memtable.
+    let transaction = connection.unchecked_transaction()?;
+    let Settings { examined_rows: examined, merged_categories, .. } = *settings;
+    let wanted = Wanted::new(&select.filter);
+    let walk = Walk { connection, memtable, select, wanted, examined, merged_categories };
+    let slice = match &select.filter.scope {
+        Scope::All => walk.log(),
+        Scope::Stream(stream) => walk.stream(stream),
+        Scope::Categories(categories) => walk.categories(categories),
+    }?;
+    transaction.commit()?;
+    Ok(slice)
+}
+
+/// Appends the message at a global position.
+///
+/// # Errors
+/// SQLite's; that there is none means that the index does not fit the log.
+pub(super) fn fetch(connection: &Connection, global_position: i64, rows: &mut Rows) -> rusqlite::Result<()> {
+    connection.prepare_cached(include_str!("../sql/message.sql"))?.query_row([global_position], |row| {
+        rows.push(message(row, Columns::All)?);
+        Ok(())
+    })
+}
+
+/// One read under way.
+struct Walk<'a> {
+    connection: &'a Connection,
+    memtable: &'a RwLock<Memtable>,
+    select: &'a Select,
+    wanted: Wanted<'a>,
+    /// Most places looked at, of each category.
+    examined: usize,
+    merged_categories: usize,
+}
+
+/// A filter's conditions on single messages, as hashes.
+struct Wanted<'a> {
+    filter: &'a Filter,
+    kinds: Vec<u32>,
+    correlation: Option<u32>,
+}
+
+impl<'a> Wanted<'a> {
+    fn new(filter: &'a Filter) -> Self {
+        Self {
+            filter,
+            kinds: filter.types.iter().map(|kind| text_hash(kind)).collect(),
+            correlation: filter.correlation.as_deref().map(text_hash),
+        }
+    }
+
+    /// Whether a place may match; types and correlations may still turn out to be others.
+    fn admits(&self, hashes: Hashes) -> bool {
+        self.admits_kind(hashes.kind)
+            && (self.correlation.is_none() || self.correlation == hashes.correlation)
+            && self.filter.group.is_none_or(|group| group.owns_hash(hashes.stream))
+    }
+
+    fn admits_kind(&self, kind: u32) -> bool {
+        self.kinds.is_empty() || self.kinds.contains(&kind)
+    }
+
+    /// Whether hashes decide nothing about types and correlations, so that rows are looked at.
+    fn needs_row(&self) -> bool {
+        !self.kinds.is_empty() || self.correlation.is_some()
+    }
+
+    /// Whether a row of an admitted place matches.
+    fn confirms(&self, row: &Row<'_>) -> rusqlite::Result<bool> {
+        if !self.needs_row() {
+            return Ok(true);
+        }
+        let kind = row.get_ref(column::TYPE)?.as_str()?;
+        let correlation = row.get_ref(column::CORRELATION)?.as_str_or_null()?;
+        let filter = self.filter;
+        Ok(filter.types_match(kind) && (filter.correlation.is_none() || filter.correlation.as_deref() == correlation))
+    }
+}
+
+/// Columns of `sql/message*.sql` and `sql/log*.sql`.
+mod column {
+    pub(super) const GLOBAL_POSITION: usize = 0;
+    pub(super) const STREAM: usize = 1;
+    pub(super) const POSITION: usize = 2;
+    pub(super) const TYPE: usize = 3;
+    pub(super) const CORRELATION: usize = 4;
+    pub(super) const ID: usize = 5;
+    pub(super) const TIME: usize = 6;
+    pub(super) const METADATA: usize = 7;
+    pub(super) const DATA: usize = 8;
+}
+
+fn message<'row>(row: &'row Row<'_>, columns: Columns) -> rusqlite::Result<MessageRef<'row>> {
+    let place = MessageRef {
+        id: uuid::Uuid::nil(),
+        stream: row.get_ref(column::STREAM)?.as_str()?,
+        kind: "",
+        position: row.get(column::POSITION)?,
+        global_position: row.get(column::GLOBAL_POSITION)?,
+        data: "",
+        metadata: None,
+        time: Timestamp::default(),
+    };
+    if columns == Columns::Places {
+        return Ok(place);
+    }
+    Ok(MessageRef {
+        id: uuid::Uuid::from_bytes(row.get(column::ID)?),
+        kind: row.get_ref(column::TYPE)?.as_str()?,
+        data: row.get_ref(column::DATA)?.as_str()?,
+        metadata: row.get_ref(column::METADATA)?.as_str_or_null()?,
+        time: Timestamp::from_micros(row.get(column::TIME)?),
+        ..place
+    })
+}
+
+impl Walk<'_> {
+    fn is_full(&self, rows: &Rows) -> bool {
+        rows.len() >= self.select.rows || rows.bytes() >= self.select.bytes
+    }
+
+    /// The lowest and the highest position wanted on the walk's axis.
+    fn bounds(&self) -> (i64, i64) {
+        let Select { from, to, head, axis, direction, .. } = self.select;
+        let (low, high) = match direction {
+            Direction::Forward => (*from, *to),
+            Direction::Backward => (*to, *from),
+        };
+        (low, if *axis == Axis::Global { high.min(*head) } else { high })
+    }
+
+    /// The bound that a walk starts from.
+    fn start(&self) -> i64 {
+        let (low, high) = self.bounds();
+        if self.select.direction == Direction::Forward { low } else { high }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use rusqlite::params;
+
+    use super::super::connection::{self, Attach};
+    use super::super::indexer;
+    use super::super::memtable::Place;
+    use super::*;
+
+    /// Places leave the memtable after the index has them: for a moment both do. A walk through the index whose
+    /// bound of places falls there must not pass for one that has seen them.
+    #[test]
+    fn a_walk_that_ends_where_index_and_memtable_overlap_misses_nothing() {
+        let mut connection = connection::open(&[Attach::log(None), Attach::index(None)]).unwrap();
+        assert!(indexer::belongs(&connection).unwrap());
+        let place = |global_position: i64| Place {
+            global_position,
+            stream: "account-1".into(),
+            position: global_position - 1,
+            starts_stream: global_position == 1,
+            id: uuid::Uuid::from_u128(global_position.unsigned_abs().into()),
+            hashes: Hashes { stream: 1, kind: text_hash("Opened"), correlation: None },
+        };
+        let places: Vec<Place> = (1..=6).map(place).collect();
+        for place in &places {
+            let Place { global_position, position, stream, .. } = place;
+            let insert = "INSERT INTO log.messages VALUES (?1, ?2, ?3, 0, ?4, 'Opened', NULL, 0, NULL, '{}')";
+            connection.execute(insert, params![global_position, stream, position, place.id.as_bytes()]).unwrap();
+        }
+        indexer::index(&mut connection, &places[..4].iter().collect::<Vec<_>>(), true).unwrap();
+        let mut memtable = Memtable::new(2);
+        places[2..].iter().for_each(|place| memtable.push(place.clone()));
+        let memtable = RwLock::new(memtable);
+
+        let scopes = [Scope::Stream("account-1".into()), Scope::Categories(vec!["account".into()])];
+        for (scope, examined, direction) in walks(&scopes) {
+            let axis = if matches!(scope, Scope::Stream(_)) { Axis::Stream } else { Axis::Global };
+            let (lowest, highest) = if axis == Axis::Stream { (0, 5) } else { (1, 6) };
+            let (mut from, to, next) = match direction {
+                Direction::Forward => (lowest, highest, 1),
+                Direction::Backward => (highest, lowest, -1),
+            };
+            let mut found = Vec::new();
+            while from != to + next {
+                let select = Select {
+                    filter: Arc::new(Filter::new(scope.clone())),
+                    axis,
+                    from,
+                    to,
+                    head: 6,
+                    direction,
+                    rows: 100,
+                    bytes: usize::MAX,
+                    columns: Columns::Places,
+                };
+                let settings = Settings { examined_rows: examined, ..Settings::default() };
+                let slice = read(&connection, &memtable, &select, &settings).unwrap();
+                found.extend(slice.rows.iter().map(|message| message.global_position));
+                from = slice.covered + next;
+            }
+            found.sort_unstable();
+            assert_eq!(found, [1, 2, 3, 4, 5, 6], "{scope:?}, {examined} at once, {direction:?}");
+        }
+    }
+
+    fn walks(scopes: &[Scope]) -> impl Iterator<Item = (&Scope, usize, Direction)> {
+        let each = |scope| (1..=7).map(move |examined| (scope, examined));
+        scopes.iter().flat_map(each).flat_map(|(scope, examined)| {
+            [Direction::Forward, Direction::Backward].map(|direction| (scope, examined, direction))
+        })
+    }
+}
