@@ -31,11 +31,11 @@ pub(super) fn index(connection: &mut Connection, places: &[&Place], begins_anew:
     // An immediate one would take the write lock of every attached file, the log's too: each append
     // would wait until the batch is done.
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Deferred)?;
-    index_ids(&transaction, places.iter().map(|place| (place.id, place.global_position)).collect())?;
+    index_ids(&transaction, places.to_vec())?;
     let Interned { streams, categories, new_streams } = intern(&transaction, places)?;
-    index_streams(&transaction, &runs::pack(streams.sort(places))?)?;
+    index_streams(&transaction, streams.sort(places))?;
     drop(streams);
-    index_categories(&transaction, &runs::pack(categories.sort(places))?)?;
+    index_categories(&transaction, categories.sort(places))?;
     transaction.prepare_cached(include_str!("sql/index_progress.sql"))?.execute(params![
         last.global_position,
         last.id.as_bytes(),
@@ -46,30 +46,36 @@ pub(super) fn index(connection: &mut Connection, places: &[&Place], begins_anew:
     transaction.commit()
 }
 
-fn index_streams(connection: &Connection, runs: &[Run<StreamPlace>]) -> rusqlite::Result<()> {
-    refuse_overlaps(connection, runs)?;
-    insert(connection, &STREAM_RUNS, runs, |row, run| {
-        row.bind(run.id)?;
-        row.bind(run.last.position)?;
-        row.bind(run.last.global_position)?;
-        row.bind(&run.packed[..])
+fn index_ids(connection: &Connection, mut places: Vec<&Place>) -> rusqlite::Result<()> {
+    places.sort_unstable_by_key(|place| place.id);
+    insert(connection, &IDS, &places, |row, place| {
+        row.bind(&place.id.as_bytes()[..])?;
+        row.bind(place.global_position)
     })
 }
 
-fn index_categories(connection: &Connection, runs: &[Run<CategoryPlace>]) -> rusqlite::Result<()> {
-    insert(connection, &CATEGORY_RUNS, runs, |row, run| {
-        row.bind(run.id)?;
-        row.bind(run.last.global_position)?;
-        row.bind(&run.packed[..])
+fn index_streams<'a>(connection: &Connection, places: impl Iterator<Item = (i64, &'a Place)>) -> rusqlite::Result<()> {
+    runs::pack(places, |runs: &[Run<StreamPlace>]| {
+        refuse_overlaps(connection, runs)?;
+        insert(connection, &STREAM_RUNS, runs, |row, run| {
+            row.bind(run.id)?;
+            row.bind(run.last.position)?;
+            row.bind(run.last.global_position)?;
+            row.bind(&run.packed[..])
+        })
     })
 }
 
-fn index_ids(connection: &Connection, mut ids: Vec<(Uuid, i64)>) -> rusqlite::Result<()> {
-    // Ids that the server made come nearly in order, which a stable sort makes use of.
-    ids.sort();
-    insert(connection, &IDS, &ids, |row, (id, global_position)| {
-        row.bind(&id.as_bytes()[..])?;
-        row.bind(global_position)
+fn index_categories<'a>(
+    connection: &Connection,
+    places: impl Iterator<Item = (i64, &'a Place)>,
+) -> rusqlite::Result<()> {
+    runs::pack(places, |runs: &[Run<CategoryPlace>]| {
+        insert(connection, &CATEGORY_RUNS, runs, |row, run| {
+            row.bind(run.id)?;
+            row.bind(run.last.global_position)?;
+            row.bind(&run.packed[..])
+        })
     })
 }
 

@@ -20,6 +20,8 @@ use rusqlite::{Error, Row, ffi};
 use super::memtable::{CategoryPlace, Hashes, Place, StreamPlace};
 
 const CHECKSUM_BYTES: usize = 4;
+/// Runs that are handed over at a time, about.
+const RUNS: usize = 1024;
 
 /// What is in a run: a message as a stream or a category knows it.
 pub(super) trait Entry: Copy {
@@ -44,7 +46,7 @@ pub(super) trait Entry: Copy {
 }
 
 /// A row of the index.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Run<E> {
     /// The stream or the category.
     pub(super) id: i64,
@@ -53,11 +55,15 @@ pub(super) struct Run<E> {
     pub(super) packed: Vec<u8>,
 }
 
-/// Packs messages, which come by stream or category and then as the log has them.
+/// Packs messages, which come by stream or category and then as the log has them. Runs are handed over some at a
+/// time, as those of a whole batch would be most of its memory.
 ///
 /// # Errors
-/// A violated constraint where the positions of a stream do not ascend.
-pub(super) fn pack<'a, E: Entry>(places: impl Iterator<Item = (i64, &'a Place)>) -> rusqlite::Result<Vec<Run<E>>> {
+/// Those of `take`; a violated constraint where the positions of a stream do not ascend.
+pub(super) fn pack<'a, E: Entry>(
+    places: impl Iterator<Item = (i64, &'a Place)>,
+    mut take: impl FnMut(&[Run<E>]) -> rusqlite::Result<()>,
+) -> rusqlite::Result<()> {
     let (mut runs, mut entries) = (Vec::new(), Vec::new());
     let mut places = places.peekable();
     while let Some((id, first)) = places.next() {
@@ -69,24 +75,33 @@ pub(super) fn pack<'a, E: Entry>(places: impl Iterator<Item = (i64, &'a Place)>)
         if !entries.is_sorted_by(|a, b| a.precedes(*b)) {
             return Err(twice());
         }
-        let before = runs.len();
-        let mut rest = &entries[..];
-        while let Some(&last) = rest.last() {
-            let mut packed = vec![0; CHECKSUM_BYTES];
-            let mut first = last;
-            while packed.len() < E::FULL
-                && let Some((&entry, lower)) = rest.split_last()
-            {
-                entry.pack(first, &mut packed);
-                (first, rest) = (entry, lower);
-            }
-            let checksum = checksum(id, last, &packed[CHECKSUM_BYTES..]);
-            packed[..CHECKSUM_BYTES].copy_from_slice(&checksum.to_le_bytes());
-            runs.push(Run { id, first, last, packed });
+        pack_one(id, &entries, &mut runs);
+        if runs.len() >= RUNS {
+            take(&runs)?;
+            runs.clear();
         }
-        runs[before..].reverse();
     }
-    Ok(runs)
+    take(&runs)
+}
+
+/// Appends the runs of one stream or category.
+fn pack_one<E: Entry>(id: i64, entries: &[E], runs: &mut Vec<Run<E>>) {
+    let before = runs.len();
+    let mut rest = entries;
+    while let Some(&last) = rest.last() {
+        let mut packed = vec![0; CHECKSUM_BYTES];
+        let mut first = last;
+        while packed.len() < E::FULL
+            && let Some((&entry, lower)) = rest.split_last()
+        {
+            entry.pack(first, &mut packed);
+            (first, rest) = (entry, lower);
+        }
+        let checksum = checksum(id, last, &packed[CHECKSUM_BYTES..]);
+        packed[..CHECKSUM_BYTES].copy_from_slice(&checksum.to_le_bytes());
+        runs.push(Run { id, first, last, packed });
+    }
+    runs[before..].reverse();
 }
 
 /// Appends the messages of a run, from its last to its first. The row's columns begin with those of
@@ -265,6 +280,15 @@ mod tests {
         })
     }
 
+    fn packed<'a, E: Entry>(places: impl Iterator<Item = (i64, &'a Place)>) -> rusqlite::Result<Vec<Run<E>>> {
+        let mut packed = Vec::new();
+        pack(places, |runs| {
+            packed.extend_from_slice(runs);
+            Ok(())
+        })?;
+        Ok(packed)
+    }
+
     fn unpacked<E: Entry>(run: &Run<E>) -> Option<Vec<E>> {
         let mut entries = Vec::new();
         unpack_bytes(run.id, run.last, &run.packed, &mut entries)?;
@@ -278,7 +302,7 @@ mod tests {
             let mut by_stream: Vec<_> = places.iter().map(|place| (place.stream.as_bytes()[2].into(), place)).collect();
             by_stream.sort_by_key(|(stream, _)| *stream);
             let mut entries = Vec::new();
-            for run in pack::<StreamPlace>(by_stream.iter().copied()).unwrap() {
+            for run in packed::<StreamPlace>(by_stream.iter().copied()).unwrap() {
                 prop_assert!(run.packed.len() < 231 - 30);
                 let of_run = unpacked(&run).unwrap();
                 prop_assert_eq!((of_run.first(), of_run.last()), (Some(&run.first), Some(&run.last)));
@@ -287,14 +311,14 @@ mod tests {
             let given: Vec<_> = by_stream.iter().map(|(stream, place)| (*stream, place.in_stream())).collect();
             prop_assert_eq!(entries, given);
 
-            let runs = pack::<CategoryPlace>(places.iter().map(|place| (7, place))).unwrap();
+            let runs = packed::<CategoryPlace>(places.iter().map(|place| (7, place))).unwrap();
             let entries: Vec<_> = runs.iter().flat_map(|run| unpacked(run).unwrap()).collect();
             prop_assert_eq!(entries, places.iter().map(Place::in_category).collect::<Vec<_>>());
         }
 
         #[test]
         fn what_was_changed_is_noticed(places in places(), at in any::<prop::sample::Index>(), bit in 0..8u32) {
-            let mut run = pack::<CategoryPlace>(places.iter().map(|place| (7, place))).unwrap().remove(0);
+            let mut run = packed::<CategoryPlace>(places.iter().map(|place| (7, place))).unwrap().remove(0);
             prop_assert!(unpack_bytes(8, run.last, &run.packed, &mut Vec::new()).is_none());
             let at = at.index(run.packed.len());
             run.packed[at] ^= 1 << bit;
@@ -316,9 +340,9 @@ mod tests {
         };
         for (many, doubled) in [(2, 1), (100, 1), (100, 50), (100, 99)] {
             let mut places: Vec<_> = (0..many).map(|at| place(at + 1, at)).collect();
-            assert!(pack::<StreamPlace>(places.iter().map(|place| (1, place))).is_ok());
+            assert!(packed::<StreamPlace>(places.iter().map(|place| (1, place))).is_ok());
             places[doubled].position -= 1;
-            let error = pack::<StreamPlace>(places.iter().map(|place| (1, place))).unwrap_err();
+            let error = packed::<StreamPlace>(places.iter().map(|place| (1, place))).unwrap_err();
             assert_eq!(error.sqlite_error_code(), Some(rusqlite::ErrorCode::ConstraintViolation));
         }
     }
