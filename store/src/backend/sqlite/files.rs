@@ -201,7 +201,7 @@ impl Files {
         let Some(last) = places.last().map(|place| place.global_position) else { return Ok(()) };
         let count = places.len();
         self.with_indexer(|connection| {
-            indexer::index(connection, &places, self.begins_anew.swap(false, SeqCst))?;
+            indexer::index(connection, places, self.begins_anew.swap(false, SeqCst))?;
             // Pages that several batches touch are written back once.
             if self.unchecked_index.fetch_add(count, SeqCst) + count >= INDEX_CHECKPOINT_MESSAGES {
                 self.unchecked_index.store(0, SeqCst);

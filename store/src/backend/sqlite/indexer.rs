@@ -26,32 +26,25 @@ const IDS: Insert = Insert { one: include_str!("sql/index_id.sql"), many: includ
 ///
 /// # Errors
 /// SQLite's; a violated constraint means that the log holds an id or a (stream, position) twice.
-pub(super) fn index(connection: &mut Connection, places: &[&Place], begins_anew: bool) -> rusqlite::Result<()> {
-    let Some(last) = places.last() else { return Ok(()) };
+pub(super) fn index(connection: &mut Connection, places: Vec<&Place>, begins_anew: bool) -> rusqlite::Result<()> {
+    let Some(&last) = places.last() else { return Ok(()) };
+    let count = places.len();
     // An immediate one would take the write lock of every attached file, the log's too: each append
     // would wait until the batch is done.
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Deferred)?;
-    index_ids(&transaction, places.to_vec())?;
-    let Interned { streams, categories, new_streams } = intern(&transaction, places)?;
-    index_streams(&transaction, streams.sort(places))?;
+    let Interned { streams, categories, new_streams } = intern(&transaction, &places)?;
+    index_streams(&transaction, streams.sort(&places))?;
     drop(streams);
-    index_categories(&transaction, categories.sort(places))?;
+    index_categories(&transaction, categories.sort(&places))?;
+    index_ids(&transaction, places)?;
     transaction.prepare_cached(include_str!("sql/index_progress.sql"))?.execute(params![
         last.global_position,
         last.id.as_bytes(),
-        places.len() as i64,
+        count as i64,
         new_streams as i64,
         begins_anew,
     ])?;
     transaction.commit()
-}
-
-fn index_ids(connection: &Connection, mut places: Vec<&Place>) -> rusqlite::Result<()> {
-    places.sort_unstable_by_key(|place| place.id);
-    insert(connection, &IDS, &places, |row, place| {
-        row.bind(&place.id.as_bytes()[..])?;
-        row.bind(place.global_position)
-    })
 }
 
 fn index_streams<'a>(connection: &Connection, places: impl Iterator<Item = (i64, &'a Place)>) -> rusqlite::Result<()> {
@@ -76,6 +69,14 @@ fn index_categories<'a>(
             row.bind(run.last.global_position)?;
             row.bind(&run.packed[..])
         })
+    })
+}
+
+fn index_ids(connection: &Connection, mut places: Vec<&Place>) -> rusqlite::Result<()> {
+    places.sort_unstable_by_key(|place| place.id);
+    insert(connection, &IDS, &places, |row, place| {
+        row.bind(&place.id.as_bytes()[..])?;
+        row.bind(place.global_position)
     })
 }
 
@@ -195,7 +196,7 @@ mod tests {
             id: Uuid::from_u128(1),
             hashes: Hashes { stream: 1, kind: 1, correlation: None },
         };
-        index(&mut indexing, &[&place], true).unwrap();
+        index(&mut indexing, vec![&place], true).unwrap();
         assert!(written.load(SeqCst) > 0, "the hook ran inside the batch's transaction");
         assert_eq!(progress(&indexing).unwrap().completion, 1);
     }

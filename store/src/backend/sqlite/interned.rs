@@ -55,7 +55,7 @@ pub(super) fn intern(connection: &Connection, places: &[&Place]) -> rusqlite::Re
     let (streams, stream_of) = streams(places);
     let (categories, category_of) = categories(&streams);
     Ok(Interned {
-        new_streams: streams.iter().filter(|stream| stream.started.is_some()).count(),
+        new_streams: streams.iter().filter(|stream| stream.starts).count(),
         categories: Groups {
             ids: category_ids(connection, &categories)?,
             of: stream_of.iter().map(|&stream| category_of[stream as usize]).collect(),
@@ -66,11 +66,10 @@ pub(super) fn intern(connection: &Connection, places: &[&Place]) -> rusqlite::Re
 
 struct Stream<'a> {
     name: &'a str,
-    /// Global position of its first message in the batch.
+    /// Global position of its first message in the batch; where it starts in the batch, its id.
     first: i64,
-    /// Global position of its first message, where that is in the batch: its id.
-    started: Option<i64>,
-    messages: i64,
+    starts: bool,
+    messages: u32,
 }
 
 /// The streams in the order in which they come, and which of them each message is of.
@@ -81,11 +80,10 @@ fn streams<'a>(places: &[&'a Place]) -> (Vec<Stream<'a>>, Vec<u32>) {
     for place in places {
         let number = *numbers.entry(&place.stream).or_insert(streams.len());
         if number == streams.len() {
-            streams.push(Stream { name: &place.stream, first: place.global_position, started: None, messages: 0 });
+            let first = place.global_position;
+            streams.push(Stream { name: &place.stream, first, starts: place.starts_stream, messages: 0 });
         }
-        let stream = &mut streams[number];
-        stream.messages += 1;
-        stream.started = stream.started.or(place.starts_stream.then_some(place.global_position));
+        streams[number].messages += 1;
         of.push(number as u32);
     }
     (streams, of)
@@ -100,13 +98,12 @@ fn stream_ids(connection: &Connection, streams: &[Stream<'_>]) -> rusqlite::Resu
     by_name.sort_unstable_by_key(|&number| streams[number].name);
     let mut ids = vec![0; streams.len()];
     for number in by_name {
-        let Stream { name, started, .. } = &streams[number];
-        ids[number] = match started {
-            Some(first) => {
-                insert.execute(params![name, first])?;
-                *first
-            }
-            None => select.query_row([name], |row| row.get(0))?,
+        let Stream { name, first, starts, .. } = &streams[number];
+        ids[number] = if *starts {
+            insert.execute(params![name, first])?;
+            *first
+        } else {
+            select.query_row([name], |row| row.get(0))?
         };
     }
     Ok(ids)
@@ -132,8 +129,8 @@ fn categories<'a>(streams: &[Stream<'a>]) -> (Vec<Category<'a>>, Vec<u32>) {
             categories.push(Category { name, first: stream.first, messages: 0, new_streams: 0 });
         }
         let category = &mut categories[number];
-        category.messages += stream.messages;
-        category.new_streams += i64::from(stream.started.is_some());
+        category.messages += i64::from(stream.messages);
+        category.new_streams += i64::from(stream.starts);
         of.push(number as u32);
     }
     (categories, of)

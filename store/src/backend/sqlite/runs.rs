@@ -21,7 +21,7 @@ use super::memtable::{CategoryPlace, Hashes, Place, StreamPlace};
 
 const CHECKSUM_BYTES: usize = 4;
 /// Runs that are handed over at a time, about.
-const RUNS: usize = 1024;
+const RUNS: usize = 64;
 
 /// What is in a run: a message as a stream or a category knows it.
 pub(super) trait Entry: Copy {

@@ -475,7 +475,7 @@ fn catch_up(connection: &mut Connection, shared: &Shared, progress: &Rebuild) ->
         if places.len() < shared.settings.index_batch && places.len() <= shared.settings.memtable_messages {
             return Ok(());
         }
-        indexer::index(connection, &places.iter().collect::<Vec<_>>(), begins_anew)?;
+        indexer::index(connection, places.iter().collect(), begins_anew)?;
         begins_anew = index_file::checkpoint(connection)?;
     }
     Ok(())

@@ -183,7 +183,7 @@ fn build_index(log: &Path, index: &Path, progress: &mut Progress<'_>) -> Result<
         if places.is_empty() {
             return Ok(indexed.messages);
         }
-        indexer::index(&mut connection, &places.iter().collect::<Vec<_>>(), begins_anew).map_err(&failed)?;
+        indexer::index(&mut connection, places.iter().collect(), begins_anew).map_err(&failed)?;
         begins_anew = index_file::checkpoint(&connection).map_err(&failed)?;
     }
 }

@@ -201,7 +201,7 @@ mod tests {
             let insert = "INSERT INTO log.messages VALUES (?1, ?2, ?3, 0, ?4, 'Opened', NULL, 0, NULL, '{}')";
             connection.execute(insert, params![global_position, stream, position, place.id.as_bytes()]).unwrap();
         }
-        indexer::index(&mut connection, &places[..4].iter().collect::<Vec<_>>(), true).unwrap();
+        indexer::index(&mut connection, places[..4].iter().collect(), true).unwrap();
         let mut memtable = Memtable::new(2);
         places[2..].iter().for_each(|place| memtable.push(place.clone()));
         let memtable = RwLock::new(memtable);
