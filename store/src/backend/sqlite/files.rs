@@ -196,8 +196,8 @@ impl Files {
 
     /// Moves one batch from the memtable into the index.
     pub(super) fn index_batch(&self, shared: &Shared) -> rusqlite::Result<()> {
-        let chunks = self.memtable.read().first(shared.settings.index_batch);
-        let places: Vec<&Place> = chunks.iter().flat_map(|chunk| &chunk[..]).collect();
+        let (chunks, gone) = self.memtable.read().first(shared.settings.index_batch);
+        let places: Vec<&Place> = chunks.iter().flat_map(|chunk| &chunk[..]).skip(gone).collect();
         let Some(last) = places.last().map(|place| place.global_position) else { return Ok(()) };
         let count = places.len();
         self.with_indexer(|connection| {

@@ -162,17 +162,16 @@ impl Memtable {
         }
     }
 
-    /// The first places, for the indexer: whole chunks with `count` of them, or all that there are. Not while places
-    /// leave; as the indexer lets them leave as it took them, a chunk leaves as a whole in the end.
-    pub(super) fn first(&self, count: usize) -> Vec<Chunk> {
-        debug_assert_eq!(self.gone, 0);
-        let mut wanted = count;
+    /// The first places, for the indexer: chunks with at least `count` of them, or all that there are, and how many
+    /// places of the first chunk have left and are none of them.
+    pub(super) fn first(&self, count: usize) -> (Vec<Chunk>, usize) {
+        let mut wanted = count.saturating_add(self.gone);
         let is_wanted = |chunk: &&Chunk| {
             let is_wanted = wanted > 0;
             wanted = wanted.saturating_sub(chunk.len());
             is_wanted
         };
-        self.chunks.iter().take_while(is_wanted).cloned().collect()
+        (self.chunks.iter().take_while(is_wanted).cloned().collect(), self.gone)
     }
 
     /// Drops up to `count` places at or below `completion`, which the index holds now. Says whether
@@ -263,8 +262,8 @@ mod tests {
         }
     }
 
-    fn positions(chunks: &[Chunk]) -> Vec<i64> {
-        chunks.iter().flat_map(|chunk| &chunk[..]).map(|place| place.global_position).collect()
+    fn positions((chunks, gone): &(Vec<Chunk>, usize)) -> Vec<i64> {
+        chunks.iter().flat_map(|chunk| &chunk[..]).skip(*gone).map(|place| place.global_position).collect()
     }
 
     #[test]
@@ -282,6 +281,7 @@ mod tests {
         let mut steps = 1;
         while memtable.forget(last, 100) {
             assert_eq!((memtable.floor(), memtable.completion()), (steps * 100, steps * 100 - 1));
+            assert_eq!(positions(&memtable.first(1))[0], memtable.floor());
             steps += 1;
         }
         assert_eq!((memtable.floor(), memtable.completion(), memtable.len()), (last + 1, last, CHUNK / 2));
@@ -293,7 +293,19 @@ mod tests {
 
         assert!(!memtable.forget(i64::MAX - 1, usize::MAX));
         assert_eq!((memtable.floor(), memtable.completion(), memtable.len()), (i64::MAX, 2 * chunk - 1, 0));
-        assert!(memtable.first(1).is_empty());
+        assert!(memtable.first(1).0.is_empty());
         assert!(memtable.categories().next().is_none());
+    }
+
+    #[test]
+    fn places_that_come_while_the_last_chunk_leaves_are_the_next_batch() {
+        let mut memtable = Memtable::new(-1);
+        (0..3).for_each(|position| memtable.push(place(position)));
+        drop(memtable.first(10));
+        assert!(memtable.forget(2, 1));
+        memtable.push(place(3));
+        assert!(!memtable.forget(2, 10));
+        assert_eq!(positions(&memtable.first(10)), [3]);
+        assert_eq!((memtable.floor(), memtable.len()), (3, 1));
     }
 }
