@@ -19,6 +19,8 @@ pub(crate) struct Body {
     content: Content,
     /// The request is in progress as long as its reply's body.
     busy: Option<Busy>,
+    /// It ends with its client or the server.
+    is_endless: bool,
 }
 
 #[derive(Default)]
@@ -45,12 +47,22 @@ pub(crate) struct Aborted;
 impl Body {
     /// Bytes that are known whole; the reply has a `Content-Length`.
     pub(crate) fn whole(bytes: impl Into<Bytes>) -> Self {
-        Self { content: Content::Whole(bytes.into()), busy: None }
+        Self { content: Content::Whole(bytes.into()), ..Self::default() }
     }
 
     /// Bytes that come bit by bit.
     pub(crate) fn stream(stream: impl Stream<Item = Result<Bytes, Aborted>> + Send + 'static) -> Self {
-        Self { content: Content::Stream(Box::pin(stream)), busy: None }
+        Self { content: Content::Stream(Box::pin(stream)), ..Self::default() }
+    }
+
+    /// Bytes that come bit by bit until the client leaves, or the server ends them.
+    pub(crate) fn endless(stream: impl Stream<Item = Result<Bytes, Aborted>> + Send + 'static) -> Self {
+        Self { is_endless: true, ..Self::stream(stream) }
+    }
+
+    /// Whether the connection is for nothing else from now on, where it is for one reply at a time.
+    pub(crate) fn is_endless(&self) -> bool {
+        self.is_endless
     }
 
     /// Keeps the request in progress until the body is sent.

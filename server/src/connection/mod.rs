@@ -1,21 +1,28 @@
 //! One connection: HTTP/1.1 or HTTP/2, as its first bytes say, within its time limits.
 
 mod arriving;
+mod events;
 mod io;
 mod vitals;
 mod watch;
 
-use std::future::poll_fn;
-use std::pin::pin;
+use std::convert::Infallible;
+use std::future::{pending, poll_fn};
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::Poll;
 
+use http::{Request, Response, Version};
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo};
-use hyper_util::server::conn::auto::Builder;
+use hyper_util::server::conn::auto;
+use parking_lot::Mutex;
 use tokio::io::ReadBuf;
 use tokio::net::TcpStream;
 
+use crate::body::Body;
 use crate::config::Bounds;
 use crate::service;
 use crate::state::State;
@@ -35,28 +42,29 @@ const HTTP2_HEADER_BYTES: u32 = 64 * 1024;
 pub(crate) struct Protocol {
     /// Finds out which version it is. It reads the first bytes apart, for which hyper's buffer grows to
     /// twice its size and stays so.
-    either: Builder<TokioExecutor>,
-    http1: Builder<TokioExecutor>,
+    either: auto::Builder<TokioExecutor>,
+    http1: http1::Builder,
 }
 
 impl Protocol {
     pub(crate) fn new(bounds: &Bounds) -> Self {
-        let mut either = Builder::new(TokioExecutor::new());
+        let mut either = auto::Builder::new(TokioExecutor::new());
+        let mut http1 = http1::Builder::new();
         // Not hyper's `half_close`: it never looks whether a subscriber is gone. `Socket` tells it when to know.
         either.http1().header_read_timeout(None).max_buf_size(BUFFER_BYTES);
+        http1.header_read_timeout(None).max_buf_size(BUFFER_BYTES);
         either
             .http2()
             .max_concurrent_streams(bounds.http2_streams)
             .max_header_list_size(HTTP2_HEADER_BYTES)
             .max_send_buf_size(BUFFER_BYTES);
-        let http1 = either.clone().http1_only();
         Self { either, http1 }
     }
+}
 
-    /// The one for a connection that begins with these bytes, of which there may be few yet.
-    fn of(&self, first: &[u8]) -> &Builder<TokioExecutor> {
-        if first.is_empty() || HTTP2_PREFACE.starts_with(first) { &self.either } else { &self.http1 }
-    }
+/// Whether a connection that begins with these bytes, of which there may be few yet, may speak HTTP/2.
+fn may_be_http2(first: &[u8]) -> bool {
+    first.is_empty() || HTTP2_PREFACE.starts_with(first)
 }
 
 /// Looks at the first bytes that come, and leaves them there. `None` where the connection is to end.
@@ -80,28 +88,83 @@ pub(crate) async fn serve(stream: TcpStream, protocol: &Protocol, state: Arc<Sta
     let _listed = state.watch.add(&vitals);
     let mut first = [0; HTTP2_PREFACE.len()];
     let Some(first) = peek(&stream, &vitals, &mut first).await else { return };
-    let protocol = protocol.of(first);
-    let socket = TokioIo::new(io::Socket::new(stream, Arc::clone(&vitals)));
-    let handler = service_fn({
-        let vitals = Arc::clone(&vitals);
-        move |request| service::answer(Arc::clone(&state), vitals.begin(), request)
-    });
-    let mut connection = pin!(protocol.serve_connection(socket, handler));
+    let is_either = may_be_http2(first);
+    let socket = io::Socket::new(stream, Arc::clone(&vitals));
+    // Boxed, as a subscriber's connection has no need of the room for HTTP any more.
+    let result = if is_either {
+        Box::pin(serve_either(socket, protocol, state, &vitals)).await
+    } else {
+        match Box::pin(serve_http1(socket, protocol, state, &vitals)).await {
+            Ok(None) => Ok(()),
+            Ok(Some((socket, response))) => events::send(socket, response, &vitals).await.map_err(Into::into),
+            Err(error) => Err(error.into()),
+        }
+    };
+    if let Err(error) = result {
+        tracing::debug!(%error, "a connection ended early");
+    }
+}
+
+type AnyError = Box<dyn std::error::Error + Send + Sync>;
+
+/// Serves a connection whose version is not known yet.
+async fn serve_either(
+    socket: io::Socket,
+    protocol: &Protocol,
+    state: Arc<State>,
+    vitals: &Arc<Vitals>,
+) -> Result<(), AnyError> {
+    let handler = service_fn(|request| service::answer(Arc::clone(&state), vitals.begin(), request));
+    let mut connection = pin!(protocol.either.serve_connection(TokioIo::new(socket), handler));
     let mut is_draining = false;
-    let result = poll_fn(|cx| {
+    poll_fn(|cx| {
         match vitals.order(cx.waker()) {
             Order::None => {}
-            Order::Drain => {
-                if !std::mem::replace(&mut is_draining, true) {
-                    connection.as_mut().graceful_shutdown();
-                }
-            }
+            Order::Drain if std::mem::replace(&mut is_draining, true) => {}
+            Order::Drain => connection.as_mut().graceful_shutdown(),
             Order::Cut => return Poll::Ready(Ok(())),
         }
         connection.as_mut().poll(cx)
     })
-    .await;
-    if let Err(error) = result {
-        tracing::debug!(%error, "a connection ended early");
-    }
+    .await
+}
+
+/// Serves requests until the connection ends, or is to be an event stream from now on, which comes back.
+async fn serve_http1(
+    socket: io::Socket,
+    protocol: &Protocol,
+    state: Arc<State>,
+    vitals: &Arc<Vitals>,
+) -> hyper::Result<Option<(io::Socket, Response<Body>)>> {
+    let endless = Mutex::new(None);
+    let handler = service_fn(|request: Request<Incoming>| {
+        let may_take_over = request.version() == Version::HTTP_11;
+        let answer = service::answer(Arc::clone(&state), vitals.begin(), request);
+        let endless = &endless;
+        async move {
+            let response = answer.await?;
+            if may_take_over && response.body().is_endless() {
+                *endless.lock() = Some(response);
+                return pending().await;
+            }
+            Ok::<_, Infallible>(response)
+        }
+    });
+    let mut connection = protocol.http1.serve_connection(TokioIo::new(socket), handler);
+    let mut is_draining = false;
+    let ended = poll_fn(|cx| {
+        match vitals.order(cx.waker()) {
+            Order::None => {}
+            Order::Drain if std::mem::replace(&mut is_draining, true) => {}
+            Order::Drain => Pin::new(&mut connection).graceful_shutdown(),
+            Order::Cut => return Poll::Ready(Ok(())),
+        }
+        let polled = Pin::new(&mut connection).poll(cx);
+        // Replies to requests before it, if there are any, are sent first.
+        let is_taken = endless.lock().is_some() && vitals.sending.blocked_at().is_none();
+        if polled.is_pending() && is_taken { Poll::Ready(Ok(())) } else { polled }
+    });
+    ended.await?;
+    let taken = endless.lock().take();
+    Ok(taken.map(|response| (connection.into_parts().io.into_inner(), response)))
 }

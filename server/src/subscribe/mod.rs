@@ -41,7 +41,7 @@ pub(crate) async fn answer<B>(
     let subscription = caller.log.subscribe(wanted);
     let events = events(subscription).take_until(state.stopping.child_token().cancelled_owned());
     busy.subscribed();
-    let mut response = reply::events(Body::stream(events));
+    let mut response = reply::events(Body::endless(events));
     cors::allow(response.headers_mut());
     Ok(response)
 }

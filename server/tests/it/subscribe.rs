@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crate::client::{Client, End, call, head};
 use crate::events::{Events, poke};
 use crate::server::{Server, fresh, within};
 
@@ -180,4 +181,23 @@ async fn a_long_history_comes_in_order_while_more_is_written() {
         }
     };
     futures_util::future::join(writing, reading).await;
+}
+
+#[tokio::test]
+async fn requests_before_a_subscription_on_its_connection_are_answered_first() {
+    let (server, token) = (Server::start().await, fresh());
+    let mut client = Client::connect(server.address).await;
+    let before = call(Some(&token), r#"["stream.write","a-1",{"type":"T","data":{}}]"#).repeat(3);
+    client.send(format!("{before}{}", head("GET", "/subscribe?category=a", Some(&token), ""))).await;
+    for position in 0..3 {
+        assert_eq!(client.reply().await.json()["position"], position);
+    }
+    assert_eq!(client.head().await.header("connection"), Some("close"), "it is for nothing else any more");
+    let mut frames = String::new();
+    while !frames.contains(": caught-up 3") {
+        frames += &String::from_utf8(client.chunk().await.expect("an open stream")).expect("text");
+    }
+    assert!(frames.contains(&poke("a-1", 2, 3)), "{frames}");
+    server.stop.soft.cancel();
+    assert_eq!(client.chunked().await.1, End::Whole);
 }

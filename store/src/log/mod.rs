@@ -40,6 +40,7 @@ use eventodb_schema::request::{Append, StreamsPage};
 use eventodb_schema::{Direction, Filter, Scope};
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::{Notify, watch};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
@@ -86,6 +87,8 @@ pub struct Log {
     suspicious: AtomicBool,
     /// Tells a turn that waits to append that there is something to follow.
     hinted: Notify,
+    /// What heartbeats are counted from.
+    opened: Instant,
     head_query: HeadQuery,
     refusing: AtomicBool,
     closed: CancellationToken,
@@ -122,6 +125,7 @@ impl Log {
             wanted: AtomicI64::new(head.position),
             suspicious: AtomicBool::new(false),
             hinted: Notify::new(),
+            opened: Instant::now(),
             head_query: HeadQuery::default(),
             refusing: AtomicBool::new(false),
             closed: CancellationToken::new(),

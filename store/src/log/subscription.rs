@@ -22,6 +22,9 @@ use crate::error::{Error, Result};
 /// Pauses between attempts while the storage is away: the first, and the longest.
 const RETRY: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(2));
 
+/// Heartbeats come at multiples of this part of their interval, so that one wake-up serves many subscribers.
+const BEATS: u32 = 128;
+
 /// Streams whose pokes are merged at once; more go out in parts.
 const COALESCED_STREAMS: usize = 4096;
 
@@ -34,7 +37,7 @@ pub struct Subscribe {
     pub start: Start,
     /// Merges the pokes of such a window into the newest one per stream.
     pub coalesce: Option<Duration>,
-    /// After this long without an event comes a [`Event::Heartbeat`].
+    /// After this long without an event, or up to a hundredth more, comes a [`Event::Heartbeat`].
     pub heartbeat: Duration,
 }
 
@@ -154,7 +157,7 @@ impl Subscription {
         {
             return Ok(event);
         }
-        let heartbeat = tokio::time::sleep(self.heartbeat);
+        let heartbeat = tokio::time::sleep_until(self.next_beat());
         tokio::pin!(heartbeat);
         loop {
             self.gather().await;
@@ -179,6 +182,13 @@ impl Subscription {
                 tokio::time::sleep(window).await;
             }
         }
+    }
+
+    /// When to tell that nothing happened.
+    fn next_beat(&self) -> Instant {
+        let beat = (self.heartbeat / BEATS).as_nanos().max(1);
+        let due = self.log.opened.elapsed() + self.heartbeat;
+        self.log.opened + Duration::from_nanos_u128(due.as_nanos().next_multiple_of(beat))
     }
 
     /// Lets what comes right after the last pokes come together: at the head each frame costs a call of the kernel on

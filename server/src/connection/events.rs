@@ -1,0 +1,150 @@
+//! A connection that has become an event stream, and is nothing else until it ends.
+//!
+//! An idle subscriber costs what its connection keeps. The HTTP layer keeps two buffers of 8 KiB for requests
+//! that never come and replies that are never made, so with HTTP/1.1 it is let go once a subscription stands: what is left to
+//! do is to send chunks, and to notice that the client has left.
+
+use std::future::poll_fn;
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+use std::time::SystemTime;
+
+use bytes::buf::Chain;
+use bytes::{Buf, Bytes};
+use http::Response;
+use http_body::Body as _;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio_util::io::poll_write_buf;
+
+use super::io::Socket;
+use super::vitals::{Order, Vitals};
+use crate::body::Body;
+
+const LINE_END: &[u8] = b"\r\n";
+/// The chunk that says that nothing was cut off (RFC 9112, section 7.1).
+const LAST_CHUNK: &[u8] = b"0\r\n\r\n";
+
+/// Sends a reply of which only the head is known, until it or the connection ends.
+///
+/// # Errors
+/// Whatever the socket says, or [`io::ErrorKind::ConnectionAborted`] where the body failed: it is cut then, not
+/// closed as if it were whole.
+pub(super) async fn send(socket: Socket, response: Response<Body>, vitals: &Vitals) -> io::Result<()> {
+    let mut reply = Reply { socket, piece: Some(head(&response)), body: response.into_body(), is_over: false };
+    poll_fn(|cx| match vitals.order(cx.waker()) {
+        Order::Cut => Poll::Ready(Ok(())),
+        // The body ends by itself when the server stops.
+        Order::None | Order::Drain => reply.poll(cx),
+    })
+    .await
+}
+
+/// Bytes that go out together: a chunk's length, what is in it, and the end of its line.
+type Piece = Chain<Chain<Bytes, Bytes>, &'static [u8]>;
+
+struct Reply {
+    socket: Socket,
+    /// What is being sent.
+    piece: Option<Piece>,
+    body: Body,
+    /// The piece is the last one.
+    is_over: bool,
+}
+
+impl Reply {
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.poll_send(cx) {
+            Poll::Ready(result) => Poll::Ready(result),
+            Poll::Pending => self.poll_gone(cx).map(Ok),
+        }
+    }
+
+    /// Sends all that is there.
+    fn poll_send(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        loop {
+            while let Some(piece) = &mut self.piece {
+                let sent = ready!(poll_write_buf(Pin::new(&mut self.socket), cx, piece))?;
+                if !piece.has_remaining() {
+                    self.piece = None;
+                } else if sent == 0 {
+                    return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+                }
+            }
+            if self.is_over {
+                return Pin::new(&mut self.socket).poll_shutdown(cx);
+            }
+            self.piece = Some(match ready!(Pin::new(&mut self.body).poll_frame(cx)) {
+                Some(Ok(frame)) => chunk(frame.into_data().unwrap_or_default()),
+                Some(Err(error)) => return Poll::Ready(Err(io::Error::new(io::ErrorKind::ConnectionAborted, error))),
+                None => {
+                    self.is_over = true;
+                    Bytes::new().chain(Bytes::new()).chain(LAST_CHUNK)
+                }
+            });
+        }
+    }
+
+    /// Waits until the client is gone. What it still sends is for nobody: the connection closes after this reply.
+    fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let mut bytes = [0; 512];
+        loop {
+            let mut buffer = ReadBuf::new(&mut bytes);
+            if ready!(Pin::new(&mut self.socket).poll_read(cx, &mut buffer)).is_err() || buffer.filled().is_empty() {
+                return Poll::Ready(());
+            }
+        }
+    }
+}
+
+fn chunk(data: Bytes) -> Piece {
+    if data.is_empty() {
+        // A chunk without anything would be the last one.
+        return Bytes::new().chain(data).chain(&[]);
+    }
+    Bytes::from(format!("{:x}\r\n", data.len())).chain(data).chain(LINE_END)
+}
+
+/// The status line and the header fields (RFC 9112, sections 4 and 5).
+fn head(response: &Response<Body>) -> Piece {
+    let mut head = format!("HTTP/1.1 {}\r\n", response.status()).into_bytes();
+    for (name, value) in response.headers() {
+        for part in [name.as_str().as_bytes(), b": ", value.as_bytes(), LINE_END] {
+            head.extend_from_slice(part);
+        }
+    }
+    let date = httpdate::HttpDate::from(SystemTime::now());
+    head.extend_from_slice(b"connection: close\r\ntransfer-encoding: chunked\r\n");
+    head.extend_from_slice(format!("date: {date}\r\n\r\n").as_bytes());
+    Bytes::from(head).chain(Bytes::new()).chain(&[])
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::stream;
+    use http::HeaderValue;
+    use http::header::CONTENT_TYPE;
+
+    use super::*;
+    use crate::body::Aborted;
+
+    fn text(mut piece: Piece) -> String {
+        String::from_utf8(piece.copy_to_bytes(piece.remaining()).to_vec()).expect("text")
+    }
+
+    #[test]
+    fn a_head_has_what_the_reply_has_and_how_long_it_is() {
+        let mut response = Response::new(Body::endless(stream::empty::<Result<Bytes, Aborted>>()));
+        response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
+        let head = text(head(&response));
+        assert!(head.starts_with("HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n"), "{head}");
+        assert!(head.contains("\r\ntransfer-encoding: chunked\r\n"), "{head}");
+        assert!(head.contains("\r\ndate: ") && head.ends_with(" GMT\r\n\r\n"), "{head}");
+    }
+
+    #[test]
+    fn chunks_tell_their_length_in_hexadecimal() {
+        assert_eq!(text(chunk(Bytes::from_static(b"0123456789abcdef\n"))), "11\r\n0123456789abcdef\n\r\n");
+        assert_eq!(text(chunk(Bytes::new())), "", "an empty one would be the last");
+    }
+}
