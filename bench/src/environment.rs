@@ -31,6 +31,7 @@ pub(crate) fn environment(args: &Args) -> BTreeMap<String, String> {
         ("build", build.to_owned()),
         ("cores", cores),
         ("kernel", kernel.release().to_string_lossy().into_owned()),
+        ("kernel writes back", write_back()),
         ("load before", format!("{:.2}", load_average())),
         ("messages", sizes),
         ("preloaded", args.preload.to_string()),
@@ -54,6 +55,18 @@ fn postgres_settings(args: &Args) -> String {
         (None, settings) => {
             settings.iter().map(|(name, value)| format!("{name}={value}")).collect::<Vec<_>>().join(", ")
         }
+    }
+}
+
+/// How much may be written to files before the kernel begins to bring it to the disk by itself: what piles up until
+/// then stands before each sync (Linux, `Documentation/admin-guide/sysctl/vm.rst`).
+fn write_back() -> String {
+    let setting = |name| std::fs::read_to_string(format!("/proc/sys/vm/{name}")).ok();
+    let number = |name| setting(name).and_then(|text| text.trim().parse::<u64>().ok());
+    match (number("dirty_background_bytes"), number("dirty_background_ratio")) {
+        (Some(bytes @ 1..), _) => format!("from {bytes} bytes on"),
+        (_, Some(percent)) => format!("from {percent} % of memory on"),
+        _ => "unknown".to_owned(),
     }
 }
 
