@@ -3,7 +3,7 @@
 use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 
 use futures_util::future::{BoxFuture, FutureExt as _};
 use tokio::runtime::{Builder, Handle, Runtime, RuntimeFlavor};
@@ -22,6 +22,8 @@ pub(super) struct Threads {
     writers: Option<Runtime>,
     indexers: Option<Runtime>,
     readers: Arc<Semaphore>,
+    /// Turns of all namespaces on writer threads, those that wait included.
+    turns: Arc<AtomicUsize>,
     /// Whether a turn runs on a thread that is not one of these.
     lent: AtomicBool,
 }
@@ -32,21 +34,39 @@ impl Threads {
             writers: Some(runtime("writer", settings.writer_threads)?),
             indexers: Some(runtime("indexer", settings.writer_threads.div_ceil(2))?),
             readers: Arc::new(Semaphore::new(settings.readers)),
+            turns: Arc::default(),
             lent: AtomicBool::new(false),
         })
     }
 
     /// Runs a sequencer's turn on a writer thread.
     pub(super) fn write(&self, turn: BoxFuture<'static, ()>) {
-        self.writers.as_ref().expect("taken only by drop").spawn(turn);
+        let counted = Counted::new(&self.turns);
+        self.writers().spawn(async move {
+            let _counted = counted;
+            turn.await;
+        });
+    }
+
+    /// Runs what goes on as long as the backend on a writer thread.
+    pub(super) fn keep(&self, house: impl Future<Output = ()> + Send + 'static) {
+        self.writers().spawn(house);
+    }
+
+    fn writers(&self) -> &Runtime {
+        self.writers.as_ref().expect("taken only by drop")
     }
 
     /// Runs a sequencer's turn on this thread up to where it first waits, if the thread can be spared, and the
     /// rest of it on a writer thread. That saves the two wake-ups by which it would get there and back.
     pub(super) fn write_here(&self, mut turn: BoxFuture<'static, ()>) {
+        // Where others commit, too, the server's threads have more to do than to wait for a disk.
+        if self.turns.load(SeqCst) > 0 {
+            return self.write(turn);
+        }
         let Some(lent) = Lent::take(&self.lent) else { return self.write(turn) };
         // Its clocks are those of the writers, who may have to go on with it.
-        let writers = self.writers.as_ref().expect("taken only by drop").enter();
+        let writers = self.writers().enter();
         // As in a task, a panic ends the turn and not the one that started it.
         let polled = catch_unwind(AssertUnwindSafe(|| (&mut turn).now_or_never()));
         drop((writers, lent));
@@ -81,6 +101,22 @@ impl Drop for Threads {
         for runtime in [self.writers.take(), self.indexers.take()].into_iter().flatten() {
             runtime.shutdown_background();
         }
+    }
+}
+
+/// One of so many, until it is dropped.
+struct Counted(Arc<AtomicUsize>);
+
+impl Counted {
+    fn new(count: &Arc<AtomicUsize>) -> Self {
+        count.fetch_add(1, SeqCst);
+        Self(Arc::clone(count))
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, SeqCst);
     }
 }
 
@@ -138,7 +174,11 @@ mod tests {
             yield_now().await;
             let _ = told.send([first, thread::current().id()]);
         }));
-        ran_on.await.expect("the turn goes on")
+        let ran_on = ran_on.await.expect("the turn goes on");
+        while threads.turns.load(SeqCst) > 0 {
+            yield_now().await;
+        }
+        ran_on
     }
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -157,6 +197,25 @@ mod tests {
         let lent = Lent::take(&threads.lent).expect("it can be spared");
         assert_ne!(ran_on(&threads).await[0], thread::current().id());
         drop(lent);
+        assert_eq!(ran_on(&threads).await[0], thread::current().id());
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn no_thread_is_lent_while_another_turn_runs() {
+        let threads = start();
+        let (end, other) = oneshot::channel::<()>();
+        threads.write(Box::pin(async move {
+            let _ = other.await;
+        }));
+        let (told, is_writer) = oneshot::channel();
+        threads.write_here(Box::pin(async move {
+            let _ = told.send(thread::current().name() == Some("writer"));
+        }));
+        assert!(is_writer.await.expect("the turn runs"), "on a writer thread");
+        drop(end);
+        while threads.turns.load(SeqCst) > 0 {
+            yield_now().await;
+        }
         assert_eq!(ran_on(&threads).await[0], thread::current().id());
     }
 
