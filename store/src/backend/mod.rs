@@ -65,7 +65,7 @@ pub struct NewNamespace {
 /// - The registry shows a namespace to every server as soon as `create` has returned, and to none
 ///   once `delete` has.
 /// - Futures of SQLite block the thread that polls them for the time of one transaction; a
-///   caller runs appends through [`Storage::spawn`] or [`Storage::spawn_lonely`]; reads bring their own thread.
+///   caller runs appends through [`Storage::spawn`]; reads bring their own thread.
 #[async_trait]
 pub trait Backend: Send + Sync + 'static {
     /// `sqlite` or `postgres`, as `sys.health` tells it.
@@ -218,16 +218,6 @@ pub trait Storage: Send + Sync + 'static {
     /// Runs one turn of the log's sequencer where this backend wants its appends made: on one of
     /// the writer threads, or as a task.
     fn spawn(&self, turn: BoxFuture<'static, ()>);
-
-    /// As [`Storage::spawn`], for a turn that is likely to have nothing to do but one small append.
-    ///
-    /// A backend whose calls block may poll it once on the calling thread before it returns, and so hold that thread
-    /// for about the time of one transaction. It does so where the thread can be spared, holds one at a time, and runs
-    /// what is left of the turn as with `spawn`. The turn makes at most one batch in its first poll, may go on
-    /// anywhere after it, and ends by itself if it panics; the caller holds no lock that a turn takes.
-    fn spawn_lonely(&self, turn: BoxFuture<'static, ()>) {
-        self.spawn(turn);
-    }
 
     /// Gives files and connections back; a later call of another method may open them again.
     async fn close(&self);

@@ -31,7 +31,7 @@ mod topics;
 mod versions;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU32, Ordering::SeqCst};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering::SeqCst};
 use std::time::Duration;
 
 use eventodb_schema::message::Message;
@@ -75,8 +75,6 @@ pub struct Log {
     sequencer: tokio::sync::Mutex<Sequencer>,
     /// Whether a turn of the sequencer is scheduled or runs.
     turning: AtomicBool,
-    /// Turns in a row, up to the last one, that met one append at most.
-    lone_turns: AtomicU32,
     tail: RwLock<Tail>,
     topics: Topics,
     /// Where this server knows the log to end; only turns of the sequencer move it.
@@ -120,7 +118,6 @@ impl Log {
             queue: Queue::new(&settings),
             sequencer: tokio::sync::Mutex::new(Sequencer::new(settings.version_cache)),
             turning: AtomicBool::new(false),
-            lone_turns: AtomicU32::new(0),
             tail: RwLock::new(Tail::new(head.position, settings.tail_messages, budget)),
             topics: Topics::default(),
             known: Mutex::new(head),

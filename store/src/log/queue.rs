@@ -168,13 +168,6 @@ impl Queue {
         }
     }
 
-    /// Whether one append of at most so many bytes waits, and nothing else.
-    pub(super) fn holds_one_append(&self, bytes: usize) -> bool {
-        let pending = &self.waiting.lock().pending;
-        let Some(Pending { work: work @ Work::Append(..), .. }) = pending.front() else { return false };
-        pending.len() == 1 && work.size() <= bytes
-    }
-
     /// Whether nothing waits.
     pub(super) fn is_empty(&self) -> bool {
         self.waiting.lock().pending.is_empty()

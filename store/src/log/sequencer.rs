@@ -13,16 +13,12 @@
 //! ahead of it succeeded, and names it as the one that it follows, so that it fails where that one
 //! does; both are then decided again, in order.
 //!
-//! An append that is likely to stay alone is committed by a turn that may run on the caller's thread, where the
-//! storage likes that. Such a turn leaves the thread after its first batch.
-//!
 //! Where other servers write to the same log, what waits is decided once it is this server's turn to
 //! append, if the storage has servers take turns; what the others write meanwhile is shown.
 
 use std::collections::VecDeque;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::Ordering::SeqCst;
 use std::time::Duration;
 
 use futures_util::future::{BoxFuture, FutureExt as _, MaybeDone, join, maybe_done};
@@ -41,12 +37,6 @@ const SETTLE_WITHIN: Duration = Duration::from_secs(10);
 const SETTLE_PAUSE: Duration = Duration::from_millis(20);
 /// Batches that one turn commits before it lets other logs' turns run.
 const BATCHES_PER_TURN: usize = 64;
-
-/// After so many turns in a row that met one append each, the next append is taken to be alone, too. Where several
-/// write at once, two appends meet sooner than that.
-const LONE_TURNS: u32 = 8;
-/// Bytes up to which it is committed in about the time of the disk's sync.
-const LONE_BYTES: usize = 64 * 1024;
 
 /// What only a turn touches.
 pub(super) struct Sequencer {
@@ -78,46 +68,24 @@ impl Log {
     /// Has a turn run if there is work and none runs yet.
     pub(super) fn schedule(self: &Arc<Self>) {
         if self.begin_turn() {
-            let turn = Box::pin(self.clone().turn());
-            if self.is_lonely() {
-                self.storage.spawn_lonely(turn);
-            } else {
-                self.storage.spawn(turn);
-            }
+            self.storage.spawn(Box::pin(self.clone().turn()));
         }
-    }
-
-    /// Whether one append waits, as one did each time of late: it is likely to stay alone while it is committed.
-    fn is_lonely(&self) -> bool {
-        self.lone_turns.load(SeqCst) >= LONE_TURNS && self.queue.holds_one_append(LONE_BYTES)
-    }
-
-    /// Counts the turns in a row that met one append at most. Only for turns.
-    fn note_company(&self, was_alone: bool) {
-        let before = self.lone_turns.load(SeqCst);
-        self.lone_turns.store(if was_alone { before.saturating_add(1) } else { 0 }, SeqCst);
     }
 
     async fn turn(self: Arc<Self>) {
         let mut sequencer = self.sequencer.lock().await;
         let mut ahead: Option<Sent<'_>> = None;
-        let mut was_alone = true;
-        for batch in 0..BATCHES_PER_TURN {
+        for _ in 0..BATCHES_PER_TURN {
             if let Some(first) = ahead.take() {
                 ahead = self.gather_behind(&mut sequencer, first).await;
             }
             if ahead.is_none() {
                 self.prepare(&mut sequencer).await;
             }
-            if self.queue.is_empty() {
+            let pending = self.queue.take(self.settings.batch_messages, self.settings.batch_bytes);
+            if pending.is_empty() {
                 break;
             }
-            if batch == 1 {
-                // The thread may be lent for one batch: see `Storage::spawn_lonely`.
-                tokio::task::yield_now().await;
-            }
-            let pending = self.queue.take(self.settings.batch_messages, self.settings.batch_bytes);
-            was_alone &= batch == 0 && pending.len() == 1;
             let sent = match ahead.take() {
                 None => self.send(&mut sequencer, pending, None).await,
                 Some(first) => self.send_behind(&mut sequencer, first, pending).await,
@@ -134,7 +102,6 @@ impl Log {
             self.storage.rest();
         }
         drop(sequencer);
-        self.note_company(was_alone);
         self.end_turn();
         if !self.queue.is_empty() || self.is_behind() {
             self.schedule();

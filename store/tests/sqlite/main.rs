@@ -3,7 +3,6 @@
 mod backups;
 mod damaged_logs;
 mod index_files;
-mod lone_writes;
 mod many_namespaces;
 mod random_walk;
 mod refusals;

@@ -244,12 +244,6 @@ impl Files {
                 && shared.waiting.load(SeqCst) >= shared.settings.memtables_messages
     }
 
-    /// Whether an append is one transaction of the log and nothing else, which no reader and no indexer holds up.
-    pub(super) fn append_quickly(&self) -> bool {
-        let in_files = self.indexer.is_some();
-        in_files && self.noted.load(SeqCst) && !self.finish_checkpoint.load(SeqCst) && !self.damaged.load(SeqCst)
-    }
-
     pub(super) fn append(
         &self,
         shared: &Shared,

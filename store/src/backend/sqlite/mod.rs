@@ -187,7 +187,7 @@ impl Sqlite {
     fn keep_house(&self) {
         let (shared, storages) = (Arc::downgrade(&self.shared), self.storages.clone());
         let stop = self.housekeeping.clone();
-        self.shared.threads.keep(async move {
+        self.shared.threads.write(Box::pin(async move {
             while stop.run_until_cancelled(tokio::time::sleep(HOUSEKEEPING)).await.is_some() {
                 let Some(shared) = shared.upgrade() else { return };
                 let open: Vec<Arc<SqliteStorage>> = storages.lock().values().cloned().collect();
@@ -195,7 +195,7 @@ impl Sqlite {
                 drop(open);
                 shared.close_beyond(shared.settings.open_namespaces);
             }
-        });
+        }));
     }
 }
 

@@ -444,14 +444,6 @@ impl Storage for Handle {
         self.0.shared.threads.write(turn);
     }
 
-    fn spawn_lonely(&self, turn: BoxFuture<'static, ()>) {
-        if self.0.opened_files().is_some_and(|files| files.append_quickly()) {
-            self.0.shared.threads.write_here(turn);
-        } else {
-            self.0.shared.threads.write(turn);
-        }
-    }
-
     async fn close(&self) {
         let storage = self.0.clone();
         let deadline = Instant::now() + CLOSE_WITHIN;
