@@ -50,7 +50,7 @@ pub(crate) async fn answer(
     }
     if version == Version::HTTP_2 {
         response.headers_mut().remove(CONNECTION);
-    } else if version == Version::HTTP_10 {
+    } else if version == Version::HTTP_10 || response.body().is_endless() {
         response.headers_mut().entry(CONNECTION).or_insert(HeaderValue::from_static("close"));
     }
     Ok(response.map(|body| body.watched(&state.watch, busy.vitals()).until_sent(busy)))

@@ -25,13 +25,17 @@ const LINE_END: &[u8] = b"\r\n";
 /// The chunk that says that nothing was cut off (RFC 9112, section 7.1).
 const LAST_CHUNK: &[u8] = b"0\r\n\r\n";
 
+/// Bytes that a client may send while it is subscribed. They are for nobody, but what was on its way may come.
+const MOST_UNWANTED: usize = 64 * 1024;
+
 /// Sends a reply of which only the head is known, until it or the connection ends.
 ///
 /// # Errors
 /// Whatever the socket says, or [`io::ErrorKind::ConnectionAborted`] where the body failed: it is cut then, not
 /// closed as if it were whole.
 pub(super) async fn send(socket: Socket, response: Response<Body>, vitals: &Vitals) -> io::Result<()> {
-    let mut reply = Reply { socket, piece: Some(head(&response)), body: response.into_body(), is_over: false };
+    let piece = Some(head(&response));
+    let mut reply = Reply { socket, piece, body: response.into_body(), is_over: false, unwanted: 0 };
     poll_fn(|cx| match vitals.order(cx.waker()) {
         Order::Cut => Poll::Ready(Ok(())),
         // The body ends by itself when the server stops.
@@ -50,6 +54,8 @@ struct Reply {
     body: Body,
     /// The piece is the last one.
     is_over: bool,
+    /// Bytes that came and were thrown away.
+    unwanted: usize,
 }
 
 impl Reply {
@@ -85,15 +91,17 @@ impl Reply {
         }
     }
 
-    /// Waits until the client is gone. What it still sends is for nobody: the connection closes after this reply.
+    /// Waits until the client is gone, or has sent too much: the connection closes after this reply.
     fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let mut bytes = [0; 512];
-        loop {
+        while self.unwanted <= MOST_UNWANTED {
             let mut buffer = ReadBuf::new(&mut bytes);
             if ready!(Pin::new(&mut self.socket).poll_read(cx, &mut buffer)).is_err() || buffer.filled().is_empty() {
-                return Poll::Ready(());
+                break;
             }
+            self.unwanted += buffer.filled().len();
         }
+        Poll::Ready(())
     }
 }
 
@@ -114,8 +122,7 @@ fn head(response: &Response<Body>) -> Piece {
         }
     }
     let date = httpdate::HttpDate::from(SystemTime::now());
-    head.extend_from_slice(b"connection: close\r\ntransfer-encoding: chunked\r\n");
-    head.extend_from_slice(format!("date: {date}\r\n\r\n").as_bytes());
+    head.extend_from_slice(format!("transfer-encoding: chunked\r\ndate: {date}\r\n\r\n").as_bytes());
     Bytes::from(head).chain(Bytes::new()).chain(&[])
 }
 

@@ -201,3 +201,13 @@ async fn requests_before_a_subscription_on_its_connection_are_answered_first() {
     server.stop.soft.cancel();
     assert_eq!(client.chunked().await.1, End::Whole);
 }
+
+#[tokio::test]
+async fn a_subscriber_that_keeps_sending_is_cut() {
+    let (server, token) = (Server::start().await, fresh());
+    let mut client = Client::connect(server.address).await;
+    client.send(head("GET", "/subscribe?category=a", Some(&token), "")).await;
+    assert_eq!(client.head().await.status, 200);
+    client.send(vec![b'x'; 65 * 1024]).await;
+    assert_eq!(client.chunked().await.1, End::CutOff);
+}

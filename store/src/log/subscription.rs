@@ -157,7 +157,7 @@ impl Subscription {
         {
             return Ok(event);
         }
-        let heartbeat = tokio::time::sleep_until(self.next_beat());
+        let heartbeat = tokio::time::sleep(self.silence());
         tokio::pin!(heartbeat);
         loop {
             self.gather().await;
@@ -184,11 +184,11 @@ impl Subscription {
         }
     }
 
-    /// When to tell that nothing happened.
-    fn next_beat(&self) -> Instant {
+    /// How long nothing must happen before that is told.
+    fn silence(&self) -> Duration {
         let beat = (self.heartbeat / BEATS).as_nanos().max(1);
-        let due = self.log.opened.elapsed() + self.heartbeat;
-        self.log.opened + Duration::from_nanos_u128(due.as_nanos().next_multiple_of(beat))
+        let due = self.log.opened.elapsed().as_nanos() + self.heartbeat.as_nanos();
+        self.heartbeat.saturating_add(Duration::from_nanos_u128(due.next_multiple_of(beat) - due))
     }
 
     /// Lets what comes right after the last pokes come together: at the head each frame costs a call of the kernel on
