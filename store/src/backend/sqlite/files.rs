@@ -1,6 +1,6 @@
 //! The open files of an incarnation, and what changes them: appends, the indexer, checkpoints.
 
-use std::fs;
+use std::fs::{self, File};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::SeqCst};
@@ -13,6 +13,7 @@ use tokio::sync::Notify;
 
 use super::memtable::{Memtable, Place};
 use super::paths::{beside, index, index_path, log, log_path, open_index, open_reader, remove_database, set_up};
+use super::trickle::trickle;
 use super::{Location, Shared, append, connection, index_file, indexer, lookup};
 use crate::backend::{AppendError, Batch, Head, Incarnation};
 use crate::error::{Cause, Error, Result};
@@ -24,11 +25,15 @@ const COMMIT_BYTES: u64 = 2 * 4096;
 /// Places that leave the memtable under one lock; few, so that no append waits long for it.
 const FORGET_AT_ONCE: usize = 128;
 
+/// Messages of a batch that is not written all at once: below it is little.
+const TRICKLED: usize = 4 * 1024;
+
 /// Messages that are indexed between two checkpoints of the index.
 const INDEX_CHECKPOINT_MESSAGES: usize = 64 * 1024;
 
-/// Bytes of the log's write-ahead log after which it is written into the log's file.
-const CHECKPOINT_BYTES: u64 = 16 * 1024 * 1024;
+/// Bytes of the log's write-ahead log after which it is written into the log's file. Few, as appends wait behind the
+/// sync that ends it; and hardly a page is written more often for that, as the log grows at its end.
+const CHECKPOINT_BYTES: u64 = 4 * 1024 * 1024;
 
 /// Readers that stay open where nobody has read of late; while somebody does, all that work at once do.
 const IDLE_READERS: usize = 2;
@@ -43,6 +48,7 @@ pub(super) struct Files {
     /// Told whenever places have left the memtable.
     pub(super) room: Notify,
     pub(super) indexing: AtomicBool,
+    pub(super) checkpointing: AtomicBool,
     /// Whether somebody waits for the appends to pause, to have the rest indexed.
     pub(super) awaits_quiet: AtomicBool,
     /// Whether everything in the index is in its file: see [`index_file::checkpoint`].
@@ -63,6 +69,8 @@ pub(super) struct Files {
     unchecked_index: AtomicUsize,
     /// Set when a checkpoint in the background has done most of the work.
     finish_checkpoint: AtomicBool,
+    /// The index's file, for [`trickle`]. Closed after all connections to it: to close it gives up their locks.
+    index_file: Option<File>,
 }
 
 pub(super) struct Writer {
@@ -112,7 +120,8 @@ impl Files {
         let mut memtable = Memtable::new(completion);
         places.into_iter().for_each(|place| memtable.push(place));
         let messages = indexed + memtable.len() as u64;
-        let files = Self::new(shared, writer, Some(indexing), memtable)?;
+        let mut files = Self::new(shared, writer, Some(indexing), memtable)?;
+        files.index_file = File::open(index_path(shared, incarnation)).ok();
         files.begins_anew.store(begins_anew, SeqCst);
         let unchecked = fs::metadata(beside(&file, "-wal")).map_or(0, |metadata| metadata.len());
         files.unchecked.store(unchecked, SeqCst);
@@ -139,6 +148,7 @@ impl Files {
             readers: Mutex::default(),
             room: Notify::new(),
             indexing: AtomicBool::new(false),
+            checkpointing: AtomicBool::new(false),
             awaits_quiet: AtomicBool::new(false),
             begins_anew: AtomicBool::new(false),
             damaged: AtomicBool::new(false),
@@ -150,6 +160,7 @@ impl Files {
             unchecked: AtomicU64::new(0),
             unchecked_index: AtomicUsize::new(0),
             finish_checkpoint: AtomicBool::new(false),
+            index_file: None,
         })
     }
 
@@ -195,17 +206,21 @@ impl Files {
     }
 
     /// Moves one batch from the memtable into the index.
-    pub(super) fn index_batch(&self, shared: &Shared) -> rusqlite::Result<()> {
+    pub(super) fn index_batch(&self, shared: &Shared, incarnation: Incarnation) -> rusqlite::Result<()> {
         let (chunks, gone) = self.memtable.read().first(shared.settings.index_batch);
         let places: Vec<&Place> = chunks.iter().flat_map(|chunk| &chunk[..]).skip(gone).collect();
         let Some(last) = places.last().map(|place| place.global_position) else { return Ok(()) };
         let count = places.len();
+        let is_large = self.indexer.is_some() && count >= TRICKLED;
+        let write_ahead_log = is_large.then(|| File::open(beside(&index_path(shared, incarnation), "-wal")).ok());
         self.with_indexer(|connection| {
-            indexer::index(connection, places, self.begins_anew.swap(false, SeqCst))?;
+            let begins_anew = self.begins_anew.swap(false, SeqCst);
+            trickle(write_ahead_log.flatten().as_ref(), || indexer::index(connection, places, begins_anew))?;
             // Pages that several batches touch are written back once.
             if self.unchecked_index.fetch_add(count, SeqCst) + count >= INDEX_CHECKPOINT_MESSAGES {
                 self.unchecked_index.store(0, SeqCst);
-                self.begins_anew.store(index_file::checkpoint(connection)?, SeqCst);
+                let is_all = trickle(self.index_file.as_ref(), || index_file::checkpoint(connection))?;
+                self.begins_anew.store(is_all, SeqCst);
             }
             Ok(())
         })?;
@@ -221,12 +236,12 @@ impl Files {
 
     /// Writes most of the log's write-ahead log into its file while appends go on. The writer does
     /// the small rest, because only when nothing is left does the write-ahead log begin anew.
-    pub(super) fn checkpoint_in_background(&self) -> rusqlite::Result<()> {
-        if !self.wants_checkpoint() {
-            return Ok(());
-        }
+    pub(super) fn checkpoint_in_background(&self, shared: &Shared, incarnation: Incarnation) -> rusqlite::Result<()> {
         self.unchecked.store(0, SeqCst);
-        self.with_indexer(|connection| connection.query_row("PRAGMA log.wal_checkpoint(PASSIVE)", [], |_| Ok(())))?;
+        // Not the indexer's connection, which may be at work for long.
+        self.with_reader(shared, incarnation, |connection| {
+            connection.query_row("PRAGMA log.wal_checkpoint(PASSIVE)", [], |_| Ok(()))
+        })?;
         self.finish_checkpoint.store(true, SeqCst);
         Ok(())
     }
@@ -234,6 +249,11 @@ impl Files {
     /// Whether the log's write-ahead log is long enough to be written back.
     pub(super) fn wants_checkpoint(&self) -> bool {
         self.indexer.is_some() && self.unchecked.load(SeqCst) >= CHECKPOINT_BYTES
+    }
+
+    /// Whether a whole batch waits for the indexer, or appends do.
+    pub(super) fn is_index_due(&self, shared: &Shared) -> bool {
+        self.memtable.read().len() >= shared.settings.index_batch || self.is_full(shared)
     }
 
     /// Whether the memtable holds as much as it may.
@@ -302,7 +322,7 @@ impl Files {
         thoroughly: bool,
     ) -> rusqlite::Result<()> {
         while thoroughly && self.stopped.lock().is_none() && self.memtable.read().len() > 0 {
-            self.index_batch(shared)?;
+            self.index_batch(shared, incarnation)?;
         }
         if self.noted.load(SeqCst) {
             // The indexer's connection is open; a reader's may not be.

@@ -39,6 +39,7 @@ mod registry;
 mod runs;
 mod storage;
 mod threads;
+mod trickle;
 
 use std::collections::HashMap;
 use std::fs::{File, TryLockError};

@@ -245,28 +245,52 @@ impl SqliteStorage {
         }));
     }
 
-    /// Has the indexer run where at least so many messages wait, and then for whole batches; it also
-    /// writes the log's write-ahead log back where that is due. Says whether it was not at work already.
+    /// Has the indexer run where at least so many messages wait, and then for whole batches. Says whether it was not
+    /// at work already.
     fn start_indexer(self: &Arc<Self>, files: &Arc<Files>, at_least: usize) -> bool {
         if files.indexing.swap(true, SeqCst) {
             return false;
         }
         let (storage, files) = (self.clone(), files.clone());
-        let threads = self.shared.clone();
-        threads.threads.index(move || {
+        let shared = self.shared.clone();
+        self.shared.threads.index(move || {
             let mut wanted = at_least;
-            while files.memtable.read().len() >= wanted {
-                if let Err(error) = files.index_batch(&storage.shared) {
-                    storage.index_failed(&files, error);
-                    break;
+            while storage.index_batches(&files, wanted) {
+                files.indexing.store(false, SeqCst);
+                // Whoever appended until now found it at work.
+                if !files.is_index_due(&shared) || files.indexing.swap(true, SeqCst) {
+                    return;
                 }
-                wanted = storage.shared.settings.index_batch;
-            }
-            if let Err(error) = files.checkpoint_in_background() {
-                tracing::warn!(incarnation = storage.incarnation.0, %error, "a checkpoint failed");
+                wanted = 1;
             }
             files.indexing.store(false, SeqCst);
         });
+        true
+    }
+
+    /// Writes the log's write-ahead log back where that is due and nobody does.
+    fn start_checkpoint(self: &Arc<Self>, files: &Arc<Files>) {
+        if !files.wants_checkpoint() || files.checkpointing.swap(true, SeqCst) {
+            return;
+        }
+        let (storage, files) = (self.clone(), files.clone());
+        self.shared.threads.index(move || {
+            if let Err(error) = files.checkpoint_in_background(&storage.shared, storage.incarnation) {
+                tracing::warn!(incarnation = storage.incarnation.0, %error, "a checkpoint failed");
+            }
+            files.checkpointing.store(false, SeqCst);
+        });
+    }
+
+    /// Indexes where at least so many messages wait, and then whole batches. Says whether it could.
+    fn index_batches(&self, files: &Files, mut wanted: usize) -> bool {
+        while files.memtable.read().len() >= wanted {
+            if let Err(error) = files.index_batch(&self.shared, self.incarnation) {
+                self.index_failed(files, error);
+                return false;
+            }
+            wanted = self.shared.settings.index_batch;
+        }
         true
     }
 
@@ -379,10 +403,10 @@ impl Storage for Handle {
             let _ = tokio::time::timeout(Duration::from_millis(250), room).await;
         }
         let entries = files.append(&storage.shared, storage.incarnation, batch)?;
-        let batch = storage.shared.settings.index_batch;
-        if files.memtable.read().len() >= batch || files.wants_checkpoint() {
-            storage.start_indexer(&files, batch);
+        if files.is_index_due(&storage.shared) {
+            storage.start_indexer(&files, 1);
         }
+        storage.start_checkpoint(&files);
         storage.index_when_quiet(&files);
         Ok(entries)
     }
