@@ -1,6 +1,8 @@
 //! Where and with what was measured: what a figure means nothing without.
 
 use std::collections::BTreeMap;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::Path;
 
 use crate::args::{Args, Backend};
 
@@ -32,6 +34,7 @@ pub(crate) fn environment(args: &Args) -> BTreeMap<String, String> {
         ("cores", cores),
         ("kernel", kernel.release().to_string_lossy().into_owned()),
         ("kernel writes back", write_back()),
+        ("disk's scheduler", scheduler(args).unwrap_or_else(|| "unknown".to_owned())),
         ("load before", format!("{:.2}", load_average())),
         ("messages", sizes),
         ("preloaded", args.preload.to_string()),
@@ -68,6 +71,19 @@ fn write_back() -> String {
         (_, Some(percent)) => format!("from {percent} % of memory on"),
         _ => "unknown".to_owned(),
     }
+}
+
+/// How the kernel orders what goes to the disk of the data (Linux, `Documentation/block/switching-sched.rst`).
+fn scheduler(args: &Args) -> Option<String> {
+    let directory = args.data_dir.as_deref().unwrap_or(Path::new("."));
+    let disk = std::fs::metadata(directory).ok()?.dev();
+    let disk = format!("/sys/dev/block/{}:{}", rustix::fs::major(disk), rustix::fs::minor(disk));
+    // A partition has its disk's.
+    let queues = ["queue/scheduler", "../queue/scheduler"]
+        .map(|queue| std::fs::canonicalize(&disk).ok().map(|disk| disk.join(queue)));
+    let choice = queues.into_iter().flatten().find_map(|queue| std::fs::read_to_string(queue).ok())?;
+    let (_, chosen) = choice.split_once('[')?;
+    Some(chosen.split_once(']')?.0.to_owned())
 }
 
 /// Processes that wanted a core in the last minute: what else ran shows in the figures.

@@ -61,13 +61,25 @@ impl Measured {
     pub(crate) fn answer(&mut self, latency: Duration, since: Duration, messages: u64) {
         self.latencies.saturating_record(nanoseconds(latency));
         self.messages += messages;
+        let second = self.second(since);
+        second.requests += 1;
+        second.max_ms = second.max_ms.max(latency.as_secs_f64() * 1e3);
+    }
+
+    /// Shows what took so long, and ended `since` the start, in the seconds before its end that it took part of, too.
+    pub(crate) fn lasted(&mut self, latency: Duration, since: Duration) {
+        for second in since.saturating_sub(latency).as_secs()..since.as_secs() {
+            let second = self.second(Duration::from_secs(second));
+            second.max_ms = second.max_ms.max(latency.as_secs_f64() * 1e3);
+        }
+    }
+
+    fn second(&mut self, since: Duration) -> &mut Second {
         let second = usize::try_from(since.as_secs()).unwrap_or(usize::MAX).min(MOST_SECONDS);
         if self.seconds.len() <= second {
             self.seconds.resize(second + 1, Second::default());
         }
-        let second = &mut self.seconds[second];
-        second.requests += 1;
-        second.max_ms = second.max_ms.max(latency.as_secs_f64() * 1e3);
+        &mut self.seconds[second]
     }
 
     /// Counts a failure.
@@ -165,6 +177,16 @@ mod tests {
         assert_eq!((one.latencies.len(), one.messages, one.errors), (2, 11, 1));
         assert_eq!(one.first_error.as_deref(), Some("refused"));
         assert_eq!(one.seconds, [Second { requests: 1, max_ms: 2.0 }, Second { requests: 1, max_ms: 5.0 }]);
+    }
+
+    #[test]
+    fn what_lasts_beyond_a_second_is_seen_in_both() {
+        let mut measured = Measured::default();
+        let (latency, since) = (Duration::from_millis(90), Duration::from_millis(2040));
+        measured.answer(latency, since, 1);
+        measured.lasted(latency, since);
+        let [none, shown] = [Second::default(), Second { requests: 0, max_ms: 90.0 }];
+        assert_eq!(measured.seconds, [none, shown, Second { requests: 1, max_ms: 90.0 }]);
     }
 
     #[test]

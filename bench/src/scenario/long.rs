@@ -19,8 +19,9 @@ use crate::wire::{Address, Events};
 
 /// A pause that somebody notices, in milliseconds.
 const STALL_MS: f64 = 50.0;
-/// How often the disk is asked beside the writes: often enough for each second, too seldom to be in their way.
-const PROBE: Duration = Duration::from_millis(10);
+/// How often the disk is asked beside the writes. A pause of the disk that begins between two questions is seen so much
+/// shorter, at most; and more of them would be in the writes' way.
+const PROBE: Duration = Duration::from_millis(2);
 /// Reads of old data a second of a soaking server.
 const READS: f64 = 200.0;
 /// Connections that write, and that read, of a soaking server.
