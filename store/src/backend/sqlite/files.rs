@@ -4,7 +4,7 @@ use std::fs::{self, File};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::SeqCst};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use eventodb_schema::Timestamp;
 use parking_lot::{Mutex, RwLock};
@@ -27,6 +27,9 @@ const FORGET_AT_ONCE: usize = 128;
 
 /// Messages of a batch that is not written all at once: below it is little.
 const TRICKLED: usize = 4 * 1024;
+
+/// What a batch writes in so long is little, too. A checkpoint copies faster than many disks write, and has no pause.
+const TRICKLE_PAUSE: Duration = Duration::from_millis(2);
 
 /// Messages that are indexed between two checkpoints of the index.
 const INDEX_CHECKPOINT_MESSAGES: usize = 64 * 1024;
@@ -215,11 +218,13 @@ impl Files {
         let write_ahead_log = is_large.then(|| File::open(beside(&index_path(shared, incarnation), "-wal")).ok());
         self.with_indexer(|connection| {
             let begins_anew = self.begins_anew.swap(false, SeqCst);
-            trickle(write_ahead_log.flatten().as_ref(), || indexer::index(connection, places, begins_anew))?;
+            trickle(write_ahead_log.flatten().as_ref(), TRICKLE_PAUSE, || {
+                indexer::index(connection, places, begins_anew)
+            })?;
             // Pages that several batches touch are written back once.
             if self.unchecked_index.fetch_add(count, SeqCst) + count >= INDEX_CHECKPOINT_MESSAGES {
                 self.unchecked_index.store(0, SeqCst);
-                let is_all = trickle(self.index_file.as_ref(), || index_file::checkpoint(connection))?;
+                let is_all = trickle(self.index_file.as_ref(), Duration::ZERO, || index_file::checkpoint(connection))?;
                 self.begins_anew.store(is_all, SeqCst);
             }
             Ok(())
@@ -249,11 +254,6 @@ impl Files {
     /// Whether the log's write-ahead log is long enough to be written back.
     pub(super) fn wants_checkpoint(&self) -> bool {
         self.indexer.is_some() && self.unchecked.load(SeqCst) >= CHECKPOINT_BYTES
-    }
-
-    /// Whether a whole batch waits for the indexer, or appends do.
-    pub(super) fn is_index_due(&self, shared: &Shared) -> bool {
-        self.memtable.read().len() >= shared.settings.index_batch || self.is_full(shared)
     }
 
     /// Whether the memtable holds as much as it may.

@@ -92,6 +92,13 @@ pub struct Settings {
     pub merged_categories: usize,
 }
 
+impl Settings {
+    /// Messages for which the indexer begins while appends go on: a batch, or what a smaller memtable holds.
+    fn whole_batch(&self) -> usize {
+        self.index_batch.min(self.memtable_messages).max(1)
+    }
+}
+
 impl Default for Settings {
     fn default() -> Self {
         let cores = std::thread::available_parallelism().map_or(2, usize::from);

@@ -252,16 +252,15 @@ impl SqliteStorage {
             return false;
         }
         let (storage, files) = (self.clone(), files.clone());
-        let shared = self.shared.clone();
         self.shared.threads.index(move || {
             let mut wanted = at_least;
             while storage.index_batches(&files, wanted) {
                 files.indexing.store(false, SeqCst);
+                wanted = storage.shared.settings.whole_batch();
                 // Whoever appended until now found it at work.
-                if !files.is_index_due(&shared) || files.indexing.swap(true, SeqCst) {
+                if files.memtable.read().len() < wanted || files.indexing.swap(true, SeqCst) {
                     return;
                 }
-                wanted = 1;
             }
             files.indexing.store(false, SeqCst);
         });
@@ -289,7 +288,7 @@ impl SqliteStorage {
                 self.index_failed(files, error);
                 return false;
             }
-            wanted = self.shared.settings.index_batch;
+            wanted = self.shared.settings.whole_batch();
         }
         true
     }
@@ -403,8 +402,9 @@ impl Storage for Handle {
             let _ = tokio::time::timeout(Duration::from_millis(250), room).await;
         }
         let entries = files.append(&storage.shared, storage.incarnation, batch)?;
-        if files.is_index_due(&storage.shared) {
-            storage.start_indexer(&files, 1);
+        let whole = storage.shared.settings.whole_batch();
+        if files.memtable.read().len() >= whole {
+            storage.start_indexer(&files, whole);
         }
         storage.start_checkpoint(&files);
         storage.index_when_quiet(&files);

@@ -2,24 +2,21 @@
 //!
 //! An index batch leaves its pages with the system, and so does a checkpoint; the sync that ends each of them would
 //! give the disk tens of megabytes at once, and an append that comes then waits behind all of it. A thread beside them
-//! syncs what is there every few milliseconds, so that no sync finds much.
+//! syncs what is there again and again, so that no sync finds much.
 
 use std::fs::File;
 use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::thread;
 use std::time::Duration;
 
-/// From one sync to the next.
-const PAUSE: Duration = Duration::from_millis(2);
-
-/// Does work that writes to a file, which is synced meanwhile. Whoever needs it to be on the disk syncs it afterwards
+/// Does work that writes to a file, which is synced meanwhile, with a `pause` from one sync to the next. Whoever needs it to be on the disk syncs it afterwards
 /// all the same: here a failure has no consequence.
-pub(super) fn trickle<T>(file: Option<&File>, work: impl FnOnce() -> T) -> T {
+pub(super) fn trickle<T>(file: Option<&File>, pause: Duration, work: impl FnOnce() -> T) -> T {
     let Some(file) = file else { return work() };
     thread::scope(|scope| {
         let (over, is_over) = channel::<()>();
         let sync = move || {
-            while let Err(RecvTimeoutError::Timeout) = is_over.recv_timeout(PAUSE) {
+            while let Err(RecvTimeoutError::Timeout) = is_over.recv_timeout(pause) {
                 if file.sync_data().is_err() {
                     return;
                 }
@@ -31,4 +28,23 @@ pub(super) fn trickle<T>(file: Option<&File>, work: impl FnOnce() -> T) -> T {
         drop(over);
         outcome
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_work_is_done_with_a_file_and_without() {
+        let file = tempfile::tempfile().unwrap();
+        assert_eq!(trickle(Some(&file), Duration::ZERO, || 1), 1);
+        assert_eq!(trickle(None, Duration::ZERO, || 2), 2);
+    }
+
+    #[test]
+    fn the_thread_ends_with_work_that_panics() {
+        let file = tempfile::tempfile().unwrap();
+        let work = || trickle(Some(&file), Duration::from_hours(1), || panic!("as planned"));
+        assert!(std::panic::catch_unwind(std::panic::AssertUnwindSafe(work)).is_err());
+    }
 }
