@@ -78,8 +78,17 @@ async fn a_connection_cut_during_the_append_is_settled() {
         let batch = relayed.batch(&[("a-1", "A")]).await;
         proxy.hold(hold);
         let append = async { relayed.storage.append(&batch).await };
+        let is_written = async {
+            while direct.storage.find(&[batch.messages[0].id]).await.expect("it answers").is_empty() {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
         let cut = async {
             proxy.until_held().await;
+            if hold == REPLIES {
+                // What is held may be the reply to the notification of the write before.
+                tokio::time::timeout(Duration::from_secs(10), is_written).await.expect("it is written");
+            }
             proxy.cut();
         };
         let (outcome, ()) = tokio::join!(append, cut);
