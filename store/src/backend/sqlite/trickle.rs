@@ -9,8 +9,10 @@ use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::thread;
 use std::time::Duration;
 
-/// Does work that writes to a file, which is synced meanwhile, with a `pause` from one sync to the next. Whoever needs it to be on the disk syncs it afterwards
-/// all the same: here a failure has no consequence.
+/// Does work that writes to a file, which is synced meanwhile, with a `pause` from one sync to the next.
+///
+/// Whoever needs it to be on the disk syncs it afterwards all the same, and is told there what fails here: the system
+/// reports an error of writing back to each open file of its own (Linux, fsync(2)).
 pub(super) fn trickle<T>(file: Option<&File>, pause: Duration, work: impl FnOnce() -> T) -> T {
     let Some(file) = file else { return work() };
     thread::scope(|scope| {
