@@ -89,6 +89,7 @@ cases! {
         groups_split_a_category,
         types_and_correlation_filter,
         backward_reads_mirror_forward_ones,
+        a_backward_read_looks_behind_what_does_not_match,
         the_last_message_of_a_type,
         long_pages_come_in_chunks,
         a_read_waits_for_a_message,

@@ -198,6 +198,26 @@ pub(super) async fn backward_reads_mirror_forward_ones(world: &mut World) {
     }
 }
 
+pub(super) async fn a_backward_read_looks_behind_what_does_not_match(world: &mut World) {
+    let log = world.log().await;
+    let metadata = Some(r#"{"correlationStreamName":"order-1"}"#.into());
+    let correlated = NewMessage { metadata, ..message("T") };
+    let written = write_expecting(&log, "a-1", Expected::Any, correlated).await.expect("nothing is in the way");
+    // More than a small tail holds.
+    for _ in 0..8 {
+        write(&log, "a-1", "U").await;
+    }
+    for filter in [
+        Filter { correlation: Some("order".into()), ..stream("a-1") },
+        Filter { types: vec!["T".into()], ..stream("a-1") },
+        Filter { correlation: Some("order".into()), ..category("a") },
+    ] {
+        let wanted = Read { direction: Direction::Backward, from: None, ..Read::forward(filter, 0, 1) };
+        let found = read(&log, wanted.clone()).await;
+        assert_eq!(global_positions(&found), [written.first_global_position], "{wanted:?}");
+    }
+}
+
 pub(super) async fn the_last_message_of_a_type(world: &mut World) {
     let log = twelve(world).await;
     for (kinds, expected) in [(vec![], vec![11]), (vec!["T0"], vec![7]), (vec!["T2"], vec![9]), (vec!["none"], vec![])]

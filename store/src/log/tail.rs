@@ -153,8 +153,9 @@ impl Tail {
         if select.direction == Direction::Forward {
             return false;
         }
-        let Scope::Stream(stream) = &select.filter.scope else { return false };
-        let simple = select.filter.types.is_empty() && select.filter.group.is_none();
+        let Filter { scope, types, group, correlation } = &*select.filter;
+        let Scope::Stream(stream) = scope else { return false };
+        let simple = types.is_empty() && group.is_none() && correlation.is_none();
         let Some(numbers) = self.streams.get(stream) else { return false };
         let within = within(numbers, select, |number| self.at(select, self.get(*number)));
         simple && within.len() >= select.rows
