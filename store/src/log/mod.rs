@@ -83,7 +83,7 @@ pub struct Log {
     head: watch::Sender<i64>,
     /// Global position that other servers are known to have reached.
     wanted: AtomicI64,
-    /// Whether the database told a head that does not follow the one that is known.
+    /// Whether the database told a head that does not follow the one that is known, or what is known may not hold.
     suspicious: AtomicBool,
     /// Tells a turn that waits to append that there is something to follow.
     hinted: Notify,

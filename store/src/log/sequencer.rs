@@ -17,8 +17,10 @@
 //! append, if the storage has servers take turns; what the others write meanwhile is shown.
 
 use std::collections::VecDeque;
+use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::Ordering::SeqCst;
 use std::time::Duration;
 
 use futures_util::future::{BoxFuture, FutureExt as _, MaybeDone, join, maybe_done};
@@ -35,6 +37,8 @@ use crate::error::{Error, Result};
 const SETTLE_WITHIN: Duration = Duration::from_secs(10);
 /// The first pause between two attempts to settle it; later ones are longer.
 const SETTLE_PAUSE: Duration = Duration::from_millis(20);
+/// The pause after a turn that panicked.
+const AFTER_A_PANIC: Duration = Duration::from_millis(100);
 /// Batches that one turn commits before it lets other logs' turns run.
 const BATCHES_PER_TURN: usize = 64;
 
@@ -72,7 +76,25 @@ impl Log {
         }
     }
 
+    /// A turn that panics, which is a fault of this program, costs its callers their answers and nobody the log.
     async fn turn(self: Arc<Self>) {
+        if AssertUnwindSafe(self.take_turn()).catch_unwind().await.is_err() {
+            tracing::error!(namespace = %self.namespace.name, "a turn of the sequencer panicked: what it did is looked up");
+            self.sequencer.lock().await.forget();
+            self.suspicious.store(true, SeqCst);
+            tokio::time::sleep(AFTER_A_PANIC).await;
+        }
+        if self.queue.is_empty() {
+            self.storage.rest();
+        }
+        self.end_turn();
+        if !self.queue.is_empty() || self.is_behind() {
+            self.schedule();
+        }
+    }
+
+    /// Commits what waits, batch by batch.
+    async fn take_turn(&self) {
         let mut sequencer = self.sequencer.lock().await;
         let mut ahead: Option<Sent<'_>> = None;
         for _ in 0..BATCHES_PER_TURN {
@@ -97,14 +119,6 @@ impl Log {
         }
         if let Some(last) = ahead {
             self.finish(&mut sequencer, last).await;
-        }
-        if self.queue.is_empty() {
-            self.storage.rest();
-        }
-        drop(sequencer);
-        self.end_turn();
-        if !self.queue.is_empty() || self.is_behind() {
-            self.schedule();
         }
     }
 
@@ -396,5 +410,38 @@ impl Log {
             }
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use eventodb_schema::message::{Expected, NewMessage};
+    use eventodb_schema::request::{Append, AppendEntry};
+    use eventodb_schema::token::Token;
+
+    use super::super::queue::Work;
+    use super::*;
+    use crate::backend::NewNamespace;
+    use crate::backend::sqlite::{self, Location, Sqlite};
+    use crate::{EventStore, Settings};
+
+    #[tokio::test]
+    async fn a_turn_that_panics_costs_its_caller_an_answer_and_nobody_the_log() {
+        let backend = Sqlite::open(Location::Memory, sqlite::Settings::default()).unwrap();
+        let store = EventStore::open(backend, Settings::default()).await.unwrap();
+        let name = "shop".to_owned();
+        let token_hash = Token::generate(&name).hash();
+        let namespace = NewNamespace { name, token_hash, description: String::new(), metadata: "{}".to_owned() };
+        store.create(namespace).await.unwrap();
+        let log = store.log("shop").await.unwrap();
+
+        let message = NewMessage { id: None, kind: "Opened".into(), data: "{}".into(), metadata: None };
+        let entry = AppendEntry { stream: "account-1".into(), expected: Expected::Any, messages: vec![message] };
+        let append = Append { entries: vec![entry], checks: Vec::new() };
+        // Without an id for its message.
+        let panics = log.submit(Work::Append(append.clone(), Vec::new())).await;
+        assert!(matches!(panics, Err(Error::Unknown(_))), "{panics:?}");
+        let written = tokio::time::timeout(Duration::from_secs(60), log.append(append)).await.expect("the log goes on");
+        assert_eq!(written.unwrap()[0].last_global_position, 1);
     }
 }
