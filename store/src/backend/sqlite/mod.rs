@@ -9,6 +9,7 @@
 //! | `connection` | opening a database file: pragmas, migrations |
 //! | `registry` | the namespaces |
 //! | `storage` | one incarnation: opening, closing, and the methods of `Storage` |
+//! | `background` | what is done for it beside the calls: indexing, checkpoints |
 //! | `files` | what is open of it: appends, the indexer, checkpoints |
 //! | `paths` | where its files are, and connections to them |
 //! | `append` | one commit to the log |
@@ -24,6 +25,7 @@
 //! | `maintenance` | backup, verify, repair |
 
 mod append;
+mod background;
 pub mod connection;
 mod files;
 mod index_file;

@@ -21,12 +21,6 @@ use crate::backend::{AppendError, Batch, Counts, Fenced, Head, Incarnation, Line
 use crate::error::{Error, Result};
 use crate::log::Entry;
 
-/// How long places wait for others, from the last append on, before the indexer takes them anyway.
-const INDEX_AFTER: Duration = Duration::from_millis(50);
-
-/// How long after its last use a log keeps open what only many calls at once need.
-const SPARE_FOR: Duration = Duration::from_secs(1);
-
 /// How long an append waits for room in the memtable.
 const ROOM_WITHIN: Duration = Duration::from_secs(10);
 
@@ -35,8 +29,8 @@ const CLOSE_WITHIN: Duration = Duration::from_secs(5);
 
 /// See the module.
 pub(super) struct SqliteStorage {
-    shared: Arc<Shared>,
-    incarnation: Incarnation,
+    pub(super) shared: Arc<Shared>,
+    pub(super) incarnation: Incarnation,
     state: Mutex<State>,
 }
 
@@ -82,7 +76,7 @@ impl SqliteStorage {
     }
 
     /// The files, if they are open.
-    fn opened_files(&self) -> Option<Arc<Files>> {
+    pub(super) fn opened_files(&self) -> Option<Arc<Files>> {
         match &*self.state.lock() {
             State::Open(files) => Some(files.clone()),
             _ => None,
@@ -204,112 +198,6 @@ impl SqliteStorage {
         true
     }
 
-    /// Indexes what has waited long enough, and closes what is not needed; called every now and then.
-    pub(super) fn look_after(self: &Arc<Self>) {
-        let Some(files) = self.opened_files() else { return };
-        if files.memtable.read().len() > 0 && files.last_append.lock().elapsed() >= INDEX_AFTER {
-            self.start_indexer(&files, 1);
-        }
-        let last_use = *files.last_use.lock();
-        if last_use.elapsed() >= SPARE_FOR {
-            files.close_spare_readers();
-        }
-    }
-
-    /// Has what is left indexed as soon as no append came for a while. It looks at one log and only
-    /// while that is written to; what it misses is found by [`Self::look_after`].
-    fn index_when_quiet(self: &Arc<Self>, files: &Arc<Files>) {
-        if files.awaits_quiet.swap(true, SeqCst) {
-            return;
-        }
-        // The files are not held meanwhile, so that they can be closed.
-        let storage = Arc::downgrade(self);
-        self.shared.threads.write(Box::pin(async move {
-            let mut quiet_at = Instant::now() + INDEX_AFTER;
-            loop {
-                tokio::time::sleep_until(quiet_at.into()).await;
-                let Some(storage) = storage.upgrade() else { return };
-                let Some(files) = storage.opened_files() else { return };
-                quiet_at = *files.last_append.lock() + INDEX_AFTER;
-                if quiet_at > Instant::now() {
-                    continue;
-                }
-                // Before it starts: whoever appends from now on waits for quiet again.
-                files.awaits_quiet.store(false, SeqCst);
-                if storage.start_indexer(&files, 1) || files.awaits_quiet.swap(true, SeqCst) {
-                    return;
-                }
-                // It is at work on what came before.
-                quiet_at = Instant::now() + INDEX_AFTER;
-            }
-        }));
-    }
-
-    /// Has the indexer run where at least so many messages wait, and then for whole batches. Says whether it was not
-    /// at work already.
-    fn start_indexer(self: &Arc<Self>, files: &Arc<Files>, at_least: usize) -> bool {
-        if files.indexing.swap(true, SeqCst) {
-            return false;
-        }
-        let (storage, files) = (self.clone(), files.clone());
-        self.shared.threads.index(move || {
-            let mut wanted = at_least;
-            while storage.index_batches(&files, wanted) {
-                files.indexing.store(false, SeqCst);
-                wanted = storage.shared.settings.whole_batch();
-                // Whoever appended until now found it at work.
-                if files.memtable.read().len() < wanted || files.indexing.swap(true, SeqCst) {
-                    return;
-                }
-            }
-            files.indexing.store(false, SeqCst);
-        });
-        true
-    }
-
-    /// Writes the log's write-ahead log back where that is due and nobody does.
-    fn start_checkpoint(self: &Arc<Self>, files: &Arc<Files>) {
-        if !files.wants_checkpoint() || files.checkpointing.swap(true, SeqCst) {
-            return;
-        }
-        let (storage, files) = (self.clone(), files.clone());
-        self.shared.threads.index(move || {
-            if let Err(error) = files.checkpoint_in_background(&storage.shared, storage.incarnation) {
-                tracing::warn!(incarnation = storage.incarnation.0, %error, "a checkpoint failed");
-            }
-            files.checkpointing.store(false, SeqCst);
-        });
-    }
-
-    /// Indexes where at least so many messages wait, and then whole batches. Says whether it could.
-    fn index_batches(&self, files: &Files, mut wanted: usize) -> bool {
-        while files.memtable.read().len() >= wanted {
-            if let Err(error) = files.index_batch(&self.shared, self.incarnation) {
-                self.index_failed(files, error);
-                return false;
-            }
-            wanted = self.shared.settings.whole_batch();
-        }
-        true
-    }
-
-    /// A duplicate stops the writes; damage has the index built anew; all else is tried again.
-    fn index_failed(&self, files: &Files, error: rusqlite::Error) {
-        let incarnation = self.incarnation.0;
-        match error.sqlite_error_code() {
-            Some(rusqlite::ErrorCode::ConstraintViolation) => {
-                tracing::error!(incarnation, %error, "the log holds an id or a position twice: no more writes; run `eventodb repair`");
-                *files.stopped.lock() = Some(Arc::new(error));
-            }
-            _ if is_damage(&error) && self.index_is_damaged() => {
-                tracing::error!(incarnation, %error, "the index is damaged and will be built anew");
-                files.damaged.store(true, SeqCst);
-            }
-            _ => tracing::error!(incarnation, %error, "the index could not be written"),
-        }
-        files.room.notify_waiters();
-    }
-
     /// Runs a reading call where it may block.
     async fn reading<T: Send + 'static>(
         self: Arc<Self>,
@@ -342,7 +230,7 @@ impl SqliteStorage {
     }
 
     /// Whether it is the index that is damaged, and not the log.
-    fn index_is_damaged(&self) -> bool {
+    pub(super) fn index_is_damaged(&self) -> bool {
         let connection = connection::open(&[index(&self.shared, self.incarnation)]);
         let checked = connection.map_err(|_| ()).and_then(|connection| {
             set_up(&connection).map_err(|_| ())?;
@@ -354,7 +242,7 @@ impl SqliteStorage {
 }
 
 /// Whether SQLite found something that it cannot have written.
-fn is_damage(error: &rusqlite::Error) -> bool {
+pub(super) fn is_damage(error: &rusqlite::Error) -> bool {
     match error {
         rusqlite::Error::InvalidColumnType(..)
         | rusqlite::Error::FromSqlConversionFailure(..)
