@@ -42,6 +42,8 @@ const ROUTES: &[Route] = &[
     Route { path: "/subscribe", verbs: GET_ONLY, target: Target::Subscribe },
     Route { path: "/import", verbs: POST, target: Target::Import },
     Route { path: "/health", verbs: GET, target: Target::Health },
+    Route { path: "/health/live", verbs: GET, target: Target::Health },
+    Route { path: "/health/ready", verbs: GET, target: Target::Ready },
     Route { path: "/ready", verbs: GET, target: Target::Ready },
     Route { path: "/version", verbs: GET, target: Target::Version },
 ];
@@ -64,7 +66,7 @@ pub(crate) async fn answer(state: &State, busy: &Busy, request: Request<Incoming
         Target::Subscribe => subscribe::answer(state, busy, request, &mut record).await,
         Target::Import => import::answer(state, busy, request, &mut record).await,
         Target::Health => Ok(health::health()),
-        Target::Ready => health::ready(state).await,
+        Target::Ready => health::ready(state, request.uri().query()).await,
         Target::Version => Ok(health::version()),
     };
     record.finish(state, result)

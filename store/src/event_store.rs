@@ -3,6 +3,7 @@
 use std::collections::{HashMap, HashSet};
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::sync::{Arc, Weak};
+use std::time::{Duration, Instant};
 
 use eventodb_schema::reply::{NamespaceInfo, NamespaceListed};
 use eventodb_schema::token::TokenHash;
@@ -11,12 +12,16 @@ use parking_lot::{Mutex, RwLock};
 use tokio_util::sync::CancellationToken;
 
 use crate::backend::{Backend, Hint, Incarnation, Namespace, NewNamespace};
+use crate::degraded::Degraded;
 use crate::error::{Error, Result};
 use crate::log::{Budget, Log};
 use crate::settings::Settings;
 
 /// Logs that may be opened at once.
 const OPENING: usize = 64;
+
+/// How often a log is told of whose last time lies ahead of the clock.
+const WARN_OF_TIMES: Duration = Duration::from_hours(1);
 
 /// All namespaces of one database.
 pub struct EventStore {
@@ -122,6 +127,7 @@ impl EventStore {
         let name = namespace.name.clone();
         let settings = self.settings.clone();
         let log = Log::open(namespace, storage, self.backend.is_shared(), settings, self.budget.clone()).await?;
+        log.warn_of_time();
         self.logs.write().insert(name, log.clone());
         Ok(log)
     }
@@ -242,6 +248,22 @@ impl EventStore {
         self.backend.ping().await
     }
 
+    /// Why writes are refused at the moment, or soon will be, although reads are answered.
+    pub fn degraded(&self) -> Vec<Degraded> {
+        let mut degraded = self.backend.degraded();
+        if self.logs.read().values().any(|log| log.is_ahead_of_clock()) {
+            let message =
+                "the last time of a namespace lies more than a minute ahead of the clock: new messages get that time";
+            degraded.push(Degraded::new("CLOCK_BEHIND", message));
+        }
+        degraded
+    }
+
+    /// Tells of logs whose last time lies ahead of the clock.
+    fn warn_of_times(&self) {
+        self.logs.read().values().for_each(|log| log.warn_of_time());
+    }
+
     /// Finishes what was accepted, then closes. New appends are refused from the call on.
     pub async fn close(&self) {
         self.stop.cancel();
@@ -286,12 +308,17 @@ impl EventStore {
 
 /// Polls a shared backend, and drops the storage of deleted namespaces.
 async fn keep_up(store: Weak<EventStore>, stop: CancellationToken) {
+    let mut warned = Instant::now();
     loop {
         let Some(interval) = store.upgrade().map(|store| store.settings.poll_interval) else { return };
         if stop.run_until_cancelled(tokio::time::sleep(interval)).await.is_none() {
             return;
         }
         let Some(store) = store.upgrade() else { return };
+        if warned.elapsed() >= WARN_OF_TIMES {
+            warned = Instant::now();
+            store.warn_of_times();
+        }
         if let Err(error) = store.backend.purge().await {
             tracing::debug!(%error, "the storage of deleted namespaces stays for now");
         }

@@ -6,6 +6,7 @@
 pub mod backend;
 #[cfg(feature = "testing")]
 pub mod conformance;
+mod degraded;
 pub mod error;
 mod event_store;
 pub mod log;
@@ -14,6 +15,7 @@ mod settings;
 pub mod testing;
 
 pub use backend::Backend;
+pub use degraded::Degraded;
 pub use error::{Conflict, Error, Result};
 pub use event_store::EventStore;
 pub use log::{Entry, Log, Page, Subscription};

@@ -57,6 +57,18 @@ test("[R-http.8] health", async () => {
   assert.deepEqual([reply.status, reply.text], [200, '{"status":"ok"}']);
 });
 
+test("[R-probe.1 R-auth.8] alive", async () => {
+  const reply = await get().client().send({ path: "/health/live" });
+  assert.deepEqual([reply.status, reply.text], [200, '{"status":"ok"}']);
+});
+
+test("[R-probe.2 R-probe.4 R-auth.8] ready", async () => {
+  for (const path of ["/ready", "/health/ready", "/health/ready?write=true"]) {
+    const reply = await get().client().send({ path });
+    assert.deepEqual([reply.status, reply.text], [200, '{"status":"ok"}'], path);
+  }
+});
+
 test("[R-http.9] version", async () => {
   const reply = await get().client().send({ path: "/version" });
   assert.equal(reply.status, 200);

@@ -105,6 +105,13 @@ impl Http {
         Ok((length > 0).then_some(chunk))
     }
 
+    /// Everything that comes until the connection is closed.
+    pub(crate) async fn rest(&mut self) -> Result<String> {
+        let mut rest = String::new();
+        self.stream.read_to_string(&mut rest).await?;
+        Ok(rest)
+    }
+
     async fn head(&mut self) -> Result<Head> {
         let status = self.line().await?;
         let status = status.split(' ').nth(1).and_then(|status| status.parse().ok());

@@ -5,6 +5,7 @@ mod backups;
 mod client;
 mod crash;
 mod equals;
+mod faults;
 mod http;
 mod index;
 mod load;

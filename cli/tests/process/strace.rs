@@ -61,7 +61,7 @@ async fn write(http: &mut Http, mark: String, acknowledged: &mut HashMap<String,
 }
 
 /// The process that strace started.
-fn traced(strace: u32) -> u32 {
+pub(crate) fn traced(strace: u32) -> u32 {
     let children = std::fs::read_to_string(format!("/proc/{strace}/task/{strace}/children"));
     let children = children.expect("Linux tells the children of a process");
     children.split_whitespace().next().and_then(|pid| pid.parse().ok()).expect("strace has started the server")

@@ -23,6 +23,7 @@ use uuid::Uuid;
 
 pub use rows::Rows;
 
+use crate::degraded::Degraded;
 use crate::error::{Cause, Result};
 use crate::log::Entry;
 
@@ -125,6 +126,11 @@ pub trait Backend: Send + Sync + 'static {
 
     /// Whether the database answers, within a short time.
     async fn ping(&self) -> Result<()>;
+
+    /// Why writes are refused at the moment, or soon will be. Only what is known is told; nothing is asked for it.
+    fn degraded(&self) -> Vec<Degraded> {
+        Vec::new()
+    }
 
     /// Ends background work and closes what is open. No call comes after it.
     async fn close(&self);

@@ -2,6 +2,7 @@
 
 mod backups;
 mod damaged_logs;
+mod degraded;
 mod index_files;
 mod many_namespaces;
 mod random_walk;

@@ -97,7 +97,7 @@ impl SqliteStorage {
         self.shared.threads.index(move || {
             let _at_work = AtWork(&files.checkpointing);
             if let Err(error) = files.checkpoint_in_background(&storage.shared, storage.incarnation) {
-                tracing::warn!(incarnation = storage.incarnation.0, %error, "a checkpoint failed");
+                files.log_checkpoint_fault.failed(storage.incarnation.0, &error);
             }
         });
     }
@@ -122,11 +122,13 @@ impl SqliteStorage {
                 tracing::error!(incarnation, %error, "the log holds an id or a position twice: no more writes; run `eventodb repair`");
                 *files.stopped.lock() = Some(Arc::new(error));
             }
-            _ if is_damage(&error) && self.index_is_damaged() => {
+            _ if matches!(error, rusqlite::Error::QueryReturnedNoRows)
+                || is_damage(&error) && self.index_is_damaged() =>
+            {
                 tracing::error!(incarnation, %error, "the index is damaged and will be built anew");
                 files.damaged.store(true, SeqCst);
             }
-            _ => tracing::error!(incarnation, %error, "the index could not be written"),
+            _ => files.index_fault.failed(incarnation, &error),
         }
         files.room.notify_waiters();
     }

@@ -11,11 +11,13 @@ use parking_lot::{Mutex, RwLock};
 use rusqlite::Connection;
 use tokio::sync::Notify;
 
+use super::fault::Fault;
 use super::memtable::{Memtable, Place};
 use super::paths::{beside, index, index_path, log, log_path, open_index, open_reader, remove_database, set_up};
 use super::trickle::trickle;
 use super::{Location, Shared, append, connection, index_file, indexer, lookup};
 use crate::backend::{AppendError, Batch, Head, Incarnation};
+use crate::degraded::Degraded;
 use crate::error::{Cause, Error, Result};
 use crate::log::Entry;
 
@@ -70,6 +72,12 @@ pub(super) struct Files {
     unchecked: AtomicU64,
     /// Messages indexed since the index's last checkpoint.
     unchecked_index: AtomicUsize,
+    /// Whether the last batch could not be written for want of space or by an error of the disk.
+    append_fault: Fault,
+    /// Whether batches cannot be put into the index.
+    pub(super) index_fault: Fault,
+    index_checkpoint_fault: Fault,
+    pub(super) log_checkpoint_fault: Fault,
     /// Set when a checkpoint in the background has done most of the work.
     finish_checkpoint: AtomicBool,
     /// The index's file, for [`trickle`]. Closed after all connections to it: to close it gives up their locks.
@@ -162,6 +170,10 @@ impl Files {
             last_use: Mutex::new(Instant::now()),
             unchecked: AtomicU64::new(0),
             unchecked_index: AtomicUsize::new(0),
+            append_fault: Fault::of("writing the log"),
+            index_fault: Fault::of("writing the index"),
+            index_checkpoint_fault: Fault::of("a checkpoint of the index"),
+            log_checkpoint_fault: Fault::of("a checkpoint of the log"),
             finish_checkpoint: AtomicBool::new(false),
             index_file: None,
         })
@@ -210,6 +222,7 @@ impl Files {
 
     /// Moves one batch from the memtable into the index.
     pub(super) fn index_batch(&self, shared: &Shared, incarnation: Incarnation) -> rusqlite::Result<()> {
+        self.forget_indexed()?;
         let (chunks, gone) = self.memtable.read().first(shared.settings.index_batch);
         let places: Vec<&Place> = chunks.iter().flat_map(|chunk| &chunk[..]).skip(gone).collect();
         let Some(last) = places.last().map(|place| place.global_position) else { return Ok(()) };
@@ -217,26 +230,66 @@ impl Files {
         let is_large = self.indexer.is_some() && count >= TRICKLED;
         let write_ahead_log = is_large.then(|| File::open(beside(&index_path(shared, incarnation), "-wal")).ok());
         self.with_indexer(|connection| {
-            let begins_anew = self.begins_anew.swap(false, SeqCst);
+            let begins_anew = self.begins_anew.load(SeqCst);
             trickle(write_ahead_log.flatten().as_ref(), TRICKLE_PAUSE, || {
                 indexer::index(connection, places, begins_anew)
-            })?;
-            // Pages that several batches touch are written back once.
-            if self.unchecked_index.fetch_add(count, SeqCst) + count >= INDEX_CHECKPOINT_MESSAGES {
-                self.unchecked_index.store(0, SeqCst);
-                let is_all = trickle(self.index_file.as_ref(), Duration::ZERO, || index_file::checkpoint(connection))?;
-                self.begins_anew.store(is_all, SeqCst);
-            }
-            Ok(())
+            })
         })?;
         drop(chunks);
+        self.forget_up_to(last);
+        self.index_fault.mended(incarnation.0);
+        self.unchecked_index.fetch_add(count, SeqCst);
+        self.checkpoint_index(incarnation);
+        Ok(())
+    }
+
+    /// Drops from the memtable what the index holds already: a commit that reported an error may have happened all
+    /// the same.
+    fn forget_indexed(&self) -> rusqlite::Result<()> {
+        let indexed = self.with_indexer(|connection| indexer::progress(connection))?.completion;
+        let known = self.memtable.read().completion();
+        if indexed < known {
+            // The index lost what it held: it is damaged.
+            return Err(rusqlite::Error::QueryReturnedNoRows);
+        }
+        if indexed > known {
+            self.forget_up_to(indexed);
+        }
+        Ok(())
+    }
+
+    /// Drops from the memtable what the index holds now.
+    fn forget_up_to(&self, completion: i64) {
+        // Whatever the index committed since its last checkpoint began its write-ahead log.
+        self.begins_anew.store(false, SeqCst);
         let mut left = true;
         while left {
-            left = self.memtable.write().forget(last, FORGET_AT_ONCE);
+            let mut memtable = self.memtable.write();
+            let held = memtable.len();
+            left = memtable.forget(completion, FORGET_AT_ONCE);
+            self.waiting.fetch_sub(held - memtable.len(), SeqCst);
         }
-        self.waiting.fetch_sub(count, SeqCst);
         self.room.notify_waiters();
-        Ok(())
+    }
+
+    /// Writes the index's write-ahead log into its file where that is due, so that pages that several batches touch
+    /// are written back once. Where it fails, the batches are in the index all the same, and the next batch tries
+    /// it again.
+    fn checkpoint_index(&self, incarnation: Incarnation) {
+        if self.unchecked_index.load(SeqCst) < INDEX_CHECKPOINT_MESSAGES {
+            return;
+        }
+        let outcome = self.with_indexer(|connection| {
+            trickle(self.index_file.as_ref(), Duration::ZERO, || index_file::checkpoint(connection))
+        });
+        match outcome {
+            Ok(is_all) => {
+                self.unchecked_index.store(0, SeqCst);
+                self.begins_anew.store(is_all, SeqCst);
+                self.index_checkpoint_fault.mended(incarnation.0);
+            }
+            Err(error) => self.index_checkpoint_fault.failed(incarnation.0, &error),
+        }
     }
 
     /// Writes most of the log's write-ahead log into its file while appends go on. The writer does
@@ -244,10 +297,9 @@ impl Files {
     pub(super) fn checkpoint_in_background(&self, shared: &Shared, incarnation: Incarnation) -> rusqlite::Result<()> {
         self.unchecked.store(0, SeqCst);
         // Not the indexer's connection, which may be at work for long.
-        self.with_reader(shared, incarnation, |connection| {
-            connection.query_row("PRAGMA log.wal_checkpoint(PASSIVE)", [], |_| Ok(()))
-        })?;
+        self.with_reader(shared, incarnation, checkpoint_log)?;
         self.finish_checkpoint.store(true, SeqCst);
+        self.log_checkpoint_fault.mended(incarnation.0);
         Ok(())
     }
 
@@ -275,8 +327,12 @@ impl Files {
         }
         let mut writer = self.writer.lock();
         let Writer { connection, head } = &mut *writer;
-        if self.finish_checkpoint.swap(false, SeqCst) {
-            connection.query_row("PRAGMA log.wal_checkpoint(PASSIVE)", [], |_| Ok(())).map_err(append_failed)?;
+        if self.finish_checkpoint.swap(false, SeqCst)
+            && let Err(error) = checkpoint_log(connection)
+        {
+            // The batch does not need it. The one in the background is due again, and sets the flag once it succeeds.
+            self.log_checkpoint_fault.failed(incarnation.0, &error);
+            self.unchecked.fetch_max(CHECKPOINT_BYTES, SeqCst);
         }
         if head.position != batch.after.position {
             return Err(AppendError::Behind);
@@ -287,7 +343,13 @@ impl Files {
         }
         let time = Timestamp::now().max(head.time);
         let entries = batch.entries(time);
-        append::append(connection, batch, &entries).map_err(append_failed)?;
+        append::append(connection, batch, &entries).map_err(|error| {
+            if is_of_the_disk(&error) {
+                self.append_fault.failed(incarnation.0, &error);
+            }
+            append_failed(error)
+        })?;
+        self.append_fault.mended(incarnation.0);
         if let Some(last) = entries.last() {
             head.position = last.message().global_position;
             head.batch = head.position;
@@ -298,6 +360,30 @@ impl Files {
         drop(writer);
         self.remember(&entries);
         Ok(entries)
+    }
+
+    /// Why writes are refused at the moment, or soon will be.
+    pub(super) fn degraded(&self) -> Vec<Degraded> {
+        let reasons = [
+            (
+                self.stopped.lock().is_some(),
+                "WRITES_STOPPED",
+                "a namespace takes no more writes: the server's log says why",
+            ),
+            (self.append_fault.is_there(), "LOG_NOT_WRITTEN", "the last write to a namespace failed by its disk"),
+            (
+                self.index_fault.is_there() || self.index_checkpoint_fault.is_there(),
+                "INDEX_NOT_WRITTEN",
+                "an index cannot be written: writes are refused once too much waits for it",
+            ),
+            (
+                self.log_checkpoint_fault.is_there(),
+                "LOG_NOT_CHECKPOINTED",
+                "a write-ahead log cannot be written back and grows",
+            ),
+        ];
+        let there = reasons.into_iter().filter(|(is_there, ..)| *is_there);
+        there.map(|(_, code, message)| Degraded::new(code, message)).collect()
     }
 
     pub(super) fn remember(&self, entries: &[Arc<Entry>]) {
@@ -346,6 +432,11 @@ impl Drop for Files {
     }
 }
 
+/// Writes what is in the log's write-ahead log into its file, as far as no reader needs it.
+fn checkpoint_log(connection: &mut Connection) -> rusqlite::Result<()> {
+    connection.query_row("PRAGMA log.wal_checkpoint(PASSIVE)", [], |_| Ok(()))
+}
+
 pub(super) fn fail(error: rusqlite::Error) -> Error {
     match error.sqlite_error_code() {
         Some(rusqlite::ErrorCode::DatabaseBusy | rusqlite::ErrorCode::DiskFull) => Error::unavailable(error),
@@ -358,6 +449,12 @@ fn open_failed(file: &Path, error: connection::Error) -> Error {
         connection::Error::Sqlite(error) => fail(error),
         error => Error::failed(format!("{}: {error}", file.display())),
     }
+}
+
+/// Whether the disk is full, cannot be written to or fails.
+fn is_of_the_disk(error: &rusqlite::Error) -> bool {
+    use rusqlite::ErrorCode::{DiskFull, ReadOnly, SystemIoFailure};
+    matches!(error.sqlite_error_code(), Some(DiskFull | ReadOnly | SystemIoFailure))
 }
 
 /// A statement that failed has changed nothing; a commit whose write or sync failed is settled by

@@ -7,10 +7,11 @@ use std::sync::Arc;
 
 use eventodb_schema::Timestamp;
 use eventodb_schema::message::Message;
+use eventodb_schema::name;
 use eventodb_schema::reply::{CategoryListed, StreamListed};
 use eventodb_schema::request::StreamsPage;
 use parking_lot::RwLock;
-use rusqlite::{Connection, OptionalExtension as _, params};
+use rusqlite::{Connection, OptionalExtension as _, Transaction, params};
 use uuid::Uuid;
 
 use super::memtable::Memtable;
@@ -153,61 +154,73 @@ pub(super) fn categories(
     connection: &mut Connection,
     memtable: &RwLock<Memtable>,
 ) -> rusqlite::Result<Vec<CategoryListed>> {
-    let snapshot = connection.transaction()?;
-    let (mut listed, _): (Vec<CategoryListed>, _) = at_one_moment(&snapshot, memtable, |memtable| {
-        let counted = memtable.categories().map(|(name, places)| CategoryListed {
-            category: name.to_owned(),
-            stream_count: places.new_streams,
-            message_count: places.places.len() as u64,
-        });
-        counted.collect()
+    let (snapshot, mut counted, _) = at_one_moment(connection, memtable, |memtable, completion| {
+        let mut counted: HashMap<String, (u64, u64)> = HashMap::new();
+        for (name, places) in memtable.categories() {
+            counted.insert(name.to_owned(), (places.new_streams, places.places.len() as u64));
+        }
+        for place in memtable.up_to(completion) {
+            if let Some((streams, messages)) = counted.get_mut(name::category(&place.stream)) {
+                *streams -= u64::from(place.starts_stream);
+                *messages -= 1;
+            }
+        }
+        counted
     })?;
-    let mut by_name: HashMap<String, usize> =
-        listed.iter().enumerate().map(|(at, category)| (category.category.clone(), at)).collect();
     let mut select = snapshot.prepare_cached("SELECT name, stream_count, message_count FROM idx.categories")?;
     let mut rows = select.query([])?;
+    let mut listed = Vec::new();
     while let Some(row) = rows.next()? {
-        let (category, stream_count, message_count): (String, u64, u64) = (row.get(0)?, row.get(1)?, row.get(2)?);
-        match by_name.remove(&category) {
-            Some(at) => {
-                listed[at].stream_count += stream_count;
-                listed[at].message_count += message_count;
-            }
-            None => listed.push(CategoryListed { category, stream_count, message_count }),
-        }
+        let category: String = row.get(0)?;
+        let (streams, messages) = counted.remove(&category).unwrap_or_default();
+        let (stream_count, message_count) = (row.get::<_, u64>(1)? + streams, row.get::<_, u64>(2)? + messages);
+        listed.push(CategoryListed { category, stream_count, message_count });
     }
+    let only_recent = counted.into_iter().map(|(category, (stream_count, message_count))| CategoryListed {
+        category,
+        stream_count,
+        message_count,
+    });
+    listed.extend(only_recent);
     listed.sort_unstable_by(|a, b| a.category.cmp(&b.category));
     Ok(listed)
 }
 
 /// How much there is, counted as of one moment.
 pub(super) fn counts(connection: &mut Connection, memtable: &RwLock<Memtable>) -> rusqlite::Result<Counts> {
-    let snapshot = connection.transaction()?;
-    let ((messages, streams), indexed) =
-        at_one_moment(&snapshot, memtable, |memtable| (memtable.len() as u64, memtable.new_streams()))?;
+    let (snapshot, (messages, streams), indexed) = at_one_moment(connection, memtable, |memtable, completion| {
+        let (mut messages, mut streams) = (memtable.len() as u64, memtable.new_streams());
+        for place in memtable.up_to(completion) {
+            messages -= 1;
+            streams -= u64::from(place.starts_stream);
+        }
+        (messages, streams)
+    })?;
     let head = append::head(&snapshot)?;
     let last_activity = if head.position == 0 { None } else { Some(time_of(&snapshot, head.position)?) };
     Ok(Counts { messages: messages + indexed.messages, streams: streams + indexed.streams, last_activity })
 }
 
-/// What `look` sees in the memtable, together with an index snapshot that ends exactly where the
-/// memtable begins.
+/// A snapshot of the index, what `look` sees in the memtable beyond the index's completion position, which it is told,
+/// and how far the index reaches.
 ///
-/// Places leave the memtable some time after the index has them, so the two overlap for a moment;
-/// the index snapshot is then taken again. Whoever counts needs the exact seam, a reader does not.
-fn at_one_moment<T>(
-    snapshot: &Connection,
+/// Places leave the memtable some time after the index has them, so that the two overlap; whoever counts must leave
+/// out the overlap. No place leaves while the memtable is locked, and the snapshot is taken under that lock: the index
+/// reaches at least to where the memtable begins.
+fn at_one_moment<'a, T>(
+    connection: &'a mut Connection,
     memtable: &RwLock<Memtable>,
-    look: impl Fn(&Memtable) -> T,
-) -> rusqlite::Result<(T, indexer::Progress)> {
-    loop {
-        let memtable = memtable.read();
-        let progress = indexer::progress(snapshot)?;
-        if progress.completion == memtable.completion() {
-            return Ok((look(&memtable), progress));
-        }
-        drop(memtable);
-        snapshot.execute_batch("ROLLBACK; BEGIN")?;
-        std::thread::yield_now();
+    look: impl Fn(&Memtable, i64) -> T,
+) -> rusqlite::Result<(Transaction<'a>, T, indexer::Progress)> {
+    let snapshot = connection.transaction()?;
+    let memtable = memtable.read();
+    // The snapshot is taken by the first statement, which is this one.
+    let progress = indexer::progress(&snapshot)?;
+    if progress.completion < memtable.completion() {
+        // The index lost what it held: it is damaged.
+        return Err(rusqlite::Error::QueryReturnedNoRows);
     }
+    let seen = look(&memtable, progress.completion);
+    drop(memtable);
+    Ok((snapshot, seen, progress))
 }

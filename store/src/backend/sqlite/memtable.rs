@@ -240,6 +240,12 @@ impl Memtable {
         self.categories.iter().map(|(name, places)| (&**name, places))
     }
 
+    /// The places at or below a global position, ascending.
+    pub(super) fn up_to(&self, global_position: i64) -> impl Iterator<Item = &Place> {
+        let places = self.chunks.iter().flat_map(|chunk| &chunk[..]).skip(self.gone);
+        places.take_while(move |place| place.global_position <= global_position)
+    }
+
     /// Names of the streams whose first message is here.
     pub(super) fn started_streams(&self) -> impl Iterator<Item = &Arc<str>> {
         let places = self.chunks.iter().flat_map(|chunk| &chunk[..]).skip(self.gone);

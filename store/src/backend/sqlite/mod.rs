@@ -10,6 +10,7 @@
 //! | `registry` | the namespaces |
 //! | `storage` | one incarnation: opening, closing, and the methods of `Storage` |
 //! | `background` | what is done for it beside the calls: indexing, checkpoints |
+//! | `fault` | what of it fails at the moment |
 //! | `files` | what is open of it: appends, the indexer, checkpoints |
 //! | `paths` | where its files are, and connections to them |
 //! | `append` | one commit to the log |
@@ -27,6 +28,7 @@
 mod append;
 mod background;
 pub mod connection;
+mod fault;
 mod files;
 mod index_file;
 mod indexer;
@@ -62,6 +64,7 @@ use self::registry::Registry;
 use self::storage::{Handle, SqliteStorage};
 use self::threads::Threads;
 use super::{Backend, Hint, Incarnation, Namespace, NewNamespace, Storage};
+use crate::degraded::Degraded;
 use crate::error::{Error, Result};
 
 /// Where the store keeps its files.
@@ -329,6 +332,15 @@ impl Backend for Sqlite {
 
     async fn ping(&self) -> Result<()> {
         self.registry(Registry::ping).await
+    }
+
+    fn degraded(&self) -> Vec<Degraded> {
+        let storages: Vec<Arc<SqliteStorage>> = self.storages.lock().values().cloned().collect();
+        let mut degraded: Vec<Degraded> =
+            storages.iter().filter_map(|storage| storage.opened_files()).flat_map(|files| files.degraded()).collect();
+        degraded.sort_unstable();
+        degraded.dedup();
+        degraded
     }
 
     async fn close(&self) {
