@@ -37,8 +37,8 @@ pub(crate) struct Args {
     /// Keep the checkpoint in this file instead of in the event store.
     #[arg(long)]
     checkpoint_file: Option<PathBuf>,
-    /// Save the checkpoint after so many messages.
-    #[arg(long, default_value_t = 1)]
+    /// Save the checkpoint after so many messages, and at the latest a second after the first of them.
+    #[arg(long, default_value_t = 100)]
     checkpoint_every: usize,
     /// What to do when the command keeps failing: `stop`, `skip`, or `park:STREAM`.
     #[arg(long, default_value = "stop", value_parser = parse_on_error)]

@@ -15,6 +15,7 @@ use std::time::Duration;
 
 use eventodb_schema::ConsumerGroup;
 use eventodb_schema::limits::BATCH_SIZE_MAX;
+use eventodb_schema::name::category;
 use tokio_util::sync::CancellationToken;
 
 pub use consumer::{Checkpointed, Consumer, Failure, Handled, HandlerError};
@@ -22,7 +23,7 @@ pub use handlers::Handlers;
 pub use observer::{Lag, Observer, Reaction};
 pub use seen::{FileIds, RecentIds, SeenIds};
 
-use crate::checkpoint::CheckpointError;
+use crate::checkpoint::{CheckpointError, is_position_category};
 use crate::client::Client;
 use crate::error::Error;
 use crate::retry::RetryPolicy;
@@ -93,6 +94,14 @@ struct Settings {
     filter_types: bool,
     until_caught_up: bool,
     observer: Arc<dyn Observer>,
+}
+
+impl Settings {
+    /// Whether messages of `stream` may have to be handled. A worker over everything leaves out the positions of
+    /// workers: its own would wake it to write the next one, without an end.
+    fn is_news(&self, stream: &str) -> bool {
+        !self.categories.is_empty() || !is_position_category(category(stream))
+    }
 }
 
 /// A worker, ready to run.
@@ -169,7 +178,7 @@ impl<C: Consumer> Worker<C> {
     }
 
     /// A checkpoint is saved after so many messages, or this long after the first message since the
-    /// last one. Default 5,000 messages, 1 s.
+    /// last one. While there is nothing to handle, nothing is saved. Default 5,000 messages, 1 s.
     #[must_use]
     pub fn checkpoint_every(mut self, messages: usize, interval: Duration) -> Self {
         self.settings.every = messages.max(1);

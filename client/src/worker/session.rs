@@ -11,7 +11,6 @@ use uuid::Uuid;
 use super::consumer::{Consumer, Failure, HandlerError};
 use super::observer::{Lag, Reaction};
 use super::{OnError, Settings, Summary, WorkerError};
-use crate::checkpoint::is_position_category;
 use crate::client::Client;
 use crate::error::Error;
 use crate::message::{Message, Page};
@@ -102,8 +101,9 @@ impl<'a, C: Consumer> Session<'a, C> {
         if let Err(WorkerError::Checkpoint(_)) = result {
             return result;
         }
-        // Stopped, or stopping because of one message: what came before it is done.
-        if self.unsaved > 0 {
+        // Stopped, or stopping because of one message: what came before it is done. A long way without anything to
+        // handle is worth a save here only: saved while the worker runs, it would be a write of an idle worker.
+        if self.unsaved > 0 || self.done - self.saved >= i64::try_from(self.settings.every).unwrap_or(i64::MAX) {
             self.save(backoff).await?;
         }
         result
@@ -184,10 +184,7 @@ impl<'a, C: Consumer> Session<'a, C> {
     }
 
     async fn handle_page(&mut self, mut messages: Vec<Message>, backoff: &mut Backoff) -> Result<(), WorkerError> {
-        if self.settings.categories.is_empty() {
-            // A consumer of everything would wake itself with its own checkpoints.
-            messages.retain(|message| !is_position_category(message.category()));
-        }
+        messages.retain(|message| self.settings.is_news(message.stream()));
         let mut rest = &messages[..];
         while !rest.is_empty() && !self.stop.is_cancelled() {
             let run = rest.len().min(RUN).min(self.settings.every.saturating_sub(self.unsaved).max(1));
@@ -274,9 +271,7 @@ impl<'a, C: Consumer> Session<'a, C> {
     async fn save_if_due(&mut self, backoff: &mut Backoff, idle: bool) -> Result<(), WorkerError> {
         let late = self.unsaved_since.is_some_and(|since| since.elapsed() >= self.settings.interval);
         let idle = idle && self.unsaved > 0 && self.consumer.saves_when_idle();
-        // Where nothing was handled, only a long way is worth a save.
-        let far = self.done - self.saved >= i64::try_from(self.settings.every).unwrap_or(i64::MAX) && self.unsaved == 0;
-        if self.unsaved >= self.settings.every || late || idle || far {
+        if self.unsaved >= self.settings.every || late || idle {
             self.save(backoff).await?;
         }
         Ok(())
@@ -306,7 +301,7 @@ impl<'a, C: Consumer> Session<'a, C> {
             let told = tokio::select! {
                 () = self.stop.cancelled() => break,
                 error = self.consumer.taken() => return Err(WorkerError::Checkpoint(error)),
-                told = timeout_at(until, next_poke(&mut subscription, self.done)) => told,
+                told = timeout_at(until, next_poke(&mut subscription, self.settings, self.done)) => told,
             };
             match told {
                 Ok(Ok(position)) => {
@@ -347,11 +342,12 @@ impl<'a, C: Consumer> Session<'a, C> {
     }
 }
 
-/// The next poke about a message behind `done`: where it stands.
-async fn next_poke(subscription: &mut Subscription, done: i64) -> Result<i64, Error> {
+/// The next poke about a message behind `done` that may have to be handled: where it stands.
+async fn next_poke(subscription: &mut Subscription, settings: &Settings, done: i64) -> Result<i64, Error> {
     loop {
         if let Event::Poke(poke) = subscription.next().await?
             && poke.global_position > done
+            && settings.is_news(&poke.stream)
         {
             return Ok(poke.global_position);
         }

@@ -35,6 +35,27 @@ impl Log {
         }
     }
 
+    /// A page of everything: what was written, and nothing else.
+    fn page_of_all(&self, options: &Value) -> Answer {
+        let from = options["globalPosition"].as_i64().expect("a position").max(1);
+        let row = |(position, message): (i64, &(String, Value))| {
+            let id = uuid::Uuid::from_u128(position.unsigned_abs().into());
+            let (stream, message) = message;
+            json!([
+                id.to_string(),
+                stream,
+                message["type"],
+                0,
+                position,
+                message["data"],
+                message["metadata"],
+                "2026-01-01T00:00:00Z"
+            ])
+        };
+        let rows: Vec<Value> = (1..).zip(&self.written).filter(|(position, _)| *position >= from).map(row).collect();
+        Answer::ok(Value::from(rows).to_string()).with_header(&format!("x-eventodb-head: {}", self.written.len()))
+    }
+
     fn page(&self, options: &Value) -> Answer {
         let from = options["globalPosition"].as_i64().expect("a position").max(1);
         let limit = options["batchSize"].as_i64().expect("a limit");
@@ -302,4 +323,67 @@ async fn what_a_killed_worker_had_sent_does_not_stop_the_next_one() {
     let mut next = StreamCheckpoint::new(&late.client(), &["a"], "x", None);
     assert_eq!(next.load().await.expect("loaded"), Some(20));
     next.save(30).await.expect("nobody else is alive");
+}
+
+/// Runs a worker until it has looked for news many times; answers what was written meanwhile.
+async fn written_while_idle(categories: &[&str], begin: Log, grows_by: i64) -> (usize, Vec<(String, Value)>) {
+    const LOOKS: usize = 50;
+    let (log, looks, stop) = (Arc::new(Mutex::new(begin)), AtomicUsize::new(0), CancellationToken::new());
+    let (served, enough) = (log.clone(), stop.clone());
+    let everything = categories.is_empty();
+    let fake = Fake::start(move |request| {
+        let mut log = served.lock();
+        if request.body.starts_with(r#"["category.get""#) {
+            if looks.fetch_add(1, Ordering::Relaxed) >= LOOKS {
+                enough.cancel();
+            }
+            if everything {
+                let call: Value = serde_json::from_str(&request.body).expect("a call");
+                return log.page_of_all(&call[2]);
+            }
+            // What others write to other categories moves the head.
+            log.length += grows_by;
+            return Answer::ok("[]").with_header(&format!("x-eventodb-head: {}", log.length));
+        }
+        log.answer(request)
+    })
+    .await;
+    let handled = Arc::new(AtomicUsize::new(0));
+    let count = handled.clone();
+    let handlers = Handlers::new().otherwise(move |_| {
+        count.fetch_add(1, Ordering::Relaxed);
+        async { Ok::<_, std::io::Error>(()) }
+    });
+    let checkpoint = StreamCheckpoint::new(&fake.client(), categories, "x", None);
+    Worker::new(&fake.client(), Checkpointed::new(handlers, checkpoint))
+        .categories(categories.iter().copied())
+        .checkpoint_every(1, Duration::from_millis(1))
+        .poll_every(Duration::from_millis(2))
+        .run(stop)
+        .await
+        .expect("stopped");
+    let written = log.lock().written.clone();
+    (handled.load(Ordering::Relaxed), written)
+}
+
+#[tokio::test]
+async fn a_worker_over_everything_does_not_feed_on_its_own_positions() {
+    let message = ("a-1".to_owned(), json!({"type": "T", "data": {}}));
+    let begin = Log { length: 0, written: vec![message] };
+    let (handled, written) = written_while_idle(&[], begin, 0).await;
+    assert_eq!(handled, 1, "only the message is news");
+    let types: Vec<&Value> = written.iter().map(|(_, message)| &message["type"]).collect();
+    assert_eq!(
+        types[..3],
+        ["T", "Claimed", "Recorded"],
+        "the worker claims its place and saves the message's position"
+    );
+    assert!(types.len() <= 4, "nothing more, but for the place where it was stopped: {types:?}");
+}
+
+#[tokio::test]
+async fn an_idle_worker_writes_nothing() {
+    let (handled, written) = written_while_idle(&["a"], Log::default(), 100).await;
+    assert_eq!(handled, 0);
+    assert!(written.len() <= 2, "only its claim, and the place where it was stopped: {written:?}");
 }
