@@ -32,7 +32,7 @@ pub struct ImportProgress {
 /// One report of an import.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ImportEvent {
-    /// So many records are imported for good, up to this global position.
+    /// So many records are imported, up to this global position; with force only once all are.
     Imported {
         /// Records so far.
         records: u64,
@@ -46,7 +46,7 @@ pub enum ImportEvent {
         /// How long it took, in the server's words.
         elapsed: String,
     },
-    /// The import ended at a record; the complete batches before it are kept.
+    /// The import ended at a record; the complete batches before it are kept, with force nothing.
     Failed {
         /// `POSITION_EXISTS`, `INVALID_JSON` or `IMPORT_FAILED`.
         code: String,
@@ -90,8 +90,9 @@ pub struct PendingImport {
 }
 
 impl Client {
-    /// Begins an import of records in the export format. `force` empties the namespace first. Nothing
-    /// is retried: what is kept is told by the progress, and by [`Client::head`] afterwards.
+    /// Begins an import of records in the export format. With `force` they replace what the namespace holds,
+    /// in one step once the last is in; after any failure it is as it was. Without, what is kept after a failure
+    /// is told by the progress, and by [`Client::head`] afterwards. Nothing is retried.
     ///
     /// # Errors
     /// `Unavailable` where the server cannot be reached.

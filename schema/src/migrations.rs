@@ -19,8 +19,11 @@ pub struct Migration {
 }
 
 /// Steps of the schema `eventodb`, which holds the registry.
-pub const POSTGRES_REGISTRY: &[Migration] =
-    &[Migration { sql: include_str!("migrations/postgres/registry_0001.sql"), oldest_binary: "0.1.0" }];
+pub const POSTGRES_REGISTRY: &[Migration] = &[
+    Migration { sql: include_str!("migrations/postgres/registry_0001.sql"), oldest_binary: "0.1.0" },
+    Migration { sql: include_str!("migrations/postgres/registry_0002.sql"), oldest_binary: "0.1.0" },
+    Migration { sql: include_str!("migrations/postgres/registry_0003.sql"), oldest_binary: "0.1.0" },
+];
 /// Steps of the schema of one incarnation.
 pub const POSTGRES_LOG: &[Migration] =
     &[Migration { sql: include_str!("migrations/postgres/log_0001.sql"), oldest_binary: "0.1.0" }];

@@ -190,7 +190,15 @@ impl From<eventodb_store::Error> for Failure {
             }
             Error::Closed => Self::new(
                 ErrorCode::BackendUnavailable,
-                "the namespace was deleted, emptied or closed meanwhile; nothing was written",
+                "the namespace was deleted, replaced or closed meanwhile; nothing was written",
+            ),
+            Error::Replacing => Self::new(
+                ErrorCode::BackendUnavailable,
+                "an import with force replaces what the namespace holds; nothing was written",
+            ),
+            Error::Overtaken => Self::new(
+                ErrorCode::BackendUnavailable,
+                "the namespace was deleted or replaced meanwhile; nothing was replaced",
             ),
             Error::Unavailable(cause) => {
                 tracing::warn!(cause = %Chain(&*cause), "the store is unavailable");

@@ -27,6 +27,13 @@ pub enum Error {
     /// The namespace was deleted, or the store is closing: this log serves nothing more.
     #[error("the log is closed")]
     Closed,
+    /// Another call replaces what the namespace holds. Certainly not written.
+    #[error("the namespace is being replaced")]
+    Replacing,
+    /// What was to be replaced was deleted or replaced meanwhile, or the replacement was given up: the
+    /// namespace is as if nothing had been begun.
+    #[error("the namespace was deleted or replaced meanwhile")]
+    Overtaken,
     /// The queue is full and stayed so. Certainly not written.
     #[error("the queue of appends is full")]
     Overloaded,

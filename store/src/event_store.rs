@@ -15,6 +15,7 @@ use crate::backend::{Backend, Hint, Incarnation, Namespace, NewNamespace};
 use crate::degraded::Degraded;
 use crate::error::{Error, Result};
 use crate::log::{Budget, Log};
+use crate::replacement::Replacement;
 use crate::settings::Settings;
 
 /// Logs that may be opened at once.
@@ -32,6 +33,8 @@ pub struct EventStore {
     /// Held while a log is opened, so that a namespace never has two; which one, its name decides.
     opening: [tokio::sync::Mutex<()>; OPENING],
     deleted: Mutex<HashSet<String>>,
+    /// What this server replaces at the moment.
+    replacing: Mutex<HashSet<Incarnation>>,
     stop: CancellationToken,
 }
 
@@ -53,6 +56,7 @@ impl EventStore {
             logs: RwLock::default(),
             opening: std::array::from_fn(|_| tokio::sync::Mutex::default()),
             deleted: Mutex::default(),
+            replacing: Mutex::default(),
             stop: CancellationToken::new(),
             backend,
         });
@@ -128,7 +132,10 @@ impl EventStore {
         let settings = self.settings.clone();
         let log = Log::open(namespace, storage, self.backend.is_shared(), settings, self.budget.clone()).await?;
         log.warn_of_time();
-        self.logs.write().insert(name, log.clone());
+        let mut logs = self.logs.write();
+        log.set_replacing(self.replacing.lock().contains(&log.namespace().incarnation));
+        logs.insert(name, log.clone());
+        drop(logs);
         Ok(log)
     }
 
@@ -184,17 +191,52 @@ impl EventStore {
         Ok((deleted, counted))
     }
 
-    /// Empties a namespace; the log of its new incarnation comes back.
+    /// Begins to replace what a namespace holds. Until that is finished or discarded its messages are read as
+    /// before, and appends to it are refused with [`crate::Error::Replacing`].
     ///
     /// # Errors
-    /// [`crate::Error::NamespaceNotFound`].
-    pub async fn empty(&self, name: &str) -> Result<Arc<Log>> {
-        let log = self.log_of(self.namespace(name).await?).await?;
-        log.refuse();
-        log.drain().await;
-        let replaced = self.backend.replace(log.namespace().incarnation).await;
-        self.forget(&log);
-        self.log_of(replaced?).await
+    /// [`crate::Error::NamespaceNotFound`]; [`crate::Error::Replacing`] where somebody else does so already.
+    pub async fn replace(self: &Arc<Self>, name: &str) -> Result<Replacement> {
+        let living = self.log_of(self.namespace(name).await?).await?;
+        let begun = tokio::spawn(Replacement::begin(Arc::clone(self), living));
+        // A task of its own: where the caller goes away in the middle, what was begun is given up as a whole.
+        begun.await.unwrap_or_else(|_| Err(Error::failed("the start of a replacement panicked")))
+    }
+
+    pub(crate) fn backend(&self) -> &dyn Backend {
+        &*self.backend
+    }
+
+    /// The log of a staged incarnation, which nobody else finds.
+    pub(crate) async fn staged_log(&self, staged: Namespace) -> Result<Arc<Log>> {
+        let storage = self.backend.open(staged.incarnation).await?;
+        let (settings, budget) = (self.settings.clone(), self.budget.clone());
+        Log::open(staged, storage, self.backend.is_shared(), settings, budget).await
+    }
+
+    /// Refuses appends to a log that is being replaced; whether nobody replaced it before.
+    pub(crate) fn begin_replacing(&self, log: &Log) -> bool {
+        let begins = self.replacing.lock().insert(log.namespace().incarnation);
+        log.set_replacing(true);
+        begins
+    }
+
+    /// Forgets a log whose place is taken, also where it was opened anew meanwhile.
+    pub(crate) fn forget_replaced(&self, log: &Arc<Log>) {
+        self.forget(log);
+        let opened_anew = self.known(&log.namespace().name);
+        opened_anew
+            .filter(|known| known.namespace().incarnation == log.namespace().incarnation)
+            .inspect(|known| self.forget(known));
+    }
+
+    /// Takes appends again.
+    pub(crate) fn end_replacing(&self, log: &Log) {
+        self.replacing.lock().remove(&log.namespace().incarnation);
+        log.set_replacing(false);
+        if let Some(known) = self.known(&log.namespace().name) {
+            known.set_replacing(self.replacing.lock().contains(&known.namespace().incarnation));
+        }
     }
 
     /// Gives a namespace another token.

@@ -10,6 +10,7 @@ mod degraded;
 pub mod error;
 mod event_store;
 pub mod log;
+mod replacement;
 mod settings;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
@@ -19,4 +20,5 @@ pub use degraded::Degraded;
 pub use error::{Conflict, Error, Result};
 pub use event_store::EventStore;
 pub use log::{Entry, Log, Page, Subscription};
+pub use replacement::Replacement;
 pub use settings::Settings;

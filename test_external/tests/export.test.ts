@@ -103,7 +103,7 @@ test("[R-export.7 R-export.9] exported and imported again, every digit is the sa
   assert.deepEqual([first!.data, first!.meta], [ODD, ODD]);
 });
 
-test("[R-export.8] --force empties the namespace first", async (t) => {
+test("[R-export.8] --force replaces what the namespace holds", async (t) => {
   const [client, other, file] = [fresh(), fresh(), workplace(t)];
   await client.fill("a-1", 3);
   await command("export", client, "--output", file("one"));

@@ -117,7 +117,7 @@ test("[R-import.21] progress that nobody reads does not hold up the import", asy
   await until("the whole import", async () => (await client.rpc("stream.version", "a-1")) === total, 60_000);
 });
 
-test("[R-import.23] force empties the namespace first", async () => {
+test("[R-import.23] force replaces what the namespace holds", async () => {
   const client = fresh();
   await client.fill("old-1", 5);
   assert.equal((await outcome(client, lines([record({ gpos: 3 })]))).error, "POSITION_EXISTS");

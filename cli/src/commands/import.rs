@@ -2,6 +2,7 @@
 //!
 //! The file is streamed through `POST /import`; memory does not grow with it.
 
+use std::io::IsTerminal as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -15,6 +16,7 @@ use tokio::sync::mpsc;
 
 use super::connection::Connection;
 use super::{input, output, progress};
+use crate::usage::Usage;
 
 /// Options of `eventodb import`.
 #[derive(Debug, clap::Args)]
@@ -25,9 +27,13 @@ pub(crate) struct Args {
     /// The input is compressed. Compressed input is recognised without it too.
     #[arg(long)]
     gzip: bool,
-    /// Empty the namespace first.
+    /// Replace what the namespace holds, in one step once the last record is in. Until then, and after
+    /// any failure, it is as it was; other writes to it are refused meanwhile.
     #[arg(long, conflicts_with = "resume")]
     force: bool,
+    /// Replace without being asked. Needed with --force on a terminal.
+    #[arg(long, requires = "force")]
+    yes: bool,
     /// Go on behind what the namespace has already.
     #[arg(long)]
     resume: bool,
@@ -36,10 +42,12 @@ pub(crate) struct Args {
 }
 
 pub(crate) async fn run(args: Args) -> anyhow::Result<ExitCode> {
+    check_consent(&args, std::io::stderr().is_terminal())?;
     let client = args.connection.client()?;
     let progress = progress::bytes(input::size(args.input.as_deref()));
     let pieces = input::pieces(args.input, progress.clone());
-    let mut lines = Lines { pieces, skip: None, last: None, skipped: 0, skipped_lines: 0 };
+    let mut lines = Lines { first: None, pieces, skip: None, last: None, skipped: 0, skipped_lines: 0 };
+    lines.look(args.force).await?;
     if args.resume {
         lines.skip = Some(newest(&client).await?);
     }
@@ -66,6 +74,14 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<ExitCode> {
             bail!("the import was cut off; go on with --resume")
         }
     }
+}
+
+/// Whoever sits at a terminal has to mean it.
+fn check_consent(args: &Args, at_terminal: bool) -> Result<(), Usage> {
+    if args.force && at_terminal && !args.yes {
+        return Err(Usage("this replaces every message of the namespace; say --yes to do it".to_owned()));
+    }
+    Ok(())
 }
 
 /// Sends the records. What the server has against them it tells in its reports, so that a server
@@ -128,6 +144,8 @@ async fn newest(client: &Client) -> anyhow::Result<Option<RecordPlace>> {
 
 /// The input, without the records that are there already.
 struct Lines {
+    /// What was taken out of `pieces` to look at it.
+    first: Option<Bytes>,
     pieces: mpsc::Receiver<anyhow::Result<Bytes>>,
     /// `Some` while records are still to be left out: up to this one, or none.
     skip: Option<Option<RecordPlace>>,
@@ -149,8 +167,41 @@ impl Lines {
         Ok(())
     }
 
-    async fn next(&mut self) -> anyhow::Result<Option<Bytes>> {
+    /// Looks at the beginning of the input before the server is asked for anything: it must be readable, and
+    /// its first record be one. Where there must be one, an empty input is an error too: it is more often the
+    /// output of a command that failed than the wish to empty a namespace.
+    async fn look(&mut self, is_needed: bool) -> anyhow::Result<()> {
+        let mut at = 1;
         while let Some(piece) = self.pieces.recv().await {
+            let piece = piece?;
+            let mut begun = self.first.take().map_or_else(Vec::new, Vec::from);
+            for line in piece.split(|byte| *byte == b'\n') {
+                if !line.trim_ascii().is_empty() {
+                    let line = std::str::from_utf8(line).context("the input is not UTF-8")?;
+                    record_place(line).with_context(|| format!("line {at} is no record"))?;
+                    begun.extend_from_slice(&piece);
+                    self.first = Some(begun.into());
+                    return Ok(());
+                }
+                at += 1;
+            }
+            at -= 1;
+            begun.extend_from_slice(&piece);
+            self.first = Some(begun.into());
+        }
+        anyhow::ensure!(!is_needed, "the input has no record; nothing was replaced");
+        Ok(())
+    }
+
+    async fn next_piece(&mut self) -> Option<anyhow::Result<Bytes>> {
+        match self.first.take() {
+            Some(piece) => Some(Ok(piece)),
+            None => self.pieces.recv().await,
+        }
+    }
+
+    async fn next(&mut self) -> anyhow::Result<Option<Bytes>> {
+        while let Some(piece) = self.next_piece().await {
             let piece = self.without_known(piece?)?;
             if !piece.is_empty() {
                 return Ok(Some(piece));
@@ -193,7 +244,8 @@ mod tests {
 
     fn lines(newest: u128) -> Lines {
         let place = RecordPlace { id: uuid::Uuid::from_u128(newest), global_position: newest as i64 };
-        Lines { pieces: mpsc::channel(1).1, skip: Some(Some(place)), last: None, skipped: 0, skipped_lines: 0 }
+        let pieces = mpsc::channel(1).1;
+        Lines { first: None, pieces, skip: Some(Some(place)), last: None, skipped: 0, skipped_lines: 0 }
     }
 
     #[test]
@@ -204,6 +256,52 @@ mod tests {
         assert_eq!(lines.without_known(piece(3..6)).expect("records"), piece(4..6));
         assert_eq!(lines.without_known(piece(6..8)).expect("records"), piece(6..8));
         assert_eq!((lines.skipped, lines.skipped_lines), (3, 3));
+    }
+
+    /// Lines whose pieces are these.
+    async fn of(pieces: &[&str]) -> Lines {
+        let (sender, pieces_in) = mpsc::channel(pieces.len().max(1));
+        for piece in pieces {
+            sender.send(Ok(Bytes::from((*piece).to_owned()))).await.expect("there is room");
+        }
+        Lines { first: None, pieces: pieces_in, skip: None, last: None, skipped: 0, skipped_lines: 0 }
+    }
+
+    #[tokio::test]
+    async fn the_first_record_is_looked_at_and_nothing_of_it_lost() {
+        let (one, two) = (record(1), record(2));
+        let pieces = ["\n \n", "\n", &one, &two];
+        let mut lines = of(&pieces).await;
+        lines.look(true).await.expect("a record");
+        let mut all = Vec::new();
+        while let Some(piece) = lines.next().await.expect("readable") {
+            all.extend_from_slice(&piece);
+        }
+        assert_eq!(String::from_utf8(all).expect("UTF-8"), pieces.concat());
+        let error = of(&["\n\n", "nonsense\n"]).await.look(true).await.expect_err("no record");
+        assert!(error.to_string().contains("line 3"), "{error}");
+    }
+
+    #[tokio::test]
+    async fn an_empty_input_replaces_nothing() {
+        for pieces in [&[][..], &["\n\n"]] {
+            assert!(of(pieces).await.look(true).await.is_err());
+            of(pieces).await.look(false).await.expect("nothing to import is no harm");
+        }
+    }
+
+    #[test]
+    fn consent_is_needed_from_a_person() {
+        #[derive(clap::Parser)]
+        struct Command {
+            #[command(flatten)]
+            args: Args,
+        }
+        let args = |given: &str| <Command as clap::Parser>::parse_from(given.split(' ')).args;
+        assert!(check_consent(&args("import --force"), true).is_err());
+        for (given, at_terminal) in [("import --force --yes", true), ("import --force", false), ("import", true)] {
+            check_consent(&args(given), at_terminal).expect("nobody is to be asked");
+        }
     }
 
     #[test]

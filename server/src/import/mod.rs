@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use eventodb_schema::Limits;
-use eventodb_store::{EventStore, Log};
+use eventodb_store::{Log, Replacement};
 use http::{HeaderMap, Request, Response};
 use hyper::body::Incoming;
 use tokio_util::sync::CancellationToken;
@@ -33,7 +33,8 @@ use progress::{Failed, Progress};
 /// Answers with the progress of an import.
 ///
 /// # Errors
-/// `INVALID_REQUEST`, or why the caller has no namespace. Whatever fails later is an event.
+/// `INVALID_REQUEST`, why the caller has no namespace, or `BACKEND_UNAVAILABLE` where the namespace is being
+/// replaced. Whatever fails later is an event.
 pub(crate) async fn answer(
     state: &State,
     busy: &Busy,
@@ -44,25 +45,24 @@ pub(crate) async fn answer(
     let wanted = async {
         let query = Query::parse(parts.uri.query())?;
         let caller = auth::authorize(state, &Credentials::of(&parts.headers, &query)).await?;
-        Ok((is_forced(&query)?, caller))
+        record.namespace = Some(Arc::clone(caller.namespace()));
+        Target::open(state, caller, is_forced(&query)?).await
     };
-    let (force, caller) = match wanted.await {
-        Ok(wanted) => wanted,
+    let target = match wanted.await {
+        Ok(target) => target,
         Err(failure) => {
             linger::read_on(&parts.headers, body);
             return Err(failure);
         }
     };
-    record.namespace = Some(Arc::clone(caller.namespace()));
     let (progress, events) = progress::channel();
     let import = Import {
-        store: Arc::clone(&state.store),
         limits: state.config.limits,
         gap: state.config.timeouts.body_gap,
         stopping: state.stopping.clone(),
         progress,
     };
-    tokio::spawn(import.run(Arriving::new(body, busy.vitals()), caller, force));
+    tokio::spawn(import.run(Arriving::new(body, busy.vitals()), target));
     let mut response = reply::events(Body::stream(events));
     cors::allow(response.headers_mut());
     Ok(response)
@@ -76,9 +76,50 @@ fn is_forced(query: &Query) -> Result<bool, Failure> {
     }
 }
 
+/// Where the records go.
+enum Target {
+    /// Behind what the namespace holds.
+    Log(Arc<Log>),
+    /// Into what takes its place once the last is in.
+    Replacement(Replacement),
+}
+
+impl Target {
+    async fn open(state: &State, caller: Caller, force: bool) -> Result<Self, Failure> {
+        if force {
+            return Ok(Self::Replacement(state.store.replace(caller.namespace()).await?));
+        }
+        match caller.log.is_being_replaced().await? {
+            true => Err(eventodb_store::Error::Replacing.into()),
+            false => Ok(Self::Log(caller.log)),
+        }
+    }
+
+    fn log(&self) -> &Arc<Log> {
+        match self {
+            Self::Log(log) => log,
+            Self::Replacement(replacement) => replacement.log(),
+        }
+    }
+
+    /// All records are in.
+    async fn finish(self) -> Result<(), eventodb_store::Error> {
+        match self {
+            Self::Log(_) => Ok(()),
+            Self::Replacement(replacement) => replacement.finish().await,
+        }
+    }
+
+    /// The import failed. A replacement is given up before anybody is told.
+    async fn give_up(self) {
+        if let Self::Replacement(replacement) = self {
+            replacement.discard().await;
+        }
+    }
+}
+
 /// One import.
 struct Import {
-    store: Arc<EventStore>,
     limits: Limits,
     /// How long the next bytes may take.
     gap: Duration,
@@ -87,9 +128,9 @@ struct Import {
 }
 
 impl Import {
-    async fn run(mut self, body: Arriving<Incoming>, caller: Caller, force: bool) {
+    async fn run(mut self, body: Arriving<Incoming>, target: Target) {
         let started = Instant::now();
-        let result = self.take(body, caller, force).await;
+        let result = self.take(body, target).await;
         match result {
             Ok(imported) => self.progress.done(imported, started.elapsed()),
             Err(failed) => {
@@ -100,22 +141,26 @@ impl Import {
     }
 
     /// Stores all records; how many there were.
-    async fn take(&mut self, body: Arriving<Incoming>, caller: Caller, force: bool) -> Result<u64, Failed> {
+    async fn take(&mut self, body: Arriving<Incoming>, target: Target) -> Result<u64, Failed> {
         let mut lines = Lines::new(body, self.limits.body_bytes, self.gap);
-        let result = self.take_lines(&mut lines, caller, force).await;
+        let result = self.take_lines(&mut lines, target.log()).await;
+        let last = lines.number();
         if let (Err(_), Some(rest)) = (&result, lines.into_rest()) {
             linger::read_on(&HeaderMap::new(), rest.into_inner());
         }
-        result
+        match result {
+            Ok(imported) => {
+                target.finish().await.map_err(|error| Failed::of_store(error, last))?;
+                Ok(imported)
+            }
+            Err(failed) => {
+                target.give_up().await;
+                Err(failed)
+            }
+        }
     }
 
-    async fn take_lines(
-        &mut self,
-        lines: &mut Lines<Arriving<Incoming>>,
-        caller: Caller,
-        force: bool,
-    ) -> Result<u64, Failed> {
-        let log = if force { self.empty(&caller).await? } else { caller.log };
+    async fn take_lines(&mut self, lines: &mut Lines<Arriving<Incoming>>, log: &Arc<Log>) -> Result<u64, Failed> {
         let mut batch = Batch::new(self.limits);
         let mut imported = 0;
         loop {
@@ -123,17 +168,13 @@ impl Import {
             let Some((number, line)) = next.ok_or_else(|| Failed::stopping(lines.number() + 1))?? else { break };
             batch.add(number, &line)?;
             if batch.is_full() {
-                imported += self.store(&log, &mut batch, imported).await?;
+                imported += self.store(log, &mut batch, imported).await?;
             }
         }
         if !batch.is_empty() {
-            imported += self.store(&log, &mut batch, imported).await?;
+            imported += self.store(log, &mut batch, imported).await?;
         }
         Ok(imported)
-    }
-
-    async fn empty(&self, caller: &Caller) -> Result<Arc<Log>, Failed> {
-        self.store.empty(caller.namespace()).await.map_err(|error| Failed::of_store(error, 0))
     }
 
     /// Stores a batch and tells of it; how many records it had.

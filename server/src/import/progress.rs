@@ -98,7 +98,7 @@ impl Failed {
 
     /// The server ends before the import.
     pub(super) fn stopping(line: u64) -> Self {
-        let message = "the server is shutting down; what was reported as imported is kept";
+        let message = "the server is shutting down; without force, what was reported as imported is kept";
         Self { code: ErrorCode::ImportFailed, message: message.to_owned(), line }
     }
 

@@ -100,7 +100,7 @@ async fn what_is_in_the_way_is_told() {
 }
 
 #[tokio::test]
-async fn force_empties_first() {
+async fn force_replaces_what_is_there() {
     let (server, token) = (Server::start().await, fresh());
     server.rpc(&token, r#"["stream.write","a-1",{"type":"Old","data":{}}]"#).await;
     let events = import(&server, &token, "?force=true", &record("a-1", 0, 1)).await;
@@ -109,6 +109,66 @@ async fn force_empties_first() {
     assert!(!read.contains("Old") && read.contains("\"T\""), "{read}");
     let mut client = server.connect().await;
     assert_eq!(client.request("POST", "/import?force=perhaps", Some(&token)).await.code(), "INVALID_REQUEST");
+}
+
+/// Begins a forced import of some records; the body's end is still to come.
+async fn begin_forced(server: &Server, token: &str, records: &str) -> Client {
+    let mut client = server.connect().await;
+    client.send(head("POST", "/import?force=true", Some(token), "Transfer-Encoding: chunked\r\n")).await;
+    client.send(format!("{:x}\r\n{records}\r\n", records.len())).await;
+    client
+}
+
+const WRITE: &str = r#"["stream.write","a-1",{"type":"Old","data":{}}]"#;
+const VERSION: &str = r#"["stream.version","a-1"]"#;
+
+#[tokio::test]
+async fn force_destroys_nothing_before_all_is_in() {
+    let (server, token) = (Server::start().await, fresh());
+    server.rpc(&token, WRITE).await;
+    let records: Vec<String> = (0..1500).map(|n| record("a-1", n, n + 1)).collect();
+    let mut bad = records.clone();
+    bad[1200] = bad[1200].replace("\"pos\"", "\"poss\"");
+    let events = import(&server, &token, "?force=true", &lines(bad)).await;
+    assert!(events.last().is_some_and(|event| event.contains("INVALID_JSON")), "{events:?}");
+    assert_eq!(server.rpc(&token, VERSION).await, "0", "a bad record");
+
+    let mut client = begin_forced(&server, &token, &lines(records.clone())).await;
+    let mut events = Events::of(client).await;
+    assert_eq!(events.next().await.as_deref(), Some(r#"data: {"imported":1000,"gpos":1000}"#));
+    assert_eq!(server.rpc(&token, VERSION).await, "0", "while it runs");
+    drop(events);
+    within("the end of an import whose connection was cut", async {
+        while server.connect().await.call(Some(&token), WRITE).await.status == 503 {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    assert_eq!(server.rpc(&token, VERSION).await, "1", "a cut connection");
+
+    client = begin_forced(&server, &token, &lines(records)).await;
+    client.send("0\r\n\r\n").await;
+    let events = Events::of(client).await.rest().await;
+    assert!(events.last().is_some_and(|event| event.starts_with(&done(1500))), "{events:?}");
+    assert_eq!(server.rpc(&token, VERSION).await, "1499");
+}
+
+#[tokio::test]
+async fn writes_and_imports_are_refused_during_force() {
+    let (server, token) = (Server::start().await, fresh());
+    server.rpc(&token, WRITE).await;
+    let batch = lines((0..1000).map(|n| record("a-1", n, n + 1)));
+    let mut events = Events::of(begin_forced(&server, &token, &batch).await).await;
+    assert_eq!(events.next().await.as_deref(), Some(r#"data: {"imported":1000,"gpos":1000}"#));
+    let refused = server.connect().await.call(Some(&token), WRITE).await;
+    assert_eq!((refused.status, refused.code().as_str()), (503, "BACKEND_UNAVAILABLE"));
+    assert!(refused.text().contains("nothing was written"), "{}", refused.text());
+    for path in ["/import", "/import?force=true"] {
+        let reply = server.connect().await.request("POST", path, Some(&token)).await;
+        assert_eq!((reply.status, reply.code().as_str()), (503, "BACKEND_UNAVAILABLE"));
+        assert_eq!(reply.header("retry-after"), Some("1"));
+    }
+    assert_eq!(server.rpc(&token, VERSION).await, "0");
 }
 
 /// The progress of a batch is told while the rest of the body is still to come.

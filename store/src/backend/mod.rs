@@ -9,6 +9,7 @@ mod rows;
 pub mod sqlite;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use eventodb_schema::message::Message;
@@ -26,6 +27,9 @@ pub use rows::Rows;
 use crate::degraded::Degraded;
 use crate::error::{Cause, Result};
 use crate::log::Entry;
+
+/// How often a staged incarnation is said to be still in use.
+pub const KEEP_EVERY: Duration = Duration::from_secs(5);
 
 /// The number of a namespace's incarnation: names of files and schemas derive from it. Never reused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -94,12 +98,34 @@ pub trait Backend: Send + Sync + 'static {
     /// Its storage is dropped by [`Backend::purge`].
     async fn delete(&self, incarnation: Incarnation) -> Result<Option<Timestamp>>;
 
-    /// In one transaction: deletes the incarnation and creates an empty one of the same name,
-    /// token, description and metadata.
+    /// Creates an empty incarnation that is to take the place of a living one. Nobody finds it by its name
+    /// before it is promoted. Until it is promoted or discarded, every append to the living one is refused,
+    /// through whichever server, with [`AppendError::Replacing`] where the backend is shared. The caller
+    /// sees to the appends of its own server.
     ///
     /// # Errors
-    /// [`crate::Error::NamespaceNotFound`] where it was deleted meanwhile.
-    async fn replace(&self, incarnation: Incarnation) -> Result<Namespace>;
+    /// [`crate::Error::NamespaceNotFound`] where the living one was deleted meanwhile,
+    /// [`crate::Error::Replacing`] where another is staged for its place.
+    async fn stage(&self, living: Incarnation) -> Result<Namespace>;
+
+    /// Says that a staged incarnation is still being filled. To be called each [`KEEP_EVERY`]: one that
+    /// nobody keeps is discarded by [`Backend::purge`].
+    ///
+    /// # Errors
+    /// [`crate::Error::Overtaken`] where it cannot be promoted any more.
+    async fn keep(&self, staged: Incarnation) -> Result<()>;
+
+    /// In one step: deletes the living incarnation and gives its name, token, description, metadata and
+    /// time of creation to the staged one. To be repeated where the outcome is unknown.
+    ///
+    /// # Errors
+    /// [`crate::Error::Overtaken`] where the living one was deleted or the staged one discarded: nothing
+    /// has changed.
+    async fn promote(&self, staged: Incarnation) -> Result<()>;
+
+    /// Gives a staged incarnation up: the living one takes appends again. Changes nothing where it was
+    /// promoted, or discarded before.
+    async fn discard(&self, staged: Incarnation) -> Result<()>;
 
     /// Gives a namespace another token.
     ///
@@ -107,8 +133,8 @@ pub trait Backend: Send + Sync + 'static {
     /// [`crate::Error::NamespaceNotFound`].
     async fn set_token(&self, name: &str, token_hash: &TokenHash) -> Result<()>;
 
-    /// Drops the storage of deleted incarnations, as far as nobody uses it; called again later
-    /// for the rest, also after a crash.
+    /// Drops the storage of deleted and discarded incarnations, as far as nobody uses it; called again
+    /// later for the rest, also after a crash.
     async fn purge(&self) -> Result<()>;
 
     /// How many messages each living incarnation holds, exact, without opening them all.
@@ -177,6 +203,12 @@ pub trait Storage: Send + Sync + 'static {
     /// # Errors
     /// [`AppendError`] says whether anything was written.
     async fn append(&self, batch: &Batch) -> Result<Vec<Arc<Entry>>, AppendError>;
+
+    /// Whether appends are refused because an incarnation is staged for the place of this one. Only a shared
+    /// backend knows; elsewhere the one server does.
+    async fn is_being_replaced(&self) -> Result<bool> {
+        Ok(false)
+    }
 
     /// Whether an append may be begun while the one that it follows is under way. It comes behind that
     /// one, and happens only if that one did.
@@ -325,6 +357,9 @@ pub enum AppendError {
     /// The incarnation was deleted. Nothing was written.
     #[error("the log is closed")]
     Closed,
+    /// An incarnation is staged that is to take this one's place. Nothing was written.
+    #[error("the namespace is being replaced")]
+    Replacing,
 }
 
 /// How an unknown outcome was settled.

@@ -8,6 +8,7 @@
 mod appends;
 mod namespaces;
 mod reads;
+mod replacements;
 mod subscriptions;
 pub(crate) mod support;
 
@@ -108,11 +109,17 @@ cases! {
         names_are_unique,
         a_deleted_namespace_leaves_nothing,
         a_deletion_ends_subscriptions,
-        an_emptied_namespace_starts_anew,
         tokens_open_their_own_namespace,
         counts_are_exact,
         streams_are_listed_in_pages,
         a_reopened_database_has_everything;
+    replacements:
+        a_replacement_takes_the_place_when_it_is_whole,
+        one_of_nothing_empties_the_namespace,
+        one_that_is_given_up_changes_nothing,
+        writes_are_refused_meanwhile,
+        a_deletion_overtakes_a_replacement,
+        what_was_set_meanwhile_is_kept;
 }
 
 /// Bounds so small that everything overflows all the time.

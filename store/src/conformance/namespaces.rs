@@ -55,20 +55,6 @@ pub(super) async fn a_deletion_ends_subscriptions(world: &mut World) {
     assert_eq!(waiting.await.expect("a subscriber does not panic"), Event::Closed);
 }
 
-pub(super) async fn an_emptied_namespace_starts_anew(world: &mut World) {
-    let token = world.create("emptied").await;
-    let log = world.store.log("emptied").await.expect("it was just created");
-    for _ in 0..5 {
-        write(&log, "a-1", "T").await;
-    }
-    let new = world.store.empty("emptied").await.expect("it is there");
-    assert_ne!(new.namespace().incarnation, log.namespace().incarnation);
-    assert_eq!(all(&new).await, vec![]);
-    let authorized = world.store.authorize(&token).await.expect("the storage answers").expect("the token is kept");
-    assert_eq!(write(&authorized, "a-1", "T").await.first_global_position, 1);
-    assert!(matches!(write_expecting(&log, "a-1", Default::default(), message("T")).await, Err(Error::Closed)));
-}
-
 pub(super) async fn tokens_open_their_own_namespace(world: &mut World) {
     let (one, two) = (world.create("one").await, world.create("two").await);
     for (token, name) in [(&one, "one"), (&two, "two")] {

@@ -93,6 +93,8 @@ pub struct Log {
     opened: Instant,
     head_query: HeadQuery,
     refusing: AtomicBool,
+    /// Whether this server fills another incarnation that is to take this one's place.
+    replacing: AtomicBool,
     closed: CancellationToken,
     pauses: Pauses,
 }
@@ -130,6 +132,7 @@ impl Log {
             opened: Instant::now(),
             head_query: HeadQuery::default(),
             refusing: AtomicBool::new(false),
+            replacing: AtomicBool::new(false),
             closed: CancellationToken::new(),
             pauses: Pauses::new(settings.pause_seed),
             namespace,
@@ -176,9 +179,21 @@ impl Log {
         }
     }
 
+    /// Whether appends are refused because what the namespace holds is being replaced, be it through another server.
+    ///
+    /// # Errors
+    /// [`crate::Error::Closed`], [`crate::Error::Unavailable`], [`crate::Error::Failed`].
+    pub async fn is_being_replaced(&self) -> Result<bool> {
+        self.open_or_closed()?;
+        Ok(self.replacing.load(SeqCst) || self.storage.is_being_replaced().await?)
+    }
+
     async fn submit(self: &Arc<Self>, work: Work) -> Result<Done> {
         if self.is_closed() || self.refusing.load(SeqCst) {
             return Err(Error::Closed);
+        }
+        if self.replacing.load(SeqCst) {
+            return Err(Error::Replacing);
         }
         let answer = self.queue.put(work).await?;
         self.schedule();
@@ -332,6 +347,12 @@ impl Log {
     /// Refuses new appends from now on; those that were accepted go on.
     pub(crate) fn refuse(&self) {
         self.refusing.store(true, SeqCst);
+    }
+
+    /// Whether new appends are refused because another incarnation is to take this one's place; those that
+    /// were accepted go on.
+    pub(crate) fn set_replacing(&self, replacing: bool) {
+        self.replacing.store(replacing, SeqCst);
     }
 
     /// Waits until everything that was accepted is answered.

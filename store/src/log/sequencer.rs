@@ -262,6 +262,10 @@ impl Log {
                     sequencer.forget();
                     return Err(Error::Unavailable(cause));
                 }
+                Err(AppendError::Replacing) => {
+                    sequencer.forget();
+                    return Err(Error::Replacing);
+                }
                 Err(AppendError::Closed) => {
                     self.close();
                     return Err(Error::Closed);

@@ -8,4 +8,5 @@ mod many_namespaces;
 mod random_walk;
 mod refusals;
 mod repairs;
+mod replacements;
 mod support;

@@ -122,6 +122,14 @@ impl Failure {
         }
     }
 
+    /// As the error of an append before whose statement this failed.
+    pub(super) fn before_append(self) -> AppendError {
+        match self {
+            Self::Open(cause) => AppendError::Unavailable(cause),
+            other => other.of_append(),
+        }
+    }
+
     /// PostgreSQL's code, where it answered.
     pub(super) fn state(&self) -> Option<&SqlState> {
         match self {

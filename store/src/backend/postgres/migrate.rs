@@ -8,7 +8,7 @@ use eventodb_schema::migrations::{Migration, POSTGRES_LOG, POSTGRES_REGISTRY};
 use super::connection::Connection;
 use super::error::Failure;
 use super::statement::{
-    EXISTS, LIVES, LIVING, LOGS, MIGRATED, MIGRATION_LOCK, REGISTRY, SCHEMA_EXISTS, Statement, VERSION, schema,
+    EXISTS, LOCK_USABLE, LOGS, MIGRATED, MIGRATION_LOCK, REGISTRY, SCHEMA_EXISTS, Statement, USABLE, VERSION, schema,
 };
 use crate::backend::Incarnation;
 
@@ -83,7 +83,7 @@ pub(super) async fn all(connection: &mut Connection) -> Result<(), MigrateError>
 /// A schema that is to be brought up to date.
 struct Target {
     schema: String,
-    /// The incarnation that must live for it.
+    /// The incarnation that must live, or be staged, for it.
     owner: Option<Incarnation>,
     steps: &'static [Migration],
     version: Statement,
@@ -98,7 +98,7 @@ impl Target {
         may_create: bool,
     ) -> Result<(), MigrateError> {
         if let Some(owner) = self.owner {
-            connection.query_one(LIVES.on_registry(), &[&owner.0]).await?.ok_or(MigrateError::Deleted)?;
+            connection.query_one(USABLE.on_registry(), &[&owner.0]).await?.ok_or(MigrateError::Deleted)?;
         }
         match self.done(connection).await? {
             Some(done) if done >= self.steps.len() => Ok(()),
@@ -115,7 +115,7 @@ impl Target {
         connection.query_within(LIMIT, MIGRATION_LOCK.on_registry(), &[]).await?;
         if let Some(owner) = self.owner {
             // Taken second, and kept to the end: the incarnation cannot be deleted under the migration.
-            connection.query_one(LIVING.on_registry(), &[&owner.0]).await?.ok_or(MigrateError::Deleted)?;
+            connection.query_one(LOCK_USABLE.on_registry(), &[&owner.0]).await?.ok_or(MigrateError::Deleted)?;
         }
         // Another server may have done it meanwhile.
         let done = match self.done(connection).await? {

@@ -10,8 +10,10 @@ mod pool;
 mod purge;
 mod read;
 mod registry;
+mod seal;
 mod settings;
 mod shared;
+mod staging;
 mod statement;
 mod storage;
 #[cfg(test)]
@@ -130,11 +132,40 @@ impl Backend for Postgres {
         Ok(deleted)
     }
 
-    async fn replace(&self, incarnation: Incarnation) -> Result<Namespace> {
-        let successor =
-            registry::replace(&mut *self.connection().await?, incarnation).await.map_err(Failure::of_change)?;
+    async fn stage(&self, living: Incarnation) -> Result<Namespace> {
+        // Its log is sealed, so that it must be there.
+        self.open(living).await.map_err(|error| match error {
+            Error::Closed => Error::NamespaceNotFound,
+            error => error,
+        })?;
+        let mut connection = self.connection().await?;
+        let Some(staged) = staging::stage(&mut connection, living).await.map_err(Failure::of_change)? else {
+            let lives = seal::lives(&mut connection, living).await.map_err(Failure::of_read)?;
+            return Err(if lives { Error::Replacing } else { Error::NamespaceNotFound });
+        };
+        if let Err(failure) = seal::put(&mut connection, living).await {
+            drop(connection);
+            // Nobody fills it: where this fails too, it is given up when its time has passed.
+            let _ = self.discard(staged.incarnation).await;
+            return Err(failure.of_read());
+        }
+        Ok(staged)
+    }
+
+    async fn keep(&self, staged: Incarnation) -> Result<()> {
+        let kept = retrying!(self.shared.readers, connection => staging::keep(connection, staged));
+        if kept.map_err(Failure::of_read)? { Ok(()) } else { Err(Error::Overtaken) }
+    }
+
+    async fn promote(&self, staged: Incarnation) -> Result<()> {
+        let promoted = staging::promote(&mut *self.connection().await?, staged).await.map_err(Failure::of_change)?;
         self.shared.notifier.registry();
-        successor.ok_or(Error::NamespaceNotFound)
+        if promoted { Ok(()) } else { Err(Error::Overtaken) }
+    }
+
+    async fn discard(&self, staged: Incarnation) -> Result<()> {
+        let discarded = retrying!(self.shared.readers, connection => staging::discard(connection, staged));
+        discarded.map_err(Failure::of_read)
     }
 
     async fn set_token(&self, name: &str, token_hash: &TokenHash) -> Result<()> {

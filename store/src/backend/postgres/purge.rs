@@ -5,7 +5,7 @@ use tokio_postgres::Row;
 use super::connection::Connection;
 use super::error::Failure;
 use super::pool::Pool;
-use super::statement::{DELETED, FORGET, LOGS, MESSAGE_COUNT, schema};
+use super::statement::{DELETED, DISCARD_EXPIRED, FORGET, LOGS, MESSAGE_COUNT, schema};
 use super::storage::count;
 use crate::backend::Incarnation;
 
@@ -14,9 +14,10 @@ const LOCK_TIMEOUT_MS: u32 = 200;
 /// Logs whose messages are counted by one statement.
 const COUNT_AT_ONCE: usize = 100;
 
-/// Drops the schemas of deleted incarnations; whether all are gone. What somebody uses stays for a later call.
+/// Drops the schemas of deleted incarnations, and of staged ones that nobody keeps; whether all are gone. What somebody uses stays for a later call.
 pub(super) async fn run(pool: &Pool) -> Result<bool, Failure> {
     let mut connection = pool.get().await?;
+    connection.query(DISCARD_EXPIRED.on_registry(), &[]).await?;
     let deleted = connection.query(DELETED.on_registry(), &[]).await?;
     let mut all = true;
     for row in deleted {

@@ -7,9 +7,7 @@ use uuid::Uuid;
 
 use super::connection::Connection;
 use super::error::Failure;
-use super::statement::{
-    CREATE, DELETE, EXISTS, LOCK_LOG, NAMESPACE, NAMESPACES, RECREATE, SET_TOKEN, TOMBSTONE, schema,
-};
+use super::statement::{CREATE, DELETE, EXISTS, LOCK_LOG, NAMESPACE, NAMESPACES, SET_TOKEN, TOMBSTONE, schema};
 use super::time::Time;
 use crate::backend::{Incarnation, Namespace, NewNamespace};
 
@@ -43,20 +41,6 @@ pub(super) async fn delete(
     Ok(deleted_at)
 }
 
-/// Deletes an incarnation and creates the next of its name; `None` where it was deleted already.
-pub(super) async fn replace(
-    connection: &mut Connection,
-    incarnation: Incarnation,
-) -> Result<Option<Namespace>, Failure> {
-    connection.begin().await?;
-    let successor = match end(connection, incarnation).await? {
-        Some(_) => connection.query_one(RECREATE.on_registry(), &[&incarnation.0]).await?,
-        None => None,
-    };
-    connection.commit().await?;
-    Ok(successor.map(|row| to_namespace(&row)))
-}
-
 /// Whether there was such a namespace, which now has another token.
 pub(super) async fn set_token(connection: &mut Connection, name: &str, hash: &TokenHash) -> Result<bool, Failure> {
     let row = connection.query_one(SET_TOKEN.on_registry(), &[&name, &&hash.as_bytes()[..]]).await?;
@@ -77,7 +61,7 @@ async fn end(connection: &mut Connection, incarnation: Incarnation) -> Result<Op
     Ok(Some(deleted_at.0))
 }
 
-fn to_namespace(row: &Row) -> Namespace {
+pub(super) fn to_namespace(row: &Row) -> Namespace {
     let hash: [u8; 32] = row.get::<_, &[u8]>(2).try_into().expect("a SHA-256 has 32 bytes");
     let created_at: Time = row.get(4);
     Namespace {

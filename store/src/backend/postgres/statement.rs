@@ -82,6 +82,8 @@ templates! {
     FENCE "fence" [INT8, INT8, UUID, UUID];
     SETTLE "settle" [INT8, UUID, INT8, UUID, INT8];
     HEAD "head" [INT8];
+    HEAD_BELOW "head_below" [INT8];
+    UNSEAL "unseal" [UUID, UUID];
     VERSIONS "versions" [TEXT_ARRAY];
     FIND "find" [UUID_ARRAY];
     LOCATE "locate" [TEXT, INT8];
@@ -105,10 +107,16 @@ templates! {
     NAMESPACES "namespaces" [];
     CREATE "create" [TEXT, BYTEA, TEXT, TEXT];
     DELETE "delete" [INT8];
-    RECREATE "recreate" [INT8];
+    STAGE "stage" [INT8, FLOAT8];
+    KEEP "keep" [INT8, FLOAT8];
+    PROMOTE "promote" [INT8];
+    DISCARD "discard" [INT8];
+    DISCARD_EXPIRED "discard_expired" [];
+    HELD "held" [INT8];
     SET_TOKEN "set_token" [TEXT, BYTEA];
     LIVES "lives" [INT8];
-    LIVING "living" [INT8];
+    USABLE "usable" [INT8];
+    LOCK_USABLE "lock_usable" [INT8];
     EXISTS "exists" [TEXT, TEXT];
     SCHEMA_EXISTS "schema_exists" [TEXT];
     LOGS "logs" [];

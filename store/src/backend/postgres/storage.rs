@@ -1,7 +1,7 @@
 //! The log of one incarnation.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use async_trait::async_trait;
 use eventodb_schema::message::Message;
@@ -16,8 +16,9 @@ use super::error::Failure;
 use super::line::Line;
 use super::pool::retrying;
 use super::read;
+use super::seal;
 use super::shared::Shared;
-use super::statement::{CATEGORIES, COUNTS, FIND, HEAD, STREAMS, VERSIONS};
+use super::statement::{CATEGORIES, COUNTS, FIND, HEAD, HEAD_BELOW, STREAMS, VERSIONS};
 use super::time::Time;
 use super::turns::Turns;
 use crate::backend::{AppendError, Batch, Counts, Fenced, Head, Incarnation, Lineage, Select, Slice, Storage};
@@ -33,6 +34,8 @@ pub(super) struct PostgresStorage {
     line: Line,
     /// Messages written since counts were folded.
     unfolded: AtomicUsize,
+    /// Whether the last batch was a seal when it was last looked at.
+    is_sealed: AtomicBool,
 }
 
 impl PostgresStorage {
@@ -40,7 +43,27 @@ impl PostgresStorage {
         let turns = Turns::new(log, Arc::clone(&shared.turns));
         // What earlier servers left unfolded is found out with the first write.
         let unfolded = AtomicUsize::new(shared.settings.fold_messages);
-        Self { log, shared, turns, line: Line::default(), unfolded }
+        Self { log, shared, turns, line: Line::default(), unfolded, is_sealed: AtomicBool::new(false) }
+    }
+
+    /// The last batch of the log that others can follow, which is sealed.
+    async fn head_below_seal(&self, known: &Head) -> Result<Row> {
+        self.is_sealed.store(true, Ordering::Relaxed);
+        // Its place may be taken by now.
+        let lives = retrying!(self.shared.sequencers, connection => seal::lives(connection, self.log));
+        if !lives.map_err(Failure::of_read)? {
+            return Err(Error::Closed);
+        }
+        let statement = HEAD_BELOW.on(self.log);
+        let row = retrying!(self.shared.sequencers, connection => connection.query_one(statement, &[&known.batch]));
+        row.map_err(Failure::of_read)?.ok_or_else(|| Error::failed("the log has no batch"))
+    }
+
+    /// Whether the log is sealed for good reason. A seal that does not hold is taken away.
+    async fn look_at_seal(&self) -> Result<seal::Verdict, Failure> {
+        let verdict = retrying!(self.shared.sequencers, connection => seal::look(connection, self.log))?;
+        self.is_sealed.store(verdict != seal::Verdict::Open, Ordering::Relaxed);
+        Ok(verdict)
     }
 
     fn count_written(&self, messages: usize) {
@@ -56,7 +79,10 @@ impl Storage for PostgresStorage {
     async fn head_since(&self, known: &Head) -> Result<(Head, Lineage)> {
         let statement = HEAD.on(self.log);
         let row = retrying!(self.shared.sequencers, connection => connection.query_one(statement, &[&known.batch]));
-        let row = row.map_err(Failure::of_read)?.ok_or_else(|| Error::failed("the log has no batch"))?;
+        let mut row = row.map_err(Failure::of_read)?.ok_or_else(|| Error::failed("the log has no batch"))?;
+        if seal::is_seal(row.get(3)) {
+            row = self.head_below_seal(known).await?;
+        }
         // The last batch of a deleted namespace has no position.
         let position: Option<i64> = row.get(1);
         let position = position.ok_or(Error::Closed)?;
@@ -71,6 +97,13 @@ impl Storage for PostgresStorage {
     }
 
     async fn append(&self, batch: &Batch) -> Result<Vec<Arc<Entry>>, AppendError> {
+        if self.is_sealed.load(Ordering::Relaxed) {
+            match self.look_at_seal().await.map_err(Failure::before_append)? {
+                seal::Verdict::Open => {}
+                seal::Verdict::Held => return Err(AppendError::Replacing),
+                seal::Verdict::Gone => return Err(AppendError::Closed),
+            }
+        }
         // First of all: what comes behind this append is sent behind it.
         let place = self.line.enter().await;
         let turn = self.turns.begin(batch.after.batch);
@@ -83,6 +116,13 @@ impl Storage for PostgresStorage {
         }
         self.count_written(entries.len());
         Ok(entries)
+    }
+
+    async fn is_being_replaced(&self) -> Result<bool> {
+        match self.look_at_seal().await.map_err(Failure::of_read)? {
+            seal::Verdict::Gone => Err(Error::Closed),
+            verdict => Ok(verdict == seal::Verdict::Held),
+        }
     }
 
     fn appends_ahead(&self) -> bool {

@@ -284,8 +284,27 @@ impl Backend for Sqlite {
         self.registry(move |registry| registry.delete(incarnation)).await
     }
 
-    async fn replace(&self, incarnation: Incarnation) -> Result<Namespace> {
-        self.registry(move |registry| registry.replace(incarnation)).await?.ok_or(Error::NamespaceNotFound)
+    async fn stage(&self, living: Incarnation) -> Result<Namespace> {
+        if let Some(staged) = self.registry(move |registry| registry.stage(living)).await? {
+            return Ok(staged);
+        }
+        let lives = self.registry(move |registry| registry.lives(living)).await?;
+        Err(if lives { Error::Replacing } else { Error::NamespaceNotFound })
+    }
+
+    async fn keep(&self, staged: Incarnation) -> Result<()> {
+        let kept = self.registry(move |registry| registry.is_promotable(staged)).await?;
+        if kept { Ok(()) } else { Err(Error::Overtaken) }
+    }
+
+    async fn promote(&self, staged: Incarnation) -> Result<()> {
+        let promoted = self.registry(move |registry| registry.promote(staged)).await?;
+        if promoted { Ok(()) } else { Err(Error::Overtaken) }
+    }
+
+    async fn discard(&self, staged: Incarnation) -> Result<()> {
+        self.shared.registry.discard(staged);
+        Ok(())
     }
 
     async fn set_token(&self, name: &str, token_hash: &TokenHash) -> Result<()> {

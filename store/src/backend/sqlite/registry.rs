@@ -1,5 +1,6 @@
 //! `registry.db`: the namespaces, their tokens' hashes, and how many messages a closed one holds.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use eventodb_schema::Timestamp;
@@ -15,6 +16,8 @@ use crate::backend::{Incarnation, Namespace, NewNamespace};
 #[derive(Clone)]
 pub(super) struct Registry {
     connection: Arc<Mutex<Connection>>,
+    /// The staged incarnations, and which each is to replace. Locked before the connection.
+    staged: Arc<Mutex<HashMap<Incarnation, Incarnation>>>,
 }
 
 impl Registry {
@@ -27,7 +30,7 @@ impl Registry {
             Location::Memory => None,
         };
         let connection = connection::open(&[Attach::registry(file)])?;
-        Ok(Self { connection: Arc::new(Mutex::new(connection)) })
+        Ok(Self { connection: Arc::new(Mutex::new(connection)), staged: Arc::default() })
     }
 
     pub(super) fn namespace(&self, name: &str) -> rusqlite::Result<Option<Namespace>> {
@@ -64,19 +67,57 @@ impl Registry {
         Ok((changed > 0).then_some(now))
     }
 
-    /// `None` where it was deleted before.
-    pub(super) fn replace(&self, incarnation: Incarnation) -> rusqlite::Result<Option<Namespace>> {
+    /// Stages an incarnation for the place of a living one; `None` where that was deleted or another is staged.
+    /// Its row counts as deleted until it is promoted, so that nothing is left of it after a crash.
+    pub(super) fn stage(&self, living: Incarnation) -> rusqlite::Result<Option<Namespace>> {
+        let mut staged = self.staged.lock();
+        if staged.values().any(|replaces| *replaces == living) {
+            return Ok(None);
+        }
+        let connection = self.connection.lock();
+        let mut insert = connection.prepare_cached(include_str!("sql/registry_stage.sql"))?;
+        let now = Timestamp::now().as_micros();
+        let namespace = insert.query_row(params![living.0, now], namespace).optional()?;
+        staged.extend(namespace.iter().map(|namespace| (namespace.incarnation, living)));
+        Ok(namespace)
+    }
+
+    /// Whether a staged incarnation can be promoted.
+    pub(super) fn is_promotable(&self, staged: Incarnation) -> rusqlite::Result<bool> {
+        let Some(living) = self.staged.lock().get(&staged).copied() else { return Ok(false) };
+        self.lives(living)
+    }
+
+    /// Whether an incarnation lives.
+    pub(super) fn lives(&self, incarnation: Incarnation) -> rusqlite::Result<bool> {
+        self.connection
+            .lock()
+            .prepare_cached("SELECT 1 FROM registry.namespaces WHERE incarnation = ?1 AND deleted_at IS NULL")?
+            .exists([incarnation.0])
+    }
+
+    /// Gives a staged incarnation the place of the living one; whether it lives now.
+    pub(super) fn promote(&self, incarnation: Incarnation) -> rusqlite::Result<bool> {
+        let mut staged = self.staged.lock();
+        let Some(living) = staged.get(&incarnation).copied() else {
+            drop(staged);
+            return self.lives(incarnation);
+        };
         let mut connection = self.connection.lock();
         let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
         let now = Timestamp::now().as_micros();
-        let changed = transaction.execute(include_str!("sql/registry_delete.sql"), params![incarnation.0, now])?;
-        if changed == 0 {
-            return Ok(None);
+        if transaction.execute(include_str!("sql/registry_delete.sql"), params![living.0, now])? == 0 {
+            return Ok(false);
         }
-        let created =
-            transaction.query_row(include_str!("sql/registry_replace.sql"), params![incarnation.0], namespace)?;
+        transaction.execute(include_str!("sql/registry_promote.sql"), params![incarnation.0, living.0])?;
         transaction.commit()?;
-        Ok(Some(created))
+        staged.remove(&incarnation);
+        Ok(true)
+    }
+
+    /// Gives a staged incarnation up.
+    pub(super) fn discard(&self, incarnation: Incarnation) {
+        self.staged.lock().remove(&incarnation);
     }
 
     pub(super) fn set_token(&self, name: &str, hash: &TokenHash) -> rusqlite::Result<bool> {
@@ -101,21 +142,26 @@ impl Registry {
         select.query_map([], |row| Ok((Incarnation(row.get(0)?), row.get(1)?)))?.collect()
     }
 
-    /// What is noted about an incarnation; `None` where it does not live.
+    /// What is noted about an incarnation; `None` where it neither lives nor is staged.
     pub(super) fn noted(&self, incarnation: Incarnation) -> rusqlite::Result<Option<Option<u64>>> {
+        let is_staged = self.staged.lock().contains_key(&incarnation);
         self.connection
             .lock()
-            .prepare_cached("SELECT messages FROM registry.namespaces WHERE incarnation = ?1 AND deleted_at IS NULL")?
-            .query_row([incarnation.0], |row| row.get(0))
+            .prepare_cached(
+                "SELECT messages FROM registry.namespaces WHERE incarnation = ?1 AND (deleted_at IS NULL OR ?2)",
+            )?
+            .query_row(params![incarnation.0, is_staged], |row| row.get(0))
             .optional()
     }
 
     /// Incarnations whose files are still to be removed.
     pub(super) fn deleted(&self) -> rusqlite::Result<Vec<Incarnation>> {
+        let staged = self.staged.lock();
         let connection = self.connection.lock();
         let mut select =
             connection.prepare_cached("SELECT incarnation FROM registry.namespaces WHERE deleted_at IS NOT NULL")?;
-        select.query_map([], |row| row.get(0).map(Incarnation))?.collect()
+        let deleted = select.query_map([], |row| row.get(0).map(Incarnation))?;
+        deleted.filter(|row| !row.as_ref().is_ok_and(|deleted| staged.contains_key(deleted))).collect()
     }
 
     /// Forgets an incarnation whose files are gone.

@@ -14,6 +14,7 @@ mod pair;
 mod plans;
 mod pooler;
 mod proxy;
+mod replacing;
 mod servers;
 mod sessions;
 mod staleness;

@@ -64,14 +64,15 @@ async fn storage_in_use_is_dropped_later() {
     let read =
         format!("BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT count(*) FROM eventodb_{}.messages", fixture.log.0);
     dump.batch_execute(&read).await.expect("good SQL");
-    let next = fixture.backend.replace(fixture.log).await.expect("it lives");
+    let next = fixture.backend.stage(fixture.log).await.expect("it lives");
     assert!(next.incarnation > fixture.log && &*next.name == "test");
+    fixture.backend.promote(next.incarnation).await.expect("it lives");
     fixture.backend.purge().await.expect("it answers");
     assert_eq!(fixture.number("SELECT count(*) FROM {log}.messages").await, 1);
     dump.batch_execute("COMMIT").await.expect("it is open");
     fixture.purge_all().await;
     assert_eq!(fixture.number("SELECT count(*) FROM pg_namespace WHERE nspname = '{log}'").await, 0);
-    assert!(matches!(fixture.backend.replace(fixture.log).await, Err(Error::NamespaceNotFound)));
+    assert!(matches!(fixture.backend.stage(fixture.log).await, Err(Error::NamespaceNotFound)));
 }
 
 #[tokio::test]

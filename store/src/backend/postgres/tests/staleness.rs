@@ -130,12 +130,12 @@ async fn the_poll_ends_what_was_deleted_through_the_other_server() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_namespace_emptied_through_the_other_server_goes_on_at_once() {
+async fn a_namespace_replaced_through_the_other_server_goes_on_at_once() {
     // Neither a notification nor a poll tells of it.
     let (pair, _proxy) = late(PATIENCE).await;
     let [log, _] = pair.logs().await;
     write(&log, "a-1", "old").await;
-    pair.servers[1].empty(NAME).await.expect("it lives");
+    pair.servers[1].replace(NAME).await.expect("it lives").finish().await.expect("nothing is in the way");
     assert!(matches!(log.read(Read::forward(everything(), 1, 100)).await, Err(Error::Closed)));
     let log = pair.servers[0].authorize(&pair.token).await.expect("it answers").expect("the token is the same");
     assert!(all(&log).await.is_empty());

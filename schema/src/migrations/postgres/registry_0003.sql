@@ -1,0 +1,2 @@
+-- At most one is staged for the place of another.
+CREATE UNIQUE INDEX namespaces_replaces ON eventodb.namespaces (replaces) WHERE staged_until IS NOT NULL;

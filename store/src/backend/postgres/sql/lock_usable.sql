@@ -1,0 +1,3 @@
+-- Whether an incarnation lives or is staged; it cannot be deleted before the transaction ends.
+SELECT incarnation FROM eventodb.namespaces
+WHERE incarnation = $1 AND (deleted_at IS NULL OR staged_until IS NOT NULL) FOR SHARE

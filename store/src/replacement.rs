@@ -1,0 +1,168 @@
+//! Replacing what a namespace holds, so that nothing of it is destroyed before the replacement is whole.
+//!
+//! The new messages go into a staged incarnation, which nobody finds by its name and whose storage is dropped
+//! if it is given up. In one step of the registry it takes the place of the living one.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::task::JoinHandle;
+use tokio::time::Instant;
+
+use crate::backend::{Incarnation, KEEP_EVERY};
+use crate::error::{Error, Result};
+use crate::event_store::EventStore;
+use crate::log::Log;
+
+/// How long a database that does not answer is asked whether the replacement has taken its place.
+const PROMOTE_WITHIN: Duration = Duration::from_secs(10);
+/// The pause between two attempts.
+const PROMOTE_PAUSE: Duration = Duration::from_millis(100);
+
+/// A replacement that is being filled. Dropped, it is discarded in the background.
+pub struct Replacement {
+    turn: Turn,
+    staged: Option<Staged>,
+}
+
+/// The right of one replacement at a time in this server, during which it refuses other appends.
+struct Turn {
+    store: Arc<EventStore>,
+    living: Arc<Log>,
+}
+
+/// What takes the place of the living log.
+struct Staged {
+    log: Arc<Log>,
+    keeper: JoinHandle<()>,
+}
+
+impl Replacement {
+    /// Stages an incarnation for the place of `living`, once what was accepted there is written.
+    pub(crate) async fn begin(store: Arc<EventStore>, living: Arc<Log>) -> Result<Self> {
+        if !store.begin_replacing(&living) {
+            return Err(Error::Replacing);
+        }
+        let turn = Turn { store, living };
+        turn.living.drain().await;
+        let namespace = turn.store.backend().stage(turn.living.namespace().incarnation).await?;
+        let incarnation = namespace.incarnation;
+        let log = match turn.store.staged_log(namespace).await {
+            Ok(log) => log,
+            Err(error) => {
+                discard(&turn.store, incarnation).await;
+                return Err(error);
+            }
+        };
+        let keeper = tokio::spawn(keep(Arc::clone(&turn.store), Arc::clone(&log)));
+        Ok(Self { turn, staged: Some(Staged { log, keeper }) })
+    }
+
+    /// The log to be filled. It is closed as soon as it is known that it cannot take its place any more.
+    pub fn log(&self) -> &Arc<Log> {
+        &self.staged.as_ref().expect("only finish and discard take it").log
+    }
+
+    /// Has it take its place: the old log is closed and its subscriptions end.
+    ///
+    /// # Errors
+    /// [`crate::Error::Overtaken`], [`crate::Error::Unavailable`], [`crate::Error::Failed`]: the namespace is as
+    /// it was. [`crate::Error::Unknown`]: it holds the one or the other.
+    pub async fn finish(mut self) -> Result<()> {
+        let outcome = self.promote().await;
+        match outcome {
+            Ok(()) => {
+                // The place is taken: there is nothing to discard.
+                if let Some(staged) = self.staged.take() {
+                    staged.end();
+                }
+                self.turn.store.forget_replaced(&self.turn.living);
+            }
+            Err(Error::Unknown(_)) => {
+                // The next call finds out which of the two lives.
+                self.turn.store.forget_replaced(&self.turn.living);
+                self.discard().await;
+            }
+            Err(_) => self.discard().await,
+        }
+        outcome
+    }
+
+    async fn promote(&self) -> Result<()> {
+        let incarnation = self.log().namespace().incarnation;
+        let deadline = Instant::now() + PROMOTE_WITHIN;
+        let mut unknown = None;
+        loop {
+            let error = match self.turn.store.backend().promote(incarnation).await {
+                Ok(()) => return Ok(()),
+                Err(error) => error,
+            };
+            match error {
+                Error::Unknown(ref cause) => unknown = Some(Arc::clone(cause)),
+                Error::Unavailable(_) if unknown.is_some() => {}
+                error => return Err(error),
+            }
+            if Instant::now() >= deadline {
+                return Err(unknown.map_or(error, Error::Unknown));
+            }
+            tokio::time::sleep(PROMOTE_PAUSE).await;
+        }
+    }
+
+    /// Gives it up: the namespace is as it was, and takes appends again.
+    pub async fn discard(mut self) {
+        if let Some(staged) = self.staged.take() {
+            discard(&self.turn.store, staged.end()).await;
+        }
+    }
+}
+
+impl Drop for Replacement {
+    fn drop(&mut self) {
+        let Some(staged) = self.staged.take() else { return };
+        let (store, incarnation) = (Arc::clone(&self.turn.store), staged.end());
+        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+            runtime.spawn(async move { discard(&store, incarnation).await });
+        }
+    }
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        self.store.end_replacing(&self.living);
+    }
+}
+
+impl Staged {
+    /// Closes its log, and keeps it no longer.
+    fn end(self) -> Incarnation {
+        self.keeper.abort();
+        self.log.close();
+        self.log.namespace().incarnation
+    }
+}
+
+impl std::fmt::Debug for Replacement {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Replacement").field("living", &self.turn.living).finish_non_exhaustive()
+    }
+}
+
+/// Keeps a staged incarnation until it is given up by somebody else, or what it replaces is gone.
+async fn keep(store: Arc<EventStore>, staged: Arc<Log>) {
+    loop {
+        tokio::time::sleep(KEEP_EVERY).await;
+        match store.backend().keep(staged.namespace().incarnation).await {
+            Ok(()) => {}
+            Err(Error::Overtaken) => return staged.close(),
+            Err(error) => tracing::warn!(%error, "cannot keep what is to replace a namespace"),
+        }
+    }
+}
+
+/// Gives a staged incarnation up, as well as can be: the backend does so by itself after some time.
+async fn discard(store: &EventStore, staged: Incarnation) {
+    if let Err(error) = store.backend().discard(staged).await {
+        tracing::warn!(%error, "what was to replace a namespace is given up later");
+    }
+}
