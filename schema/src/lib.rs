@@ -14,6 +14,7 @@ pub mod migrations;
 pub mod name;
 pub mod reply;
 pub mod request;
+pub mod spelling;
 pub mod time;
 pub mod token;
 pub mod wire;

@@ -176,7 +176,7 @@ mod tests {
         if let Some(header) = header {
             headers.insert(AUTHORIZATION, HeaderValue::from_bytes(header).expect("a header"));
         }
-        Credentials::of(&headers, &Query::parse(Some(query)).expect("a query"))
+        Credentials::of(&headers, &Query::parse(Some(query), &["token"]).expect("a query"))
     }
 
     fn namespace(credentials: &Credentials) -> Option<&str> {

@@ -1,33 +1,44 @@
 //! Query strings: form-encoded, raw UTF-8 accepted, empty parameters as if they were not there.
 
+use eventodb_schema::spelling::{Shown, is_respelled};
+
 use crate::error::Failure;
 
-/// The parameters of a request.
+/// The parameters of a request that its path knows and that are not empty.
 #[derive(Debug, Default)]
 pub(crate) struct Query {
-    parameters: Vec<(String, String)>,
+    parameters: Vec<(&'static str, String)>,
 }
 
 impl Query {
-    /// Takes a query string apart.
+    /// Takes a query string apart. Parameters of other names than `known` are ignored: proxies and
+    /// pages add their own.
     ///
     /// # Errors
-    /// `INVALID_REQUEST` where it is not valid UTF-8.
-    pub(crate) fn parse(query: Option<&str>) -> Result<Self, Failure> {
-        let pairs = query.unwrap_or_default().split('&').filter(|pair| !pair.is_empty());
-        let parameters = pairs
-            .map(|pair| {
-                let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
-                Ok((decode(name)?, decode(value)?))
-            })
-            .collect::<Result<_, Failure>>()?;
+    /// `INVALID_REQUEST` where it is not valid UTF-8, or a known parameter is spelled in another way.
+    pub(crate) fn parse(query: Option<&str>, known: &[&'static str]) -> Result<Self, Failure> {
+        let mut parameters = Vec::new();
+        for pair in query.unwrap_or_default().split('&') {
+            let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+            let (name, value) = (decode(name)?, decode(value)?);
+            if value.is_empty() {
+                continue;
+            }
+            if let Some(known) = known.iter().find(|known| **known == name) {
+                parameters.push((*known, value));
+            } else if let Some(meant) = known.iter().find(|known| is_respelled(&name, known)) {
+                return Err(Failure::invalid(format!(
+                    "the query string must not have {}; did you mean {meant}?",
+                    Shown(&name)
+                )));
+            }
+        }
         Ok(Self { parameters })
     }
 
     /// The first value of that name that is not empty.
     pub(crate) fn get(&self, name: &str) -> Option<&str> {
-        let values = self.parameters.iter().filter(|(key, _)| key == name);
-        values.map(|(_, value)| value.as_str()).find(|value| !value.is_empty())
+        self.parameters.iter().find(|(key, _)| *key == name).map(|(_, value)| value.as_str())
     }
 
     /// The first of these names that has a value.
@@ -67,8 +78,8 @@ fn escaped(bytes: &[u8]) -> Option<u8> {
 mod tests {
     use super::*;
 
-    fn get(query: &str, name: &str) -> Option<String> {
-        Query::parse(Some(query)).expect("a query").get(name).map(str::to_owned)
+    fn get(query: &str, name: &'static str) -> Option<String> {
+        Query::parse(Some(query), &[name]).expect("a query").get(name).map(str::to_owned)
     }
 
     #[test]
@@ -88,8 +99,20 @@ mod tests {
     }
 
     #[test]
+    fn a_known_parameter_in_another_spelling_is_refused() {
+        let parse = |query| Query::parse(Some(query), &["token", "lastEventId"]);
+        for bad in ["Token=x", "last_event_id=1", "token=x&last-event-id=1", "lasteventid=1", "%54oken=x"] {
+            let failure = parse(bad).expect_err(bad);
+            assert!(failure.message().contains("did you mean"), "{bad}: {}", failure.message());
+        }
+        for good in ["Token=&last_event_id", "tokens=x&utm_source=y&_=1&=2&metadata=3"] {
+            assert!(parse(good).is_ok(), "{good}");
+        }
+    }
+
+    #[test]
     fn refuses_what_is_not_unicode() {
-        assert!(Query::parse(Some("stream=%ff")).is_err());
-        assert!(Query::parse(Some("%ED%A0%80=1")).is_err());
+        assert!(Query::parse(Some("stream=%ff"), &[]).is_err());
+        assert!(Query::parse(Some("%ED%A0%80=1"), &[]).is_err());
     }
 }

@@ -18,6 +18,8 @@ export type Nested = {
   good: Record<string, string>;
   members: Record<string, Kind>;
   required: string[];
+  /** Whether members of other names are ignored, as those of a message are, or refused as unknown options are. */
+  ignoresUnknown: boolean;
   around: (object: string) => string;
 };
 
@@ -50,8 +52,9 @@ export const NESTED: Nested[] = [
   {
     name: "the message of stream.write",
     good: { type: '"T"', data: "{}" },
-    members: { type: "name", data: "object", metadata: "object" },
+    members: { type: "name", data: "object", metadata: "object", id: "uuid" },
     required: ["type", "data"],
+    ignoresUnknown: true,
     around: (object) => `["stream.write","a-$new",${object}]`,
   },
   {
@@ -59,6 +62,7 @@ export const NESTED: Nested[] = [
     good: { type: '"T"', data: "{}" },
     members: { type: "name", data: "object", metadata: "object", id: "uuid" },
     required: ["type", "data"],
+    ignoresUnknown: true,
     around: (object) => `["stream.append","a-$new",[${message},${object}]]`,
   },
   {
@@ -66,6 +70,7 @@ export const NESTED: Nested[] = [
     good: { stream: '"a-$new"', messages: `[${message}]` },
     members: { stream: "name", messages: "array", expectedVersion: "version" },
     required: ["stream", "messages"],
+    ignoresUnknown: false,
     around: (object) => `["streams.append",[${object}]]`,
   },
   {
@@ -73,6 +78,7 @@ export const NESTED: Nested[] = [
     good: { stream: '"b-$new"', expectedVersion: "-1" },
     members: { stream: "name", expectedVersion: "version" },
     required: ["stream", "expectedVersion"],
+    ignoresUnknown: false,
     around: (object) => `["streams.append",[{"stream":"a-$new","messages":[${message}]}],{"checks":[${object}]}]`,
   },
   {
@@ -80,6 +86,7 @@ export const NESTED: Nested[] = [
     good: { member: "0", size: "2" },
     members: { member: "integer", size: "integer" },
     required: ["member", "size"],
+    ignoresUnknown: false,
     around: (object) => `["category.get","a",{"consumerGroup":${object}}]`,
   },
 ];

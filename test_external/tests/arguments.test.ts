@@ -1,5 +1,6 @@
 /** Arguments and options of every method: missing, null, extra, unknown, of a wrong type. */
 import assert from "node:assert/strict";
+import { randomUUID } from "node:crypto";
 import { failureOf, unique, type Client } from "../src/client.ts";
 import { body, filled, METHODS, NESTED, object, WRONG } from "../src/methods.ts";
 import { sharedServer, test } from "../src/suite.ts";
@@ -21,13 +22,23 @@ for (const method of METHODS) {
     await accepts(client, body(method));
   });
 
-  test(`[R-args.2 R-args.3 R-args.5 R-args.7] ${method.name}: options left out, empty or null; more than needed`, async () => {
+  test(`[R-args.2 R-args.3 R-args.5] ${method.name}: options left out, empty or null; more than needed`, async () => {
     const client = fresh();
-    for (const rest of [[], ["{}"], ["null"], [nulls], ['{"unknown":[1],"another":null}']]) {
+    for (const rest of [[], ["{}"], ["null"], [nulls]]) {
       await accepts(client, body(method, undefined, ...rest));
       if (rest.length > 0) await accepts(client, body(method, undefined, ...rest, '"extra"', "{}", "null", "17"));
     }
   });
+
+  if (hasOptions) {
+    test(`[R-args.9] ${method.name}: an unknown option is refused, and the nearest known one named`, async () => {
+      const client = fresh();
+      await refuses(client, body(method, undefined, '{"unknown":[1]}'), '"unknown"');
+      for (const name of Object.keys(method.options)) {
+        for (const mistyped of mistypings(name)) await refuses(client, body(method, undefined, object({ [mistyped]: "1" })), `did you mean ${name}?`);
+      }
+    });
+  }
 
   test(`[R-args.6 R-args.8] ${method.name}: wrong types`, async () => {
     const client = fresh();
@@ -43,10 +54,14 @@ for (const method of METHODS) {
 }
 
 for (const nested of NESTED) {
-  test(`[R-args.1 R-args.4 R-args.6 R-args.7 R-args.8] ${nested.name}`, async () => {
+  test(`[R-args.1 R-args.4 R-args.6 R-args.7 R-args.8 R-args.9] ${nested.name}`, async () => {
     const client = fresh();
     await accepts(client, nested.around(object(nested.good)));
-    await accepts(client, nested.around(object({ ...nested.good, unknown: "[1]" })));
+    const unknown = nested.around(object({ ...nested.good, unknown: "[1]" }));
+    await (nested.ignoresUnknown ? accepts(client, unknown) : refuses(client, unknown, "unknown"));
+    for (const name of nested.ignoresUnknown ? [] : Object.keys(nested.members)) {
+      for (const mistyped of mistypings(name)) await refuses(client, nested.around(object({ ...nested.good, [mistyped]: "1" })), `${name}?`);
+    }
     for (const name of nested.required) {
       const { [name]: _, ...without } = nested.good;
       await refuses(client, nested.around(object(without)), name);
@@ -70,10 +85,74 @@ test("[R-args.8] integers to the edge of 64 bits are taken", async () => {
   assert.ok(reply.text.includes('"expected":9223372036854775807,"actual":-1'), reply.text);
 });
 
-test("[R-args.7] unknown query parameters are ignored", async () => {
-  const reply = await fresh().send({ path: "/rpc?unknown=1&position=x", body: '["sys.version"]' });
-  assert.equal(reply.status, 200);
+test("[R-args.9] a mistyped expectedVersion writes nothing", async () => {
+  const client = fresh();
+  for (const name of ["expectedversion", "expected_version", "version", "expectedVersion "]) {
+    const failure = await client.failure("stream.write", "a-1", { type: "T", data: {} }, { [name]: 5 });
+    assert.deepEqual([failure.code, failure.message.includes("did you mean expectedVersion?")], ["INVALID_REQUEST", true], failure.message);
+  }
+  assert.equal(await client.rpc("stream.version", "a-1"), null);
 });
+
+test("[R-args.9 R-error.5] a long unknown name is cut in the message", async () => {
+  const client = fresh();
+  const long = "x".repeat(1_000_000);
+  for (const reply of [await client.call("stream.get", "a-1", { [long]: 1 }), await client.call(long)]) {
+    assert.ok(failureOf(reply).message.length < 300);
+  }
+});
+
+test("[R-args.7 R-args.10] members of a message that look mistyped are refused, others ignored", async () => {
+  const client = fresh();
+  const mistyped: Record<string, string> = {
+    Type: "type", _type: "type", DATA: "data", ID: "id", meta: "metadata", metaData: "metadata", meta_data: "metadata",
+    "meta-data": "metadata", METADATA: "metadata", metdata: "metadata", metadat: "metadata", metatada: "metadata", metadatas: "metadata",
+    metaadata: "metadata", expectedVersion: "expectedVersion", expected_version: "expectedVersion",
+  };
+  for (const [name, meant] of Object.entries(mistyped)) {
+    const bad = { type: "T", data: {}, [name]: {} };
+    for (const call of [["stream.write", "a-1", bad], ["stream.append", "a-1", [bad]], ["streams.append", [{ stream: "a-1", messages: [bad] }]]]) {
+      const failure = await client.failure(...(call as [string, ...unknown[]]));
+      assert.equal(failure.code, "INVALID_REQUEST", name);
+      assert.ok(failure.message.includes(meant), `${name}: ${failure.message}`);
+    }
+  }
+  assert.equal(await client.rpc("stream.version", "a-1"), null, "nothing was written");
+  const other = { type: "T", data: { Type: 1, meta: 2, expectedVersion: 3 }, stream: "x", position: 1, globalPosition: 2, time: "x", kind: "x", date: 1, Metaphor: 1 };
+  await client.rpc("stream.write", "a-1", other);
+});
+
+test("[R-write.4] an id as an option and in the message", async () => {
+  const client = fresh();
+  const [id, other] = [randomUUID(), randomUUID()];
+  const write = (member: object, options: object) => client.call("stream.write", "a-1", { type: "T", data: {}, ...member }, options);
+  for (const reply of [await write({ id }, {}), await write({}, { id }), await write({ id: id.toUpperCase() }, { id })]) {
+    assert.equal(reply.text, '{"position":0,"globalPosition":1}');
+  }
+  assert.equal(failureOf(await write({ id }, { id: other })).code, "INVALID_REQUEST");
+  assert.equal((await client.rpc("stream.get", "a-1")).length, 1);
+});
+
+test("[R-args.7 R-args.11] query parameters that look mistyped are refused, others ignored", async () => {
+  const client = fresh();
+  for (const query of ["unknown=1&position=x", "utm_source=x&_=1", "Token=", "meta=1&tokens=2"]) {
+    assert.equal((await client.send({ path: `/rpc?${query}`, body: '["sys.version"]' })).status, 200, query);
+  }
+  for (const [path, meant] of [
+    ["/rpc?Token=x", "token"], ["/import?Force=true", "force"], ["/subscribe?all=true&last_event_id=1", "lastEventId"],
+    ["/subscribe?category=a&Position=1", "position"], ["/subscribe?category=a&consumer-group-member=0&size=1", "consumerGroupMember"],
+  ] as const) {
+    const failure = failureOf(await client.send({ path, body: path.startsWith("/subscribe") ? undefined : '["sys.version"]' }));
+    assert.deepEqual([failure.status, failure.code], [400, "INVALID_REQUEST"], path);
+    assert.ok(failure.message.includes(`did you mean ${meant}?`), failure.message);
+  }
+});
+
+/** A name as people mistype it. */
+function mistypings(name: string): string[] {
+  const typos = [name.toUpperCase(), `${name}_`, `${name}x`, `${name.slice(0, 1)}${name}`];
+  return name.length > 2 ? [...typos, name.slice(0, -1)] : typos;
+}
 
 async function accepts(client: Client, text: string): Promise<void> {
   const existing = unique("old-");

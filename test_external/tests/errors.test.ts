@@ -63,6 +63,10 @@ test("[R-error.5 R-error.6] an unknown method is not an unknown path", async () 
   for (const method of unknown) {
     assert.equal((await open.fresh().failure(method, "a-1", message)).code, "METHOD_NOT_FOUND", JSON.stringify(method.slice(0, 40)));
   }
+  for (const [method, nearest] of [["Stream.Write", "stream.write"], ["stream_write", "stream.write"], ["ns.catgories", "ns.categories"], ["category.read", "category.get"]] as const) {
+    const { message } = await open.fresh().failure(method);
+    assert.ok(message.endsWith(`did you mean ${nearest}?`), message);
+  }
 });
 
 test("[R-error.4] an error tells no token and nothing of the inside", async () => {

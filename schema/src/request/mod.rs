@@ -3,17 +3,18 @@
 //! A body is `["method", arg1, arg2, …]`. Nothing in it is parsed into values before it is known to
 //! be wanted; every error names the argument or option at fault.
 
+mod message;
 mod read;
 mod write;
 
 use std::borrow::Cow;
 
+use crate::spelling::{Shown, nearest};
 use crate::{Error, Limits, json, name};
 
+pub use message::{check_object, message_id};
 pub use read::{Read, StreamsPage};
-pub use write::{
-    Append, AppendEntry, Check, check_object, expected, message_id, single_write, stream_append, streams_append,
-};
+pub use write::{Append, AppendEntry, Check, expected, single_write, stream_append, streams_append};
 
 /// A well-formed call: the method and its arguments, in compact JSON.
 #[derive(Clone, Debug)]
@@ -71,39 +72,53 @@ impl<'a> Call<'a> {
         Ok(text)
     }
 
-    /// The next argument as options: an object, `null` or nothing.
+    /// The next argument as options of these names: an object, `null` or nothing.
     ///
     /// # Errors
-    /// `INVALID_REQUEST` where it is something else.
-    pub fn options(&mut self) -> Result<Options<'a>, Error> {
-        self.optional().map_or(Ok(Options { prefix: "", object: "{}" }), |text| Options::parse("options", "", text))
+    /// `INVALID_REQUEST` where it is something else, or has an option of another name.
+    pub fn options(&mut self, known: &'static [&'static str]) -> Result<Options<'a>, Error> {
+        Options::parse("options", "", self.optional().unwrap_or("{}"), known)
     }
 }
 
-/// An object of named, optional values. Unknown members are ignored, of repeated ones the last
-/// counts, and `null` counts as absent.
-#[derive(Clone, Copy, Debug)]
+/// Most names that an object may have as options.
+const OPTIONS_MOST: usize = 16;
+
+/// An object of named, optional values, cut into them once. Of repeated members the last counts, and
+/// `null` counts as absent. A mistyped name would be an option that is silently not in force, so an
+/// unknown one is an error.
+#[derive(Clone, Debug)]
 pub struct Options<'a> {
     /// What stands before an option's name in an error, such as `consumerGroup.`.
     prefix: &'a str,
-    object: &'a str,
+    /// The names that [`Self::raw`] may be asked for, and what was given for each.
+    known: &'static [&'static str],
+    given: [Option<&'a str>; OPTIONS_MOST],
 }
 
 impl<'a> Options<'a> {
     /// The members of `object`; errors call it `name` and its members `prefix` + their name.
     ///
     /// # Errors
-    /// `INVALID_REQUEST` where it is no object.
-    pub fn parse(name: &str, prefix: &'a str, object: &'a str) -> Result<Self, Error> {
-        if !object.starts_with('{') {
-            return Err(Error::invalid(format!("{name} must be an object")));
+    /// `INVALID_REQUEST` where it is no object, or has a member that is not among `known`.
+    pub fn parse(name: &str, prefix: &'a str, object: &'a str, known: &'static [&'static str]) -> Result<Self, Error> {
+        let members = json::members(object).ok_or_else(|| Error::invalid(format!("{name} must be an object")))?;
+        let mut given = [None; OPTIONS_MOST];
+        for (key, value) in members {
+            let key = json::string(key);
+            match key.as_deref().and_then(|key| known.iter().position(|known| *known == key)) {
+                Some(at) => given[at] = Some(value),
+                None if value == "null" => {}
+                None => return Err(unknown(prefix, key.as_deref(), known)),
+            }
         }
-        Ok(Self { prefix, object })
+        Ok(Self { prefix, known, given })
     }
 
     /// The option's compact text.
     pub fn raw(&self, name: &str) -> Option<&'a str> {
-        json::member(self.object, name).filter(|value| *value != "null")
+        let at = self.known.iter().position(|known| *known == name).expect("what is read is among the known names");
+        self.given[at].filter(|value| *value != "null")
     }
 
     /// An option that is an integer within 64 bits.
@@ -147,6 +162,14 @@ impl<'a> Options<'a> {
     }
 }
 
+#[cold]
+fn unknown(prefix: &str, name: Option<&str>, known: &[&str]) -> Error {
+    let object = prefix.strip_suffix('.').unwrap_or("options");
+    let Some(name) = name else { return Error::invalid(format!("a member's name in {object} must be valid Unicode")) };
+    let nearest = nearest(name, known).unwrap_or_default();
+    Error::invalid(format!("{object} must not have {}, which is unknown; did you mean {prefix}{nearest}?", Shown(name)))
+}
+
 /// A JSON integer within 64 bits: digits, perhaps after a minus, and nothing else.
 fn integer(name: &str, value: &str) -> Result<i64, Error> {
     value.parse().map_err(|_| Error::invalid(format!("{name} must be an integer within 64 bits")))
@@ -173,6 +196,33 @@ mod tests {
         assert_eq!(call.string("stream").expect_err("null is missing").message, "stream is required");
         let mut call = Call::parse(r#"["stream.get",7]"#).expect("a call");
         assert_eq!(call.string("stream").expect_err("a number").message, "stream must be a string of valid Unicode");
+    }
+
+    #[test]
+    fn an_unknown_option_is_refused_with_the_nearest_known_one() {
+        const KNOWN: &[&str] = &["id", "expectedVersion"];
+        let options = |text| Options::parse("options", "", text, KNOWN);
+        let error = options(r#"{"expectedversion":1}"#).expect_err("unknown");
+        assert_eq!(
+            error.message,
+            r#"options must not have "expectedversion", which is unknown; did you mean expectedVersion?"#
+        );
+        for bad in [r#"{"foo":1}"#, r#"{"":{}}"#, r#"{"id":"x","\u0049d":1}"#, r#"{"\ud800":1}"#] {
+            assert!(options(bad).is_err(), "{bad}");
+        }
+        for good in ["{}", r#"{"\u0069d":"x"}"#, r#"{"foo":null}"#] {
+            assert!(options(good).is_ok(), "{good}");
+        }
+        let error = Options::parse("entries[3]", "entries[3].", r#"{"expected":1}"#, KNOWN).expect_err("unknown");
+        assert!(error.message.ends_with("did you mean entries[3].expectedVersion?"), "{}", error.message);
+    }
+
+    #[test]
+    fn of_repeated_options_the_last_counts() {
+        let options = Options::parse("options", "", r#"{"n":1,"\u006e":2}"#, &["n"]).expect("options");
+        assert_eq!(options.integer("n"), Ok(Some(2)));
+        let options = Options::parse("options", "", r#"{"n":1,"n":null}"#, &["n"]).expect("options");
+        assert_eq!(options.integer("n"), Ok(None));
     }
 
     #[test]

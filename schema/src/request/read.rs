@@ -8,6 +8,19 @@ use crate::filter::{Direction, Filter, Scope};
 use crate::limits::{BATCH_SIZE_DEFAULT, BATCH_SIZE_MAX, STREAMS_DEFAULT, STREAMS_MAX, WAIT_MS};
 use crate::{ConsumerGroup, Error, Limits, name};
 
+/// The options that both reads have.
+macro_rules! page_options {
+    ($($more:literal),*) => {
+        &["position", "globalPosition", "batchSize", "direction", "types", "until", "waitMs", $($more),*]
+    };
+}
+
+const STREAM_OPTIONS: &[&str] = page_options!();
+const CATEGORY_OPTIONS: &[&str] = page_options!("correlation", "consumerGroup");
+const LAST_OPTIONS: &[&str] = &["type"];
+const STREAMS_OPTIONS: &[&str] = &["prefix", "limit", "cursor"];
+const GROUP_MEMBERS: &[&str] = &["member", "size"];
+
 /// One page of messages.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Read {
@@ -49,7 +62,7 @@ impl Read {
     /// `INVALID_REQUEST` naming the argument.
     pub fn stream_get(call: &mut Call<'_>, limits: &Limits) -> Result<Self, Error> {
         let stream = call.name("stream", limits)?;
-        let options = call.options()?;
+        let options = call.options(STREAM_OPTIONS)?;
         let (position, global) = (options.integer("position")?, options.integer("globalPosition")?);
         let mut read = Self::page(Filter::new(Scope::Stream(stream.into())), global.or(position), &options)?;
         read.by_stream_position = global.is_none();
@@ -62,7 +75,7 @@ impl Read {
     /// `INVALID_REQUEST` naming the argument.
     pub fn category_get(call: &mut Call<'_>) -> Result<Self, Error> {
         let scope = category_scope(call.required("category")?)?;
-        let options = call.options()?;
+        let options = call.options(CATEGORY_OPTIONS)?;
         let (position, global) = (options.integer("position")?, options.integer("globalPosition")?);
         let mut filter = Filter::new(scope);
         filter.group = consumer_group(&options)?;
@@ -77,8 +90,13 @@ impl Read {
     pub fn stream_last(call: &mut Call<'_>, limits: &Limits) -> Result<Self, Error> {
         let stream = call.name("stream", limits)?;
         let mut filter = Filter::new(Scope::Stream(stream.into()));
-        filter.types =
-            call.options()?.string("type")?.filter(|kind| !kind.is_empty()).map(Into::into).into_iter().collect();
+        filter.types = call
+            .options(LAST_OPTIONS)?
+            .string("type")?
+            .filter(|kind| !kind.is_empty())
+            .map(Into::into)
+            .into_iter()
+            .collect();
         Ok(Self { by_stream_position: true, from: None, direction: Direction::Backward, ..Self::forward(filter, 0, 1) })
     }
 
@@ -121,7 +139,7 @@ impl StreamsPage {
     /// # Errors
     /// `INVALID_REQUEST` naming the argument.
     pub fn parse(call: &mut Call<'_>) -> Result<Self, Error> {
-        let options = call.options()?;
+        let options = call.options(STREAMS_OPTIONS)?;
         let limit = match options.integer("limit")? {
             None => STREAMS_DEFAULT,
             Some(limit) => usize::try_from(limit)
@@ -179,7 +197,7 @@ pub(crate) fn categories<'a>(names: impl IntoIterator<Item = &'a str>) -> Scope 
 
 fn consumer_group(options: &Options<'_>) -> Result<Option<ConsumerGroup>, Error> {
     let Some(text) = options.object("consumerGroup")? else { return Ok(None) };
-    let group = Options::parse("consumerGroup", "consumerGroup.", text)?;
+    let group = Options::parse("consumerGroup", "consumerGroup.", text, GROUP_MEMBERS)?;
     let number = |name: &str| {
         group
             .raw(name)

@@ -3,12 +3,17 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use uuid::Uuid;
-
+use super::message::{message, message_id, messages};
 use super::{Call, Options, integer};
 use crate::limits::{APPEND_MESSAGES, APPEND_STREAMS};
 use crate::message::{Expected, NewMessage};
-use crate::{Error, ErrorCode, Limits, json, name};
+use crate::{Error, Limits, json, name};
+
+const WRITE_OPTIONS: &[&str] = &["id", "expectedVersion"];
+const APPEND_OPTIONS: &[&str] = &["expectedVersion"];
+const STREAMS_OPTIONS: &[&str] = &["checks"];
+const ENTRY_MEMBERS: &[&str] = &["stream", "messages", "expectedVersion"];
+const CHECK_MEMBERS: &[&str] = &["stream", "expectedVersion"];
 
 /// Messages for one stream, in order.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -64,8 +69,14 @@ impl Append {
 pub fn single_write(call: &mut Call<'_>, limits: &Limits) -> Result<Append, Error> {
     let stream = stream_name("stream", &call.string("stream")?, limits)?;
     let mut message = message("message", call.required("message")?, limits)?;
-    let options = call.options()?;
-    message.id = options.string("id")?.map(|id| message_id("id", &id)).transpose()?;
+    let options = call.options(WRITE_OPTIONS)?;
+    if let Some(id) = options.string("id")? {
+        let id = message_id("id", &id)?;
+        if message.id.is_some_and(|other| other != id) {
+            return Err(Error::invalid("id must be the same as message.id where both are given"));
+        }
+        message.id = Some(id);
+    }
     let expected = expected("expectedVersion", &options)?;
     Ok(Append { entries: vec![AppendEntry { stream, expected, messages: vec![message] }], checks: Vec::new() })
 }
@@ -77,7 +88,7 @@ pub fn single_write(call: &mut Call<'_>, limits: &Limits) -> Result<Append, Erro
 pub fn stream_append(call: &mut Call<'_>, limits: &Limits) -> Result<Append, Error> {
     let stream = stream_name("stream", &call.string("stream")?, limits)?;
     let messages = messages("messages", call.required("messages")?, limits)?;
-    let expected = expected("expectedVersion", &call.options()?)?;
+    let expected = expected("expectedVersion", &call.options(APPEND_OPTIONS)?)?;
     within("messages", "messages", messages.len(), APPEND_MESSAGES)?;
     Ok(Append { entries: vec![AppendEntry { stream, expected, messages }], checks: Vec::new() })
 }
@@ -92,7 +103,7 @@ pub fn streams_append(call: &mut Call<'_>, limits: &Limits) -> Result<Append, Er
         .enumerate()
         .map(|(at, element)| entry(&format!("entries[{at}]"), element, limits))
         .collect::<Result<Vec<_>, _>>()?;
-    let checks = match call.options()?.raw("checks") {
+    let checks = match call.options(STREAMS_OPTIONS)?.raw("checks") {
         None => Vec::new(),
         Some(checks) => array("checks", checks)?
             .enumerate()
@@ -113,7 +124,7 @@ pub fn streams_append(call: &mut Call<'_>, limits: &Limits) -> Result<Append, Er
 
 fn entry(field: &str, text: &str, limits: &Limits) -> Result<AppendEntry, Error> {
     let prefix = format!("{field}.");
-    let options = Options::parse(field, &prefix, text)?;
+    let options = Options::parse(field, &prefix, text, ENTRY_MEMBERS)?;
     let stream = required_stream(field, &options, limits)?;
     let messages_field = format!("{field}.messages");
     let text = options.raw("messages").ok_or_else(|| Error::invalid(format!("{messages_field} is required")))?;
@@ -124,7 +135,7 @@ fn entry(field: &str, text: &str, limits: &Limits) -> Result<AppendEntry, Error>
 
 fn check(field: &str, text: &str, limits: &Limits) -> Result<Check, Error> {
     let prefix = format!("{field}.");
-    let options = Options::parse(field, &prefix, text)?;
+    let options = Options::parse(field, &prefix, text, CHECK_MEMBERS)?;
     let stream = required_stream(field, &options, limits)?;
     let version_field = format!("{field}.expectedVersion");
     if options.raw("expectedVersion").is_none() {
@@ -142,91 +153,6 @@ fn required_stream(field: &str, options: &Options<'_>, limits: &Limits) -> Resul
 fn stream_name(field: &str, stream: &str, limits: &Limits) -> Result<Arc<str>, Error> {
     name::check(field, stream, limits)?;
     Ok(stream.into())
-}
-
-fn messages(field: &str, text: &str, limits: &Limits) -> Result<Vec<NewMessage>, Error> {
-    let messages = array(field, text)?
-        .enumerate()
-        .map(|(at, element)| {
-            let field = format!("{field}[{at}]");
-            let mut message = message(&field, element, limits)?;
-            let prefix = format!("{field}.");
-            let id = Options::parse(&field, &prefix, element)?.string("id")?;
-            message.id = id.map(|id| message_id(&format!("{field}.id"), &id)).transpose()?;
-            Ok(message)
-        })
-        .collect::<Result<Vec<_>, Error>>()?;
-    if messages.is_empty() {
-        return Err(Error::invalid(format!("{field} must have at least one message")));
-    }
-    Ok(messages)
-}
-
-/// Reads a message `{"type","data","metadata"}`; its id stands elsewhere.
-fn message(field: &str, text: &str, limits: &Limits) -> Result<NewMessage, Error> {
-    let members = json::members(text).ok_or_else(|| Error::invalid(format!("{field} must be an object")))?;
-    let (mut kind, mut data, mut metadata) = (None, None, None);
-    for (key, value) in members {
-        // The usual spellings first: a key with escapes is decoded.
-        match json::string(key).as_deref() {
-            Some("type") => kind = Some(value),
-            Some("data") => data = Some(value),
-            Some("metadata") => metadata = Some(value),
-            _ => {}
-        }
-    }
-    let required = |name: &str, value: Option<&str>| {
-        value
-            .filter(|value| *value != "null")
-            .map(str::to_owned)
-            .ok_or_else(|| Error::invalid(format!("{field}.{name} is required")))
-    };
-    let kind = required("type", kind)?;
-    let kind =
-        json::string(&kind).ok_or_else(|| Error::invalid(format!("{field}.type must be a string of valid Unicode")))?;
-    name::check(&format!("{field}.type"), &kind, limits)?;
-    let data = required("data", data)?;
-    let metadata = metadata.filter(|value| *value != "null");
-    for (name, value) in [("data", Some(&*data)), ("metadata", metadata)] {
-        if let Some(value) = value {
-            check_object(&format!("{field}.{name}"), value, limits)?;
-        }
-    }
-    let message = NewMessage { id: None, kind: kind.into(), data: data.into(), metadata: metadata.map(Into::into) };
-    if message.size() > limits.message_bytes {
-        return Err(Error::new(
-            ErrorCode::PayloadTooLarge,
-            format!("{field} has {} bytes of data and metadata, the limit is {}", message.size(), limits.message_bytes),
-        ));
-    }
-    Ok(message)
-}
-
-/// Checks that a compact value is an object that is not nested too deeply.
-///
-/// # Errors
-/// `INVALID_REQUEST` naming `field`.
-pub fn check_object(field: &str, value: &str, limits: &Limits) -> Result<(), Error> {
-    if !value.starts_with('{') {
-        return Err(Error::invalid(format!("{field} must be an object")));
-    }
-    if json::depth(value) > limits.json_depth {
-        return Err(Error::invalid(format!("{field} must not be nested deeper than {}", limits.json_depth)));
-    }
-    Ok(())
-}
-
-/// Reads a message's id: 8-4-4-4-12 hex digits.
-///
-/// # Errors
-/// `INVALID_REQUEST` naming `field`.
-pub fn message_id(field: &str, text: &str) -> Result<Uuid, Error> {
-    let invalid = || Error::invalid(format!("{field} must be a UUID of 8-4-4-4-12 hex digits"));
-    // `Uuid::parse_str` takes other spellings too; this length leaves only the hyphenated one.
-    if text.len() != uuid::fmt::Hyphenated::LENGTH {
-        return Err(invalid());
-    }
-    Uuid::parse_str(text).map_err(|_| invalid())
 }
 
 /// Reads the option `expectedVersion`: an integer of -1 or more, `"any"`, `"noStream"` or `"exists"`.
@@ -251,11 +177,11 @@ pub fn expected(field: &str, options: &Options<'_>) -> Result<Expected, Error> {
     }
 }
 
-fn array<'a>(field: &str, text: &'a str) -> Result<json::Elements<'a>, Error> {
+pub(super) fn array<'a>(field: &str, text: &'a str) -> Result<json::Elements<'a>, Error> {
     json::elements(text).ok_or_else(|| Error::invalid(format!("{field} must be an array")))
 }
 
-fn within(field: &str, what: &str, count: usize, most: usize) -> Result<(), Error> {
+pub(super) fn within(field: &str, what: &str, count: usize, most: usize) -> Result<(), Error> {
     if count > most {
         return Err(Error::invalid(format!("{field} must have at most {most} {what}, got {count}")));
     }
@@ -301,6 +227,21 @@ mod tests {
     }
 
     #[test]
+    fn an_id_may_stand_in_the_message_and_in_the_options() {
+        const ID: &str = r#""id":"6F9619FF-8b86-d011-b42d-00c04fc964ff""#;
+        let lower = ID.to_lowercase();
+        for body in [
+            format!(r#"["stream.write","a",{{"type":"T","data":{{}},{ID}}}]"#),
+            format!(r#"["stream.write","a",{{"type":"T","data":{{}}}},{{{ID}}}]"#),
+            format!(r#"["stream.write","a",{{"type":"T","data":{{}},{ID}}},{{{lower}}}]"#),
+        ] {
+            let append = parse(&body).expect("a write");
+            let id = append.entries[0].messages[0].id.expect("an id");
+            assert_eq!(id.to_string(), "6f9619ff-8b86-d011-b42d-00c04fc964ff");
+        }
+    }
+
+    #[test]
     fn errors_name_the_field() {
         for (body, field) in [
             (r#"["stream.write"]"#, "stream is required"),
@@ -313,6 +254,19 @@ mod tests {
             (r#"["stream.write","a",{"type":"\ud800","data":{}}]"#, "message.type must be"),
             (r#"["stream.write","a",{"type":"T","data":{}},{"id":"x"}]"#, "id must be a UUID"),
             (r#"["stream.write","a",{"type":"T","data":{}},{"expectedVersion":-2}]"#, "expectedVersion must be"),
+            (r#"["stream.write","a",{"type":"T","data":{}},{"expectedversion":1}]"#, "options must not have"),
+            (r#"["stream.write","a",{"type":"T","data":{},"expectedVersion":1}]"#, "message must not have"),
+            (
+                r#"["stream.write","a",{"type":"T","data":{},"id":"00000000-0000-0000-0000-000000000001"},{"id":"00000000-0000-0000-0000-000000000002"}]"#,
+                "id must be the same as message.id",
+            ),
+            (r#"["stream.append","a",[{"type":"T","data":{}}],{"id":"x"}]"#, "options must not have"),
+            (r#"["stream.append","a",[{"type":"T","data":{}},{"type":"T","Data":{}}]]"#, "messages[1] must not have"),
+            (r#"["streams.append",[{"stream":"a","messages":[],"expected":1}]]"#, "entries[0] must not have"),
+            (
+                r#"["streams.append",[{"stream":"a","messages":[{"type":"T","data":{}}]}],{"checks":[{"stream":"b","version":1}]}]"#,
+                "checks[0] must not have",
+            ),
             (r#"["stream.append","a",[]]"#, "messages must have at least one"),
             (r#"["stream.append","a",[{"type":"T","data":{},"id":7}]]"#, "messages[0].id must be a string"),
             (r#"["streams.append",[]]"#, "entries must have at least one"),

@@ -30,6 +30,9 @@ use batch::Batch;
 use lines::Lines;
 use progress::{Failed, Progress};
 
+/// What the query string of an import may have.
+const PARAMETERS: &[&str] = &["token", "force"];
+
 /// Answers with the progress of an import.
 ///
 /// # Errors
@@ -43,7 +46,7 @@ pub(crate) async fn answer(
 ) -> Result<Response<Body>, Failure> {
     let (parts, body) = request.into_parts();
     let wanted = async {
-        let query = Query::parse(parts.uri.query())?;
+        let query = Query::parse(parts.uri.query(), PARAMETERS)?;
         let caller = auth::authorize(state, &Credentials::of(&parts.headers, &query)).await?;
         record.namespace = Some(Arc::clone(caller.namespace()));
         Target::open(state, caller, is_forced(&query)?).await

@@ -25,6 +25,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use eventodb_schema::request::Call;
+use eventodb_schema::spelling::{self, Shown};
 use eventodb_schema::{ErrorCode, Limits, json};
 use eventodb_store::Log;
 use http::request::Parts;
@@ -42,6 +43,8 @@ use crate::state::State;
 use crate::upload::{self, Terms, Upload};
 
 const X_EVENTODB_TOKEN: HeaderName = HeaderName::from_static("x-eventodb-token");
+/// What the query string of a call may have.
+const PARAMETERS: &[&str] = &["token"];
 /// What the log calls a call that names no method.
 const UNKNOWN: &str = "unknown call";
 
@@ -61,7 +64,7 @@ macro_rules! methods {
                     context.record.method = $name;
                     Box::pin($module::answer(context, call)).await
                 })*
-                _ => Err(Failure::new(ErrorCode::MethodNotFound, "there is no method of that name")),
+                unknown => Err(no_method(unknown)),
             }
         }
     };
@@ -83,6 +86,13 @@ methods! {
     "ns.categories" => ns_categories;
     "sys.version" => sys_version;
     "sys.health" => sys_health;
+}
+
+#[cold]
+fn no_method(name: &str) -> Failure {
+    let nearest = spelling::nearest(name, METHODS).unwrap_or_default();
+    let message = format!("there is no method {}; did you mean {nearest}?", Shown(name));
+    Failure::new(ErrorCode::MethodNotFound, message)
 }
 
 /// What a method knows of its caller.
@@ -128,7 +138,7 @@ pub(crate) async fn answer(state: &State, busy: &Busy, request: Request<Incoming
 fn credentials(parts: &Parts) -> Result<Credentials, Failure> {
     match parts.uri.query() {
         None => Ok(Credentials::from_header(&parts.headers)),
-        Some(query) => Query::parse(Some(query)).map(|query| Credentials::of(&parts.headers, &query)),
+        Some(query) => Query::parse(Some(query), PARAMETERS).map(|query| Credentials::of(&parts.headers, &query)),
     }
 }
 

@@ -22,9 +22,11 @@ pub(super) async fn answer(context: &mut Context<'_>, call: &mut Call<'_>) -> Re
     }))
 }
 
+const OPTIONS: &[&str] = &["description", "token", "metadata"];
+
 fn parse(call: &mut Call<'_>, limits: &Limits) -> Result<(NewNamespace, Token), Failure> {
     let name = call.name("namespace", limits)?;
-    let options = call.options()?;
+    let options = call.options(OPTIONS)?;
     let token = match options.string("token")? {
         None => Token::generate(&name),
         Some(text) => text

@@ -33,7 +33,7 @@ pub(crate) async fn answer<B>(
     request: Request<B>,
     record: &mut Record,
 ) -> Result<Response<Body>, Failure> {
-    let query = Query::parse(request.uri().query())?;
+    let query = Query::parse(request.uri().query(), request::PARAMETERS)?;
     let credentials = Credentials::of(request.headers(), &query);
     let caller = auth::authorize(state, &credentials).await?;
     record.namespace = Some(Arc::clone(caller.namespace()));

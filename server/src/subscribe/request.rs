@@ -10,6 +10,20 @@ use crate::error::Failure;
 use crate::query::Query;
 
 const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
+/// What the query string of a subscription may have.
+pub(super) const PARAMETERS: &[&str] = &[
+    "stream",
+    "category",
+    "all",
+    "position",
+    "consumer",
+    "size",
+    "consumerGroupMember",
+    "consumerGroupSize",
+    "lastEventId",
+    "coalesce",
+    "token",
+];
 /// Longest window in which pokes may be merged, in milliseconds.
 const COALESCE_MS: i64 = 60_000;
 
@@ -93,7 +107,7 @@ mod tests {
         if let Some(header) = header {
             headers.insert(LAST_EVENT_ID, HeaderValue::from_static(header));
         }
-        parse(&Query::parse(Some(query)).expect("a query"), &headers, Duration::from_secs(15))
+        parse(&Query::parse(Some(query), PARAMETERS).expect("a query"), &headers, Duration::from_secs(15))
     }
 
     fn starts(query: &str, header: Option<&'static str>) -> Start {
