@@ -22,6 +22,8 @@ pub const APPEND_MESSAGES: usize = 1000;
 pub const APPEND_STREAMS: usize = 100;
 /// Longest wait of a read, in milliseconds.
 pub const WAIT_MS: u64 = 30_000;
+/// Highest position, in a stream as in a namespace: the largest integer that a JavaScript number holds exactly.
+pub const POSITION_MAX: i64 = (1 << 53) - 1;
 /// Records of an import that are committed together.
 pub const IMPORT_BATCH: usize = 1000;
 

@@ -6,6 +6,7 @@
 use std::time::Duration;
 
 use eventodb_schema::ErrorCode;
+use eventodb_schema::limits::POSITION_MAX;
 use eventodb_schema::message::Expected;
 use eventodb_store::Conflict;
 use http::header::{ALLOW, CONNECTION, RETRY_AFTER, WWW_AUTHENTICATE};
@@ -183,6 +184,7 @@ impl From<eventodb_store::Error> for Failure {
                 let message = format!("the id {id} was written before with something else");
                 Self::new(ErrorCode::MessageIdConflict, message)
             }
+            Error::Full(stream) => Self::new(ErrorCode::BackendUnavailable, describe_full(stream.as_deref())),
             Error::NamespaceNotFound => Self::new(ErrorCode::NamespaceNotFound, "there is no such namespace"),
             Error::NamespaceExists => Self::new(ErrorCode::NamespaceExists, "there already is such a namespace"),
             Error::Overloaded => {
@@ -249,6 +251,11 @@ fn describe(conflict: &Conflict, report: Conflicts) -> String {
         Conflicts::One => sentence,
         Conflicts::All => format!("{}: {sentence}", conflict.stream),
     }
+}
+
+fn describe_full(stream: Option<&str>) -> String {
+    let full = stream.map_or_else(|| "the namespace".to_owned(), |stream| format!("stream {stream}"));
+    format!("{full} has no position left, the highest is {POSITION_MAX}; nothing was written")
 }
 
 impl From<&Conflict> for Mismatch {

@@ -18,6 +18,9 @@ pub enum Error {
     /// the records of the call. Nothing of the call was written.
     #[error("record {0} is at a position or has an id that exists")]
     PositionExists(usize),
+    /// The namespace has no position left, or this stream has none. Nothing was written.
+    #[error("{} has no position left", .0.as_ref().map_or_else(|| "the namespace".to_owned(), |stream| format!("stream {stream}")))]
+    Full(Option<Arc<str>>),
     /// There is no namespace of that name.
     #[error("there is no such namespace")]
     NamespaceNotFound,

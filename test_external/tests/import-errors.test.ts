@@ -57,6 +57,19 @@ test("[R-import.17 R-error.17] a missing field or one of a wrong type", async ()
   assert.deepEqual(await client.rpc("category.get", ""), []);
 });
 
+test("[R-import.25] a position above 2^53-1", async () => {
+  const client = fresh();
+  for (const name of ["pos", "gpos"]) {
+    for (const number of ["9007199254740992", "9223372036854775807", "18446744073709551616"]) {
+      const line = lines([good(1)]).trim().replace(new RegExp(`"${name}":\\d+`), `"${name}":${number}`);
+      const last = await outcome(client, line);
+      assert.deepEqual([last.error, last.line], ["INVALID_JSON", 1], line);
+      assert.match(last.message ?? "", new RegExp(`^${name} .*9007199254740991`));
+    }
+  }
+  assert.deepEqual(await client.rpc("category.get", ""), []);
+});
+
 test("[R-import.18 R-import.3] a descending or non-positive gpos", async () => {
   const client = fresh();
   await fails(client, [good(5), good(7), good(6)], "INVALID_JSON", 3);

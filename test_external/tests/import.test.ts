@@ -37,13 +37,27 @@ test("[R-import.2 R-message.10 R-message.11 R-message.12] data and meta are kept
   assert.deepEqual(message, ['"00000000-0000-0000-0000-00000000000a"', '"T"', "0", "1", text, text, '"2026-01-02T03:04:05.000000Z"']);
 });
 
-test("[R-import.2] positions beyond 2^53 are kept exactly", async (t) => {
+test("[R-import.2] positions up to 2^53-1 are kept exactly", async (t) => {
   const client = fresh();
-  await importAll(client, [lines([record({ gpos: 1, stream: "a-1" })]).replace('"gpos":1', '"gpos":9007199254740993').trim()]);
+  const highest = Number.MAX_SAFE_INTEGER;
+  await importAll(client, [record({ gpos: highest - 1, stream: "a-1", pos: 0 })]);
   const written = await client.call("stream.write", "a-1", { type: "T", data: {} });
-  assert.equal(written.text, '{"position":1,"globalPosition":9007199254740994}');
+  assert.equal(written.text, `{"position":1,"globalPosition":${highest}}`);
   const subscription = await subscribe(t, client, { category: "a" });
-  assert.deepEqual((await subscription.history()).map((poke) => poke.id), [9007199254740993n, 9007199254740994n]);
+  assert.deepEqual((await subscription.history()).map((poke) => poke.id), [BigInt(highest - 1), BigInt(highest)]);
+});
+
+test("[R-import.26 R-error.15] a namespace or a stream without a position left is read and not written", async () => {
+  const highest = Number.MAX_SAFE_INTEGER;
+  const client = fresh();
+  await importAll(client, [record({ gpos: 1, stream: "a-1", pos: highest })]);
+  await assertFails(client.failure("stream.write", "a-1", { type: "T", data: {} }), 503, "BACKEND_UNAVAILABLE", /a-1 has no position left/);
+  assert.deepEqual(await client.rpc("stream.write", "b-1", { type: "T", data: {} }), { position: 0, globalPosition: 2 });
+  await importAll(client, [record({ gpos: highest, stream: "c-1", pos: 0 })]);
+  for (const stream of ["a-1", "b-1", "new-1"]) {
+    await assertFails(client.failure("stream.write", stream, { type: "T", data: {} }), 503, "BACKEND_UNAVAILABLE", /namespace has no position left/);
+  }
+  assert.deepEqual((await client.rpc<CategoryMessage[]>("category.get", "")).map((each) => each[4]), [1, 2, highest]);
 });
 
 test("[R-import.5 R-import.6] times are kept, cut to microseconds, in any order", async () => {

@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
+use eventodb_schema::limits::POSITION_MAX;
 use eventodb_schema::message::Message;
 use eventodb_schema::request::message_id;
 use eventodb_schema::{Limits, Timestamp, json, name};
@@ -81,8 +82,8 @@ fn string<'a>(name: &str, value: Option<&'a str>) -> Result<Cow<'a, str>, String
 }
 
 fn integer(name: &str, value: Option<&str>, least: i64) -> Result<i64, String> {
-    let number = required(name, value)?.parse().ok().filter(|number| *number >= least);
-    number.ok_or_else(|| format!("{name} must be an integer of {least} or more, within 64 bits"))
+    let number = required(name, value)?.parse().ok().filter(|number| (least..=POSITION_MAX).contains(number));
+    number.ok_or_else(|| format!("{name} must be an integer from {least} to {POSITION_MAX}"))
 }
 
 fn object(name: &str, value: &str, limits: &Limits) -> Result<Arc<str>, String> {
@@ -132,6 +133,9 @@ mod tests {
             (r#""pos":0"#, r#""pos":"0""#),
             (r#""gpos":7"#, r#""gpos":0"#),
             (r#""gpos":7"#, r#""gpos":7.0"#),
+            (r#""pos":0"#, r#""pos":9007199254740992"#),
+            (r#""gpos":7"#, r#""gpos":9007199254740992"#),
+            (r#""gpos":7"#, r#""gpos":9223372036854775807"#),
             (r#"{"n":1.10}"#, "[]"),
             (r#""meta":null"#, r#""meta":3"#),
             ("2026-11-21T", "yesterday "),

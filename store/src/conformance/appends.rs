@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use eventodb_schema::limits::POSITION_MAX;
 use eventodb_schema::message::{Expected, Message, NewMessage};
 use eventodb_schema::request::{Check, Read};
 use eventodb_schema::{Direction, Filter, Timestamp};
@@ -11,7 +12,7 @@ use super::World;
 use super::support::*;
 use crate::Error;
 use crate::error::Conflict;
-use crate::log::Log;
+use crate::log::{Log, Start};
 
 pub(super) async fn positions_are_dense(world: &mut World) {
     let log = world.log().await;
@@ -422,4 +423,60 @@ pub(super) async fn an_import_that_does_not_fit_changes_nothing(world: &mut Worl
     }
     let log: Arc<_> = log;
     log.import(vec![fine]).await.expect("alone it fits");
+}
+
+pub(super) async fn a_log_without_a_position_left_refuses_writes_and_is_read(world: &mut World) {
+    let log = world.log().await;
+    let name = log.namespace().name.clone();
+    let beyond = log.import(vec![record("a-1", 0, POSITION_MAX + 1, Timestamp::from_micros(1))]).await;
+    assert!(matches!(beyond, Err(Error::Full(_))), "{beyond:?}");
+    log.import(vec![record("a-1", 0, POSITION_MAX - 1, Timestamp::from_micros(1))]).await.expect("it fits");
+    let two = append(vec![entry("a-1", Expected::Any, vec![message("T"), message("T")])]);
+    let refused = log.append(two).await;
+    assert!(matches!(refused, Err(Error::Full(None))), "one position is left: {refused:?}");
+    assert_eq!(write(&log, "b-1", "T").await.last_global_position, POSITION_MAX);
+    is_full_and_read(&log).await;
+    if world.reopen().await {
+        is_full_and_read(&world.store.log(&name).await.expect("it lives")).await;
+    }
+}
+
+/// The log has two messages, at the two highest positions.
+async fn is_full_and_read(log: &Arc<Log>) {
+    for (stream, expected) in [("a-1", Expected::Any), ("c-1", Expected::NoStream)] {
+        let refused = write_expecting(log, stream, expected, message("T")).await;
+        assert!(matches!(refused, Err(Error::Full(None))), "{refused:?}");
+    }
+    let places = [POSITION_MAX - 1, POSITION_MAX];
+    assert_eq!(global_positions(&all(log).await), places);
+    let backward = Read { direction: Direction::Backward, from: None, ..Read::forward(category("b"), 0, 1) };
+    assert_eq!(global_positions(&read(log, backward).await), places[1..]);
+    let mut subscription = subscribe(log, everything(), Start::Global(1));
+    let poked: Vec<i64> = take(&mut subscription, 2).await.into_iter().map(|poke| poke.2).collect();
+    assert_eq!(poked, places);
+}
+
+pub(super) async fn a_stream_without_a_position_left_refuses_its_own_writes_alone(world: &mut World) {
+    let log = world.log().await;
+    log.import(vec![record("a-1", POSITION_MAX, 1, Timestamp::from_micros(1))]).await.expect("it fits");
+    // More streams than versions are remembered, so that the last of this one is not.
+    for at in 0..4 {
+        write(&log, &format!("b-{at}"), "T").await;
+    }
+    let tasks: Vec<_> = ["a-1", "b-1", "a-1", "b-2"]
+        .map(|stream| {
+            let log = log.clone();
+            tokio::spawn(async move { write_expecting(&log, stream, Expected::Any, message("T")).await })
+        })
+        .into();
+    for (at, task) in tasks.into_iter().enumerate() {
+        match task.await.expect("a writer does not panic") {
+            Err(Error::Full(Some(stream))) if at % 2 == 0 => assert_eq!(&*stream, "a-1"),
+            Ok(written) if at % 2 == 1 => assert_eq!(written.first_position, 1),
+            outcome => panic!("{at}: {outcome:?}"),
+        }
+    }
+    let a = read(&log, stream_read("a-1", None, Direction::Backward, 10)).await;
+    assert_eq!(positions(&a), [POSITION_MAX]);
+    assert_eq!(log.counts().await.expect("the storage answers").messages, 7);
 }

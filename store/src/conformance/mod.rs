@@ -80,7 +80,9 @@ cases! {
         text_comes_back_byte_for_byte,
         time_never_goes_back,
         an_import_keeps_positions_and_times,
-        an_import_that_does_not_fit_changes_nothing;
+        an_import_that_does_not_fit_changes_nothing,
+        a_log_without_a_position_left_refuses_writes_and_is_read,
+        a_stream_without_a_position_left_refuses_its_own_writes_alone;
     reads:
         a_stream_is_read_by_position,
         a_stream_is_read_by_global_position,

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use eventodb_schema::Timestamp;
+use eventodb_schema::limits::POSITION_MAX;
 use eventodb_schema::message::{Expected, Message, NewMessage};
 use eventodb_schema::reply::Appended;
 use eventodb_schema::request::Append;
@@ -37,7 +38,8 @@ impl Verdict {
     /// With the positions that the append found: `entries` are those of the batch.
     fn found(mut self, batch: &Batch, entries: &[Arc<Entry>]) -> Self {
         let position = |global_position: i64| {
-            let at = usize::try_from(global_position - batch.after.position - 1).ok()?;
+            let at = global_position.checked_sub(batch.after.position)?.checked_sub(1)?;
+            let at = usize::try_from(at).ok()?;
             Some(entries.get(at)?.message().position)
         };
         if let (Self::Accepted(Done::Appended(results)), false) = (&mut self, batch.open.is_empty()) {
@@ -80,7 +82,7 @@ impl Log {
         let (versions, open) = self.versions_of(sequencer, pending, ahead, uncertain).await?;
         let stored = self.known_ids(pending, ahead, uncertain).await?;
         let mut decision = Decision {
-            next: after.position + 1,
+            next: after.position.saturating_add(1),
             versions,
             open,
             stored,
@@ -183,7 +185,7 @@ impl Log {
 
 /// A batch under decision.
 struct Decision {
-    /// The next global position.
+    /// The next global position; above [`POSITION_MAX`] where none is left.
     next: i64,
     /// The version of each stream, what stands in the batch included.
     versions: HashMap<Arc<str>, i64>,
@@ -211,6 +213,9 @@ impl Decision {
         let conflicts = self.conflicts(append);
         if !conflicts.is_empty() {
             return Verdict::Refused(Error::VersionConflict(conflicts));
+        }
+        if let Some(full) = self.full(append) {
+            return Verdict::Refused(full);
         }
         let mut ids = ids.iter();
         let accepted = append.entries.iter().map(|entry| {
@@ -247,6 +252,16 @@ impl Decision {
         failed.collect()
     }
 
+    /// What has fewer positions left than an append needs. Those of an open stream the storage looks at.
+    fn full(&self, append: &Append) -> Option<Error> {
+        if left_from(self.next) < append.len() {
+            return Some(Error::Full(None));
+        }
+        let next = |stream| self.versions[stream].saturating_add(1);
+        let full = append.entries.iter().find(|entry| left_from(next(&entry.stream)) < entry.messages.len());
+        full.map(|entry| Error::Full(Some(entry.stream.clone())))
+    }
+
     fn accept(&mut self, stream: &Arc<str>, message: &NewMessage, id: Uuid) {
         let version = self.versions.get_mut(stream).expect("the version of each stream was fetched");
         self.starts_stream.push(*version == -1 && !self.open.contains(stream));
@@ -281,8 +296,8 @@ impl Decision {
                     && written.kind == message.kind
                     && written.data == message.data
                     && written.metadata == message.metadata;
-                let in_order = after.is_none_or(|after| written.global_position == after + 1)
-                    && result.is_none_or(|result| written.position == result.last_position + 1);
+                let in_order = after.is_none_or(|after| follows(after, written.global_position))
+                    && result.is_none_or(|result| follows(result.last_position, written.position));
                 if !same || !in_order {
                     return None;
                 }
@@ -303,6 +318,9 @@ impl Decision {
 
     /// Records keep their positions; each must lie above what is there.
     fn import(&mut self, records: &[Message]) -> Verdict {
+        if let Some(beyond) = records.iter().find(|record| record.position.max(record.global_position) > POSITION_MAX) {
+            return Verdict::Refused(Error::Full(Some(beyond.stream.clone())));
+        }
         for (at, record) in records.iter().enumerate() {
             let known = self.known(&record.id).is_some();
             let version = self.versions.get_mut(&record.stream).expect("the version of each stream was fetched");
@@ -326,6 +344,16 @@ impl Decision {
 /// Verdicts on a batch that is committed.
 pub(super) fn found(verdicts: Vec<Verdict>, batch: &Batch, entries: &[Arc<Entry>]) -> Vec<Verdict> {
     verdicts.into_iter().map(|verdict| verdict.found(batch, entries)).collect()
+}
+
+/// How many positions there are from this one on.
+fn left_from(next: i64) -> usize {
+    usize::try_from(POSITION_MAX.saturating_sub(next).saturating_add(1)).unwrap_or(0)
+}
+
+/// Whether a position comes directly after another.
+fn follows(before: i64, position: i64) -> bool {
+    before.checked_add(1) == Some(position)
 }
 
 /// An id that a client gave to two messages of one append.

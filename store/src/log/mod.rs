@@ -376,7 +376,8 @@ impl Log {
         if self.is_closed() { Err(Error::Closed) } else { Ok(()) }
     }
 
-    fn is_behind(&self) -> bool {
+    /// Whether other servers are known to have written more, or what is known may not hold.
+    pub(crate) fn is_behind(&self) -> bool {
         self.wanted.load(SeqCst) > self.head() || self.suspicious.load(SeqCst)
     }
 
@@ -394,7 +395,13 @@ impl Log {
         self.suspicious.store(false, SeqCst);
     }
 
-    fn following_succeeded(&self) {
+    /// The database ends at `head`. A hint that was there before it was asked and says more was false: any role of
+    /// a shared database can send one, and nobody must look for it for ever.
+    fn following_succeeded(&self, hinted: i64, head: i64) {
+        if hinted > head {
+            // Where it fails, there is a later hint to follow.
+            let _ = self.wanted.compare_exchange(hinted, head, SeqCst, SeqCst);
+        }
         self.suspicious.store(false, SeqCst);
     }
 
@@ -440,14 +447,16 @@ impl Log {
             columns: Columns::All,
         };
         let mut entries = Vec::new();
-        while select.from <= head {
+        loop {
             let slice = self.storage.read(&select).await?;
             entries.extend(slice.rows.iter().map(|message| {
                 let starts_stream = message.position == 0;
                 Arc::new(Entry::new(message.to_message(), starts_stream))
             }));
-            select.from = slice.covered + 1;
+            match slice.covered.checked_add(1) {
+                Some(next) if next <= head => select.from = next,
+                _ => return Ok(Some(entries)),
+            }
         }
-        Ok(Some(entries))
     }
 }

@@ -254,6 +254,11 @@ impl Log {
                     }
                     uncertain = true;
                 }
+                Err(AppendError::Rejected(_)) if pending.len() == 1 && !batch.open.is_empty() => {
+                    // What is wrong may show once it is decided on versions that are known.
+                    sequencer.forget();
+                    uncertain = true;
+                }
                 Err(AppendError::Rejected(cause)) => {
                     sequencer.forget();
                     return Err(Error::Failed(cause));
@@ -375,7 +380,7 @@ impl Log {
 
     /// Reads what other servers wrote after the known head.
     async fn follow(&self, sequencer: &mut Sequencer) -> Result<()> {
-        let known = self.known();
+        let (known, hinted) = (self.known(), self.wanted.load(SeqCst));
         let (head, lineage) = self.storage.head_since(&known).await?;
         match lineage {
             Lineage::Diverged => {
@@ -394,7 +399,7 @@ impl Log {
             Lineage::Follows => {}
         }
         *self.known.lock() = head;
-        self.following_succeeded();
+        self.following_succeeded(hinted, head.position);
         Ok(())
     }
 

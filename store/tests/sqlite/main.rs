@@ -5,6 +5,7 @@ mod damaged_logs;
 mod degraded;
 mod index_files;
 mod many_namespaces;
+mod positions;
 mod random_walk;
 mod refusals;
 mod repairs;

@@ -81,7 +81,8 @@ pub(super) async fn fence(connection: &mut Connection, log: Incarnation, batch: 
     }
     // The number is taken, or the head that it follows is not in the log any more, after a failover.
     let first = batch.messages.first();
-    let (position, id) = first.map_or((after.position + 1, batch.id), |message| (message.global_position, message.id));
+    let (position, id) =
+        first.map_or((after.position.saturating_add(1), batch.id), |message| (message.global_position, message.id));
     let number = batch.after.batch + 1;
     let last = batch.head().position;
     let found = connection.query_one(SETTLE.on(log), &[&number, &batch.id, &position, &id, &last]).await?;

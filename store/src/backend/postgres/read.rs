@@ -48,13 +48,15 @@ struct Reader<'a> {
 }
 
 /// Positions from `low` to `high`, both inclusive; empty where `low` is the higher.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Range {
     low: i64,
     high: i64,
 }
 
 impl Range {
+    const EMPTY: Self = Self { low: 1, high: 0 };
+
     /// The part of it that a read in this direction looks at first, and the rest.
     fn split(self, direction: Direction, window: usize) -> (Self, Self) {
         let Self { low, high } = self;
@@ -62,11 +64,13 @@ impl Range {
         match direction {
             Direction::Forward => {
                 let end = low.saturating_add(window - 1).min(high);
-                (Self { low, high: end }, Self { low: end.saturating_add(1), high })
+                let rest = if end < high { Self { low: end + 1, high } } else { Self::EMPTY };
+                (Self { low, high: end }, rest)
             }
             Direction::Backward => {
                 let end = high.saturating_sub(window - 1).max(low);
-                (Self { low: end, high }, Self { low, high: end.saturating_sub(1) })
+                let rest = if low < end { Self { low, high: end - 1 } } else { Self::EMPTY };
+                (Self { low: end, high }, rest)
             }
         }
     }
@@ -326,5 +330,23 @@ pub(super) fn to_message(row: &Row) -> MessageRef<'_> {
         time: row.get::<_, Time>(5).0,
         data: row.get(6),
         metadata: row.get(7),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_is_left_behind_a_window_that_reaches_the_end() {
+        for (direction, range) in [
+            (Direction::Forward, Range { low: 5, high: i64::MAX }),
+            (Direction::Forward, Range { low: i64::MAX, high: i64::MAX }),
+            (Direction::Backward, Range { low: 0, high: 7 }),
+        ] {
+            assert_eq!(range.split(direction, usize::MAX), (range, Range::EMPTY), "{direction:?} {range:?}");
+        }
+        let (window, rest) = Range { low: 1, high: 9 }.split(Direction::Forward, 4);
+        assert_eq!((window, rest), (Range { low: 1, high: 4 }, Range { low: 5, high: 9 }));
     }
 }

@@ -178,7 +178,7 @@ impl Memtable {
     /// some are left.
     pub(super) fn forget(&mut self, completion: i64, count: usize) -> bool {
         let mut left = count;
-        while left > 0 && self.floor() <= completion {
+        while left > 0 && self.begins_within(completion) {
             let chunk = Arc::clone(&self.chunks[0]);
             let leaving = chunk[self.gone..].iter().take(left).take_while(|place| place.global_position <= completion);
             let before = self.gone;
@@ -196,7 +196,12 @@ impl Memtable {
                 }
             }
         }
-        self.floor() <= completion
+        self.begins_within(completion)
+    }
+
+    /// Whether there is a place at or below this global position.
+    fn begins_within(&self, completion: i64) -> bool {
+        !self.chunks.is_empty() && self.floor() <= completion
     }
 
     fn forget_one(&mut self, place: &Place) {

@@ -4,10 +4,11 @@
 -- -2 the one after it. What this statement sees ends with the head that it names, or another batch has its number.
 WITH placed AS MATERIALIZED (
     SELECT CASE WHEN $20 THEN (
+        -- Multiplied by 1024, a position above 2^53-1 is no bigint any more: the whole append is refused (22003).
         SELECT array_agg(CASE WHEN m.position >= 0 THEN m.position
-                              ELSE coalesce((SELECT before.position FROM {log}.messages AS before
-                                             WHERE before.stream = m.stream
-                                             ORDER BY before.position DESC LIMIT 1), -1) - m.position
+                              ELSE (coalesce((SELECT before.position FROM {log}.messages AS before
+                                              WHERE before.stream = m.stream
+                                              ORDER BY before.position DESC LIMIT 1), -1) - m.position) * 1024 / 1024
                          END ORDER BY m.place)
         FROM unnest($7, $8) WITH ORDINALITY AS m(stream, position, place)
     ) ELSE $8 END AS positions

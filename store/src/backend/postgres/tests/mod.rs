@@ -13,6 +13,7 @@ mod outage;
 mod pair;
 mod plans;
 mod pooler;
+mod positions;
 mod proxy;
 mod replacing;
 mod servers;

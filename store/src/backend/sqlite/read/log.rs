@@ -69,7 +69,11 @@ impl Walk<'_> {
                 return Ok(Slice { rows, covered: row.get(column::GLOBAL_POSITION)? });
             }
         }
-        let next = if forward { self.first_in(to.saturating_add(1), high)? } else { self.last_in(low, from - 1)? };
+        let next = match forward {
+            true if to < high => self.first_in(to + 1, high)?,
+            false if low < from => self.last_in(low, from - 1)?,
+            _ => None,
+        };
         let covered = next.map(|next| if forward { next - 1 } else { next + 1 });
         Ok(Slice { rows, covered: covered.unwrap_or(self.select.to) })
     }

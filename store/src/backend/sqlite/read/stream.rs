@@ -63,13 +63,13 @@ impl Walk<'_> {
             .prepare_cached(include_str!("../sql/stream_end.sql"))?
             .query_row([id], |row| row.get(0))
             .optional()?;
-        let (mut low, mut high) = (0, last.map_or(0, |last| last + 1));
+        let (mut low, mut high) = (0, last.map_or(0, |last| last.saturating_add(1)));
         while low < high {
             let middle = low + (high - low) / 2;
             let (position, there): (i64, i64) =
                 at_or_after.query_row(params![id, middle], |row| Ok((row.get(0)?, row.get(1)?)))?;
             if there < global_position {
-                low = position + 1;
+                low = position.saturating_add(1);
             } else {
                 high = middle;
             }
