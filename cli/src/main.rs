@@ -1,6 +1,6 @@
 //! The `eventodb` command: arguments to one binary.
 //!
-//! Exit codes: 0 done, 1 failed, 64 wrong usage or configuration, told in one line ([`usage::EXIT_CODES`]).
+//! Exit codes stand in [`usage::EXIT_CODES`]; what went wrong is told in one line.
 
 mod commands;
 mod serve;
@@ -13,7 +13,7 @@ use clap::error::ErrorKind;
 use clap::{CommandFactory as _, Parser, Subcommand as _};
 
 use self::commands::Command;
-use self::usage::Usage;
+use self::usage::{Exit, Refused};
 
 /// Event store over HTTP, on SQLite or PostgreSQL.
 #[derive(Debug, Parser)]
@@ -51,9 +51,20 @@ fn main() -> ExitCode {
         Ok(runtime) => runtime,
         Err(error) => return fail(&anyhow::Error::new(error).context("cannot start")),
     };
-    let outcome = runtime.block_on(command.run(Cli::command()));
+    let outcome = runtime.block_on(until_interrupted(command));
     runtime.shutdown_background();
     outcome.unwrap_or_else(|error| fail(&error))
+}
+
+/// Runs a command. One that does not end itself when Ctrl-C comes is broken off by it.
+async fn until_interrupted(command: Command) -> anyhow::Result<ExitCode> {
+    if command.ends_on_signal() {
+        return command.run(Cli::command()).await;
+    }
+    tokio::select! {
+        outcome = command.run(Cli::command()) => outcome,
+        Ok(()) = tokio::signal::ctrl_c() => Err(Refused::new(Exit::Interrupted, "interrupted").into()),
+    }
 }
 
 fn after_help() -> String {
@@ -79,10 +90,10 @@ fn answer_usage(error: &clap::Error) -> ExitCode {
         let _ = error.print();
         return ExitCode::SUCCESS;
     }
-    fail(&anyhow::Error::new(Usage::from(error)))
+    fail(&anyhow::Error::new(usage::of_clap(error, &Cli::command())))
 }
 
 fn fail(error: &anyhow::Error) -> ExitCode {
     let _ = writeln!(std::io::stderr(), "eventodb: {error:#}");
-    if error.is::<Usage>() { ExitCode::from(usage::EXIT_CODE) } else { ExitCode::FAILURE }
+    ExitCode::from(usage::exit_code(error))
 }

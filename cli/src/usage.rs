@@ -1,17 +1,49 @@
-//! What is wrong with how the command was called, in one line.
+//! How a command ends: exit codes, and what is wrong with how it was called, in one line.
+
+use std::error::Error;
 
 use clap::error::{ContextKind, ContextValue};
+use eventodb_client::Error as ClientError;
+use eventodb_client::worker::WorkerError;
 
-/// The exit code for wrong usage; source: `EX_USAGE` of BSD's `sysexits.h`.
-pub(crate) const EXIT_CODE: u8 = 64;
+/// Why a command did not do what it was asked; the numbers are those of BSD's `sysexits.h` and, for Ctrl-C, of shells
+/// (128 + SIGINT).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub(crate) enum Exit {
+    /// Refused, or failed in a way that no other code names.
+    Failed = 1,
+    /// A wrong call or configuration.
+    Usage = 64,
+    /// The server or the database is not there.
+    Unavailable = 69,
+    /// A port, directory or file cannot be made or taken.
+    CannotCreate = 73,
+    /// Reading or writing failed.
+    Io = 74,
+    /// The server asks to try again later.
+    TryAgain = 75,
+    /// Ended by Ctrl-C before anything was finished.
+    Interrupted = 130,
+}
 
-/// All exit codes, as the help and the manual page tell them.
-pub(crate) const EXIT_CODES: &str = "0 done, 1 failed, 64 wrong usage or configuration.";
+/// All exit codes, as the help and the manual page tell them; `docs/OPERATIONS.md` has the same table.
+pub(crate) const EXIT_CODES: &str = "\
+0 done, 1 refused or failed, 64 wrong usage or configuration, 69 server or database unavailable, \
+73 cannot create (port, directory, file), 74 I/O error, 75 try again later, 130 Ctrl-C before the end.";
 
 /// A call or configuration that cannot be carried out; in one line that says what to do.
 #[derive(Clone, Debug, thiserror::Error)]
 #[error("{0}")]
 pub(crate) struct Usage(pub(crate) String);
+
+/// What stands in the way although the call is right: a state of the machine, the server or the database.
+#[derive(Clone, Debug, thiserror::Error)]
+#[error("{message}")]
+pub(crate) struct Refused {
+    exit: Exit,
+    message: String,
+}
 
 impl Usage {
     /// A usage error about anything that can be shown.
@@ -20,16 +52,104 @@ impl Usage {
     }
 }
 
-impl From<&clap::Error> for Usage {
-    /// The first line of clap's message, with the arguments it lists below it.
-    fn from(error: &clap::Error) -> Self {
-        let text = error.to_string();
-        let mut line = text.lines().next().unwrap_or_default().trim_start_matches("error: ").trim_end().to_owned();
-        if line.ends_with(':')
-            && let Some(ContextValue::Strings(arguments)) = error.get(ContextKind::InvalidArg)
-        {
-            line = format!("{line} {}", arguments.join(", "));
-        }
-        Self(format!("{line} (see `eventodb --help`)"))
+impl Refused {
+    /// What stands in the way, and how the command ends for it.
+    pub(crate) fn new(exit: Exit, error: impl std::fmt::Display) -> Self {
+        Self { exit, message: error.to_string() }
     }
+}
+
+impl From<Usage> for Refused {
+    fn from(Usage(message): Usage) -> Self {
+        Self { exit: Exit::Usage, message }
+    }
+}
+
+/// The exit code that an error ends the program with: that of its first cause which has one.
+pub(crate) fn exit_code(error: &anyhow::Error) -> u8 {
+    error.chain().find_map(exit_of).unwrap_or(Exit::Failed) as u8
+}
+
+fn exit_of(cause: &(dyn Error + 'static)) -> Option<Exit> {
+    if cause.is::<Usage>() {
+        return Some(Exit::Usage);
+    }
+    if let Some(refused) = cause.downcast_ref::<Refused>() {
+        return Some(refused.exit);
+    }
+    if let Some(error) = cause.downcast_ref::<ClientError>() {
+        return Some(of_client(error));
+    }
+    if let Some(error) = cause.downcast_ref::<eventodb_store::Error>() {
+        return Some(of_store(error));
+    }
+    // The handler's own error says nothing about this program.
+    if let Some(WorkerError::Handler { .. } | WorkerError::Duplicate(_)) = cause.downcast_ref() {
+        return Some(Exit::Failed);
+    }
+    cause.is::<std::io::Error>().then_some(Exit::Io)
+}
+
+fn of_client(error: &ClientError) -> Exit {
+    match error {
+        ClientError::RateLimited { .. } | ClientError::Unavailable { retry_after: Some(_), .. } => Exit::TryAgain,
+        ClientError::Unavailable { .. } => Exit::Unavailable,
+        ClientError::Setting { .. } => Exit::Usage,
+        _ => Exit::Failed,
+    }
+}
+
+/// How a command ends that the store refuses something.
+pub(crate) fn of_store(error: &eventodb_store::Error) -> Exit {
+    use eventodb_store::Error as StoreError;
+    match error {
+        StoreError::Unavailable(_) => Exit::Unavailable,
+        StoreError::Overloaded => Exit::TryAgain,
+        StoreError::Failed(_) | StoreError::Unknown(_) => Exit::Io,
+        _ => Exit::Failed,
+    }
+}
+
+/// A usage error in one line: what clap says of it, what would be right, and where the help for it is.
+///
+/// `root` is the whole command line's description.
+pub(crate) fn of_clap(error: &clap::Error, root: &clap::Command) -> Usage {
+    let text = error.to_string();
+    let mut line = text.lines().next().unwrap_or_default().trim_start_matches("error: ").trim_end().to_owned();
+    if line.ends_with(':')
+        && let Some(ContextValue::Strings(arguments)) = error.get(ContextKind::InvalidArg)
+    {
+        line = format!("{line} {}", arguments.join(", "));
+    }
+    let mut hints = Vec::new();
+    let allowed = strings(error, ContextKind::ValidValue);
+    if !allowed.is_empty() {
+        hints.push(format!("it may be {}", allowed.join(", ")));
+    }
+    for kind in [ContextKind::SuggestedArg, ContextKind::SuggestedValue, ContextKind::SuggestedSubcommand] {
+        hints.extend(strings(error, kind).first().map(|similar| format!("did you mean {similar}?")));
+    }
+    hints.push(format!("see `{} --help`", command_of(error, root)));
+    Usage(format!("{line} ({})", hints.join("; ")))
+}
+
+fn strings(error: &clap::Error, kind: ContextKind) -> Vec<String> {
+    match error.get(kind) {
+        Some(ContextValue::String(one)) => vec![one.clone()],
+        Some(ContextValue::Strings(many)) => many.clone(),
+        _ => Vec::new(),
+    }
+}
+
+/// The command that was called, as clap's usage line names it.
+fn command_of(error: &clap::Error, root: &clap::Command) -> String {
+    let Some(ContextValue::StyledStr(usage)) = error.get(ContextKind::Usage) else { return root.get_name().to_owned() };
+    let usage = usage.to_string();
+    let mut words = usage.split_whitespace().skip_while(|word| *word != root.get_name()).skip(1);
+    let (mut path, mut command) = (root.get_name().to_owned(), root);
+    while let Some(next) = words.next().and_then(|word| command.find_subcommand(word)) {
+        path = format!("{path} {}", next.get_name());
+        command = next;
+    }
+    path
 }

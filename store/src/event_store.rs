@@ -96,6 +96,11 @@ impl EventStore {
         Ok(namespace.is_some_and(|namespace| namespace.token_hash == token.hash()))
     }
 
+    /// Whether there is a namespace of that name.
+    pub async fn exists(&self, name: &str) -> Result<bool> {
+        Ok(self.backend.namespace(name).await?.is_some())
+    }
+
     /// The log of a namespace.
     ///
     /// # Errors
@@ -367,7 +372,7 @@ async fn keep_up(store: Weak<EventStore>, stop: CancellationToken) {
         if store.backend.is_shared()
             && let Err(error) = store.poll().await
         {
-            tracing::warn!(%error, "cannot see what other servers did");
+            tracing::debug!(%error, "cannot see what other servers did");
         }
     }
 }
@@ -387,7 +392,7 @@ async fn take_hints(store: Weak<EventStore>, mut hints: tokio::sync::mpsc::Recei
             Hint::All => store.poll().await,
         };
         if let Err(error) = outcome {
-            tracing::warn!(%error, "cannot see what other servers did");
+            tracing::debug!(%error, "cannot see what other servers did");
         }
     }
 }

@@ -1,4 +1,6 @@
 /** A running server: started from the built program, watched, and stopped by its own process id. */
+import { readFileSync } from "node:fs";
+import { join, resolve } from "node:path";
 import { spawn, type ChildProcess } from "node:child_process";
 import { Client, TOKEN, tokenFor, unique } from "./client.ts";
 import { binary, cleanEnvironment, temporaryDirectory, type Finished } from "./command.ts";
@@ -22,6 +24,9 @@ export type StartOptions = {
 /** Servers whose output is shown when a test fails. */
 const known = new Set<Server>();
 
+/** The file of a token that the server makes, where it chooses the name. */
+const TOKEN_FILE = "admin-token";
+
 export class Server {
   stdout = "";
   stderr = "";
@@ -30,7 +35,7 @@ export class Server {
   private ended: Promise<Finished>;
   private cleanUp: (() => Promise<void>)[] = [];
 
-  private constructor(private child: ChildProcess, /** Where it runs. */ readonly directory: string, options: StartOptions) {
+  private constructor(private child: ChildProcess, /** Where it runs. */ readonly directory: string, private tokenFile: string, options: StartOptions) {
     child.stdout!.setEncoding("utf8").on("data", (text) => (this.stdout += text));
     if (!options.ignoreLog) child.stderr!.setEncoding("utf8").on("data", (text) => (this.stderr += text));
     this.ended = new Promise((resolve, reject) => {
@@ -54,10 +59,12 @@ export class Server {
     if (!args) {
       const storage = options.storage ?? (await newStorage());
       if (!options.storage) cleanUp.push(storage.remove);
-      args = ["serve", "--port", "0", ...(mode === "test" ? ["--test-mode"] : []), ...storage.flags(mode), ...flags];
+      const tokenOut = flags.includes("--token-out") ? [] : ["--token-out", join(directory.path, TOKEN_FILE)];
+      const mine = mode === "test" ? ["--test-mode"] : tokenOut;
+      args = ["serve", "--port", "0", ...mine, ...storage.flags(mode), ...flags];
     }
     const child = spawn(program, args, { cwd: directory.path, env: cleanEnvironment(env), stdio: ["ignore", "pipe", "pipe"] });
-    const server = new Server(child, directory.path, options);
+    const server = new Server(child, directory.path, tokenFileOf(args, directory.path), options);
     server.cleanUp = cleanUp;
     try {
       const found = await until("the server's address in its output", () => server.readyOrEnded(address));
@@ -70,10 +77,10 @@ export class Server {
     }
   }
 
-  /** The administrator's token that was printed. */
-  get printedToken(): string {
-    const found = TOKEN.exec(this.stdout);
-    if (!found) throw new Error(`no token in the output: ${this.stdout}`);
+  /** The administrator's token that the server made and wrote into a file. */
+  get madeToken(): string {
+    const found = TOKEN.exec(readFileSync(this.tokenFile, "utf8"));
+    if (!found) throw new Error(`no token in ${this.tokenFile}`);
     return found[0];
   }
 
@@ -120,12 +127,19 @@ export class Server {
   }
 
   private async readyOrEnded(address: RegExp): Promise<RegExpExecArray | null> {
-    if (!this.hasEnded) return address.exec(this.stdout);
+    // Beside a log of JSON nothing stands on standard output; the log itself has the address.
+    if (!this.hasEnded) return address.exec(this.stdout) ?? address.exec(this.stderr);
     const { code, stderr } = await this.ended;
     throw new Error(`the server ended with ${code} before it was ready: ${stderr}`);
   }
 
   private killNow = () => void this.child.kill("SIGKILL");
+}
+
+/** Where a server with these arguments puts the token that it makes. */
+function tokenFileOf(args: string[], directory: string): string {
+  const value = (flag: string) => (args.includes(flag) ? args[args.indexOf(flag) + 1]! : undefined);
+  return value("--token-out") ?? resolve(directory, value("--data-dir") ?? "data", TOKEN_FILE);
 }
 
 /** The last output of all servers that are not disposed of yet. */

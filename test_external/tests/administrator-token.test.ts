@@ -1,7 +1,7 @@
 /** The token of `default`: given, generated, printed, stored, rotated. */
 import assert from "node:assert/strict";
 import { createHash } from "node:crypto";
-import { readdirSync, readFileSync } from "node:fs";
+import { readdirSync, readFileSync, rmSync, statSync } from "node:fs";
 import { join } from "node:path";
 import { assertFails, tokenFor, TOKEN } from "../src/client.ts";
 import { run } from "../src/command.ts";
@@ -14,12 +14,14 @@ test("[R-token.9] --token is the token of default", async (t) => {
   await assertFails(server.client(tokenFor("default")).failure("ns.list"), 403, "AUTH_UNAUTHORIZED");
 });
 
-test("[R-token.10 R-token.11] a generated token is printed once, and never again", async (t) => {
+test("[R-token.10 R-token.11] a generated token goes into a file for its owner, and nothing like it is printed", async (t) => {
   const storage = await durableStorage(t);
-  const first = await startServer(t, { mode: "production", storage });
-  const token = first.printedToken;
-  assert.equal(first.stdout.split(token).length - 1, 1, "printed once");
-  assert.ok(!TOKEN.test(first.stderr), "and not into the log");
+  const file = join(directoryFor(t), "token");
+  const first = await startServer(t, { mode: "production", storage, flags: ["--token-out", file] });
+  const token = TOKEN.exec(readFileSync(file, "utf8"))![0];
+  assert.equal(statSync(file).mode & 0o777, 0o600);
+  assert.ok(first.stderr.includes(file), "the log names the file");
+  assert.ok(!TOKEN.test(first.stdout + first.stderr), "nobody is shown the token");
   await first.client(token).rpc("ns.list");
   await first.stop();
   for (const flags of [[], ["--token", token]]) {
@@ -43,13 +45,24 @@ test("[R-token.12] a --token that is not the stored one is a start-up error that
   await again.client(token).rpc("ns.list");
 });
 
+test("[R-token.10] in a data directory the file is admin-token; a token that would be shown nowhere is not made", async (t) => {
+  const directory = directoryFor(t);
+  const server = await startServer(t, { args: ["serve", "--port", "0", "--data-dir", directory] });
+  await server.client(TOKEN.exec(readFileSync(join(directory, "admin-token"), "utf8"))![0]).rpc("ns.list");
+  const { code, stderr } = await run(["serve", "--port", "0", "--db-url", "sqlite://:memory:"]);
+  assert.equal(code, 64, stderr);
+  assert.match(stderr, /--token-out/);
+});
+
 test("[R-token.8] the store holds a hash of a token, never the token", async (t) => {
   const directory = directoryFor(t);
   const server = await startServer(t, { args: ["serve", "--port", "0", "--data-dir", directory] });
-  const admin = server.client(server.printedToken);
+  const admin = server.client(server.madeToken);
   const { token } = await admin.rpc("ns.create", "shop");
   await server.client(token).write("a-1");
   await server.stop();
+  // The file that shows the token once is taken away by whoever reads it.
+  rmSync(join(directory, "admin-token"));
   const files = readdirSync(directory, { recursive: true, withFileTypes: true }).filter((entry) => entry.isFile());
   const stored = Buffer.concat(files.map((file) => readFileSync(join(file.parentPath, file.name))));
   for (const secret of [admin.token!, token]) {
@@ -64,7 +77,7 @@ test("[R-token.8] the store holds a hash of a token, never the token", async (t)
 test("[R-rotate.1 R-rotate.2] a rotated token", async (t) => {
   const storage = await durableStorage(t);
   const first = await startServer(t, { mode: "production", storage });
-  const admin = first.client(first.printedToken);
+  const admin = first.client(first.madeToken);
   const shop = await admin.rpc("ns.create", "shop");
   await first.client(shop.token).write("a-1");
   await first.stop();

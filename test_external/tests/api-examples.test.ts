@@ -47,7 +47,7 @@ for (const { request, reply } of examples) {
 async function call({ words, text }: Block): Promise<string> {
   const server = (words.includes("production") ? production : open).get();
   const withToken = words.includes("production") && !words.includes("anonymous");
-  const reply = await server.client(withToken ? server.printedToken : undefined).post(text);
+  const reply = await server.client(withToken ? server.madeToken : undefined).post(text);
   const status = words.find((word) => word.startsWith("status="))?.slice("status=".length) ?? "200";
   assert.equal(String(reply.status), status, reply.text);
   return reply.text;

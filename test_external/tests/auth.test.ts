@@ -7,7 +7,7 @@ import { subscribe } from "../src/sse.ts";
 import { sharedServer, test } from "../src/suite.ts";
 
 const { get } = sharedServer({ mode: "production" });
-const admin = () => get().client(get().printedToken);
+const admin = () => get().client(get().madeToken);
 const anonymous = () => get().client();
 
 /** A namespace of its own, and a client with its token. */
@@ -98,7 +98,7 @@ test("[R-auth.3 R-token.5 R-error.3] what is not of a token's form", async () =>
 });
 
 test("[R-auth.4] another scheme than Bearer", async () => {
-  for (const Authorization of ["Basic eDp5", `Token ${get().printedToken}`, get().printedToken, "Digest x"]) {
+  for (const Authorization of ["Basic eDp5", `Token ${get().madeToken}`, get().madeToken, "Digest x"]) {
     assert.deepEqual(await refusal({ Authorization }), [401, "AUTH_INVALID_TOKEN"], Authorization);
   }
 });

@@ -11,9 +11,10 @@ const token = tokenFor("default");
 const version = (server: Server) => server.client(token).rpc<number | null>("stream.version", "a-1");
 
 /** Refused with one line, which mentions the culprit. */
-async function refused(args: string[], mention: RegExp, env: Record<string, string> = {}): Promise<void> {
-  const { code, stdout, stderr } = await run(args, env);
-  assert.equal(code, 64, `${args.join(" ")}: ${stderr}`);
+async function refused(args: string[], mention: RegExp, env: Record<string, string> = {}, expected = 64): Promise<void> {
+  // What is logged before is no part of the refusal.
+  const { code, stdout, stderr } = await run(args, { EVENTODB_LOG_LEVEL: "error", ...env });
+  assert.equal(code, expected, `${args.join(" ")}: ${stderr}`);
   const lines = (stdout + stderr).trim().split("\n");
   assert.equal(lines.length, 1, `one clear line: ${stdout}${stderr}`);
   assert.match(lines[0]!, mention);
@@ -39,7 +40,8 @@ test("[R-cli.13 R-cli.2] help names each flag and its variable", async () => {
   const { stdout } = await run(["serve", "--help"]);
   for (const flag of ["host", "port", "db-url", "data-dir", "token", "test-mode", "log-level", "log-format"]) {
     assert.ok(stdout.includes(`--${flag}`), flag);
-    assert.ok(stdout.includes(`EVENTODB_${flag.toUpperCase().replace("-", "_")}`), flag);
+    const variable = flag === "token" ? "SERVE_TOKEN" : flag.toUpperCase().replace("-", "_");
+    assert.ok(stdout.includes(`EVENTODB_${variable}`), flag);
   }
   assert.ok(stdout.includes("--access-log"));
 });
@@ -111,10 +113,10 @@ test("[R-cli.10] sqlite://:memory: is gone with the process", async (t) => {
   }
 });
 
-test("[R-cli.11] postgres://… is a PostgreSQL database, and one that is not there is told", async (t) => {
+test("[R-cli.11 R-cli.20] postgres://… is a PostgreSQL database, and one that is not there is told", async (t) => {
   const directory = directoryFor(t);
   const { code, stdout, stderr } = await run(["--port", "0", "--data-dir", directory, "--db-url", "postgres://nobody@127.0.0.1:1/none"]);
-  assert.ok(code !== 0 && code !== null, "SQLite is not used instead");
+  assert.equal(code, 69, "SQLite is not used instead");
   assert.match(stdout + stderr, /postgres|127\.0\.0\.1:1/i);
   assert.ok(!stderr.includes("panicked"), stderr);
   assert.deepEqual(readdirSync(directory), []);
@@ -133,35 +135,52 @@ test("[R-cli.12] bad flags and values", async (t) => {
   assert.deepEqual(readdirSync(directory), [], "nothing was created");
 });
 
-test("[R-cli.12] a directory that cannot be written", async (t) => {
+test("[R-cli.20] a directory that cannot be written", async (t) => {
   const directory = directoryFor(t);
   writeFileSync(join(directory, "file"), "");
   for (const path of [join(directory, "file"), join(directory, "file/below"), "/proc/nowhere"]) {
-    await refused(["--port", "0", "--data-dir", path], /file|nowhere/);
+    await refused(["--port", "0", "--data-dir", path], /file|nowhere/, {}, 73);
   }
 });
 
 test("[R-cli.12 R-cli.4] bad variables", async () => {
   const bad: Record<string, string> = {
     EVENTODB_PORT: "abc", EVENTODB_TEST_MODE: "yes", EVENTODB_DB_URL: "mysql://x", EVENTODB_LOG_LEVEL: "loud", EVENTODB_LOG_FORMAT: "xml",
-    EVENTODB_TOKEN: "nonsense",
+    EVENTODB_SERVE_TOKEN: "nonsense",
   };
   for (const [name, value] of Object.entries(bad)) {
-    const flag = name.slice("EVENTODB_".length).toLowerCase().replace("_", "-");
+    const flag = name.slice("EVENTODB_".length).toLowerCase().replace("serve_", "").replace("_", "-");
     await refused(["serve"], new RegExp(`${name}|${flag}|${value}`), { EVENTODB_PORT: "0", [name]: value });
   }
 });
 
-test("[R-cli.14] a data directory that another server uses", async (t) => {
+test("[R-cli.14 R-cli.20] a data directory that another server uses", async (t) => {
   const directory = directoryFor(t);
   const args = ["--port", "0", "--data-dir", directory];
   const first = await startServer(t, { args });
-  await refused(args, /use|lock/i);
-  await first.client(first.printedToken).write("a-1");
+  await refused(args, /use|lock/i, {}, 73);
+  await first.client(first.madeToken).write("a-1");
   await first.stop();
   const next = await startServer(t, { args });
   await next.stop("SIGKILL");
   await startServer(t, { args }); // a killed server leaves no lock behind
+});
+
+test("[R-cli.20] clients' commands tell a refusal, a server that is away and a wrong call apart", async (t) => {
+  const server = await startServer(t, { args: ["--port", "0", "--token", token, "--db-url", "sqlite://:memory:"] });
+  const write = async (url: string, ...more: string[]) => (await run(["write", "a-1", "T", "--url", url, ...more])).code;
+  assert.equal(await write(server.url, "--token", token), 0);
+  assert.equal(await write(server.url, "--token", token, "--expected-version", "7"), 1);
+  assert.equal(await write(server.url, "--token", token, "--nonsense"), 64);
+  assert.equal(await write("http://127.0.0.1:1", "--token", token), 69);
+  const { code } = await run(["export", "--output", "/nowhere/file", "--url", server.url, "--token", token]);
+  assert.equal(code, 73);
+});
+
+test("[R-cli.13] a wrong flag or value is told with what is near it, and with the help that knows it", async () => {
+  await refused(["serve", "--prot", "1"], /did you mean --port\?.*`eventodb serve --help`/);
+  await refused(["serve", "--log-level", "inf"], /error, warn, info, debug, trace.*did you mean info\?/);
+  await refused(["ns", "create"], /<NAME>.*`eventodb ns create --help`/);
 });
 
 test("[R-cli.12] a secret is not repeated in an error", async () => {

@@ -9,16 +9,28 @@ const token = tokenFor("default");
 
 test("[R-cli.2] host, port, directory and token", async (t) => {
   const directory = directoryFor(t);
-  const env = { EVENTODB_HOST: "127.0.0.2", EVENTODB_PORT: "0", EVENTODB_DATA_DIR: directory, EVENTODB_TOKEN: token };
+  const env = { EVENTODB_HOST: "127.0.0.2", EVENTODB_PORT: "0", EVENTODB_DATA_DIR: directory, EVENTODB_SERVE_TOKEN: token };
   const server = await startServer(t, { args: ["serve"], env, address: /http:\/\/127\.0\.0\.2:(\d+)/ });
   await server.client(token).write("a-1");
   assert.ok(readdirSync(directory).length > 0);
   await assertFails(server.client().failure("ns.list"), 401, "AUTH_REQUIRED");
 });
 
+test("[R-cli.2] the clients' variable names a token too, with a warning, where it fits", async (t) => {
+  const directory = directoryFor(t);
+  const env = { EVENTODB_PORT: "0", EVENTODB_DATA_DIR: directory };
+  const first = await startServer(t, { args: [], env: { ...env, EVENTODB_TOKEN: token } });
+  await first.client(token).rpc("ns.list");
+  assert.match(first.stderr, /WARN.*EVENTODB_SERVE_TOKEN/);
+  await first.stop();
+  const second = await startServer(t, { args: [], env: { ...env, EVENTODB_TOKEN: tokenFor("default") } });
+  await second.client(token).rpc("ns.list");
+  assert.match(second.stderr, /WARN.*EVENTODB_TOKEN.*ignored/);
+});
+
 test("[R-cli.2 R-cli.10] database", async (t) => {
   const directory = directoryFor(t);
-  const env = { EVENTODB_PORT: "0", EVENTODB_DB_URL: "sqlite://:memory:", EVENTODB_DATA_DIR: directory, EVENTODB_TOKEN: token };
+  const env = { EVENTODB_PORT: "0", EVENTODB_DB_URL: "sqlite://:memory:", EVENTODB_DATA_DIR: directory, EVENTODB_SERVE_TOKEN: token };
   for (let round = 0; round < 2; round++) {
     const server = await startServer(t, { args: [], env });
     assert.equal((await server.client(token).write("a-1")).position, 0);
@@ -27,7 +39,7 @@ test("[R-cli.2 R-cli.10] database", async (t) => {
 });
 
 test("[R-cli.4] boolean variables", async (t) => {
-  const env = { EVENTODB_PORT: "0", EVENTODB_DB_URL: "sqlite://:memory:" };
+  const env = { EVENTODB_PORT: "0", EVENTODB_DB_URL: "sqlite://:memory:", EVENTODB_SERVE_TOKEN: token };
   for (const [value, isTestMode] of [["1", true], ["true", true], ["0", false], ["false", false]] as const) {
     const server = await startServer(t, { args: [], env: { ...env, EVENTODB_TEST_MODE: value } });
     assert.equal((await server.client().call("ns.list")).status, isTestMode ? 200 : 401, value);

@@ -57,5 +57,10 @@ test("[R-cli.19] a log of JSON objects", async (t) => {
   const server = await startServer(t, { flags: ["--access-log", "--log-format", "json"] });
   await someCalls(server);
   await until("the last request in the log", () => server.stderr.includes("METHOD_NOT_FOUND"));
-  for (const line of lines(server.stderr)) assert.equal(typeof JSON.parse(line), "object");
+  const stopped = await server.stop();
+  const logged = lines(stopped.stderr).map((line) => JSON.parse(line));
+  const messages = logged.map(({ message }) => message);
+  for (const message of ["starting", "ready", "stopping", "stopped"]) assert.ok(messages.includes(message), message);
+  assert.equal(logged.find(({ message }) => message === "ready").address, server.url);
+  assert.equal(stopped.stdout, "", "nothing but the log");
 });

@@ -58,10 +58,10 @@ test("[R-stop.2 R-write.2] what was acknowledged before the end is there after i
   assert.deepEqual([...stored], found.map((_, i) => i + 1), "without a hole");
 });
 
-test("[R-stop.3] a port in use is a start-up error", async (t) => {
+test("[R-stop.3 R-cli.20] a port in use is a start-up error", async (t) => {
   const first = await startServer(t, { args: inMemory(0) });
   const { code, stdout, stderr } = await run(inMemory(first.port));
-  assert.equal(code, 64, stderr);
+  assert.equal(code, 73, stderr);
   assert.equal((stdout + stderr).trim().split("\n").length, 1, "one clear line");
   assert.match(stderr, new RegExp(`${first.port}`));
   await first.client().write("a-1");

@@ -19,6 +19,7 @@ use flate2::write::GzEncoder;
 
 use super::connection::Connection;
 use super::{output, progress};
+use crate::usage::{Exit, Refused};
 
 /// Options of `eventodb export`.
 #[derive(Debug, clap::Args)]
@@ -151,7 +152,9 @@ impl Sink {
         let sink = |out| Self { out, gzip, buffer: Vec::new() };
         let Some(path) = path else { return Ok((sink(Out::Stdout(std::io::stdout())), None)) };
         let open = OpenOptions::new().create(true).read(true).write(true).truncate(!resume).open(path);
-        let mut file = open.with_context(|| format!("cannot open {}", path.display()))?;
+        let mut file = open.map_err(|error| {
+            Refused::new(Exit::CannotCreate, format!("cannot open the output {}: {error}", path.display()))
+        })?;
         let mut last = None;
         if resume {
             let (kept, line) =

@@ -7,7 +7,7 @@ use anyhow::Context as _;
 use eventodb_store::backend::sqlite::OpenError;
 use eventodb_store::backend::sqlite::maintenance::{Error, Progress, Step};
 
-use crate::usage::Usage;
+use crate::usage::{Exit, Refused, Usage};
 
 /// How often progress is shown.
 const SHOW_EVERY: Duration = Duration::from_millis(200);
@@ -15,7 +15,7 @@ const SHOW_EVERY: Duration = Duration::from_millis(200);
 /// Runs long work on a thread of its own, and shows how far it is where a terminal looks.
 ///
 /// # Errors
-/// The work's; [`Usage`] where the caller named a directory that cannot be used.
+/// The work's; [`Usage`] and [`Refused`] where the caller named a directory that cannot be used.
 pub(crate) async fn look_after<T: Send + 'static>(
     work: impl FnOnce(&mut Progress<'_>) -> Result<T, Error> + Send + 'static,
 ) -> anyhow::Result<T> {
@@ -35,8 +35,9 @@ pub(crate) async fn look_after<T: Send + 'static>(
     });
     match outcome.await.context("the work was cut off")? {
         Ok(done) => Ok(done),
-        Err(error @ (Error::NoStore(_) | Error::OutputExists(_) | Error::Open(OpenError::Locked(_)))) => {
-            Err(Usage::new(error).into())
+        Err(error @ Error::NoStore(_)) => Err(Usage::new(error).into()),
+        Err(error @ (Error::OutputExists(_) | Error::Open(OpenError::Locked(_) | OpenError::Directory(..)))) => {
+            Err(Refused::new(Exit::CannotCreate, error).into())
         }
         Err(error) => Err(error.into()),
     }

@@ -5,23 +5,25 @@ use std::process::ExitCode;
 
 use eventodb_store::backend::postgres::{Postgres, Settings};
 
-use crate::usage::Usage;
+use crate::serve;
+use crate::usage::{Refused, Usage};
 
 /// Flags of `migrate`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// The database: `postgres://…`.
-    #[arg(long, env = "EVENTODB_DB_URL", hide_env_values = true)]
-    db_url: String,
+    #[command(flatten)]
+    database: serve::Database,
 }
 
 /// Migrates the registry and the logs of all namespaces.
 ///
 /// # Errors
-/// [`Usage`] where the database cannot be used, in one line.
+/// [`Usage`] and [`Refused`] where the database cannot be used, in one line.
 pub(crate) async fn run(args: Args) -> anyhow::Result<ExitCode> {
-    let url = args.db_url.parse().map_err(|error| Usage(format!("--db-url: {error}")))?;
-    Postgres::migrate(&Settings::new(url)).await.map_err(Usage::new)?;
+    let url = args.database.url()?.ok_or_else(|| Usage::new("--db-url or --db-url-file must name the database"))?;
+    let url = url.parse().map_err(|error| Usage(format!("--db-url: {error}")))?;
+    let migrated = Postgres::migrate(&Settings::new(url)).await;
+    migrated.map_err(|error| Refused::new(serve::of_postgres(&error), error))?;
     writeln!(std::io::stdout(), "the database is up to date")?;
     Ok(ExitCode::SUCCESS)
 }

@@ -73,6 +73,11 @@ pub(crate) enum Command {
 }
 
 impl Command {
+    /// Whether it listens for Ctrl-C itself.
+    pub(crate) fn ends_on_signal(&self) -> bool {
+        matches!(self, Self::Serve(_) | Self::Tail(_) | Self::Consume(_) | Self::Bench(_))
+    }
+
     /// Runs it. `root` is the whole command line's description.
     pub(crate) async fn run(self, root: clap::Command) -> anyhow::Result<ExitCode> {
         match self {

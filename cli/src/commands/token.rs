@@ -3,12 +3,11 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use eventodb_schema::Token;
+use eventodb_schema::{DEFAULT_NAMESPACE, Token};
 use eventodb_store::Error;
 
 use super::maintain::say;
 use crate::serve;
-use crate::usage::Usage;
 
 /// Options of `eventodb token`.
 #[derive(Debug, clap::Args)]
@@ -26,22 +25,24 @@ enum Command {
         /// The data directory of a server on SQLite, which must be stopped.
         #[arg(long, env = "EVENTODB_DATA_DIR", default_value = "./data")]
         data_dir: PathBuf,
-        /// The database, as `serve` is given it.
-        #[arg(long, env = "EVENTODB_DB_URL", hide_env_values = true)]
-        db_url: Option<String>,
+        #[command(flatten)]
+        database: serve::Database,
     },
 }
 
 pub(crate) async fn run(args: Args) -> anyhow::Result<ExitCode> {
-    let Command::Rotate { namespace, data_dir, db_url } = args.command;
-    let backend = serve::existing_backend(db_url.as_deref(), &data_dir).await?;
+    let Command::Rotate { namespace, data_dir, database } = args.command;
+    let store = serve::Existing::open(&database, &data_dir).await?;
     let token = Token::generate(&namespace);
-    let outcome = backend.set_token(&namespace, &token.hash()).await;
-    backend.close().await;
+    let outcome = store.backend.set_token(&namespace, &token.hash()).await;
+    store.backend.close().await;
     match outcome {
         Ok(()) => say(token.as_str())?,
-        Err(Error::NamespaceNotFound) => return Err(Usage(format!("there is no namespace {namespace}")).into()),
+        Err(Error::NamespaceNotFound) => anyhow::bail!("there is no namespace {namespace}"),
         Err(error) => return Err(error.into()),
+    }
+    if namespace == DEFAULT_NAMESPACE {
+        store.renew_token_file(&token)?;
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -9,6 +9,7 @@ use eventodb_store::Settings;
 use eventodb_store::backend::sqlite;
 
 use super::logging::{Format, Level};
+use super::secret::{Database, Secret};
 
 /// Flags of `serve`.
 #[derive(Clone, Debug, clap::Args)]
@@ -21,19 +22,27 @@ pub(crate) struct Args {
     #[arg(long, env = "EVENTODB_PORT", default_value_t = 8080, allow_hyphen_values = true)]
     pub(super) port: u16,
 
-    /// Where messages are kept: `postgres://…`, `sqlite://FILE` (below the data directory) or `sqlite://:memory:`.
-    /// Without it: SQLite in the data directory; with --test-mode: in memory.
-    #[arg(long, env = "EVENTODB_DB_URL", hide_env_values = true)]
-    pub(super) db_url: Option<String>,
+    #[command(flatten)]
+    pub(super) database: Database,
 
     /// Directory of the SQLite files; it is created where it is missing.
     #[arg(long, env = "EVENTODB_DATA_DIR", default_value = "./data")]
     pub(super) data_dir: PathBuf,
 
-    /// Token of the namespace `default`, which is the administrator's. Without it one is made and printed when the
-    /// namespace is created.
-    #[arg(long, env = "EVENTODB_TOKEN", hide_env_values = true)]
+    /// Token of the namespace `default`, which is the administrator's. Without it one is made when the namespace is
+    /// created, and shown once: on a terminal, else in the file of --token-out.
+    // Its id differs from that of the clients' token, as clap carries global values upwards.
+    #[arg(long, env = "EVENTODB_SERVE_TOKEN", hide_env_values = true)]
     pub(super) token: Option<Secret>,
+
+    /// File that has the token in place of --token, so that it stands in no list of processes.
+    #[arg(long, value_name = "FILE", conflicts_with = "token")]
+    pub(super) token_file: Option<PathBuf>,
+
+    /// File, for its owner alone, into which a token goes that is made; on SQLite `admin-token` in the data directory
+    /// if left out.
+    #[arg(long, value_name = "FILE")]
+    pub(super) token_out: Option<PathBuf>,
 
     /// For tests: tokens are optional, and namespaces come into being when they are used.
     #[arg(long, env = "EVENTODB_TEST_MODE", value_parser = switch())]
@@ -236,24 +245,6 @@ pub(super) struct Postgres {
     /// Whether an older schema is brought up to date at start; otherwise it is refused.
     #[arg(long, value_name = "BOOL", default_value = "true", value_parser = true_false(), action = clap::ArgAction::Set)]
     pub(super) auto_migrate: bool,
-}
-
-/// A value that is never shown.
-#[derive(Clone)]
-pub(super) struct Secret(pub(super) String);
-
-impl std::str::FromStr for Secret {
-    type Err = std::convert::Infallible;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        Ok(Self(text.to_owned()))
-    }
-}
-
-impl std::fmt::Debug for Secret {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Secret(…)")
-    }
 }
 
 /// A switch; its variable takes 1, true, 0 or false.

@@ -1,12 +1,13 @@
-//! What is printed at the start: what runs where, and how to make the first request.
+//! What is printed at the start for people: what runs where, and how to make the first request. Programs read the log.
 
 use std::io::Write as _;
 use std::net::SocketAddr;
+use std::path::Path;
 
 use eventodb_schema::VERSION;
 use eventodb_store::backend::sqlite::Location;
 
-use super::administrator::Administrator;
+use super::administrator::{Administrator, Shown};
 use super::config::Storage;
 
 /// Prints it to standard output. Once a token is stored, nothing that looks like one is printed again.
@@ -18,20 +19,17 @@ pub(super) fn print(storage: &Storage, address: SocketAddr, test_mode: bool, adm
         format!("  address  http://{address}"),
         format!("  mode     {mode}"),
     ];
-    let new = administrator.token.as_ref().filter(|_| administrator.is_new);
-    if new.is_some() {
-        lines.push("  token    made just now and not shown again; keep it".to_owned());
+    match (&administrator.shown, &administrator.token) {
+        (Some(Shown::Terminal), Some(token)) => {
+            lines.push("  token    made just now and not shown again; keep it:".to_owned());
+            lines.push(format!("export EVENTODB_TOKEN={token}"));
+        }
+        (Some(Shown::File(file)), _) => lines.push(format!("  token    made just now, in {}", full(file))),
+        _ => {}
     }
-    let authorization = match new {
-        None if test_mode => String::new(),
-        Some(token) => format!(" -H 'Authorization: Bearer {token}'"),
-        None => " -H \"Authorization: Bearer $EVENTODB_TOKEN\"".to_owned(),
-    };
+    let authorization = if test_mode { "" } else { " -H \"Authorization: Bearer $EVENTODB_TOKEN\"" };
     lines.push(String::new());
-    lines.push(match new {
-        Some(_) => "Write a message (the line has the administrator's token in it):".to_owned(),
-        None => "Write a message:".to_owned(),
-    });
+    lines.push("Write a message:".to_owned());
     lines.push(format!(
         "  curl -s http://{address}/rpc{authorization} \
          -d '[\"stream.write\", \"account-1\", {{\"type\": \"Deposited\", \"data\": {{\"amount\": 5}}}}]'"
@@ -42,12 +40,17 @@ pub(super) fn print(storage: &Storage, address: SocketAddr, test_mode: bool, adm
     let _ = std::io::stdout().flush();
 }
 
-fn describe(storage: &Storage) -> String {
+/// A path as it stands from wherever one looks.
+pub(super) fn full(path: &Path) -> String {
+    std::path::absolute(path).unwrap_or_else(|_| path.to_owned()).display().to_string()
+}
+
+/// Where messages are kept, without secrets.
+pub(super) fn describe(storage: &Storage) -> String {
     match storage {
         Storage::Sqlite(Location::Memory, _) => "in memory, gone when the server stops".to_owned(),
         Storage::Sqlite(Location::Directory(directory), _) => {
-            let full = std::path::absolute(directory).unwrap_or_else(|_| directory.clone());
-            format!("SQLite in {}", full.display())
+            format!("SQLite in {}", full(directory))
         }
         Storage::Postgres(settings) => format!("PostgreSQL at {}", settings.url),
     }

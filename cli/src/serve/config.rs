@@ -9,20 +9,36 @@ use eventodb_store::backend::{postgres, sqlite};
 
 use super::args::{Args, Times};
 use super::logging::{Format, Level};
+use super::secret::Secret;
 use crate::usage::Usage;
+
+/// The clients' variable for their token.
+pub(super) const CLIENT_VARIABLE: &str = "EVENTODB_TOKEN";
 
 /// A configuration that makes sense.
 pub(super) struct Checked {
     pub(super) host: String,
     pub(super) port: u16,
     pub(super) storage: Storage,
-    pub(super) token: Option<Token>,
+    pub(super) token: GivenToken,
+    /// Where a token goes that is made.
+    pub(super) token_out: Option<PathBuf>,
     pub(super) test_mode: bool,
     pub(super) log_level: Level,
     pub(super) log_format: Format,
     pub(super) store: eventodb_store::Settings,
     /// All but the mode, which depends on what the store knows.
     pub(super) server: Config,
+}
+
+/// The administrator's token as it was given.
+pub(super) enum GivenToken {
+    /// By a flag or the server's variable: it is the token, or the server does not start.
+    Administrators(Token),
+    /// By `EVENTODB_TOKEN`, the clients' variable: it is taken where it fits, as that is how it was once given.
+    Clients(Token),
+    /// Not at all, or not by anything that is an administrator's token.
+    None,
 }
 
 /// Where messages are kept.
@@ -37,9 +53,10 @@ impl TryFrom<Args> for Checked {
     fn try_from(args: Args) -> Result<Self, Usage> {
         Ok(Self {
             storage: storage(&args)?,
-            token: args.token.as_ref().map(|token| administrator_token(&token.0)).transpose()?,
+            token: given_token(&args)?,
             store: store(&args)?,
             server: server(&args)?,
+            token_out: args.token_out,
             host: args.host,
             port: args.port,
             test_mode: args.test_mode,
@@ -49,10 +66,22 @@ impl TryFrom<Args> for Checked {
     }
 }
 
-fn administrator_token(text: &str) -> Result<Token, Usage> {
-    let token: Token = text.parse().map_err(|error| Usage(format!("--token: {error}")))?;
+fn given_token(args: &Args) -> Result<GivenToken, Usage> {
+    if let Some(file) = &args.token_file {
+        let text = super::secret::read("token-file", file)?;
+        return administrator_token("token-file", &text).map(GivenToken::Administrators);
+    }
+    if let Some(Secret(text)) = &args.token {
+        return administrator_token("token", text).map(GivenToken::Administrators);
+    }
+    let clients = std::env::var(CLIENT_VARIABLE).ok().and_then(|text| administrator_token("token", &text).ok());
+    Ok(clients.map_or(GivenToken::None, GivenToken::Clients))
+}
+
+fn administrator_token(flag: &str, text: &str) -> Result<Token, Usage> {
+    let token: Token = text.parse().map_err(|error| Usage(format!("--{flag}: {error}")))?;
     if token.namespace() != DEFAULT_NAMESPACE {
-        return Err(Usage(format!("--token must be a token of the namespace {DEFAULT_NAMESPACE}")));
+        return Err(Usage(format!("--{flag} must be a token of the namespace {DEFAULT_NAMESPACE}")));
     }
     Ok(token)
 }
@@ -69,7 +98,8 @@ fn storage(args: &Args) -> Result<Storage, Usage> {
         examined_rows: at_least_one("examined-rows", args.sqlite.examined_rows)?,
         ..defaults
     };
-    let location = match args.db_url.as_deref() {
+    let url = args.database.url()?;
+    let location = match url.as_deref() {
         None if args.test_mode => sqlite::Location::Memory,
         Some("sqlite://:memory:") => sqlite::Location::Memory,
         Some(url) if is_postgres(url) => {

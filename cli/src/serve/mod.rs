@@ -6,37 +6,49 @@ mod banner;
 mod config;
 mod files;
 mod logging;
+mod outage;
 #[cfg(test)]
 mod page;
+mod secret;
 mod signals;
 mod storage;
 
+use std::net::SocketAddr;
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 
 use anyhow::Context as _;
+use eventodb_schema::Token;
 use eventodb_server::{Config, Mode};
+use eventodb_store::backend::sqlite::Location;
 use eventodb_store::{Backend, EventStore};
 use tokio::net::TcpListener;
 
+use self::administrator::{Administrator, Shown};
 pub(crate) use self::args::Args;
 use self::config::Checked;
-use crate::usage::Usage;
+use self::logging::Format;
+pub(crate) use self::secret::Database;
+pub(crate) use self::storage::of_postgres;
+use crate::usage::{Exit, Refused, of_store};
 
 /// Starts the server and serves until a signal comes.
 ///
 /// # Errors
-/// [`Usage`] for what the caller can mend: the address, the data directory, the database, the token.
+/// [`crate::usage::Usage`] for a wrong configuration, [`Refused`] for what stands in the way: the address, the data directory, the
+/// database.
 pub(crate) async fn run(args: Args) -> anyhow::Result<ExitCode> {
     let checked = Checked::try_from(args)?;
     let _log = logging::start(checked.log_level, checked.log_format);
     let stop = signals::listen().context("cannot listen for signals")?;
     files::raise_limit();
     let listener = bind(&checked).await?;
+    tracing::info!(version = eventodb_schema::VERSION, storage = banner::describe(&checked.storage), "starting");
     let backend = storage::open(&checked.storage).await?;
-    let store = EventStore::open(backend, checked.store).await.map_err(Usage::new)?;
-    let administrator = match administrator::prepare(&store, checked.token).await {
+    let store = EventStore::open(backend, checked.store.clone()).await;
+    let store = store.map_err(|error| Refused::new(of_store(&error), error))?;
+    let administrator = match administrator::prepare(&store, &checked).await {
         Ok(administrator) => administrator,
         Err(error) => {
             store.close().await;
@@ -44,30 +56,79 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<ExitCode> {
         }
     };
     let address = listener.local_addr().context("the socket has no address")?;
-    banner::print(&checked.storage, address, checked.test_mode, &administrator);
+    tell(&checked, address, &administrator);
     let mode = match checked.test_mode {
         true => Mode::Test { default_token: administrator.token },
         false => Mode::Production,
     };
+    let outages = tokio::spawn(outage::watch(store.clone()));
+    let stopping = tokio::spawn({
+        let soft = stop.soft.clone();
+        async move {
+            soft.cancelled().await;
+            tracing::info!("stopping");
+        }
+    });
     eventodb_server::run(listener, store.clone(), Config { mode, ..checked.server }, stop).await;
+    outages.abort();
+    stopping.abort();
     store.close().await;
+    tracing::info!("stopped");
     Ok(ExitCode::SUCCESS)
 }
 
-/// The backend that these two flags name, with default bounds; it must exist.
-///
-/// # Errors
-/// [`Usage`] where it does not, or where a server uses the directory.
-pub(crate) async fn existing_backend(db_url: Option<&str>, data_dir: &Path) -> Result<Arc<dyn Backend>, Usage> {
-    storage::open(&config::existing_storage(db_url, data_dir)?).await
+/// Tells what runs where: people by the banner, programs by the log. A token that was made is told in neither.
+fn tell(checked: &Checked, address: SocketAddr, administrator: &Administrator) {
+    if checked.log_format == Format::Console {
+        banner::print(&checked.storage, address, checked.test_mode, administrator);
+    }
+    if let Some(Shown::File(file)) = &administrator.shown {
+        tracing::info!(file = banner::full(file), "the administrator's token was made; it is in this file only");
+    }
+    tracing::info!(address = format!("http://{address}"), test_mode = checked.test_mode, "ready");
 }
 
-async fn bind(checked: &Checked) -> Result<TcpListener, Usage> {
+/// A store that is there, opened with default bounds.
+pub(crate) struct Existing {
+    /// The backend.
+    pub(crate) backend: Arc<dyn Backend>,
+    storage: config::Storage,
+}
+
+impl Existing {
+    /// The store that these flags name.
+    ///
+    /// # Errors
+    /// A usage error where there is none, [`Refused`] where a server uses the directory or the database is not there.
+    pub(crate) async fn open(database: &Database, data_dir: &Path) -> Result<Self, Refused> {
+        let storage = config::existing_storage(database.url()?.as_deref(), data_dir)?;
+        Ok(Self { backend: storage::open(&storage).await?, storage })
+    }
+
+    /// Has the file of the administrator's token name the new one, where there is such a file.
+    ///
+    /// # Errors
+    /// It cannot be written.
+    pub(crate) fn renew_token_file(&self, token: &Token) -> Result<(), Refused> {
+        match &self.storage {
+            config::Storage::Sqlite(Location::Directory(directory), _) => administrator::renew(directory, token),
+            _ => Ok(()),
+        }
+    }
+}
+
+async fn bind(checked: &Checked) -> Result<TcpListener, Refused> {
+    use std::io::ErrorKind::{AddrInUse, AddrNotAvailable, PermissionDenied};
     let (host, port) = (checked.host.as_str(), checked.port);
     TcpListener::bind((host, port)).await.map_err(|error| match error.kind() {
-        std::io::ErrorKind::AddrInUse => {
-            Usage(format!("{host}:{port} is in use by another program: choose another --port"))
+        AddrInUse => Refused::new(
+            Exit::CannotCreate,
+            format!("{host}:{port} is in use by another program: choose another --port"),
+        ),
+        kind => {
+            let exit =
+                if matches!(kind, AddrNotAvailable | PermissionDenied) { Exit::CannotCreate } else { Exit::Usage };
+            Refused::new(exit, format!("cannot listen on --host {host} --port {port}: {error}"))
         }
-        _ => Usage(format!("cannot listen on --host {host} --port {port}: {error}")),
     })
 }

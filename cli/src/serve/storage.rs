@@ -3,25 +3,42 @@
 use std::sync::Arc;
 
 use eventodb_store::Backend;
-use eventodb_store::backend::postgres::Postgres;
-use eventodb_store::backend::sqlite::Sqlite;
+use eventodb_store::backend::postgres::{OpenError as PostgresError, Postgres};
+use eventodb_store::backend::sqlite::{OpenError as SqliteError, Sqlite};
 
 use super::config::Storage;
-use crate::usage::Usage;
+use crate::usage::{Exit, Refused};
 
 /// Opens it.
 ///
 /// # Errors
 /// In one line that says what to do.
-pub(super) async fn open(storage: &Storage) -> Result<Arc<dyn Backend>, Usage> {
+pub(super) async fn open(storage: &Storage) -> Result<Arc<dyn Backend>, Refused> {
     match storage {
         Storage::Sqlite(location, settings) => {
-            let backend = Sqlite::open(location.clone(), settings.clone()).map_err(Usage::new)?;
-            Ok(backend)
+            let opened = Sqlite::open(location.clone(), settings.clone());
+            Ok(opened.map_err(|error| Refused::new(of_sqlite(&error), error))?)
         }
         Storage::Postgres(settings) => {
-            let backend = Postgres::open((**settings).clone()).await.map_err(Usage::new)?;
-            Ok(backend)
+            let opened = Postgres::open((**settings).clone()).await;
+            Ok(opened.map_err(|error| Refused::new(of_postgres(&error), error))?)
         }
+    }
+}
+
+fn of_sqlite(error: &SqliteError) -> Exit {
+    match error {
+        SqliteError::Directory(..) | SqliteError::Locked(_) => Exit::CannotCreate,
+        _ => Exit::Io,
+    }
+}
+
+/// How a command ends that cannot use the database: a wrong configuration is told from a database that is away.
+pub(crate) fn of_postgres(error: &PostgresError) -> Exit {
+    use PostgresError::{Certificates, MigrationNeeded, MissingDatabase, NewerSchema, NotUtf8, Privilege, TooOld, Url};
+    match error {
+        Url(_) | Certificates(_) | PostgresError::Refused { .. } | MissingDatabase { .. } => Exit::Usage,
+        TooOld(_) | NotUtf8(_) | Privilege(_) | NewerSchema { .. } | MigrationNeeded(_) => Exit::Usage,
+        _ => Exit::Unavailable,
     }
 }

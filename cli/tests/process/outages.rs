@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use eventodb_store::testing::postgres;
 use eventodb_store::testing::tell;
-use tokio::io::{AsyncReadExt as _, BufReader};
+use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, BufReader};
 use tokio::process::Command;
 
 use super::load::{Load, Told};
@@ -66,6 +66,35 @@ async fn a_database_that_may_lose_messages_is_warned_about() {
         let warned = told.lines().any(|line| line.contains("WARN") && line.contains(setting) && line.contains("LOSES"));
         assert!(warned, "{setting}: {told}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_database_that_is_lost_and_comes_back_is_logged() {
+    let database = postgres::Server::start(&[]);
+    let mut command = Command::new(BINARY);
+    command
+        .args(["serve", "--port", "0", "--token", TOKEN, "--db-url", &database.url("postgres")])
+        .stderr(Stdio::piped());
+    let mut server = Server::launch(command).await;
+    let mut log = BufReader::new(server.child.stderr.take().expect("it is piped")).lines();
+    let mut logged = async |level: &str, message: &str| {
+        let found = async {
+            while let Some(line) = log.next_line().await.expect("it is text") {
+                if line.contains(level) && line.contains(message) {
+                    return;
+                }
+            }
+            panic!("the log ended");
+        };
+        tokio::time::timeout(PATIENCE, found).await.unwrap_or_else(|_| panic!("no {message} in the log"));
+    };
+    tokio::task::block_in_place(|| database.stop("immediate"));
+    logged("ERROR", "the database is lost").await;
+    tokio::task::block_in_place(|| database.start_again());
+    logged("INFO", "the database is back").await;
+    server.signal(rustix::process::Signal::TERM);
+    logged("INFO", "stopped").await;
+    assert!(server.ended().await.success());
 }
 
 #[tokio::test(flavor = "multi_thread")]

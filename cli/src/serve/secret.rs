@@ -1,0 +1,67 @@
+//! Secrets that flags name: never shown, and read from files where the command line would show them to everybody.
+
+use std::fs::File;
+use std::io::Read as _;
+use std::path::{Path, PathBuf};
+
+use crate::usage::Usage;
+
+/// A value that is never shown.
+#[derive(Clone)]
+pub(crate) struct Secret(pub(crate) String);
+
+impl std::str::FromStr for Secret {
+    type Err = std::convert::Infallible;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        Ok(Self(text.to_owned()))
+    }
+}
+
+impl std::fmt::Debug for Secret {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Secret(…)")
+    }
+}
+
+/// Where messages are kept, as the commands that open the store themselves are told.
+#[derive(Clone, Debug, clap::Args)]
+pub(crate) struct Database {
+    /// Where messages are kept: `postgres://…`, `sqlite://FILE` (below the data directory) or `sqlite://:memory:`.
+    /// Without it: SQLite in the data directory; with --test-mode: in memory.
+    #[arg(long, env = "EVENTODB_DB_URL", hide_env_values = true)]
+    db_url: Option<Secret>,
+
+    /// File that has the URL in place of --db-url, so that its password stands in no list of processes.
+    #[arg(long, value_name = "FILE", conflicts_with = "db_url")]
+    db_url_file: Option<PathBuf>,
+}
+
+impl Database {
+    /// The URL, if one was given.
+    ///
+    /// # Errors
+    /// The file cannot be read.
+    pub(crate) fn url(&self) -> Result<Option<String>, Usage> {
+        match &self.db_url_file {
+            Some(file) => read("db-url-file", file).map(Some),
+            None => Ok(self.db_url.as_ref().map(|Secret(url)| url.clone())),
+        }
+    }
+}
+
+/// The first line of the file that `flag` names.
+///
+/// # Errors
+/// It cannot be read, or has nothing in its first line.
+pub(super) fn read(flag: &str, file: &Path) -> Result<String, Usage> {
+    /// More than any URL or token has.
+    const MOST: u64 = 64 * 1024;
+    let mut text = String::new();
+    let opened = File::open(file).and_then(|opened| opened.take(MOST).read_to_string(&mut text));
+    opened.map_err(|error| Usage(format!("--{flag}: cannot read {}: {error}", file.display())))?;
+    match text.lines().next().map(str::trim) {
+        Some(line) if !line.is_empty() => Ok(line.to_owned()),
+        _ => Err(Usage(format!("--{flag}: {} has nothing in its first line", file.display()))),
+    }
+}
