@@ -20,6 +20,10 @@ pub const STREAMS_MAX: usize = 1000;
 pub const APPEND_MESSAGES: usize = 1000;
 /// Most streams, and most checks, in one atomic append.
 pub const APPEND_STREAMS: usize = 100;
+/// Most categories, and most types, that one read or subscription may name.
+pub const FILTER_NAMES: usize = 100;
+/// Longest description of a namespace, in bytes of UTF-8.
+pub const DESCRIPTION_BYTES: usize = 1024;
 /// Longest wait of a read, in milliseconds.
 pub const WAIT_MS: u64 = 30_000;
 /// Highest position, in a stream as in a namespace: the largest integer that a JavaScript number holds exactly.

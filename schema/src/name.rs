@@ -50,6 +50,14 @@ pub fn check(field: &str, name: &str, limits: &Limits) -> Result<(), Error> {
     Ok(())
 }
 
+/// Checks a name that a read asks for, or the beginning of one: `""` asks for no particular one.
+///
+/// # Errors
+/// As [`check`]: no write would have accepted such a name.
+pub fn check_asked(field: &str, name: &str, limits: &Limits) -> Result<(), Error> {
+    if name.is_empty() { Ok(()) } else { check(field, name, limits) }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -49,6 +49,43 @@ test("[R-limit.2] names have no control characters", async () => {
   }
 });
 
+test("[R-name.8] a name that no write accepts is refused in reads and subscriptions", async () => {
+  const client = fresh();
+  for (const name of [`${"a".repeat(255)}x`, "a\0b", "a\nb", "a\u007f", "\u0085"]) {
+    const calls: [string, ...unknown[]][] = [
+      ["stream.get", name], ["stream.last", name], ["stream.version", name], ["category.get", name], ["category.get", ["a", name]],
+      ["stream.get", "a-1", { types: [name] }], ["stream.last", "a-1", { type: name }], ["category.get", "a", { correlation: name }],
+      ["ns.streams", { prefix: name }], ["ns.streams", { cursor: name }], ["ns.info", name],
+    ];
+    for (const call of calls) await assertFails(client.failure(...call), 400, "INVALID_REQUEST");
+    for (const parameter of ["stream", "category"]) {
+      const reply = await client.send({ path: `/subscribe?${parameter}=${encodeURIComponent(name)}` });
+      assert.equal(failureOf(reply).code, "INVALID_REQUEST", `${parameter} ${JSON.stringify(name)}`);
+    }
+  }
+});
+
+test("[R-limit.11] 100 categories and 100 types", async () => {
+  const client = fresh();
+  await client.write("n99-1", "n99");
+  const names = (count: number) => Array.from({ length: count }, (_, i) => `n${i}`);
+  assert.equal((await client.rpc("category.get", names(100), { types: names(100) })).length, 1);
+  for (const count of [101, 90_000]) {
+    await assertFails(client.failure("category.get", names(count)), 400, "INVALID_REQUEST", /at most 100/);
+    await assertFails(client.failure("category.get", "", { types: names(count) }), 400, "INVALID_REQUEST", /at most 100/);
+    await assertFails(client.failure("stream.get", "n99-1", { types: names(count) }), 400, "INVALID_REQUEST", /at most 100/);
+  }
+  const reply = await client.send({ path: `/subscribe?category=${names(101).join(",")}` });
+  assert.equal(failureOf(reply).code, "INVALID_REQUEST");
+});
+
+test("[R-limit.12] a description of 1 KiB", async () => {
+  const client = fresh();
+  const create = (description: string) => client.call("ns.create", unique("n"), { description });
+  assert.equal((await create("é".repeat(512))).status, 200);
+  for (const bad of ["é".repeat(512) + "x", "a\0b"]) assert.equal(failureOf(await create(bad)).code, "INVALID_REQUEST");
+});
+
 test("[R-limit.3 R-error.11] a message of 1 MiB", async () => {
   const client = fresh();
   const sized = (bytes: number) => ({ x: "x".repeat(bytes - '{"x":""}'.length) });

@@ -137,12 +137,12 @@ impl<'a> Options<'a> {
         self.raw(name).map(|value| string(&self.full(name), value)).transpose()
     }
 
-    /// An option that is an array of strings.
+    /// An option that is an array of at most `most` strings.
     ///
     /// # Errors
     /// `INVALID_REQUEST` naming it.
-    pub fn strings(&self, name: &str) -> Result<Option<Vec<Cow<'a, str>>>, Error> {
-        self.raw(name).map(|value| strings(&self.full(name), value)).transpose()
+    pub fn strings(&self, name: &str, most: usize) -> Result<Option<Vec<Cow<'a, str>>>, Error> {
+        self.raw(name).map(|value| strings(&self.full(name), value, most)).transpose()
     }
 
     /// An option that is an object, as text.
@@ -179,9 +179,15 @@ fn string<'a>(name: &str, value: &'a str) -> Result<Cow<'a, str>, Error> {
     json::string(value).ok_or_else(|| Error::invalid(format!("{name} must be a string of valid Unicode")))
 }
 
-fn strings<'a>(name: &str, value: &'a str) -> Result<Vec<Cow<'a, str>>, Error> {
+/// The strings of an array. They are counted before any is taken out of the text: what waits with a
+/// read is bounded by `most`, not by what was sent.
+fn strings<'a>(name: &str, value: &'a str, most: usize) -> Result<Vec<Cow<'a, str>>, Error> {
     let elements =
         json::elements(value).ok_or_else(|| Error::invalid(format!("{name} must be an array of strings")))?;
+    let count = elements.clone().count();
+    if count > most {
+        return Err(Error::invalid(format!("{name} must have at most {most} names, got {count}")));
+    }
     elements.enumerate().map(|(at, element)| string(&format!("{name}[{at}]"), element)).collect()
 }
 

@@ -1,11 +1,13 @@
 //! What reads ask for: `stream.get`, `category.get`, `stream.last`, `ns.streams`.
 
+use std::borrow::Cow;
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::{Call, Options, integer, string, strings};
 use crate::filter::{Direction, Filter, Scope};
-use crate::limits::{BATCH_SIZE_DEFAULT, BATCH_SIZE_MAX, STREAMS_DEFAULT, STREAMS_MAX, WAIT_MS};
+use crate::limits::{BATCH_SIZE_DEFAULT, BATCH_SIZE_MAX, FILTER_NAMES, STREAMS_DEFAULT, STREAMS_MAX, WAIT_MS};
 use crate::{ConsumerGroup, Error, Limits, name};
 
 /// The options that both reads have.
@@ -64,7 +66,7 @@ impl Read {
         let stream = call.name("stream", limits)?;
         let options = call.options(STREAM_OPTIONS)?;
         let (position, global) = (options.integer("position")?, options.integer("globalPosition")?);
-        let mut read = Self::page(Filter::new(Scope::Stream(stream.into())), global.or(position), &options)?;
+        let mut read = Self::page(Filter::new(Scope::Stream(stream.into())), global.or(position), &options, limits)?;
         read.by_stream_position = global.is_none();
         Ok(read)
     }
@@ -73,14 +75,14 @@ impl Read {
     ///
     /// # Errors
     /// `INVALID_REQUEST` naming the argument.
-    pub fn category_get(call: &mut Call<'_>) -> Result<Self, Error> {
-        let scope = category_scope(call.required("category")?)?;
+    pub fn category_get(call: &mut Call<'_>, limits: &Limits) -> Result<Self, Error> {
+        let scope = category_scope(call.required("category")?, limits)?;
         let options = call.options(CATEGORY_OPTIONS)?;
         let (position, global) = (options.integer("position")?, options.integer("globalPosition")?);
         let mut filter = Filter::new(scope);
         filter.group = consumer_group(&options)?;
-        filter.correlation = options.string("correlation")?.map(Into::into);
-        Self::page(filter, global.or(position), &options)
+        filter.correlation = asked(&options, "correlation", limits)?.map(Into::into);
+        Self::page(filter, global.or(position), &options, limits)
     }
 
     /// Reads the arguments of `stream.last`: `stream, options`.
@@ -90,24 +92,20 @@ impl Read {
     pub fn stream_last(call: &mut Call<'_>, limits: &Limits) -> Result<Self, Error> {
         let stream = call.name("stream", limits)?;
         let mut filter = Filter::new(Scope::Stream(stream.into()));
-        filter.types = call
-            .options(LAST_OPTIONS)?
-            .string("type")?
-            .filter(|kind| !kind.is_empty())
-            .map(Into::into)
-            .into_iter()
-            .collect();
+        let kind = asked(&call.options(LAST_OPTIONS)?, "type", limits)?;
+        filter.types = kind.filter(|kind| !kind.is_empty()).map(Into::into).into_iter().collect();
         Ok(Self { by_stream_position: true, from: None, direction: Direction::Backward, ..Self::forward(filter, 0, 1) })
     }
 
-    fn page(mut filter: Filter, from: Option<i64>, options: &Options<'_>) -> Result<Self, Error> {
+    fn page(mut filter: Filter, from: Option<i64>, options: &Options<'_>, limits: &Limits) -> Result<Self, Error> {
         let limit = batch_size(options.integer("batchSize")?)?;
         let direction = match options.string("direction")?.as_deref() {
             None | Some("forward") => Direction::Forward,
             Some("backward") => Direction::Backward,
             Some(_) => return Err(Error::invalid("direction must be \"forward\" or \"backward\"")),
         };
-        let types = options.strings("types")?.unwrap_or_default();
+        let types = options.strings("types", FILTER_NAMES)?.unwrap_or_default();
+        checked("types", &types, limits)?;
         filter.types = types.into_iter().map(|kind| Arc::from(&*kind)).collect();
         let until = options.integer("until")?;
         let wait = match options.integer("waitMs")? {
@@ -138,7 +136,7 @@ impl StreamsPage {
     ///
     /// # Errors
     /// `INVALID_REQUEST` naming the argument.
-    pub fn parse(call: &mut Call<'_>) -> Result<Self, Error> {
+    pub fn parse(call: &mut Call<'_>, limits: &Limits) -> Result<Self, Error> {
         let options = call.options(STREAMS_OPTIONS)?;
         let limit = match options.integer("limit")? {
             None => STREAMS_DEFAULT,
@@ -148,8 +146,8 @@ impl StreamsPage {
                 .ok_or_else(|| Error::invalid(format!("limit must be between 1 and {STREAMS_MAX}")))?,
         };
         Ok(Self {
-            prefix: options.string("prefix")?.unwrap_or_default().into_owned(),
-            after: options.string("cursor")?.filter(|cursor| !cursor.is_empty()).map(Into::into),
+            prefix: asked(&options, "prefix", limits)?.unwrap_or_default().into_owned(),
+            after: asked(&options, "cursor", limits)?.filter(|cursor| !cursor.is_empty()).map(Into::into),
             limit,
         })
     }
@@ -167,28 +165,42 @@ fn batch_size(given: Option<i64>) -> Result<usize, Error> {
     }
 }
 
+/// An option that is a name, or the beginning of one, or `""`.
+fn asked<'a>(options: &Options<'a>, name: &str, limits: &Limits) -> Result<Option<Cow<'a, str>>, Error> {
+    let Some(text) = options.string(name)? else { return Ok(None) };
+    name::check_asked(name, &text, limits)?;
+    Ok(Some(text))
+}
+
+fn checked(field: &str, names: &[Cow<'_, str>], limits: &Limits) -> Result<(), Error> {
+    names.iter().enumerate().try_for_each(|(at, name)| name::check_asked(&format!("{field}[{at}]"), name, limits))
+}
+
 /// A category's name, `""` for everything, or an array of names. One with a `-` matches nothing.
-fn category_scope(argument: &str) -> Result<Scope, Error> {
+fn category_scope(argument: &str, limits: &Limits) -> Result<Scope, Error> {
     if !argument.starts_with('[') {
         let name = string("category", argument)
             .map_err(|_| Error::invalid("category must be a string or an array of strings"))?;
+        name::check_asked("category", &name, limits)?;
         return Ok(categories([&*name]));
     }
-    let names = strings("category", argument)?;
+    let names = strings("category", argument, FILTER_NAMES)?;
     if names.is_empty() {
         return Err(Error::invalid("category must name at least one category"));
     }
+    checked("category", &names, limits)?;
     Ok(categories(names.iter().map(|name| &**name)))
 }
 
-/// The scope of these categories; `""` among them means everything.
-pub(crate) fn categories<'a>(names: impl IntoIterator<Item = &'a str>) -> Scope {
+/// The scope of these categories, at most [`FILTER_NAMES`]; `""` among them means everything.
+fn categories<'a>(names: impl IntoIterator<Item = &'a str>) -> Scope {
+    let mut seen = HashSet::new();
     let mut kept: Vec<Arc<str>> = Vec::new();
     for name in names {
         if name.is_empty() {
             return Scope::All;
         }
-        if name::is_category(name) && !kept.iter().any(|other| **other == *name) {
+        if name::is_category(name) && seen.insert(name) {
             kept.push(name.into());
         }
     }
@@ -211,8 +223,17 @@ fn consumer_group(options: &Options<'_>) -> Result<Option<ConsumerGroup>, Error>
 impl Scope {
     /// The categories named in a query parameter, separated by commas. A category's name that holds
     /// a comma cannot be named this way.
-    pub fn from_category_list(list: &str) -> Self {
-        categories(list.split(',').filter(|name| !name.is_empty()))
+    ///
+    /// # Errors
+    /// `INVALID_REQUEST` where there are more than [`FILTER_NAMES`], or no write would accept one of the names.
+    pub fn from_category_list(list: &str, limits: &Limits) -> Result<Self, Error> {
+        let names = || list.split(',').filter(|name| !name.is_empty());
+        let count = names().count();
+        if count > FILTER_NAMES {
+            return Err(Error::invalid(format!("category must have at most {FILTER_NAMES} names, got {count}")));
+        }
+        names().try_for_each(|name| name::check("category", name, limits))?;
+        Ok(categories(names()))
     }
 
     /// Whether no message can be in it.
@@ -226,7 +247,54 @@ mod tests {
     use super::*;
 
     fn category_get(body: &str) -> Result<Read, Error> {
-        Read::category_get(&mut Call::parse(body).expect("a call"))
+        Read::category_get(&mut Call::parse(body).expect("a call"), &Limits::default())
+    }
+
+    #[test]
+    fn a_read_names_at_most_100_categories_and_types() {
+        let names =
+            |count: usize| format!("[{}]", (0..count).map(|at| format!("\"n{at}\"")).collect::<Vec<_>>().join(","));
+        let read =
+            category_get(&format!(r#"["category.get",{},{{"types":{}}}]"#, names(100), names(100))).expect("a read");
+        assert_eq!(read.filter.types.len(), 100);
+        for bad in [
+            format!(r#"["category.get",{}]"#, names(101)),
+            format!(r#"["category.get",{}]"#, names(90_000)),
+            format!(r#"["category.get","a",{{"types":{}}}]"#, names(101)),
+            format!(r#"["category.get",[{}""]]"#, r#""","#.repeat(100)),
+        ] {
+            let error = category_get(&bad).expect_err("too many");
+            assert!(error.message.contains("must have at most 100 names"), "{}", error.message);
+        }
+        let list = |count: usize| vec!["a"; count].join(",");
+        assert!(Scope::from_category_list(&list(100), &Limits::default()).is_ok());
+        assert!(Scope::from_category_list(&list(101), &Limits::default()).is_err());
+    }
+
+    #[test]
+    fn a_name_that_no_write_accepts_is_refused_in_reads() {
+        let long = "x".repeat(256);
+        for bad in [r"a\u0000b", r"a\n", r"\u0085", &long] {
+            for body in [
+                format!(r#"["category.get","{bad}"]"#),
+                format!(r#"["category.get",["a","{bad}"]]"#),
+                format!(r#"["category.get",["","{bad}"]]"#),
+                format!(r#"["category.get","a",{{"types":["{bad}"]}}]"#),
+                format!(r#"["category.get","a",{{"correlation":"{bad}"}}]"#),
+            ] {
+                assert!(category_get(&body).is_err(), "{body}");
+            }
+            for body in
+                [format!(r#"["ns.streams",{{"prefix":"{bad}"}}]"#), format!(r#"["ns.streams",{{"cursor":"{bad}"}}]"#)]
+            {
+                assert!(
+                    StreamsPage::parse(&mut Call::parse(&body).expect("a call"), &Limits::default()).is_err(),
+                    "{body}"
+                );
+            }
+            let body = format!(r#"["stream.last","a",{{"type":"{bad}"}}]"#);
+            assert!(Read::stream_last(&mut Call::parse(&body).expect("a call"), &Limits::default()).is_err(), "{body}");
+        }
     }
 
     #[test]

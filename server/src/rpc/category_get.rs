@@ -10,6 +10,6 @@ use crate::error::Failure;
 
 pub(super) async fn answer(context: &mut Context<'_>, call: &mut Call<'_>) -> Result<Response<Body>, Failure> {
     let log = context.log().await?;
-    let read = Read::category_get(call)?;
+    let read = Read::category_get(call, context.limits())?;
     page::answer(context, &log, read, Form::Category).await
 }

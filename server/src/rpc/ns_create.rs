@@ -1,7 +1,8 @@
 //! `ns.create`: makes a namespace and tells its token, this once.
 
+use eventodb_schema::limits::DESCRIPTION_BYTES;
 use eventodb_schema::reply::NamespaceCreated;
-use eventodb_schema::request::{Call, check_object};
+use eventodb_schema::request::{Call, Options, check_object};
 use eventodb_schema::{Limits, Token};
 use eventodb_store::backend::NewNamespace;
 use http::Response;
@@ -39,11 +40,26 @@ fn parse(call: &mut Call<'_>, limits: &Limits) -> Result<(NewNamespace, Token), 
     check_object("metadata", metadata, limits)?;
     let new = NewNamespace {
         token_hash: token.hash(),
-        description: options.string("description")?.unwrap_or_default().into_owned(),
+        description: description(&options)?,
         metadata: metadata.to_owned(),
         name: name.into_owned(),
     };
     Ok((new, token))
+}
+
+fn description(options: &Options<'_>) -> Result<String, Failure> {
+    let description = options.string("description")?.unwrap_or_default();
+    if description.len() > DESCRIPTION_BYTES {
+        let bytes = description.len();
+        return Err(Failure::invalid(format!(
+            "description must be at most {DESCRIPTION_BYTES} bytes of UTF-8, got {bytes}"
+        )));
+    }
+    // PostgreSQL stores no such text.
+    if description.contains('\0') {
+        return Err(Failure::invalid("description must not contain U+0000"));
+    }
+    Ok(description.into_owned())
 }
 
 #[cfg(test)]
@@ -62,5 +78,14 @@ mod tests {
         assert!(parsed(&format!(r#"["ns.create","other",{{"token":"{token}"}}]"#)).is_err());
         assert!(parsed(r#"["ns.create","shop",{"token":"x"}]"#).is_err());
         assert!(parsed(r#"["ns.create",""]"#).is_err());
+    }
+
+    #[test]
+    fn a_description_is_bounded() {
+        let described = |text: &str| parsed(&format!(r#"["ns.create","shop",{{"description":"{text}"}}]"#));
+        assert!(described(&"ä".repeat(512)).is_ok());
+        assert!(described(&"ä".repeat(513)).is_err());
+        assert!(described(r"a\u0000b").is_err());
+        assert!(described(r"two\nlines").is_ok());
     }
 }

@@ -10,6 +10,6 @@ use crate::reply;
 
 pub(super) async fn answer(context: &mut Context<'_>, call: &mut Call<'_>) -> Result<Response<Body>, Failure> {
     let log = context.log().await?;
-    let page = StreamsPage::parse(call)?;
+    let page = StreamsPage::parse(call, context.limits())?;
     Ok(reply::json(&log.streams(&page).await?))
 }

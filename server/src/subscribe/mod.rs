@@ -37,7 +37,7 @@ pub(crate) async fn answer<B>(
     let credentials = Credentials::of(request.headers(), &query);
     let caller = auth::authorize(state, &credentials).await?;
     record.namespace = Some(Arc::clone(caller.namespace()));
-    let wanted = request::parse(&query, request.headers(), state.config.timeouts.heartbeat)?;
+    let wanted = request::parse(&query, request.headers(), &state.config)?;
     let subscription = caller.log.subscribe(wanted);
     let events = events(subscription).take_until(state.stopping.child_token().cancelled_owned());
     busy.subscribed();

@@ -2,10 +2,11 @@
 
 use std::time::Duration;
 
-use eventodb_schema::{ConsumerGroup, Filter, Scope};
+use eventodb_schema::{ConsumerGroup, Filter, Limits, Scope, name};
 use eventodb_store::log::{Start, Subscribe};
 use http::{HeaderMap, HeaderName};
 
+use crate::config::Config;
 use crate::error::Failure;
 use crate::query::Query;
 
@@ -31,25 +32,28 @@ const COALESCE_MS: i64 = 60_000;
 ///
 /// # Errors
 /// `INVALID_REQUEST` naming the parameter.
-pub(super) fn parse(query: &Query, headers: &HeaderMap, heartbeat: Duration) -> Result<Subscribe, Failure> {
-    let mut filter = Filter::new(scope(query)?);
+pub(super) fn parse(query: &Query, headers: &HeaderMap, config: &Config) -> Result<Subscribe, Failure> {
+    let mut filter = Filter::new(scope(query, &config.limits)?);
     filter.group = group(query, &filter.scope)?;
     let position = integer("position", query.get("position"))?;
     let start = match last_event_id(query, headers)? {
         Some(id) => Start::Global(id.max(0).saturating_add(1)),
         None => start(&filter.scope, is_all(query), position.unwrap_or(0).max(0)),
     };
-    Ok(Subscribe { filter, start, coalesce: coalesce(query)?, heartbeat })
+    Ok(Subscribe { filter, start, coalesce: coalesce(query)?, heartbeat: config.timeouts.heartbeat })
 }
 
 fn is_all(query: &Query) -> bool {
     query.get("all") == Some("true")
 }
 
-fn scope(query: &Query) -> Result<Scope, Failure> {
+fn scope(query: &Query, limits: &Limits) -> Result<Scope, Failure> {
     match (query.get("stream"), query.get("category"), is_all(query)) {
-        (Some(stream), None, false) => Ok(Scope::Stream(stream.into())),
-        (None, Some(list), false) => Ok(Scope::from_category_list(list)),
+        (Some(stream), None, false) => {
+            name::check("stream", stream, limits)?;
+            Ok(Scope::Stream(stream.into()))
+        }
+        (None, Some(list), false) => Ok(Scope::from_category_list(list, limits)?),
         (None, None, true) => Ok(Scope::All),
         _ => Err(Failure::invalid("exactly one of stream, category and all=true is required")),
     }
@@ -107,7 +111,7 @@ mod tests {
         if let Some(header) = header {
             headers.insert(LAST_EVENT_ID, HeaderValue::from_static(header));
         }
-        parse(&Query::parse(Some(query), PARAMETERS).expect("a query"), &headers, Duration::from_secs(15))
+        parse(&Query::parse(Some(query), PARAMETERS).expect("a query"), &headers, &Config::default())
     }
 
     fn starts(query: &str, header: Option<&'static str>) -> Start {
@@ -168,6 +172,13 @@ mod tests {
             "category=a&lastEventId=x",
             "category=a&coalesce=-1",
             "category=a&coalesce=60001",
+            "stream=a%00",
+            "stream=a%0Ab",
+            "category=a%7F",
+            "category=a,b%C2%85",
+            &format!("stream={}", "x".repeat(256)),
+            &format!("category={}", "x".repeat(256)),
+            &format!("category={}", vec!["a"; 101].join(",")),
         ] {
             assert!(subscribe(bad, None).is_err(), "{bad}");
         }
