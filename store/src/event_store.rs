@@ -84,7 +84,11 @@ impl EventStore {
             return Ok(Some(log));
         }
         // What is not known here may have changed on another server.
+        if !self.has_token(token).await? {
+            return Ok(None);
+        }
         match self.backend.namespace(token.namespace()).await? {
+            // The token may have changed between the two looks.
             Some(namespace) if namespace.token_hash == hash => self.log_of(namespace).await.map(Some),
             _ => Ok(None),
         }
@@ -92,8 +96,8 @@ impl EventStore {
 
     /// Whether this is the token of its namespace; the namespace's storage need not be ready for that.
     pub async fn has_token(&self, token: &Token) -> Result<bool> {
-        let namespace = self.backend.namespace(token.namespace()).await?;
-        Ok(namespace.is_some_and(|namespace| namespace.token_hash == token.hash()))
+        let hash = self.backend.token_hash(token.namespace()).await?;
+        Ok(hash.is_some_and(|hash| hash == token.hash()))
     }
 
     /// Whether there is a namespace of that name.

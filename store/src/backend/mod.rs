@@ -85,6 +85,10 @@ pub trait Backend: Send + Sync + 'static {
     /// [`crate::Error::Unavailable`], [`crate::Error::Failed`]; so for all methods here.
     async fn namespace(&self, name: &str) -> Result<Option<Namespace>>;
 
+    /// The hash of that namespace's token. Nothing else of the namespace is read: what a wrong token costs
+    /// must not tell whether its namespace exists, nor how much is stored with it.
+    async fn token_hash(&self, name: &str) -> Result<Option<TokenHash>>;
+
     /// All living namespaces, by name in byte order.
     async fn namespaces(&self) -> Result<Vec<Namespace>>;
 

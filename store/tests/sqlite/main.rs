@@ -11,3 +11,4 @@ mod refusals;
 mod repairs;
 mod replacements;
 mod support;
+mod tokens;

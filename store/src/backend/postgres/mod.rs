@@ -114,6 +114,10 @@ impl Backend for Postgres {
         retrying!(self.shared.readers, connection => registry::namespace(connection, name)).map_err(Failure::of_read)
     }
 
+    async fn token_hash(&self, name: &str) -> Result<Option<TokenHash>> {
+        retrying!(self.shared.readers, connection => registry::token_hash(connection, name)).map_err(Failure::of_read)
+    }
+
     async fn namespaces(&self) -> Result<Vec<Namespace>> {
         retrying!(self.shared.readers, connection => registry::namespaces(connection)).map_err(Failure::of_read)
     }

@@ -7,13 +7,20 @@ use uuid::Uuid;
 
 use super::connection::Connection;
 use super::error::Failure;
-use super::statement::{CREATE, DELETE, EXISTS, LOCK_LOG, NAMESPACE, NAMESPACES, SET_TOKEN, TOMBSTONE, schema};
+use super::statement::{
+    CREATE, DELETE, EXISTS, LOCK_LOG, NAMESPACE, NAMESPACES, SET_TOKEN, TOKEN_HASH, TOMBSTONE, schema,
+};
 use super::time::Time;
 use crate::backend::{Incarnation, Namespace, NewNamespace};
 
 /// The living namespace of that name.
 pub(super) async fn namespace(connection: &mut Connection, name: &str) -> Result<Option<Namespace>, Failure> {
     Ok(connection.query_one(NAMESPACE.on_registry(), &[&name]).await?.map(|row| to_namespace(&row)))
+}
+
+/// The hash of the living namespace's token.
+pub(super) async fn token_hash(connection: &mut Connection, name: &str) -> Result<Option<TokenHash>, Failure> {
+    Ok(connection.query_one(TOKEN_HASH.on_registry(), &[&name]).await?.map(|row| to_token_hash(&row, 0)))
 }
 
 /// All living namespaces, by name.
@@ -62,13 +69,16 @@ async fn end(connection: &mut Connection, incarnation: Incarnation) -> Result<Op
 }
 
 pub(super) fn to_namespace(row: &Row) -> Namespace {
-    let hash: [u8; 32] = row.get::<_, &[u8]>(2).try_into().expect("a SHA-256 has 32 bytes");
     let created_at: Time = row.get(4);
     Namespace {
         incarnation: Incarnation(row.get(0)),
         name: row.get::<_, &str>(1).into(),
-        token_hash: TokenHash::from_bytes(hash),
+        token_hash: to_token_hash(row, 2),
         description: row.get(3),
         created_at: created_at.0,
     }
+}
+
+fn to_token_hash(row: &Row, column: usize) -> TokenHash {
+    TokenHash::from_bytes(row.get::<_, &[u8]>(column).try_into().expect("a SHA-256 has 32 bytes"))
 }

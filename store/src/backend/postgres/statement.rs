@@ -114,6 +114,7 @@ templates! {
     DISCARD_EXPIRED "discard_expired" [];
     HELD "held" [INT8];
     SET_TOKEN "set_token" [TEXT, BYTEA];
+    TOKEN_HASH "token_hash" [TEXT];
     LIVES "lives" [INT8];
     USABLE "usable" [INT8];
     LOCK_USABLE "lock_usable" [INT8];

@@ -271,6 +271,11 @@ impl Backend for Sqlite {
         self.registry(move |registry| registry.namespace(&name)).await
     }
 
+    async fn token_hash(&self, name: &str) -> Result<Option<TokenHash>> {
+        let name = name.to_owned();
+        self.registry(move |registry| registry.token_hash(&name)).await
+    }
+
     async fn namespaces(&self) -> Result<Vec<Namespace>> {
         self.registry(Registry::namespaces).await
     }

@@ -41,6 +41,14 @@ impl Registry {
             .optional()
     }
 
+    pub(super) fn token_hash(&self, name: &str) -> rusqlite::Result<Option<TokenHash>> {
+        self.connection
+            .lock()
+            .prepare_cached(include_str!("sql/registry_token_hash.sql"))?
+            .query_row([name], |row| row.get(0).map(TokenHash::from_bytes))
+            .optional()
+    }
+
     pub(super) fn namespaces(&self) -> rusqlite::Result<Vec<Namespace>> {
         let connection = self.connection.lock();
         let mut select = connection.prepare_cached(include_str!("sql/registry_namespaces.sql"))?;

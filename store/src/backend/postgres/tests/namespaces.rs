@@ -90,6 +90,8 @@ async fn the_registry_keeps_what_it_was_given() {
     fixture.backend.set_token(&new.name, &other).await.expect("it lives");
     let found = fixture.backend.namespace(&new.name).await.expect("it answers").expect("it lives");
     assert_eq!(found.token_hash, other);
+    assert_eq!(fixture.backend.token_hash(&new.name).await.expect("it answers"), Some(other));
+    assert_eq!(fixture.backend.token_hash("none").await.expect("it answers"), None);
     assert!(matches!(fixture.backend.set_token("none", &other).await, Err(Error::NamespaceNotFound)));
     let names: Vec<_> = fixture.backend.namespaces().await.expect("it answers").into_iter().map(|n| n.name).collect();
     assert_eq!(names.iter().map(|name| &**name).collect::<Vec<_>>(), ["test", &*new.name]);
