@@ -57,7 +57,7 @@ test("[R-import.17 R-error.17] a missing field or one of a wrong type", async ()
   assert.deepEqual(await client.rpc("category.get", ""), []);
 });
 
-test("[R-import.25] a position above 2^53-1", async () => {
+test("[R-import.27] a position above 2^53-1", async () => {
   const client = fresh();
   for (const name of ["pos", "gpos"]) {
     for (const number of ["9007199254740992", "9223372036854775807", "18446744073709551616"]) {

@@ -44,10 +44,10 @@ test("[R-import.2] positions up to 2^53-1 are kept exactly", async (t) => {
   const written = await client.call("stream.write", "a-1", { type: "T", data: {} });
   assert.equal(written.text, `{"position":1,"globalPosition":${highest}}`);
   const subscription = await subscribe(t, client, { category: "a" });
-  assert.deepEqual((await subscription.history()).map((poke) => poke.id), [BigInt(highest - 1), BigInt(highest)]);
+  assert.deepEqual((await subscription.history()).map((poke) => poke.id), [highest - 1, highest]);
 });
 
-test("[R-import.26 R-error.15] a namespace or a stream without a position left is read and not written", async () => {
+test("[R-import.28 R-error.15] a namespace or a stream without a position left is read and not written", async () => {
   const highest = Number.MAX_SAFE_INTEGER;
   const client = fresh();
   await importAll(client, [record({ gpos: 1, stream: "a-1", pos: highest })]);

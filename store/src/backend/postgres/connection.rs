@@ -27,7 +27,7 @@ const PREPARED: NonZeroUsize = NonZeroUsize::new(100).expect("it is not 0");
 /// costs it some 70 kB for each log.
 const PREPARATIONS: usize = 1_000;
 /// How much longer than PostgreSQL itself we wait for a statement to end.
-const GRACE: Duration = Duration::from_secs(1);
+pub(super) const GRACE: Duration = Duration::from_secs(1);
 
 /// A session with PostgreSQL.
 #[derive(Debug)]

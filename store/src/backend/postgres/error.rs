@@ -108,8 +108,8 @@ impl Failure {
     /// The outcome of a statement that may have changed something, if it was sent at all.
     pub(super) fn of_sent(error: tokio_postgres::Error) -> Self {
         match error.as_db_error() {
-            // What ends the session may have come behind the commit.
-            Some(refusal) if !ends_session(refusal) => Self::Undone(Arc::new(Refusal::new(refusal))),
+            // What leaves it open may have come behind the commit.
+            Some(refusal) if !leaves_open(refusal) => Self::Undone(Arc::new(Refusal::new(refusal))),
             _ => Self::Open(Arc::new(error)),
         }
     }
@@ -206,7 +206,7 @@ fn kind(state: &SqlState) -> Kind {
         SqlState::INVALID_SQL_STATEMENT_NAME | SqlState::FEATURE_NOT_SUPPORTED => Kind::Passing,
         _ => match &state.code()[..2] {
             "21" | "22" | "23" | "54" => Kind::Row,
-            "08" | "25" | "40" | "53" | "55" | "57" | "58" => Kind::Passing,
+            "25" | "40" | "53" | "55" | "57" | "58" => Kind::Passing,
             _ => Kind::Other,
         },
     }
@@ -223,6 +223,9 @@ pub(super) fn spoils_session(state: &SqlState) -> bool {
     )
 }
 
-fn ends_session(error: &DbError) -> bool {
+/// Whether an answer may have come although the statement was committed, or still can be: the session ends, or
+/// something between PostgreSQL and us (class 08) lost the connection over which the statement went on.
+fn leaves_open(error: &DbError) -> bool {
     matches!(error.parsed_severity(), Some(Severity::Fatal | Severity::Panic) | None)
+        || error.code().code().starts_with("08")
 }

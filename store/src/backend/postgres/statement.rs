@@ -73,6 +73,10 @@ macro_rules! templates {
     ($($name:ident $file:literal [$($type:ident),*];)*) => {
         $(pub(super) static $name: Template =
             Template { text: include_str!(concat!("sql/", $file, ".sql")), types: &[$(Type::$type),*] };)*
+
+        /// The texts of all of them.
+        #[cfg(test)]
+        pub(super) static TEXTS: &[&str] = &[$(include_str!(concat!("sql/", $file, ".sql"))),*];
     };
 }
 
@@ -125,7 +129,8 @@ templates! {
     FORGET "forget" [INT8];
     NOTIFY "notify" [TEXT_ARRAY];
     SERVER "server" [];
-    TAKE_TURN "take_turn" [INT8];
+    TAKE_TURN "take_turn" [INT8, TEXT];
+    TURN_HOLDERS "turn_holders" [INT8, FLOAT8];
     MIGRATION_LOCK "migration_lock" [];
     VERSION "version" [];
     MIGRATED "migrated" [INT8, TEXT];

@@ -5,7 +5,8 @@
 //! lost race a server therefore takes a lock of the database, follows the others, writes undisturbed what
 //! waits, and gives the lock back.
 //! The others notice that lock with their next append, which then counts as a lost race, and wait for theirs.
-//! The lock is only manners: whoever does not get it in time goes on without.
+//! The lock is advisory: a server that cannot take it within 250 ms appends without it, and loses races at worst.
+//! Any role of the database can hold it; a server that waited in vain says who does.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,9 +14,13 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, oneshot};
 use tokio::time::{Instant, timeout};
+use tokio_postgres::Row;
+use tokio_postgres::error::SqlState;
 
+use super::connection::{Connection, GRACE};
+use super::error::Failure;
 use super::pool::Pool;
-use super::statement::TAKE_TURN;
+use super::statement::{TAKE_TURN, TURN_HOLDERS};
 use crate::backend::Incarnation;
 
 /// For how long after it met another one a server waits for its turn before it writes.
@@ -28,6 +33,16 @@ const SHORTEST: Duration = Duration::from_millis(4);
 const IDLE: Duration = Duration::from_millis(1);
 /// How long a server waits for its turn.
 const WAIT: Duration = Duration::from_millis(250);
+/// How often it is said who holds a lock for longer than a turn.
+const SAY_EVERY: Duration = Duration::from_secs(10);
+
+/// A session that holds the lock of a log's turns.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Holder {
+    pub(super) pid: i32,
+    pub(super) user: String,
+    pub(super) application: String,
+}
 
 /// The turns of one log.
 #[derive(Debug)]
@@ -58,6 +73,8 @@ struct State {
     is_resting: bool,
     /// Number of the batch that this server wrote last.
     written: Option<i64>,
+    /// When it was said who holds the lock.
+    said: Option<Instant>,
 }
 
 /// How this server stands to its turn.
@@ -159,6 +176,26 @@ impl Turns {
     }
 }
 
+/// Begins a transaction that has the lock of a log's turns.
+async fn take(connection: &mut Connection, log: Incarnation) -> Result<(), Failure> {
+    connection.begin().await?;
+    let limit = WAIT.as_millis().to_string();
+    connection.query(TAKE_TURN.on_registry(), &[&log.0, &limit]).await?;
+    Ok(())
+}
+
+/// Who has held the lock of a log's turns for longer than a turn lasts.
+pub(super) async fn holders(connection: &mut Connection, log: Incarnation) -> Result<Vec<Holder>, Failure> {
+    let longest = WAIT.as_secs_f64() * 1_000.0 / 2.0;
+    let rows = connection.query(TURN_HOLDERS.on_registry(), &[&log.0, &longest]).await?;
+    let holder = |row: &Row| Holder {
+        pid: row.get(0),
+        user: row.get::<_, Option<String>>(1).unwrap_or_default(),
+        application: row.get::<_, Option<String>>(2).unwrap_or_default(),
+    };
+    Ok(rows.iter().map(holder).collect())
+}
+
 impl Own {
     /// Takes the lock, says so, and gives it back after a turn; at once where nobody waits for it any more.
     async fn hold(
@@ -169,31 +206,59 @@ impl Own {
         taken: oneshot::Sender<()>,
     ) {
         let Some(mut connection) = pool.try_get().await else { return };
-        let locked = async {
-            connection.begin().await?;
-            connection.query(TAKE_TURN.on_registry(), &[&log.0]).await
-        };
-        if timeout(WAIT, locked).await.is_ok_and(|outcome| outcome.is_ok()) {
-            {
-                let mut state = self.state.lock();
-                (state.phase, state.is_resting) = (Phase::Begun, false);
+        match timeout(WAIT + GRACE, take(&mut connection, log)).await {
+            Ok(Ok(())) => self.use_turn(&mut connection, log, taken).await,
+            Ok(Err(failure)) if failure.state().is_some_and(|state| *state == SqlState::LOCK_NOT_AVAILABLE) => {
+                self.say_who_holds(&mut connection, log).await;
             }
-            if taken.send(()).is_ok() {
-                self.last().await;
-            }
-            self.state.lock().phase = Phase::Ending;
-            if let Err(error) = connection.commit().await {
-                tracing::debug!(%error, log = log.0, "cannot end a turn");
-            }
-            let mut state = self.state.lock();
-            // The next turn may have begun meanwhile.
-            if state.phase == Phase::Ending {
-                state.phase = Phase::Without;
-            }
+            // The connection is not clean, is closed, and the lock goes with it.
+            _ => {}
         }
-        // Otherwise the connection is not clean, is closed, and the lock goes with it.
         drop(connection);
         drop(permit);
+    }
+
+    /// Keeps the lock for a turn if somebody waits for it, and gives it back.
+    async fn use_turn(&self, connection: &mut Connection, log: Incarnation, taken: oneshot::Sender<()>) {
+        {
+            let mut state = self.state.lock();
+            (state.phase, state.is_resting) = (Phase::Begun, false);
+        }
+        if taken.send(()).is_ok() {
+            self.last().await;
+        }
+        self.state.lock().phase = Phase::Ending;
+        if let Err(error) = connection.commit().await {
+            tracing::debug!(%error, log = log.0, "cannot end a turn");
+        }
+        let mut state = self.state.lock();
+        // The next turn may have begun meanwhile.
+        if state.phase == Phase::Ending {
+            state.phase = Phase::Without;
+        }
+    }
+
+    /// Says who has the lock, if that is not another server within its turn.
+    async fn say_who_holds(&self, connection: &mut Connection, log: Incarnation) {
+        let found = async {
+            connection.rollback().await?;
+            holders(connection, log).await
+        };
+        let Ok(found) = found.await else { return };
+        let mut state = self.state.lock();
+        if found.is_empty() || state.said.is_some_and(|said| said.elapsed() < SAY_EVERY) {
+            return;
+        }
+        state.said = Some(Instant::now());
+        for Holder { pid, user, application } in found {
+            tracing::warn!(
+                log = log.0,
+                pid,
+                user,
+                application,
+                "a session holds the lock by which servers take turns to write: writes go on without it"
+            );
+        }
     }
 
     /// Waits until a turn is over, and nothing is under way any more that would make the next server lose a race.

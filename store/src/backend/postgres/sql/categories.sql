@@ -1,9 +1,9 @@
 -- What was folded, and what was written since.
-SELECT category, sum(stream_count)::bigint, sum(message_count)::bigint
+SELECT category, pg_catalog.sum(stream_count)::bigint, pg_catalog.sum(message_count)::bigint
 FROM (
     SELECT category, stream_count, message_count FROM {log}.categories
     UNION ALL
-    SELECT category, count(*) FILTER (WHERE starts_stream), count(*) FROM {log}.messages
+    SELECT category, pg_catalog.count(*) FILTER (WHERE starts_stream), pg_catalog.count(*) FROM {log}.messages
     WHERE global_position > (SELECT position FROM {log}.folded)
     GROUP BY category
 ) AS parts

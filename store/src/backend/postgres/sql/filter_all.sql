@@ -13,7 +13,7 @@ WITH hits AS MATERIALIZED (
 (SELECT id, stream, type, position, global_position, time,
         CASE WHEN $7 THEN data ELSE '' END, CASE WHEN $7 THEN metadata END
  FROM (
-     SELECT m.*, sum(octet_length(m.data) + coalesce(octet_length(m.metadata), 0))
+     SELECT m.*, pg_catalog.sum(pg_catalog.octet_length(m.data) + coalesce(pg_catalog.octet_length(m.metadata), 0))
                 OVER (ORDER BY m.global_position {order} ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING) AS before
      FROM hits
      CROSS JOIN LATERAL (SELECT * FROM {log}.messages AS candidate
@@ -25,4 +25,4 @@ SELECT NULL, '', '', 0,
        (SELECT m.global_position FROM {log}.messages AS m WHERE m.global_position BETWEEN $3 AND $4
         ORDER BY m.global_position {order} LIMIT 1),
        'epoch', '', NULL
-WHERE (SELECT count(*) FROM hits) < $5
+WHERE (SELECT pg_catalog.count(*) FROM hits) < $5

@@ -5,7 +5,7 @@
 -- at $4 to $5, behind the window.
 WITH hits AS MATERIALIZED (
     SELECT hit.global_position
-    FROM unnest($1) AS wanted(category)
+    FROM pg_catalog.unnest($1) AS wanted(category)
     CROSS JOIN LATERAL (
         SELECT m.global_position FROM {log}.messages AS m
         WHERE m.category = wanted.category AND m.global_position BETWEEN $2 AND $3
@@ -19,7 +19,7 @@ WITH hits AS MATERIALIZED (
 (SELECT id, stream, type, position, global_position, time,
         CASE WHEN $8 THEN data ELSE '' END, CASE WHEN $8 THEN metadata END
  FROM (
-     SELECT m.*, sum(octet_length(m.data) + coalesce(octet_length(m.metadata), 0))
+     SELECT m.*, pg_catalog.sum(pg_catalog.octet_length(m.data) + coalesce(pg_catalog.octet_length(m.metadata), 0))
                 OVER (ORDER BY m.global_position {order} ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING) AS before
      FROM hits
      CROSS JOIN LATERAL (SELECT * FROM {log}.messages AS candidate
@@ -29,7 +29,7 @@ WITH hits AS MATERIALIZED (
 UNION ALL
 SELECT NULL, '', '', 0,
        (SELECT next.global_position
-        FROM unnest($1) AS wanted(category)
+        FROM pg_catalog.unnest($1) AS wanted(category)
         CROSS JOIN LATERAL (
             SELECT m.global_position FROM {log}.messages AS m
             WHERE m.category = wanted.category AND m.global_position BETWEEN $4 AND $5
@@ -37,4 +37,4 @@ SELECT NULL, '', '', 0,
         ) AS next
         ORDER BY next.global_position {order} LIMIT 1),
        'epoch', '', NULL
-WHERE (SELECT count(*) FROM hits) < $6
+WHERE (SELECT pg_catalog.count(*) FROM hits) < $6

@@ -13,7 +13,7 @@ WITH hits AS MATERIALIZED (
 (SELECT id, stream, type, position, global_position, time,
         CASE WHEN $8 THEN data ELSE '' END, CASE WHEN $8 THEN metadata END
  FROM (
-     SELECT m.*, sum(octet_length(m.data) + coalesce(octet_length(m.metadata), 0))
+     SELECT m.*, pg_catalog.sum(pg_catalog.octet_length(m.data) + coalesce(pg_catalog.octet_length(m.metadata), 0))
                 OVER (ORDER BY m.position {order} ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING) AS before
      FROM hits
      CROSS JOIN LATERAL (SELECT * FROM {log}.messages AS candidate
@@ -22,7 +22,7 @@ WITH hits AS MATERIALIZED (
  WHERE before IS NULL OR NOT $8 OR before < $7)
 UNION ALL
 SELECT NULL, '', '', next.position, next.global_position, 'epoch', '', NULL
-FROM (SELECT count(*) AS rows FROM hits) AS found
+FROM (SELECT pg_catalog.count(*) AS rows FROM hits) AS found
 LEFT JOIN LATERAL (SELECT m.position, m.global_position FROM {log}.messages AS m
                    WHERE m.stream = $1 AND m.position BETWEEN $4 AND $5
                    ORDER BY m.position {order} LIMIT 1) AS next ON true

@@ -1,1 +1,1 @@
-INSERT INTO {log}.migrations (version, oldest_binary, applied_at) VALUES ($1, $2, clock_timestamp())
+INSERT INTO {log}.migrations (version, oldest_binary, applied_at) VALUES ($1, $2, pg_catalog.clock_timestamp())

@@ -1,2 +1,2 @@
 -- One server migrates at a time; the lock goes with the transaction.
-SELECT pg_advisory_xact_lock(hashtextextended('eventodb migration', 0))
+SELECT pg_catalog.pg_advisory_xact_lock(pg_catalog.hashtextextended('eventodb migration', 0))

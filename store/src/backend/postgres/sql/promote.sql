@@ -6,7 +6,7 @@ WITH staged AS MATERIALIZED (
         AND {synchronous}
     FOR UPDATE
 ), ended AS (
-    UPDATE eventodb.namespaces AS living SET deleted_at = now()
+    UPDATE eventodb.namespaces AS living SET deleted_at = pg_catalog.now()
     FROM staged
     WHERE living.incarnation = staged.replaces AND living.deleted_at IS NULL
     RETURNING living.token_hash, living.description, living.metadata

@@ -3,7 +3,7 @@
 SELECT id, stream, type, position, global_position, time,
        CASE WHEN $5 THEN data ELSE '' END, CASE WHEN $5 THEN metadata END
 FROM (
-    SELECT m.*, sum(octet_length(m.data) + coalesce(octet_length(m.metadata), 0))
+    SELECT m.*, pg_catalog.sum(pg_catalog.octet_length(m.data) + coalesce(pg_catalog.octet_length(m.metadata), 0))
                OVER (ORDER BY m.global_position {order} ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING) AS before
     FROM (SELECT * FROM {log}.messages
           WHERE global_position BETWEEN $1 AND $2

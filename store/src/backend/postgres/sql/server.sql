@@ -1,8 +1,8 @@
 -- What a server must be, and what is worth a warning.
-SELECT current_setting('server_version_num')::int4,
-       current_setting('server_version'),
-       current_setting('server_encoding'),
-       current_setting('fsync') = 'on',
-       current_setting('full_page_writes') = 'on',
-       has_database_privilege(current_database(), 'CREATE'),
-       current_database()::text
+SELECT pg_catalog.current_setting('server_version_num')::int4,
+       pg_catalog.current_setting('server_version'),
+       pg_catalog.current_setting('server_encoding'),
+       pg_catalog.current_setting('fsync') = 'on',
+       pg_catalog.current_setting('full_page_writes') = 'on',
+       pg_catalog.has_database_privilege(pg_catalog.current_database(), 'CREATE'),
+       pg_catalog.current_database()::text

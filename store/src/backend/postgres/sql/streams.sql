@@ -9,11 +9,11 @@ WITH RECURSIVE page(stream, place) AS (
     FROM page
     CROSS JOIN LATERAL (SELECT m.stream FROM {log}.messages AS m WHERE m.stream > page.stream
                         ORDER BY m.stream, m.position LIMIT 1) AS next
-    WHERE page.place < $3 AND starts_with(next.stream, $1)
+    WHERE page.place < $3 AND pg_catalog.starts_with(next.stream, $1)
 )
 SELECT page.stream, newest.position, newest.time
 FROM page
 CROSS JOIN LATERAL (SELECT m.position, m.time FROM {log}.messages AS m WHERE m.stream = page.stream
                     ORDER BY m.position DESC LIMIT 1) AS newest
-WHERE starts_with(page.stream, $1)
+WHERE pg_catalog.starts_with(page.stream, $1)
 ORDER BY page.place

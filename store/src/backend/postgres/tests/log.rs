@@ -225,3 +225,19 @@ async fn slices_cover_everything_in_both_directions() {
         }
     }
 }
+
+#[tokio::test]
+async fn an_answer_of_class_08_leaves_the_outcome_open() {
+    let fixture = Fixture::new().await;
+    // As something between PostgreSQL and the server answers that lost its own connection.
+    let lost = "CREATE FUNCTION {log}.lose() RETURNS trigger LANGUAGE plpgsql
+                AS $$BEGIN RAISE 'lost' USING ERRCODE = 'connection_failure'; END$$;
+                CREATE TRIGGER lose AFTER INSERT ON {log}.messages EXECUTE FUNCTION {log}.lose()";
+    fixture.sql(lost).await;
+    let batch = fixture.batch(&[("a-1", "A")]).await;
+    let outcome = fixture.storage.append(&batch).await;
+    assert!(matches!(outcome, Err(AppendError::Unknown(_))), "{outcome:?}");
+    fixture.sql("DROP TRIGGER lose ON {log}.messages").await;
+    assert!(matches!(fixture.storage.fence(&batch).await, Ok(Fenced::NotCommitted)));
+    assert!(matches!(fixture.storage.append(&batch).await, Err(AppendError::Behind)), "it never happens any more");
+}

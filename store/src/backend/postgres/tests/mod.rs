@@ -16,6 +16,7 @@ mod pooler;
 mod positions;
 mod proxy;
 mod replacing;
+mod search_path;
 mod servers;
 mod sessions;
 mod staleness;

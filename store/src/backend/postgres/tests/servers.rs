@@ -12,7 +12,9 @@ use tokio::sync::watch;
 use super::fixture::settings;
 use super::pair::{Pair, percentiles, tail, take_until};
 use super::proxy::Proxy;
-use crate::conformance::support::{category, message, subscribe, take, write, write_expecting};
+use crate::backend::postgres::connection::Connection;
+use crate::backend::postgres::turns::holders;
+use crate::conformance::support::{PATIENCE, category, message, subscribe, take, write, write_expecting};
 use crate::log::{Event, Log, Start};
 use crate::testing::postgres::{connect, database};
 use crate::testing::tell;
@@ -218,4 +220,36 @@ async fn a_subscriber_is_poked_while_its_server_waits_for_its_turn() {
         tokio::time::sleep(Duration::from_secs(3)).await;
     }
     panic!("a server that waits shows nothing");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_strangers_lock_leaves_no_session_waiting_and_is_named() {
+    // No limit of the session ends the wait.
+    let pair = Pair::with(Settings::default(), |backend| backend.statement_timeout = Duration::from_secs(3_600)).await;
+    let [own, other] = pair.logs().await;
+    write(&own, "a-1", "T").await;
+    let incarnation = own.namespace().incarnation;
+    let session = connect(&pair.url).await;
+    let lock = format!(
+        "SET application_name = 'a stranger'; SELECT pg_advisory_lock(hashtextextended('eventodb turn', {}))",
+        incarnation.0
+    );
+    session.batch_execute(&lock).await.expect("any role may");
+    for at in 0..4 {
+        write(if at % 2 == 0 { &own } else { &other }, "a-1", "T").await;
+    }
+    let waiting = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted
+                   AND database = (SELECT oid FROM pg_database WHERE datname = current_database())";
+    let all_gone = async {
+        while session.query_one(waiting, &[]).await.expect("good SQL").get::<_, i64>(0) > 0 {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, all_gone).await.expect("who gives up waiting leaves no session behind");
+    let mut connection = Connection::open(&settings(&pair.url)).await.expect("it answers");
+    let holders = holders(&mut connection, incarnation).await.expect("it answers");
+    let [holder] = &holders[..] else { panic!("{holders:?}") };
+    assert_eq!((&*holder.user, &*holder.application), ("postgres", "a stranger"));
+    session.batch_execute("SELECT pg_advisory_unlock_all()").await.expect("it is its own");
+    pair.close().await;
 }
