@@ -64,18 +64,18 @@ async fn import_many(server: &Server) {
     assert!(reply.contains(&format!("\"imported\":{MANY}")), "{reply}");
 }
 
-/// The checkpoint of the index fails: the messages are in the log and in the index all the same.
-async fn check_index_checkpoint(fault: &str, error: &str) {
+/// The checkpoint of a file fails: the messages are in the log and in the index all the same.
+async fn check_checkpoint(file: &str, fault: &str, error: &str) {
     let directory = tempfile::tempdir().expect("a temporary folder");
     prepare(directory.path()).await;
-    let mut server = start_with_fault(directory.path(), "1.index.db", fault, error).await;
+    let mut server = start_with_fault(directory.path(), file, fault, error).await;
     import_many(&server).await;
     let failed = async {
         while !has_failed(directory.path()) {
             tokio::time::sleep(std::time::Duration::from_millis(20)).await;
         }
     };
-    tokio::time::timeout(PATIENCE, failed).await.expect("the index is written back");
+    tokio::time::timeout(PATIENCE, failed).await.expect("the file is written back");
 
     let mut http = server.connect().await;
     let head = integer(&write(&mut http).await["globalPosition"]);
@@ -93,10 +93,20 @@ async fn check_index_checkpoint(fault: &str, error: &str) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_checkpoint_of_the_index_without_space_costs_nobody_a_write() {
-    check_index_checkpoint("pwrite64", "ENOSPC").await;
+    check_checkpoint("1.index.db", "pwrite64", "ENOSPC").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_checkpoint_of_the_index_whose_sync_fails_costs_nobody_a_write() {
-    check_index_checkpoint("fdatasync", "EIO").await;
+    check_checkpoint("1.index.db", "fdatasync", "EIO").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_checkpoint_of_the_log_without_space_costs_nobody_a_write() {
+    check_checkpoint("1.log.db", "pwrite64", "ENOSPC").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_checkpoint_of_the_log_whose_sync_fails_costs_nobody_a_write() {
+    check_checkpoint("1.log.db", "fdatasync", "EIO").await;
 }
