@@ -235,3 +235,21 @@ fn a_wrong_word_is_told_with_what_is_near_it_and_with_the_help_of_its_command() 
         }
     }
 }
+
+#[test]
+fn what_is_allowed_and_not_wise_is_warned_about() {
+    let server = Server::start(&["--db-url", "sqlite://:memory:", "--token", &token("4d")], &[]);
+    assert_eq!(server.logged("may be guessed").expect("a warning")["level"], "WARN");
+    drop(server);
+    // An address that no host has, by RFC 5737.
+    let start = |options: &str| {
+        let url = format!("postgres://nobody@192.0.2.1:1/none{options}");
+        outcome(&mut eventodb(&["serve", "--port", "0", "--pg-connect-timeout-ms", "100", "--db-url", &url])).1
+    };
+    for (options, is_warned) in
+        [("", true), ("?sslmode=prefer", true), ("?sslmode=require", false), ("?sslmode=disable", false)]
+    {
+        let told = start(options);
+        assert_eq!(told.contains("sslmode=prefer lets sessions"), is_warned, "{options}: {told}");
+    }
+}

@@ -20,6 +20,16 @@ use crate::transport::{Connector, Endpoint, Pool, PoolSettings, Reply};
 pub struct Client {
     shared: Arc<Shared>,
     retry: RetryPolicy,
+    observer: Option<Arc<dyn CallObserver>>,
+}
+
+/// Is told about calls that fail and are repeated. Both methods do nothing unless implemented; they must not block.
+pub trait CallObserver: Send + Sync {
+    /// A call failed and is tried again after `wait`.
+    fn retrying(&self, _error: &Error, _wait: Duration) {}
+
+    /// A call that had failed was answered.
+    fn recovered(&self) {}
 }
 
 struct Shared {
@@ -85,7 +95,13 @@ impl Client {
     /// The same client, over the same connections, with another way to retry.
     #[must_use]
     pub fn with_retry_policy(&self, retry: RetryPolicy) -> Self {
-        Self { shared: self.shared.clone(), retry }
+        Self { retry, ..self.clone() }
+    }
+
+    /// The same client, over the same connections, whose repeated calls `observer` is told about.
+    #[must_use]
+    pub fn with_observer(&self, observer: impl CallObserver + 'static) -> Self {
+        Self { observer: Some(Arc::new(observer)), ..self.clone() }
     }
 
     pub(crate) fn pool(&self) -> &Pool {
@@ -103,7 +119,12 @@ impl Client {
         let mut backoff = self.retry.start();
         loop {
             let error = match self.attempt(&request, wait).await {
-                Ok(answer) => return Ok(answer),
+                Ok(answer) => {
+                    if let Some(observer) = self.observer.as_ref().filter(|_| backoff.failures() > 0) {
+                        observer.recovered();
+                    }
+                    return Ok(answer);
+                }
                 Err(error) => error,
             };
             let repeatable = match &error {
@@ -114,6 +135,9 @@ impl Client {
             let wait = repeatable.then(|| backoff.next_wait(error.retry_after())).flatten();
             let Some(wait) = wait else { return Err(error) };
             tracing::debug!(%error, ?wait, "trying again");
+            if let Some(observer) = &self.observer {
+                observer.retrying(&error, wait);
+            }
             tokio::time::sleep(wait).await;
         }
     }
@@ -213,7 +237,8 @@ impl ClientBuilder {
             })
             .transpose()?;
         let pool = Pool::new(Connector::new(endpoint)?, self.pool);
-        Ok(Client { shared: Arc::new(Shared { pool, authorization, time_limit: self.time_limit }), retry: self.retry })
+        let shared = Arc::new(Shared { pool, authorization, time_limit: self.time_limit });
+        Ok(Client { shared, retry: self.retry, observer: None })
     }
 }
 

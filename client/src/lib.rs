@@ -22,7 +22,7 @@ mod transport;
 
 pub use aggregate::{Aggregate, Aggregates, ExecuteError, Loaded};
 pub use buffered::{BufferSettings, BufferedWriter, Receipt};
-pub use client::{Client, ClientBuilder};
+pub use client::{CallObserver, Client, ClientBuilder};
 pub use error::{Conflict, Error, Result};
 pub use eventodb_schema::reply::{
     Appended, CategoryListed, NamespaceCreated, NamespaceDeleted, NamespaceInfo, NamespaceListed, StreamListed, Written,

@@ -66,7 +66,7 @@ struct Tally {
 }
 
 pub(crate) async fn run(args: Args) -> anyhow::Result<ExitCode> {
-    let client = args.connection.client()?;
+    let client = args.connection.connect().await?;
     let settings = BufferSettings {
         messages: args.batch.into(),
         delay: Duration::from_millis(args.delay_ms),

@@ -2,9 +2,15 @@
 
 use std::time::Duration;
 
-use eventodb_client::{Client, RetryPolicy};
+use eventodb_client::{Client, Error, RetryPolicy};
 
-use crate::usage::Usage;
+use super::notices::Notices;
+use crate::usage::{Exit, Refused, Usage};
+
+/// How long the first connection may take.
+const FIRST: Duration = Duration::from_secs(10);
+/// After how long a person is told what is waited for.
+const SILENCE: Duration = Duration::from_secs(1);
 
 /// Options that every client command has.
 #[derive(Clone, clap::Args)]
@@ -25,14 +31,41 @@ pub(crate) struct Connection {
 }
 
 impl Connection {
-    /// A client that retries for as long as a person is willing to watch.
+    /// A client that retries for as long as a person is willing to watch, and says so. The server must be there: a wrong
+    /// URL is told at once and not taken for a server that comes back.
     ///
     /// # Errors
-    /// A URL or token that cannot be used.
-    pub(crate) fn client(&self) -> Result<Client, Usage> {
+    /// A URL or token that cannot be used, or nobody answers there.
+    pub(crate) async fn connect(&self) -> anyhow::Result<Client> {
         let token = self.token.as_deref().filter(|token| !token.is_empty());
+        let client = Client::new(&self.url, token).map_err(Usage::new)?;
+        self.first_answer(&client.with_retry_policy(RetryPolicy::none())).await?;
         let retry = RetryPolicy::default().give_up_after(Duration::from_secs(10));
-        Ok(Client::new(&self.url, token).map_err(Usage::new)?.with_retry_policy(retry))
+        Ok(client.with_retry_policy(retry).with_observer(Notices::of_process()))
+    }
+
+    async fn first_answer(&self, client: &Client) -> anyhow::Result<()> {
+        let answer = async {
+            match client.ping().await {
+                // What asks to be tried later is there; another server or a proxy may not know the question.
+                Err(error @ Error::Unavailable { retry_after: None, .. }) => Err(error.into()),
+                _ => Ok(()),
+            }
+        };
+        let told = async {
+            tokio::time::sleep(SILENCE).await;
+            super::notices::say(&format!("waiting for {}, for up to {} s", self.url, FIRST.as_secs()));
+            std::future::pending::<()>().await;
+        };
+        let limit = tokio::time::sleep(FIRST);
+        tokio::select! {
+            answer = answer => answer,
+            () = told => unreachable!("it waits for ever"),
+            () = limit => {
+                let message = format!("no answer from {} within {} s", self.url, FIRST.as_secs());
+                Err(Refused::new(Exit::Unavailable, message).into())
+            }
+        }
     }
 }
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use eventodb_client::checkpoint::{CheckpointStore, FileCheckpoint, StreamCheckpoint};
+use eventodb_client::checkpoint::{CheckpointStore, FileCheckpoint, StreamCheckpoint, saved_positions};
 use eventodb_client::worker::{Checkpointed, Handlers, OnError, Worker};
 use eventodb_client::{Message, RetryPolicy};
 use tokio::io::AsyncWriteExt as _;
@@ -14,8 +14,10 @@ use tokio::process::Command;
 use tokio_util::sync::CancellationToken;
 
 use super::connection::Connection;
+use super::notices::Notices;
 use super::output::json_line;
 use super::read::Group;
+use super::resize::Resized;
 
 /// Options of `eventodb consume`.
 #[derive(Debug, clap::Args)]
@@ -58,11 +60,15 @@ pub(crate) struct Args {
 }
 
 pub(crate) async fn run(args: Args) -> anyhow::Result<ExitCode> {
-    let client = args.connection.client()?;
     let group = args.group.member()?;
+    let client = args.connection.connect().await?;
     let store: Box<dyn CheckpointStore> = match args.checkpoint_file {
         Some(path) => Box::new(FileCheckpoint::new(path)),
-        None => Box::new(StreamCheckpoint::new(&client, &args.categories, &args.name, group)),
+        None => {
+            let store = StreamCheckpoint::new(&client, &args.categories, &args.name, group);
+            let saved = saved_positions(&client, &args.categories, &args.name).await?;
+            Box::new(Resized::new(store, &args.name, group, &saved))
+        }
     };
     let command: Arc<[String]> = args.command.into();
     let handler = move |message: Message| run_command(command.clone(), message);
@@ -76,6 +82,7 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<ExitCode> {
         .start_at(args.from)
         .checkpoint_every(args.checkpoint_every, Duration::from_secs(1))
         .on_error(args.on_error)
+        .observer(Notices::of_process())
         .retry(RetryPolicy::default().give_up_after(Duration::from_secs(args.retry_seconds)));
     if let Some(group) = group {
         worker = worker.group(group);

@@ -53,7 +53,7 @@ const MEMBER: usize = 4 << 20;
 
 pub(crate) async fn run(args: Args) -> anyhow::Result<ExitCode> {
     let retry = RetryPolicy::default().give_up_after(Duration::from_secs(60));
-    let client = args.connection.client()?.with_retry_policy(retry);
+    let client = args.connection.connect().await?.with_retry_policy(retry);
     let head = client.head().await?;
     let (mut sink, written) = Sink::open(args.output.as_deref(), args.gzip, args.resume)?;
     let from = written.map_or(1, |position| position + 1);

@@ -43,7 +43,7 @@ pub(crate) struct Args {
 
 pub(crate) async fn run(args: Args) -> anyhow::Result<ExitCode> {
     check_consent(&args, std::io::stderr().is_terminal())?;
-    let client = args.connection.client()?;
+    let client = args.connection.connect().await?;
     let progress = progress::bytes(input::size(args.input.as_deref()));
     let pieces = input::pieces(args.input, progress.clone());
     let mut lines = Lines { first: None, pieces, skip: None, last: None, skipped: 0, skipped_lines: 0 };

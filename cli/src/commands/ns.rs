@@ -71,7 +71,10 @@ enum Command {
 
 pub(crate) async fn run(args: Args) -> anyhow::Result<ExitCode> {
     let mut output = Output::new(args.json);
-    let client = args.connection.client()?;
+    if let Command::Delete { name, yes: false } = &args.command {
+        return Err(Usage(format!("this deletes every message of {name}; say --yes to do it")).into());
+    }
+    let client = args.connection.connect().await?;
     let result = command(args.command, &client, &mut output).await;
     finish(result, output)
 }
@@ -83,10 +86,7 @@ async fn command(command: Command, client: &Client, output: &mut Output) -> anyh
             let created = client.create_namespace(&name, &options).await?;
             output.value(&json(&created)?, || format!("{} created\ntoken: {}", created.namespace, created.token))
         }
-        Command::Delete { name, yes } => {
-            if !yes {
-                return Err(Usage(format!("this deletes every message of {name}; say --yes to do it")).into());
-            }
+        Command::Delete { name, .. } => {
             let deleted = client.delete_namespace(&name).await?;
             output.value(&json(&deleted)?, || {
                 format!("{} deleted with {} messages", deleted.namespace, deleted.messages_deleted)

@@ -1,5 +1,6 @@
 //! What goes to standard output: lines for people, or JSON lines for programs.
 
+use std::borrow::Cow;
 use std::io::{ErrorKind, IsTerminal as _, Write as _};
 
 use eventodb_client::Message;
@@ -10,6 +11,7 @@ use serde_json::Value;
 pub(crate) struct Output {
     out: std::io::BufWriter<std::io::Stdout>,
     json: bool,
+    is_terminal: bool,
     colours: bool,
 }
 
@@ -20,8 +22,9 @@ pub(crate) struct ReaderGone;
 
 impl Output {
     pub(crate) fn new(json: bool) -> Self {
-        let colours = std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none();
-        Self { out: std::io::BufWriter::new(std::io::stdout()), json, colours }
+        let is_terminal = std::io::stdout().is_terminal();
+        let colours = is_terminal && std::env::var_os("NO_COLOR").is_none();
+        Self { out: std::io::BufWriter::new(std::io::stdout()), json, is_terminal, colours }
     }
 
     /// Prints one message.
@@ -30,7 +33,7 @@ impl Output {
     /// [`ReaderGone`], or another failure to write.
     pub(crate) fn message(&mut self, message: &Message) -> anyhow::Result<()> {
         let line = if self.json { json_line(message) } else { self.readable(message) };
-        self.line(&line)
+        if self.is_terminal { self.line(&without_c1(&line)) } else { self.line(&line) }
     }
 
     /// Prints a value as JSON, or `readable` where that is wanted.
@@ -57,7 +60,8 @@ impl Output {
         let widths: Vec<usize> = (0..head.len()).map(width).collect();
         let head: Vec<String> = head.iter().map(|cell| (*cell).to_owned()).collect();
         for row in std::iter::once(&head).chain(rows) {
-            let cells: Vec<String> = row.iter().zip(&widths).map(|(cell, &width)| format!("{cell:<width$}")).collect();
+            let cell = |(cell, &width): (&String, &usize)| format!("{:<width$}", visible(cell));
+            let cells: Vec<String> = row.iter().zip(&widths).map(cell).collect();
             self.line(cells.join("  ").trim_end())?;
         }
         Ok(())
@@ -123,8 +127,26 @@ pub(crate) fn json_line(message: &Message) -> String {
     if line.contains(['\n', '\r']) { line.replace(['\n', '\r'], " ") } else { line }
 }
 
-/// Names of others must not steer the terminal.
-fn visible(name: &str) -> String {
+/// The same with DEL and the control characters U+0080 to U+009F as JSON's escapes: terminals obey them, and JSON allows
+/// them as they are. They stand in strings only, so that the line means the same. What JSON wants to be escaped is.
+fn without_c1(line: &str) -> Cow<'_, str> {
+    let steers = |c: char| ('\u{7f}'..='\u{9f}').contains(&c);
+    if !line.contains(steers) {
+        return Cow::Borrowed(line);
+    }
+    let mut escaped = String::with_capacity(line.len() + 16);
+    for c in line.chars() {
+        if steers(c) {
+            escaped.push_str(&format!("\\u{:04x}", u32::from(c)));
+        } else {
+            escaped.push(c);
+        }
+    }
+    Cow::Owned(escaped)
+}
+
+/// Names and words of others must not steer the terminal.
+pub(crate) fn visible(name: &str) -> String {
     name.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
 }
 
@@ -141,4 +163,15 @@ pub(crate) fn warn(progress: &indicatif::ProgressBar, text: &str) {
         // Where nobody hears it, nothing can be done about it either.
         let _ = writeln!(std::io::stderr(), "{text}");
     });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_steers_a_terminal_is_escaped_as_json_has_it() {
+        assert_eq!(without_c1("{\"a\":\"\u{9b}31m\u{7f}é\"}"), r#"{"a":"\u009b31m\u007fé"}"#);
+        assert!(matches!(without_c1("é"), Cow::Borrowed(_)));
+    }
 }

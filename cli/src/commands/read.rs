@@ -85,6 +85,18 @@ impl Group {
 }
 
 impl What {
+    /// Whether this can be asked of any server.
+    ///
+    /// # Errors
+    /// A member outside its group, or of a stream.
+    pub(super) fn check(&self) -> Result<(), Usage> {
+        let group = self.group.member()?;
+        if self.stream.is_some() && group.is_some() {
+            return Err(Usage::new("a stream is read whole; --member and --size go with categories"));
+        }
+        Ok(())
+    }
+
     /// Reads one page.
     pub(super) async fn page(&self, client: &Client, place: Place) -> anyhow::Result<Page> {
         macro_rules! placed {
@@ -101,9 +113,6 @@ impl What {
         }
         let group = self.group.member()?;
         if let Some(stream) = &self.stream {
-            if group.is_some() {
-                return Err(Usage::new("a stream is read whole; --member and --size go with categories").into());
-            }
             return Ok(client.get(stream, &placed!(StreamQuery::new())).await?);
         }
         let mut query = match &self.categories[..] {
@@ -143,7 +152,8 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<ExitCode> {
 
 async fn print(args: &Args, output: &mut Output) -> anyhow::Result<()> {
     const PAGE: u64 = 1000;
-    let client = args.connection.client()?;
+    args.what.check()?;
+    let client = args.connection.connect().await?;
     let (mut left, mut from) = (args.limit, args.from);
     while left > 0 {
         let limit = i64::try_from(left.min(PAGE)).expect("a page is small");

@@ -41,9 +41,10 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<ExitCode> {
 async fn follow(args: &Args, output: &mut Output) -> anyhow::Result<()> {
     /// What a server that does not know how to wait is asked at most so often.
     const PAUSE: Duration = Duration::from_secs(1);
-    let client = args.connection.client()?;
+    args.what.check()?;
+    let client = args.connection.connect().await?;
     let mut from = match args.from {
-        Some(from) => client.server_version().await.map(|_| from)?,
+        Some(from) => from,
         None => print_last(args, &client, output).await?,
     };
     // That the server cannot be reached is told at once; from here on it is waited for.

@@ -51,7 +51,7 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<ExitCode> {
     if let Some(id) = args.id {
         message = message.with_id(id);
     }
-    let written = args.connection.client()?.write(&args.stream, &message, args.expected_version).await?;
+    let written = args.connection.connect().await?.write(&args.stream, &message, args.expected_version).await?;
     let value =
         json!({"id": message.id.to_string(), "position": written.position, "globalPosition": written.global_position});
     let result = output.value(&value, || {

@@ -41,6 +41,7 @@ use crate::usage::{Exit, Refused, of_store};
 pub(crate) async fn run(args: Args) -> anyhow::Result<ExitCode> {
     let checked = Checked::try_from(args)?;
     let _log = logging::start(checked.log_level, checked.log_format);
+    checked.warn();
     let stop = signals::listen().context("cannot listen for signals")?;
     files::raise_limit();
     let listener = bind(&checked).await?;

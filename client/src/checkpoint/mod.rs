@@ -19,7 +19,7 @@ pub use postgres::{PostgresHandler, PostgresReadModel};
 #[cfg(feature = "sqlite")]
 pub use sqlite::SqliteReadModel;
 pub(crate) use stream::is_position_category;
-pub use stream::{StreamCheckpoint, position_stream};
+pub use stream::{SavedPosition, StreamCheckpoint, position_stream, saved_positions};
 
 /// Keeps one position.
 ///

@@ -18,6 +18,7 @@ use crate::client::Client;
 use crate::error::Error;
 use crate::new_message::NewMessage;
 use crate::query::StreamQuery;
+use crate::rpc::StreamsQuery;
 
 /// A position in a stream.
 #[derive(Debug)]
@@ -48,6 +49,53 @@ pub fn position_stream<S: AsRef<str>>(categories: &[S], consumer: &str, group: O
         name.push_str(&format!("-{}-{}", group.member(), group.size()));
     }
     name
+}
+
+/// A position that a consumer saved in the event store.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SavedPosition {
+    /// The member of a group that it was, if it was one.
+    pub group: Option<ConsumerGroup>,
+    /// Everything up to here was handled. None where it claimed its place and saved nothing.
+    pub position: Option<i64>,
+}
+
+/// All positions that `consumer` saved in its time: alone, and as member of a group of whatever size.
+///
+/// # Errors
+/// Whatever a call can fail with.
+pub async fn saved_positions<S: AsRef<str>>(
+    client: &Client,
+    categories: &[S],
+    consumer: &str,
+) -> Result<Vec<SavedPosition>, Error> {
+    const PAGE: u32 = 1000;
+    let alone = position_stream(categories, consumer, None);
+    let (mut saved, mut cursor) = (Vec::new(), None);
+    loop {
+        let query = StreamsQuery { prefix: Some(alone.clone()), limit: Some(PAGE), cursor: cursor.take() };
+        let page = client.streams(&query).await?;
+        for listed in &page {
+            let Some(group) = member_of(&alone, &listed.stream) else { continue };
+            let last = client.last(&listed.stream, None).await?;
+            let place = last.and_then(|last| last.decode::<Place>().ok());
+            saved.push(SavedPosition { group, position: place.and_then(|place| place.position) });
+        }
+        if page.len() < PAGE as usize {
+            return Ok(saved);
+        }
+        cursor = page.last().map(|listed| listed.stream.clone());
+    }
+}
+
+/// Which member's positions `stream` has, where `alone` has those of the consumer by itself; none where it has another's.
+fn member_of(alone: &str, stream: &str) -> Option<Option<ConsumerGroup>> {
+    let rest = stream.strip_prefix(alone)?;
+    if rest.is_empty() {
+        return Some(None);
+    }
+    let (member, size) = rest.strip_prefix('-')?.split_once('-')?;
+    ConsumerGroup::new(member.parse().ok()?, size.parse().ok()?).map(Some)
 }
 
 /// Whether messages of this category are positions of some consumer.
@@ -201,5 +249,16 @@ mod tests {
         let everything: [&str; 0] = [];
         assert_eq!(position_stream(&everything, "x", None), ":position-x");
         assert!(is_position_category(eventodb_schema::name::category("account:position-balances")));
+    }
+
+    #[test]
+    fn a_members_stream_is_told_from_another_consumers() {
+        let member = |stream| member_of("account:position-x", stream);
+        assert_eq!(member("account:position-x"), Some(None));
+        assert_eq!(member("account:position-x-1-4"), Some(ConsumerGroup::new(1, 4)));
+        for other in ["account:position-xy", "account:position-x-4-4", "account:position-x-1", "account:position-x-a-4"]
+        {
+            assert_eq!(member(other), None, "{other}");
+        }
     }
 }

@@ -41,8 +41,11 @@ pub trait Observer: Send + Sync {
     /// A message could not be handled.
     fn failed(&self, _message: &Message, _error: &HandlerError, _reaction: Reaction) {}
 
-    /// The server could not be read from; it is tried again.
+    /// The server could not be read from, or its pokes ceased; it is tried again.
     fn disconnected(&self, _error: &Error) {}
+
+    /// The server is read from again, after it could not be.
+    fn reconnected(&self) {}
 }
 
 /// Nobody looks.

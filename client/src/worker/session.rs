@@ -41,6 +41,26 @@ pub(super) struct Session<'a, C> {
     head: i64,
     head_asked: Option<Instant>,
     subscription: Option<Subscription>,
+    link: Link,
+}
+
+/// Whether the server is reached, as far as the observer was told.
+#[derive(Default)]
+struct Link {
+    is_lost: bool,
+}
+
+impl Link {
+    fn lost(&mut self, settings: &Settings, error: &Error) {
+        self.is_lost = true;
+        settings.observer.disconnected(error);
+    }
+
+    fn works(&mut self, settings: &Settings) {
+        if std::mem::take(&mut self.is_lost) {
+            settings.observer.reconnected();
+        }
+    }
 }
 
 /// What a fetch brings: a page, and the head where it was asked for.
@@ -88,6 +108,7 @@ impl<'a, C: Consumer> Session<'a, C> {
             head: 0,
             head_asked: None,
             subscription: None,
+            link: Link::default(),
         }
     }
 
@@ -147,7 +168,10 @@ impl<'a, C: Consumer> Session<'a, C> {
                 result = &mut fetch.0 => result,
             };
             let error = match result {
-                Ok(Ok(fetched)) => return Ok(Some(fetched)),
+                Ok(Ok(fetched)) => {
+                    self.link.works(self.settings);
+                    return Ok(Some(fetched));
+                }
                 Ok(Err(error)) => error,
                 Err(error) => Error::protocol(format!("reading a page failed: {error}")),
             };
@@ -155,7 +179,7 @@ impl<'a, C: Consumer> Session<'a, C> {
             let Some(wait) = passes.then(|| backoff.next_wait(error.retry_after())).flatten() else {
                 return Err(WorkerError::Client(error));
             };
-            self.settings.observer.disconnected(&error);
+            self.link.lost(self.settings, &error);
             tracing::warn!(%error, ?wait, "cannot read, trying again");
             tokio::select! {
                 () = self.stop.cancelled() => return Ok(None),
@@ -301,7 +325,7 @@ impl<'a, C: Consumer> Session<'a, C> {
             let told = tokio::select! {
                 () = self.stop.cancelled() => break,
                 error = self.consumer.taken() => return Err(WorkerError::Checkpoint(error)),
-                told = timeout_at(until, next_poke(&mut subscription, self.settings, self.done)) => told,
+                told = timeout_at(until, next_poke(&mut subscription, self.settings, self.done, &mut self.link)) => told,
             };
             match told {
                 Ok(Ok(position)) => {
@@ -310,6 +334,7 @@ impl<'a, C: Consumer> Session<'a, C> {
                 }
                 // Without pokes, looking from time to time has to do.
                 Ok(Err(error)) => {
+                    self.link.lost(self.settings, &error);
                     tracing::warn!(%error, "no pokes");
                     self.pause(until).await;
                     self.save_if_due(backoff, false).await?;
@@ -343,13 +368,20 @@ impl<'a, C: Consumer> Session<'a, C> {
 }
 
 /// The next poke about a message behind `done` that may have to be handled: where it stands.
-async fn next_poke(subscription: &mut Subscription, settings: &Settings, done: i64) -> Result<i64, Error> {
+async fn next_poke(
+    subscription: &mut Subscription,
+    settings: &Settings,
+    done: i64,
+    link: &mut Link,
+) -> Result<i64, Error> {
     loop {
-        if let Event::Poke(poke) = subscription.next().await?
-            && poke.global_position > done
-            && settings.is_news(&poke.stream)
-        {
-            return Ok(poke.global_position);
+        match subscription.next().await? {
+            Event::Poke(poke) if poke.global_position > done && settings.is_news(&poke.stream) => {
+                return Ok(poke.global_position);
+            }
+            Event::Connected => link.works(settings),
+            Event::Disconnected(error) => link.lost(settings, &error),
+            _ => {}
         }
     }
 }

@@ -35,6 +35,20 @@ impl Url {
         &self.hosts
     }
 
+    /// Whether a session to another machine may be in clear text because `sslmode` is `prefer` or left out: whoever is in
+    /// the way may then read it, and make it so.
+    pub fn may_be_clear_text(&self) -> bool {
+        let is_near = |host: &Host| match host {
+            Host::Unix(_) => true,
+            Host::Tcp(name) => {
+                name == "localhost" || name.parse().is_ok_and(|address: std::net::IpAddr| address.is_loopback())
+            }
+        };
+        self.hosts
+            .iter()
+            .any(|config| config.get_ssl_mode() == SslMode::Prefer && !config.get_hosts().iter().all(is_near))
+    }
+
     /// How connections are encrypted.
     pub(super) fn tls(&self) -> &Tls {
         &self.tls
