@@ -116,7 +116,8 @@ impl Message {
     }
 }
 
-/// The category of `correlationStreamName` in compact `metadata`, where that is a string.
+/// The category of `correlationStreamName` in compact `metadata`, where that is a string. One with U+0000 is none: no
+/// stream has such a name, and PostgreSQL stores no such text.
 pub fn correlation(metadata: &str) -> Option<String> {
     const KEY: &str = "correlationStreamName";
     // A key spelled with escapes is found too, at the price of a closer look.
@@ -124,7 +125,7 @@ pub fn correlation(metadata: &str) -> Option<String> {
         return None;
     }
     let stream = json::string(json::member(metadata, KEY)?)?;
-    Some(name::category(&stream).to_owned())
+    Some(name::category(&stream)).filter(|category| !category.contains('\0')).map(str::to_owned)
 }
 
 /// What a writer expects of a stream.
@@ -165,6 +166,8 @@ mod tests {
             (r#"{"correlationStreamName":"a-1","correlationStreamName":"b"}"#, Some("b")),
             (r#"{"correlationStreamName":3}"#, None),
             (r#"{"correlationStreamName":"\ud800"}"#, None),
+            (r#"{"correlationStreamName":"a\u0000b-1"}"#, None),
+            (r#"{"correlationStreamName":"a-\u0000"}"#, Some("a")),
             (r#"{"x":{"correlationStreamName":"a-1"}}"#, None),
             (r#"{"x":"correlationStreamName"}"#, None),
             ("{}", None),

@@ -480,3 +480,16 @@ pub(super) async fn a_stream_without_a_position_left_refuses_its_own_writes_alon
     assert_eq!(positions(&a), [POSITION_MAX]);
     assert_eq!(log.counts().await.expect("the storage answers").messages, 7);
 }
+
+pub(super) async fn a_correlation_that_no_stream_can_have_is_written(world: &mut World) {
+    let log = world.log().await;
+    let correlated = |name: &str| NewMessage {
+        metadata: Some(format!(r#"{{"correlationStreamName":"{name}"}}"#).into()),
+        ..message("T")
+    };
+    let neighbours = vec![correlated("order-1"), correlated(r"or\u0000der-1"), message("T")];
+    log.append(append(vec![entry("a-1", Expected::Any, neighbours)])).await.expect("metadata is free text");
+    let filter = Filter { correlation: Some("order".into()), ..everything() };
+    assert_eq!(global_positions(&read(&log, Read::forward(filter, 0, 10)).await), [1]);
+    assert_eq!(all(&log).await[1].metadata.as_deref(), Some(r#"{"correlationStreamName":"or\u0000der-1"}"#));
+}

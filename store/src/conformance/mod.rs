@@ -78,6 +78,7 @@ cases! {
         answered_positions_are_those_that_are_read,
         ids_are_checked_after_a_restart,
         text_comes_back_byte_for_byte,
+        a_correlation_that_no_stream_can_have_is_written,
         time_never_goes_back,
         an_import_keeps_positions_and_times,
         an_import_that_does_not_fit_changes_nothing,
@@ -112,6 +113,7 @@ cases! {
         a_deleted_namespace_leaves_nothing,
         a_deletion_ends_subscriptions,
         tokens_open_their_own_namespace,
+        a_token_of_a_name_that_cannot_be_opens_nothing,
         counts_are_exact,
         streams_are_listed_in_pages,
         a_reopened_database_has_everything;

@@ -148,3 +148,10 @@ pub(super) async fn a_reopened_database_has_everything(world: &mut World) {
         assert_eq!(write(&log, "a-0", "T").await.first_position, 7 + round);
     }
 }
+
+pub(super) async fn a_token_of_a_name_that_cannot_be_opens_nothing(world: &mut World) {
+    let token = Token::generate("sh\0p");
+    assert!(world.store.authorize(&token).await.expect("it is an unknown namespace").is_none());
+    assert!(!world.store.has_token(&token).await.expect("it is an unknown namespace"));
+    assert!(matches!(world.store.log("sh\0p").await, Err(Error::NamespaceNotFound)));
+}

@@ -115,7 +115,7 @@ impl Backend for Postgres {
     }
 
     async fn token_hash(&self, name: &str) -> Result<Option<TokenHash>> {
-        retrying!(self.shared.readers, connection => registry::token_hash(connection, name)).map_err(Failure::of_read)
+        retrying!(self.shared.doors, connection => registry::token_hash(connection, name)).map_err(Failure::of_read)
     }
 
     async fn namespaces(&self) -> Result<Vec<Namespace>> {
@@ -212,7 +212,7 @@ impl Backend for Postgres {
     }
 
     async fn ping(&self) -> Result<()> {
-        let ping = async { retrying!(self.shared.readers, connection => connection.query(PING.on_registry(), &[])) };
+        let ping = async { retrying!(self.shared.probes, connection => connection.query(PING.on_registry(), &[])) };
         let answer = timeout(PING_TIMEOUT, ping).await.map_err(|_| Error::unavailable(TimedOut("answer")))?;
         answer.map(|_| ()).map_err(Failure::of_read)
     }

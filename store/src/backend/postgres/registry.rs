@@ -15,12 +15,23 @@ use crate::backend::{Incarnation, Namespace, NewNamespace};
 
 /// The living namespace of that name.
 pub(super) async fn namespace(connection: &mut Connection, name: &str) -> Result<Option<Namespace>, Failure> {
+    if !can_be_stored(name) {
+        return Ok(None);
+    }
     Ok(connection.query_one(NAMESPACE.on_registry(), &[&name]).await?.map(|row| to_namespace(&row)))
 }
 
 /// The hash of the living namespace's token.
 pub(super) async fn token_hash(connection: &mut Connection, name: &str) -> Result<Option<TokenHash>, Failure> {
+    if !can_be_stored(name) {
+        return Ok(None);
+    }
     Ok(connection.query_one(TOKEN_HASH.on_registry(), &[&name]).await?.map(|row| to_token_hash(&row, 0)))
+}
+
+/// Whether a name can be one here: PostgreSQL refuses a text with U+0000, which a token may name all the same.
+fn can_be_stored(name: &str) -> bool {
+    !name.contains('\0')
 }
 
 /// All living namespaces, by name.

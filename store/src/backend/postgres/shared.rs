@@ -16,6 +16,8 @@ use crate::backend::Incarnation;
 
 /// How often connections that nobody needs are looked for.
 const SHRINK_INTERVAL: Duration = Duration::from_secs(10);
+/// Connections that look up tokens.
+const DOOR_CONNECTIONS: usize = 2;
 /// Logs whose counts are folded at the same time.
 const FOLDS: usize = 2;
 
@@ -23,8 +25,12 @@ const FOLDS: usize = 2;
 #[derive(Debug)]
 pub(super) struct Shared {
     pub(super) settings: Arc<Settings>,
-    /// For reads and for the registry.
+    /// For reads, and for the registry once it is known who asks.
     pub(super) readers: Arc<Pool>,
+    /// For looking up tokens: whoever has none, or a wrong one, holds up nobody who reads.
+    pub(super) doors: Arc<Pool>,
+    /// For probes.
+    pub(super) probes: Arc<Pool>,
     /// For appends, and for what an append has to know first.
     pub(super) sequencers: Arc<Pool>,
     pub(super) notifier: Arc<Notifier>,
@@ -39,6 +45,8 @@ impl Shared {
     pub(super) fn new(settings: Arc<Settings>) -> Self {
         Self {
             readers: Arc::new(Pool::new(&settings, settings.pool_min, settings.pool_max)),
+            doors: Arc::new(Pool::new(&settings, 0, DOOR_CONNECTIONS)),
+            probes: Arc::new(Pool::new(&settings, 0, 1)),
             sequencers: Arc::new(Pool::new(&settings, 1, settings.sequencer_connections)),
             notifier: Arc::new(Notifier::new()),
             turns: Arc::new(Semaphore::new(settings.sequencer_connections / 2)),
@@ -49,13 +57,16 @@ impl Shared {
         }
     }
 
+    fn pools(&self) -> [&Pool; 4] {
+        [&self.readers, &self.doors, &self.probes, &self.sequencers]
+    }
+
     /// Closes idle connections until the end.
     pub(super) async fn shrink(self: Arc<Self>) {
         let mut ticks = interval(SHRINK_INTERVAL);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         while self.stop.run_until_cancelled(ticks.tick()).await.is_some() {
-            self.readers.shrink();
-            self.sequencers.shrink();
+            self.pools().iter().for_each(|pool| pool.shrink());
         }
     }
 
@@ -83,7 +94,6 @@ impl Shared {
         self.stop.cancel();
         self.tasks.close();
         self.tasks.wait().await;
-        self.readers.close();
-        self.sequencers.close();
+        self.pools().iter().for_each(|pool| pool.close());
     }
 }

@@ -2,11 +2,13 @@
 
 use std::time::Duration;
 
-use eventodb_schema::Scope;
+use eventodb_schema::{Scope, Token};
 
-use super::fixture::{Fixture, select};
+use super::fixture::{Fixture, open_store, select, settings};
 use crate::Error;
 use crate::backend::Backend as _;
+use crate::conformance::support::{all, namespace, write};
+use crate::testing::postgres;
 
 /// Writes down what the session of an append says.
 const WATCH: &str = "
@@ -82,4 +84,41 @@ async fn prepared_statements_are_bounded_in_each_session() {
     let count = "SELECT count(*) FROM pg_prepared_statements";
     connection.for_each_of_text(count, |row| prepared = row.get(0)).await.expect("it answers");
     assert!((90..=101).contains(&prepared), "{prepared}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn bad_tokens_at_a_slow_registry_hold_up_neither_readers_nor_probes() {
+    let url = postgres::database().await;
+    let mut few = settings(&url);
+    (few.pool_max, few.acquire_timeout) = (2, Duration::from_secs(1));
+    let server = open_store(few, crate::Settings::default()).await;
+    let token = Token::generate("shop");
+    server.create(namespace("shop", &token)).await.expect("the name is free");
+    let log = server.authorize(&token).await.expect("it answers").expect("it is the token");
+    write(&log, "a-1", "T").await;
+    let slow = postgres::connect(&url).await;
+    slow.batch_execute("BEGIN; LOCK TABLE eventodb.namespaces").await.expect("good SQL");
+    let strangers: Vec<_> = (0..40)
+        .map(|_| {
+            let (server, bad) = (server.clone(), Token::generate("shop"));
+            tokio::spawn(async move { server.authorize(&bad).await.map(|log| log.is_some()) })
+        })
+        .collect();
+    // All of them wait, or have waited in vain.
+    let waits = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()";
+    let session = postgres::connect(&url).await;
+    while session.query_one(waits, &[]).await.expect("good SQL").get::<_, i64>(0) < 2 {
+        tokio::task::yield_now().await;
+    }
+    for _ in 0..20 {
+        let known = server.authorize(&token).await.expect("it is known").expect("it is the token");
+        assert_eq!(all(&known).await.len(), 1);
+        server.ping().await.expect("a probe has a session of its own");
+    }
+    slow.batch_execute("ROLLBACK").await.expect("it is open");
+    for stranger in strangers {
+        let opened = stranger.await.expect("it does not panic");
+        assert!(matches!(opened, Ok(false) | Err(Error::Unavailable(_))), "{opened:?}");
+    }
+    server.close().await;
 }
