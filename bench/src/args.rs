@@ -35,9 +35,13 @@ pub struct Args {
     /// Where the data directory is made; it is removed again.
     #[arg(long)]
     pub data_dir: Option<PathBuf>,
-    /// A server that runs already, in place of one that is started.
+    /// A server that runs already, in place of one that is started. The bench writes into a namespace of its own there,
+    /// which it makes and removes again; that needs the administrator's token, or test mode.
     #[arg(long)]
     pub url: Option<String>,
+    /// Where no namespace can be made at --url: write into that of --token, and leave the messages there.
+    #[arg(long, requires = "url")]
+    pub yes: bool,
     /// A no-op ceiling that runs already, as `bench noop-server` starts it.
     #[arg(long, value_name = "URL")]
     pub noop_url: Option<String>,

@@ -56,25 +56,38 @@ async fn measure(
         return Ok(report);
     }
     let mut session = Session::start(args, Arc::clone(&gauge)).await?;
-    for block in blocks(&cases, session.hosts.backend()) {
+    // Whatever comes of it, what was made is removed.
+    let measured = fill_report(&mut session, &cases, &mut report, keep, progress).await;
+    session.stop().await?;
+    measured.map(|()| report)
+}
+
+async fn fill_report(
+    session: &mut Session<'_>,
+    cases: &[Case],
+    report: &mut Report,
+    keep: &mut dyn FnMut(&Report) -> anyhow::Result<()>,
+    progress: &Progress,
+) -> anyhow::Result<()> {
+    let (args, gauge) = (session.args, Arc::clone(&session.gauge));
+    for block in blocks(cases, session.hosts.backend()) {
         // What stands first tells where the run was broken off; what comes later has nothing to tell.
         if gauge.is_stopped() && !report.rows.is_empty() {
             break;
         }
         report.rows.extend(match block[..] {
-            [Case { scenario: Scenario::Grow, .. }] => match grow::rows(&mut session, progress).await {
+            [Case { scenario: Scenario::Grow, .. }] => match grow::rows(session, progress).await {
                 Ok(rows) => rows,
                 Err(error) => vec![unmeasured(block[0], &error, &gauge)],
             },
-            _ => rows(&mut session, &block, progress).await,
+            _ => rows(session, &block, progress).await,
         });
         report.interrupted = gauge.is_stopped();
         report.sort(&self::cases(args).iter().map(ToString::to_string).collect::<Vec<_>>());
-        keep(&report)?;
+        keep(report)?;
     }
     report.interrupted = gauge.is_stopped();
-    session.stop().await?;
-    Ok(report)
+    Ok(())
 }
 
 /// Each scenario at each of its widths.

@@ -29,6 +29,8 @@ pub(crate) struct Session<'a> {
     pub(crate) hosts: Hosts,
     /// The server that most scenarios measure.
     pub(crate) main: Host,
+    /// A server that runs already, spoken to as the arguments say: `main` is a namespace of the bench's own there.
+    foreign: Option<Address>,
     pub(crate) noop: Address,
     pub(crate) noop_server: Option<Server>,
     filled: Option<Filled>,
@@ -76,7 +78,11 @@ impl<'a> Session<'a> {
         let noop_url = noop_server.as_ref().map(|server| &server.url).or(args.noop_url.as_ref());
         let noop = Address::new(noop_url.context("there is no no-op server")?, None)?;
         let hosts = Hosts::new(args, directory.path()).await?;
-        let main = hosts.start().await?;
+        let mut main = hosts.start().await?;
+        let foreign = hosts.backend().is_none().then(|| main.address.clone());
+        if let Some(foreign) = &foreign {
+            main.address = own_namespace(foreign, args.yes).await?;
+        }
         let names = Names::new(args.streams, args.categories, args.distribution);
         Ok(Self {
             args,
@@ -84,6 +90,7 @@ impl<'a> Session<'a> {
             names,
             hosts,
             main,
+            foreign,
             noop,
             noop_server,
             filled: None,
@@ -104,8 +111,12 @@ impl<'a> Session<'a> {
     /// Something does not end.
     pub(crate) async fn stop(self) -> anyhow::Result<()> {
         // On a server of the bench's own everything goes with it.
-        if let (Some(many), None) = (&self.many, self.hosts.backend()) {
-            rpc::call(&self.main.address, &serde_json::json!(["ns.delete", many.namespace()])).await?;
+        if let Some(foreign) = &self.foreign {
+            let own = self.many.iter().chain([&self.main.address]).map(Address::namespace);
+            for namespace in own.filter(|namespace| *namespace != foreign.namespace()) {
+                let removed = rpc::call(foreign, &serde_json::json!(["ns.delete", namespace])).await;
+                removed.with_context(|| format!("the namespace {namespace} of the bench cannot be removed"))?;
+            }
         }
         if let Some(ceiling) = self.postgres {
             ceiling.stop().await?;
@@ -221,8 +232,7 @@ impl<'a> Session<'a> {
     pub(crate) async fn many(&mut self) -> anyhow::Result<(Address, Names)> {
         let names = self.many_names();
         if self.many.is_none() {
-            let id = format!("bench-{}", uuid::Uuid::new_v4().simple());
-            let address = rpc::create_namespace(&self.main.address, &id).await?;
+            let address = rpc::create_namespace(self.foreign.as_ref().unwrap_or(&self.main.address), &own_id()).await?;
             self.fill(&self.main, &address, &names, self.args.preload).await?;
             self.many = Some(address);
         }
@@ -266,12 +276,13 @@ impl<'a> Session<'a> {
         Ok(())
     }
 
-    /// The large log with what the scenario of rare matches looks for.
+    /// The large log with what the scenario of rare matches looks for; a foreign one as it is.
     ///
     /// # Errors
     /// The server refuses it.
     pub(crate) async fn rare(&mut self) -> anyhow::Result<&Large> {
-        let (is_rare, count, gauge) = (self.is_rare, large(self.args), Arc::clone(&self.gauge));
+        let is_rare = self.is_rare || self.foreign.is_some();
+        let (count, gauge) = (large(self.args), Arc::clone(&self.gauge));
         let large = self.large().await?;
         if !is_rare {
             rare::prepare(&large.address, count, &gauge).await?;
@@ -325,5 +336,26 @@ impl<'a> Session<'a> {
             self.postgres = Some(made);
         }
         self.postgres.as_mut().context("there is a ceiling now")
+    }
+}
+
+/// The name of a namespace that is the bench's own.
+fn own_id() -> String {
+    format!("bench-{}", uuid::Uuid::new_v4().simple())
+}
+
+/// A new namespace on a server that runs already; that of its token, where none can be made and it `may_be_used`.
+///
+/// # Errors
+/// None can be made, and that of the token may not be used.
+async fn own_namespace(foreign: &Address, may_be_used: bool) -> anyhow::Result<Address> {
+    match rpc::create_namespace(foreign, &own_id()).await {
+        Ok(address) => Ok(address),
+        Err(_) if may_be_used => Ok(foreign.clone()),
+        Err(error) => Err(error.context(format!(
+            "the bench makes a namespace of its own at --url, and removes it: give the administrator's token, or say --yes \
+             to write into the namespace {} and leave the messages there",
+            foreign.namespace()
+        ))),
     }
 }

@@ -190,10 +190,53 @@ fn a_server_in_another_process_is_measured() {
     server.wait().unwrap();
     assert!(output.status.success(), "{output:?}");
     let namespaces = String::from_utf8_lossy(&namespaces.stdout);
-    assert!(namespaces.contains("default") && !namespaces.contains("bench-"), "what was made is removed: {namespaces}");
+    assert!(!namespaces.contains("bench-"), "what was made is removed: {namespaces}");
+    let default = namespaces.lines().find(|line| line.starts_with("default")).unwrap();
+    assert_eq!(
+        default.split_whitespace().nth(1),
+        Some("0"),
+        "nothing is written into the namespace of others: {namespaces}"
+    );
     let rows = rows(&file);
     let skipped: Vec<bool> = rows.iter().map(|(_, row)| row["skipped"].is_string()).collect();
     assert_eq!(skipped, [false, false, false, true], "only what looks into the server's process is left out");
+}
+
+#[test]
+fn a_server_that_makes_no_namespace_for_the_bench_is_not_written_to_unasked() {
+    let directory = tempfile::tempdir().unwrap();
+    let place = directory.path().to_str().unwrap();
+    let mut server = Command::new(env!("CARGO_BIN_EXE_eventodb"))
+        .args(["serve", "--port", "0", "--data-dir", &format!("{place}/data")])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(server.stdout.take().unwrap()).lines().map_while(Result::ok);
+    let url = lines.find_map(|line| line.find("http://").map(|at| line[at..].trim().to_owned())).unwrap();
+    let ns = |token: &str, arguments: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_eventodb"));
+        let output =
+            command.arg("ns").args(arguments).args(["--json", "--url", &url, "--token", token]).output().unwrap();
+        serde_json::from_slice::<serde_json::Value>(&output.stdout).unwrap()
+    };
+    let administrator = std::fs::read_to_string(format!("{place}/data/admin-token")).unwrap();
+    let created = ns(administrator.trim(), &["create", "tenant"]);
+    let token = created["token"].as_str().unwrap();
+    let small = ["write", "--connections", "2", "--rounds", "1", "--preload", "300", "--count", "20"];
+    let measure =
+        |more: &[&str]| eventodb(&[&small[..], &["--data-dir", place, "--url", &url, "--token", token], more].concat());
+    let refused = measure(&[]);
+    let before = ns(token, &["info", "tenant"]);
+    let agreed = measure(&["--yes"]);
+    let after = ns(token, &["info", "tenant"]);
+    server.kill().unwrap();
+    server.wait().unwrap();
+    assert_eq!(refused.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&refused.stderr).contains("--yes"), "{refused:?}");
+    assert_eq!(before["messageCount"], 0);
+    assert!(agreed.status.success(), "{agreed:?}");
+    assert!(after["messageCount"].as_u64().unwrap() >= 20, "{after}");
 }
 
 /// A run of minutes in `directory`.
