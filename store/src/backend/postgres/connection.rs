@@ -85,6 +85,11 @@ impl Connection {
             && self.preparations < PREPARATIONS
     }
 
+    /// Lets the session end when it is given back.
+    pub(super) fn retire(&mut self) {
+        self.unclean = true;
+    }
+
     /// Runs a statement; its rows come back.
     pub(super) async fn query(
         &mut self,
@@ -187,7 +192,7 @@ impl Connection {
     /// Begins a transaction. Until [`Connection::commit`] has returned the session serves nobody else:
     /// given back before, it is closed, which undoes the transaction.
     pub(super) async fn begin(&mut self) -> Result<(), Failure> {
-        let outcome = self.execute("BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE", self.limit).await;
+        let outcome = self.execute("BEGIN ISOLATION LEVEL READ COMMITTED", self.limit).await;
         self.unclean = true;
         outcome
     }

@@ -138,6 +138,11 @@ impl Failure {
         }
     }
 
+    /// Whether PostgreSQL takes no writes.
+    pub(super) fn is_read_only(&self) -> bool {
+        self.state() == Some(&SqlState::READ_ONLY_SQL_TRANSACTION)
+    }
+
     /// As the error of a call that changes nothing.
     pub(super) fn of_read(self) -> Error {
         match self {

@@ -25,6 +25,7 @@ mod upkeep;
 mod url;
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -39,6 +40,7 @@ pub use settings::Settings;
 pub use url::Url;
 
 use crate::backend::{Backend, Hint, Incarnation, Namespace, NewNamespace, Storage};
+use crate::degraded::Degraded;
 use crate::error::{Error, Result};
 use connection::Connection;
 use error::{Failure, TimedOut};
@@ -72,10 +74,11 @@ impl Postgres {
     /// [`OpenError`], in one line that says what to do.
     pub async fn open(settings: Settings) -> Result<Arc<Self>, OpenError> {
         let settings = Arc::new(settings);
-        let mut connection = prepare(&settings).await?;
+        let (mut connection, is_read_only) = prepare(&settings).await?;
         migrate::registry(&mut connection, settings.auto_migrate).await.map_err(OpenError::from)?;
         drop(connection);
         let shared = Arc::new(Shared::new(Arc::clone(&settings)));
+        shared.found_read_only(is_read_only);
         shared.readers.fill().await.map_err(|failure| OpenError::Other(failure.to_string()))?;
         let (sender, receiver) = Hints::new();
         let (notifier, stop) = (Arc::clone(&shared.notifier), shared.stop.clone());
@@ -90,7 +93,7 @@ impl Postgres {
     /// # Errors
     /// As [`Postgres::open`].
     pub async fn migrate(settings: &Settings) -> Result<(), OpenError> {
-        let mut connection = prepare(settings).await?;
+        let (mut connection, _) = prepare(settings).await?;
         Ok(migrate::all(&mut connection).await?)
     }
 
@@ -212,9 +215,17 @@ impl Backend for Postgres {
     }
 
     async fn ping(&self) -> Result<()> {
-        let ping = async { retrying!(self.shared.probes, connection => connection.query(PING.on_registry(), &[])) };
+        let ping = async { retrying!(self.shared.probes, connection => look(connection)) };
         let answer = timeout(PING_TIMEOUT, ping).await.map_err(|_| Error::unavailable(TimedOut("answer")))?;
-        answer.map(|_| ()).map_err(Failure::of_read)
+        self.shared.found_read_only(answer.map_err(Failure::of_read)?);
+        Ok(())
+    }
+
+    fn degraded(&self) -> Vec<Degraded> {
+        let is_read_only = self.shared.read_only.load(Ordering::Relaxed);
+        let degraded =
+            is_read_only.then(|| Degraded::new("READ_ONLY", "the database is read-only: writes are refused"));
+        degraded.into_iter().collect()
     }
 
     async fn close(&self) {
@@ -222,8 +233,19 @@ impl Backend for Postgres {
     }
 }
 
-/// A connection to a database that has been looked at.
-async fn prepare(settings: &Settings) -> Result<Connection, OpenError> {
+/// Whether the database is read-only. A session keeps what role and database said at its beginning, so that one
+/// which may not write tells nothing of later.
+async fn look(connection: &mut Connection) -> Result<bool, Failure> {
+    let row = connection.query_one(PING.on_registry(), &[]).await?;
+    let is_read_only = row.is_some_and(|row| row.get(0));
+    if is_read_only {
+        connection.retire();
+    }
+    Ok(is_read_only)
+}
+
+/// A connection to a database that has been looked at, and whether that is read-only.
+async fn prepare(settings: &Settings) -> Result<(Connection, bool), OpenError> {
     let mut connection = Connection::open(settings).await?;
     let row = connection.query_one(SERVER.on_registry(), &[]).await.map_err(MigrateError::from)?;
     let row = row.ok_or_else(|| OpenError::Other("it told nothing about itself".to_owned()))?;
@@ -243,7 +265,7 @@ async fn prepare(settings: &Settings) -> Result<Connection, OpenError> {
         let database: String = row.get(6);
         return Err(OpenError::Privilege(format!("GRANT CREATE ON DATABASE {database} to this user")));
     }
-    Ok(connection)
+    Ok((connection, row.get(7)))
 }
 
 impl From<MigrateError> for OpenError {

@@ -1,6 +1,7 @@
 //! What all logs of a server have together: connections, notifications, background work.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use tokio::sync::Semaphore;
@@ -36,6 +37,8 @@ pub(super) struct Shared {
     pub(super) notifier: Arc<Notifier>,
     /// Logs that may hold a connection for their turn.
     pub(super) turns: Arc<Semaphore>,
+    /// Whether PostgreSQL was found to take no writes when it was asked last.
+    pub(super) read_only: AtomicBool,
     folds: Semaphore,
     pub(super) stop: CancellationToken,
     pub(super) tasks: TaskTracker,
@@ -50,10 +53,20 @@ impl Shared {
             sequencers: Arc::new(Pool::new(&settings, 1, settings.sequencer_connections)),
             notifier: Arc::new(Notifier::new()),
             turns: Arc::new(Semaphore::new(settings.sequencer_connections / 2)),
+            read_only: AtomicBool::new(false),
             folds: Semaphore::new(FOLDS),
             stop: CancellationToken::new(),
             tasks: TaskTracker::new(),
             settings,
+        }
+    }
+
+    /// Notes whether PostgreSQL takes writes, and says so where that has changed.
+    pub(super) fn found_read_only(&self, is_read_only: bool) {
+        match (self.read_only.swap(is_read_only, Ordering::Relaxed), is_read_only) {
+            (false, true) => tracing::error!("PostgreSQL is read-only: writes are refused, reads are served"),
+            (true, false) => tracing::info!("PostgreSQL takes writes again"),
+            _ => {}
         }
     }
 

@@ -110,6 +110,11 @@ impl Storage for PostgresStorage {
         let appended = append::append(place, &self.shared.sequencers, self.log, batch, turn).await;
         let is_written = !matches!(appended, Ok(None));
         self.turns.end(is_written.then(|| batch.head().batch));
+        match &appended {
+            Ok(Some(_)) => self.shared.found_read_only(false),
+            Err(failure) if failure.is_read_only() => self.shared.found_read_only(true),
+            _ => {}
+        }
         let Some(entries) = appended.map_err(Failure::of_append)? else { return Err(AppendError::Behind) };
         if let Some(last) = batch.messages.last() {
             self.shared.notifier.written(self.log, last.global_position);

@@ -15,6 +15,7 @@ mod plans;
 mod pooler;
 mod positions;
 mod proxy;
+mod read_only;
 mod replacing;
 mod search_path;
 mod servers;
