@@ -6,6 +6,7 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{BufRead as _, BufReader, Read, Seek as _, SeekFrom, Write};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
@@ -151,7 +152,9 @@ impl Sink {
     fn open(path: Option<&Path>, gzip: bool, resume: bool) -> anyhow::Result<(Self, Option<i64>)> {
         let sink = |out| Self { out, gzip, buffer: Vec::new() };
         let Some(path) = path else { return Ok((sink(Out::Stdout(std::io::stdout())), None)) };
-        let open = OpenOptions::new().create(true).read(true).write(true).truncate(!resume).open(path);
+        let mut options = OpenOptions::new();
+        // Messages are for those who may read them here, too.
+        let open = options.create(true).read(true).write(true).truncate(!resume).mode(0o600).open(path);
         let mut file = open.map_err(|error| {
             Refused::new(Exit::CannotCreate, format!("cannot open the output {}: {error}", path.display()))
         })?;

@@ -3,6 +3,7 @@
 mod backups;
 mod damaged_logs;
 mod degraded;
+mod directories;
 mod index_files;
 mod many_namespaces;
 mod positions;

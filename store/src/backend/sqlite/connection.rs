@@ -7,6 +7,8 @@ use eventodb_schema::migrations;
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags};
 
+use super::directory::keep_private;
+
 /// Prepared statements that a connection keeps.
 const STATEMENTS: usize = 64;
 
@@ -20,6 +22,9 @@ pub enum Error {
     /// SQLite says so.
     #[error("{0}")]
     Sqlite(#[from] rusqlite::Error),
+    /// The file cannot be made.
+    #[error("{0}")]
+    Create(#[from] std::io::Error),
     /// The file was written by a newer program.
     #[error("its schema has version {found}, this program knows up to {known}: start a newer eventodb")]
     Newer {
@@ -122,6 +127,9 @@ pub(super) fn open_alone(file: &Path) -> rusqlite::Result<Connection> {
 
 fn attach(connection: &mut Connection, database: &Attach) -> Result<(), Error> {
     let Attach { file, name, synchronous, page_size, migrations } = database;
+    if let Some(file) = file {
+        keep_private(file)?;
+    }
     let file = file.as_deref().unwrap_or(Path::new(":memory:"));
     // The names are our own constants; the file is bound.
     connection.execute(&format!("ATTACH DATABASE ?1 AS {name}"), [file.to_string_lossy()])?;

@@ -11,6 +11,7 @@ use parking_lot::{Mutex, RwLock};
 use rusqlite::Connection;
 use tokio::sync::Notify;
 
+use super::directory::Found;
 use super::fault::Fault;
 use super::memtable::{Memtable, Place};
 use super::paths::{beside, index, index_path, log, log_path, open_index, open_reader, remove_database, set_up};
@@ -80,6 +81,8 @@ pub(super) struct Files {
     pub(super) log_checkpoint_fault: Fault,
     /// Set when a checkpoint in the background has done most of the work.
     finish_checkpoint: AtomicBool,
+    /// The log's files, as they were opened.
+    log_files: Found,
     /// The index's file, for [`trickle`]. Closed after all connections to it: to close it gives up their locks.
     index_file: Option<File>,
 }
@@ -132,6 +135,7 @@ impl Files {
         places.into_iter().for_each(|place| memtable.push(place));
         let messages = indexed + memtable.len() as u64;
         let mut files = Self::new(shared, writer, Some(indexing), memtable)?;
+        files.log_files = Found::database(&file).map_err(Error::failed)?;
         files.index_file = File::open(index_path(shared, incarnation)).ok();
         files.begins_anew.store(begins_anew, SeqCst);
         let unchecked = fs::metadata(beside(&file, "-wal")).map_or(0, |metadata| metadata.len());
@@ -175,6 +179,7 @@ impl Files {
             index_checkpoint_fault: Fault::of("a checkpoint of the index"),
             log_checkpoint_fault: Fault::of("a checkpoint of the log"),
             finish_checkpoint: AtomicBool::new(false),
+            log_files: Found::default(),
             index_file: None,
         })
     }
@@ -325,6 +330,7 @@ impl Files {
         if let Some(cause) = &*self.stopped.lock() {
             return Err(AppendError::Rejected(cause.clone()));
         }
+        shared.still_holds(&self.log_files).map_err(|error| AppendError::Unavailable(Arc::new(error)))?;
         let mut writer = self.writer.lock();
         let Writer { connection, head } = &mut *writer;
         if self.finish_checkpoint.swap(false, SeqCst)
@@ -365,6 +371,11 @@ impl Files {
     /// Why writes are refused at the moment, or soon will be.
     pub(super) fn degraded(&self) -> Vec<Degraded> {
         let reasons = [
+            (
+                self.log_files.is_lost(),
+                "DIRECTORY_LOST",
+                "the data directory was removed or replaced while it was in use: nothing is written",
+            ),
             (
                 self.stopped.lock().is_some(),
                 "WRITES_STOPPED",

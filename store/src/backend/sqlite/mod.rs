@@ -7,6 +7,7 @@
 //! | file | what stands there |
 //! |---|---|
 //! | `connection` | opening a database file: pragmas, migrations |
+//! | `directory` | making and taking the data directory, and seeing that it is still there |
 //! | `registry` | the namespaces |
 //! | `storage` | one incarnation: opening, closing, and the methods of `Storage` |
 //! | `background` | what is done for it beside the calls: indexing, checkpoints |
@@ -28,6 +29,7 @@
 mod append;
 mod background;
 pub mod connection;
+mod directory;
 mod fault;
 mod files;
 mod index_file;
@@ -46,7 +48,6 @@ mod threads;
 mod trickle;
 
 use std::collections::HashMap;
-use std::fs::{File, TryLockError};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, Weak};
@@ -59,6 +60,7 @@ use parking_lot::Mutex;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
+use self::directory::{Directory, Found};
 use self::files::fail;
 use self::registry::Registry;
 use self::storage::{Handle, SqliteStorage};
@@ -157,8 +159,10 @@ struct Shared {
     opened: Mutex<Vec<Weak<SqliteStorage>>>,
     /// Places in all memtables.
     waiting: Arc<AtomicUsize>,
-    /// Held until the backend is closed, so that no other server takes the directory.
-    lock: Mutex<Option<File>>,
+    /// Taken until the backend is closed, so that no other server uses it.
+    directory: Mutex<Option<Arc<Directory>>>,
+    /// The registry's files, as they were opened.
+    registry_files: Found,
 }
 
 impl Sqlite {
@@ -167,14 +171,19 @@ impl Sqlite {
     /// # Errors
     /// [`OpenError`].
     pub fn open(location: Location, settings: Settings) -> Result<Arc<Self>, OpenError> {
-        let lock = match &location {
-            Location::Directory(directory) => Some(lock(directory)?),
+        let directory = match &location {
+            Location::Directory(directory) => Some(Directory::take(directory)?),
             Location::Memory => None,
         };
         let registry = Registry::open(&location).map_err(|error| match &location {
             Location::Directory(directory) => OpenError::Registry(shown(&directory.join(Registry::FILE)), error),
             Location::Memory => OpenError::Registry(":memory:".to_owned(), error),
         })?;
+        let registry_files = match &location {
+            Location::Directory(directory) => Found::database(&directory.join(Registry::FILE))
+                .map_err(|error| OpenError::Directory(shown(directory), error))?,
+            Location::Memory => Found::default(),
+        };
         let threads = Threads::start(&settings).map_err(OpenError::Threads)?;
         let shared = Arc::new(Shared {
             location,
@@ -183,7 +192,8 @@ impl Sqlite {
             threads,
             opened: Mutex::default(),
             waiting: Arc::default(),
-            lock: Mutex::new(lock),
+            directory: Mutex::new(directory.map(Arc::new)),
+            registry_files,
         });
         let sqlite = Self { shared, storages: Arc::default(), housekeeping: CancellationToken::new() };
         sqlite.keep_house();
@@ -216,6 +226,18 @@ impl Sqlite {
 const HOUSEKEEPING: Duration = Duration::from_millis(250);
 
 impl Shared {
+    /// Whether the directory with these files of it is still what was opened.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`] where it is not: what is written would be found by nobody.
+    fn still_holds(&self, files: &Found) -> Result<()> {
+        let directory = self.directory.lock().clone();
+        if directory.is_none_or(|directory| directory.lock().is_there()) && files.is_there() {
+            return Ok(());
+        }
+        Err(Error::unavailable("the data directory was removed or replaced while it was in use"))
+    }
+
     /// Closes the namespaces that were longest unused until no more than `most` are open, as far as
     /// nobody works with them. The caller holds no storage's lock.
     fn close_beyond(&self, most: usize) {
@@ -244,18 +266,6 @@ fn shown(path: &Path) -> Shown {
     path.display().to_string()
 }
 
-/// Creates the directory where needed and takes it for this process.
-fn lock(directory: &Path) -> Result<File, OpenError> {
-    let failed = |error| OpenError::Directory(shown(directory), error);
-    std::fs::create_dir_all(directory).map_err(failed)?;
-    let lock = File::options().create(true).truncate(false).write(true).open(directory.join("lock")).map_err(failed)?;
-    match lock.try_lock() {
-        Ok(()) => Ok(lock),
-        Err(TryLockError::WouldBlock) => Err(OpenError::Locked(shown(directory))),
-        Err(TryLockError::Error(error)) => Err(failed(error)),
-    }
-}
-
 #[async_trait]
 impl Backend for Sqlite {
     fn kind(&self) -> &'static str {
@@ -282,15 +292,15 @@ impl Backend for Sqlite {
 
     async fn create(&self, new: &NewNamespace) -> Result<Namespace> {
         let new = new.clone();
-        self.registry(move |registry| registry.create(&new)).await?.ok_or(Error::NamespaceExists)
+        self.change(move |registry| registry.create(&new)).await?.ok_or(Error::NamespaceExists)
     }
 
     async fn delete(&self, incarnation: Incarnation) -> Result<Option<Timestamp>> {
-        self.registry(move |registry| registry.delete(incarnation)).await
+        self.change(move |registry| registry.delete(incarnation)).await
     }
 
     async fn stage(&self, living: Incarnation) -> Result<Namespace> {
-        if let Some(staged) = self.registry(move |registry| registry.stage(living)).await? {
+        if let Some(staged) = self.change(move |registry| registry.stage(living)).await? {
             return Ok(staged);
         }
         let lives = self.registry(move |registry| registry.lives(living)).await?;
@@ -303,7 +313,7 @@ impl Backend for Sqlite {
     }
 
     async fn promote(&self, staged: Incarnation) -> Result<()> {
-        let promoted = self.registry(move |registry| registry.promote(staged)).await?;
+        let promoted = self.change(move |registry| registry.promote(staged)).await?;
         if promoted { Ok(()) } else { Err(Error::Overtaken) }
     }
 
@@ -314,7 +324,7 @@ impl Backend for Sqlite {
 
     async fn set_token(&self, name: &str, token_hash: &TokenHash) -> Result<()> {
         let (name, hash) = (name.to_owned(), *token_hash);
-        let found = self.registry(move |registry| registry.set_token(&name, &hash)).await?;
+        let found = self.change(move |registry| registry.set_token(&name, &hash)).await?;
         if found { Ok(()) } else { Err(Error::NamespaceNotFound) }
     }
 
@@ -362,6 +372,12 @@ impl Backend for Sqlite {
         let storages: Vec<Arc<SqliteStorage>> = self.storages.lock().values().cloned().collect();
         let mut degraded: Vec<Degraded> =
             storages.iter().filter_map(|storage| storage.opened_files()).flat_map(|files| files.degraded()).collect();
+        let is_lost = self.shared.registry_files.is_lost()
+            || self.shared.directory.lock().as_ref().is_some_and(|directory| directory.lock().is_lost());
+        if is_lost {
+            let message = "the data directory was removed or replaced while it was in use: nothing is written";
+            degraded.push(Degraded::new("DIRECTORY_LOST", message));
+        }
         degraded.sort_unstable();
         degraded.dedup();
         degraded
@@ -376,11 +392,26 @@ impl Backend for Sqlite {
         if let Err(error) = self.registry(Registry::checkpoint).await {
             tracing::warn!(%error, "the registry was not closed cleanly");
         }
-        *self.shared.lock.lock() = None;
+        *self.shared.directory.lock() = None;
     }
 }
 
 impl Sqlite {
+    /// Changes the registry, if it is still there to be found.
+    async fn change<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Registry) -> rusqlite::Result<T> + Send + 'static,
+    ) -> Result<T> {
+        let shared = self.shared.clone();
+        self.shared
+            .threads
+            .run(move || {
+                shared.still_holds(&shared.registry_files)?;
+                work(&shared.registry).map_err(fail)
+            })
+            .await
+    }
+
     async fn registry<T: Send + 'static>(
         &self,
         work: impl FnOnce(&Registry) -> rusqlite::Result<T> + Send + 'static,

@@ -98,6 +98,8 @@ impl SqliteStorage {
             State::Deleted => return Err(Error::Closed),
             State::Closed => {}
         }
+        // What is opened or made in another directory is another store's.
+        self.shared.still_holds(&self.shared.registry_files)?;
         let Some(noted) = self.shared.registry.noted(self.incarnation).map_err(fail)? else {
             *state = State::Deleted;
             return Err(Error::Closed);

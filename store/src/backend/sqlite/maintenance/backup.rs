@@ -12,6 +12,7 @@ use eventodb_schema::{Timestamp, migrations};
 use rusqlite::{Connection, params};
 
 use super::super::connection::{self, Attach};
+use super::super::directory::{create_private, parent};
 use super::super::paths::beside;
 use super::files::{self, Namespace};
 use super::manifest::{BackedUpNamespace, Manifest, describe};
@@ -83,7 +84,7 @@ impl Unfinished {
         fs::create_dir_all(parent).map_err(io(parent))?;
         let name = format!(".{}.unfinished-{}", files::name_of(output), uuid::Uuid::new_v4().simple());
         let directory = parent.join(name);
-        fs::create_dir(&directory).map_err(io(&directory))?;
+        create_private(&directory).map_err(io(&directory))?;
         Ok(Self(directory))
     }
 
@@ -98,10 +99,6 @@ impl Drop for Unfinished {
         // Once it has its name there is nothing here any more.
         let _ = fs::remove_dir_all(&self.0);
     }
-}
-
-fn parent(path: &Path) -> &Path {
-    path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
 /// Copies one namespace's log up to its head at this moment.

@@ -8,6 +8,7 @@ use eventodb_schema::Timestamp;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
+use super::super::directory::create_private_file;
 use super::{Error, Progress, Step, files, io, shown};
 
 /// The name of its file.
@@ -73,7 +74,7 @@ impl Manifest {
     pub(super) fn write(&self, directory: &Path) -> Result<(), Error> {
         let path = directory.join(FILE);
         let text = serde_json::to_vec_pretty(self).expect("strings and numbers are JSON");
-        let mut file = File::create(&path).map_err(io(&path))?;
+        let mut file = create_private_file(&path).map_err(io(&path))?;
         file.write_all(&text).and_then(|()| file.write_all(b"\n")).map_err(io(&path))?;
         file.sync_all().map_err(io(&path))
     }

@@ -10,8 +10,9 @@ use eventodb_schema::migrations;
 use rusqlite::params;
 
 use super::super::connection::{self, Attach};
+use super::super::directory::Directory;
 use super::super::paths::{remove_database, set_up};
-use super::super::{index_file, indexer, lock};
+use super::super::{index_file, indexer};
 use super::check_log::{self, Problems};
 use super::files::{self, Namespace};
 use super::rewrite::{Saved, rewrite};
@@ -49,7 +50,7 @@ pub fn repair(directory: &Path, progress: &mut Progress<'_>) -> Result<Vec<Outco
     if !path.exists() {
         return Err(Error::NoStore(shown(directory)));
     }
-    let _lock = lock(directory)?;
+    let _taken = Directory::take(directory)?;
     let registry = files::open_live(&path, migrations::SQLITE_REGISTRY)?;
     let mut problems = Problems::default();
     check_log::pages(&registry, &mut problems);

@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use eventodb_schema::{Timestamp, migrations};
 use rusqlite::{Connection, OptionalExtension as _, params};
 
+use super::super::directory::create_private_file;
 use super::super::paths::beside;
 use super::files::{self, Namespace};
 use super::row::{self, Import, WholeRow};
@@ -207,7 +208,7 @@ impl Copy<'_> {
     fn set_aside(&mut self, row: &WholeRow, objection: String) -> Result<(), Error> {
         let failed = io(&self.aside_path);
         if self.aside.is_none() {
-            self.aside = Some(BufWriter::new(File::create(&self.aside_path).map_err(&failed)?));
+            self.aside = Some(BufWriter::new(create_private_file(&self.aside_path).map_err(&failed)?));
             self.saved.set_aside_file = Some(files::name_of(&self.aside_path));
         }
         let file = self.aside.as_mut().expect("made above");

@@ -7,8 +7,9 @@ use eventodb_schema::migrations;
 use rusqlite::Connection;
 
 use super::super::connection::{self, Attach};
+use super::super::directory::Directory;
+use super::super::index_file;
 use super::super::paths::set_up;
-use super::super::{index_file, lock};
 use super::check_log::{self, LogCheck, Problems};
 use super::files::{self, Namespace};
 use super::manifest::{self, BackedUpFile, Manifest, describe};
@@ -120,7 +121,7 @@ fn open_and_check(path: &Path, problems: &mut Problems, progress: &mut Progress<
 }
 
 fn verify_data_directory(directory: &Path, progress: &mut Progress<'_>) -> Result<Report, Error> {
-    let _lock = lock(directory)?;
+    let _taken = Directory::take(directory)?;
     let path = files::registry_path(directory);
     let registry = files::open_live(&path, migrations::SQLITE_REGISTRY)?;
     let mut problems = Problems::default();

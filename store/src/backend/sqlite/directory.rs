@@ -1,0 +1,190 @@
+//! The data directory: made so that nobody else reads it, and taken so that nobody else writes to it.
+//!
+//! Whoever removes or replaces the directory, or its `lock`, under a running server leaves that server with open
+//! files that nobody will ever find again. Therefore the server holds what it took against what stands there now,
+//! and acknowledges nothing where the two differ.
+
+use std::fs::{self, DirBuilder, File, TryLockError};
+use std::io::{self, ErrorKind};
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+
+use super::paths::beside;
+use super::{OpenError, shown};
+
+/// What others may do with a file: nothing.
+const PRIVATE_FILE: u32 = 0o600;
+/// What others may do with a directory: nothing.
+const PRIVATE_DIRECTORY: u32 = 0o700;
+/// The bits of a mode that others have.
+const OTHERS: u32 = 0o077;
+
+/// The name of the file that a server holds locked.
+const LOCK: &str = "lock";
+
+/// A data directory that this process has taken. Dropping it gives it back.
+#[derive(Debug)]
+pub(super) struct Directory {
+    lock: Found,
+    /// Held open: the locks end with them. The directory itself is locked as well, so that whoever removes the
+    /// file lets nobody in.
+    _locked: [File; 2],
+}
+
+impl Directory {
+    /// Takes a directory, and creates it where needed.
+    ///
+    /// # Errors
+    /// [`OpenError::Directory`], [`OpenError::Locked`].
+    pub(super) fn take(path: &Path) -> Result<Self, OpenError> {
+        let failed = |error| OpenError::Directory(shown(path), error);
+        create(path).map_err(failed)?;
+        let lock_path = path.join(LOCK);
+        let directory = File::open(path).map_err(failed)?;
+        let lock = File::options()
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .mode(PRIVATE_FILE)
+            .open(&lock_path)
+            .map_err(failed)?;
+        for file in [&directory, &lock] {
+            match file.try_lock() {
+                Ok(()) => {}
+                Err(TryLockError::WouldBlock) => return Err(OpenError::Locked(shown(path))),
+                Err(TryLockError::Error(error)) => return Err(failed(error)),
+            }
+        }
+        Ok(Self { lock: Found::at(vec![lock_path]).map_err(failed)?, _locked: [directory, lock] })
+    }
+
+    /// Its `lock`, by which other servers know that it is taken.
+    pub(super) fn lock(&self) -> &Found {
+        &self.lock
+    }
+}
+
+/// Files that are open, and the paths at which they were found.
+#[derive(Debug, Default)]
+pub(super) struct Found {
+    /// Each with the device and the number of the file.
+    files: Vec<(PathBuf, (u64, u64))>,
+    is_lost: AtomicBool,
+}
+
+impl Found {
+    /// What is at these paths now.
+    ///
+    /// # Errors
+    /// The system's.
+    fn at(paths: Vec<PathBuf>) -> io::Result<Self> {
+        let files = paths.into_iter().map(|path| fs::metadata(&path).map(|metadata| (path, id(&metadata))));
+        Ok(Self { files: files.collect::<io::Result<_>>()?, is_lost: AtomicBool::new(false) })
+    }
+
+    /// A database's file and its write-ahead log.
+    ///
+    /// # Errors
+    /// The system's.
+    pub(super) fn database(file: &Path) -> io::Result<Self> {
+        Self::at(vec![file.to_owned(), beside(file, "-wal")])
+    }
+
+    /// Whether the same files are still there. Says so where that has changed.
+    pub(super) fn is_there(&self) -> bool {
+        let is_changed =
+            |(path, found): &&(PathBuf, _)| !fs::metadata(path).is_ok_and(|metadata| id(&metadata) == *found);
+        let changed = self.files.iter().find(is_changed);
+        match (changed, self.is_lost.swap(changed.is_some(), SeqCst)) {
+            (Some((path, _)), false) => tracing::error!(
+                file = %path.display(),
+                "a file was removed or replaced while it was in use: no more writes; put it back, or restart the server"
+            ),
+            (None, true) => tracing::info!("files that were missing are there again"),
+            _ => {}
+        }
+        changed.is_none()
+    }
+
+    /// Whether they were gone when they were last looked for.
+    pub(super) fn is_lost(&self) -> bool {
+        self.is_lost.load(SeqCst)
+    }
+}
+
+fn id(metadata: &fs::Metadata) -> (u64, u64) {
+    (metadata.dev(), metadata.ino())
+}
+
+/// Makes a directory, and those above it that are missing, for this user alone. All of them are on the disk when it
+/// returns: what is synced in a directory that its parent does not know is lost with the power.
+fn create(path: &Path) -> io::Result<()> {
+    let new = missing(path);
+    DirBuilder::new().recursive(true).mode(PRIVATE_DIRECTORY).create(path)?;
+    new.into_iter().try_for_each(|directory| File::open(parent(directory))?.sync_all())
+}
+
+/// The directory and those above it, as far as they are not there.
+fn missing(path: &Path) -> Vec<&Path> {
+    path.ancestors().take_while(|path| !path.as_os_str().is_empty() && !path.exists()).collect()
+}
+
+/// The directory in which something is.
+pub(super) fn parent(path: &Path) -> &Path {
+    path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
+
+/// Creates a directory that only this user may look into.
+///
+/// # Errors
+/// The system's.
+pub(super) fn create_private(path: &Path) -> io::Result<()> {
+    DirBuilder::new().mode(PRIVATE_DIRECTORY).create(path)
+}
+
+/// Creates or empties a file that only this user may read.
+///
+/// # Errors
+/// The system's.
+pub(super) fn create_private_file(path: &Path) -> io::Result<File> {
+    File::options().create(true).write(true).truncate(true).mode(PRIVATE_FILE).open(path)
+}
+
+/// Sees to it that a database is this user's alone, also one of an earlier version. A new one is made here, because
+/// SQLite makes it for everybody to read; the files beside it get the rights of the database.
+///
+/// # Errors
+/// The system's, where a new file cannot be made.
+pub(super) fn keep_private(file: &Path) -> io::Result<()> {
+    match File::options().create_new(true).write(true).mode(PRIVATE_FILE).open(file) {
+        Ok(_) => return Ok(()),
+        Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
+        Err(error) => return Err(error),
+    }
+    for file in [file.to_owned(), beside(file, "-wal"), beside(file, "-shm")] {
+        let Ok(metadata) = fs::metadata(&file) else { continue };
+        if metadata.mode() & OTHERS != 0
+            && let Err(error) = fs::set_permissions(&file, fs::Permissions::from_mode(PRIVATE_FILE))
+        {
+            tracing::warn!(file = %file.display(), %error, "others may read this file, and that cannot be changed");
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_new_directory_is_noted_in_its_parent() {
+        let there = tempfile::tempdir().expect("a temporary folder");
+        let path = there.path().join("a/b");
+        assert_eq!(missing(&path), [path.as_path(), &there.path().join("a")]);
+        create(&path).expect("the folder is ours");
+        assert_eq!(missing(&path), Vec::<&Path>::new());
+        assert_eq!(missing(Path::new("none-such")), [Path::new("none-such")]);
+        assert_eq!(parent(Path::new("none-such")), Path::new("."));
+    }
+}
