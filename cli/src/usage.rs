@@ -145,7 +145,8 @@ fn strings(error: &clap::Error, kind: ContextKind) -> Vec<String> {
 fn command_of(error: &clap::Error, root: &clap::Command) -> String {
     let Some(ContextValue::StyledStr(usage)) = error.get(ContextKind::Usage) else { return root.get_name().to_owned() };
     let usage = usage.to_string();
-    let mut words = usage.split_whitespace().skip_while(|word| *word != root.get_name()).skip(1);
+    // `Usage:`, and the program's name as it was called, which may be another one.
+    let mut words = usage.split_whitespace().skip(2);
     let (mut path, mut command) = (root.get_name().to_owned(), root);
     while let Some(next) = words.next().and_then(|word| command.find_subcommand(word)) {
         path = format!("{path} {}", next.get_name());

@@ -221,6 +221,9 @@ fn a_command_that_is_interrupted_is_130() {
 
 #[test]
 fn a_wrong_word_is_told_with_what_is_near_it_and_with_the_help_of_its_command() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let renamed = folder.path().join("another-name");
+    std::os::unix::fs::symlink(env!("CARGO_BIN_EXE_eventodb"), &renamed).expect("the folder is ours");
     for (arguments, told) in [
         (&["serve", "--prot", "1"][..], &["--prot", "did you mean --port?", "`eventodb serve --help`"][..]),
         (&["--log-level", "inf"], &["error, warn, info, debug, trace", "did you mean info?", "`eventodb --help`"]),
@@ -228,10 +231,12 @@ fn a_wrong_word_is_told_with_what_is_near_it_and_with_the_help_of_its_command() 
         (&["ns", "create"], &["<NAME>", "`eventodb ns create --help`"]),
         (&["writ"], &["did you mean write?", "`eventodb --help`"]),
     ] {
-        let (code, line) = outcome(&mut eventodb(arguments));
-        assert_eq!((code, line.lines().count()), (Some(64), 1), "{line}");
-        for words in told {
-            assert!(line.contains(words), "{arguments:?}: {words} is not in {line}");
+        for program in [env!("CARGO_BIN_EXE_eventodb"), text(&renamed)] {
+            let (code, line) = outcome(Command::new(program).args(arguments));
+            assert_eq!((code, line.lines().count()), (Some(64), 1), "{line}");
+            for words in told {
+                assert!(line.contains(words), "{program} {arguments:?}: {words} is not in {line}");
+            }
         }
     }
 }

@@ -78,7 +78,7 @@ test("[R-import.25] a connection that is cut", async (t) => {
 
 test("[R-import.25] a namespace that is deleted meanwhile, and made anew", async (t) => {
   const server = await startServer(t, { mode: "production" });
-  const admin = server.client(server.printedToken);
+  const admin = server.client(server.madeToken);
   const create = async () => server.client((await admin.rpc<{ token: string }>("ns.create", "shop")).token);
   const first = await create();
   await first.fill("old-1", 3);
