@@ -4,10 +4,11 @@
 CARGO     ?= cargo
 BINARY    := target/release/eventodb
 EXTERNAL  := test_external
+FUZZ_SECONDS ?= 600
 DEBIAN    := build-essential ca-certificates postgresql pgbouncer strace
 
 .DEFAULT_GOAL := help
-.PHONY: help run run-postgres build test black-box check lint test-rust test-external bench bench-smoke bench-micro deps deps-run clean
+.PHONY: help run run-postgres build test black-box check lint test-rust test-external bench bench-smoke bench-micro fuzz deps deps-run clean
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -59,6 +60,9 @@ bench-smoke: deps build ## One minute of every scenario, for function, not for s
 
 bench-micro: deps-run ## Microbenchmarks of the parts whose cost decides
 	$(CARGO) bench --locked -p eventodb-schema -p eventodb-store
+
+fuzz: deps-run ## Each fuzz test for FUZZ_SECONDS (600); the suite runs some cases of each
+	FUZZ_SECONDS=$(FUZZ_SECONDS) .ci/fuzz
 
 deps-run:
 	@.ci/install build-essential

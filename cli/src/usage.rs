@@ -129,9 +129,23 @@ pub(crate) fn of_clap(error: &clap::Error, root: &clap::Command) -> Usage {
     for kind in [ContextKind::SuggestedArg, ContextKind::SuggestedValue, ContextKind::SuggestedSubcommand] {
         hints.extend(strings(error, kind).first().map(|similar| format!("did you mean {similar}?")));
     }
+    line = without_secrets(&line);
     hints.push(format!("see `{} --help`", command_of(error, root)));
     Usage(format!("{line} ({})", hints.join("; ")))
 }
+
+/// A line without what may be a secret that stands at the wrong flag, or at none: clap quotes what it does not know.
+fn without_secrets(line: &str) -> String {
+    let hidden = |word: &str| match (word.find("://"), word.rfind('@'), word.find("ns_")) {
+        (Some(scheme), Some(place), _) if scheme < place => format!("{}://…{}", &word[..scheme], &word[place..]),
+        (_, _, Some(token)) if word.len() > token + TOKEN_BYTES => format!("{}ns_…", &word[..token]),
+        _ => word.to_owned(),
+    };
+    line.split(' ').map(hidden).collect::<Vec<_>>().join(" ")
+}
+
+/// What is longer may be a token.
+const TOKEN_BYTES: usize = 32;
 
 fn strings(error: &clap::Error, kind: ContextKind) -> Vec<String> {
     match error.get(kind) {
@@ -153,4 +167,15 @@ fn command_of(error: &clap::Error, root: &clap::Command) -> String {
         command = next;
     }
     path
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn a_secret_at_the_wrong_flag_is_not_quoted() {
+        let token = format!("ns_ZGVmYXVsdA_{}", "5".repeat(64));
+        let line = format!("unexpected argument 'postgres://me:pw@db1/events' and '{token}', ns_x, a@b found");
+        let shown = super::without_secrets(&line);
+        assert_eq!(shown, "unexpected argument 'postgres://…@db1/events' and 'ns_… ns_x, a@b found");
+    }
 }

@@ -183,6 +183,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::testing::{json, mangled_text};
 
     #[test]
     fn keeps_every_byte_that_is_not_white_space() {
@@ -221,21 +222,38 @@ mod tests {
         assert_eq!(member("{}", "a"), None);
     }
 
-    fn json() -> impl Strategy<Value = serde_json::Value> {
-        let leaf = prop_oneof![
-            Just(serde_json::Value::Null),
-            any::<bool>().prop_map(Into::into),
-            any::<i64>().prop_map(Into::into),
-            "\\PC{0,6}".prop_map(Into::into),
-            "[\"\\\\{}\\[\\],: ]{0,6}".prop_map(Into::into),
-        ];
-        leaf.prop_recursive(4, 32, 5, |inner| {
-            prop_oneof![
-                prop::collection::vec(inner.clone(), 0..5).prop_map(serde_json::Value::from),
-                prop::collection::vec(("\\PC{0,4}", inner), 0..5)
-                    .prop_map(|members| serde_json::Value::Object(members.into_iter().collect())),
-            ]
-        })
+    /// The text that the pieces of a compact value make up, cut to the last one.
+    fn joined(compact: &str) -> String {
+        if let Some(elements) = elements(compact) {
+            let pieces: Vec<String> = elements.map(joined).collect();
+            return format!("[{}]", pieces.join(","));
+        }
+        if let Some(members) = members(compact) {
+            let pieces: Vec<String> = members.map(|(key, value)| format!("{key}:{}", joined(value))).collect();
+            return format!("{{{}}}", pieces.join(","));
+        }
+        let _ = string(compact);
+        compact.to_owned()
+    }
+
+    mod fuzz {
+        use super::*;
+
+        proptest! {
+            #[test]
+            fn any_text_is_refused_or_cut_without_a_loss(text in mangled_text(json().prop_map(|value| value.to_string()))) {
+                let well_formed = serde_json::from_str::<serde::de::IgnoredAny>(&text).is_ok();
+                let Ok(compact) = compact(&text) else {
+                    prop_assert!(!well_formed);
+                    return Ok(());
+                };
+                prop_assert!(well_formed);
+                prop_assert_eq!(super::super::compact(&compact).expect("well-formed"), &*compact);
+                prop_assert_eq!(joined(&compact), &*compact);
+                prop_assert!(depth(&compact) <= compact.len());
+                let _ = member(&compact, "a");
+            }
+        }
     }
 
     proptest! {

@@ -15,6 +15,8 @@ pub mod name;
 pub mod reply;
 pub mod request;
 pub mod spelling;
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;
 pub mod time;
 pub mod token;
 pub mod wire;

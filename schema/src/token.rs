@@ -115,6 +115,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::testing::mangled_text;
 
     #[test]
     fn refuses_other_forms() {
@@ -149,6 +150,27 @@ mod tests {
             let parsed: Token = token.as_str().parse().expect("generated tokens parse");
             prop_assert_eq!(parsed.namespace(), namespace);
             prop_assert!(parsed.hash() == token.hash());
+        }
+    }
+
+    mod fuzz {
+        use super::*;
+
+        proptest! {
+            #[test]
+            fn any_text_is_refused_or_a_token(
+                text in mangled_text("\\PC{0,8}".prop_map(|namespace| Token::generate(&namespace).to_string())),
+            ) {
+                let Ok(token) = text.parse::<Token>() else { return Ok(()) };
+                prop_assert_eq!(token.as_str(), &text);
+                prop_assert!(!token.namespace().is_empty());
+                let secret = text.rsplit('_').next().expect("it has one");
+                prop_assert_eq!(secret.len(), 64);
+                let shown = format!("{token:?}");
+                prop_assert!(!shown.contains(secret));
+                let encoded = URL_SAFE_NO_PAD.encode(token.namespace());
+                prop_assert!(text.starts_with(&format!("ns_{encoded}_")), "one namespace has one spelling");
+            }
         }
     }
 }

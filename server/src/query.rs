@@ -115,4 +115,32 @@ mod tests {
         assert!(Query::parse(Some("stream=%ff"), &[]).is_err());
         assert!(Query::parse(Some("%ED%A0%80=1"), &[]).is_err());
     }
+
+    mod fuzz {
+        use eventodb_schema::testing::mangled_text;
+        use proptest::prelude::*;
+
+        use super::*;
+
+        /// Form-encodes every byte.
+        fn encoded(text: &str) -> String {
+            text.bytes().map(|byte| format!("%{byte:02x}")).collect()
+        }
+
+        proptest! {
+                    #[test]
+                    fn any_query_is_refused_or_read(query in mangled_text("(stream|a|%C3%A9|=|&|\\+|%|%4|é){0,12}")) {
+                        let Ok(parsed) = Query::parse(Some(&query), &["stream", "a", "é"]) else { return Ok(()) };
+                        prop_assert!(parsed.parameters.len() <= query.len());
+                        for (name, _) in &parsed.parameters {
+                            prop_assert!(parsed.get(name).is_some_and(|value| !value.is_empty()));
+                        }
+                    }
+
+                    #[test]
+        fn what_is_encoded_comes_back(value in "\\PC{1,20}") {
+                        prop_assert_eq!(get(&format!("x=1&{}={}", encoded("é"), encoded(&value)), "é"), Some(value));
+                    }
+                }
+    }
 }

@@ -171,11 +171,13 @@ fn directory(db_url: Option<&str>, data_dir: &Path) -> Result<PathBuf, Usage> {
 /// The file that `sqlite://FILE` names: a relative path that stays below the data directory.
 fn sqlite_file(url: &str) -> Result<PathBuf, Usage> {
     let wrong = || {
-        // The URL may hold a password; its scheme does not.
-        let scheme = url.split_once(':').map_or(url, |(scheme, _)| scheme);
-        Usage(format!(
-            "--db-url must be postgres://…, sqlite://FILE or sqlite://:memory:, this one begins with {scheme:?}"
-        ))
+        // The URL may hold a password; its scheme does not. What has no scheme may be a token.
+        let scheme = url.split_once("://").map(|(scheme, _)| scheme);
+        let this = match scheme.filter(|scheme| scheme.bytes().all(|byte| byte.is_ascii_alphanumeric())) {
+            Some(scheme) => format!("this one begins with {scheme}://"),
+            None => "this one has no scheme".to_owned(),
+        };
+        Usage(format!("--db-url must be postgres://…, sqlite://FILE or sqlite://:memory:, {this}"))
     };
     let file = PathBuf::from(url.strip_prefix("sqlite://").filter(|file| !file.is_empty()).ok_or_else(wrong)?);
     let plain = file.components().all(|part| matches!(part, std::path::Component::Normal(_)));

@@ -5,6 +5,8 @@ mod args;
 mod banner;
 mod config;
 mod files;
+#[cfg(test)]
+mod fuzz;
 mod logging;
 mod outage;
 #[cfg(test)]

@@ -59,9 +59,9 @@ pub(super) fn read(flag: &str, file: &Path) -> Result<String, Usage> {
     const MOST: u64 = 64 * 1024;
     let mut text = String::new();
     let opened = File::open(file).and_then(|opened| opened.take(MOST).read_to_string(&mut text));
-    opened.map_err(|error| Usage(format!("--{flag}: cannot read {}: {error}", file.display())))?;
+    opened.map_err(|error| Usage(format!("--{flag}: cannot read {file:?}: {error}")))?;
     match text.lines().next().map(str::trim) {
         Some(line) if !line.is_empty() => Ok(line.to_owned()),
-        _ => Err(Usage(format!("--{flag}: {} has nothing in its first line", file.display()))),
+        _ => Err(Usage(format!("--{flag}: {file:?} has nothing in its first line"))),
     }
 }

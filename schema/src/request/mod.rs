@@ -3,6 +3,8 @@
 //! A body is `["method", arg1, arg2, …]`. Nothing in it is parsed into values before it is known to
 //! be wanted; every error names the argument or option at fault.
 
+#[cfg(test)]
+mod fuzz;
 mod message;
 mod read;
 mod write;

@@ -145,4 +145,41 @@ mod tests {
         let mut lines = Lines::new(body, 5, Duration::from_secs(30));
         assert_eq!(lines.next().await.expect_err("too slow").code, ErrorCode::ImportFailed);
     }
+
+    mod fuzz {
+        use eventodb_schema::testing::{mangled, pieces};
+        use proptest::prelude::*;
+        use proptest::sample::Index;
+
+        use super::*;
+
+        /// The lines, and where they failed.
+        fn all(pieces: Vec<&[u8]>) -> (Vec<(u64, Bytes)>, Option<Failed>) {
+            let frames =
+                pieces.into_iter().map(|piece| Ok::<_, std::io::Error>(Frame::data(Bytes::copy_from_slice(piece))));
+            let mut lines = Lines::new(StreamBody::new(stream::iter(frames)), 8, Duration::from_secs(30));
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().expect("a runtime");
+            runtime.block_on(async {
+                let mut found = Vec::new();
+                loop {
+                    match lines.next().await {
+                        Ok(Some(line)) => found.push(line),
+                        Ok(None) => return (found, None),
+                        Err(failed) => return (found, Some(failed)),
+                    }
+                }
+            })
+        }
+
+        proptest! {
+            #[test]
+            fn any_cut_of_a_body_has_the_same_lines(
+                body in mangled("([a-c]{0,4}|\r\n|\n| ){0,20}"), cuts in proptest::collection::vec(any::<Index>(), 0..6),
+            ) {
+                let found = all(pieces(&body, &cuts));
+                prop_assert!(found.0.iter().all(|(_, line)| line.len() <= 8 && !line.contains(&b'\n')));
+                prop_assert_eq!(found, all(vec![&body]));
+            }
+        }
+    }
 }

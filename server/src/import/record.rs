@@ -150,4 +150,25 @@ mod tests {
             assert!(parse(line, &limits).is_err());
         }
     }
+
+    mod fuzz {
+        use eventodb_schema::testing::mangled;
+        use proptest::prelude::*;
+
+        use super::*;
+
+        proptest! {
+            #[test]
+            fn any_line_is_refused_or_a_record(line in mangled(Just(GOOD.to_owned()))) {
+                let limits = Limits { name_bytes: 20, message_bytes: 40, json_depth: 3, ..Limits::default() };
+                let Ok(message) = parse(&line, &limits) else { return Ok(()) };
+                prop_assert!(message.position >= 0 && message.global_position >= 1);
+                prop_assert!((1..=20).contains(&message.stream.len()) && (1..=20).contains(&message.kind.len()));
+                let is_object = message.data.starts_with('{');
+                prop_assert!(is_object && message.data.len() <= 40);
+                prop_assert_eq!(json::compact(&message.data).expect("well-formed"), &*message.data);
+                prop_assert!(message.time.to_string().parse::<Timestamp>().is_ok());
+            }
+        }
+    }
 }

@@ -184,4 +184,39 @@ mod tests {
         }
         assert!(subscribe("category=a", Some("x")).is_err());
     }
+
+    mod fuzz {
+        use eventodb_schema::testing::mangled_text;
+        use proptest::prelude::*;
+        use proptest::sample::select;
+
+        use super::*;
+
+        const QUERIES: &[&str] = &[
+            "stream=account-1&position=3",
+            "category=a,b&consumer=1&size=2&position=5&lastEventId=7",
+            "all=true&position=-1&coalesce=10",
+            "category=%C3%A9&consumerGroupMember=0&consumerGroupSize=1",
+        ];
+
+        proptest! {
+            #[test]
+            fn any_query_is_refused_or_asks_for_something(
+                query in mangled_text(select(QUERIES).prop_map(str::to_owned)),
+                last_event_id in mangled_text(Just("12".to_owned())),
+            ) {
+                let Ok(query) = Query::parse(Some(&query), PARAMETERS) else { return Ok(()) };
+                let mut headers = HeaderMap::new();
+                if let Ok(value) = last_event_id.parse() {
+                    headers.insert(LAST_EVENT_ID, value);
+                }
+                let Ok(wanted) = super::super::parse(&query, &headers, &Config::default()) else { return Ok(()) };
+                let from = match wanted.start {
+                    Start::Stream(position) | Start::Global(position) => position,
+                    Start::Now => 0,
+                };
+                prop_assert!(from >= 0);
+            }
+        }
+    }
 }

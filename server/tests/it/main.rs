@@ -5,6 +5,7 @@ mod auth;
 mod client;
 mod errors;
 mod events;
+mod fuzz;
 mod import;
 mod limits;
 mod pages;

@@ -65,6 +65,7 @@ impl FromStr for Url {
             return Err(OpenError::Url("it does not begin with postgres://"));
         }
         let (place, query) = text.split_once('?').unwrap_or((text, ""));
+        check_place(place)?;
         let mut options = Options::default();
         let kept: Vec<&str> = query.split('&').filter(|pair| !pair.is_empty() && !options.take(pair)).collect();
         let (mode, verify) = options.tls()?;
@@ -77,8 +78,22 @@ impl FromStr for Url {
         }
         config.ssl_mode(mode);
         let hosts = each_host(&config)?;
-        Ok(Self { hosts: hosts.into(), tls: Tls::new(verify, options.root_certificate)? })
+        let url = Self { hosts: hosts.into(), tls: Tls::new(verify, options.root_certificate)? };
+        if url.to_string().contains(char::is_control) {
+            return Err(OpenError::Url("its host or database has a control character"));
+        }
+        Ok(url)
     }
+}
+
+/// What stands in place of a host or a database is shown, and must be no part of a password that was not encoded.
+fn check_place(place: &str) -> Result<(), OpenError> {
+    let (_, place) = place.split_once("://").unwrap_or_default();
+    let Some((user, rest)) = place.split_once('@') else { return Ok(()) };
+    if user.contains('/') || rest.contains('@') {
+        return Err(OpenError::Url("write @ as %40 and / as %2F in the user and the password"));
+    }
+    Ok(())
 }
 
 /// The options that the driver does not know.
@@ -226,6 +241,20 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_password_that_is_not_encoded_is_not_taken_for_a_host() {
+        for bad in
+            ["postgres://me:s3@cret@db1/events", "postgres://me/s3cret@db1/events", "postgres://me:a/s3cret@db1/events"]
+        {
+            let error = bad.parse::<Url>().expect_err("it must be encoded").to_string();
+            assert!(error.contains("%40") && !error.contains("cret"), "{error}");
+        }
+        assert!("postgres://me:s3%40cret@db1/events".parse::<Url>().is_ok());
+        for bad in ["postgres://me@db1\n/events", "postgres://me@db1/events%0a"] {
+            assert!(bad.parse::<Url>().is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
     fn shows_where_but_not_the_password() {
         let url: Url = "postgres://me:s3cret@db1:5433,db2:5434/events?sslmode=require".parse().expect("a good URL");
         assert_eq!(url.to_string(), "postgres://db1:5433,db2:5434/events");
@@ -252,5 +281,28 @@ mod tests {
     #[test]
     fn options_are_percent_decoded() {
         assert_eq!(decode("%2Ftmp%2Fa%20b%"), "/tmp/a b%");
+    }
+
+    mod fuzz {
+        use eventodb_schema::testing::mangled_text;
+        use proptest::prelude::*;
+
+        use super::*;
+
+        const GOOD: &str = "postgres://me:s3cretPassword@db1:5433,[::1]:5434/events?sslmode=require&connect_timeout=3&options=-c%20x%3D1";
+
+        proptest! {
+            #[test]
+            fn any_url_is_refused_or_shown_without_the_password(text in mangled_text(Just(GOOD.to_owned()))) {
+                let shown = match text.parse::<Url>() {
+                    Ok(url) => {
+                        prop_assert!(!url.hosts().is_empty());
+                        url.to_string()
+                    }
+                    Err(error) => error.to_string(),
+                };
+                prop_assert!(!shown.contains("s3cret") && !shown.contains("Password") && !shown.contains('\n'), "{}", shown);
+            }
+        }
     }
 }

@@ -346,4 +346,47 @@ mod tests {
             assert_eq!(error.sqlite_error_code(), Some(rusqlite::ErrorCode::ConstraintViolation));
         }
     }
+
+    mod fuzz {
+        use super::*;
+
+        /// What a row holds that a stranger has written, who knows the checksum.
+        fn forged<E: Entry>(last: E, mut packed: Vec<u8>) -> Option<Vec<E>> {
+            let sum = checksum(7, last, &packed);
+            packed.splice(..0, sum.to_le_bytes());
+            let mut entries = Vec::new();
+            unpack_bytes(7, last, &packed, &mut entries)?;
+            Some(entries)
+        }
+
+        /// Positions as large and as small as there are.
+        fn position() -> impl Strategy<Value = i64> {
+            prop_oneof![any::<i64>(), Just(i64::MIN), Just(i64::MAX), -3..1000i64]
+        }
+
+        fn bytes() -> impl Strategy<Value = Vec<u8>> {
+            let byte = prop_oneof![3 => any::<u8>(), 1 => Just(0xff), 1 => Just(0x80), 1 => Just(0)];
+            prop::collection::vec(byte, 0..200)
+        }
+
+        proptest! {
+            #[test]
+            fn any_bytes_are_refused_or_descend(
+                packed in bytes(), position in position(), global_position in position(),
+            ) {
+                let of_stream = forged(StreamPlace { position, global_position, kind: 0 }, packed.clone());
+                for entries in of_stream.iter() {
+                    prop_assert!(entries.len() <= packed.len());
+                    prop_assert!(entries.is_sorted_by(|a, b| a.position >= b.position));
+                    prop_assert!(entries.first().is_none_or(|first| first.position <= position));
+                }
+                let hashes = Hashes { stream: 0, kind: 0, correlation: None };
+                let of_category = forged(CategoryPlace { global_position, hashes }, packed.clone());
+                for entries in of_category.iter() {
+                    prop_assert!(entries.is_sorted_by(|a, b| a.global_position >= b.global_position));
+                    prop_assert!(entries.first().is_none_or(|first| first.global_position <= global_position));
+                }
+            }
+        }
+    }
 }

@@ -1,0 +1,73 @@
+//! Calls as nobody should send them: each is refused or means something within the bounds.
+
+use proptest::prelude::*;
+use proptest::sample::select;
+use serde_json::{Value, json};
+
+use super::*;
+use crate::testing::{self, mangled};
+
+/// Arguments that some method takes.
+fn argument() -> impl Strategy<Value = Value> {
+    let message = json!({"type": "T", "data": {"n": 1}, "metadata": {"correlationStreamName": "a-1"}, "id": "01a1fc08-5531-75a2-ad93-a98729fd37f0"});
+    prop_oneof![
+        select(vec!["account-123", "account", "", "a-1+2", "a,b"]).prop_map(Value::from),
+        Just(message.clone()),
+        Just(json!([message, message])),
+        Just(json!([{"stream": "a-1", "messages": [message], "expectedVersion": -1}])),
+        Just(
+            json!({"expectedVersion": "exists", "id": "01a1fc08-5531-75a2-ad93-a98729fd37f0", "checks": [{"stream": "a-1", "expectedVersion": 3}]})
+        ),
+        Just(
+            json!({"position": 3, "globalPosition": 4, "batchSize": -1, "direction": "backward", "types": ["A", "B"], "wait": 10})
+        ),
+        Just(
+            json!({"correlation": "a", "consumerGroup": {"member": 1, "size": 2}, "limit": 5, "prefix": "a", "cursor": "a-1"})
+        ),
+        testing::json(),
+    ]
+}
+
+fn body() -> impl Strategy<Value = String> {
+    let method = select(vec!["stream.write", "category.get", ""]).prop_map(Value::from);
+    (method, prop::collection::vec(argument(), 0..4))
+        .prop_map(|(method, arguments)| Value::from([vec![method], arguments].concat()).to_string())
+}
+
+fn check_append(append: &Append, limits: &Limits) {
+    assert!(!append.is_empty() && append.entries.iter().all(|entry| !entry.messages.is_empty()));
+    for entry in &append.entries {
+        assert!(entry.stream.len() <= limits.name_bytes && !entry.stream.is_empty());
+        for message in &entry.messages {
+            assert!(message.kind.len() <= limits.name_bytes && message.size() <= limits.message_bytes);
+            for object in std::iter::once(&message.data).chain(&message.metadata) {
+                assert_eq!(json::compact(object).expect("well-formed"), **object);
+                assert!(object.starts_with('{') && json::depth(object) <= limits.json_depth);
+            }
+        }
+    }
+}
+
+proptest! {
+    #[test]
+    fn any_body_is_refused_or_within_the_bounds(body in mangled(body())) {
+        let limits = Limits { name_bytes: 20, message_bytes: 60, json_depth: 3, ..Limits::default() };
+        let Ok(text) = std::str::from_utf8(&body) else { return Ok(()) };
+        let Ok(compact) = json::compact(text) else { return Ok(()) };
+        let Ok(call) = Call::parse(&compact) else { return Ok(()) };
+        for parse in [single_write, stream_append, streams_append] {
+            if let Ok(append) = parse(&mut call.clone(), &limits) {
+                check_append(&append, &limits);
+            }
+        }
+        let reads = [
+            Read::stream_get(&mut call.clone(), &limits),
+            Read::category_get(&mut call.clone(), &limits),
+            Read::stream_last(&mut call.clone(), &limits),
+        ];
+        for read in reads.into_iter().flatten() {
+            prop_assert!(read.limit <= crate::limits::BATCH_SIZE_MAX);
+        }
+        let _ = StreamsPage::parse(&mut call.clone(), &limits);
+    }
+}
