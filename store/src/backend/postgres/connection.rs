@@ -339,6 +339,7 @@ fn explain(host: &Config, error: &tokio_postgres::Error) -> OpenError {
                 let database = host.get_dbname().or(host.get_user()).unwrap_or_default().to_owned();
                 OpenError::MissingDatabase { place, database }
             }
+            "53300" => OpenError::NoSlot { place },
             "42501" => OpenError::Privilege(refusal.message().to_owned()),
             _ => OpenError::Other(format!("{} (SQLSTATE {})", refusal.message(), refusal.code().code())),
         };

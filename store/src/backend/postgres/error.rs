@@ -43,6 +43,12 @@ pub enum OpenError {
         /// The database.
         database: String,
     },
+    /// All its connection slots are taken, or those of the role or the database.
+    #[error("PostgreSQL at {place} has no connection slot left: raise max_connections, or close other sessions")]
+    NoSlot {
+        /// Host and port.
+        place: String,
+    },
     /// The handshake failed.
     #[error("TLS to PostgreSQL at {place} failed: {cause}")]
     Tls {

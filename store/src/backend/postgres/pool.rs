@@ -1,22 +1,59 @@
 //! The connections: one pool for reads, one for appends, so that neither takes the other's.
+//!
+//! Where PostgreSQL has no slot for one more session, callers share those that exist: the pool takes a seat away for
+//! each attempt that failed, so that the next caller waits for a session instead, and gives the seats back later.
 
+use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use deadpool::Runtime;
 use deadpool::managed::{self, Metrics, PoolError, QueueMode, RecycleError, RecycleResult, TimeoutType};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::{Instant, timeout_at};
 
 use super::connection::Connection;
 use super::error::{Failure, OpenError, TimedOut};
 use super::settings::Settings;
 
 /// A connection that goes back into its pool, or is closed where it is not clean.
-pub(super) type Pooled = managed::Object<Manager>;
+#[derive(Debug)]
+pub(super) struct Pooled {
+    // Dropped first: whoever gets the seat finds it in the pool.
+    connection: managed::Object<Manager>,
+    _seat: OwnedSemaphorePermit,
+}
+
+impl Pooled {
+    /// Whether it was opened for this caller.
+    fn is_fresh(&self) -> bool {
+        managed::Object::metrics(&self.connection).recycled.is_none()
+    }
+}
+
+impl Deref for Pooled {
+    type Target = Connection;
+
+    fn deref(&self) -> &Connection {
+        &self.connection
+    }
+}
+
+impl DerefMut for Pooled {
+    fn deref_mut(&mut self) -> &mut Connection {
+        &mut self.connection
+    }
+}
 
 /// Connections to one database.
 #[derive(Debug)]
 pub(super) struct Pool {
     pool: managed::Pool<Manager>,
+    /// Callers that may have a connection at a time: as many as the pool has at most, less those withheld.
+    seats: Arc<Semaphore>,
+    withheld: AtomicUsize,
+    patience: Duration,
     keep: usize,
     idle_timeout: Duration,
 }
@@ -52,7 +89,7 @@ impl Attempts<'_> {
         // Without a connection there is nothing to try again.
         self.is_fresh = true;
         let connection = self.pool.get().await?;
-        self.is_fresh = Pooled::metrics(&connection).recycled.is_none();
+        self.is_fresh = connection.is_fresh();
         Ok(connection)
     }
 
@@ -107,23 +144,51 @@ impl Pool {
             .runtime(Runtime::Tokio1)
             .build()
             .expect("a runtime for the time limits is given");
-        Self { pool, keep, idle_timeout: settings.idle_timeout }
+        Self {
+            pool,
+            seats: Arc::new(Semaphore::new(most.max(1))),
+            withheld: AtomicUsize::new(0),
+            patience: settings.acquire_timeout,
+            keep,
+            idle_timeout: settings.idle_timeout,
+        }
     }
 
     /// A connection, at once or within the time limits.
     pub(super) async fn get(&self) -> Result<Pooled, Failure> {
-        self.pool.get().await.map_err(|error| match error {
-            PoolError::Backend(error) => Failure::NotSent(Arc::new(error)),
-            PoolError::Timeout(TimeoutType::Wait) => Failure::NotSent(Arc::new(TimedOut("free a connection"))),
-            PoolError::Timeout(_) => Failure::NotSent(Arc::new(TimedOut("open a session"))),
-            error => Failure::NotSent(Arc::new(error)),
-        })
+        let deadline = Instant::now() + self.patience;
+        loop {
+            let seat = timeout_at(deadline, Arc::clone(&self.seats).acquire_owned()).await;
+            let seat = seat
+                .map_err(|_| Failure::NotSent(Arc::new(TimedOut("free a connection"))))?
+                .map_err(|closed| Failure::NotSent(Arc::new(closed)))?;
+            match self.pool.get().await {
+                Ok(connection) => return Ok(Pooled { connection, _seat: seat }),
+                Err(PoolError::Backend(OpenError::NoSlot { .. })) if self.withhold() => seat.forget(),
+                Err(error) => return Err(not_sent(error)),
+            }
+        }
     }
 
     /// A connection, if one is open or can be opened without waiting for others to end.
     pub(super) async fn try_get(&self) -> Option<Pooled> {
+        let seat = Arc::clone(&self.seats).try_acquire_owned().ok()?;
         let now = managed::Timeouts { wait: Some(Duration::ZERO), ..self.pool.timeouts() };
-        self.pool.timeout_get(&now).await.ok()
+        let connection = self.pool.timeout_get(&now).await.ok()?;
+        Some(Pooled { connection, _seat: seat })
+    }
+
+    /// Counts a seat as withheld; not one that a session which exists could need.
+    fn withhold(&self) -> bool {
+        let status = self.pool.status();
+        let most = status.max_size.saturating_sub(status.size.max(1));
+        let more = |withheld| (status.size > 0 && withheld < most).then_some(withheld + 1);
+        self.withheld.fetch_update(Ordering::SeqCst, Ordering::SeqCst, more).is_ok()
+    }
+
+    /// Gives the withheld seats back: PostgreSQL may have slots again.
+    fn give_back(&self) {
+        self.seats.add_permits(self.withheld.swap(0, Ordering::SeqCst));
     }
 
     /// Opens the connections that are always kept open.
@@ -135,8 +200,9 @@ impl Pool {
         Ok(())
     }
 
-    /// Closes what has been idle for too long.
+    /// Closes what has been idle for too long, and lets more be opened where there were too many.
     pub(super) fn shrink(&self) {
+        self.give_back();
         let mut spare = self.pool.status().size.saturating_sub(self.keep);
         self.pool.retain(|connection, metrics| {
             let stays = connection.is_clean() && (metrics.last_used() < self.idle_timeout || spare == 0);
@@ -148,5 +214,15 @@ impl Pool {
     /// Closes all that is not in use, and the rest when it comes back.
     pub(super) fn close(&self) {
         self.pool.close();
+        self.seats.close();
+    }
+}
+
+fn not_sent(error: PoolError<OpenError>) -> Failure {
+    match error {
+        PoolError::Backend(error) => Failure::NotSent(Arc::new(error)),
+        PoolError::Timeout(TimeoutType::Wait) => Failure::NotSent(Arc::new(TimedOut("free a connection"))),
+        PoolError::Timeout(_) => Failure::NotSent(Arc::new(TimedOut("open a session"))),
+        error => Failure::NotSent(Arc::new(error)),
     }
 }

@@ -8,7 +8,7 @@ use super::fixture::{Fixture, open_store, select, settings};
 use crate::Error;
 use crate::backend::Backend as _;
 use crate::conformance::support::{all, namespace, write};
-use crate::testing::postgres;
+use crate::testing::postgres::{self, Server};
 
 /// Writes down what the session of an append says.
 const WATCH: &str = "
@@ -121,4 +121,28 @@ async fn bad_tokens_at_a_slow_registry_hold_up_neither_readers_nor_probes() {
         assert!(matches!(opened, Ok(false) | Err(Error::Unavailable(_))), "{opened:?}");
     }
     server.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn callers_wait_for_a_session_that_exists_where_no_more_can_be_opened() {
+    let server = Server::start(&["max_connections=20"]);
+    let url = server.url("postgres");
+    let fixture = Fixture::at(url.clone(), |_| {}).await;
+    fixture.write(&[("a-1", "A")]).await;
+    // Somebody else takes every slot that is left, and what the server gives up.
+    let mut strangers = Vec::new();
+    while let Ok((client, driver)) = tokio_postgres::connect(&url, tokio_postgres::NoTls).await {
+        strangers.push((client, tokio::spawn(driver)));
+    }
+    let reads: Vec<_> = (0..180)
+        .map(|_| {
+            let storage = fixture.storage.clone();
+            tokio::spawn(async move { storage.read(&select(Scope::All)).await.map(|slice| slice.rows.len()) })
+        })
+        .collect();
+    for read in reads {
+        assert_eq!(read.await.expect("it does not panic").expect("a session is at hand"), 1);
+    }
+    drop(strangers);
+    fixture.backend.close().await;
 }
