@@ -2,7 +2,8 @@
 //! released is never changed.
 
 /// Steps of `registry.db`.
-pub const SQLITE_REGISTRY: &[&str] = &[include_str!("migrations/sqlite/registry_0001.sql")];
+pub const SQLITE_REGISTRY: &[&str] =
+    &[include_str!("migrations/sqlite/registry_0001.sql"), include_str!("migrations/sqlite/registry_0002.sql")];
 /// Steps of `N.log.db`.
 pub const SQLITE_LOG: &[&str] = &[include_str!("migrations/sqlite/log_0001.sql")];
 /// Steps of `N.index.db`.

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use eventodb_store::backend::sqlite::maintenance;
+use eventodb_store::backend::sqlite::maintenance::{self, Permissions};
 
 use super::maintain::{look_after, say};
 
@@ -13,10 +13,16 @@ pub(crate) struct Args {
     /// A data directory that no server uses.
     #[arg(long, env = "EVENTODB_DATA_DIR", default_value = "./data")]
     data_dir: PathBuf,
+    /// Let logs that lost their end be written to again. The lost global positions are given out anew: consumers that
+    /// have seen them must go back.
+    #[arg(long)]
+    accept_loss: bool,
 }
 
 pub(crate) async fn run(args: Args) -> anyhow::Result<ExitCode> {
-    let outcomes = look_after(move |progress| maintenance::repair(&args.data_dir, progress)).await?;
+    let Args { data_dir, accept_loss } = args;
+    let permissions = Permissions { accept_loss };
+    let outcomes = look_after(move |progress| maintenance::repair(&data_dir, permissions, progress)).await?;
     for outcome in &outcomes {
         let verdict = match (outcome.problems.is_empty(), outcome.is_usable) {
             (true, _) => "sound",

@@ -5,6 +5,7 @@ use std::path::Path;
 
 use eventodb_schema::migrations::SQLITE_INDEX;
 use eventodb_store::backend::sqlite::Settings;
+use eventodb_store::backend::sqlite::maintenance::{Permissions, repair};
 use eventodb_store::testing::seed;
 use rand::rngs::StdRng;
 use rand::{Rng as _, SeedableRng as _};
@@ -106,15 +107,11 @@ async fn an_index_older_than_the_log() {
     }
 }
 
+/// A log from a backup beside the index of the newer one: what the index has seen is lost, and that is accepted.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_index_newer_than_the_log() {
     let (directory, mut model) = store_of(100).await;
-    let old = fs::read(log_file(directory.path())).expect("it is there");
-    let mut newer = model.clone();
-    let store = open(directory.path(), Settings::default()).await;
-    newer.write(&log(&store, NAME).await, 100).await;
-    store.close().await;
-    fs::write(log_file(directory.path()), old).expect("it is ours");
+    put_an_older_log(directory.path(), &model).await;
     let store = open(directory.path(), Settings::default()).await;
     model.check(&store).await;
     store.close().await;
@@ -124,13 +121,7 @@ async fn an_index_newer_than_the_log() {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_index_of_another_future_of_the_log() {
     let (directory, mut model) = store_of(100).await;
-    let old = fs::read(log_file(directory.path())).expect("it is there");
-    let mut other = model.clone();
-    let store = open(directory.path(), Settings::default()).await;
-    other.write(&log(&store, NAME).await, 100).await;
-    store.close().await;
-    let ahead = fs::read(index_file(directory.path())).expect("it is there");
-    fs::write(log_file(directory.path()), old).expect("it is ours");
+    let ahead = put_an_older_log(directory.path(), &model).await;
     let store = open(directory.path(), Settings::default()).await;
     model.write(&log(&store, NAME).await, 150).await;
     store.close().await;
@@ -138,6 +129,20 @@ async fn an_index_of_another_future_of_the_log() {
     let store = open(directory.path(), Settings::default()).await;
     model.check(&store).await;
     store.close().await;
+}
+
+/// Writes a hundred messages, puts back the log from before and accepts their loss. Returns the index that has seen
+/// them.
+async fn put_an_older_log(directory: &Path, model: &Model) -> Vec<u8> {
+    let old = fs::read(log_file(directory)).expect("it is there");
+    let store = open(directory, Settings::default()).await;
+    model.clone().write(&log(&store, NAME).await, 100).await;
+    store.close().await;
+    let ahead = fs::read(index_file(directory)).expect("it is there");
+    fs::write(log_file(directory), old).expect("it is ours");
+    let outcomes = repair(directory, Permissions { accept_loss: true }, &mut |_| {}).expect("it can be written");
+    assert!(outcomes.iter().all(|outcome| outcome.is_usable), "{outcomes:?}");
+    ahead
 }
 
 /// As the first step of its schema made it: each entry a row.

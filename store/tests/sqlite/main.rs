@@ -5,6 +5,8 @@ mod damaged_logs;
 mod degraded;
 mod directories;
 mod index_files;
+mod lost_ends;
+mod lost_registries;
 mod many_namespaces;
 mod positions;
 mod random_walk;

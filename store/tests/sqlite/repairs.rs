@@ -3,11 +3,14 @@
 use std::fs;
 use std::path::Path;
 
-use eventodb_store::backend::sqlite::maintenance::{Error, FileReport, Outcome, repair, verify};
+use eventodb_store::backend::sqlite::maintenance::{Error, FileReport, Outcome, Permissions, repair, verify};
 use eventodb_store::backend::sqlite::{OpenError, Settings};
 use rusqlite::Connection;
 
 use super::support::*;
+
+/// A repair that may lose what cannot be saved.
+const ACCEPTING: Permissions = Permissions { accept_loss: true };
 
 fn report(directory: &Path, file: &str) -> FileReport {
     let report = verify(directory, &mut |_| {}).expect("it can be read");
@@ -15,7 +18,7 @@ fn report(directory: &Path, file: &str) -> FileReport {
 }
 
 fn repaired(directory: &Path, file: &str) -> Outcome {
-    let outcomes = repair(directory, &mut |_| {}).expect("it can be written");
+    let outcomes = repair(directory, ACCEPTING, &mut |_| {}).expect("it can be written");
     outcomes.into_iter().find(|outcome| outcome.file == file).expect("the file is told")
 }
 
@@ -34,7 +37,7 @@ fn tamper(directory: &Path, sql: &str) {
 async fn a_sound_store_stays_as_it_is() {
     let (directory, mut model) = store_of(100).await;
     assert_sound(directory.path());
-    let outcomes = repair(directory.path(), &mut |_| {}).expect("it can be written");
+    let outcomes = repair(directory.path(), Permissions::default(), &mut |_| {}).expect("it can be written");
     assert!(outcomes.iter().all(|outcome| outcome.is_usable && outcome.problems.is_empty()), "{outcomes:?}");
     let store = open(directory.path(), Settings::default()).await;
     model.check(&store).await;
@@ -47,7 +50,7 @@ async fn a_store_in_use_is_left_alone() {
     let store = open(directory.path(), Settings::default()).await;
     for error in [
         verify(directory.path(), &mut |_| {}).expect_err("it is in use"),
-        repair(directory.path(), &mut |_| {}).expect_err("it is in use"),
+        repair(directory.path(), Permissions::default(), &mut |_| {}).expect_err("it is in use"),
     ] {
         assert!(matches!(error, Error::Open(OpenError::Locked(_))), "{error}");
     }

@@ -12,9 +12,12 @@ use rusqlite::Connection;
 use tokio::sync::Notify;
 
 use super::directory::Found;
+use super::evidence::{self, Identity};
 use super::fault::Fault;
+use super::marks::Mark;
 use super::memtable::{Memtable, Place};
 use super::paths::{beside, index, index_path, log, log_path, open_index, open_reader, remove_database, set_up};
+use super::registry::Noted;
 use super::trickle::trickle;
 use super::{Location, Shared, append, connection, index_file, indexer, lookup};
 use crate::backend::{AppendError, Batch, Head, Incarnation};
@@ -85,6 +88,10 @@ pub(super) struct Files {
     log_files: Found,
     /// The index's file, for [`trickle`]. Closed after all connections to it: to close it gives up their locks.
     index_file: Option<File>,
+    /// How far the log has come, for the registry.
+    mark: Arc<Mark>,
+    /// The head that the log is known to have had, where it ends below it.
+    pub(super) lost_end: Option<i64>,
 }
 
 pub(super) struct Writer {
@@ -100,24 +107,32 @@ pub(super) enum Opened {
 }
 
 impl Files {
-    /// Opens what is there; `noted` is how many messages there should be, where that is known.
-    pub(super) fn open(shared: &Shared, incarnation: Incarnation, noted: Option<u64>) -> Result<Opened> {
+    /// Opens what is there; `noted` is what the registry knows of it.
+    pub(super) fn open(shared: &Shared, incarnation: Incarnation, noted: &Noted) -> Result<Opened> {
         let file = log_path(shared, incarnation);
         if shared.location == Location::Memory {
             let connection = connection::open(&[log(shared, incarnation), index(shared, incarnation)])
                 .map_err(|error| open_failed(&file, error))?;
             indexer::belongs(&connection).map_err(fail)?;
-            return Ok(Opened::Ready(Box::new(Self::new(shared, connection, None, Memtable::new(0))?)));
+            return Ok(Opened::Ready(Box::new(Self::new(shared, incarnation, connection, None, Memtable::new(0))?)));
         }
         // SQLite would make an empty one, and nobody would notice what is lost.
-        if noted != Some(0) && fs::metadata(&file).map_or(0, |metadata| metadata.len()) == 0 {
+        if noted.messages != Some(0) && fs::metadata(&file).map_or(0, |metadata| metadata.len()) == 0 {
             return Err(Error::failed(format!("{} is missing or empty: restore it from a backup", file.display())));
         }
         let writer = connection::open(&[log(shared, incarnation)]).map_err(|error| open_failed(&file, error))?;
         set_up(&writer).map_err(fail)?;
+        let identity = identify(shared, incarnation, noted, &writer)?;
+        let mut known = noted.marked_head;
         let indexing = match open_index(shared, incarnation) {
             Ok(connection) => connection,
             Err(error) => {
+                // What the index alone knows is kept before it goes.
+                let seen = evidence::seen_by_index(&index_path(shared, incarnation), &identity).unwrap_or(0);
+                if seen > known {
+                    shared.registry.mark_heads(&[(incarnation, seen)]).map_err(fail)?;
+                    known = seen;
+                }
                 tracing::warn!(incarnation = incarnation.0, %error, "the index is unusable and will be built anew");
                 remove_database(&index_path(shared, incarnation)).map_err(Error::failed)?;
                 open_index(shared, incarnation).map_err(|error| open_failed(&index_path(shared, incarnation), error))?
@@ -134,13 +149,14 @@ impl Files {
         let mut memtable = Memtable::new(completion);
         places.into_iter().for_each(|place| memtable.push(place));
         let messages = indexed + memtable.len() as u64;
-        let mut files = Self::new(shared, writer, Some(indexing), memtable)?;
+        let mut files = Self::new(shared, incarnation, writer, Some(indexing), memtable)?;
         files.log_files = Found::database(&file).map_err(Error::failed)?;
+        files.expect_head(shared, incarnation, known);
         files.index_file = File::open(index_path(shared, incarnation)).ok();
         files.begins_anew.store(begins_anew, SeqCst);
         let unchecked = fs::metadata(beside(&file, "-wal")).map_or(0, |metadata| metadata.len());
         files.unchecked.store(unchecked, SeqCst);
-        if noted.is_some_and(|noted| noted != messages) {
+        if noted.messages.is_some_and(|noted| noted != messages) {
             // The log was replaced, by one from a backup perhaps.
             shared.registry.note_messages(incarnation, None).map_err(fail)?;
             files.noted.store(true, SeqCst);
@@ -148,15 +164,35 @@ impl Files {
         Ok(Opened::Ready(Box::new(files)))
     }
 
+    /// A log that ends below what is known of it has lost its end: its positions must not be given out again.
+    fn expect_head(&mut self, shared: &Shared, incarnation: Incarnation, known: i64) {
+        let head = self.writer.get_mut().head.position;
+        self.mark = shared.marks.open(incarnation, head, known);
+        if head < known {
+            self.lost_end = Some(known);
+            tracing::error!(
+                incarnation = incarnation.0,
+                head,
+                known,
+                "the log has lost its end: it takes no writes until its files are restored or the loss is accepted with \
+                 `eventodb repair --accept-loss`"
+            );
+        }
+    }
+
     pub(super) fn new(
         shared: &Shared,
+        incarnation: Incarnation,
         writer: Connection,
         indexer: Option<Connection>,
         memtable: Memtable,
     ) -> Result<Self> {
         let head = append::head(&writer).map_err(fail)?;
         shared.waiting.fetch_add(memtable.len(), SeqCst);
+        let mark = shared.marks.open(incarnation, head.position, head.position);
         Ok(Self {
+            mark,
+            lost_end: None,
             memtable: RwLock::new(memtable),
             writer: Mutex::new(Writer { connection: writer, head }),
             indexer: indexer.map(Mutex::new),
@@ -331,6 +367,10 @@ impl Files {
             return Err(AppendError::Rejected(cause.clone()));
         }
         shared.still_holds(&self.log_files).map_err(|error| AppendError::Unavailable(Arc::new(error)))?;
+        if let Some(known) = self.lost_end {
+            let cause = format!("the log ends below global position {known}, which was acknowledged");
+            return Err(AppendError::Unavailable(Arc::from(Box::<dyn std::error::Error + Send + Sync>::from(cause))));
+        }
         let mut writer = self.writer.lock();
         let Writer { connection, head } = &mut *writer;
         if self.finish_checkpoint.swap(false, SeqCst)
@@ -362,6 +402,7 @@ impl Files {
             if !batch.keep_times {
                 head.time = time;
             }
+            self.mark.reached(head.position);
         }
         drop(writer);
         self.remember(&entries);
@@ -426,6 +467,9 @@ impl Files {
             let counts = self.with_indexer(|connection| lookup::counts(connection, &self.memtable))?;
             shared.registry.note_messages(incarnation, Some(counts.messages))?;
         }
+        if let Some(head) = self.mark.due() {
+            shared.registry.mark_heads(&[(incarnation, head)])?;
+        }
         if thoroughly {
             self.readers.lock().clear();
             self.with_indexer(|connection| {
@@ -440,6 +484,27 @@ impl Files {
 impl Drop for Files {
     fn drop(&mut self) {
         self.waiting.fetch_sub(self.memtable.get_mut().len(), SeqCst);
+    }
+}
+
+/// The identity of a log, which must be its namespace's.
+fn identify(shared: &Shared, incarnation: Incarnation, noted: &Noted, log: &Connection) -> Result<Vec<u8>> {
+    let head = append::head(log).map_err(fail)?.position;
+    let found = evidence::identify(log, noted, head).map_err(fail)?;
+    let identity = evidence::identity(log).map_err(fail)?;
+    match found {
+        Identity::Same => Ok(identity),
+        Identity::Unknown => {
+            shared.registry.adopt_identity(incarnation, &identity).map_err(fail)?;
+            Ok(identity)
+        }
+        Identity::Foreign => {
+            let file = log_path(shared, incarnation);
+            Err(Error::failed(format!(
+                "{} is the log of another namespace: put the right one in its place, from a backup perhaps",
+                file.display()
+            )))
+        }
     }
 }
 

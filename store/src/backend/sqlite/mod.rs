@@ -10,6 +10,8 @@
 //! | `directory` | making and taking the data directory, and seeing that it is still there |
 //! | `registry` | the namespaces |
 //! | `storage` | one incarnation: opening, closing, and the methods of `Storage` |
+//! | `marks` | how far logs have come, noted in the registry |
+//! | `evidence` | what is known of a log besides itself |
 //! | `background` | what is done for it beside the calls: indexing, checkpoints |
 //! | `fault` | what of it fails at the moment |
 //! | `files` | what is open of it: appends, the indexer, checkpoints |
@@ -30,6 +32,7 @@ mod append;
 mod background;
 pub mod connection;
 mod directory;
+mod evidence;
 mod fault;
 mod files;
 mod index_file;
@@ -38,6 +41,7 @@ mod interned;
 mod lookup;
 pub mod maintenance;
 mod many_rows;
+mod marks;
 mod memtable;
 mod paths;
 mod read;
@@ -62,6 +66,7 @@ use tokio_util::sync::CancellationToken;
 
 use self::directory::{Directory, Found};
 use self::files::fail;
+use self::marks::Marks;
 use self::registry::Registry;
 use self::storage::{Handle, SqliteStorage};
 use self::threads::Threads;
@@ -134,6 +139,15 @@ pub enum OpenError {
     /// The registry is damaged, or newer than this program.
     #[error("cannot open {0}: {1}")]
     Registry(Shown, connection::Error),
+    /// Logs are there and the registry is not: whose they are is not known.
+    #[error("{0} is missing beside log files: put it back from a backup of this directory, or move the log files away")]
+    NoRegistry(Shown),
+    /// The registry does not know these logs, so that a namespace to come would be given their numbers.
+    #[error(
+        "the registry does not know {0}: put back the registry.db of the same moment, or move the log away and import \
+         what it holds"
+    )]
+    UnknownLog(Shown),
     /// The system gives no threads.
     #[error("cannot start threads: {0}")]
     Threads(std::io::Error),
@@ -154,6 +168,7 @@ struct Shared {
     location: Location,
     settings: Settings,
     registry: Registry,
+    marks: Marks,
     threads: Threads,
     /// Namespaces whose files are open, and perhaps some whose are not any more.
     opened: Mutex<Vec<Weak<SqliteStorage>>>,
@@ -175,6 +190,9 @@ impl Sqlite {
             Location::Directory(directory) => Some(Directory::take(directory)?),
             Location::Memory => None,
         };
+        if let Location::Directory(directory) = &location {
+            refuse_without_registry(directory)?;
+        }
         let registry = Registry::open(&location).map_err(|error| match &location {
             Location::Directory(directory) => OpenError::Registry(shown(&directory.join(Registry::FILE)), error),
             Location::Memory => OpenError::Registry(":memory:".to_owned(), error),
@@ -184,11 +202,15 @@ impl Sqlite {
                 .map_err(|error| OpenError::Directory(shown(directory), error))?,
             Location::Memory => Found::default(),
         };
+        if let Location::Directory(directory) = &location {
+            refuse_unknown_logs(directory, &registry)?;
+        }
         let threads = Threads::start(&settings).map_err(OpenError::Threads)?;
         let shared = Arc::new(Shared {
             location,
             settings,
             registry,
+            marks: Marks::new(),
             threads,
             opened: Mutex::default(),
             waiting: Arc::default(),
@@ -197,6 +219,7 @@ impl Sqlite {
         });
         let sqlite = Self { shared, storages: Arc::default(), housekeeping: CancellationToken::new() };
         sqlite.keep_house();
+        sqlite.keep_marks();
         Ok(Arc::new(sqlite))
     }
 
@@ -264,6 +287,24 @@ impl Drop for Sqlite {
 
 fn shown(path: &Path) -> Shown {
     path.display().to_string()
+}
+
+/// A new registry would give the numbers of the logs that are there to other namespaces.
+fn refuse_without_registry(directory: &Path) -> Result<(), OpenError> {
+    let registry = directory.join(Registry::FILE);
+    let is_there = registry.metadata().is_ok_and(|metadata| metadata.len() > 0);
+    let logs = paths::logs_in(directory).map_err(|error| OpenError::Directory(shown(directory), error))?;
+    if is_there || logs.is_empty() { Ok(()) } else { Err(OpenError::NoRegistry(shown(&registry))) }
+}
+
+fn refuse_unknown_logs(directory: &Path, registry: &Registry) -> Result<(), OpenError> {
+    let path = || shown(&directory.join(Registry::FILE));
+    let known = registry.incarnations().map_err(|error| OpenError::Registry(path(), error.into()))?;
+    let logs = paths::logs_in(directory).map_err(|error| OpenError::Directory(shown(directory), error))?;
+    match logs.into_iter().find(|(number, _)| !known.contains(number)) {
+        Some((_, log)) => Err(OpenError::UnknownLog(shown(&log))),
+        None => Ok(()),
+    }
 }
 
 #[async_trait]
@@ -370,13 +411,16 @@ impl Backend for Sqlite {
 
     fn degraded(&self) -> Vec<Degraded> {
         let storages: Vec<Arc<SqliteStorage>> = self.storages.lock().values().cloned().collect();
-        let mut degraded: Vec<Degraded> =
-            storages.iter().filter_map(|storage| storage.opened_files()).flat_map(|files| files.degraded()).collect();
+        let mut degraded: Vec<Degraded> = storages.iter().flat_map(|storage| storage.degraded()).collect();
         let is_lost = self.shared.registry_files.is_lost()
             || self.shared.directory.lock().as_ref().is_some_and(|directory| directory.lock().is_lost());
         if is_lost {
             let message = "the data directory was removed or replaced while it was in use: nothing is written";
             degraded.push(Degraded::new("DIRECTORY_LOST", message));
+        }
+        if self.shared.marks.fault.is_there() {
+            let message = "the registry cannot be written: a log that loses its end now may not be noticed";
+            degraded.push(Degraded::new("REGISTRY_NOT_WRITTEN", message));
         }
         degraded.sort_unstable();
         degraded.dedup();

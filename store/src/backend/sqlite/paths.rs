@@ -61,6 +61,23 @@ pub(super) fn open_reader(shared: &Shared, incarnation: Incarnation) -> rusqlite
     Ok(connection)
 }
 
+/// The log files of a directory that hold anything, with their numbers, in order.
+pub(super) fn logs_in(directory: &Path) -> std::io::Result<Vec<(i64, PathBuf)>> {
+    let mut logs = Vec::new();
+    for entry in fs::read_dir(directory)? {
+        let path = entry?.path();
+        let name = path.file_name().and_then(|name| name.to_str());
+        let number = name.and_then(|name| name.strip_suffix(".log.db")?.parse().ok());
+        if let Some(number) = number
+            && fs::metadata(&path)?.len() > 0
+        {
+            logs.push((number, path));
+        }
+    }
+    logs.sort_unstable();
+    Ok(logs)
+}
+
 /// What holds for every connection to files: checkpoints are made when we say so.
 pub(super) fn set_up(connection: &Connection) -> rusqlite::Result<()> {
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;

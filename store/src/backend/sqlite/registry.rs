@@ -1,6 +1,6 @@
-//! `registry.db`: the namespaces, their tokens' hashes, and how many messages a closed one holds.
+//! `registry.db`: the namespaces, their tokens' hashes, how many messages a closed one holds, and what its log must be.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use eventodb_schema::Timestamp;
@@ -18,6 +18,19 @@ pub(super) struct Registry {
     connection: Arc<Mutex<Connection>>,
     /// The staged incarnations, and which each is to replace. Locked before the connection.
     staged: Arc<Mutex<HashMap<Incarnation, Incarnation>>>,
+    /// Where heads are marked: nobody who looks for a namespace waits for the disk behind that. `None` in memory.
+    marking: Option<Arc<Mutex<Connection>>>,
+}
+
+/// What is noted about a living incarnation.
+#[derive(Clone, Debug)]
+pub(super) struct Noted {
+    /// How many messages it holds, where that is known.
+    pub(super) messages: Option<u64>,
+    /// The identity of its log; `None` until a log of an earlier version is opened.
+    pub(super) identity: Option<Vec<u8>>,
+    /// A global position that its log has reached.
+    pub(super) marked_head: i64,
 }
 
 impl Registry {
@@ -29,8 +42,13 @@ impl Registry {
             Location::Directory(directory) => Some(directory.join(Self::FILE)),
             Location::Memory => None,
         };
-        let connection = connection::open(&[Attach::registry(file)])?;
-        Ok(Self { connection: Arc::new(Mutex::new(connection)), staged: Arc::default() })
+        let connection = connection::open(&[Attach::registry(file.clone())])?;
+        let marking = file.map(|file| connection::open(&[Attach::registry(Some(file))])).transpose()?;
+        Ok(Self {
+            connection: Arc::new(Mutex::new(connection)),
+            staged: Arc::default(),
+            marking: marking.map(Mutex::new).map(Arc::new),
+        })
     }
 
     pub(super) fn namespace(&self, name: &str) -> rusqlite::Result<Option<Namespace>> {
@@ -151,15 +169,41 @@ impl Registry {
     }
 
     /// What is noted about an incarnation; `None` where it neither lives nor is staged.
-    pub(super) fn noted(&self, incarnation: Incarnation) -> rusqlite::Result<Option<Option<u64>>> {
+    pub(super) fn noted(&self, incarnation: Incarnation) -> rusqlite::Result<Option<Noted>> {
         let is_staged = self.staged.lock().contains_key(&incarnation);
-        self.connection
-            .lock()
-            .prepare_cached(
-                "SELECT messages FROM registry.namespaces WHERE incarnation = ?1 AND (deleted_at IS NULL OR ?2)",
-            )?
-            .query_row(params![incarnation.0, is_staged], |row| row.get(0))
-            .optional()
+        let sql = "SELECT messages, identity, marked_head FROM registry.namespaces
+                   WHERE incarnation = ?1 AND (deleted_at IS NULL OR ?2)";
+        let noted =
+            |row: &Row<'_>| Ok(Noted { messages: row.get(0)?, identity: row.get(1)?, marked_head: row.get(2)? });
+        self.connection.lock().prepare_cached(sql)?.query_row(params![incarnation.0, is_staged], noted).optional()
+    }
+
+    /// Notes that logs have reached these heads. A mark never goes back.
+    pub(super) fn mark_heads(&self, heads: &[(Incarnation, i64)]) -> rusqlite::Result<()> {
+        let Some(marking) = &self.marking else { return Ok(()) };
+        let mut connection = marking.lock();
+        let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        {
+            let mut update = transaction.prepare_cached(include_str!("sql/registry_mark.sql"))?;
+            for (incarnation, head) in heads {
+                update.execute(params![incarnation.0, head])?;
+            }
+        }
+        transaction.commit()
+    }
+
+    /// Notes the identity of a log that an earlier version made.
+    pub(super) fn adopt_identity(&self, incarnation: Incarnation, identity: &[u8]) -> rusqlite::Result<()> {
+        let sql = "UPDATE registry.namespaces SET identity = ?2 WHERE incarnation = ?1 AND identity IS NULL";
+        self.connection.lock().execute(sql, params![incarnation.0, identity])?;
+        Ok(())
+    }
+
+    /// The incarnations that live or whose files are still to be removed.
+    pub(super) fn incarnations(&self) -> rusqlite::Result<HashSet<i64>> {
+        let connection = self.connection.lock();
+        let mut select = connection.prepare("SELECT incarnation FROM registry.namespaces")?;
+        select.query_map([], |row| row.get(0))?.collect()
     }
 
     /// Incarnations whose files are still to be removed.

@@ -18,6 +18,7 @@ use super::memtable::Memtable;
 use super::paths::{index, index_path, log_path, remove_database, set_up};
 use super::{Location, Shared, append, connection, index_file, indexer, lookup, read};
 use crate::backend::{AppendError, Batch, Counts, Fenced, Head, Incarnation, Lineage, Select, Slice, Storage};
+use crate::degraded::Degraded;
 use crate::error::{Error, Result};
 use crate::log::Entry;
 
@@ -32,6 +33,8 @@ pub(super) struct SqliteStorage {
     pub(super) shared: Arc<Shared>,
     pub(super) incarnation: Incarnation,
     state: Mutex<State>,
+    /// Whether the log was found to have lost its end; known while its files are closed, too.
+    lost_end: AtomicBool,
 }
 
 /// What is open. Whoever works with the files holds a clone of them, taken under the lock, so that
@@ -54,7 +57,7 @@ struct Rebuild {
 
 impl SqliteStorage {
     pub(super) fn new(shared: Arc<Shared>, incarnation: Incarnation) -> Self {
-        Self { shared, incarnation, state: Mutex::new(State::Closed) }
+        Self { shared, incarnation, state: Mutex::new(State::Closed), lost_end: AtomicBool::new(false) }
     }
 
     /// The open files, opened where they are not.
@@ -83,6 +86,16 @@ impl SqliteStorage {
         }
     }
 
+    /// Why writes are refused at the moment, or soon will be.
+    pub(super) fn degraded(&self) -> Vec<Degraded> {
+        let mut degraded = self.opened_files().map_or_else(Vec::new, |files| files.degraded());
+        if self.lost_end.load(SeqCst) {
+            let message = "the log of a namespace has lost its end and takes no writes: the server's log says which";
+            degraded.push(Degraded::new("LOG_END_LOST", message));
+        }
+        degraded
+    }
+
     /// As [`Self::files`], after room was made for one more open namespace.
     fn open_files(self: &Arc<Self>, state: &mut State) -> Result<Arc<Files>> {
         match state {
@@ -104,9 +117,10 @@ impl SqliteStorage {
             *state = State::Deleted;
             return Err(Error::Closed);
         };
-        match Files::open(&self.shared, self.incarnation, noted)? {
+        match Files::open(&self.shared, self.incarnation, &noted)? {
             Opened::Ready(files) => {
                 let files = Arc::new(*files);
+                self.lost_end.store(files.lost_end.is_some(), SeqCst);
                 *state = State::Open(files.clone());
                 self.shared.opened.lock().push(Arc::downgrade(self));
                 Ok(files)
@@ -196,6 +210,13 @@ impl SqliteStorage {
                     return false;
                 }
             }
+        }
+        // A number that the registry forgets must not come back as a file that nobody knows.
+        if let Location::Directory(directory) = &self.shared.location
+            && let Err(error) = std::fs::File::open(directory).and_then(|directory| directory.sync_all())
+        {
+            tracing::warn!(%error, "cannot sync the data directory after a namespace's files were removed");
+            return false;
         }
         true
     }

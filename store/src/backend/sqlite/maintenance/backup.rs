@@ -31,10 +31,7 @@ const SLICE_BYTES: usize = 8 * 1024 * 1024;
 /// [`Error`]; nothing is left of the copy then.
 pub fn backup(data_dir: &Path, output: &Path, progress: &mut Progress<'_>) -> Result<Manifest, Error> {
     let created_at = Timestamp::now();
-    let registry_path = files::registry_path(data_dir);
-    if !registry_path.exists() {
-        return Err(Error::NoStore(shown(data_dir)));
-    }
+    let registry_path = super::registry_of(data_dir)?;
     let unfinished = Unfinished::create(output)?;
     let target = &unfinished.0;
     let registry = files::open_live(&registry_path, migrations::SQLITE_REGISTRY)?;
@@ -120,6 +117,9 @@ fn copy(
     let source = files::open_live(&file, migrations::SQLITE_LOG)?;
     if !source.table_exists(None, "messages").map_err(&failed)? {
         return Ok(nothing);
+    }
+    if !namespace.owns(&files::identity(&source).map_err(&failed)?) {
+        return Err(Error::ForeignLog(shown(&file)));
     }
     let (head, import) = beginning(&source).map_err(&failed)?;
     let target_path = files::log_path(target, incarnation);
@@ -209,11 +209,22 @@ fn fill_registry(registry: &Connection, last: i64, copied: &[(BackedUpNamespace,
     registry.pragma_update(Some("registry"), "journal_mode", "DELETE")?;
     let transaction = registry.unchecked_transaction()?;
     for (copied, namespace) in copied {
-        let Namespace { incarnation, name, token_hash, description, metadata, created_at, .. } = namespace;
+        let Namespace { incarnation, name, token_hash, description, metadata, created_at, identity, .. } = namespace;
+        // Where the log has lost its end, so has the copy.
+        let marked_head = copied.head.max(namespace.marked_head);
         transaction.execute(
-            "INSERT INTO registry.namespaces (incarnation, name, token_hash, description, metadata, created_at, messages)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
-            params![incarnation, name, token_hash, description, metadata, created_at, copied.messages],
+            include_str!("../sql/registry_copy.sql"),
+            params![
+                incarnation,
+                name,
+                token_hash,
+                description,
+                metadata,
+                created_at,
+                copied.messages,
+                identity,
+                marked_head
+            ],
         )?;
     }
     transaction.execute("DELETE FROM registry.sqlite_sequence WHERE name = 'namespaces'", [])?;

@@ -7,6 +7,7 @@ use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags, Row};
 
 use super::super::connection::{self, Attach};
+use super::super::evidence;
 use super::super::registry::Registry;
 use super::{Error, database, io, shown};
 
@@ -20,6 +21,17 @@ pub(super) struct Namespace {
     pub(super) metadata: String,
     pub(super) created_at: i64,
     pub(super) messages: Option<u64>,
+    /// The identity of its log; `None` where an earlier version made it and it was not opened since.
+    pub(super) identity: Option<Vec<u8>>,
+    /// A global position that its log has reached.
+    pub(super) marked_head: i64,
+}
+
+impl Namespace {
+    /// Whether a log of this identity may be its own.
+    pub(super) fn owns(&self, identity: &[u8]) -> bool {
+        self.identity.as_ref().is_none_or(|own| own == identity)
+    }
 }
 
 pub(super) fn registry_path(directory: &Path) -> PathBuf {
@@ -100,7 +112,11 @@ pub(super) fn create_log(file: &Path) -> Result<Connection, Error> {
 /// # Errors
 /// SQLite's.
 pub(super) fn namespaces(registry: &Connection) -> rusqlite::Result<Vec<Namespace>> {
-    let mut select = registry.prepare(include_str!("../sql/registry_rows.sql"))?;
+    let version: usize = registry.pragma_query_value(None, "user_version", |row| row.get(0))?;
+    let mut select = registry.prepare(match version {
+        1 => include_str!("../sql/registry_rows_1.sql"),
+        _ => include_str!("../sql/registry_rows.sql"),
+    })?;
     select.query_map([], namespace)?.collect()
 }
 
@@ -113,7 +129,23 @@ fn namespace(row: &Row<'_>) -> rusqlite::Result<Namespace> {
         metadata: row.get(4)?,
         created_at: row.get(5)?,
         messages: row.get(6)?,
+        identity: row.get(7)?,
+        marked_head: row.get(8)?,
     })
+}
+
+/// What tells a log from every other.
+///
+/// # Errors
+/// SQLite's.
+pub(super) fn identity(log: &Connection) -> rusqlite::Result<Vec<u8>> {
+    log.query_row("SELECT identity FROM identity", [], |row| row.get(0))
+}
+
+/// The head that a namespace's log is known to have had, by the registry and by its index.
+pub(super) fn known_head(namespace: &Namespace, log: &Connection, index: &Path) -> i64 {
+    let seen = identity(log).ok().and_then(|identity| evidence::seen_by_index(index, &identity));
+    namespace.marked_head.max(seen.unwrap_or(0))
 }
 
 /// Whether the incarnation lives.

@@ -24,13 +24,13 @@ mod rewrite;
 mod row;
 mod verify;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::{OpenError, Shown, connection};
 
 pub use backup::backup;
 pub use manifest::{BackedUpFile, BackedUpNamespace, Manifest};
-pub use repair::{Outcome, repair};
+pub use repair::{Outcome, Permissions, repair};
 pub use verify::{FileReport, Report, verify};
 
 /// Why a data directory could not be looked after; each in one line for the person who asked.
@@ -42,6 +42,12 @@ pub enum Error {
     /// There is no registry in the directory.
     #[error("there is no store in {0}")]
     NoStore(Shown),
+    /// Logs are there and the registry is not.
+    #[error("{0} is missing beside log files: put it back from a backup of this directory")]
+    NoRegistry(Shown),
+    /// A log has another identity than its namespace.
+    #[error("{0} is the log of another namespace")]
+    ForeignLog(Shown),
     /// The output is there already.
     #[error("{0} exists and is not empty: name a new directory")]
     OutputExists(Shown),
@@ -75,6 +81,18 @@ pub type Progress<'a> = dyn FnMut(Step<'_>) + 'a;
 
 /// After how many messages progress is told again.
 const TELL_EVERY: u64 = 4096;
+
+/// The registry's file in a directory.
+fn registry_of(directory: &Path) -> Result<PathBuf, Error> {
+    let path = files::registry_path(directory);
+    if path.exists() {
+        return Ok(path);
+    }
+    match super::paths::logs_in(directory) {
+        Ok(logs) if !logs.is_empty() => Err(Error::NoRegistry(shown(&path))),
+        _ => Err(Error::NoStore(shown(directory))),
+    }
+}
 
 fn shown(path: &Path) -> Shown {
     super::shown(path)

@@ -35,6 +35,13 @@ pub struct Outcome {
     pub is_usable: bool,
 }
 
+/// What a repair may do that only a person can decide.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Permissions {
+    /// Let a log that lost its end be written to again, so that the lost positions are given out anew.
+    pub accept_loss: bool,
+}
+
 /// Makes the files of a data directory usable again, as far as that can be done without a backup.
 /// What is sound stays as it is.
 ///
@@ -42,14 +49,12 @@ pub struct Outcome {
 /// - Of a log that cannot be read to its end, everything before the first damaged message is kept.
 /// - Of two messages with one id, or at one position of a stream, the first is kept; the later one
 ///   is what a sound store would have refused. It is set aside in a file that `import` reads.
+/// - A log that lost its end stays refused for writes until the loss is accepted.
 ///
 /// # Errors
 /// [`Error`]: where it could not go on. What it did until then stays done.
-pub fn repair(directory: &Path, progress: &mut Progress<'_>) -> Result<Vec<Outcome>, Error> {
-    let path = files::registry_path(directory);
-    if !path.exists() {
-        return Err(Error::NoStore(shown(directory)));
-    }
+pub fn repair(directory: &Path, permissions: Permissions, progress: &mut Progress<'_>) -> Result<Vec<Outcome>, Error> {
+    let path = super::registry_of(directory)?;
     let _taken = Directory::take(directory)?;
     let registry = files::open_live(&path, migrations::SQLITE_REGISTRY)?;
     let mut problems = Problems::default();
@@ -73,16 +78,28 @@ pub fn repair(directory: &Path, progress: &mut Progress<'_>) -> Result<Vec<Outco
         if fs::metadata(&log).map_or(0, |metadata| metadata.len()) == 0 && namespace.messages == Some(0) {
             continue;
         }
-        let outcome = repair_log(&log, &namespace, progress)?;
+        let index = files::index_path(directory, namespace.incarnation);
+        if let Some(outcome) = foreign(&log, &namespace) {
+            outcomes.push(outcome);
+            continue;
+        }
+        // Before the log is made anew, and before its index is.
+        let known = known_head(&log, &index, &namespace);
+        let mut outcome = repair_log(&log, &namespace, progress)?;
         if !outcome.is_usable {
             outcomes.push(outcome);
             continue;
         }
+        let head = head_of(&log)?;
+        if head < known {
+            lost_end(&mut outcome, head, known, permissions);
+        }
         if !outcome.problems.is_empty() {
-            forget_count(&path, &namespace)?;
+            let marked = if permissions.accept_loss { head } else { known };
+            note(&path, &namespace, marked)?;
         }
         outcomes.push(outcome);
-        outcomes.push(repair_index(&log, &files::index_path(directory, namespace.incarnation), progress)?);
+        outcomes.push(repair_index(&log, &index, progress)?);
     }
     Ok(outcomes)
 }
@@ -137,11 +154,61 @@ fn told(saved: &Saved) -> Vec<String> {
     lines
 }
 
-/// The registry's count is not true any more; the server counts anew.
-fn forget_count(registry: &Path, namespace: &Namespace) -> Result<(), Error> {
-    let connection = rusqlite::Connection::open(registry).map_err(database(registry))?;
+/// What is said of the log of another namespace, if it is one.
+fn foreign(log: &Path, namespace: &Namespace) -> Option<Outcome> {
+    let identity = files::identity(&files::open_live(log, migrations::SQLITE_LOG).ok()?).ok()?;
+    if namespace.owns(&identity) {
+        return None;
+    }
+    Some(Outcome {
+        file: files::name_of(log),
+        problems: vec!["it is the log of another namespace".to_owned()],
+        done: vec!["nothing: put the right one in its place, from a backup perhaps".to_owned()],
+        is_usable: false,
+    })
+}
+
+fn known_head(log: &Path, index: &Path, namespace: &Namespace) -> i64 {
+    match files::open_live(log, migrations::SQLITE_LOG) {
+        Ok(log) => files::known_head(namespace, &log, index),
+        Err(_) => namespace.marked_head,
+    }
+}
+
+fn head_of(path: &Path) -> Result<i64, Error> {
+    let log = files::open_live(path, migrations::SQLITE_LOG)?;
+    log.query_row("SELECT coalesce(max(global_position), 0) FROM messages", [], |row| row.get(0))
+        .map_err(database(path))
+}
+
+fn lost_end(outcome: &mut Outcome, head: i64, known: i64, permissions: Permissions) {
+    outcome
+        .problems
+        .push(format!("it ends at global position {head}, and {known} was acknowledged: it has lost its end"));
+    if permissions.accept_loss {
+        let from = head + 1;
+        outcome
+            .done
+            .push(format!("the loss of global positions {from} to {known} is accepted: they are given out anew"));
+    } else {
+        outcome.done.push(
+            "nothing about the lost end: restore a backup, or have the loss accepted with --accept-loss; until then \
+             the log is read and not written to"
+                .to_owned(),
+        );
+        outcome.is_usable = false;
+    }
+}
+
+/// The registry's count is not true any more, and the server counts anew; the mark is where the log must reach.
+fn note(registry: &Path, namespace: &Namespace, marked_head: i64) -> Result<(), Error> {
+    let connection = connection::open(&[Attach::registry(Some(registry.to_owned()))])
+        .map_err(|error| Error::Database(shown(registry), error))?;
     connection
-        .execute("UPDATE namespaces SET messages = NULL WHERE incarnation = ?1", params![namespace.incarnation])
+        .execute(
+            "UPDATE registry.namespaces SET messages = NULL, marked_head = ?2 WHERE incarnation = ?1",
+            params![namespace.incarnation, marked_head],
+        )
         .map_err(database(registry))?;
     Ok(())
 }

@@ -13,7 +13,7 @@ use super::super::paths::set_up;
 use super::check_log::{self, LogCheck, Problems};
 use super::files::{self, Namespace};
 use super::manifest::{self, BackedUpFile, Manifest, describe};
-use super::{Error, Progress, check_index, database, shown};
+use super::{Error, Progress, check_index, database};
 
 /// What was found.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -48,8 +48,8 @@ impl Report {
 /// # Errors
 /// [`Error`]: where it could not look. What it found is in the report.
 pub fn verify(directory: &Path, progress: &mut Progress<'_>) -> Result<Report, Error> {
-    if !files::registry_path(directory).exists() && !directory.join(manifest::FILE).exists() {
-        return Err(Error::NoStore(shown(directory)));
+    if !directory.join(manifest::FILE).exists() {
+        super::registry_of(directory)?;
     }
     // A server that was started on a backup has left its lock there, and has changed the files.
     let untouched = !directory.join("lock").exists();
@@ -159,11 +159,12 @@ fn verify_namespace(directory: &Path, namespace: &Namespace, progress: &mut Prog
         holds.push_str(&format!(", {gaps} global positions were left out by an import or a repair"));
     }
     let log_is_sound = problems.is_empty();
+    let index = files::index_path(directory, namespace.incarnation);
+    of_another_moment(namespace, &path, &index).into_iter().for_each(|problem| problems.add(problem));
     if log_is_sound && let Some(problem) = fewer_than_counted(namespace, messages) {
         problems.add(problem);
     }
     let mut reports = vec![FileReport { file: files::name_of(&path), holds, problems: problems.into_lines() }];
-    let index = files::index_path(directory, namespace.incarnation);
     if index.exists() {
         // Of a damaged log the index cannot be told right from wrong.
         let problems = if log_is_sound { check_index_of(&path, &index, progress) } else { Problems::default() };
@@ -186,6 +187,19 @@ pub(super) fn check_log_of(path: &Path, progress: &mut Progress<'_>) -> LogCheck
             check
         }
     }
+}
+
+/// What does not fit between a log and what is known of it, if anything.
+pub(super) fn of_another_moment(namespace: &Namespace, log: &Path, index: &Path) -> Option<String> {
+    let log = files::open_live(log, migrations::SQLITE_LOG).ok()?;
+    if !namespace.owns(&files::identity(&log).ok()?) {
+        return Some("it is the log of another namespace".to_owned());
+    }
+    let head: i64 =
+        log.query_row("SELECT coalesce(max(global_position), 0) FROM messages", [], |row| row.get(0)).ok()?;
+    let known = files::known_head(namespace, &log, index);
+    (head < known)
+        .then(|| format!("it ends at global position {head}, and {known} was acknowledged: it has lost its end"))
 }
 
 /// That the registry has counted more messages than there are, if so.
@@ -228,7 +242,12 @@ fn strays(directory: &Path, registry: &Connection) -> rusqlite::Result<Vec<FileR
     let is_ours = |name: &String| name.ends_with(".log.db") || name.ends_with(".index.db");
     let mut strays: Vec<String> = names.filter(is_ours).filter(|name| !known.contains(name)).collect();
     strays.sort_unstable();
-    let report = |file| FileReport { file, holds: "of no namespace in the registry".to_owned(), problems: Vec::new() };
+    let report = |file: String| {
+        // An index is derived; of a log nobody knows whose it is, and the server does not start beside it.
+        let of_log = "move it away, or put back the registry.db that knows it: the server does not start beside it";
+        let problems = if file.ends_with(".log.db") { vec![of_log.to_owned()] } else { Vec::new() };
+        FileReport { file, holds: "of no namespace in the registry".to_owned(), problems }
+    };
     Ok(strays.into_iter().map(report).collect())
 }
 

@@ -1,0 +1,62 @@
+//! What is known of a log besides itself: which one it is, and how far it came.
+//!
+//! A write-ahead log of which the end is damaged, cut or gone is no error to SQLite: it opens the log as it was some
+//! commits earlier. The registry's mark and the index tell that it was longer.
+
+use std::path::Path;
+
+use rusqlite::{Connection, OptionalExtension as _};
+
+use super::connection::{self, Attach};
+use super::paths::set_up;
+use super::registry::Noted;
+
+/// How a log's identity stands to the one that its namespace has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Identity {
+    /// It is that one, or holds no message and was given it.
+    Same,
+    /// The namespace has none yet, because an earlier version made it.
+    Unknown,
+    /// It is the log of another namespace.
+    Foreign,
+}
+
+/// Compares the identity of a log, attached as `log`, with its namespace's. A log without a message is given it: it was
+/// made a moment ago, or lost everything.
+///
+/// # Errors
+/// SQLite's.
+pub(super) fn identify(log: &Connection, noted: &Noted, head: i64) -> rusqlite::Result<Identity> {
+    let Some(own) = &noted.identity else { return Ok(Identity::Unknown) };
+    if identity(log)? == *own {
+        return Ok(Identity::Same);
+    }
+    if head > 0 {
+        return Ok(Identity::Foreign);
+    }
+    log.execute("UPDATE log.identity SET identity = ?1", [own])?;
+    Ok(Identity::Same)
+}
+
+/// The identity of a log, attached as `log`.
+///
+/// # Errors
+/// SQLite's.
+pub(super) fn identity(log: &Connection) -> rusqlite::Result<Vec<u8>> {
+    log.query_row("SELECT identity FROM log.identity", [], |row| row.get(0))
+}
+
+/// The global position up to which an index has seen the log of this identity. `None` where it is an index of another
+/// log, cannot be read or contradicts itself: a damaged index accuses no log.
+pub(super) fn seen_by_index(index: &Path, identity: &[u8]) -> Option<i64> {
+    if !index.exists() {
+        return None;
+    }
+    let connection = connection::open(&[Attach::index(Some(index.to_owned()))]).ok()?;
+    set_up(&connection).ok()?;
+    let select =
+        "SELECT completion FROM idx.progress JOIN idx.ids ON id = completion_id AND global_position = completion
+                  WHERE log_identity = ?1";
+    connection.query_row(select, [identity], |row| row.get(0)).optional().ok()?
+}
