@@ -16,6 +16,8 @@ pub const BATCH_SIZE_MAX: usize = 10_000;
 pub const STREAMS_DEFAULT: usize = 100;
 /// Largest page of `ns.streams`.
 pub const STREAMS_MAX: usize = 1000;
+/// Largest page of `ns.categories`, and its size where none is given.
+pub const CATEGORIES_MAX: usize = 10_000;
 /// Most messages in one atomic append.
 pub const APPEND_MESSAGES: usize = 1000;
 /// Most streams, and most checks, in one atomic append.

@@ -43,7 +43,7 @@ export const METHODS: Method[] = [
   { name: "ns.info", required: [["namespace", "name", '"$old"']], options: {} },
   { name: "ns.list", required: [], options: {} },
   { name: "ns.streams", required: [], options: { prefix: "string", limit: "integer", cursor: "string" } },
-  { name: "ns.categories", required: [], options: {} },
+  { name: "ns.categories", required: [], options: { prefix: "string", limit: "integer", cursor: "string" } },
   { name: "sys.version", required: [], options: {} },
   { name: "sys.health", required: [], options: {} },
 ];

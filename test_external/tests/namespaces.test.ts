@@ -188,3 +188,21 @@ test("[R-categories.1] categories with their counts", async () => {
   ]);
   assert.deepEqual(await fresh().rpc("ns.categories"), []);
 });
+
+test("[R-categories.2 R-categories.3 R-categories.4] pages of categories", async () => {
+  const client = fresh();
+  const names = Array.from({ length: 130 }, (_, i) => `c${String(i).padStart(3, "0")}`);
+  for (let i = 0; i < names.length; i += 65) {
+    await client.rpc("streams.append", names.slice(i, i + 65).map((name) => ({ stream: `${name}-1`, messages: [{ type: "T", data: {} }] })));
+  }
+  await client.write("c_1-1");
+  const page = async (options?: object) => (await client.rpc<any[]>("ns.categories", options)).map((each) => each.category);
+  assert.deepEqual(await page(), [...names, "c_1"], "all where no limit is given");
+  assert.deepEqual(await page({ limit: 3, cursor: "c010" }), names.slice(11, 14));
+  assert.deepEqual(await page({ cursor: "c0105", limit: 1 }), ["c011"], "a cursor need not be a category");
+  assert.deepEqual(await page({ prefix: "c12", cursor: "c124" }), names.slice(125, 130));
+  assert.deepEqual(await page({ prefix: "c_" }), ["c_1"], "compared literally");
+  assert.deepEqual(await page({ cursor: "c_1" }), []);
+  assert.deepEqual(await page({ prefix: "", cursor: "", limit: 2 }), names.slice(0, 2));
+  for (const limit of [0, -1, 10_001, 2 ** 33]) await assertFails(client.failure("ns.categories", { limit }), 400, "INVALID_REQUEST", /limit/);
+});

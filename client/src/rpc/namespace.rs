@@ -1,5 +1,6 @@
 //! `ns.*`: the namespaces of a server, and what is in one's own.
 
+use eventodb_schema::limits::CATEGORIES_MAX;
 use eventodb_schema::reply::{
     CategoryListed, NamespaceCreated, NamespaceDeleted, NamespaceInfo, NamespaceListed, StreamListed,
 };
@@ -80,11 +81,21 @@ impl Client {
         self.call(Call::new("ns.streams").json(query)?.finish(), Repeat::Always).await?.parse()
     }
 
-    /// The namespace's categories, by name.
+    /// All categories of the namespace, by name.
     ///
     /// # Errors
     /// Whatever a call can fail with.
     pub async fn categories(&self) -> Result<Vec<CategoryListed>> {
-        self.call(Call::new("ns.categories").finish(), Repeat::Always).await?.parse()
+        let mut listed: Vec<CategoryListed> = Vec::new();
+        loop {
+            let cursor = serde_json::json!({ "cursor": listed.last().map(|last| &last.category) });
+            let call = Call::new("ns.categories").json(&cursor)?.finish();
+            let page: Vec<CategoryListed> = self.call(call, Repeat::Always).await?.parse()?;
+            let is_last = page.len() < CATEGORIES_MAX;
+            listed.extend(page);
+            if is_last {
+                return Ok(listed);
+            }
+        }
     }
 }

@@ -15,7 +15,7 @@ use crate::spelling::{Shown, nearest};
 use crate::{Error, Limits, json, name};
 
 pub use message::{check_object, message_id};
-pub use read::{Read, StreamsPage};
+pub use read::{ListPage, Read};
 pub use write::{Append, AppendEntry, Check, expected, single_write, stream_append, streams_append};
 
 /// A well-formed call: the method and its arguments, in compact JSON.

@@ -1,4 +1,4 @@
-//! What reads ask for: `stream.get`, `category.get`, `stream.last`, `ns.streams`.
+//! What reads ask for: `stream.get`, `category.get`, `stream.last`, and lists of names.
 
 use std::borrow::Cow;
 use std::collections::HashSet;
@@ -7,7 +7,9 @@ use std::time::Duration;
 
 use super::{Call, Options, integer, string, strings};
 use crate::filter::{Direction, Filter, Scope};
-use crate::limits::{BATCH_SIZE_DEFAULT, BATCH_SIZE_MAX, FILTER_NAMES, STREAMS_DEFAULT, STREAMS_MAX, WAIT_MS};
+use crate::limits::{
+    BATCH_SIZE_DEFAULT, BATCH_SIZE_MAX, CATEGORIES_MAX, FILTER_NAMES, STREAMS_DEFAULT, STREAMS_MAX, WAIT_MS,
+};
 use crate::{ConsumerGroup, Error, Limits, name};
 
 /// The options that both reads have.
@@ -20,7 +22,7 @@ macro_rules! page_options {
 const STREAM_OPTIONS: &[&str] = page_options!();
 const CATEGORY_OPTIONS: &[&str] = page_options!("correlation", "consumerGroup");
 const LAST_OPTIONS: &[&str] = &["type"];
-const STREAMS_OPTIONS: &[&str] = &["prefix", "limit", "cursor"];
+const LIST_OPTIONS: &[&str] = &["prefix", "limit", "cursor"];
 const GROUP_MEMBERS: &[&str] = &["member", "size"];
 
 /// One page of messages.
@@ -120,9 +122,9 @@ impl Read {
     }
 }
 
-/// One page of `ns.streams`.
+/// One page of a list of names: `ns.streams`, `ns.categories`.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct StreamsPage {
+pub struct ListPage {
     /// Only names that begin with this, compared by bytes.
     pub prefix: String,
     /// Only names after this one, in byte order.
@@ -131,25 +133,47 @@ pub struct StreamsPage {
     pub limit: usize,
 }
 
-impl StreamsPage {
+impl ListPage {
     /// Reads the arguments of `ns.streams`: `options`.
     ///
     /// # Errors
     /// `INVALID_REQUEST` naming the argument.
-    pub fn parse(call: &mut Call<'_>, limits: &Limits) -> Result<Self, Error> {
-        let options = call.options(STREAMS_OPTIONS)?;
+    pub fn streams(call: &mut Call<'_>, limits: &Limits) -> Result<Self, Error> {
+        Self::parse(call, limits, STREAMS_DEFAULT, STREAMS_MAX)
+    }
+
+    /// Reads the arguments of `ns.categories`: `options`.
+    ///
+    /// # Errors
+    /// `INVALID_REQUEST` naming the argument.
+    pub fn categories(call: &mut Call<'_>, limits: &Limits) -> Result<Self, Error> {
+        Self::parse(call, limits, CATEGORIES_MAX, CATEGORIES_MAX)
+    }
+
+    fn parse(call: &mut Call<'_>, limits: &Limits, default: usize, most: usize) -> Result<Self, Error> {
+        let options = call.options(LIST_OPTIONS)?;
         let limit = match options.integer("limit")? {
-            None => STREAMS_DEFAULT,
+            None => default,
             Some(limit) => usize::try_from(limit)
                 .ok()
-                .filter(|limit| (1..=STREAMS_MAX).contains(limit))
-                .ok_or_else(|| Error::invalid(format!("limit must be between 1 and {STREAMS_MAX}")))?,
+                .filter(|limit| (1..=most).contains(limit))
+                .ok_or_else(|| Error::invalid(format!("limit must be between 1 and {most}")))?,
         };
         Ok(Self {
             prefix: asked(&options, "prefix", limits)?.unwrap_or_default().into_owned(),
             after: asked(&options, "cursor", limits)?.filter(|cursor| !cursor.is_empty()).map(Into::into),
             limit,
         })
+    }
+
+    /// Whether a name stands on this page or a later one.
+    pub fn wants(&self, name: &str) -> bool {
+        name > self.after.as_deref().unwrap_or_default() && name.starts_with(&self.prefix)
+    }
+
+    /// Where to begin in names sorted by bytes: no wanted name is less.
+    pub fn first(&self) -> &str {
+        self.prefix.as_str().max(self.after.as_deref().unwrap_or_default())
     }
 }
 
@@ -288,7 +312,7 @@ mod tests {
                 [format!(r#"["ns.streams",{{"prefix":"{bad}"}}]"#), format!(r#"["ns.streams",{{"cursor":"{bad}"}}]"#)]
             {
                 assert!(
-                    StreamsPage::parse(&mut Call::parse(&body).expect("a call"), &Limits::default()).is_err(),
+                    ListPage::streams(&mut Call::parse(&body).expect("a call"), &Limits::default()).is_err(),
                     "{body}"
                 );
             }

@@ -1,6 +1,6 @@
-//! `ns.categories`: the categories of one's namespace.
+//! `ns.categories`: the categories of one's namespace, page by page.
 
-use eventodb_schema::request::Call;
+use eventodb_schema::request::{Call, ListPage};
 use http::Response;
 
 use super::Context;
@@ -8,7 +8,8 @@ use crate::body::Body;
 use crate::error::Failure;
 use crate::reply;
 
-pub(super) async fn answer(context: &mut Context<'_>, _call: &mut Call<'_>) -> Result<Response<Body>, Failure> {
+pub(super) async fn answer(context: &mut Context<'_>, call: &mut Call<'_>) -> Result<Response<Body>, Failure> {
     let log = context.log().await?;
-    Ok(reply::json(&log.categories().await?))
+    let page = ListPage::categories(call, context.limits())?;
+    Ok(reply::json(&log.categories(&page).await?))
 }

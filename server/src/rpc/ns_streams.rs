@@ -1,6 +1,6 @@
 //! `ns.streams`: the streams of one's namespace, page by page.
 
-use eventodb_schema::request::{Call, StreamsPage};
+use eventodb_schema::request::{Call, ListPage};
 use http::Response;
 
 use super::Context;
@@ -10,6 +10,6 @@ use crate::reply;
 
 pub(super) async fn answer(context: &mut Context<'_>, call: &mut Call<'_>) -> Result<Response<Body>, Failure> {
     let log = context.log().await?;
-    let page = StreamsPage::parse(call, context.limits())?;
+    let page = ListPage::streams(call, context.limits())?;
     Ok(reply::json(&log.streams(&page).await?))
 }

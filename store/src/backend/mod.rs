@@ -14,7 +14,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use eventodb_schema::message::Message;
 use eventodb_schema::reply::{CategoryListed, StreamListed};
-use eventodb_schema::request::StreamsPage;
+use eventodb_schema::request::ListPage;
 use eventodb_schema::token::TokenHash;
 use eventodb_schema::{Direction, Filter, Timestamp};
 use foldhash::HashSet;
@@ -249,10 +249,10 @@ pub trait Storage: Send + Sync + 'static {
     async fn read(&self, select: &Select) -> Result<Slice>;
 
     /// One page of streams.
-    async fn streams(&self, page: &StreamsPage) -> Result<Vec<StreamListed>>;
+    async fn streams(&self, page: &ListPage) -> Result<Vec<StreamListed>>;
 
-    /// All categories, by name in byte order.
-    async fn categories(&self) -> Result<Vec<CategoryListed>>;
+    /// One page of categories.
+    async fn categories(&self, page: &ListPage) -> Result<Vec<CategoryListed>>;
 
     /// How much there is.
     async fn counts(&self) -> Result<Counts>;

@@ -116,6 +116,7 @@ cases! {
         a_token_of_a_name_that_cannot_be_opens_nothing,
         counts_are_exact,
         streams_are_listed_in_pages,
+        categories_are_listed_in_pages,
         a_reopened_database_has_everything;
     replacements:
         a_replacement_takes_the_place_when_it_is_whole,

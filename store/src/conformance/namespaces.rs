@@ -1,7 +1,8 @@
 //! Promises about namespaces.
 
 use eventodb_schema::Token;
-use eventodb_schema::request::StreamsPage;
+use eventodb_schema::reply::CategoryListed;
+use eventodb_schema::request::ListPage;
 
 use super::World;
 use super::support::*;
@@ -91,7 +92,7 @@ pub(super) async fn counts_are_exact(world: &mut World) {
         let listed = world.store.list().await.expect("the storage answers");
         assert_eq!(listed.iter().map(|listed| listed.message_count).collect::<Vec<_>>(), vec![31]);
         let log = world.store.log("counted").await.expect("it is there");
-        let categories = log.categories().await.expect("the storage answers");
+        let categories = log.categories(&all_names()).await.expect("the storage answers");
         let counted: Vec<_> = categories.iter().map(|c| (&*c.category, c.stream_count, c.message_count)).collect();
         assert_eq!(counted, vec![("a", 2, 16), ("b", 1, 8), ("c", 1, 7)]);
     }
@@ -105,7 +106,7 @@ pub(super) async fn streams_are_listed_in_pages(world: &mut World) {
         write(&log, name, "T").await;
     }
     let list = |prefix: &str, after: Option<&str>, limit| {
-        let page = StreamsPage { prefix: prefix.to_owned(), after: after.map(str::to_owned), limit };
+        let page = ListPage { prefix: prefix.to_owned(), after: after.map(str::to_owned), limit };
         let log = log.clone();
         async move {
             let listed = log.streams(&page).await.expect("the storage answers");
@@ -129,6 +130,48 @@ pub(super) async fn streams_are_listed_in_pages(world: &mut World) {
         paged.extend(page);
     }
     assert_eq!(paged, sorted);
+}
+
+pub(super) async fn categories_are_listed_in_pages(world: &mut World) {
+    let log = world.log().await;
+    let names = ["a", "a%", "a_", "aa", "b", "Z", "ü"];
+    // Written in two parts, so that some are indexed or folded, some are not, and some are both.
+    for streams in [&names[..5], &names[2..]] {
+        for name in streams.iter().rev() {
+            write(&log, &format!("{name}-1"), "T").await;
+            write(&log, &format!("{name}-{}", streams.len()), "T").await;
+        }
+    }
+    let list = |prefix: &str, after: Option<&str>, limit| {
+        let page = ListPage { prefix: prefix.to_owned(), after: after.map(str::to_owned), limit };
+        let log = log.clone();
+        async move { log.categories(&page).await.expect("the storage answers") }
+    };
+    let counts: Vec<_> = list("", None, 100).await;
+    let mut sorted = names;
+    sorted.sort_unstable();
+    assert_eq!(counts.iter().map(|listed| &*listed.category).collect::<Vec<_>>(), sorted);
+    assert_eq!(counts.iter().map(|listed| listed.message_count).sum::<u64>(), 20);
+    assert_eq!(list("a_", None, 100).await.len(), 1);
+    assert_eq!(list("a", None, 100).await.len(), 4);
+    assert_eq!(list("a", Some("a%"), 1).await[0].category, "a_");
+    assert_eq!(list("none", None, 100).await, []);
+    for limit in 1..=names.len() + 1 {
+        let mut paged: Vec<CategoryListed> = Vec::new();
+        loop {
+            let page = list("", paged.last().map(|last| &*last.category), limit).await;
+            assert!(page.len() <= limit);
+            if page.is_empty() {
+                break;
+            }
+            paged.extend(page);
+        }
+        assert_eq!(paged, counts);
+    }
+}
+
+fn all_names() -> ListPage {
+    ListPage { prefix: String::new(), after: None, limit: 1000 }
 }
 
 pub(super) async fn a_reopened_database_has_everything(world: &mut World) {

@@ -36,7 +36,7 @@ use std::time::Duration;
 
 use eventodb_schema::message::Message;
 use eventodb_schema::reply::{Appended, CategoryListed, StreamListed};
-use eventodb_schema::request::{Append, StreamsPage};
+use eventodb_schema::request::{Append, ListPage};
 use eventodb_schema::{Direction, Filter, Scope, Timestamp};
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::{Notify, watch};
@@ -220,18 +220,18 @@ impl Log {
     ///
     /// # Errors
     /// As [`Log::read`].
-    pub async fn streams(self: &Arc<Self>, page: &StreamsPage) -> Result<Vec<StreamListed>> {
+    pub async fn streams(self: &Arc<Self>, page: &ListPage) -> Result<Vec<StreamListed>> {
         self.open_or_closed()?;
         self.storage.streams(page).await
     }
 
-    /// All categories.
+    /// One page of categories.
     ///
     /// # Errors
     /// As [`Log::read`].
-    pub async fn categories(self: &Arc<Self>) -> Result<Vec<CategoryListed>> {
+    pub async fn categories(self: &Arc<Self>, page: &ListPage) -> Result<Vec<CategoryListed>> {
         self.open_or_closed()?;
-        self.storage.categories().await
+        self.storage.categories(page).await
     }
 
     /// How much there is.

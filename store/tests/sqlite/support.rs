@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use eventodb_schema::message::{Expected, Message, NewMessage};
-use eventodb_schema::request::{Append, AppendEntry, Read, StreamsPage};
+use eventodb_schema::request::{Append, AppendEntry, ListPage, Read};
 use eventodb_schema::{ConsumerGroup, Direction, Filter, Scope, Token};
 use eventodb_store::backend::NewNamespace;
 use eventodb_store::backend::sqlite::{self, Location, Sqlite};
@@ -188,7 +188,7 @@ impl Model {
         let counts = available(|| log.counts()).await.expect("the storage answers");
         assert_eq!((counts.messages, counts.streams), (self.0.len() as u64, streams.len() as u64));
 
-        let page = StreamsPage { prefix: String::new(), after: None, limit: 1000 };
+        let page = ListPage { prefix: String::new(), after: None, limit: 1000 };
         let listed = available(|| log.streams(&page)).await.expect("the storage answers");
         let listed: Vec<_> = listed.into_iter().map(|stream| (stream.stream, stream.version)).collect();
         let expected: Vec<_> = streams.iter().map(|name| (name.to_string(), self.version(name))).collect();
@@ -200,7 +200,7 @@ impl Model {
             streams.insert(&message.stream);
             *messages += 1;
         }
-        let listed = available(|| log.categories()).await.expect("the storage answers");
+        let listed = available(|| log.categories(&page)).await.expect("the storage answers");
         let listed: Vec<_> = listed
             .into_iter()
             .map(|category| (category.category, category.stream_count, category.message_count))

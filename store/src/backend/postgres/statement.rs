@@ -99,7 +99,7 @@ templates! {
     FILTER_CATEGORIES "filter_categories" [TEXT_ARRAY, INT8, INT8, INT8, INT8, INT8, INT8, BOOL, INT8, INT8,
         TEXT_ARRAY, TEXT];
     STREAMS "streams" [TEXT, TEXT, INT8];
-    CATEGORIES "categories" [];
+    CATEGORIES "categories" [TEXT, TEXT, INT8];
     COUNTS "counts" [];
     MESSAGE_COUNT "message_count" [];
     FOLDED "folded" [];

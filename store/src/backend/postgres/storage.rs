@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use async_trait::async_trait;
 use eventodb_schema::message::Message;
 use eventodb_schema::reply::{CategoryListed, StreamListed};
-use eventodb_schema::request::StreamsPage;
+use eventodb_schema::request::ListPage;
 use futures_util::future::{BoxFuture, FutureExt as _};
 use tokio_postgres::Row;
 use uuid::Uuid;
@@ -173,7 +173,7 @@ impl Storage for PostgresStorage {
             .map_err(Failure::of_read)
     }
 
-    async fn streams(&self, page: &StreamsPage) -> Result<Vec<StreamListed>> {
+    async fn streams(&self, page: &ListPage) -> Result<Vec<StreamListed>> {
         let limit = i64::try_from(page.limit).unwrap_or(i64::MAX);
         let after = page.after.as_deref().unwrap_or_default();
         let statement = STREAMS.on(self.log);
@@ -188,8 +188,14 @@ impl Storage for PostgresStorage {
         Ok(rows.map_err(Failure::of_read)?.iter().map(stream).collect())
     }
 
-    async fn categories(&self) -> Result<Vec<CategoryListed>> {
-        let rows = retrying!(self.shared.readers, connection => connection.query(CATEGORIES.on(self.log), &[]));
+    async fn categories(&self, page: &ListPage) -> Result<Vec<CategoryListed>> {
+        let limit = i64::try_from(page.limit).unwrap_or(i64::MAX);
+        let after = page.after.as_deref().unwrap_or_default();
+        let statement = CATEGORIES.on(self.log);
+        let rows = retrying!(
+            self.shared.readers,
+            connection => connection.query(statement, &[&page.prefix, &after, &limit])
+        );
         let category = |row: &Row| CategoryListed {
             category: row.get(0),
             stream_count: count(row.get(1)),

@@ -2,14 +2,14 @@
 //!
 //! Each looks into the memtable first and into the index afterwards.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use eventodb_schema::Timestamp;
 use eventodb_schema::message::Message;
 use eventodb_schema::name;
 use eventodb_schema::reply::{CategoryListed, StreamListed};
-use eventodb_schema::request::StreamsPage;
+use eventodb_schema::request::ListPage;
 use parking_lot::RwLock;
 use rusqlite::{Connection, OptionalExtension as _, Transaction, params};
 use uuid::Uuid;
@@ -85,13 +85,11 @@ pub(super) fn find(
 pub(super) fn streams(
     connection: &Connection,
     memtable: &RwLock<Memtable>,
-    page: &StreamsPage,
+    page: &ListPage,
 ) -> rusqlite::Result<Vec<StreamListed>> {
-    let after = page.after.as_deref().unwrap_or_default();
-    let wanted = |name: &str| name > after && name.starts_with(&page.prefix);
     let recent: HashMap<Arc<str>, Last> = {
         let memtable = memtable.read();
-        let mut started: Vec<&Arc<str>> = memtable.started_streams().filter(|name| wanted(name)).collect();
+        let mut started: Vec<&Arc<str>> = memtable.started_streams().filter(|name| page.wants(name)).collect();
         if started.len() > page.limit {
             started.select_nth_unstable(page.limit);
             started.truncate(page.limit);
@@ -105,14 +103,13 @@ pub(super) fn streams(
     {
         let mut select = connection.prepare_cached(include_str!("sql/stream_names.sql"))?;
         // One bound alone: of two, SQLite seeks the first and steps to the second.
-        let first = page.prefix.as_str().max(after);
-        let mut rows = select.query(params![first, page.limit as i64 + 1])?;
+        let mut rows = select.query(params![page.first(), page.limit as i64 + 1])?;
         while let Some(row) = rows.next()? {
             let name = row.get_ref(0)?.as_str()?;
             if !name.starts_with(&page.prefix) {
                 break;
             }
-            if wanted(name) {
+            if page.wants(name) {
                 names.push(name.into());
             }
         }
@@ -149,14 +146,15 @@ fn time_of(connection: &Connection, global_position: i64) -> rusqlite::Result<Ti
         .query_row([global_position], |row| row.get(0).map(Timestamp::from_micros))
 }
 
-/// All categories by name, counted as of one moment.
+/// One page of categories, counted as of one moment.
 pub(super) fn categories(
     connection: &mut Connection,
     memtable: &RwLock<Memtable>,
+    page: &ListPage,
 ) -> rusqlite::Result<Vec<CategoryListed>> {
     let (snapshot, mut counted, _) = at_one_moment(connection, memtable, |memtable, completion| {
-        let mut counted: HashMap<String, (u64, u64)> = HashMap::new();
-        for (name, places) in memtable.categories() {
+        let mut counted: BTreeMap<String, (u64, u64)> = BTreeMap::new();
+        for (name, places) in memtable.categories().filter(|(name, _)| page.wants(name)) {
             counted.insert(name.to_owned(), (places.new_streams, places.places.len() as u64));
         }
         for place in memtable.up_to(completion) {
@@ -167,23 +165,24 @@ pub(super) fn categories(
         }
         counted
     })?;
-    let mut select = snapshot.prepare_cached("SELECT name, stream_count, message_count FROM idx.categories")?;
-    let mut rows = select.query([])?;
-    let mut listed = Vec::new();
+    let mut select = snapshot.prepare_cached(include_str!("sql/categories.sql"))?;
+    // One more than wanted, as the first may be the cursor itself.
+    let mut rows = select.query(params![page.first(), page.limit as i64 + 1])?;
     while let Some(row) = rows.next()? {
-        let category: String = row.get(0)?;
-        let (streams, messages) = counted.remove(&category).unwrap_or_default();
-        let (stream_count, message_count) = (row.get::<_, u64>(1)? + streams, row.get::<_, u64>(2)? + messages);
-        listed.push(CategoryListed { category, stream_count, message_count });
+        let category = row.get_ref(0)?.as_str()?;
+        if !category.starts_with(&page.prefix) {
+            break;
+        }
+        if page.wants(category) {
+            let (streams, messages) = counted.entry(category.to_owned()).or_default();
+            *streams += row.get::<_, u64>(1)?;
+            *messages += row.get::<_, u64>(2)?;
+        }
     }
-    let only_recent = counted.into_iter().map(|(category, (stream_count, message_count))| CategoryListed {
-        category,
-        stream_count,
-        message_count,
-    });
-    listed.extend(only_recent);
-    listed.sort_unstable_by(|a, b| a.category.cmp(&b.category));
-    Ok(listed)
+    let page = counted.into_iter().take(page.limit);
+    Ok(page
+        .map(|(category, (stream_count, message_count))| CategoryListed { category, stream_count, message_count })
+        .collect())
 }
 
 /// How much there is, counted as of one moment.

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use async_trait::async_trait;
 use eventodb_schema::message::Message;
 use eventodb_schema::reply::{CategoryListed, StreamListed};
-use eventodb_schema::request::StreamsPage;
+use eventodb_schema::request::ListPage;
 use futures_util::future::BoxFuture;
 use parking_lot::{Mutex, RwLock};
 use rusqlite::Connection;
@@ -362,13 +362,14 @@ impl Storage for Handle {
             .await
     }
 
-    async fn streams(&self, page: &StreamsPage) -> Result<Vec<StreamListed>> {
+    async fn streams(&self, page: &ListPage) -> Result<Vec<StreamListed>> {
         let page = page.clone();
         self.0.clone().reading(move |connection, memtable, _| lookup::streams(connection, memtable, &page)).await
     }
 
-    async fn categories(&self) -> Result<Vec<CategoryListed>> {
-        self.0.clone().reading(move |connection, memtable, _| lookup::categories(connection, memtable)).await
+    async fn categories(&self, page: &ListPage) -> Result<Vec<CategoryListed>> {
+        let page = page.clone();
+        self.0.clone().reading(move |connection, memtable, _| lookup::categories(connection, memtable, &page)).await
     }
 
     async fn counts(&self) -> Result<Counts> {

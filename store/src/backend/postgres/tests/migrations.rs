@@ -4,6 +4,7 @@
 
 use eventodb_schema::message::Expected;
 use eventodb_schema::migrations::{Migration, POSTGRES_LOG, POSTGRES_REGISTRY};
+use eventodb_schema::request::ListPage;
 use eventodb_schema::{Token, group, name};
 use uuid::Uuid;
 
@@ -105,7 +106,8 @@ async fn what_the_first_version_has_written_is_used_by_this_one() {
     assert!(found.iter().all(|message| message.time.to_string().starts_with("2024-01-31T12:00:00")));
     let info = store.info(NAME).await.expect("it lives");
     assert_eq!((info.message_count, info.stream_count, &*info.description), (5, 3, "from the first version"));
-    let categories = log.categories().await.expect("it answers");
+    let everything = ListPage { prefix: String::new(), after: None, limit: 1000 };
+    let categories = log.categories(&everything).await.expect("it answers");
     let categories: Vec<_> = categories.iter().map(|c| (&*c.category, c.stream_count, c.message_count)).collect();
     assert_eq!(categories, [("account", 2, 4), ("transfer", 1, 1)]);
 

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use eventodb_schema::Scope;
+use eventodb_schema::request::ListPage;
 
 use super::fixture::{Fixture, new_namespace, select};
 use crate::Error;
@@ -111,7 +112,8 @@ async fn counts_are_exact_whether_folded_or_not() {
         let counts = fixture.storage.counts().await.expect("it answers");
         let last = fixture.storage.head().await.expect("it answers").time;
         assert_eq!(counts, Counts { messages: 12, streams: 3, last_activity: Some(last) });
-        let categories = fixture.storage.categories().await.expect("it answers");
+        let everything = ListPage { prefix: String::new(), after: None, limit: 1000 };
+        let categories = fixture.storage.categories(&everything).await.expect("it answers");
         let categories: Vec<_> = categories.iter().map(|c| (&*c.category, c.stream_count, c.message_count)).collect();
         assert_eq!(categories, [("a", 2, 9), ("b", 1, 3)]);
         let mut counts: Vec<(Incarnation, u64)> = fixture.backend.message_counts().await.expect("it answers");

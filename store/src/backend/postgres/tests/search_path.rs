@@ -7,7 +7,7 @@ use crate::backend::Backend as _;
 use crate::backend::postgres::statement::TEXTS;
 use crate::testing::postgres;
 use eventodb_schema::Scope;
-use eventodb_schema::request::StreamsPage;
+use eventodb_schema::request::ListPage;
 
 /// Functions and an operator that fit what the statements call better than those of PostgreSQL do.
 const IMPOSTORS: &str = "
@@ -38,9 +38,9 @@ async fn functions_of_another_role_are_not_called() {
         for scope in [Scope::All, Scope::Stream("a-1".into()), Scope::Categories(vec!["a".into(), "b".into()])] {
             assert!(!positions(&fixture.read(select(scope)).await).is_empty());
         }
-        let page = StreamsPage { prefix: String::new(), after: None, limit: 10 };
+        let page = ListPage { prefix: String::new(), after: None, limit: 10 };
         assert_eq!(fixture.storage.streams(&page).await.expect("it answers").len(), 2);
-        assert_eq!(fixture.storage.categories().await.expect("it answers").len(), 2);
+        assert_eq!(fixture.storage.categories(&page).await.expect("it answers").len(), 2);
         assert_eq!(fixture.backend.message_counts().await.expect("it answers"), [(fixture.log, 3)]);
         fixture.backend.close().await;
     }
