@@ -51,7 +51,7 @@ async fn a_backup_under_load_is_a_working_server() {
     }
     let original = server.all().await;
     // The server holds its directory; the backup is nobody's.
-    assert_eq!(eventodb(&["verify", text(&data)]).status.code(), Some(64));
+    assert_eq!(eventodb(&["verify", text(&data)]).status.code(), Some(73));
     assert_eq!(eventodb(&["verify", text(&backup)]).status.code(), Some(0));
     server.stop().await;
     assert_eq!(eventodb(&["verify", text(&data)]).status.code(), Some(0));
@@ -85,7 +85,7 @@ async fn a_rotated_token_replaces_the_old_one() {
     let rotate = ["token", "rotate", "default", "--data-dir", data];
     assert_eq!(eventodb(&rotate).status.code(), Some(64), "there is no store yet");
     let server = Server::start(directory.path(), &[]).await;
-    assert_eq!(eventodb(&rotate).status.code(), Some(64), "the server uses it");
+    assert_eq!(eventodb(&rotate).status.code(), Some(73), "the server uses it");
     server.stop().await;
     let rotated = eventodb(&rotate);
     assert_eq!(rotated.status.code(), Some(0));
@@ -102,7 +102,7 @@ async fn a_rotated_token_replaces_the_old_one() {
     assert_eq!(http.call(&list).await.expect("the server answers").0, 200);
     server.stop().await;
     let unknown = eventodb(&["token", "rotate", "nobody", "--data-dir", data]);
-    assert_eq!(unknown.status.code(), Some(64));
+    assert_eq!(unknown.status.code(), Some(1));
     assert_eq!(String::from_utf8(unknown.stderr).expect("it is text").lines().count(), 1);
 }
 
@@ -110,7 +110,7 @@ async fn a_rotated_token_replaces_the_old_one() {
 async fn a_token_is_rotated_on_postgresql_beside_a_running_server() {
     let url = postgres::database().await;
     let rotate = ["token", "rotate", "default", "--db-url", &url];
-    assert_eq!(eventodb(&rotate).status.code(), Some(64), "there is no namespace yet");
+    assert_eq!(eventodb(&rotate).status.code(), Some(1), "there is no namespace yet");
     let server = Server::on_database(&url, &[]).await;
     let list = json!(["ns.list"]);
     let mut old = server.connect().await;
@@ -128,7 +128,7 @@ async fn a_token_is_rotated_on_postgresql_beside_a_running_server() {
     tell(&format!("the old token was refused {:?} after the new one was taken", rotated.elapsed()));
     server.stop().await;
     let unknown = eventodb(&["token", "rotate", "nobody", "--db-url", &url]);
-    assert_eq!(unknown.status.code(), Some(64));
+    assert_eq!(unknown.status.code(), Some(1));
     let refused = String::from_utf8(unknown.stderr).expect("it is text");
     assert_eq!((refused.lines().count(), refused.contains("for-tests-only")), (1, false), "{refused}");
 }
