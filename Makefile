@@ -37,10 +37,11 @@ check:
 	$(MAKE) lint
 	$(MAKE) test-rust
 
-lint: ## fmt, clippy and rustdoc, nothing tolerated
+lint: ## fmt, clippy and rustdoc, nothing tolerated; licences and sources of dependencies where cargo-deny is installed
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --locked --workspace --all-targets --all-features -- -D warnings
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --workspace --no-deps --all-features --quiet
+	.ci/deny
 
 test-rust: deps ## Unit, property, conformance, integration and crash tests
 	.ci/with-postgres $(CARGO) test --locked --workspace --all-features
