@@ -8,7 +8,7 @@ FUZZ_SECONDS ?= 600
 DEBIAN    := build-essential ca-certificates postgresql pgbouncer strace
 
 .DEFAULT_GOAL := help
-.PHONY: help run run-postgres build test black-box check lint test-rust test-external bench bench-smoke bench-micro fuzz deps deps-run clean
+.PHONY: help run run-postgres build test black-box check lint test-rust test-external faults bench bench-smoke bench-micro fuzz deps deps-run clean
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -52,6 +52,9 @@ test-external: deps build ## The black-box tests of the release binary, on each 
 	cd $(EXTERNAL) && EVENTODB_TEST_BACKEND=memory npm run suite
 	cd $(EXTERNAL) && ../.ci/with-postgres env EVENTODB_TEST_BACKEND=postgres npm run suite
 	cd $(EXTERNAL) && EVENTODB_TEST_BACKEND=sqlite npm run suite
+
+faults: deps ## Fails each call on each file of a SQLite store, in each phase; prints every row (a sample runs in test)
+	EVENTODB_TEST_FAULTS=all RUST_BACKTRACE=0 $(CARGO) test --locked -p eventodb --test process -- matrix --nocapture
 
 bench: deps build ## Every scenario on each backend; reports below target/bench, tables and pictures in docs/
 	./bench/run

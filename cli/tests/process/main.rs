@@ -9,6 +9,7 @@ mod faults;
 mod http;
 mod index;
 mod load;
+mod matrix;
 mod outages;
 mod server;
 mod stopping;

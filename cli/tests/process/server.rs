@@ -62,21 +62,33 @@ impl Server {
         ARGUMENTS.into_iter().chain(place).map(str::to_owned).collect()
     }
 
-    pub(crate) async fn launch(mut command: Command) -> Self {
-        let mut child = command.stdout(Stdio::piped()).kill_on_drop(true).spawn().expect("the binary starts");
+    pub(crate) async fn launch(command: Command) -> Self {
+        Self::try_launch(command).await.unwrap_or_else(|_| panic!("the server ended before it listened"))
+    }
+
+    /// As [`Self::launch`]; the process's end where it ends before it listens.
+    pub(crate) async fn try_launch(mut command: Command) -> Result<Self, ExitStatus> {
+        let child = command.stdout(Stdio::piped()).kill_on_drop(true).spawn().expect("the binary starts");
+        Self::listening(child).await
+    }
+
+    /// A server that was spawned with its output piped, once it listens.
+    pub(crate) async fn listening(mut child: Child) -> Result<Self, ExitStatus> {
         let pid = child.id().expect("it runs");
         let mut lines = BufReader::new(child.stdout.take().expect("it is piped")).lines();
         let address = async {
             while let Some(line) = lines.next_line().await.expect("it is text") {
                 if let Some((_, address)) = line.split_once("address  http://") {
-                    return address.to_owned();
+                    return Some(address.to_owned());
                 }
             }
-            panic!("the server ended before it listened");
+            None
         };
-        let address = tokio::time::timeout(PATIENCE, address).await.expect("the server starts");
+        let Some(address) = tokio::time::timeout(PATIENCE, address).await.expect("the server starts") else {
+            return Err(child.wait().await.expect("it is our child"));
+        };
         tokio::spawn(async move { while let Ok(Some(_)) = lines.next_line().await {} });
-        Self { child, pid, address }
+        Ok(Self { child, pid, address })
     }
 
     pub(crate) async fn connect(&self) -> Http {

@@ -514,10 +514,14 @@ fn checkpoint_log(connection: &mut Connection) -> rusqlite::Result<()> {
 }
 
 pub(super) fn fail(error: rusqlite::Error) -> Error {
-    match error.sqlite_error_code() {
-        Some(rusqlite::ErrorCode::DatabaseBusy | rusqlite::ErrorCode::DiskFull) => Error::unavailable(error),
-        _ => Error::failed(error),
-    }
+    if is_passing(&error) { Error::unavailable(error) } else { Error::failed(error) }
+}
+
+/// Whether the same may succeed later: the fault lies with the disk, the memory or the file descriptors, not with what
+/// the files hold.
+fn is_passing(error: &rusqlite::Error) -> bool {
+    use rusqlite::ErrorCode::{CannotOpen, DatabaseBusy, OutOfMemory};
+    is_of_the_disk(error) || matches!(error.sqlite_error_code(), Some(CannotOpen | DatabaseBusy | OutOfMemory))
 }
 
 fn open_failed(file: &Path, error: connection::Error) -> Error {
@@ -537,10 +541,10 @@ fn is_of_the_disk(error: &rusqlite::Error) -> bool {
 /// the fence.
 fn append_failed(error: rusqlite::Error) -> AppendError {
     match error.sqlite_error_code() {
-        Some(rusqlite::ErrorCode::SystemIoFailure) => AppendError::Unknown(Arc::new(error)),
-        Some(rusqlite::ErrorCode::DatabaseBusy | rusqlite::ErrorCode::DiskFull) => {
-            AppendError::Unavailable(Arc::new(error))
+        Some(rusqlite::ErrorCode::SystemIoFailure | rusqlite::ErrorCode::OutOfMemory) => {
+            AppendError::Unknown(Arc::new(error))
         }
+        _ if is_passing(&error) => AppendError::Unavailable(Arc::new(error)),
         _ => AppendError::Rejected(Arc::new(error)),
     }
 }

@@ -1,0 +1,280 @@
+//! Writers that know what they were answered, and the comparison of that with what a server holds.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, bail, ensure};
+use parking_lot::Mutex;
+use serde_json::{Value, json};
+use tokio::task::JoinHandle;
+use uuid::Uuid;
+
+use super::super::http::Http;
+use super::patiently;
+
+/// Writers of one namespace.
+const WRITERS: usize = 2;
+/// Bytes of each message beside its mark.
+const FILLING: usize = 100;
+/// Streams of one writer.
+const STREAMS: usize = 3;
+/// How long a writer waits after a write that was not acknowledged.
+const PAUSE: Duration = Duration::from_millis(10);
+
+/// One write: its id, which is also its mark, and its stream.
+#[derive(Clone, Debug)]
+struct Write {
+    id: Uuid,
+    stream: String,
+}
+
+impl Write {
+    fn call(&self) -> Value {
+        let data = json!({ "mark": self.id.to_string(), "filling": "x".repeat(FILLING) });
+        json!(["stream.write", self.stream, { "type": "T", "data": data }, { "id": self.id.to_string() }])
+    }
+}
+
+#[derive(Clone, Debug, Default)]
+struct Known {
+    acknowledged: Vec<(Write, i64, i64)>,
+    refused: Vec<Write>,
+    unanswered: Vec<Write>,
+    /// Answers that no fault excuses.
+    surprises: Vec<String>,
+}
+
+/// One namespace, as its writers know it.
+#[derive(Clone, Debug)]
+pub(super) struct Ledger {
+    pub(super) namespace: &'static str,
+    token: String,
+    known: Arc<Mutex<Known>>,
+}
+
+/// Writers at work.
+pub(super) struct Writers {
+    stop: Arc<AtomicBool>,
+    tasks: Vec<JoinHandle<()>>,
+}
+
+impl Writers {
+    /// Lets the writers finish the write that each has begun.
+    pub(super) async fn stop(self) -> Result<()> {
+        self.stop.store(true, SeqCst);
+        for task in self.tasks {
+            patiently("a writer ends", task).await??;
+        }
+        Ok(())
+    }
+}
+
+impl Ledger {
+    pub(super) fn new(namespace: &'static str, token: impl Into<String>) -> Self {
+        Self { namespace, token: token.into(), known: Arc::default() }
+    }
+
+    /// A ledger of its own that begins with what this one knows.
+    pub(super) fn fork(&self) -> Self {
+        Self { known: Arc::new(Mutex::new(self.known.lock().clone())), ..self.clone() }
+    }
+
+    async fn connect(&self, address: &str) -> std::io::Result<Http> {
+        Http::connect(address, &self.token).await
+    }
+
+    /// Starts writers, which go on until they are stopped or the server is gone.
+    pub(super) fn write(&self, address: &str) -> Writers {
+        let stop = Arc::new(AtomicBool::new(false));
+        let begin = |writer| {
+            let (ledger, address, stop) = (self.clone(), address.to_owned(), stop.clone());
+            tokio::spawn(async move { ledger.write_until(&address, writer, &stop).await })
+        };
+        let tasks = (0..WRITERS).map(begin).collect();
+        Writers { stop, tasks }
+    }
+
+    async fn write_until(&self, address: &str, writer: usize, stop: &AtomicBool) {
+        let Ok(mut http) = self.connect(address).await else { return };
+        for at in 0.. {
+            if stop.load(SeqCst) {
+                return;
+            }
+            let write = self.next_write(writer, at);
+            let answer = http.call(&write.call()).await;
+            let is_gone = answer.is_err();
+            if !self.note(write, answer) {
+                tokio::time::sleep(PAUSE).await;
+            }
+            if is_gone {
+                let Ok(again) = self.connect(address).await else { return };
+                http = again;
+            }
+        }
+    }
+
+    fn next_write(&self, writer: usize, at: usize) -> Write {
+        let stream = format!("s{writer}-{}", at % STREAMS);
+        Write { id: Uuid::new_v4(), stream }
+    }
+
+    /// Remembers an answer. Says whether it acknowledges the write.
+    fn note(&self, write: Write, answer: std::io::Result<(u16, Value)>) -> bool {
+        let mut known = self.known.lock();
+        match answer {
+            Ok((200, place)) => match (place["position"].as_i64(), place["globalPosition"].as_i64()) {
+                (Some(position), Some(global)) => {
+                    known.acknowledged.push((write, position, global));
+                    return true;
+                }
+                _ => known.surprises.push(format!("200 {place}")),
+            },
+            Ok((503, _)) => known.refused.push(write),
+            Ok((504, _)) | Err(_) => known.unanswered.push(write),
+            Ok((status, error)) => {
+                known.surprises.push(format!("a write is answered with {status} {error}"));
+                known.unanswered.push(write);
+            }
+        }
+        false
+    }
+
+    /// Writes once more, again and again until it is acknowledged.
+    pub(super) async fn until_written(&self, address: &str) -> Result<()> {
+        let what = format!("namespace {} takes a write again", self.namespace);
+        patiently(&what, async {
+            let mut at = 0;
+            loop {
+                let write = self.next_write(0, at);
+                let answer = match self.connect(address).await {
+                    Ok(mut http) => http.call(&write.call()).await,
+                    Err(error) => Err(error),
+                };
+                if self.note(write, answer) {
+                    return;
+                }
+                at += 1;
+                tokio::time::sleep(PAUSE).await;
+            }
+        })
+        .await
+    }
+
+    /// Writes that were not answered are written again with their ids, twice: each is there once.
+    pub(super) async fn retry_unanswered(&self, address: &str) -> Result<()> {
+        let unanswered = std::mem::take(&mut self.known.lock().unanswered);
+        let mut http = self.connect(address).await?;
+        for write in unanswered {
+            let place = call(&mut http, &write.call()).await?;
+            ensure!(call(&mut http, &write.call()).await? == place, "a repeated write is answered with another place");
+            let position = place["position"].as_i64().context("a position")?;
+            let global = place["globalPosition"].as_i64().context("a position")?;
+            self.known.lock().acknowledged.push((write, position, global));
+        }
+        Ok(())
+    }
+
+    /// Compares what a server holds with what the writers know.
+    pub(super) async fn check(&self, address: &str) -> Result<()> {
+        let mut http = self.connect(address).await?;
+        let all = read_all(&mut http).await?;
+        self.compare(&all)?;
+        self.check_index(&mut http, &all).await
+    }
+
+    fn compare(&self, all: &[Value]) -> Result<()> {
+        let known = self.known.lock();
+        ensure!(known.surprises.is_empty(), "{} such: {}", known.surprises.len(), known.surprises[0]);
+        let mut next: HashMap<&str, i64> = HashMap::new();
+        let (mut ids, mut marks) = (HashSet::new(), HashMap::new());
+        for (at, message) in all.iter().enumerate() {
+            ensure!(message[4] == json!(at + 1), "the global positions have a gap before {message}");
+            let position = next.entry(text(&message[1])?).or_default();
+            ensure!(message[3] == json!(*position), "the positions of a stream have a gap before {message}");
+            *position += 1;
+            ensure!(ids.insert(text(&message[0])?), "an id is there twice: {message}");
+            let mark = text(&message[5]["mark"])?;
+            ensure!(marks.insert(mark, message).is_none(), "a write is there twice: {message}");
+        }
+        for (write, position, global) in &known.acknowledged {
+            let message = marks.remove(&*write.id.to_string());
+            let message = message.with_context(|| format!("an acknowledged write is lost: {write:?} at {global}"))?;
+            let data = &write.call()[2]["data"];
+            let there = (&message[1], &message[3], &message[4], &message[5]);
+            ensure!(
+                there == (&json!(write.stream), &json!(position), &json!(global), data),
+                "an acknowledged write is at another place or changed: {write:?} became {message}"
+            );
+        }
+        for write in &known.refused {
+            ensure!(!marks.contains_key(&*write.id.to_string()), "a refused write is there: {write:?}");
+        }
+        let open: HashSet<String> = known.unanswered.iter().map(|write| write.id.to_string()).collect();
+        let strange = marks.keys().find(|mark| !open.contains(**mark));
+        ensure!(strange.is_none(), "there is what nobody wrote: {strange:?}");
+        Ok(())
+    }
+
+    /// Each stream, by the index, is what the log says; so are the counts.
+    async fn check_index(&self, http: &mut Http, all: &[Value]) -> Result<()> {
+        let mut streams: HashMap<&str, Vec<&Value>> = HashMap::new();
+        for message in all {
+            streams.entry(text(&message[1])?).or_default().push(&message[0]);
+        }
+        for (stream, ids) in &streams {
+            let version = call(http, &json!(["stream.version", stream])).await?;
+            ensure!(
+                version == json!(ids.len() - 1),
+                "stream {stream} has version {version} and {} messages",
+                ids.len()
+            );
+            let from = ids.len().saturating_sub(500);
+            let page = call(http, &json!(["stream.get", stream, { "position": from, "batchSize": 500 }])).await?;
+            let page: Vec<&Value> = page.as_array().context("a page")?.iter().map(|message| &message[0]).collect();
+            ensure!(page == ids[from..], "stream {stream} read by itself is not what the log says");
+        }
+        let info = call(http, &json!(["ns.info", self.namespace])).await?;
+        ensure!(info["messageCount"] == json!(all.len()), "{info} of {} messages", all.len());
+        Ok(())
+    }
+
+    /// How the writers fared, in words.
+    pub(super) fn tally(&self) -> String {
+        let known = self.known.lock();
+        let Known { acknowledged, refused, unanswered, .. } = &*known;
+        format!("{} acknowledged, {} refused, {} open", acknowledged.len(), refused.len(), unanswered.len())
+    }
+}
+
+fn text(value: &Value) -> Result<&str> {
+    value.as_str().with_context(|| format!("{value} is no text"))
+}
+
+/// Calls a method, again while the storage gets ready.
+pub(super) async fn call(http: &mut Http, call: &Value) -> Result<Value> {
+    patiently(&format!("{} is answered", call[0]), async {
+        loop {
+            match http.call(call).await? {
+                (200, result) => return Ok(result),
+                (503, _) => tokio::time::sleep(PAUSE).await,
+                (status, error) => bail!("{} is answered with {status} {error}", call[0]),
+            }
+        }
+    })
+    .await?
+}
+
+async fn read_all(http: &mut Http) -> Result<Vec<Value>> {
+    let mut all: Vec<Value> = Vec::new();
+    loop {
+        let from = all.last().and_then(|message| message[4].as_i64()).unwrap_or(0) + 1;
+        let page = call(http, &json!(["category.get", "", { "position": from, "batchSize": 1000 }])).await?;
+        let page = page.as_array().context("a page")?;
+        if page.is_empty() {
+            return Ok(all);
+        }
+        all.extend(page.iter().cloned());
+    }
+}

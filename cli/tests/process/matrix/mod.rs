@@ -1,0 +1,124 @@
+//! The fault matrix: each call on each file of a store fails, in each phase of a server's life, and the promise holds.
+//!
+//! Which calls there are is not listed here: each phase is watched once, and every call that it makes becomes rows. A
+//! row holds if everything acknowledged is found, nothing refused is there, writes work again without a restart once
+//! the fault is gone, SIGTERM ends the process, `eventodb verify` finds the store sound, and a restart finds the same.
+//!
+//! `make faults` runs all rows (`EVENTODB_TEST_FAULTS=all`) and prints them; otherwise a sample, chosen by the seed, runs.
+
+mod case;
+mod injector;
+mod ledger;
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result};
+use eventodb_store::testing::{seed, tell};
+use rand::SeedableRng as _;
+use rand::rngs::StdRng;
+use rand::seq::{IndexedRandom as _, SliceRandom as _};
+use tokio::sync::Semaphore;
+
+use self::case::{Case, Phase, Template};
+use self::injector::{Fault, Survey};
+
+/// `all` runs every row; a word runs the rows whose title contains it.
+const WHICH: &str = "EVENTODB_TEST_FAULTS";
+/// Rows that run where nothing else is asked for.
+const SAMPLE: usize = 24;
+/// The phases that the sample is taken from, without failing reads. Rows of the others fail: docs/TESTING.md names them.
+const SAMPLED: [Phase; 3] = [Phase::Load, Phase::Killed, Phase::Close];
+/// Rows that run side by side; most of the time each waits.
+const AT_ONCE: usize = 4;
+/// How long anything may take before it counts as hanging.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Waits for something, but not for ever.
+async fn patiently<T>(what: &str, work: impl Future<Output = T>) -> Result<T> {
+    tokio::time::timeout(PATIENCE, work).await.with_context(|| format!("not within {PATIENCE:?}: {what}"))
+}
+
+/// How a call may fail.
+fn errors(call: &str) -> &'static [&'static str] {
+    match call {
+        "openat" => &["EMFILE", "EIO", "ENOSPC"],
+        "pread64" => &["EIO"],
+        "mmap" => &["ENOMEM"],
+        _ => &["ENOSPC", "EIO"],
+    }
+}
+
+/// The rows that come of what a phase was seen to do.
+fn rows(phase: Phase, survey: &Survey) -> Vec<Case> {
+    let mut rows = Vec::new();
+    for ((file, call), most) in survey {
+        let mut places = vec![1, 2, *most];
+        places.retain(|nth| nth <= most);
+        places.dedup();
+        for error in errors(call) {
+            let fault = |nth, lasts| Fault { call, file: file.clone(), error, nth, lasts };
+            rows.extend(places.iter().map(|nth| Case { phase, fault: fault(*nth, false) }));
+            rows.push(Case { phase, fault: fault(1, true) });
+        }
+    }
+    rows
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_call_that_fails_on_any_file_costs_no_acknowledged_write() {
+    let mut random = StdRng::seed_from_u64(seed());
+    let template = Arc::new(Template::prepare().await);
+    let mut all = Vec::new();
+    for phase in Phase::ALL {
+        let survey = case::survey(phase, &template).await.unwrap_or_else(|error| panic!("{phase}: {error:#}"));
+        all.extend(rows(phase, &survey));
+    }
+    let there = all.len();
+    let which = std::env::var(WHICH).unwrap_or_default();
+    let chosen: Vec<Case> = match &*which {
+        "" => {
+            all.retain(|case| SAMPLED.contains(&case.phase) && case.fault.call != "pread64");
+            all.sample(&mut random, SAMPLE).cloned().collect()
+        }
+        "all" => all,
+        word => all.into_iter().filter(|case| case.to_string().contains(word)).collect(),
+    };
+    tell(&format!("{} of {there} rows", chosen.len()));
+    let failures = run(chosen, &template, &mut random).await;
+    assert!(failures.is_empty(), "{} rows fail:\n{}", failures.len(), failures.join("\n"));
+}
+
+/// Runs rows side by side and prints each as it ends; those that fail come back in their order.
+async fn run(mut cases: Vec<Case>, template: &Arc<Template>, random: &mut StdRng) -> Vec<String> {
+    let begun = Instant::now();
+    let places = Arc::new(Semaphore::new(AT_ONCE));
+    // In another order than they stand, so that rows of one kind are not all at work at once.
+    cases.shuffle(random);
+    let tasks: Vec<_> = cases
+        .into_iter()
+        .map(|case| {
+            let (places, template) = (places.clone(), template.clone());
+            tokio::spawn(async move {
+                let _place = places.acquire().await.expect("never closed");
+                let outcome = case.run(&template).await;
+                let line = match &outcome {
+                    Ok(told) => format!("{case} holds: {told}"),
+                    Err(error) => format!("{case} FAILS: {error:#}"),
+                };
+                tell(&line);
+                (line, outcome.is_err())
+            })
+        })
+        .collect();
+    let mut failures = Vec::new();
+    for task in tasks {
+        let (line, fails) = task.await.expect("a row does not panic");
+        if fails {
+            failures.push(line);
+        }
+    }
+    failures.sort();
+    tell(&format!("{} rows fail; it took {:?}", failures.len(), begun.elapsed()));
+    failures
+}
