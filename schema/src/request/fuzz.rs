@@ -68,6 +68,7 @@ proptest! {
         for read in reads.into_iter().flatten() {
             prop_assert!(read.limit <= crate::limits::BATCH_SIZE_MAX);
         }
-        let _ = StreamsPage::parse(&mut call.clone(), &limits);
+        let _ = ListPage::streams(&mut call.clone(), &limits);
+        let _ = ListPage::categories(&mut call.clone(), &limits);
     }
 }
