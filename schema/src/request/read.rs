@@ -166,9 +166,9 @@ impl ListPage {
         })
     }
 
-    /// Whether a name stands on this page or a later one.
+    /// Whether a name stands on this page or a later one. The category of `-1` is the empty name.
     pub fn wants(&self, name: &str) -> bool {
-        name > self.after.as_deref().unwrap_or_default() && name.starts_with(&self.prefix)
+        self.after.as_deref().is_none_or(|after| name > after) && name.starts_with(&self.prefix)
     }
 
     /// Where to begin in names sorted by bytes: no wanted name is less.

@@ -190,7 +190,7 @@ impl Storage for PostgresStorage {
 
     async fn categories(&self, page: &ListPage) -> Result<Vec<CategoryListed>> {
         let limit = i64::try_from(page.limit).unwrap_or(i64::MAX);
-        let after = page.after.as_deref().unwrap_or_default();
+        let after = page.after.as_deref();
         let statement = CATEGORIES.on(self.log);
         let rows = retrying!(
             self.shared.readers,
