@@ -53,7 +53,7 @@ test-external: deps build ## The black-box tests of the release binary, on each 
 	cd $(EXTERNAL) && ../.ci/with-postgres env EVENTODB_TEST_BACKEND=postgres npm run suite
 	cd $(EXTERNAL) && EVENTODB_TEST_BACKEND=sqlite npm run suite
 
-faults: deps ## Fails each call on each file of a SQLite store, in each phase; prints every row (a sample runs in test)
+faults: deps ## Fails each call on each file of a SQLite store, and damages files of killed ones; prints what holds
 	EVENTODB_TEST_FAULTS=all RUST_BACKTRACE=0 $(CARGO) test --locked -p eventodb --test process -- matrix --nocapture
 
 bench: deps build ## Every scenario on each backend; reports below target/bench, tables and pictures in docs/

@@ -99,7 +99,7 @@ impl Template {
     }
 
     /// A directory of its own for a row.
-    fn copy(&self) -> Result<Scene> {
+    pub(super) fn copy(&self) -> Result<Scene> {
         let directory = tempfile::tempdir()?;
         let data = directory.path().canonicalize()?.join("data");
         std::fs::create_dir(&data)?;
@@ -131,10 +131,10 @@ async fn insist(http: &mut Http, call: &Value, or: u16) -> Result<()> {
 }
 
 /// A row's own directory and what is known of it.
-struct Scene {
+pub(super) struct Scene {
     directory: TempDir,
-    data: PathBuf,
-    ledgers: Vec<Ledger>,
+    pub(super) data: PathBuf,
+    pub(super) ledgers: Vec<Ledger>,
 }
 
 impl Scene {
@@ -143,14 +143,14 @@ impl Scene {
     }
 
     /// The server's command; what it logs goes into a file.
-    fn command(&self, program: &str) -> Result<Command> {
+    pub(super) fn command(&self, program: &str) -> Result<Command> {
         let log = std::fs::File::options().create(true).append(true).open(self.directory.path().join("log"))?;
         let mut command = Command::new(program);
         command.stderr(log).stdout(Stdio::piped()).kill_on_drop(true);
         Ok(command)
     }
 
-    async fn start(&self) -> Result<Server> {
+    pub(super) async fn start(&self) -> Result<Server> {
         let mut command = self.command(BINARY)?;
         command.args(Server::arguments(&self.data));
         let started = Server::try_launch(command).await;
@@ -158,9 +158,14 @@ impl Scene {
     }
 
     /// What the server said last.
-    fn log(&self) -> String {
+    pub(super) fn log(&self) -> String {
         let log = std::fs::read_to_string(self.directory.path().join("log")).unwrap_or_default();
         log.lines().last().unwrap_or("it says nothing").chars().take(300).collect()
+    }
+
+    /// Whether the server has logged an error.
+    pub(super) fn logged_errors(&self) -> bool {
+        std::fs::read_to_string(self.directory.path().join("log")).is_ok_and(|log| log.contains(" ERROR "))
     }
 
     /// Lets all of them write until each was acknowledged once.
@@ -180,7 +185,7 @@ impl Scene {
         Ok(())
     }
 
-    async fn stop(&self, mut server: Server) -> Result<()> {
+    pub(super) async fn stop(&self, mut server: Server) -> Result<()> {
         server.signal(Signal::TERM);
         let status = patiently("SIGTERM ends the server", server.child.wait()).await??;
         ensure!(status.success(), "SIGTERM ends the server with {status}; {}", self.log());

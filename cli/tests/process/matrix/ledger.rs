@@ -3,7 +3,7 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail, ensure};
 use parking_lot::Mutex;
@@ -20,6 +20,8 @@ const WRITERS: usize = 2;
 const FILLING: usize = 100;
 /// Streams of one writer.
 const STREAMS: usize = 3;
+/// A message that was acknowledged longer ago than this is never lost in silence.
+const MARKED_WITHIN: Duration = Duration::from_secs(2);
 /// How long a writer waits after a write that was not acknowledged.
 const PAUSE: Duration = Duration::from_millis(10);
 
@@ -40,6 +42,8 @@ impl Write {
 #[derive(Clone, Debug, Default)]
 struct Known {
     acknowledged: Vec<(Write, i64, i64)>,
+    /// When each was acknowledged.
+    acknowledged_at: HashMap<Uuid, Instant>,
     refused: Vec<Write>,
     unanswered: Vec<Write>,
     /// Answers that no fault excuses.
@@ -52,6 +56,26 @@ pub(super) struct Ledger {
     pub(super) namespace: &'static str,
     token: String,
     known: Arc<Mutex<Known>>,
+}
+
+/// What was served of damaged files.
+#[derive(Debug, Default)]
+pub(super) struct Found {
+    served: usize,
+    /// Messages that were acknowledged more than two seconds before the kill, and are not served.
+    pub(super) missing: usize,
+    /// Younger ones.
+    young: usize,
+    /// Why no more is served.
+    pub(super) stopped: Option<String>,
+}
+
+impl std::fmt::Display for Found {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { served, missing, young, stopped } = self;
+        write!(formatter, "{served} served, {missing} missing and {young} younger ones")?;
+        stopped.iter().try_for_each(|stopped| write!(formatter, ", reading ends: {stopped}"))
+    }
 }
 
 /// Writers at work.
@@ -126,6 +150,7 @@ impl Ledger {
         match answer {
             Ok((200, place)) => match (place["position"].as_i64(), place["globalPosition"].as_i64()) {
                 (Some(position), Some(global)) => {
+                    known.acknowledged_at.insert(write.id, Instant::now());
                     known.acknowledged.push((write, position, global));
                     return true;
                 }
@@ -174,6 +199,58 @@ impl Ledger {
             self.known.lock().acknowledged.push((write, position, global));
         }
         Ok(())
+    }
+
+    /// Writes once; the status of the answer, if there was one.
+    pub(super) async fn write_once(&self, address: &str) -> Option<u16> {
+        let write = self.next_write(0, 0);
+        let mut http = self.connect(address).await.ok()?;
+        let answer = patiently("a write is answered", http.call(&write.call())).await.ok()?;
+        let status = answer.as_ref().ok().map(|(status, _)| *status);
+        self.note(write, answer);
+        status
+    }
+
+    /// Reads what a server serves of damaged files. Fails where it serves what nobody wrote.
+    pub(super) async fn read_damaged(&self, address: &str, killed: Instant) -> Result<Found> {
+        let mut http = self.connect(address).await?;
+        let mut all: Vec<Value> = Vec::new();
+        let mut found = Found::default();
+        loop {
+            let from = all.last().and_then(|message| message[4].as_i64()).unwrap_or(0) + 1;
+            match call(&mut http, &json!(["category.get", "", { "position": from, "batchSize": 1000 }])).await {
+                Ok(Value::Array(page)) if page.is_empty() => break,
+                Ok(Value::Array(page)) => all.extend(page),
+                Ok(other) => bail!("a page is {other}"),
+                Err(error) => {
+                    found.stopped = Some(format!("{error:#}"));
+                    break;
+                }
+            }
+        }
+        found.served = all.len();
+        let known = self.known.lock();
+        let mut served = HashMap::new();
+        let written = known.acknowledged.iter().map(|(write, ..)| write);
+        let written = written.chain(&known.unanswered).map(|write| (write.id.to_string(), write));
+        let written: HashMap<String, &Write> = written.collect();
+        for message in &all {
+            let id = text(&message[0])?;
+            let write = written.get(id).with_context(|| format!("what nobody wrote is served: {message}"))?;
+            let there = (&message[1], &message[2], &message[5]);
+            let call = write.call();
+            ensure!(there == (&call[1], &json!("T"), &call[2]["data"]), "{message} is served, {call} was written");
+            served.insert(id, &message[4]);
+        }
+        for (write, _, global) in &known.acknowledged {
+            let age = killed.duration_since(known.acknowledged_at[&write.id]);
+            match served.get(&*write.id.to_string()) {
+                Some(place) => ensure!(**place == json!(global), "{write:?} was at {global} and is served at {place}"),
+                None if age > MARKED_WITHIN => found.missing += 1,
+                None => found.young += 1,
+            }
+        }
+        Ok(found)
     }
 
     /// Compares what a server holds with what the writers know.

@@ -7,6 +7,7 @@
 //! `make faults` runs all rows (`EVENTODB_TEST_FAULTS=all`) and prints them; otherwise a sample, chosen by the seed, runs.
 
 mod case;
+mod damage;
 mod injector;
 mod ledger;
 
