@@ -1,12 +1,11 @@
 //! The read model in PostgreSQL, on the server that `EVENTODB_TEST_PG_URL` names.
 
 use async_trait::async_trait;
-use eventodb_client::checkpoint::{CheckpointError, PostgresHandler, PostgresReadModel};
+use eventodb_client::checkpoint::{CheckpointError, PostgresHandler, PostgresReadModel, PostgresUrl};
 use eventodb_client::worker::{Consumer as _, Failure, HandlerError};
 use eventodb_client::{Client, Message, StreamQuery};
 use serde_json::json;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio_postgres::{Config, NoTls};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
@@ -48,12 +47,12 @@ async fn messages() -> Vec<Message> {
 #[tokio::test]
 async fn effects_and_position_are_saved_together_and_a_second_worker_is_told() {
     let url = std::env::var("EVENTODB_TEST_PG_URL").expect("EVENTODB_TEST_PG_URL must name a PostgreSQL server");
-    let config: Config = url.parse().expect("a PostgreSQL URL");
-    let (connection, driver) = config.connect(NoTls).await.expect("connected");
+    let at: PostgresUrl = url.parse().expect("a PostgreSQL URL");
+    let (connection, driver) = at.connect().await.expect("connected");
     tokio::spawn(driver);
     let name = format!("seen_{}", Uuid::now_v7().simple());
     connection.batch_execute(&format!("CREATE TABLE {name} (position bigint)")).await.expect("created");
-    let model = || PostgresReadModel::new(config.clone(), name.clone(), Noting { table: name.clone() });
+    let model = || PostgresReadModel::new(at.clone(), name.clone(), Noting { table: name.clone() });
     let (messages, stop) = (messages().await, CancellationToken::new());
 
     let mut first = model();
@@ -70,4 +69,34 @@ async fn effects_and_position_are_saved_together_and_a_second_worker_is_told() {
     assert_eq!(rows.iter().map(|row| row.get::<_, i64>(0)).collect::<Vec<_>>(), [0, 1]);
     let mut second = model();
     assert_eq!(second.load().await.expect("the lock comes free"), Some(2));
+}
+
+/// What a server is sent first that offers TLS, and then in place of a start of the session.
+async fn greeting(mode: &str) -> [u8; 9] {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+    let place = listener.local_addr().expect("bound");
+    let url: PostgresUrl = format!("postgres://u:p@{place}/d?sslmode={mode}").parse().expect("a PostgreSQL URL");
+    let server = tokio::spawn(async move {
+        let (mut stream, _) = listener.accept().await.expect("a client");
+        let mut greeting = [0; 9];
+        stream.read_exact(&mut greeting[..8]).await.expect("a request for TLS, or the start of a session");
+        stream.write_all(b"S").await.expect("sent");
+        stream.read_exact(&mut greeting[8..]).await.expect("more");
+        greeting
+    });
+    let mut model = PostgresReadModel::new(url, "x", Noting { table: "none".to_owned() });
+    let failed = model.load().await;
+    assert!(matches!(failed, Err(CheckpointError::Failed { .. })), "{failed:?}");
+    server.await.expect("asked")
+}
+
+#[tokio::test]
+async fn a_read_model_asks_for_tls_as_its_url_says() {
+    // The request for TLS, and the record of a handshake.
+    const ENCRYPTED: [u8; 9] = [0, 0, 0, 8, 4, 210, 22, 47, 22];
+    for mode in ["prefer", "require", "verify-ca", "verify-full"] {
+        let mode = if mode.starts_with("verify") { format!("{mode}&sslrootcert=system") } else { mode.to_owned() };
+        assert_eq!(greeting(&mode).await, ENCRYPTED, "{mode}");
+    }
+    assert_ne!(greeting("disable").await[..8], ENCRYPTED[..8]);
 }

@@ -35,9 +35,9 @@ fn of_sqlite(error: &SqliteError) -> Exit {
 
 /// How a command ends that cannot use the database: a wrong configuration is told from a database that is away.
 pub(crate) fn of_postgres(error: &PostgresError) -> Exit {
-    use PostgresError::{Certificates, MigrationNeeded, MissingDatabase, NewerSchema, NotUtf8, Privilege, TooOld, Url};
+    use PostgresError::{MigrationNeeded, MissingDatabase, NewerSchema, NotUtf8, Privilege, TooOld};
     match error {
-        Url(_) | Certificates(_) | PostgresError::Refused { .. } | MissingDatabase { .. } => Exit::Usage,
+        PostgresError::Refused { .. } | MissingDatabase { .. } => Exit::Usage,
         TooOld(_) | NotUtf8(_) | Privilege(_) | NewerSchema { .. } | MigrationNeeded(_) => Exit::Usage,
         _ => Exit::Unavailable,
     }

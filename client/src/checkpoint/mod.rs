@@ -12,6 +12,8 @@ use std::error::Error as StdError;
 
 use async_trait::async_trait;
 
+#[cfg(feature = "postgres")]
+pub use eventodb_pg::{Url as PostgresUrl, UrlError as PostgresUrlError};
 pub use file::FileCheckpoint;
 pub use memory::MemoryCheckpoint;
 #[cfg(feature = "postgres")]

@@ -6,8 +6,9 @@
 use std::time::Duration;
 
 use async_trait::async_trait;
+use eventodb_pg::Url;
 use tokio::time::{Instant, sleep};
-use tokio_postgres::{Client, Config, NoTls};
+use tokio_postgres::Client;
 use tokio_util::sync::CancellationToken;
 
 use super::CheckpointError;
@@ -32,7 +33,7 @@ pub trait PostgresHandler: Send {
 
 /// Handles messages by changing tables of a PostgreSQL database, exactly once each.
 pub struct PostgresReadModel<H> {
-    config: Config,
+    url: Url,
     consumer: String,
     handler: H,
     open: Option<Open>,
@@ -52,16 +53,16 @@ struct Open {
 }
 
 impl<H: PostgresHandler> PostgresReadModel<H> {
-    /// The read model in the database that `config` names. The position is kept in its table
+    /// The read model in the database that `url` names, over TLS as its `sslmode` says. The position is kept in its table
     /// `eventodb_checkpoint` under the name `consumer`, which tells members of a group apart too.
-    pub fn new(config: Config, consumer: impl Into<String>, handler: H) -> Self {
-        Self { config, consumer: consumer.into(), handler, open: None }
+    pub fn new(url: Url, consumer: impl Into<String>, handler: H) -> Self {
+        Self { url, consumer: consumer.into(), handler, open: None }
     }
 }
 
 impl Open {
-    async fn new(config: &Config, consumer: &str) -> Result<Self, CheckpointError> {
-        let (connection, driver) = config.connect(NoTls).await.map_err(failed("cannot connect"))?;
+    async fn new(url: &Url, consumer: &str) -> Result<Self, CheckpointError> {
+        let (connection, driver) = url.connect().await.map_err(failed("cannot connect"))?;
         tokio::spawn(async move {
             if let Err(error) = driver.await {
                 tracing::warn!(%error, "the read model's connection ended");
@@ -132,7 +133,7 @@ impl<H: PostgresHandler> Consumer for PostgresReadModel<H> {
         let patience = if self.open.take().is_some() { LOCK_PATIENCE_AFTER_LOSS } else { LOCK_PATIENCE };
         let given_up = Instant::now() + patience;
         let open = loop {
-            match Open::new(&self.config, &self.consumer).await {
+            match Open::new(&self.url, &self.consumer).await {
                 Err(CheckpointError::Taken(_)) if Instant::now() < given_up => sleep(LOCK_PAUSE).await,
                 open => break open?,
             }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use eventodb_client::checkpoint::{
-    CheckpointStore, FileCheckpoint, PostgresHandler, PostgresReadModel, SqliteReadModel, StreamCheckpoint,
+    CheckpointStore, FileCheckpoint, PostgresHandler, PostgresReadModel, PostgresUrl, SqliteReadModel, StreamCheckpoint,
 };
 use eventodb_client::worker::{Checkpointed, Consumer, HandlerError, Handlers, Lag, Observer, Worker, WorkerError};
 use eventodb_client::{Client, Message};
@@ -137,7 +137,7 @@ impl PostgresHandler for Nothing {
 async fn a_second_worker_with_its_position_in_postgres() {
     let directory = tempfile::tempdir().expect("a temporary folder");
     let server = Server::start(directory.path(), &[]).await;
-    let database: tokio_postgres::Config = postgres::database().await.parse().expect("a URL");
+    let database: PostgresUrl = postgres::database().await.parse().expect("a URL");
     the_second_is_told(server, |_| PostgresReadModel::new(database.clone(), "x", Nothing)).await;
 }
 

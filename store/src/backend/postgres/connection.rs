@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use eventodb_pg::{Stream, Url, place};
 use futures_util::StreamExt as _;
 use futures_util::future::{BoxFuture, FutureExt as _, poll_immediate, ready};
 use lru::LruCache;
@@ -19,7 +20,6 @@ use tokio_util::task::AbortOnDropHandle;
 use super::error::{Failure, OpenError, TimedOut, spoils_session};
 use super::settings::Settings;
 use super::statement::{Key, Statement};
-use super::url::{self, Url};
 
 /// Prepared statements that a session keeps. Each costs PostgreSQL some 50 kB.
 const PREPARED: NonZeroUsize = NonZeroUsize::new(100).expect("it is not 0");
@@ -304,7 +304,7 @@ pub(super) fn session_text(limit: Duration) -> String {
 pub(super) async fn connect<F>(
     url: &Url,
     limit: Duration,
-    drive: impl Fn(tokio_postgres::Connection<tokio_postgres::Socket, super::tls::Stream<tokio_postgres::Socket>>) -> F,
+    drive: impl Fn(tokio_postgres::Connection<tokio_postgres::Socket, Stream<tokio_postgres::Socket>>) -> F,
 ) -> Result<(Client, AbortOnDropHandle<()>), OpenError>
 where
     F: Future<Output = ()> + Send + 'static,
@@ -320,7 +320,7 @@ where
             Ok(Err(error)) => last = Some(explain(&host, &error)),
             Err(_) => {
                 last = Some(OpenError::Unreachable {
-                    place: url::place(&host),
+                    place: place(&host),
                     cause: io::Error::new(io::ErrorKind::TimedOut, "no answer in time"),
                 });
             }
@@ -331,7 +331,7 @@ where
 
 /// Why there is no connection, told so that somebody can do something about it.
 fn explain(host: &Config, error: &tokio_postgres::Error) -> OpenError {
-    let place = url::place(host);
+    let place = place(host);
     if let Some(refusal) = error.as_db_error() {
         return match refusal.code().code() {
             "28P01" | "28000" => OpenError::Refused { place, user: host.get_user().unwrap_or_default().to_owned() },

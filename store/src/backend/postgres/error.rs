@@ -11,12 +11,6 @@ use crate::error::{Cause, Error};
 /// Why the backend could not be opened; one line each.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
-    /// The URL is not of the right form.
-    #[error("the database URL is not usable: {0}")]
-    Url(&'static str),
-    /// The root certificates cannot be read.
-    #[error("the root certificates for the database are not usable: {0}")]
-    Certificates(#[source] Box<dyn std::error::Error + Send + Sync>),
     /// Nobody answers there.
     #[error("cannot reach PostgreSQL at {place}: {cause}")]
     Unreachable {

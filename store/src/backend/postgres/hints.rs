@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use eventodb_pg::Url;
 use parking_lot::Mutex;
 use tokio::sync::{Notify, mpsc};
 use tokio::time::{Instant, sleep, sleep_until, timeout};
@@ -20,7 +21,6 @@ use super::connection::{self, Connection};
 use super::error::OpenError;
 use super::settings::Settings;
 use super::statement::NOTIFY;
-use super::url::Url;
 use crate::backend::{Hint, Incarnation};
 
 /// Hints that may wait to be taken; more become one [`Hint::All`].

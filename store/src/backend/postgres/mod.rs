@@ -19,10 +19,8 @@ mod storage;
 #[cfg(test)]
 mod tests;
 mod time;
-mod tls;
 mod turns;
 mod upkeep;
-mod url;
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -36,8 +34,8 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout};
 
 pub use error::OpenError;
+pub use eventodb_pg::{Url, UrlError};
 pub use settings::Settings;
-pub use url::Url;
 
 use crate::backend::{Backend, Hint, Incarnation, Namespace, NewNamespace, Storage};
 use crate::degraded::Degraded;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::url::Url;
+use eventodb_pg::Url;
 
 /// Connections of the sequencers, beside the pool's.
 const SEQUENCER_CONNECTIONS: usize = 8;

@@ -7,7 +7,7 @@ use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair}
 
 use super::fixture::settings;
 use crate::backend::Backend as _;
-use crate::backend::postgres::{OpenError, Postgres, Url};
+use crate::backend::postgres::{OpenError, Postgres, Url, UrlError};
 use crate::testing::postgres::{self, Server};
 
 fn authority() -> CertifiedIssuer<'static, KeyPair> {
@@ -67,6 +67,11 @@ async fn certificates_are_checked_as_far_as_the_mode_says() {
         drop(connection);
         assert_eq!(found, Some(encrypted), "{mode}");
         backend.close().await;
+        // As the client's read model connects.
+        let at: Url = url(host, mode, root).parse().expect("a good URL");
+        let (client, driver) = at.connect().await.unwrap_or_else(|e| panic!("{mode}: {e}"));
+        tokio::spawn(driver);
+        assert_eq!(client.query_one(ssl, &[]).await.expect("it answers").get::<_, bool>(0), encrypted, "{mode}");
     }
     for (host, mode, root) in [
         ("127.0.0.1", "verify-full", &*root),
@@ -76,7 +81,9 @@ async fn certificates_are_checked_as_far_as_the_mode_says() {
     ] {
         let error = Postgres::open(settings(&url(host, mode, root))).await.expect_err(mode);
         assert!(matches!(error, OpenError::Tls { .. }), "{mode}: {error:?}");
+        let at: Url = url(host, mode, root).parse().expect("a good URL");
+        assert!(at.connect().await.is_err(), "{mode}");
     }
     let missing = url("localhost", "verify-full", "/none/such.pem").parse::<Url>();
-    assert!(matches!(missing, Err(OpenError::Certificates(_))));
+    assert!(matches!(missing, Err(UrlError::Certificates(_))));
 }

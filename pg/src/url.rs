@@ -10,17 +10,27 @@ use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio_postgres::Config;
 use tokio_postgres::config::{Host, SslMode, TargetSessionAttrs};
+use tokio_postgres::{Client, Config, Connection, Socket};
 
-use super::error::OpenError;
-use super::tls::{Tls, Verify};
+use crate::tls::{Stream, Tls, Verify};
 
 /// How a session calls itself in `pg_stat_activity` where the URL does not say.
 const APPLICATION_NAME: &str = "eventodb";
 const KEEPALIVE_IDLE: Duration = Duration::from_secs(15);
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(5);
 const KEEPALIVE_RETRIES: u32 = 3;
+
+/// Why a URL is of no use.
+#[derive(Debug, thiserror::Error)]
+pub enum UrlError {
+    /// It is not of the right form.
+    #[error("the database URL is not usable: {0}")]
+    Form(&'static str),
+    /// The root certificates cannot be read.
+    #[error("the root certificates for the database are not usable: {0}")]
+    Certificates(#[source] Box<dyn std::error::Error + Send + Sync>),
+}
 
 /// Where a database is and how to get in. Neither `Debug` nor `Display` show the password.
 #[derive(Clone)]
@@ -31,7 +41,7 @@ pub struct Url {
 
 impl Url {
     /// One configuration per host, in order.
-    pub(super) fn hosts(&self) -> &[Config] {
+    pub fn hosts(&self) -> &[Config] {
         &self.hosts
     }
 
@@ -49,20 +59,34 @@ impl Url {
             .any(|config| config.get_ssl_mode() == SslMode::Prefer && !config.get_hosts().iter().all(is_near))
     }
 
+    /// Connects to the first host that lets us in.
+    ///
+    /// # Errors
+    /// What the last host said.
+    pub async fn connect(&self) -> Result<(Client, Connection<Socket, Stream<Socket>>), tokio_postgres::Error> {
+        let (last, others) = self.hosts.split_last().expect("a URL has at least one host");
+        for host in others {
+            if let Ok(connected) = host.connect(self.tls.clone()).await {
+                return Ok(connected);
+            }
+        }
+        last.connect(self.tls.clone()).await
+    }
+
     /// How connections are encrypted.
-    pub(super) fn tls(&self) -> &Tls {
+    pub fn tls(&self) -> &Tls {
         &self.tls
     }
 }
 
 impl FromStr for Url {
-    type Err = OpenError;
+    type Err = UrlError;
 
     /// # Errors
-    /// [`OpenError::Url`], and [`OpenError::Certificates`] where `sslrootcert` cannot be read.
-    fn from_str(text: &str) -> Result<Self, OpenError> {
+    /// [`UrlError::Url`], and [`UrlError::Certificates`] where `sslrootcert` cannot be read.
+    fn from_str(text: &str) -> Result<Self, UrlError> {
         if !text.starts_with("postgres://") && !text.starts_with("postgresql://") {
-            return Err(OpenError::Url("it does not begin with postgres://"));
+            return Err(UrlError::Form("it does not begin with postgres://"));
         }
         let (place, query) = text.split_once('?').unwrap_or((text, ""));
         check_place(place)?;
@@ -72,26 +96,26 @@ impl FromStr for Url {
         // The driver's own message may quote a part of the password, so it is not passed on.
         let mut config: Config = format!("{place}?{}", kept.join("&"))
             .parse()
-            .map_err(|_| OpenError::Url("expected postgres://user:password@host:port/database?option=value"))?;
+            .map_err(|_| UrlError::Form("expected postgres://user:password@host:port/database?option=value"))?;
         if config.get_hosts().is_empty() && config.get_hostaddrs().is_empty() {
-            return Err(OpenError::Url("it names no host"));
+            return Err(UrlError::Form("it names no host"));
         }
         config.ssl_mode(mode);
         let hosts = each_host(&config)?;
         let url = Self { hosts: hosts.into(), tls: Tls::new(verify, options.root_certificate)? };
         if url.to_string().contains(char::is_control) {
-            return Err(OpenError::Url("its host or database has a control character"));
+            return Err(UrlError::Form("its host or database has a control character"));
         }
         Ok(url)
     }
 }
 
 /// What stands in place of a host or a database is shown, and must be no part of a password that was not encoded.
-fn check_place(place: &str) -> Result<(), OpenError> {
+fn check_place(place: &str) -> Result<(), UrlError> {
     let (_, place) = place.split_once("://").unwrap_or_default();
     let Some((user, rest)) = place.split_once('@') else { return Ok(()) };
     if user.contains('/') || rest.contains('@') {
-        return Err(OpenError::Url("write @ as %40 and / as %2F in the user and the password"));
+        return Err(UrlError::Form("write @ as %40 and / as %2F in the user and the password"));
     }
     Ok(())
 }
@@ -114,7 +138,7 @@ impl Options {
         true
     }
 
-    fn tls(&self) -> Result<(SslMode, Verify), OpenError> {
+    fn tls(&self) -> Result<(SslMode, Verify), UrlError> {
         // As libpq does: with root certificates at hand, `require` checks them.
         let required = if self.root_certificate.is_some() { Verify::Chain } else { Verify::Nothing };
         match self.mode.as_deref() {
@@ -123,7 +147,7 @@ impl Options {
             Some("require") => Ok((SslMode::Require, required)),
             Some("verify-ca") => Ok((SslMode::Require, Verify::Chain)),
             Some("verify-full") => Ok((SslMode::Require, Verify::ChainAndName)),
-            Some(_) => Err(OpenError::Url("sslmode must be disable, prefer, require, verify-ca or verify-full")),
+            Some(_) => Err(UrlError::Form("sslmode must be disable, prefer, require, verify-ca or verify-full")),
         }
     }
 }
@@ -145,13 +169,13 @@ fn decode(text: &str) -> String {
     String::from_utf8_lossy(&bytes).into_owned()
 }
 
-fn each_host(config: &Config) -> Result<Vec<Config>, OpenError> {
+fn each_host(config: &Config) -> Result<Vec<Config>, UrlError> {
     let (names, addresses, ports) = (config.get_hosts(), config.get_hostaddrs(), config.get_ports());
     let count = names.len().max(addresses.len());
     let uneven = (!names.is_empty() && !addresses.is_empty() && names.len() != addresses.len())
         || (ports.len() > 1 && ports.len() != count);
     if uneven {
-        return Err(OpenError::Url("it has another number of ports or addresses than of hosts"));
+        return Err(UrlError::Form("it has another number of ports or addresses than of hosts"));
     }
     Ok((0..count).map(|at| one_host(config, at, count)).collect())
 }
@@ -226,7 +250,7 @@ fn write_host(f: &mut fmt::Formatter<'_>, host: &Config) -> fmt::Result {
 }
 
 /// `host:port`, for messages.
-pub(super) fn place(host: &Config) -> String {
+pub fn place(host: &Config) -> String {
     struct Place<'a>(&'a Config);
     impl fmt::Display for Place<'_> {
         fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -21,14 +21,14 @@ use tokio_rustls::rustls::pki_types::{CertificateDer, InvalidDnsNameError, Serve
 use tokio_rustls::rustls::server::ParsedCertificate;
 use tokio_rustls::rustls::{ClientConfig, DigitallySignedStruct, Error, RootCertStore, SignatureScheme};
 
-use super::error::OpenError;
+use crate::url::UrlError;
 
 /// The value of `sslrootcert` that means the roots of the operating system.
 const SYSTEM: &str = "system";
 
 /// What of the server's certificate is checked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Verify {
+pub(crate) enum Verify {
     /// Nothing: the connection is encrypted, to whomever.
     Nothing,
     /// That a trusted authority has signed it.
@@ -38,15 +38,15 @@ pub(super) enum Verify {
 }
 
 /// Makes TLS connections.
-#[derive(Clone)]
-pub(super) struct Tls(Arc<ClientConfig>);
+#[derive(Clone, Debug)]
+pub struct Tls(Arc<ClientConfig>);
 
 impl Tls {
     /// `roots` is a file of certificates in PEM, or `system`, which is also the default.
     ///
     /// # Errors
-    /// [`OpenError::Certificates`] where `roots` cannot be read.
-    pub(super) fn new(verify: Verify, roots: Option<PathBuf>) -> Result<Self, OpenError> {
+    /// [`UrlError::Certificates`] where `roots` cannot be read.
+    pub(crate) fn new(verify: Verify, roots: Option<PathBuf>) -> Result<Self, UrlError> {
         let provider = Arc::new(ring::default_provider());
         let verifier: Arc<dyn ServerCertVerifier> = match verify {
             Verify::Nothing => Arc::new(Partial { roots: None, provider: Arc::clone(&provider) }),
@@ -55,7 +55,7 @@ impl Tls {
                 let roots = Arc::new(read_roots(roots)?);
                 WebPkiServerVerifier::builder_with_provider(roots, Arc::clone(&provider))
                     .build()
-                    .map_err(|error| OpenError::Certificates(Box::new(error)))?
+                    .map_err(|error| UrlError::Certificates(Box::new(error)))?
             }
         };
         let config = ClientConfig::builder_with_provider(provider)
@@ -68,22 +68,22 @@ impl Tls {
     }
 }
 
-fn read_roots(path: Option<PathBuf>) -> Result<RootCertStore, OpenError> {
+fn read_roots(path: Option<PathBuf>) -> Result<RootCertStore, UrlError> {
     let mut roots = RootCertStore::empty();
     match path.filter(|path| path.as_os_str() != SYSTEM) {
         Some(path) => {
             let certificates =
-                CertificateDer::pem_file_iter(path).map_err(|error| OpenError::Certificates(Box::new(error)))?;
+                CertificateDer::pem_file_iter(path).map_err(|error| UrlError::Certificates(Box::new(error)))?;
             for certificate in certificates {
-                let certificate = certificate.map_err(|error| OpenError::Certificates(Box::new(error)))?;
-                roots.add(certificate).map_err(|error| OpenError::Certificates(Box::new(error)))?;
+                let certificate = certificate.map_err(|error| UrlError::Certificates(Box::new(error)))?;
+                roots.add(certificate).map_err(|error| UrlError::Certificates(Box::new(error)))?;
             }
         }
         None => _ = roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs),
     }
     if roots.is_empty() {
         let error = io::Error::new(io::ErrorKind::NotFound, "there is no root certificate to check against");
-        return Err(OpenError::Certificates(Box::new(error)));
+        return Err(UrlError::Certificates(Box::new(error)));
     }
     Ok(roots)
 }
@@ -149,7 +149,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> MakeTlsConnect<S> for T
 }
 
 /// One handshake.
-pub(super) struct Connect {
+#[derive(Debug)]
+pub struct Connect {
     config: Arc<ClientConfig>,
     name: ServerName<'static>,
 }
@@ -165,7 +166,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> TlsConnect<S> for Conne
 }
 
 /// An encrypted connection.
-pub(super) struct Stream<S>(RustlsStream<S>);
+#[derive(Debug)]
+pub struct Stream<S>(RustlsStream<S>);
 
 impl<S: AsyncRead + AsyncWrite + Unpin> TlsStream for Stream<S> {
     fn channel_binding(&self) -> ChannelBinding {
