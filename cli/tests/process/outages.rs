@@ -53,6 +53,36 @@ async fn disturb_again_and_again(url: &str, disturb: impl AsyncFn()) {
 #[tokio::test]
 async fn a_database_that_may_lose_messages_is_warned_about() {
     let database = postgres::Server::start(&["fsync=off", "full_page_writes=off"]);
+    let told = warnings_at_start(&database).await;
+    for setting in ["fsync=off", "full_page_writes=off"] {
+        let warned = told.lines().any(|line| line.contains("WARN") && line.contains(setting) && line.contains("LOSES"));
+        assert!(warned, "{setting}: {told}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_database_without_checksums_is_warned_about() {
+    let database = postgres::Server::start(&[]);
+    let checksums = |switch: &str| {
+        tokio::task::block_in_place(|| {
+            database.stop("fast");
+            let program = std::process::Command::new(postgres::program("pg_checksums"));
+            let mut command = postgres::unprivileged(program, database.folder());
+            // It refuses what is so already: newer versions begin with checksums.
+            command.arg(switch).arg("--pgdata").arg(database.folder().join("data")).output().expect("it starts");
+            database.start_again();
+        });
+    };
+    for (switch, is_warned) in [("--disable", true), ("--enable", false)] {
+        checksums(switch);
+        let told = warnings_at_start(&database).await;
+        let warned = told.lines().any(|line| line.contains("WARN") && line.contains("data_checksums=off"));
+        assert_eq!(warned, is_warned, "{switch}: {told}");
+    }
+}
+
+/// What a server that is started on a database writes to its log at level warn and above.
+async fn warnings_at_start(database: &postgres::Server) -> String {
     let mut command = Command::new(BINARY);
     command.args(["serve", "--port", "0", "--token", TOKEN, "--log-level", "warn"]);
     command.args(["--db-url", &database.url("postgres")]).stderr(Stdio::piped());
@@ -62,10 +92,7 @@ async fn a_database_that_may_lose_messages_is_warned_about() {
     let mut told = String::new();
     BufReader::new(log).read_to_string(&mut told).await.expect("it is text");
     assert!(server.ended().await.success());
-    for setting in ["fsync=off", "full_page_writes=off"] {
-        let warned = told.lines().any(|line| line.contains("WARN") && line.contains(setting) && line.contains("LOSES"));
-        assert!(warned, "{setting}: {told}");
-    }
+    told
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -259,6 +259,12 @@ async fn prepare(settings: &Settings) -> Result<(Connection, bool), OpenError> {
             tracing::warn!("PostgreSQL runs with {setting}=off: A CRASH OF ITS MACHINE LOSES OR DAMAGES MESSAGES");
         }
     }
+    if !row.get::<_, bool>(8) {
+        tracing::warn!(
+            "PostgreSQL runs with data_checksums=off: it does not notice a page that its disk changed, and damaged \
+             messages may be served as true; stop it and run `pg_checksums --enable`"
+        );
+    }
     if !row.get::<_, bool>(5) {
         let database: String = row.get(6);
         return Err(OpenError::Privilege(format!("GRANT CREATE ON DATABASE {database} to this user")));

@@ -6,4 +6,5 @@ SELECT pg_catalog.current_setting('server_version_num')::int4,
        pg_catalog.current_setting('full_page_writes') = 'on',
        pg_catalog.has_database_privilege(pg_catalog.current_database(), 'CREATE'),
        pg_catalog.current_database()::text,
-       pg_catalog.current_setting('transaction_read_only') = 'on'
+       pg_catalog.current_setting('transaction_read_only') = 'on',
+       pg_catalog.current_setting('data_checksums') = 'on'
