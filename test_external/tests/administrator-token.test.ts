@@ -6,6 +6,7 @@ import { join } from "node:path";
 import { assertFails, tokenFor, TOKEN } from "../src/client.ts";
 import { run } from "../src/command.ts";
 import { directoryFor, durableStorage, startServer, test } from "../src/suite.ts";
+import { until } from "../src/wait.ts";
 
 test("[R-token.9] --token is the token of default", async (t) => {
   const token = tokenFor("default");
@@ -20,7 +21,7 @@ test("[R-token.10 R-token.11] a generated token goes into a file for its owner, 
   const first = await startServer(t, { mode: "production", storage, flags: ["--token-out", file] });
   const token = TOKEN.exec(readFileSync(file, "utf8"))![0];
   assert.equal(statSync(file).mode & 0o777, 0o600);
-  assert.ok(first.stderr.includes(file), "the log names the file");
+  await until("the file in the log", () => first.stderr.includes(file));
   assert.ok(!TOKEN.test(first.stdout + first.stderr), "nobody is shown the token");
   await first.client(token).rpc("ns.list");
   await first.stop();

@@ -21,11 +21,11 @@ test("[R-cli.2] the clients' variable names a token too, with a warning, where i
   const env = { EVENTODB_PORT: "0", EVENTODB_DATA_DIR: directory };
   const first = await startServer(t, { args: [], env: { ...env, EVENTODB_TOKEN: token } });
   await first.client(token).rpc("ns.list");
-  assert.match(first.stderr, /WARN.*EVENTODB_SERVE_TOKEN/);
+  await until("the warning in the log", () => /WARN.*EVENTODB_SERVE_TOKEN/.exec(first.stderr));
   await first.stop();
   const second = await startServer(t, { args: [], env: { ...env, EVENTODB_TOKEN: tokenFor("default") } });
   await second.client(token).rpc("ns.list");
-  assert.match(second.stderr, /WARN.*EVENTODB_TOKEN.*ignored/);
+  await until("the warning in the log", () => /WARN.*EVENTODB_TOKEN.*ignored/.exec(second.stderr));
 });
 
 test("[R-cli.2 R-cli.10] database", async (t) => {
