@@ -5,7 +5,7 @@ use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering::SeqCst;
 use std::time::{Duration, Instant};
 
-use super::files::Files;
+use super::files::{Files, is_read_only};
 use super::storage::{SqliteStorage, is_damage};
 
 /// How long places wait for others, from the last append on, before the indexer takes them anyway.
@@ -27,6 +27,12 @@ impl SqliteStorage {
     /// Indexes what has waited long enough, and closes what is not needed; called every now and then.
     pub(super) fn look_after(self: &Arc<Self>) {
         let Some(files) = self.opened_files() else { return };
+        if files.wants_reopening() {
+            drop(files);
+            // The next call opens them; while somebody works with them, it is tried again.
+            self.close_idle(false);
+            return;
+        }
         if files.memtable.read().len() > 0 && files.last_append.lock().elapsed() >= INDEX_AFTER {
             self.start_indexer(&files, 1);
         }
@@ -128,7 +134,10 @@ impl SqliteStorage {
                 tracing::error!(incarnation, %error, "the index is damaged and will be built anew");
                 files.damaged.store(true, SeqCst);
             }
-            _ => files.index_fault.failed(incarnation, &error),
+            _ => {
+                files.read_only.fetch_or(is_read_only(&error), SeqCst);
+                files.index_fault.failed(incarnation, &error);
+            }
         }
         files.room.notify_waiters();
     }

@@ -44,6 +44,9 @@ const INDEX_CHECKPOINT_MESSAGES: usize = 64 * 1024;
 /// sync that ends it; and hardly a page is written more often for that, as the log grows at its end.
 const CHECKPOINT_BYTES: u64 = 4 * 1024 * 1024;
 
+/// How long files that are open for reading only stay open before it is tried whether they can be written to.
+const REOPEN_AFTER: Duration = Duration::from_secs(1);
+
 /// Readers that stay open where nobody has read of late; while somebody does, all that work at once do.
 const IDLE_READERS: usize = 2;
 
@@ -64,6 +67,9 @@ pub(super) struct Files {
     begins_anew: AtomicBool,
     /// Whether the index is to be thrown away.
     pub(super) damaged: AtomicBool,
+    /// Whether a write was refused because a file is open for reading only: see [`Self::wants_reopening`].
+    pub(super) read_only: AtomicBool,
+    opened: Instant,
     /// Places in all memtables; this one's count among them.
     waiting: Arc<AtomicUsize>,
     /// Whether the registry knows that its count of messages is out of date.
@@ -203,6 +209,8 @@ impl Files {
             awaits_quiet: AtomicBool::new(false),
             begins_anew: AtomicBool::new(false),
             damaged: AtomicBool::new(false),
+            read_only: AtomicBool::new(false),
+            opened: Instant::now(),
             waiting: shared.waiting.clone(),
             noted: AtomicBool::new(false),
             stopped: Mutex::default(),
@@ -393,6 +401,9 @@ impl Files {
             if is_of_the_disk(&error) {
                 self.append_fault.failed(incarnation.0, &error);
             }
+            if is_read_only(&error) {
+                self.read_only.store(true, SeqCst);
+            }
             append_failed(error)
         })?;
         self.append_fault.mended(incarnation.0);
@@ -407,6 +418,13 @@ impl Files {
         drop(writer);
         self.remember(&entries);
         Ok(entries)
+    }
+
+    /// Whether to close the files and open them anew, because they may be written to by now. A write-ahead log or
+    /// shared memory that cannot be opened for writing once is opened by SQLite for reading, and stays so in each
+    /// connection until the last is closed.
+    pub(super) fn wants_reopening(&self) -> bool {
+        self.read_only.load(SeqCst) && self.opened.elapsed() >= REOPEN_AFTER
     }
 
     /// Why writes are refused at the moment, or soon will be.
@@ -535,6 +553,11 @@ fn open_failed(file: &Path, error: connection::Error) -> Error {
 fn is_of_the_disk(error: &rusqlite::Error) -> bool {
     use rusqlite::ErrorCode::{DiskFull, ReadOnly, SystemIoFailure};
     matches!(error.sqlite_error_code(), Some(DiskFull | ReadOnly | SystemIoFailure))
+}
+
+/// Whether a file is open for reading only.
+pub(super) fn is_read_only(error: &rusqlite::Error) -> bool {
+    error.sqlite_error_code() == Some(rusqlite::ErrorCode::ReadOnly)
 }
 
 /// A statement that failed has changed nothing; a commit whose write or sync failed is settled by
