@@ -1,7 +1,6 @@
 //! The namespaces, and the log of each.
 
 use std::collections::{HashMap, HashSet};
-use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
@@ -17,9 +16,7 @@ use crate::error::{Error, Result};
 use crate::log::{Budget, Log};
 use crate::replacement::Replacement;
 use crate::settings::Settings;
-
-/// Logs that may be opened at once.
-const OPENING: usize = 64;
+use crate::turns::Turns;
 
 /// How often a log is told of whose last time lies ahead of the clock.
 const WARN_OF_TIMES: Duration = Duration::from_hours(1);
@@ -30,8 +27,8 @@ pub struct EventStore {
     settings: Arc<Settings>,
     budget: Arc<Budget>,
     logs: RwLock<HashMap<Arc<str>, Arc<Log>>>,
-    /// Held while a log is opened, so that a namespace never has two; which one, its name decides.
-    opening: [tokio::sync::Mutex<()>; OPENING],
+    /// A log is opened by one at a time, so that a namespace never has two.
+    opening: Turns,
     deleted: Mutex<HashSet<String>>,
     /// What this server replaces at the moment.
     replacing: Mutex<HashSet<Incarnation>>,
@@ -54,7 +51,7 @@ impl EventStore {
             budget: Arc::new(Budget::new(settings.tail_bytes)),
             settings: Arc::new(settings),
             logs: RwLock::default(),
-            opening: std::array::from_fn(|_| tokio::sync::Mutex::default()),
+            opening: Turns::default(),
             deleted: Mutex::default(),
             replacing: Mutex::default(),
             stop: CancellationToken::new(),
@@ -126,9 +123,7 @@ impl EventStore {
 
     /// The log of a namespace as the registry has it just now.
     async fn log_of(&self, namespace: Namespace) -> Result<Arc<Log>> {
-        let mut hasher = DefaultHasher::new();
-        namespace.name.hash(&mut hasher);
-        let _opening = self.opening[hasher.finish() as usize % OPENING].lock().await;
+        let _opening = self.opening.turn(&namespace.name).await;
         if let Some(log) = self.known(&namespace.name) {
             let known = log.namespace();
             if known.incarnation == namespace.incarnation && known.token_hash == namespace.token_hash {

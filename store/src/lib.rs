@@ -14,6 +14,7 @@ mod replacement;
 mod settings;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
+mod turns;
 
 pub use backend::Backend;
 pub use degraded::Degraded;

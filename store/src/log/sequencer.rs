@@ -222,6 +222,7 @@ impl Log {
             return Err(error);
         }
         let mut uncertain = false;
+        let (deadline, mut pause) = (Instant::now() + SETTLE_WITHIN, SETTLE_PAUSE);
         loop {
             let (Decided { batch, verdicts, .. }, outcome) = match sent.take() {
                 Some(sent) => sent,
@@ -251,6 +252,14 @@ impl Log {
                     sequencer.unsettled.push_back(Arc::clone(&batch));
                     if let Some(entries) = self.settle(sequencer).await? {
                         return Ok(found(verdicts, &batch, &entries));
+                    }
+                    // Where a commit was not heard of it may be there after a crash until another takes its place.
+                    if Instant::now() >= deadline {
+                        return Err(Error::Unknown(cause));
+                    }
+                    if uncertain {
+                        tokio::time::sleep(pause).await;
+                        pause = (pause * 2).min(Duration::from_secs(1));
                     }
                     uncertain = true;
                 }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use rusqlite::{Connection, OptionalExtension as _, TransactionBehavior, params};
+use rusqlite::{Connection, OptionalExtension as _, Transaction, TransactionBehavior, params};
 
 use crate::backend::{Batch, Head};
 use crate::log::Entry;
@@ -10,8 +10,25 @@ use crate::log::Entry;
 /// Inserts the entries of a batch in one transaction, durable when it returns.
 ///
 /// # Errors
-/// SQLite's. A failed commit leaves open whether the batch will be there after a crash.
-pub(super) fn append(connection: &mut Connection, batch: &Batch, entries: &[Arc<Entry>]) -> rusqlite::Result<()> {
+/// [`NotAppended`].
+pub(super) fn append(connection: &mut Connection, batch: &Batch, entries: &[Arc<Entry>]) -> Result<(), NotAppended> {
+    let transaction = insert(connection, batch, entries).map_err(NotAppended::Before)?;
+    transaction.commit().map_err(NotAppended::Committing)
+}
+
+/// Why a batch was not committed.
+pub(super) enum NotAppended {
+    /// A statement failed: nothing of the batch is or will be there.
+    Before(rusqlite::Error),
+    /// The commit failed: all of it may be on the disk, and be there after a crash.
+    Committing(rusqlite::Error),
+}
+
+fn insert<'a>(
+    connection: &'a mut Connection,
+    batch: &Batch,
+    entries: &[Arc<Entry>],
+) -> rusqlite::Result<Transaction<'a>> {
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
     {
         let mut insert = transaction.prepare_cached(include_str!("sql/append.sql"))?;
@@ -40,7 +57,7 @@ pub(super) fn append(connection: &mut Connection, batch: &Batch, entries: &[Arc<
             )?;
         }
     }
-    transaction.commit()
+    Ok(transaction)
 }
 
 /// The head of the log as it is committed.

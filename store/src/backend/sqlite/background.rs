@@ -55,6 +55,7 @@ impl SqliteStorage {
             loop {
                 tokio::time::sleep_until(quiet_at.into()).await;
                 let Some(storage) = storage.upgrade() else { return };
+                // What is missed here, [`Self::look_after`] finds.
                 let Some(files) = storage.opened_files() else { return };
                 quiet_at = *files.last_append.lock() + INDEX_AFTER;
                 if quiet_at > Instant::now() {

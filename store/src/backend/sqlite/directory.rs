@@ -157,10 +157,11 @@ pub(super) fn create_private_file(path: &Path) -> io::Result<File> {
 /// # Errors
 /// The system's, where a new file cannot be made.
 pub(super) fn keep_private(file: &Path) -> io::Result<()> {
-    match File::options().create_new(true).write(true).mode(PRIVATE_FILE).open(file) {
-        Ok(_) => return Ok(()),
-        Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
-        Err(error) => return Err(error),
+    if !file.exists() {
+        return match File::options().create_new(true).write(true).mode(PRIVATE_FILE).open(file) {
+            Err(error) if error.kind() != ErrorKind::AlreadyExists => Err(error),
+            _ => Ok(()),
+        };
     }
     for file in [file.to_owned(), beside(file, "-wal"), beside(file, "-shm")] {
         let Ok(metadata) = fs::metadata(&file) else { continue };

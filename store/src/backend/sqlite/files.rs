@@ -11,6 +11,7 @@ use parking_lot::{Mutex, RwLock};
 use rusqlite::Connection;
 use tokio::sync::Notify;
 
+use super::append::NotAppended;
 use super::directory::Found;
 use super::evidence::{self, Identity};
 use super::fault::Fault;
@@ -130,8 +131,12 @@ impl Files {
         set_up(&writer).map_err(fail)?;
         let identity = identify(shared, incarnation, noted, &writer)?;
         let mut known = noted.marked_head;
+        let has_index = index_path(shared, incarnation).exists();
         let indexing = match open_index(shared, incarnation) {
             Ok(connection) => connection,
+            // Nothing is said about the index by what the system lacks at the moment.
+            Err(connection::Error::Sqlite(error)) if has_index && is_for_now(&error) => return Err(fail(error)),
+            Err(connection::Error::Create(error)) => return Err(Error::unavailable(error)),
             Err(error) => {
                 // What the index alone knows is kept before it goes.
                 let seen = evidence::seen_by_index(&index_path(shared, incarnation), &identity).unwrap_or(0);
@@ -392,16 +397,17 @@ impl Files {
             return Err(AppendError::Behind);
         }
         if !self.noted.load(SeqCst) {
-            shared.registry.note_messages(incarnation, None).map_err(append_failed)?;
+            shared.registry.note_messages(incarnation, None).map_err(NotAppended::Before).map_err(append_failed)?;
             self.noted.store(true, SeqCst);
         }
         let time = Timestamp::now().max(head.time);
         let entries = batch.entries(time);
         append::append(connection, batch, &entries).map_err(|error| {
-            if is_of_the_disk(&error) {
-                self.append_fault.failed(incarnation.0, &error);
+            let (NotAppended::Before(cause) | NotAppended::Committing(cause)) = &error;
+            if is_of_the_disk(cause) {
+                self.append_fault.failed(incarnation.0, cause);
             }
-            if is_read_only(&error) {
+            if is_read_only(cause) {
                 self.read_only.store(true, SeqCst);
             }
             append_failed(error)
@@ -545,6 +551,7 @@ fn is_passing(error: &rusqlite::Error) -> bool {
 fn open_failed(file: &Path, error: connection::Error) -> Error {
     match error {
         connection::Error::Sqlite(error) => fail(error),
+        connection::Error::Create(error) => Error::unavailable(error),
         error => Error::failed(format!("{}: {error}", file.display())),
     }
 }
@@ -555,19 +562,61 @@ fn is_of_the_disk(error: &rusqlite::Error) -> bool {
     matches!(error.sqlite_error_code(), Some(DiskFull | ReadOnly | SystemIoFailure))
 }
 
+/// Whether it is the system that fails and not what a file holds; a file that was cut reads as a fault of the disk.
+fn is_for_now(error: &rusqlite::Error) -> bool {
+    is_passing(error) && error.sqlite_error_code() != Some(rusqlite::ErrorCode::SystemIoFailure)
+}
+
 /// Whether a file is open for reading only.
 pub(super) fn is_read_only(error: &rusqlite::Error) -> bool {
     error.sqlite_error_code() == Some(rusqlite::ErrorCode::ReadOnly)
 }
 
-/// A statement that failed has changed nothing; a commit whose write or sync failed is settled by
-/// the fence.
-fn append_failed(error: rusqlite::Error) -> AppendError {
-    match error.sqlite_error_code() {
-        Some(rusqlite::ErrorCode::SystemIoFailure | rusqlite::ErrorCode::OutOfMemory) => {
+/// A commit whose write or sync failed, or whose frames could not be noted for want of memory, is settled by the fence.
+fn append_failed(error: NotAppended) -> AppendError {
+    use rusqlite::ErrorCode::{OutOfMemory, SystemIoFailure};
+    match error {
+        NotAppended::Committing(error) if matches!(error.sqlite_error_code(), Some(SystemIoFailure | OutOfMemory)) => {
             AppendError::Unknown(Arc::new(error))
         }
-        _ if is_passing(&error) => AppendError::Unavailable(Arc::new(error)),
-        _ => AppendError::Rejected(Arc::new(error)),
+        NotAppended::Before(error) | NotAppended::Committing(error) if is_passing(&error) => {
+            AppendError::Unavailable(Arc::new(error))
+        }
+        NotAppended::Before(error) | NotAppended::Committing(error) => AppendError::Rejected(Arc::new(error)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rusqlite::ffi::{
+        self, SQLITE_CANTOPEN, SQLITE_CORRUPT, SQLITE_FULL, SQLITE_IOERR_FSYNC, SQLITE_NOMEM, SQLITE_READONLY,
+    };
+
+    use super::*;
+
+    fn error(code: i32) -> rusqlite::Error {
+        rusqlite::Error::SqliteFailure(ffi::Error::new(code), None)
+    }
+
+    #[test]
+    fn what_the_system_lacks_at_the_moment_is_unavailable_and_certainly_not_written() {
+        for code in [SQLITE_CANTOPEN, SQLITE_FULL, SQLITE_NOMEM, SQLITE_READONLY] {
+            assert!(matches!(fail(error(code)), Error::Unavailable(_)), "{code}");
+            let before = append_failed(NotAppended::Before(error(code)));
+            assert!(matches!(before, AppendError::Unavailable(_)), "{code}: {before:?}");
+        }
+        let before = append_failed(NotAppended::Before(error(SQLITE_IOERR_FSYNC)));
+        assert!(matches!(before, AppendError::Unavailable(_)), "{before:?}");
+        assert!(matches!(append_failed(NotAppended::Before(error(SQLITE_CORRUPT))), AppendError::Rejected(_)));
+    }
+
+    #[test]
+    fn a_commit_that_may_be_on_the_disk_is_unknown_until_it_is_settled() {
+        for code in [SQLITE_IOERR_FSYNC, SQLITE_NOMEM] {
+            let committing = append_failed(NotAppended::Committing(error(code)));
+            assert!(matches!(committing, AppendError::Unknown(_)), "{code}: {committing:?}");
+        }
+        let full = append_failed(NotAppended::Committing(error(SQLITE_FULL)));
+        assert!(matches!(full, AppendError::Unavailable(_)), "{full:?}");
     }
 }

@@ -62,7 +62,7 @@ impl SqliteStorage {
 
     /// The open files, opened where they are not.
     fn files(self: &Arc<Self>) -> Result<Arc<Files>> {
-        let mut state = self.state.lock();
+        let state = self.state.lock();
         match &*state {
             State::Open(files) if !files.damaged.load(SeqCst) => {
                 *files.last_use.lock() = Instant::now();
@@ -74,13 +74,20 @@ impl SqliteStorage {
         }
         drop(state);
         self.shared.close_beyond(self.shared.settings.open_namespaces.saturating_sub(1));
-        state = self.state.lock();
-        self.open_files(&mut state)
+        let opened = self.open_files(&mut self.state.lock());
+        match opened {
+            Err(error) if lacks_descriptors(&error) => {
+                // Those of namespaces that nobody works with are better used here.
+                self.shared.close_beyond(0);
+                self.open_files(&mut self.state.lock())
+            }
+            opened => opened,
+        }
     }
 
-    /// The files, if they are open.
+    /// The files, if they are open and nobody is about to open or close them, which may take long.
     pub(super) fn opened_files(&self) -> Option<Arc<Files>> {
-        match &*self.state.lock() {
+        match &*self.state.try_lock()? {
             State::Open(files) => Some(files.clone()),
             _ => None,
         }
@@ -154,7 +161,14 @@ impl SqliteStorage {
     /// Closes the files if nobody works with them. Says whether they are closed now. With
     /// `thoroughly`, what is left to index is indexed, and an index that is being built is left as it is.
     pub(super) fn close_idle(&self, thoroughly: bool) -> bool {
-        let mut state = self.state.lock();
+        let mut state = match thoroughly {
+            true => self.state.lock(),
+            // Somebody opens it at this moment, which may take long.
+            false => match self.state.try_lock() {
+                Some(state) => state,
+                None => return false,
+            },
+        };
         let files = match &mut *state {
             State::Open(files) => files,
             State::Rebuilding(progress) => {
@@ -174,9 +188,10 @@ impl SqliteStorage {
         true
     }
 
-    /// When it was last used, if it is open.
+    /// When it was last used, if it is open: now, where somebody opens or closes it.
     pub(super) fn last_use(&self) -> Option<Instant> {
-        match &*self.state.lock() {
+        let Some(state) = self.state.try_lock() else { return Some(Instant::now()) };
+        match &*state {
             State::Open(files) => Some(*files.last_use.lock()),
             _ => None,
         }
@@ -262,6 +277,15 @@ impl SqliteStorage {
         });
         checked.as_deref() != Ok("ok")
     }
+}
+
+/// Whether a file could not be opened, for want of descriptors perhaps.
+fn lacks_descriptors(error: &Error) -> bool {
+    let Error::Unavailable(cause) = error else { return false };
+    let by_sqlite = cause
+        .downcast_ref::<rusqlite::Error>()
+        .is_some_and(|error| error.sqlite_error_code() == Some(rusqlite::ErrorCode::CannotOpen));
+    by_sqlite || cause.is::<std::io::Error>()
 }
 
 /// Whether SQLite found something that it cannot have written.
