@@ -97,6 +97,18 @@ pub(crate) async fn authorize(state: &State, credentials: &Credentials) -> Resul
     Ok(Caller { log, is_administrator })
 }
 
+/// The namespace that the caller's memory is counted to. In test mode it need not be there yet.
+///
+/// # Errors
+/// As [`authorize`].
+pub(crate) async fn namespace(state: &State, credentials: &Credentials) -> Result<Arc<str>, Failure> {
+    match credentials {
+        _ if !state.is_test_mode() => Ok(Arc::clone(authorize(state, credentials).await?.namespace())),
+        Credentials::Token(token) => Ok(token.namespace().into()),
+        Credentials::None | Credentials::Malformed => Ok(DEFAULT_NAMESPACE.into()),
+    }
+}
+
 /// Lets the administrator pass, and everybody in test mode.
 ///
 /// # Errors

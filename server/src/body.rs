@@ -1,4 +1,4 @@
-//! The body of a reply: nothing, bytes that are known whole, or a stream of them.
+//! The body of a reply: nothing, bytes that are known whole, or a stream of them. What waits of it is counted.
 //!
 //! A stream that fails is cut off, never closed as if it were whole.
 
@@ -6,17 +6,20 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
-use bytes::Bytes;
-use futures_util::Stream;
+use bytes::{Buf, Bytes};
 use futures_util::stream::BoxStream;
+use futures_util::{Stream, StreamExt as _};
 use http_body::{Frame, SizeHint};
 
-use crate::connection::{Busy, Gauge, Listed, Vitals, Watch};
+use crate::budget::{Account, Permit, SMALL};
+use crate::connection::{Busy, Listed, Pending, Vitals, Watch};
 
-/// See the module.
+/// The body of a reply.
 #[derive(Default)]
 pub(crate) struct Body {
     content: Content,
+    /// How a client of HTTP/2 takes it.
+    pace: Option<Arc<Pace>>,
     /// The request is in progress as long as its reply's body.
     busy: Option<Busy>,
     /// It ends with its client or the server.
@@ -27,15 +30,26 @@ pub(crate) struct Body {
 enum Content {
     #[default]
     Empty,
-    Whole(Bytes),
-    Stream(BoxStream<'static, Result<Bytes, Aborted>>),
-    Watched(BoxStream<'static, Result<Bytes, Aborted>>, Pace),
+    Whole(Piece),
+    Stream(BoxStream<'static, Result<Piece, Aborted>>),
 }
 
-/// How a client of HTTP/2 takes a streamed reply. Each has a window of its own there, so that the
-/// connection's socket does not show who stands still.
+/// Bytes on their way to a client. The HTTP layer keeps them until they are on the socket, and they know their account
+/// that long.
+#[derive(Default)]
+pub(crate) struct Piece {
+    bytes: Bytes,
+    /// Whether its reply's pace counts it as waiting; so it does until it is dropped.
+    pace: Option<Arc<Pace>>,
+    /// The memory that it takes, where that is counted.
+    permit: Option<Permit>,
+}
+
+/// How a client of HTTP/2 takes a reply. Each has a window of its own there, so that the connection's socket does not
+/// show who stands still. The HTTP layer may be done with the body long before the client has taken it.
 struct Pace {
-    gauge: Arc<Gauge>,
+    pending: Arc<Pending>,
+    account: Account,
     _listed: Listed,
 }
 
@@ -44,19 +58,68 @@ struct Pace {
 #[error("the reply could not be finished")]
 pub(crate) struct Aborted;
 
+impl Piece {
+    /// Bytes whose memory is counted.
+    pub(crate) fn counted(bytes: impl Into<Bytes>, permit: Option<Permit>) -> Self {
+        Self { bytes: bytes.into(), pace: None, permit }
+    }
+
+    /// The same, as a part of a reply over HTTP/2.
+    fn paced(mut self, pace: Option<&Arc<Pace>>) -> Self {
+        if let Some(pace) = pace {
+            pace.pending.add();
+            self.permit.get_or_insert_with(|| pace.account.charge(self.bytes.len()));
+            self.pace = Some(Arc::clone(pace));
+        }
+        self
+    }
+}
+
+impl<T: Into<Bytes>> From<T> for Piece {
+    fn from(bytes: T) -> Self {
+        Self::counted(bytes, None)
+    }
+}
+
+impl Buf for Piece {
+    fn remaining(&self) -> usize {
+        self.bytes.len()
+    }
+
+    fn chunk(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    fn advance(&mut self, count: usize) {
+        self.bytes.advance(count);
+        if let Some(pace) = &self.pace {
+            pace.pending.advance();
+        }
+    }
+}
+
+impl Drop for Piece {
+    fn drop(&mut self) {
+        if let Some(pace) = &self.pace {
+            pace.pending.remove();
+        }
+    }
+}
+
 impl Body {
     /// Bytes that are known whole; the reply has a `Content-Length`.
-    pub(crate) fn whole(bytes: impl Into<Bytes>) -> Self {
+    pub(crate) fn whole(bytes: impl Into<Piece>) -> Self {
         Self { content: Content::Whole(bytes.into()), ..Self::default() }
     }
 
     /// Bytes that come bit by bit.
-    pub(crate) fn stream(stream: impl Stream<Item = Result<Bytes, Aborted>> + Send + 'static) -> Self {
-        Self { content: Content::Stream(Box::pin(stream)), ..Self::default() }
+    pub(crate) fn stream<P: Into<Piece>>(stream: impl Stream<Item = Result<P, Aborted>> + Send + 'static) -> Self {
+        let pieces = stream.map(|item| item.map(Into::into));
+        Self { content: Content::Stream(Box::pin(pieces)), ..Self::default() }
     }
 
     /// Bytes that come bit by bit until the client leaves, or the server ends them.
-    pub(crate) fn endless(stream: impl Stream<Item = Result<Bytes, Aborted>> + Send + 'static) -> Self {
+    pub(crate) fn endless<P: Into<Piece>>(stream: impl Stream<Item = Result<P, Aborted>> + Send + 'static) -> Self {
         Self { is_endless: true, ..Self::stream(stream) }
     }
 
@@ -72,67 +135,61 @@ impl Body {
         self
     }
 
-    /// Cuts the connection where its client takes nothing of this body.
+    /// Counts what waits of this body, and cuts the connection where its client takes nothing of it.
     #[must_use]
-    pub(crate) fn watched(mut self, watch: &Arc<Watch>, vitals: &Arc<Vitals>) -> Self {
-        if let Content::Stream(stream) = self.content {
-            self.content = if vitals.is_http2() {
-                let gauge = Arc::new(Gauge::waiting());
-                let listed = watch.add_stream(&gauge, vitals);
-                Content::Watched(stream, Pace { gauge, _listed: listed })
-            } else {
-                Content::Stream(stream)
-            };
+    pub(crate) fn watched(mut self, watch: &Arc<Watch>, busy: &Busy) -> Self {
+        let vitals: &Arc<Vitals> = busy.vitals();
+        if vitals.is_http2() && !matches!(self.content, Content::Empty) {
+            let pending = Arc::new(Pending::default());
+            let listed = watch.add_stream(&pending, vitals);
+            self.pace = Some(Arc::new(Pace { pending, account: busy.account().clone(), _listed: listed }));
+        }
+        if let Content::Whole(piece) = &mut self.content
+            && piece.permit.is_none()
+            && piece.bytes.len() > SMALL
+        {
+            // What was done is done, and its caller is told, whatever memory there is.
+            piece.permit = Some(busy.account().charge(piece.bytes.len()));
         }
         self
     }
 }
 
 impl http_body::Body for Body {
-    type Data = Bytes;
+    type Data = Piece;
     type Error = Aborted;
 
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Aborted>>> {
-        let frame = match &mut self.content {
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Piece>, Aborted>>> {
+        let item = match &mut self.content {
             Content::Empty => None,
-            Content::Whole(bytes) => {
-                let bytes = std::mem::take(bytes);
+            Content::Whole(piece) => {
+                let piece = std::mem::take(piece);
                 self.content = Content::Empty;
-                (!bytes.is_empty()).then(|| Ok(Frame::data(bytes)))
+                piece.has_remaining().then_some(Ok(piece))
             }
-            Content::Stream(stream) => ready!(stream.as_mut().poll_next(cx)).map(framed),
-            Content::Watched(stream, pace) => {
-                pace.gauge.advance();
-                let item = ready!(stream.as_mut().poll_next(cx));
-                pace.gauge.block();
-                item.map(framed)
-            }
+            Content::Stream(stream) => ready!(stream.as_mut().poll_next(cx)),
         };
-        if !matches!(frame, Some(Ok(_))) {
+        if !matches!(item, Some(Ok(_))) {
             self.content = Content::Empty;
         }
-        Poll::Ready(frame)
+        Poll::Ready(item.map(|item| item.map(|piece| Frame::data(piece.paced(self.pace.as_ref())))))
     }
 
     fn is_end_stream(&self) -> bool {
         match &self.content {
             Content::Empty => true,
-            Content::Whole(bytes) => bytes.is_empty(),
-            Content::Stream(_) | Content::Watched(..) => false,
+            Content::Whole(piece) => !piece.has_remaining(),
+            Content::Stream(_) => false,
         }
     }
 
     fn size_hint(&self) -> SizeHint {
         match &self.content {
             Content::Empty => SizeHint::with_exact(0),
-            Content::Whole(bytes) => SizeHint::with_exact(bytes.len() as u64),
-            Content::Stream(_) | Content::Watched(..) => SizeHint::default(),
+            Content::Whole(piece) => SizeHint::with_exact(piece.remaining() as u64),
+            Content::Stream(_) => SizeHint::default(),
         }
     }
-}
-
-fn framed(item: Result<Bytes, Aborted>) -> Result<Frame<Bytes>, Aborted> {
-    item.map(Frame::data)
 }
 
 #[cfg(test)]

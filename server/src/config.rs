@@ -64,8 +64,8 @@ pub struct Bounds {
     pub connections: usize,
     /// Requests at the same time on one HTTP/2 connection.
     pub http2_streams: u32,
-    /// Bytes of large request bodies in memory, of all connections together; more are refused as overload.
-    pub body_memory: usize,
+    /// Bytes of everything that waits for clients: connections, bodies, replies; more are refused as overload.
+    pub memory: usize,
 }
 
 impl Default for Config {
@@ -98,6 +98,6 @@ impl Default for Timeouts {
 
 impl Default for Bounds {
     fn default() -> Self {
-        Self { connections: 20_000, http2_streams: 256, body_memory: 256 * 1024 * 1024 }
+        Self { connections: 20_000, http2_streams: 256, memory: 1024 * 1024 * 1024 }
     }
 }

@@ -6,6 +6,7 @@
 
 mod auth;
 mod body;
+mod budget;
 pub mod config;
 mod connection;
 mod cors;

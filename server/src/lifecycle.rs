@@ -5,6 +5,8 @@
 //! has not ended within the drain time, or by a hard stop, is cut.
 
 use std::io;
+use std::net::IpAddr;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,12 +16,15 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::budget::{self, Holder, Permit};
 use crate::config::Config;
 use crate::connection::{self, Order, Protocol};
 use crate::state::State;
 
 /// How long nothing is accepted after the system refused to, for want of file descriptors or memory.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// How long a new connection waits for a place before connections without a token make room once more.
+const ROOM_PAUSE: Duration = Duration::from_millis(250);
 /// Connections that are cut need no time but for being scheduled.
 const CUT_TIME: Duration = Duration::from_secs(1);
 
@@ -76,21 +81,46 @@ async fn accept(listener: &TcpListener, state: &Arc<State>, tracker: &TaskTracke
     let places = Arc::new(Semaphore::new(state.config.bounds.connections));
     let protocol = Arc::new(Protocol::new(&state.config.bounds));
     loop {
-        let place = Arc::clone(&places).acquire_owned().await.expect("the semaphore is never closed");
-        let stream = next(listener).await;
+        let (stream, address) = next(listener).await;
+        let place = place(&places, state).await;
         let (state, protocol) = (Arc::clone(state), Arc::clone(&protocol));
         tracker.spawn(async move {
-            let _place: OwnedSemaphorePermit = place;
-            connection::serve(stream, &protocol, state).await;
+            let Place { memory, _connection } = place;
+            connection::serve(stream, address, memory, &protocol, state).await;
         });
     }
 }
 
+/// What a connection needs to be served.
+struct Place {
+    memory: Permit,
+    _connection: OwnedSemaphorePermit,
+}
+
+/// A place for one more connection. Where there is none, one without a token makes room.
+async fn place(places: &Arc<Semaphore>, state: &State) -> Place {
+    let account = state.budget.account(&Arc::default(), Holder::Connection);
+    let free = async {
+        let connection = Arc::clone(places).acquire_owned().await.expect("the semaphore is never closed");
+        Place { memory: account.wait(budget::CONNECTION).await, _connection: connection }
+    };
+    let mut free = pin!(free);
+    loop {
+        if let Ok(place) = tokio::time::timeout(Duration::ZERO, &mut free).await {
+            return place;
+        }
+        state.watch.make_room();
+        if let Ok(place) = tokio::time::timeout(ROOM_PAUSE, &mut free).await {
+            return place;
+        }
+    }
+}
+
 /// The next connection. Where the system cannot give one now, it is asked again a little later.
-async fn next(listener: &TcpListener) -> TcpStream {
+async fn next(listener: &TcpListener) -> (TcpStream, IpAddr) {
     loop {
         match listener.accept().await {
-            Ok((stream, _)) => return stream,
+            Ok((stream, address)) => return (stream, address.ip()),
             Err(error) if is_the_clients(&error) => {}
             Err(error) => {
                 tracing::warn!(%error, "no connection can be accepted");

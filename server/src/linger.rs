@@ -11,24 +11,36 @@ use http::header::EXPECT;
 use http_body::Body;
 use http_body_util::BodyExt as _;
 
-const MOST_BYTES: usize = 64 * 1024 * 1024;
-const MOST_TIME: Duration = Duration::from_secs(10);
+/// How long, and for how many bytes, what a client sends is read and thrown away.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Patience {
+    bytes: usize,
+    time: Duration,
+}
+
+/// With who has shown a valid token.
+pub(crate) const KNOWN: Patience = Patience { bytes: 64 * 1024 * 1024, time: Duration::from_secs(10) };
+/// With everybody else.
+pub(crate) const STRANGER: Patience = Patience { bytes: 1024 * 1024, time: Duration::from_secs(1) };
+
+/// Whether the client waits for leave to send its body. It does not get it together with a refusal.
+pub(crate) fn awaits_leave(headers: &HeaderMap) -> bool {
+    headers.contains_key(EXPECT)
+}
 
 /// Reads the rest of a refused body, beside the reply.
-pub(crate) fn read_on<B>(headers: &HeaderMap, body: B)
+pub(crate) fn read_on<B>(body: B, patience: Patience)
 where
     B: Body + Send + Unpin + 'static,
     B::Data: Send,
     B::Error: Send,
 {
-    // Who waits for leave to send does not get it.
-    if !body.is_end_stream() && !headers.contains_key(EXPECT) {
-        tokio::spawn(tokio::time::timeout(MOST_TIME, discard(body)));
+    if !body.is_end_stream() {
+        tokio::spawn(tokio::time::timeout(patience.time, discard(body, patience.bytes)));
     }
 }
 
-async fn discard<B: Body + Unpin>(mut body: B) {
-    let mut left = MOST_BYTES;
+async fn discard<B: Body + Unpin>(mut body: B, mut left: usize) {
     while let Some(Ok(frame)) = body.frame().await {
         let bytes = frame.data_ref().map_or(0, bytes::Buf::remaining);
         let Some(rest) = left.checked_sub(bytes) else { return };

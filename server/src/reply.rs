@@ -1,11 +1,10 @@
 //! Replies as the protocol wants them: JSON with nothing around it.
 
-use bytes::Bytes;
 use http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use http::{HeaderName, HeaderValue, Response, StatusCode};
 use serde::Serialize;
 
-use crate::body::Body;
+use crate::body::{Body, Piece};
 
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
 const EVENT_STREAM: HeaderValue = HeaderValue::from_static("text/event-stream");
@@ -20,12 +19,12 @@ pub(crate) fn json<T: Serialize + ?Sized>(value: &T) -> Response<Body> {
 }
 
 /// A result that is JSON text already.
-pub(crate) fn text(json: impl Into<Bytes>) -> Response<Body> {
+pub(crate) fn text(json: impl Into<Piece>) -> Response<Body> {
     with_status(StatusCode::OK, json)
 }
 
 /// JSON text with a status.
-pub(crate) fn with_status(status: StatusCode, json: impl Into<Bytes>) -> Response<Body> {
+pub(crate) fn with_status(status: StatusCode, json: impl Into<Piece>) -> Response<Body> {
     typed(status, JSON, Body::whole(json))
 }
 

@@ -7,6 +7,7 @@ use http::{Method, Request, Response};
 use hyper::body::Incoming;
 
 use crate::body::Body;
+use crate::budget::Exhausted;
 use crate::connection::Busy;
 use crate::error::Failure;
 use crate::observe::Record;
@@ -65,6 +66,7 @@ pub(crate) async fn answer(state: &State, busy: &Busy, request: Request<Incoming
         Target::Calls => return rpc::answer(state, busy, request, started).await,
         Target::Subscribe => subscribe::answer(state, busy, request, &mut record).await,
         Target::Import => import::answer(state, busy, request, &mut record).await,
+        Target::Health | Target::Ready | Target::Version if busy.admit().is_err() => Err(Exhausted.into()),
         Target::Health => Ok(health::health()),
         Target::Ready => health::ready(state, request.uri().query()).await,
         Target::Version => Ok(health::version()),
@@ -75,6 +77,8 @@ pub(crate) async fn answer(state: &State, busy: &Busy, request: Request<Incoming
 /// Answers a request whose body nobody wants.
 fn refuse(state: &State, request: Request<Incoming>, failure: Failure, record: Record) -> Response<Body> {
     let (parts, body) = request.into_parts();
-    linger::read_on(&parts.headers, body);
+    if !linger::awaits_leave(&parts.headers) {
+        linger::read_on(body, linger::STRANGER);
+    }
     record.finish(state, Err(failure))
 }

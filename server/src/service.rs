@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use futures_util::FutureExt as _;
-use http::header::{CONNECTION, ORIGIN};
+use http::header::{CONNECTION, HOST, ORIGIN};
 use http::{HeaderValue, Method, Request, Response, Version};
 use hyper::body::Incoming;
 
@@ -36,6 +36,9 @@ pub(crate) async fn answer(
         if state.watch.is_draining() {
             return Failure::stopping().closing().into_response();
         }
+        if let Some(failure) = host_failure(&request) {
+            return failure.closing().into_response();
+        }
         if is_call {
             return Box::pin(rpc::answer(&state, &busy, request, started)).await;
         }
@@ -53,5 +56,13 @@ pub(crate) async fn answer(
     } else if version == Version::HTTP_10 || response.body().is_endless() {
         response.headers_mut().entry(CONNECTION).or_insert(HeaderValue::from_static("close"));
     }
-    Ok(response.map(|body| body.watched(&state.watch, busy.vitals()).until_sent(busy)))
+    Ok(response.map(|body| body.watched(&state.watch, &busy).until_sent(busy)))
+}
+
+/// A request over HTTP/1.1 has one `Host` (RFC 9112, section 3.2).
+fn host_failure<B>(request: &Request<B>) -> Option<Failure> {
+    let mut hosts = request.headers().get_all(HOST).iter();
+    let (first, second) = (hosts.next(), hosts.next());
+    let is_missing = first.is_none() && request.version() == Version::HTTP_11;
+    (is_missing || second.is_some()).then(|| Failure::invalid("a request over HTTP/1.1 has the header Host, once"))
 }

@@ -7,9 +7,9 @@ use eventodb_store::EventStore;
 use http::HeaderValue;
 use tokio_util::sync::CancellationToken;
 
+use crate::budget::Budget;
 use crate::config::{Config, Mode};
 use crate::connection::Watch;
-use crate::upload::Budget;
 
 /// The parts that all connections share.
 pub(crate) struct State {
@@ -17,8 +17,8 @@ pub(crate) struct State {
     pub(crate) config: Config,
     /// All connections, and the time limits they are held to.
     pub(crate) watch: Arc<Watch>,
-    /// The memory for request bodies.
-    pub(crate) bodies: Arc<Budget>,
+    /// The memory of what waits for clients.
+    pub(crate) budget: Arc<Budget>,
     /// Cancelled when the server is told to stop: subscriptions and waiting reads end.
     pub(crate) stopping: CancellationToken,
     /// In test mode: what callers without a token are told.
@@ -36,7 +36,7 @@ impl State {
         };
         Self {
             watch: Arc::new(Watch::new(&config.timeouts)),
-            bodies: Arc::new(Budget::new(config.bounds.body_memory)),
+            budget: Arc::new(Budget::new(config.bounds.memory)),
             store,
             config,
             stopping,

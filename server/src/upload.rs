@@ -1,47 +1,29 @@
 //! Request bodies: read whole, within bounds of size, time and memory.
 
 use std::future::poll_fn;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::Poll;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use bytes::{Buf as _, Bytes};
+use bytes::Bytes;
 use eventodb_schema::ErrorCode;
 use futures_util::FutureExt as _;
 use http_body::Body;
 use http_body_util::BodyExt as _;
 
-use crate::config::Timeouts;
+use crate::budget::{Account, Permit, SMALL};
 use crate::error::Failure;
-
-/// Bodies up to this size are not counted: connections are.
-const UNCOUNTED: usize = 64 * 1024;
 
 /// Bodies up to this size are copied: a piece of the connection's buffer keeps all of it, and there is
 /// another one for what comes next, for as long as a read waits.
 const COPIED: usize = 1024;
 
-/// The memory that large bodies may take, all of them together.
-pub(crate) struct Budget {
-    left: AtomicUsize,
-}
-
-impl Budget {
-    pub(crate) fn new(bytes: usize) -> Self {
-        Self { left: AtomicUsize::new(bytes) }
-    }
-
-    fn take(&self, bytes: usize) -> bool {
-        let taken = self.left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(bytes));
-        taken.is_ok()
-    }
-}
+/// A body is counted twice: as it came, and what is made of it.
+const COUNTED: usize = 2;
 
 /// A body that is here.
 pub(crate) struct Upload {
     content: Content,
-    _share: Option<Share>,
+    _permit: Option<Permit>,
 }
 
 enum Content {
@@ -49,10 +31,12 @@ enum Content {
     Joined(Vec<u8>),
 }
 
-/// A part of the budget, given back when it is dropped.
-struct Share {
-    budget: Arc<Budget>,
-    bytes: usize,
+/// What of a body is here as soon as it is asked for.
+pub(crate) enum Beginning {
+    /// All of it, and it is small.
+    Whole(Upload),
+    /// Some of it, or nothing.
+    Part(Bytes),
 }
 
 impl Upload {
@@ -63,89 +47,126 @@ impl Upload {
             Content::Joined(bytes) => bytes,
         }
     }
-}
 
-impl Drop for Share {
-    fn drop(&mut self) {
-        self.budget.left.fetch_add(self.bytes, Ordering::Relaxed);
+    fn of(bytes: Bytes, permit: Option<Permit>) -> Self {
+        let content = if bytes.len() <= COPIED { Content::Joined(bytes.into()) } else { Content::One(bytes) };
+        Self { content, _permit: permit }
     }
 }
 
 /// What holds for a body.
-pub(crate) struct Terms<'a> {
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Terms {
     /// Most bytes.
-    pub(crate) limit: usize,
-    pub(crate) timeouts: &'a Timeouts,
+    pub(crate) most: usize,
+    /// Between two pieces.
+    pub(crate) gap: Duration,
+    /// In all.
+    pub(crate) total: Duration,
     /// When its request began.
     pub(crate) started: Instant,
-    pub(crate) budget: &'a Arc<Budget>,
 }
 
-/// Reads a body to its end.
+/// Takes what is here of a body. Most bodies are small and whole by then, and need neither a timer nor the budget.
 ///
 /// # Errors
-/// `PAYLOAD_TOO_LARGE`, at once where its length is declared; `OVERLOADED` where the memory for
-/// bodies is used up; a failure that closes the connection where it does not come in time.
-pub(crate) async fn read<B>(body: &mut B, terms: &Terms<'_>) -> Result<Upload, Failure>
+/// `INVALID_REQUEST` where it broke off.
+pub(crate) async fn begin<B: Body<Data = Bytes> + Unpin>(body: &mut B) -> Result<Beginning, Failure> {
+    let first = match at_once(body).await {
+        Some(frame) => data(frame)?,
+        None => return Ok(Beginning::Part(Bytes::new())),
+    };
+    let is_whole = first.is_none() || body.is_end_stream();
+    let first = first.unwrap_or_default();
+    Ok(if is_whole && first.len() <= SMALL {
+        Beginning::Whole(Upload::of(first, None))
+    } else {
+        Beginning::Part(first)
+    })
+}
+
+/// Reads a body to its end, of which the first bytes are here.
+///
+/// # Errors
+/// `PAYLOAD_TOO_LARGE`, at once where its length is declared; `OVERLOADED` where there is no memory for it; a failure
+/// that closes the connection where it does not come in time.
+pub(crate) async fn finish<B>(first: Bytes, body: &mut B, terms: &Terms, account: &Account) -> Result<Upload, Failure>
 where
     B: Body<Data = Bytes> + Unpin,
 {
-    let declared = body.size_hint().lower();
-    if declared > terms.limit as u64 {
-        return Err(too_large(terms.limit));
+    let rest = body.size_hint();
+    terms.bound(first.len().saturating_add(usize::try_from(rest.lower()).unwrap_or(usize::MAX)))?;
+    if !first.is_empty() && body.is_end_stream() {
+        let permit = account.take(COUNTED * first.len())?;
+        return Ok(Upload::of(first, Some(permit)));
     }
-    let Some(first) = piece(body, terms).await? else {
-        return Ok(Upload { content: Content::One(Bytes::new()), _share: None });
-    };
-    if body.is_end_stream() {
-        bounded(first.len(), terms)?;
-        let content = if first.len() <= COPIED { Content::Joined(first.into()) } else { Content::One(first) };
-        return Ok(Upload { content, _share: None });
+    let declared = rest.exact().map_or(terms.most, |rest| first.len() + rest as usize);
+    let mut joined = Joined { bytes: Vec::new(), permit: account.take(0)?, most: declared };
+    joined.add(&first, terms)?;
+    while let Some(piece) = piece(body, terms).await? {
+        joined.add(&piece, terms)?;
     }
-    let mut share = Share { budget: Arc::clone(terms.budget), bytes: 0 };
-    let mut joined = Vec::from(first);
-    loop {
-        bounded(joined.len(), terms)?;
-        let uncounted = joined.len().saturating_sub(UNCOUNTED + share.bytes);
-        if !share.budget.take(uncounted) {
-            let message = "the bodies of other requests take all the memory there is for them";
-            return Err(Failure::new(ErrorCode::Overloaded, message).closing());
+    Ok(Upload { content: Content::Joined(joined.bytes), _permit: Some(joined.permit) })
+}
+
+/// Pieces in one buffer, which is counted by its size.
+struct Joined {
+    bytes: Vec<u8>,
+    permit: Permit,
+    /// What it will have at most.
+    most: usize,
+}
+
+impl Joined {
+    fn add(&mut self, piece: &[u8], terms: &Terms) -> Result<(), Failure> {
+        let length = self.bytes.len() + piece.len();
+        terms.bound(length)?;
+        if length > self.bytes.capacity() {
+            // Twice of what came, and never what was only said to come.
+            let capacity = (2 * length).min(self.most).max(length);
+            self.permit.grow(COUNTED * (capacity - self.bytes.capacity()))?;
+            self.bytes.reserve_exact(capacity - self.bytes.len());
         }
-        share.bytes += uncounted;
-        let Some(piece) = piece(body, terms).await? else { break };
-        joined.extend_from_slice(&piece);
+        self.bytes.extend_from_slice(piece);
+        Ok(())
     }
-    Ok(Upload { content: Content::Joined(joined), _share: Some(share) })
 }
 
-fn bounded(length: usize, terms: &Terms<'_>) -> Result<(), Failure> {
-    if length > terms.limit { Err(too_large(terms.limit)) } else { Ok(()) }
-}
-
-fn too_large(limit: usize) -> Failure {
-    Failure::new(ErrorCode::PayloadTooLarge, format!("the body must be at most {limit} bytes")).closing()
+impl Terms {
+    fn bound(&self, length: usize) -> Result<(), Failure> {
+        if length <= self.most {
+            return Ok(());
+        }
+        let message = format!("the body must be at most {} bytes", self.most);
+        Err(Failure::new(ErrorCode::PayloadTooLarge, message).closing())
+    }
 }
 
 /// The next piece, within the time for it.
-async fn piece<B: Body<Data = Bytes> + Unpin>(body: &mut B, terms: &Terms<'_>) -> Result<Option<Bytes>, Failure> {
+async fn piece<B: Body<Data = Bytes> + Unpin>(body: &mut B, terms: &Terms) -> Result<Option<Bytes>, Failure> {
     loop {
         let frame = match at_once(body).await {
             Some(frame) => frame,
             None => in_time(body, terms).await?,
         };
-        match frame {
-            None => return Ok(None),
-            Some(Err(_)) => return Err(Failure::invalid("the body broke off").closing()),
-            Some(Ok(frame)) => match frame.into_data() {
-                Ok(data) if data.has_remaining() => return Ok(Some(data)),
-                _ => {}
-            },
+        match data(frame)? {
+            Some(data) if data.is_empty() => {}
+            data => return Ok(data),
         }
     }
 }
 
 /// A frame of a body.
 type NextFrame<B> = Option<Result<http_body::Frame<Bytes>, <B as Body>::Error>>;
+
+/// The bytes of a frame, or `None` behind the last.
+fn data<E>(frame: Option<Result<http_body::Frame<Bytes>, E>>) -> Result<Option<Bytes>, Failure> {
+    match frame {
+        None => Ok(None),
+        Some(Err(_)) => Err(Failure::invalid("the body broke off").closing()),
+        Some(Ok(frame)) => Ok(Some(frame.into_data().unwrap_or_default())),
+    }
+}
 
 /// The next frame, if it is there as soon as it is asked for. The connection hands it over only when
 /// it is asked, so asking twice is what finds it. Most bodies need no timer this way.
@@ -164,26 +185,36 @@ async fn at_once<B: Body<Data = Bytes> + Unpin>(body: &mut B) -> Option<NextFram
     .await
 }
 
-async fn in_time<B: Body<Data = Bytes> + Unpin>(body: &mut B, terms: &Terms<'_>) -> Result<NextFrame<B>, Failure> {
-    let Timeouts { body_gap, body_total, .. } = *terms.timeouts;
-    let left = body_total.saturating_sub(terms.started.elapsed());
-    let limit = if left < body_gap { body_total } else { body_gap };
-    let frame = tokio::time::timeout(left.min(body_gap), body.frame()).await;
+async fn in_time<B: Body<Data = Bytes> + Unpin>(body: &mut B, terms: &Terms) -> Result<NextFrame<B>, Failure> {
+    let left = terms.total.saturating_sub(terms.started.elapsed());
+    let limit = if left < terms.gap { terms.total } else { terms.gap };
+    let frame = tokio::time::timeout(left.min(terms.gap), body.frame()).await;
     frame.map_err(|_| Failure::too_slow(limit))
 }
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
+    use std::sync::Arc;
 
     use futures_util::stream;
     use http_body::Frame;
     use http_body_util::{Full, StreamBody};
 
     use super::*;
+    use crate::budget::{Budget, Holder};
 
-    fn terms<'a>(limit: usize, timeouts: &'a Timeouts, budget: &'a Arc<Budget>) -> Terms<'a> {
-        Terms { limit, timeouts, started: Instant::now(), budget }
+    const KIB: usize = 1024;
+
+    fn terms(most: usize) -> Terms {
+        Terms { most, gap: Duration::from_secs(30), total: Duration::from_secs(120), started: Instant::now() }
+    }
+
+    fn budget(bytes: usize) -> Arc<Budget> {
+        Arc::new(Budget::new(bytes))
+    }
+
+    fn account(budget: &Arc<Budget>) -> Account {
+        budget.account(&Arc::default(), Holder::Namespace("a".into()))
     }
 
     fn pieces(sizes: &[usize]) -> impl Body<Data = Bytes, Error = std::convert::Infallible> + Unpin + use<> {
@@ -191,37 +222,56 @@ mod tests {
         StreamBody::new(stream::iter(frames))
     }
 
+    async fn read<B: Body<Data = Bytes> + Unpin>(
+        mut body: B,
+        most: usize,
+        account: &Account,
+    ) -> Result<Upload, Failure> {
+        finish(Bytes::new(), &mut body, &terms(most), account).await
+    }
+
     #[tokio::test]
     async fn a_body_is_bounded_with_and_without_a_declared_length() {
-        let (timeouts, budget) = (Timeouts::default(), Arc::new(Budget::new(1024)));
-        let terms = terms(10, &timeouts, &budget);
-        let whole = read(&mut Full::new(Bytes::from_static(b"0123456789")), &terms).await.expect("a body");
+        let account = account(&budget(1024 * KIB));
+        let whole = read(Full::new(Bytes::from_static(b"0123456789")), 10, &account).await.expect("a body");
         assert_eq!(whole.as_slice(), b"0123456789");
-        let failure = read(&mut Full::new(Bytes::from_static(b"0123456789x")), &terms).await.err().expect("too large");
+        let failure = read(Full::new(Bytes::from_static(b"0123456789x")), 10, &account).await.err().expect("too large");
         assert_eq!(failure.code(), ErrorCode::PayloadTooLarge);
-        assert_eq!(read(&mut pieces(&[4, 0, 6]), &terms).await.expect("a body").as_slice(), b"xxxxxxxxxx");
-        let failure = read(&mut pieces(&[4, 7]), &terms).await.err().expect("too large");
+        assert_eq!(read(pieces(&[4, 0, 6]), 10, &account).await.expect("a body").as_slice(), b"xxxxxxxxxx");
+        let failure = read(pieces(&[4, 7]), 10, &account).await.err().expect("too large");
         assert_eq!(failure.code(), ErrorCode::PayloadTooLarge);
     }
 
     #[tokio::test]
-    async fn the_memory_of_large_bodies_is_bounded_and_given_back() {
-        let (timeouts, budget) = (Timeouts::default(), Arc::new(Budget::new(UNCOUNTED)));
-        let terms = terms(usize::MAX, &timeouts, &budget);
-        let first = read(&mut pieces(&[UNCOUNTED, UNCOUNTED]), &terms).await.expect("fits");
-        let failure = read(&mut pieces(&[UNCOUNTED, 1]), &terms).await.err().expect("nothing is left");
+    async fn a_small_body_that_is_here_needs_nothing_of_the_budget() {
+        let begun = begin(&mut Full::new(Bytes::from(vec![b'x'; SMALL]))).await.expect("it is here");
+        assert!(matches!(begun, Beginning::Whole(upload) if upload.as_slice().len() == SMALL));
+        let begun = begin(&mut Full::new(Bytes::from(vec![b'x'; SMALL + 1]))).await.expect("it is here");
+        assert!(matches!(begun, Beginning::Part(first) if first.len() == SMALL + 1));
+    }
+
+    #[tokio::test]
+    async fn the_memory_of_bodies_is_bounded_and_given_back() {
+        let account = account(&budget(600 * KIB));
+        let first = read(pieces(&[50 * KIB, 50 * KIB]), 100 * KIB, &account).await.expect("fits");
+        let failure = read(pieces(&[50 * KIB, 1]), 100 * KIB, &account).await.err().expect("the share is used up");
         assert_eq!(failure.code(), ErrorCode::Overloaded);
         drop(first);
-        assert!(read(&mut pieces(&[UNCOUNTED, 1]), &terms).await.is_ok());
+        assert!(read(pieces(&[50 * KIB, 1]), 100 * KIB, &account).await.is_ok());
+    }
+
+    #[test]
+    fn memory_is_taken_for_what_came_and_not_for_what_was_declared() {
+        let account = account(&budget(600 * KIB));
+        let mut joined = Joined { bytes: Vec::new(), permit: account.take(0).expect("nothing"), most: 1 << 40 };
+        joined.add(b"x", &terms(usize::MAX)).expect("room for a byte");
+        assert!(joined.bytes.capacity() < KIB);
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_body_that_stands_still_is_given_up() {
-        let timeouts = Timeouts { body_gap: Duration::from_secs(30), ..Timeouts::default() };
-        let budget = Arc::new(Budget::new(1024));
-        let terms = terms(10, &timeouts, &budget);
-        let mut body = StreamBody::new(stream::pending::<Result<Frame<Bytes>, std::convert::Infallible>>());
-        let failure = read(&mut body, &terms).await.err().expect("too slow");
+        let body = StreamBody::new(stream::pending::<Result<Frame<Bytes>, std::convert::Infallible>>());
+        let failure = read(body, 10, &account(&budget(1024))).await.err().expect("too slow");
         assert!(failure.into_response().headers().contains_key(http::header::CONNECTION));
     }
 }

@@ -5,6 +5,7 @@ export const NOT_OBSERVABLE: Record<string, string> = {
   "R-error.12": "there is no rate limit unless one is configured, and its configuration is not part of the protocol",
   "R-error.13": "an internal failure of the backend cannot be caused by a client",
   "R-error.14": "how much is too much depends on the machine; no request causes it reliably",
+  "R-limit.15": "how much memory there is depends on the machine; server/tests/it/memory.rs sets a budget and fills it",
   "R-error.16": "needs a backend that hangs in the middle of a commit",
   "R-probe.3": "needs a disk that fails or a clock that leaps, and no client causes either",
   "R-error.18": "needs a backend that fails in the middle of an import",

@@ -167,3 +167,11 @@ test("[R-auth.5] namespaces do not see each other", async (t) => {
   assert.deepEqual(await two.client.rpc("stream.get", "a-1"), []);
   assert.deepEqual((await two.client.rpc<any[]>("category.get", "")).map((each) => each[1]), ["b-1"]);
 });
+
+test("[R-limit.13] a large body without a valid token is refused before it is read", async () => {
+  const body = `["sys.version"]${" ".repeat(5000)}`;
+  assert.equal(failureOf(await anonymous().send({ path: "/rpc", body })).code, "AUTH_REQUIRED");
+  const headers = { Authorization: `Bearer ${tokenFor("nobody")}` };
+  assert.equal(failureOf(await anonymous().send({ path: "/rpc", headers, body })).code, "AUTH_UNAUTHORIZED");
+  assert.equal((await admin().send({ path: "/rpc", headers: { Authorization: `Bearer ${get().madeToken}` }, body })).status, 200);
+});

@@ -1,6 +1,8 @@
 /** Connections that no well-behaved client would make. */
 import assert from "node:assert/strict";
+import { tokenFor, unique } from "../src/client.ts";
 import { Socket, rpcBytes } from "../src/socket.ts";
+import { Server } from "../src/server.ts";
 import { sharedServer, test } from "../src/suite.ts";
 import { until } from "../src/wait.ts";
 
@@ -105,4 +107,21 @@ test(`[R-http.3 R-http.17] ${GARBAGE.length} kinds of garbage`, async (t) => {
     assert.doesNotMatch(socket.text, /^HTTP\/1\.[01] [235]/, what);
     await serves();
   }
+});
+
+test("[R-limit.14] a head without Host, and one that is too large", async (t) => {
+  const nameless = await Socket.connect(t, get().port);
+  nameless.send("GET /health HTTP/1.1\r\n\r\n");
+  await nameless.expect(/^HTTP\/1\.1 400 [^]*INVALID_REQUEST/);
+  const large = await Socket.connect(t, get().port);
+  large.send(`GET /health HTTP/1.1\r\nHost: test\r\nX: ${"x".repeat(200_000)}\r\n\r\n`);
+  await large.expect(/^HTTP\/1\.1 431 /);
+  await serves();
+});
+
+test("[R-limit.16] idle connections without a token make room for others", async (t) => {
+  const server = await Server.start({ flags: ["--max-connections=8"] });
+  t.after(() => server.stop());
+  for (let i = 0; i < 20; i++) await Socket.connect(t, server.port);
+  assert.equal((await server.client(tokenFor(unique("room-"))).write("a-1")).position, 0);
 });

@@ -143,9 +143,10 @@ pub(super) struct Times {
 #[derive(Clone, Debug, clap::Args)]
 #[command(next_help_heading = "Memory")]
 pub(super) struct Memory {
-    /// Bytes of large request bodies in memory, of all connections together; more are refused as overload.
-    #[arg(long, value_name = "BYTES", default_value_t = Bounds::default().body_memory)]
-    pub(super) body_memory_bytes: usize,
+    /// Bytes of everything that waits for clients: connections, bodies, replies, imports; more are refused as overload.
+    /// A quarter of what the process may use (the limit of its cgroup, else the machine's memory) if left out.
+    #[arg(long, value_name = "BYTES")]
+    pub(super) memory_budget: Option<usize>,
     /// Appends of one namespace that may wait to be committed.
     #[arg(long, value_name = "COUNT", default_value_t = 10_000)]
     pub(super) queue_appends: usize,

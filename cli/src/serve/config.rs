@@ -9,6 +9,7 @@ use eventodb_store::backend::{postgres, sqlite};
 
 use super::args::{Args, Times};
 use super::logging::{Format, Level};
+use super::memory;
 use super::secret::Secret;
 use crate::usage::Usage;
 
@@ -242,11 +243,21 @@ fn server(args: &Args) -> Result<Config, Usage> {
         bounds: Bounds {
             connections: connections(limits.max_connections)?,
             http2_streams: at_least_one("max-http2-streams", limits.max_http2_streams)?,
-            body_memory: at_least_one("body-memory-bytes", args.memory.body_memory_bytes)?,
+            memory: memory_budget(args.memory.memory_budget, limits.max_body_bytes)?,
         },
         access_log: args.access_log,
         ..Config::default()
     })
+}
+
+/// A budget that has room for a body of the largest size, whoever else waits.
+fn memory_budget(wanted: Option<usize>, body_bytes: usize) -> Result<usize, Usage> {
+    let least = body_bytes.saturating_mul(8);
+    match wanted {
+        None => Ok((memory::available() / 4).max(least)),
+        Some(bytes) if bytes >= least => Ok(bytes),
+        Some(_) => Err(Usage(format!("--memory-budget must be at least 8 times --max-body-bytes, which is {least}"))),
+    }
 }
 
 fn timeouts(times: &Times) -> Result<Timeouts, Usage> {

@@ -2,11 +2,41 @@
 
 use rustix::process::{Resource, getrlimit, setrlimit};
 
+/// Of the files that may be open, connections get one in so many. The others are the store's: a connection that takes
+/// the last one would make a write fail.
+const CONNECTIONS_PART: u64 = 2;
+
+/// How many connections there may be at once where so many are wanted: they leave files for the store.
+pub(super) fn bound_connections(wanted: usize) -> usize {
+    let Some(limit) = getrlimit(Resource::Nofile).current else { return wanted };
+    let bound = within(limit, wanted);
+    if bound < wanted {
+        tracing::warn!(wanted, bound, limit, "fewer connections than --max-connections, for the limit on open files");
+    }
+    bound
+}
+
+fn within(limit: u64, wanted: usize) -> usize {
+    wanted.min(usize::try_from(limit / CONNECTIONS_PART).unwrap_or(usize::MAX)).max(1)
+}
+
 /// Raises the limit as far as the system allows it to this process.
 pub(super) fn raise_limit() {
     let limit = getrlimit(Resource::Nofile);
     let raised = rustix::process::Rlimit { current: limit.maximum, maximum: limit.maximum };
     if let Err(error) = setrlimit(Resource::Nofile, raised) {
         tracing::warn!(%error, limit = ?limit.current, "the limit on open files stays as it is");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn connections_leave_files_for_the_store() {
+        assert_eq!(within(64, 20_000), 32);
+        assert_eq!(within(1_048_576, 20_000), 20_000);
+        assert_eq!(within(1, 20_000), 1);
     }
 }

@@ -8,6 +8,7 @@ mod files;
 #[cfg(test)]
 mod fuzz;
 mod logging;
+mod memory;
 mod outage;
 #[cfg(test)]
 mod page;
@@ -41,11 +42,12 @@ use crate::usage::{Exit, Refused, of_store};
 /// [`crate::usage::Usage`] for a wrong configuration, [`Refused`] for what stands in the way: the address, the data directory, the
 /// database.
 pub(crate) async fn run(args: Args) -> anyhow::Result<ExitCode> {
-    let checked = Checked::try_from(args)?;
+    let mut checked = Checked::try_from(args)?;
     let _log = logging::start(checked.log_level, checked.log_format);
     checked.warn();
     let stop = signals::listen().context("cannot listen for signals")?;
     files::raise_limit();
+    checked.server.bounds.connections = files::bound_connections(checked.server.bounds.connections);
     let listener = bind(&checked).await?;
     tracing::info!(version = eventodb_schema::VERSION, storage = banner::describe(&checked.storage), "starting");
     let backend = storage::open(&checked.storage).await?;

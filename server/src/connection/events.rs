@@ -19,7 +19,7 @@ use tokio_util::io::poll_write_buf;
 
 use super::io::Socket;
 use super::vitals::{Order, Vitals};
-use crate::body::Body;
+use crate::body::{Body, Piece};
 
 const LINE_END: &[u8] = b"\r\n";
 /// The chunk that says that nothing was cut off (RFC 9112, section 7.1).
@@ -45,12 +45,12 @@ pub(super) async fn send(socket: Socket, response: Response<Body>, vitals: &Vita
 }
 
 /// Bytes that go out together: a chunk's length, what is in it, and the end of its line.
-type Piece = Chain<Chain<Bytes, Bytes>, &'static [u8]>;
+type Chunk = Chain<Chain<Bytes, Piece>, &'static [u8]>;
 
 struct Reply {
     socket: Socket,
     /// What is being sent.
-    piece: Option<Piece>,
+    piece: Option<Chunk>,
     body: Body,
     /// The piece is the last one.
     is_over: bool,
@@ -85,7 +85,7 @@ impl Reply {
                 Some(Err(error)) => return Poll::Ready(Err(io::Error::new(io::ErrorKind::ConnectionAborted, error))),
                 None => {
                     self.is_over = true;
-                    Bytes::new().chain(Bytes::new()).chain(LAST_CHUNK)
+                    Bytes::new().chain(Piece::default()).chain(LAST_CHUNK)
                 }
             });
         }
@@ -105,16 +105,16 @@ impl Reply {
     }
 }
 
-fn chunk(data: Bytes) -> Piece {
-    if data.is_empty() {
+fn chunk(data: Piece) -> Chunk {
+    if !data.has_remaining() {
         // A chunk without anything would be the last one.
         return Bytes::new().chain(data).chain(&[]);
     }
-    Bytes::from(format!("{:x}\r\n", data.len())).chain(data).chain(LINE_END)
+    Bytes::from(format!("{:x}\r\n", data.remaining())).chain(data).chain(LINE_END)
 }
 
 /// The status line and the header fields (RFC 9112, sections 4 and 5).
-fn head(response: &Response<Body>) -> Piece {
+fn head(response: &Response<Body>) -> Chunk {
     let mut head = format!("HTTP/1.1 {}\r\n", response.status()).into_bytes();
     for (name, value) in response.headers() {
         for part in [name.as_str().as_bytes(), b": ", value.as_bytes(), LINE_END] {
@@ -123,7 +123,7 @@ fn head(response: &Response<Body>) -> Piece {
     }
     let date = httpdate::HttpDate::from(SystemTime::now());
     head.extend_from_slice(format!("transfer-encoding: chunked\r\ndate: {date}\r\n\r\n").as_bytes());
-    Bytes::from(head).chain(Bytes::new()).chain(&[])
+    Bytes::from(head).chain(Piece::default()).chain(&[])
 }
 
 #[cfg(test)]
@@ -135,7 +135,7 @@ mod tests {
     use super::*;
     use crate::body::Aborted;
 
-    fn text(mut piece: Piece) -> String {
+    fn text(mut piece: Chunk) -> String {
         String::from_utf8(piece.copy_to_bytes(piece.remaining()).to_vec()).expect("text")
     }
 
@@ -151,7 +151,7 @@ mod tests {
 
     #[test]
     fn chunks_tell_their_length_in_hexadecimal() {
-        assert_eq!(text(chunk(Bytes::from_static(b"0123456789abcdef\n"))), "11\r\n0123456789abcdef\n\r\n");
-        assert_eq!(text(chunk(Bytes::new())), "", "an empty one would be the last");
+        assert_eq!(text(chunk(Bytes::from_static(b"0123456789abcdef\n").into())), "11\r\n0123456789abcdef\n\r\n");
+        assert_eq!(text(chunk(Piece::default())), "", "an empty one would be the last");
     }
 }

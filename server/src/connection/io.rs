@@ -11,17 +11,24 @@ use tokio::net::TcpStream;
 use super::HTTP2_PREFACE;
 use super::vitals::{Phase, Vitals};
 
+/// Bytes of a refused head that are read and thrown away.
+const MOST_UNWANTED: usize = 1024 * 1024;
+
 /// See the module.
 pub(super) struct Socket {
     stream: TcpStream,
     vitals: Arc<Vitals>,
     /// Bytes of a later request came before the present one was answered.
     has_early_bytes: bool,
+    /// Nothing more is sent.
+    is_shut: bool,
+    /// Bytes of a refused head that were thrown away.
+    unwanted: usize,
 }
 
 impl Socket {
     pub(super) fn new(stream: TcpStream, vitals: Arc<Vitals>) -> Self {
-        Self { stream, vitals, has_early_bytes: false }
+        Self { stream, vitals, has_early_bytes: false, is_shut: false, unwanted: 0 }
     }
 
     fn received(&mut self, bytes: &[u8]) {
@@ -42,6 +49,20 @@ impl Socket {
             let early = std::mem::take(&mut self.has_early_bytes);
             self.vitals.set_phase(if early { Phase::Head } else { Phase::Waiting });
         }
+    }
+
+    /// Reads on after a head was refused, within the time for a head: a client that is still sending would get a reset
+    /// in place of the reply.
+    fn poll_rest_of_head(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let mut bytes = [0; 4096];
+        while self.unwanted <= MOST_UNWANTED {
+            let mut buffer = ReadBuf::new(&mut bytes);
+            if ready!(Pin::new(&mut self.stream).poll_read(cx, &mut buffer)).is_err() || buffer.filled().is_empty() {
+                break;
+            }
+            self.unwanted += buffer.filled().len();
+        }
+        Poll::Ready(())
     }
 
     fn sent(&self, result: &Poll<io::Result<usize>>) {
@@ -93,6 +114,13 @@ impl AsyncWrite for Socket {
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(cx)
+        if !self.is_shut {
+            ready!(Pin::new(&mut self.stream).poll_shutdown(cx))?;
+            self.is_shut = true;
+        }
+        if self.vitals.phase() == Phase::Head && !self.vitals.has_order() {
+            return self.poll_rest_of_head(cx).map(Ok);
+        }
+        Poll::Ready(Ok(()))
     }
 }

@@ -8,6 +8,7 @@ mod watch;
 
 use std::convert::Infallible;
 use std::future::{pending, poll_fn};
+use std::net::IpAddr;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::Poll;
@@ -23,12 +24,13 @@ use tokio::io::ReadBuf;
 use tokio::net::TcpStream;
 
 use crate::body::Body;
+use crate::budget::{self, Permit};
 use crate::config::Bounds;
 use crate::service;
 use crate::state::State;
 
 pub(crate) use arriving::Arriving;
-pub(crate) use vitals::{Busy, Gauge, Order, Vitals};
+pub(crate) use vitals::{Busy, Order, Pending, Vitals};
 pub(crate) use watch::{Listed, Watch};
 
 /// What an HTTP/2 connection begins with, and no request of HTTP/1 does.
@@ -37,6 +39,10 @@ const HTTP2_PREFACE: &[u8] = b"PRI ";
 const BUFFER_BYTES: usize = 64 * 1024;
 /// Bytes of all header fields of an HTTP/2 request.
 const HTTP2_HEADER_BYTES: u32 = 64 * 1024;
+
+/// Bytes that an HTTP/2 client may send of one body, and of all of them together, before they are asked for.
+const HTTP2_STREAM_WINDOW: u32 = 256 * 1024;
+const HTTP2_CONNECTION_WINDOW: u32 = 512 * 1024;
 
 /// How connections speak HTTP. No time limits here: [`Watch`] has them.
 pub(crate) struct Protocol {
@@ -52,10 +58,12 @@ impl Protocol {
         let mut http1 = http1::Builder::new();
         // Not hyper's `half_close`: it never looks whether a subscriber is gone. `Socket` tells it when to know.
         either.http1().header_read_timeout(None).max_buf_size(BUFFER_BYTES);
-        http1.header_read_timeout(None).max_buf_size(BUFFER_BYTES);
+        http1.header_read_timeout(None).max_buf_size(BUFFER_BYTES).max_header_size(BUFFER_BYTES);
         either
             .http2()
             .max_concurrent_streams(bounds.http2_streams)
+            .initial_stream_window_size(HTTP2_STREAM_WINDOW)
+            .initial_connection_window_size(HTTP2_CONNECTION_WINDOW)
             .max_header_list_size(HTTP2_HEADER_BYTES)
             .max_send_buf_size(BUFFER_BYTES);
         Self { either, http1 }
@@ -78,14 +86,20 @@ async fn peek<'a>(stream: &TcpStream, vitals: &Vitals, bytes: &'a mut [u8]) -> O
     Some(&bytes[..length])
 }
 
-/// Serves one connection until it ends, or is told to.
-pub(crate) async fn serve(stream: TcpStream, protocol: &Protocol, state: Arc<State>) {
+/// Serves one connection until it ends, or is told to. `memory` is what it is counted with.
+pub(crate) async fn serve(
+    stream: TcpStream,
+    address: IpAddr,
+    mut memory: Permit,
+    protocol: &Protocol,
+    state: Arc<State>,
+) {
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!(%error, "a connection ended before it began");
         return;
     }
-    let vitals = Arc::new(Vitals::new());
-    let _listed = state.watch.add(&vitals);
+    let vitals = Arc::new(Vitals::new(&state.budget));
+    let _listed = state.watch.add(&vitals, address);
     let mut first = [0; HTTP2_PREFACE.len()];
     let Some(first) = peek(&stream, &vitals, &mut first).await else { return };
     let is_either = may_be_http2(first);
@@ -96,7 +110,10 @@ pub(crate) async fn serve(stream: TcpStream, protocol: &Protocol, state: Arc<Sta
     } else {
         match Box::pin(serve_http1(socket, protocol, state, &vitals)).await {
             Ok(None) => Ok(()),
-            Ok(Some((socket, response))) => events::send(socket, response, &vitals).await.map_err(Into::into),
+            Ok(Some((socket, response))) => {
+                memory.shrink_to(budget::EVENT_STREAM);
+                events::send(socket, response, &vitals).await.map_err(Into::into)
+            }
             Err(error) => Err(error.into()),
         }
     };

@@ -4,11 +4,13 @@
 //! clock; [`super::Watch`] looks at them from time to time and cuts whoever stood still for too
 //! long. Orders go the other way by the same cell, so that a connection waits for one thing only.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, Ordering::Relaxed, Ordering::SeqCst};
+use std::sync::{Arc, OnceLock};
 use std::task::Waker;
 
 use futures_util::task::AtomicWaker;
+
+use crate::budget::{Account, Budget, Exhausted, Holder, Permit, REQUEST, Share};
 
 /// What a connection is doing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,6 +24,8 @@ pub(super) enum Phase {
     Head,
     /// A request is in progress; its client may close its sending side.
     Answering,
+    /// A request is in progress that has shown no valid token and whose body is not here yet.
+    Stranger,
     /// A request is in progress that is given up when its client closes its sending side: it is
     /// subscribed, or its body is missed.
     Open,
@@ -31,7 +35,8 @@ pub(super) enum Phase {
 
 impl Phase {
     fn from_u8(value: u8) -> Self {
-        [Self::New, Self::Waiting, Self::Head, Self::Answering, Self::Open, Self::Finishing][usize::from(value)]
+        use Phase::{Answering, Finishing, Head, New, Open, Stranger, Waiting};
+        [New, Waiting, Head, Answering, Stranger, Open, Finishing][usize::from(value)]
     }
 }
 
@@ -64,10 +69,15 @@ pub(crate) struct Vitals {
     body_waker: AtomicWaker,
     /// How sending gets on.
     pub(crate) sending: Gauge,
+    budget: Arc<Budget>,
+    /// What memory it has taken.
+    share: Arc<Share>,
+    has_token: AtomicBool,
 }
 
 impl Vitals {
-    pub(crate) fn new() -> Self {
+    /// Of a connection whose memory is counted there.
+    pub(crate) fn new(budget: &Arc<Budget>) -> Self {
         Self {
             phase: AtomicU8::new(Phase::New as u8),
             changes: AtomicU32::new(0),
@@ -78,6 +88,9 @@ impl Vitals {
             waker: AtomicWaker::new(),
             body_waker: AtomicWaker::new(),
             sending: Gauge::default(),
+            budget: Arc::clone(budget),
+            share: Arc::default(),
+            has_token: AtomicBool::new(false),
         }
     }
 
@@ -136,13 +149,36 @@ impl Vitals {
     pub(crate) fn begin(self: &Arc<Self>) -> Busy {
         self.in_progress.fetch_add(1, Relaxed);
         self.set_phase(Phase::Answering);
-        Busy(Arc::clone(self))
+        Busy { vitals: Arc::clone(self), namespace: OnceLock::new(), account: OnceLock::new(), permit: OnceLock::new() }
+    }
+
+    /// Whether a valid token came by this connection.
+    fn has_token(&self) -> bool {
+        self.has_token.load(Relaxed)
+    }
+
+    /// Whether another connection may have its place: it has shown no valid token and waits for its client.
+    pub(super) fn is_expendable(&self) -> bool {
+        let waits = matches!(self.phase(), Phase::New | Phase::Waiting | Phase::Head | Phase::Stranger);
+        waits && !self.has_token()
+    }
+
+    /// A request waits for its body that has shown no valid token, or does so no more.
+    pub(crate) fn set_stranger(&self, is_stranger: bool) {
+        if !self.is_http2() {
+            self.set_phase(if is_stranger { Phase::Stranger } else { Phase::Answering });
+        }
     }
 
     /// Gives an order; a lesser one than before changes nothing.
     pub(crate) fn give(&self, order: Order) {
         self.order.fetch_max(order as u8, SeqCst);
         self.waker.wake();
+    }
+
+    /// Whether any order was given.
+    pub(super) fn has_order(&self) -> bool {
+        self.order.load(SeqCst) != Order::None as u8
     }
 
     /// Makes the waker's task be woken by the next order, and tells the present one.
@@ -157,26 +193,61 @@ impl Vitals {
 }
 
 /// A request in progress; it ends when this is dropped.
-pub(crate) struct Busy(Arc<Vitals>);
+pub(crate) struct Busy {
+    vitals: Arc<Vitals>,
+    /// Of the valid token that came with it.
+    namespace: OnceLock<Arc<str>>,
+    /// Where its memory is counted.
+    account: OnceLock<Account>,
+    /// What the request itself takes, where a connection has many.
+    permit: OnceLock<Permit>,
+}
 
 impl Busy {
     /// The reply goes on until the client leaves.
     pub(crate) fn subscribed(&self) {
-        if !self.0.is_http2() {
-            self.0.set_phase(Phase::Open);
+        if !self.vitals.is_http2() {
+            self.vitals.set_phase(Phase::Open);
         }
     }
 
     /// The connection that the request came by.
     pub(crate) fn vitals(&self) -> &Arc<Vitals> {
-        &self.0
+        &self.vitals
+    }
+
+    /// The request has shown a token of this namespace, which it is counted to from now on.
+    pub(crate) fn belongs_to(&self, namespace: &Arc<str>) {
+        if !self.vitals.has_token() {
+            self.vitals.has_token.store(true, Relaxed);
+        }
+        self.namespace.get_or_init(|| Arc::clone(namespace));
+    }
+
+    /// Where the request's memory is counted: a stranger's, unless it was said before whose it is.
+    pub(crate) fn account(&self) -> &Account {
+        self.account.get_or_init(|| {
+            let holder = self.namespace.get().cloned().map_or(Holder::Stranger, Holder::Namespace);
+            self.vitals.budget.account(&self.vitals.share, holder)
+        })
+    }
+
+    /// Takes memory for the request itself, where its connection's does not cover it.
+    ///
+    /// # Errors
+    /// [`Exhausted`].
+    pub(crate) fn admit(&self) -> Result<(), Exhausted> {
+        if self.vitals.is_http2() && self.permit.get().is_none() {
+            let _ = self.permit.set(self.account().take(REQUEST)?);
+        }
+        Ok(())
     }
 }
 
 impl Drop for Busy {
     fn drop(&mut self) {
-        if self.0.in_progress.fetch_sub(1, Relaxed) == 1 {
-            self.0.set_phase(if self.0.is_http2() { Phase::Waiting } else { Phase::Finishing });
+        if self.vitals.in_progress.fetch_sub(1, Relaxed) == 1 {
+            self.vitals.set_phase(if self.vitals.is_http2() { Phase::Waiting } else { Phase::Finishing });
         }
     }
 }
@@ -189,11 +260,6 @@ pub(crate) struct Gauge {
 }
 
 impl Gauge {
-    /// A gauge of something that waits from the start.
-    pub(crate) fn waiting() -> Self {
-        Self { blocked: AtomicBool::new(true), taken: AtomicU32::new(0) }
-    }
-
     /// The client does not take any more for now.
     pub(crate) fn block(&self) {
         if !self.blocked.load(Relaxed) {
@@ -215,13 +281,46 @@ impl Gauge {
     }
 }
 
+/// Pieces of one reply that wait for a client to take them, and whether it takes any.
+#[derive(Default)]
+pub(crate) struct Pending {
+    pieces: AtomicU32,
+    taken: AtomicU32,
+}
+
+impl Pending {
+    /// One more waits.
+    pub(crate) fn add(&self) {
+        self.pieces.fetch_add(1, Relaxed);
+    }
+
+    /// The client took some of a piece.
+    pub(crate) fn advance(&self) {
+        self.taken.fetch_add(1, Relaxed);
+    }
+
+    /// One of them waits no more.
+    pub(crate) fn remove(&self) {
+        self.pieces.fetch_sub(1, Relaxed);
+    }
+
+    /// A number that differs after each advance, while something waits.
+    pub(crate) fn blocked_at(&self) -> Option<u32> {
+        (self.pieces.load(Relaxed) > 0).then(|| self.taken.load(Relaxed))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn budget() -> Arc<Budget> {
+        Arc::new(Budget::new(1024))
+    }
+
     #[test]
     fn the_end_is_shown_once_the_reply_is_sent() {
-        let vitals = Arc::new(Vitals::new());
+        let vitals = Arc::new(Vitals::new(&budget()));
         let busy = vitals.begin();
         assert!(vitals.hide_end());
         drop(busy);
@@ -233,7 +332,7 @@ mod tests {
 
     #[test]
     fn the_end_is_shown_once_more_of_the_body_is_missed() {
-        let vitals = Arc::new(Vitals::new());
+        let vitals = Arc::new(Vitals::new(&budget()));
         let _busy = vitals.begin();
         vitals.misses_body(Waker::noop());
         assert!(!vitals.shows_end(), "it may still come");
@@ -244,7 +343,7 @@ mod tests {
 
     #[test]
     fn a_subscription_ends_with_its_client() {
-        let vitals = Arc::new(Vitals::new());
+        let vitals = Arc::new(Vitals::new(&budget()));
         vitals.begin().subscribed();
         assert!(!vitals.shows_end(), "it has ended");
         let busy = vitals.begin();
@@ -254,7 +353,7 @@ mod tests {
 
     #[test]
     fn orders_only_grow() {
-        let vitals = Vitals::new();
+        let vitals = Vitals::new(&budget());
         vitals.give(Order::Cut);
         vitals.give(Order::Drain);
         assert_eq!(vitals.order(Waker::noop()), Order::Cut);

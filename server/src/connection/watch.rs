@@ -4,6 +4,7 @@
 //! loads for each and nothing on the way of a request; a limit is kept to within one look.
 
 use std::collections::HashMap;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -11,7 +12,7 @@ use std::time::{Duration, Instant};
 use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;
 
-use super::vitals::{Gauge, Order, Phase, Vitals};
+use super::vitals::{Order, Pending, Phase, Vitals};
 use crate::config::Timeouts;
 
 /// Looks within the shortest limit.
@@ -21,6 +22,11 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 /// How long the end of a subscription waits for a client that takes nothing, while the server
 /// stops. It loses nothing: it goes on elsewhere by its Last-Event-ID.
 const FAREWELL: Duration = Duration::from_secs(1);
+
+/// How long a connection without a token is let be before another may have its place.
+const SETTLED: Duration = Duration::from_secs(1);
+/// Of the connections that may be cut for others, one in so many is cut at once.
+const CUT_PART: usize = 32;
 
 /// See the module.
 pub(crate) struct Watch {
@@ -43,12 +49,14 @@ struct List {
 
 struct Watched {
     vitals: Arc<Vitals>,
+    /// Of its client.
+    address: IpAddr,
     changes: Since<u32>,
     sending: Since<Option<u32>>,
 }
 
 struct Stream {
-    gauge: Arc<Gauge>,
+    pending: Arc<Pending>,
     connection: Arc<Vitals>,
     sending: Since<Option<u32>>,
 }
@@ -92,12 +100,13 @@ impl Watch {
     }
 
     /// Takes a connection into the list, until the result is dropped.
-    pub(crate) fn add(self: &Arc<Self>, vitals: &Arc<Vitals>) -> Listed {
+    pub(crate) fn add(self: &Arc<Self>, vitals: &Arc<Vitals>, address: IpAddr) -> Listed {
         let now = Instant::now();
         let key = self.next.fetch_add(1, Ordering::Relaxed);
         let mut list = self.list.lock();
         let watched = Watched {
             vitals: Arc::clone(vitals),
+            address,
             changes: Since { value: vitals.changes(), since: now },
             sending: Since { value: None, since: now },
         };
@@ -109,15 +118,37 @@ impl Watch {
     }
 
     /// Takes a reply of an HTTP/2 connection into the list, until the result is dropped.
-    pub(crate) fn add_stream(self: &Arc<Self>, gauge: &Arc<Gauge>, connection: &Arc<Vitals>) -> Listed {
+    pub(crate) fn add_stream(self: &Arc<Self>, pending: &Arc<Pending>, connection: &Arc<Vitals>) -> Listed {
         let key = self.next.fetch_add(1, Ordering::Relaxed);
         let stream = Stream {
-            gauge: Arc::clone(gauge),
+            pending: Arc::clone(pending),
             connection: Arc::clone(connection),
             sending: Since { value: None, since: Instant::now() },
         };
         self.list.lock().streams.insert(key, stream);
         Listed { watch: Arc::clone(self), key }
+    }
+
+    /// Cuts some connections that have shown no valid token and wait for their clients: those of the address that has the
+    /// most of them, the longest unchanged first.
+    pub(crate) fn make_room(&self) {
+        let now = Instant::now();
+        let mut list = self.list.lock();
+        let mut by_address: HashMap<IpAddr, Vec<(Duration, Arc<Vitals>)>> = HashMap::new();
+        for watched in list.connections.values_mut() {
+            let unchanged = watched.changes.look(watched.vitals.changes(), now);
+            if unchanged >= SETTLED && watched.vitals.is_expendable() {
+                by_address.entry(watched.address).or_default().push((unchanged, Arc::clone(&watched.vitals)));
+            }
+        }
+        let Some(mut most) = by_address.into_values().max_by_key(Vec::len) else { return };
+        most.sort_by_key(|(unchanged, _)| std::cmp::Reverse(*unchanged));
+        // Several at once where there are many, so that not each new connection looks at all of them.
+        let cut = most.len().div_ceil(CUT_PART);
+        for (_, vitals) in most.into_iter().take(cut) {
+            tracing::debug!("a connection without a token is cut to make room");
+            vitals.give(Order::Cut);
+        }
     }
 
     /// Gives all connections an order, also those to come.
@@ -153,7 +184,7 @@ impl Watch {
             }
         }
         for stream in list.streams.values_mut() {
-            let blocked = stream.gauge.blocked_at();
+            let blocked = stream.pending.blocked_at();
             if stream.sending.look(blocked, now) >= self.stall && blocked.is_some() {
                 tracing::debug!(reason = "its client takes nothing of a reply", "a connection is cut");
                 stream.connection.give(Order::Cut);
@@ -195,9 +226,13 @@ impl Drop for Listed {
 
 #[cfg(test)]
 mod tests {
+    use std::net::Ipv4Addr;
     use std::task::Waker;
 
     use super::*;
+    use crate::budget::Budget;
+
+    const HERE: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 
     fn watch() -> Arc<Watch> {
         let timeouts = Timeouts {
@@ -222,8 +257,8 @@ mod tests {
             (Phase::Open, None),
             (Phase::Answering, None),
         ] {
-            let (watch, vitals) = (watch(), Arc::new(Vitals::new()));
-            let _listed = watch.add(&vitals);
+            let (watch, vitals) = (watch(), Arc::new(Vitals::new(&Arc::new(Budget::new(1024)))));
+            let _listed = watch.add(&vitals, HERE);
             vitals.set_phase(phase);
             let start = Instant::now();
             watch.look(start);
@@ -237,8 +272,8 @@ mod tests {
 
     #[test]
     fn who_takes_nothing_is_cut_and_who_takes_something_is_not() {
-        let (watch, vitals) = (watch(), Arc::new(Vitals::new()));
-        let _listed = watch.add(&vitals);
+        let (watch, vitals) = (watch(), Arc::new(Vitals::new(&Arc::new(Budget::new(1024)))));
+        let _listed = watch.add(&vitals, HERE);
         vitals.set_phase(Phase::Open);
         let start = Instant::now();
         for second in 0..100 {
@@ -254,8 +289,8 @@ mod tests {
     #[test]
     fn a_stopping_server_does_not_wait_for_a_subscriber_that_takes_nothing() {
         for (phase, is_waited_for) in [(Phase::Open, false), (Phase::Answering, true)] {
-            let (watch, vitals) = (watch(), Arc::new(Vitals::new()));
-            let _listed = watch.add(&vitals);
+            let (watch, vitals) = (watch(), Arc::new(Vitals::new(&Arc::new(Budget::new(1024)))));
+            let _listed = watch.add(&vitals, HERE);
             vitals.set_phase(phase);
             vitals.sending.block();
             let start = Instant::now();
@@ -269,10 +304,33 @@ mod tests {
     }
 
     #[test]
+    fn room_is_made_by_those_without_a_token_of_the_address_that_has_most() {
+        let watch = watch();
+        let listed = |address: u8, phase: Phase| {
+            let vitals = Arc::new(Vitals::new(&Arc::new(Budget::new(1024))));
+            vitals.set_phase(phase);
+            let listed = watch.add(&vitals, IpAddr::from([10, 0, 0, address]));
+            (vitals, listed)
+        };
+        let hog: Vec<_> = (0..3).map(|_| listed(1, Phase::Waiting)).collect();
+        let (guest, other) = (listed(2, Phase::New), listed(1, Phase::Answering));
+        watch.make_room();
+        assert!(hog.iter().all(|(vitals, _)| !is_cut(vitals)), "they came just now");
+        for watched in watch.list.lock().connections.values_mut() {
+            watched.changes.since -= SETTLED;
+        }
+        hog[0].0.begin().belongs_to(&"a".into());
+        hog[0].0.set_phase(Phase::Waiting);
+        watch.make_room();
+        assert_eq!(hog.iter().filter(|(vitals, _)| is_cut(vitals)).count(), 1);
+        assert!(!is_cut(&hog[0].0) && !is_cut(&guest.0) && !is_cut(&other.0));
+    }
+
+    #[test]
     fn later_connections_get_the_order_too() {
-        let (watch, vitals) = (watch(), Arc::new(Vitals::new()));
+        let (watch, vitals) = (watch(), Arc::new(Vitals::new(&Arc::new(Budget::new(1024)))));
         watch.give_all(Order::Drain);
-        let listed = watch.add(&vitals);
+        let listed = watch.add(&vitals, HERE);
         assert_eq!(vitals.order(Waker::noop()), Order::Drain);
         assert_eq!(watch.connections(), 1);
         drop(listed);

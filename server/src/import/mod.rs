@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use eventodb_schema::Limits;
 use eventodb_store::{Log, Replacement};
-use http::{HeaderMap, Request, Response};
+use http::{Request, Response};
 use hyper::body::Incoming;
 use tokio_util::sync::CancellationToken;
 
@@ -49,12 +49,16 @@ pub(crate) async fn answer(
         let query = Query::parse(parts.uri.query(), PARAMETERS)?;
         let caller = auth::authorize(state, &Credentials::of(&parts.headers, &query)).await?;
         record.namespace = Some(Arc::clone(caller.namespace()));
+        busy.belongs_to(caller.namespace());
+        busy.admit()?;
         Target::open(state, caller, is_forced(&query)?).await
     };
     let target = match wanted.await {
         Ok(target) => target,
         Err(failure) => {
-            linger::read_on(&parts.headers, body);
+            if !linger::awaits_leave(&parts.headers) {
+                linger::read_on(body, linger::STRANGER);
+            }
             return Err(failure);
         }
     };
@@ -149,7 +153,7 @@ impl Import {
         let result = self.take_lines(&mut lines, target.log()).await;
         let last = lines.number();
         if let (Err(_), Some(rest)) = (&result, lines.into_rest()) {
-            linger::read_on(&HeaderMap::new(), rest.into_inner());
+            linger::read_on(rest.into_inner(), linger::KNOWN);
         }
         match result {
             Ok(imported) => {

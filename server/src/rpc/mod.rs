@@ -12,6 +12,7 @@ mod ns_info;
 mod ns_list;
 mod ns_streams;
 mod page;
+mod receive;
 mod stream_append;
 mod stream_get;
 mod stream_last;
@@ -40,7 +41,7 @@ use crate::linger;
 use crate::observe::Record;
 use crate::query::Query;
 use crate::state::State;
-use crate::upload::{self, Terms, Upload};
+use crate::upload::Upload;
 
 const X_EVENTODB_TOKEN: HeaderName = HeaderName::from_static("x-eventodb-token");
 /// What the query string of a call may have.
@@ -98,6 +99,7 @@ fn no_method(name: &str) -> Failure {
 /// What a method knows of its caller.
 struct Context<'a> {
     state: &'a State,
+    busy: &'a Busy,
     credentials: &'a Credentials,
     record: &'a mut Record,
 }
@@ -106,6 +108,7 @@ impl Context<'_> {
     /// The log of the caller's namespace.
     async fn log(&mut self) -> Result<Arc<Log>, Failure> {
         let caller = auth::authorize(self.state, self.credentials).await?;
+        self.busy.belongs_to(caller.namespace());
         self.record.namespace = Some(Arc::clone(caller.namespace()));
         Ok(caller.log)
     }
@@ -120,13 +123,18 @@ pub(crate) async fn answer(state: &State, busy: &Busy, request: Request<Incoming
     let mut record = Record::new(UNKNOWN, started);
     let (parts, body) = request.into_parts();
     let credentials = credentials(&parts);
-    let body = Arriving::new(body, busy.vitals());
-    let upload = receive(state, &parts, body, started).await;
-    // Not kept while a read waits.
+    let awaits_leave = linger::awaits_leave(&parts.headers);
+    // Not kept while a body is on its way or a read waits.
     drop(parts);
-    let result = match upload {
-        Ok(upload) => perform(state, &credentials, &upload, &mut record).await,
-        Err(failure) => Err(failure),
+    let mut body = Arriving::new(body, busy.vitals());
+    let result = match receive::call(state, busy, &credentials, &mut body, started).await {
+        Ok(upload) => perform(state, busy, &credentials, &upload, &mut record).await,
+        Err(refused) => {
+            if !awaits_leave {
+                linger::read_on(body.into_inner(), refused.patience);
+            }
+            Err(refused.failure)
+        }
     };
     let mut response = record.finish(state, result);
     if let (Some(token), Ok(Credentials::None)) = (&state.default_token, &credentials) {
@@ -142,24 +150,9 @@ fn credentials(parts: &Parts) -> Result<Credentials, Failure> {
     }
 }
 
-/// Reads the body; what is not wanted of it is read all the same, for the client to see the reply.
-async fn receive(
-    state: &State,
-    parts: &Parts,
-    mut body: Arriving<Incoming>,
-    started: Instant,
-) -> Result<Upload, Failure> {
-    let config = &state.config;
-    let terms = Terms { limit: config.limits.body_bytes, timeouts: &config.timeouts, started, budget: &state.bodies };
-    let upload = upload::read(&mut body, &terms).await;
-    if upload.is_err() {
-        linger::read_on(&parts.headers, body.into_inner());
-    }
-    upload
-}
-
 async fn perform(
     state: &State,
+    busy: &Busy,
     credentials: &Result<Credentials, Failure>,
     upload: &Upload,
     record: &mut Record,
@@ -169,5 +162,5 @@ async fn perform(
     let compact =
         json::compact(text).map_err(|error| Failure::invalid(format!("the body must be well-formed JSON: {error}")))?;
     let mut call = Call::parse(&compact)?;
-    dispatch(&mut Context { state, credentials, record }, &mut call).await
+    dispatch(&mut Context { state, busy, credentials, record }, &mut call).await
 }

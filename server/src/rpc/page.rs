@@ -6,7 +6,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
 use eventodb_schema::request::Read;
 use eventodb_schema::wire::Form;
 use eventodb_store::log::Chunk;
@@ -15,7 +14,8 @@ use futures_util::{Stream, stream};
 use http::{HeaderName, HeaderValue, Response};
 
 use super::Context;
-use crate::body::{Aborted, Body};
+use crate::body::{Aborted, Body, Piece};
+use crate::budget::{Account, SMALL};
 use crate::error::{Chain, Failure};
 use crate::reply;
 
@@ -37,14 +37,23 @@ pub(super) async fn answer(
             write(&mut json, &chunk, form);
         }
         json.push(b']');
-        reply::text(json)
+        reply::text(counted(context, json)?)
     } else {
-        reply::streamed(Body::stream(pieces(page, form)))
+        reply::streamed(Body::stream(pieces(page, form, context.busy.account().clone())))
     };
     if let Some(head) = head {
         response.headers_mut().insert(X_EVENTODB_HEAD, HeaderValue::from(head));
     }
     Ok(response)
+}
+
+/// A gathered page, and the memory that it takes.
+fn counted(context: &Context<'_>, json: Vec<u8>) -> Result<Piece, Failure> {
+    let permit = match json.len() {
+        ..=SMALL => None,
+        bytes => Some(context.busy.account().take(bytes)?),
+    };
+    Ok(Piece::counted(json, permit))
 }
 
 /// A read that waits for a message stops waiting when the server stops.
@@ -74,8 +83,8 @@ enum Sent {
     All,
 }
 
-fn pieces(page: Page, form: Form) -> impl Stream<Item = Result<Bytes, Aborted>> + Send + 'static {
-    stream::unfold((Sent::Nothing, page), move |(sent, mut page)| async move {
+fn pieces(page: Page, form: Form, account: Account) -> impl Stream<Item = Result<Piece, Aborted>> + Send + 'static {
+    stream::unfold((Sent::Nothing, page, account), move |(sent, mut page, account)| async move {
         let mut json = match sent {
             Sent::Nothing => Vec::from(b"["),
             Sent::Some => Vec::new(),
@@ -84,15 +93,17 @@ fn pieces(page: Page, form: Form) -> impl Stream<Item = Result<Bytes, Aborted>> 
         match page.next().await {
             Ok(Some(chunk)) => {
                 write(&mut json, &chunk, form);
-                Some((Ok(json.into()), (Sent::Some, page)))
+                // Nobody reads on until there is room for this.
+                let permit = account.wait(json.len()).await;
+                Some((Ok(Piece::counted(json, Some(permit))), (Sent::Some, page, account)))
             }
             Ok(None) => {
                 json.push(b']');
-                Some((Ok(json.into()), (Sent::All, page)))
+                Some((Ok(json.into()), (Sent::All, page, account)))
             }
             Err(error) => {
                 tracing::error!(error = %Chain(&error), "a reply is cut off: the rest of its page cannot be read");
-                Some((Err(Aborted), (Sent::All, page)))
+                Some((Err(Aborted), (Sent::All, page, account)))
             }
         }
     })

@@ -8,14 +8,14 @@ mod request;
 
 use std::sync::Arc;
 
-use bytes::Bytes;
 use eventodb_store::Subscription;
 use eventodb_store::log::Event;
 use futures_util::{Stream, StreamExt as _, stream};
 use http::{Request, Response};
 
 use crate::auth::{self, Credentials};
-use crate::body::{Aborted, Body};
+use crate::body::{Aborted, Body, Piece};
+use crate::budget::{Account, SMALL};
 use crate::connection::Busy;
 use crate::error::Failure;
 use crate::observe::Record;
@@ -37,25 +37,36 @@ pub(crate) async fn answer<B>(
     let credentials = Credentials::of(request.headers(), &query);
     let caller = auth::authorize(state, &credentials).await?;
     record.namespace = Some(Arc::clone(caller.namespace()));
+    busy.belongs_to(caller.namespace());
+    busy.admit()?;
     let wanted = request::parse(&query, request.headers(), &state.config)?;
     let subscription = caller.log.subscribe(wanted);
-    let events = events(subscription).take_until(state.stopping.child_token().cancelled_owned());
+    let events =
+        events(subscription, busy.account().clone()).take_until(state.stopping.child_token().cancelled_owned());
     busy.subscribed();
     let mut response = reply::events(Body::endless(events));
     cors::allow(response.headers_mut());
     Ok(response)
 }
 
-fn events(subscription: Subscription) -> impl Stream<Item = Result<Bytes, Aborted>> + Send + 'static {
+fn events(subscription: Subscription, account: Account) -> impl Stream<Item = Result<Piece, Aborted>> + Send + 'static {
     let opening = frames::opening(subscription.position());
-    stream::once(async move { Ok(opening) }).chain(stream::unfold(subscription, |mut subscription| async move {
-        let frame = match subscription.next().await {
-            Event::Pokes(frames) => frames,
-            Event::CaughtUp(head) => frames::caught_up(head),
-            Event::Heartbeat(head) => frames::heartbeat(head),
-            Event::AheadOfHead(head) => frames::ahead_of_head(head),
-            Event::Closed => return None,
-        };
-        Some((Ok(frame), subscription))
-    }))
+    let state = (subscription, account);
+    stream::once(async move { Ok(opening.into()) }).chain(stream::unfold(
+        state,
+        |(mut subscription, account)| async move {
+            let frame = match subscription.next().await {
+                Event::Pokes(frames) => frames,
+                Event::CaughtUp(head) => frames::caught_up(head),
+                Event::Heartbeat(head) => frames::heartbeat(head),
+                Event::AheadOfHead(head) => frames::ahead_of_head(head),
+                Event::Closed => return None,
+            };
+            let permit = match frame.len() {
+                ..=SMALL => None,
+                bytes => Some(account.wait(bytes).await),
+            };
+            Some((Ok(Piece::counted(frame, permit)), (subscription, account)))
+        },
+    ))
 }

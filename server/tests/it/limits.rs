@@ -118,26 +118,6 @@ async fn connections_beyond_the_bound_wait() {
     assert_eq!(third.reply().await.status, 200);
 }
 
-#[tokio::test]
-async fn the_memory_for_bodies_is_bounded() {
-    let server = Server::start_with(|config| config.bounds.body_memory = 2_000_000).await;
-    let mut hog = server.connect().await;
-    hog.send(head("POST", "/rpc", None, "Content-Length: 3000000\r\n") + &" ".repeat(1_900_000)).await;
-    let body = " ".repeat(1_000_000);
-    let reply = within("an overload", async {
-        loop {
-            let mut client = server.connect().await;
-            let reply = client.call(None, &body).await;
-            if reply.status == 503 {
-                return reply;
-            }
-        }
-    })
-    .await;
-    assert_eq!((reply.code().as_str(), reply.header("retry-after")), ("OVERLOADED", Some("1")));
-    assert_eq!(server.connect().await.call(None, r#"["sys.version"]"#).await.status, 200, "small ones pass");
-}
-
 /// Waits until the connection of the test is the only one.
 async fn gone(server: &Server) {
     let mut client = server.connect().await;

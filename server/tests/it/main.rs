@@ -8,6 +8,7 @@ mod events;
 mod fuzz;
 mod import;
 mod limits;
+mod memory;
 mod pages;
 mod rpc;
 mod server;
