@@ -165,10 +165,14 @@ async fn open_freely(state: &State, credentials: &Credentials) -> Result<Arc<Log
         description: String::new(),
         metadata: "{}".to_owned(),
     };
+    state.used.add(namespace)?;
     match state.store.create(new).await {
         // Somebody else was first.
         Ok(_) | Err(Error::NamespaceExists) => Ok(state.store.log(namespace).await?),
-        Err(error) => Err(error.into()),
+        Err(error) => {
+            state.used.remove(namespace);
+            Err(error.into())
+        }
     }
 }
 

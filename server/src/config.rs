@@ -5,7 +5,9 @@
 
 use std::time::Duration;
 
-use eventodb_schema::{Limits, Token};
+use eventodb_schema::Limits;
+
+use crate::origin::Pages;
 
 /// Everything that a server is told.
 #[derive(Clone, Debug)]
@@ -18,6 +20,8 @@ pub struct Config {
     pub timeouts: Timeouts,
     /// How many of each thing there may be at once.
     pub bounds: Bounds,
+    /// Which web pages may talk to the server.
+    pub pages: Pages,
     /// Whether every request is logged, not only those that failed or were slow.
     pub access_log: bool,
 }
@@ -29,9 +33,16 @@ pub enum Mode {
     Production,
     /// A token is optional, and namespaces come into being when they are used.
     Test {
-        /// The token of `default`, where it is known; told to callers that bring none.
-        default_token: Option<Token>,
+        /// Most namespaces that live at once and came into being by use.
+        namespaces: usize,
     },
+}
+
+impl Mode {
+    /// Test mode with the default bound.
+    pub fn test() -> Self {
+        Self::Test { namespaces: 10_000 }
+    }
 }
 
 /// How long things may take.
@@ -75,6 +86,7 @@ impl Default for Config {
             limits: Limits::default(),
             timeouts: Timeouts::default(),
             bounds: Bounds::default(),
+            pages: Pages::default(),
             access_log: false,
         }
     }

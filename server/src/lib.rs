@@ -16,6 +16,7 @@ mod import;
 mod lifecycle;
 mod linger;
 mod observe;
+mod origin;
 mod query;
 mod reply;
 mod routes;
@@ -27,4 +28,5 @@ mod upload;
 
 pub use config::{Bounds, Config, Mode, Timeouts};
 pub use lifecycle::{Stop, run};
+pub use origin::Pages;
 pub use rpc::METHODS;

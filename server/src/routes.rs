@@ -74,8 +74,21 @@ pub(crate) async fn answer(state: &State, busy: &Busy, request: Request<Incoming
     record.finish(state, result)
 }
 
+/// In test mode: whether a request to this path may come from where it does. Probes may come from anywhere.
+///
+/// # Errors
+/// `AUTH_UNAUTHORIZED`.
+pub(crate) fn check_sender<B>(state: &State, request: &Request<B>) -> Result<(), Failure> {
+    let path = request.uri().path();
+    let target = ROUTES.iter().find(|route| route.path == path).map(|route| route.target);
+    match target {
+        Some(Target::Health | Target::Ready | Target::Version) => Ok(()),
+        _ => state.config.pages.check(request),
+    }
+}
+
 /// Answers a request whose body nobody wants.
-fn refuse(state: &State, request: Request<Incoming>, failure: Failure, record: Record) -> Response<Body> {
+pub(crate) fn refuse(state: &State, request: Request<Incoming>, failure: Failure, record: Record) -> Response<Body> {
     let (parts, body) = request.into_parts();
     if !linger::awaits_leave(&parts.headers) {
         linger::read_on(body, linger::STRANGER);

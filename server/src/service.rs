@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use futures_util::FutureExt as _;
-use http::header::{CONNECTION, HOST, ORIGIN};
+use http::header::{CONNECTION, HOST};
 use http::{HeaderValue, Method, Request, Response, Version};
 use hyper::body::Incoming;
 
@@ -30,7 +30,7 @@ pub(crate) async fn answer(
     request: Request<Incoming>,
 ) -> Result<Response<Body>, Infallible> {
     let started = Instant::now();
-    let (is_cross_origin, version) = (request.headers().contains_key(ORIGIN), request.version());
+    let (readers, version) = (cors::Readers::of(&request, &state.config), request.version());
     let is_call = request.uri().path() == CALLS && request.method() == Method::POST;
     let answer = async {
         if state.watch.is_draining() {
@@ -38,6 +38,11 @@ pub(crate) async fn answer(
         }
         if let Some(failure) = host_failure(&request) {
             return failure.closing().into_response();
+        }
+        if state.is_test_mode()
+            && let Err(failure) = routes::check_sender(&state, &request)
+        {
+            return routes::refuse(&state, request, failure, Record::new("unknown sender", started));
         }
         if is_call {
             return Box::pin(rpc::answer(&state, &busy, request, started)).await;
@@ -48,9 +53,7 @@ pub(crate) async fn answer(
         // The panic hook has logged what happened; other requests are not concerned.
         Record::new("unknown", started).finish(&state, Err(Failure::panicked()))
     });
-    if is_cross_origin {
-        cors::allow(response.headers_mut());
-    }
+    readers.tell(response.headers_mut());
     if version == Version::HTTP_2 {
         response.headers_mut().remove(CONNECTION);
     } else if version == Version::HTTP_10 || response.body().is_endless() {

@@ -1,15 +1,18 @@
 //! What every request can reach.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
-use eventodb_schema::{DEFAULT_NAMESPACE, Token};
+use eventodb_schema::{DEFAULT_NAMESPACE, ErrorCode, Token};
 use eventodb_store::EventStore;
 use http::HeaderValue;
+use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;
 
 use crate::budget::Budget;
 use crate::config::{Config, Mode};
 use crate::connection::Watch;
+use crate::error::Failure;
 
 /// The parts that all connections share.
 pub(crate) struct State {
@@ -23,14 +26,21 @@ pub(crate) struct State {
     pub(crate) stopping: CancellationToken,
     /// In test mode: what callers without a token are told.
     pub(crate) default_token: Option<HeaderValue>,
+    /// In test mode: the living namespaces that came into being by use.
+    pub(crate) used: Used,
 }
 
 impl State {
     pub(crate) fn new(store: Arc<EventStore>, config: Config, stopping: CancellationToken) -> Self {
+        let used = Used::new(match config.mode {
+            Mode::Production => 0,
+            Mode::Test { namespaces } => namespaces,
+        });
         let default_token = match &config.mode {
             Mode::Production => None,
-            Mode::Test { default_token } => {
-                let token = default_token.clone().unwrap_or_else(|| Token::generate(DEFAULT_NAMESPACE));
+            // Never the one that was given: whoever may ask for this one may not know that one.
+            Mode::Test { .. } => {
+                let token = Token::generate(DEFAULT_NAMESPACE);
                 Some(HeaderValue::from_str(token.as_str()).expect("a token is visible ASCII"))
             }
         };
@@ -41,11 +51,46 @@ impl State {
             config,
             stopping,
             default_token,
+            used,
         }
     }
 
     /// Whether tokens are optional.
     pub(crate) fn is_test_mode(&self) -> bool {
         matches!(self.config.mode, Mode::Test { .. })
+    }
+}
+
+/// The names of the namespaces that came into being by use, at most so many.
+pub(crate) struct Used {
+    names: Mutex<HashSet<String>>,
+    most: usize,
+}
+
+impl Used {
+    fn new(most: usize) -> Self {
+        Self { names: Mutex::default(), most }
+    }
+
+    /// Makes room for one more.
+    ///
+    /// # Errors
+    /// `OVERLOADED` where there is none.
+    pub(crate) fn add(&self, namespace: &str) -> Result<(), Failure> {
+        let mut names = self.names.lock();
+        if names.len() >= self.most && !names.contains(namespace) {
+            let message = format!(
+                "{} namespaces came into being by use, as many as --test-namespaces allows: delete some with ns.delete",
+                names.len()
+            );
+            return Err(Failure::new(ErrorCode::Overloaded, message));
+        }
+        names.insert(namespace.to_owned());
+        Ok(())
+    }
+
+    /// One that is there no more.
+    pub(crate) fn remove(&self, namespace: &str) {
+        self.names.lock().remove(namespace);
     }
 }

@@ -46,5 +46,5 @@ export class Socket {
 
 /** A POST to /rpc as bytes. */
 export function rpcBytes(body: string, headers = ""): string {
-  return `POST /rpc HTTP/1.1\r\nHost: test\r\nContent-Length: ${Buffer.byteLength(body)}\r\n${headers}\r\n${body}`;
+  return `POST /rpc HTTP/1.1\r\nHost: localhost\r\nContent-Length: ${Buffer.byteLength(body)}\r\n${headers}\r\n${body}`;
 }

@@ -20,6 +20,11 @@ async function refused(args: string[], mention: RegExp, env: Record<string, stri
   assert.match(lines[0]!, mention);
 }
 
+test("[R-test.13] test mode is for this machine", async () => {
+  await refused(["serve", "--test-mode", "--host", "0.0.0.0", "--port", "0"], /--allow-insecure/);
+  await refused(["serve", "--test-mode", "--cors-origin", "https://shop.example/"], /--cors-origin/);
+});
+
 test("[R-cli.13] help and version", async (t) => {
   for (const args of [["help"], ["--help"], ["-h"], ["serve", "--help"], ["export", "--help"], ["import", "--help"]]) {
     const { code, stdout, stderr } = await run(args);

@@ -53,7 +53,7 @@ test("[R-http.17] byte by byte, and with Expect: 100-continue", async (t) => {
 
 test("[R-http.1] a chunked body", async (t) => {
   const socket = await Socket.connect(t, get().port);
-  socket.send('POST /rpc HTTP/1.1\r\nHost: test\r\nTransfer-Encoding: chunked\r\n\r\n5\r\n["sys\r\n');
+  socket.send('POST /rpc HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n5\r\n["sys\r\n');
   socket.send('a;x=y\r\n.version"]\r\n0\r\n\r\n');
   await socket.expect(/^HTTP\/1\.1 200 /);
 });
@@ -62,8 +62,8 @@ test("[R-http.17] slow and silent connections hold up nobody", async (t) => {
   const sockets = await Promise.all(Array.from({ length: 200 }, () => Socket.connect(t, get().port)));
   for (const [i, socket] of sockets.entries()) {
     if (i % 4 === 0) socket.send("POST /rpc HTT");
-    if (i % 4 === 1) socket.send("POST /rpc HTTP/1.1\r\nHost: test\r\nContent-Length: 15\r\n\r\n");
-    if (i % 4 === 2) socket.send('POST /rpc HTTP/1.1\r\nHost: test\r\nContent-Length: 15\r\n\r\n["sys.v');
+    if (i % 4 === 1) socket.send("POST /rpc HTTP/1.1\r\nHost: localhost\r\nContent-Length: 15\r\n\r\n");
+    if (i % 4 === 2) socket.send('POST /rpc HTTP/1.1\r\nHost: localhost\r\nContent-Length: 15\r\n\r\n["sys.v');
   }
   for (let i = 0; i < 20; i++) await serves();
   for (const [i, socket] of sockets.entries()) {
@@ -76,7 +76,7 @@ test("[R-http.17] slow and silent connections hold up nobody", async (t) => {
 test("[R-http.17] a body that ends too early", async (t) => {
   for (const end of ["finish", "reset"]) {
     const socket = await Socket.connect(t, get().port);
-    socket.send('POST /rpc HTTP/1.1\r\nHost: test\r\nContent-Length: 500\r\n\r\n["stream.write","early-1",{"type":"T","data":{}}]');
+    socket.send('POST /rpc HTTP/1.1\r\nHost: localhost\r\nContent-Length: 500\r\n\r\n["stream.write","early-1",{"type":"T","data":{}}]');
     if (end === "finish") {
       socket.finish();
       await socket.end();
@@ -91,10 +91,10 @@ test("[R-http.17] a body that ends too early", async (t) => {
 
 const GARBAGE = [
   "GARBAGE\r\n\r\n", "GET\r\n\r\n", "GET /health HTTP/9.9\r\n\r\n", "\0\x01\x02\x03\r\n\r\n", "\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n",
-  "POST /rpc HTTP/1.1\r\nno colon\r\n\r\n", "POST /rpc HTTP/1.1\r\nHost: test\r\nContent-Length: -1\r\n\r\n", "POST /rpc HTTP/1.1\r\nHost: test\r\nContent-Length: x\r\n\r\n",
-  "POST /rpc HTTP/1.1\r\nHost: test\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n[]", "POST /rpc HTTP/1.1\r\nHost: test\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",
-  "POST /rpc HTTP/1.1\r\nHost: test\r\nContent-Length: 99999999999999999999\r\n\r\n", "GET /he alth HTTP/1.1\r\n\r\n", "GET /health HTTP/1.1\r\nA\0B: x\r\n\r\n",
-  `GET /${"x".repeat(200_000)} HTTP/1.1\r\nHost: test\r\n\r\n`, `GET /health HTTP/1.1\r\nHost: test\r\nX: ${"x".repeat(2_000_000)}\r\n\r\n`,
+  "POST /rpc HTTP/1.1\r\nno colon\r\n\r\n", "POST /rpc HTTP/1.1\r\nHost: localhost\r\nContent-Length: -1\r\n\r\n", "POST /rpc HTTP/1.1\r\nHost: localhost\r\nContent-Length: x\r\n\r\n",
+  "POST /rpc HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n[]", "POST /rpc HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",
+  "POST /rpc HTTP/1.1\r\nHost: localhost\r\nContent-Length: 99999999999999999999\r\n\r\n", "GET /he alth HTTP/1.1\r\n\r\n", "GET /health HTTP/1.1\r\nA\0B: x\r\n\r\n",
+  `GET /${"x".repeat(200_000)} HTTP/1.1\r\nHost: localhost\r\n\r\n`, `GET /health HTTP/1.1\r\nHost: localhost\r\nX: ${"x".repeat(2_000_000)}\r\n\r\n`,
   `GET /health HTTP/1.1\r\n${"X: y\r\n".repeat(20_000)}\r\n`,
 ];
 

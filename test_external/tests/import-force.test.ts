@@ -18,7 +18,7 @@ const records = (count: number) => Array.from({ length: count }, (_, i) => recor
 async function begin(t: Context, port: number, client: Client, count: number): Promise<Socket> {
   const socket = await Socket.connect(t, port);
   const text = lines(records(count));
-  socket.send(`POST /import?force=true HTTP/1.1\r\nHost: test\r\nAuthorization: Bearer ${client.token}\r\nTransfer-Encoding: chunked\r\n\r\n`);
+  socket.send(`POST /import?force=true HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer ${client.token}\r\nTransfer-Encoding: chunked\r\n\r\n`);
   socket.send(`${Buffer.byteLength(text).toString(16)}\r\n${text}\r\n`);
   await socket.expect(/data: \{"imported":1000,"gpos":10000\}/);
   return socket;

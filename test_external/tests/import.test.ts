@@ -112,7 +112,7 @@ test("[R-import.9 R-import.10 R-import.22] a batch is stored while the rest is s
     const text = lines(range(from, to).map((gpos) => record({ gpos })));
     return `${Buffer.byteLength(text).toString(16)}\r\n${text}\r\n`;
   };
-  socket.send(`POST /import HTTP/1.1\r\nHost: test\r\nAuthorization: Bearer ${client.token}\r\nTransfer-Encoding: chunked\r\n\r\n`);
+  socket.send(`POST /import HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer ${client.token}\r\nTransfer-Encoding: chunked\r\n\r\n`);
   socket.send(part(1, 1500));
   await socket.expect(/data: \{"imported":1000,"gpos":1000\}/);
   assert.equal((await client.rpc<unknown[]>("category.get", "", { batchSize: -1 })).length, 1000);
@@ -126,7 +126,7 @@ test("[R-import.21] progress that nobody reads does not hold up the import", asy
   const body = Buffer.from(lines(range(1, total).map((gpos) => record({ gpos, stream: "a-1", pos: gpos }))));
   const socket = await Socket.connect(t, get().port);
   socket.connection.pause();
-  socket.send(`POST /import HTTP/1.1\r\nHost: test\r\nAuthorization: Bearer ${client.token}\r\nContent-Length: ${body.length}\r\n\r\n`);
+  socket.send(`POST /import HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer ${client.token}\r\nContent-Length: ${body.length}\r\n\r\n`);
   socket.send(body);
   await until("the whole import", async () => (await client.rpc("stream.version", "a-1")) === total, 60_000);
 });

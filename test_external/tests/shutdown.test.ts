@@ -15,7 +15,7 @@ test("[R-stop.1] on SIGTERM the port and idle connections are given up at once",
   await idle.expect(/^HTTP\/1\.1 200 /);
   const unused = await Socket.connect(t, first.port);
   const busy = await Socket.connect(t, first.port); // half a request keeps the old server busy
-  busy.send('POST /rpc HTTP/1.1\r\nHost: test\r\nContent-Length: 15\r\n\r\n["sys.');
+  busy.send('POST /rpc HTTP/1.1\r\nHost: localhost\r\nContent-Length: 15\r\n\r\n["sys.');
   const ended = first.stop();
   await Promise.all([idle.end(), unused.end()]);
   const second = await startServer(t, { args: inMemory(first.port) });

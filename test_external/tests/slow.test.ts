@@ -48,7 +48,7 @@ describe("at the same time", { concurrency: true }, () => {
     for (let i = 0; i < 6; i++) await client.fill(`a-${String(i).repeat(250)}`, total / 6);
     const socket = await Socket.connect(t, get().port);
     socket.connection.pause();
-    socket.send(`GET /subscribe?category=a HTTP/1.1\r\nHost: test\r\nAuthorization: Bearer ${client.token}\r\n\r\n`);
+    socket.send(`GET /subscribe?category=a HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer ${client.token}\r\n\r\n`);
     await stall();
     socket.connection.resume();
     await socket.end();

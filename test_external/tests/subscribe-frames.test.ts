@@ -3,14 +3,14 @@ import assert from "node:assert/strict";
 import type { Client } from "../src/client.ts";
 import { FrameReader, pokesOf, subscribe, type Query } from "../src/sse.ts";
 import { Socket } from "../src/socket.ts";
-import { type Context, sharedServer, test } from "../src/suite.ts";
+import { type Context, sharedServer, startServer, test } from "../src/suite.ts";
 
 const { get, fresh } = sharedServer();
 
 /** Everything that a subscription to a namespace was sent, chunk by chunk, from its start to the namespace's end. */
 async function wholeStream(t: Context, client: Client, namespace: string): Promise<{ head: string; chunks: string[] }> {
   const socket = await Socket.connect(t, get().port);
-  socket.send(`GET /subscribe?all=true&position=1 HTTP/1.1\r\nHost: test\r\nAuthorization: Bearer ${client.token}\r\n\r\n`);
+  socket.send(`GET /subscribe?all=true&position=1 HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer ${client.token}\r\n\r\n`);
   await socket.expect(/: caught-up \d+\n/);
   for (let i = 0; i < 20; i++) {
     const { globalPosition } = await client.write("live-1");
@@ -87,7 +87,10 @@ test("[R-sub.13] headers", async (t) => {
   assert.equal(headers["content-type"], "text/event-stream");
   assert.equal(headers["cache-control"], "no-cache");
   assert.equal(headers["x-accel-buffering"], "no");
-  assert.equal(headers["access-control-allow-origin"], "*");
+  assert.equal(headers["access-control-allow-origin"], undefined, "in test mode no page of elsewhere");
+  const production = await startServer(t, { mode: "production" });
+  const open = await subscribe(t, production.client(production.madeToken), { all: "true" });
+  assert.equal(open.response.headers["access-control-allow-origin"], "*");
 });
 
 test("[R-sub.14 R-frame.3 R-frame.9] retry and ready come first, before any history", async (t) => {

@@ -3,7 +3,7 @@ import assert from "node:assert/strict";
 import { chmodSync, readdirSync } from "node:fs";
 import { assertFails, failureOf, tokenFor, TOKEN, unique } from "../src/client.ts";
 import { subscribe } from "../src/sse.ts";
-import { directoryFor, durableStorage, sharedServer, startServer, test } from "../src/suite.ts";
+import { directoryFor, sharedServer, startServer, test } from "../src/suite.ts";
 
 const { get, fresh } = sharedServer();
 
@@ -71,23 +71,13 @@ test("[R-test.6] a reply to a request without a token carries the token of defau
   assert.equal(await get().client().rpc("stream.version", stream), 0);
 });
 
-test("[R-test.6] it is the very token that was given", async (t) => {
+test("[R-test.6 R-test.7] it is never the token that was given", async (t) => {
   const token = tokenFor("default");
   const server = await startServer(t, { flags: ["--token", token] });
-  assert.equal((await server.client().call("sys.version")).headers["x-eventodb-token"], token);
-});
-
-test("[R-test.7] after a restart it is any token of default", async (t) => {
-  const storage = await durableStorage(t);
-  const first = await startServer(t, { storage });
-  await first.client().write("a-1");
-  await first.stop();
-  const server = await startServer(t, { storage });
-  const reply = await server.client().call("stream.version", "a-1");
-  assert.equal(reply.text, "0");
-  const token = String(reply.headers["x-eventodb-token"]);
-  assert.match(token, new RegExp(`^ns_${Buffer.from("default").toString("base64url")}_[0-9a-fA-F]{64}$`));
-  assert.equal(await server.client(token).rpc("stream.version", "a-1"), 0);
+  const shown = String((await server.client().call("sys.version")).headers["x-eventodb-token"]);
+  assert.match(shown, new RegExp(`^ns_${Buffer.from("default").toString("base64url")}_[0-9a-fA-F]{64}$`));
+  assert.notEqual(shown, token);
+  assert.equal(await server.client(shown).rpc("stream.version", "a-1"), null);
 });
 
 test("[R-test.8] everyone may call everything", async () => {
@@ -109,4 +99,45 @@ test("[R-test.9 R-sys.2] without --db-url nothing is stored and nothing locked",
   assert.equal((await one.client().rpc("sys.health")).backend, "sqlite");
   await Promise.all([one.stop(), two.stop()]);
   assert.deepEqual(readdirSync(directory), []);
+});
+
+test("[R-test.10] a web page of elsewhere may nothing", async (t) => {
+  const server = await startServer(t, { flags: ["--cors-origin", "https://shop.example,http://other.example:81"] });
+  const from = (origin: string, path = "/rpc", method = "POST") =>
+    server.client().send({ path, method, headers: { Origin: origin }, ...(method === "POST" ? { body: '["stream.version","a-1"]' } : {}) });
+  for (const origin of ["https://evil.example", "null", "http://shop.example", "https://localhost.evil.example"]) {
+    for (const reply of [await from(origin), await from(origin, "/subscribe?all=true", "GET"), await from(origin, "/rpc", "OPTIONS")]) {
+      assert.equal(failureOf(reply).code, "AUTH_UNAUTHORIZED");
+      assert.equal(reply.status, 403);
+      assert.equal(reply.headers["access-control-allow-origin"], undefined);
+    }
+    assert.equal((await from(origin, "/health", "GET")).status, 200);
+  }
+  for (const origin of ["http://localhost:5173", "http://127.0.0.1", "http://[::1]:3000", "https://shop.example", "http://other.example:81"]) {
+    const reply = await from(origin);
+    assert.equal(reply.status, 200);
+    assert.equal(reply.headers["access-control-allow-origin"], origin);
+    assert.equal(reply.headers["vary"], "Origin");
+    assert.equal((await from(origin, "/rpc", "OPTIONS")).headers["access-control-allow-origin"], origin);
+  }
+});
+
+test("[R-test.11] a name that leads here is not enough", async (t) => {
+  const server = await startServer(t, { flags: ["--allowed-host", "store.test"] });
+  const to = (host: string) => server.client().send({ path: "/rpc", method: "POST", headers: { Host: host }, body: '["stream.version","a-1"]' });
+  for (const host of ["evil.example", "evil.example:8080", "localhost.evil.example"]) assert.equal(failureOf(await to(host)).code, "AUTH_UNAUTHORIZED");
+  for (const host of ["localhost", "LOCALHOST:81", "10.1.2.3:8080", "[::1]", "store.test:8080"]) assert.equal((await to(host)).status, 200, host);
+});
+
+test("[R-test.12] namespaces that come into being by use are bounded", async (t) => {
+  const server = await startServer(t, { flags: ["--test-namespaces", "2"] });
+  const use = (name: string) => server.client(tokenFor(name));
+  await use("one").write("a-1");
+  await use("two").write("a-1");
+  await assertFails(use("three").failure("stream.version", "a-1"), 503, "OVERLOADED", /--test-namespaces/);
+  await use("one").write("a-1");
+  await server.client().rpc("ns.create", "four");
+  await server.client().rpc("ns.delete", "one");
+  assert.equal(await use("three").rpc("stream.version", "a-1"), null);
+  await assertFails(use("five").failure("stream.version", "a-1"), 503, "OVERLOADED");
 });

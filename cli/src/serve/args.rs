@@ -48,6 +48,23 @@ pub(crate) struct Args {
     #[arg(long, env = "EVENTODB_TEST_MODE", value_parser = switch())]
     pub(super) test_mode: bool,
 
+    /// Take --test-mode on an address that other machines reach: whoever reaches it may do everything.
+    #[arg(long)]
+    pub(super) allow_insecure: bool,
+
+    /// Most namespaces that come into being by use in test mode and live at once.
+    #[arg(long, value_name = "COUNT", default_value_t = 10_000)]
+    pub(super) test_namespaces: usize,
+
+    /// Origins such as https://shop.example whose pages may talk to the server, separated by commas; without it all may,
+    /// and in test mode those of this machine.
+    #[arg(long, value_name = "ORIGIN,…", value_delimiter = ',')]
+    pub(super) cors_origin: Vec<String>,
+
+    /// Names, separated by commas, by which the server may be called in test mode beside localhost and addresses.
+    #[arg(long, value_name = "HOST,…", value_delimiter = ',')]
+    pub(super) allowed_host: Vec<String>,
+
     /// What is logged: error, warn, info, debug or trace.
     #[arg(long, env = "EVENTODB_LOG_LEVEL", default_value = "info", value_enum)]
     pub(super) log_level: Level,

@@ -1,10 +1,11 @@
 //! What the flags mean, checked before anything is bound or opened.
 
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use eventodb_schema::{DEFAULT_NAMESPACE, Token};
-use eventodb_server::{Bounds, Config, Timeouts};
+use eventodb_server::{Bounds, Config, Pages, Timeouts};
 use eventodb_store::backend::{postgres, sqlite};
 
 use super::args::{Args, Times};
@@ -25,6 +26,8 @@ pub(super) struct Checked {
     /// Where a token goes that is made.
     pub(super) token_out: Option<PathBuf>,
     pub(super) test_mode: bool,
+    /// Most namespaces that test mode makes by use.
+    pub(super) test_namespaces: usize,
     pub(super) log_level: Level,
     pub(super) log_format: Format,
     pub(super) store: eventodb_store::Settings,
@@ -61,6 +64,7 @@ impl TryFrom<Args> for Checked {
             host: args.host,
             port: args.port,
             test_mode: args.test_mode,
+            test_namespaces: args.test_namespaces,
             log_level: args.log_level,
             log_format: args.log_format,
         })
@@ -70,6 +74,9 @@ impl TryFrom<Args> for Checked {
 impl Checked {
     /// Logs what is allowed and not wise.
     pub(super) fn warn(&self) {
+        if self.test_mode && !matches!(self.storage, Storage::Sqlite(sqlite::Location::Memory, _)) {
+            tracing::warn!("test mode asks for no token, and this store lasts: whoever reaches it may change it");
+        }
         if let GivenToken::Administrators(token) | GivenToken::Clients(token) = &self.token
             && is_guessable(token)
         {
@@ -245,6 +252,7 @@ fn server(args: &Args) -> Result<Config, Usage> {
             http2_streams: at_least_one("max-http2-streams", limits.max_http2_streams)?,
             memory: memory_budget(args.memory.memory_budget, limits.max_body_bytes)?,
         },
+        pages: pages(args)?,
         access_log: args.access_log,
         ..Config::default()
     })
@@ -258,6 +266,25 @@ fn memory_budget(wanted: Option<usize>, body_bytes: usize) -> Result<usize, Usag
         Some(bytes) if bytes >= least => Ok(bytes),
         Some(_) => Err(Usage(format!("--memory-budget must be at least 8 times --max-body-bytes, which is {least}"))),
     }
+}
+
+fn pages(args: &Args) -> Result<Pages, Usage> {
+    for origin in &args.cors_origin {
+        let authority = origin.split_once("://").map_or("", |(_, authority)| authority);
+        if authority.is_empty() || authority.contains('/') {
+            return Err(Usage(format!("--cors-origin takes origins such as https://shop.example, not {origin:?}")));
+        }
+    }
+    let is_loopback = args.host.eq_ignore_ascii_case("localhost")
+        || args.host.trim_matches(['[', ']']).parse().is_ok_and(|address: IpAddr| address.is_loopback());
+    if args.test_mode && !is_loopback && !args.allow_insecure {
+        return Err(Usage(format!(
+            "--test-mode on {} would let everybody who reaches it do everything: leave --host at 127.0.0.1, or say \
+             --allow-insecure",
+            args.host
+        )));
+    }
+    Ok(Pages { origins: args.cors_origin.clone(), hosts: args.allowed_host.clone() })
 }
 
 fn timeouts(times: &Times) -> Result<Timeouts, Usage> {

@@ -63,7 +63,7 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<ExitCode> {
     let address = listener.local_addr().context("the socket has no address")?;
     tell(&checked, address, &administrator);
     let mode = match checked.test_mode {
-        true => Mode::Test { default_token: administrator.token },
+        true => Mode::Test { namespaces: checked.test_namespaces },
         false => Mode::Production,
     };
     let outages = tokio::spawn(outage::watch(store.clone()));

@@ -55,7 +55,7 @@ async fn import_many(server: &Server) {
         records.push('\n');
     }
     let head = format!(
-        "POST /import HTTP/1.1\r\nHost: test\r\nAuthorization: Bearer {TOKEN}\r\nContent-Length: {}\r\nConnection: close\r\n\r\n",
+        "POST /import HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {TOKEN}\r\nContent-Length: {}\r\nConnection: close\r\n\r\n",
         records.len()
     );
     let mut http = server.connect().await;

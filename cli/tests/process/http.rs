@@ -40,7 +40,7 @@ impl Http {
     pub(crate) async fn call(&mut self, call: &Value) -> Result<(u16, Value)> {
         let body = call.to_string();
         let head = format!(
-            "POST /rpc HTTP/1.1\r\nHost: test\r\nAuthorization: Bearer {}\r\nContent-Length: {}\r\n\r\n",
+            "POST /rpc HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {}\r\nContent-Length: {}\r\n\r\n",
             self.token,
             body.len()
         );
@@ -69,7 +69,7 @@ impl Http {
     /// Begins a subscription to everything after `last`; its frames are read by [`Self::chunk`].
     pub(crate) async fn subscribe(&mut self, last: i64) -> Result<()> {
         let head = format!(
-            "GET /subscribe?all=true&position=1 HTTP/1.1\r\nHost: test\r\nAuthorization: Bearer {}\r\nLast-Event-ID: {last}\r\n\r\n",
+            "GET /subscribe?all=true&position=1 HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {}\r\nLast-Event-ID: {last}\r\n\r\n",
             self.token
         );
         self.send(head.as_bytes()).await?;

@@ -63,8 +63,9 @@ async fn a_second_signal_ends_at_once() {
     let mut server = Server::start(directory.path(), &["--drain-timeout-ms", "600000"]).await;
     // A request whose body does not come keeps a stopping server waiting.
     let mut http = server.connect().await;
-    let head =
-        format!("POST /rpc HTTP/1.1\r\nHost: test\r\nAuthorization: Bearer {TOKEN}\r\nContent-Length: 1000\r\n\r\n[");
+    let head = format!(
+        "POST /rpc HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {TOKEN}\r\nContent-Length: 1000\r\n\r\n["
+    );
     http.send(head.as_bytes()).await.expect("the server reads");
     server.signal(Signal::TERM);
     let deadline = Instant::now() + PATIENCE;

@@ -19,5 +19,6 @@ pub(super) async fn answer(context: &mut Context<'_>, call: &mut Call<'_>) -> Re
         return Err(Failure::invalid("the namespace default cannot be deleted"));
     }
     let (deleted_at, messages_deleted) = context.state.store.delete(&namespace).await?;
+    context.state.used.remove(&namespace);
     Ok(reply::json(&NamespaceDeleted { namespace: namespace.into_owned(), deleted_at, messages_deleted }))
 }

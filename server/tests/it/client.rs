@@ -174,7 +174,7 @@ pub(crate) fn call(token: Option<&str>, body: &str) -> String {
 /// The head of a request; each of the further headers ends its line.
 pub(crate) fn head(method: &str, path: &str, token: Option<&str>, headers: &str) -> String {
     let authorization = token.map(|token| format!("Authorization: Bearer {token}\r\n")).unwrap_or_default();
-    format!("{method} {path} HTTP/1.1\r\nHost: eventodb\r\n{authorization}{headers}\r\n")
+    format!("{method} {path} HTTP/1.1\r\nHost: localhost\r\n{authorization}{headers}\r\n")
 }
 
 fn find(bytes: &[u8], wanted: &[u8]) -> Option<usize> {

@@ -55,7 +55,7 @@ impl Server {
             metadata: "{}".to_owned(),
         };
         store.create(default).await.expect("an empty store has no default");
-        let mut config = Config { mode: Mode::Test { default_token: Some(token.clone()) }, ..Config::default() };
+        let mut config = Config { mode: Mode::test(), ..Config::default() };
         change(&mut config);
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let address = listener.local_addr().expect("a bound socket has an address");

@@ -56,7 +56,7 @@ async fn unknown_paths_and_wrong_verbs() {
 
 #[tokio::test]
 async fn pages_of_other_origins_may_call() {
-    let server = Server::start().await;
+    let server = Server::start_production().await;
     let mut client = server.connect().await;
     let asked = "Origin: https://app.example\r\nAccess-Control-Request-Method: POST\r\n";
     client.send(head("OPTIONS", "/rpc", None, asked)).await;
@@ -157,7 +157,7 @@ async fn http2_is_served_on_the_same_port() {
     let (server, token) = (Server::start().await, fresh());
     let (mut sender, connection) = http2(&server).await;
     let request = |body: String| {
-        let request = http::Request::post("http://eventodb/rpc").header("Authorization", format!("Bearer {token}"));
+        let request = http::Request::post("http://localhost/rpc").header("Authorization", format!("Bearer {token}"));
         request.body(Full::new(Bytes::from(body))).expect("a request")
     };
     let large = format!(r#"["stream.write","a-1",{{"type":"T","data":{{"x":"{}"}}}}]"#, "x".repeat(900_000));
@@ -179,7 +179,7 @@ async fn http2_is_served_on_the_same_port() {
 }
 
 fn subscribe(token: &str, query: &str) -> http::Request<Full<Bytes>> {
-    let request = http::Request::get(format!("http://eventodb/subscribe?{query}"));
+    let request = http::Request::get(format!("http://localhost/subscribe?{query}"));
     request.header("Authorization", format!("Bearer {token}")).body(Full::default()).expect("a request")
 }
 
