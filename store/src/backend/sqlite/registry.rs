@@ -75,11 +75,17 @@ impl Registry {
 
     /// `None` where there already is one of that name.
     pub(super) fn create(&self, new: &NewNamespace) -> rusqlite::Result<Option<Namespace>> {
-        let connection = self.connection.lock();
-        let mut insert = connection.prepare_cached(include_str!("sql/registry_create.sql"))?;
+        let mut connection = self.connection.lock();
+        // A statement by itself commits when it is reset after its first row, and nobody hears that this failed.
+        let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
         let created_at = Timestamp::now().as_micros();
         let values = params![new.name, new.token_hash.as_bytes(), new.description, new.metadata, created_at];
-        insert.query_row(values, namespace).optional()
+        let created = transaction
+            .prepare_cached(include_str!("sql/registry_create.sql"))?
+            .query_row(values, namespace)
+            .optional()?;
+        transaction.commit()?;
+        Ok(created)
     }
 
     /// `None` where it was deleted before.
@@ -100,10 +106,13 @@ impl Registry {
         if staged.values().any(|replaces| *replaces == living) {
             return Ok(None);
         }
-        let connection = self.connection.lock();
-        let mut insert = connection.prepare_cached(include_str!("sql/registry_stage.sql"))?;
+        let mut connection = self.connection.lock();
+        // As in `create`.
+        let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
         let now = Timestamp::now().as_micros();
-        let namespace = insert.query_row(params![living.0, now], namespace).optional()?;
+        let sql = include_str!("sql/registry_stage.sql");
+        let namespace = transaction.prepare_cached(sql)?.query_row(params![living.0, now], namespace).optional()?;
+        transaction.commit()?;
         staged.extend(namespace.iter().map(|namespace| (namespace.incarnation, living)));
         Ok(namespace)
     }
