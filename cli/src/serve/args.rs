@@ -56,7 +56,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "COUNT", default_value_t = 10_000)]
     pub(super) test_namespaces: usize,
 
-    /// Origins such as https://shop.example whose pages may talk to the server, separated by commas; without it all may,
+    /// Origins such as `https://shop.example` whose pages may talk to the server, separated by commas; without it all may,
     /// and in test mode those of this machine.
     #[arg(long, value_name = "ORIGIN,…", value_delimiter = ',')]
     pub(super) cors_origin: Vec<String>,
