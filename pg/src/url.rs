@@ -83,7 +83,7 @@ impl FromStr for Url {
     type Err = UrlError;
 
     /// # Errors
-    /// [`UrlError::Url`], and [`UrlError::Certificates`] where `sslrootcert` cannot be read.
+    /// [`UrlError::Form`], and [`UrlError::Certificates`] where `sslrootcert` cannot be read.
     fn from_str(text: &str) -> Result<Self, UrlError> {
         if !text.starts_with("postgres://") && !text.starts_with("postgresql://") {
             return Err(UrlError::Form("it does not begin with postgres://"));
