@@ -272,17 +272,18 @@ fn pages(args: &Args) -> Result<Pages, Usage> {
     for origin in &args.cors_origin {
         let authority = origin.split_once("://").map_or("", |(_, authority)| authority);
         if authority.is_empty() || authority.contains('/') {
-            return Err(Usage(format!("--cors-origin takes origins such as https://shop.example, not {origin:?}")));
+            let message = "--cors-origin takes origins such as https://shop.example: scheme, host and port alone";
+            return Err(Usage(message.to_owned()));
         }
     }
     let is_loopback = args.host.eq_ignore_ascii_case("localhost")
         || args.host.trim_matches(['[', ']']).parse().is_ok_and(|address: IpAddr| address.is_loopback());
     if args.test_mode && !is_loopback && !args.allow_insecure {
-        return Err(Usage(format!(
-            "--test-mode on {} would let everybody who reaches it do everything: leave --host at 127.0.0.1, or say \
-             --allow-insecure",
-            args.host
-        )));
+        return Err(Usage(
+            "--test-mode on this --host would let everybody who reaches it do everything: leave --host at 127.0.0.1, or \
+             say --allow-insecure"
+                .to_owned(),
+        ));
     }
     Ok(Pages { origins: args.cors_origin.clone(), hosts: args.allowed_host.clone() })
 }
