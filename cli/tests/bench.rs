@@ -100,7 +100,7 @@ fn a_file_that_cannot_be_written_is_found_out_before_anything_is_measured() {
     let directory = tempfile::tempdir().unwrap();
     let nowhere = directory.path().join("nowhere/report.json");
     let output = smoke(directory.path(), &nowhere, &[]);
-    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    assert_eq!(output.status.code(), Some(74), "{output:?}");
     assert!(output.stdout.is_empty(), "{output:?}");
 }
 
