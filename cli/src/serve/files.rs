@@ -2,9 +2,9 @@
 
 use rustix::process::{Resource, getrlimit, setrlimit};
 
-/// Of the files that may be open, connections get one in so many. The others are the store's: a connection that takes
-/// the last one would make a write fail.
-const CONNECTIONS_PART: u64 = 2;
+/// Files that connections leave to the store, or half of all where there are few: a connection that takes the last one
+/// would make a write fail. Of 256 open namespaces each needs some ten.
+const OF_THE_STORE: u64 = 4096;
 
 /// How many connections there may be at once where so many are wanted: they leave files for the store.
 pub(super) fn bound_connections(wanted: usize) -> usize {
@@ -17,7 +17,8 @@ pub(super) fn bound_connections(wanted: usize) -> usize {
 }
 
 fn within(limit: u64, wanted: usize) -> usize {
-    wanted.min(usize::try_from(limit / CONNECTIONS_PART).unwrap_or(usize::MAX)).max(1)
+    let left = limit - OF_THE_STORE.min(limit.div_ceil(2));
+    wanted.min(usize::try_from(left).unwrap_or(usize::MAX)).max(1)
 }
 
 /// Raises the limit as far as the system allows it to this process.
@@ -36,6 +37,7 @@ mod tests {
     #[test]
     fn connections_leave_files_for_the_store() {
         assert_eq!(within(64, 20_000), 32);
+        assert_eq!(within(20_000, 20_000), 15_904);
         assert_eq!(within(1_048_576, 20_000), 20_000);
         assert_eq!(within(1, 20_000), 1);
     }

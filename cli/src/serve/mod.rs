@@ -27,6 +27,7 @@ use eventodb_server::{Config, Mode};
 use eventodb_store::backend::sqlite::Location;
 use eventodb_store::{Backend, EventStore};
 use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
 
 use self::administrator::{Administrator, Shown};
 pub(crate) use self::args::Args;
@@ -47,8 +48,8 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<ExitCode> {
     checked.warn();
     let stop = signals::listen().context("cannot listen for signals")?;
     files::raise_limit();
-    checked.server.bounds.connections = files::bound_connections(checked.server.bounds.connections);
     let listener = bind(&checked).await?;
+    checked.server.bounds.connections = files::bound_connections(checked.server.bounds.connections);
     tracing::info!(version = eventodb_schema::VERSION, storage = banner::describe(&checked.storage), "starting");
     let backend = storage::open(&checked.storage).await?;
     let store = EventStore::open(backend, checked.store.clone()).await;
@@ -67,19 +68,24 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<ExitCode> {
         false => Mode::Production,
     };
     let outages = tokio::spawn(outage::watch(store.clone()));
-    let stopping = tokio::spawn({
-        let soft = stop.soft.clone();
-        async move {
-            soft.cancelled().await;
-            tracing::info!("stopping");
-        }
-    });
-    eventodb_server::run(listener, store.clone(), Config { mode, ..checked.server }, stop).await;
+    let soft = stop.soft.clone();
+    let serving = eventodb_server::run(listener, store.clone(), Config { mode, ..checked.server }, stop);
+    told_of_its_end(serving, soft).await;
     outages.abort();
-    stopping.abort();
     store.close().await;
     tracing::info!("stopped");
     Ok(ExitCode::SUCCESS)
+}
+
+/// Logs that the server stops before it does, however fast that is.
+async fn told_of_its_end(serving: impl Future<Output = ()>, soft: CancellationToken) {
+    let mut serving = std::pin::pin!(serving);
+    tokio::select! {
+        biased;
+        () = soft.cancelled() => tracing::info!("stopping"),
+        () = &mut serving => return,
+    }
+    serving.await;
 }
 
 /// Tells what runs where: people by the banner, programs by the log. A token that was made is told in neither.
