@@ -5,7 +5,8 @@ use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering::SeqCst;
 use std::time::{Duration, Instant};
 
-use super::files::{Files, is_read_only};
+use super::failure::is_read_only;
+use super::files::Files;
 use super::storage::{SqliteStorage, is_damage};
 
 /// How long places wait for others, from the last append on, before the indexer takes them anyway.

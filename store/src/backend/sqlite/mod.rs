@@ -13,6 +13,7 @@
 //! | `marks` | how far logs have come, noted in the registry |
 //! | `evidence` | what is known of a log besides itself |
 //! | `background` | what is done for it beside the calls: indexing, checkpoints |
+//! | `failure` | what an error of SQLite means for its caller |
 //! | `fault` | what of it fails at the moment |
 //! | `files` | what is open of it: appends, the indexer, checkpoints |
 //! | `paths` | where its files are, and connections to them |
@@ -33,6 +34,7 @@ mod background;
 pub mod connection;
 mod directory;
 mod evidence;
+mod failure;
 mod fault;
 mod files;
 mod index_file;
@@ -65,7 +67,7 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use self::directory::{Directory, Found};
-use self::files::fail;
+use self::failure::{change_failed, fail};
 use self::marks::Marks;
 use self::registry::Registry;
 use self::storage::{Handle, SqliteStorage};
@@ -451,7 +453,7 @@ impl Sqlite {
             .threads
             .run(move || {
                 shared.still_holds(&shared.registry_files)?;
-                work(&shared.registry).map_err(fail)
+                work(&shared.registry).map_err(change_failed)
             })
             .await
     }

@@ -13,7 +13,8 @@ use parking_lot::{Mutex, RwLock};
 use rusqlite::Connection;
 use uuid::Uuid;
 
-use super::files::{Files, Opened, fail};
+use super::failure::fail;
+use super::files::{Files, Opened};
 use super::memtable::Memtable;
 use super::paths::{index, index_path, log_path, remove_database, set_up};
 use super::{Location, Shared, append, connection, index_file, indexer, lookup, read};
