@@ -4,34 +4,17 @@
 use std::io::{BufRead as _, BufReader};
 use std::net::TcpListener;
 use std::path::Path;
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Command, Output, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use serde_json::Value;
 
-fn eventodb(arguments: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_eventodb"));
-    for name in ["EVENTODB_URL", "EVENTODB_TOKEN", "EVENTODB_DB_URL", "EVENTODB_PORT"] {
-        command.env_remove(name);
-    }
-    command.args(arguments);
-    command
-}
-
-/// A process that is killed at the end.
-struct Running(Child);
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
+use crate::support::{Running, eventodb, started};
 
 /// A server in test mode on a directory, at a port.
 struct Server {
-    _child: Running,
+    _running: Running,
     url: String,
 }
 
@@ -44,15 +27,8 @@ impl Server {
             "--data-dir",
             directory.to_str().expect("a temporary folder's name"),
         ]);
-        let mut child = command.stdout(Stdio::piped()).spawn().expect("started");
-        let mut lines = BufReader::new(child.stdout.take().expect("its output")).lines();
-        let url = lines
-            .by_ref()
-            .map(|line| line.expect("UTF-8"))
-            .find_map(|line| line.trim().strip_prefix("address").map(|url| url.trim().to_owned()))
-            .expect("the server tells its address");
-        std::thread::spawn(move || lines.for_each(drop));
-        Self { _child: Running(child), url }
+        let (running, url) = started(command);
+        Self { _running: running, url }
     }
 
     fn run(&self, arguments: &[&str]) -> (Option<i32>, String, String) {

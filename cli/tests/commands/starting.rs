@@ -3,18 +3,11 @@
 use std::io::{BufRead as _, BufReader, Read as _};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Command, Output, Stdio};
 
 use serde_json::Value;
 
-fn eventodb(arguments: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_eventodb"));
-    for name in ["EVENTODB_URL", "EVENTODB_TOKEN", "EVENTODB_DB_URL", "EVENTODB_PORT"] {
-        command.env_remove(name);
-    }
-    command.args(arguments);
-    command
-}
+use crate::support::{Running, eventodb};
 
 fn outcome(command: &mut Command) -> (Option<i32>, String) {
     let Output { status, stderr, .. } = command.output().expect("ran");
@@ -23,17 +16,10 @@ fn outcome(command: &mut Command) -> (Option<i32>, String) {
 
 /// A server that logs JSON; killed at the end.
 struct Server {
-    child: Child,
+    running: Running,
     /// What it logged until it was ready.
     log: Vec<Value>,
     url: String,
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
 }
 
 impl Server {
@@ -52,7 +38,7 @@ impl Server {
         }
         let url = log.last().and_then(|line| line["address"].as_str()).unwrap_or_else(|| panic!("{log:?}")).to_owned();
         child.stderr = None;
-        let mut server = Self { child, log, url };
+        let mut server = Self { running: Running(child), log, url };
         server.log.shrink_to_fit();
         std::thread::spawn(move || lines.for_each(drop));
         server
@@ -68,11 +54,12 @@ impl Server {
 
     /// Stops it; answers what it printed to standard output.
     fn stop(mut self) -> String {
-        let pid = i32::try_from(self.child.id()).ok().and_then(rustix::process::Pid::from_raw).expect("a process id");
+        let pid =
+            i32::try_from(self.running.0.id()).ok().and_then(rustix::process::Pid::from_raw).expect("a process id");
         rustix::process::kill_process(pid, rustix::process::Signal::TERM).expect("it runs");
-        assert!(self.child.wait().expect("ended").success());
+        assert!(self.running.0.wait().expect("ended").success());
         let mut printed = String::new();
-        self.child.stdout.take().expect("its output").read_to_string(&mut printed).expect("UTF-8");
+        self.running.0.stdout.take().expect("its output").read_to_string(&mut printed).expect("UTF-8");
         printed
     }
 }

@@ -2,41 +2,26 @@
 
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::Path;
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Child, Output, Stdio};
 
 use serde_json::Value;
 
+use crate::support::{Running, eventodb, started};
+
 /// A server in test mode, in memory; killed at the end.
 struct Server {
-    child: Child,
+    _running: Running,
     url: String,
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
 }
 
 impl Server {
     fn start() -> Self {
-        let mut child =
-            eventodb().args(["serve", "--test-mode", "--port", "0"]).stdout(Stdio::piped()).spawn().expect("started");
-        let mut lines = BufReader::new(child.stdout.take().expect("its output")).lines();
-        let url = lines
-            .by_ref()
-            .map(|line| line.expect("UTF-8"))
-            .find_map(|line| line.trim().strip_prefix("address").map(|url| url.trim().to_owned()))
-            .expect("the server tells its address");
-        // Whoever goes on printing needs somebody who reads.
-        std::thread::spawn(move || lines.for_each(drop));
-        Self { child, url }
+        let (running, url) = started(eventodb(&["serve", "--test-mode", "--port", "0"]));
+        Self { _running: running, url }
     }
 
     fn run(&self, arguments: &[&str], input: &str) -> Output {
-        let mut child = eventodb()
-            .args(arguments)
+        let mut child = eventodb(arguments)
             .env("EVENTODB_URL", &self.url)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -60,14 +45,6 @@ impl Server {
     fn json(&self, arguments: &[&str]) -> Value {
         serde_json::from_str(&self.prints(arguments)).expect("JSON")
     }
-}
-
-fn eventodb() -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_eventodb"));
-    for name in ["EVENTODB_URL", "EVENTODB_TOKEN", "EVENTODB_DB_URL", "EVENTODB_PORT"] {
-        command.env_remove(name);
-    }
-    command
 }
 
 #[test]
@@ -114,7 +91,7 @@ fn wrong_usage_is_64() {
         &["consume", "--name", "x"],
         &["export", "--since", "x"],
     ] {
-        let output = eventodb().args(arguments).output().expect("ran");
+        let output = eventodb(arguments).output().expect("ran");
         let told = String::from_utf8_lossy(&output.stderr);
         assert_eq!((output.status.code(), told.lines().count()), (Some(64), 1), "{arguments:?}: {told}");
     }
@@ -126,13 +103,12 @@ fn variables_of_the_server_do_not_disturb_other_commands() {
     let server = Server::start();
     for (name, value) in [("EVENTODB_PORT", "x"), ("EVENTODB_TEST_MODE", "maybe"), ("EVENTODB_LOG_LEVEL", "loud")] {
         for arguments in [&["version"][..], &["help"], &["completions", "bash"], &["man"], &["ns", "list"]] {
-            let output =
-                eventodb().args(arguments).env(name, value).env("EVENTODB_URL", &server.url).output().expect("ran");
+            let output = eventodb(arguments).env(name, value).env("EVENTODB_URL", &server.url).output().expect("ran");
             let told = String::from_utf8_lossy(&output.stderr);
             assert!(output.status.success() && told.is_empty(), "{name}={value} {arguments:?}: {told}");
         }
         for arguments in [&["serve"][..], &[]] {
-            let output = eventodb().args(arguments).env(name, value).output().expect("ran");
+            let output = eventodb(arguments).env(name, value).output().expect("ran");
             assert_eq!(output.status.code(), Some(64), "{name}={value} {arguments:?}");
         }
     }
@@ -199,7 +175,7 @@ fn count(path: &Path) -> usize {
 #[test]
 fn completions_and_the_manual_name_the_commands() {
     let prints = |arguments: &[&str]| {
-        let output = eventodb().args(arguments).output().expect("ran");
+        let output = eventodb(arguments).output().expect("ran");
         assert!(output.status.success(), "{arguments:?}");
         String::from_utf8(output.stdout).expect("UTF-8")
     };
@@ -231,8 +207,8 @@ fn tail_follows_what_is_written() {
     }
     let tail = |arguments: &[&str]| {
         let arguments = [&["tail"], arguments].concat();
-        let mut command = eventodb();
-        command.args(arguments).env("EVENTODB_URL", &server.url).stdout(Stdio::piped()).spawn().expect("started")
+        let mut command = eventodb(&arguments);
+        command.env("EVENTODB_URL", &server.url).stdout(Stdio::piped()).spawn().expect("started")
     };
     let mut by_category = tail(&["--category", "t", "-n", "2", "--json"]);
     let mut by_stream = tail(&["t-1"]);
@@ -266,8 +242,8 @@ fn tail_tells_of_a_server_that_is_not_there() {
     let url = format!("http://{}", listener.local_addr().expect("bound"));
     drop(listener);
     let tail = |arguments: &[&str]| {
-        let mut command = eventodb();
-        command.arg("tail").args(arguments).args(["--url", &url]).stderr(Stdio::piped()).spawn().expect("started")
+        let mut command = eventodb(&["tail"]);
+        command.args(arguments).args(["--url", &url]).stderr(Stdio::piped()).spawn().expect("started")
     };
     for tail in [tail(&[]), tail(&["--from", "1"])] {
         let output = tail.wait_with_output().expect("ended");

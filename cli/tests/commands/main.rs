@@ -1,0 +1,6 @@
+//! The program's commands, each as a person would type it.
+
+mod client;
+mod consuming;
+mod starting;
+mod support;
