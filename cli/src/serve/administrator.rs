@@ -68,6 +68,8 @@ pub(super) async fn prepare(store: &EventStore, checked: &Checked) -> anyhow::Re
     };
     match store.create(new).await {
         Ok(_) => Ok(Administrator { token: Some(token), shown }),
+        // It may be there, and its token would be known to nobody.
+        Err(error @ Error::Unknown(_)) => Err(refused(error).into()),
         Err(error) => {
             if let Some(Shown::File(file)) = &shown {
                 // It opens nothing. That it cannot be removed is told by nothing but its presence.

@@ -193,6 +193,8 @@ fn a_command_that_is_interrupted_is_130() {
     let server = Server::start(&["--test-mode"], &[]);
     let mut child = eventodb(&["append", "--url", &server.url]);
     let mut child = child.stdin(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("started");
+    // Waiting would close its input, and the end of its input ends it, too.
+    let _input = child.stdin.take().expect("its input");
     let pid = i32::try_from(child.id()).ok().and_then(rustix::process::Pid::from_raw).expect("a process id");
     // Until it listens for the signal it would die of it.
     let caught = |status: String| {
