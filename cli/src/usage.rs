@@ -104,7 +104,7 @@ pub(crate) fn of_store(error: &eventodb_store::Error) -> Exit {
     use eventodb_store::Error as StoreError;
     match error {
         StoreError::Unavailable(_) => Exit::Unavailable,
-        StoreError::Overloaded => Exit::TryAgain,
+        StoreError::Overloaded | StoreError::NoRoom => Exit::TryAgain,
         StoreError::Failed(_) | StoreError::Unknown(_) => Exit::Io,
         _ => Exit::Failed,
     }

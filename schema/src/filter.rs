@@ -44,6 +44,17 @@ pub struct Filter {
 }
 
 impl Filter {
+    /// Every name in it: of the stream or the categories, of the types, and of the correlation.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        let (stream, categories): (Option<&str>, &[Arc<str>]) = match &self.scope {
+            Scope::All => (None, &[]),
+            Scope::Stream(stream) => (Some(stream), &[]),
+            Scope::Categories(categories) => (None, categories),
+        };
+        let lists = categories.iter().chain(&self.types).map(|name| &**name);
+        lists.chain(stream).chain(self.correlation.as_deref())
+    }
+
     /// Everything in `scope`.
     pub fn new(scope: Scope) -> Self {
         Self { scope, group: None, correlation: None, types: Vec::new() }

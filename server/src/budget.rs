@@ -1,11 +1,12 @@
-//! One account of the memory that waits in the process for a client: bodies that arrive, what is made of them,
-//! replies that are not taken yet, and connections themselves.
+//! One account of the memory that waits in the process for a client: bodies that arrive, what is made of them, lines and
+//! batches of imports, pages and replies that are not taken yet, and connections themselves.
 //!
 //! Whoever keeps such bytes owns a [`Permit`] for them and gives it back by dropping it. A namespace may take as much
 //! as is left for everybody, a connection half of that (dynamic thresholds, after Choudhury and Hahne, "Dynamic queue
 //! length thresholds for shared-memory packet switches", 1998): one namespace alone gets half of the budget, two get a
 //! third each, and however many there are, something is left for the next. Strangers, who have shown no valid token,
-//! share a small part, so that they take nothing from those who have.
+//! share a small part, so that they take nothing from those who have. Connections that have shown none share another part,
+//! and are closed for others; one that has is its namespace's from then on.
 //!
 //! The sums are exact. A bound is looked at before it is added to, not in the same step: threads that take at one
 //! moment may exceed it by what each of them takes.
@@ -14,7 +15,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed, Ordering::SeqCst};
 
-use eventodb_schema::ErrorCode;
+use eventodb_schema::{ErrorCode, Filter};
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
@@ -24,10 +25,20 @@ use crate::error::Failure;
 pub(crate) const SMALL: usize = 4 * 1024;
 /// What a connection is counted with: the buffers of the HTTP layer, and its task.
 pub(crate) const CONNECTION: usize = 32 * 1024;
+/// What a connection is counted with that speaks HTTP/2: it may send as much as the window that it is given before anybody
+/// asks for it, and the head of a request in parts.
+pub(crate) const HTTP2_CONNECTION: usize = CONNECTION + HTTP2_WINDOW + 64 * 1024;
+/// What an HTTP/2 client may send of bodies, all of one connection together, before they are asked for.
+pub(crate) const HTTP2_WINDOW: usize = 128 * 1024;
+/// Bytes of a request's head over HTTP/1.1 that its connection is counted with.
+pub(crate) const HEAD: usize = 8 * 1024;
 /// What a connection is counted with that is an event stream and nothing else.
 pub(crate) const EVENT_STREAM: usize = 4 * 1024;
 /// What a request in progress is counted with over HTTP/2, where a connection has many.
 pub(crate) const REQUEST: usize = 8 * 1024;
+
+/// What a name of a filter takes beside its text while somebody waits: its place among the names that are waited for.
+const FILTER_NAME: usize = 320;
 
 /// Strangers together may take the budget divided by this.
 const STRANGERS: usize = 16;
@@ -37,6 +48,11 @@ const CONNECTIONS: usize = 2;
 const PER_CONNECTION: usize = 2;
 /// Of the budget, whoever waits for memory waits for at most this part.
 const MOST_WAITED_FOR: usize = 8;
+
+/// What a filter takes while somebody waits with it.
+pub(crate) fn of_filter(filter: &Filter) -> usize {
+    filter.names().map(|name| FILTER_NAME + name.len()).sum()
+}
 
 /// See the module.
 pub(crate) struct Budget {
@@ -56,7 +72,7 @@ pub(crate) struct Budget {
 /// For whom memory is taken.
 #[derive(Clone, Debug)]
 pub(crate) enum Holder {
-    /// A connection, for itself.
+    /// A connection that has shown no valid token, for itself.
     Connection,
     /// A request without a valid token.
     Stranger,
@@ -165,6 +181,14 @@ impl Account {
         Ok(permit)
     }
 
+    /// Takes memory unless there is so little of it that it is part of what a connection or request is counted with.
+    ///
+    /// # Errors
+    /// [`Exhausted`].
+    pub(crate) fn take_if_large(&self, bytes: usize) -> Result<Option<Permit>, Exhausted> {
+        if bytes <= SMALL { Ok(None) } else { self.take(bytes).map(Some) }
+    }
+
     /// Takes memory that is in use already, whether there is any left or not. Whoever comes later finds less.
     pub(crate) fn charge(&self, bytes: usize) -> Permit {
         self.add(bytes);
@@ -186,6 +210,12 @@ impl Account {
             }
             given_back.await;
         }
+    }
+
+    /// Waits until anybody has given something back.
+    pub(crate) async fn given_back(&self) {
+        let _waiting = Waiting::new(&self.budget.waiting);
+        self.budget.given_back.notified().await;
     }
 
     fn room(&self) -> usize {
@@ -216,6 +246,11 @@ impl Account {
 }
 
 impl Permit {
+    /// How many bytes.
+    pub(crate) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
     /// Takes more.
     ///
     /// # Errors
@@ -227,6 +262,41 @@ impl Permit {
         self.account.add(more);
         self.bytes += more;
         Ok(())
+    }
+
+    /// Takes as much more as is missing for so many bytes in all.
+    ///
+    /// # Errors
+    /// [`Exhausted`]; what was taken before stays.
+    pub(crate) fn hold(&mut self, bytes: usize) -> Result<(), Exhausted> {
+        self.grow(bytes.saturating_sub(self.bytes))
+    }
+
+    /// The same, whether there is any left or not.
+    pub(crate) fn charge_to(&mut self, bytes: usize) {
+        let more = bytes.saturating_sub(self.bytes);
+        self.account.add(more);
+        self.bytes += more;
+        self.shrink_to(bytes);
+    }
+
+    /// Counts all of it there from now on.
+    ///
+    /// # Errors
+    /// [`Exhausted`]; it stays where it was.
+    pub(crate) fn move_to(&mut self, account: &Account) -> Result<(), Exhausted> {
+        *self = account.take(self.bytes)?;
+        Ok(())
+    }
+
+    /// Takes over what another of the same account has.
+    pub(crate) fn absorb(&mut self, mut other: Self) {
+        self.bytes += std::mem::take(&mut other.bytes);
+    }
+
+    /// Where it is counted.
+    pub(crate) fn account(&self) -> &Account {
+        &self.account
     }
 
     /// Gives back all but so many bytes.

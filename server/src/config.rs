@@ -75,7 +75,7 @@ pub struct Bounds {
     pub connections: usize,
     /// Requests at the same time on one HTTP/2 connection.
     pub http2_streams: u32,
-    /// Bytes of what waits for clients: connections, bodies of calls, replies; more are refused as overload.
+    /// Bytes of what waits for clients: connections, bodies of calls, imports, pages, replies; more are refused as overload.
     pub memory: usize,
 }
 

@@ -14,6 +14,7 @@ use http::{HeaderValue, Response, StatusCode};
 use serde::{Serialize, Serializer};
 
 use crate::body::Body;
+use crate::budget::Exhausted;
 use crate::reply;
 
 /// Seconds after which a refused request may be tried again.
@@ -31,6 +32,37 @@ pub(crate) struct Failure {
     status: Option<StatusCode>,
     allow: Option<&'static str>,
     closes: bool,
+    /// What went wrong inside.
+    cause: Option<Box<Cause>>,
+}
+
+/// What went wrong inside, for the log.
+#[derive(Clone, Debug)]
+pub(crate) struct Cause {
+    pub(crate) what: &'static str,
+    level: Level,
+    /// The error and what lies behind it.
+    chain: String,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Level {
+    Warn,
+    Error,
+}
+
+impl Cause {
+    fn of(level: Level, what: &'static str, error: &dyn std::error::Error) -> Option<Box<Self>> {
+        Some(Box::new(Self { what, level, chain: Chain(error).to_string() }))
+    }
+
+    /// Logs it.
+    pub(crate) fn tell(&self) {
+        match self.level {
+            Level::Warn => tracing::warn!(cause = self.chain, "{}", self.what),
+            Level::Error => tracing::error!(cause = self.chain, "{}", self.what),
+        }
+    }
 }
 
 /// What a program needs beyond the code.
@@ -80,7 +112,7 @@ pub(crate) enum Conflicts {
 
 impl Failure {
     pub(crate) fn new(code: ErrorCode, message: impl Into<String>) -> Self {
-        Self { code, message: message.into(), details: None, status: None, allow: None, closes: false }
+        Self { code, message: message.into(), details: None, status: None, allow: None, closes: false, cause: None }
     }
 
     pub(crate) fn invalid(message: impl Into<String>) -> Self {
@@ -134,6 +166,11 @@ impl Failure {
 
     pub(crate) fn code(&self) -> ErrorCode {
         self.code
+    }
+
+    /// What went wrong inside, where something did.
+    pub(crate) fn cause(&self) -> Option<&Cause> {
+        self.cause.as_deref()
     }
 
     pub(crate) fn message(&self) -> &str {
@@ -190,6 +227,7 @@ impl From<eventodb_store::Error> for Failure {
             Error::Overloaded => {
                 Self::new(ErrorCode::Overloaded, "more writes wait than the server takes; nothing was written")
             }
+            Error::NoRoom => Exhausted.into(),
             Error::Closed => Self::new(
                 ErrorCode::BackendUnavailable,
                 "the namespace was deleted, replaced or closed meanwhile; nothing was written",
@@ -203,20 +241,21 @@ impl From<eventodb_store::Error> for Failure {
                 "the namespace was deleted or replaced meanwhile; nothing was replaced",
             ),
             Error::Unavailable(cause) => {
-                tracing::warn!(cause = %Chain(&*cause), "the store is unavailable");
-                Self::new(ErrorCode::BackendUnavailable, "the store does not answer; nothing was written")
+                let cause = Cause::of(Level::Warn, "the store is unavailable", &*cause);
+                let message = "the store does not answer; nothing was written";
+                Self { cause, ..Self::new(ErrorCode::BackendUnavailable, message) }
             }
             Error::Unknown(cause) => {
-                tracing::warn!(cause = %Chain(&*cause), "the outcome of a write is unknown");
-                Self::new(ErrorCode::Timeout, UNKNOWN)
+                let cause = Cause::of(Level::Warn, "the outcome of a write is unknown", &*cause);
+                Self { cause, ..Self::new(ErrorCode::Timeout, UNKNOWN) }
             }
             Error::Failed(cause) => {
-                tracing::error!(cause = %Chain(&*cause), "the store failed");
-                Self::new(ErrorCode::BackendError, INTERNAL)
+                let cause = Cause::of(Level::Error, "the store failed", &*cause);
+                Self { cause, ..Self::new(ErrorCode::BackendError, INTERNAL) }
             }
             error @ Error::PositionExists(_) => {
-                tracing::error!(%error, "the store gave an answer that only an import can get");
-                Self::new(ErrorCode::BackendError, INTERNAL)
+                let cause = Cause::of(Level::Error, "the store gave an answer that only an import can get", &error);
+                Self { cause, ..Self::new(ErrorCode::BackendError, INTERNAL) }
             }
         }
     }

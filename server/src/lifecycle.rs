@@ -6,7 +6,6 @@
 
 use std::io;
 use std::net::IpAddr;
-use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -23,8 +22,6 @@ use crate::state::State;
 
 /// How long nothing is accepted after the system refused to, for want of file descriptors or memory.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
-/// How long a new connection waits for a place before connections without a token make room once more.
-const ROOM_PAUSE: Duration = Duration::from_millis(250);
 /// Connections that are cut need no time but for being scheduled.
 const CUT_TIME: Duration = Duration::from_secs(1);
 
@@ -44,9 +41,10 @@ pub async fn run(listener: TcpListener, store: Arc<EventStore>, config: Config, 
     let tracker = TaskTracker::new();
     let end = CancellationToken::new();
     let watch = Arc::clone(&state.watch);
+    let log = Arc::clone(&state.log);
     let keeper = tokio::spawn({
         let end = end.clone();
-        async move { watch.keep(end).await }
+        async move { tokio::join!(watch.keep(end.clone()), log.keep(end)) }
     });
 
     let told = async {
@@ -104,16 +102,7 @@ async fn place(places: &Arc<Semaphore>, state: &State) -> Place {
         let connection = Arc::clone(places).acquire_owned().await.expect("the semaphore is never closed");
         Place { memory: account.wait(budget::CONNECTION).await, _connection: connection }
     };
-    let mut free = pin!(free);
-    loop {
-        if let Ok(place) = tokio::time::timeout(Duration::ZERO, &mut free).await {
-            return place;
-        }
-        state.watch.make_room();
-        if let Ok(place) = tokio::time::timeout(ROOM_PAUSE, &mut free).await {
-            return place;
-        }
-    }
+    connection::make_room(&state.watch, free).await
 }
 
 /// The next connection. Where the system cannot give one now, it is asked again a little later.

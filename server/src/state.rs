@@ -13,6 +13,7 @@ use crate::budget::Budget;
 use crate::config::{Config, Mode};
 use crate::connection::Watch;
 use crate::error::Failure;
+use crate::observe::Log;
 
 /// The parts that all connections share.
 pub(crate) struct State {
@@ -20,6 +21,8 @@ pub(crate) struct State {
     pub(crate) config: Config,
     /// All connections, and the time limits they are held to.
     pub(crate) watch: Arc<Watch>,
+    /// Tells of what was refused and what failed.
+    pub(crate) log: Arc<Log>,
     /// The memory of what waits for clients.
     pub(crate) budget: Arc<Budget>,
     /// Cancelled when the server is told to stop: subscriptions and waiting reads end.
@@ -46,6 +49,7 @@ impl State {
         };
         Self {
             watch: Arc::new(Watch::new(&config.timeouts)),
+            log: Arc::default(),
             budget: Arc::new(Budget::new(config.bounds.memory)),
             store,
             config,

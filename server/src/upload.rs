@@ -12,13 +12,11 @@ use http_body_util::BodyExt as _;
 
 use crate::budget::{Account, Permit, SMALL};
 use crate::error::Failure;
+use crate::joined::{COUNTED, Joined};
 
 /// Bodies up to this size are copied: a piece of the connection's buffer keeps all of it, and there is
 /// another one for what comes next, for as long as a read waits.
 const COPIED: usize = 1024;
-
-/// A body is counted twice: as it came, and what is made of it.
-const COUNTED: usize = 2;
 
 /// A body that is here.
 pub(crate) struct Upload {
@@ -101,35 +99,14 @@ where
         return Ok(Upload::of(first, Some(permit)));
     }
     let declared = rest.exact().map_or(terms.most, |rest| first.len() + rest as usize);
-    let mut joined = Joined { bytes: Vec::new(), permit: account.take(0)?, most: declared };
-    joined.add(&first, terms)?;
+    let mut joined = Joined::new(account, declared)?;
+    joined.add(&first)?;
     while let Some(piece) = piece(body, terms).await? {
-        joined.add(&piece, terms)?;
+        terms.bound(joined.len() + piece.len())?;
+        joined.add(&piece)?;
     }
-    Ok(Upload { content: Content::Joined(joined.bytes), _permit: Some(joined.permit) })
-}
-
-/// Pieces in one buffer, which is counted by its size.
-struct Joined {
-    bytes: Vec<u8>,
-    permit: Permit,
-    /// What it will have at most.
-    most: usize,
-}
-
-impl Joined {
-    fn add(&mut self, piece: &[u8], terms: &Terms) -> Result<(), Failure> {
-        let length = self.bytes.len() + piece.len();
-        terms.bound(length)?;
-        if length > self.bytes.capacity() {
-            // Twice of what came, and never what was only said to come.
-            let capacity = (2 * length).min(self.most).max(length);
-            self.permit.grow(COUNTED * (capacity - self.bytes.capacity()))?;
-            self.bytes.reserve_exact(capacity - self.bytes.len());
-        }
-        self.bytes.extend_from_slice(piece);
-        Ok(())
-    }
+    let (bytes, permit) = joined.into_parts();
+    Ok(Upload { content: Content::Joined(bytes), _permit: Some(permit) })
 }
 
 impl Terms {
@@ -258,14 +235,6 @@ mod tests {
         assert_eq!(failure.code(), ErrorCode::Overloaded);
         drop(first);
         assert!(read(pieces(&[50 * KIB, 1]), 100 * KIB, &account).await.is_ok());
-    }
-
-    #[test]
-    fn memory_is_taken_for_what_came_and_not_for_what_was_declared() {
-        let account = account(&budget(600 * KIB));
-        let mut joined = Joined { bytes: Vec::new(), permit: account.take(0).expect("nothing"), most: 1 << 40 };
-        joined.add(b"x", &terms(usize::MAX)).expect("room for a byte");
-        assert!(joined.bytes.capacity() < KIB);
     }
 
     #[tokio::test(start_paused = true)]

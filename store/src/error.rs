@@ -40,6 +40,9 @@ pub enum Error {
     /// The queue is full and stayed so. Certainly not written.
     #[error("the queue of appends is full")]
     Overloaded,
+    /// The caller has no memory for what a read gathers.
+    #[error("there is no room for the page")]
+    NoRoom,
     /// The storage does not answer, or is still getting ready. Certainly not written.
     #[error("the storage is unavailable: {0}")]
     Unavailable(Cause),

@@ -160,7 +160,7 @@ pub(super) struct Times {
 #[derive(Clone, Debug, clap::Args)]
 #[command(next_help_heading = "Memory")]
 pub(super) struct Memory {
-    /// Bytes of what waits for clients: connections, bodies of calls, replies; more are refused as overload.
+    /// Bytes of what waits for clients: connections, bodies of calls, imports, pages, replies; more are refused as overload.
     /// A quarter of what the process may use (the limit of its cgroup, else the machine's memory) if left out.
     #[arg(long, value_name = "BYTES")]
     pub(super) memory_budget: Option<usize>,

@@ -11,6 +11,7 @@ mod index;
 mod load;
 mod matrix;
 mod outages;
+mod refusals;
 mod server;
 mod stopping;
 mod strace;

@@ -5,11 +5,13 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
+use futures_util::future::BoxFuture;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
 use super::HTTP2_PREFACE;
 use super::vitals::{Phase, Vitals};
+use crate::budget::{HEAD, Permit};
 
 /// Bytes of a refused head that are read and thrown away.
 const MOST_UNWANTED: usize = 1024 * 1024;
@@ -24,14 +26,63 @@ pub(super) struct Socket {
     is_shut: bool,
     /// Bytes of a refused head that were thrown away.
     unwanted: usize,
+    /// Bytes of the head that is arriving.
+    head: usize,
+    /// Bytes of a head for which there is memory.
+    most_head: usize,
+    /// Memory for more of a head, which is waited for.
+    room: Option<BoxFuture<'static, Permit>>,
 }
+
+/// Memory for a head is taken in steps of so many bytes of it.
+const HEAD_STEP: usize = 8 * 1024;
+/// Bytes of the HTTP layer's buffer for each byte of a head: it grows to twice its size.
+const BUFFERED: usize = 2;
 
 impl Socket {
     pub(super) fn new(stream: TcpStream, vitals: Arc<Vitals>) -> Self {
-        Self { stream, vitals, has_early_bytes: false, is_shut: false, unwanted: 0 }
+        Self {
+            stream,
+            vitals,
+            has_early_bytes: false,
+            is_shut: false,
+            unwanted: 0,
+            head: 0,
+            most_head: HEAD,
+            room: None,
+        }
+    }
+
+    /// Waits until there is memory for more of a head that is longer than the connection is counted with. The memory is
+    /// kept: so does the HTTP layer keep its buffer.
+    fn poll_room(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        while self.head >= self.most_head {
+            let more = match &mut self.room {
+                Some(room) => ready!(room.as_mut().poll(cx)),
+                None => match self.vitals.grow(BUFFERED * HEAD_STEP) {
+                    Ok(()) => {
+                        self.most_head += HEAD_STEP;
+                        continue;
+                    }
+                    Err(account) => {
+                        self.room = Some(Box::pin(async move { account.wait(BUFFERED * HEAD_STEP).await }));
+                        continue;
+                    }
+                },
+            };
+            self.room = None;
+            self.vitals.add(more);
+            self.most_head += HEAD_STEP;
+        }
+        Poll::Ready(())
     }
 
     fn received(&mut self, bytes: &[u8]) {
+        match self.vitals.phase() {
+            Phase::New | Phase::Waiting => self.head = bytes.len(),
+            Phase::Head => self.head += bytes.len(),
+            _ => self.head = 0,
+        }
         match self.vitals.phase() {
             Phase::New if bytes.starts_with(HTTP2_PREFACE) => {
                 self.vitals.set_http2();
@@ -75,6 +126,9 @@ impl Socket {
 
 impl AsyncRead for Socket {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        if self.vitals.phase() == Phase::Head {
+            ready!(self.poll_room(cx));
+        }
         let before = buf.filled().len();
         ready!(Pin::new(&mut self.stream).poll_read(cx, buf))?;
         let bytes = &buf.filled()[before..];

@@ -3,6 +3,7 @@
 mod arriving;
 mod events;
 mod io;
+mod room;
 mod vitals;
 mod watch;
 
@@ -30,6 +31,7 @@ use crate::service;
 use crate::state::State;
 
 pub(crate) use arriving::Arriving;
+pub(crate) use room::make as make_room;
 pub(crate) use vitals::{Busy, Order, Pending, Vitals};
 pub(crate) use watch::{Listed, Watch};
 
@@ -40,9 +42,9 @@ const BUFFER_BYTES: usize = 64 * 1024;
 /// Bytes of all header fields of an HTTP/2 request.
 const HTTP2_HEADER_BYTES: u32 = 64 * 1024;
 
-/// Bytes that an HTTP/2 client may send of one body, and of all of them together, before they are asked for.
-const HTTP2_STREAM_WINDOW: u32 = 256 * 1024;
-const HTTP2_CONNECTION_WINDOW: u32 = 512 * 1024;
+/// Bytes that an HTTP/2 client may send of bodies before they are asked for: of one as of all of them together, so that
+/// one alone has all of it.
+const HTTP2_WINDOW: u32 = budget::HTTP2_WINDOW as u32;
 
 /// How connections speak HTTP. No time limits here: [`Watch`] has them.
 pub(crate) struct Protocol {
@@ -62,8 +64,8 @@ impl Protocol {
         either
             .http2()
             .max_concurrent_streams(bounds.http2_streams)
-            .initial_stream_window_size(HTTP2_STREAM_WINDOW)
-            .initial_connection_window_size(HTTP2_CONNECTION_WINDOW)
+            .initial_stream_window_size(HTTP2_WINDOW)
+            .initial_connection_window_size(HTTP2_WINDOW)
             .max_header_list_size(HTTP2_HEADER_BYTES)
             .max_send_buf_size(BUFFER_BYTES);
         Self { either, http1 }
@@ -86,23 +88,33 @@ async fn peek<'a>(stream: &TcpStream, vitals: &Vitals, bytes: &'a mut [u8]) -> O
     Some(&bytes[..length])
 }
 
+/// Takes the memory that a connection of HTTP/2 needs beyond that of another. `None` where the connection is to end.
+async fn room_for_http2(vitals: &Vitals, state: &State) -> Option<()> {
+    let more = budget::HTTP2_CONNECTION - budget::CONNECTION;
+    let Err(account) = vitals.grow(more) else { return Some(()) };
+    let mut room = pin!(room::make(&state.watch, account.wait(more)));
+    let more = poll_fn(|cx| match vitals.order(cx.waker()) {
+        Order::None => room.as_mut().poll(cx).map(Some),
+        Order::Drain | Order::Cut => Poll::Ready(None),
+    });
+    vitals.add(more.await?);
+    Some(())
+}
+
 /// Serves one connection until it ends, or is told to. `memory` is what it is counted with.
-pub(crate) async fn serve(
-    stream: TcpStream,
-    address: IpAddr,
-    mut memory: Permit,
-    protocol: &Protocol,
-    state: Arc<State>,
-) {
+pub(crate) async fn serve(stream: TcpStream, address: IpAddr, memory: Permit, protocol: &Protocol, state: Arc<State>) {
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!(%error, "a connection ended before it began");
         return;
     }
-    let vitals = Arc::new(Vitals::new(&state.budget));
+    let vitals = Arc::new(Vitals::new(&state.budget, Some(memory)));
     let _listed = state.watch.add(&vitals, address);
     let mut first = [0; HTTP2_PREFACE.len()];
     let Some(first) = peek(&stream, &vitals, &mut first).await else { return };
     let is_either = may_be_http2(first);
+    if is_either && room_for_http2(&vitals, &state).await.is_none() {
+        return;
+    }
     let socket = io::Socket::new(stream, Arc::clone(&vitals));
     // Boxed, as a subscriber's connection has no need of the room for HTTP any more.
     let result = if is_either {
@@ -111,7 +123,7 @@ pub(crate) async fn serve(
         match Box::pin(serve_http1(socket, protocol, state, &vitals)).await {
             Ok(None) => Ok(()),
             Ok(Some((socket, response))) => {
-                memory.shrink_to(budget::EVENT_STREAM);
+                vitals.shrink_to(budget::EVENT_STREAM);
                 events::send(socket, response, &vitals).await.map_err(Into::into)
             }
             Err(error) => Err(error.into()),

@@ -9,6 +9,7 @@ use std::sync::{Arc, OnceLock};
 use std::task::Waker;
 
 use futures_util::task::AtomicWaker;
+use parking_lot::Mutex;
 
 use crate::budget::{Account, Budget, Exhausted, Holder, Permit, REQUEST, Share};
 
@@ -70,14 +71,16 @@ pub(crate) struct Vitals {
     /// How sending gets on.
     pub(crate) sending: Gauge,
     budget: Arc<Budget>,
-    /// What memory it has taken.
+    /// What memory its requests have taken.
     share: Arc<Share>,
+    /// What it is counted with itself.
+    memory: Mutex<Option<Permit>>,
     has_token: AtomicBool,
 }
 
 impl Vitals {
-    /// Of a connection whose memory is counted there.
-    pub(crate) fn new(budget: &Arc<Budget>) -> Self {
+    /// Of a connection whose requests' memory is counted there, and which is counted with `memory` itself.
+    pub(crate) fn new(budget: &Arc<Budget>, memory: Option<Permit>) -> Self {
         Self {
             phase: AtomicU8::new(Phase::New as u8),
             changes: AtomicU32::new(0),
@@ -90,6 +93,7 @@ impl Vitals {
             sending: Gauge::default(),
             budget: Arc::clone(budget),
             share: Arc::default(),
+            memory: Mutex::new(memory),
             has_token: AtomicBool::new(false),
         }
     }
@@ -150,6 +154,41 @@ impl Vitals {
         self.in_progress.fetch_add(1, Relaxed);
         self.set_phase(Phase::Answering);
         Busy { vitals: Arc::clone(self), namespace: OnceLock::new(), account: OnceLock::new(), permit: OnceLock::new() }
+    }
+
+    /// Takes more memory for the connection itself.
+    ///
+    /// # Errors
+    /// Where it may be waited for.
+    pub(super) fn grow(&self, more: usize) -> Result<(), Account> {
+        match &mut *self.memory.lock() {
+            Some(memory) => memory.grow(more).map_err(|Exhausted| memory.account().clone()),
+            None => Ok(()),
+        }
+    }
+
+    /// Adds memory that was waited for.
+    pub(super) fn add(&self, more: Permit) {
+        if let Some(memory) = &mut *self.memory.lock() {
+            memory.absorb(more);
+        }
+    }
+
+    /// The connection needs less from now on.
+    pub(super) fn shrink_to(&self, bytes: usize) {
+        if let Some(memory) = &mut *self.memory.lock() {
+            memory.shrink_to(bytes);
+        }
+    }
+
+    /// The connection has shown a token of this namespace, which it is counted to from now on.
+    #[cold]
+    fn belong_to(&self, namespace: &Arc<str>) -> Result<(), Exhausted> {
+        if let Some(memory) = &mut *self.memory.lock() {
+            memory.move_to(&self.budget.account(&Arc::default(), Holder::Namespace(Arc::clone(namespace))))?;
+        }
+        self.has_token.store(true, Relaxed);
+        Ok(())
     }
 
     /// Whether a valid token came by this connection.
@@ -216,12 +255,17 @@ impl Busy {
         &self.vitals
     }
 
-    /// The request has shown a token of this namespace, which it is counted to from now on.
-    pub(crate) fn belongs_to(&self, namespace: &Arc<str>) {
+    /// The request has shown a token of this namespace, which it is counted to from now on. So is its connection, if it
+    /// is the first one.
+    ///
+    /// # Errors
+    /// [`Exhausted`] where the namespace may not have the connection.
+    pub(crate) fn belongs_to(&self, namespace: &Arc<str>) -> Result<(), Exhausted> {
         if !self.vitals.has_token() {
-            self.vitals.has_token.store(true, Relaxed);
+            self.vitals.belong_to(namespace)?;
         }
         self.namespace.get_or_init(|| Arc::clone(namespace));
+        Ok(())
     }
 
     /// Where the request's memory is counted: a stranger's, unless it was said before whose it is.
@@ -313,6 +357,7 @@ impl Pending {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::budget::CONNECTION;
 
     fn budget() -> Arc<Budget> {
         Arc::new(Budget::new(1024))
@@ -320,7 +365,7 @@ mod tests {
 
     #[test]
     fn the_end_is_shown_once_the_reply_is_sent() {
-        let vitals = Arc::new(Vitals::new(&budget()));
+        let vitals = Arc::new(Vitals::new(&budget(), None));
         let busy = vitals.begin();
         assert!(vitals.hide_end());
         drop(busy);
@@ -332,7 +377,7 @@ mod tests {
 
     #[test]
     fn the_end_is_shown_once_more_of_the_body_is_missed() {
-        let vitals = Arc::new(Vitals::new(&budget()));
+        let vitals = Arc::new(Vitals::new(&budget(), None));
         let _busy = vitals.begin();
         vitals.misses_body(Waker::noop());
         assert!(!vitals.shows_end(), "it may still come");
@@ -343,7 +388,7 @@ mod tests {
 
     #[test]
     fn a_subscription_ends_with_its_client() {
-        let vitals = Arc::new(Vitals::new(&budget()));
+        let vitals = Arc::new(Vitals::new(&budget(), None));
         vitals.begin().subscribed();
         assert!(!vitals.shows_end(), "it has ended");
         let busy = vitals.begin();
@@ -352,8 +397,28 @@ mod tests {
     }
 
     #[test]
+    fn a_connection_is_counted_to_the_namespace_of_its_first_token() {
+        let budget = Arc::new(Budget::new(256 * 1024));
+        let connection = || budget.account(&Arc::default(), Holder::Connection).take(CONNECTION);
+        let [first, second] = ["a", "b"].map(Arc::<str>::from);
+        let mut all = Vec::new();
+        while let Ok(memory) = connection() {
+            all.push(Arc::new(Vitals::new(&budget, Some(memory))));
+        }
+        assert_eq!(all.len(), 4, "those without a token have half");
+        all[0].begin().belongs_to(&first).expect("there is room");
+        all[0].begin().belongs_to(&second).expect("it is the first one's");
+        assert!(connection().is_ok(), "another one may come");
+        for connection in &all[1..3] {
+            connection.begin().belongs_to(&first).expect("there is room");
+        }
+        assert!(all[3].begin().belongs_to(&first).is_err(), "it would have more than is left for others");
+        assert!(!all[3].has_token());
+    }
+
+    #[test]
     fn orders_only_grow() {
-        let vitals = Vitals::new(&budget());
+        let vitals = Vitals::new(&budget(), None);
         vitals.give(Order::Cut);
         vitals.give(Order::Drain);
         assert_eq!(vitals.order(Waker::noop()), Order::Cut);

@@ -2,7 +2,8 @@
 //!
 //! The records are read and stored by a task of their own, batch by batch, whether the client reads
 //! of its progress or not. Lines, batches and unread progress are bounded, so that memory does not
-//! grow with the body.
+//! grow with the body; and they are counted, so that it does not grow with the number of imports. Where there is no memory
+//! for the next line, the batch that it would belong to is stored as it is, and the import waits as long as for a client.
 
 mod batch;
 mod lines;
@@ -20,24 +21,31 @@ use tokio_util::sync::CancellationToken;
 
 use crate::auth::{self, Caller, Credentials};
 use crate::body::Body;
+use crate::budget::{Account, Permit};
 use crate::connection::{Arriving, Busy};
 use crate::error::Failure;
 use crate::observe::Record as Observed;
 use crate::query::Query;
 use crate::state::State;
-use crate::{cors, linger, reply};
+use crate::{cors, linger, observe, reply};
 use batch::Batch;
-use lines::Lines;
+use lines::{Line, Lines, Stop, Terms};
 use progress::{Failed, Progress};
 
 /// What the query string of an import may have.
 const PARAMETERS: &[&str] = &["token", "force"];
 
+/// What an import is counted with beside its lines and batch: the piece of its body that is being cut into lines, what
+/// the HTTP layer has read behind it, and progress that is not read.
+const IMPORT: usize = 128 * 1024;
+/// How often an import that has no memory for its next line looks again, whether any was given back or not.
+const ROOM_PAUSE: Duration = Duration::from_millis(250);
+
 /// Answers with the progress of an import.
 ///
 /// # Errors
-/// `INVALID_REQUEST`, why the caller has no namespace, or `BACKEND_UNAVAILABLE` where the namespace is being
-/// replaced. Whatever fails later is an event.
+/// `INVALID_REQUEST`, why the caller has no namespace, `OVERLOADED` where there is no memory to begin with, or
+/// `BACKEND_UNAVAILABLE` where the namespace is being replaced. Whatever fails later is an event.
 pub(crate) async fn answer(
     state: &State,
     busy: &Busy,
@@ -49,12 +57,13 @@ pub(crate) async fn answer(
         let query = Query::parse(parts.uri.query(), PARAMETERS)?;
         let caller = auth::authorize(state, &Credentials::of(&parts.headers, &query)).await?;
         record.namespace = Some(Arc::clone(caller.namespace()));
-        busy.belongs_to(caller.namespace());
+        busy.belongs_to(caller.namespace())?;
         busy.admit()?;
-        Target::open(state, caller, is_forced(&query)?).await
+        let memory = busy.account().take(IMPORT)?;
+        Ok((Target::open(state, caller, is_forced(&query)?).await?, memory))
     };
-    let target = match wanted.await {
-        Ok(target) => target,
+    let (target, memory) = match wanted.await {
+        Ok(wanted) => wanted,
         Err(failure) => {
             if !linger::awaits_leave(&parts.headers) {
                 linger::read_on(body, linger::STRANGER);
@@ -63,11 +72,16 @@ pub(crate) async fn answer(
         }
     };
     let (progress, events) = progress::channel();
+    let (limits, timeouts) = (state.config.limits, state.config.timeouts);
     let import = Import {
-        limits: state.config.limits,
-        gap: state.config.timeouts.body_gap,
+        limits,
+        terms: Terms { most: limits.body_bytes, gap: timeouts.body_gap, line: timeouts.body_total },
         stopping: state.stopping.clone(),
         progress,
+        log: Arc::clone(&state.log),
+        account: busy.account().clone(),
+        starved: None,
+        _memory: memory,
     };
     tokio::spawn(import.run(Arriving::new(body, busy.vitals()), target));
     let mut response = reply::events(Body::stream(events));
@@ -128,10 +142,15 @@ impl Target {
 /// One import.
 struct Import {
     limits: Limits,
-    /// How long the next bytes may take.
-    gap: Duration,
+    terms: Terms,
     stopping: CancellationToken,
     progress: Progress,
+    log: Arc<observe::Log>,
+    /// Where lines and batches are counted.
+    account: Account,
+    /// Since when there is no memory for the next line.
+    starved: Option<Instant>,
+    _memory: Permit,
 }
 
 impl Import {
@@ -141,7 +160,7 @@ impl Import {
         match result {
             Ok(imported) => self.progress.done(imported, started.elapsed()),
             Err(failed) => {
-                tracing::info!(code = failed.code.as_str(), line = failed.line, "an import failed");
+                self.log.import_failed(failed.code, failed.line, failed.cause.as_ref());
                 self.progress.failed(&failed);
             }
         }
@@ -149,7 +168,7 @@ impl Import {
 
     /// Stores all records; how many there were.
     async fn take(&mut self, body: Arriving<Incoming>, target: Target) -> Result<u64, Failed> {
-        let mut lines = Lines::new(body, self.limits.body_bytes, self.gap);
+        let mut lines = Lines::new(body, self.terms.clone(), self.account.clone());
         let result = self.take_lines(&mut lines, target.log()).await;
         let last = lines.number();
         if let (Err(_), Some(rest)) = (&result, lines.into_rest()) {
@@ -168,12 +187,21 @@ impl Import {
     }
 
     async fn take_lines(&mut self, lines: &mut Lines<Arriving<Incoming>>, log: &Arc<Log>) -> Result<u64, Failed> {
-        let mut batch = Batch::new(self.limits);
+        let mut batch = Batch::new(self.limits, &self.account).map_err(|_| Failed::no_room(1))?;
         let mut imported = 0;
         loop {
-            let next = self.stopping.run_until_cancelled(lines.next()).await;
-            let Some((number, line)) = next.ok_or_else(|| Failed::stopping(lines.number() + 1))?? else { break };
-            batch.add(number, &line)?;
+            match self.next(lines).await {
+                Ok(None) => break,
+                Ok(Some(line)) => {
+                    while batch.make_room(&line).is_err() {
+                        imported += self.give_way(log, &mut batch, imported, line.number).await?;
+                    }
+                    batch.add(&line)?;
+                    self.starved = None;
+                }
+                Err(Stop::NoRoom) => imported += self.give_way(log, &mut batch, imported, lines.number() + 1).await?,
+                Err(Stop::Failed(failed)) => return Err(failed),
+            }
             if batch.is_full() {
                 imported += self.store(log, &mut batch, imported).await?;
             }
@@ -184,12 +212,35 @@ impl Import {
         Ok(imported)
     }
 
+    async fn next(&self, lines: &mut Lines<Arriving<Incoming>>) -> Result<Option<Line>, Stop> {
+        let next = self.stopping.run_until_cancelled(lines.next()).await;
+        next.unwrap_or_else(|| Err(Failed::stopping(lines.number() + 1).into()))
+    }
+
+    /// There is no memory for the next line: stores what there is of the batch, or else waits; how many records were
+    /// stored.
+    async fn give_way(&mut self, log: &Arc<Log>, batch: &mut Batch, before: u64, line: u64) -> Result<u64, Failed> {
+        if !batch.is_empty() {
+            return self.store(log, batch, before).await;
+        }
+        if self.starved.get_or_insert_with(Instant::now).elapsed() >= self.terms.gap {
+            return Err(Failed::no_room(line));
+        }
+        let room = tokio::time::timeout(ROOM_PAUSE, self.account.given_back());
+        match self.stopping.run_until_cancelled(room).await {
+            Some(_) => Ok(0),
+            None => Err(Failed::stopping(line)),
+        }
+    }
+
     /// Stores a batch and tells of it; how many records it had.
     async fn store(&mut self, log: &Arc<Log>, batch: &mut Batch, before: u64) -> Result<u64, Failed> {
         let (records, places) = batch.take();
         let (first, last) = (places.first().copied().unwrap_or(0), places.last().copied().unwrap_or(0));
         let count = records.len() as u64;
-        let head = log.import(records).await.map_err(|error| match error {
+        let stored = log.import(records).await;
+        batch.stored();
+        let head = stored.map_err(|error| match error {
             eventodb_store::Error::PositionExists(place) => {
                 Failed::position_exists(places.get(place).copied().unwrap_or(last))
             }

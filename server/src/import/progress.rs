@@ -9,7 +9,7 @@ use serde::Serialize;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::body::Aborted;
-use crate::error::Failure;
+use crate::error::{Cause, Failure};
 
 /// Events that wait for the client to read them; when they are as many, later ones are left out.
 const UNREAD: usize = 256;
@@ -21,12 +21,14 @@ pub(super) struct Progress {
 }
 
 /// Why an import ended early.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub(super) struct Failed {
     pub(super) code: ErrorCode,
     pub(super) message: String,
     /// The number of the line at fault, or of the first one that was not stored; 0 where there is none.
     pub(super) line: u64,
+    /// What went wrong inside, for the log.
+    pub(super) cause: Option<Cause>,
 }
 
 #[derive(Serialize)]
@@ -90,22 +92,34 @@ impl Progress {
 }
 
 impl Failed {
+    /// What is wrong with a line, for a person.
+    pub(super) fn new(code: ErrorCode, message: impl Into<String>, line: u64) -> Self {
+        Self { code, message: message.into(), line, cause: None }
+    }
+
     /// A record that is in the way of one that is there.
     pub(super) fn position_exists(line: u64) -> Self {
         let message = "the position, the global position or the id of this record exists, or a later one does";
-        Self { code: ErrorCode::PositionExists, message: message.to_owned(), line }
+        Self::new(ErrorCode::PositionExists, message, line)
     }
 
     /// The server ends before the import.
     pub(super) fn stopping(line: u64) -> Self {
         let message = "the server is shutting down; without force, what was reported as imported is kept";
-        Self { code: ErrorCode::ImportFailed, message: message.to_owned(), line }
+        Self::new(ErrorCode::ImportFailed, message, line)
+    }
+
+    /// There is no memory for a line, and none came free in time.
+    pub(super) fn no_room(line: u64) -> Self {
+        let message = "the memory for what waits is used up, or your connection's or namespace's share of it; without \
+                       force, what was reported as imported is kept: import the rest again";
+        Self::new(ErrorCode::ImportFailed, message, line)
     }
 
     /// The store failed; the log tells why.
     pub(super) fn of_store(error: eventodb_store::Error, line: u64) -> Self {
         let failure = Failure::from(error);
-        Self { code: ErrorCode::ImportFailed, message: failure.message().to_owned(), line }
+        Self { cause: failure.cause().cloned(), ..Self::new(ErrorCode::ImportFailed, failure.message(), line) }
     }
 }
 
@@ -144,7 +158,7 @@ mod tests {
     #[tokio::test]
     async fn a_failure_is_one_event() {
         let (progress, events) = channel();
-        progress.failed(&Failed { code: ErrorCode::InvalidJson, message: "a \"b\"".to_owned(), line: 15 });
+        progress.failed(&Failed::new(ErrorCode::InvalidJson, "a \"b\"", 15));
         let events: Vec<_> = events.map(|event| event.expect("not aborted")).collect().await;
         assert_eq!(events, ["data: {\"error\":\"INVALID_JSON\",\"message\":\"a \\\"b\\\"\",\"line\":15}\n\n"]);
     }

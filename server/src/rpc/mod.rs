@@ -108,7 +108,7 @@ impl Context<'_> {
     /// The log of the caller's namespace.
     async fn log(&mut self) -> Result<Arc<Log>, Failure> {
         let caller = auth::authorize(self.state, self.credentials).await?;
-        self.busy.belongs_to(caller.namespace());
+        self.busy.belongs_to(caller.namespace())?;
         self.record.namespace = Some(Arc::clone(caller.namespace()));
         Ok(caller.log)
     }

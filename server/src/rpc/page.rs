@@ -15,11 +15,16 @@ use http::{HeaderName, HeaderValue, Response};
 
 use super::Context;
 use crate::body::{Aborted, Body, Piece};
-use crate::budget::{Account, SMALL};
+use crate::budget::{self, Account, Exhausted, Permit};
 use crate::error::{Chain, Failure};
 use crate::reply;
 
 const X_EVENTODB_HEAD: HeaderName = HeaderName::from_static("x-eventodb-head");
+
+/// What a message has in JSON beside its text: id, positions, time, quotes and commas.
+const FRAME: usize = 128;
+/// What the next piece of a page that is sent while it is read is expected to take, read and as JSON.
+const PIECE: usize = 512 * 1024;
 
 /// Reads a page and answers with it.
 pub(super) async fn answer(
@@ -29,17 +34,13 @@ pub(super) async fn answer(
     form: Form,
 ) -> Result<Response<Body>, Failure> {
     context.record.wait = read.wait;
-    let mut page = open(context, log, read).await?;
+    let mut memory = Memory { account: context.busy.account(), permit: None };
+    let mut page = open(context, log, read, &mut memory).await?;
     let head = page.head();
     let mut response = if page.is_gathered() {
-        let mut json = Vec::from(b"[");
-        while let Some(chunk) = page.next().await? {
-            write(&mut json, &chunk, form);
-        }
-        json.push(b']');
-        reply::text(counted(context, json)?)
+        reply::text(gathered(&mut page, form, memory).await?)
     } else {
-        reply::streamed(Body::stream(pieces(page, form, context.busy.account().clone())))
+        reply::streamed(Body::stream(pieces(page, form, memory.of_what_follows()?)))
     };
     if let Some(head) = head {
         response.headers_mut().insert(X_EVENTODB_HEAD, HeaderValue::from(head));
@@ -47,24 +48,57 @@ pub(super) async fn answer(
     Ok(response)
 }
 
-/// A gathered page, and the memory that it takes.
-fn counted(context: &Context<'_>, json: Vec<u8>) -> Result<Piece, Failure> {
-    let permit = match json.len() {
-        ..=SMALL => None,
-        bytes => Some(context.busy.account().take(bytes)?),
-    };
-    Ok(Piece::counted(json, permit))
+/// The memory of a page. A small one is part of what its connection or request is counted with.
+struct Memory<'a> {
+    account: &'a Account,
+    permit: Option<Permit>,
+}
+
+impl Memory<'_> {
+    /// Takes memory for so many bytes in all.
+    fn hold(&mut self, bytes: usize) -> Result<(), Exhausted> {
+        match &mut self.permit {
+            Some(permit) => permit.hold(bytes),
+            None => {
+                self.permit = self.account.take_if_large(bytes)?;
+                Ok(())
+            }
+        }
+    }
+
+    /// The memory of a page that is sent while it is read.
+    fn of_what_follows(self) -> Result<Permit, Exhausted> {
+        self.permit.map_or_else(|| self.account.take(0), Ok)
+    }
+}
+
+/// A page that is gathered, as JSON.
+async fn gathered(page: &mut Page, form: Form, mut memory: Memory<'_>) -> Result<Piece, Failure> {
+    let expected = page.bytes() + FRAME * page.len();
+    memory.hold(page.bytes() + expected)?;
+    let mut json = Vec::with_capacity(expected.max(2));
+    json.push(b'[');
+    while let Some(chunk) = page.next().await? {
+        write(&mut json, &chunk, form);
+    }
+    json.push(b']');
+    if let Some(permit) = &mut memory.permit {
+        permit.charge_to(json.capacity());
+    }
+    Ok(Piece::counted(json, memory.permit))
 }
 
 /// A read that waits for a message stops waiting when the server stops.
-async fn open(context: &Context<'_>, log: &Arc<Log>, read: Read) -> Result<Page, Failure> {
+async fn open(context: &Context<'_>, log: &Arc<Log>, read: Read, memory: &mut Memory<'_>) -> Result<Page, Failure> {
+    let mut room = |bytes| memory.hold(bytes).is_ok();
     if read.wait.is_zero() {
-        return Ok(log.read(read).await?);
+        return Ok(log.read_within(read, room).await?);
     }
+    let _filter = context.busy.account().take_if_large(budget::of_filter(&read.filter))?;
     let at_once = Read { wait: Duration::ZERO, ..read.clone() };
-    match context.state.stopping.run_until_cancelled(log.read(read)).await {
+    match context.state.stopping.run_until_cancelled(log.read_within(read, &mut room)).await {
         Some(page) => Ok(page?),
-        None => Ok(log.read(at_once).await?),
+        None => Ok(log.read_within(at_once, room).await?),
     }
 }
 
@@ -83,27 +117,31 @@ enum Sent {
     All,
 }
 
-fn pieces(page: Page, form: Form, account: Account) -> impl Stream<Item = Result<Piece, Aborted>> + Send + 'static {
-    stream::unfold((Sent::Nothing, page, account), move |(sent, mut page, account)| async move {
+/// A page piece by piece. `memory` has what is gathered of it.
+fn pieces(page: Page, form: Form, memory: Permit) -> impl Stream<Item = Result<Piece, Aborted>> + Send + 'static {
+    stream::unfold((Sent::Nothing, page, memory), move |(sent, mut page, mut memory)| async move {
         let mut json = match sent {
             Sent::Nothing => Vec::from(b"["),
             Sent::Some => Vec::new(),
             Sent::All => return None,
         };
+        // Nobody reads on until there is room for it.
+        let mut permit = memory.account().wait(PIECE).await;
         match page.next().await {
             Ok(Some(chunk)) => {
+                memory.shrink_to(page.bytes());
+                json.reserve(chunk.bytes() + FRAME * chunk.len());
                 write(&mut json, &chunk, form);
-                // Nobody reads on until there is room for this.
-                let permit = account.wait(json.len()).await;
-                Some((Ok(Piece::counted(json, Some(permit))), (Sent::Some, page, account)))
+                permit.charge_to(json.capacity());
+                Some((Ok(Piece::counted(json, Some(permit))), (Sent::Some, page, memory)))
             }
             Ok(None) => {
                 json.push(b']');
-                Some((Ok(json.into()), (Sent::All, page, account)))
+                Some((Ok(json.into()), (Sent::All, page, memory)))
             }
             Err(error) => {
                 tracing::error!(error = %Chain(&error), "a reply is cut off: the rest of its page cannot be read");
-                Some((Err(Aborted), (Sent::All, page, account)))
+                Some((Err(Aborted), (Sent::All, page, memory)))
             }
         }
     })

@@ -48,8 +48,7 @@ pub(super) async fn call(
 /// Counts the request to the namespace of its token.
 async fn identify(state: &State, busy: &Busy, credentials: &Result<Credentials, Failure>) -> Result<(), Failure> {
     let credentials = credentials.as_ref().map_err(Failure::clone)?;
-    busy.belongs_to(&auth::namespace(state, credentials).await?);
-    Ok(())
+    Ok(busy.belongs_to(&auth::namespace(state, credentials).await?)?)
 }
 
 async fn known(

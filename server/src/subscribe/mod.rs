@@ -15,7 +15,7 @@ use http::{Request, Response};
 
 use crate::auth::{self, Credentials};
 use crate::body::{Aborted, Body, Piece};
-use crate::budget::{Account, SMALL};
+use crate::budget::{self, Account, Permit, SMALL};
 use crate::connection::Busy;
 use crate::error::Failure;
 use crate::observe::Record;
@@ -37,24 +37,30 @@ pub(crate) async fn answer<B>(
     let credentials = Credentials::of(request.headers(), &query);
     let caller = auth::authorize(state, &credentials).await?;
     record.namespace = Some(Arc::clone(caller.namespace()));
-    busy.belongs_to(caller.namespace());
+    busy.belongs_to(caller.namespace())?;
     busy.admit()?;
     let wanted = request::parse(&query, request.headers(), &state.config)?;
+    let filter = busy.account().take_if_large(budget::of_filter(&wanted.filter))?;
     let subscription = caller.log.subscribe(wanted);
     let events =
-        events(subscription, busy.account().clone()).take_until(state.stopping.child_token().cancelled_owned());
+        events(subscription, busy.account().clone(), filter).take_until(state.stopping.child_token().cancelled_owned());
     busy.subscribed();
     let mut response = reply::events(Body::endless(events));
     cors::allow(response.headers_mut());
     Ok(response)
 }
 
-fn events(subscription: Subscription, account: Account) -> impl Stream<Item = Result<Piece, Aborted>> + Send + 'static {
+/// The events of a subscription. `filter` is the memory of what it asks for.
+fn events(
+    subscription: Subscription,
+    account: Account,
+    filter: Option<Permit>,
+) -> impl Stream<Item = Result<Piece, Aborted>> + Send + 'static {
     let opening = frames::opening(subscription.position());
-    let state = (subscription, account);
+    let state = (subscription, account, filter);
     stream::once(async move { Ok(opening.into()) }).chain(stream::unfold(
         state,
-        |(mut subscription, account)| async move {
+        |(mut subscription, account, filter)| async move {
             let frame = match subscription.next().await {
                 Event::Pokes(frames) => frames,
                 Event::CaughtUp(head) => frames::caught_up(head),
@@ -66,7 +72,7 @@ fn events(subscription: Subscription, account: Account) -> impl Stream<Item = Re
                 ..=SMALL => None,
                 bytes => Some(account.wait(bytes).await),
             };
-            Some((Ok(Piece::counted(frame, permit)), (subscription, account)))
+            Some((Ok(Piece::counted(frame, permit)), (subscription, account, filter)))
         },
     ))
 }

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use http_body_util::{BodyExt as _, Full};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 
-use crate::client::{call, head};
+use crate::client::{Client, call, head};
 use crate::server::{Server, fresh, within};
 
 const VERSION: &str = r#"["sys.version"]"#;
@@ -100,6 +100,71 @@ async fn the_memory_for_bodies_is_bounded_and_a_namespace_has_a_share() {
     drop(hogs);
     let body = format!("{VERSION}{}", " ".repeat(1_900_000));
     within("the memory to be given back", async { while server.call(&greedy, &body).await.status != 200 {} }).await;
+}
+
+/// Sends the head of an import and the beginning of a line.
+async fn unfinished_line(server: &Server, token: &str, bytes: usize) -> Client {
+    let mut client = server.connect().await;
+    client.send(head("POST", "/import", Some(token), "Content-Length: 15000000\r\n") + &"x".repeat(bytes)).await;
+    client
+}
+
+#[tokio::test]
+async fn unfinished_lines_of_imports_are_counted() {
+    let server = Server::start_with(|config| {
+        config.bounds.memory = 16 * MIB;
+        config.timeouts.body_gap = Duration::from_secs(1);
+    })
+    .await;
+    let (greedy, modest) = (fresh(), fresh());
+    let mut hogs = Vec::new();
+    for _ in 0..8 {
+        hogs.push(unfinished_line(&server, &greedy, 2 * MIB).await);
+    }
+    let refused = within("an import for which there is no memory", async {
+        loop {
+            let mut client = unfinished_line(&server, &greedy, 1000).await;
+            let reply = client.head().await;
+            if reply.status != 200 {
+                break reply;
+            }
+            hogs.push(client);
+        }
+    })
+    .await;
+    assert_eq!((refused.status, refused.header("retry-after")), (503, Some("1")));
+    let body = format!("{VERSION}{}", " ".repeat(500_000));
+    assert_eq!(server.call(&modest, &body).await.status, 200, "another namespace has a share of its own");
+    let mut failed = 0;
+    for hog in hogs {
+        let text = String::from_utf8(hog.rest().await).expect("text");
+        assert!(text.contains(r#"{"error":"IMPORT_FAILED""#) || text.contains("OVERLOADED"), "{text}");
+        failed += usize::from(text.contains("the memory for what waits is used up"));
+    }
+    assert!(failed > 0, "those that had no memory for more");
+    within("the memory to be given back", async { while server.call(&greedy, &body).await.status != 200 {} }).await;
+}
+
+#[tokio::test]
+async fn an_import_goes_on_in_smaller_batches_where_memory_is_short() {
+    let server = Server::start_with(|config| config.bounds.memory = 3 * MIB).await;
+    let token = fresh();
+    let data = "x".repeat(20_000);
+    let line = |n: i64| {
+        let id = uuid::Uuid::new_v4();
+        format!(
+            r#"{{"id":"{id}","stream":"a-1","type":"T","pos":{n},"gpos":{},"data":{{"x":"{data}"}},"meta":null,"time":"2026-01-02T03:04:05Z"}}"#,
+            n + 1
+        ) + "\n"
+    };
+    let body: String = (0..200).map(line).collect();
+    let mut client = server.connect().await;
+    client.send(head("POST", "/import", Some(&token), &format!("Content-Length: {}\r\n", body.len())) + &body).await;
+    assert_eq!(client.head().await.status, 200);
+    let (events, _) = client.chunked().await;
+    let events = String::from_utf8(events).expect("text");
+    assert!(events.contains(r#"{"done":true,"imported":200,"#), "{events}");
+    assert!(events.matches(r#""gpos""#).count() > 1, "{events}");
 }
 
 type Sender = hyper::client::conn::http2::SendRequest<Full<Bytes>>;

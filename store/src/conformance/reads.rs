@@ -246,6 +246,14 @@ pub(super) async fn long_pages_come_in_chunks(world: &mut World) {
         let found = messages(page).await;
         assert_eq!(global_positions(&found), (2..=11).collect::<Vec<_>>());
         assert!(found.iter().all(|message| message.data == data));
+        let mut kept = Vec::new();
+        let within = |bytes| {
+            kept.push(bytes);
+            bytes <= 100_000
+        };
+        let refused = log.read_within(Read::forward(category("a"), 2, 10), within).await;
+        assert!(matches!(refused, Err(crate::Error::NoRoom)), "{refused:?}");
+        assert!(kept.last().is_some_and(|&bytes| bytes >= 200_000), "{kept:?}");
         let page = log.read(Read { until: Some(4), ..stream_read("a-1", Some(0), Direction::Forward, 100) });
         assert_eq!(positions(&messages(page.await.expect("it is read")).await), vec![0, 1, 2, 3, 4]);
     }

@@ -44,6 +44,16 @@ impl Page {
         self.rest.as_ref().is_none_or(Walk::is_done)
     }
 
+    /// Bytes of text in what is gathered and was not handed out yet.
+    pub fn bytes(&self) -> usize {
+        self.gathered.iter().map(Chunk::bytes).sum()
+    }
+
+    /// How many messages are gathered and were not handed out yet.
+    pub fn len(&self) -> usize {
+        self.gathered.iter().map(Chunk::len).sum()
+    }
+
     /// The next messages of the page, or `None` behind the last. Most pages are one chunk.
     ///
     /// # Errors

@@ -19,14 +19,23 @@ impl Log {
     /// # Errors
     /// [`crate::Error::Unavailable`], [`crate::Error::Closed`], [`crate::Error::Failed`].
     pub async fn read(self: &Arc<Self>, read: Read) -> Result<Page> {
+        self.read_within(read, |_| true).await
+    }
+
+    /// The same within bounds of memory: before the page keeps a piece of what it gathers, `room` is asked whether it may,
+    /// with the bytes of text that it keeps then in all. A page whose reply begins before it is whole keeps no more.
+    ///
+    /// # Errors
+    /// As [`Self::read`], and [`crate::Error::NoRoom`].
+    pub async fn read_within(self: &Arc<Self>, read: Read, mut room: impl FnMut(usize) -> bool + Send) -> Result<Page> {
         if read.wait.is_zero() || read.limit == 0 {
-            return self.read_now(&read).await;
+            return self.read_now(&read, &mut room).await;
         }
         let deadline = Instant::now() + read.wait;
         // Registered before looking, so that nothing is missed in between.
         let waiter = self.topics.register(&read.filter.scope, || self.head());
         loop {
-            let page = self.read_now(&read).await?;
+            let page = self.read_now(&read, &mut room).await?;
             if !page.is_empty() {
                 return Ok(page);
             }
@@ -38,7 +47,7 @@ impl Log {
         }
     }
 
-    async fn read_now(self: &Arc<Self>, read: &Read) -> Result<Page> {
+    async fn read_now(self: &Arc<Self>, read: &Read, room: &mut (impl FnMut(usize) -> bool + Send)) -> Result<Page> {
         let head = self.confirm_head().await?;
         let Some(mut walk) = Walk::new(self.clone(), read, head) else {
             return Ok(Page::empty(complete_without_reading(read, head)));
@@ -49,6 +58,9 @@ impl Log {
         while bytes < self.settings.page_bytes {
             let Some(chunk) = walk.next().await? else { break };
             bytes += chunk.bytes();
+            if !room(bytes) {
+                return Err(Error::NoRoom);
+            }
             last = chunk.iter().last().map(|message| message.global_position).or(last);
             chunks.push_back(chunk);
         }
