@@ -84,9 +84,11 @@ pub(crate) enum Holder {
 #[derive(Debug, Default)]
 pub(crate) struct Share(AtomicUsize);
 
-/// In whose name memory is taken, and by which connection.
+/// In whose name memory is taken, and by which connection. One pointer, as every reply has room for some of them.
 #[derive(Clone)]
-pub(crate) struct Account {
+pub(crate) struct Account(Arc<Owner>);
+
+struct Owner {
     budget: Arc<Budget>,
     share: Arc<Share>,
     holder: Holder,
@@ -118,7 +120,7 @@ impl Budget {
 
     /// An account of a connection.
     pub(crate) fn account(self: &Arc<Self>, share: &Arc<Share>, holder: Holder) -> Account {
-        Account { budget: Arc::clone(self), share: Arc::clone(share), holder }
+        Account(Arc::new(Owner { budget: Arc::clone(self), share: Arc::clone(share), holder }))
     }
 
     fn left(&self) -> usize {
@@ -198,13 +200,13 @@ impl Account {
     /// Takes memory as soon as there is some. Those who have it give it back within a time limit.
     pub(crate) async fn wait(&self, bytes: usize) -> Permit {
         // More than anybody ever gets would be waited for without an end.
-        let bytes = bytes.min(self.budget.whole / MOST_WAITED_FOR);
+        let bytes = bytes.min(self.0.budget.whole / MOST_WAITED_FOR);
         loop {
             if let Ok(permit) = self.take(bytes) {
                 return permit;
             }
-            let _waiting = Waiting::new(&self.budget.waiting);
-            let given_back = self.budget.given_back.notified();
+            let _waiting = Waiting::new(&self.0.budget.waiting);
+            let given_back = self.0.budget.given_back.notified();
             if let Ok(permit) = self.take(bytes) {
                 return permit;
             }
@@ -219,28 +221,28 @@ impl Account {
     }
 
     fn room(&self) -> usize {
-        let room = self.budget.room(&self.holder);
-        match self.holder {
+        let room = self.0.budget.room(&self.0.holder);
+        match self.0.holder {
             Holder::Connection => room,
             _ => {
-                let taken = self.share.0.load(Relaxed).saturating_mul(PER_CONNECTION);
+                let taken = self.0.share.0.load(Relaxed).saturating_mul(PER_CONNECTION);
                 // With so much more it has that part of what is left then.
-                room.min(self.budget.left().saturating_sub(taken) / (PER_CONNECTION + 1))
+                room.min(self.0.budget.left().saturating_sub(taken) / (PER_CONNECTION + 1))
             }
         }
     }
 
     fn add(&self, bytes: usize) {
         if bytes > 0 {
-            self.share.0.fetch_add(bytes, Relaxed);
-            self.budget.add(&self.holder, bytes);
+            self.0.share.0.fetch_add(bytes, Relaxed);
+            self.0.budget.add(&self.0.holder, bytes);
         }
     }
 
     fn give_back(&self, bytes: usize) {
         if bytes > 0 {
-            self.share.0.fetch_sub(bytes, Relaxed);
-            self.budget.give_back(&self.holder, bytes);
+            self.0.share.0.fetch_sub(bytes, Relaxed);
+            self.0.budget.give_back(&self.0.holder, bytes);
         }
     }
 }

@@ -83,9 +83,6 @@ impl<'a> Call<'a> {
     }
 }
 
-/// Most names that an object may have as options.
-const OPTIONS_MOST: usize = 16;
-
 /// An object of named, optional values, cut into them once. Of repeated members the last counts, and
 /// `null` counts as absent. A mistyped name would be an option that is silently not in force, so an
 /// unknown one is an error.
@@ -93,9 +90,10 @@ const OPTIONS_MOST: usize = 16;
 pub struct Options<'a> {
     /// What stands before an option's name in an error, such as `consumerGroup.`.
     prefix: &'a str,
-    /// The names that [`Self::raw`] may be asked for, and what was given for each.
+    /// The names that [`Self::raw`] may be asked for.
     known: &'static [&'static str],
-    given: [Option<&'a str>; OPTIONS_MOST],
+    /// What was given, each by its name's place in `known`.
+    given: Vec<(usize, &'a str)>,
 }
 
 impl<'a> Options<'a> {
@@ -105,11 +103,14 @@ impl<'a> Options<'a> {
     /// `INVALID_REQUEST` where it is no object, or has a member that is not among `known`.
     pub fn parse(name: &str, prefix: &'a str, object: &'a str, known: &'static [&'static str]) -> Result<Self, Error> {
         let members = json::members(object).ok_or_else(|| Error::invalid(format!("{name} must be an object")))?;
-        let mut given = [None; OPTIONS_MOST];
+        let mut given: Vec<(usize, &str)> = Vec::new();
         for (key, value) in members {
             let key = json::string(key);
             match key.as_deref().and_then(|key| known.iter().position(|known| *known == key)) {
-                Some(at) => given[at] = Some(value),
+                Some(at) => match given.iter_mut().find(|(name, _)| *name == at) {
+                    Some((_, earlier)) => *earlier = value,
+                    None => given.push((at, value)),
+                },
                 None if value == "null" => {}
                 None => return Err(unknown(prefix, key.as_deref(), known)),
             }
@@ -120,7 +121,8 @@ impl<'a> Options<'a> {
     /// The option's compact text.
     pub fn raw(&self, name: &str) -> Option<&'a str> {
         let at = self.known.iter().position(|known| *known == name).expect("what is read is among the known names");
-        self.given[at].filter(|value| *value != "null")
+        let (_, value) = self.given.iter().find(|(name, _)| *name == at)?;
+        (*value != "null").then_some(*value)
     }
 
     /// An option that is an integer within 64 bits.
