@@ -216,8 +216,8 @@ impl Account {
 
     /// Waits until anybody has given something back.
     pub(crate) async fn given_back(&self) {
-        let _waiting = Waiting::new(&self.budget.waiting);
-        self.budget.given_back.notified().await;
+        let _waiting = Waiting::new(&self.0.budget.waiting);
+        self.0.budget.given_back.notified().await;
     }
 
     fn room(&self) -> usize {
