@@ -105,7 +105,7 @@ pub(crate) fn of_store(error: &eventodb_store::Error) -> Exit {
     match error {
         StoreError::Unavailable(_) => Exit::Unavailable,
         StoreError::Overloaded | StoreError::NoRoom => Exit::TryAgain,
-        StoreError::Failed(_) | StoreError::Unknown(_) => Exit::Io,
+        StoreError::Failed(_) | StoreError::Damaged(_) | StoreError::Unknown(_) => Exit::Io,
         _ => Exit::Failed,
     }
 }

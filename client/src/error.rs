@@ -249,7 +249,9 @@ impl Error {
                 Self::Unavailable { message, retry_after, maybe_done: false, source: None }
             }
             ErrorCode::Timeout => Self::Unavailable { message, retry_after, maybe_done: true, source: None },
-            ErrorCode::BackendError | ErrorCode::ImportFailed => Self::Server { status, message },
+            ErrorCode::BackendError | ErrorCode::DataDamaged | ErrorCode::ImportFailed => {
+                Self::Server { status, message }
+            }
         }
     }
 

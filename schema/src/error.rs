@@ -70,6 +70,8 @@ error_codes! {
     PayloadTooLarge "PAYLOAD_TOO_LARGE" 413 false;
     /// Too many requests from this caller.
     RateLimited "RATE_LIMITED" 429 true;
+    /// A stored message is not as it was written, and is not served.
+    DataDamaged "DATA_DAMAGED" 500 false;
     /// The store failed; the details are in the server's log.
     BackendError "BACKEND_ERROR" 500 false;
     /// The server has more to do than its queues hold. Certainly not written.

@@ -5,10 +5,14 @@
 pub const SQLITE_REGISTRY: &[&str] =
     &[include_str!("migrations/sqlite/registry_0001.sql"), include_str!("migrations/sqlite/registry_0002.sql")];
 /// Steps of `N.log.db`.
-pub const SQLITE_LOG: &[&str] = &[include_str!("migrations/sqlite/log_0001.sql")];
+pub const SQLITE_LOG: &[&str] =
+    &[include_str!("migrations/sqlite/log_0001.sql"), include_str!("migrations/sqlite/log_0002.sql")];
 /// Steps of `N.index.db`.
-pub const SQLITE_INDEX: &[&str] =
-    &[include_str!("migrations/sqlite/index_0001.sql"), include_str!("migrations/sqlite/index_0002.sql")];
+pub const SQLITE_INDEX: &[&str] = &[
+    include_str!("migrations/sqlite/index_0001.sql"),
+    include_str!("migrations/sqlite/index_0002.sql"),
+    include_str!("migrations/sqlite/index_0003.sql"),
+];
 
 /// A step of a schema on PostgreSQL.
 #[derive(Clone, Copy, Debug)]

@@ -249,6 +249,12 @@ impl From<eventodb_store::Error> for Failure {
                 let cause = Cause::of(Level::Warn, "the outcome of a write is unknown", &*cause);
                 Self { cause, ..Self::new(ErrorCode::Timeout, UNKNOWN) }
             }
+            // The store has told it in the log.
+            Error::Damaged(position) => {
+                let message = format!("the message at global position {position} is damaged; nothing was written");
+                let details = Details::Other(Box::new(serde_json::json!({ "globalPosition": position })));
+                Self { details: Some(details), ..Self::new(ErrorCode::DataDamaged, message) }
+            }
             Error::Failed(cause) => {
                 let cause = Cause::of(Level::Error, "the store failed", &*cause);
                 Self { cause, ..Self::new(ErrorCode::BackendError, INTERNAL) }
@@ -357,6 +363,13 @@ mod tests {
         let failure = Failure::from(eventodb_store::Error::failed("disk /dev/sda1 is on fire"));
         assert_eq!(failure.status(), StatusCode::INTERNAL_SERVER_ERROR);
         assert!(!body(failure).await.contains("fire"));
+    }
+
+    #[tokio::test]
+    async fn a_damaged_message_is_told_with_its_position() {
+        let failure = Failure::from(eventodb_store::Error::Damaged(7));
+        assert_eq!(failure.status(), StatusCode::INTERNAL_SERVER_ERROR);
+        assert!(body(failure).await.ends_with(r#""details":{"globalPosition":7}}}"#));
     }
 
     #[test]

@@ -49,6 +49,9 @@ pub enum Error {
     /// The outcome of a write is unknown.
     #[error("the outcome is unknown: {0}")]
     Unknown(Cause),
+    /// The message at this global position is not as it was written, and is not served. Nothing was written.
+    #[error("the message at global position {0} is damaged")]
+    Damaged(i64),
     /// The storage failed in a way that waiting does not mend.
     #[error("the storage failed: {0}")]
     Failed(Cause),

@@ -7,7 +7,7 @@ import type { Context } from "./suite.ts";
 import { within } from "./wait.ts";
 
 export type Poke = { kind: "poke"; id: number; stream: string; position: number; globalPosition: number };
-export type Notice = { kind: "ready" | "caught-up" | "heartbeat" | "ahead-of-head"; head?: number; id?: number };
+export type Notice = { kind: "ready" | "caught-up" | "heartbeat" | "ahead-of-head" | "damaged"; head?: number; id?: number };
 export type Frame = Poke | Notice | { kind: "retry"; milliseconds: number };
 
 /** Reads one frame, given without the empty line at its end. */
@@ -30,16 +30,16 @@ function parsePoke(lines: string[]): Poke {
   return { kind: "poke", id: data.globalPosition, ...data };
 }
 
-/** `: ready`, `: caught-up n`, `: heartbeat n`, each with an id line, and `: ahead-of-head n`. */
+/** `: ready`, `: caught-up n`, `: heartbeat n`, each with an id line, and `: ahead-of-head n` and `: damaged n`. */
 function parseNotice(lines: string[]): Notice {
   const comments = lines.filter((line) => line.startsWith(":"));
   const ids = lines.filter((line) => /^id: \d+$/.test(line)).map((line) => parseExact(line.slice(4)));
-  const found = /^: (?:(ready)|(caught-up|heartbeat|ahead-of-head) (\d+))$/.exec(comments[0] ?? "");
+  const found = /^: (?:(ready)|(caught-up|heartbeat|ahead-of-head|damaged) (\d+))$/.exec(comments[0] ?? "");
   const strange = comments.length !== 1 || ids.length > 1 || lines.length !== 1 + ids.length;
   if (!found || strange) throw new Error(`not a frame: ${JSON.stringify(lines)}`);
   const kind = (found[1] ?? found[2]) as Notice["kind"];
   const head: number | undefined = found[3] === undefined ? undefined : parseExact(found[3]);
-  if (kind !== "ahead-of-head" && ids.length === 0) throw new Error(`${kind} has an id line: ${lines}`);
+  if (kind !== "ahead-of-head" && kind !== "damaged" && ids.length === 0) throw new Error(`${kind} has an id line: ${lines}`);
   if (ids.length === 1 && head !== undefined && ids[0] !== head && kind !== "ahead-of-head") {
     throw new Error(`the id line of ${kind} is its head: ${lines}`);
   }

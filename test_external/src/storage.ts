@@ -21,22 +21,28 @@ export function newStorage(): Promise<Storage> {
   return open[BACKEND]();
 }
 
+/** Fresh storage in files, whatever the chosen backend is, and the directory that they are in. */
+export async function newFileStorage(): Promise<Storage & { directory: string }> {
+  return open.sqlite();
+}
+
 /** Fresh storage that outlives its server: the chosen backend, or a file where that is memory. */
 export function newDurableStorage(): Promise<Storage> {
   return open[BACKEND === "memory" ? "sqlite" : BACKEND]();
 }
 
-const open: Record<Backend, () => Promise<Storage>> = {
+const open = {
   async sqlite() {
     const directory = temporaryDirectory();
     return {
+      directory: directory.path,
       // In test mode only a URL makes the server use its durable file.
-      flags: (mode) => [...(mode === "test" ? ["--db-url", "sqlite://test.db"] : []), "--data-dir", directory.path],
+      flags: (mode: Mode) => [...(mode === "test" ? ["--db-url", "sqlite://test.db"] : []), "--data-dir", directory.path],
       remove: directory.remove,
     };
   },
   async memory() {
-    return { flags: (mode) => (mode === "test" ? [] : ["--db-url", "sqlite://:memory:"]), remove: async () => {} };
+    return { flags: (mode: Mode) => (mode === "test" ? [] : ["--db-url", "sqlite://:memory:"]), remove: async () => {} };
   },
   async postgres() {
     const url = new URL(adminUrl());
@@ -47,7 +53,7 @@ const open: Record<Backend, () => Promise<Storage>> = {
       remove: () => sql(`DROP DATABASE ${url.pathname.slice(1)} WITH (FORCE)`),
     };
   },
-};
+} satisfies Record<Backend, () => Promise<Storage>>;
 
 async function sql(statement: string): Promise<void> {
   await promisify(execFile)("psql", [adminUrl(), "--no-psqlrc", "--quiet", "-v", "ON_ERROR_STOP=1", "-c", statement]);

@@ -12,8 +12,8 @@ const open = sharedServer();
 const production = sharedServer({ mode: "production" });
 const message = { type: "T", data: {} };
 
-/** The codes that the tests of this file provoke. */
-const provoked = new Set(["INVALID_JSON", "POSITION_EXISTS", "BACKEND_UNAVAILABLE"]);
+/** The codes that the tests of this file provoke, and `DATA_DAMAGED`, which those of damage do. */
+const provoked = new Set(["INVALID_JSON", "POSITION_EXISTS", "BACKEND_UNAVAILABLE", "DATA_DAMAGED"]);
 
 /** A test that this request is answered with this code and status. */
 function provokes(code: string, status: number, by: () => Promise<Reply>): () => Promise<void> {

@@ -102,7 +102,7 @@ mod tests {
         }
         store
             .execute_batch(
-                "INSERT INTO log.messages VALUES (7, 'a-1', 0, 1, x'01', 'T', NULL, 0, NULL, '{}');
+                "INSERT INTO log.messages VALUES (7, 'a-1', 0, 1, x'01', 'T', NULL, 0, NULL, '{}', NULL);
                  INSERT INTO idx.progress VALUES (x'01', x'01', NULL, 6, NULL, 6, 1);",
             )
             .unwrap();

@@ -7,6 +7,9 @@ use eventodb_store::backend::sqlite::maintenance;
 
 use super::maintain::{look_after, say};
 
+/// Positions that are told of one namespace; more are only counted.
+const TELL_MOST: usize = 20;
+
 /// Options of `eventodb backup`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
@@ -29,5 +32,23 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<ExitCode> {
         manifest.namespaces.len(),
         output.display()
     ))?;
-    Ok(ExitCode::SUCCESS)
+    let damaged = manifest.namespaces.iter().filter(|namespace| !namespace.damaged.is_empty());
+    let lines: Vec<String> = damaged.map(|namespace| told(&namespace.namespace, &namespace.damaged)).collect();
+    for line in &lines {
+        say(line)?;
+    }
+    Ok(if lines.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Which messages of a namespace are damaged, in one line.
+fn told(namespace: &str, damaged: &[i64]) -> String {
+    let positions: Vec<String> = damaged.iter().take(TELL_MOST).map(i64::to_string).collect();
+    let more = match damaged.len() - positions.len() {
+        0 => String::new(),
+        more => format!(" and {more} more"),
+    };
+    format!(
+        "DAMAGED, in the store as in this backup: namespace {namespace}, the messages at global positions {}{more}",
+        positions.join(", ")
+    )
 }

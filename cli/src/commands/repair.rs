@@ -17,14 +17,25 @@ pub(crate) struct Args {
     /// have seen them must go back.
     #[arg(long)]
     accept_loss: bool,
+    /// Put a marker (type `$damaged`, data `{}`) in the place of the damaged message at this global position, so that what
+    /// follows it is read again. What it held is lost; nothing else is repaired.
+    #[arg(long, value_name = "POSITION", requires = "namespace", conflicts_with = "accept_loss")]
+    give_up: Option<i64>,
+    /// The namespace of the message that is given up.
+    #[arg(long, requires = "give_up")]
+    namespace: Option<String>,
 }
 
 pub(crate) async fn run(args: Args) -> anyhow::Result<ExitCode> {
-    let Args { data_dir, accept_loss } = args;
+    let Args { data_dir, accept_loss, give_up, namespace } = args;
     let permissions = Permissions { accept_loss };
-    let outcomes = look_after(move |progress| maintenance::repair(&data_dir, permissions, progress)).await?;
+    let outcomes = look_after(move |progress| match give_up.zip(namespace) {
+        Some((position, namespace)) => maintenance::give_up(&data_dir, &namespace, position, progress),
+        None => maintenance::repair(&data_dir, permissions, progress),
+    })
+    .await?;
     for outcome in &outcomes {
-        let verdict = match (outcome.problems.is_empty(), outcome.is_usable) {
+        let verdict = match (outcome.problems.is_empty() && outcome.done.is_empty(), outcome.is_usable) {
             (true, _) => "sound",
             (false, true) => "repaired",
             (false, false) => "NOT REPAIRED",

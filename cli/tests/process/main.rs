@@ -2,6 +2,7 @@
 //! PostgreSQL that comes and goes, and used through the client by processes that are killed as well.
 
 mod backups;
+mod checksums;
 mod client;
 mod crash;
 mod equals;

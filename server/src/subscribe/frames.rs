@@ -28,6 +28,11 @@ pub(super) fn ahead_of_head(head: i64) -> Bytes {
     format!(": ahead-of-head {head}\n\n").into()
 }
 
+/// The message at `position` is damaged: the stream ends before it.
+pub(super) fn damaged(position: i64) -> Bytes {
+    format!(": damaged {position}\n\n").into()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -38,5 +43,6 @@ mod tests {
         assert_eq!(caught_up(7), ": caught-up 7\nid: 7\n\n");
         assert_eq!(heartbeat(7), ": heartbeat 7\nid: 7\n\n");
         assert_eq!(ahead_of_head(7), ": ahead-of-head 7\n\n");
+        assert_eq!(damaged(7), ": damaged 7\n\n");
     }
 }

@@ -57,22 +57,21 @@ fn events(
     filter: Option<Permit>,
 ) -> impl Stream<Item = Result<Piece, Aborted>> + Send + 'static {
     let opening = frames::opening(subscription.position());
-    let state = (subscription, account, filter);
-    stream::once(async move { Ok(opening.into()) }).chain(stream::unfold(
-        state,
-        |(mut subscription, account, filter)| async move {
-            let frame = match subscription.next().await {
-                Event::Pokes(frames) => frames,
-                Event::CaughtUp(head) => frames::caught_up(head),
-                Event::Heartbeat(head) => frames::heartbeat(head),
-                Event::AheadOfHead(head) => frames::ahead_of_head(head),
-                Event::Closed => return None,
-            };
-            let permit = match frame.len() {
-                ..=SMALL => None,
-                bytes => Some(account.wait(bytes).await),
-            };
-            Some((Ok(Piece::counted(frame, permit)), (subscription, account, filter)))
-        },
-    ))
+    let state = Some((subscription, account, filter));
+    stream::once(async move { Ok(opening.into()) }).chain(stream::unfold(state, |state| async move {
+        let (mut subscription, account, filter) = state?;
+        let (frame, goes_on) = match subscription.next().await {
+            Event::Pokes(frames) => (frames, true),
+            Event::CaughtUp(head) => (frames::caught_up(head), true),
+            Event::Heartbeat(head) => (frames::heartbeat(head), true),
+            Event::AheadOfHead(head) => (frames::ahead_of_head(head), true),
+            Event::Damaged(position) => (frames::damaged(position), false),
+            Event::Closed => return None,
+        };
+        let permit = match frame.len() {
+            ..=SMALL => None,
+            bytes => Some(account.wait(bytes).await),
+        };
+        Some((Ok(Piece::counted(frame, permit)), goes_on.then_some((subscription, account, filter))))
+    }))
 }

@@ -177,6 +177,7 @@ pub(crate) async fn take(subscription: &mut Subscription, count: usize) -> Vec<P
     while taken.len() < count {
         match subscription.next().await {
             Event::Pokes(frames) => taken.extend(pokes(&frames)),
+            Event::Damaged(position) => panic!("the message at {position} is damaged"),
             Event::Closed => panic!("the subscription ended after {} of {count} pokes", taken.len()),
             Event::CaughtUp(_) | Event::AheadOfHead(_) | Event::Heartbeat(_) => {}
         }

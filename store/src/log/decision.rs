@@ -145,7 +145,11 @@ impl Log {
             false => unknown.drain().collect(),
         };
         if !missing.is_empty() {
-            let fetched = self.storage.versions(&missing).await?;
+            let fetched = self.storage.versions(&missing).await.map_err(|error| match error {
+                // The log takes no writes.
+                Error::Damaged(_) => Error::unavailable(error),
+                error => error,
+            })?;
             versions.extend(missing.into_iter().zip(fetched));
         }
         Ok((versions, unknown))

@@ -9,7 +9,7 @@ use eventodb_schema::wire::{self, Form};
 use super::Entry;
 use super::read::Walk;
 use crate::backend::Rows;
-use crate::error::Result;
+use crate::error::{Error, Result};
 
 /// One page of a read. Between chunks it holds no connection, transaction or snapshot.
 #[derive(Debug)]
@@ -62,9 +62,11 @@ impl Page {
         if let Some(chunk) = self.gathered.pop_front() {
             return Ok(Some(chunk));
         }
-        match &mut self.rest {
-            Some(rest) => rest.next().await,
-            None => Ok(None),
+        let Some(rest) = &mut self.rest else { return Ok(None) };
+        match rest.next().await {
+            // A forward page has been looked at to its end; a backward one ends here.
+            Err(Error::Damaged(_)) if self.head.is_none() => Ok(None),
+            next => next,
         }
     }
 }

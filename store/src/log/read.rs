@@ -14,10 +14,11 @@ use crate::backend::{Axis, Columns, Select};
 use crate::error::{Error, Result};
 
 impl Log {
-    /// Reads one page; waits for a first message as long as the request says.
+    /// Reads one page; waits for a first message as long as the request says. A page ends before a damaged message.
     ///
     /// # Errors
-    /// [`crate::Error::Unavailable`], [`crate::Error::Closed`], [`crate::Error::Failed`].
+    /// [`crate::Error::Unavailable`], [`crate::Error::Closed`], [`crate::Error::Failed`]; [`crate::Error::Damaged`]
+    /// where a damaged message is the first one.
     pub async fn read(self: &Arc<Self>, read: Read) -> Result<Page> {
         self.read_within(read, |_| true).await
     }
@@ -56,7 +57,15 @@ impl Log {
         let mut bytes = 0;
         let mut last = None;
         while bytes < self.settings.page_bytes {
-            let Some(chunk) = walk.next().await? else { break };
+            let chunk = match walk.next().await {
+                Ok(Some(chunk)) => chunk,
+                Ok(None) => break,
+                Err(Error::Damaged(_)) if !chunks.is_empty() => {
+                    walk.cut_here();
+                    break;
+                }
+                Err(error) => return Err(error),
+            };
             bytes += chunk.bytes();
             if !room(bytes) {
                 return Err(Error::NoRoom);
@@ -138,7 +147,12 @@ impl Walk {
         Some(Self { log, select, left: read.limit, done: false, cut: false })
     }
 
-    /// Whether the page ended because it was full.
+    /// Ends the page here, although more may come.
+    fn cut_here(&mut self) {
+        (self.cut, self.done) = (true, true);
+    }
+
+    /// Whether the page ended because it was full, or a damaged message comes next.
     fn is_cut(&self) -> bool {
         self.cut
     }
@@ -193,7 +207,14 @@ impl Walk {
         let (mut last, mut last_at) = (None, None);
         while !ahead.done {
             ahead.select.rows = ahead.left;
-            let slice = self.log.storage.read(&ahead.select).await?;
+            let slice = match self.log.storage.read(&ahead.select).await {
+                Ok(slice) => slice,
+                Err(Error::Damaged(_)) => {
+                    ahead.cut_here();
+                    break;
+                }
+                Err(error) => return Err(error),
+            };
             if let Some(message) = slice.rows.last() {
                 last = Some(message.global_position);
                 last_at =

@@ -200,8 +200,8 @@ impl Log {
                 }
             }
             // One of them is at fault: each on its own, only that one fails.
-            Err(Error::Failed(cause)) if pending.len() > 1 => {
-                tracing::warn!(namespace = %self.namespace.name, %cause, "a batch was rejected: trying its appends one by one");
+            Err(error @ (Error::Failed(_) | Error::Damaged(_))) if pending.len() > 1 => {
+                tracing::warn!(namespace = %self.namespace.name, %error, "a batch was rejected: trying its appends one by one");
                 for one in pending {
                     Box::pin(self.commit(sequencer, vec![one], None)).await;
                 }

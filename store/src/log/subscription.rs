@@ -64,6 +64,8 @@ pub enum Event {
     AheadOfHead(i64),
     /// Nothing happened for a while; handed out up to this global position.
     Heartbeat(i64),
+    /// The message at this global position is damaged: nothing behind it is handed out, and this comes again.
+    Damaged(i64),
     /// The namespace was deleted, or the store is closing.
     Closed,
 }
@@ -139,6 +141,7 @@ impl Subscription {
             match self.try_event().await {
                 Ok(event) => return event,
                 Err(Error::Closed) => return Event::Closed,
+                Err(Error::Damaged(position)) => return Event::Damaged(position),
                 Err(error) => {
                     let namespace = &self.log.namespace.name;
                     tracing::warn!(%namespace, %error, "a subscription waits for the storage");
@@ -261,7 +264,12 @@ impl Subscription {
                 None => {
                     self.told_caught_up = false;
                     self.log.pauses.at("before a subscription's slice").await;
-                    let slice = self.log.storage.read(&select).await?;
+                    let slice = match self.log.storage.read(&select).await {
+                        Ok(slice) => slice,
+                        Err(error) if newest.len() == 0 => return Err(error),
+                        // What was merged so far goes first; the next look fails again.
+                        Err(_) => return Ok(newest.into_found()),
+                    };
                     (self.frames_of_rows(&slice.rows, &mut newest), slice.covered)
                 }
             };

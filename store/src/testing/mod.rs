@@ -1,5 +1,7 @@
 //! What the tests of this and other crates share.
 
+#[cfg(feature = "testing")]
+pub mod logs;
 pub mod postgres;
 mod report;
 

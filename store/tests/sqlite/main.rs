@@ -1,9 +1,11 @@
 //! The SQLite backend beyond the conformance suite: what it makes of damaged, old and foreign files.
 
 mod backups;
+mod checksums;
 mod damaged_logs;
 mod degraded;
 mod directories;
+mod earlier_logs;
 mod index_files;
 mod lost_ends;
 mod lost_registries;

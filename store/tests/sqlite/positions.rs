@@ -4,6 +4,7 @@ use eventodb_schema::request::Read;
 use eventodb_schema::{Direction, Filter, Scope};
 use eventodb_store::Error;
 use eventodb_store::backend::sqlite::Settings;
+use eventodb_store::testing::logs::restamp;
 use rusqlite::Connection;
 
 use super::support::*;
@@ -13,10 +14,13 @@ async fn a_log_at_the_highest_number_is_read_and_not_written() {
     let (directory, _) = store_of(10).await;
     let file = Connection::open(directory.path().join("1.log.db")).expect("it is there");
     let highest = "INSERT INTO messages
-                   SELECT 9223372036854775807, 'z-1', 9223372036854775807, 1, randomblob(16), type, correlation, time, metadata, data
-                   FROM messages WHERE global_position = 1";
+                   SELECT 9223372036854775807, 'z-1', 9223372036854775807, 1, randomblob(16), type, correlation, time, metadata, data,
+                          NULL
+                   FROM messages WHERE global_position = 1;
+                   INSERT INTO imports VALUES (9223372036854775807, 0)";
     file.execute_batch(highest).expect("it is ours");
     drop(file);
+    restamp(&log_file(directory.path())).expect("a log");
     for settings in [lazy(), tiny(), Settings::default()] {
         let store = open(directory.path(), settings).await;
         let log = log(&store, NAME).await;

@@ -5,6 +5,7 @@ use std::path::Path;
 
 use eventodb_store::backend::sqlite::maintenance::{Error, FileReport, Outcome, Permissions, repair, verify};
 use eventodb_store::backend::sqlite::{OpenError, Settings};
+use eventodb_store::testing::logs::restamp;
 use rusqlite::Connection;
 
 use super::support::*;
@@ -27,10 +28,12 @@ fn assert_sound(directory: &Path) {
     assert!(report.is_sound(), "{report:?}");
 }
 
-/// Changes a log in ways that the store never would.
+/// Changes a log in ways that the store never would, checksums included.
 fn tamper(directory: &Path, sql: &str) {
     let connection = Connection::open(log_file(directory)).expect("a database");
     connection.execute_batch(sql).expect("a log");
+    drop(connection);
+    restamp(&log_file(directory)).expect("a log");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -2,8 +2,10 @@
 
 use std::sync::Arc;
 
+use eventodb_schema::Timestamp;
 use rusqlite::{Connection, OptionalExtension as _, Transaction, TransactionBehavior, params};
 
+use super::checksum::{Checker, Seed, Stored, column};
 use crate::backend::{Batch, Head};
 use crate::log::Entry;
 
@@ -11,8 +13,13 @@ use crate::log::Entry;
 ///
 /// # Errors
 /// [`NotAppended`].
-pub(super) fn append(connection: &mut Connection, batch: &Batch, entries: &[Arc<Entry>]) -> Result<(), NotAppended> {
-    let transaction = insert(connection, batch, entries).map_err(NotAppended::Before)?;
+pub(super) fn append(
+    connection: &mut Connection,
+    seed: Seed,
+    batch: &Batch,
+    entries: &[Arc<Entry>],
+) -> Result<(), NotAppended> {
+    let transaction = insert(connection, seed, batch, entries).map_err(NotAppended::Before)?;
     transaction.commit().map_err(NotAppended::Committing)
 }
 
@@ -26,6 +33,7 @@ pub(super) enum NotAppended {
 
 fn insert<'a>(
     connection: &'a mut Connection,
+    seed: Seed,
     batch: &Batch,
     entries: &[Arc<Entry>],
 ) -> rusqlite::Result<Transaction<'a>> {
@@ -45,6 +53,7 @@ fn insert<'a>(
                 message.time.as_micros(),
                 message.metadata,
                 message.data,
+                Stored::of_entry(entry).checksum(seed),
             ])?;
         }
         if batch.keep_times
@@ -60,16 +69,41 @@ fn insert<'a>(
     Ok(transaction)
 }
 
+/// Damaged messages before the head that are passed over in search of its time.
+const PASSED_OVER: i64 = 1_000;
+
 /// The head of the log as it is committed.
 ///
 /// # Errors
 /// SQLite's.
-pub(super) fn head(connection: &Connection) -> rusqlite::Result<Head> {
-    let last: Option<(i64, i64)> = connection
+pub(super) fn head(connection: &Connection, seed: Seed) -> rusqlite::Result<Head> {
+    let snapshot = connection.unchecked_transaction()?;
+    let last: Option<(i64, Option<i64>)> = snapshot
         .prepare_cached(include_str!("sql/head.sql"))?
         .query_row([], |row| Ok((row.get(0)?, row.get(1)?)))
         .optional()?;
-    let (position, time) = last.unwrap_or_default();
+    let Some((position, written_time)) = last else { return Ok(Head::default()) };
+    let time = match written_time {
+        Some(time) => time,
+        None => last_time(&snapshot, seed, position)?.unwrap_or(0),
+    };
     // One server writes this log, so that batches need no numbers: the position says it all.
-    Ok(Head { position, batch: position, time: eventodb_schema::Timestamp::from_micros(time), ..Head::default() })
+    Ok(Head { position, batch: position, time: Timestamp::from_micros(time), ..Head::default() })
+}
+
+/// The time of the last message at or before a position that is as it was written: a changed one would stay in all
+/// later times. The caller has a transaction open.
+///
+/// # Errors
+/// SQLite's.
+pub(super) fn last_time(snapshot: &Connection, seed: Seed, position: i64) -> rusqlite::Result<Option<i64>> {
+    let checker = Checker::new(snapshot, seed);
+    let mut select = snapshot.prepare_cached(include_str!("sql/log_backward.sql"))?;
+    let mut rows = select.query([0, position, PASSED_OVER])?;
+    while let Some(row) = rows.next()? {
+        if checker.admits(row)? {
+            return row.get(column::TIME).map(Some);
+        }
+    }
+    Ok(None)
 }

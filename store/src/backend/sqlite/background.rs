@@ -5,9 +5,9 @@ use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering::SeqCst;
 use std::time::{Duration, Instant};
 
-use super::failure::is_read_only;
+use super::failure::{is_damage, is_read_only};
 use super::files::Files;
-use super::storage::{SqliteStorage, is_damage};
+use super::storage::SqliteStorage;
 
 /// How long places wait for others, from the last append on, before the indexer takes them anyway.
 const INDEX_AFTER: Duration = Duration::from_millis(50);
@@ -37,6 +37,7 @@ impl SqliteStorage {
         if files.memtable.read().len() > 0 && files.last_append.lock().elapsed() >= INDEX_AFTER {
             self.start_indexer(&files, 1);
         }
+        self.start_backfill(&files);
         let last_use = *files.last_use.lock();
         if last_use.elapsed() >= SPARE_FOR {
             files.close_spare_readers();

@@ -66,25 +66,53 @@ pub(super) struct Attach {
     page_size: u32,
     /// Steps of its schema.
     migrations: &'static [&'static str],
+    /// Whether an older schema is brought to the newest.
+    migrates: bool,
 }
 
 impl Attach {
     /// The namespaces of a data directory, as `registry`.
     pub(super) fn registry(file: Option<PathBuf>) -> Self {
         let synchronous = Synchronous::Full;
-        Self { file, name: "registry", synchronous, page_size: PAGE_SIZE, migrations: migrations::SQLITE_REGISTRY }
+        Self {
+            file,
+            name: "registry",
+            synchronous,
+            page_size: PAGE_SIZE,
+            migrations: migrations::SQLITE_REGISTRY,
+            migrates: true,
+        }
     }
 
     /// The log of one incarnation, as `log`.
     pub(super) fn log(file: Option<PathBuf>) -> Self {
         let synchronous = Synchronous::Full;
-        Self { file, name: "log", synchronous, page_size: PAGE_SIZE, migrations: migrations::SQLITE_LOG }
+        Self {
+            file,
+            name: "log",
+            synchronous,
+            page_size: PAGE_SIZE,
+            migrations: migrations::SQLITE_LOG,
+            migrates: true,
+        }
+    }
+
+    /// The same with the schema that it has.
+    pub(super) fn log_as_it_is(file: PathBuf) -> Self {
+        Self { migrates: false, ..Self::log(Some(file)) }
     }
 
     /// Its index, as `idx`.
     pub(super) fn index(file: Option<PathBuf>) -> Self {
         let synchronous = Synchronous::Normal;
-        Self { file, name: "idx", synchronous, page_size: INDEX_PAGE_SIZE, migrations: migrations::SQLITE_INDEX }
+        Self {
+            file,
+            name: "idx",
+            synchronous,
+            page_size: INDEX_PAGE_SIZE,
+            migrations: migrations::SQLITE_INDEX,
+            migrates: true,
+        }
     }
 }
 
@@ -126,7 +154,7 @@ pub(super) fn open_alone(file: &Path) -> rusqlite::Result<Connection> {
 }
 
 fn attach(connection: &mut Connection, database: &Attach) -> Result<(), Error> {
-    let Attach { file, name, synchronous, page_size, migrations } = database;
+    let Attach { file, name, synchronous, page_size, migrations, migrates } = database;
     if let Some(file) = file {
         keep_private(file)?;
     }
@@ -141,7 +169,7 @@ fn attach(connection: &mut Connection, database: &Attach) -> Result<(), Error> {
     connection.pragma_update(Some(*name), "page_size", page_size)?;
     connection.pragma_update(Some(*name), "journal_mode", "WAL")?;
     connection.pragma_update(Some(*name), "synchronous", synchronous)?;
-    migrate(connection, name, migrations)
+    if *migrates { migrate(connection, name, migrations) } else { Ok(()) }
 }
 
 /// Brings a schema to its newest version, each step in a transaction of its own.

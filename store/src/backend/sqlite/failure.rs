@@ -8,6 +8,39 @@ use super::connection;
 use crate::backend::AppendError;
 use crate::error::Error;
 
+/// Why something cannot be read.
+#[derive(Debug)]
+pub(super) enum ReadError {
+    /// SQLite says so.
+    Sqlite(rusqlite::Error),
+    /// The message at this global position is not as it was written.
+    Damaged(i64),
+}
+
+impl From<rusqlite::Error> for ReadError {
+    fn from(error: rusqlite::Error) -> Self {
+        Self::Sqlite(error)
+    }
+}
+
+impl From<rusqlite::types::FromSqlError> for ReadError {
+    fn from(error: rusqlite::types::FromSqlError) -> Self {
+        Self::Sqlite(error.into())
+    }
+}
+
+/// Whether SQLite found something that it cannot have written.
+pub(super) fn is_damage(error: &rusqlite::Error) -> bool {
+    use rusqlite::ErrorCode::{DatabaseCorrupt, NotADatabase};
+    match error {
+        rusqlite::Error::InvalidColumnType(..)
+        | rusqlite::Error::FromSqlConversionFailure(..)
+        | rusqlite::Error::IntegralValueOutOfRange(..)
+        | rusqlite::Error::Utf8Error(..) => true,
+        error => matches!(error.sqlite_error_code(), Some(DatabaseCorrupt | NotADatabase)),
+    }
+}
+
 /// What a statement failed with.
 pub(super) fn fail(error: rusqlite::Error) -> Error {
     if is_passing(&error) { Error::unavailable(error) } else { Error::failed(error) }

@@ -11,6 +11,7 @@ use rusqlite::Connection;
 use tokio::sync::Notify;
 
 use super::append::NotAppended;
+use super::checksum::Seed;
 use super::directory::Found;
 use super::evidence::{self, Identity};
 use super::failure::{append_failed, fail, is_for_now, is_of_the_disk, is_read_only, open_failed};
@@ -18,9 +19,10 @@ use super::fault::Fault;
 use super::marks::Mark;
 use super::memtable::{Memtable, Place};
 use super::paths::{beside, index, index_path, log, log_path, open_index, open_reader, remove_database, set_up};
+use super::read::Known;
 use super::registry::Noted;
 use super::trickle::trickle;
-use super::{Location, Shared, append, connection, index_file, indexer, lookup};
+use super::{Location, Shared, append, backfill, connection, index_file, indexer, lookup};
 use crate::backend::{AppendError, Batch, Head, Incarnation};
 use crate::degraded::Degraded;
 use crate::error::{Cause, Error, Result};
@@ -99,6 +101,13 @@ pub(super) struct Files {
     mark: Arc<Mark>,
     /// The head that the log is known to have had, where it ends below it.
     pub(super) lost_end: Option<i64>,
+    /// What the log's checksums begin with.
+    pub(super) seed: Seed,
+    /// Damaged messages that are in no stream's places, in order.
+    unplaced: Vec<i64>,
+    /// Whether messages lack checksums that are to be computed.
+    pub(super) lacks_checksums: AtomicBool,
+    pub(super) backfill_fault: Fault,
 }
 
 pub(super) struct Writer {
@@ -121,7 +130,9 @@ impl Files {
             let connection = connection::open(&[log(shared, incarnation), index(shared, incarnation)])
                 .map_err(|error| open_failed(&file, error))?;
             indexer::belongs(&connection).map_err(fail)?;
-            return Ok(Opened::Ready(Box::new(Self::new(shared, incarnation, connection, None, Memtable::new(0))?)));
+            let seed = Seed::of(&evidence::identity(&connection).map_err(fail)?);
+            let files = Self::new(shared, incarnation, connection, None, Memtable::new(0), seed)?;
+            return Ok(Opened::Ready(Box::new(files)));
         }
         // SQLite would make an empty one, and nobody would notice what is lost.
         if noted.messages != Some(0) && fs::metadata(&file).map_or(0, |metadata| metadata.len()) == 0 {
@@ -152,15 +163,20 @@ impl Files {
         let begins_anew = index_file::checkpoint(&indexing).map_err(fail)?;
         let indexer::Progress { completion, messages: indexed, .. } = indexer::progress(&indexing).map_err(fail)?;
         let most = 2 * shared.settings.memtable_messages;
-        let places = indexer::suffix(&indexing, completion, most + 1).map_err(fail)?;
+        let seed = Seed::of(&identity);
+        let indexer::Suffix { places, damaged, .. } = indexer::suffix(&indexing, completion, most + 1).map_err(fail)?;
         if places.len() > most {
-            let of = append::head(&indexing).map_err(fail)?.position.unsigned_abs();
+            let of = append::head(&indexing, seed).map_err(fail)?.position.unsigned_abs();
             return Ok(Opened::Behind(indexing, of));
         }
         let mut memtable = Memtable::new(completion);
         places.into_iter().for_each(|place| memtable.push(place));
         let messages = indexed + memtable.len() as u64;
-        let mut files = Self::new(shared, incarnation, writer, Some(indexing), memtable)?;
+        let unplaced = indexer::unplaced(&indexing).map_err(fail)?;
+        let lacks_checksums = backfill::unchecked(&writer).map_err(fail)?.is_some();
+        let mut files = Self::new(shared, incarnation, writer, Some(indexing), memtable, seed)?;
+        files.lacks_checksums.store(lacks_checksums, SeqCst);
+        files.keep_unplaced(shared, incarnation, unplaced, damaged);
         files.log_files = Found::database(&file).map_err(Error::failed)?;
         files.expect_head(shared, incarnation, known);
         files.index_file = File::open(index_path(shared, incarnation)).ok();
@@ -173,6 +189,37 @@ impl Files {
             files.noted.store(true, SeqCst);
         }
         Ok(Opened::Ready(Box::new(files)))
+    }
+
+    /// Damaged messages whose streams nobody knows: nothing may be written until they are given up, because a position
+    /// of theirs would be given out again.
+    fn keep_unplaced(&mut self, shared: &Shared, incarnation: Incarnation, noted: Vec<i64>, found: Vec<i64>) {
+        self.unplaced = [noted, found].concat();
+        self.unplaced.sort_unstable();
+        self.unplaced.dedup();
+        for at in &self.unplaced {
+            shared.damage.met(&shared.registry, incarnation, *at);
+        }
+        if !self.unplaced.is_empty() {
+            tracing::error!(
+                incarnation = incarnation.0,
+                unplaced = self.unplaced.len(),
+                "damaged messages belong to streams that nobody knows: the log takes no writes until they are restored \
+                 or given up"
+            );
+        }
+    }
+
+    /// What a read needs to know.
+    pub(super) fn known(&self) -> Known<'_> {
+        Known { memtable: &self.memtable, seed: self.seed, unplaced: &self.unplaced }
+    }
+
+    /// Computes checksums that are missing.
+    pub(super) fn backfill(&self) -> rusqlite::Result<backfill::Done> {
+        let done = backfill::batch(&mut self.writer.lock().connection, self.seed)?;
+        self.unchecked.fetch_add(done.bytes + COMMIT_BYTES, SeqCst);
+        Ok(done)
     }
 
     /// A log that ends below what is known of it has lost its end: its positions must not be given out again.
@@ -197,13 +244,18 @@ impl Files {
         writer: Connection,
         indexer: Option<Connection>,
         memtable: Memtable,
+        seed: Seed,
     ) -> Result<Self> {
-        let head = append::head(&writer).map_err(fail)?;
+        let head = append::head(&writer, seed).map_err(fail)?;
         shared.waiting.fetch_add(memtable.len(), SeqCst);
         let mark = shared.marks.open(incarnation, head.position, head.position);
         Ok(Self {
             mark,
             lost_end: None,
+            seed,
+            unplaced: Vec::new(),
+            lacks_checksums: AtomicBool::new(false),
+            backfill_fault: Fault::of("computing checksums"),
             memtable: RwLock::new(memtable),
             writer: Mutex::new(Writer { connection: writer, head }),
             indexer: indexer.map(Mutex::new),
@@ -233,12 +285,12 @@ impl Files {
         })
     }
 
-    pub(super) fn with_reader<T>(
+    pub(super) fn with_reader<T, E: From<rusqlite::Error>>(
         &self,
         shared: &Shared,
         incarnation: Incarnation,
-        work: impl FnOnce(&mut Connection) -> rusqlite::Result<T>,
-    ) -> rusqlite::Result<T> {
+        work: impl FnOnce(&mut Connection) -> Result<T, E>,
+    ) -> Result<T, E> {
         if self.indexer.is_none() {
             return work(&mut self.writer.lock().connection);
         }
@@ -282,6 +334,7 @@ impl Files {
         let Some(last) = places.last().map(|place| place.global_position) else { return Ok(()) };
         let count = places.len();
         let is_large = self.indexer.is_some() && count >= TRICKLED;
+        self.with_indexer(|connection| indexer::note_unplaced(connection, &self.unplaced))?;
         let write_ahead_log = is_large.then(|| File::open(beside(&index_path(shared, incarnation), "-wal")).ok());
         self.with_indexer(|connection| {
             let begins_anew = self.begins_anew.load(SeqCst);
@@ -380,8 +433,7 @@ impl Files {
             return Err(AppendError::Rejected(cause.clone()));
         }
         shared.still_holds(&self.log_files).map_err(|error| AppendError::Unavailable(Arc::new(error)))?;
-        if let Some(known) = self.lost_end {
-            let cause = format!("the log ends below global position {known}, which was acknowledged");
+        if let Some(cause) = self.refusal() {
             return Err(AppendError::Unavailable(Arc::from(Box::<dyn std::error::Error + Send + Sync>::from(cause))));
         }
         let mut writer = self.writer.lock();
@@ -402,7 +454,7 @@ impl Files {
         }
         let time = Timestamp::now().max(head.time);
         let entries = batch.entries(time);
-        append::append(connection, batch, &entries).map_err(|error| {
+        append::append(connection, self.seed, batch, &entries).map_err(|error| {
             let (NotAppended::Before(cause) | NotAppended::Committing(cause)) = &error;
             if is_of_the_disk(cause) {
                 self.append_fault.failed(incarnation.0, cause);
@@ -424,6 +476,15 @@ impl Files {
         drop(writer);
         self.remember(&entries);
         Ok(entries)
+    }
+
+    /// Why the log takes no writes until a person has looked at it.
+    fn refusal(&self) -> Option<String> {
+        if let Some(known) = self.lost_end {
+            return Some(format!("the log ends below global position {known}, which was acknowledged"));
+        }
+        let unplaced = self.unplaced.first()?;
+        Some(format!("the message at global position {unplaced} is damaged, and nobody knows its stream"))
     }
 
     /// Whether to close the files and open them anew, because they may be written to by now. A write-ahead log or
@@ -451,6 +512,11 @@ impl Files {
                 self.index_fault.is_there() || self.index_checkpoint_fault.is_there(),
                 "INDEX_NOT_WRITTEN",
                 "an index cannot be written: writes are refused once too much waits for it",
+            ),
+            (
+                self.refusal().is_some() && self.lost_end.is_none(),
+                "DAMAGED_LOG",
+                "a namespace takes no writes until its damaged messages are restored or given up: the server's log says which",
             ),
             (
                 self.log_checkpoint_fault.is_there(),
@@ -488,7 +554,7 @@ impl Files {
         }
         if self.noted.load(SeqCst) {
             // The indexer's connection is open; a reader's may not be.
-            let counts = self.with_indexer(|connection| lookup::counts(connection, &self.memtable))?;
+            let counts = self.with_indexer(|connection| lookup::counts(connection, self.known()))?;
             shared.registry.note_messages(incarnation, Some(counts.messages))?;
         }
         if let Some(head) = self.mark.due() {
@@ -513,7 +579,7 @@ impl Drop for Files {
 
 /// The identity of a log, which must be its namespace's.
 fn identify(shared: &Shared, incarnation: Incarnation, noted: &Noted, log: &Connection) -> Result<Vec<u8>> {
-    let head = append::head(log).map_err(fail)?.position;
+    let head = last_position(log).map_err(fail)?;
     let found = evidence::identify(log, noted, head).map_err(fail)?;
     let identity = evidence::identity(log).map_err(fail)?;
     match found {
@@ -530,6 +596,10 @@ fn identify(shared: &Shared, incarnation: Incarnation, noted: &Noted, log: &Conn
             )))
         }
     }
+}
+
+fn last_position(log: &Connection) -> rusqlite::Result<i64> {
+    log.query_row("SELECT coalesce(max(global_position), 0) FROM log.messages", [], |row| row.get(0))
 }
 
 /// Writes what is in the log's write-ahead log into its file, as far as no reader needs it.

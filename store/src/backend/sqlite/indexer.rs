@@ -3,12 +3,17 @@
 //! Each batch is one transaction that also moves the completion position, so that the index is
 //! always a whole prefix of the log, whenever the process dies.
 
-use rusqlite::{Connection, OptionalExtension as _, TransactionBehavior, params};
+use std::sync::Arc;
+
+use eventodb_schema::group::stream_hash;
+use rusqlite::{Connection, OptionalExtension as _, Row, TransactionBehavior, params};
 use uuid::Uuid;
 
+use super::checksum::{Checker, column};
+use super::failure::is_damage;
 use super::interned::{Interned, intern};
 use super::many_rows::{Insert, insert};
-use super::memtable::{CategoryPlace, Place, StreamPlace};
+use super::memtable::{CategoryPlace, Hashes, Place, StreamPlace, text_hash};
 use super::runs::{self, Run};
 
 const STREAM_RUNS: Insert =
@@ -126,48 +131,118 @@ pub(super) fn belongs(connection: &Connection) -> rusqlite::Result<bool> {
         connection.execute(include_str!("sql/index_new.sql"), [log])?;
         return Ok(true);
     };
-    let there: Option<Vec<u8>> = connection
-        .query_row("SELECT id FROM log.messages WHERE global_position = ?1", [completion], |row| row.get(0))
-        .optional()?;
-    Ok(identity == log && there == completion_id && completion_id.is_some() == (completion > 0))
+    Ok(identity == log && completion_id.is_some() == (completion > 0) && is_at(connection, completion, completion_id)?)
 }
 
-/// The places that follow `completion` in the log, for the memtable.
+/// Whether the log has the message of this id at a position. One that is damaged tells nothing against it.
+fn is_at(connection: &Connection, position: i64, id: Option<Vec<u8>>) -> rusqlite::Result<bool> {
+    let checker = Checker::of_log(connection)?;
+    let mut select = connection.prepare_cached(select_suffix(connection)?)?;
+    let mut rows = select.query([position - 1])?;
+    match rows.next()? {
+        Some(row) if row.get::<_, i64>(column::GLOBAL_POSITION)? != position => Ok(id.is_none()),
+        Some(row) if checker.admits(row)? => Ok(row.get_ref(column::ID)?.as_blob_or_null()? == id.as_deref()),
+        Some(_) => Ok(true),
+        None => Ok(id.is_none()),
+    }
+}
+
+fn select_suffix(connection: &Connection) -> rusqlite::Result<&'static str> {
+    let version: usize = connection.pragma_query_value(Some("log"), "user_version", |row| row.get(0))?;
+    Ok(if version == 1 { include_str!("sql/suffix_1.sql") } else { include_str!("sql/suffix.sql") })
+}
+
+/// What follows a position in the log.
+#[derive(Debug, Default)]
+pub(super) struct Suffix {
+    pub(super) places: Vec<Place>,
+    /// Global positions of damaged messages between them, whose places nobody knows; of several missing ones the first.
+    pub(super) damaged: Vec<i64>,
+    /// Whether the log cannot be read behind the last damaged one.
+    pub(super) is_cut: bool,
+}
+
+/// The places that follow `completion` in the log, `most` at most.
+///
+/// # Errors
+/// SQLite's, but for a page of the log that is damaged.
+pub(super) fn suffix(connection: &Connection, completion: i64, most: usize) -> rusqlite::Result<Suffix> {
+    let snapshot = connection.unchecked_transaction()?;
+    let checker = Checker::of_log(&snapshot)?;
+    let mut select = snapshot.prepare_cached(select_suffix(&snapshot)?)?;
+    let mut rows = select.query([completion])?;
+    let mut suffix = Suffix::default();
+    let mut last = completion;
+    while suffix.places.len() < most {
+        let row = match rows.next() {
+            Ok(Some(row)) => row,
+            Ok(None) => break,
+            Err(error) if is_damage(&error) => {
+                suffix.damaged.push(last.saturating_add(1));
+                suffix.is_cut = true;
+                break;
+            }
+            Err(error) => return Err(error),
+        };
+        let at: i64 = row.get(column::GLOBAL_POSITION)?;
+        suffix.damaged.extend(checker.missing(last.saturating_add(1), at - 1)?);
+        match checker.admits(row).and_then(|sound| sound.then(|| place(row)).transpose()) {
+            Ok(Some(place)) => suffix.places.push(place),
+            Ok(None) => suffix.damaged.push(at),
+            Err(error) if is_damage(&error) => suffix.damaged.push(at),
+            Err(error) => return Err(error),
+        }
+        last = at;
+    }
+    Ok(suffix)
+}
+
+fn place(row: &Row<'_>) -> rusqlite::Result<Place> {
+    let stream: Arc<str> = row.get(column::STREAM)?;
+    let kind = row.get_ref(column::TYPE)?.as_str()?;
+    let correlation = row.get_ref(column::CORRELATION)?.as_str_or_null()?;
+    Ok(Place {
+        global_position: row.get(column::GLOBAL_POSITION)?,
+        position: row.get(column::POSITION)?,
+        starts_stream: row.get(column::STARTS_STREAM)?,
+        id: Uuid::from_bytes(row.get(column::ID)?),
+        hashes: Hashes { stream: stream_hash(&stream), kind: text_hash(kind), correlation: correlation.map(text_hash) },
+        stream,
+    })
+}
+
+/// Notes damaged messages that are in no run. To be done before anything behind them is indexed.
 ///
 /// # Errors
 /// SQLite's.
-pub(super) fn suffix(connection: &Connection, completion: i64, most: usize) -> rusqlite::Result<Vec<Place>> {
-    let mut select = connection.prepare_cached(include_str!("sql/suffix.sql"))?;
-    let rows = select.query_map(params![completion, most as i64], |row| {
-        let stream: std::sync::Arc<str> = row.get(1)?;
-        let kind = row.get_ref(5)?.as_str()?;
-        let correlation = row.get_ref(6)?.as_str_or_null()?;
-        Ok(Place {
-            global_position: row.get(0)?,
-            position: row.get(2)?,
-            starts_stream: row.get(3)?,
-            id: Uuid::from_bytes(row.get(4)?),
-            hashes: super::memtable::Hashes {
-                stream: eventodb_schema::group::stream_hash(&stream),
-                kind: super::memtable::text_hash(kind),
-                correlation: correlation.map(super::memtable::text_hash),
-            },
-            stream,
-        })
-    })?;
-    rows.collect()
+pub(super) fn note_unplaced(connection: &Connection, damaged: &[i64]) -> rusqlite::Result<()> {
+    if damaged.is_empty() {
+        return Ok(());
+    }
+    let transaction = connection.unchecked_transaction()?;
+    let mut insert = transaction.prepare_cached("INSERT OR IGNORE INTO idx.unplaced (global_position) VALUES (?1)")?;
+    damaged.iter().try_for_each(|at| insert.execute([at]).map(|_| ()))?;
+    drop(insert);
+    transaction.commit()
+}
+
+/// The damaged messages that are in no run, in order.
+///
+/// # Errors
+/// SQLite's.
+pub(super) fn unplaced(connection: &Connection) -> rusqlite::Result<Vec<i64>> {
+    let mut select = connection.prepare("SELECT global_position FROM idx.unplaced ORDER BY global_position")?;
+    select.query_map([], |row| row.get(0))?.collect()
 }
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
     use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
     use std::time::Duration;
 
     use rusqlite::hooks::Action;
 
     use super::super::connection::{self, Attach};
-    use super::super::memtable::Hashes;
     use super::*;
 
     #[test]

@@ -5,7 +5,7 @@
 
 use eventodb_schema::name;
 use foldhash::{HashMap, HashMapExt as _};
-use rusqlite::{Connection, params};
+use rusqlite::{Connection, OptionalExtension as _, params};
 
 use super::memtable::Place;
 
@@ -103,10 +103,22 @@ fn stream_ids(connection: &Connection, streams: &[Stream<'_>]) -> rusqlite::Resu
             insert.execute(params![name, first])?;
             *first
         } else {
-            select.query_row([name], |row| row.get(0))?
+            match select.query_row([name], |row| row.get(0)).optional()? {
+                Some(id) => id,
+                None if has_lost_messages(connection)? => {
+                    insert.execute(params![name, first])?;
+                    *first
+                }
+                None => return Err(rusqlite::Error::QueryReturnedNoRows),
+            }
         };
     }
     Ok(ids)
+}
+
+/// Whether the first message of a stream may be one that is damaged.
+fn has_lost_messages(connection: &Connection) -> rusqlite::Result<bool> {
+    connection.prepare_cached("SELECT 1 FROM idx.unplaced")?.exists([])
 }
 
 struct Category<'a> {

@@ -14,8 +14,11 @@ use parking_lot::RwLock;
 use rusqlite::{Connection, OptionalExtension as _, Transaction, params};
 use uuid::Uuid;
 
+use super::checksum::{Checker, Seed};
+use super::failure::ReadError;
 use super::memtable::Memtable;
-use super::{append, indexer, read};
+use super::read::{self, Known};
+use super::{append, indexer};
 use crate::backend::{Counts, Rows};
 
 /// The last message of a stream.
@@ -28,19 +31,23 @@ struct Last {
 /// The last position of each stream; -1 for one without messages.
 ///
 /// # Errors
-/// SQLite's; so for all functions here.
-pub(super) fn versions(
-    connection: &Connection,
-    memtable: &RwLock<Memtable>,
-    streams: &[Arc<str>],
-) -> rusqlite::Result<Vec<i64>> {
-    let recent: Vec<Option<i64>> = {
-        let memtable = memtable.read();
-        streams.iter().map(|stream| memtable.stream(stream).and_then(|places| Some(places.back()?.position))).collect()
+/// SQLite's, and [`ReadError::Damaged`] where the end of a stream cannot be told for a damaged message; so for all
+/// functions here.
+pub(super) fn versions(connection: &Connection, known: Known<'_>, streams: &[Arc<str>]) -> Result<Vec<i64>, ReadError> {
+    let recent: Vec<Option<Last>> = {
+        let memtable = known.memtable.read();
+        streams.iter().map(|stream| recent_last(&memtable, stream)).collect()
     };
-    let answers = streams.iter().zip(recent).map(|(stream, recent)| match recent {
-        Some(position) => Ok(position),
-        None => Ok(indexed_last(connection, stream)?.map_or(-1, |last| last.position)),
+    let answers = streams.iter().zip(recent).map(|(stream, recent)| {
+        let last = match recent {
+            Some(last) => Some(last),
+            None => indexed_last(connection, stream)?,
+        };
+        match (last, known.unplaced.last()) {
+            (Some(last), Some(unplaced)) if last.global_position < *unplaced => Err(ReadError::Damaged(*unplaced)),
+            (None, Some(unplaced)) => Err(ReadError::Damaged(*unplaced)),
+            (last, _) => Ok(last.map_or(-1, |last| last.position)),
+        }
     });
     answers.collect()
 }
@@ -53,16 +60,14 @@ fn indexed_last(connection: &Connection, stream: &str) -> rusqlite::Result<Optio
 }
 
 /// The messages with these ids. An index that leads to another message is damaged, as if it led to none.
-pub(super) fn find(
-    connection: &Connection,
-    memtable: &RwLock<Memtable>,
-    ids: &[Uuid],
-) -> rusqlite::Result<Vec<Message>> {
+pub(super) fn find(connection: &Connection, known: Known<'_>, ids: &[Uuid]) -> Result<Vec<Message>, ReadError> {
     let recent: Vec<Option<i64>> = {
-        let memtable = memtable.read();
+        let memtable = known.memtable.read();
         ids.iter().map(|id| memtable.find(id)).collect()
     };
-    let mut select = connection.prepare_cached("SELECT global_position FROM idx.ids WHERE id = ?1")?;
+    let snapshot = connection.unchecked_transaction()?;
+    let checker = Checker::new(&snapshot, known.seed);
+    let mut select = snapshot.prepare_cached("SELECT global_position FROM idx.ids WHERE id = ?1")?;
     let mut found = Vec::new();
     for (id, recent) in ids.iter().zip(recent) {
         let place = match recent {
@@ -71,9 +76,9 @@ pub(super) fn find(
         };
         if let Some(place) = place {
             let mut rows = Rows::default();
-            read::fetch(connection, place, &mut rows)?;
+            read::fetch(&checker, &snapshot, place, &mut rows)?;
             if rows.last().is_none_or(|message| message.id != *id) {
-                return Err(rusqlite::Error::QueryReturnedNoRows);
+                return Err(rusqlite::Error::QueryReturnedNoRows.into());
             }
             found.extend(rows.iter().map(|message| message.to_message()));
         }
@@ -84,9 +89,10 @@ pub(super) fn find(
 /// One page of streams, by byte order of their names.
 pub(super) fn streams(
     connection: &Connection,
-    memtable: &RwLock<Memtable>,
+    known: Known<'_>,
     page: &ListPage,
-) -> rusqlite::Result<Vec<StreamListed>> {
+) -> Result<Vec<StreamListed>, ReadError> {
+    let memtable = known.memtable;
     let recent: HashMap<Arc<str>, Last> = {
         let memtable = memtable.read();
         let mut started: Vec<&Arc<str>> = memtable.started_streams().filter(|name| page.wants(name)).collect();
@@ -128,7 +134,7 @@ pub(super) fn streams(
             listed.push(StreamListed {
                 stream: name.as_ref().to_owned(),
                 version: last.position,
-                last_activity: time_of(connection, last.global_position)?,
+                last_activity: time_of(connection, known.seed, last.global_position)?,
             });
         }
     }
@@ -140,10 +146,11 @@ fn recent_last(memtable: &Memtable, stream: &str) -> Option<Last> {
     Some(Last { position: place.position, global_position: place.global_position })
 }
 
-fn time_of(connection: &Connection, global_position: i64) -> rusqlite::Result<Timestamp> {
-    connection
-        .prepare_cached("SELECT time FROM log.messages WHERE global_position = ?1")?
-        .query_row([global_position], |row| row.get(0).map(Timestamp::from_micros))
+fn time_of(connection: &Connection, seed: Seed, global_position: i64) -> Result<Timestamp, ReadError> {
+    let snapshot = connection.unchecked_transaction()?;
+    let mut rows = Rows::default();
+    read::fetch(&Checker::new(&snapshot, seed), &snapshot, global_position, &mut rows)?;
+    Ok(rows.last().map(|message| message.time).unwrap_or_default())
 }
 
 /// One page of categories, counted as of one moment.
@@ -186,17 +193,17 @@ pub(super) fn categories(
 }
 
 /// How much there is, counted as of one moment.
-pub(super) fn counts(connection: &mut Connection, memtable: &RwLock<Memtable>) -> rusqlite::Result<Counts> {
-    let (snapshot, (messages, streams), indexed) = at_one_moment(connection, memtable, |memtable, completion| {
-        let (mut messages, mut streams) = (memtable.len() as u64, memtable.new_streams());
-        for place in memtable.up_to(completion) {
-            messages -= 1;
-            streams -= u64::from(place.starts_stream);
-        }
-        (messages, streams)
-    })?;
-    let head = append::head(&snapshot)?;
-    let last_activity = if head.position == 0 { None } else { Some(time_of(&snapshot, head.position)?) };
+pub(super) fn counts(connection: &mut Connection, known: Known<'_>) -> rusqlite::Result<Counts> {
+    let (snapshot, (messages, streams), indexed) =
+        at_one_moment(connection, known.memtable, |memtable, completion| {
+            let (mut messages, mut streams) = (memtable.len() as u64, memtable.new_streams());
+            for place in memtable.up_to(completion) {
+                messages -= 1;
+                streams -= u64::from(place.starts_stream);
+            }
+            (messages, streams)
+        })?;
+    let last_activity = append::last_time(&snapshot, known.seed, i64::MAX)?.map(Timestamp::from_micros);
     Ok(Counts { messages: messages + indexed.messages, streams: streams + indexed.streams, last_activity })
 }
 

@@ -18,6 +18,10 @@
 //! | `files` | what is open of it: appends, the indexer, checkpoints |
 //! | `paths` | where its files are, and connections to them |
 //! | `append` | one commit to the log |
+//! | `checksum` | the checksum of a message, and what a row's says |
+//! | `backfill` | checksums for what a version without them wrote |
+//! | `damage` | the damaged messages that were met |
+//! | `whole_row` | one message with everything that the log keeps of it |
 //! | `memtable` | the places of messages that are not indexed yet |
 //! | `indexer` | moving the memtable's head into the index |
 //! | `interned` | the streams and categories of what is moved |
@@ -30,8 +34,11 @@
 //! | `maintenance` | backup, verify, repair |
 
 mod append;
+mod backfill;
 mod background;
+pub(crate) mod checksum;
 pub mod connection;
+mod damage;
 mod directory;
 mod evidence;
 mod failure;
@@ -52,6 +59,7 @@ mod runs;
 mod storage;
 mod threads;
 mod trickle;
+mod whole_row;
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -66,6 +74,7 @@ use parking_lot::Mutex;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
+use self::damage::Damage;
 use self::directory::{Directory, Found};
 use self::failure::{change_failed, fail};
 use self::marks::Marks;
@@ -171,6 +180,7 @@ struct Shared {
     settings: Settings,
     registry: Registry,
     marks: Marks,
+    damage: Damage,
     threads: Threads,
     /// Namespaces whose files are open, and perhaps some whose are not any more.
     opened: Mutex<Vec<Weak<SqliteStorage>>>,
@@ -213,6 +223,7 @@ impl Sqlite {
             settings,
             registry,
             marks: Marks::new(),
+            damage: Damage::default(),
             threads,
             opened: Mutex::default(),
             waiting: Arc::default(),
@@ -424,6 +435,7 @@ impl Backend for Sqlite {
             let message = "the registry cannot be written: a log that loses its end now may not be noticed";
             degraded.push(Degraded::new("REGISTRY_NOT_WRITTEN", message));
         }
+        degraded.extend(self.shared.damage.degraded());
         degraded.sort_unstable();
         degraded.dedup();
         degraded

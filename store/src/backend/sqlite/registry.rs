@@ -123,6 +123,15 @@ impl Registry {
         self.lives(living)
     }
 
+    /// The name of a namespace's incarnation.
+    pub(super) fn name(&self, incarnation: Incarnation) -> rusqlite::Result<Option<String>> {
+        self.connection
+            .lock()
+            .prepare_cached("SELECT name FROM registry.namespaces WHERE incarnation = ?1")?
+            .query_row([incarnation.0], |row| row.get(0))
+            .optional()
+    }
+
     /// Whether an incarnation lives.
     pub(super) fn lives(&self, incarnation: Incarnation) -> rusqlite::Result<bool> {
         self.connection

@@ -9,13 +9,12 @@ use eventodb_schema::message::Message;
 use eventodb_schema::reply::{CategoryListed, StreamListed};
 use eventodb_schema::request::ListPage;
 use futures_util::future::BoxFuture;
-use parking_lot::{Mutex, RwLock};
+use parking_lot::Mutex;
 use rusqlite::Connection;
 use uuid::Uuid;
 
-use super::failure::fail;
+use super::failure::{ReadError, fail, is_damage};
 use super::files::{Files, Opened};
-use super::memtable::Memtable;
 use super::paths::{index, index_path, log_path, remove_database, set_up};
 use super::{Location, Shared, append, connection, index_file, indexer, lookup, read};
 use crate::backend::{AppendError, Batch, Counts, Fenced, Head, Incarnation, Lineage, Select, Slice, Storage};
@@ -36,6 +35,8 @@ pub(super) struct SqliteStorage {
     state: Mutex<State>,
     /// Whether the log was found to have lost its end; known while its files are closed, too.
     lost_end: AtomicBool,
+    /// Whether checksums are being computed.
+    pub(super) backfilling: AtomicBool,
 }
 
 /// What is open. Whoever works with the files holds a clone of them, taken under the lock, so that
@@ -58,7 +59,13 @@ struct Rebuild {
 
 impl SqliteStorage {
     pub(super) fn new(shared: Arc<Shared>, incarnation: Incarnation) -> Self {
-        Self { shared, incarnation, state: Mutex::new(State::Closed), lost_end: AtomicBool::new(false) }
+        Self {
+            shared,
+            incarnation,
+            state: Mutex::new(State::Closed),
+            lost_end: AtomicBool::new(false),
+            backfilling: AtomicBool::new(false),
+        }
     }
 
     /// The open files, opened where they are not.
@@ -227,6 +234,7 @@ impl SqliteStorage {
                 }
             }
         }
+        self.shared.damage.forget(self.incarnation);
         // A number that the registry forgets must not come back as a file that nobody knows.
         if let Location::Directory(directory) = &self.shared.location
             && let Err(error) = std::fs::File::open(directory).and_then(|directory| directory.sync_all())
@@ -240,7 +248,7 @@ impl SqliteStorage {
     /// Runs a reading call where it may block.
     async fn reading<T: Send + 'static>(
         self: Arc<Self>,
-        work: impl FnOnce(&mut Connection, &RwLock<Memtable>, &Shared) -> rusqlite::Result<T> + Send + 'static,
+        work: impl FnOnce(&mut Connection, &Files, &Shared) -> Result<T, ReadError> + Send + 'static,
     ) -> Result<T> {
         let shared = self.shared.clone();
         let storage = self;
@@ -249,7 +257,7 @@ impl SqliteStorage {
             .run(move || {
                 let files = storage.files()?;
                 let outcome = files.with_reader(&storage.shared, storage.incarnation, |connection| {
-                    work(connection, &files.memtable, &storage.shared)
+                    work(connection, &files, &storage.shared)
                 });
                 outcome.map_err(|error| storage.read_failed(&files, error))
             })
@@ -258,7 +266,14 @@ impl SqliteStorage {
 
     /// An index that contradicts itself or the log is thrown away, by the next call that finds
     /// nobody working with it.
-    fn read_failed(&self, files: &Files, error: rusqlite::Error) -> Error {
+    fn read_failed(&self, files: &Files, error: ReadError) -> Error {
+        let error = match error {
+            ReadError::Sqlite(error) => error,
+            ReadError::Damaged(at) => {
+                self.shared.damage.met(&self.shared.registry, self.incarnation, at);
+                return Error::Damaged(at);
+            }
+        };
         let leads_nowhere = matches!(error, rusqlite::Error::QueryReturnedNoRows);
         if files.indexer.is_none() || !(leads_nowhere || is_damage(&error) && self.index_is_damaged()) {
             return fail(error);
@@ -287,20 +302,6 @@ fn lacks_descriptors(error: &Error) -> bool {
         .downcast_ref::<rusqlite::Error>()
         .is_some_and(|error| error.sqlite_error_code() == Some(rusqlite::ErrorCode::CannotOpen));
     by_sqlite || cause.is::<std::io::Error>()
-}
-
-/// Whether SQLite found something that it cannot have written.
-pub(super) fn is_damage(error: &rusqlite::Error) -> bool {
-    match error {
-        rusqlite::Error::InvalidColumnType(..)
-        | rusqlite::Error::FromSqlConversionFailure(..)
-        | rusqlite::Error::IntegralValueOutOfRange(..)
-        | rusqlite::Error::Utf8Error(..) => true,
-        error => matches!(
-            error.sqlite_error_code(),
-            Some(rusqlite::ErrorCode::DatabaseCorrupt | rusqlite::ErrorCode::NotADatabase)
-        ),
-    }
 }
 
 #[async_trait]
@@ -355,7 +356,7 @@ impl Storage for Handle {
             .run(move || {
                 let files = storage.files()?;
                 let mut writer = files.writer.lock();
-                let head = append::head(&writer.connection).map_err(fail)?;
+                let head = append::head(&writer.connection, files.seed).map_err(fail)?;
                 writer.head = head;
                 drop(writer);
                 let Some(last) = batch.messages.last() else { return Ok(Fenced::NotCommitted) };
@@ -371,34 +372,37 @@ impl Storage for Handle {
 
     async fn versions(&self, streams: &[Arc<str>]) -> Result<Vec<i64>> {
         let streams = streams.to_vec();
-        self.0.clone().reading(move |connection, memtable, _| lookup::versions(connection, memtable, &streams)).await
+        self.0.clone().reading(move |connection, files, _| lookup::versions(connection, files.known(), &streams)).await
     }
 
     async fn find(&self, ids: &[Uuid]) -> Result<Vec<Message>> {
         let ids = ids.to_vec();
-        self.0.clone().reading(move |connection, memtable, _| lookup::find(connection, memtable, &ids)).await
+        self.0.clone().reading(move |connection, files, _| lookup::find(connection, files.known(), &ids)).await
     }
 
     async fn read(&self, select: &Select) -> Result<Slice> {
         let select = select.clone();
         self.0
             .clone()
-            .reading(move |connection, memtable, shared| read::read(connection, memtable, &select, &shared.settings))
+            .reading(move |connection, files, shared| read::read(connection, files.known(), &select, &shared.settings))
             .await
     }
 
     async fn streams(&self, page: &ListPage) -> Result<Vec<StreamListed>> {
         let page = page.clone();
-        self.0.clone().reading(move |connection, memtable, _| lookup::streams(connection, memtable, &page)).await
+        self.0.clone().reading(move |connection, files, _| lookup::streams(connection, files.known(), &page)).await
     }
 
     async fn categories(&self, page: &ListPage) -> Result<Vec<CategoryListed>> {
         let page = page.clone();
-        self.0.clone().reading(move |connection, memtable, _| lookup::categories(connection, memtable, &page)).await
+        self.0
+            .clone()
+            .reading(move |connection, files, _| Ok(lookup::categories(connection, &files.memtable, &page)?))
+            .await
     }
 
     async fn counts(&self) -> Result<Counts> {
-        self.0.clone().reading(move |connection, memtable, _| lookup::counts(connection, memtable)).await
+        self.0.clone().reading(move |connection, files, _| Ok(lookup::counts(connection, files.known())?)).await
     }
 
     fn spawn(&self, turn: BoxFuture<'static, ()>) {
@@ -431,11 +435,13 @@ fn catch_up(connection: &mut Connection, shared: &Shared, progress: &Rebuild) ->
     while !progress.stop.load(SeqCst) {
         let completion = indexer::progress(connection)?.completion;
         progress.done.store(completion.unsigned_abs(), SeqCst);
-        let places = indexer::suffix(connection, completion, shared.settings.index_batch)?;
+        let indexer::Suffix { places, damaged, .. } =
+            indexer::suffix(connection, completion, shared.settings.index_batch)?;
         // Not a whole batch any more; but a batch may be larger than the memtable.
         if places.len() < shared.settings.index_batch && places.len() <= shared.settings.memtable_messages {
             return Ok(());
         }
+        indexer::note_unplaced(connection, &damaged)?;
         indexer::index(connection, places.iter().collect(), begins_anew)?;
         begins_anew = index_file::checkpoint(connection)?;
     }

@@ -9,14 +9,18 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use eventodb_schema::{Timestamp, migrations};
-use rusqlite::{Connection, params};
+use rusqlite::{Connection, Row, params};
 
+use super::super::checksum::{Checker, Seed, Verdict};
 use super::super::connection::{self, Attach};
 use super::super::directory::{create_private, parent};
+use super::super::evidence;
+use super::super::failure::is_damage;
 use super::super::paths::beside;
+use super::super::whole_row::{self, Import, WholeRow};
 use super::files::{self, Namespace};
 use super::manifest::{BackedUpNamespace, Manifest, describe};
-use super::row::{self, Import, WholeRow};
+use super::raw_row::RawRow;
 use super::{Error, Progress, Step, database, io, shown};
 
 /// Messages in one slice of the copy.
@@ -25,7 +29,8 @@ const SLICE_ROWS: usize = 4096;
 const SLICE_BYTES: usize = 8 * 1024 * 1024;
 
 /// Copies a data directory, in use or not, into `output`, which must be new or empty. The copy is a
-/// data directory itself. A namespace that is deleted meanwhile is not in it.
+/// data directory itself. A namespace that is deleted meanwhile is not in it. A damaged message is copied as it is, and
+/// told.
 ///
 /// # Errors
 /// [`Error`]; nothing is left of the copy then.
@@ -106,7 +111,7 @@ fn copy(
     progress: &mut Progress<'_>,
 ) -> Result<BackedUpNamespace, Error> {
     let incarnation = namespace.incarnation;
-    let nothing = BackedUpNamespace { namespace: namespace.name.clone(), incarnation, head: 0, messages: 0 };
+    let nothing = BackedUpNamespace { namespace: namespace.name.clone(), incarnation, ..BackedUpNamespace::default() };
     let file = files::log_path(data_dir, incarnation);
     if fs::metadata(&file).map_or(0, |metadata| metadata.len()) == 0 {
         // The file is made when a namespace is first used.
@@ -125,20 +130,62 @@ fn copy(
     let target_path = files::log_path(target, incarnation);
     let written = database(&target_path);
     let mut log = files::create_log(&target_path)?;
-    row::keep_identity(&source, &log).map_err(&written)?;
+    whole_row::keep_identity(&source, &log).map_err(&written)?;
+    let seed = Seed::of(&evidence::identity(&log).map_err(&written)?);
     if let Some(import) = import {
         import.insert(&log).map_err(&written)?;
     }
-    let (mut position, mut messages) = (0, 0);
+    let (mut position, mut messages, mut damaged) = (0, 0, Vec::new());
     while position < head {
-        let slice = slice(&source, position, head).map_err(&failed)?;
+        let (slice, missing) = slice(&source, position, head).map_err(&failed)?;
+        damaged.extend(missing);
         let Some(last) = slice.last() else { break };
-        position = last.global_position;
+        position = last.global_position();
         messages += slice.len() as u64;
-        insert(&mut log, &slice).map_err(&written)?;
+        damaged.extend(slice.iter().filter(|copied| copied.is_damaged()).map(Copied::global_position));
+        insert(&mut log, &slice, seed).map_err(&written)?;
         progress(Step { what: &namespace.name, done: position.unsigned_abs(), of: head.unsigned_abs() });
     }
-    Ok(BackedUpNamespace { head, messages, ..nothing })
+    // Those of later messages do no harm.
+    whole_row::keep_given_up(&source, &log, head).map_err(&written)?;
+    Ok(BackedUpNamespace { head, messages, damaged, ..nothing })
+}
+
+/// A message on its way into a backup.
+enum Copied {
+    Sound(WholeRow),
+    /// As it is, with the checksum that does not fit it.
+    Damaged(RawRow),
+}
+
+impl Copied {
+    fn read(row: &Row<'_>, checker: &Checker<'_>) -> rusqlite::Result<Self> {
+        let verdict = checker.check(row)?;
+        match (verdict, WholeRow::read(row)) {
+            (Verdict::Sound, Ok(whole)) => Ok(Self::Sound(whole)),
+            (Verdict::Unchecked, Ok(whole)) if whole.fault().is_none() => Ok(Self::Sound(whole)),
+            (_, Err(error)) if !is_damage(&error) => Err(error),
+            _ => Ok(Self::Damaged(RawRow::read(row)?)),
+        }
+    }
+
+    fn is_damaged(&self) -> bool {
+        matches!(self, Self::Damaged(_))
+    }
+
+    fn global_position(&self) -> i64 {
+        match self {
+            Self::Sound(whole) => whole.global_position,
+            Self::Damaged(raw) => raw.global_position,
+        }
+    }
+
+    fn bytes(&self) -> usize {
+        match self {
+            Self::Sound(whole) => whole.bytes(),
+            Self::Damaged(raw) => raw.bytes(),
+        }
+    }
 }
 
 /// The head, and the note about imports of the same moment.
@@ -148,25 +195,33 @@ fn beginning(source: &Connection) -> rusqlite::Result<(i64, Option<Import>)> {
     Ok((head, Import::read(&snapshot)?))
 }
 
-fn slice(source: &Connection, after: i64, head: i64) -> rusqlite::Result<Vec<WholeRow>> {
-    let mut select = source.prepare_cached(include_str!("../sql/whole_rows.sql"))?;
+/// Messages that follow a position, and where between them one is missing.
+fn slice(source: &Connection, after: i64, head: i64) -> rusqlite::Result<(Vec<Copied>, Vec<i64>)> {
+    let snapshot = source.unchecked_transaction()?;
+    let checker = Checker::of_log(&snapshot)?;
+    let mut select = snapshot.prepare_cached(files::whole_rows(&snapshot)?)?;
     let mut rows = select.query(params![after, head])?;
-    let (mut slice, mut bytes) = (Vec::new(), 0);
+    let (mut slice, mut bytes, mut missing, mut last) = (Vec::new(), 0, Vec::new(), after);
     while slice.len() < SLICE_ROWS && bytes < SLICE_BYTES {
         let Some(row) = rows.next()? else { break };
-        let row = WholeRow::read(row)?;
+        let row = Copied::read(row, &checker)?;
         bytes += row.bytes();
+        missing.extend(checker.missing(last.saturating_add(1), row.global_position() - 1)?);
+        last = row.global_position();
         slice.push(row);
     }
-    Ok(slice)
+    Ok((slice, missing))
 }
 
-fn insert(log: &mut Connection, slice: &[WholeRow]) -> rusqlite::Result<()> {
+fn insert(log: &mut Connection, slice: &[Copied], seed: Seed) -> rusqlite::Result<()> {
     let transaction = log.transaction()?;
     {
         let mut insert = transaction.prepare_cached(include_str!("../sql/append.sql"))?;
         for row in slice {
-            row.insert(&mut insert)?;
+            match row {
+                Copied::Sound(whole) => whole.insert(&mut insert, seed)?,
+                Copied::Damaged(raw) => raw.insert(&mut insert)?,
+            }
         }
     }
     transaction.commit()

@@ -42,7 +42,7 @@ fn compare(
     let mut categories: HashMap<String, (u64, u64)> = HashMap::new();
     let (mut position, mut messages, mut streams) = (0, 0u64, 0u64);
     'log: loop {
-        let places = indexer::suffix(connection, position, SLICE)?;
+        let indexer::Suffix { places, .. } = indexer::suffix(connection, position, SLICE)?;
         if places.is_empty() {
             break;
         }

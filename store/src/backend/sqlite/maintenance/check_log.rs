@@ -2,10 +2,12 @@
 
 use std::path::Path;
 
-use rusqlite::{Connection, params};
+use rusqlite::{Connection, Row, params};
 use uuid::Uuid;
 
-use super::row::{Import, WholeRow};
+use super::super::checksum::{Checker, Verdict, column};
+use super::super::failure::is_damage;
+use super::super::whole_row::{Import, WholeRow};
 use super::{Progress, Step, TELL_EVERY, files};
 
 /// Problems that are told of one file; more are only counted.
@@ -46,6 +48,10 @@ pub(super) struct LogCheck {
     pub(super) head: i64,
     /// Global positions that an import left out, or a repair.
     pub(super) gaps: u64,
+    /// Messages of an earlier version that have no checksum yet.
+    pub(super) unchecked: u64,
+    /// Global positions of messages that are not as they were written, where all of the log could be looked at.
+    pub(super) damaged: Vec<i64>,
     pub(super) problems: Problems,
 }
 
@@ -61,6 +67,11 @@ pub(super) fn check(log: &Connection, file: &Path, progress: &mut Progress<'_>) 
     let dense_after = import.map_or(0, |import| import.last_position);
     if let Err(error) = rows(log, file, dense_after, &mut check, progress) {
         check.problems.add(format!("after global position {} nothing can be read: {error}", check.head));
+        check.damaged.clear();
+        return check;
+    }
+    if !check.damaged.is_empty() {
+        // Of what they say nothing is to be relied on.
         return check;
     }
     for part in [streams, ids] {
@@ -91,20 +102,19 @@ fn rows(
 ) -> rusqlite::Result<()> {
     let name = files::name_of(file);
     let of: i64 = log.query_row("SELECT coalesce(max(global_position), 0) FROM messages", [], |row| row.get(0))?;
-    let mut select = log.prepare(include_str!("../sql/whole_rows.sql"))?;
+    let snapshot = log.unchecked_transaction()?;
+    let checker = Checker::of_log(&snapshot)?;
+    let mut select = snapshot.prepare(files::whole_rows(&snapshot)?)?;
     let mut rows = select.query(params![0, i64::MAX])?;
     while let Some(row) = rows.next()? {
-        let row = WholeRow::read(row)?;
-        let at = row.global_position;
+        let at: i64 = row.get(column::GLOBAL_POSITION)?;
         if at != check.head + 1 {
             check.gaps += (at - check.head - 1).unsigned_abs();
             if at > dense_after {
                 check.problems.add(format!("global positions {} to {} are missing", check.head + 1, at - 1));
             }
         }
-        if let Some(fault) = row.fault() {
-            check.problems.add(format!("the message at global position {at} is damaged: {fault}"));
-        }
+        look_at(row, at, &checker, check)?;
         check.head = at;
         check.messages += 1;
         if check.messages.is_multiple_of(TELL_EVERY) {
@@ -114,17 +124,35 @@ fn rows(
     Ok(())
 }
 
+/// Looks at one message by itself.
+fn look_at(row: &Row<'_>, at: i64, checker: &Checker<'_>, check: &mut LogCheck) -> rusqlite::Result<()> {
+    let verdict = checker.check(row)?;
+    check.unchecked += u64::from(verdict == Verdict::Unchecked);
+    let fault = match (verdict, WholeRow::read(row)) {
+        (Verdict::Damaged, _) => Some("it is not as it was written"),
+        (_, Ok(whole)) => whole.fault(),
+        (_, Err(error)) if is_damage(&error) => Some("its text is none"),
+        (_, Err(error)) => return Err(error),
+    };
+    if let Some(fault) = fault {
+        check.problems.add(format!("the message at global position {at} is damaged: {fault}"));
+        check.damaged.push(at);
+    }
+    Ok(())
+}
+
 fn streams(log: &Connection, dense_after: i64, problems: &mut Problems) -> rusqlite::Result<()> {
     let mut select = log.prepare(
         "SELECT stream, position, global_position, starts_stream FROM messages ORDER BY stream, global_position",
     )?;
     let mut rows = select.query([])?;
-    let (mut stream, mut last) = (String::new(), None);
+    let (mut stream, mut last, mut last_at) = (String::new(), None, 0);
+    let given_up = given_up_elsewhere(log)?;
     while let Some(row) = rows.next()? {
         let name = row.get_ref(0)?.as_str()?;
         if name != stream {
             name.clone_into(&mut stream);
-            last = None;
+            (last, last_at) = (None, 0);
         }
         let (position, at, starts): (i64, i64, bool) = (row.get(1)?, row.get(2)?, row.get(3)?);
         if starts != last.is_none() {
@@ -135,14 +163,25 @@ fn streams(log: &Connection, dense_after: i64, problems: &mut Problems) -> rusql
                 .add(format!("stream {stream} has position {position} twice, the second time at global position {at}")),
             Some(last) if position < last => problems
                 .add(format!("stream {stream} goes back from position {last} to {position} at global position {at}")),
+            _ if given_up.iter().any(|given_up| (last_at..at).contains(given_up)) => {}
             _ if at > dense_after && position != last.map_or(0, |last: i64| last + 1) => {
                 problems.add(format!("stream {stream} leaves out positions before {position} at global position {at}"))
             }
             _ => {}
         }
         last = Some(last.map_or(position, |last| last.max(position)));
+        last_at = at;
     }
     Ok(())
+}
+
+/// Messages that were given up without knowing their streams: each left out a position of one.
+fn given_up_elsewhere(log: &Connection) -> rusqlite::Result<Vec<i64>> {
+    if files::version(log)? == 1 {
+        return Ok(Vec::new());
+    }
+    let mut select = log.prepare(include_str!("../sql/given_up_elsewhere.sql"))?;
+    select.query_map([], |row| row.get(0))?.collect()
 }
 
 fn ids(log: &Connection, _: i64, problems: &mut Problems) -> rusqlite::Result<()> {

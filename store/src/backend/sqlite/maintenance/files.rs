@@ -86,7 +86,7 @@ fn set_up(connection: &Connection) -> rusqlite::Result<()> {
 }
 
 fn refuse_newer(connection: &Connection, file: &Path, migrations: &[&str]) -> Result<(), Error> {
-    let found: usize = connection.pragma_query_value(None, "user_version", |row| row.get(0)).map_err(database(file))?;
+    let found = version(connection).map_err(database(file))?;
     let known = migrations.len();
     if found > known {
         return Err(Error::Database(shown(file), connection::Error::Newer { found, known }));
@@ -112,8 +112,7 @@ pub(super) fn create_log(file: &Path) -> Result<Connection, Error> {
 /// # Errors
 /// SQLite's.
 pub(super) fn namespaces(registry: &Connection) -> rusqlite::Result<Vec<Namespace>> {
-    let version: usize = registry.pragma_query_value(None, "user_version", |row| row.get(0))?;
-    let mut select = registry.prepare(match version {
+    let mut select = registry.prepare(match version(registry)? {
         1 => include_str!("../sql/registry_rows_1.sql"),
         _ => include_str!("../sql/registry_rows.sql"),
     })?;
@@ -132,6 +131,25 @@ fn namespace(row: &Row<'_>) -> rusqlite::Result<Namespace> {
         identity: row.get(7)?,
         marked_head: row.get(8)?,
     })
+}
+
+/// Selects the messages of a log above one position and up to another, by [`super::super::checksum::column`].
+///
+/// # Errors
+/// SQLite's.
+pub(super) fn whole_rows(log: &Connection) -> rusqlite::Result<&'static str> {
+    Ok(match version(log)? {
+        1 => include_str!("../sql/whole_rows_1.sql"),
+        _ => include_str!("../sql/whole_rows.sql"),
+    })
+}
+
+/// The version of a database's schema.
+///
+/// # Errors
+/// SQLite's.
+pub(super) fn version(database: &Connection) -> rusqlite::Result<usize> {
+    database.pragma_query_value(None, "user_version", |row| row.get(0))
 }
 
 /// What tells a log from every other.

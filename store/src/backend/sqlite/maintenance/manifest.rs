@@ -49,7 +49,7 @@ pub struct BackedUpFile {
 }
 
 /// A namespace of a backup.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct BackedUpNamespace {
     /// Its name.
@@ -60,6 +60,9 @@ pub struct BackedUpNamespace {
     pub head: i64,
     /// How many messages it holds.
     pub messages: u64,
+    /// Global positions of those that are damaged, in the store as in the backup; of several missing ones the first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub damaged: Vec<i64>,
 }
 
 impl Manifest {

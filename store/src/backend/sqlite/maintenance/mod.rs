@@ -11,17 +11,19 @@
 //! | `check_log`, `check_index` | what must hold in one file |
 //! | `repair` | which files are made anew |
 //! | `rewrite` | saving what can be read of a damaged log |
-//! | `row` | one message with everything that the log keeps of it |
+//! | `give_up` | putting a marker in the place of a damaged message |
+//! | `raw_row` | a damaged message with the bytes that it has |
 //! | `files` | opening, naming and syncing files |
 
 mod backup;
 mod check_index;
 mod check_log;
 mod files;
+mod give_up;
 mod manifest;
+mod raw_row;
 mod repair;
 mod rewrite;
-mod row;
 mod verify;
 
 use std::path::{Path, PathBuf};
@@ -29,6 +31,7 @@ use std::path::{Path, PathBuf};
 use super::{OpenError, Shown, connection};
 
 pub use backup::backup;
+pub use give_up::give_up;
 pub use manifest::{BackedUpFile, BackedUpNamespace, Manifest};
 pub use repair::{Outcome, Permissions, repair};
 pub use verify::{FileReport, Report, verify};
@@ -48,6 +51,12 @@ pub enum Error {
     /// A log has another identity than its namespace.
     #[error("{0} is the log of another namespace")]
     ForeignLog(Shown),
+    /// There is no namespace of that name.
+    #[error("there is no namespace {0}")]
+    NoNamespace(String),
+    /// The message that is to be given up is sound, or there is none.
+    #[error("the message at global position {0} cannot be given up: {1}")]
+    NotDamaged(i64, &'static str),
     /// The output is there already.
     #[error("{0} exists and is not empty: name a new directory")]
     OutputExists(Shown),

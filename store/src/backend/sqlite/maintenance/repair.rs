@@ -46,6 +46,7 @@ pub struct Permissions {
 /// What is sound stays as it is.
 ///
 /// - An index that does not fit its log is built anew.
+/// - A log with damaged messages that can be read to its end stays as it is: see [`super::give_up()`].
 /// - Of a log that cannot be read to its end, everything before the first damaged message is kept.
 /// - Of two messages with one id, or at one position of a stream, the first is kept; the later one
 ///   is what a sound store would have refused. It is set aside in a file that `import` reads.
@@ -106,7 +107,7 @@ pub fn repair(directory: &Path, permissions: Permissions, progress: &mut Progres
 
 fn repair_log(path: &Path, namespace: &Namespace, progress: &mut Progress<'_>) -> Result<Outcome, Error> {
     let check = check_log_of(path, progress);
-    let sound = check.problems.is_empty();
+    let (sound, damaged) = (check.problems.is_empty(), !check.damaged.is_empty());
     let mut outcome = Outcome {
         file: files::name_of(path),
         problems: check.problems.into_lines(),
@@ -118,6 +119,15 @@ fn repair_log(path: &Path, namespace: &Namespace, progress: &mut Progress<'_>) -
             outcome.problems.push(problem);
             outcome.done.push("the registry counts anew; only a backup can bring messages back".to_owned());
         }
+        return Ok(outcome);
+    }
+    if damaged {
+        outcome.done.push(format!(
+            "nothing about its damaged messages: take them from a backup, or give each up with --namespace {} --give-up \
+             POSITION; until then reading ends before them",
+            namespace.name
+        ));
+        outcome.is_usable = false;
         return Ok(outcome);
     }
     match rewrite(path, namespace, progress)? {
@@ -201,7 +211,7 @@ fn lost_end(outcome: &mut Outcome, head: i64, known: i64, permissions: Permissio
 }
 
 /// The registry's count is not true any more, and the server counts anew; the mark is where the log must reach.
-fn note(registry: &Path, namespace: &Namespace, marked_head: i64) -> Result<(), Error> {
+pub(super) fn note(registry: &Path, namespace: &Namespace, marked_head: i64) -> Result<(), Error> {
     let connection = connection::open(&[Attach::registry(Some(registry.to_owned()))])
         .map_err(|error| Error::Database(shown(registry), error))?;
     connection
@@ -232,7 +242,7 @@ fn repair_index(log: &Path, index: &Path, progress: &mut Progress<'_>) -> Result
     Ok(outcome)
 }
 
-fn build_index(log: &Path, index: &Path, progress: &mut Progress<'_>) -> Result<u64, Error> {
+pub(super) fn build_index(log: &Path, index: &Path, progress: &mut Progress<'_>) -> Result<u64, Error> {
     remove_database(index).map_err(io(index))?;
     let failed = database(index);
     let mut connection = connection::open(&[Attach::log(Some(log.to_owned())), Attach::index(Some(index.to_owned()))])
@@ -247,7 +257,9 @@ fn build_index(log: &Path, index: &Path, progress: &mut Progress<'_>) -> Result<
     loop {
         let indexed = indexer::progress(&connection).map_err(&failed)?;
         progress(Step { what: &what, done: indexed.completion.unsigned_abs(), of: head.unsigned_abs() });
-        let places = indexer::suffix(&connection, indexed.completion, BATCH).map_err(&failed)?;
+        let indexer::Suffix { places, damaged, .. } =
+            indexer::suffix(&connection, indexed.completion, BATCH).map_err(&failed)?;
+        indexer::note_unplaced(&connection, &damaged).map_err(&failed)?;
         if places.is_empty() {
             return Ok(indexed.messages);
         }

@@ -10,10 +10,12 @@ use std::path::{Path, PathBuf};
 use eventodb_schema::{Timestamp, migrations};
 use rusqlite::{Connection, OptionalExtension as _, params};
 
+use super::super::checksum::{Checker, Seed};
 use super::super::directory::create_private_file;
+use super::super::evidence;
 use super::super::paths::beside;
+use super::super::whole_row::{self, Import, WholeRow};
 use super::files::{self, Namespace};
-use super::row::{self, Import, WholeRow};
 use super::{Error, Progress, Step, TELL_EVERY, database, io};
 
 /// Messages that were set aside and are told one by one; more are only counted.
@@ -47,8 +49,13 @@ pub(super) fn rewrite(path: &Path, namespace: &Namespace, progress: &mut Progres
     let stamp = Timestamp::now().as_micros();
     let new = Unfinished(beside(path, ".unfinished"));
     new.remove().map_err(io(&new.0))?;
+    let log = files::create_log(&new.0)?;
+    // Where the damaged file cannot tell it, the new one has an identity of its own.
+    let _ = whole_row::keep_identity(&source, &log);
+    let seed = Seed::of(&evidence::identity(&log).map_err(database(&new.0))?);
     let mut copy = Copy {
-        log: files::create_log(&new.0)?,
+        log,
+        seed,
         new: &new.0,
         aside: None,
         aside_path: beside(path, &format!(".set-aside-{stamp}.ndjson")),
@@ -110,6 +117,7 @@ fn reached(source: &Connection, namespace: &Namespace) -> Option<i64> {
 /// A copy under way.
 struct Copy<'a> {
     log: Connection,
+    seed: Seed,
     new: &'a Path,
     aside: Option<BufWriter<File>>,
     aside_path: PathBuf,
@@ -127,8 +135,9 @@ impl Copy<'_> {
     }
 
     fn rows(&mut self, source: &Connection, name: &str, progress: &mut Progress<'_>) -> Result<(), Error> {
-        let mut select = match source.prepare(include_str!("../sql/whole_rows.sql")) {
-            Ok(select) => select,
+        let prepared = files::whole_rows(source).and_then(|sql| Ok((source.prepare(sql)?, Checker::of_log(source)?)));
+        let (mut select, checker) = match prepared {
+            Ok(prepared) => prepared,
             Err(error) => {
                 self.saved.cut = Some(error.to_string());
                 return Ok(());
@@ -137,8 +146,13 @@ impl Copy<'_> {
         let mut rows = select.query(params![0, i64::MAX]).map_err(database(self.new))?;
         let mut last = 0;
         loop {
-            let row = match rows.next().and_then(|row| row.map(WholeRow::read).transpose()) {
-                Ok(Some(row)) if row.global_position > last => row,
+            let row = match rows.next().and_then(|row| row.map(|row| WholeRow::read_checked(row, &checker)).transpose())
+            {
+                Ok(Some(None)) => {
+                    self.saved.cut = Some("the message behind it is damaged".to_owned());
+                    return Ok(());
+                }
+                Ok(Some(Some(row))) if row.global_position > last => row,
                 Ok(Some(_)) => {
                     self.saved.cut = Some("the messages behind it are out of order".to_owned());
                     return Ok(());
@@ -198,7 +212,7 @@ impl Copy<'_> {
                  ON CONFLICT (stream) DO UPDATE SET position = excluded.position",
             )?
             .execute(params![row.stream, row.position])?;
-        row.insert(&mut self.log.prepare_cached(include_str!("../sql/append.sql"))?)?;
+        row.insert(&mut self.log.prepare_cached(include_str!("../sql/append.sql"))?, self.seed)?;
         self.saved.messages += 1;
         self.saved.head = row.global_position;
         self.saved.last_time = row.time;
@@ -222,11 +236,11 @@ impl Copy<'_> {
         Ok(())
     }
 
-    /// The log's identity, and up to where its positions may have gaps. A message that was set aside
-    /// leaves one, just as an import does.
+    /// What was given up, and up to where positions may have gaps. A message that was set aside leaves one, just as an
+    /// import does.
     fn notes(&self, source: &Connection) -> rusqlite::Result<()> {
-        // Where the damaged file cannot tell them, the new one has an identity of its own.
-        let _ = row::keep_identity(source, &self.log);
+        // Where the damaged file cannot tell it, the markers stand in the messages all the same.
+        let _ = whole_row::keep_given_up(source, &self.log, self.saved.head);
         let import = Import::read(source).unwrap_or(None);
         let Saved { head, last_time, .. } = self.saved;
         let gaps = self.saved.set_aside_count > 0 || import.is_some_and(|import| import.last_position > head);

@@ -72,6 +72,7 @@ fn verify_backup(directory: &Path, manifest: &Manifest, progress: &mut Progress<
             Some(namespace) => {
                 let path = directory.join(&expected.name);
                 let check = open_and_check(&path, &mut problems, progress);
+                let unchecked = check.as_ref().map_or(0, |check| check.unchecked);
                 if let Some(check) = check
                     && (check.messages, check.head) != (namespace.messages, namespace.head)
                 {
@@ -80,7 +81,7 @@ fn verify_backup(directory: &Path, manifest: &Manifest, progress: &mut Progress<
                         check.messages, check.head, namespace.messages, namespace.head
                     ));
                 }
-                holds_log(&namespace.namespace, namespace.messages)
+                holds_log(&namespace.namespace, namespace.messages, unchecked)
             }
             None => holds_registry(manifest.namespaces.len()),
         };
@@ -153,8 +154,8 @@ fn verify_namespace(directory: &Path, namespace: &Namespace, progress: &mut Prog
         // It was never used.
         return Vec::new();
     }
-    let LogCheck { messages, gaps, mut problems, .. } = check_log_of(&path, progress);
-    let mut holds = holds_log(&namespace.name, messages);
+    let LogCheck { messages, gaps, unchecked, mut problems, .. } = check_log_of(&path, progress);
+    let mut holds = holds_log(&namespace.name, messages, unchecked);
     if gaps > 0 {
         holds.push_str(&format!(", {gaps} global positions were left out by an import or a repair"));
     }
@@ -212,7 +213,7 @@ pub(super) fn fewer_than_counted(namespace: &Namespace, messages: u64) -> Option
 pub(super) fn check_index_of(log: &Path, index: &Path, progress: &mut Progress<'_>) -> Problems {
     let mut problems = Problems::default();
     let alone = index_file::state_of_file_alone(index).unwrap_or_default();
-    match connection::open(&[Attach::log(Some(log.to_owned())), Attach::index(Some(index.to_owned()))]) {
+    match connection::open(&[Attach::log_as_it_is(log.to_owned()), Attach::index(Some(index.to_owned()))]) {
         Ok(connection) => {
             let set_up = set_up(&connection);
             let follows = alone.is_none_or(|alone| index_file::follows(&connection, &alone).unwrap_or(false));
@@ -251,8 +252,12 @@ fn strays(directory: &Path, registry: &Connection) -> rusqlite::Result<Vec<FileR
     Ok(strays.into_iter().map(report).collect())
 }
 
-fn holds_log(namespace: &str, messages: u64) -> String {
-    format!("log of namespace {namespace}, {messages} messages")
+fn holds_log(namespace: &str, messages: u64, unchecked: u64) -> String {
+    let checked = match unchecked {
+        0 => String::new(),
+        unchecked => format!(", {unchecked} of them from an earlier version and without a checksum yet"),
+    };
+    format!("log of namespace {namespace}, {messages} messages{checked}")
 }
 
 fn holds_registry(namespaces: usize) -> String {

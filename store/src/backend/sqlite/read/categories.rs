@@ -5,6 +5,7 @@ use std::sync::Arc;
 use eventodb_schema::Direction;
 use rusqlite::{OptionalExtension as _, params};
 
+use super::super::failure::ReadError;
 use super::super::memtable::{CategoryPlace, Memtable};
 use super::Walk;
 use super::steps::{Runs, Step, Steps};
@@ -12,7 +13,7 @@ use crate::backend::Slice;
 
 impl Walk<'_> {
     /// In the index, and then in the memtable.
-    pub(super) fn categories(&self, categories: &[Arc<str>]) -> rusqlite::Result<Slice> {
+    pub(super) fn categories(&self, categories: &[Arc<str>]) -> Result<Slice, ReadError> {
         // The memtable first: see there.
         let (floor, recent) = {
             let memtable = self.memtable.read();
@@ -22,7 +23,7 @@ impl Walk<'_> {
     }
 
     /// Along the places of all categories, where they are not too many.
-    pub(super) fn every_category(&self) -> rusqlite::Result<Option<Slice>> {
+    pub(super) fn every_category(&self) -> Result<Option<Slice>, ReadError> {
         // One more than are taken together shows that there are more.
         let most = self.merged_categories + 1;
         let (floor, recent, mut categories) = {
@@ -44,7 +45,9 @@ impl Walk<'_> {
         let recent = categories.iter().filter_map(|category| memtable.category(category)).map(|category| {
             let places = self.within(&category.places, |place| place.global_position);
             let places = places.filter(|place| self.wanted.admits(place.hashes));
-            self.take(places.map(|place| Step { at: place.global_position, global_position: place.global_position }))
+            self.first_of(
+                places.map(|place| Step { at: place.global_position, global_position: place.global_position }),
+            )
         });
         self.merge(recent.collect())
     }

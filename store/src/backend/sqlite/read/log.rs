@@ -1,92 +1,104 @@
 //! Along the log itself.
 
 use eventodb_schema::Direction;
-use rusqlite::params;
+use rusqlite::Row;
 
-use super::{Walk, column, message};
-use crate::backend::{Columns, Rows, Slice};
+use super::super::checksum::column;
+use super::super::failure::{ReadError, is_damage};
+use super::{Walk, message};
+use crate::backend::{Rows, Slice};
 
 impl Walk<'_> {
     /// Every message of a namespace, or those that the filter wants of them.
-    pub(super) fn log(&self) -> rusqlite::Result<Slice> {
-        if self.wanted.needs_row() {
-            return match self.every_category()? {
-                Some(slice) => Ok(slice),
-                None => self.sifted_log(),
-            };
+    pub(super) fn log(&self) -> Result<Slice, ReadError> {
+        if self.wanted.needs_row()
+            && let Some(slice) = self.every_category()?
+        {
+            return Ok(slice);
         }
         let (low, high) = self.bounds();
-        let sql = match (self.select.direction, self.select.columns) {
-            (Direction::Forward, Columns::All) => include_str!("../sql/log_forward.sql"),
-            (Direction::Forward, Columns::Places) => include_str!("../sql/log_places.sql"),
-            (Direction::Backward, _) => include_str!("../sql/log_backward.sql"),
-        };
-        let mut statement = self.connection.prepare_cached(sql)?;
-        let mut found = statement.query(params![low, high, self.examined as i64])?;
+        let mut statement = self.connection.prepare_cached(match self.select.direction {
+            Direction::Forward => include_str!("../sql/log_forward.sql"),
+            Direction::Backward => include_str!("../sql/log_backward.sql"),
+        })?;
+        let mut found = statement.query([low, high, self.examined as i64])?;
         let mut rows = Rows::default();
         let (mut examined, mut last) = (0, None);
-        while let Some(row) = found.next()? {
+        loop {
+            let row = match found.next() {
+                Ok(Some(row)) => row,
+                Ok(None) => break,
+                Err(error) if is_damage(&error) => return self.ending_before(self.after(last), rows, last),
+                Err(error) => return Err(error.into()),
+            };
+            let at: i64 = row.get(column::GLOBAL_POSITION)?;
+            if let Some(missing) = self.left_out(last, at)? {
+                return self.ending_before(missing, rows, last);
+            }
+            match self.take_row(row, &mut rows) {
+                Ok(true) => {}
+                Ok(false) => return self.ending_before(at, rows, last),
+                Err(error) if is_damage(&error) => return self.ending_before(at, rows, last),
+                Err(error) => return Err(error.into()),
+            }
             examined += 1;
-            let global_position = row.get(column::GLOBAL_POSITION)?;
-            last = Some(global_position);
-            let stream = row.get_ref(column::STREAM)?.as_str()?;
-            let owned = self.select.filter.group.is_none_or(|group| group.owns(stream));
-            if owned {
-                rows.push(message(row, self.select.columns)?);
-            }
-            if self.is_full(&rows) {
-                return Ok(Slice { rows, covered: global_position });
+            last = Some(at);
+            if self.is_full(&rows) || examined == self.examined {
+                return Ok(Slice { rows, covered: at });
             }
         }
-        let covered = last.filter(|_| examined == self.examined).unwrap_or(self.select.to);
-        Ok(Slice { rows, covered })
+        match self.left_out_at_the_end(last)? {
+            Some(missing) => self.ending_before(missing, rows, last),
+            None => Ok(Slice { rows, covered: self.select.to }),
+        }
     }
 
-    /// Along the log itself where types or a correlation are wanted in very many categories: SQLite looks at them,
-    /// and hands over the rows that match. How many it looks at is bounded by a stretch of positions.
-    fn sifted_log(&self) -> rusqlite::Result<Slice> {
+    /// Takes a row, if it is wanted. Says whether it is as it was written.
+    fn take_row(&self, row: &Row<'_>, rows: &mut Rows) -> rusqlite::Result<bool> {
+        if !self.checker.admits(row)? {
+            return Ok(false);
+        }
+        let stream = row.get_ref(column::STREAM)?.as_str()?;
+        let owned = self.select.filter.group.is_none_or(|group| group.owns(stream));
+        if owned && self.wanted.confirms(row)? {
+            rows.push(message(row, self.select.columns)?);
+        }
+        Ok(true)
+    }
+
+    /// The position at which the next message should be.
+    fn after(&self, last: Option<i64>) -> i64 {
         let (low, high) = self.bounds();
-        let beyond = self.examined as i64 - 1;
-        let forward = self.select.direction == Direction::Forward;
-        let (sql, from, to) = if forward {
-            (include_str!("../sql/sift_forward.sql"), low, high.min(low.saturating_add(beyond)))
-        } else {
-            (include_str!("../sql/sift_backward.sql"), low.max(high.saturating_sub(beyond)), high)
-        };
-        let filter = &self.select.filter;
-        let kinds =
-            (!filter.types.is_empty()).then(|| serde_json::Value::from_iter(filter.types.iter().map(|kind| &**kind)));
-        let kinds = kinds.map(|kinds| kinds.to_string());
-        let mut statement = self.connection.prepare_cached(sql)?;
-        let mut found = statement.query(params![from, to, kinds, filter.correlation.as_deref()])?;
-        let mut rows = Rows::default();
-        while let Some(row) = found.next()? {
-            let stream = row.get_ref(column::STREAM)?.as_str()?;
-            if filter.group.is_none_or(|group| group.owns(stream)) {
-                rows.push(message(row, self.select.columns)?);
-            }
-            if self.is_full(&rows) {
-                return Ok(Slice { rows, covered: row.get(column::GLOBAL_POSITION)? });
-            }
+        match (self.is_forward(), last) {
+            (true, None) => low.max(1),
+            (true, Some(last)) => last.saturating_add(1),
+            (false, None) => high,
+            (false, Some(last)) => last - 1,
         }
-        let next = match forward {
-            true if to < high => self.first_in(to + 1, high)?,
-            false if low < from => self.last_in(low, from - 1)?,
-            _ => None,
-        };
-        let covered = next.map(|next| if forward { next - 1 } else { next + 1 });
-        Ok(Slice { rows, covered: covered.unwrap_or(self.select.to) })
     }
 
-    /// The first position of the log within bounds: an import may leave any gap.
-    fn first_in(&self, low: i64, high: i64) -> rusqlite::Result<Option<i64>> {
-        let sql = "SELECT min(global_position) FROM log.messages WHERE global_position BETWEEN ?1 AND ?2";
-        self.connection.prepare_cached(sql)?.query_row([low, high], |row| row.get(0))
+    /// A position between the last row and this one at which a message is missing.
+    fn left_out(&self, last: Option<i64>, at: i64) -> rusqlite::Result<Option<i64>> {
+        let expected = self.after(last);
+        if at == expected {
+            return Ok(None);
+        }
+        match self.is_forward() {
+            // The rows are out of order.
+            true if at < expected => Ok(Some(expected)),
+            true => self.checker.missing(expected, at - 1),
+            false if at > expected => Ok(Some(expected)),
+            false => Ok(self.checker.missing(at.saturating_add(1), expected)?.map(|_| expected)),
+        }
     }
 
-    /// The last one.
-    fn last_in(&self, low: i64, high: i64) -> rusqlite::Result<Option<i64>> {
-        let sql = "SELECT max(global_position) FROM log.messages WHERE global_position BETWEEN ?1 AND ?2";
-        self.connection.prepare_cached(sql)?.query_row([low, high], |row| row.get(0))
+    /// The same behind the last row.
+    fn left_out_at_the_end(&self, last: Option<i64>) -> rusqlite::Result<Option<i64>> {
+        let (low, high) = self.bounds();
+        let expected = self.after(last);
+        match self.is_forward() {
+            true => self.checker.missing(expected, high),
+            false => Ok(self.checker.missing(low.max(1), expected)?.map(|_| expected)),
+        }
     }
 }

@@ -17,49 +17,93 @@ use parking_lot::RwLock;
 use rusqlite::{Connection, Row};
 
 use super::Settings;
+use super::checksum::{Checker, Seed, column};
+use super::failure::{ReadError, is_damage};
 use super::memtable::{Hashes, Memtable, text_hash};
 use crate::backend::{Axis, Columns, Rows, Select, Slice};
 
-/// Reads one slice; looks at a bounded number of places in search of matches.
+/// What a read needs to know of a log beside its files.
+#[derive(Clone, Copy)]
+pub(super) struct Known<'a> {
+    pub(super) memtable: &'a RwLock<Memtable>,
+    pub(super) seed: Seed,
+    /// Damaged messages that are in no stream's places, in order.
+    pub(super) unplaced: &'a [i64],
+}
+
+/// Reads one slice; looks at a bounded number of places in search of matches. It ends before a damaged message.
 ///
 /// # Errors
-/// SQLite's.
+/// SQLite's, and [`ReadError::Damaged`] where nothing comes before the damaged message.
 pub(super) fn read(
     connection: &Connection,
-    memtable: &RwLock<Memtable>,
+    known: Known<'_>,
     select: &Select,
     settings: &Settings,
-) -> rusqlite::Result<Slice> {
+) -> Result<Slice, ReadError> {
     // One transaction takes the files' locks once, not for each row. It begins with its first
     // statement, which comes after the look into the memtable.
     let transaction = connection.unchecked_transaction()?;
     let Settings { examined_rows: examined, merged_categories, .. } = *settings;
+    let Known { memtable, seed, unplaced } = known;
     let wanted = Wanted::new(&select.filter);
-    let walk = Walk { connection, memtable, select, wanted, examined, merged_categories };
+    let checker = Checker::new(connection, seed);
+    let walk = Walk { connection, memtable, checker, unplaced, select, wanted, examined, merged_categories };
     let slice = match &select.filter.scope {
         Scope::All => walk.log(),
         Scope::Stream(stream) => walk.stream(stream),
         Scope::Categories(categories) => walk.categories(categories),
     }?;
-    transaction.commit()?;
-    Ok(slice)
+    match transaction.commit() {
+        // A damaged page that ended the slice fails the end of the transaction as well, in which nothing was written.
+        Err(error) if !is_damage(&error) => Err(error.into()),
+        _ => Ok(slice),
+    }
 }
 
-/// Appends the message at a global position.
+/// Appends the message at a global position. The caller has a transaction open.
 ///
 /// # Errors
-/// SQLite's; that there is none means that the index does not fit the log.
-pub(super) fn fetch(connection: &Connection, global_position: i64, rows: &mut Rows) -> rusqlite::Result<()> {
-    connection.prepare_cached(include_str!("../sql/message.sql"))?.query_row([global_position], |row| {
+/// SQLite's, and [`ReadError::Damaged`].
+pub(super) fn fetch(checker: &Checker<'_>, connection: &Connection, at: i64, rows: &mut Rows) -> Result<(), ReadError> {
+    let mut select = connection.prepare_cached(include_str!("../sql/message.sql"))?;
+    let mut found = select.query([at])?;
+    let sound = row_at(checker, at, found.next(), |row| {
         rows.push(message(row, Columns::All)?);
         Ok(())
-    })
+    })?;
+    sound.ok_or(ReadError::Damaged(at))
+}
+
+/// What `take` makes of the row that should be at a global position; `None` where the row is damaged, or missing
+/// where the log has no gaps.
+///
+/// # Errors
+/// SQLite's; that there is no row where a gap may be means that the index does not fit the log.
+fn row_at<T>(
+    checker: &Checker<'_>,
+    at: i64,
+    found: rusqlite::Result<Option<&Row<'_>>>,
+    take: impl FnOnce(&Row<'_>) -> rusqlite::Result<T>,
+) -> rusqlite::Result<Option<T>> {
+    let taken = found.and_then(|row| match row {
+        Some(row) if checker.admits(row)? => take(row).map(Some),
+        Some(_) => Ok(None),
+        None if checker.missing(at, at)?.is_some() => Ok(None),
+        None => Err(rusqlite::Error::QueryReturnedNoRows),
+    });
+    match taken {
+        Err(error) if is_damage(&error) => Ok(None),
+        taken => taken,
+    }
 }
 
 /// One read under way.
 struct Walk<'a> {
     connection: &'a Connection,
     memtable: &'a RwLock<Memtable>,
+    checker: Checker<'a>,
+    unplaced: &'a [i64],
     select: &'a Select,
     wanted: Wanted<'a>,
     /// Most places looked at, of each category.
@@ -111,19 +155,6 @@ impl<'a> Wanted<'a> {
     }
 }
 
-/// Columns of `sql/message*.sql` and `sql/log*.sql`.
-mod column {
-    pub(super) const GLOBAL_POSITION: usize = 0;
-    pub(super) const STREAM: usize = 1;
-    pub(super) const POSITION: usize = 2;
-    pub(super) const TYPE: usize = 3;
-    pub(super) const CORRELATION: usize = 4;
-    pub(super) const ID: usize = 5;
-    pub(super) const TIME: usize = 6;
-    pub(super) const METADATA: usize = 7;
-    pub(super) const DATA: usize = 8;
-}
-
 fn message<'row>(row: &'row Row<'_>, columns: Columns) -> rusqlite::Result<MessageRef<'row>> {
     let place = MessageRef {
         id: uuid::Uuid::nil(),
@@ -163,10 +194,22 @@ impl Walk<'_> {
         (low, if *axis == Axis::Global { high.min(*head) } else { high })
     }
 
+    /// A slice that ends before a damaged message; `covered` is where the last place before it stands.
+    fn ending_before(&self, damaged: i64, rows: Rows, covered: Option<i64>) -> Result<Slice, ReadError> {
+        match covered {
+            Some(covered) if !rows.is_empty() => Ok(Slice { rows, covered }),
+            _ => Err(ReadError::Damaged(damaged)),
+        }
+    }
+
+    fn is_forward(&self) -> bool {
+        self.select.direction == Direction::Forward
+    }
+
     /// The bound that a walk starts from.
     fn start(&self) -> i64 {
         let (low, high) = self.bounds();
-        if self.select.direction == Direction::Forward { low } else { high }
+        if self.is_forward() { low } else { high }
     }
 }
 
@@ -174,17 +217,21 @@ impl Walk<'_> {
 mod tests {
     use std::sync::Arc;
 
+    use eventodb_schema::message::Message;
     use rusqlite::params;
 
+    use super::super::checksum::Stored;
     use super::super::connection::{self, Attach};
     use super::super::indexer;
     use super::super::memtable::Place;
     use super::*;
+    use crate::log::Entry;
 
     /// Places leave the memtable after the index has them: for a moment both do. A walk through the index whose
     /// bound of places falls there must not pass for one that has seen them.
     #[test]
     fn a_walk_that_ends_where_index_and_memtable_overlap_misses_nothing() {
+        let seed = Seed::of(b"a log's identity");
         let mut connection = connection::open(&[Attach::log(None), Attach::index(None)]).unwrap();
         assert!(indexer::belongs(&connection).unwrap());
         let place = |global_position: i64| Place {
@@ -198,8 +245,20 @@ mod tests {
         let places: Vec<Place> = (1..=6).map(place).collect();
         for place in &places {
             let Place { global_position, position, stream, .. } = place;
-            let insert = "INSERT INTO log.messages VALUES (?1, ?2, ?3, 0, ?4, 'Opened', NULL, 0, NULL, '{}')";
-            connection.execute(insert, params![global_position, stream, position, place.id.as_bytes()]).unwrap();
+            let message = Message {
+                id: place.id,
+                stream: stream.clone(),
+                kind: "Opened".into(),
+                position: *position,
+                global_position: *global_position,
+                data: "{}".into(),
+                metadata: None,
+                time: Timestamp::default(),
+            };
+            let checksum = Stored::of_entry(&Entry::new(message, place.starts_stream)).checksum(seed);
+            let insert = "INSERT INTO log.messages VALUES (?1, ?2, ?3, ?4, ?5, 'Opened', NULL, 0, NULL, '{}', ?6)";
+            let values = params![global_position, stream, position, place.starts_stream, place.id.as_bytes(), checksum];
+            connection.execute(insert, values).unwrap();
         }
         indexer::index(&mut connection, places[..4].iter().collect(), true).unwrap();
         let mut memtable = Memtable::new(2);
@@ -228,7 +287,8 @@ mod tests {
                     columns: Columns::Places,
                 };
                 let settings = Settings { examined_rows: examined, ..Settings::default() };
-                let slice = read(&connection, &memtable, &select, &settings).unwrap();
+                let known = Known { memtable: &memtable, seed, unplaced: &[] };
+                let slice = read(&connection, known, &select, &settings).unwrap();
                 found.extend(slice.rows.iter().map(|message| message.global_position));
                 from = slice.covered + next;
             }

@@ -3,10 +3,13 @@
 use std::collections::{VecDeque, vec_deque};
 
 use eventodb_schema::Direction;
+use rusqlite::Row;
 
+use super::super::checksum::column;
+use super::super::failure::ReadError;
 use super::super::runs;
-use super::{Walk, column, message};
-use crate::backend::{Columns, Rows, Slice};
+use super::{Walk, message, row_at};
+use crate::backend::{Axis, Rows, Slice};
 
 /// A place along a walk: where it stands on the walk's axis, and its row in the log.
 #[derive(Clone, Copy)]
@@ -90,7 +93,7 @@ impl Walk<'_> {
     }
 
     /// Places in the order asked for, at most a slice of them; `places` ascend.
-    pub(super) fn take(&self, places: impl DoubleEndedIterator<Item = Step>) -> Steps {
+    pub(super) fn first_of(&self, places: impl DoubleEndedIterator<Item = Step>) -> Steps {
         let visible = |step: &Step| step.global_position <= self.select.head;
         let most = self.select.rows;
         let steps: Vec<Step> = match self.select.direction {
@@ -117,7 +120,7 @@ impl Walk<'_> {
     }
 
     /// The rows of what was found in the index and in the memtable, which lies above it.
-    pub(super) fn join(&self, indexed: Steps, recent: Steps) -> rusqlite::Result<Slice> {
+    pub(super) fn join(&self, indexed: Steps, recent: Steps) -> Result<Slice, ReadError> {
         let (first, second) = match self.select.direction {
             Direction::Forward => (indexed, recent),
             Direction::Backward => (recent, indexed),
@@ -126,25 +129,58 @@ impl Walk<'_> {
             Some(cut) => (first.steps, Some(cut)),
             None => ([first.steps, second.steps].concat(), second.cut),
         };
-        let mut statement = self.connection.prepare_cached(match self.select.columns {
-            Columns::All => include_str!("../sql/message.sql"),
-            Columns::Places => include_str!("../sql/message_place.sql"),
-        })?;
-        let mut rows = Rows::default();
+        let mut statement = self.connection.prepare_cached(include_str!("../sql/message.sql"))?;
+        let (mut rows, mut last) = (Rows::default(), None);
+        let barrier = self.barrier();
         for step in steps {
+            if let Some(barrier) = barrier
+                && self.lies_beyond(step.global_position, barrier)
+            {
+                return self.ending_before(barrier, rows, last);
+            }
             let mut found = statement.query([step.global_position])?;
-            let row = found.next()?.ok_or(rusqlite::Error::QueryReturnedNoRows)?;
-            // An index that leads to another stream's message is damaged, as if it led to none.
-            if !self.select.filter.scope.contains(row.get_ref(column::STREAM)?.as_str()?) {
-                return Err(rusqlite::Error::QueryReturnedNoRows);
+            let sound = row_at(&self.checker, step.global_position, found.next(), |row| self.take(row, &mut rows))?;
+            if sound.is_none() {
+                return self.ending_before(step.global_position, rows, last);
             }
-            if self.wanted.confirms(row)? {
-                rows.push(message(row, self.select.columns)?);
-            }
+            last = Some(step.at);
             if self.is_full(&rows) {
                 return Ok(Slice { rows, covered: step.at });
             }
         }
-        Ok(Slice { rows, covered: cut.unwrap_or(self.select.to) })
+        match (barrier, cut) {
+            (None, _) => Ok(Slice { rows, covered: cut.unwrap_or(self.select.to) }),
+            // It did not come so far.
+            (Some(barrier), Some(cut)) if self.select.axis == Axis::Global && !self.lies_beyond(cut, barrier) => {
+                Ok(Slice { rows, covered: cut })
+            }
+            (Some(barrier), _) => self.ending_before(barrier, rows, last),
+        }
+    }
+
+    /// Takes the row that a place led to, if it is wanted.
+    fn take(&self, row: &Row<'_>, rows: &mut Rows) -> rusqlite::Result<()> {
+        // An index that leads to another stream's message is damaged, as if it led to none.
+        if !self.select.filter.scope.contains(row.get_ref(column::STREAM)?.as_str()?) {
+            return Err(rusqlite::Error::QueryReturnedNoRows);
+        }
+        if self.wanted.confirms(row)? {
+            rows.push(message(row, self.select.columns)?);
+        }
+        Ok(())
+    }
+
+    /// The first damaged message on the way that is in no stream's places: it may be any stream's.
+    fn barrier(&self) -> Option<i64> {
+        let (low, high) = match self.select.axis {
+            Axis::Global => self.bounds(),
+            Axis::Stream => (0, self.select.head),
+        };
+        let mut within = self.unplaced.iter().copied().filter(|at| (low..=high).contains(at));
+        if self.is_forward() { within.next() } else { within.next_back() }
+    }
+
+    fn lies_beyond(&self, at: i64, barrier: i64) -> bool {
+        if self.is_forward() { at > barrier } else { at < barrier }
     }
 }

@@ -3,6 +3,7 @@
 use eventodb_schema::Direction;
 use rusqlite::{OptionalExtension as _, params};
 
+use super::super::failure::ReadError;
 use super::super::memtable::StreamPlace;
 use super::Walk;
 use super::steps::{Runs, Step, Steps};
@@ -10,7 +11,7 @@ use crate::backend::{Axis, Rows, Slice};
 
 impl Walk<'_> {
     /// In the index, and then in the memtable.
-    pub(super) fn stream(&self, stream: &str) -> rusqlite::Result<Slice> {
+    pub(super) fn stream(&self, stream: &str) -> Result<Slice, ReadError> {
         if !self.select.filter.group.is_none_or(|group| group.owns(stream)) {
             return Ok(Slice { rows: Rows::default(), covered: self.select.to });
         }
@@ -20,7 +21,7 @@ impl Walk<'_> {
             let recent = memtable.stream(stream).map_or_else(Steps::new, |places| {
                 let places = self.within(places, |place| self.at(place.position, place.global_position));
                 let places = places.filter(|place| self.wanted.admits_kind(place.kind));
-                self.take(places.map(|place| Step {
+                self.first_of(places.map(|place| Step {
                     at: self.at(place.position, place.global_position),
                     global_position: place.global_position,
                 }))

@@ -4,6 +4,8 @@ use eventodb_schema::{Limits, json, message, name, wire};
 use rusqlite::{CachedStatement, Connection, params};
 use uuid::Uuid;
 
+use super::checksum::{Checker, Seed, Stored, column};
+
 /// A row of the log.
 #[derive(Clone, Debug)]
 pub(super) struct WholeRow {
@@ -20,23 +22,31 @@ pub(super) struct WholeRow {
 }
 
 impl WholeRow {
-    /// Takes a row of `sql/whole_rows.sql`.
+    /// Takes a row of [`column`]s.
     ///
     /// # Errors
     /// SQLite's, and for values that no log holds.
     pub(super) fn read(row: &rusqlite::Row<'_>) -> rusqlite::Result<Self> {
         Ok(Self {
-            global_position: row.get(0)?,
-            stream: row.get(1)?,
-            position: row.get(2)?,
-            starts_stream: row.get(3)?,
-            id: Uuid::from_bytes(row.get(4)?),
-            kind: row.get(5)?,
-            correlation: row.get(6)?,
-            time: row.get(7)?,
-            metadata: row.get(8)?,
-            data: row.get(9)?,
+            global_position: row.get(column::GLOBAL_POSITION)?,
+            stream: row.get(column::STREAM)?,
+            position: row.get(column::POSITION)?,
+            starts_stream: row.get(column::STARTS_STREAM)?,
+            id: Uuid::from_bytes(row.get(column::ID)?),
+            kind: row.get(column::TYPE)?,
+            correlation: row.get(column::CORRELATION)?,
+            time: row.get(column::TIME)?,
+            metadata: row.get(column::METADATA)?,
+            data: row.get(column::DATA)?,
         })
+    }
+
+    /// The same of a row that is as it was written; `None` of a damaged one.
+    ///
+    /// # Errors
+    /// As [`Self::read`].
+    pub(super) fn read_checked(row: &rusqlite::Row<'_>, checker: &Checker<'_>) -> rusqlite::Result<Option<Self>> {
+        if checker.admits(row)? { Self::read(row).map(Some) } else { Ok(None) }
     }
 
     /// Bytes of text in it.
@@ -67,11 +77,25 @@ impl WholeRow {
         }
     }
 
-    /// Inserts it where the statement says: `sql/append.sql`.
+    fn stored(&self) -> Stored<'_> {
+        Stored {
+            integers: [self.global_position, self.position, self.time, i64::from(self.starts_stream)],
+            parts: [
+                Some(self.id.as_bytes()),
+                Some(self.stream.as_bytes()),
+                Some(self.kind.as_bytes()),
+                self.correlation.as_ref().map(String::as_bytes),
+                self.metadata.as_ref().map(String::as_bytes),
+                Some(self.data.as_bytes()),
+            ],
+        }
+    }
+
+    /// Inserts it with its checksum in a log where the statement says: `sql/append.sql`.
     ///
     /// # Errors
     /// SQLite's.
-    pub(super) fn insert(&self, insert: &mut CachedStatement<'_>) -> rusqlite::Result<()> {
+    pub(super) fn insert(&self, insert: &mut CachedStatement<'_>, seed: Seed) -> rusqlite::Result<()> {
         insert.execute(params![
             self.global_position,
             self.stream,
@@ -83,6 +107,7 @@ impl WholeRow {
             self.time,
             self.metadata,
             self.data,
+            self.stored().checksum(seed),
         ])?;
         Ok(())
     }
@@ -144,5 +169,31 @@ impl Import {
 pub(super) fn keep_identity(source: &Connection, target: &Connection) -> rusqlite::Result<()> {
     let identity: Vec<u8> = source.query_row("SELECT identity FROM identity", [], |row| row.get(0))?;
     target.execute("UPDATE log.identity SET identity = ?1", [identity])?;
+    Ok(())
+}
+
+/// Notes in a new log which messages were given up in the one that it was made from, up to a global position.
+///
+/// # Errors
+/// SQLite's.
+pub(super) fn keep_given_up(source: &Connection, target: &Connection, up_to: i64) -> rusqlite::Result<()> {
+    if !source.table_exists(None, "given_up")? {
+        return Ok(());
+    }
+    let mut select = source.prepare("SELECT global_position, given_up_at FROM given_up WHERE global_position <= ?1")?;
+    let mut rows = select.query([up_to])?;
+    while let Some(row) = rows.next()? {
+        note_given_up(target, row.get(0)?, row.get(1)?)?;
+    }
+    Ok(())
+}
+
+/// Notes that a message was given up.
+///
+/// # Errors
+/// SQLite's.
+pub(super) fn note_given_up(log: &Connection, global_position: i64, at: i64) -> rusqlite::Result<()> {
+    let insert = "INSERT OR REPLACE INTO log.given_up (global_position, given_up_at) VALUES (?1, ?2)";
+    log.execute(insert, params![global_position, at])?;
     Ok(())
 }

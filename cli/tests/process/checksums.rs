@@ -1,0 +1,154 @@
+//! Checksums of stored messages, seen from outside: a damaged one, and a log that has none yet.
+
+use std::path::Path;
+use std::process::{Command as StdCommand, Output};
+use std::time::Duration;
+
+use eventodb_store::testing::logs::{FIRST_VERSION_MESSAGES, unpack_first_version};
+use eventodb_store::testing::tell;
+use serde_json::json;
+use tokio::process::Command;
+
+use super::server::*;
+use super::strace::traced;
+
+fn eventodb(arguments: &[&str]) -> Output {
+    StdCommand::new(BINARY).args(arguments).output().expect("the binary starts")
+}
+
+fn text(path: &Path) -> &str {
+    path.to_str().expect("a temporary folder's name")
+}
+
+/// What `verify` says, and whether it finds the directory sound.
+fn verify(data: &Path) -> (bool, String) {
+    let found = eventodb(&["verify", text(data)]);
+    (found.status.success(), String::from_utf8_lossy(&found.stdout).into_owned())
+}
+
+/// Changes one digit of a message's data in the log's file.
+fn change_digit(data: &Path, from: &str, to: &str) {
+    let file = data.join("1.log.db");
+    let mut bytes = std::fs::read(&file).expect("it is there");
+    let found: Vec<usize> =
+        (0..bytes.len() - from.len()).filter(|at| bytes[*at..].starts_with(from.as_bytes())).collect();
+    assert_eq!((found.len(), from.len()), (1, to.len()));
+    bytes[found[0]..found[0] + to.len()].copy_from_slice(to.as_bytes());
+    std::fs::write(&file, bytes).expect("it is ours");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_changed_digit_is_never_served_and_can_be_given_up() {
+    let directory = tempfile::tempdir().expect("a temporary folder");
+    let data = directory.path().join("data");
+    let server = Server::start(&data, &[]).await;
+    let mut http = server.connect().await;
+    for amount in [100, 200, 300] {
+        call(&mut http, &json!(["stream.write", "a-1", { "type": "T", "data": { "amount": amount } }])).await;
+    }
+    server.stop().await;
+    change_digit(&data, "{\"amount\":200}", "{\"amount\":900}");
+
+    let (sound, told) = verify(&data);
+    assert!(!sound && told.contains("global position 2 is damaged"), "{told}");
+    let backup = directory.path().join("backup");
+    let taken = eventodb(&["backup", "--data-dir", text(&data), "--output", text(&backup)]);
+    let told = String::from_utf8_lossy(&taken.stdout);
+    assert!(taken.status.code() == Some(1) && told.contains("at global positions 2"), "{taken:?}");
+
+    let server = Server::start(&data, &[]).await;
+    let mut http = server.connect().await;
+    for get in [json!(["category.get", ""]), json!(["category.get", "a"]), json!(["stream.get", "a-1"])] {
+        let page = call(&mut http, &get).await;
+        assert_eq!(page.as_array().map(Vec::len), Some(1), "{get}: {page}");
+    }
+    let (status, error) = http.call(&json!(["category.get", "", { "position": 2 }])).await.expect("an answer");
+    assert_eq!((status, &error["error"]["code"]), (500, &json!("DATA_DAMAGED")), "{error}");
+    assert_eq!(error["error"]["details"], json!({ "globalPosition": 2 }));
+    http.send(b"GET /health/ready HTTP/1.1\r\nHost: localhost\r\n\r\n").await.expect("the server reads");
+    let (_, ready) = http.answer().await.expect("the server answers");
+    assert_eq!(ready["degraded"][0]["code"], json!("DATA_DAMAGED"), "{ready}");
+    server.stop().await;
+
+    let give_up =
+        |position| eventodb(&["repair", "--data-dir", text(&data), "--namespace", "default", "--give-up", position]);
+    let refused = give_up("3");
+    assert!(refused.status.code() == Some(1), "{refused:?}");
+    assert!(String::from_utf8_lossy(&refused.stderr).contains("it is as it was written"), "{refused:?}");
+    let done = give_up("2");
+    assert!(done.status.success() && String::from_utf8_lossy(&done.stdout).contains("it is given up"), "{done:?}");
+    let (sound, told) = verify(&data);
+    assert!(sound, "{told}");
+    let server = Server::start(&data, &[]).await;
+    let all = server.all().await;
+    assert_eq!(
+        (&all[1][1], &all[1][2], &all[1][3], &all[1][5]),
+        (&json!("a-1"), &json!("$damaged"), &json!(1), &json!({}))
+    );
+    assert_eq!(all[2][5], json!({ "amount": 300 }));
+    server.stop().await;
+}
+
+/// A server whose syncs of the log take long, so that a kill comes between two of them.
+async fn start_slowly(directory: &Path) -> Server {
+    let data = directory.join("data");
+    let mut command = Command::new("strace");
+    command.args(["-f", "--seccomp-bpf", "-qq", "-o"]).arg(directory.join("trace"));
+    command.arg("-P").arg(data.join("1.log.db-wal")).args(["-e", "trace=fdatasync"]);
+    command.args(["-e", "inject=fdatasync:delay_enter=30000"]);
+    command.arg(BINARY).args(Server::arguments(&data));
+    let mut server = Server::launch(command).await;
+    server.pid = traced(server.pid);
+    server
+}
+
+/// How many messages have no checksum yet, as `verify` says of a copy.
+fn without_checksum(data: &Path) -> usize {
+    let copy = tempfile::tempdir().expect("a temporary folder");
+    for entry in std::fs::read_dir(data).expect("it is there") {
+        let entry = entry.expect("a file");
+        std::fs::copy(entry.path(), copy.path().join(entry.file_name())).expect("there is room");
+    }
+    let (sound, told) = verify(copy.path());
+    assert!(sound, "{told}");
+    let words: Vec<&str> = told.split_whitespace().collect();
+    let of_them = words.windows(3).find(|words| words[1..] == ["of", "them"]).map(|words| words[0]);
+    of_them.map_or(0, |number| number.parse().expect("a number"))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_log_without_checksums_gets_them_while_it_is_served_and_killed() {
+    let directory = tempfile::tempdir().expect("a temporary folder");
+    let data = directory.path().join("data");
+    std::fs::create_dir(&data).expect("a temporary folder");
+    unpack_first_version(&data).expect("it is there");
+    let mut left = without_checksum(&data);
+    assert_eq!(left, FIRST_VERSION_MESSAGES);
+    let (mut written, mut in_the_middle) = (0, 0);
+    while left > 0 {
+        let server = start_slowly(directory.path()).await;
+        let mut http = server.connect().await;
+        let begun = std::time::Instant::now();
+        // Reads and writes go on meanwhile; the server is killed at a moment within some batches.
+        while begun.elapsed() < Duration::from_millis(400) {
+            call(&mut http, &json!(["stream.write", "account-1", { "type": "New", "data": {} }])).await;
+            written += 1;
+            assert_eq!(server.all().await.len(), FIRST_VERSION_MESSAGES + written);
+        }
+        // strace ends with the server.
+        let mut server = server;
+        server.signal(rustix::process::Signal::KILL);
+        server.ended().await;
+        let before = std::mem::replace(&mut left, without_checksum(&data));
+        assert!(left <= before, "it goes on where it was");
+        in_the_middle += usize::from(left > 0 && left < before);
+        tell(&format!("killed with {left} messages without a checksum"));
+    }
+    assert!(in_the_middle > 0, "no kill came in the middle");
+    let (sound, told) = verify(&data);
+    assert!(sound && told.contains(&format!("{} messages", FIRST_VERSION_MESSAGES + written)), "{told}");
+    assert!(!told.contains("without a checksum"), "{told}");
+    let server = Server::start(&data, &[]).await;
+    assert_eq!(server.all().await.len(), FIRST_VERSION_MESSAGES + written);
+    server.stop().await;
+}

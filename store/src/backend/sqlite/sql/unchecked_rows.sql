@@ -1,0 +1,6 @@
+-- Those that have no checksum yet.
+SELECT global_position, stream, position, type, correlation, id, time, metadata, data, starts_stream, checksum
+FROM log.messages
+WHERE global_position > ?1 AND global_position <= ?2
+ORDER BY global_position
+LIMIT ?3

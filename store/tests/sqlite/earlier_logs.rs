@@ -1,0 +1,101 @@
+//! A log that a version without checksums wrote: looked after as it is, and given its checksums while it is served.
+
+use std::path::Path;
+
+use eventodb_schema::request::Read;
+use eventodb_schema::{Filter, Scope};
+use eventodb_store::Error;
+use eventodb_store::backend::sqlite::Settings;
+use eventodb_store::backend::sqlite::maintenance::{Permissions, backup, give_up, repair, verify};
+use eventodb_store::testing::logs::{FIRST_VERSION_MESSAGES, unpack_first_version};
+use rusqlite::Connection;
+use tempfile::TempDir;
+
+use super::support::*;
+
+/// Its namespace.
+const DEFAULT: &str = "default";
+
+fn first_version() -> TempDir {
+    let directory = tempfile::tempdir().expect("a temporary folder");
+    unpack_first_version(directory.path()).expect("it is there");
+    directory
+}
+
+/// What `verify` says of the log, which is sound.
+fn verified(directory: &Path) -> String {
+    let report = verify(directory, &mut |_| {}).expect("it can be read");
+    assert!(report.is_sound(), "{report:?}");
+    report.files[1].holds.clone()
+}
+
+fn version(directory: &Path) -> usize {
+    let log = Connection::open(log_file(directory)).expect("a database");
+    log.pragma_query_value(None, "user_version", |row| row.get(0)).expect("a database")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn it_is_verified_and_backed_up_as_it_is() {
+    let directory = first_version();
+    let without = format!("{FIRST_VERSION_MESSAGES} of them from an earlier version and without a checksum yet");
+    assert!(verified(directory.path()).contains(&without));
+    let outcomes = repair(directory.path(), Permissions::default(), &mut |_| {}).expect("it can be written");
+    assert!(outcomes.iter().all(|outcome| outcome.problems.is_empty()), "{outcomes:?}");
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let output = folder.path().join("backup");
+    let manifest = backup(directory.path(), &output, &mut |_| {}).expect("it can be copied");
+    assert_eq!(manifest.namespaces[0].messages, FIRST_VERSION_MESSAGES as u64);
+    assert_eq!(version(directory.path()), 1, "whoever looks changes nothing");
+    // The copy has checksums.
+    assert!(!verified(&output).contains("without a checksum"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn it_gets_its_checksums_while_it_is_served() {
+    let directory = first_version();
+    let store = open(directory.path(), Settings::default()).await;
+    let log = log(&store, DEFAULT).await;
+    let everything = || Read::forward(Filter::new(Scope::All), 0, 10_000);
+    assert_eq!(messages(&log, everything()).await.len(), FIRST_VERSION_MESSAGES);
+    let mut written = 0;
+    while unchecked(directory.path()) > 0 {
+        append_any(&log, "account-1").await.expect("writes are taken");
+        written += 1;
+        assert_eq!(messages(&log, everything()).await.len(), FIRST_VERSION_MESSAGES + written);
+    }
+    store.close().await;
+    let holds = verified(directory.path());
+    assert!(holds.contains(&format!("{} messages", FIRST_VERSION_MESSAGES + written)), "{holds}");
+    assert!(!holds.contains("without a checksum"), "{holds}");
+}
+
+/// Messages that have no checksum.
+fn unchecked(directory: &Path) -> i64 {
+    let log = Connection::open(log_file(directory)).expect("a database");
+    log.busy_timeout(PATIENCE).expect("a database");
+    log.query_row("SELECT count(*) FROM messages WHERE checksum IS NULL", [], |row| row.get(0)).expect("a log")
+}
+
+/// What cannot have been written so gets no checksum that says it was.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_cannot_be_right_in_it_is_damaged() {
+    let directory = first_version();
+    let connection = Connection::open(log_file(directory.path())).expect("a database");
+    connection.execute("UPDATE messages SET data = '{' WHERE global_position = 700", []).expect("a log");
+    drop(connection);
+    let store = open(directory.path(), Settings::default()).await;
+    let log = log(&store, DEFAULT).await;
+    append_any(&log, "account-1").await.expect("writes are taken");
+    while unchecked(directory.path()) > 1 {
+        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+    }
+    let read = log.read(Read::forward(Filter::new(Scope::All), 700, 10)).await.map(|_| ());
+    // The last batch is committed before the count is seen here.
+    assert!(matches!(read, Err(Error::Damaged(700))), "{read:?}");
+    assert!(store.degraded().iter().any(|reason| reason.code == "DATA_DAMAGED"));
+    store.close().await;
+    let report = verify(directory.path(), &mut |_| {}).expect("it can be read");
+    assert!(report.files[1].problems.join("\n").contains("global position 700 is damaged"), "{report:?}");
+    give_up(directory.path(), DEFAULT, 700, &mut |_| {}).expect("it is damaged");
+    assert!(!verified(directory.path()).contains("without a checksum"));
+}
