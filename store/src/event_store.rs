@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Weak};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use eventodb_schema::reply::{NamespaceInfo, NamespaceListed};
 use eventodb_schema::token::TokenHash;
@@ -11,10 +11,12 @@ use parking_lot::{Mutex, RwLock};
 use tokio_util::sync::CancellationToken;
 
 use crate::backend::{Backend, Hint, Incarnation, Namespace, NewNamespace};
+use crate::clock::Leapt;
 use crate::degraded::Degraded;
 use crate::error::{Error, Result};
 use crate::log::{Budget, Log};
 use crate::replacement::Replacement;
+use crate::self_test::SelfTest;
 use crate::settings::Settings;
 use crate::turns::Turns;
 
@@ -32,6 +34,8 @@ pub struct EventStore {
     deleted: Mutex<HashSet<String>>,
     /// What this server replaces at the moment.
     replacing: Mutex<HashSet<Incarnation>>,
+    self_test: Arc<SelfTest>,
+    leapt: Leapt,
     stop: CancellationToken,
 }
 
@@ -54,12 +58,17 @@ impl EventStore {
             opening: Turns::default(),
             deleted: Mutex::default(),
             replacing: Mutex::default(),
+            self_test: Arc::new(SelfTest::new()),
+            leapt: Leapt::default(),
             stop: CancellationToken::new(),
             backend,
         });
         if let Err(error) = store.backend.purge().await {
             tracing::warn!(%error, "the storage of deleted namespaces stays for now");
         }
+        let backend = Arc::downgrade(&store.backend);
+        tokio::spawn(Arc::clone(&store.self_test).run(backend, store.stop.clone()));
+        tokio::spawn(look_at_times(Arc::downgrade(&store), store.stop.clone()));
         tokio::spawn(keep_up(Arc::downgrade(&store), store.stop.clone()));
         if let Some(hints) = store.backend.hints() {
             tokio::spawn(take_hints(Arc::downgrade(&store), hints, store.stop.clone()));
@@ -177,6 +186,7 @@ impl EventStore {
         self.forget(&log);
         let (deleted, messages) = outcome?;
         let at = deleted.ok_or(Error::NamespaceNotFound)?;
+        self.leapt.forget(log.namespace().incarnation);
         self.deleted.lock().insert(name.to_owned());
         Ok((at, messages))
     }
@@ -227,6 +237,7 @@ impl EventStore {
 
     /// Forgets a log whose place is taken, also where it was opened anew meanwhile.
     pub(crate) fn forget_replaced(&self, log: &Arc<Log>) {
+        self.leapt.forget(log.namespace().incarnation);
         self.forget(log);
         let opened_anew = self.known(&log.namespace().name);
         opened_anew
@@ -297,17 +308,13 @@ impl EventStore {
     /// Why writes are refused at the moment, or soon will be, although reads are answered.
     pub fn degraded(&self) -> Vec<Degraded> {
         let mut degraded = self.backend.degraded();
-        if self.logs.read().values().any(|log| log.is_ahead_of_clock()) {
+        degraded.extend(self.self_test.degraded());
+        if self.leapt.is_any() || self.logs.read().values().any(|log| log.is_ahead_of_clock()) {
             let message =
                 "the last time of a namespace lies more than a minute ahead of the clock: new messages get that time";
             degraded.push(Degraded::new("CLOCK_BEHIND", message));
         }
         degraded
-    }
-
-    /// Tells of logs whose last time lies ahead of the clock.
-    fn warn_of_times(&self) {
-        self.logs.read().values().for_each(|log| log.warn_of_time());
     }
 
     /// Finishes what was accepted, then closes. New appends are refused from the call on.
@@ -331,6 +338,7 @@ impl EventStore {
         for log in logs {
             let known = log.namespace();
             if living.get(&known.incarnation) != Some(&known.token_hash) {
+                self.leapt.forget(known.incarnation);
                 self.forget(&log);
             }
         }
@@ -352,19 +360,29 @@ impl EventStore {
     }
 }
 
+/// Looks after the start, and every hour, for logs whose last time lies ahead of the clock.
+async fn look_at_times(store: Weak<EventStore>, stop: CancellationToken) {
+    loop {
+        let Some(store) = store.upgrade() else { return };
+        let Some(looked) = stop.run_until_cancelled(store.leapt.look(&*store.backend)).await else { return };
+        if let Err(error) = looked {
+            tracing::debug!(%error, "cannot look for times ahead of the clock");
+        }
+        drop(store);
+        if stop.run_until_cancelled(tokio::time::sleep(WARN_OF_TIMES)).await.is_none() {
+            return;
+        }
+    }
+}
+
 /// Polls a shared backend, and drops the storage of deleted namespaces.
 async fn keep_up(store: Weak<EventStore>, stop: CancellationToken) {
-    let mut warned = Instant::now();
     loop {
         let Some(interval) = store.upgrade().map(|store| store.settings.poll_interval) else { return };
         if stop.run_until_cancelled(tokio::time::sleep(interval)).await.is_none() {
             return;
         }
         let Some(store) = store.upgrade() else { return };
-        if warned.elapsed() >= WARN_OF_TIMES {
-            warned = Instant::now();
-            store.warn_of_times();
-        }
         if let Err(error) = store.backend.purge().await {
             tracing::debug!(%error, "the storage of deleted namespaces stays for now");
         }

@@ -4,13 +4,16 @@
 //! feeds subscriptions; a [`Backend`] keeps it all in a database. Nothing above this crate sees SQL.
 
 pub mod backend;
+mod clock;
 #[cfg(feature = "testing")]
 pub mod conformance;
 mod degraded;
 pub mod error;
 mod event_store;
+mod fault;
 pub mod log;
 mod replacement;
+mod self_test;
 mod settings;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;

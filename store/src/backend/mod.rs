@@ -157,6 +157,14 @@ pub trait Backend: Send + Sync + 'static {
     /// Whether the database answers, within a short time.
     async fn ping(&self) -> Result<()>;
 
+    /// Makes a small write that is durable when it returns and that nobody can read, and one to each log whose last
+    /// write failed, so that [`Backend::degraded`] tells of now.
+    async fn self_test(&self) -> Result<()>;
+
+    /// Time of the last written message of an incarnation, without migrating it or keeping it open; 1970 where it has
+    /// none.
+    async fn last_time(&self, incarnation: Incarnation) -> Result<Timestamp>;
+
     /// Why writes are refused at the moment, or soon will be. Only what is known is told; nothing is asked for it.
     fn degraded(&self) -> Vec<Degraded> {
         Vec::new()

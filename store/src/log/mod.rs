@@ -37,7 +37,7 @@ use std::time::Duration;
 use eventodb_schema::message::Message;
 use eventodb_schema::reply::{Appended, CategoryListed, StreamListed};
 use eventodb_schema::request::{Append, ListPage};
-use eventodb_schema::{Direction, Filter, Scope, Timestamp};
+use eventodb_schema::{Direction, Filter, Scope};
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
@@ -57,13 +57,12 @@ use self::sequencer::Sequencer;
 use self::tail::Tail;
 use self::topics::Topics;
 use crate::backend::{Axis, Columns, Counts, Head, Lineage, Namespace, Select, Storage};
+use crate::clock;
 use crate::error::{Error, Result};
 use crate::settings::Settings;
 
 /// How long a read waits until this server has followed to the head that the database told.
 const FOLLOW_WITHIN: Duration = Duration::from_secs(10);
-/// Microseconds by which the last time may lie ahead of the clock.
-const CLOCKS_DIFFER: i64 = 60_000_000;
 const LAGGING: &str = "this server could not follow the log";
 
 /// The log of one incarnation of a namespace.
@@ -333,14 +332,13 @@ impl Log {
     /// Whether the last time lies so far ahead of the clock that it is not a matter of two clocks. Times never go
     /// back, so that each new message gets that time.
     pub(crate) fn is_ahead_of_clock(&self) -> bool {
-        self.known().time.as_micros() > Timestamp::now().as_micros().saturating_add(CLOCKS_DIFFER)
+        clock::is_ahead(self.known().time)
     }
 
     /// Says so if the last time lies ahead of the clock.
     pub(crate) fn warn_of_time(&self) {
         if self.is_ahead_of_clock() {
-            let (namespace, time) = (&self.namespace.name, self.known().time.to_string());
-            tracing::warn!(%namespace, time, "the log's last time lies ahead of the clock: new messages get that time");
+            clock::warn_of(&self.namespace.name, self.known().time);
         }
     }
 

@@ -6,24 +6,11 @@ use std::path::Path;
 use std::sync::Arc;
 
 use eventodb_schema::Token;
-use eventodb_schema::message::{Expected, NewMessage};
-use eventodb_schema::request::{Append, AppendEntry};
 use eventodb_store::backend::NewNamespace;
 use eventodb_store::backend::sqlite::{Location, OpenError, Settings, Sqlite, maintenance};
 use eventodb_store::{Error, EventStore, Log};
 
 use super::support::*;
-
-/// A write that is not tried again.
-async fn try_append(log: &Arc<Log>) -> Result<(), Error> {
-    let message = NewMessage { id: None, kind: "T".into(), data: "{}".into(), metadata: None };
-    let entry = AppendEntry { stream: "s-1".into(), expected: Expected::Any, messages: vec![message] };
-    log.append(Append { entries: vec![entry], checks: Vec::new() }).await.map(|_| ())
-}
-
-fn codes(store: &EventStore) -> Vec<&'static str> {
-    store.degraded().into_iter().map(|degraded| degraded.code).collect()
-}
 
 async fn assert_refused(store: &EventStore, log: &Arc<Log>) {
     let refused = try_append(log).await;

@@ -6,6 +6,7 @@ mod damaged_logs;
 mod degraded;
 mod directories;
 mod earlier_logs;
+mod full_disks;
 mod index_files;
 mod lost_ends;
 mod lost_registries;

@@ -66,14 +66,19 @@ pub(crate) async fn log(store: &EventStore, name: &str) -> Arc<Log> {
 
 pub(crate) async fn create(store: &EventStore, name: &str) -> Token {
     let token = Token::generate(name);
-    let new = NewNamespace {
-        name: name.to_owned(),
-        token_hash: token.hash(),
-        description: format!("about {name}"),
-        metadata: "{}".to_owned(),
-    };
+    let new = NewNamespace { token_hash: token.hash(), ..new_namespace(name) };
     store.create(new).await.expect("the name is free");
     token
+}
+
+/// A namespace of a token that nobody needs.
+pub(crate) fn new_namespace(name: &str) -> NewNamespace {
+    NewNamespace {
+        name: name.to_owned(),
+        token_hash: Token::generate(name).hash(),
+        description: format!("about {name}"),
+        metadata: "{}".to_owned(),
+    }
 }
 
 /// What was written, in order.
@@ -142,6 +147,13 @@ impl Model {
             self.write_to(&log, &stream, at).await;
         }
         self.write_to(&log, &format!("new-{}", self.0.len()), 1).await;
+        self.check_reads(&log).await;
+        self.check_listings(store, &log).await;
+    }
+
+    /// Compares what can be read with what was written.
+    pub(crate) async fn check_served(&self, store: &EventStore) {
+        let log = log(store, NAME).await;
         self.check_reads(&log).await;
         self.check_listings(store, &log).await;
     }
@@ -239,6 +251,18 @@ async fn append_expecting(log: &Arc<Log>, stream: &str, version: i64) -> Result<
 /// Writes a message that no model knows of.
 pub(crate) async fn append_any(log: &Arc<Log>, stream: &str) -> Result<()> {
     append_one(log, stream, Expected::Any).await
+}
+
+/// A write that is not tried again.
+pub(crate) async fn try_append(log: &Arc<Log>) -> Result<(), Error> {
+    let message = NewMessage { id: None, kind: "T".into(), data: "{}".into(), metadata: None };
+    let entry = AppendEntry { stream: "s-1".into(), expected: Expected::Any, messages: vec![message] };
+    log.append(Append { entries: vec![entry], checks: Vec::new() }).await.map(|_| ())
+}
+
+/// What the store tells of itself.
+pub(crate) fn codes(store: &EventStore) -> Vec<&'static str> {
+    store.degraded().into_iter().map(|degraded| degraded.code).collect()
 }
 
 async fn append_one(log: &Arc<Log>, stream: &str, expected: Expected) -> Result<()> {

@@ -102,6 +102,11 @@ impl Template {
     pub(super) fn copy(&self) -> Result<Scene> {
         let directory = tempfile::tempdir()?;
         let data = directory.path().canonicalize()?.join("data");
+        self.copy_to(data, directory)
+    }
+
+    /// The same, with the data elsewhere.
+    pub(super) fn copy_to(&self, data: PathBuf, directory: TempDir) -> Result<Scene> {
         std::fs::create_dir(&data)?;
         for entry in std::fs::read_dir(self.directory.path().join("data"))? {
             let entry = entry?;
@@ -176,6 +181,14 @@ impl Scene {
         Ok(())
     }
 
+    /// All of the ledgers, compared with what a server holds that may take no writes.
+    pub(super) async fn check_served(&self, address: &str) -> Result<()> {
+        for ledger in &self.ledgers {
+            ledger.check(address).await.with_context(|| format!("namespace {}", ledger.namespace))?;
+        }
+        Ok(())
+    }
+
     /// All of the ledgers, compared with the server.
     async fn check(&self, address: &str) -> Result<()> {
         for ledger in &self.ledgers {
@@ -193,7 +206,7 @@ impl Scene {
     }
 
     /// The fault is gone: writes work again, all is there, and so it is after a restart.
-    async fn check_afterwards(&self, server: Server) -> Result<()> {
+    pub(super) async fn check_afterwards(&self, server: Server) -> Result<()> {
         self.write_all(&server.address).await?;
         self.check(&server.address).await?;
         self.stop(server).await?;

@@ -30,11 +30,12 @@ const PAUSE: Duration = Duration::from_millis(10);
 struct Write {
     id: Uuid,
     stream: String,
+    filling: usize,
 }
 
 impl Write {
     fn call(&self) -> Value {
-        let data = json!({ "mark": self.id.to_string(), "filling": "x".repeat(FILLING) });
+        let data = json!({ "mark": self.id.to_string(), "filling": "x".repeat(self.filling) });
         json!(["stream.write", self.stream, { "type": "T", "data": data }, { "id": self.id.to_string() }])
     }
 }
@@ -55,6 +56,7 @@ struct Known {
 pub(super) struct Ledger {
     pub(super) namespace: &'static str,
     token: String,
+    filling: usize,
     known: Arc<Mutex<Known>>,
 }
 
@@ -97,7 +99,17 @@ impl Writers {
 
 impl Ledger {
     pub(super) fn new(namespace: &'static str, token: impl Into<String>) -> Self {
-        Self { namespace, token: token.into(), known: Arc::default() }
+        Self { namespace, token: token.into(), filling: FILLING, known: Arc::default() }
+    }
+
+    /// The same with messages of another size from now on.
+    pub(super) fn filled(self, filling: usize) -> Self {
+        Self { filling, ..self }
+    }
+
+    /// How many writes were refused.
+    pub(super) fn refused(&self) -> usize {
+        self.known.lock().refused.len()
     }
 
     /// A ledger of its own that begins with what this one knows.
@@ -141,7 +153,7 @@ impl Ledger {
 
     fn next_write(&self, writer: usize, at: usize) -> Write {
         let stream = format!("s{writer}-{}", at % STREAMS);
-        Write { id: Uuid::new_v4(), stream }
+        Write { id: Uuid::new_v4(), stream, filling: self.filling }
     }
 
     /// Remembers an answer. Says whether it acknowledges the write.

@@ -46,7 +46,7 @@ use hints::Hints;
 use migrate::MigrateError;
 use pool::retrying;
 use shared::Shared;
-use statement::{PING, SERVER};
+use statement::{EXISTS, PING, SELF_TEST, SERVER, schema};
 use storage::PostgresStorage;
 
 /// The oldest version of PostgreSQL that has all we need.
@@ -217,6 +217,33 @@ impl Backend for Postgres {
         let answer = timeout(PING_TIMEOUT, ping).await.map_err(|_| Error::unavailable(TimedOut("answer")))?;
         self.shared.found_read_only(answer.map_err(Failure::of_read)?);
         Ok(())
+    }
+
+    async fn self_test(&self) -> Result<()> {
+        // As an append does: a connection of its own kind, and a write that waits for whatever commits wait for.
+        let work = async {
+            let mut connection = self.shared.sequencers.get().await?;
+            connection.query_one(SELF_TEST.on_registry(), &[]).await
+        };
+        match work.await {
+            Ok(_) => Ok(()),
+            Err(failure) if failure.is_read_only() => {
+                // It is told by itself, and each probe looks whether it still is so.
+                self.shared.found_read_only(true);
+                Ok(())
+            }
+            Err(failure) => Err(failure.of_read()),
+        }
+    }
+
+    async fn last_time(&self, incarnation: Incarnation) -> Result<Timestamp> {
+        let (schema, table) = (schema(incarnation), "batches");
+        let found = retrying!(self.shared.readers, connection => connection.query_one(EXISTS.on_registry(), &[&schema, &table]));
+        if !found.map_err(Failure::of_read)?.is_some_and(|row| row.get(0)) {
+            // Nobody has used it yet.
+            return Ok(Timestamp::default());
+        }
+        Ok(PostgresStorage::new(incarnation, Arc::clone(&self.shared)).head().await?.time)
     }
 
     fn degraded(&self) -> Vec<Degraded> {

@@ -135,4 +135,5 @@ templates! {
     VERSION "version" [];
     MIGRATED "migrated" [INT8, TEXT];
     PING "ping" [];
+    SELF_TEST "self_test" [];
 }

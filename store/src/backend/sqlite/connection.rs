@@ -7,6 +7,7 @@ use eventodb_schema::migrations;
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags};
 
+use super::access::{self, Access};
 use super::directory::keep_private;
 
 /// Prepared statements that a connection keeps.
@@ -68,6 +69,8 @@ pub(super) struct Attach {
     migrations: &'static [&'static str],
     /// Whether an older schema is brought to the newest.
     migrates: bool,
+    /// Whether this process has taken the directory that it is in: see [`access`].
+    alone: bool,
 }
 
 impl Attach {
@@ -81,6 +84,7 @@ impl Attach {
             page_size: PAGE_SIZE,
             migrations: migrations::SQLITE_REGISTRY,
             migrates: true,
+            alone: false,
         }
     }
 
@@ -94,6 +98,7 @@ impl Attach {
             page_size: PAGE_SIZE,
             migrations: migrations::SQLITE_LOG,
             migrates: true,
+            alone: false,
         }
     }
 
@@ -112,7 +117,13 @@ impl Attach {
             page_size: INDEX_PAGE_SIZE,
             migrations: migrations::SQLITE_INDEX,
             migrates: true,
+            alone: false,
         }
+    }
+
+    /// The same in a directory that this process has taken: it is opened although nothing can be written beside it.
+    pub(super) fn taken(self) -> Self {
+        Self { alone: true, ..self }
     }
 }
 
@@ -121,15 +132,24 @@ impl Attach {
 /// # Errors
 /// [`Error`].
 pub(super) fn open(databases: &[Attach]) -> Result<Connection, Error> {
+    open_somehow(databases).map(|(connection, _)| connection)
+}
+
+/// As [`open`], and how the databases are used: the least of what was found.
+///
+/// # Errors
+/// [`Error`].
+pub(super) fn open_somehow(databases: &[Attach]) -> Result<(Connection, Access), Error> {
     let mut connection = Connection::open_in_memory_with_flags(OpenFlags::default())?;
     connection.set_prepared_statement_cache_capacity(STATEMENTS);
     connection.busy_timeout(BUSY_TIMEOUT)?;
     // Damage is met where it stands, instead of being taken for content.
     connection.pragma_update(None, "cell_size_check", true)?;
+    let mut least = Access::Shared;
     for database in databases {
-        attach(&mut connection, database)?;
+        least = least.max(attach(&mut connection, database)?);
     }
-    Ok(connection)
+    Ok((connection, least))
 }
 
 /// A connection that reads a file alone, without the write-ahead log beside it.
@@ -137,30 +157,19 @@ pub(super) fn open(databases: &[Attach]) -> Result<Connection, Error> {
 /// # Errors
 /// SQLite's.
 pub(super) fn open_alone(file: &Path) -> rusqlite::Result<Connection> {
-    let escaped: String = file
-        .to_string_lossy()
-        .bytes()
-        .map(|byte| match byte {
-            b'/' | b'.' | b'-' | b'_' => char::from(byte).to_string(),
-            byte if byte.is_ascii_alphanumeric() => char::from(byte).to_string(),
-            byte => format!("%{byte:02X}"),
-        })
-        .collect();
-    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_URI | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let connection = Connection::open_with_flags(format!("file:{escaped}?immutable=1"), flags)?;
+    let connection = access::open_immutable(file)?;
     // A checkpoint that was cut off leaves a file that is shorter than it says: that is no damage.
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_WRITABLE_SCHEMA, true)?;
     Ok(connection)
 }
 
-fn attach(connection: &mut Connection, database: &Attach) -> Result<(), Error> {
-    let Attach { file, name, synchronous, page_size, migrations, migrates } = database;
+fn attach(connection: &mut Connection, database: &Attach) -> Result<Access, Error> {
+    let Attach { file, name, synchronous, page_size, migrations, migrates, alone } = database;
     if let Some(file) = file {
         keep_private(file)?;
     }
     let file = file.as_deref().unwrap_or(Path::new(":memory:"));
-    // The names are our own constants; the file is bound.
-    connection.execute(&format!("ATTACH DATABASE ?1 AS {name}"), [file.to_string_lossy()])?;
+    let access = access::attach(connection, file, name, *alone)?;
     let synchronous = match synchronous {
         Synchronous::Full => "FULL",
         Synchronous::Normal => "NORMAL",
@@ -169,7 +178,10 @@ fn attach(connection: &mut Connection, database: &Attach) -> Result<(), Error> {
     connection.pragma_update(Some(*name), "page_size", page_size)?;
     connection.pragma_update(Some(*name), "journal_mode", "WAL")?;
     connection.pragma_update(Some(*name), "synchronous", synchronous)?;
-    if *migrates { migrate(connection, name, migrations) } else { Ok(()) }
+    if *migrates {
+        migrate(connection, name, migrations)?;
+    }
+    Ok(access)
 }
 
 /// Brings a schema to its newest version, each step in a transaction of its own.

@@ -40,6 +40,11 @@ impl Damage {
         );
     }
 
+    /// Whether that message was met before.
+    pub(super) fn is_known(&self, incarnation: Incarnation, global_position: i64) -> bool {
+        self.met.lock().contains(&(incarnation, global_position))
+    }
+
     /// The incarnation is gone.
     pub(super) fn forget(&self, incarnation: Incarnation) {
         self.met.lock().retain(|(of, _)| *of != incarnation);

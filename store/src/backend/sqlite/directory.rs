@@ -31,7 +31,7 @@ pub(super) struct Directory {
     lock: Found,
     /// Held open: the locks end with them. The directory itself is locked as well, so that whoever removes the
     /// file lets nobody in.
-    _locked: [File; 2],
+    _locked: Vec<File>,
 }
 
 impl Directory {
@@ -44,26 +44,39 @@ impl Directory {
         create(path).map_err(failed)?;
         let lock_path = path.join(LOCK);
         let directory = File::open(path).map_err(failed)?;
-        let lock = File::options()
-            .create(true)
-            .truncate(false)
-            .write(true)
-            .mode(PRIVATE_FILE)
-            .open(&lock_path)
-            .map_err(failed)?;
-        for file in [&directory, &lock] {
+        let lock = open_lock(&lock_path).map_err(failed)?;
+        let locked: Vec<File> = [Some(directory), lock].into_iter().flatten().collect();
+        for file in &locked {
             match file.try_lock() {
                 Ok(()) => {}
                 Err(TryLockError::WouldBlock) => return Err(OpenError::Locked(shown(path))),
                 Err(TryLockError::Error(error)) => return Err(failed(error)),
             }
         }
-        Ok(Self { lock: Found::at(vec![lock_path]).map_err(failed)?, _locked: [directory, lock] })
+        Ok(Self { lock: Found::at(vec![lock_path]).map_err(failed)?, _locked: locked })
     }
 
     /// Its `lock`, by which other servers know that it is taken.
     pub(super) fn lock(&self) -> &Found {
         &self.lock
+    }
+}
+
+/// The file that is locked, made where it is missing. `None` where it is missing and the disk takes no file: the
+/// directory's own lock has to do.
+fn open_lock(path: &Path) -> io::Result<Option<File>> {
+    let made = File::options().create(true).truncate(false).write(true).mode(PRIVATE_FILE).open(path);
+    let Err(error) = made else { return made.map(Some) };
+    if !matches!(
+        error.kind(),
+        ErrorKind::ReadOnlyFilesystem | ErrorKind::PermissionDenied | ErrorKind::StorageFull | ErrorKind::QuotaExceeded
+    ) {
+        return Err(error);
+    }
+    match File::open(path) {
+        Err(absent) if absent.kind() == ErrorKind::NotFound => Ok(None),
+        Err(_) => Err(error),
+        Ok(file) => Ok(Some(file)),
     }
 }
 
@@ -75,13 +88,20 @@ pub(super) struct Found {
 }
 
 impl Found {
-    /// What is at these paths now.
+    /// What is at these paths now. A file that a read-only disk does not have is not missed later.
     ///
     /// # Errors
     /// The system's.
     fn at(paths: Vec<PathBuf>) -> io::Result<Self> {
-        let files = paths.into_iter().map(|path| file_id(&path).map(|id| (path, id)));
-        Ok(Self { files: files.collect::<io::Result<_>>()?, is_lost: AtomicBool::new(false) })
+        let mut files = Vec::new();
+        for path in paths {
+            match file_id(&path) {
+                Ok(id) => files.push((path, id)),
+                Err(error) if error.kind() == ErrorKind::NotFound => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(Self { files, is_lost: AtomicBool::new(false) })
     }
 
     /// A database's file and its write-ahead log.

@@ -2,6 +2,9 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
 
 use super::append::NotAppended;
 use super::connection;
@@ -38,6 +41,26 @@ pub(super) fn is_damage(error: &rusqlite::Error) -> bool {
         | rusqlite::Error::IntegralValueOutOfRange(..)
         | rusqlite::Error::Utf8Error(..) => true,
         error => matches!(error.sqlite_error_code(), Some(DatabaseCorrupt | NotADatabase)),
+    }
+}
+
+/// How long a page that SQLite calls damaged is tried again before it counts as that. SQLite does not tell a page that it
+/// could not read from one that makes no sense.
+const SUSPECTED_FOR: Duration = Duration::from_secs(1);
+
+/// Since when a file seems to be damaged.
+#[derive(Debug, Default)]
+pub(super) struct Suspicion(Mutex<Option<Instant>>);
+
+impl Suspicion {
+    /// Whether what was read as damage may be a disk that could not be read for a moment.
+    pub(super) fn may_pass(&self) -> bool {
+        self.0.lock().get_or_insert_with(Instant::now).elapsed() < SUSPECTED_FOR
+    }
+
+    /// The same was read.
+    pub(super) fn settled(&self) {
+        *self.0.lock() = None;
     }
 }
 
@@ -83,6 +106,18 @@ pub(super) fn is_for_now(error: &rusqlite::Error) -> bool {
     is_passing(error) && error.sqlite_error_code() != Some(rusqlite::ErrorCode::SystemIoFailure)
 }
 
+/// Whether a file could not be opened; SQLite does not say why.
+pub(super) fn is_not_opened(error: &rusqlite::Error) -> bool {
+    error.sqlite_error_code() == Some(rusqlite::ErrorCode::CannotOpen)
+}
+
+/// Whether there was no descriptor left for a file, in the process or in the system.
+pub(super) fn lacks_one(error: &std::io::Error) -> bool {
+    const ENFILE: i32 = 23;
+    const EMFILE: i32 = 24;
+    matches!(error.raw_os_error(), Some(ENFILE | EMFILE))
+}
+
 /// Whether a file is open for reading only.
 pub(super) fn is_read_only(error: &rusqlite::Error) -> bool {
     error.sqlite_error_code() == Some(rusqlite::ErrorCode::ReadOnly)
@@ -98,6 +133,9 @@ pub(super) fn append_failed(error: NotAppended) -> AppendError {
         NotAppended::Before(error) | NotAppended::Committing(error) if is_passing(&error) => {
             AppendError::Unavailable(Arc::new(error))
         }
+        // A page could not be read: it is no row's fault.
+        NotAppended::Before(error) if is_damage(&error) => AppendError::Unavailable(Arc::new(error)),
+        NotAppended::Committing(error) if is_damage(&error) => AppendError::Unknown(Arc::new(error)),
         NotAppended::Before(error) | NotAppended::Committing(error) => AppendError::Rejected(Arc::new(error)),
     }
 }
@@ -105,7 +143,8 @@ pub(super) fn append_failed(error: NotAppended) -> AppendError {
 #[cfg(test)]
 mod tests {
     use rusqlite::ffi::{
-        self, SQLITE_CANTOPEN, SQLITE_CORRUPT, SQLITE_FULL, SQLITE_IOERR_FSYNC, SQLITE_NOMEM, SQLITE_READONLY,
+        self, SQLITE_CANTOPEN, SQLITE_CONSTRAINT, SQLITE_CORRUPT, SQLITE_FULL, SQLITE_IOERR_FSYNC, SQLITE_NOMEM,
+        SQLITE_READONLY,
     };
 
     use super::*;
@@ -123,7 +162,8 @@ mod tests {
         }
         let before = append_failed(NotAppended::Before(error(SQLITE_IOERR_FSYNC)));
         assert!(matches!(before, AppendError::Unavailable(_)), "{before:?}");
-        assert!(matches!(append_failed(NotAppended::Before(error(SQLITE_CORRUPT))), AppendError::Rejected(_)));
+        assert!(matches!(append_failed(NotAppended::Before(error(SQLITE_CORRUPT))), AppendError::Unavailable(_)));
+        assert!(matches!(append_failed(NotAppended::Before(error(SQLITE_CONSTRAINT))), AppendError::Rejected(_)));
     }
 
     #[test]

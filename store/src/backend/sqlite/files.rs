@@ -10,12 +10,14 @@ use parking_lot::{Mutex, RwLock};
 use rusqlite::Connection;
 use tokio::sync::Notify;
 
+use super::access::{ALONE_FOR, Access};
 use super::append::NotAppended;
 use super::checksum::Seed;
 use super::directory::Found;
 use super::evidence::{self, Identity};
-use super::failure::{append_failed, fail, is_for_now, is_of_the_disk, is_read_only, open_failed};
-use super::fault::Fault;
+use super::failure::{
+    append_failed, fail, is_damage, is_for_now, is_not_opened, is_of_the_disk, is_read_only, open_failed,
+};
 use super::marks::Mark;
 use super::memtable::{Memtable, Place};
 use super::paths::{beside, index, index_path, log, log_path, open_index, open_reader, remove_database, set_up};
@@ -26,6 +28,7 @@ use super::{Location, Shared, append, backfill, connection, index_file, indexer,
 use crate::backend::{AppendError, Batch, Head, Incarnation};
 use crate::degraded::Degraded;
 use crate::error::{Cause, Error, Result};
+use crate::fault::Fault;
 use crate::log::Entry;
 
 /// What a commit adds to the write-ahead log besides its messages, about: pages are written whole.
@@ -46,6 +49,9 @@ const INDEX_CHECKPOINT_MESSAGES: usize = 64 * 1024;
 /// Bytes of the log's write-ahead log after which it is written into the log's file. Few, as appends wait behind the
 /// sync that ends it; and hardly a page is written more often for that, as the log grows at its end.
 const CHECKPOINT_BYTES: u64 = 4 * 1024 * 1024;
+
+/// Tells a log from other databases. It is written anew to see whether the file takes a write.
+const APPLICATION_ID: i32 = i32::from_be_bytes(*b"EvLg");
 
 /// How long files that are open for reading only stay open before it is tried whether they can be written to.
 const REOPEN_AFTER: Duration = Duration::from_secs(1);
@@ -73,6 +79,8 @@ pub(super) struct Files {
     /// Whether a write was refused because a file is open for reading only: see [`Self::wants_reopening`].
     pub(super) read_only: AtomicBool,
     opened: Instant,
+    /// How the log's file is used.
+    access: Access,
     /// Places in all memtables; this one's count among them.
     waiting: Arc<AtomicUsize>,
     /// Whether the registry knows that its count of messages is out of date.
@@ -85,8 +93,8 @@ pub(super) struct Files {
     unchecked: AtomicU64,
     /// Messages indexed since the index's last checkpoint.
     unchecked_index: AtomicUsize,
-    /// Whether the last batch could not be written for want of space or by an error of the disk.
-    append_fault: Fault,
+    /// The storage's: it is known while these files are closed, too.
+    append_fault: Arc<Fault>,
     /// Whether batches cannot be put into the index.
     pub(super) index_fault: Fault,
     index_checkpoint_fault: Fault,
@@ -123,27 +131,40 @@ pub(super) enum Opened {
 }
 
 impl Files {
-    /// Opens what is there; `noted` is what the registry knows of it.
-    pub(super) fn open(shared: &Shared, incarnation: Incarnation, noted: &Noted) -> Result<Opened> {
+    /// Opens what is there; `noted` is what the registry knows of it. What cannot be written now is no obstacle: it is
+    /// read as it is.
+    pub(super) fn open(
+        shared: &Shared,
+        incarnation: Incarnation,
+        noted: &Noted,
+        append_fault: &Arc<Fault>,
+    ) -> Result<Opened> {
         let file = log_path(shared, incarnation);
         if shared.location == Location::Memory {
             let connection = connection::open(&[log(shared, incarnation), index(shared, incarnation)])
                 .map_err(|error| open_failed(&file, error))?;
             indexer::belongs(&connection).map_err(fail)?;
             let seed = Seed::of(&evidence::identity(&connection).map_err(fail)?);
-            let files = Self::new(shared, incarnation, connection, None, Memtable::new(0), seed)?;
+            let memtable = Memtable::new(0);
+            let files = Self::new(shared, incarnation, connection, None, memtable, seed, append_fault)?;
             return Ok(Opened::Ready(Box::new(files)));
         }
         // SQLite would make an empty one, and nobody would notice what is lost.
         if noted.messages != Some(0) && fs::metadata(&file).map_or(0, |metadata| metadata.len()) == 0 {
             return Err(Error::failed(format!("{} is missing or empty: restore it from a backup", file.display())));
         }
-        let writer = connection::open(&[log(shared, incarnation)]).map_err(|error| open_failed(&file, error))?;
+        let opened = connection::open_somehow(&[log(shared, incarnation)]);
+        let (writer, access) = opened.map_err(|error| open_failed(&file, error))?;
         set_up(&writer).map_err(fail)?;
         let identity = identify(shared, incarnation, noted, &writer)?;
         let mut known = noted.marked_head;
         let has_index = index_path(shared, incarnation).exists();
-        let indexing = match open_index(shared, incarnation) {
+        let opened = match open_index(shared, incarnation) {
+            // SQLite calls a page damaged that could not be read just now.
+            Err(connection::Error::Sqlite(error)) if is_damage(&error) => open_index(shared, incarnation),
+            opened => opened,
+        };
+        let indexing = match opened {
             Ok(connection) => connection,
             // Nothing is said about the index by what the system lacks at the moment.
             Err(connection::Error::Sqlite(error)) if has_index && is_for_now(&error) => return Err(fail(error)),
@@ -160,7 +181,8 @@ impl Files {
                 open_index(shared, incarnation).map_err(|error| open_failed(&index_path(shared, incarnation), error))?
             }
         };
-        let begins_anew = index_file::checkpoint(&indexing).map_err(fail)?;
+        // It is due again: nothing depends on it.
+        let begins_anew = index_file::checkpoint(&indexing).unwrap_or(false);
         let indexer::Progress { completion, messages: indexed, .. } = indexer::progress(&indexing).map_err(fail)?;
         let most = 2 * shared.settings.memtable_messages;
         let seed = Seed::of(&identity);
@@ -174,7 +196,8 @@ impl Files {
         let messages = indexed + memtable.len() as u64;
         let unplaced = indexer::unplaced(&indexing).map_err(fail)?;
         let lacks_checksums = backfill::unchecked(&writer).map_err(fail)?.is_some();
-        let mut files = Self::new(shared, incarnation, writer, Some(indexing), memtable, seed)?;
+        let mut files = Self::new(shared, incarnation, writer, Some(indexing), memtable, seed, append_fault)?;
+        files.access = access;
         files.lacks_checksums.store(lacks_checksums, SeqCst);
         files.keep_unplaced(shared, incarnation, unplaced, damaged);
         files.log_files = Found::database(&file).map_err(Error::failed)?;
@@ -185,8 +208,13 @@ impl Files {
         files.unchecked.store(unchecked, SeqCst);
         if noted.messages.is_some_and(|noted| noted != messages) {
             // The log was replaced, by one from a backup perhaps.
-            shared.registry.note_messages(incarnation, None).map_err(fail)?;
-            files.noted.store(true, SeqCst);
+            match shared.registry.note_messages(incarnation, None) {
+                Ok(()) => files.noted.store(true, SeqCst),
+                Err(error) if is_of_the_disk(&error) => {
+                    tracing::warn!(incarnation = incarnation.0, %error, "the registry's count of messages stays wrong");
+                }
+                Err(error) => return Err(fail(error)),
+            }
         }
         Ok(Opened::Ready(Box::new(files)))
     }
@@ -245,6 +273,7 @@ impl Files {
         indexer: Option<Connection>,
         memtable: Memtable,
         seed: Seed,
+        append_fault: &Arc<Fault>,
     ) -> Result<Self> {
         let head = append::head(&writer, seed).map_err(fail)?;
         shared.waiting.fetch_add(memtable.len(), SeqCst);
@@ -268,6 +297,7 @@ impl Files {
             damaged: AtomicBool::new(false),
             read_only: AtomicBool::new(false),
             opened: Instant::now(),
+            access: Access::Shared,
             waiting: shared.waiting.clone(),
             noted: AtomicBool::new(false),
             stopped: Mutex::default(),
@@ -275,7 +305,7 @@ impl Files {
             last_use: Mutex::new(Instant::now()),
             unchecked: AtomicU64::new(0),
             unchecked_index: AtomicUsize::new(0),
-            append_fault: Fault::of("writing the log"),
+            append_fault: Arc::clone(append_fault),
             index_fault: Fault::of("writing the index"),
             index_checkpoint_fault: Fault::of("a checkpoint of the index"),
             log_checkpoint_fault: Fault::of("a checkpoint of the log"),
@@ -295,9 +325,11 @@ impl Files {
             return work(&mut self.writer.lock().connection);
         }
         let idle = self.readers.lock().pop();
-        let mut connection = match idle {
-            Some(connection) => connection,
-            None => open_reader(shared, incarnation)?,
+        let mut connection = match idle.map_or_else(|| open_reader(shared, incarnation), Ok) {
+            Ok(connection) => connection,
+            // Without a descriptor to spare, the read waits for the indexer.
+            Err(error) if is_not_opened(&error) => return self.with_indexer(work),
+            Err(error) => return Err(error.into()),
         };
         let outcome = work(&mut connection);
         let mut readers = self.readers.lock();
@@ -316,10 +348,7 @@ impl Files {
         drop(spare);
     }
 
-    pub(super) fn with_indexer<T>(
-        &self,
-        work: impl FnOnce(&mut Connection) -> rusqlite::Result<T>,
-    ) -> rusqlite::Result<T> {
+    pub(super) fn with_indexer<T, E>(&self, work: impl FnOnce(&mut Connection) -> Result<T, E>) -> Result<T, E> {
         match &self.indexer {
             Some(connection) => work(&mut connection.lock()),
             None => work(&mut self.writer.lock().connection),
@@ -449,20 +478,16 @@ impl Files {
             return Err(AppendError::Behind);
         }
         if !self.noted.load(SeqCst) {
-            shared.registry.note_messages(incarnation, None).map_err(NotAppended::Before).map_err(append_failed)?;
+            let noted = shared.registry.note_messages(incarnation, None);
+            noted.map_err(|error| self.not_appended(incarnation, NotAppended::Before(error)))?;
             self.noted.store(true, SeqCst);
         }
         let time = Timestamp::now().max(head.time);
         let entries = batch.entries(time);
         append::append(connection, self.seed, batch, &entries).map_err(|error| {
             let (NotAppended::Before(cause) | NotAppended::Committing(cause)) = &error;
-            if is_of_the_disk(cause) {
-                self.append_fault.failed(incarnation.0, cause);
-            }
-            if is_read_only(cause) {
-                self.read_only.store(true, SeqCst);
-            }
-            append_failed(error)
+            self.read_only.fetch_or(is_read_only(cause), SeqCst);
+            self.not_appended(incarnation, error)
         })?;
         self.append_fault.mended(incarnation.0);
         if let Some(last) = entries.last() {
@@ -487,11 +512,34 @@ impl Files {
         Some(format!("the message at global position {unplaced} is damaged, and nobody knows its stream"))
     }
 
+    /// Notes that a batch could not be written, where that lies with the disk.
+    fn not_appended(&self, incarnation: Incarnation, error: NotAppended) -> AppendError {
+        let (NotAppended::Before(cause) | NotAppended::Committing(cause)) = &error;
+        if is_of_the_disk(cause) {
+            self.append_fault.failed(incarnation.0, cause);
+        }
+        append_failed(error)
+    }
+
+    /// Makes a write that is on the disk when this returns, and leaves nothing behind.
+    pub(super) fn write_test(&self, shared: &Shared, incarnation: Incarnation) -> Result<()> {
+        shared.still_holds(&self.log_files)?;
+        let written = self.writer.lock().connection.pragma_update(Some("log"), "application_id", APPLICATION_ID);
+        written.map_err(|error| {
+            self.read_only.fetch_or(is_read_only(&error), SeqCst);
+            fail(error)
+        })?;
+        self.append_fault.mended(incarnation.0);
+        Ok(())
+    }
+
     /// Whether to close the files and open them anew, because they may be written to by now. A write-ahead log or
     /// shared memory that cannot be opened for writing once is opened by SQLite for reading, and stays so in each
-    /// connection until the last is closed.
+    /// connection until the last is closed. Files that are this process's alone are shared with a backup as soon as there
+    /// is room.
     pub(super) fn wants_reopening(&self) -> bool {
-        self.read_only.load(SeqCst) && self.opened.elapsed() >= REOPEN_AFTER
+        let age = self.opened.elapsed();
+        self.read_only.load(SeqCst) && age >= REOPEN_AFTER || self.access == Access::Alone && age >= ALONE_FOR
     }
 
     /// Why writes are refused at the moment, or soon will be.
@@ -507,7 +555,6 @@ impl Files {
                 "WRITES_STOPPED",
                 "a namespace takes no more writes: the server's log says why",
             ),
-            (self.append_fault.is_there(), "LOG_NOT_WRITTEN", "the last write to a namespace failed by its disk"),
             (
                 self.index_fault.is_there() || self.index_checkpoint_fault.is_there(),
                 "INDEX_NOT_WRITTEN",
@@ -585,8 +632,11 @@ fn identify(shared: &Shared, incarnation: Incarnation, noted: &Noted, log: &Conn
     match found {
         Identity::Same => Ok(identity),
         Identity::Unknown => {
-            shared.registry.adopt_identity(incarnation, &identity).map_err(fail)?;
-            Ok(identity)
+            match shared.registry.adopt_identity(incarnation, &identity) {
+                // The next opening adopts it.
+                Err(error) if !is_of_the_disk(&error) => Err(fail(error)),
+                _ => Ok(identity),
+            }
         }
         Identity::Foreign => {
             let file = log_path(shared, incarnation);

@@ -10,9 +10,9 @@ use std::time::Duration;
 use parking_lot::Mutex;
 
 use super::Sqlite;
-use super::fault::Fault;
 use super::registry::Registry;
 use crate::backend::Incarnation;
+use crate::fault::Fault;
 
 /// How often heads that have moved are marked.
 const MARK_EVERY: Duration = Duration::from_secs(1);

@@ -6,6 +6,7 @@
 //!
 //! | file | what stands there |
 //! |---|---|
+//! | `access` | opening it where nothing can be written beside it |
 //! | `connection` | opening a database file: pragmas, migrations |
 //! | `directory` | making and taking the data directory, and seeing that it is still there |
 //! | `registry` | the namespaces |
@@ -13,8 +14,8 @@
 //! | `marks` | how far logs have come, noted in the registry |
 //! | `evidence` | what is known of a log besides itself |
 //! | `background` | what is done for it beside the calls: indexing, checkpoints |
+//! | `room` | how much the disk has left |
 //! | `failure` | what an error of SQLite means for its caller |
-//! | `fault` | what of it fails at the moment |
 //! | `files` | what is open of it: appends, the indexer, checkpoints |
 //! | `paths` | where its files are, and connections to them |
 //! | `append` | one commit to the log |
@@ -33,6 +34,7 @@
 //! | `threads` | where blocking calls are made |
 //! | `maintenance` | backup, verify, repair |
 
+mod access;
 mod append;
 mod backfill;
 mod background;
@@ -42,7 +44,6 @@ mod damage;
 mod directory;
 mod evidence;
 mod failure;
-mod fault;
 mod files;
 mod index_file;
 mod indexer;
@@ -55,6 +56,7 @@ mod memtable;
 mod paths;
 mod read;
 mod registry;
+mod room;
 mod runs;
 mod storage;
 mod threads;
@@ -79,6 +81,7 @@ use self::directory::{Directory, Found};
 use self::failure::{change_failed, fail};
 use self::marks::Marks;
 use self::registry::Registry;
+use self::room::Room;
 use self::storage::{Handle, SqliteStorage};
 use self::threads::Threads;
 use super::{Backend, Hint, Incarnation, Namespace, NewNamespace, Storage};
@@ -181,15 +184,18 @@ struct Shared {
     registry: Registry,
     marks: Marks,
     damage: Damage,
+    room: Room,
     threads: Threads,
     /// Namespaces whose files are open, and perhaps some whose are not any more.
     opened: Mutex<Vec<Weak<SqliteStorage>>>,
+    /// Held by the one that opens files while descriptors are scarce.
+    scarce: Mutex<()>,
     /// Places in all memtables.
     waiting: Arc<AtomicUsize>,
     /// Taken until the backend is closed, so that no other server uses it.
     directory: Mutex<Option<Arc<Directory>>>,
     /// The registry's files, as they were opened.
-    registry_files: Found,
+    registry_files: Mutex<Arc<Found>>,
 }
 
 impl Sqlite {
@@ -224,11 +230,13 @@ impl Sqlite {
             registry,
             marks: Marks::new(),
             damage: Damage::default(),
+            room: Room::default(),
             threads,
             opened: Mutex::default(),
+            scarce: Mutex::default(),
             waiting: Arc::default(),
             directory: Mutex::new(directory.map(Arc::new)),
-            registry_files,
+            registry_files: Mutex::new(Arc::new(registry_files)),
         });
         let sqlite = Self { shared, storages: Arc::default(), housekeeping: CancellationToken::new() };
         sqlite.keep_house();
@@ -262,6 +270,33 @@ impl Sqlite {
 const HOUSEKEEPING: Duration = Duration::from_millis(250);
 
 impl Shared {
+    /// Whether the directory and the registry in it are still what was opened.
+    ///
+    /// # Errors
+    /// As [`Self::still_holds`].
+    fn still_holds_registry(&self) -> Result<()> {
+        let files = Arc::clone(&self.registry_files.lock());
+        self.still_holds(&files)
+    }
+
+    /// Writes to the registry, and to the logs whose last write failed, as if somebody did.
+    fn write_test(&self, failing: &[Arc<SqliteStorage>]) -> Result<()> {
+        let Location::Directory(directory) = &self.location else { return Ok(()) };
+        if self.still_holds_registry().is_err() {
+            // It is told by itself.
+            return Ok(());
+        }
+        self.room.look(directory);
+        for storage in failing {
+            storage.write_test();
+        }
+        self.registry.write_test().map_err(Error::unavailable)?;
+        // It may have been opened anew.
+        let files = Found::database(&directory.join(Registry::FILE)).map_err(Error::unavailable)?;
+        *self.registry_files.lock() = Arc::new(files);
+        Ok(())
+    }
+
     /// Whether the directory with these files of it is still what was opened.
     ///
     /// # Errors
@@ -422,15 +457,29 @@ impl Backend for Sqlite {
         self.registry(Registry::ping).await
     }
 
+    async fn self_test(&self) -> Result<()> {
+        let failing = |storage: &&Arc<SqliteStorage>| storage.append_fault.is_there();
+        let failing: Vec<Arc<SqliteStorage>> = self.storages.lock().values().filter(failing).cloned().collect();
+        let shared = self.shared.clone();
+        // The write waits for the disk: on a thread that nobody's append needs.
+        tokio::task::spawn_blocking(move || shared.write_test(&failing)).await.map_err(Error::failed)?
+    }
+
+    async fn last_time(&self, incarnation: Incarnation) -> Result<Timestamp> {
+        let storage = self.storage(incarnation);
+        self.shared.threads.run(move || storage.last_time()).await
+    }
+
     fn degraded(&self) -> Vec<Degraded> {
         let storages: Vec<Arc<SqliteStorage>> = self.storages.lock().values().cloned().collect();
         let mut degraded: Vec<Degraded> = storages.iter().flat_map(|storage| storage.degraded()).collect();
-        let is_lost = self.shared.registry_files.is_lost()
+        let is_lost = self.shared.registry_files.lock().is_lost()
             || self.shared.directory.lock().as_ref().is_some_and(|directory| directory.lock().is_lost());
         if is_lost {
             let message = "the data directory was removed or replaced while it was in use: nothing is written";
             degraded.push(Degraded::new("DIRECTORY_LOST", message));
         }
+        degraded.extend(self.shared.room.degraded());
         if self.shared.marks.fault.is_there() {
             let message = "the registry cannot be written: a log that loses its end now may not be noticed";
             degraded.push(Degraded::new("REGISTRY_NOT_WRITTEN", message));
@@ -464,7 +513,7 @@ impl Sqlite {
         self.shared
             .threads
             .run(move || {
-                shared.still_holds(&shared.registry_files)?;
+                shared.still_holds_registry()?;
                 work(&shared.registry).map_err(change_failed)
             })
             .await

@@ -27,12 +27,12 @@ pub(super) fn file(shared: &Shared, name: &str) -> PathBuf {
 
 pub(super) fn log(shared: &Shared, incarnation: Incarnation) -> Attach {
     let file = (shared.location != Location::Memory).then(|| log_path(shared, incarnation));
-    Attach::log(file)
+    Attach::log(file).taken()
 }
 
 pub(super) fn index(shared: &Shared, incarnation: Incarnation) -> Attach {
     let file = (shared.location != Location::Memory).then(|| index_path(shared, incarnation));
-    Attach::index(file)
+    Attach::index(file).taken()
 }
 
 /// A connection for the indexer, to an index that is one of this log.

@@ -5,25 +5,36 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
+use eventodb_schema::Timestamp;
 use eventodb_schema::message::Message;
 use eventodb_schema::reply::{CategoryListed, StreamListed};
 use eventodb_schema::request::ListPage;
 use futures_util::future::BoxFuture;
 use parking_lot::Mutex;
-use rusqlite::Connection;
+use rusqlite::{Connection, OptionalExtension as _};
 use uuid::Uuid;
 
-use super::failure::{ReadError, fail, is_damage};
+use super::connection::Attach;
+use super::failure::{ReadError, Suspicion, fail, is_damage, is_not_opened, lacks_one};
 use super::files::{Files, Opened};
 use super::paths::{index, index_path, log_path, remove_database, set_up};
 use super::{Location, Shared, append, connection, index_file, indexer, lookup, read};
 use crate::backend::{AppendError, Batch, Counts, Fenced, Head, Incarnation, Lineage, Select, Slice, Storage};
 use crate::degraded::Degraded;
 use crate::error::{Error, Result};
+use crate::fault::Fault;
 use crate::log::Entry;
 
 /// How long an append waits for room in the memtable.
 const ROOM_WITHIN: Duration = Duration::from_secs(10);
+
+/// How long an opening waits for descriptors, and how often it looks whether there are some.
+const DESCRIPTORS_WITHIN: Duration = Duration::from_secs(5);
+const DESCRIPTORS_PAUSE: Duration = Duration::from_millis(5);
+
+/// How often a message that seems to be damaged is read again, and the pause before each time.
+const READ_AGAIN: usize = 4;
+const READ_PAUSE: Duration = Duration::from_millis(125);
 
 /// How long closing waits for those who still work with the files.
 const CLOSE_WITHIN: Duration = Duration::from_secs(5);
@@ -37,6 +48,10 @@ pub(super) struct SqliteStorage {
     lost_end: AtomicBool,
     /// Whether checksums are being computed.
     pub(super) backfilling: AtomicBool,
+    /// Whether the last batch could not be written for want of space or by an error of the disk.
+    pub(super) append_fault: Arc<Fault>,
+    /// Whether what seems to be damaged may be a disk that could not be read.
+    suspected: Suspicion,
 }
 
 /// What is open. Whoever works with the files holds a clone of them, taken under the lock, so that
@@ -65,6 +80,8 @@ impl SqliteStorage {
             state: Mutex::new(State::Closed),
             lost_end: AtomicBool::new(false),
             backfilling: AtomicBool::new(false),
+            append_fault: Arc::new(Fault::of("writing the log")),
+            suspected: Suspicion::default(),
         }
     }
 
@@ -84,13 +101,27 @@ impl SqliteStorage {
         self.shared.close_beyond(self.shared.settings.open_namespaces.saturating_sub(1));
         let opened = self.open_files(&mut self.state.lock());
         match opened {
-            Err(error) if lacks_descriptors(&error) => {
-                // Those of namespaces that nobody works with are better used here.
-                self.shared.close_beyond(0);
-                self.open_files(&mut self.state.lock())
-            }
+            Err(error) if lacks_descriptors(&error) => self.open_in_turn(error),
             opened => opened,
         }
+    }
+
+    /// Opens the files once others have closed theirs: descriptors are scarce, and two that each have half of what
+    /// they need would wait for each other.
+    fn open_in_turn(self: &Arc<Self>, mut error: Error) -> Result<Arc<Files>> {
+        let deadline = Instant::now() + DESCRIPTORS_WITHIN;
+        let _turn = self.shared.scarce.lock();
+        while Instant::now() < deadline {
+            // Those of the namespace that was longest unused are better used here.
+            let open = self.shared.opened.lock().len();
+            self.shared.close_beyond(open.saturating_sub(1));
+            match self.open_files(&mut self.state.lock()) {
+                Err(again) if lacks_descriptors(&again) => error = again,
+                opened => return opened,
+            }
+            std::thread::sleep(DESCRIPTORS_PAUSE);
+        }
+        Err(error)
     }
 
     /// The files, if they are open and nobody is about to open or close them, which may take long.
@@ -104,11 +135,39 @@ impl SqliteStorage {
     /// Why writes are refused at the moment, or soon will be.
     pub(super) fn degraded(&self) -> Vec<Degraded> {
         let mut degraded = self.opened_files().map_or_else(Vec::new, |files| files.degraded());
+        if self.append_fault.is_there() {
+            degraded.push(Degraded::new("LOG_NOT_WRITTEN", "the last write to a namespace failed by its disk"));
+        }
         if self.lost_end.load(SeqCst) {
             let message = "the log of a namespace has lost its end and takes no writes: the server's log says which";
             degraded.push(Degraded::new("LOG_END_LOST", message));
         }
         degraded
+    }
+
+    /// Writes to a log whose last write failed, so that it is known when writes succeed again.
+    pub(super) fn write_test(self: &Arc<Self>) {
+        if let Err(error) = self.files().and_then(|files| files.write_test(&self.shared, self.incarnation)) {
+            self.append_fault.failed(self.incarnation.0, &error);
+        }
+    }
+
+    /// Time of the last written message, without opening the index. The file's schema may be one of an earlier version.
+    ///
+    /// # Errors
+    /// The log cannot be read.
+    pub(super) fn last_time(&self) -> Result<Timestamp> {
+        if let Some(files) = self.opened_files() {
+            return Ok(files.writer.lock().head.time);
+        }
+        let file = log_path(&self.shared, self.incarnation);
+        if self.shared.location == Location::Memory || !file.exists() {
+            return Ok(Timestamp::default());
+        }
+        let log = connection::open(&[Attach::log_as_it_is(file).taken()]).map_err(Error::unavailable)?;
+        set_up(&log).map_err(fail)?;
+        let time = log.query_row(include_str!("sql/last_time.sql"), [], |row| row.get(0)).optional().map_err(fail)?;
+        Ok(Timestamp::from_micros(time.unwrap_or_default()))
     }
 
     /// As [`Self::files`], after room was made for one more open namespace.
@@ -127,12 +186,13 @@ impl SqliteStorage {
             State::Closed => {}
         }
         // What is opened or made in another directory is another store's.
-        self.shared.still_holds(&self.shared.registry_files)?;
+        self.shared.still_holds_registry()?;
         let Some(noted) = self.shared.registry.noted(self.incarnation).map_err(fail)? else {
             *state = State::Deleted;
             return Err(Error::Closed);
         };
-        match Files::open(&self.shared, self.incarnation, &noted)? {
+        let opened = Files::open(&self.shared, self.incarnation, &noted, &self.append_fault);
+        match opened.map_err(|error| self.open_failed(error))? {
             Opened::Ready(files) => {
                 let files = Arc::new(*files);
                 self.lost_end.store(files.lost_end.is_some(), SeqCst);
@@ -148,6 +208,18 @@ impl SqliteStorage {
                 self.shared.threads.index(move || storage.rebuild(connection, &work));
                 Err(rebuilding(&progress))
             }
+        }
+    }
+
+    /// What cannot be read at the opening may be there to be read a moment later.
+    fn open_failed(&self, error: Error) -> Error {
+        match error {
+            Error::Failed(cause)
+                if cause.downcast_ref::<rusqlite::Error>().is_some_and(is_damage) && self.suspected.may_pass() =>
+            {
+                Error::Unavailable(cause)
+            }
+            error => error,
         }
     }
 
@@ -248,7 +320,7 @@ impl SqliteStorage {
     /// Runs a reading call where it may block.
     async fn reading<T: Send + 'static>(
         self: Arc<Self>,
-        work: impl FnOnce(&mut Connection, &Files, &Shared) -> Result<T, ReadError> + Send + 'static,
+        work: impl Fn(&mut Connection, &Files, &Shared) -> Result<T, ReadError> + Send + 'static,
     ) -> Result<T> {
         let shared = self.shared.clone();
         let storage = self;
@@ -256,12 +328,42 @@ impl SqliteStorage {
             .threads
             .run(move || {
                 let files = storage.files()?;
-                let outcome = files.with_reader(&storage.shared, storage.incarnation, |connection| {
-                    work(connection, &files, &storage.shared)
-                });
+                let read = || {
+                    files.with_reader(&storage.shared, storage.incarnation, |connection| {
+                        work(connection, &files, &storage.shared)
+                    })
+                };
+                let outcome = storage.read_again(read(), read);
                 outcome.map_err(|error| storage.read_failed(&files, error))
             })
             .await
+    }
+
+    /// Reads again what seems to be damaged: SQLite calls a page damaged that it could not read just now. A message that
+    /// does not fit its checksum is read again for a moment when it is met first.
+    fn read_again<T>(
+        &self,
+        mut outcome: Result<T, ReadError>,
+        read: impl Fn() -> Result<T, ReadError>,
+    ) -> Result<T, ReadError> {
+        let mut attempts = 0;
+        loop {
+            match &outcome {
+                Err(ReadError::Sqlite(error)) if is_damage(error) && attempts == 0 => {}
+                Err(ReadError::Damaged(at))
+                    if attempts < READ_AGAIN && !self.shared.damage.is_known(self.incarnation, *at) =>
+                {
+                    std::thread::sleep(READ_PAUSE);
+                }
+                Ok(_) if attempts > 0 => {
+                    self.suspected.settled();
+                    return outcome;
+                }
+                _ => return outcome,
+            }
+            attempts += 1;
+            outcome = read();
+        }
     }
 
     /// An index that contradicts itself or the log is thrown away, by the next call that finds
@@ -274,6 +376,9 @@ impl SqliteStorage {
                 return Error::Damaged(at);
             }
         };
+        if is_damage(&error) && self.suspected.may_pass() {
+            return Error::unavailable(error);
+        }
         let leads_nowhere = matches!(error, rusqlite::Error::QueryReturnedNoRows);
         if files.indexer.is_none() || !(leads_nowhere || is_damage(&error) && self.index_is_damaged()) {
             return fail(error);
@@ -298,10 +403,9 @@ impl SqliteStorage {
 /// Whether a file could not be opened, for want of descriptors perhaps.
 fn lacks_descriptors(error: &Error) -> bool {
     let Error::Unavailable(cause) = error else { return false };
-    let by_sqlite = cause
-        .downcast_ref::<rusqlite::Error>()
-        .is_some_and(|error| error.sqlite_error_code() == Some(rusqlite::ErrorCode::CannotOpen));
-    by_sqlite || cause.is::<std::io::Error>()
+    let by_sqlite = cause.downcast_ref::<rusqlite::Error>().is_some_and(is_not_opened);
+    let by_system = cause.downcast_ref::<std::io::Error>().is_some_and(lacks_one);
+    by_sqlite || by_system
 }
 
 #[async_trait]

@@ -9,7 +9,7 @@ const TELL_AGAIN: Duration = Duration::from_secs(10);
 
 /// Whether one kind of work fails at the moment.
 #[derive(Debug)]
-pub(super) struct Fault {
+pub(crate) struct Fault {
     work: &'static str,
     /// When the failure was last told, while there is one.
     told: Mutex<Option<Instant>>,
@@ -17,28 +17,28 @@ pub(super) struct Fault {
 
 impl Fault {
     /// `work` names the work in the server's log.
-    pub(super) fn of(work: &'static str) -> Self {
+    pub(crate) fn of(work: &'static str) -> Self {
         Self { work, told: Mutex::default() }
     }
 
-    /// The work failed.
-    pub(super) fn failed(&self, incarnation: i64, error: &dyn std::fmt::Display) {
+    /// The work failed, of this incarnation where it is one's.
+    pub(crate) fn failed(&self, incarnation: impl Into<Option<i64>>, error: &dyn std::fmt::Display) {
         let mut told = self.told.lock();
         if told.is_some_and(|told| told.elapsed() < TELL_AGAIN) {
             return;
         }
         *told = Some(Instant::now());
-        tracing::error!(incarnation, %error, "{} failed and will be tried again", self.work);
+        tracing::error!(incarnation = incarnation.into(), %error, "{} failed and will be tried again", self.work);
     }
 
     /// The work succeeded.
-    pub(super) fn mended(&self, incarnation: i64) {
+    pub(crate) fn mended(&self, incarnation: impl Into<Option<i64>>) {
         if self.told.lock().take().is_some() {
-            tracing::info!(incarnation, "{} succeeds again", self.work);
+            tracing::info!(incarnation = incarnation.into(), "{} succeeds again", self.work);
         }
     }
 
-    pub(super) fn is_there(&self) -> bool {
+    pub(crate) fn is_there(&self) -> bool {
         self.told.lock().is_some()
     }
 }

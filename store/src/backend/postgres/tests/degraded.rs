@@ -1,0 +1,66 @@
+//! What is told before anybody uses a namespace: that writes are refused, and that a log's last time lies ahead of the
+//! clock.
+
+use std::time::Duration;
+
+use eventodb_schema::Token;
+use tokio::time::{Instant, sleep};
+
+use super::fixture::{open_store, settings};
+use crate::conformance::support::{namespace, write};
+use crate::testing::postgres;
+use crate::{EventStore, Settings};
+
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Waits until the store tells exactly these codes.
+async fn told(store: &EventStore, wanted: &[&str]) {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        let codes: Vec<_> = store.degraded().into_iter().map(|degraded| degraded.code).collect();
+        if codes == wanted {
+            return;
+        }
+        assert!(Instant::now() < deadline, "{codes:?} is told");
+        sleep(Duration::from_millis(20)).await;
+    }
+}
+
+/// A database of a store with one message, closed again.
+async fn prepared() -> String {
+    let url = postgres::database().await;
+    let store = open_store(settings(&url), Settings::default()).await;
+    store.create(namespace("shop", &Token::generate("shop"))).await.expect("the name is free");
+    write(&store.log("shop").await.expect("it lives"), "a-1", "T").await;
+    store.close().await;
+    url
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_database_that_fails_each_write_is_told_without_one() {
+    let url = prepared().await;
+    postgres::run(
+        &url,
+        "CREATE FUNCTION public.no_room() RETURNS trigger LANGUAGE plpgsql AS
+             $$ BEGIN RAISE EXCEPTION 'no space left' USING ERRCODE = 'disk_full'; END $$;
+         CREATE TRIGGER no_room BEFORE UPDATE ON eventodb.migrations FOR EACH STATEMENT EXECUTE FUNCTION public.no_room()",
+    )
+    .await;
+    let store = open_store(settings(&url), Settings::default()).await;
+    told(&store, &["SELF_TEST_FAILED"]).await;
+    store.ping().await.expect("reads are answered");
+    postgres::run(&url, "DROP TRIGGER no_room ON eventodb.migrations").await;
+    told(&store, &[]).await;
+    store.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_last_time_ahead_of_the_clock_is_told_before_its_namespace_is_used() {
+    let url = prepared().await;
+    postgres::run(&url, "UPDATE eventodb_1.batches SET time = time + interval '100 years'").await;
+    let store = open_store(settings(&url), Settings::default()).await;
+    told(&store, &["CLOCK_BEHIND"]).await;
+    store.delete("shop").await.expect("it lives");
+    told(&store, &[]).await;
+    store.close().await;
+}

@@ -1,0 +1,62 @@
+//! Logs whose last time lies ahead of the clock: times never go back, so that each new message gets that time.
+//!
+//! Each log is looked at after the start, before its namespace is used, and again every hour.
+
+use std::collections::{HashMap, HashSet};
+
+use eventodb_schema::Timestamp;
+use parking_lot::Mutex;
+
+use crate::backend::{Backend, Incarnation};
+use crate::error::{Error, Result};
+
+/// How far a log's last time may lie ahead of the clock as a matter of two clocks, in microseconds.
+const CLOCKS_DIFFER: i64 = 60_000_000;
+
+/// Whether a last time lies so far ahead of the clock that it is not a matter of two clocks.
+pub(crate) fn is_ahead(time: Timestamp) -> bool {
+    time.as_micros() > Timestamp::now().as_micros().saturating_add(CLOCKS_DIFFER)
+}
+
+/// Says that a namespace's last time lies ahead of the clock.
+pub(crate) fn warn_of(namespace: &str, time: Timestamp) {
+    let time = time.to_string();
+    tracing::warn!(namespace, time, "the log's last time lies ahead of the clock: new messages get that time");
+}
+
+/// The last times that were found ahead of the clock.
+#[derive(Debug, Default)]
+pub(crate) struct Leapt(Mutex<HashMap<Incarnation, Timestamp>>);
+
+impl Leapt {
+    /// Looks at the log of each living namespace, and says which are ahead.
+    ///
+    /// # Errors
+    /// The registry cannot be read. A log that cannot be read is looked at the next time.
+    pub(crate) async fn look(&self, backend: &dyn Backend) -> Result<()> {
+        let living = backend.namespaces().await?;
+        let numbers: HashSet<Incarnation> = living.iter().map(|namespace| namespace.incarnation).collect();
+        self.0.lock().retain(|incarnation, _| numbers.contains(incarnation));
+        for namespace in living {
+            match backend.last_time(namespace.incarnation).await {
+                Ok(time) if is_ahead(time) => {
+                    warn_of(&namespace.name, time);
+                    self.0.lock().insert(namespace.incarnation, time);
+                }
+                Ok(_) | Err(Error::Closed) => self.forget(namespace.incarnation),
+                Err(error) => tracing::debug!(namespace = %namespace.name, %error, "cannot read a log's last time"),
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether there still is one.
+    pub(crate) fn is_any(&self) -> bool {
+        self.0.lock().values().any(|time| is_ahead(*time))
+    }
+
+    /// The incarnation is gone.
+    pub(crate) fn forget(&self, incarnation: Incarnation) {
+        self.0.lock().remove(&incarnation);
+    }
+}
