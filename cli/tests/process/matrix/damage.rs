@@ -1,6 +1,6 @@
 //! A server is killed under load, one of its files is damaged, and the next server starts on what is left.
 //!
-//! No message is served with other content than it was written with. If the server does not serve a message that was
+//! No message is served with other content than it was written with, be it along the log or along a category. If the server does not serve a message that was
 //! acknowledged more than two seconds before the kill, it says so: it does not start, refuses writes, or logs an error.
 //! If `verify` finds the files sound, all of these messages are there: the damage was in bytes that hold nothing.
 
@@ -71,13 +71,15 @@ impl fmt::Display for Damage {
     }
 }
 
-/// The files that may be damaged: all, or the write-ahead logs of the logs.
+/// A file to be damaged: one of all, or, each other time and always in the sample, one that holds messages.
 fn choose_file(data: &Path, all: bool, random: &mut StdRng) -> Result<String> {
+    let any = all && random.random();
     let mut names = Vec::new();
     for entry in std::fs::read_dir(data)? {
         let entry = entry?;
         let name = entry.file_name().into_string().map_err(|_| anyhow::anyhow!("a file's name is text"))?;
-        if entry.metadata()?.len() > 0 && (all || name.ends_with(".log.db-wal")) {
+        let holds_messages = name.ends_with(".log.db") || name.ends_with(".log.db-wal");
+        if entry.metadata()?.len() > 0 && (any || holds_messages) {
             names.push(name);
         }
     }
@@ -107,6 +109,7 @@ async fn a_damaged_file_of_a_killed_server_is_never_served_as_true_nor_missing_i
 
 async fn play(template: &Template, all: bool, random: &mut StdRng, title: &mut String) -> Result<String> {
     let scene = template.copy()?;
+    fill(&scene, random).await?;
     let server = scene.start().await?;
     let writers: Vec<_> = scene.ledgers.iter().map(|ledger| ledger.write(&server.address)).collect();
     // The moment is what is random; it is long enough for writes that are older than two seconds.
@@ -123,6 +126,17 @@ async fn play(template: &Template, all: bool, random: &mut StdRng, title: &mut S
     *title += &format!(" | {file} | {damage} |");
     let is_sound = verify_copy(&scene).await?;
     judge(&scene, killed, is_sound).await
+}
+
+/// A server writes for a while and stops: the files of its logs hold messages, and not only the write-ahead logs.
+async fn fill(scene: &Scene, random: &mut StdRng) -> Result<()> {
+    let server = scene.start().await?;
+    let writers: Vec<_> = scene.ledgers.iter().map(|ledger| ledger.write(&server.address)).collect();
+    tokio::time::sleep(Duration::from_millis(random.random_range(200..1_500))).await;
+    for writers in writers {
+        writers.stop().await?;
+    }
+    scene.stop(server).await
 }
 
 /// Whether `verify` finds nothing wrong. It looks at a copy, because SQLite recovers what it opens.
@@ -148,10 +162,10 @@ async fn judge(scene: &Scene, killed: Instant, is_sound: bool) -> Result<String>
     let mut told = vec![verdict.to_owned()];
     for ledger in &scene.ledgers {
         let (found, refused) = (ledger.read_damaged(&server.address, killed).await?, ledger.is_refused(&server).await);
-        let is_loud = refused || found.stopped.is_some() || scene.logged_errors();
+        let is_loud = refused || !found.is_whole() || scene.logged_errors();
         let what = format!("{}: {found}, writes {}", ledger.namespace, if refused { "refused" } else { "taken" });
         ensure!(found.missing == 0 || is_loud, "messages are missing in silence: {what}");
-        ensure!(!is_sound || found.missing == 0 && found.stopped.is_none(), "verify finds it sound, but {what}");
+        ensure!(!is_sound || found.missing == 0 && found.is_whole(), "verify finds it sound, but {what}");
         told.push(what);
     }
     scene.stop(server).await?;

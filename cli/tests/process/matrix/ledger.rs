@@ -68,14 +68,47 @@ pub(super) struct Found {
     pub(super) missing: usize,
     /// Younger ones.
     young: usize,
+    /// Damaged messages that were met along the log.
+    damaged: usize,
     /// Why no more is served.
-    pub(super) stopped: Option<String>,
+    stopped: Option<String>,
+}
+
+impl Found {
+    /// Whether nothing was in the way of reading.
+    pub(super) fn is_whole(&self) -> bool {
+        self.damaged == 0 && self.stopped.is_none()
+    }
+
+    /// What is on one page after the other; behind a damaged message it goes on.
+    async fn read(&mut self, http: &mut Http, category: &str) -> Result<Vec<Value>> {
+        let (mut all, mut from): (Vec<Value>, i64) = (Vec::new(), 1);
+        loop {
+            match answer(http, &json!(["category.get", category, { "position": from, "batchSize": 1000 }])).await? {
+                (200, Value::Array(page)) if page.is_empty() => return Ok(all),
+                (200, Value::Array(page)) => {
+                    from = page.last().and_then(|message| message[4].as_i64()).context("a position")? + 1;
+                    all.extend(page);
+                }
+                (_, error) => match error["error"]["details"]["globalPosition"].as_i64() {
+                    Some(damaged) if damaged >= from => {
+                        self.damaged += usize::from(category.is_empty());
+                        from = damaged + 1;
+                    }
+                    _ => {
+                        self.stopped = Some(format!("{category:?} is answered with {error}"));
+                        return Ok(all);
+                    }
+                },
+            }
+        }
+    }
 }
 
 impl std::fmt::Display for Found {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Self { served, missing, young, stopped } = self;
-        write!(formatter, "{served} served, {missing} missing and {young} younger ones")?;
+        let Self { served, missing, young, damaged, stopped } = self;
+        write!(formatter, "{served} served, {damaged} damaged, {missing} missing and {young} younger ones")?;
         stopped.iter().try_for_each(|stopped| write!(formatter, ", reading ends: {stopped}"))
     }
 }
@@ -226,19 +259,11 @@ impl Ledger {
     /// Reads what a server serves of damaged files. Fails where it serves what nobody wrote.
     pub(super) async fn read_damaged(&self, address: &str, killed: Instant) -> Result<Found> {
         let mut http = self.connect(address).await?;
-        let mut all: Vec<Value> = Vec::new();
         let mut found = Found::default();
-        loop {
-            let from = all.last().and_then(|message| message[4].as_i64()).unwrap_or(0) + 1;
-            match call(&mut http, &json!(["category.get", "", { "position": from, "batchSize": 1000 }])).await {
-                Ok(Value::Array(page)) if page.is_empty() => break,
-                Ok(Value::Array(page)) => all.extend(page),
-                Ok(other) => bail!("a page is {other}"),
-                Err(error) => {
-                    found.stopped = Some(format!("{error:#}"));
-                    break;
-                }
-            }
+        let all = found.read(&mut http, "").await?;
+        let mut by_category = Vec::new();
+        for writer in 0..WRITERS {
+            by_category.extend(found.read(&mut http, &format!("s{writer}")).await?);
         }
         found.served = all.len();
         let known = self.known.lock();
@@ -246,13 +271,15 @@ impl Ledger {
         let written = known.acknowledged.iter().map(|(write, ..)| write);
         let written = written.chain(&known.unanswered).map(|write| (write.id.to_string(), write));
         let written: HashMap<String, &Write> = written.collect();
-        for message in &all {
+        for message in by_category.iter().chain(&all) {
             let id = text(&message[0])?;
             let write = written.get(id).with_context(|| format!("what nobody wrote is served: {message}"))?;
             let there = (&message[1], &message[2], &message[5]);
             let call = write.call();
             ensure!(there == (&call[1], &json!("T"), &call[2]["data"]), "{message} is served, {call} was written");
-            served.insert(id, &message[4]);
+        }
+        for message in &all {
+            ensure!(served.insert(text(&message[0])?, &message[4]).is_none(), "it is served twice: {message}");
         }
         for (write, _, global) in &known.acknowledged {
             let age = killed.duration_since(known.acknowledged_at[&write.id]);
@@ -343,12 +370,19 @@ fn text(value: &Value) -> Result<&str> {
 
 /// Calls a method, again while the storage gets ready.
 pub(super) async fn call(http: &mut Http, call: &Value) -> Result<Value> {
+    match answer(http, call).await? {
+        (200, result) => Ok(result),
+        (status, error) => bail!("{} is answered with {status} {error}", call[0]),
+    }
+}
+
+/// The same with any answer.
+async fn answer(http: &mut Http, call: &Value) -> Result<(u16, Value)> {
     patiently(&format!("{} is answered", call[0]), async {
         loop {
             match http.call(call).await? {
-                (200, result) => return Ok(result),
                 (503, _) => tokio::time::sleep(PAUSE).await,
-                (status, error) => bail!("{} is answered with {status} {error}", call[0]),
+                answer => return Ok(answer),
             }
         }
     })
