@@ -362,3 +362,46 @@ async fn a_changed_time_of_the_last_message_is_in_no_later_one() {
     assert!(ahead < 1_000_000_000, "{written}");
     store.close().await;
 }
+
+/// A page that SQLite cannot read: the log is copied around it, and its messages are given up one by one.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_messages_of_a_page_that_cannot_be_read_are_given_up() {
+    const PAGE: usize = 4096;
+    let (directory, mut model) = store_of(500).await;
+    let file = log_file(directory.path());
+    let mut bytes = fs::read(&file).expect("it is there");
+    let middle = bytes.len() / PAGE / 2 * PAGE;
+    bytes[middle..middle + PAGE].fill(0);
+    fs::write(&file, bytes).expect("it is ours");
+    let mut given_up = Vec::new();
+    loop {
+        let store = open(directory.path(), Settings::default()).await;
+        let log = log(&store, NAME).await;
+        let next = given_up.last().map_or(1, |last| last + 1);
+        let before = page(&log, Read::forward(Filter::new(Scope::All), next, 1_000)).await;
+        let damaged = match before {
+            Err(Error::Damaged(at)) => Some(at),
+            Err(error) => panic!("{error}"),
+            Ok((_, Some(500))) => None,
+            Ok((_, head)) => Some(head.expect("forward pages have one") + 1),
+        };
+        store.close().await;
+        let Some(damaged) = damaged else { break };
+        give_up(directory.path(), NAME, damaged, &mut |_| {}).expect("it is damaged");
+        given_up.push(damaged);
+    }
+    assert!(given_up.len() > 1 && given_up.len() < 100, "{given_up:?}");
+    let report = verify(directory.path(), &mut |_| {}).expect("it can be read");
+    assert!(report.is_sound(), "{report:?}");
+    for at in given_up {
+        let given_up = model.0.iter_mut().find(|message| message.global_position == at).expect("it was written");
+        (given_up.kind, given_up.data, given_up.metadata) = ("$damaged".into(), "{}".into(), None);
+    }
+    let store = open(directory.path(), Settings::default()).await;
+    let everything = messages(&log(&store, NAME).await, Read::forward(Filter::new(Scope::All), 0, 1_000)).await;
+    let found = everything.iter().map(|message| (message.global_position, &message.data));
+    let expected = model.0.iter().map(|message| (message.global_position, &message.data));
+    assert!(found.eq(expected));
+    append_any(&log(&store, NAME).await, "d-1").await.expect("writes are taken");
+    store.close().await;
+}

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use eventodb_schema::Timestamp;
 use rusqlite::{Connection, OptionalExtension as _, Transaction, TransactionBehavior, params};
 
-use super::checksum::{Checker, Seed, Stored, column};
+use super::checksum::{Checker, Seed, Stored};
 use crate::backend::{Batch, Head};
 use crate::log::Entry;
 
@@ -101,8 +101,8 @@ pub(super) fn last_time(snapshot: &Connection, seed: Seed, position: i64) -> rus
     let mut select = snapshot.prepare_cached(include_str!("sql/log_backward.sql"))?;
     let mut rows = select.query([0, position, PASSED_OVER])?;
     while let Some(row) = rows.next()? {
-        if checker.admits(row)? {
-            return row.get(column::TIME).map(Some);
+        if let Some(stored) = checker.read(row)? {
+            return Ok(Some(stored.time()));
         }
     }
     Ok(None)

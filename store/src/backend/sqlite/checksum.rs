@@ -10,8 +10,9 @@
 
 use std::cell::OnceCell;
 
-use rusqlite::types::ValueRef;
+use rusqlite::types::{Type, ValueRef};
 use rusqlite::{Connection, OptionalExtension as _, Row};
+use uuid::Uuid;
 
 use crate::log::Entry;
 
@@ -102,44 +103,84 @@ impl<'a> Stored<'a> {
 
     /// Its checksum, as the column has it.
     pub(super) fn checksum(&self, seed: Seed) -> i32 {
-        let mut sum = Sum { crc: seed.0, bytes: [0; GATHERED], len: 0 };
-        self.integers.iter().for_each(|integer| sum.put(&integer.to_le_bytes()));
-        for part in &self.parts {
-            sum.put(&part.map_or(u64::MAX, |bytes| bytes.len() as u64).to_le_bytes());
-        }
-        self.parts.iter().flatten().for_each(|bytes| sum.put(bytes));
-        sum.finish().cast_signed()
-    }
-}
-
-/// Bytes that are summed up at once. To sum up a short text by itself costs more than to copy it.
-const GATHERED: usize = 256;
-
-struct Sum {
-    crc: u32,
-    bytes: [u8; GATHERED],
-    len: usize,
-}
-
-impl Sum {
-    fn put(&mut self, bytes: &[u8]) {
-        if bytes.len() > GATHERED - self.len {
-            self.crc = crc32c::crc32c_append(self.crc, &self.bytes[..self.len]);
-            self.len = 0;
-        }
-        match self.bytes.get_mut(self.len..self.len + bytes.len()) {
-            Some(room) => {
-                room.copy_from_slice(bytes);
-                self.len += bytes.len();
+        let mut gathered = [0; GATHERED];
+        let lengths = self.parts.iter().map(|part| part.map_or(u64::MAX, |bytes| bytes.len() as u64).to_le_bytes());
+        let head = self.integers.iter().map(|integer| integer.to_le_bytes()).chain(lengths);
+        gathered.chunks_exact_mut(8).zip(head).for_each(|(room, bytes)| room.copy_from_slice(&bytes));
+        let (mut crc, mut len) = (seed.0, 8 * (INTEGERS + PARTS));
+        for bytes in self.parts.iter().flatten() {
+            match gathered.get_mut(len..len + bytes.len()) {
+                Some(room) if room.len() <= SHORT => {
+                    room.copy_from_slice(bytes);
+                    len += bytes.len();
+                }
+                _ => {
+                    crc = crc32c::crc32c_append(crc, &gathered[..len]);
+                    crc = crc32c::crc32c_append(crc, bytes);
+                    len = 0;
+                }
             }
-            None => self.crc = crc32c::crc32c_append(self.crc, bytes),
         }
+        crc32c::crc32c_append(crc, &gathered[..len]).cast_signed()
     }
 
-    fn finish(self) -> u32 {
-        crc32c::crc32c_append(self.crc, &self.bytes[..self.len])
+    pub(super) fn global_position(&self) -> i64 {
+        self.integers[0]
+    }
+
+    pub(super) fn position(&self) -> i64 {
+        self.integers[1]
+    }
+
+    pub(super) fn time(&self) -> i64 {
+        self.integers[2]
+    }
+
+    pub(super) fn starts_stream(&self) -> bool {
+        self.integers[3] != 0
+    }
+
+    /// Its id.
+    ///
+    /// # Errors
+    /// Where it is none, in a row that has no checksum yet.
+    pub(super) fn id(&self) -> rusqlite::Result<Uuid> {
+        let bytes = self.parts[0].unwrap_or_default();
+        Uuid::from_slice(bytes)
+            .map_err(|error| rusqlite::Error::FromSqlConversionFailure(column::ID, Type::Blob, error.into()))
+    }
+
+    /// # Errors
+    /// Where it is no text, in a row that has no checksum yet; so for the others.
+    pub(super) fn stream(&self) -> rusqlite::Result<&'a str> {
+        text(self.parts[1].unwrap_or_default(), column::STREAM)
+    }
+
+    pub(super) fn kind(&self) -> rusqlite::Result<&'a str> {
+        text(self.parts[2].unwrap_or_default(), column::TYPE)
+    }
+
+    pub(super) fn correlation(&self) -> rusqlite::Result<Option<&'a str>> {
+        self.parts[3].map(|bytes| text(bytes, column::CORRELATION)).transpose()
+    }
+
+    pub(super) fn metadata(&self) -> rusqlite::Result<Option<&'a str>> {
+        self.parts[4].map(|bytes| text(bytes, column::METADATA)).transpose()
+    }
+
+    pub(super) fn data(&self) -> rusqlite::Result<&'a str> {
+        text(self.parts[5].unwrap_or_default(), column::DATA)
     }
 }
+
+fn text(bytes: &[u8], column: usize) -> rusqlite::Result<&str> {
+    std::str::from_utf8(bytes).map_err(|error| rusqlite::Error::Utf8Error(column, error))
+}
+
+/// Bytes that are summed up at once.
+const GATHERED: usize = 256;
+/// Bytes of a text that is copied beside others: to sum it up by itself costs more.
+const SHORT: usize = 64;
 
 /// What a checksum says of a row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -180,22 +221,29 @@ impl<'c> Checker<'c> {
     }
 
     pub(super) fn check(&self, row: &Row<'_>) -> rusqlite::Result<Verdict> {
-        let Some(stored) = Stored::of_row(row)? else { return Ok(Verdict::Damaged) };
+        match Stored::of_row(row)? {
+            Some(stored) => self.judge(row, &stored),
+            None => Ok(Verdict::Damaged),
+        }
+    }
+
+    fn judge(&self, row: &Row<'_>, stored: &Stored<'_>) -> rusqlite::Result<Verdict> {
         match row.get_ref(column::CHECKSUM)? {
             ValueRef::Integer(checksum) if checksum == i64::from(stored.checksum(self.seed)) => Ok(Verdict::Sound),
             ValueRef::Null => {
-                let [global_position, ..] = stored.integers;
                 let (done, last) = self.unchecked()?;
-                let may_lack = done < global_position && global_position <= last;
+                let may_lack = done < stored.global_position() && stored.global_position() <= last;
                 Ok(if may_lack { Verdict::Unchecked } else { Verdict::Damaged })
             }
             _ => Ok(Verdict::Damaged),
         }
     }
 
-    /// Whether a row may be served.
-    pub(super) fn admits(&self, row: &Row<'_>) -> rusqlite::Result<bool> {
-        self.check(row).map(|verdict| verdict != Verdict::Damaged)
+    /// What a row says, if it may be served.
+    pub(super) fn read<'r>(&self, row: &'r Row<'_>) -> rusqlite::Result<Option<Stored<'r>>> {
+        let Some(stored) = Stored::of_row(row)? else { return Ok(None) };
+        let verdict = self.judge(row, &stored)?;
+        Ok((verdict != Verdict::Damaged).then_some(stored))
     }
 
     fn unchecked(&self) -> rusqlite::Result<(i64, i64)> {

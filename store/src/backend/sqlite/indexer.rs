@@ -3,13 +3,10 @@
 //! Each batch is one transaction that also moves the completion position, so that the index is
 //! always a whole prefix of the log, whenever the process dies.
 
-use std::sync::Arc;
-
 use eventodb_schema::group::stream_hash;
-use rusqlite::{Connection, OptionalExtension as _, Row, TransactionBehavior, params};
-use uuid::Uuid;
+use rusqlite::{Connection, OptionalExtension as _, TransactionBehavior, params};
 
-use super::checksum::{Checker, column};
+use super::checksum::{Checker, Stored, column};
 use super::failure::is_damage;
 use super::interned::{Interned, intern};
 use super::many_rows::{Insert, insert};
@@ -141,8 +138,10 @@ fn is_at(connection: &Connection, position: i64, id: Option<Vec<u8>>) -> rusqlit
     let mut rows = select.query([position - 1])?;
     match rows.next()? {
         Some(row) if row.get::<_, i64>(column::GLOBAL_POSITION)? != position => Ok(id.is_none()),
-        Some(row) if checker.admits(row)? => Ok(row.get_ref(column::ID)?.as_blob_or_null()? == id.as_deref()),
-        Some(_) => Ok(true),
+        Some(row) => match checker.read(row)? {
+            Some(stored) => Ok(id.is_some_and(|id| stored.id().is_ok_and(|found| found.as_bytes()[..] == id[..]))),
+            None => Ok(true),
+        },
         None => Ok(id.is_none()),
     }
 }
@@ -186,7 +185,7 @@ pub(super) fn suffix(connection: &Connection, completion: i64, most: usize) -> r
         };
         let at: i64 = row.get(column::GLOBAL_POSITION)?;
         suffix.damaged.extend(checker.missing(last.saturating_add(1), at - 1)?);
-        match checker.admits(row).and_then(|sound| sound.then(|| place(row)).transpose()) {
+        match checker.read(row).and_then(|stored| stored.as_ref().map(place).transpose()) {
             Ok(Some(place)) => suffix.places.push(place),
             Ok(None) => suffix.damaged.push(at),
             Err(error) if is_damage(&error) => suffix.damaged.push(at),
@@ -197,17 +196,19 @@ pub(super) fn suffix(connection: &Connection, completion: i64, most: usize) -> r
     Ok(suffix)
 }
 
-fn place(row: &Row<'_>) -> rusqlite::Result<Place> {
-    let stream: Arc<str> = row.get(column::STREAM)?;
-    let kind = row.get_ref(column::TYPE)?.as_str()?;
-    let correlation = row.get_ref(column::CORRELATION)?.as_str_or_null()?;
+fn place(stored: &Stored<'_>) -> rusqlite::Result<Place> {
+    let stream = stored.stream()?;
     Ok(Place {
-        global_position: row.get(column::GLOBAL_POSITION)?,
-        position: row.get(column::POSITION)?,
-        starts_stream: row.get(column::STARTS_STREAM)?,
-        id: Uuid::from_bytes(row.get(column::ID)?),
-        hashes: Hashes { stream: stream_hash(&stream), kind: text_hash(kind), correlation: correlation.map(text_hash) },
-        stream,
+        global_position: stored.global_position(),
+        position: stored.position(),
+        starts_stream: stored.starts_stream(),
+        id: stored.id()?,
+        hashes: Hashes {
+            stream: stream_hash(stream),
+            kind: text_hash(stored.kind()?),
+            correlation: stored.correlation()?.map(text_hash),
+        },
+        stream: stream.into(),
     })
 }
 
@@ -237,10 +238,12 @@ pub(super) fn unplaced(connection: &Connection) -> rusqlite::Result<Vec<i64>> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
     use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
     use std::time::Duration;
 
     use rusqlite::hooks::Action;
+    use uuid::Uuid;
 
     use super::super::connection::{self, Attach};
     use super::*;

@@ -46,7 +46,7 @@ impl WholeRow {
     /// # Errors
     /// As [`Self::read`].
     pub(super) fn read_checked(row: &rusqlite::Row<'_>, checker: &Checker<'_>) -> rusqlite::Result<Option<Self>> {
-        if checker.admits(row)? { Self::read(row).map(Some) } else { Ok(None) }
+        if checker.read(row)?.is_some() { Self::read(row).map(Some) } else { Ok(None) }
     }
 
     /// Bytes of text in it.

@@ -9,18 +9,17 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use eventodb_schema::{Timestamp, migrations};
-use rusqlite::{Connection, Row, params};
+use rusqlite::{Connection, params};
 
-use super::super::checksum::{Checker, Seed, Verdict};
+use super::super::checksum::{Checker, Seed};
 use super::super::connection::{self, Attach};
 use super::super::directory::{create_private, parent};
 use super::super::evidence;
-use super::super::failure::is_damage;
 use super::super::paths::beside;
-use super::super::whole_row::{self, Import, WholeRow};
+use super::super::whole_row::{self, Import};
+use super::copied::Copied;
 use super::files::{self, Namespace};
 use super::manifest::{BackedUpNamespace, Manifest, describe};
-use super::raw_row::RawRow;
 use super::{Error, Progress, Step, database, io, shown};
 
 /// Messages in one slice of the copy.
@@ -151,43 +150,6 @@ fn copy(
     Ok(BackedUpNamespace { head, messages, damaged, ..nothing })
 }
 
-/// A message on its way into a backup.
-enum Copied {
-    Sound(WholeRow),
-    /// As it is, with the checksum that does not fit it.
-    Damaged(RawRow),
-}
-
-impl Copied {
-    fn read(row: &Row<'_>, checker: &Checker<'_>) -> rusqlite::Result<Self> {
-        let verdict = checker.check(row)?;
-        match (verdict, WholeRow::read(row)) {
-            (Verdict::Sound, Ok(whole)) => Ok(Self::Sound(whole)),
-            (Verdict::Unchecked, Ok(whole)) if whole.fault().is_none() => Ok(Self::Sound(whole)),
-            (_, Err(error)) if !is_damage(&error) => Err(error),
-            _ => Ok(Self::Damaged(RawRow::read(row)?)),
-        }
-    }
-
-    fn is_damaged(&self) -> bool {
-        matches!(self, Self::Damaged(_))
-    }
-
-    fn global_position(&self) -> i64 {
-        match self {
-            Self::Sound(whole) => whole.global_position,
-            Self::Damaged(raw) => raw.global_position,
-        }
-    }
-
-    fn bytes(&self) -> usize {
-        match self {
-            Self::Sound(whole) => whole.bytes(),
-            Self::Damaged(raw) => raw.bytes(),
-        }
-    }
-}
-
 /// The head, and the note about imports of the same moment.
 fn beginning(source: &Connection) -> rusqlite::Result<(i64, Option<Import>)> {
     let snapshot = source.unchecked_transaction()?;
@@ -218,10 +180,7 @@ fn insert(log: &mut Connection, slice: &[Copied], seed: Seed) -> rusqlite::Resul
     {
         let mut insert = transaction.prepare_cached(include_str!("../sql/append.sql"))?;
         for row in slice {
-            match row {
-                Copied::Sound(whole) => whole.insert(&mut insert, seed)?,
-                Copied::Damaged(raw) => raw.insert(&mut insert)?,
-            }
+            row.insert(&mut insert, seed)?;
         }
     }
     transaction.commit()

@@ -12,12 +12,14 @@ use uuid::Uuid;
 use super::super::checksum::Checker;
 use super::super::connection::{self, Attach};
 use super::super::directory::Directory;
+use super::super::failure::is_damage;
 use super::super::memtable::StreamPlace;
 use super::super::paths::set_up;
 use super::super::runs;
 use super::super::whole_row::{WholeRow, note_given_up};
 use super::super::{append, index_file, indexer};
 use super::files::{self, Namespace};
+use super::renew::{Renewed, renew};
 use super::repair::{Outcome, build_index, note};
 use super::{Error, Progress, database, shown};
 
@@ -50,13 +52,25 @@ pub fn give_up(
     if !namespace.owns(&files::identity(&log).map_err(database(&path))?) {
         return Err(Error::ForeignLog(shown(&path)));
     }
-    let fault = fault_at(&log, &path, global_position)?;
     let known = by_index(&path, &index, global_position);
-    let marker = replace(&log, known, global_position).map_err(database(&path))?;
+    let head = head_of(&log).max(files::known_head(&namespace, &log, &index));
+    let fault = fault_at(&log, &path, global_position, head)?;
+    let replaced = match fault {
+        Fault::Page => None,
+        Fault::Damaged | Fault::Missing => in_place(&log, known.as_ref(), global_position).map_err(database(&path))?,
+    };
     drop(log);
+    let (marker, renewed) = match replaced {
+        Some(marker) => (marker, None),
+        None => {
+            let renewed = renew(&path, &namespace, head, progress)?;
+            let log = open(&path)?;
+            (replace(&log, known.as_ref(), global_position).map_err(database(&path))?, Some(renewed))
+        }
+    };
     note(&registry_path, &namespace, namespace.marked_head)?;
     let messages = build_index(&path, &index, progress)?;
-    Ok(outcomes(&namespace, [&path, &index], &fault, &marker, messages))
+    Ok(vec![of_log(&namespace, &path, fault, &marker, renewed), of_index(&index, messages)])
 }
 
 fn open(path: &Path) -> Result<Connection, Error> {
@@ -66,38 +80,60 @@ fn open(path: &Path) -> Result<Connection, Error> {
     Ok(log)
 }
 
-/// What is wrong with the message at a position.
-fn fault_at(log: &Connection, path: &Path, at: i64) -> Result<String, Error> {
-    let failed = database(path);
-    let snapshot = log.unchecked_transaction().map_err(&failed)?;
-    let checker = Checker::of_log(&snapshot).map_err(&failed)?;
-    let sound = Error::NotDamaged(at, "it is as it was written");
-    let looked = || {
-        let mut select = snapshot.prepare(include_str!("../sql/message.sql"))?;
-        let mut rows = select.query([at])?;
-        let Some(row) = rows.next()? else { return Ok(None) };
-        let whole = WholeRow::read_checked(row, &checker);
-        Ok(Some(whole.is_ok_and(|whole| whole.is_some_and(|whole| whole.fault().is_none()))))
-    };
-    match looked().map_err(&failed)? {
-        Some(true) => Err(sound),
-        Some(false) => Ok(format!("the message at global position {at} is damaged")),
-        None => {
-            let head: i64 = snapshot
-                .query_row("SELECT coalesce(max(global_position), 0) FROM log.messages", [], |row| row.get(0))
-                .map_err(&failed)?;
-            if at > head || at < 1 {
-                return Err(Error::NotDamaged(at, "the log does not reach it"));
-            }
-            match checker.missing(at, at).map_err(&failed)? {
-                Some(_) => Ok(format!("the message at global position {at} is missing")),
-                None => Err(Error::NotDamaged(at, "an import or a repair left its position out")),
-            }
-        }
+/// What is wrong with a message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Fault {
+    Damaged,
+    Missing,
+    /// SQLite cannot read the page that it should be on.
+    Page,
+}
+
+impl std::fmt::Display for Fault {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.write_str(match self {
+            Self::Damaged => "is damaged",
+            Self::Missing => "is missing",
+            Self::Page => "is on a page that cannot be read",
+        })
     }
 }
 
+fn head_of(log: &Connection) -> i64 {
+    // A log whose end cannot be read is known by others.
+    log.query_row("SELECT coalesce(max(global_position), 0) FROM log.messages", [], |row| row.get(0)).unwrap_or(0)
+}
+
+/// What is wrong with the message at a position of a log that reaches `head`.
+fn fault_at(log: &Connection, path: &Path, at: i64, head: i64) -> Result<Fault, Error> {
+    if at > head || at < 1 {
+        return Err(Error::NotDamaged(at, "the log does not reach it"));
+    }
+    let failed = database(path);
+    let checker = Checker::of_log(log).map_err(&failed)?;
+    match is_sound(log, &checker, at) {
+        Ok(Some(true)) => Err(Error::NotDamaged(at, "it is as it was written")),
+        Ok(Some(false)) => Ok(Fault::Damaged),
+        Ok(None) => match checker.missing(at, at).map_err(&failed)? {
+            Some(_) => Ok(Fault::Missing),
+            None => Err(Error::NotDamaged(at, "an import or a repair left its position out")),
+        },
+        Err(error) if is_damage(&error) => Ok(Fault::Page),
+        Err(error) => Err(failed(error)),
+    }
+}
+
+/// Whether a message is as it was written; `None` where there is none.
+fn is_sound(log: &Connection, checker: &Checker<'_>, at: i64) -> rusqlite::Result<Option<bool>> {
+    let mut select = log.prepare(include_str!("../sql/message.sql"))?;
+    let mut rows = select.query([at])?;
+    let Some(row) = rows.next()? else { return Ok(None) };
+    let whole = WholeRow::read_checked(row, checker);
+    Ok(Some(whole.is_ok_and(|whole| whole.is_some_and(|whole| whole.fault().is_none()))))
+}
+
 /// A message as the index has it.
+#[derive(Clone)]
 struct Indexed {
     id: Uuid,
     stream: String,
@@ -150,12 +186,20 @@ fn in_stream(index: &Connection, at: i64) -> rusqlite::Result<Option<(i64, i64)>
     Ok(None)
 }
 
+/// As [`replace`]; `None` where SQLite cannot, because pages are damaged.
+fn in_place(log: &Connection, known: Option<&Indexed>, at: i64) -> rusqlite::Result<Option<WholeRow>> {
+    match replace(log, known, at) {
+        Err(error) if is_damage(&error) => Ok(None),
+        outcome => outcome.map(Some),
+    }
+}
+
 /// Puts the marker in its place, in one transaction.
-fn replace(log: &Connection, known: Option<Indexed>, at: i64) -> rusqlite::Result<WholeRow> {
+fn replace(log: &Connection, known: Option<&Indexed>, at: i64) -> rusqlite::Result<WholeRow> {
     let transaction = log.unchecked_transaction()?;
     let seed = Checker::of_log(&transaction)?.seed();
     let is_known = known.is_some();
-    let known = known.unwrap_or_else(|| Indexed {
+    let known = known.cloned().unwrap_or_else(|| Indexed {
         id: Uuid::now_v7(),
         stream: format!("{MARKER}-{at}"),
         position: 0,
@@ -204,28 +248,37 @@ fn mark_beginnings(log: &Connection, after: i64) -> rusqlite::Result<()> {
     Ok(())
 }
 
-fn outcomes(
-    namespace: &Namespace,
-    [log, index]: [&Path; 2],
-    fault: &str,
-    marker: &WholeRow,
-    messages: u64,
-) -> Vec<Outcome> {
+fn of_log(namespace: &Namespace, log: &Path, fault: Fault, marker: &WholeRow, renewed: Option<Renewed>) -> Outcome {
     let WholeRow { global_position, stream, position, .. } = marker;
-    let of_log = Outcome {
+    let mut done = vec![format!(
+        "it is given up: a message of type {MARKER} stands at global position {global_position}, at position {position} of \
+         stream {stream}"
+    )];
+    if let Some(Renewed { damaged, unreadable }) = renewed {
+        done.push(format!("the log was copied around what cannot be read; the damaged one is kept as {damaged}"));
+        let stretches = unreadable.iter().map(|(first, last)| {
+            format!(
+                "global positions {first} to {last} could not be read: those that are not given up count as damaged"
+            )
+        });
+        done.extend(stretches);
+    }
+    Outcome {
         file: files::name_of(log),
-        problems: vec![format!("{fault} (namespace {})", namespace.name)],
-        done: vec![format!(
-            "it is given up: a message of type {MARKER} stands at global position {global_position}, at position {position} of \
-             stream {stream}"
+        problems: vec![format!(
+            "the message at global position {global_position} of namespace {} {fault}",
+            namespace.name
         )],
+        done,
         is_usable: true,
-    };
-    let of_index = Outcome {
+    }
+}
+
+fn of_index(index: &Path, messages: u64) -> Outcome {
+    Outcome {
         file: files::name_of(index),
         problems: Vec::new(),
         done: vec![format!("built anew from the log: {messages} messages")],
         is_usable: true,
-    };
-    vec![of_log, of_index]
+    }
 }

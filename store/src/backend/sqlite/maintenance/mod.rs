@@ -12,16 +12,20 @@
 //! | `repair` | which files are made anew |
 //! | `rewrite` | saving what can be read of a damaged log |
 //! | `give_up` | putting a marker in the place of a damaged message |
+//! | `renew` | a copy of a log around pages that cannot be read |
+//! | `copied` | messages that are copied, damaged ones as they are |
 //! | `raw_row` | a damaged message with the bytes that it has |
 //! | `files` | opening, naming and syncing files |
 
 mod backup;
 mod check_index;
 mod check_log;
+mod copied;
 mod files;
 mod give_up;
 mod manifest;
 mod raw_row;
+mod renew;
 mod repair;
 mod rewrite;
 mod verify;

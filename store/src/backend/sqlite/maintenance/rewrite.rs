@@ -47,8 +47,7 @@ pub(super) struct Saved {
 pub(super) fn rewrite(path: &Path, namespace: &Namespace, progress: &mut Progress<'_>) -> Result<Option<Saved>, Error> {
     let Ok(source) = files::open_live(path, migrations::SQLITE_LOG) else { return Ok(None) };
     let stamp = Timestamp::now().as_micros();
-    let new = Unfinished(beside(path, ".unfinished"));
-    new.remove().map_err(io(&new.0))?;
+    let new = Unfinished::beside(path)?;
     let log = files::create_log(&new.0)?;
     // Where the damaged file cannot tell it, the new one has an identity of its own.
     let _ = whole_row::keep_identity(&source, &log);
@@ -71,9 +70,18 @@ pub(super) fn rewrite(path: &Path, namespace: &Namespace, progress: &mut Progres
     let mut saved = copy.finish()?;
     drop(source);
 
+    saved.damaged = put_in_place(&new, path, stamp)?;
+    Ok(Some(saved))
+}
+
+/// Puts a new log, whose connections are closed, in the place of a damaged one. That one is kept under the name that
+/// comes back.
+///
+/// # Errors
+/// [`Error::File`].
+pub(super) fn put_in_place(new: &Unfinished, path: &Path, stamp: i64) -> Result<String, Error> {
     files::sync(&new.0)?;
     let damaged = beside(path, &format!(".damaged-{stamp}"));
-    saved.damaged = files::name_of(&damaged);
     // The log's file goes first: without it, nothing is ever taken for the log.
     fs::rename(path, &damaged).map_err(io(path))?;
     let (wal, shm) = (beside(path, "-wal"), beside(path, "-shm"));
@@ -85,13 +93,27 @@ pub(super) fn rewrite(path: &Path, namespace: &Namespace, progress: &mut Progres
     }
     fs::rename(&new.0, path).map_err(io(path))?;
     files::sync(path.parent().unwrap_or(Path::new(".")))?;
-    Ok(Some(saved))
+    Ok(files::name_of(&damaged))
 }
 
 /// A new log until it is whole.
-struct Unfinished(PathBuf);
+pub(super) struct Unfinished(PathBuf);
 
 impl Unfinished {
+    /// One that is to take the place of a log. What an interrupted repair left there goes.
+    ///
+    /// # Errors
+    /// [`Error::File`].
+    pub(super) fn beside(path: &Path) -> Result<Self, Error> {
+        let new = Self(beside(path, ".unfinished"));
+        new.remove().map_err(io(&new.0))?;
+        Ok(new)
+    }
+
+    pub(super) fn path(&self) -> &Path {
+        &self.0
+    }
+
     fn remove(&self) -> std::io::Result<()> {
         match fs::remove_file(&self.0) {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error),

@@ -55,13 +55,11 @@ impl Walk<'_> {
 
     /// Takes a row, if it is wanted. Says whether it is as it was written.
     fn take_row(&self, row: &Row<'_>, rows: &mut Rows) -> rusqlite::Result<bool> {
-        if !self.checker.admits(row)? {
-            return Ok(false);
-        }
-        let stream = row.get_ref(column::STREAM)?.as_str()?;
+        let Some(stored) = self.checker.read(row)? else { return Ok(false) };
+        let stream = stored.stream()?;
         let owned = self.select.filter.group.is_none_or(|group| group.owns(stream));
-        if owned && self.wanted.confirms(row)? {
-            rows.push(message(row, self.select.columns)?);
+        if owned && self.wanted.confirms(&stored)? {
+            rows.push(message(&stored, stream, self.select.columns)?);
         }
         Ok(true)
     }

@@ -17,7 +17,7 @@ use parking_lot::RwLock;
 use rusqlite::{Connection, Row};
 
 use super::Settings;
-use super::checksum::{Checker, Seed, column};
+use super::checksum::{Checker, Seed, Stored};
 use super::failure::{ReadError, is_damage};
 use super::memtable::{Hashes, Memtable, text_hash};
 use crate::backend::{Axis, Columns, Rows, Select, Slice};
@@ -68,8 +68,8 @@ pub(super) fn read(
 pub(super) fn fetch(checker: &Checker<'_>, connection: &Connection, at: i64, rows: &mut Rows) -> Result<(), ReadError> {
     let mut select = connection.prepare_cached(include_str!("../sql/message.sql"))?;
     let mut found = select.query([at])?;
-    let sound = row_at(checker, at, found.next(), |row| {
-        rows.push(message(row, Columns::All)?);
+    let sound = row_at(checker, at, found.next(), |stored| {
+        rows.push(message(stored, stored.stream()?, Columns::All)?);
         Ok(())
     })?;
     sound.ok_or(ReadError::Damaged(at))
@@ -84,11 +84,10 @@ fn row_at<T>(
     checker: &Checker<'_>,
     at: i64,
     found: rusqlite::Result<Option<&Row<'_>>>,
-    take: impl FnOnce(&Row<'_>) -> rusqlite::Result<T>,
+    take: impl FnOnce(&Stored<'_>) -> rusqlite::Result<T>,
 ) -> rusqlite::Result<Option<T>> {
     let taken = found.and_then(|row| match row {
-        Some(row) if checker.admits(row)? => take(row).map(Some),
-        Some(_) => Ok(None),
+        Some(row) => checker.read(row)?.as_ref().map(take).transpose(),
         None if checker.missing(at, at)?.is_some() => Ok(None),
         None => Err(rusqlite::Error::QueryReturnedNoRows),
     });
@@ -143,25 +142,25 @@ impl<'a> Wanted<'a> {
         !self.kinds.is_empty() || self.correlation.is_some()
     }
 
-    /// Whether a row of an admitted place matches.
-    fn confirms(&self, row: &Row<'_>) -> rusqlite::Result<bool> {
+    /// Whether a message of an admitted place matches.
+    fn confirms(&self, stored: &Stored<'_>) -> rusqlite::Result<bool> {
         if !self.needs_row() {
             return Ok(true);
         }
-        let kind = row.get_ref(column::TYPE)?.as_str()?;
-        let correlation = row.get_ref(column::CORRELATION)?.as_str_or_null()?;
         let filter = self.filter;
-        Ok(filter.types_match(kind) && (filter.correlation.is_none() || filter.correlation.as_deref() == correlation))
+        Ok(filter.types_match(stored.kind()?)
+            && (filter.correlation.is_none() || filter.correlation.as_deref() == stored.correlation()?))
     }
 }
 
-fn message<'row>(row: &'row Row<'_>, columns: Columns) -> rusqlite::Result<MessageRef<'row>> {
+/// A message of this stream.
+fn message<'a>(stored: &Stored<'a>, stream: &'a str, columns: Columns) -> rusqlite::Result<MessageRef<'a>> {
     let place = MessageRef {
         id: uuid::Uuid::nil(),
-        stream: row.get_ref(column::STREAM)?.as_str()?,
+        stream,
         kind: "",
-        position: row.get(column::POSITION)?,
-        global_position: row.get(column::GLOBAL_POSITION)?,
+        position: stored.position(),
+        global_position: stored.global_position(),
         data: "",
         metadata: None,
         time: Timestamp::default(),
@@ -170,11 +169,11 @@ fn message<'row>(row: &'row Row<'_>, columns: Columns) -> rusqlite::Result<Messa
         return Ok(place);
     }
     Ok(MessageRef {
-        id: uuid::Uuid::from_bytes(row.get(column::ID)?),
-        kind: row.get_ref(column::TYPE)?.as_str()?,
-        data: row.get_ref(column::DATA)?.as_str()?,
-        metadata: row.get_ref(column::METADATA)?.as_str_or_null()?,
-        time: Timestamp::from_micros(row.get(column::TIME)?),
+        id: stored.id()?,
+        kind: stored.kind()?,
+        data: stored.data()?,
+        metadata: stored.metadata()?,
+        time: Timestamp::from_micros(stored.time()),
         ..place
     })
 }
@@ -220,7 +219,6 @@ mod tests {
     use eventodb_schema::message::Message;
     use rusqlite::params;
 
-    use super::super::checksum::Stored;
     use super::super::connection::{self, Attach};
     use super::super::indexer;
     use super::super::memtable::Place;

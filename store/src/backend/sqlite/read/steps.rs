@@ -3,9 +3,8 @@
 use std::collections::{VecDeque, vec_deque};
 
 use eventodb_schema::Direction;
-use rusqlite::Row;
 
-use super::super::checksum::column;
+use super::super::checksum::Stored;
 use super::super::failure::ReadError;
 use super::super::runs;
 use super::{Walk, message, row_at};
@@ -139,7 +138,8 @@ impl Walk<'_> {
                 return self.ending_before(barrier, rows, last);
             }
             let mut found = statement.query([step.global_position])?;
-            let sound = row_at(&self.checker, step.global_position, found.next(), |row| self.take(row, &mut rows))?;
+            let sound =
+                row_at(&self.checker, step.global_position, found.next(), |stored| self.take(stored, &mut rows))?;
             if sound.is_none() {
                 return self.ending_before(step.global_position, rows, last);
             }
@@ -159,13 +159,14 @@ impl Walk<'_> {
     }
 
     /// Takes the row that a place led to, if it is wanted.
-    fn take(&self, row: &Row<'_>, rows: &mut Rows) -> rusqlite::Result<()> {
+    fn take(&self, stored: &Stored<'_>, rows: &mut Rows) -> rusqlite::Result<()> {
+        let stream = stored.stream()?;
         // An index that leads to another stream's message is damaged, as if it led to none.
-        if !self.select.filter.scope.contains(row.get_ref(column::STREAM)?.as_str()?) {
+        if !self.select.filter.scope.contains(stream) {
             return Err(rusqlite::Error::QueryReturnedNoRows);
         }
-        if self.wanted.confirms(row)? {
-            rows.push(message(row, self.select.columns)?);
+        if self.wanted.confirms(stored)? {
+            rows.push(message(stored, stream, self.select.columns)?);
         }
         Ok(())
     }
