@@ -48,6 +48,10 @@ pub(super) fn is_damage(error: &rusqlite::Error) -> bool {
 /// could not read from one that makes no sense.
 const SUSPECTED_FOR: Duration = Duration::from_secs(1);
 
+/// How often a message that seems to be damaged is read again, and the pause before each time.
+pub(super) const READ_AGAIN: usize = 4;
+pub(super) const READ_PAUSE: Duration = Duration::from_millis(125);
+
 /// Since when a file seems to be damaged.
 #[derive(Debug, Default)]
 pub(super) struct Suspicion(Mutex<Option<Instant>>);

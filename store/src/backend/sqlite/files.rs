@@ -186,7 +186,8 @@ impl Files {
         let indexer::Progress { completion, messages: indexed, .. } = indexer::progress(&indexing).map_err(fail)?;
         let most = 2 * shared.settings.memtable_messages;
         let seed = Seed::of(&identity);
-        let indexer::Suffix { places, damaged, .. } = indexer::suffix(&indexing, completion, most + 1).map_err(fail)?;
+        let suffix = indexer::certain_suffix(&indexing, completion, most + 1).map_err(fail)?;
+        let indexer::Suffix { places, damaged, .. } = suffix;
         if places.len() > most {
             let of = append::head(&indexing, seed).map_err(fail)?.position.unsigned_abs();
             return Ok(Opened::Behind(indexing, of));

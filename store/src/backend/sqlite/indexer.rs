@@ -7,7 +7,7 @@ use eventodb_schema::group::stream_hash;
 use rusqlite::{Connection, OptionalExtension as _, TransactionBehavior, params};
 
 use super::checksum::{Checker, Stored, column};
-use super::failure::is_damage;
+use super::failure::{READ_AGAIN, READ_PAUSE, is_damage};
 use super::interned::{Interned, intern};
 use super::many_rows::{Insert, insert};
 use super::memtable::{CategoryPlace, Hashes, Place, StreamPlace, text_hash};
@@ -159,6 +159,23 @@ pub(super) struct Suffix {
     pub(super) damaged: Vec<i64>,
     /// Whether the log cannot be read behind the last damaged one.
     pub(super) is_cut: bool,
+}
+
+/// As [`suffix`]. What seems to be damaged is read again for a moment: it may be a disk that could not be read, and nothing
+/// is to be given up for that.
+///
+/// # Errors
+/// As [`suffix`].
+pub(super) fn certain_suffix(connection: &Connection, completion: i64, most: usize) -> rusqlite::Result<Suffix> {
+    let mut found = suffix(connection, completion, most)?;
+    for _ in 0..READ_AGAIN {
+        if found.damaged.is_empty() {
+            break;
+        }
+        std::thread::sleep(READ_PAUSE);
+        found = suffix(connection, completion, most)?;
+    }
+    Ok(found)
 }
 
 /// The places that follow `completion` in the log, `most` at most.

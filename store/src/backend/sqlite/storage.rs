@@ -15,7 +15,7 @@ use rusqlite::{Connection, OptionalExtension as _};
 use uuid::Uuid;
 
 use super::connection::Attach;
-use super::failure::{ReadError, Suspicion, fail, is_damage, is_not_opened, lacks_one};
+use super::failure::{READ_AGAIN, READ_PAUSE, ReadError, Suspicion, fail, is_damage, is_not_opened, lacks_one};
 use super::files::{Files, Opened};
 use super::paths::{index, index_path, log_path, remove_database, set_up};
 use super::{Location, Shared, append, connection, index_file, indexer, lookup, read};
@@ -31,10 +31,6 @@ const ROOM_WITHIN: Duration = Duration::from_secs(10);
 /// How long an opening waits for descriptors, and how often it looks whether there are some.
 const DESCRIPTORS_WITHIN: Duration = Duration::from_secs(5);
 const DESCRIPTORS_PAUSE: Duration = Duration::from_millis(5);
-
-/// How often a message that seems to be damaged is read again, and the pause before each time.
-const READ_AGAIN: usize = 4;
-const READ_PAUSE: Duration = Duration::from_millis(125);
 
 /// How long closing waits for those who still work with the files.
 const CLOSE_WITHIN: Duration = Duration::from_secs(5);
@@ -540,7 +536,7 @@ fn catch_up(connection: &mut Connection, shared: &Shared, progress: &Rebuild) ->
         let completion = indexer::progress(connection)?.completion;
         progress.done.store(completion.unsigned_abs(), SeqCst);
         let indexer::Suffix { places, damaged, .. } =
-            indexer::suffix(connection, completion, shared.settings.index_batch)?;
+            indexer::certain_suffix(connection, completion, shared.settings.index_batch)?;
         // Not a whole batch any more; but a batch may be larger than the memtable.
         if places.len() < shared.settings.index_batch && places.len() <= shared.settings.memtable_messages {
             return Ok(());
