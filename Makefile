@@ -8,7 +8,7 @@ FUZZ_SECONDS ?= 600
 DEBIAN    := build-essential ca-certificates postgresql pgbouncer strace
 
 .DEFAULT_GOAL := help
-.PHONY: help run run-postgres build test black-box check lint test-rust test-external faults bench bench-smoke bench-micro fuzz deps deps-run clean
+.PHONY: help run run-postgres build test black-box check lint test-rust test-external faults memory bench bench-smoke bench-micro fuzz deps deps-run clean
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -55,6 +55,9 @@ test-external: deps build ## The black-box tests of the release binary, on each 
 
 faults: deps ## Fails each call on each file of a SQLite store, and damages files of killed ones; prints what holds
 	EVENTODB_TEST_FAULTS=all RUST_BACKTRACE=0 $(CARGO) test --locked -p eventodb --test process -- matrix --nocapture
+
+memory: deps ## 16,000 connections of four processes that hold whatever they are let, against a budget of 1 GiB
+	EVENTODB_TEST_MEMORY=all $(CARGO) test --locked -p eventodb --test process -- memory --nocapture
 
 bench: deps build ## Every scenario on each backend; reports below target/bench, tables and pictures in docs/
 	./bench/run

@@ -102,7 +102,7 @@ pub struct Args {
     /// Members of a consumer group.
     #[arg(long, default_value_t = 8, value_parser = clap::value_parser!(u64).range(1..))]
     pub group_size: u64,
-    /// Subscribers of poke, fan-out, idle and mixed [default: as the targets have them].
+    /// Subscribers of poke, fan-out, idle and mixed, and the crowd of hostile [default: as the targets have them].
     #[arg(long, value_parser = clap::value_parser!(u64).range(1..=100_000))]
     pub subscribers: Option<u64>,
     /// Namespaces of `namespaces` and `ns-list`.

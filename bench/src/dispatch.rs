@@ -16,7 +16,7 @@ use crate::scenario::constant::Constant;
 use crate::scenario::read::{Filled, Place, Read};
 use crate::scenario::streams::Streams;
 use crate::scenario::write::{Kind, Write};
-use crate::scenario::{Case, Scenario, catch_up, fan_out_writes, idle, long, mixed, namespaces, poke, rare};
+use crate::scenario::{Case, Scenario, catch_up, fan_out_writes, hostile, idle, long, mixed, namespaces, poke, rare};
 use crate::session::Session;
 use crate::wire::Address;
 
@@ -114,6 +114,13 @@ impl Session<'_> {
             Scenario::IdleServer => {
                 let host = self.hosts.start().await?;
                 let loaded = idle::server(&host, &self.names, plan.duration, gauge).await;
+                host.stop().await?;
+                loaded
+            }
+            Scenario::Hostile => {
+                let host = self.hosts.start_guarded(hostile::BUDGET).await?;
+                let crowd = subscribers(self.args, scenario);
+                let loaded = hostile::run(&host, &self.names, plan, (size, seed, width), crowd, gauge).await;
                 host.stop().await?;
                 loaded
             }

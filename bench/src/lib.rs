@@ -13,6 +13,7 @@ mod estimate;
 mod files;
 mod grow;
 mod host;
+pub mod hostile;
 mod load;
 mod measure;
 mod names;

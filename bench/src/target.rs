@@ -177,6 +177,8 @@ const TARGETS: &[Target] = &[
     with(0, at_most((Idle, 1), EITHER, Reading("resident_mib"), 150e6 / 1_048_576.0, "< 150 MB in all")),
     with(0, at_most((Idle, 1), EITHER, Reading("core_percent"), 1.0, "≤ 1 % of a core")),
     with(0, at_most((IdleServer, 1), EITHER, Reading("resident_mib"), 25e6 / 1_048_576.0, "≤ 25 MB resident")),
+    with(0, at_most((Hostile, 64), EITHER, Reading("p99_times"), 3.0, "p99 ≤ 3 × of without the crowd")),
+    with(0, at_most((Hostile, 64), EITHER, Reading("budget_share"), 1.1, "resident memory grows by ≤ 1.1 × the budget")),
     at_most((Mixed, 1), EITHER, P99, 15.0, "write p99 ≤ 15 ms"),
     at_most((Mixed, 1), EITHER, Reading("read_p99_ms"), 30.0, "read p99 ≤ 30 ms"),
     with(10 * MILLION, at_most((Rare, 1), EITHER, Max, 2_000.0, "an answer within 2 s")),

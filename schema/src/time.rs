@@ -52,7 +52,7 @@ impl FromStr for Timestamp {
         let shaped = bytes.len() >= 20
             && separators.iter().all(|&(at, byte)| bytes[at] == byte)
             && matches!(bytes[10], b'T' | b't')
-            && (bytes[19] != b'.' || bytes[20].is_ascii_digit());
+            && (bytes[19] != b'.' || bytes.get(20).is_some_and(u8::is_ascii_digit));
         if !shaped {
             return Err(ParseTimeError);
         }
@@ -99,6 +99,7 @@ mod tests {
             "20261121T025606Z",
             "2026-13-01T00:00:00Z",
             "2026-11-21T02:56:06.Z",
+            "2026-11-21T02:56:06.",
             "2026-11-21T02:56:06.1234567890Z",
             "yesterday",
             "2026-11-21 02:56:06Z",

@@ -130,15 +130,16 @@ impl Budget {
     /// How much more the holder may take.
     fn room(&self, holder: &Holder) -> usize {
         let left = self.left();
-        let of = |part: usize, taken: &AtomicUsize| (self.whole / part).saturating_sub(taken.load(Relaxed)).min(left);
+        // With so much more it has as much as is left then: something always is.
+        let fair = |taken: usize| left.saturating_sub(taken) / 2;
+        let of = |part: usize, taken: &AtomicUsize| {
+            let taken = taken.load(Relaxed);
+            (self.whole / part).saturating_sub(taken).min(fair(taken))
+        };
         match holder {
             Holder::Connection => of(CONNECTIONS, &self.connections),
             Holder::Stranger => of(STRANGERS, &self.strangers),
-            Holder::Namespace(name) => {
-                let taken = self.namespaces.lock().get(name).copied().unwrap_or(0);
-                // With so much more it has as much as is left then.
-                left.saturating_sub(taken) / 2
-            }
+            Holder::Namespace(name) => fair(self.namespaces.lock().get(name).copied().unwrap_or(0)),
         }
     }
 
@@ -371,8 +372,14 @@ mod tests {
     fn something_is_left_for_the_next_however_many_there_are() {
         let budget = Arc::new(Budget::new(WHOLE));
         let held: Vec<_> = (0..4).map(|namespace| fill(&budget, &namespace.to_string())).collect();
+        let all_of = |holder: Holder| {
+            let account = budget.account(&Arc::default(), holder);
+            std::iter::from_fn(move || account.take(1024).ok()).collect::<Vec<_>>()
+        };
+        let others = [all_of(Holder::Connection), all_of(Holder::Stranger)];
+        assert!(others.iter().all(|taken| !taken.is_empty()));
         assert!(of(&budget, "honest").take(1024).is_ok());
-        drop(held);
+        drop((held, others));
     }
 
     #[test]

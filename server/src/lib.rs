@@ -4,6 +4,7 @@
 //! signals. `connection/` keeps each client within its time limits, `service` sends a request on its
 //! way: `POST /rpc` straight to `rpc/`, the rest by its path. Nothing here sees SQL.
 
+mod accept;
 mod auth;
 mod body;
 mod budget;

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
+use eventodb_schema::{DEFAULT_NAMESPACE, Token};
 
 pub(crate) use self::postgres::{Cluster, Database};
 pub(crate) use self::process::{Server, Vitals, cpu};
@@ -21,6 +22,19 @@ pub(crate) struct Host {
     pub(crate) address: Address,
     server: Option<Server>,
     storage: Storage,
+}
+
+/// Whom a server lets in.
+#[derive(Clone, Debug)]
+enum Access {
+    /// Everybody.
+    Test,
+    /// Who has a token.
+    Tokens {
+        administrator: String,
+        /// Bytes of what may wait in it.
+        memory: u64,
+    },
 }
 
 /// Where a server has its messages.
@@ -81,6 +95,20 @@ impl Hosts {
     /// # Errors
     /// It does not start, or cannot be reached.
     pub(crate) async fn start(&self) -> anyhow::Result<Host> {
+        self.start_as(&Access::Test).await
+    }
+
+    /// The same, but tokens are asked for, and what waits in it has so many bytes of memory; it is spoken to as its
+    /// administrator.
+    ///
+    /// # Errors
+    /// It does not start.
+    pub(crate) async fn start_guarded(&self, memory: u64) -> anyhow::Result<Host> {
+        let token = Token::generate(DEFAULT_NAMESPACE).as_str().to_owned();
+        self.start_as(&Access::Tokens { administrator: token, memory }).await
+    }
+
+    async fn start_as(&self, access: &Access) -> anyhow::Result<Host> {
         if let Some(address) = &self.foreign {
             Connection::open(address).await?;
             return Ok(Host { address: address.clone(), server: None, storage: Storage::Foreign });
@@ -90,8 +118,12 @@ impl Hosts {
             (Backend::Postgres, Some(cluster)) => Storage::Postgres(cluster.database().await?),
             _ => Storage::Sqlite(tempfile::Builder::new().prefix("data-").tempdir_in(&self.directory)?),
         };
-        let server = Server::start(&serve(&storage)).await?;
-        Ok(Host { address: Address::new(&server.url, None)?, server: Some(server), storage })
+        let server = Server::start(&serve(&storage, access)).await?;
+        let token = match access {
+            Access::Test => None,
+            Access::Tokens { administrator, .. } => Some(administrator.clone()),
+        };
+        Ok(Host { address: Address::new(&server.url, token)?, server: Some(server), storage })
     }
 
     /// Ends what was started for the hosts.
@@ -125,7 +157,7 @@ impl Host {
     /// # Errors
     /// It does not start.
     pub(crate) async fn second(&self) -> anyhow::Result<Server> {
-        Server::start(&serve(&self.storage)).await
+        Server::start(&serve(&self.storage, &Access::Test)).await
     }
 
     /// Ends the server as SIGTERM does and starts another on the same storage; answers when the program was called.
@@ -136,7 +168,7 @@ impl Host {
         let server = self.server.take().context("the server is not the bench's own")?;
         server.terminate(END_WITHIN).await?;
         let begin = Instant::now();
-        let server = Server::start(&serve(&self.storage)).await?;
+        let server = Server::start(&serve(&self.storage, &Access::Test)).await?;
         self.address = Address::new(&server.url, None)?;
         self.server = Some(server);
         Ok(begin)
@@ -171,12 +203,24 @@ impl Host {
     }
 }
 
-fn serve(storage: &Storage) -> Vec<String> {
-    // A file without --test-mode would want a token, and --test-mode alone keeps everything in memory.
+fn serve(storage: &Storage, access: &Access) -> Vec<String> {
     let mut line: Vec<String> =
-        ["serve", "--port", "0", "--log-level", "error", "--test-mode"].into_iter().map(str::to_owned).collect();
+        ["serve", "--port", "0", "--log-level", "error"].into_iter().map(str::to_owned).collect();
+    // A file without --test-mode would want a token, and --test-mode alone keeps everything in memory.
+    match access {
+        Access::Test => line.push("--test-mode".to_owned()),
+        Access::Tokens { administrator, memory } => {
+            line.extend([
+                "--token".to_owned(),
+                administrator.clone(),
+                "--memory-budget".to_owned(),
+                memory.to_string(),
+            ]);
+        }
+    }
     match storage {
-        Storage::Foreign | Storage::Memory => {}
+        Storage::Foreign => {}
+        Storage::Memory => line.extend(["--db-url".to_owned(), "sqlite://:memory:".to_owned()]),
         Storage::Sqlite(directory) => line.extend([
             "--data-dir".to_owned(),
             directory.path().display().to_string(),

@@ -4,6 +4,7 @@ pub(crate) mod append;
 pub(crate) mod catch_up;
 pub(crate) mod constant;
 pub(crate) mod fan_out_writes;
+pub(crate) mod hostile;
 pub(crate) mod idle;
 pub(crate) mod long;
 pub(crate) mod mixed;
@@ -76,6 +77,8 @@ pub enum Scenario {
     Idle,
     /// A server that nobody asks: memory.
     IdleServer,
+    /// `stream.write` beside 2,000 connections that hold whatever they are let: latency, memory, refusals.
+    Hostile,
     /// 10,000 writes a second, category tails, subscribers and reads of old data at once.
     Mixed,
     /// Writes and reads at each of --sizes messages.
@@ -144,6 +147,7 @@ impl Scenario {
             | Self::WriteClientIds
             | Self::FanOutWrites
             | Self::TwoServers
+            | Self::Hostile
             | Self::Stalls => Width::Connections(&[64]),
             Self::SqliteRaw | Self::SqliteLogIndex => Width::Batch(&[1, 32, 256]),
             Self::PgRaw => Width::Batch(&[1, 32, 256, 1_000]),
@@ -182,7 +186,7 @@ impl Scenario {
 
     /// Whether it has a server for itself, with nothing in place.
     pub(crate) fn has_own_server(self) -> bool {
-        matches!(self, Self::Idle | Self::IdleServer | Self::Grow | Self::NsList | Self::Namespaces)
+        matches!(self, Self::Idle | Self::IdleServer | Self::Hostile | Self::Grow | Self::NsList | Self::Namespaces)
     }
 
     /// Whether the server must be one that the bench started: to look into its process, or to start it again.
@@ -230,6 +234,7 @@ impl Scenario {
         match self {
             Self::PokeMany | Self::FanOut | Self::FanOutWrites => 1_000,
             Self::Idle => 10_000,
+            Self::Hostile => 2_000,
             Self::Mixed => 100,
             _ => 1,
         }
@@ -241,6 +246,8 @@ impl Scenario {
             Self::Stalls | Self::Soak => 600,
             // More than a heartbeat.
             Self::Idle => 20,
+            // Twice: alone, and beside the crowd.
+            Self::Hostile => 15,
             // Three times what a server on SQLite keeps unindexed.
             Self::Mixed => 20,
             // Twelve figures a round, each with a ceiling of its own.
@@ -263,7 +270,7 @@ impl Scenario {
 
     /// Whether one round says it all: it is long, or nothing of it has a pace.
     pub(crate) fn is_once(self) -> bool {
-        matches!(self, Self::Stalls | Self::Soak | Self::Idle | Self::IdleServer | Self::Rare)
+        matches!(self, Self::Stalls | Self::Soak | Self::Idle | Self::IdleServer | Self::Hostile | Self::Rare)
     }
 
     /// Whether a round ends when all is done, however long that takes.

@@ -41,26 +41,12 @@ impl Connection {
         Self::new(stream)
     }
 
-    /// Connects from one of this machine's own addresses, as many of which as a loopback has: each has ports of
-    /// its own, and one alone not enough for tens of thousands of connections.
+    /// Connects as [`connect_from`] does.
     ///
     /// # Errors
     /// Nobody listens there.
     pub(crate) async fn open_from(address: &Address, number: u64) -> anyhow::Result<Self> {
-        /// Connections of one source address: well below the ports that it has.
-        const OF_ONE: u64 = 10_000;
-        let authority = address.authority();
-        let target: Option<SocketAddr> = authority.parse().ok();
-        let Some(target) = target.filter(|target| target.is_ipv4() && target.ip().is_loopback()) else {
-            return Self::open(address).await;
-        };
-        let last = u8::try_from(1 + number / OF_ONE).context("more connections than a loopback has ports")?;
-        let socket = TcpSocket::new_v4()?;
-        if last > 1 {
-            socket.bind((Ipv4Addr::new(127, 0, 0, last), 0).into())?;
-        }
-        let stream = socket.connect(target).await.with_context(|| format!("cannot connect to {authority}"))?;
-        Self::new(stream)
+        Self::new(connect_from(address, number).await?)
     }
 
     fn new(stream: TcpStream) -> anyhow::Result<Self> {
@@ -154,6 +140,28 @@ impl Reply<'_> {
         }
         anyhow::bail!("status {}: {}", self.status, String::from_utf8_lossy(self.body))
     }
+}
+
+/// Connects from one of this machine's own addresses, as many of which as a loopback has: each has ports of
+/// its own, and one alone not enough for tens of thousands of connections.
+///
+/// # Errors
+/// Nobody listens there.
+pub(crate) async fn connect_from(address: &Address, number: u64) -> anyhow::Result<TcpStream> {
+    /// Connections of one source address: well below the ports that it has.
+    const OF_ONE: u64 = 10_000;
+    let authority = address.authority();
+    let failed = || format!("cannot connect to {authority}");
+    let target: Option<SocketAddr> = authority.parse().ok();
+    let Some(target) = target.filter(|target| target.is_ipv4() && target.ip().is_loopback()) else {
+        return TcpStream::connect(authority).await.with_context(failed);
+    };
+    let last = u8::try_from(1 + number / OF_ONE).context("more connections than a loopback has ports")?;
+    let socket = TcpSocket::new_v4()?;
+    if last > 1 {
+        socket.bind((Ipv4Addr::new(127, 0, 0, last), 0).into())?;
+    }
+    socket.connect(target).await.with_context(failed)
 }
 
 #[cfg(test)]

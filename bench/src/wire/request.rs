@@ -28,6 +28,11 @@ impl Address {
         Self { authority: self.authority.clone(), token: Some(token) }
     }
 
+    /// The token, if it is spoken to with one.
+    pub(crate) fn token(&self) -> Option<&str> {
+        self.token.as_deref()
+    }
+
     /// The server at the `other` address, spoken to as this one is.
     pub(crate) fn moved_to(&self, other: &Self) -> Self {
         Self { authority: other.authority.clone(), token: self.token.clone() }

@@ -26,7 +26,7 @@ use eventodb_schema::Token;
 use eventodb_server::{Config, Mode};
 use eventodb_store::backend::sqlite::Location;
 use eventodb_store::{Backend, EventStore};
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpSocket};
 use tokio_util::sync::CancellationToken;
 
 use self::administrator::{Administrator, Shown};
@@ -128,10 +128,14 @@ impl Existing {
     }
 }
 
+/// Connections that may wait in the kernel until they are accepted; it bounds that itself (`net.core.somaxconn`). Where
+/// they are more, whoever connects waits for seconds.
+const BACKLOG: u32 = 4096;
+
 async fn bind(checked: &Checked) -> Result<TcpListener, Refused> {
     use std::io::ErrorKind::{AddrInUse, AddrNotAvailable, PermissionDenied};
     let (host, port) = (checked.host.as_str(), checked.port);
-    TcpListener::bind((host, port)).await.map_err(|error| match error.kind() {
+    listen(host, port).await.map_err(|error| match error.kind() {
         AddrInUse => Refused::new(
             Exit::CannotCreate,
             format!("{host}:{port} is in use by another program: choose another --port"),
@@ -142,4 +146,19 @@ async fn bind(checked: &Checked) -> Result<TcpListener, Refused> {
             Refused::new(exit, format!("cannot listen on --host {host} --port {port}: {error}"))
         }
     })
+}
+
+/// Listens on the first address of a host that can be had.
+async fn listen(host: &str, port: u16) -> std::io::Result<TcpListener> {
+    let mut failed = std::io::Error::new(std::io::ErrorKind::AddrNotAvailable, "the host has no address");
+    for address in tokio::net::lookup_host((host, port)).await? {
+        let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+        // What a predecessor left behind on the port does not hinder; a port in use does.
+        socket.set_reuseaddr(true)?;
+        match socket.bind(address).and_then(|()| socket.listen(BACKLOG)) {
+            Ok(listener) => return Ok(listener),
+            Err(error) => failed = error,
+        }
+    }
+    Err(failed)
 }

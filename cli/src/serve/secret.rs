@@ -50,6 +50,15 @@ impl Database {
     }
 }
 
+/// The name of a file that cannot be read, unless it may be what should stand in the file.
+fn shown(file: &Path) -> String {
+    let name = file.to_string_lossy();
+    match name.contains(['@', ':']) || name.contains("ns_") {
+        true => "a file of that name, which looks like a URL or a token".to_owned(),
+        false => format!("{file:?}"),
+    }
+}
+
 /// The first line of the file that `flag` names.
 ///
 /// # Errors
@@ -59,9 +68,25 @@ pub(super) fn read(flag: &str, file: &Path) -> Result<String, Usage> {
     const MOST: u64 = 64 * 1024;
     let mut text = String::new();
     let opened = File::open(file).and_then(|opened| opened.take(MOST).read_to_string(&mut text));
-    opened.map_err(|error| Usage(format!("--{flag}: cannot read {file:?}: {error}")))?;
+    opened.map_err(|error| Usage(format!("--{flag}: cannot read {}: {error}", shown(file))))?;
     match text.lines().next().map(str::trim) {
         Some(line) if !line.is_empty() => Ok(line.to_owned()),
         _ => Err(Usage(format!("--{flag}: {file:?} has nothing in its first line"))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_secret_in_place_of_a_file_is_not_shown() {
+        for secret in ["postgres://me:s3cret@localhost/events", "postgres:/me:s3cret@localhost", "ns_ZGVmYXVsdA_s3cret"]
+        {
+            let refused = read("db-url-file", Path::new(secret)).expect_err("there is no such file");
+            assert!(!refused.to_string().contains("s3cret"), "{refused}");
+        }
+        let refused = read("db-url-file", Path::new("/no/such/file")).expect_err("there is no such file");
+        assert!(refused.to_string().contains("/no/such/file"), "{refused}");
     }
 }

@@ -1,10 +1,11 @@
 //! Just enough of an HTTP/1.1 client to see every byte that a server answers.
 
 use std::io::{Error, ErrorKind, Result};
+use std::net::Ipv4Addr;
 
 use serde_json::Value;
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
 
 use super::server::integer;
 
@@ -24,11 +25,18 @@ struct Head {
 
 impl Http {
     pub(crate) async fn connect(address: &str, token: &str) -> Result<Self> {
-        Ok(Self {
-            stream: BufReader::new(TcpStream::connect(address).await?),
-            token: token.to_owned(),
-            frames: Vec::new(),
-        })
+        Ok(Self::over(TcpStream::connect(address).await?, token))
+    }
+
+    /// Connects from another of this machine's own addresses.
+    pub(crate) async fn connect_from(source: Ipv4Addr, address: &str, token: &str) -> Result<Self> {
+        let socket = TcpSocket::new_v4()?;
+        socket.bind((source, 0).into())?;
+        Ok(Self::over(socket.connect(address.parse().map_err(Error::other)?).await?, token))
+    }
+
+    fn over(stream: TcpStream, token: &str) -> Self {
+        Self { stream: BufReader::new(stream), token: token.to_owned(), frames: Vec::new() }
     }
 
     /// Sends bytes as they are.

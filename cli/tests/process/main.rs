@@ -12,6 +12,7 @@ mod http;
 mod index;
 mod load;
 mod matrix;
+mod memory;
 mod outages;
 mod read_only;
 mod refusals;

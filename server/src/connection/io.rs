@@ -59,7 +59,7 @@ impl Socket {
         while self.head >= self.most_head {
             let more = match &mut self.room {
                 Some(room) => ready!(room.as_mut().poll(cx)),
-                None => match self.vitals.grow(BUFFERED * HEAD_STEP) {
+                None => match self.vitals.grow_head(BUFFERED * HEAD_STEP) {
                     Ok(()) => {
                         self.most_head += HEAD_STEP;
                         continue;
@@ -71,7 +71,7 @@ impl Socket {
                 },
             };
             self.room = None;
-            self.vitals.add(more);
+            self.vitals.add_head(more);
             self.most_head += HEAD_STEP;
         }
         Poll::Ready(())

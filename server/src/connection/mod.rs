@@ -89,10 +89,10 @@ async fn peek<'a>(stream: &TcpStream, vitals: &Vitals, bytes: &'a mut [u8]) -> O
 }
 
 /// Takes the memory that a connection of HTTP/2 needs beyond that of another. `None` where the connection is to end.
-async fn room_for_http2(vitals: &Vitals, state: &State) -> Option<()> {
+async fn room_for_http2(vitals: &Vitals, address: IpAddr, state: &State) -> Option<()> {
     let more = budget::HTTP2_CONNECTION - budget::CONNECTION;
     let Err(account) = vitals.grow(more) else { return Some(()) };
-    let mut room = pin!(room::make(&state.watch, account.wait(more)));
+    let mut room = pin!(room::make(&state.watch, address, account.wait(more)));
     let more = poll_fn(|cx| match vitals.order(cx.waker()) {
         Order::None => room.as_mut().poll(cx).map(Some),
         Order::Drain | Order::Cut => Poll::Ready(None),
@@ -112,7 +112,7 @@ pub(crate) async fn serve(stream: TcpStream, address: IpAddr, memory: Permit, pr
     let mut first = [0; HTTP2_PREFACE.len()];
     let Some(first) = peek(&stream, &vitals, &mut first).await else { return };
     let is_either = may_be_http2(first);
-    if is_either && room_for_http2(&vitals, &state).await.is_none() {
+    if is_either && room_for_http2(&vitals, address, &state).await.is_none() {
         return;
     }
     let socket = io::Socket::new(stream, Arc::clone(&vitals));

@@ -75,6 +75,8 @@ pub(crate) struct Vitals {
     share: Arc<Share>,
     /// What it is counted with itself.
     memory: Mutex<Option<Permit>>,
+    /// What long heads take beside it.
+    heads: Mutex<Option<Permit>>,
     has_token: AtomicBool,
 }
 
@@ -94,6 +96,7 @@ impl Vitals {
             budget: Arc::clone(budget),
             share: Arc::default(),
             memory: Mutex::new(memory),
+            heads: Mutex::default(),
             has_token: AtomicBool::new(false),
         }
     }
@@ -174,6 +177,28 @@ impl Vitals {
         }
     }
 
+    /// Takes memory for a long head: a stranger's, until the connection has shown a token. New connections would find
+    /// none if it came from theirs.
+    ///
+    /// # Errors
+    /// Where it may be waited for.
+    pub(super) fn grow_head(&self, more: usize) -> Result<(), Account> {
+        let mut heads = self.heads.lock();
+        let heads = heads.get_or_insert_with(|| {
+            let own = self.memory.lock().as_ref().map(|memory| memory.account().clone());
+            let known = own.filter(|_| self.has_token());
+            known.unwrap_or_else(|| self.budget.account(&Arc::default(), Holder::Stranger)).charge(0)
+        });
+        heads.grow(more).map_err(|Exhausted| heads.account().clone())
+    }
+
+    /// Adds memory for a head that was waited for.
+    pub(super) fn add_head(&self, more: Permit) {
+        if let Some(heads) = &mut *self.heads.lock() {
+            heads.absorb(more);
+        }
+    }
+
     /// The connection needs less from now on.
     pub(super) fn shrink_to(&self, bytes: usize) {
         if let Some(memory) = &mut *self.memory.lock() {
@@ -184,8 +209,11 @@ impl Vitals {
     /// The connection has shown a token of this namespace, which it is counted to from now on.
     #[cold]
     fn belong_to(&self, namespace: &Arc<str>) -> Result<(), Exhausted> {
-        if let Some(memory) = &mut *self.memory.lock() {
-            memory.move_to(&self.budget.account(&Arc::default(), Holder::Namespace(Arc::clone(namespace))))?;
+        let account = self.budget.account(&Arc::default(), Holder::Namespace(Arc::clone(namespace)));
+        for memory in [&self.memory, &self.heads] {
+            if let Some(memory) = &mut *memory.lock() {
+                memory.move_to(&account)?;
+            }
         }
         self.has_token.store(true, Relaxed);
         Ok(())
@@ -196,9 +224,12 @@ impl Vitals {
         self.has_token.load(Relaxed)
     }
 
-    /// Whether another connection may have its place: it has shown no valid token and waits for its client.
+    /// Whether another connection may have its place: it has shown no valid token, and waits for its client to send or to
+    /// take something. One of HTTP/2 waits for some of its requests nearly always.
     pub(super) fn is_expendable(&self) -> bool {
-        let waits = matches!(self.phase(), Phase::New | Phase::Waiting | Phase::Head | Phase::Stranger);
+        let waits = self.is_http2()
+            || matches!(self.phase(), Phase::New | Phase::Waiting | Phase::Head | Phase::Stranger)
+            || self.sending.blocked_at().is_some();
         waits && !self.has_token()
     }
 
@@ -408,12 +439,28 @@ mod tests {
         assert_eq!(all.len(), 4, "those without a token have half");
         all[0].begin().belongs_to(&first).expect("there is room");
         all[0].begin().belongs_to(&second).expect("it is the first one's");
-        assert!(connection().is_ok(), "another one may come");
+        let another = budget.account(&Arc::default(), Holder::Connection).take(CONNECTION / 2);
+        assert!(another.is_ok(), "others may come");
+        drop(another);
         for connection in &all[1..3] {
             connection.begin().belongs_to(&first).expect("there is room");
         }
         assert!(all[3].begin().belongs_to(&first).is_err(), "it would have more than is left for others");
         assert!(!all[3].has_token());
+    }
+
+    #[test]
+    fn who_has_no_token_and_takes_no_reply_may_be_cut_for_others() {
+        let vitals = Arc::new(Vitals::new(&budget(), None));
+        let busy = vitals.begin();
+        assert!(!vitals.is_expendable(), "it is being answered");
+        vitals.sending.block();
+        assert!(vitals.is_expendable());
+        vitals.sending.advance();
+        vitals.set_http2();
+        assert!(vitals.is_expendable(), "each reply has a pace of its own");
+        busy.belongs_to(&"a".into()).expect("it takes nothing");
+        assert!(!vitals.is_expendable());
     }
 
     #[test]

@@ -25,6 +25,8 @@ const FAREWELL: Duration = Duration::from_secs(1);
 
 /// How long a connection without a token is let be before another may have its place.
 const SETTLED: Duration = Duration::from_secs(1);
+/// How often room is made at most: each time looks at all connections.
+const ROOM_PAUSE: Duration = Duration::from_millis(10);
 /// Of the connections that may be cut for others, one in so many is cut at once.
 const CUT_PART: usize = 32;
 
@@ -45,6 +47,8 @@ struct List {
     streams: HashMap<u64, Stream>,
     /// What every connection, later ones too, has been told.
     order: Option<Order>,
+    /// When room was made last.
+    made_room: Option<Instant>,
 }
 
 struct Watched {
@@ -130,16 +134,28 @@ impl Watch {
     }
 
     /// Cuts some connections that have shown no valid token and wait for their clients: those of the address that has the
-    /// most of them, the longest unchanged first.
-    pub(crate) fn make_room(&self) {
+    /// most of them, the longest unchanged first. One that came just now is let be for a while, unless it makes room for
+    /// an address that has fewer of them.
+    pub(crate) fn make_room(&self, address: IpAddr) {
         let now = Instant::now();
         let mut list = self.list.lock();
+        if list.made_room.is_some_and(|made| now.duration_since(made) < ROOM_PAUSE) {
+            return;
+        }
+        list.made_room = Some(now);
         let mut by_address: HashMap<IpAddr, Vec<(Duration, Arc<Vitals>)>> = HashMap::new();
-        for watched in list.connections.values_mut() {
+        for watched in list
+            .connections
+            .values_mut()
+            .filter(|watched| watched.vitals.is_expendable() && !watched.vitals.has_order())
+        {
             let unchanged = watched.changes.look(watched.vitals.changes(), now);
-            if unchanged >= SETTLED && watched.vitals.is_expendable() {
-                by_address.entry(watched.address).or_default().push((unchanged, Arc::clone(&watched.vitals)));
-            }
+            by_address.entry(watched.address).or_default().push((unchanged, Arc::clone(&watched.vitals)));
+        }
+        drop(list);
+        let own = by_address.get(&address).map_or(0, Vec::len);
+        for all in by_address.values_mut().filter(|all| all.len() <= own + 1) {
+            all.retain(|(unchanged, _)| *unchanged >= SETTLED);
         }
         let Some(mut most) = by_address.into_values().max_by_key(Vec::len) else { return };
         most.sort_by_key(|(unchanged, _)| std::cmp::Reverse(*unchanged));
@@ -312,18 +328,23 @@ mod tests {
             let listed = watch.add(&vitals, IpAddr::from([10, 0, 0, address]));
             (vitals, listed)
         };
-        let hog: Vec<_> = (0..3).map(|_| listed(1, Phase::Waiting)).collect();
+        let hog: Vec<_> = (0..4).map(|_| listed(1, Phase::Waiting)).collect();
         let (guest, other) = (listed(2, Phase::New), listed(1, Phase::Answering));
-        watch.make_room();
-        assert!(hog.iter().all(|(vitals, _)| !is_cut(vitals)), "they came just now");
+        let make_room = |last: u8| {
+            watch.list.lock().made_room = None;
+            watch.make_room(IpAddr::from([10, 0, 0, last]));
+            hog.iter().filter(|(vitals, _)| is_cut(vitals)).count()
+        };
+        assert_eq!(make_room(1), 0, "they came just now");
+        assert_eq!(make_room(3), 1, "for an address that has fewer");
         for watched in watch.list.lock().connections.values_mut() {
             watched.changes.since -= SETTLED;
         }
         hog[0].0.begin().belongs_to(&"a".into()).expect("it takes nothing");
         hog[0].0.set_phase(Phase::Waiting);
-        watch.make_room();
-        assert_eq!(hog.iter().filter(|(vitals, _)| is_cut(vitals)).count(), 1);
-        assert!(!is_cut(&hog[0].0) && !is_cut(&guest.0) && !is_cut(&other.0));
+        make_room(1);
+        assert!(make_room(1) >= 1);
+        assert!(!is_cut(&guest.0) && !is_cut(&other.0));
     }
 
     #[test]
