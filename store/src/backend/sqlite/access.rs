@@ -7,6 +7,7 @@
 use std::path::Path;
 use std::time::Duration;
 
+use rusqlite::config::DbConfig;
 use rusqlite::{Connection, ErrorCode, OpenFlags, ffi};
 
 use super::paths::beside;
@@ -25,27 +26,41 @@ pub(super) enum Access {
     ReadOnly,
 }
 
-/// Attaches a file under a name. Where `alone`, nobody else writes to it, and it is attached even if nothing can be
-/// written beside it; what comes back says how.
+/// Attaches a file under a name, in the best way that there is, `least` at least; what comes back says how. Other ways than
+/// [`Access::Shared`] are for a process that nobody else writes beside. Connections that only read see nothing of what
+/// others write: where one has no more, none of that file may.
 ///
 /// # Errors
 /// SQLite's.
-pub(super) fn attach(connection: &Connection, file: &Path, name: &str, alone: bool) -> rusqlite::Result<Access> {
+pub(super) fn attach(connection: &Connection, file: &Path, name: &str, least: Access) -> rusqlite::Result<Access> {
     let Err(error) = attach_as(connection, file, name, Access::Shared) else {
-        return Ok(if connection.is_readonly(name)? { Access::ReadOnly } else { Access::Shared });
+        if !connection.is_readonly(name)? {
+            return Ok(Access::Shared);
+        }
+        keep_write_ahead_log(connection)?;
+        return Ok(Access::ReadOnly);
     };
-    if !alone || !lacks_something_beside(&error) {
+    if least == Access::Shared || !lacks_something_beside(&error) {
         return Err(error);
     }
-    let is_writable = attach_as(connection, file, name, Access::Alone);
-    if is_writable.is_ok() && !connection.is_readonly(name)? {
+    let is_attached = attach_as(connection, file, name, Access::Alone).is_ok();
+    if is_attached && !connection.is_readonly(name)? {
         return Ok(Access::Alone);
     }
-    if is_writable.is_ok() {
+    if is_attached {
         // Its locks need a file that can be written to.
         connection.execute(&format!("DETACH DATABASE {name}"), [])?;
     }
+    if least != Access::ReadOnly {
+        return Err(error);
+    }
+    keep_write_ahead_log(connection)?;
     attach_as(connection, file, name, Access::ReadOnly).map(|()| Access::ReadOnly).map_err(|_| error)
+}
+
+/// A connection that holds no lock must not take the write-ahead log away when it is closed.
+fn keep_write_ahead_log(connection: &Connection) -> rusqlite::Result<()> {
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true).map(drop)
 }
 
 fn attach_as(connection: &Connection, file: &Path, name: &str, access: Access) -> rusqlite::Result<()> {
@@ -53,12 +68,13 @@ fn attach_as(connection: &Connection, file: &Path, name: &str, access: Access) -
     let file = match access {
         Access::Shared => file.to_string_lossy().into_owned(),
         Access::Alone => uri(file, "vfs=unix-excl"),
+        // For reading only, also if it could be written to by now: without locks nothing may be.
         Access::ReadOnly if has_log() => {
-            // Without locks each connection may keep what it knows of the write-ahead log to itself.
+            // Each connection keeps what it knows of the write-ahead log to itself.
             connection.pragma_update(None, "locking_mode", "EXCLUSIVE")?;
-            uri(file, "vfs=unix-none")
+            uri(file, "vfs=unix-none&mode=ro")
         }
-        Access::ReadOnly => uri(file, "immutable=1"),
+        Access::ReadOnly => uri(file, "immutable=1&mode=ro"),
     };
     // The names are our own constants; the file is bound.
     connection.execute(&format!("ATTACH DATABASE ?1 AS {name}"), [file]).map(drop)
@@ -105,4 +121,38 @@ fn uri(file: &Path, options: &str) -> String {
         })
         .collect();
     format!("file:{escaped}?{options}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_attached_for_reading_is_not_written_to_although_it_could_be() {
+        let directory = tempfile::tempdir().expect("a temporary folder");
+        let file = directory.path().join("a.db");
+        let writer = Connection::open(&file).expect("the folder is ours");
+        writer.pragma_update(None, "journal_mode", "WAL").expect("it is new");
+        writer
+            .execute_batch("CREATE TABLE numbers (number INTEGER); INSERT INTO numbers VALUES (1)")
+            .expect("it is new");
+        let count = |reader: &Connection| {
+            reader.query_row("SELECT count(*) FROM there.numbers", [], |row| row.get::<_, i64>(0))
+        };
+        for has_log in [true, false] {
+            assert_eq!(beside(&file, "-wal").exists(), has_log);
+            let reader = Connection::open_in_memory().expect("it needs nothing");
+            keep_write_ahead_log(&reader).expect("it is open");
+            attach_as(&reader, &file, "there", Access::ReadOnly).expect("it is there");
+            assert_eq!(count(&reader), Ok(1));
+            let refused = reader.execute("INSERT INTO there.numbers VALUES (2)", []);
+            assert_eq!(refused.expect_err("it is read").sqlite_error_code(), Some(ErrorCode::ReadOnly));
+            drop(reader);
+            assert_eq!(beside(&file, "-wal").exists(), has_log, "it belongs to the writer");
+            if has_log {
+                // Without it the file alone holds everything.
+                writer.pragma_update(None, "journal_mode", "DELETE").expect("nobody reads");
+            }
+        }
+    }
 }

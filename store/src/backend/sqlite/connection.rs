@@ -69,8 +69,8 @@ pub(super) struct Attach {
     migrations: &'static [&'static str],
     /// Whether an older schema is brought to the newest.
     migrates: bool,
-    /// Whether this process has taken the directory that it is in: see [`access`].
-    alone: bool,
+    /// The least access with which it is used: see [`access`].
+    least: Access,
 }
 
 impl Attach {
@@ -84,7 +84,7 @@ impl Attach {
             page_size: PAGE_SIZE,
             migrations: migrations::SQLITE_REGISTRY,
             migrates: true,
-            alone: false,
+            least: Access::Shared,
         }
     }
 
@@ -98,7 +98,7 @@ impl Attach {
             page_size: PAGE_SIZE,
             migrations: migrations::SQLITE_LOG,
             migrates: true,
-            alone: false,
+            least: Access::Shared,
         }
     }
 
@@ -117,13 +117,14 @@ impl Attach {
             page_size: INDEX_PAGE_SIZE,
             migrations: migrations::SQLITE_INDEX,
             migrates: true,
-            alone: false,
+            least: Access::Shared,
         }
     }
 
-    /// The same in a directory that this process has taken: it is opened although nothing can be written beside it.
-    pub(super) fn taken(self) -> Self {
-        Self { alone: true, ..self }
+    /// The same in a directory that this process has taken: it is opened although nothing can be written beside it, or
+    /// to it.
+    pub(super) fn at_least(self, least: Access) -> Self {
+        Self { least, ..self }
     }
 }
 
@@ -164,12 +165,12 @@ pub(super) fn open_alone(file: &Path) -> rusqlite::Result<Connection> {
 }
 
 fn attach(connection: &mut Connection, database: &Attach) -> Result<Access, Error> {
-    let Attach { file, name, synchronous, page_size, migrations, migrates, alone } = database;
+    let Attach { file, name, synchronous, page_size, migrations, migrates, least } = database;
     if let Some(file) = file {
         keep_private(file)?;
     }
     let file = file.as_deref().unwrap_or(Path::new(":memory:"));
-    let access = access::attach(connection, file, name, *alone)?;
+    let access = access::attach(connection, file, name, *least)?;
     let synchronous = match synchronous {
         Synchronous::Full => "FULL",
         Synchronous::Normal => "NORMAL",

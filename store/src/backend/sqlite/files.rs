@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use eventodb_schema::Timestamp;
 use parking_lot::{Mutex, RwLock};
-use rusqlite::Connection;
+use rusqlite::{Connection, ffi};
 use tokio::sync::Notify;
 
 use super::access::{ALONE_FOR, Access};
@@ -141,8 +141,11 @@ impl Files {
     ) -> Result<Opened> {
         let file = log_path(shared, incarnation);
         if shared.location == Location::Memory {
-            let connection = connection::open(&[log(shared, incarnation), index(shared, incarnation)])
-                .map_err(|error| open_failed(&file, error))?;
+            let connection = connection::open(&[
+                log(shared, incarnation, Access::Shared),
+                index(shared, incarnation, Access::Shared),
+            ])
+            .map_err(|error| open_failed(&file, error))?;
             indexer::belongs(&connection).map_err(fail)?;
             let seed = Seed::of(&evidence::identity(&connection).map_err(fail)?);
             let memtable = Memtable::new(0);
@@ -153,19 +156,21 @@ impl Files {
         if noted.messages != Some(0) && fs::metadata(&file).map_or(0, |metadata| metadata.len()) == 0 {
             return Err(Error::failed(format!("{} is missing or empty: restore it from a backup", file.display())));
         }
-        let opened = connection::open_somehow(&[log(shared, incarnation)]);
+        let opened = connection::open_somehow(&[log(shared, incarnation, Access::ReadOnly)]);
         let (writer, access) = opened.map_err(|error| open_failed(&file, error))?;
         set_up(&writer).map_err(fail)?;
         let identity = identify(shared, incarnation, noted, &writer)?;
         let mut known = noted.marked_head;
         let has_index = index_path(shared, incarnation).exists();
-        let opened = match open_index(shared, incarnation) {
+        // What the one writes another that only reads would not see.
+        let least = access.max(Access::Alone);
+        let opened = match open_index(shared, incarnation, least) {
             // SQLite calls a page damaged that could not be read just now.
-            Err(connection::Error::Sqlite(error)) if is_damage(&error) => open_index(shared, incarnation),
+            Err(connection::Error::Sqlite(error)) if is_damage(&error) => open_index(shared, incarnation, least),
             opened => opened,
         };
-        let indexing = match opened {
-            Ok(connection) => connection,
+        let (indexing, index_access) = match opened {
+            Ok(opened) => opened,
             // Nothing is said about the index by what the system lacks at the moment.
             Err(connection::Error::Sqlite(error)) if has_index && is_for_now(&error) => return Err(fail(error)),
             Err(connection::Error::Create(error)) => return Err(Error::unavailable(error)),
@@ -178,7 +183,8 @@ impl Files {
                 }
                 tracing::warn!(incarnation = incarnation.0, %error, "the index is unusable and will be built anew");
                 remove_database(&index_path(shared, incarnation)).map_err(Error::failed)?;
-                open_index(shared, incarnation).map_err(|error| open_failed(&index_path(shared, incarnation), error))?
+                open_index(shared, incarnation, least)
+                    .map_err(|error| open_failed(&index_path(shared, incarnation), error))?
             }
         };
         // It is due again: nothing depends on it.
@@ -198,7 +204,7 @@ impl Files {
         let unplaced = indexer::unplaced(&indexing).map_err(fail)?;
         let lacks_checksums = backfill::unchecked(&writer).map_err(fail)?.is_some();
         let mut files = Self::new(shared, incarnation, writer, Some(indexing), memtable, seed, append_fault)?;
-        files.access = access;
+        files.access = access.max(index_access);
         files.lacks_checksums.store(lacks_checksums, SeqCst);
         files.keep_unplaced(shared, incarnation, unplaced, damaged);
         files.log_files = Found::database(&file).map_err(Error::failed)?;
@@ -246,6 +252,7 @@ impl Files {
 
     /// Computes checksums that are missing.
     pub(super) fn backfill(&self) -> rusqlite::Result<backfill::Done> {
+        self.may_be_written()?;
         let done = backfill::batch(&mut self.writer.lock().connection, self.seed)?;
         self.unchecked.fetch_add(done.bytes + COMMIT_BYTES, SeqCst);
         Ok(done)
@@ -326,12 +333,13 @@ impl Files {
             return work(&mut self.writer.lock().connection);
         }
         let idle = self.readers.lock().pop();
-        let mut connection = match idle.map_or_else(|| open_reader(shared, incarnation), Ok) {
-            Ok(connection) => connection,
-            // Without a descriptor to spare, the read waits for the indexer.
-            Err(error) if is_not_opened(&error) => return self.with_indexer(work),
-            Err(error) => return Err(error.into()),
-        };
+        let mut connection =
+            match idle.map_or_else(|| open_reader(shared, incarnation, self.access.max(Access::Alone)), Ok) {
+                Ok(connection) => connection,
+                // Without a descriptor to spare, the read waits for the indexer.
+                Err(error) if is_not_opened(&error) => return self.with_indexer(work),
+                Err(error) => return Err(error.into()),
+            };
         let outcome = work(&mut connection);
         let mut readers = self.readers.lock();
         if readers.len() < shared.settings.readers {
@@ -358,6 +366,7 @@ impl Files {
 
     /// Moves one batch from the memtable into the index.
     pub(super) fn index_batch(&self, shared: &Shared, incarnation: Incarnation) -> rusqlite::Result<()> {
+        self.may_be_written()?;
         self.forget_indexed()?;
         let (chunks, gone) = self.memtable.read().first(shared.settings.index_batch);
         let places: Vec<&Place> = chunks.iter().flat_map(|chunk| &chunk[..]).skip(gone).collect();
@@ -442,7 +451,7 @@ impl Files {
 
     /// Whether the log's write-ahead log is long enough to be written back.
     pub(super) fn wants_checkpoint(&self) -> bool {
-        self.indexer.is_some() && self.unchecked.load(SeqCst) >= CHECKPOINT_BYTES
+        self.indexer.is_some() && self.access != Access::ReadOnly && self.unchecked.load(SeqCst) >= CHECKPOINT_BYTES
     }
 
     /// Whether the memtable holds as much as it may.
@@ -465,6 +474,9 @@ impl Files {
         shared.still_holds(&self.log_files).map_err(|error| AppendError::Unavailable(Arc::new(error)))?;
         if let Some(cause) = self.refusal() {
             return Err(AppendError::Unavailable(Arc::from(Box::<dyn std::error::Error + Send + Sync>::from(cause))));
+        }
+        if let Err(error) = self.may_be_written() {
+            return Err(self.not_appended(incarnation, NotAppended::Before(error)));
         }
         let mut writer = self.writer.lock();
         let Writer { connection, head } = &mut *writer;
@@ -513,6 +525,16 @@ impl Files {
         Some(format!("the message at global position {unplaced} is damaged, and nobody knows its stream"))
     }
 
+    /// Files that are open for reading only are not written to by any connection, even if one could by now: they are
+    /// opened anew for that.
+    fn may_be_written(&self) -> rusqlite::Result<()> {
+        if self.access != Access::ReadOnly {
+            return Ok(());
+        }
+        self.read_only.store(true, SeqCst);
+        Err(rusqlite::Error::SqliteFailure(ffi::Error::new(ffi::SQLITE_READONLY), None))
+    }
+
     /// Notes that a batch could not be written, where that lies with the disk.
     fn not_appended(&self, incarnation: Incarnation, error: NotAppended) -> AppendError {
         let (NotAppended::Before(cause) | NotAppended::Committing(cause)) = &error;
@@ -525,6 +547,7 @@ impl Files {
     /// Makes a write that is on the disk when this returns, and leaves nothing behind.
     pub(super) fn write_test(&self, shared: &Shared, incarnation: Incarnation) -> Result<()> {
         shared.still_holds(&self.log_files)?;
+        self.may_be_written().map_err(fail)?;
         let written = self.writer.lock().connection.pragma_update(Some("log"), "application_id", APPLICATION_ID);
         written.map_err(|error| {
             self.read_only.fetch_or(is_read_only(&error), SeqCst);
@@ -608,7 +631,7 @@ impl Files {
         if let Some(head) = self.mark.due() {
             shared.registry.mark_heads(&[(incarnation, head)])?;
         }
-        if thoroughly {
+        if thoroughly && self.access != Access::ReadOnly {
             self.readers.lock().clear();
             self.with_indexer(|connection| {
                 connection.query_row("PRAGMA idx.wal_checkpoint(TRUNCATE)", [], |_| Ok(()))?;

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use rusqlite::Connection;
 use rusqlite::config::DbConfig;
 
+use super::access::Access;
 use super::connection::{self, Attach};
 use super::{Location, Shared, index_file, indexer};
 use crate::backend::Incarnation;
@@ -25,20 +26,25 @@ pub(super) fn file(shared: &Shared, name: &str) -> PathBuf {
     }
 }
 
-pub(super) fn log(shared: &Shared, incarnation: Incarnation) -> Attach {
+pub(super) fn log(shared: &Shared, incarnation: Incarnation, least: Access) -> Attach {
     let file = (shared.location != Location::Memory).then(|| log_path(shared, incarnation));
-    Attach::log(file).taken()
+    Attach::log(file).at_least(least)
 }
 
-pub(super) fn index(shared: &Shared, incarnation: Incarnation) -> Attach {
+pub(super) fn index(shared: &Shared, incarnation: Incarnation, least: Access) -> Attach {
     let file = (shared.location != Location::Memory).then(|| index_path(shared, incarnation));
-    Attach::index(file).taken()
+    Attach::index(file).at_least(least)
 }
 
 /// A connection for the indexer, to an index that is one of this log.
-pub(super) fn open_index(shared: &Shared, incarnation: Incarnation) -> Result<Connection, connection::Error> {
+pub(super) fn open_index(
+    shared: &Shared,
+    incarnation: Incarnation,
+    least: Access,
+) -> Result<(Connection, Access), connection::Error> {
     let alone = index_file::state_of_file_alone(&index_path(shared, incarnation))?;
-    let connection = connection::open(&[log(shared, incarnation), index(shared, incarnation)])?;
+    let both = [log(shared, incarnation, least), index(shared, incarnation, least)];
+    let (connection, access) = connection::open_somehow(&both)?;
     set_up(&connection)?;
     if !indexer::belongs(&connection)? {
         return Err(connection::Error::Foreign);
@@ -48,15 +54,15 @@ pub(super) fn open_index(shared: &Shared, incarnation: Incarnation) -> Result<Co
     {
         return Err(connection::Error::Foreign);
     }
-    Ok(connection)
+    Ok((connection, access))
 }
 
-pub(super) fn open_reader(shared: &Shared, incarnation: Incarnation) -> rusqlite::Result<Connection> {
-    let connection =
-        connection::open(&[log(shared, incarnation), index(shared, incarnation)]).map_err(|error| match error {
-            connection::Error::Sqlite(error) => error,
-            error => rusqlite::Error::ToSqlConversionFailure(Box::new(error)),
-        })?;
+pub(super) fn open_reader(shared: &Shared, incarnation: Incarnation, least: Access) -> rusqlite::Result<Connection> {
+    let both = [log(shared, incarnation, least), index(shared, incarnation, least)];
+    let connection = connection::open(&both).map_err(|error| match error {
+        connection::Error::Sqlite(error) => error,
+        error => rusqlite::Error::ToSqlConversionFailure(Box::new(error)),
+    })?;
     set_up(&connection)?;
     Ok(connection)
 }

@@ -63,7 +63,8 @@ impl Registry {
             Location::Directory(directory) => Some(directory.join(Self::FILE)),
             Location::Memory => None,
         };
-        let (connection, access) = connection::open_somehow(&[Attach::registry(file.clone()).taken()])?;
+        let (connection, access) =
+            connection::open_somehow(&[Attach::registry(file.clone()).at_least(Access::ReadOnly)])?;
         let connection = Arc::new(Mutex::new(Some(connection)));
         let mut registry = Self {
             marking: Arc::clone(&connection),
@@ -81,7 +82,7 @@ impl Registry {
 
     /// Opens the connection that marks; one that only reads need not be joined by another.
     fn open_marking(&self, access: Access) -> Result<(), connection::Error> {
-        let marking = connection::open_somehow(&[Attach::registry(self.file.clone()).taken()])?;
+        let marking = connection::open_somehow(&[Attach::registry(self.file.clone()).at_least(Access::ReadOnly)])?;
         // What the one writes the other would not see.
         let same = (access == Access::ReadOnly) == (marking.1 == Access::ReadOnly);
         *self.marking.lock() = same.then_some(marking.0);
@@ -103,7 +104,8 @@ impl Registry {
             let _ = closed.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true);
         }
         drop(marking);
-        let (opened, access) = connection::open_somehow(&[Attach::registry(self.file.clone()).taken()])?;
+        let (opened, access) =
+            connection::open_somehow(&[Attach::registry(self.file.clone()).at_least(Access::ReadOnly)])?;
         *connection = Some(opened);
         *self.opened.lock() = Opened { access, at: Instant::now() };
         self.open_marking(access)

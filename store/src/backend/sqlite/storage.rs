@@ -14,6 +14,7 @@ use parking_lot::Mutex;
 use rusqlite::{Connection, OptionalExtension as _};
 use uuid::Uuid;
 
+use super::access::Access;
 use super::connection::Attach;
 use super::failure::{READ_AGAIN, READ_PAUSE, ReadError, Suspicion, fail, is_damage, is_not_opened, lacks_one};
 use super::files::{Files, Opened};
@@ -160,7 +161,8 @@ impl SqliteStorage {
         if self.shared.location == Location::Memory || !file.exists() {
             return Ok(Timestamp::default());
         }
-        let log = connection::open(&[Attach::log_as_it_is(file).taken()]).map_err(Error::unavailable)?;
+        let log =
+            connection::open(&[Attach::log_as_it_is(file).at_least(Access::ReadOnly)]).map_err(Error::unavailable)?;
         set_up(&log).map_err(fail)?;
         let time = log.query_row(include_str!("sql/last_time.sql"), [], |row| row.get(0)).optional().map_err(fail)?;
         Ok(Timestamp::from_micros(time.unwrap_or_default()))
@@ -386,7 +388,7 @@ impl SqliteStorage {
 
     /// Whether it is the index that is damaged, and not the log.
     pub(super) fn index_is_damaged(&self) -> bool {
-        let connection = connection::open(&[index(&self.shared, self.incarnation)]);
+        let connection = connection::open(&[index(&self.shared, self.incarnation, Access::Alone)]);
         let checked = connection.map_err(|_| ()).and_then(|connection| {
             set_up(&connection).map_err(|_| ())?;
             let verdict = connection.query_row("PRAGMA idx.quick_check(1)", [], |row| row.get::<_, String>(0));
