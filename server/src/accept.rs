@@ -23,7 +23,7 @@ const PAUSE: Duration = Duration::from_millis(100);
 /// Connections that may wait for a place.
 const WAITING: usize = 512;
 /// How long each may wait.
-const PATIENCE: Duration = Duration::from_secs(5);
+const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Takes connections in. Does not end by itself.
 pub(crate) async fn accept(listener: &TcpListener, state: &Arc<State>, tracker: &TaskTracker) {

@@ -1,5 +1,6 @@
 //! Writers beside a crowd that holds whatever the server lets it hold.
 
+use std::net::Ipv4Addr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -22,6 +23,8 @@ pub(crate) const BUDGET: u64 = 256 * 1024 * 1024;
 
 /// Namespaces whose tokens the crowd has.
 const HOGS: usize = 4;
+/// Where the writers come from, and nobody of the crowd.
+const ELSEWHERE: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 77);
 /// How long the crowd has to come.
 const COMING: Duration = Duration::from_secs(20);
 /// How long it is there before anything is measured.
@@ -45,7 +48,8 @@ pub(crate) async fn run(
         fill(&hog).await?;
         tokens.extend(hog.token().map(str::to_owned));
     }
-    let honest = rpc::create_namespace(&host.address, "honest").await?;
+    // From elsewhere: of one address, all who come compete for the same places.
+    let honest = rpc::create_namespace(&host.address, "honest").await?.coming_from(ELSEWHERE);
     let lanes = || {
         let kind = Kind { size, ..Kind::default() };
         (0..writers).map(|n| Write::new(&honest, names, kind, seed, n)).collect::<Vec<_>>()

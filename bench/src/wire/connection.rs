@@ -37,8 +37,15 @@ impl Connection {
     /// Nobody listens there.
     pub(crate) async fn open(address: &Address) -> anyhow::Result<Self> {
         let authority = address.authority();
-        let stream = TcpStream::connect(authority).await.with_context(|| format!("cannot connect to {authority}"))?;
-        Self::new(stream)
+        let stream = match address.source() {
+            None => TcpStream::connect(authority).await,
+            Some(source) => {
+                let socket = TcpSocket::new_v4()?;
+                socket.bind((source, 0).into())?;
+                socket.connect(authority.parse()?).await
+            }
+        };
+        Self::new(stream.with_context(|| format!("cannot connect to {authority}"))?)
     }
 
     /// Connects as [`connect_from`] does.

@@ -1,5 +1,7 @@
 //! Whom requests go to, and their bytes.
 
+use std::net::Ipv4Addr;
+
 use anyhow::Context as _;
 use eventodb_schema::{DEFAULT_NAMESPACE, Token};
 use hyper::Uri;
@@ -9,6 +11,8 @@ use hyper::Uri;
 pub(crate) struct Address {
     authority: String,
     token: Option<String>,
+    /// The address of this machine that its connections come from, where it matters.
+    source: Option<Ipv4Addr>,
 }
 
 impl Address {
@@ -20,12 +24,12 @@ impl Address {
         let uri: Uri = url.parse().with_context(|| format!("{url} is no URL"))?;
         anyhow::ensure!(uri.scheme_str() == Some("http"), "{url}: only http:// is measured");
         let host = uri.host().with_context(|| format!("{url} names no host"))?;
-        Ok(Self { authority: format!("{host}:{}", uri.port_u16().unwrap_or(80)), token })
+        Ok(Self { authority: format!("{host}:{}", uri.port_u16().unwrap_or(80)), token, source: None })
     }
 
     /// The same server, spoken to with this token.
     pub(crate) fn with_token(&self, token: String) -> Self {
-        Self { authority: self.authority.clone(), token: Some(token) }
+        Self { token: Some(token), ..self.clone() }
     }
 
     /// The token, if it is spoken to with one.
@@ -35,7 +39,17 @@ impl Address {
 
     /// The server at the `other` address, spoken to as this one is.
     pub(crate) fn moved_to(&self, other: &Self) -> Self {
-        Self { authority: other.authority.clone(), token: self.token.clone() }
+        Self { authority: other.authority.clone(), ..self.clone() }
+    }
+
+    /// The same server, spoken to from this one of the machine's own addresses.
+    pub(crate) fn coming_from(&self, source: Ipv4Addr) -> Self {
+        Self { source: Some(source), ..self.clone() }
+    }
+
+    /// Where connections come from, where it matters.
+    pub(crate) fn source(&self) -> Option<Ipv4Addr> {
+        self.source
     }
 
     /// The namespace that the token opens.
