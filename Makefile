@@ -53,7 +53,7 @@ test-external: deps build ## The black-box tests of the release binary, on each 
 	cd $(EXTERNAL) && ../.ci/with-postgres env EVENTODB_TEST_BACKEND=postgres npm run suite
 	cd $(EXTERNAL) && EVENTODB_TEST_BACKEND=sqlite npm run suite
 
-faults: deps ## Fails each call on each file of a SQLite store, and damages files of killed ones; prints what holds
+faults: deps ## Fails each call on each file of a SQLite store, whatever befalls a PostgreSQL, and damages files of killed servers; prints what holds
 	EVENTODB_TEST_FAULTS=all RUST_BACKTRACE=0 $(CARGO) test --locked -p eventodb --test process -- matrix --nocapture
 
 memory: deps ## 16,000 connections of four processes that hold whatever they are let, against a budget of 1 GiB

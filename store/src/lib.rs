@@ -13,6 +13,7 @@ mod event_store;
 mod fault;
 pub mod log;
 mod replacement;
+mod seldom;
 mod self_test;
 mod settings;
 #[cfg(any(test, feature = "testing"))]

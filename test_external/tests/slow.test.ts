@@ -1,9 +1,11 @@
 /** Rules that take their time. All of them wait at the same time, some 45 s together. */
 import assert from "node:assert/strict";
+import http2 from "node:http2";
 import { describe } from "node:test";
 import { Socket, rpcBytes } from "../src/socket.ts";
 import { subscribe } from "../src/sse.ts";
 import { sharedServer, test } from "../src/suite.ts";
+import { within } from "../src/wait.ts";
 
 const { get, fresh } = sharedServer();
 
@@ -40,6 +42,24 @@ describe("at the same time", { concurrency: true }, () => {
     await socket.end();
     assert.ok(socket.received.length < 20_000_000, `${socket.received.length} bytes came`);
     assert.equal((await client.rpc<unknown[]>("stream.get", "a-1")).length, 20, "others are served");
+  });
+
+  test("[R-limit.9] a whole HTTP/2 reply of which nothing is taken for 30 s is cut", async () => {
+    const client = fresh();
+    await client.write("a-1", "T", { x: "x".repeat(100_000) });
+    const session = http2.connect(client.url, { settings: { initialWindowSize: 0 } });
+    const received = new Promise<number>((resolve) => {
+      let bytes = 0;
+      const stream = session.request({ ":method": "POST", ":path": "/rpc", authorization: `Bearer ${client.token}` });
+      for (const end of [session, stream]) end.on("error", () => resolve(bytes)).on("close", () => resolve(bytes));
+      stream.on("data", (chunk) => (bytes += chunk.length)).end('["stream.get","a-1"]');
+    });
+    try {
+      assert.equal(await within("the cut", received, 60_000), 0);
+    } finally {
+      session.destroy();
+    }
+    assert.equal((await client.rpc<unknown[]>("stream.get", "a-1")).length, 1, "others are served");
   });
 
   test("[R-limit.10] a subscription of which nothing is taken for 30 s is cut", async (t) => {

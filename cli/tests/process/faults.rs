@@ -64,6 +64,24 @@ async fn import_many(server: &Server) {
     assert!(reply.contains(&format!("\"imported\":{MANY}")), "{reply}");
 }
 
+/// The first sync of a commit fails. It is made again, and what was acknowledged is there after a crash.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_commit_whose_sync_fails_is_made_again_and_outlasts_a_crash() {
+    let directory = tempfile::tempdir().expect("a temporary folder");
+    prepare(directory.path()).await;
+    let server = start_with_fault(directory.path(), "1.log.db-wal", "fdatasync", "EIO").await;
+    let written = write(&mut server.connect().await).await;
+    assert!(has_failed(directory.path()), "it is the commit's sync that fails");
+    server.signal(Signal::KILL);
+    server.kill().await;
+
+    let server = Server::start(&directory.path().join("data"), &[]).await;
+    let all = server.all().await;
+    assert_eq!(all.len(), 2);
+    assert_eq!(all[1][4], written["globalPosition"]);
+    server.stop().await;
+}
+
 /// The checkpoint of a file fails: the messages are in the log and in the index all the same.
 async fn check_checkpoint(file: &str, fault: &str, error: &str) {
     let directory = tempfile::tempdir().expect("a temporary folder");

@@ -3,6 +3,7 @@
 
 mod backups;
 mod checksums;
+mod children;
 mod client;
 mod crash;
 mod descriptors;
@@ -13,7 +14,10 @@ mod index;
 mod load;
 mod matrix;
 mod memory;
+mod opening;
 mod outages;
+mod planted;
+mod proxy;
 mod read_only;
 mod refusals;
 mod server;

@@ -2,10 +2,11 @@
 //! itself, and its subscriptions go on. And one that crashes would damage, which is warned about.
 
 use std::process::Stdio;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use eventodb_store::testing::postgres;
 use eventodb_store::testing::tell;
+use serde_json::json;
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, BufReader};
 use tokio::process::Command;
 
@@ -122,6 +123,52 @@ async fn a_database_that_is_lost_and_comes_back_is_logged() {
     server.signal(rustix::process::Signal::TERM);
     logged("INFO", "stopped").await;
     assert!(server.ended().await.success());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_outage_is_a_few_lines_in_ten_seconds_however_many_requests_fail() {
+    const FAILURES: usize = 100;
+    let database = postgres::Server::start(&[]);
+    let mut command = Command::new(BINARY);
+    command.args(["serve", "--port", "0", "--token", TOKEN, "--log-level", "warn"]);
+    command.args(["--db-url", &database.url("postgres")]).stderr(Stdio::piped());
+    let mut server = Server::launch(command).await;
+    let log = server.child.stderr.take().expect("it is piped");
+    let told = tokio::spawn(async move {
+        let mut told = String::new();
+        BufReader::new(log).read_to_string(&mut told).await.map(|_| told)
+    });
+    let write = json!(["stream.write", "s-1", { "type": "T", "data": {} }]);
+    let mut http = server.connect().await;
+    call(&mut http, &write).await;
+    tokio::task::block_in_place(|| database.stop("immediate"));
+    let begun = Instant::now();
+    for _ in 0..FAILURES {
+        let answered = tokio::time::timeout(PATIENCE, http.call(&write)).await.expect("it does not hang");
+        let (status, answer) = answered.expect("the server answers");
+        assert!([503, 504].contains(&status), "{answer}");
+    }
+    // The listener has tried again meanwhile.
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    tokio::task::block_in_place(|| database.start_again());
+    call(&mut http, &write).await;
+    server.signal(rustix::process::Signal::TERM);
+    assert!(server.ended().await.success());
+    let told = told.await.expect("it does not panic").expect("it is text");
+    let turns = 2 + usize::try_from(begun.elapsed().as_secs() / 10).expect("it is little");
+    // Of requests the first five of each status and a line for the others, of the rest one line.
+    for (message, most) in [
+        ("a request failed", 12),
+        ("the store is unavailable", 6),
+        ("not listening", 1),
+        ("cannot follow", 1),
+        ("the outcome of an append is unknown", 1),
+        ("is lost", 1),
+    ] {
+        let lines = told.lines().filter(|line| line.contains(message)).count();
+        assert!(lines <= most * turns, "{lines} times {message}: {told}");
+    }
+    assert!(told.contains("a request failed") && told.contains("the store is unavailable"), "{told}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -9,6 +9,7 @@ use rustix::process::Signal;
 use serde_json::json;
 use tokio::process::Command;
 
+use super::children::children;
 use super::http::Http;
 use super::server::*;
 
@@ -60,11 +61,28 @@ async fn write(http: &mut Http, mark: String, acknowledged: &mut HashMap<String,
     acknowledged.insert(mark, format!("globalPosition\\\":{}}}", place["globalPosition"]));
 }
 
+/// A power failure must not take away a new directory in which writes were acknowledged.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_new_data_directory_is_synced_in_its_parent() {
+    let directory = tempfile::tempdir().expect("a temporary folder");
+    let parent = directory.path().canonicalize().expect("it is there");
+    let trace = parent.join("trace");
+    let mut command = Command::new("strace");
+    command.args(["-f", "--seccomp-bpf", "-qq", "-y", "-e", "trace=fsync,fdatasync", "-o"]).arg(&trace);
+    command.arg(BINARY).args(Server::arguments(&parent.join("new/data")));
+    let mut server = Server::launch(command).await;
+    server.pid = traced(server.pid);
+    server.stop().await;
+    let trace = std::fs::read_to_string(trace).expect("strace has written it");
+    for made_in in [parent.clone(), parent.join("new")] {
+        let sync = format!("<{}>", made_in.display());
+        assert!(trace.lines().any(|line| line.contains(&sync)), "{sync} in {trace}");
+    }
+}
+
 /// The process that strace started.
 pub(crate) fn traced(strace: u32) -> u32 {
-    let children = std::fs::read_to_string(format!("/proc/{strace}/task/{strace}/children"));
-    let children = children.expect("Linux tells the children of a process");
-    children.split_whitespace().next().and_then(|pid| pid.parse().ok()).expect("strace has started the server")
+    children(strace).pop().expect("strace has started the server")
 }
 
 /// Where a call begins and where it ends, as lines of the trace.

@@ -32,6 +32,7 @@ use super::versions::Versions;
 use super::{Entry, Log};
 use crate::backend::{AppendError, Batch, Fenced, Head, Lineage};
 use crate::error::{Error, Result};
+use crate::seldom::OUTAGE;
 
 /// How long an unknown outcome is tried to be settled before its callers are told so.
 const SETTLE_WITHIN: Duration = Duration::from_secs(10);
@@ -247,7 +248,10 @@ impl Log {
                 }
                 Err(AppendError::Behind) => self.catch_up(sequencer, self.storage.turn_to_append()).await?,
                 Err(AppendError::Unknown(cause)) => {
-                    tracing::warn!(namespace = %self.namespace.name, %cause, "the outcome of an append is unknown");
+                    if let Some(held_back) = OUTAGE.due("unknown outcome") {
+                        let namespace = &self.namespace.name;
+                        tracing::warn!(%namespace, %cause, held_back, "the outcome of an append is unknown");
+                    }
                     sequencer.forget();
                     sequencer.unsettled.push_back(Arc::clone(&batch));
                     if let Some(entries) = self.settle(sequencer).await? {
@@ -364,7 +368,9 @@ impl Log {
             turn => self.catch_up(sequencer, turn).await,
         };
         if let Err(error) = caught_up {
-            tracing::warn!(namespace = %self.namespace.name, %error, "cannot follow the log");
+            if let Some(held_back) = OUTAGE.due("follow") {
+                tracing::warn!(namespace = %self.namespace.name, %error, held_back, "cannot follow the log");
+            }
             self.following_failed();
         }
     }

@@ -18,6 +18,7 @@ use super::topics::Waiter;
 use super::{Entry, Log};
 use crate::backend::{Axis, Columns, Rows, Select};
 use crate::error::{Error, Result};
+use crate::seldom::OUTAGE;
 
 /// Pauses between attempts while the storage is away: the first, and the longest.
 const RETRY: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(2));
@@ -144,7 +145,9 @@ impl Subscription {
                 Err(Error::Damaged(position)) => return Event::Damaged(position),
                 Err(error) => {
                     let namespace = &self.log.namespace.name;
-                    tracing::warn!(%namespace, %error, "a subscription waits for the storage");
+                    if let Some(held_back) = OUTAGE.due("subscription") {
+                        tracing::warn!(%namespace, %error, held_back, "a subscription waits for the storage");
+                    }
                     if tokio::time::timeout(self.heartbeat, tokio::time::sleep(pause)).await.is_err() {
                         return Event::Heartbeat(self.cursor);
                     }

@@ -12,6 +12,7 @@ use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::OnceLock;
+use std::time::{Duration, Instant};
 
 use tokio_postgres::{Client, NoTls};
 
@@ -23,6 +24,8 @@ const PASSWORD: &str = "for-tests-only";
 /// Where distributions put the programs that they keep off the path.
 const PLACES: &[&str] = &["/usr/lib/postgresql", "/usr/pgsql", "/opt/homebrew/opt"];
 const ATTEMPTS: u32 = 5;
+/// How long a server may take to be back.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A PostgreSQL server of this process.
 #[derive(Debug)]
@@ -169,6 +172,37 @@ impl Server {
     /// Where it does not start.
     pub fn start_again(&self) {
         assert!(self.try_start(), "PostgreSQL does not start again: {}", self.log());
+    }
+
+    /// Starts it if it does not run, and waits until it lets somebody in.
+    ///
+    /// # Panics
+    /// Where it does not come back.
+    pub fn revive(&self) {
+        let begun = Instant::now();
+        while !self.lets_in() {
+            assert!(begun.elapsed() < PATIENCE, "PostgreSQL does not come back: {}", self.log());
+            // Processes of one that was killed may still hold its memory, so that the next try succeeds.
+            if !self.control(&["status"]) {
+                self.try_start();
+            }
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    }
+
+    fn lets_in(&self) -> bool {
+        let mut command = as_account(Command::new(program("pg_isready")), self.account);
+        command.args(["--quiet", "--host", "127.0.0.1", "--port", &self.port.to_string()]);
+        command.status().is_ok_and(|status| status.success())
+    }
+
+    /// The process that listens, whose children are the others.
+    ///
+    /// # Panics
+    /// Where it does not run.
+    pub fn pid(&self) -> u32 {
+        let file = std::fs::read_to_string(self.folder.join("data/postmaster.pid")).expect("it runs");
+        file.lines().next().and_then(|pid| pid.parse().ok()).expect("the file begins with the id")
     }
 
     /// What it has logged.

@@ -5,7 +5,7 @@ use eventodb_client::{AppendMany, Appended, CategoryQuery, Client, Expected, New
 use eventodb_store::testing::{postgres, tell};
 use serde_json::{Value, json};
 
-use super::proxy::{Cut, Proxy};
+use super::super::proxy::{Cut, Proxy};
 use crate::server::*;
 
 /// Global positions have four digits from here on, so that replies of one kind are equally long.

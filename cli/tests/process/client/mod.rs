@@ -6,7 +6,6 @@ mod duplicates;
 mod examples;
 mod groups;
 mod killed;
-mod proxy;
 mod restarts;
 mod tls;
 mod transfers;

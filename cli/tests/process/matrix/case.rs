@@ -18,13 +18,15 @@ use super::ledger::Ledger;
 use super::patiently;
 
 /// How long a row waits for its call; one that is not made by then is not made in this phase.
-const REACHED_WITHIN: Duration = Duration::from_secs(3);
+pub(super) const REACHED_WITHIN: Duration = Duration::from_secs(3);
 /// How long a fault that lasts stays.
-const FAULT_FOR: Duration = Duration::from_millis(300);
+pub(super) const FAULT_FOR: Duration = Duration::from_millis(300);
 /// The token of the namespace that is created under faults; the caller gives it, so that a lost reply loses nothing.
 const CREATED: (&str, &str) =
     ("created", "ns_Y3JlYXRlZA_0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef");
-const OTHER: (&str, &str) = ("other", "ns_b3RoZXI_0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef");
+/// The second namespace of all scenes, and its token.
+pub(super) const OTHER: (&str, &str) =
+    ("other", "ns_b3RoZXI_0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef");
 
 /// What a server does while its calls fail.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -117,7 +119,7 @@ impl Template {
 }
 
 /// Creates a namespace; one that is there already was created by a call whose reply was lost.
-async fn create(http: &mut Http, (name, token): (&str, &str)) -> Result<()> {
+pub(super) async fn create(http: &mut Http, (name, token): (&str, &str)) -> Result<()> {
     let create = json!(["ns.create", name, { "token": token }]);
     insist(http, &create, 409).await
 }

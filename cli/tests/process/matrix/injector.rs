@@ -56,26 +56,37 @@ pub(super) struct Injector {
 impl Injector {
     /// Lets calls of a process fail from now on.
     pub(super) async fn attach(pid: u32, data: &Path, fault: &Fault, trace: PathBuf) -> Result<Self> {
-        Self::start(pid, fault.arguments(data), trace).await
+        Self::start(&[pid], fault.arguments(data), trace, Path::new("/")).await
+    }
+
+    /// The same for several processes and those that they begin, which name their files as seen from `data`.
+    pub(super) async fn attach_all(pids: &[u32], data: &Path, fault: &Fault, trace: PathBuf) -> Result<Self> {
+        let mut arguments = fault.arguments(data);
+        arguments.extend(["-P".to_owned(), fault.file.clone()]);
+        Self::start(pids, arguments, trace, data).await
     }
 
     /// Only writes down which calls are made.
     pub(super) async fn survey(pid: u32, trace: PathBuf) -> Result<Self> {
-        Self::start(pid, vec!["-e".to_owned(), format!("trace={}", CALLS.join(","))], trace).await
+        let arguments = vec!["-e".to_owned(), format!("trace={}", CALLS.join(","))];
+        Self::start(&[pid], arguments, trace, Path::new("/")).await
     }
 
-    async fn start(pid: u32, arguments: Vec<String>, trace: PathBuf) -> Result<Self> {
+    async fn start(pids: &[u32], arguments: Vec<String>, trace: PathBuf, directory: &Path) -> Result<Self> {
         let mut command = Command::new("strace");
-        command.args(["-f", "-y", "-qq", "-p", &pid.to_string(), "-o"]).arg(&trace).args(arguments);
+        command.args(["-f", "-y", "-qq", "-o"]).arg(&trace).args(arguments).current_dir(directory);
+        command.args(pids.iter().flat_map(|pid| ["-p".to_owned(), pid.to_string()]));
         command.stderr(Stdio::null()).kill_on_drop(true);
         let strace = command.spawn().context("strace is needed: `apt-get install strace`, or `make deps`")?;
         let mut injector = Self { strace, trace };
-        patiently("strace attaches", injector.until_attached(pid)).await??;
+        patiently("strace attaches", injector.until_attached(pids)).await??;
         Ok(injector)
     }
 
-    async fn until_attached(&mut self, pid: u32) -> Result<()> {
-        while !is_traced(pid) {
+    async fn until_attached(&mut self, pids: &[u32]) -> Result<()> {
+        // One that has ended meanwhile needs no tracer.
+        let exists = |pid: u32| Path::new(&format!("/proc/{pid}")).exists();
+        while !pids.iter().all(|pid| is_traced(*pid) || !exists(*pid)) {
             if let Some(status) = self.strace.try_wait()? {
                 anyhow::bail!("strace cannot attach: {status}");
             }

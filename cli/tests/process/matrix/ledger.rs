@@ -356,6 +356,12 @@ impl Ledger {
         Ok(())
     }
 
+    /// How many writes were acknowledged, and how many were not.
+    pub(super) fn counts(&self) -> (usize, usize) {
+        let known = self.known.lock();
+        (known.acknowledged.len(), known.refused.len() + known.unanswered.len())
+    }
+
     /// How the writers fared, in words.
     pub(super) fn tally(&self) -> String {
         let known = self.known.lock();

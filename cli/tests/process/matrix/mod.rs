@@ -10,6 +10,7 @@ mod case;
 mod damage;
 mod injector;
 mod ledger;
+mod postgres;
 mod room;
 
 use std::sync::Arc;

@@ -22,6 +22,7 @@ use super::error::OpenError;
 use super::settings::Settings;
 use super::statement::NOTIFY;
 use crate::backend::{Hint, Incarnation};
+use crate::seldom::OUTAGE;
 
 /// Hints that may wait to be taken; more become one [`Hint::All`].
 const WAITING_HINTS: usize = 1_024;
@@ -176,7 +177,9 @@ pub(super) async fn listen(notifier: Arc<Notifier>, hints: Hints, settings: Arc<
         let began = Instant::now();
         let session = listen_once(&notifier, &hints, &url, &settings);
         let Some(Err(error)) = stop.run_until_cancelled(session).await else { return };
-        tracing::warn!(%error, "not listening for other servers' notifications; polling goes on");
+        if let Some(held_back) = OUTAGE.due("listen") {
+            tracing::warn!(%error, held_back, "not listening for other servers' notifications; polling goes on");
+        }
         pause = if began.elapsed() > LISTENER_PING { RETRY.0 } else { longer(pause) };
         if stop.run_until_cancelled(sleep(pause)).await.is_none() {
             return;

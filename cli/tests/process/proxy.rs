@@ -11,7 +11,7 @@ use tokio::task::JoinHandle;
 
 /// Where a connection is cut.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Cut {
+pub(crate) enum Cut {
     /// When the server was sent so many bytes of a request.
     Request(usize),
     /// When the client was sent so many bytes of a reply, and another one is there.
@@ -27,7 +27,7 @@ struct State {
 }
 
 /// A running proxy.
-pub(super) struct Proxy {
+pub(crate) struct Proxy {
     address: String,
     state: Arc<Mutex<State>>,
     task: JoinHandle<()>,
@@ -40,7 +40,7 @@ impl Drop for Proxy {
 }
 
 impl Proxy {
-    pub(super) async fn start(server: &str) -> Self {
+    pub(crate) async fn start(server: &str) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let address = listener.local_addr().expect("a bound socket has an address").to_string();
         let (server, state) = (server.to_owned(), Arc::<Mutex<State>>::default());
@@ -53,23 +53,28 @@ impl Proxy {
         Self { address, state, task }
     }
 
-    pub(super) fn url(&self) -> String {
+    pub(crate) fn url(&self) -> String {
         format!("http://{}", self.address)
     }
 
+    /// Where it listens.
+    pub(crate) fn address(&self) -> &str {
+        &self.address
+    }
+
     /// Cuts the next connection that gets there, once.
-    pub(super) fn cut(&self, cut: Cut) {
+    pub(crate) fn cut(&self, cut: Cut) {
         let before = self.state.lock().cut.replace(cut);
         assert_eq!(before, None, "the cut before did not happen");
     }
 
     /// Whether the cut happened.
-    pub(super) fn has_cut(&self) -> bool {
+    pub(crate) fn has_cut(&self) -> bool {
         self.state.lock().cut.is_none()
     }
 
     /// Bytes of requests and of replies that went through so far.
-    pub(super) fn passed(&self) -> (usize, usize) {
+    pub(crate) fn passed(&self) -> (usize, usize) {
         self.state.lock().passed
     }
 }
