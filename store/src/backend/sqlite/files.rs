@@ -250,10 +250,10 @@ impl Files {
         Known { memtable: &self.memtable, seed: self.seed, unplaced: &self.unplaced }
     }
 
-    /// Computes checksums that are missing.
-    pub(super) fn backfill(&self) -> rusqlite::Result<backfill::Done> {
+    /// Computes checksums that are missing: see [`backfill::batch`].
+    pub(super) fn backfill(&self, certain: Option<i64>) -> rusqlite::Result<backfill::Done> {
         self.may_be_written()?;
-        let done = backfill::batch(&mut self.writer.lock().connection, self.seed)?;
+        let done = backfill::batch(&mut self.writer.lock().connection, self.seed, certain)?;
         self.unchecked.fetch_add(done.bytes + COMMIT_BYTES, SeqCst);
         Ok(done)
     }
