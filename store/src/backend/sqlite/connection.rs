@@ -102,7 +102,8 @@ impl Attach {
         }
     }
 
-    /// The same with the schema that it has.
+    /// The same with the schema that it has. To open it changes nothing: a file that was emptied stays empty, by which
+    /// it is known that its messages are gone.
     pub(super) fn log_as_it_is(file: PathBuf) -> Self {
         Self { migrates: false, ..Self::log(Some(file)) }
     }
@@ -166,7 +167,9 @@ pub(super) fn open_alone(file: &Path) -> rusqlite::Result<Connection> {
 
 fn attach(connection: &mut Connection, database: &Attach) -> Result<Access, Error> {
     let Attach { file, name, synchronous, page_size, migrations, migrates, least } = database;
-    if let Some(file) = file {
+    if let Some(file) = file
+        && *migrates
+    {
         keep_private(file)?;
     }
     let file = file.as_deref().unwrap_or(Path::new(":memory:"));
@@ -175,9 +178,11 @@ fn attach(connection: &mut Connection, database: &Attach) -> Result<Access, Erro
         Synchronous::Full => "FULL",
         Synchronous::Normal => "NORMAL",
     };
-    // Before anything that writes: afterwards it is what it is.
-    connection.pragma_update(Some(*name), "page_size", page_size)?;
-    connection.pragma_update(Some(*name), "journal_mode", "WAL")?;
+    if *migrates {
+        // Before anything that writes: afterwards it is what it is.
+        connection.pragma_update(Some(*name), "page_size", page_size)?;
+        connection.pragma_update(Some(*name), "journal_mode", "WAL")?;
+    }
     connection.pragma_update(Some(*name), "synchronous", synchronous)?;
     if *migrates {
         migrate(connection, name, migrations)?;
@@ -202,4 +207,18 @@ fn migrate(connection: &mut Connection, name: &str, migrations: &[&str]) -> Resu
 
 fn version(connection: &Connection, name: &str) -> Result<usize, Error> {
     Ok(connection.pragma_query_value(Some(name), "user_version", |row| row.get(0))?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_look_at_a_file_as_it_is_leaves_it_empty() {
+        let directory = tempfile::tempdir().expect("a temporary folder");
+        let file = directory.path().join("1.log.db");
+        std::fs::write(&file, b"").expect("the folder is ours");
+        let _ = open(&[Attach::log_as_it_is(file.clone())]);
+        assert_eq!(std::fs::metadata(&file).expect("it is there").len(), 0);
+    }
 }

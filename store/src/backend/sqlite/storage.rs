@@ -158,7 +158,8 @@ impl SqliteStorage {
             return Ok(files.writer.lock().head.time);
         }
         let file = log_path(&self.shared, self.incarnation);
-        if self.shared.location == Location::Memory || !file.exists() {
+        let is_empty = std::fs::metadata(&file).map_or(0, |metadata| metadata.len()) == 0;
+        if self.shared.location == Location::Memory || is_empty {
             return Ok(Timestamp::default());
         }
         let log =
@@ -338,7 +339,7 @@ impl SqliteStorage {
     }
 
     /// Reads again what seems to be damaged: SQLite calls a page damaged that it could not read just now. A message that
-    /// does not fit its checksum is read again for a moment when it is met first.
+    /// does not fit its checksum is read again for a moment, if it is the first of its log.
     fn read_again<T>(
         &self,
         mut outcome: Result<T, ReadError>,
@@ -348,9 +349,7 @@ impl SqliteStorage {
         loop {
             match &outcome {
                 Err(ReadError::Sqlite(error)) if is_damage(error) && attempts == 0 => {}
-                Err(ReadError::Damaged(at))
-                    if attempts < READ_AGAIN && !self.shared.damage.is_known(self.incarnation, *at) =>
-                {
+                Err(ReadError::Damaged(_)) if attempts < READ_AGAIN && !self.shared.damage.is_in(self.incarnation) => {
                     std::thread::sleep(READ_PAUSE);
                 }
                 Ok(_) if attempts > 0 => {
