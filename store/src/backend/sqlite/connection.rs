@@ -147,6 +147,8 @@ pub(super) fn open_somehow(databases: &[Attach]) -> Result<(Connection, Access),
     connection.busy_timeout(BUSY_TIMEOUT)?;
     // Damage is met where it stands, instead of being taken for content.
     connection.pragma_update(None, "cell_size_check", true)?;
+    // `rarray`: a list of positions as one parameter.
+    rusqlite::vtab::array::load_module(&connection)?;
     let mut least = Access::Shared;
     for database in databases {
         least = least.max(attach(&mut connection, database)?);

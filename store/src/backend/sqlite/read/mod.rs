@@ -14,10 +14,11 @@ mod stream;
 use eventodb_schema::message::MessageRef;
 use eventodb_schema::{Direction, Filter, Scope, Timestamp};
 use parking_lot::RwLock;
+use rusqlite::types::ValueRef;
 use rusqlite::{Connection, Row};
 
 use super::Settings;
-use super::checksum::{Checker, Seed, Stored};
+use super::checksum::{Checker, Seed, Stored, column};
 use super::failure::{ReadError, is_damage};
 use super::memtable::{Hashes, Memtable, text_hash};
 use crate::backend::{Axis, Columns, Rows, Select, Slice};
@@ -76,7 +77,7 @@ pub(super) fn fetch(checker: &Checker<'_>, connection: &Connection, at: i64, row
 }
 
 /// What `take` makes of the row that should be at a global position; `None` where the row is damaged, or missing
-/// where the log has no gaps.
+/// where the log has no gaps. A row of another position was found because this one is missing.
 ///
 /// # Errors
 /// SQLite's; that there is no row where a gap may be means that the index does not fit the log.
@@ -87,9 +88,11 @@ fn row_at<T>(
     take: impl FnOnce(&Stored<'_>) -> rusqlite::Result<T>,
 ) -> rusqlite::Result<Option<T>> {
     let taken = found.and_then(|row| match row {
-        Some(row) => checker.read(row)?.as_ref().map(take).transpose(),
-        None if checker.missing(at, at)?.is_some() => Ok(None),
-        None => Err(rusqlite::Error::QueryReturnedNoRows),
+        Some(row) if row.get_ref(column::GLOBAL_POSITION)? == ValueRef::Integer(at) => {
+            checker.read(row)?.as_ref().map(take).transpose()
+        }
+        _ if checker.missing(at, at)?.is_some() => Ok(None),
+        _ => Err(rusqlite::Error::QueryReturnedNoRows),
     });
     match taken {
         Err(error) if is_damage(&error) => Ok(None),

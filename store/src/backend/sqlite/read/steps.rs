@@ -1,8 +1,10 @@
 //! The places of a walk: taken from the index and from the memtable, brought in order, and followed to their rows.
 
 use std::collections::{VecDeque, vec_deque};
+use std::rc::Rc;
 
 use eventodb_schema::Direction;
+use rusqlite::types::Value;
 
 use super::super::checksum::Stored;
 use super::super::failure::ReadError;
@@ -128,7 +130,10 @@ impl Walk<'_> {
             Some(cut) => (first.steps, Some(cut)),
             None => ([first.steps, second.steps].concat(), second.cut),
         };
-        let mut statement = self.connection.prepare_cached(include_str!("../sql/message.sql"))?;
+        // One statement for all of them: to begin one for each costs more than to find the row.
+        let mut statement = self.connection.prepare_cached(include_str!("../sql/messages.sql"))?;
+        let positions: Vec<Value> = steps.iter().map(|step| step.global_position.into()).collect();
+        let mut found = statement.query([Rc::new(positions)])?;
         let (mut rows, mut last) = (Rows::default(), None);
         let barrier = self.barrier();
         for step in steps {
@@ -137,7 +142,6 @@ impl Walk<'_> {
             {
                 return self.ending_before(barrier, rows, last);
             }
-            let mut found = statement.query([step.global_position])?;
             let sound =
                 row_at(&self.checker, step.global_position, found.next(), |stored| self.take(stored, &mut rows))?;
             if sound.is_none() {
