@@ -348,11 +348,15 @@ impl Files {
         outcome
     }
 
-    /// Closes the readers that are only worth their place while many read.
+    /// Closes the readers that are only worth their place while many read, and gives back the pages that the others keep.
     pub(super) fn close_spare_readers(&self) {
         let mut readers = self.readers.lock();
         let keep = readers.len().min(IDLE_READERS);
         let spare = readers.split_off(keep);
+        for reader in &*readers {
+            // It fails only where the connection is in use, and nobody else has it.
+            let _ = reader.release_memory();
+        }
         drop(readers);
         drop(spare);
     }

@@ -11,6 +11,10 @@ use super::connection::{self, Attach};
 use super::{Location, Shared, index_file, indexer};
 use crate::backend::Incarnation;
 
+/// Pages of the log that a reader keeps in memory, in KiB. A page of old messages of one category touches a page of the
+/// file for nearly each message: with SQLite's own 2 MiB most of them are read anew. An idle reader gives them back.
+const READER_CACHE_KIB: i64 = 8 * 1024;
+
 pub(super) fn log_path(shared: &Shared, incarnation: Incarnation) -> PathBuf {
     file(shared, &format!("{}.log.db", incarnation.0))
 }
@@ -64,6 +68,7 @@ pub(super) fn open_reader(shared: &Shared, incarnation: Incarnation, least: Acce
         error => rusqlite::Error::ToSqlConversionFailure(Box::new(error)),
     })?;
     set_up(&connection)?;
+    connection.pragma_update(Some("log"), "cache_size", -READER_CACHE_KIB)?;
     Ok(connection)
 }
 
