@@ -66,7 +66,7 @@ bench-smoke: deps build ## One minute of every scenario, for function, not for s
 	./bench/run --smoke
 
 bench-micro: deps-run ## Microbenchmarks of the parts whose cost decides
-	$(CARGO) bench --locked -p eventodb-schema -p eventodb-store
+	$(CARGO) bench --locked -p eventodb-protocol -p eventodb-store
 
 fuzz: deps-run ## Each fuzz test for FUZZ_SECONDS (600); the suite runs some cases of each
 	FUZZ_SECONDS=$(FUZZ_SECONDS) .ci/fuzz

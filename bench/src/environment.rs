@@ -28,7 +28,7 @@ pub(crate) fn environment(args: &Args) -> BTreeMap<String, String> {
     let mut pairs = vec![
         ("backend", backend.to_owned()),
         ("durability", durability.to_owned()),
-        ("version", eventodb_schema::VERSION.to_owned()),
+        ("version", eventodb_protocol::VERSION.to_owned()),
         ("commit", commit.map_or_else(|| "unknown".to_owned(), |commit| commit.trim().to_owned())),
         ("build", build.to_owned()),
         ("cores", cores),

@@ -6,8 +6,8 @@
 
 use std::marker::PhantomData;
 
-use eventodb_schema::limits::{APPEND_MESSAGES, BATCH_SIZE_DEFAULT};
-use eventodb_schema::{Expected, name};
+use eventodb_protocol::limits::{APPEND_MESSAGES, BATCH_SIZE_DEFAULT};
+use eventodb_protocol::{Expected, name};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 

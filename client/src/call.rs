@@ -1,8 +1,8 @@
 //! The body of a call, `["method", argument, …]`, built as text without intermediate values.
 
 use bytes::Bytes;
-use eventodb_schema::json;
-use eventodb_schema::wire::write_integer;
+use eventodb_protocol::json;
+use eventodb_protocol::wire::write_integer;
 use serde::Serialize;
 
 use crate::error::{Error, Result};

@@ -7,7 +7,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use eventodb_schema::{ErrorCode, Expected};
+use eventodb_protocol::{ErrorCode, Expected};
 use serde_json::Value;
 
 type Source = Arc<dyn std::error::Error + Send + Sync>;

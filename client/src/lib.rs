@@ -24,10 +24,10 @@ pub use aggregate::{Aggregate, Aggregates, ExecuteError, Loaded};
 pub use buffered::{BufferSettings, BufferedWriter, Receipt};
 pub use client::{CallObserver, Client, ClientBuilder};
 pub use error::{Conflict, Error, Result};
-pub use eventodb_schema::reply::{
+pub use eventodb_protocol::reply::{
     Appended, CategoryListed, NamespaceCreated, NamespaceDeleted, NamespaceInfo, NamespaceListed, StreamListed, Written,
 };
-pub use eventodb_schema::{ConsumerGroup, Expected, Timestamp};
+pub use eventodb_protocol::{ConsumerGroup, Expected, Timestamp};
 pub use message::{Message, Page, Raw};
 pub use new_message::NewMessage;
 pub use query::{CategoryQuery, StreamQuery};

@@ -1,8 +1,8 @@
 //! Messages to be written.
 
-use eventodb_schema::json;
-use eventodb_schema::message::Expected;
-use eventodb_schema::wire::write_integer;
+use eventodb_protocol::json;
+use eventodb_protocol::message::Expected;
+use eventodb_protocol::wire::write_integer;
 use serde::Serialize;
 use serde_json::value::RawValue;
 use uuid::Uuid;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use eventodb_schema::{ConsumerGroup, Direction};
+use eventodb_protocol::{ConsumerGroup, Direction};
 
 use crate::call::{Options, write_strings};
 
@@ -155,7 +155,7 @@ impl CategoryQuery {
 
     pub(crate) fn write_category(&self, out: &mut Vec<u8>) {
         match &self.categories[..] {
-            [category] => eventodb_schema::json::write_string(out, category),
+            [category] => eventodb_protocol::json::write_string(out, category),
             categories => write_strings(out, categories),
         }
     }

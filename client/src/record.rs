@@ -3,8 +3,8 @@
 //! `{"id","stream","type","pos","gpos","data","meta","time"}`, in this order, with data and metadata
 //! to the byte.
 
-use eventodb_schema::json;
-use eventodb_schema::wire::write_integer;
+use eventodb_protocol::json;
+use eventodb_protocol::wire::write_integer;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use uuid::Uuid;

@@ -172,7 +172,7 @@ mod tests {
     }
 
     mod fuzz {
-        use eventodb_schema::testing::{mangled, pieces};
+        use eventodb_protocol::testing::{mangled, pieces};
         use proptest::sample::Index;
 
         use super::*;

@@ -11,7 +11,7 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
-use eventodb_schema::ConsumerGroup;
+use eventodb_protocol::ConsumerGroup;
 use futures_core::Stream;
 use hyper::body::{Body as _, Incoming};
 use hyper::header::HeaderValue;

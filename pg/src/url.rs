@@ -308,7 +308,7 @@ mod tests {
     }
 
     mod fuzz {
-        use eventodb_schema::testing::mangled_text;
+        use eventodb_protocol::testing::mangled_text;
         use proptest::prelude::*;
 
         use super::*;

@@ -1,36 +1,35 @@
-//! The EventoDB protocol and its pure rules.
+//! The database schemas of both backends: SQL files, and the lists of their migrations, oldest first.
 //!
-//! Everything that server, store and clients must agree on stands here once: names and categories,
-//! consumer-group membership, tokens, messages, requests and results, error codes, limits, and the
-//! text of the SQL migrations. No I/O, no runtime, no database driver.
+//! Migrations go forward only: a released migration is never changed.
 
-pub mod error;
-pub mod filter;
-pub mod group;
-pub mod json;
-pub mod limits;
-pub mod message;
-pub mod migrations;
-pub mod name;
-pub mod reply;
-pub mod request;
-pub mod spelling;
-#[cfg(any(test, feature = "testing"))]
-pub mod testing;
-pub mod time;
-pub mod token;
-pub mod wire;
+/// Steps of `registry.db`.
+pub const SQLITE_REGISTRY: &[&str] =
+    &[include_str!("migrations/sqlite/registry_0001.sql"), include_str!("migrations/sqlite/registry_0002.sql")];
+/// Steps of `N.log.db`.
+pub const SQLITE_LOG: &[&str] =
+    &[include_str!("migrations/sqlite/log_0001.sql"), include_str!("migrations/sqlite/log_0002.sql")];
+/// Steps of `N.index.db`.
+pub const SQLITE_INDEX: &[&str] = &[
+    include_str!("migrations/sqlite/index_0001.sql"),
+    include_str!("migrations/sqlite/index_0002.sql"),
+    include_str!("migrations/sqlite/index_0003.sql"),
+];
 
-pub use error::{Error, ErrorCode};
-pub use filter::{Direction, Filter, Scope};
-pub use group::ConsumerGroup;
-pub use limits::Limits;
-pub use message::{Expected, Message, NewMessage};
-pub use time::Timestamp;
-pub use token::Token;
+/// A step of a schema on PostgreSQL.
+#[derive(Clone, Copy, Debug)]
+pub struct Migration {
+    /// Its text; in the steps of a log `{log}` stands for the schema's name.
+    pub sql: &'static str,
+    /// The oldest version of this program that may use the schema once the step is done.
+    pub oldest_binary: &'static str,
+}
 
-/// The version of this build, as `GET /version` and `eventodb version` tell it.
-pub const VERSION: &str = env!("CARGO_PKG_VERSION");
-
-/// The namespace that always exists and whose token is the administrator's.
-pub const DEFAULT_NAMESPACE: &str = "default";
+/// Steps of the schema `eventodb`, which holds the registry.
+pub const POSTGRES_REGISTRY: &[Migration] = &[
+    Migration { sql: include_str!("migrations/postgres/registry_0001.sql"), oldest_binary: "0.1.0" },
+    Migration { sql: include_str!("migrations/postgres/registry_0002.sql"), oldest_binary: "0.1.0" },
+    Migration { sql: include_str!("migrations/postgres/registry_0003.sql"), oldest_binary: "0.1.0" },
+];
+/// Steps of the schema of one incarnation.
+pub const POSTGRES_LOG: &[Migration] =
+    &[Migration { sql: include_str!("migrations/postgres/log_0001.sql"), oldest_binary: "0.1.0" }];

@@ -6,7 +6,7 @@
 
 use std::sync::Arc;
 
-use eventodb_schema::{DEFAULT_NAMESPACE, ErrorCode, Token, name};
+use eventodb_protocol::{DEFAULT_NAMESPACE, ErrorCode, Token, name};
 use eventodb_store::backend::NewNamespace;
 use eventodb_store::{Error, Log};
 use http::HeaderMap;

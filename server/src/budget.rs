@@ -15,7 +15,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed, Ordering::SeqCst};
 
-use eventodb_schema::{ErrorCode, Filter};
+use eventodb_protocol::{ErrorCode, Filter};
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 

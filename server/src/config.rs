@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use eventodb_schema::Limits;
+use eventodb_protocol::Limits;
 
 use crate::origin::Pages;
 

@@ -5,9 +5,9 @@
 
 use std::time::Duration;
 
-use eventodb_schema::ErrorCode;
-use eventodb_schema::limits::POSITION_MAX;
-use eventodb_schema::message::Expected;
+use eventodb_protocol::ErrorCode;
+use eventodb_protocol::limits::POSITION_MAX;
+use eventodb_protocol::message::Expected;
 use eventodb_store::Conflict;
 use http::header::{ALLOW, CONNECTION, RETRY_AFTER, WWW_AUTHENTICATE};
 use http::{HeaderValue, Response, StatusCode};
@@ -206,8 +206,8 @@ impl Failure {
 
 const INTERNAL: &str = "the server failed; its log tells why";
 
-impl From<eventodb_schema::Error> for Failure {
-    fn from(error: eventodb_schema::Error) -> Self {
+impl From<eventodb_protocol::Error> for Failure {
+    fn from(error: eventodb_protocol::Error) -> Self {
         Self { details: error.details.map(Details::Other), ..Self::new(error.code, error.message) }
     }
 }

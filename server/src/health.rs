@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use eventodb_schema::{ErrorCode, VERSION};
+use eventodb_protocol::{ErrorCode, VERSION};
 use eventodb_store::Degraded;
 use http::{Response, StatusCode};
 use serde::Serialize;

@@ -7,7 +7,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use eventodb_schema::ErrorCode;
+use eventodb_protocol::ErrorCode;
 use http::{Response, StatusCode};
 use tokio_util::sync::CancellationToken;
 

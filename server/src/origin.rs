@@ -7,7 +7,7 @@
 
 use std::net::IpAddr;
 
-use eventodb_schema::ErrorCode;
+use eventodb_protocol::ErrorCode;
 use http::header::{HOST, ORIGIN};
 use http::{HeaderMap, HeaderValue, Request};
 

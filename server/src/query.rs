@@ -1,6 +1,6 @@
 //! Query strings: form-encoded, raw UTF-8 accepted, empty parameters as if they were not there.
 
-use eventodb_schema::spelling::{Shown, is_respelled};
+use eventodb_protocol::spelling::{Shown, is_respelled};
 
 use crate::error::Failure;
 
@@ -117,7 +117,7 @@ mod tests {
     }
 
     mod fuzz {
-        use eventodb_schema::testing::mangled_text;
+        use eventodb_protocol::testing::mangled_text;
         use proptest::prelude::*;
 
         use super::*;

@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use eventodb_schema::ErrorCode;
+use eventodb_protocol::ErrorCode;
 use http::{Method, Request, Response};
 use hyper::body::Incoming;
 

@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use eventodb_schema::{DEFAULT_NAMESPACE, ErrorCode, Token};
+use eventodb_protocol::{DEFAULT_NAMESPACE, ErrorCode, Token};
 use eventodb_store::EventStore;
 use http::HeaderValue;
 use parking_lot::Mutex;

@@ -5,7 +5,7 @@ use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use eventodb_schema::ErrorCode;
+use eventodb_protocol::ErrorCode;
 use futures_util::FutureExt as _;
 use http_body::Body;
 use http_body_util::BodyExt as _;

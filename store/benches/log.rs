@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use eventodb_schema::{Direction, Filter, Message, Scope, Timestamp, Token};
+use eventodb_protocol::{Direction, Filter, Message, Scope, Timestamp, Token};
 use eventodb_store::backend::sqlite::{Location, Settings as SqliteSettings, Sqlite};
 use eventodb_store::backend::{Axis, Columns, NewNamespace, Select};
 use eventodb_store::log::parts::{TailPart, TopicsPart, publish};

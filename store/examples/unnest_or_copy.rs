@@ -9,8 +9,8 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use eventodb_schema::message::Message;
-use eventodb_schema::{Timestamp, Token, group, name};
+use eventodb_protocol::message::Message;
+use eventodb_protocol::{Timestamp, Token, group, name};
 use eventodb_store::backend::postgres::{Postgres, Settings};
 use eventodb_store::backend::{Backend, Batch, Head, NewNamespace, Storage};
 use eventodb_store::testing::postgres;

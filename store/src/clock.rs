@@ -4,7 +4,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use eventodb_schema::Timestamp;
+use eventodb_protocol::Timestamp;
 use parking_lot::Mutex;
 
 use crate::backend::{Backend, Incarnation};

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use eventodb_schema::message::Expected;
+use eventodb_protocol::message::Expected;
 use uuid::Uuid;
 
 /// Why the store could not do what was asked.

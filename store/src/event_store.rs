@@ -4,9 +4,9 @@ use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use eventodb_schema::reply::{NamespaceInfo, NamespaceListed};
-use eventodb_schema::token::TokenHash;
-use eventodb_schema::{Timestamp, Token};
+use eventodb_protocol::reply::{NamespaceInfo, NamespaceListed};
+use eventodb_protocol::token::TokenHash;
+use eventodb_protocol::{Timestamp, Token};
 use parking_lot::{Mutex, RwLock};
 use tokio_util::sync::CancellationToken;
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
-use eventodb_schema::migrations::POSTGRES_LOG;
+use eventodb_schema::POSTGRES_LOG;
 use tokio_postgres::{Client, Statement};
 
 use super::rows::Rows;

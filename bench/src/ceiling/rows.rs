@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use eventodb_schema::group::stream_hash;
+use eventodb_protocol::group::stream_hash;
 use uuid::Uuid;
 
 use crate::names::Names;

@@ -10,7 +10,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
-use eventodb_schema::migrations::{SQLITE_INDEX, SQLITE_LOG};
+use eventodb_schema::{SQLITE_INDEX, SQLITE_LOG};
 use rusqlite::{Connection, params};
 
 use super::rows::{Row, Rows};

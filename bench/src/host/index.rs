@@ -85,7 +85,7 @@ fn files(directory: &Path) -> anyhow::Result<Vec<PathBuf>> {
 
 #[cfg(test)]
 mod tests {
-    use eventodb_schema::migrations::{SQLITE_INDEX, SQLITE_LOG};
+    use eventodb_schema::{SQLITE_INDEX, SQLITE_LOG};
 
     use super::*;
 

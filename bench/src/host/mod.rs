@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
-use eventodb_schema::{DEFAULT_NAMESPACE, Token};
+use eventodb_protocol::{DEFAULT_NAMESPACE, Token};
 
 pub(crate) use self::postgres::{Cluster, Database};
 pub(crate) use self::process::{Server, Vitals, cpu};

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use anyhow::Context as _;
-use eventodb_schema::ConsumerGroup;
+use eventodb_protocol::ConsumerGroup;
 use serde_json::{Value, json};
 
 use crate::load::Loaded;

@@ -101,7 +101,7 @@ impl Command {
             Self::Token(args) => token::run(args).await,
             Self::Bench(args) => bench::run(*args).await,
             Self::Version => {
-                writeln!(std::io::stdout(), "{}", eventodb_schema::VERSION)?;
+                writeln!(std::io::stdout(), "{}", eventodb_protocol::VERSION)?;
                 Ok(ExitCode::SUCCESS)
             }
         }

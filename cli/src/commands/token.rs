@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use eventodb_schema::{DEFAULT_NAMESPACE, Token};
+use eventodb_protocol::{DEFAULT_NAMESPACE, Token};
 use eventodb_store::Error;
 
 use super::maintain::say;

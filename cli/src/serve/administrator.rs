@@ -8,7 +8,7 @@ use std::io::{IsTerminal as _, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
-use eventodb_schema::{DEFAULT_NAMESPACE, Token};
+use eventodb_protocol::{DEFAULT_NAMESPACE, Token};
 use eventodb_store::backend::NewNamespace;
 use eventodb_store::backend::sqlite::Location;
 use eventodb_store::{Error, EventStore};

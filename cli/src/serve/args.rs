@@ -218,7 +218,8 @@ pub(super) struct Sqlite {
     /// Threads that commit, for all namespaces; two for each core if left out.
     #[arg(long, value_name = "COUNT")]
     pub(super) writer_threads: Option<usize>,
-    /// Reads that run at once, for all namespaces; two for each core if left out.
+    /// Reads that run at once, for all namespaces; two for each core if left out. A reader keeps up to 8 MiB of the log in
+    /// memory while it is used.
     #[arg(long, value_name = "COUNT")]
     pub(super) readers: Option<usize>,
     /// Messages that one query of a read looks at in search of matches.

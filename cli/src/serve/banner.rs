@@ -4,7 +4,7 @@ use std::io::Write as _;
 use std::net::SocketAddr;
 use std::path::Path;
 
-use eventodb_schema::VERSION;
+use eventodb_protocol::VERSION;
 use eventodb_store::backend::sqlite::Location;
 
 use super::administrator::{Administrator, Shown};

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use eventodb_schema::{DEFAULT_NAMESPACE, Token};
+use eventodb_protocol::{DEFAULT_NAMESPACE, Token};
 use eventodb_server::{Bounds, Config, Pages, Timeouts};
 use eventodb_store::backend::{postgres, sqlite};
 
@@ -240,7 +240,7 @@ fn store(args: &Args) -> Result<eventodb_store::Settings, Usage> {
 fn server(args: &Args) -> Result<Config, Usage> {
     let limits = &args.limits;
     Ok(Config {
-        limits: eventodb_schema::Limits {
+        limits: eventodb_protocol::Limits {
             name_bytes: at_least_one("max-name-bytes", limits.max_name_bytes)?,
             message_bytes: at_least_one("max-message-bytes", limits.max_message_bytes)?,
             body_bytes: at_least_one("max-body-bytes", limits.max_body_bytes)?,

@@ -1,7 +1,7 @@
 //! Flags as nobody should type them.
 
 use clap::{CommandFactory as _, Parser};
-use eventodb_schema::testing::mangled_text;
+use eventodb_protocol::testing::mangled_text;
 use proptest::prelude::*;
 use proptest::sample::select;
 

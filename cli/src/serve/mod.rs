@@ -22,7 +22,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use anyhow::Context as _;
-use eventodb_schema::Token;
+use eventodb_protocol::Token;
 use eventodb_server::{Config, Mode};
 use eventodb_store::backend::sqlite::Location;
 use eventodb_store::{Backend, EventStore};
@@ -50,7 +50,7 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<ExitCode> {
     files::raise_limit();
     let listener = bind(&checked).await?;
     checked.server.bounds.connections = files::bound_connections(checked.server.bounds.connections);
-    tracing::info!(version = eventodb_schema::VERSION, storage = banner::describe(&checked.storage), "starting");
+    tracing::info!(version = eventodb_protocol::VERSION, storage = banner::describe(&checked.storage), "starting");
     let backend = storage::open(&checked.storage).await?;
     let store = EventStore::open(backend, checked.store.clone()).await;
     let store = store.map_err(|error| Refused::new(of_store(&error), error))?;

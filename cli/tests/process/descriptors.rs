@@ -1,6 +1,6 @@
 //! A process that may open few files: namespaces take turns, and no call fails.
 
-use eventodb_schema::Token;
+use eventodb_protocol::Token;
 use serde_json::json;
 use tokio::process::Command;
 

@@ -4,9 +4,9 @@ use std::collections::HashMap;
 use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
-use eventodb_schema::json;
-use eventodb_schema::limits::{APPEND_STREAMS, BODY_BYTES};
-use eventodb_schema::reply::{Appended, Written};
+use eventodb_protocol::json;
+use eventodb_protocol::limits::{APPEND_STREAMS, BODY_BYTES};
+use eventodb_protocol::reply::{Appended, Written};
 use tokio::sync::{Notify, OwnedSemaphorePermit};
 use tokio::time::Instant;
 

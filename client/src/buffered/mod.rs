@@ -14,8 +14,8 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use eventodb_schema::limits::{APPEND_MESSAGES, BODY_BYTES};
-use eventodb_schema::reply::Written;
+use eventodb_protocol::limits::{APPEND_MESSAGES, BODY_BYTES};
+use eventodb_protocol::reply::Written;
 use serde::Serialize;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 

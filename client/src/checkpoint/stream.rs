@@ -9,7 +9,7 @@
 use std::time::Duration;
 
 use async_trait::async_trait;
-use eventodb_schema::{ConsumerGroup, Expected};
+use eventodb_protocol::{ConsumerGroup, Expected};
 use serde::{Deserialize, Serialize};
 use tokio::time::{Instant, sleep_until};
 
@@ -248,7 +248,7 @@ mod tests {
         assert_eq!(position_stream(&["account", "transfer"], "x", group), "account+transfer:position-x-1-4");
         let everything: [&str; 0] = [];
         assert_eq!(position_stream(&everything, "x", None), ":position-x");
-        assert!(is_position_category(eventodb_schema::name::category("account:position-balances")));
+        assert!(is_position_category(eventodb_protocol::name::category("account:position-balances")));
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! `ns.*`: the namespaces of a server, and what is in one's own.
 
-use eventodb_schema::limits::CATEGORIES_MAX;
-use eventodb_schema::reply::{
+use eventodb_protocol::limits::CATEGORIES_MAX;
+use eventodb_protocol::reply::{
     CategoryListed, NamespaceCreated, NamespaceDeleted, NamespaceInfo, NamespaceListed, StreamListed,
 };
 use serde::Serialize;

@@ -3,8 +3,8 @@
 //! All of them may be repeated after a failure whose outcome is open: every message has its id, and
 //! the server answers a repeated batch with the positions that it got the first time.
 
-use eventodb_schema::Expected;
-use eventodb_schema::reply::{Appended, Written};
+use eventodb_protocol::Expected;
+use eventodb_protocol::reply::{Appended, Written};
 use serde::Serialize;
 
 use crate::call::{Call, Options};

@@ -13,9 +13,9 @@ mod session;
 use std::sync::Arc;
 use std::time::Duration;
 
-use eventodb_schema::ConsumerGroup;
-use eventodb_schema::limits::BATCH_SIZE_MAX;
-use eventodb_schema::name::category;
+use eventodb_protocol::ConsumerGroup;
+use eventodb_protocol::limits::BATCH_SIZE_MAX;
+use eventodb_protocol::name::category;
 use tokio_util::sync::CancellationToken;
 
 pub use consumer::{Checkpointed, Consumer, Failure, Handled, HandlerError};

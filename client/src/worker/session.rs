@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use eventodb_schema::Timestamp;
+use eventodb_protocol::Timestamp;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep_until, timeout_at};
 use tokio_util::sync::CancellationToken;
@@ -395,7 +395,7 @@ async fn park(client: &Client, stream: &str, message: &Message, error: &HandlerE
         .with_id(Uuid::from_u128(message.id().as_u128() ^ PARKED))
         .caused_by(message)
         .with_text("parkedBecause", &error.to_string());
-    match client.write(stream, &parked, eventodb_schema::Expected::Any).await {
+    match client.write(stream, &parked, eventodb_protocol::Expected::Any).await {
         // Parked before, with another error's words.
         Ok(_) | Err(Error::IdConflict { .. }) => Ok(()),
         Err(error) => Err(error),

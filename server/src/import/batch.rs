@@ -1,8 +1,8 @@
 //! Records that are stored together.
 
-use eventodb_schema::limits::IMPORT_BATCH;
-use eventodb_schema::message::Message;
-use eventodb_schema::{ErrorCode, Limits};
+use eventodb_protocol::limits::IMPORT_BATCH;
+use eventodb_protocol::message::Message;
+use eventodb_protocol::{ErrorCode, Limits};
 
 use super::lines::Line;
 use super::progress::Failed;

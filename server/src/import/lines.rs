@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use bytes::{Buf as _, Bytes};
-use eventodb_schema::ErrorCode;
+use eventodb_protocol::ErrorCode;
 use http_body::Body;
 use http_body_util::BodyExt as _;
 
@@ -273,7 +273,7 @@ mod tests {
     }
 
     mod fuzz {
-        use eventodb_schema::testing::{mangled, pieces};
+        use eventodb_protocol::testing::{mangled, pieces};
         use proptest::prelude::*;
         use proptest::sample::Index;
 

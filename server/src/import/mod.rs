@@ -13,7 +13,7 @@ mod record;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use eventodb_schema::Limits;
+use eventodb_protocol::Limits;
 use eventodb_store::{Log, Replacement};
 use http::{Request, Response};
 use hyper::body::Incoming;

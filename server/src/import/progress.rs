@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use eventodb_schema::ErrorCode;
+use eventodb_protocol::ErrorCode;
 use futures_util::{Stream, stream};
 use serde::Serialize;
 use tokio::sync::{mpsc, oneshot};

@@ -3,10 +3,10 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
-use eventodb_schema::limits::POSITION_MAX;
-use eventodb_schema::message::Message;
-use eventodb_schema::request::message_id;
-use eventodb_schema::{Limits, Timestamp, json, name};
+use eventodb_protocol::limits::POSITION_MAX;
+use eventodb_protocol::message::Message;
+use eventodb_protocol::request::message_id;
+use eventodb_protocol::{Limits, Timestamp, json, name};
 
 /// The members of a record, as text.
 #[derive(Default)]
@@ -97,7 +97,7 @@ fn object(name: &str, value: &str, limits: &Limits) -> Result<Arc<str>, String> 
 }
 
 fn time(text: &str) -> Result<Timestamp, String> {
-    text.parse().map_err(|error: eventodb_schema::time::ParseTimeError| format!("time: {error}"))
+    text.parse().map_err(|error: eventodb_protocol::time::ParseTimeError| format!("time: {error}"))
 }
 
 #[cfg(test)]
@@ -152,7 +152,7 @@ mod tests {
     }
 
     mod fuzz {
-        use eventodb_schema::testing::mangled;
+        use eventodb_protocol::testing::mangled;
         use proptest::prelude::*;
 
         use super::*;

@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use eventodb_schema::ErrorCode;
-use eventodb_schema::reply::Appended;
-use eventodb_schema::request::Append;
+use eventodb_protocol::ErrorCode;
+use eventodb_protocol::reply::Appended;
+use eventodb_protocol::request::Append;
 use eventodb_store::Log;
 
 use super::Context;

@@ -1,7 +1,7 @@
 //! `category.get`: the messages of categories, in global order.
 
-use eventodb_schema::request::{Call, Read};
-use eventodb_schema::wire::Form;
+use eventodb_protocol::request::{Call, Read};
+use eventodb_protocol::wire::Form;
 use http::Response;
 
 use super::{Context, page};

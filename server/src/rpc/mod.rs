@@ -25,9 +25,9 @@ mod sys_version;
 use std::sync::Arc;
 use std::time::Instant;
 
-use eventodb_schema::request::Call;
-use eventodb_schema::spelling::{self, Shown};
-use eventodb_schema::{ErrorCode, Limits, json};
+use eventodb_protocol::request::Call;
+use eventodb_protocol::spelling::{self, Shown};
+use eventodb_protocol::{ErrorCode, Limits, json};
 use eventodb_store::Log;
 use http::request::Parts;
 use http::{HeaderName, Request, Response};

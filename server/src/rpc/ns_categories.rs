@@ -1,6 +1,6 @@
 //! `ns.categories`: the categories of one's namespace, page by page.
 
-use eventodb_schema::request::{Call, ListPage};
+use eventodb_protocol::request::{Call, ListPage};
 use http::Response;
 
 use super::Context;

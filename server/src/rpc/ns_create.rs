@@ -1,9 +1,9 @@
 //! `ns.create`: makes a namespace and tells its token, this once.
 
-use eventodb_schema::limits::DESCRIPTION_BYTES;
-use eventodb_schema::reply::NamespaceCreated;
-use eventodb_schema::request::{Call, Options, check_object};
-use eventodb_schema::{Limits, Token};
+use eventodb_protocol::limits::DESCRIPTION_BYTES;
+use eventodb_protocol::reply::NamespaceCreated;
+use eventodb_protocol::request::{Call, Options, check_object};
+use eventodb_protocol::{Limits, Token};
 use eventodb_store::backend::NewNamespace;
 use http::Response;
 

@@ -1,8 +1,8 @@
 //! `ns.delete`: deletes a namespace, one's own or as the administrator any but `default`.
 
-use eventodb_schema::DEFAULT_NAMESPACE;
-use eventodb_schema::reply::NamespaceDeleted;
-use eventodb_schema::request::Call;
+use eventodb_protocol::DEFAULT_NAMESPACE;
+use eventodb_protocol::reply::NamespaceDeleted;
+use eventodb_protocol::request::Call;
 use http::Response;
 
 use super::Context;

@@ -1,6 +1,6 @@
 //! `ns.info`: one namespace, one's own or as the administrator any.
 
-use eventodb_schema::request::Call;
+use eventodb_protocol::request::Call;
 use http::Response;
 
 use super::Context;

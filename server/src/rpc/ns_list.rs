@@ -1,6 +1,6 @@
 //! `ns.list`: all namespaces, for the administrator.
 
-use eventodb_schema::request::Call;
+use eventodb_protocol::request::Call;
 use http::Response;
 
 use super::Context;

@@ -6,8 +6,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use eventodb_schema::request::Read;
-use eventodb_schema::wire::Form;
+use eventodb_protocol::request::Read;
+use eventodb_protocol::wire::Form;
 use eventodb_store::log::Chunk;
 use eventodb_store::{Log, Page};
 use futures_util::{Stream, stream};

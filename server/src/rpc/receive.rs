@@ -84,7 +84,7 @@ async fn stranger(
     let upload = upload::finish(first, body, &terms, busy.account()).await;
     busy.vitals().set_stranger(false);
     upload.map_err(|refusal| {
-        let is_too_large = refusal.code() == eventodb_schema::ErrorCode::PayloadTooLarge;
+        let is_too_large = refusal.code() == eventodb_protocol::ErrorCode::PayloadTooLarge;
         of_stranger(if is_too_large { failure.closing() } else { refusal })
     })
 }

@@ -1,6 +1,6 @@
 //! `stream.append`: appends messages to one stream, all or none.
 
-use eventodb_schema::request::{self, Call};
+use eventodb_protocol::request::{self, Call};
 use http::Response;
 
 use super::Context;

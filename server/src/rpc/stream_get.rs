@@ -1,7 +1,7 @@
 //! `stream.get`: the messages of a stream.
 
-use eventodb_schema::request::{Call, Read};
-use eventodb_schema::wire::Form;
+use eventodb_protocol::request::{Call, Read};
+use eventodb_protocol::wire::Form;
 use http::Response;
 
 use super::{Context, page};

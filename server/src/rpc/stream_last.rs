@@ -1,7 +1,7 @@
 //! `stream.last`: the last message of a stream, or the last one of a type.
 
-use eventodb_schema::request::{Call, Read};
-use eventodb_schema::wire::Form;
+use eventodb_protocol::request::{Call, Read};
+use eventodb_protocol::wire::Form;
 use http::Response;
 
 use super::Context;

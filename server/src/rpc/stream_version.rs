@@ -1,6 +1,6 @@
 //! `stream.version`: the position of a stream's last message.
 
-use eventodb_schema::request::Call;
+use eventodb_protocol::request::Call;
 use http::Response;
 
 use super::Context;

@@ -1,7 +1,7 @@
 //! `stream.write`: appends one message.
 
-use eventodb_schema::request::{Call, single_write};
-use eventodb_schema::wire::write_integer;
+use eventodb_protocol::request::{Call, single_write};
+use eventodb_protocol::wire::write_integer;
 use http::Response;
 
 use super::Context;

@@ -1,6 +1,6 @@
 //! `streams.append`: appends to several streams at once, under conditions on these and others.
 
-use eventodb_schema::request::{self, Call};
+use eventodb_protocol::request::{self, Call};
 use http::Response;
 
 use super::Context;

@@ -1,6 +1,6 @@
 //! `sys.health`: that the server lives, on what, and with how many connections.
 
-use eventodb_schema::request::Call;
+use eventodb_protocol::request::Call;
 use http::Response;
 use serde::Serialize;
 

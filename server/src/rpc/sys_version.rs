@@ -1,7 +1,7 @@
 //! `sys.version`: the version of the server.
 
-use eventodb_schema::VERSION;
-use eventodb_schema::request::Call;
+use eventodb_protocol::VERSION;
+use eventodb_protocol::request::Call;
 use http::Response;
 
 use super::Context;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use eventodb_schema::{ConsumerGroup, Filter, Limits, Scope, name};
+use eventodb_protocol::{ConsumerGroup, Filter, Limits, Scope, name};
 use eventodb_store::log::{Start, Subscribe};
 use http::{HeaderMap, HeaderName};
 
@@ -186,7 +186,7 @@ mod tests {
     }
 
     mod fuzz {
-        use eventodb_schema::testing::mangled_text;
+        use eventodb_protocol::testing::mangled_text;
         use proptest::prelude::*;
         use proptest::sample::select;
 

@@ -1,6 +1,6 @@
 //! Tokens, in both modes.
 
-use eventodb_schema::Token;
+use eventodb_protocol::Token;
 
 use crate::client::{call, head};
 use crate::server::{Server, fresh};

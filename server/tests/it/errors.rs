@@ -143,7 +143,7 @@ async fn a_message_over_the_limit_is_too_large() {
 #[tokio::test]
 async fn a_deleted_namespace_serves_nothing_more() {
     let (server, token) = (Server::start().await, fresh());
-    let namespace = token.parse::<eventodb_schema::Token>().expect("a token").namespace().to_owned();
+    let namespace = token.parse::<eventodb_protocol::Token>().expect("a token").namespace().to_owned();
     server.rpc(&token, r#"["stream.write","a-1",{"type":"T","data":{}}]"#).await;
     let mut waiting: Client = server.connect().await;
     waiting.send(call(Some(&token), r#"["stream.get","a-1",{"position":1,"waitMs":20000}]"#)).await;

@@ -1,7 +1,7 @@
 //! Calls as nobody should send them, to a running server: each gets a reply of the protocol, and none is a fault
 //! of the server.
 
-use eventodb_schema::testing::{self, mangled};
+use eventodb_protocol::testing::{self, mangled};
 use proptest::prelude::*;
 use proptest::sample::select;
 

@@ -46,7 +46,7 @@ async fn a_small_page_has_a_length_and_a_large_one_is_streamed() {
 #[tokio::test]
 async fn a_page_that_cannot_be_finished_is_cut_off() {
     let server = Server::start().await;
-    let token = eventodb_schema::Token::generate("shop");
+    let token = eventodb_protocol::Token::generate("shop");
     let data = format!(r#"{{"x":"{}"}}"#, "x".repeat(5000));
     server.fill(token.as_str(), "a-1", 9000, &data).await;
     let mut client = server.connect().await;

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use eventodb_schema::{DEFAULT_NAMESPACE, Token};
+use eventodb_protocol::{DEFAULT_NAMESPACE, Token};
 use eventodb_server::{Config, Mode, Stop};
 use eventodb_store::backend::NewNamespace;
 use eventodb_store::backend::sqlite::{self, Location, Sqlite};

@@ -61,7 +61,7 @@ async fn writes_that_have_begun_are_answered() {
     }
     let store = server.store.clone();
     server.ended().await;
-    let namespace = token.parse::<eventodb_schema::Token>().expect("a token").namespace().to_owned();
+    let namespace = token.parse::<eventodb_protocol::Token>().expect("a token").namespace().to_owned();
     assert_eq!(store.log(&namespace).await.expect("a log").version("a-1").await.expect("a version"), Some(20));
     store.close().await;
 }

@@ -133,7 +133,7 @@ async fn bad_queries_are_refused_as_calls_are() {
 #[tokio::test]
 async fn a_deleted_namespace_ends_its_streams() {
     let server = Server::start().await;
-    let token = eventodb_schema::Token::generate("shop");
+    let token = eventodb_protocol::Token::generate("shop");
     let mut events = Events::subscribe(&server, token.as_str(), "all=true").await;
     events.up_to(": caught-up").await;
     server.rpc(token.as_str(), r#"["ns.delete","shop"]"#).await;

@@ -12,11 +12,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use eventodb_schema::message::Message;
-use eventodb_schema::reply::{CategoryListed, StreamListed};
-use eventodb_schema::request::ListPage;
-use eventodb_schema::token::TokenHash;
-use eventodb_schema::{Direction, Filter, Timestamp};
+use eventodb_protocol::message::Message;
+use eventodb_protocol::reply::{CategoryListed, StreamListed};
+use eventodb_protocol::request::ListPage;
+use eventodb_protocol::token::TokenHash;
+use eventodb_protocol::{Direction, Filter, Timestamp};
 use foldhash::HashSet;
 use futures_util::future::BoxFuture;
 use tokio::sync::mpsc;

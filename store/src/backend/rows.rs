@@ -1,7 +1,7 @@
 //! Messages read from a database, packed: one text for all of them instead of four strings for each.
 
-use eventodb_schema::Timestamp;
-use eventodb_schema::message::MessageRef;
+use eventodb_protocol::Timestamp;
+use eventodb_protocol::message::MessageRef;
 use uuid::Uuid;
 
 /// A list of messages whose text stands in one buffer.

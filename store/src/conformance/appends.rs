@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
-use eventodb_schema::limits::POSITION_MAX;
-use eventodb_schema::message::{Expected, Message, NewMessage};
-use eventodb_schema::request::{Check, Read};
-use eventodb_schema::{Direction, Filter, Timestamp};
+use eventodb_protocol::limits::POSITION_MAX;
+use eventodb_protocol::message::{Expected, Message, NewMessage};
+use eventodb_protocol::request::{Check, Read};
+use eventodb_protocol::{Direction, Filter, Timestamp};
 use uuid::Uuid;
 
 use super::World;
@@ -338,7 +338,7 @@ pub(super) async fn text_comes_back_byte_for_byte(world: &mut World) {
         assert_eq!((&*message.data, message.metadata.as_deref(), &*message.kind), (text, Some(text), "Tÿp \"q\""));
     }
     assert_eq!(
-        read(&log, eventodb_schema::request::Read::forward(category("zählung: \"odd\" \\ name+x"), 0, 10)).await,
+        read(&log, eventodb_protocol::request::Read::forward(category("zählung: \"odd\" \\ name+x"), 0, 10)).await,
         stored
     );
 }

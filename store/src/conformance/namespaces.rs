@@ -1,8 +1,8 @@
 //! Promises about namespaces.
 
-use eventodb_schema::Token;
-use eventodb_schema::reply::CategoryListed;
-use eventodb_schema::request::ListPage;
+use eventodb_protocol::Token;
+use eventodb_protocol::reply::CategoryListed;
+use eventodb_protocol::request::ListPage;
 
 use super::World;
 use super::support::*;

@@ -4,9 +4,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::time::Duration;
 
-use eventodb_schema::message::{Expected, Message, NewMessage};
-use eventodb_schema::request::Read;
-use eventodb_schema::{ConsumerGroup, Direction, Filter, Scope, name};
+use eventodb_protocol::message::{Expected, Message, NewMessage};
+use eventodb_protocol::request::Read;
+use eventodb_protocol::{ConsumerGroup, Direction, Filter, Scope, name};
 use rand::rngs::SmallRng;
 use rand::{RngExt as _, SeedableRng as _};
 

@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use eventodb_schema::message::Message;
-use eventodb_schema::{Timestamp, Token};
+use eventodb_protocol::message::Message;
+use eventodb_protocol::{Timestamp, Token};
 use uuid::Uuid;
 
 use super::World;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use eventodb_schema::{ConsumerGroup, Filter};
+use eventodb_protocol::{ConsumerGroup, Filter};
 use futures_util::FutureExt as _;
 
 use super::World;
@@ -96,7 +96,7 @@ pub(super) async fn who_reads_a_stream_is_poked_about_it(world: &mut World) {
         for member in 0..size {
             let group = ConsumerGroup::new(member, size);
             let read =
-                read(&log, eventodb_schema::request::Read::forward(Filter { group, ..category("a") }, 0, 100)).await;
+                read(&log, eventodb_protocol::request::Read::forward(Filter { group, ..category("a") }, 0, 100)).await;
             let mut subscription = subscribe(&log, Filter { group, ..category("a") }, Start::Global(0));
             let mut seen = Vec::new();
             while let Event::Pokes(frames) = subscription.next().await {

@@ -3,10 +3,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use eventodb_schema::message::{Expected, Message, NewMessage};
-use eventodb_schema::reply::Appended;
-use eventodb_schema::request::{Append, AppendEntry, Read};
-use eventodb_schema::{Direction, Filter, Scope, Token};
+use eventodb_protocol::message::{Expected, Message, NewMessage};
+use eventodb_protocol::reply::Appended;
+use eventodb_protocol::request::{Append, AppendEntry, Read};
+use eventodb_protocol::{Direction, Filter, Scope, Token};
 
 use super::Database;
 use crate::backend::NewNamespace;
@@ -162,10 +162,10 @@ pub(crate) fn pokes(frames: &[u8]) -> Vec<Poke> {
         .map(|frame| {
             let data = frame.lines().find_map(|line| line.strip_prefix("data: ")).expect("a poke has data");
             let number = |key: &str| {
-                let value = eventodb_schema::json::member(data, key).expect("a poke has its positions");
+                let value = eventodb_protocol::json::member(data, key).expect("a poke has its positions");
                 value.parse().expect("positions are numbers")
             };
-            let stream = eventodb_schema::json::member(data, "stream").and_then(eventodb_schema::json::string);
+            let stream = eventodb_protocol::json::member(data, "stream").and_then(eventodb_protocol::json::string);
             (stream.expect("a poke has its stream").into_owned(), number("position"), number("globalPosition"))
         })
         .collect()

@@ -2,11 +2,11 @@
 
 use std::sync::Arc;
 
-use eventodb_schema::Timestamp;
-use eventodb_schema::limits::POSITION_MAX;
-use eventodb_schema::message::{Expected, Message, NewMessage};
-use eventodb_schema::reply::Appended;
-use eventodb_schema::request::Append;
+use eventodb_protocol::Timestamp;
+use eventodb_protocol::limits::POSITION_MAX;
+use eventodb_protocol::message::{Expected, Message, NewMessage};
+use eventodb_protocol::reply::Appended;
+use eventodb_protocol::request::Append;
 use foldhash::{HashMap, HashMapExt as _, HashSet, HashSetExt as _};
 use uuid::Uuid;
 

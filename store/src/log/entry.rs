@@ -3,8 +3,8 @@
 use std::sync::OnceLock;
 
 use bytes::Bytes;
-use eventodb_schema::message::Message;
-use eventodb_schema::wire::{self, Form};
+use eventodb_protocol::message::Message;
+use eventodb_protocol::wire::{self, Form};
 
 /// A committed message that the tail and the memtable hold.
 #[derive(Debug)]
@@ -77,7 +77,7 @@ impl Entry {
         let mut text = Vec::with_capacity(self.message.size() + 128);
         wire::write_message(&mut text, self.message.as_ref(), Form::Category);
         let mut name = Vec::new();
-        eventodb_schema::json::write_string(&mut name, &self.message.stream);
+        eventodb_protocol::json::write_string(&mut name, &self.message.stream);
         // `["<36 characters>",` stands before the name, a comma behind it.
         let start = uuid::fmt::Hyphenated::LENGTH + 4;
         Fragment { text: text.into(), stream: start..start + name.len() + 1 }
@@ -98,7 +98,7 @@ mod tests {
             global_position: 9,
             data: "{\"a\":1}".into(),
             metadata: Some("{}".into()),
-            time: eventodb_schema::Timestamp::from_micros(1),
+            time: eventodb_protocol::Timestamp::from_micros(1),
         };
         let entry = Entry::new(message.clone(), true);
         for form in [Form::Stream, Form::Category] {

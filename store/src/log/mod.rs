@@ -34,10 +34,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering::SeqCst};
 use std::time::Duration;
 
-use eventodb_schema::message::Message;
-use eventodb_schema::reply::{Appended, CategoryListed, StreamListed};
-use eventodb_schema::request::{Append, ListPage};
-use eventodb_schema::{Direction, Filter, Scope};
+use eventodb_protocol::message::Message;
+use eventodb_protocol::reply::{Appended, CategoryListed, StreamListed};
+use eventodb_protocol::request::{Append, ListPage};
+use eventodb_protocol::{Direction, Filter, Scope};
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;

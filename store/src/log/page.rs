@@ -3,8 +3,8 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use eventodb_schema::message::MessageRef;
-use eventodb_schema::wire::{self, Form};
+use eventodb_protocol::message::MessageRef;
+use eventodb_protocol::wire::{self, Form};
 
 use super::Entry;
 use super::read::Walk;

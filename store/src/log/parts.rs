@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 
-use eventodb_schema::Scope;
+use eventodb_protocol::Scope;
 
 use super::tail::{Budget, Tail};
 use super::topics::{Topics, Waiter};

@@ -4,9 +4,9 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
-use eventodb_schema::message::Message;
-use eventodb_schema::reply::Appended;
-use eventodb_schema::request::Append;
+use eventodb_protocol::message::Message;
+use eventodb_protocol::reply::Appended;
+use eventodb_protocol::request::Append;
 use parking_lot::Mutex;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, oneshot};
 use uuid::Uuid;

@@ -4,8 +4,8 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use eventodb_schema::Direction;
-use eventodb_schema::request::Read;
+use eventodb_protocol::Direction;
+use eventodb_protocol::request::Read;
 use tokio::time::Instant;
 
 use super::Log;

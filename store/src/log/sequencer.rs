@@ -439,9 +439,9 @@ impl Log {
 
 #[cfg(test)]
 mod tests {
-    use eventodb_schema::message::{Expected, NewMessage};
-    use eventodb_schema::request::{Append, AppendEntry};
-    use eventodb_schema::token::Token;
+    use eventodb_protocol::message::{Expected, NewMessage};
+    use eventodb_protocol::request::{Append, AppendEntry};
+    use eventodb_protocol::token::Token;
 
     use super::super::queue::Work;
     use super::*;

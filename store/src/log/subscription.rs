@@ -10,8 +10,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use eventodb_schema::message::MessageRef;
-use eventodb_schema::{Direction, Filter, wire};
+use eventodb_protocol::message::MessageRef;
+use eventodb_protocol::{Direction, Filter, wire};
 use tokio::time::Instant;
 
 use super::topics::Waiter;

@@ -7,7 +7,7 @@ use std::collections::{VecDeque, vec_deque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
-use eventodb_schema::{Direction, Filter, Scope};
+use eventodb_protocol::{Direction, Filter, Scope};
 use foldhash::HashMap;
 
 use super::Entry;

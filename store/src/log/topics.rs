@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering::SeqCst};
 
-use eventodb_schema::Scope;
+use eventodb_protocol::Scope;
 use foldhash::HashMap;
 use parking_lot::Mutex;
 use tokio::sync::Notify;

@@ -4,9 +4,9 @@ use std::fs;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 
-use eventodb_schema::Filter;
-use eventodb_schema::Scope;
-use eventodb_schema::request::Read;
+use eventodb_protocol::Filter;
+use eventodb_protocol::Scope;
+use eventodb_protocol::request::Read;
 use eventodb_store::backend::sqlite::Settings;
 use eventodb_store::backend::sqlite::maintenance::{Error, backup, verify};
 

@@ -5,9 +5,9 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use eventodb_schema::message::{Expected, NewMessage};
-use eventodb_schema::request::{Append, AppendEntry, Read};
-use eventodb_schema::{Direction, Filter, Scope};
+use eventodb_protocol::message::{Expected, NewMessage};
+use eventodb_protocol::request::{Append, AppendEntry, Read};
+use eventodb_protocol::{Direction, Filter, Scope};
 use eventodb_store::backend::sqlite::Settings;
 use eventodb_store::backend::sqlite::maintenance::{
     Error as MaintenanceError, Permissions, backup, give_up, repair, verify,
@@ -358,7 +358,7 @@ async fn a_changed_time_of_the_last_message_is_in_no_later_one() {
     append_any(&log, "d-1").await.expect("writes are taken");
     let read = Read::forward(Filter::new(Scope::All), 101, 1_000);
     let written = messages(&log, read).await[0].time;
-    let ahead = written.as_micros() - eventodb_schema::Timestamp::now().as_micros();
+    let ahead = written.as_micros() - eventodb_protocol::Timestamp::now().as_micros();
     assert!(ahead < 1_000_000_000, "{written}");
     store.close().await;
 }

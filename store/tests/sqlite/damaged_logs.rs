@@ -5,8 +5,8 @@ use std::fs;
 use std::sync::Arc;
 use std::time::Instant;
 
-use eventodb_schema::request::Read;
-use eventodb_schema::{Filter, Scope};
+use eventodb_protocol::request::Read;
+use eventodb_protocol::{Filter, Scope};
 use eventodb_store::backend::sqlite::Settings;
 use eventodb_store::testing::logs::restamp;
 use eventodb_store::{Error, Log};

@@ -5,7 +5,7 @@ use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::Path;
 use std::sync::Arc;
 
-use eventodb_schema::Token;
+use eventodb_protocol::Token;
 use eventodb_store::backend::NewNamespace;
 use eventodb_store::backend::sqlite::{Location, OpenError, Settings, Sqlite, maintenance};
 use eventodb_store::{Error, EventStore, Log};

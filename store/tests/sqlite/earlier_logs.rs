@@ -2,8 +2,8 @@
 
 use std::path::Path;
 
-use eventodb_schema::request::Read;
-use eventodb_schema::{Filter, Scope};
+use eventodb_protocol::request::Read;
+use eventodb_protocol::{Filter, Scope};
 use eventodb_store::Error;
 use eventodb_store::backend::sqlite::Settings;
 use eventodb_store::backend::sqlite::maintenance::{Permissions, backup, give_up, repair, verify};

@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::Path;
 
-use eventodb_schema::migrations::SQLITE_INDEX;
+use eventodb_schema::SQLITE_INDEX;
 use eventodb_store::backend::sqlite::Settings;
 use eventodb_store::backend::sqlite::maintenance::{Permissions, repair};
 use eventodb_store::testing::seed;

@@ -5,9 +5,9 @@ use std::fs;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use eventodb_schema::message::{Expected, NewMessage};
-use eventodb_schema::request::{Append, AppendEntry, Read};
-use eventodb_schema::{Filter, Scope};
+use eventodb_protocol::message::{Expected, NewMessage};
+use eventodb_protocol::request::{Append, AppendEntry, Read};
+use eventodb_protocol::{Filter, Scope};
 use eventodb_store::backend::sqlite::Settings;
 use eventodb_store::backend::sqlite::maintenance::{Permissions, backup, repair, verify};
 use eventodb_store::{Error, EventStore};

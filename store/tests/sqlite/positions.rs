@@ -1,7 +1,7 @@
 //! A position that no log of this version has, as an import of an earlier one left it.
 
-use eventodb_schema::request::Read;
-use eventodb_schema::{Direction, Filter, Scope};
+use eventodb_protocol::request::Read;
+use eventodb_protocol::{Direction, Filter, Scope};
 use eventodb_store::Error;
 use eventodb_store::backend::sqlite::Settings;
 use eventodb_store::testing::logs::restamp;

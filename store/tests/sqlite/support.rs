@@ -6,9 +6,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use eventodb_schema::message::{Expected, Message, NewMessage};
-use eventodb_schema::request::{Append, AppendEntry, ListPage, Read};
-use eventodb_schema::{ConsumerGroup, Direction, Filter, Scope, Token};
+use eventodb_protocol::message::{Expected, Message, NewMessage};
+use eventodb_protocol::request::{Append, AppendEntry, ListPage, Read};
+use eventodb_protocol::{ConsumerGroup, Direction, Filter, Scope, Token};
 use eventodb_store::backend::NewNamespace;
 use eventodb_store::backend::sqlite::{self, Location, Sqlite};
 use eventodb_store::{Error, EventStore, Log, Result, Settings};
@@ -117,7 +117,7 @@ impl Model {
             global_position: written.first_global_position,
             data: new.data,
             metadata: new.metadata,
-            time: eventodb_schema::Timestamp::default(),
+            time: eventodb_protocol::Timestamp::default(),
         });
     }
 

@@ -1,6 +1,6 @@
 //! What a token costs that opens nothing.
 
-use eventodb_schema::Token;
+use eventodb_protocol::Token;
 use eventodb_store::backend::sqlite;
 use rusqlite::Connection;
 

@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use eventodb_schema::message::Message;
-use eventodb_schema::{group, name};
+use eventodb_protocol::message::Message;
+use eventodb_protocol::{group, name};
 use tokio_postgres::Row;
 
 use super::connection::Connection;
@@ -96,6 +96,6 @@ fn each<'a, T>(messages: &'a [Message], part: impl Fn(&'a Message) -> T) -> Vec<
     messages.iter().map(part).collect()
 }
 
-fn time(row: &Row, column: usize) -> eventodb_schema::Timestamp {
+fn time(row: &Row, column: usize) -> eventodb_protocol::Timestamp {
     row.get::<_, Time>(column).0
 }

@@ -61,7 +61,7 @@ pub enum OpenError {
     #[error("a privilege is missing: {0}")]
     Privilege(String),
     /// The schema was made by a newer version.
-    #[error("schema {schema} needs version {needs} of this program or newer, this is {}", eventodb_schema::VERSION)]
+    #[error("schema {schema} needs version {needs} of this program or newer, this is {}", eventodb_protocol::VERSION)]
     NewerSchema {
         /// The schema.
         schema: String,

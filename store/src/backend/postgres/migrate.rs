@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use eventodb_schema::migrations::{Migration, POSTGRES_LOG, POSTGRES_REGISTRY};
+use eventodb_schema::{Migration, POSTGRES_LOG, POSTGRES_REGISTRY};
 
 use super::connection::Connection;
 use super::error::Failure;
@@ -146,7 +146,7 @@ impl Target {
         let Some(row) = connection.query_one(self.version, &[]).await? else { return Ok(Some(0)) };
         let (version, needs): (i64, String) = (row.get(0), row.get(1));
         let done = usize::try_from(version).expect("versions count from 1");
-        if done > self.steps.len() && is_newer(&needs, eventodb_schema::VERSION) {
+        if done > self.steps.len() && is_newer(&needs, eventodb_protocol::VERSION) {
             return Err(MigrateError::Newer { schema: self.schema.clone(), needs });
         }
         Ok(Some(done))

@@ -27,8 +27,8 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use eventodb_schema::Timestamp;
-use eventodb_schema::token::TokenHash;
+use eventodb_protocol::Timestamp;
+use eventodb_protocol::token::TokenHash;
 use parking_lot::Mutex;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout};

@@ -4,8 +4,8 @@
 //! most, and tells where the next message of the scope stands behind it: so each slice makes progress,
 //! and a gap, or a category that is rare, costs one look into the index.
 
-use eventodb_schema::message::MessageRef;
-use eventodb_schema::{Direction, Filter, Scope};
+use eventodb_protocol::message::MessageRef;
+use eventodb_protocol::{Direction, Filter, Scope};
 use tokio_postgres::Row;
 use tokio_postgres::types::ToSql;
 use uuid::Uuid;

@@ -1,7 +1,7 @@
 //! The registry of namespaces: which there are, and their ends.
 
-use eventodb_schema::Timestamp;
-use eventodb_schema::token::TokenHash;
+use eventodb_protocol::Timestamp;
+use eventodb_protocol::token::TokenHash;
 use tokio_postgres::Row;
 use uuid::Uuid;
 

@@ -3,7 +3,7 @@
 //! `{log}` in a text stands for the schema of an incarnation, `{order}` for the direction of a read.
 //! Nothing else is ever put into one, and neither comes from a request.
 
-use eventodb_schema::Direction;
+use eventodb_protocol::Direction;
 use tokio_postgres::types::Type;
 
 use crate::backend::Incarnation;

@@ -4,9 +4,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use async_trait::async_trait;
-use eventodb_schema::message::Message;
-use eventodb_schema::reply::{CategoryListed, StreamListed};
-use eventodb_schema::request::ListPage;
+use eventodb_protocol::message::Message;
+use eventodb_protocol::reply::{CategoryListed, StreamListed};
+use eventodb_protocol::request::ListPage;
 use futures_util::future::{BoxFuture, FutureExt as _};
 use tokio_postgres::Row;
 use uuid::Uuid;

@@ -1,7 +1,7 @@
 //! Points in time as PostgreSQL sends them: microseconds since 2000.
 
 use bytes::{BufMut as _, BytesMut};
-use eventodb_schema::Timestamp;
+use eventodb_protocol::Timestamp;
 use tokio_postgres::types::{FromSql, IsNull, ToSql, Type, to_sql_checked};
 
 /// 2000-01-01T00:00:00Z in microseconds since 1970.

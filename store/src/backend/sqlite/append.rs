@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use eventodb_schema::Timestamp;
+use eventodb_protocol::Timestamp;
 use rusqlite::{Connection, OptionalExtension as _, Transaction, TransactionBehavior, params};
 
 use super::checksum::{Checker, Seed, Stored};

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use eventodb_schema::migrations;
+use eventodb_schema::{SQLITE_INDEX, SQLITE_LOG, SQLITE_REGISTRY};
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags};
 
@@ -82,7 +82,7 @@ impl Attach {
             name: "registry",
             synchronous,
             page_size: PAGE_SIZE,
-            migrations: migrations::SQLITE_REGISTRY,
+            migrations: SQLITE_REGISTRY,
             migrates: true,
             least: Access::Shared,
         }
@@ -96,7 +96,7 @@ impl Attach {
             name: "log",
             synchronous,
             page_size: PAGE_SIZE,
-            migrations: migrations::SQLITE_LOG,
+            migrations: SQLITE_LOG,
             migrates: true,
             least: Access::Shared,
         }
@@ -116,7 +116,7 @@ impl Attach {
             name: "idx",
             synchronous,
             page_size: INDEX_PAGE_SIZE,
-            migrations: migrations::SQLITE_INDEX,
+            migrations: SQLITE_INDEX,
             migrates: true,
             least: Access::Shared,
         }

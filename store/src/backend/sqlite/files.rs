@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::SeqCst};
 use std::time::{Duration, Instant};
 
-use eventodb_schema::Timestamp;
+use eventodb_protocol::Timestamp;
 use parking_lot::{Mutex, RwLock};
 use rusqlite::{Connection, ffi};
 use tokio::sync::Notify;

@@ -3,7 +3,7 @@
 //! Each batch is one transaction that also moves the completion position, so that the index is
 //! always a whole prefix of the log, whenever the process dies.
 
-use eventodb_schema::group::stream_hash;
+use eventodb_protocol::group::stream_hash;
 use rusqlite::{Connection, OptionalExtension as _, TransactionBehavior, params};
 
 use super::checksum::{Checker, Stored, column};

@@ -3,7 +3,7 @@
 //! A batch has many messages of each. So names are hashed once for each message, everything else is
 //! done once for each name, and grouping the messages takes no comparison.
 
-use eventodb_schema::name;
+use eventodb_protocol::name;
 use foldhash::{HashMap, HashMapExt as _};
 use rusqlite::{Connection, OptionalExtension as _, params};
 

@@ -5,11 +5,11 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-use eventodb_schema::Timestamp;
-use eventodb_schema::message::Message;
-use eventodb_schema::name;
-use eventodb_schema::reply::{CategoryListed, StreamListed};
-use eventodb_schema::request::ListPage;
+use eventodb_protocol::Timestamp;
+use eventodb_protocol::message::Message;
+use eventodb_protocol::name;
+use eventodb_protocol::reply::{CategoryListed, StreamListed};
+use eventodb_protocol::request::ListPage;
 use parking_lot::RwLock;
 use rusqlite::{Connection, OptionalExtension as _, Transaction, params};
 use uuid::Uuid;

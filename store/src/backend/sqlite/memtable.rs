@@ -9,9 +9,9 @@ use std::collections::VecDeque;
 use std::collections::hash_map::Entry as MapEntry;
 use std::sync::Arc;
 
-use eventodb_schema::group::stream_hash;
-use eventodb_schema::message::Message;
-use eventodb_schema::name;
+use eventodb_protocol::group::stream_hash;
+use eventodb_protocol::message::Message;
+use eventodb_protocol::name;
 use foldhash::HashMap;
 use uuid::Uuid;
 

@@ -70,8 +70,8 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use eventodb_schema::Timestamp;
-use eventodb_schema::token::TokenHash;
+use eventodb_protocol::Timestamp;
+use eventodb_protocol::token::TokenHash;
 use parking_lot::Mutex;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;

@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
 
-use eventodb_schema::Timestamp;
-use eventodb_schema::token::TokenHash;
+use eventodb_protocol::Timestamp;
+use eventodb_protocol::token::TokenHash;
 use parking_lot::{MappedMutexGuard, Mutex, MutexGuard};
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OptionalExtension as _, Row, TransactionBehavior, ffi, params};

@@ -5,10 +5,10 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
-use eventodb_schema::Timestamp;
-use eventodb_schema::message::Message;
-use eventodb_schema::reply::{CategoryListed, StreamListed};
-use eventodb_schema::request::ListPage;
+use eventodb_protocol::Timestamp;
+use eventodb_protocol::message::Message;
+use eventodb_protocol::reply::{CategoryListed, StreamListed};
+use eventodb_protocol::request::ListPage;
 use futures_util::future::BoxFuture;
 use parking_lot::Mutex;
 use rusqlite::{Connection, OptionalExtension as _};

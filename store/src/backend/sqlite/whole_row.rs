@@ -1,6 +1,6 @@
 //! One message with everything that the log keeps of it.
 
-use eventodb_schema::{Limits, json, message, name, wire};
+use eventodb_protocol::{Limits, json, message, name, wire};
 use rusqlite::{CachedStatement, Connection, params};
 use uuid::Uuid;
 
@@ -123,7 +123,7 @@ impl WholeRow {
         wire::write_integer(&mut line, self.position);
         line.extend_from_slice(b",\"gpos\":");
         wire::write_integer(&mut line, self.global_position);
-        let time = eventodb_schema::Timestamp::from_micros(self.time);
+        let time = eventodb_protocol::Timestamp::from_micros(self.time);
         let metadata = self.metadata.as_deref().unwrap_or("null");
         line.extend_from_slice(
             format!(",\"data\":{},\"meta\":{metadata},\"time\":\"{time}\"}}\n", self.data).as_bytes(),

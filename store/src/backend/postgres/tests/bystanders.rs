@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use eventodb_schema::Token;
+use eventodb_protocol::Token;
 use tokio_postgres::Client;
 
 use super::pair::Pair;

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use eventodb_schema::Token;
+use eventodb_protocol::Token;
 use tokio::time::{Instant, sleep};
 
 use super::fixture::{open_store, settings};

@@ -3,9 +3,9 @@
 
 use std::sync::Arc;
 
-use eventodb_schema::Token;
-use eventodb_schema::message::Expected;
-use eventodb_schema::request::Read;
+use eventodb_protocol::Token;
+use eventodb_protocol::message::Expected;
+use eventodb_protocol::request::Read;
 
 use super::fixture::{open_store, settings};
 use crate::conformance::support::{PATIENCE, all, everything, message, namespace, subscribe, write, write_expecting};

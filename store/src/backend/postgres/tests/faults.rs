@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::time::Duration;
 
-use eventodb_schema::message::{Expected, Message, NewMessage};
+use eventodb_protocol::message::{Expected, Message, NewMessage};
 use parking_lot::Mutex;
 use tokio::sync::watch;
 use uuid::Uuid;

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use eventodb_schema::{Direction, Scope};
+use eventodb_protocol::{Direction, Scope};
 
 use super::fixture::{Fixture, batch, message, open_batch, positions, select};
 use crate::backend::{AppendError, Fenced, Head};
@@ -186,7 +186,7 @@ async fn slices_cover_everything_in_both_directions() {
     let all = fixture.read(select(Scope::All)).await;
     for scope in scopes {
         for (types, group) in
-            [(vec![], None), (vec!["A".into()], None), (vec![], eventodb_schema::ConsumerGroup::new(1, 3))]
+            [(vec![], None), (vec!["A".into()], None), (vec![], eventodb_protocol::ConsumerGroup::new(1, 3))]
         {
             for direction in [Direction::Forward, Direction::Backward] {
                 let mut wanted = select(scope.clone());

@@ -2,10 +2,10 @@
 //!
 //! It begins with the first step of each schema whatever steps there are by now, and says how many it has taken since.
 
-use eventodb_schema::message::Expected;
-use eventodb_schema::migrations::{Migration, POSTGRES_LOG, POSTGRES_REGISTRY};
-use eventodb_schema::request::ListPage;
-use eventodb_schema::{Token, group, name};
+use eventodb_protocol::message::Expected;
+use eventodb_protocol::request::ListPage;
+use eventodb_protocol::{Token, group, name};
+use eventodb_schema::{Migration, POSTGRES_LOG, POSTGRES_REGISTRY};
 use uuid::Uuid;
 
 use super::fixture::{open_store, settings};

@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use eventodb_schema::Scope;
-use eventodb_schema::request::ListPage;
+use eventodb_protocol::Scope;
+use eventodb_protocol::request::ListPage;
 
 use super::fixture::{Fixture, new_namespace, select};
 use crate::Error;

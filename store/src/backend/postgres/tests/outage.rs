@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use eventodb_schema::Scope;
+use eventodb_protocol::Scope;
 
 use super::fixture::{Fixture, positions, select};
 use super::proxy::{Hold, Proxy};

@@ -4,9 +4,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::time::{Duration, Instant};
 
-use eventodb_schema::Token;
-use eventodb_schema::message::Message;
-use eventodb_schema::request::Read;
+use eventodb_protocol::Token;
+use eventodb_protocol::message::Message;
+use eventodb_protocol::request::Read;
 use tokio::sync::watch;
 
 use super::fixture::{open_store, settings};

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use eventodb_schema::Direction;
+use eventodb_protocol::Direction;
 use serde_json::Value;
 use tokio_postgres::Client;
 

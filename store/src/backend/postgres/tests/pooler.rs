@@ -83,7 +83,7 @@ async fn everything_works_through_a_pooler() {
     assert_eq!(hints.recv().await, Some(crate::backend::Hint::All));
     let second = Fixture::at(pooler.url(&direct), |settings| settings.prepare = false).await;
     // More sessions than the pooler has connections, so that they change hands all the time.
-    let all = select(eventodb_schema::Scope::All);
+    let all = select(eventodb_protocol::Scope::All);
     for round in 1..=10 {
         second.write(&[("a-1", "A"), ("b-1", "B")]).await;
         let reads = (0..8).map(|_| fixture.storage.read(&all));

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use eventodb_schema::message::Expected;
+use eventodb_protocol::message::Expected;
 
 use super::fixture::{open_store, settings};
 use super::pair::Pair;

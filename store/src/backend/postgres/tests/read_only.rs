@@ -1,7 +1,7 @@
 //! A database that takes no writes: reads are served, writes are certainly not done.
 
-use eventodb_schema::Token;
-use eventodb_schema::message::Expected;
+use eventodb_protocol::Token;
+use eventodb_protocol::message::Expected;
 
 use super::fixture::{open_store, settings};
 use crate::conformance::support::{all, message, namespace, write, write_expecting};

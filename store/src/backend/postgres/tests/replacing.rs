@@ -1,6 +1,6 @@
 //! Replacing what a namespace holds, where several servers use the database.
 
-use eventodb_schema::message::Message;
+use eventodb_protocol::message::Message;
 use uuid::Uuid;
 
 use super::fixture::Fixture;

@@ -6,8 +6,8 @@ use super::fixture::{Fixture, positions, select};
 use crate::backend::Backend as _;
 use crate::backend::postgres::statement::TEXTS;
 use crate::testing::postgres;
-use eventodb_schema::Scope;
-use eventodb_schema::request::ListPage;
+use eventodb_protocol::Scope;
+use eventodb_protocol::request::ListPage;
 
 /// Functions and an operator that fit what the statements call better than those of PostgreSQL do.
 const IMPOSTORS: &str = "

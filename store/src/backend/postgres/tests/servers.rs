@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::time::{Duration, Instant};
 
-use eventodb_schema::message::Expected;
+use eventodb_protocol::message::Expected;
 
 use tokio::sync::watch;
 

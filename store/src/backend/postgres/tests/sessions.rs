@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use eventodb_schema::{Scope, Token};
+use eventodb_protocol::{Scope, Token};
 
 use super::fixture::{Fixture, open_store, select, settings};
 use crate::Error;

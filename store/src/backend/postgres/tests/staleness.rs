@@ -4,9 +4,9 @@ use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use eventodb_schema::Token;
-use eventodb_schema::message::Expected;
-use eventodb_schema::request::Read;
+use eventodb_protocol::Token;
+use eventodb_protocol::message::Expected;
+use eventodb_protocol::request::Read;
 
 use super::fixture::settings;
 use super::pair::{NAME, Pair};

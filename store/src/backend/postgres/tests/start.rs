@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use eventodb_schema::migrations::{POSTGRES_LOG, POSTGRES_REGISTRY};
+use eventodb_schema::{POSTGRES_LOG, POSTGRES_REGISTRY};
 use futures_util::future::join_all;
 
 use super::fixture::{Fixture, settings};

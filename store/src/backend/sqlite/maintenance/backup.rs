@@ -8,7 +8,8 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use eventodb_schema::{Timestamp, migrations};
+use eventodb_protocol::Timestamp;
+use eventodb_schema::{SQLITE_LOG, SQLITE_REGISTRY};
 use rusqlite::{Connection, params};
 
 use super::super::checksum::{Checker, Seed};
@@ -38,7 +39,7 @@ pub fn backup(data_dir: &Path, output: &Path, progress: &mut Progress<'_>) -> Re
     let registry_path = super::registry_of(data_dir)?;
     let unfinished = Unfinished::create(output)?;
     let target = &unfinished.0;
-    let registry = files::open_live(&registry_path, migrations::SQLITE_REGISTRY)?;
+    let registry = files::open_live(&registry_path, SQLITE_REGISTRY)?;
     let mut copied = Vec::new();
     for namespace in files::namespaces(&registry).map_err(database(&registry_path))? {
         let outcome = copy(data_dir, target, &namespace, progress);
@@ -118,7 +119,7 @@ fn copy(
         return if is_new { Ok(nothing) } else { Err(Error::MissingLog(shown(&file))) };
     }
     let failed = database(&file);
-    let source = files::open_live(&file, migrations::SQLITE_LOG)?;
+    let source = files::open_live(&file, SQLITE_LOG)?;
     if !source.table_exists(None, "messages").map_err(&failed)? {
         return Ok(nothing);
     }

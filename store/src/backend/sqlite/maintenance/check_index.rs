@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use eventodb_schema::name;
+use eventodb_protocol::name;
 use rusqlite::{Connection, OptionalExtension as _, params};
 
 use super::super::indexer;

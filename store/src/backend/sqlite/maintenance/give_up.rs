@@ -5,7 +5,8 @@
 
 use std::path::Path;
 
-use eventodb_schema::{Timestamp, migrations};
+use eventodb_protocol::Timestamp;
+use eventodb_schema::SQLITE_REGISTRY;
 use rusqlite::{Connection, OptionalExtension as _, params};
 use uuid::Uuid;
 
@@ -39,7 +40,7 @@ pub fn give_up(
 ) -> Result<Vec<Outcome>, Error> {
     let registry_path = super::registry_of(directory)?;
     let _taken = Directory::take(directory)?;
-    let registry = files::open_live(&registry_path, migrations::SQLITE_REGISTRY)?;
+    let registry = files::open_live(&registry_path, SQLITE_REGISTRY)?;
     let mut namespaces = files::namespaces(&registry).map_err(database(&registry_path))?.into_iter();
     let namespace =
         namespaces.find(|known| known.name == namespace).ok_or_else(|| Error::NoNamespace(namespace.to_owned()))?;

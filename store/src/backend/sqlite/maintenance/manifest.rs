@@ -4,7 +4,7 @@ use std::fs::{self, File};
 use std::io::{Read as _, Write as _};
 use std::path::Path;
 
-use eventodb_schema::Timestamp;
+use eventodb_protocol::Timestamp;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
@@ -67,7 +67,7 @@ pub struct BackedUpNamespace {
 
 impl Manifest {
     pub(super) fn new(created_at: Timestamp, namespaces: Vec<BackedUpNamespace>, files: Vec<BackedUpFile>) -> Self {
-        Self { format: FORMAT, version: eventodb_schema::VERSION.to_owned(), created_at, files, namespaces }
+        Self { format: FORMAT, version: eventodb_protocol::VERSION.to_owned(), created_at, files, namespaces }
     }
 
     /// Writes it into a directory, and onto the disk.

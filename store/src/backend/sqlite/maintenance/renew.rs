@@ -5,7 +5,8 @@
 
 use std::path::Path;
 
-use eventodb_schema::{Timestamp, migrations};
+use eventodb_protocol::Timestamp;
+use eventodb_schema::SQLITE_LOG;
 use rusqlite::{Connection, params};
 
 use super::super::checksum::{Checker, Seed};
@@ -36,7 +37,7 @@ pub(super) fn renew(
     head: i64,
     progress: &mut Progress<'_>,
 ) -> Result<Renewed, Error> {
-    let source = files::open_live(path, migrations::SQLITE_LOG)?;
+    let source = files::open_live(path, SQLITE_LOG)?;
     let new = Unfinished::beside(path)?;
     let log = files::create_log(new.path())?;
     let written = database(new.path());

@@ -6,7 +6,7 @@
 use std::fs;
 use std::path::Path;
 
-use eventodb_schema::migrations;
+use eventodb_schema::{SQLITE_LOG, SQLITE_REGISTRY};
 use rusqlite::params;
 
 use super::super::connection::{self, Attach};
@@ -57,7 +57,7 @@ pub struct Permissions {
 pub fn repair(directory: &Path, permissions: Permissions, progress: &mut Progress<'_>) -> Result<Vec<Outcome>, Error> {
     let path = super::registry_of(directory)?;
     let _taken = Directory::take(directory)?;
-    let registry = files::open_live(&path, migrations::SQLITE_REGISTRY)?;
+    let registry = files::open_live(&path, SQLITE_REGISTRY)?;
     let mut problems = Problems::default();
     check_log::pages(&registry, &mut problems);
     let namespaces = files::namespaces(&registry);
@@ -166,7 +166,7 @@ fn told(saved: &Saved) -> Vec<String> {
 
 /// What is said of the log of another namespace, if it is one.
 fn foreign(log: &Path, namespace: &Namespace) -> Option<Outcome> {
-    let identity = files::identity(&files::open_live(log, migrations::SQLITE_LOG).ok()?).ok()?;
+    let identity = files::identity(&files::open_live(log, SQLITE_LOG).ok()?).ok()?;
     if namespace.owns(&identity) {
         return None;
     }
@@ -179,14 +179,14 @@ fn foreign(log: &Path, namespace: &Namespace) -> Option<Outcome> {
 }
 
 fn known_head(log: &Path, index: &Path, namespace: &Namespace) -> i64 {
-    match files::open_live(log, migrations::SQLITE_LOG) {
+    match files::open_live(log, SQLITE_LOG) {
         Ok(log) => files::known_head(namespace, &log, index),
         Err(_) => namespace.marked_head,
     }
 }
 
 fn head_of(path: &Path) -> Result<i64, Error> {
-    let log = files::open_live(path, migrations::SQLITE_LOG)?;
+    let log = files::open_live(path, SQLITE_LOG)?;
     log.query_row("SELECT coalesce(max(global_position), 0) FROM messages", [], |row| row.get(0))
         .map_err(database(path))
 }

@@ -7,7 +7,8 @@ use std::fs::{self, File};
 use std::io::{BufWriter, Write as _};
 use std::path::{Path, PathBuf};
 
-use eventodb_schema::{Timestamp, migrations};
+use eventodb_protocol::Timestamp;
+use eventodb_schema::SQLITE_LOG;
 use rusqlite::{Connection, OptionalExtension as _, params};
 
 use super::super::checksum::{Checker, Seed};
@@ -45,7 +46,7 @@ pub(super) struct Saved {
 /// # Errors
 /// [`Error`].
 pub(super) fn rewrite(path: &Path, namespace: &Namespace, progress: &mut Progress<'_>) -> Result<Option<Saved>, Error> {
-    let Ok(source) = files::open_live(path, migrations::SQLITE_LOG) else { return Ok(None) };
+    let Ok(source) = files::open_live(path, SQLITE_LOG) else { return Ok(None) };
     let stamp = Timestamp::now().as_micros();
     let new = Unfinished::beside(path)?;
     let log = files::create_log(&new.0)?;

@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::path::Path;
 
-use eventodb_schema::migrations;
+use eventodb_schema::{SQLITE_LOG, SQLITE_REGISTRY};
 use rusqlite::Connection;
 
 use super::super::connection::{self, Attach};
@@ -108,7 +108,7 @@ fn compare(directory: &Path, expected: &BackedUpFile, problems: &mut Problems, p
 }
 
 fn open_and_check(path: &Path, problems: &mut Problems, progress: &mut Progress<'_>) -> Option<LogCheck> {
-    match files::open_still(path, migrations::SQLITE_LOG) {
+    match files::open_still(path, SQLITE_LOG) {
         Ok(log) => {
             let mut check = check_log::check(&log, path, progress);
             std::mem::take(&mut check.problems).into_lines().into_iter().for_each(|line| problems.add(line));
@@ -124,7 +124,7 @@ fn open_and_check(path: &Path, problems: &mut Problems, progress: &mut Progress<
 fn verify_data_directory(directory: &Path, progress: &mut Progress<'_>) -> Result<Report, Error> {
     let _taken = Directory::take(directory)?;
     let path = files::registry_path(directory);
-    let registry = files::open_live(&path, migrations::SQLITE_REGISTRY)?;
+    let registry = files::open_live(&path, SQLITE_REGISTRY)?;
     let mut problems = Problems::default();
     check_log::pages(&registry, &mut problems);
     let namespaces = match files::namespaces(&registry) {
@@ -177,7 +177,7 @@ fn verify_namespace(directory: &Path, namespace: &Namespace, progress: &mut Prog
 
 /// Looks at a log of a data directory.
 pub(super) fn check_log_of(path: &Path, progress: &mut Progress<'_>) -> LogCheck {
-    match files::open_live(path, migrations::SQLITE_LOG) {
+    match files::open_live(path, SQLITE_LOG) {
         Ok(log) => check_log::check(&log, path, progress),
         Err(error) => {
             let mut check = LogCheck::default();
@@ -192,7 +192,7 @@ pub(super) fn check_log_of(path: &Path, progress: &mut Progress<'_>) -> LogCheck
 
 /// What does not fit between a log and what is known of it, if anything.
 pub(super) fn of_another_moment(namespace: &Namespace, log: &Path, index: &Path) -> Option<String> {
-    let log = files::open_live(log, migrations::SQLITE_LOG).ok()?;
+    let log = files::open_live(log, SQLITE_LOG).ok()?;
     if !namespace.owns(&files::identity(&log).ok()?) {
         return Some("it is the log of another namespace".to_owned());
     }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use eventodb_schema::Direction;
+use eventodb_protocol::Direction;
 use rusqlite::{OptionalExtension as _, params};
 
 use super::super::failure::ReadError;

@@ -1,6 +1,6 @@
 //! Along the log itself.
 
-use eventodb_schema::Direction;
+use eventodb_protocol::Direction;
 use rusqlite::Row;
 
 use super::super::checksum::column;

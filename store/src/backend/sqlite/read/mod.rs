@@ -11,8 +11,8 @@ mod log;
 mod steps;
 mod stream;
 
-use eventodb_schema::message::MessageRef;
-use eventodb_schema::{Direction, Filter, Scope, Timestamp};
+use eventodb_protocol::message::MessageRef;
+use eventodb_protocol::{Direction, Filter, Scope, Timestamp};
 use parking_lot::RwLock;
 use rusqlite::types::ValueRef;
 use rusqlite::{Connection, Row};
@@ -219,7 +219,7 @@ impl Walk<'_> {
 mod tests {
     use std::sync::Arc;
 
-    use eventodb_schema::message::Message;
+    use eventodb_protocol::message::Message;
     use rusqlite::params;
 
     use super::super::connection::{self, Attach};

@@ -3,7 +3,7 @@
 use std::collections::{VecDeque, vec_deque};
 use std::rc::Rc;
 
-use eventodb_schema::Direction;
+use eventodb_protocol::Direction;
 use rusqlite::types::Value;
 
 use super::super::checksum::Stored;

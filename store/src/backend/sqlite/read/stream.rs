@@ -1,6 +1,6 @@
 //! Along the places of one stream.
 
-use eventodb_schema::Direction;
+use eventodb_protocol::Direction;
 use rusqlite::{OptionalExtension as _, params};
 
 use super::super::failure::ReadError;

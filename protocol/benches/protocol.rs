@@ -4,8 +4,8 @@
 use std::hint::black_box;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use eventodb_schema::request::{Call, single_write, stream_append};
-use eventodb_schema::{ConsumerGroup, Limits, group, json};
+use eventodb_protocol::request::{Call, single_write, stream_append};
+use eventodb_protocol::{ConsumerGroup, Limits, group, json};
 
 const MESSAGE: &str =
     r#"{"type":"Deposited","data":{"amount":1234,"note":"xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx"}}"#;
