@@ -37,7 +37,8 @@ check:
 	$(MAKE) lint
 	$(MAKE) test-rust
 
-lint: ## fmt, clippy and rustdoc, nothing tolerated; licences and sources of dependencies where cargo-deny is installed
+lint: ## fmt, clippy and rustdoc, nothing tolerated; the index of decisions; licences and sources of dependencies where cargo-deny is installed
+	.ci/decisions
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --locked --workspace --all-targets --all-features -- -D warnings
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --workspace --no-deps --all-features --quiet
