@@ -2,28 +2,35 @@
 # install) and needs nothing running beforehand.
 
 CARGO     ?= cargo
-BINARY    := target/release/eventodb
+# What is run and tested here, and what is shipped and measured.
+QUICK     := target/quick/eventodb
+SHIPPED   := target/release/eventodb
 EXTERNAL  := test_external
 FUZZ_SECONDS ?= 600
 DEBIAN    := build-essential ca-certificates postgresql pgbouncer strace
 
 .DEFAULT_GOAL := help
-.PHONY: help run run-postgres build test black-box check lint test-rust test-external faults memory bench bench-smoke bench-micro fuzz deps deps-run clean
+.PHONY: help run run-postgres build dist test black-box check lint test-rust test-external faults memory bench bench-smoke bench-micro fuzz deps deps-run clean
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 # On a terminal the server is a job of its own: Ctrl-C is for it alone, and make ends as it does.
 run: deps-run build ## Builds and starts the server on SQLite in ./data
-	@[ ! -t 0 ] || set -m; ./$(BINARY) serve --data-dir ./data
+	@[ ! -t 0 ] || set -m; ./$(QUICK) serve --data-dir ./data
 
 run-postgres: deps build ## Starts a private PostgreSQL and the server on it, for a look
-	@.ci/with-postgres sh -c 'exec ./$(BINARY) serve --db-url "$$EVENTODB_TEST_PG_URL"'
+	@.ci/with-postgres sh -c 'exec ./$(QUICK) serve --db-url "$$EVENTODB_TEST_PG_URL"'
 
-build: ## The release binary
-	@$(CARGO) build --locked --release --bin eventodb
+build: ## Builds the binary of `make run` and of the black-box tests, without link-time optimisation
+	@$(CARGO) build --locked --profile quick --bin eventodb
 
-# The release binary is built and tested beside the rest: alone, either leaves a core idle where crates wait for each
+# 20 MB bound what somebody downloads: names and lines for debuggers would be 60 MB more.
+dist: deps-run ## Builds the binary that is shipped: optimised as a whole, stripped, at most 20 MB
+	$(CARGO) build --locked --release --bin eventodb
+	@size=$$(stat -c %s $(SHIPPED)); echo "$(SHIPPED): $$size bytes"; [ $$size -le 20000000 ]
+
+# The binary is built and tested beside the rest: alone, either leaves a core idle where crates wait for each
 # other and tests for a time limit.
 test: deps ## Everything that CI runs
 	$(MAKE) -j2 black-box check
@@ -47,7 +54,7 @@ lint: ## fmt, clippy and rustdoc, nothing tolerated; the index of decisions; lic
 test-rust: deps ## Unit, property, conformance, integration and crash tests
 	.ci/with-postgres $(CARGO) test --locked --workspace --all-features
 
-test-external: deps build ## The black-box tests of the release binary, on each backend
+test-external: deps build ## The black-box tests of the binary that `make build` makes, on each backend
 	cd $(EXTERNAL) && npm ci --no-audit --no-fund --silent
 	cd $(EXTERNAL) && npm run typecheck
 	cd $(EXTERNAL) && EVENTODB_TEST_BACKEND=memory npm run suite
@@ -60,11 +67,11 @@ faults: deps ## Fails each call on each file of a SQLite store, whatever befalls
 memory: deps ## 16,000 connections of four processes that hold whatever they are let, against a budget of 1 GiB
 	EVENTODB_TEST_MEMORY=all $(CARGO) test --locked -p eventodb --test process -- memory --nocapture
 
-bench: deps build ## Every scenario on each backend; reports below target/bench, tables and pictures in docs/
+bench: deps dist ## Every scenario on each backend; reports below target/bench, tables and pictures in docs/
 	./bench/run
 
 bench-smoke: deps build ## One minute of every scenario, for function, not for speed
-	./bench/run --smoke
+	EVENTODB_BINARY=$(QUICK) ./bench/run --smoke
 
 bench-micro: deps-run ## Microbenchmarks of the parts whose cost decides
 	$(CARGO) bench --locked -p eventodb-protocol -p eventodb-store

@@ -14,9 +14,9 @@ export type Finished = { code: number | null; signal: NodeJS.Signals | null; std
 
 /** The path of the program; a missing one is told in words. */
 export function binary(): string {
-  const path = resolve(process.env.EVENTODB_BIN ?? join(ROOT, "target/release/eventodb"));
+  const path = resolve(process.env.EVENTODB_BIN ?? join(ROOT, "target/quick/eventodb"));
   if (!existsSync(path)) {
-    throw new Error(`no program at ${path}: build it with "cargo build --release", or name it in EVENTODB_BIN`);
+    throw new Error(`no program at ${path}: build it with "make build", or name it in EVENTODB_BIN`);
   }
   return path;
 }
