@@ -1,6 +1,9 @@
 //! A bank account as an aggregate: many deposits and withdrawals at once, and the balance is right.
 //!
-//! `EVENTODB_URL` and `EVENTODB_TOKEN` say where. Ends with an error if a deposit got lost.
+//! It ends with an error if a deposit got lost.
+//!
+//! To run it against the server that `EVENTODB_URL` and `EVENTODB_TOKEN` name:
+//! `cargo run -p eventodb-client --example bank_account`
 #![expect(clippy::print_stdout, reason = "an example shows what it does")]
 
 use anyhow::{Context as _, ensure};

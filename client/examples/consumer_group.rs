@@ -1,7 +1,10 @@
 //! A consumer group of four processes. One is killed without warning and started again; every
 //! message is handled by exactly one member, in order within its stream, and none is missed.
 //!
-//! `EVENTODB_URL` and `EVENTODB_TOKEN` say where. The program starts itself as the members.
+//! The program starts itself as the members.
+//!
+//! To run it against the server that `EVENTODB_URL` and `EVENTODB_TOKEN` name:
+//! `cargo run -p eventodb-client --example consumer_group`
 #![expect(clippy::print_stdout, reason = "an example shows what it does")]
 
 use std::collections::HashMap;

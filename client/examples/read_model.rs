@@ -1,8 +1,11 @@
 //! A read model in SQLite: balances per account, each message counted exactly once however often
 //! the process is killed, because the position is committed with the balances.
 //!
-//! `read_model FILE [CATEGORY]` handles what is there and ends. Without a category it first writes
-//! some deposits of its own. `EVENTODB_URL` and `EVENTODB_TOKEN` say where.
+//! `read_model FILE [CATEGORY]` handles the messages that are there and ends. Without a category it first writes
+//! some deposits of its own.
+//!
+//! To run it against the server that `EVENTODB_URL` and `EVENTODB_TOKEN` name:
+//! `cargo run -p eventodb-client --features sqlite --example read_model model.db`
 #![expect(clippy::print_stdout, reason = "an example shows what it does")]
 
 use std::time::Duration;

@@ -2,7 +2,10 @@
 //! by a worker, step by step. A step that is repeated after a crash does nothing, because its
 //! message's id follows from the message that caused it.
 //!
-//! `EVENTODB_URL` and `EVENTODB_TOKEN` say where. Ends with an error if money appears or vanishes.
+//! It ends with an error if money appears or vanishes.
+//!
+//! To run it against the server that `EVENTODB_URL` and `EVENTODB_TOKEN` name:
+//! `cargo run -p eventodb-client --example transfer`
 #![expect(clippy::print_stdout, reason = "an example shows what it does")]
 
 use std::sync::Arc;

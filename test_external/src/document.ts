@@ -1,4 +1,4 @@
-/** docs/API.md as data: its rules and its examples. */
+/** docs/API.md and docs/GUIDE.md as data: rules and examples. */
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { ROOT } from "./command.ts";
@@ -7,6 +7,10 @@ export type Block = { language: string; words: string[]; text: string; line: num
 
 export function readApiDocument(): string {
   return readFileSync(join(ROOT, "docs/API.md"), "utf8");
+}
+
+export function readGuide(): string {
+  return readFileSync(join(ROOT, "docs/GUIDE.md"), "utf8");
 }
 
 /** The ids of all rules, in document order. */
