@@ -7,8 +7,9 @@ use std::collections::{HashMap, HashSet};
 use eventodb_protocol::Timestamp;
 use parking_lot::Mutex;
 
-use crate::backend::{Backend, Incarnation};
 use crate::error::{Error, Result};
+use crate::model::Incarnation;
+use crate::storage::Backend;
 
 /// How far a log's last time may lie ahead of the clock as a matter of two clocks, in microseconds.
 const CLOCKS_DIFFER: i64 = 60_000_000;

@@ -10,14 +10,15 @@ use eventodb_protocol::{Timestamp, Token};
 use parking_lot::{Mutex, RwLock};
 use tokio_util::sync::CancellationToken;
 
-use crate::backend::{Backend, Hint, Incarnation, Namespace, NewNamespace};
 use crate::clock::Leapt;
 use crate::degraded::Degraded;
 use crate::error::{Error, Result};
 use crate::log::{Budget, Log};
+use crate::model::{Incarnation, Namespace, NewNamespace};
 use crate::replacement::Replacement;
 use crate::self_test::SelfTest;
 use crate::settings::Settings;
+use crate::storage::{Backend, Hint};
 use crate::turns::Turns;
 
 /// How often a log is told of whose last time lies ahead of the clock.

@@ -3,7 +3,6 @@
 //! [`EventStore`] knows the namespaces; each has a [`Log`], which takes appends, answers reads and
 //! feeds subscriptions; a [`Backend`] keeps it all in a database. Nothing above this crate sees SQL.
 
-pub mod backend;
 mod clock;
 #[cfg(feature = "testing")]
 pub mod conformance;
@@ -12,18 +11,30 @@ pub mod error;
 mod event_store;
 mod fault;
 pub mod log;
+pub mod model;
+pub mod postgres;
 mod replacement;
 mod seldom;
 mod self_test;
 mod settings;
+pub mod sqlite;
+pub mod storage;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
 mod turns;
 
-pub use backend::Backend;
 pub use degraded::Degraded;
 pub use error::{Conflict, Error, Result};
 pub use event_store::EventStore;
-pub use log::{Entry, Log, Page, Subscription};
+pub use log::{Log, Page, Subscription};
+pub use model::Entry;
 pub use replacement::Replacement;
 pub use settings::Settings;
+pub use storage::Backend;
+
+/// The contract of a database and the two databases that fulfil it, under one name.
+pub mod backend {
+    pub use crate::model::*;
+    pub use crate::storage::*;
+    pub use crate::{postgres, sqlite};
+}

@@ -9,10 +9,11 @@ use std::time::Duration;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
-use crate::backend::{Incarnation, KEEP_EVERY};
 use crate::error::{Error, Result};
 use crate::event_store::EventStore;
 use crate::log::Log;
+use crate::model::Incarnation;
+use crate::storage::KEEP_EVERY;
 
 /// How long a database that does not answer is asked whether the replacement has taken its place.
 const PROMOTE_WITHIN: Duration = Duration::from_secs(10);

@@ -6,9 +6,9 @@ use std::time::{Duration, Instant};
 use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;
 
-use crate::backend::Backend;
 use crate::degraded::Degraded;
 use crate::fault::Fault;
+use crate::storage::Backend;
 
 /// The pause between two tests.
 const EVERY: Duration = Duration::from_secs(10);

@@ -22,8 +22,8 @@ use futures_util::future::BoxFuture;
 
 pub use support::World;
 
-use crate::backend::Backend;
 use crate::settings::Settings;
+use crate::storage::Backend;
 use crate::testing::tell;
 
 /// Makes databases for the cases.

@@ -9,9 +9,9 @@ use eventodb_protocol::request::{Append, AppendEntry, Read};
 use eventodb_protocol::{Direction, Filter, Scope, Token};
 
 use super::Database;
-use crate::backend::NewNamespace;
 use crate::error::Result;
 use crate::log::{Event, Log, Page, Start, Subscribe, Subscription};
+use crate::model::NewNamespace;
 use crate::settings::Settings;
 use crate::{Error, EventStore};
 

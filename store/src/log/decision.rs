@@ -10,11 +10,12 @@ use eventodb_protocol::request::Append;
 use foldhash::{HashMap, HashMapExt as _, HashSet, HashSetExt as _};
 use uuid::Uuid;
 
+use super::Log;
 use super::queue::{Done, Pending, Work};
 use super::sequencer::Sequencer;
-use super::{Entry, Log};
-use crate::backend::Batch;
 use crate::error::{Conflict, Error, Result};
+use crate::model::Batch;
+use crate::model::Entry;
 
 /// What was decided about one append.
 pub(super) enum Verdict {

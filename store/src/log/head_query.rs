@@ -5,8 +5,9 @@ use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 
 use tokio::sync::Mutex;
 
-use crate::backend::{Head, Lineage, Storage};
 use crate::error::Result;
+use crate::model::{Head, Lineage};
+use crate::storage::Storage;
 
 /// See the module.
 #[derive(Debug, Default)]

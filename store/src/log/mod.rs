@@ -7,7 +7,6 @@
 //! | `sequencer` | gathering and committing; following other servers |
 //! | `decision` | what becomes of each append of a batch |
 //! | `versions` | the versions that the sequencer remembers |
-//! | `entry` | a committed message in memory |
 //! | `tail` | the window of the newest messages |
 //! | `topics` | who waits for which messages |
 //! | `read`, `page` | pages, and how they are planned |
@@ -16,7 +15,6 @@
 //! | `head_query` | asking a shared database for the head, once for all who wait |
 
 mod decision;
-mod entry;
 mod head_query;
 mod page;
 #[cfg(feature = "testing")]
@@ -44,7 +42,6 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-pub use entry::Entry;
 pub use page::{Chunk, Page};
 pub use subscription::{Event, Start, Subscribe, Subscription};
 
@@ -56,10 +53,11 @@ use self::queue::{Done, Queue, Work};
 use self::sequencer::Sequencer;
 use self::tail::Tail;
 use self::topics::Topics;
-use crate::backend::{Axis, Columns, Counts, Head, Lineage, Namespace, Select, Storage};
 use crate::clock;
 use crate::error::{Error, Result};
+use crate::model::{Axis, Columns, Counts, Entry, Head, Lineage, Namespace, Select};
 use crate::settings::Settings;
+use crate::storage::Storage;
 
 /// How long a read waits until this server has followed to the head that the database told.
 const FOLLOW_WITHIN: Duration = Duration::from_secs(10);

@@ -6,10 +6,10 @@ use std::sync::Arc;
 use eventodb_protocol::message::MessageRef;
 use eventodb_protocol::wire::{self, Form};
 
-use super::Entry;
 use super::read::Walk;
-use crate::backend::Rows;
 use crate::error::{Error, Result};
+use crate::model::Entry;
+use crate::model::Rows;
 
 /// One page of a read. Between chunks it holds no connection, transaction or snapshot.
 #[derive(Debug)]

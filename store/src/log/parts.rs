@@ -6,10 +6,11 @@ use std::sync::Arc;
 
 use eventodb_protocol::Scope;
 
+use super::Log;
 use super::tail::{Budget, Tail};
 use super::topics::{Topics, Waiter};
-use super::{Entry, Log};
-use crate::backend::Select;
+use crate::model::Entry;
+use crate::model::Select;
 
 /// A tail that holds these messages.
 #[derive(Debug)]

@@ -10,8 +10,8 @@ use tokio::time::Instant;
 
 use super::Log;
 use super::page::{Chunk, Page};
-use crate::backend::{Axis, Columns, Select};
 use crate::error::{Error, Result};
+use crate::model::{Axis, Columns, Select};
 
 impl Log {
     /// Reads one page; waits for a first message as long as the request says. A page ends before a damaged message.
@@ -203,7 +203,7 @@ impl Walk {
     /// position comes back, if there is one after what was walked.
     async fn find_end(&mut self) -> Result<Option<i64>> {
         let mut ahead = self.clone();
-        ahead.select.columns = Columns::Places;
+        ahead.select.columns = Columns::Positions;
         let (mut last, mut last_at) = (None, None);
         while !ahead.done {
             ahead.select.rows = ahead.left;

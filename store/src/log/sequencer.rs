@@ -26,13 +26,15 @@ use std::time::Duration;
 use futures_util::future::{BoxFuture, FutureExt as _, MaybeDone, join, maybe_done};
 use tokio::time::Instant;
 
+use super::Log;
 use super::decision::{Decided, Verdict, decisive, found};
 use super::queue::Pending;
 use super::versions::Versions;
-use super::{Entry, Log};
-use crate::backend::{AppendError, Batch, Fenced, Head, Lineage};
 use crate::error::{Error, Result};
+use crate::model::Entry;
+use crate::model::{Batch, Head, Lineage};
 use crate::seldom::OUTAGE;
+use crate::storage::{AppendError, Fenced};
 
 /// How long an unknown outcome is tried to be settled before its callers are told so.
 const SETTLE_WITHIN: Duration = Duration::from_secs(10);
@@ -445,8 +447,8 @@ mod tests {
 
     use super::super::queue::Work;
     use super::*;
-    use crate::backend::NewNamespace;
-    use crate::backend::sqlite::{self, Location, Sqlite};
+    use crate::model::NewNamespace;
+    use crate::sqlite::{self, Location, Sqlite};
     use crate::{EventStore, Settings};
 
     #[tokio::test]

@@ -14,10 +14,11 @@ use eventodb_protocol::message::MessageRef;
 use eventodb_protocol::{Direction, Filter, wire};
 use tokio::time::Instant;
 
+use super::Log;
 use super::topics::Waiter;
-use super::{Entry, Log};
-use crate::backend::{Axis, Columns, Rows, Select};
 use crate::error::{Error, Result};
+use crate::model::Entry;
+use crate::model::{Axis, Columns, Rows, Select};
 use crate::seldom::OUTAGE;
 
 /// Pauses between attempts while the storage is away: the first, and the longest.
@@ -296,7 +297,7 @@ impl Subscription {
             direction: Direction::Forward,
             rows,
             bytes: self.log.settings.poke_bytes,
-            columns: Columns::Places,
+            columns: Columns::Positions,
         }
     }
 

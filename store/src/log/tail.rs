@@ -10,8 +10,8 @@ use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use eventodb_protocol::{Direction, Filter, Scope};
 use foldhash::HashMap;
 
-use super::Entry;
-use crate::backend::{Axis, Select};
+use crate::model::Entry;
+use crate::model::{Axis, Select};
 
 /// Messages that a log keeps whatever other logs hold.
 const KEEP: usize = 16;
@@ -51,7 +51,7 @@ pub(super) struct Tail {
 /// What the tail has of a slice.
 pub(super) struct Found {
     pub(super) entries: Vec<Arc<Entry>>,
-    /// As in [`crate::backend::Slice`].
+    /// As in [`crate::model::Slice`].
     pub(super) covered: i64,
 }
 

@@ -9,7 +9,7 @@ use foldhash::HashMap;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
-use super::Entry;
+use crate::model::Entry;
 
 /// The topics of one log that somebody waits for.
 #[derive(Debug, Default)]

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use flate2::read::GzDecoder;
 
-pub use crate::backend::sqlite::checksum::restamp;
+pub use crate::sqlite::checksum::restamp;
 
 /// The files of the data directory that `store/tests/fixtures/log-1` describes.
 const FIRST_VERSION: [&str; 3] = ["registry.db", "1.log.db", "1.index.db"];

@@ -6,7 +6,7 @@ DELETE FROM idx.categories;
 DELETE FROM idx.ids;
 DELETE FROM idx.progress;
 
--- A run is of messages that follow each other in a stream. Its form is that of `store/src/backend/sqlite/runs.rs`.
+-- A run is of messages that follow each other in a stream. Its form is that of `store/src/sqlite/runs.rs`.
 CREATE TABLE idx.stream_runs (
     stream_id            INTEGER NOT NULL,
     last_position        INTEGER NOT NULL,

@@ -1,4 +1,4 @@
--- Every message has a checksum: see `store/src/backend/sqlite/checksum.rs`.
+-- Every message has a checksum: see `store/src/sqlite/checksum.rs`.
 ALTER TABLE log.messages ADD COLUMN checksum INTEGER; -- CRC-32C as a signed 32-bit integer
 
 -- At most one row: the messages above `done`, up to `last_position`, come from a version without checksums and may have

@@ -1,0 +1,50 @@
+//! A namespace as the registry has it, and how much its log holds.
+
+use std::sync::Arc;
+
+use eventodb_protocol::Timestamp;
+use eventodb_protocol::token::TokenHash;
+
+/// The number of one incarnation of a namespace: each creation and each replacement makes a new one. The names of
+/// files and schemas derive from it. It is never used again, so that an old file cannot pass for a new namespace's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Incarnation(pub i64);
+
+/// A namespace as the registry has it.
+#[derive(Clone, Debug)]
+pub struct Namespace {
+    /// Which incarnation of its name this is.
+    pub incarnation: Incarnation,
+    /// Its name.
+    pub name: Arc<str>,
+    /// SHA-256 of its token.
+    pub token_hash: TokenHash,
+    /// Free text.
+    pub description: String,
+    /// When it was created.
+    pub created_at: Timestamp,
+}
+
+/// A namespace to be created.
+#[derive(Clone, Debug)]
+pub struct NewNamespace {
+    /// Its name.
+    pub name: String,
+    /// SHA-256 of its token.
+    pub token_hash: TokenHash,
+    /// Free text; empty where none was given.
+    pub description: String,
+    /// A compact JSON object.
+    pub metadata: String,
+}
+
+/// How much a log holds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Messages.
+    pub messages: u64,
+    /// Streams.
+    pub streams: u64,
+    /// Time of the last message.
+    pub last_activity: Option<Timestamp>,
+}

@@ -1,0 +1,102 @@
+//! The write path: one statement, one round trip, one commit.
+
+use std::sync::Arc;
+
+use eventodb_protocol::message::Message;
+use eventodb_protocol::{group, name};
+use tokio_postgres::Row;
+
+use super::connection::Connection;
+use super::error::Failure;
+use super::line::Place;
+use super::pool::Pool;
+use super::statement::{APPEND, FENCE, SETTLE};
+use super::time::Time;
+use super::turns::Turn;
+use crate::model::Entry;
+use crate::model::{Batch, Incarnation};
+use crate::storage::Fenced;
+
+/// Commits a batch after the head that it names; `None` where something else follows that head, it is
+/// none of this log, or it is another server's turn.
+pub(super) async fn append(
+    place: Place<'_>,
+    pool: &Pool,
+    log: Incarnation,
+    batch: &Batch,
+    turn: Turn,
+) -> Result<Option<Vec<Arc<Entry>>>, Failure> {
+    let messages = &batch.messages;
+    let last_position = batch.head().position;
+    let started = batch.starts_stream.iter().filter(|starts| **starts).count() as i64;
+    let correlations: Vec<Option<String>> = messages.iter().map(Message::correlation).collect();
+    let has_open = !batch.open.is_empty();
+    let position = |message: &Message| match has_open && batch.open.contains(&message.stream) {
+        // The statement takes what is below 0 for open: -1 is the next position of the stream.
+        true => -1 - message.position,
+        false => message.position,
+    };
+    let times: Option<Vec<Time>> = batch.keep_times.then(|| each(messages, |m| Time(m.time)));
+    let row = place
+        .query_one(
+            pool,
+            APPEND.on(log),
+            &[
+                &batch.after.batch,
+                &batch.after.position,
+                &batch.id,
+                &last_position,
+                &started,
+                &each(messages, |m| m.global_position),
+                &each(messages, |m| &*m.stream),
+                &each(messages, position),
+                &batch.starts_stream,
+                &each(messages, |m| name::category(&m.stream)),
+                &each(messages, |m| group::stream_hash(&m.stream)),
+                &each(messages, |m| &*m.kind),
+                &correlations,
+                &each(messages, |m| m.id),
+                &each(messages, |m| m.metadata.as_deref()),
+                &each(messages, |m| &*m.data),
+                &times,
+                &batch.after.id,
+                &(turn == Turn::Own),
+                &has_open,
+            ],
+        )
+        .await?;
+    Ok(row.map(|row| match row.get::<_, Option<Vec<i64>>>(1) {
+        Some(positions) => batch.entries_at(time(&row, 0), &positions),
+        None => batch.entries(time(&row, 0)),
+    }))
+}
+
+/// Puts an empty batch under the number of this one, or finds out whose is there.
+pub(super) async fn fence(connection: &mut Connection, log: Incarnation, batch: &Batch) -> Result<Fenced, Failure> {
+    // An id of its own: found under the number later, it must not pass for the batch.
+    let id = uuid::Uuid::new_v4();
+    let after = &batch.after;
+    let fenced = connection.query_one(FENCE.on(log), &[&after.batch, &after.position, &id, &after.id]).await?;
+    if fenced.is_some() {
+        return Ok(Fenced::NotCommitted);
+    }
+    // The number is taken, or the head that it follows is not in the log any more, after a failover.
+    let first = batch.messages.first();
+    let (position, id) =
+        first.map_or((after.position.saturating_add(1), batch.id), |message| (message.global_position, message.id));
+    let number = batch.after.batch + 1;
+    let last = batch.head().position;
+    let found = connection.query_one(SETTLE.on(log), &[&number, &batch.id, &position, &id, &last]).await?;
+    Ok(match found.filter(|row| row.get(0)) {
+        Some(row) => Fenced::Committed(batch.entries_at(time(&row, 1), &row.get::<_, Vec<i64>>(2))),
+        None => Fenced::NotCommitted,
+    })
+}
+
+fn each<'a, T>(messages: &'a [Message], part: impl Fn(&'a Message) -> T) -> Vec<T> {
+    messages.iter().map(part).collect()
+}
+
+fn time(row: &Row, column: usize) -> eventodb_protocol::Timestamp {
+    row.get::<_, Time>(column).0
+}

@@ -1,0 +1,236 @@
+//! What can go wrong with PostgreSQL, told apart by SQLSTATE, never by the text of a message.
+
+use std::io;
+use std::sync::Arc;
+
+use tokio_postgres::error::{DbError, Severity, SqlState};
+
+use crate::error::{Cause, Error};
+use crate::storage::AppendError;
+
+/// Why the backend could not be opened; one line each.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// Nobody answers there.
+    #[error("cannot reach PostgreSQL at {place}: {cause}")]
+    Unreachable {
+        /// Host and port.
+        place: String,
+        /// What happened.
+        cause: io::Error,
+    },
+    /// PostgreSQL does not let this user in.
+    #[error("PostgreSQL at {place} refuses user {user}: wrong password, unknown role, or no entry in pg_hba.conf")]
+    Refused {
+        /// Host and port.
+        place: String,
+        /// The user.
+        user: String,
+    },
+    /// There is no such database.
+    #[error(
+        "there is no database {database} at {place}; create it with: CREATE DATABASE {database} ENCODING 'UTF8' TEMPLATE template0"
+    )]
+    MissingDatabase {
+        /// Host and port.
+        place: String,
+        /// The database.
+        database: String,
+    },
+    /// All its connection slots are taken, or those of the role or the database.
+    #[error("PostgreSQL at {place} has no connection slot left: raise max_connections, or close other sessions")]
+    NoSlot {
+        /// Host and port.
+        place: String,
+    },
+    /// The handshake failed.
+    #[error("TLS to PostgreSQL at {place} failed: {cause}")]
+    Tls {
+        /// Host and port.
+        place: String,
+        /// What happened.
+        cause: String,
+    },
+    /// The server is too old.
+    #[error("PostgreSQL {0} is too old; 14 or newer is needed")]
+    TooOld(String),
+    /// The database holds another encoding.
+    #[error("the database has the encoding {0}; it must be UTF8")]
+    NotUtf8(String),
+    /// A privilege is missing.
+    #[error("a privilege is missing: {0}")]
+    Privilege(String),
+    /// The schema was made by a newer version.
+    #[error("schema {schema} needs version {needs} of this program or newer, this is {}", eventodb_protocol::VERSION)]
+    NewerSchema {
+        /// The schema.
+        schema: String,
+        /// The oldest version that may use it.
+        needs: String,
+    },
+    /// The schema is older than this version, and may not be changed.
+    #[error("schema {0} needs a migration: run `eventodb migrate`, or allow it with --auto-migrate")]
+    MigrationNeeded(String),
+    /// Something else, as PostgreSQL tells it.
+    #[error("PostgreSQL cannot be used: {0}")]
+    Other(String),
+}
+
+/// Why a statement brought no result.
+#[derive(Clone, Debug, thiserror::Error)]
+pub(super) enum Failure {
+    /// It never reached PostgreSQL, or could not have changed anything there.
+    #[error("{0}")]
+    NotSent(Cause),
+    /// PostgreSQL answered with an error: the statement and its transaction are undone.
+    #[error("{0}")]
+    Undone(Arc<Refusal>),
+    /// It was sent and no answer came.
+    #[error("{0}")]
+    Open(Cause),
+}
+
+/// An error that PostgreSQL answered, in one line: what it quotes of rows stays out.
+#[derive(Debug, thiserror::Error)]
+#[error("{message} (SQLSTATE {}{})", .state.code(), .constraint.as_ref().map(|name| format!(", constraint {name}")).unwrap_or_default())]
+pub(super) struct Refusal {
+    pub(super) state: SqlState,
+    constraint: Option<String>,
+    message: String,
+}
+
+/// A time limit that has passed.
+#[derive(Clone, Copy, Debug, thiserror::Error)]
+#[error("PostgreSQL did not {0} in time")]
+pub(super) struct TimedOut(pub(super) &'static str);
+
+impl Failure {
+    /// The outcome of a statement that may have changed something, if it was sent at all.
+    pub(super) fn of_sent(error: tokio_postgres::Error) -> Self {
+        match error.as_db_error() {
+            // What leaves it open may have come behind the commit.
+            Some(refusal) if !leaves_open(refusal) => Self::Undone(Arc::new(Refusal::new(refusal))),
+            _ => Self::Open(Arc::new(error)),
+        }
+    }
+
+    /// The outcome of what changes nothing, as the preparation of a statement.
+    pub(super) fn of_harmless(error: tokio_postgres::Error) -> Self {
+        match Self::of_sent(error) {
+            Self::Open(cause) => Self::NotSent(cause),
+            other => other,
+        }
+    }
+
+    /// As the error of an append before whose statement this failed.
+    pub(super) fn before_append(self) -> AppendError {
+        match self {
+            Self::Open(cause) => AppendError::Unavailable(cause),
+            other => other.of_append(),
+        }
+    }
+
+    /// PostgreSQL's code, where it answered.
+    pub(super) fn state(&self) -> Option<&SqlState> {
+        match self {
+            Self::Undone(refusal) => Some(&refusal.state),
+            _ => None,
+        }
+    }
+
+    /// Whether PostgreSQL takes no writes.
+    pub(super) fn is_read_only(&self) -> bool {
+        self.state() == Some(&SqlState::READ_ONLY_SQL_TRANSACTION)
+    }
+
+    /// As the error of a call that changes nothing.
+    pub(super) fn of_read(self) -> Error {
+        match self {
+            Self::NotSent(cause) | Self::Open(cause) => Error::Unavailable(cause),
+            Self::Undone(refusal) => match kind(&refusal.state) {
+                Kind::Gone => Error::Closed,
+                Kind::Passing => Error::Unavailable(refusal),
+                Kind::Row | Kind::Lost | Kind::Other => Error::Failed(refusal),
+            },
+        }
+    }
+
+    /// As the error of a change to the registry.
+    pub(super) fn of_change(self) -> Error {
+        match self {
+            Self::Open(cause) => Error::Unknown(cause),
+            other => other.of_read(),
+        }
+    }
+
+    /// As the error of an append.
+    pub(super) fn of_append(self) -> AppendError {
+        match self {
+            Self::NotSent(cause) => AppendError::Unavailable(cause),
+            Self::Open(cause) => AppendError::Unknown(cause),
+            Self::Undone(refusal) => match kind(&refusal.state) {
+                Kind::Gone => AppendError::Closed,
+                Kind::Row => AppendError::Rejected(refusal),
+                Kind::Lost => AppendError::Behind,
+                Kind::Passing | Kind::Other => AppendError::Unavailable(refusal),
+            },
+        }
+    }
+}
+
+impl Refusal {
+    fn new(error: &DbError) -> Self {
+        Self {
+            state: error.code().clone(),
+            constraint: error.constraint().map(str::to_owned),
+            message: error.message().to_owned(),
+        }
+    }
+}
+
+/// What an SQLSTATE means to us.
+enum Kind {
+    /// The schema is gone, and with it the incarnation.
+    Gone,
+    /// The fault of a row.
+    Row,
+    /// Another transaction came first.
+    Lost,
+    /// It may work later.
+    Passing,
+    /// None of these.
+    Other,
+}
+
+fn kind(state: &SqlState) -> Kind {
+    match *state {
+        SqlState::UNDEFINED_TABLE | SqlState::INVALID_SCHEMA_NAME => Kind::Gone,
+        SqlState::T_R_SERIALIZATION_FAILURE => Kind::Lost,
+        SqlState::READ_ONLY_SQL_TRANSACTION | SqlState::LOCK_NOT_AVAILABLE => Kind::Passing,
+        // A pooler or an administrator took away what the session had prepared.
+        SqlState::INVALID_SQL_STATEMENT_NAME | SqlState::FEATURE_NOT_SUPPORTED => Kind::Passing,
+        _ => match &state.code()[..2] {
+            "21" | "22" | "23" | "54" => Kind::Row,
+            "25" | "40" | "53" | "55" | "57" | "58" => Kind::Passing,
+            _ => Kind::Other,
+        },
+    }
+}
+
+/// Whether the session is of no more use after this answer, though the transaction is surely undone.
+pub(super) fn spoils_session(state: &SqlState) -> bool {
+    matches!(
+        *state,
+        SqlState::READ_ONLY_SQL_TRANSACTION
+            | SqlState::INVALID_SQL_STATEMENT_NAME
+            | SqlState::FEATURE_NOT_SUPPORTED
+            | SqlState::DUPLICATE_PSTATEMENT
+    )
+}
+
+/// Whether an answer may have come although the statement was committed, or still can be: the session ends, or
+/// something between PostgreSQL and us (class 08) lost the connection over which the statement went on.
+fn leaves_open(error: &DbError) -> bool {
+    matches!(error.parsed_severity(), Some(Severity::Fatal | Severity::Panic) | None)
+        || error.code().code().starts_with("08")
+}

@@ -1,0 +1,184 @@
+//! Bringing schemas up to date: forward only, each in one transaction, under a lock, so that any
+//! number of servers may start at once.
+
+use std::time::Duration;
+
+use eventodb_schema::{Migration, POSTGRES_LOG, POSTGRES_REGISTRY};
+
+use super::connection::Connection;
+use super::error::Failure;
+use super::statement::{
+    EXISTS, LOCK_USABLE, LOGS, MIGRATED, MIGRATION_LOCK, REGISTRY, SCHEMA_EXISTS, Statement, USABLE, VERSION, schema,
+};
+use crate::model::Incarnation;
+
+/// How long a migration may take, and wait for another server's.
+const LIMIT: Duration = Duration::from_secs(600);
+
+/// Why a schema cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum MigrateError {
+    /// A statement failed.
+    #[error("{0}")]
+    Failure(#[from] Failure),
+    /// It was made by a newer version.
+    #[error("schema {schema} needs version {needs} of this program or newer")]
+    Newer {
+        /// The schema.
+        schema: String,
+        /// The oldest version that may use it.
+        needs: String,
+    },
+    /// It is older, and may not be changed.
+    #[error("schema {0} needs a migration, and migrations are switched off")]
+    Needed(String),
+    /// Its incarnation was deleted.
+    #[error("the namespace was deleted")]
+    Deleted,
+}
+
+/// Brings the registry up to date.
+pub(super) async fn registry(connection: &mut Connection, may_migrate: bool) -> Result<(), MigrateError> {
+    let registry = Target {
+        schema: REGISTRY.to_owned(),
+        owner: None,
+        steps: POSTGRES_REGISTRY,
+        version: VERSION.on_registry(),
+        migrated: MIGRATED.on_registry(),
+    };
+    // A registry that is not there at all is made by a migration too: somebody may have mistaken the database.
+    registry.bring_up_to_date(connection, may_migrate, may_migrate).await
+}
+
+/// Makes the schema of a log, or brings it up to date. A missing one is made in any case: it
+/// belongs to a namespace that was just created.
+pub(super) async fn log(
+    connection: &mut Connection,
+    incarnation: Incarnation,
+    may_migrate: bool,
+) -> Result<(), MigrateError> {
+    let log = Target {
+        schema: schema(incarnation),
+        owner: Some(incarnation),
+        steps: POSTGRES_LOG,
+        version: VERSION.on(incarnation),
+        migrated: MIGRATED.on(incarnation),
+    };
+    log.bring_up_to_date(connection, may_migrate, true).await
+}
+
+/// Brings the registry and every log that has a schema up to date.
+pub(super) async fn all(connection: &mut Connection) -> Result<(), MigrateError> {
+    registry(connection, true).await?;
+    let rows = connection.query(LOGS.on_registry(), &[]).await?;
+    for row in rows.iter().filter(|row| row.get(1)) {
+        match log(connection, Incarnation(row.get(0)), true).await {
+            Ok(()) | Err(MigrateError::Deleted) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}
+
+/// A schema that is to be brought up to date.
+struct Target {
+    schema: String,
+    /// The incarnation that must live, or be staged, for it.
+    owner: Option<Incarnation>,
+    steps: &'static [Migration],
+    version: Statement,
+    migrated: Statement,
+}
+
+impl Target {
+    async fn bring_up_to_date(
+        &self,
+        connection: &mut Connection,
+        may_migrate: bool,
+        may_create: bool,
+    ) -> Result<(), MigrateError> {
+        if let Some(owner) = self.owner {
+            connection.query_one(USABLE.on_registry(), &[&owner.0]).await?.ok_or(MigrateError::Deleted)?;
+        }
+        match self.done(connection).await? {
+            Some(done) if done >= self.steps.len() => Ok(()),
+            Some(_) if !may_migrate => Err(MigrateError::Needed(self.schema.clone())),
+            None if !may_create => Err(MigrateError::Needed(self.schema.clone())),
+            _ => self.migrate(connection).await,
+        }
+    }
+
+    async fn migrate(&self, connection: &mut Connection) -> Result<(), MigrateError> {
+        connection.begin().await?;
+        let limits = format!("SET LOCAL statement_timeout = {0}; SET LOCAL lock_timeout = {0}", LIMIT.as_millis());
+        connection.execute(&limits, LIMIT).await?;
+        connection.query_within(LIMIT, MIGRATION_LOCK.on_registry(), &[]).await?;
+        if let Some(owner) = self.owner {
+            // Taken second, and kept to the end: the incarnation cannot be deleted under the migration.
+            connection.query_one(LOCK_USABLE.on_registry(), &[&owner.0]).await?.ok_or(MigrateError::Deleted)?;
+        }
+        // Another server may have done it meanwhile.
+        let done = match self.done(connection).await? {
+            Some(done) => done,
+            None => {
+                self.create(connection).await?;
+                0
+            }
+        };
+        for (at, step) in self.steps.iter().enumerate().skip(done) {
+            connection.execute(&step.sql.replace("{log}", &self.schema), LIMIT).await?;
+            let version = i64::try_from(at + 1).expect("there are few steps");
+            connection.query(self.migrated, &[&version, &step.oldest_binary]).await?;
+            tracing::info!(schema = self.schema, version, "migrated a schema");
+        }
+        Ok(connection.commit().await?)
+    }
+
+    /// How many steps are done, of those that we know; `None` where there is no schema.
+    async fn done(&self, connection: &mut Connection) -> Result<Option<usize>, MigrateError> {
+        let exists = connection
+            .query_one(EXISTS.on_registry(), &[&self.schema, &"migrations"])
+            .await?
+            .is_some_and(|row| row.get(0));
+        if !exists {
+            return Ok(None);
+        }
+        let Some(row) = connection.query_one(self.version, &[]).await? else { return Ok(Some(0)) };
+        let (version, needs): (i64, String) = (row.get(0), row.get(1));
+        let done = usize::try_from(version).expect("versions count from 1");
+        if done > self.steps.len() && is_newer(&needs, eventodb_protocol::VERSION) {
+            return Err(MigrateError::Newer { schema: self.schema.clone(), needs });
+        }
+        Ok(Some(done))
+    }
+
+    async fn create(&self, connection: &mut Connection) -> Result<(), Failure> {
+        // Somebody may have made the schema for us, so that we need not have the right to.
+        let name = connection.query_one(SCHEMA_EXISTS.on_registry(), &[&self.schema]).await?;
+        if name.is_none_or(|row| !row.get::<_, bool>(0)) {
+            connection.execute(&format!("CREATE SCHEMA {}", self.schema), LIMIT).await?;
+        }
+        connection.execute(&include_str!("sql/migrations.sql").replace("{log}", &self.schema), LIMIT).await
+    }
+}
+
+/// Whether version `a` is newer than version `b`. What is no number counts as 0.
+fn is_newer(a: &str, b: &str) -> bool {
+    let parts = |text: &str| -> Vec<u64> {
+        text.split(['.', '-', '+']).take(3).map(|part| part.parse().unwrap_or(0)).collect()
+    };
+    parts(a) > parts(b)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn versions_are_compared_by_number() {
+        for (newer, older) in [("0.10.0", "0.9.9"), ("1.0.0", "0.99.0"), ("0.1.1", "0.1.0")] {
+            assert!(is_newer(newer, older) && !is_newer(older, newer), "{newer} {older}");
+        }
+        assert!(!is_newer("0.1.0", "0.1.0"));
+    }
+}

@@ -1,0 +1,325 @@
+//! PostgreSQL: one schema per incarnation, an append-only table as compare-and-set, one commit per batch.
+
+mod append;
+mod connection;
+mod error;
+mod hints;
+mod line;
+mod migrate;
+mod pool;
+mod purge;
+mod read;
+mod registry;
+mod seal;
+mod settings;
+mod shared;
+mod staging;
+mod statement;
+mod storage;
+#[cfg(test)]
+mod tests;
+mod time;
+mod turns;
+mod upkeep;
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use eventodb_protocol::Timestamp;
+use eventodb_protocol::token::TokenHash;
+use parking_lot::Mutex;
+use tokio::sync::mpsc;
+use tokio::time::{Instant, timeout};
+
+pub use error::OpenError;
+pub use eventodb_pg::{Url, UrlError};
+pub use settings::Settings;
+
+use crate::degraded::Degraded;
+use crate::error::{Error, Result};
+use crate::model::{Incarnation, Namespace, NewNamespace};
+use crate::storage::{Backend, Hint, Storage};
+use connection::Connection;
+use error::{Failure, TimedOut};
+use hints::Hints;
+use migrate::MigrateError;
+use pool::retrying;
+use shared::Shared;
+use statement::{EXISTS, PING, SELF_TEST, SERVER, schema};
+use storage::PostgresStorage;
+
+/// The oldest version of PostgreSQL that has all we need.
+const OLDEST_SERVER: i32 = 140_000;
+/// Pause after an attempt to drop a schema that was in use: it holds up whoever uses it.
+const PURGE_PAUSE: Duration = Duration::from_secs(10);
+/// How long [`Backend::ping`] waits.
+const PING_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// A PostgreSQL database that holds the registry and the logs; other servers may use it as well.
+#[derive(Debug)]
+pub struct Postgres {
+    shared: Arc<Shared>,
+    hints: Mutex<Option<mpsc::Receiver<Hint>>>,
+    /// When to try again to drop what was in use.
+    purge_after: Mutex<Option<Instant>>,
+}
+
+impl Postgres {
+    /// Connects, checks that the database can be used, and brings the registry up to date.
+    ///
+    /// # Errors
+    /// [`OpenError`], in one line that says what to do.
+    pub async fn open(settings: Settings) -> Result<Arc<Self>, OpenError> {
+        let settings = Arc::new(settings);
+        let (mut connection, is_read_only) = prepare(&settings).await?;
+        migrate::registry(&mut connection, settings.auto_migrate).await.map_err(OpenError::from)?;
+        drop(connection);
+        let shared = Arc::new(Shared::new(Arc::clone(&settings)));
+        shared.found_read_only(is_read_only);
+        shared.readers.fill().await.map_err(|failure| OpenError::Other(failure.to_string()))?;
+        let (sender, receiver) = Hints::new();
+        let (notifier, stop) = (Arc::clone(&shared.notifier), shared.stop.clone());
+        shared.tasks.spawn(Arc::clone(&notifier).run(Arc::clone(&settings), stop.clone()));
+        shared.tasks.spawn(hints::listen(notifier, sender, settings, stop));
+        shared.tasks.spawn(Arc::clone(&shared).shrink());
+        Ok(Arc::new(Self { shared, hints: Mutex::new(Some(receiver)), purge_after: Mutex::default() }))
+    }
+
+    /// Brings the registry and the logs of all namespaces up to date, and does nothing else.
+    ///
+    /// # Errors
+    /// As [`Postgres::open`].
+    pub async fn migrate(settings: &Settings) -> Result<(), OpenError> {
+        let (mut connection, _) = prepare(settings).await?;
+        Ok(migrate::all(&mut connection).await?)
+    }
+
+    /// A connection for a change of the registry.
+    async fn connection(&self) -> Result<pool::Pooled> {
+        self.shared.readers.get().await.map_err(Failure::of_change)
+    }
+}
+
+#[async_trait]
+impl Backend for Postgres {
+    fn kind(&self) -> &'static str {
+        "postgres"
+    }
+
+    fn is_shared(&self) -> bool {
+        true
+    }
+
+    async fn namespace(&self, name: &str) -> Result<Option<Namespace>> {
+        retrying!(self.shared.readers, connection => registry::namespace(connection, name)).map_err(Failure::of_read)
+    }
+
+    async fn token_hash(&self, name: &str) -> Result<Option<TokenHash>> {
+        retrying!(self.shared.doors, connection => registry::token_hash(connection, name)).map_err(Failure::of_read)
+    }
+
+    async fn namespaces(&self) -> Result<Vec<Namespace>> {
+        retrying!(self.shared.readers, connection => registry::namespaces(connection)).map_err(Failure::of_read)
+    }
+
+    async fn create(&self, new: &NewNamespace) -> Result<Namespace> {
+        let created = registry::create(&mut *self.connection().await?, new).await.map_err(Failure::of_change)?;
+        let namespace = created.ok_or(Error::NamespaceExists)?;
+        self.shared.notifier.registry();
+        Ok(namespace)
+    }
+
+    async fn delete(&self, incarnation: Incarnation) -> Result<Option<Timestamp>> {
+        let deleted =
+            registry::delete(&mut *self.connection().await?, incarnation).await.map_err(Failure::of_change)?;
+        self.shared.notifier.registry();
+        Ok(deleted)
+    }
+
+    async fn stage(&self, living: Incarnation) -> Result<Namespace> {
+        // Its log is sealed, so that it must be there.
+        self.open(living).await.map_err(|error| match error {
+            Error::Closed => Error::NamespaceNotFound,
+            error => error,
+        })?;
+        let mut connection = self.connection().await?;
+        let Some(staged) = staging::stage(&mut connection, living).await.map_err(Failure::of_change)? else {
+            let lives = seal::lives(&mut connection, living).await.map_err(Failure::of_read)?;
+            return Err(if lives { Error::Replacing } else { Error::NamespaceNotFound });
+        };
+        if let Err(failure) = seal::put(&mut connection, living).await {
+            drop(connection);
+            // Nobody fills it: where this fails too, it is given up when its time has passed.
+            let _ = self.discard(staged.incarnation).await;
+            return Err(failure.of_read());
+        }
+        Ok(staged)
+    }
+
+    async fn keep(&self, staged: Incarnation) -> Result<()> {
+        let kept = retrying!(self.shared.readers, connection => staging::keep(connection, staged));
+        if kept.map_err(Failure::of_read)? { Ok(()) } else { Err(Error::Overtaken) }
+    }
+
+    async fn promote(&self, staged: Incarnation) -> Result<()> {
+        let promoted = staging::promote(&mut *self.connection().await?, staged).await.map_err(Failure::of_change)?;
+        self.shared.notifier.registry();
+        if promoted { Ok(()) } else { Err(Error::Overtaken) }
+    }
+
+    async fn discard(&self, staged: Incarnation) -> Result<()> {
+        let discarded = retrying!(self.shared.readers, connection => staging::discard(connection, staged));
+        discarded.map_err(Failure::of_read)
+    }
+
+    async fn set_token(&self, name: &str, token_hash: &TokenHash) -> Result<()> {
+        let changed =
+            registry::set_token(&mut *self.connection().await?, name, token_hash).await.map_err(Failure::of_change)?;
+        self.shared.notifier.registry();
+        if changed { Ok(()) } else { Err(Error::NamespaceNotFound) }
+    }
+
+    async fn purge(&self) -> Result<()> {
+        if self.purge_after.lock().is_some_and(|after| Instant::now() < after) {
+            return Ok(());
+        }
+        let all = purge::run(&self.shared.readers).await.map_err(Failure::of_read)?;
+        *self.purge_after.lock() = (!all).then(|| Instant::now() + PURGE_PAUSE);
+        Ok(())
+    }
+
+    async fn message_counts(&self) -> Result<Vec<(Incarnation, u64)>> {
+        retrying!(self.shared.readers, connection => purge::message_counts(connection)).map_err(Failure::of_read)
+    }
+
+    async fn open(&self, incarnation: Incarnation) -> Result<Arc<dyn Storage>> {
+        let may_migrate = self.shared.settings.auto_migrate;
+        let mut attempts = self.shared.readers.attempts();
+        loop {
+            let mut connection = attempts.connection().await.map_err(Failure::of_read)?;
+            match migrate::log(&mut connection, incarnation, may_migrate).await {
+                Ok(()) => break,
+                // It is done or not, and may be looked at again.
+                Err(MigrateError::Failure(failure)) if attempts.go_on_after(&failure) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(Arc::new(PostgresStorage::new(incarnation, Arc::clone(&self.shared))))
+    }
+
+    fn hints(&self) -> Option<mpsc::Receiver<Hint>> {
+        self.hints.lock().take()
+    }
+
+    async fn ping(&self) -> Result<()> {
+        let ping = async { retrying!(self.shared.probes, connection => look(connection)) };
+        let answer = timeout(PING_TIMEOUT, ping).await.map_err(|_| Error::unavailable(TimedOut("answer")))?;
+        self.shared.found_read_only(answer.map_err(Failure::of_read)?);
+        Ok(())
+    }
+
+    async fn self_test(&self) -> Result<()> {
+        // As an append does: a connection of its own kind, and a write that waits for whatever commits wait for.
+        let work = async {
+            let mut connection = self.shared.sequencers.get().await?;
+            connection.query_one(SELF_TEST.on_registry(), &[]).await
+        };
+        match work.await {
+            Ok(_) => Ok(()),
+            Err(failure) if failure.is_read_only() => {
+                // It is told by itself, and each probe looks whether it still is so.
+                self.shared.found_read_only(true);
+                Ok(())
+            }
+            Err(failure) => Err(failure.of_read()),
+        }
+    }
+
+    async fn last_time(&self, incarnation: Incarnation) -> Result<Timestamp> {
+        let (schema, table) = (schema(incarnation), "batches");
+        let found = retrying!(self.shared.readers, connection => connection.query_one(EXISTS.on_registry(), &[&schema, &table]));
+        if !found.map_err(Failure::of_read)?.is_some_and(|row| row.get(0)) {
+            // Nobody has used it yet.
+            return Ok(Timestamp::default());
+        }
+        Ok(PostgresStorage::new(incarnation, Arc::clone(&self.shared)).head().await?.time)
+    }
+
+    fn degraded(&self) -> Vec<Degraded> {
+        let is_read_only = self.shared.read_only.load(Ordering::Relaxed);
+        let degraded =
+            is_read_only.then(|| Degraded::new("READ_ONLY", "the database is read-only: writes are refused"));
+        degraded.into_iter().collect()
+    }
+
+    async fn close(&self) {
+        self.shared.close().await;
+    }
+}
+
+/// Whether the database is read-only. A session keeps what role and database said at its beginning, so that one
+/// which may not write tells nothing of later.
+async fn look(connection: &mut Connection) -> Result<bool, Failure> {
+    let row = connection.query_one(PING.on_registry(), &[]).await?;
+    let is_read_only = row.is_some_and(|row| row.get(0));
+    if is_read_only {
+        connection.retire();
+    }
+    Ok(is_read_only)
+}
+
+/// A connection to a database that has been looked at, and whether that is read-only.
+async fn prepare(settings: &Settings) -> Result<(Connection, bool), OpenError> {
+    let mut connection = Connection::open(settings).await?;
+    let row = connection.query_one(SERVER.on_registry(), &[]).await.map_err(MigrateError::from)?;
+    let row = row.ok_or_else(|| OpenError::Other("it told nothing about itself".to_owned()))?;
+    if row.get::<_, i32>(0) < OLDEST_SERVER {
+        return Err(OpenError::TooOld(row.get(1)));
+    }
+    let encoding: String = row.get(2);
+    if encoding != "UTF8" {
+        return Err(OpenError::NotUtf8(encoding));
+    }
+    for (column, setting) in [(3, "fsync"), (4, "full_page_writes")] {
+        if !row.get::<_, bool>(column) {
+            tracing::warn!("PostgreSQL runs with {setting}=off: A CRASH OF ITS MACHINE LOSES OR DAMAGES MESSAGES");
+        }
+    }
+    if !row.get::<_, bool>(8) {
+        tracing::warn!(
+            "PostgreSQL runs with data_checksums=off: it does not notice a page that its disk changed, and damaged \
+             messages may be served as true; stop it and run `pg_checksums --enable`"
+        );
+    }
+    if !row.get::<_, bool>(5) {
+        let database: String = row.get(6);
+        return Err(OpenError::Privilege(format!("GRANT CREATE ON DATABASE {database} to this user")));
+    }
+    Ok((connection, row.get(7)))
+}
+
+impl From<MigrateError> for OpenError {
+    fn from(error: MigrateError) -> Self {
+        match error {
+            MigrateError::Newer { schema, needs } => Self::NewerSchema { schema, needs },
+            MigrateError::Needed(schema) => Self::MigrationNeeded(schema),
+            MigrateError::Failure(failure) => match failure.state().map(|state| state.code()) {
+                Some("42501") => Self::Privilege(failure.to_string()),
+                _ => Self::Other(failure.to_string()),
+            },
+            MigrateError::Deleted => Self::Other(error.to_string()),
+        }
+    }
+}
+
+impl From<MigrateError> for Error {
+    fn from(error: MigrateError) -> Self {
+        match error {
+            MigrateError::Failure(failure) => failure.of_read(),
+            MigrateError::Deleted => Self::Closed,
+            MigrateError::Newer { .. } | MigrateError::Needed(_) => Self::failed(error),
+        }
+    }
+}

@@ -1,0 +1,62 @@
+//! Work that goes over many schemas: dropping those of deleted incarnations, counting messages.
+
+use tokio_postgres::Row;
+
+use super::connection::Connection;
+use super::error::Failure;
+use super::pool::Pool;
+use super::statement::{DELETED, DISCARD_EXPIRED, FORGET, LOGS, MESSAGE_COUNT, schema};
+use super::storage::count;
+use crate::model::Incarnation;
+
+/// How long a drop waits for somebody who reads there, as an open backup does. Until then it holds up others.
+const LOCK_TIMEOUT_MS: u32 = 200;
+/// Logs whose messages are counted by one statement.
+const COUNT_AT_ONCE: usize = 100;
+
+/// Drops the schemas of deleted incarnations, and of staged ones that nobody keeps; whether all are gone. What somebody uses stays for a later call.
+pub(super) async fn run(pool: &Pool) -> Result<bool, Failure> {
+    let mut connection = pool.get().await?;
+    connection.query(DISCARD_EXPIRED.on_registry(), &[]).await?;
+    let deleted = connection.query(DELETED.on_registry(), &[]).await?;
+    let mut all = true;
+    for row in deleted {
+        let incarnation = Incarnation(row.get(0));
+        match drop_schema(&mut connection, incarnation).await {
+            Ok(()) => {}
+            Err(failure) if failure.state().is_some() => {
+                tracing::debug!(%failure, incarnation = incarnation.0, "a deleted namespace is still in use");
+                connection.rollback().await?;
+                all = false;
+            }
+            Err(failure) => return Err(failure),
+        }
+    }
+    Ok(all)
+}
+
+async fn drop_schema(connection: &mut Connection, incarnation: Incarnation) -> Result<(), Failure> {
+    connection.begin().await?;
+    let drop =
+        format!("SET LOCAL lock_timeout = {LOCK_TIMEOUT_MS}; DROP SCHEMA IF EXISTS {} CASCADE", schema(incarnation));
+    connection.batch(&drop).await?;
+    connection.query(FORGET.on_registry(), &[&incarnation.0]).await?;
+    connection.commit().await
+}
+
+/// How many messages each living incarnation holds. One that was never opened holds none.
+pub(super) async fn message_counts(connection: &mut Connection) -> Result<Vec<(Incarnation, u64)>, Failure> {
+    let rows = connection.query(LOGS.on_registry(), &[]).await?;
+    let mut counts = Vec::with_capacity(rows.len());
+    let mut logs = Vec::with_capacity(rows.len());
+    for row in &rows {
+        let log = Incarnation(row.get(0));
+        if row.get(1) { logs.push(log) } else { counts.push((log, 0)) }
+    }
+    for logs in logs.chunks(COUNT_AT_ONCE) {
+        let each: Vec<String> = logs.iter().map(|&log| MESSAGE_COUNT.on(log).text()).collect();
+        let each_row = |row: Row| counts.push((Incarnation(row.get(0)), count(row.get(1))));
+        connection.for_each_of_text(&each.join(" UNION ALL "), each_row).await?;
+    }
+    Ok(counts)
+}

@@ -1,0 +1,87 @@
+//! Seals: while an incarnation is being filled that is to take a log's place, a batch at the end of the
+//! log keeps every server from appending, though its messages are still read.
+//!
+//! A seal by itself says nothing: it holds while the registry has an incarnation that is staged for the
+//! log's place and kept. Whoever meets one that does not hold takes it away, so that a server that dies
+//! while it replaces a namespace leaves nothing to be mended.
+
+use uuid::Uuid;
+
+use super::connection::Connection;
+use super::error::Failure;
+use super::statement::{DISCARD_EXPIRED, HEAD, HELD, LIVES, LOCK_LOG, TOMBSTONE, UNSEAL};
+use crate::model::{Head, Incarnation};
+
+/// How the ids of seals begin; those of other batches are random UUIDs of version 4.
+const PREFIX: u64 = 0x6576_656e_746f_8000;
+
+/// The id of a new seal.
+fn new_id() -> Uuid {
+    Uuid::from_u64_pair(PREFIX, Uuid::new_v4().as_u64_pair().1)
+}
+
+/// Whether this is the id of a seal.
+pub(super) fn is_seal(id: Uuid) -> bool {
+    id.as_u64_pair().0 == PREFIX
+}
+
+/// Puts a seal behind the last batch of a log, and behind the append that is under way.
+pub(super) async fn put(connection: &mut Connection, log: Incarnation) -> Result<(), Failure> {
+    connection.begin().await?;
+    connection.query(LOCK_LOG.on(log), &[]).await?;
+    connection.query(TOMBSTONE.on(log), &[&new_id()]).await?;
+    connection.commit().await
+}
+
+/// What the end of a log says about appends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Verdict {
+    /// They are taken.
+    Open,
+    /// They are refused while another incarnation is being filled.
+    Held,
+    /// The log's place is taken.
+    Gone,
+}
+
+/// Whether the log is sealed and the seal holds. One that does not is taken away.
+pub(super) async fn look(connection: &mut Connection, log: Incarnation) -> Result<Verdict, Failure> {
+    let last = connection.query_one(HEAD.on(log), &[&Head::default().batch]).await?;
+    let Some(seal) = last.map(|row| row.get::<_, Uuid>(3)).filter(|id| is_seal(*id)) else {
+        return Ok(Verdict::Open);
+    };
+    if is_kept(connection, log).await? == Some(false) {
+        connection.query(DISCARD_EXPIRED.on_registry(), &[]).await?;
+    }
+    if is_kept(connection, log).await?.is_some() {
+        return Ok(Verdict::Held);
+    }
+    if !lives(connection, log).await? {
+        return Ok(Verdict::Gone);
+    }
+    // What was staged can never take the log's place any more; one that is staged from now on has another seal.
+    connection.query(UNSEAL.on(log), &[&seal, &Uuid::new_v4()]).await?;
+    Ok(Verdict::Open)
+}
+
+/// Whether an incarnation lives.
+pub(super) async fn lives(connection: &mut Connection, log: Incarnation) -> Result<bool, Failure> {
+    Ok(connection.query_one(LIVES.on_registry(), &[&log.0]).await?.is_some())
+}
+
+/// Where an incarnation is staged for the place of this one: whether somebody keeps it.
+async fn is_kept(connection: &mut Connection, log: Incarnation) -> Result<Option<bool>, Failure> {
+    Ok(connection.query_one(HELD.on_registry(), &[&log.0]).await?.map(|row| row.get(0)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn seals_are_told_from_other_batches() {
+        assert!(is_seal(new_id()));
+        assert!(!is_seal(Uuid::nil()));
+        assert!(!(0..1000).any(|_| is_seal(Uuid::new_v4())));
+    }
+}

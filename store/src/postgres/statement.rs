@@ -1,0 +1,139 @@
+//! The SQL of this backend: each statement a file, its parameters' types beside it.
+//!
+//! `{log}` in a text stands for the schema of an incarnation, `{order}` for the direction of a read.
+//! Nothing else is ever put into one, and neither comes from a request.
+
+use eventodb_protocol::Direction;
+use tokio_postgres::types::Type;
+
+use crate::model::Incarnation;
+
+/// The schema of the registry.
+pub(super) const REGISTRY: &str = "eventodb";
+
+/// The number that no incarnation has: statements on it are on the registry.
+const NO_LOG: Incarnation = Incarnation(0);
+
+/// The schema of an incarnation's log.
+pub(super) fn schema(incarnation: Incarnation) -> String {
+    if incarnation == NO_LOG { REGISTRY.to_owned() } else { format!("{REGISTRY}_{}", incarnation.0) }
+}
+
+/// A statement's text with its gaps, and the types of its parameters.
+#[derive(Debug)]
+pub(super) struct Template {
+    text: &'static str,
+    pub(super) types: &'static [Type],
+}
+
+/// A statement to be run: which, on whose log, in which order.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Statement {
+    pub(super) template: &'static Template,
+    log: Incarnation,
+    direction: Direction,
+}
+
+/// What tells a statement from another: the template's address, the log, whether it reads backward.
+pub(super) type Key = (usize, i64, bool);
+
+impl Template {
+    /// The statement on the registry.
+    pub(super) fn on_registry(&'static self) -> Statement {
+        self.on(NO_LOG)
+    }
+
+    /// The statement on a log.
+    pub(super) fn on(&'static self, log: Incarnation) -> Statement {
+        self.ordered(log, Direction::Forward)
+    }
+
+    /// The statement on a log, reading in this order.
+    pub(super) fn ordered(&'static self, log: Incarnation, direction: Direction) -> Statement {
+        Statement { template: self, log, direction }
+    }
+}
+
+impl Statement {
+    /// Tells it from every other.
+    pub(super) fn key(&self) -> Key {
+        (std::ptr::from_ref(self.template).addr(), self.log.0, self.direction == Direction::Backward)
+    }
+
+    /// Its text.
+    pub(super) fn text(&self) -> String {
+        let order = if self.direction == Direction::Backward { "DESC" } else { "ASC" };
+        let text = self.template.text.replace("{synchronous}", include_str!("sql/synchronous.sql").trim_end());
+        text.replace("{log}", &schema(self.log)).replace("{order}", order).replace("{number}", &self.log.0.to_string())
+    }
+}
+
+/// Declares templates from one table of `NAME "file" [types]`.
+macro_rules! templates {
+    ($($name:ident $file:literal [$($type:ident),*];)*) => {
+        $(pub(super) static $name: Template =
+            Template { text: include_str!(concat!("sql/", $file, ".sql")), types: &[$(Type::$type),*] };)*
+
+        /// The texts of all of them.
+        #[cfg(test)]
+        pub(super) static TEXTS: &[&str] = &[$(include_str!(concat!("sql/", $file, ".sql"))),*];
+    };
+}
+
+templates! {
+    APPEND "append" [INT8, INT8, UUID, INT8, INT8, INT8_ARRAY, TEXT_ARRAY, INT8_ARRAY, BOOL_ARRAY, TEXT_ARRAY,
+        INT8_ARRAY, TEXT_ARRAY, TEXT_ARRAY, UUID_ARRAY, TEXT_ARRAY, TEXT_ARRAY, TIMESTAMPTZ_ARRAY, UUID, BOOL, BOOL];
+    FENCE "fence" [INT8, INT8, UUID, UUID];
+    SETTLE "settle" [INT8, UUID, INT8, UUID, INT8];
+    HEAD "head" [INT8];
+    HEAD_BELOW "head_below" [INT8];
+    UNSEAL "unseal" [UUID, UUID];
+    VERSIONS "versions" [TEXT_ARRAY];
+    FIND "find" [UUID_ARRAY];
+    LOCATE "locate" [TEXT, INT8];
+    READ_STREAM "read_stream" [TEXT, INT8, INT8, INT8, INT8, BOOL];
+    READ_ALL "read_all" [INT8, INT8, INT8, INT8, BOOL];
+    READ_CATEGORY "read_category" [TEXT, INT8, INT8, INT8, INT8, BOOL];
+    FILTER_STREAM "filter_stream" [TEXT, INT8, INT8, INT8, INT8, INT8, INT8, BOOL, INT8, INT8, TEXT_ARRAY, TEXT];
+    FILTER_ALL "filter_all" [INT8, INT8, INT8, INT8, INT8, INT8, BOOL, INT8, INT8, TEXT_ARRAY, TEXT];
+    FILTER_CATEGORIES "filter_categories" [TEXT_ARRAY, INT8, INT8, INT8, INT8, INT8, INT8, BOOL, INT8, INT8,
+        TEXT_ARRAY, TEXT];
+    STREAMS "streams" [TEXT, TEXT, INT8];
+    CATEGORIES "categories" [TEXT, TEXT, INT8];
+    COUNTS "counts" [];
+    MESSAGE_COUNT "message_count" [];
+    FOLDED "folded" [];
+    FOLD "fold" [INT8, INT8];
+    PRUNE "prune" [INT8, INT8];
+    LOCK_LOG "lock_log" [];
+    TOMBSTONE "tombstone" [UUID];
+    NAMESPACE "namespace" [TEXT];
+    NAMESPACES "namespaces" [];
+    CREATE "create" [TEXT, BYTEA, TEXT, TEXT];
+    DELETE "delete" [INT8];
+    STAGE "stage" [INT8, FLOAT8];
+    KEEP "keep" [INT8, FLOAT8];
+    PROMOTE "promote" [INT8];
+    DISCARD "discard" [INT8];
+    DISCARD_EXPIRED "discard_expired" [];
+    HELD "held" [INT8];
+    SET_TOKEN "set_token" [TEXT, BYTEA];
+    TOKEN_HASH "token_hash" [TEXT];
+    LIVES "lives" [INT8];
+    USABLE "usable" [INT8];
+    LOCK_USABLE "lock_usable" [INT8];
+    EXISTS "exists" [TEXT, TEXT];
+    SCHEMA_EXISTS "schema_exists" [TEXT];
+    LOGS "logs" [];
+    DELETED "deleted" [];
+    FORGET "forget" [INT8];
+    NOTIFY "notify" [TEXT_ARRAY];
+    SERVER "server" [];
+    TAKE_TURN "take_turn" [INT8, TEXT];
+    TURN_HOLDERS "turn_holders" [INT8, FLOAT8];
+    MIGRATION_LOCK "migration_lock" [];
+    VERSION "version" [];
+    MIGRATED "migrated" [INT8, TEXT];
+    PING "ping" [];
+    SELF_TEST "self_test" [];
+}

@@ -1,0 +1,227 @@
+//! The log of one incarnation.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+use async_trait::async_trait;
+use eventodb_protocol::message::Message;
+use eventodb_protocol::reply::{CategoryListed, StreamListed};
+use eventodb_protocol::request::ListPage;
+use futures_util::future::{BoxFuture, FutureExt as _};
+use tokio_postgres::Row;
+use uuid::Uuid;
+
+use super::append;
+use super::error::Failure;
+use super::line::Line;
+use super::pool::retrying;
+use super::read;
+use super::seal;
+use super::shared::Shared;
+use super::statement::{CATEGORIES, COUNTS, FIND, HEAD, HEAD_BELOW, STREAMS, VERSIONS};
+use super::time::Time;
+use super::turns::Turns;
+use crate::error::{Error, Result};
+use crate::model::Entry;
+use crate::model::{Batch, Counts, Head, Incarnation, Lineage, Select, Slice};
+use crate::storage::{AppendError, Fenced, Storage};
+
+/// The log of one incarnation, in the schema of its number.
+#[derive(Debug)]
+pub(super) struct PostgresStorage {
+    log: Incarnation,
+    shared: Arc<Shared>,
+    turns: Turns,
+    line: Line,
+    /// Messages written since counts were folded.
+    unfolded: AtomicUsize,
+    /// Whether the last batch was a seal when it was last looked at.
+    is_sealed: AtomicBool,
+}
+
+impl PostgresStorage {
+    pub(super) fn new(log: Incarnation, shared: Arc<Shared>) -> Self {
+        let turns = Turns::new(log, Arc::clone(&shared.turns));
+        // What earlier servers left unfolded is found out with the first write.
+        let unfolded = AtomicUsize::new(shared.settings.fold_messages);
+        Self { log, shared, turns, line: Line::default(), unfolded, is_sealed: AtomicBool::new(false) }
+    }
+
+    /// The last batch of the log that others can follow, which is sealed.
+    async fn head_below_seal(&self, known: &Head) -> Result<Row> {
+        self.is_sealed.store(true, Ordering::Relaxed);
+        // Its place may be taken by now.
+        let lives = retrying!(self.shared.sequencers, connection => seal::lives(connection, self.log));
+        if !lives.map_err(Failure::of_read)? {
+            return Err(Error::Closed);
+        }
+        let statement = HEAD_BELOW.on(self.log);
+        let row = retrying!(self.shared.sequencers, connection => connection.query_one(statement, &[&known.batch]));
+        row.map_err(Failure::of_read)?.ok_or_else(|| Error::failed("the log has no batch"))
+    }
+
+    /// Whether the log is sealed for good reason. A seal that does not hold is taken away.
+    async fn look_at_seal(&self) -> Result<seal::Verdict, Failure> {
+        let verdict = retrying!(self.shared.sequencers, connection => seal::look(connection, self.log))?;
+        self.is_sealed.store(verdict != seal::Verdict::Open, Ordering::Relaxed);
+        Ok(verdict)
+    }
+
+    fn count_written(&self, messages: usize) {
+        if self.unfolded.fetch_add(messages, Ordering::Relaxed) + messages >= self.shared.settings.fold_messages {
+            self.unfolded.store(0, Ordering::Relaxed);
+            Shared::fold(&self.shared, self.log);
+        }
+    }
+}
+
+#[async_trait]
+impl Storage for PostgresStorage {
+    async fn head_since(&self, known: &Head) -> Result<(Head, Lineage)> {
+        let statement = HEAD.on(self.log);
+        let row = retrying!(self.shared.sequencers, connection => connection.query_one(statement, &[&known.batch]));
+        let mut row = row.map_err(Failure::of_read)?.ok_or_else(|| Error::failed("the log has no batch"))?;
+        if seal::is_seal(row.get(3)) {
+            row = self.head_below_seal(known).await?;
+        }
+        // The last batch of a deleted namespace has no position.
+        let position: Option<i64> = row.get(1);
+        let position = position.ok_or(Error::Closed)?;
+        let head = Head { position, batch: row.get(0), id: row.get(3), time: row.get::<_, Time>(2).0 };
+        let lineage = match row.get::<_, Option<Uuid>>(4) {
+            Some(id) if id == known.id => Lineage::Follows,
+            // Of old batches only the oldest are deleted.
+            None if known.batch < head.batch => Lineage::Forgotten,
+            _ => Lineage::Diverged,
+        };
+        Ok((head, lineage))
+    }
+
+    async fn append(&self, batch: &Batch) -> Result<Vec<Arc<Entry>>, AppendError> {
+        if self.is_sealed.load(Ordering::Relaxed) {
+            match self.look_at_seal().await.map_err(Failure::before_append)? {
+                seal::Verdict::Open => {}
+                seal::Verdict::Held => return Err(AppendError::Replacing),
+                seal::Verdict::Gone => return Err(AppendError::Closed),
+            }
+        }
+        // First of all: what comes behind this append is sent behind it.
+        let place = self.line.enter().await;
+        let turn = self.turns.begin(batch.after.batch);
+        let appended = append::append(place, &self.shared.sequencers, self.log, batch, turn).await;
+        let is_written = !matches!(appended, Ok(None));
+        self.turns.end(is_written.then(|| batch.head().batch));
+        match &appended {
+            Ok(Some(_)) => self.shared.found_read_only(false),
+            Err(failure) if failure.is_read_only() => self.shared.found_read_only(true),
+            _ => {}
+        }
+        let Some(entries) = appended.map_err(Failure::of_append)? else { return Err(AppendError::Behind) };
+        if let Some(last) = batch.messages.last() {
+            self.shared.notifier.written(self.log, last.global_position);
+        }
+        self.count_written(entries.len());
+        Ok(entries)
+    }
+
+    async fn is_being_replaced(&self) -> Result<bool> {
+        match self.look_at_seal().await.map_err(Failure::of_read)? {
+            seal::Verdict::Gone => Err(Error::Closed),
+            verdict => Ok(verdict == seal::Verdict::Held),
+        }
+    }
+
+    fn appends_ahead(&self) -> bool {
+        !self.turns.is_to_wait()
+    }
+
+    fn turn_to_append(&self) -> Option<BoxFuture<'_, ()>> {
+        self.turns.is_to_wait().then(|| self.turns.wait(&self.shared.sequencers).boxed())
+    }
+
+    fn finds_versions(&self) -> bool {
+        true
+    }
+
+    fn rest(&self) {
+        self.turns.rest();
+    }
+
+    async fn fence(&self, batch: &Batch) -> Result<Fenced> {
+        // It may be repeated: what an earlier one put there is found and is not the batch.
+        let fenced = retrying!(self.shared.sequencers, connection => append::fence(connection, self.log, batch));
+        let fenced = fenced.map_err(Failure::of_read)?;
+        if let (Fenced::Committed(_), Some(last)) = (&fenced, batch.messages.last()) {
+            self.shared.notifier.written(self.log, last.global_position);
+        }
+        Ok(fenced)
+    }
+
+    async fn versions(&self, streams: &[Arc<str>]) -> Result<Vec<i64>> {
+        let names: Vec<&str> = streams.iter().map(|name| &**name).collect();
+        let rows = retrying!(self.shared.sequencers, connection => connection.query(VERSIONS.on(self.log), &[&names]));
+        Ok(rows.map_err(Failure::of_read)?.iter().map(|row| row.get(0)).collect())
+    }
+
+    async fn find(&self, ids: &[Uuid]) -> Result<Vec<Message>> {
+        let rows = retrying!(self.shared.sequencers, connection => connection.query(FIND.on(self.log), &[&ids]));
+        Ok(rows.map_err(Failure::of_read)?.iter().map(|row| read::to_message(row).to_message()).collect())
+    }
+
+    async fn read(&self, select: &Select) -> Result<Slice> {
+        let examined_rows = self.shared.settings.examined_rows;
+        retrying!(self.shared.readers, connection => read::read(connection, self.log, select, examined_rows))
+            .map_err(Failure::of_read)
+    }
+
+    async fn streams(&self, page: &ListPage) -> Result<Vec<StreamListed>> {
+        let limit = i64::try_from(page.limit).unwrap_or(i64::MAX);
+        let after = page.after.as_deref().unwrap_or_default();
+        let statement = STREAMS.on(self.log);
+        let rows = retrying!(
+            self.shared.readers,
+            connection => connection.query(statement, &[&page.prefix, &after, &limit])
+        );
+        let stream = |row: &Row| {
+            let last_activity = row.get::<_, Time>(2).0;
+            StreamListed { stream: row.get(0), version: row.get(1), last_activity }
+        };
+        Ok(rows.map_err(Failure::of_read)?.iter().map(stream).collect())
+    }
+
+    async fn categories(&self, page: &ListPage) -> Result<Vec<CategoryListed>> {
+        let limit = i64::try_from(page.limit).unwrap_or(i64::MAX);
+        let after = page.after.as_deref();
+        let statement = CATEGORIES.on(self.log);
+        let rows = retrying!(
+            self.shared.readers,
+            connection => connection.query(statement, &[&page.prefix, &after, &limit])
+        );
+        let category = |row: &Row| CategoryListed {
+            category: row.get(0),
+            stream_count: count(row.get(1)),
+            message_count: count(row.get(2)),
+        };
+        Ok(rows.map_err(Failure::of_read)?.iter().map(category).collect())
+    }
+
+    async fn counts(&self) -> Result<Counts> {
+        let row = retrying!(self.shared.readers, connection => connection.query_one(COUNTS.on(self.log), &[]));
+        let row = row.map_err(Failure::of_read)?.ok_or_else(|| Error::failed("the log has no batch"))?;
+        let last_activity = row.get::<_, Option<Time>>(2).map(|time| time.0);
+        Ok(Counts { messages: count(row.get(0)), streams: count(row.get(1)), last_activity })
+    }
+
+    fn spawn(&self, turn: BoxFuture<'static, ()>) {
+        tokio::spawn(turn);
+    }
+
+    async fn close(&self) {
+        // Connections belong to all logs.
+    }
+}
+
+/// A count as PostgreSQL has it, never below 0.
+pub(super) fn count(of: i64) -> u64 {
+    u64::try_from(of).unwrap_or_default()
+}

@@ -1,0 +1,124 @@
+//! Deletion against appends, counts, storage that goes away.
+
+use std::sync::Arc;
+
+use eventodb_protocol::Scope;
+use eventodb_protocol::request::ListPage;
+
+use super::fixture::{Fixture, new_namespace, select};
+use crate::Error;
+use crate::model::{Counts, Incarnation};
+use crate::storage::{AppendError, Backend as _};
+use crate::testing::postgres;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_append_is_acknowledged_after_the_deletion_and_none_before_is_missing() {
+    let fixture = Arc::new(Fixture::new().await);
+    let writer = Arc::clone(&fixture);
+    let (started, has_started) = tokio::sync::oneshot::channel();
+    let writing = tokio::spawn(async move {
+        let mut started = Some(started);
+        let mut batch = writer.batch(&[("a-1", "A")]).await;
+        loop {
+            match writer.storage.append(&batch).await {
+                Ok(entries) => {
+                    let last = entries[0].message();
+                    let after = crate::model::Head {
+                        position: last.global_position,
+                        batch: batch.after.batch + 1,
+                        id: batch.id,
+                        time: last.time,
+                    };
+                    let next = super::fixture::message("a-1", "A", last.position + 1, last.global_position + 1);
+                    batch = super::fixture::batch(after, vec![next]);
+                    if batch.after.position == 20
+                        && let Some(started) = started.take()
+                    {
+                        started.send(()).expect("the test waits");
+                    }
+                }
+                Err(AppendError::Behind) => return batch,
+                Err(error) => panic!("{error}"),
+            }
+        }
+    });
+    has_started.await.expect("it writes");
+    fixture.backend.delete(fixture.log).await.expect("it answers").expect("it lives");
+    let held = fixture.number("SELECT count(*) FROM {log}.messages").await;
+    let refused = writing.await.expect("no panic");
+    assert_eq!(held, refused.after.position, "what was acknowledged is there, and nothing else");
+    assert_eq!(fixture.storage.counts().await.expect("still there").messages, held as u64);
+    assert!(matches!(fixture.storage.head().await, Err(Error::Closed)));
+    assert!(matches!(fixture.backend.open(fixture.log).await, Err(Error::Closed)));
+    assert_eq!(fixture.backend.delete(fixture.log).await.expect("it answers"), None);
+    fixture.purge_all().await;
+    assert!(matches!(fixture.storage.append(&refused).await, Err(AppendError::Closed)));
+    assert!(matches!(fixture.storage.read(&select(Scope::All)).await, Err(Error::Closed)));
+    assert_eq!(fixture.number("SELECT count(*) FROM eventodb.namespaces").await, 0);
+}
+
+#[tokio::test]
+async fn storage_in_use_is_dropped_later() {
+    let fixture = Fixture::new().await;
+    fixture.write(&[("a-1", "A")]).await;
+    // As pg_dump does for as long as it takes.
+    let dump = postgres::connect(&fixture.url).await;
+    let read =
+        format!("BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT count(*) FROM eventodb_{}.messages", fixture.log.0);
+    dump.batch_execute(&read).await.expect("good SQL");
+    let next = fixture.backend.stage(fixture.log).await.expect("it lives");
+    assert!(next.incarnation > fixture.log && &*next.name == "test");
+    fixture.backend.promote(next.incarnation).await.expect("it lives");
+    fixture.backend.purge().await.expect("it answers");
+    assert_eq!(fixture.number("SELECT count(*) FROM {log}.messages").await, 1);
+    dump.batch_execute("COMMIT").await.expect("it is open");
+    fixture.purge_all().await;
+    assert_eq!(fixture.number("SELECT count(*) FROM pg_namespace WHERE nspname = '{log}'").await, 0);
+    assert!(matches!(fixture.backend.stage(fixture.log).await, Err(Error::NamespaceNotFound)));
+}
+
+#[tokio::test]
+async fn the_registry_keeps_what_it_was_given() {
+    let fixture = Fixture::new().await;
+    let new = new_namespace("ü'; DROP SCHEMA eventodb CASCADE; --");
+    let created = fixture.backend.create(&new).await.expect("the name is free");
+    assert!(matches!(fixture.backend.create(&new).await, Err(Error::NamespaceExists)));
+    let found = fixture.backend.namespace(&new.name).await.expect("it answers").expect("it lives");
+    assert_eq!(
+        (found.incarnation, &*found.name, found.token_hash, &*found.description, found.created_at),
+        (created.incarnation, &*new.name, new.token_hash, &*new.description, created.created_at)
+    );
+    let other = new_namespace("other").token_hash;
+    fixture.backend.set_token(&new.name, &other).await.expect("it lives");
+    let found = fixture.backend.namespace(&new.name).await.expect("it answers").expect("it lives");
+    assert_eq!(found.token_hash, other);
+    assert_eq!(fixture.backend.token_hash(&new.name).await.expect("it answers"), Some(other));
+    assert_eq!(fixture.backend.token_hash("none").await.expect("it answers"), None);
+    assert!(matches!(fixture.backend.set_token("none", &other).await, Err(Error::NamespaceNotFound)));
+    let names: Vec<_> = fixture.backend.namespaces().await.expect("it answers").into_iter().map(|n| n.name).collect();
+    assert_eq!(names.iter().map(|name| &**name).collect::<Vec<_>>(), ["test", &*new.name]);
+}
+
+#[tokio::test]
+async fn counts_are_exact_whether_folded_or_not() {
+    for fold_messages in [1, 1_000_000] {
+        let fixture = Fixture::with(|settings| settings.fold_messages = fold_messages).await;
+        let unopened = fixture.backend.create(&new_namespace("unopened")).await.expect("the name is free");
+        for _ in 0..3 {
+            fixture.write(&[("a-1", "A"), ("b-1", "B"), ("a-2", "A"), ("a-1", "A")]).await;
+        }
+        if fold_messages == 1 {
+            while fixture.number("SELECT position FROM {log}.folded").await < 12 {}
+        }
+        let counts = fixture.storage.counts().await.expect("it answers");
+        let last = fixture.storage.head().await.expect("it answers").time;
+        assert_eq!(counts, Counts { messages: 12, streams: 3, last_activity: Some(last) });
+        let everything = ListPage { prefix: String::new(), after: None, limit: 1000 };
+        let categories = fixture.storage.categories(&everything).await.expect("it answers");
+        let categories: Vec<_> = categories.iter().map(|c| (&*c.category, c.stream_count, c.message_count)).collect();
+        assert_eq!(categories, [("a", 2, 9), ("b", 1, 3)]);
+        let mut counts: Vec<(Incarnation, u64)> = fixture.backend.message_counts().await.expect("it answers");
+        counts.sort();
+        assert_eq!(counts, [(fixture.log, 12), (unopened.incarnation, 0)]);
+    }
+}

@@ -1,0 +1,151 @@
+//! What holds in every session, and how many there are.
+
+use std::time::Duration;
+
+use eventodb_protocol::{Scope, Token};
+
+use super::fixture::{Fixture, open_store, select, settings};
+use crate::Error;
+use crate::conformance::support::{all, namespace, write};
+use crate::storage::Backend as _;
+use crate::testing::postgres::{self, Server};
+
+/// Writes down what the session of an append says.
+const WATCH: &str = "
+    CREATE TABLE said (setting text);
+    CREATE FUNCTION say() RETURNS trigger LANGUAGE plpgsql AS $$
+    BEGIN INSERT INTO public.said VALUES (current_setting('synchronous_commit')); RETURN NULL; END $$;
+    CREATE TRIGGER say AFTER INSERT ON {log}.messages EXECUTE FUNCTION say();";
+
+#[tokio::test]
+async fn commits_are_at_least_synchronous_whatever_the_role_says() {
+    for prepare in [true, false] {
+        let mut fixture = Fixture::with(|settings| settings.prepare = prepare).await;
+        fixture.sql(WATCH).await;
+        for (role, expected) in [("off", "on"), ("local", "on"), ("on", "on"), ("remote_apply", "remote_apply")] {
+            let alter = format!(
+                "DO $$ BEGIN EXECUTE format('ALTER ROLE CURRENT_USER IN DATABASE %I SET synchronous_commit = {role}', \
+                 current_database()); END $$; \
+                 TRUNCATE said"
+            );
+            fixture.sql(&alter).await;
+            fixture.backend.close().await;
+            fixture = Fixture::at(fixture.url, |settings| settings.prepare = prepare).await;
+            fixture.write(&[("a-1", "A")]).await;
+            let same = format!("SELECT count(*) FROM said WHERE setting = '{expected}'");
+            assert_eq!(fixture.number(&same).await, 1, "{role}, prepare {prepare}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn reads_cannot_starve_appends() {
+    let fixture = Fixture::with(|settings| {
+        settings.pool_max = 2;
+        settings.acquire_timeout = Duration::from_millis(50);
+    })
+    .await;
+    let readers = &fixture.backend.shared.readers;
+    let held = (readers.get().await.expect("one is free"), readers.get().await.expect("another is free"));
+    assert!(matches!(fixture.storage.read(&select(Scope::All)).await, Err(Error::Unavailable(_))));
+    fixture.write(&[("a-1", "A")]).await;
+    drop(held);
+    fixture.read(select(Scope::All)).await;
+}
+
+#[tokio::test]
+async fn a_read_that_is_given_up_leaves_no_connection_in_doubt() {
+    let fixture = Fixture::with(|settings| settings.pool_max = 1).await;
+    let sleeping = async {
+        let mut connection = fixture.backend.shared.readers.get().await.expect("it is free");
+        connection.for_each_of_text("SELECT pg_sleep(60)", |_| {}).await
+    };
+    let sleeps = async {
+        while fixture.number("SELECT count(*) FROM pg_stat_activity WHERE query = 'SELECT pg_sleep(60)'").await == 0 {}
+    };
+    tokio::select! {
+        outcome = sleeping => panic!("{outcome:?}"),
+        () = sleeps => {}
+    }
+    // Were it used again, this would wait for the end of what was given up.
+    fixture.read(select(Scope::All)).await;
+}
+
+#[tokio::test]
+async fn prepared_statements_are_bounded_in_each_session() {
+    let fixture = Fixture::with(|settings| settings.pool_max = 1).await;
+    let mut connection = fixture.backend.shared.readers.get().await.expect("it is free");
+    for log in 1..=150 {
+        // Statements on other schemas, where there are any, are others.
+        let statement = crate::postgres::statement::PING.on(crate::model::Incarnation(log));
+        connection.query(statement, &[]).await.expect("it answers");
+    }
+    let mut prepared = 0i64;
+    let count = "SELECT count(*) FROM pg_prepared_statements";
+    connection.for_each_of_text(count, |row| prepared = row.get(0)).await.expect("it answers");
+    assert!((90..=101).contains(&prepared), "{prepared}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn bad_tokens_at_a_slow_registry_hold_up_neither_readers_nor_probes() {
+    let url = postgres::database().await;
+    let mut few = settings(&url);
+    (few.pool_max, few.acquire_timeout) = (2, Duration::from_secs(1));
+    // So few messages in memory that a reader needs a session.
+    let server = open_store(few, crate::Settings { tail_messages: 1, ..crate::Settings::default() }).await;
+    let token = Token::generate("shop");
+    server.create(namespace("shop", &token)).await.expect("the name is free");
+    let log = server.authorize(&token).await.expect("it answers").expect("it is the token");
+    for _ in 0..3 {
+        write(&log, "a-1", "T").await;
+    }
+    let slow = postgres::connect(&url).await;
+    slow.batch_execute("BEGIN; LOCK TABLE eventodb.namespaces").await.expect("good SQL");
+    let strangers: Vec<_> = (0..40)
+        .map(|_| {
+            let (server, bad) = (server.clone(), Token::generate("shop"));
+            tokio::spawn(async move { server.authorize(&bad).await.map(|log| log.is_some()) })
+        })
+        .collect();
+    // All of them wait, or have waited in vain.
+    let waits = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()";
+    let session = postgres::connect(&url).await;
+    while session.query_one(waits, &[]).await.expect("good SQL").get::<_, i64>(0) < 2 {
+        tokio::task::yield_now().await;
+    }
+    for _ in 0..20 {
+        let known = server.authorize(&token).await.expect("it is known").expect("it is the token");
+        assert_eq!(all(&known).await.len(), 3);
+        server.ping().await.expect("a probe has a session of its own");
+    }
+    slow.batch_execute("ROLLBACK").await.expect("it is open");
+    for stranger in strangers {
+        let opened = stranger.await.expect("it does not panic");
+        assert!(matches!(opened, Ok(false) | Err(Error::Unavailable(_))), "{opened:?}");
+    }
+    server.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn callers_wait_for_a_session_that_exists_where_no_more_can_be_opened() {
+    let server = Server::start(&["max_connections=20"]);
+    let url = server.url("postgres");
+    let fixture = Fixture::at(url.clone(), |_| {}).await;
+    fixture.write(&[("a-1", "A")]).await;
+    // Somebody else takes every slot that is left, and what the server gives up.
+    let mut strangers = Vec::new();
+    while let Ok((client, driver)) = tokio_postgres::connect(&url, tokio_postgres::NoTls).await {
+        strangers.push((client, tokio::spawn(driver)));
+    }
+    let reads: Vec<_> = (0..180)
+        .map(|_| {
+            let storage = fixture.storage.clone();
+            tokio::spawn(async move { storage.read(&select(Scope::All)).await.map(|slice| slice.rows.len()) })
+        })
+        .collect();
+    for read in reads {
+        assert_eq!(read.await.expect("it does not panic").expect("a session is at hand"), 1);
+    }
+    drop(strangers);
+    fixture.backend.close().await;
+}

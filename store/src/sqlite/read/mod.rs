@@ -1,0 +1,307 @@
+//! Slices of messages.
+//!
+//! What is asked of a whole namespace is a walk along the log. What is asked of a stream or of
+//! categories is a walk along their places, in the index and then in the memtable, whose matches
+//! are fetched from the log one by one; so is a search for types or a correlation in a namespace of
+//! not too many categories. Filters are answered from the places' hashes; a hash of a type or a
+//! correlation is confirmed by the row.
+
+mod categories;
+mod log;
+mod steps;
+mod stream;
+
+use eventodb_protocol::message::MessageRef;
+use eventodb_protocol::{Direction, Filter, Scope, Timestamp};
+use parking_lot::RwLock;
+use rusqlite::types::ValueRef;
+use rusqlite::{Connection, Row};
+
+use super::Settings;
+use super::checksum::{Checker, Seed, Stored, column};
+use super::failure::{ReadError, is_damage};
+use super::memtable::{Hashes, Memtable, text_hash};
+use crate::model::{Axis, Columns, Rows, Select, Slice};
+
+/// What a read needs to know of a log beside its files.
+#[derive(Clone, Copy)]
+pub(super) struct Known<'a> {
+    pub(super) memtable: &'a RwLock<Memtable>,
+    pub(super) seed: Seed,
+    /// Damaged messages that are in no stream's places, in order.
+    pub(super) unplaced: &'a [i64],
+}
+
+/// Reads one slice; looks at a bounded number of places in search of matches. It ends before a damaged message.
+///
+/// # Errors
+/// SQLite's, and [`ReadError::Damaged`] where nothing comes before the damaged message.
+pub(super) fn read(
+    connection: &Connection,
+    known: Known<'_>,
+    select: &Select,
+    settings: &Settings,
+) -> Result<Slice, ReadError> {
+    // One transaction takes the files' locks once, not for each row. It begins with its first
+    // statement, which comes after the look into the memtable.
+    let transaction = connection.unchecked_transaction()?;
+    let Settings { examined_rows: examined, merged_categories, .. } = *settings;
+    let Known { memtable, seed, unplaced } = known;
+    let wanted = Wanted::new(&select.filter);
+    let checker = Checker::new(connection, seed);
+    let walk = Walk { connection, memtable, checker, unplaced, select, wanted, examined, merged_categories };
+    let slice = match &select.filter.scope {
+        Scope::All => walk.log(),
+        Scope::Stream(stream) => walk.stream(stream),
+        Scope::Categories(categories) => walk.categories(categories),
+    }?;
+    match transaction.commit() {
+        // A damaged page that ended the slice fails the end of the transaction as well, in which nothing was written.
+        Err(error) if !is_damage(&error) => Err(error.into()),
+        _ => Ok(slice),
+    }
+}
+
+/// Appends the message at a global position. The caller has a transaction open.
+///
+/// # Errors
+/// SQLite's, and [`ReadError::Damaged`].
+pub(super) fn fetch(checker: &Checker<'_>, connection: &Connection, at: i64, rows: &mut Rows) -> Result<(), ReadError> {
+    let mut select = connection.prepare_cached(include_str!("../sql/message.sql"))?;
+    let mut found = select.query([at])?;
+    let sound = row_at(checker, at, found.next(), |stored| {
+        rows.push(message(stored, stored.stream()?, Columns::All)?);
+        Ok(())
+    })?;
+    sound.ok_or(ReadError::Damaged(at))
+}
+
+/// What `take` makes of the row that should be at a global position; `None` where the row is damaged, or missing
+/// where the log has no gaps. A row of another position was found because this one is missing.
+///
+/// # Errors
+/// SQLite's; that there is no row where a gap may be means that the index does not fit the log.
+fn row_at<T>(
+    checker: &Checker<'_>,
+    at: i64,
+    found: rusqlite::Result<Option<&Row<'_>>>,
+    take: impl FnOnce(&Stored<'_>) -> rusqlite::Result<T>,
+) -> rusqlite::Result<Option<T>> {
+    let taken = found.and_then(|row| match row {
+        Some(row) if row.get_ref(column::GLOBAL_POSITION)? == ValueRef::Integer(at) => {
+            checker.read(row)?.as_ref().map(take).transpose()
+        }
+        _ if checker.missing(at, at)?.is_some() => Ok(None),
+        _ => Err(rusqlite::Error::QueryReturnedNoRows),
+    });
+    match taken {
+        Err(error) if is_damage(&error) => Ok(None),
+        taken => taken,
+    }
+}
+
+/// One read under way.
+struct Walk<'a> {
+    connection: &'a Connection,
+    memtable: &'a RwLock<Memtable>,
+    checker: Checker<'a>,
+    unplaced: &'a [i64],
+    select: &'a Select,
+    wanted: Wanted<'a>,
+    /// Most places looked at, of each category.
+    examined: usize,
+    merged_categories: usize,
+}
+
+/// A filter's conditions on single messages, as hashes.
+struct Wanted<'a> {
+    filter: &'a Filter,
+    kinds: Vec<u32>,
+    correlation: Option<u32>,
+}
+
+impl<'a> Wanted<'a> {
+    fn new(filter: &'a Filter) -> Self {
+        Self {
+            filter,
+            kinds: filter.types.iter().map(|kind| text_hash(kind)).collect(),
+            correlation: filter.correlation.as_deref().map(text_hash),
+        }
+    }
+
+    /// Whether a place may match; types and correlations may still turn out to be others.
+    fn admits(&self, hashes: Hashes) -> bool {
+        self.admits_kind(hashes.kind)
+            && (self.correlation.is_none() || self.correlation == hashes.correlation)
+            && self.filter.group.is_none_or(|group| group.owns_hash(hashes.stream))
+    }
+
+    fn admits_kind(&self, kind: u32) -> bool {
+        self.kinds.is_empty() || self.kinds.contains(&kind)
+    }
+
+    /// Whether hashes decide nothing about types and correlations, so that rows are looked at.
+    fn needs_row(&self) -> bool {
+        !self.kinds.is_empty() || self.correlation.is_some()
+    }
+
+    /// Whether a message of an admitted place matches.
+    fn confirms(&self, stored: &Stored<'_>) -> rusqlite::Result<bool> {
+        if !self.needs_row() {
+            return Ok(true);
+        }
+        let filter = self.filter;
+        Ok(filter.types_match(stored.kind()?)
+            && (filter.correlation.is_none() || filter.correlation.as_deref() == stored.correlation()?))
+    }
+}
+
+/// A message of this stream.
+fn message<'a>(stored: &Stored<'a>, stream: &'a str, columns: Columns) -> rusqlite::Result<MessageRef<'a>> {
+    let place = MessageRef {
+        id: uuid::Uuid::nil(),
+        stream,
+        kind: "",
+        position: stored.position(),
+        global_position: stored.global_position(),
+        data: "",
+        metadata: None,
+        time: Timestamp::default(),
+    };
+    if columns == Columns::Positions {
+        return Ok(place);
+    }
+    Ok(MessageRef {
+        id: stored.id()?,
+        kind: stored.kind()?,
+        data: stored.data()?,
+        metadata: stored.metadata()?,
+        time: Timestamp::from_micros(stored.time()),
+        ..place
+    })
+}
+
+impl Walk<'_> {
+    fn is_full(&self, rows: &Rows) -> bool {
+        rows.len() >= self.select.rows || rows.bytes() >= self.select.bytes
+    }
+
+    /// The lowest and the highest position wanted on the walk's axis.
+    fn bounds(&self) -> (i64, i64) {
+        let Select { from, to, head, axis, direction, .. } = self.select;
+        let (low, high) = match direction {
+            Direction::Forward => (*from, *to),
+            Direction::Backward => (*to, *from),
+        };
+        (low, if *axis == Axis::Global { high.min(*head) } else { high })
+    }
+
+    /// A slice that ends before a damaged message; `covered` is where the last place before it stands.
+    fn ending_before(&self, damaged: i64, rows: Rows, covered: Option<i64>) -> Result<Slice, ReadError> {
+        match covered {
+            Some(covered) if !rows.is_empty() => Ok(Slice { rows, covered }),
+            _ => Err(ReadError::Damaged(damaged)),
+        }
+    }
+
+    fn is_forward(&self) -> bool {
+        self.select.direction == Direction::Forward
+    }
+
+    /// The bound that a walk starts from.
+    fn start(&self) -> i64 {
+        let (low, high) = self.bounds();
+        if self.is_forward() { low } else { high }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use eventodb_protocol::message::Message;
+    use rusqlite::params;
+
+    use super::super::connection::{self, Attach};
+    use super::super::indexer;
+    use super::super::memtable::Place;
+    use super::*;
+    use crate::model::Entry;
+
+    /// Places leave the memtable after the index has them: for a moment both do. A walk through the index whose
+    /// bound of places falls there must not pass for one that has seen them.
+    #[test]
+    fn a_walk_that_ends_where_index_and_memtable_overlap_misses_nothing() {
+        let seed = Seed::of(b"a log's identity");
+        let mut connection = connection::open(&[Attach::log(None), Attach::index(None)]).unwrap();
+        assert!(indexer::belongs(&connection).unwrap());
+        let place = |global_position: i64| Place {
+            global_position,
+            stream: "account-1".into(),
+            position: global_position - 1,
+            starts_stream: global_position == 1,
+            id: uuid::Uuid::from_u128(global_position.unsigned_abs().into()),
+            hashes: Hashes { stream: 1, kind: text_hash("Opened"), correlation: None },
+        };
+        let places: Vec<Place> = (1..=6).map(place).collect();
+        for place in &places {
+            let Place { global_position, position, stream, .. } = place;
+            let message = Message {
+                id: place.id,
+                stream: stream.clone(),
+                kind: "Opened".into(),
+                position: *position,
+                global_position: *global_position,
+                data: "{}".into(),
+                metadata: None,
+                time: Timestamp::default(),
+            };
+            let checksum = Stored::of_entry(&Entry::new(message, place.starts_stream)).checksum(seed);
+            let insert = "INSERT INTO log.messages VALUES (?1, ?2, ?3, ?4, ?5, 'Opened', NULL, 0, NULL, '{}', ?6)";
+            let values = params![global_position, stream, position, place.starts_stream, place.id.as_bytes(), checksum];
+            connection.execute(insert, values).unwrap();
+        }
+        indexer::index(&mut connection, places[..4].iter().collect(), true).unwrap();
+        let mut memtable = Memtable::new(2);
+        places[2..].iter().for_each(|place| memtable.push(place.clone()));
+        let memtable = RwLock::new(memtable);
+
+        let scopes = [Scope::Stream("account-1".into()), Scope::Categories(vec!["account".into()])];
+        for (scope, examined, direction) in walks(&scopes) {
+            let axis = if matches!(scope, Scope::Stream(_)) { Axis::Stream } else { Axis::Global };
+            let (lowest, highest) = if axis == Axis::Stream { (0, 5) } else { (1, 6) };
+            let (mut from, to, next) = match direction {
+                Direction::Forward => (lowest, highest, 1),
+                Direction::Backward => (highest, lowest, -1),
+            };
+            let mut found = Vec::new();
+            while from != to + next {
+                let select = Select {
+                    filter: Arc::new(Filter::new(scope.clone())),
+                    axis,
+                    from,
+                    to,
+                    head: 6,
+                    direction,
+                    rows: 100,
+                    bytes: usize::MAX,
+                    columns: Columns::Positions,
+                };
+                let settings = Settings { examined_rows: examined, ..Settings::default() };
+                let known = Known { memtable: &memtable, seed, unplaced: &[] };
+                let slice = read(&connection, known, &select, &settings).unwrap();
+                found.extend(slice.rows.iter().map(|message| message.global_position));
+                from = slice.covered + next;
+            }
+            found.sort_unstable();
+            assert_eq!(found, [1, 2, 3, 4, 5, 6], "{scope:?}, {examined} at once, {direction:?}");
+        }
+    }
+
+    fn walks(scopes: &[Scope]) -> impl Iterator<Item = (&Scope, usize, Direction)> {
+        let each = |scope| (1..=7).map(move |examined| (scope, examined));
+        scopes.iter().flat_map(each).flat_map(|(scope, examined)| {
+            [Direction::Forward, Direction::Backward].map(|direction| (scope, examined, direction))
+        })
+    }
+}

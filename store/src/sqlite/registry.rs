@@ -1,0 +1,355 @@
+//! `registry.db`: the namespaces, their tokens' hashes, how many messages a closed one holds, and what its log must be.
+
+use std::collections::{HashMap, HashSet};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Instant;
+
+use eventodb_protocol::Timestamp;
+use eventodb_protocol::token::TokenHash;
+use parking_lot::{MappedMutexGuard, Mutex, MutexGuard};
+use rusqlite::config::DbConfig;
+use rusqlite::{Connection, OptionalExtension as _, Row, TransactionBehavior, ffi, params};
+
+use super::Location;
+use super::access::{ALONE_FOR, Access};
+use super::connection::{self, Attach};
+use super::failure::{is_not_opened, is_read_only};
+use crate::model::{Incarnation, Namespace, NewNamespace};
+
+/// The registry of one data directory. Cloning shares it.
+#[derive(Clone)]
+pub(super) struct Registry {
+    /// `None` is a registry in memory.
+    file: Option<PathBuf>,
+    connection: Kept,
+    /// The staged incarnations, and which each is to replace. Locked before the connection.
+    staged: Arc<Mutex<HashMap<Incarnation, Incarnation>>>,
+    /// Where heads are marked: nobody who looks for a namespace waits for the disk behind that.
+    marking: Kept,
+    opened: Arc<Mutex<Opened>>,
+}
+
+/// A connection; `None` where the file could not be opened anew.
+type Kept = Arc<Mutex<Option<Connection>>>;
+
+/// How and when the file was opened.
+#[derive(Clone, Copy, Debug)]
+struct Opened {
+    access: Access,
+    at: Instant,
+}
+
+/// Tells a registry from other databases. It is written anew to see whether the file takes a write.
+const APPLICATION_ID: i32 = i32::from_be_bytes(*b"EvDB");
+
+/// What is noted about a living incarnation.
+#[derive(Clone, Debug)]
+pub(super) struct Noted {
+    /// How many messages it holds, where that is known.
+    pub(super) messages: Option<u64>,
+    /// The identity of its log; `None` until a log of an earlier version is opened.
+    pub(super) identity: Option<Vec<u8>>,
+    /// A global position that its log has reached.
+    pub(super) marked_head: i64,
+}
+
+impl Registry {
+    /// Name of its file in the data directory.
+    pub(super) const FILE: &'static str = "registry.db";
+
+    pub(super) fn open(location: &Location) -> Result<Self, connection::Error> {
+        let file = match location {
+            Location::Directory(directory) => Some(directory.join(Self::FILE)),
+            Location::Memory => None,
+        };
+        let (connection, access) =
+            connection::open_somehow(&[Attach::registry(file.clone()).at_least(Access::ReadOnly)])?;
+        let connection = Arc::new(Mutex::new(Some(connection)));
+        let mut registry = Self {
+            marking: Arc::clone(&connection),
+            connection,
+            staged: Arc::default(),
+            opened: Arc::new(Mutex::new(Opened { access, at: Instant::now() })),
+            file,
+        };
+        if registry.file.is_some() {
+            registry.marking = Arc::default();
+            registry.open_marking(access)?;
+        }
+        Ok(registry)
+    }
+
+    /// Opens the connection that marks; one that only reads need not be joined by another.
+    fn open_marking(&self, access: Access) -> Result<(), connection::Error> {
+        let marking = connection::open_somehow(&[Attach::registry(self.file.clone()).at_least(Access::ReadOnly)])?;
+        // What the one writes the other would not see.
+        let same = (access == Access::ReadOnly) == (marking.1 == Access::ReadOnly);
+        *self.marking.lock() = same.then_some(marking.0);
+        Ok(())
+    }
+
+    /// Opens the file anew: once a file is open for reading only, or for this process alone, SQLite keeps it so until
+    /// the last connection is closed.
+    ///
+    /// # Errors
+    /// The file cannot be opened; it is tried again with the next call.
+    fn open_again(&self) -> Result<(), connection::Error> {
+        if self.file.is_none() {
+            return Ok(());
+        }
+        let (mut connection, mut marking) = (self.connection.lock(), self.marking.lock());
+        for closed in [connection.take(), marking.take()].into_iter().flatten() {
+            // The write-ahead log stays, by which it is seen that the directory is still the same.
+            let _ = closed.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true);
+        }
+        drop(marking);
+        let (opened, access) =
+            connection::open_somehow(&[Attach::registry(self.file.clone()).at_least(Access::ReadOnly)])?;
+        *connection = Some(opened);
+        *self.opened.lock() = Opened { access, at: Instant::now() };
+        self.open_marking(access)
+    }
+
+    fn connection(&self) -> rusqlite::Result<MappedMutexGuard<'_, Connection>> {
+        kept(&self.connection)
+    }
+
+    /// Makes a write that is on the disk when this returns, and leaves nothing behind. Where the file is open for reading
+    /// only it is opened anew.
+    ///
+    /// # Errors
+    /// SQLite's.
+    pub(super) fn write_test(&self) -> Result<(), connection::Error> {
+        let Opened { access, at } = *self.opened.lock();
+        if access == Access::Alone && at.elapsed() >= ALONE_FOR {
+            self.open_again()?;
+        }
+        match self.write_application_id() {
+            Err(error) if is_read_only(&error) || is_not_opened(&error) => {
+                self.open_again()?;
+                Ok(self.write_application_id()?)
+            }
+            outcome => Ok(outcome?),
+        }
+    }
+
+    fn write_application_id(&self) -> rusqlite::Result<()> {
+        for kept_one in [&self.connection, &self.marking] {
+            kept(kept_one)?.pragma_update(Some("registry"), "application_id", APPLICATION_ID)?;
+        }
+        Ok(())
+    }
+
+    pub(super) fn namespace(&self, name: &str) -> rusqlite::Result<Option<Namespace>> {
+        self.connection()?
+            .prepare_cached(include_str!("sql/registry_namespace.sql"))?
+            .query_row([name], namespace)
+            .optional()
+    }
+
+    pub(super) fn token_hash(&self, name: &str) -> rusqlite::Result<Option<TokenHash>> {
+        self.connection()?
+            .prepare_cached(include_str!("sql/registry_token_hash.sql"))?
+            .query_row([name], |row| row.get(0).map(TokenHash::from_bytes))
+            .optional()
+    }
+
+    pub(super) fn namespaces(&self) -> rusqlite::Result<Vec<Namespace>> {
+        let connection = self.connection()?;
+        let mut select = connection.prepare_cached(include_str!("sql/registry_namespaces.sql"))?;
+        select.query_map([], namespace)?.collect()
+    }
+
+    /// `None` where there already is one of that name.
+    pub(super) fn create(&self, new: &NewNamespace) -> rusqlite::Result<Option<Namespace>> {
+        let mut connection = self.connection()?;
+        // A statement by itself commits when it is reset after its first row, and nobody hears that this failed.
+        let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        let created_at = Timestamp::now().as_micros();
+        let values = params![new.name, new.token_hash.as_bytes(), new.description, new.metadata, created_at];
+        let created = transaction
+            .prepare_cached(include_str!("sql/registry_create.sql"))?
+            .query_row(values, namespace)
+            .optional()?;
+        transaction.commit()?;
+        Ok(created)
+    }
+
+    /// `None` where it was deleted before.
+    pub(super) fn delete(&self, incarnation: Incarnation) -> rusqlite::Result<Option<Timestamp>> {
+        let now = Timestamp::now();
+        let changed = self
+            .connection()?
+            .prepare_cached(include_str!("sql/registry_delete.sql"))?
+            .execute(params![incarnation.0, now.as_micros()])?;
+        Ok((changed > 0).then_some(now))
+    }
+
+    /// Stages an incarnation for the place of a living one; `None` where that was deleted or another is staged.
+    /// Its row counts as deleted until it is promoted, so that nothing is left of it after a crash.
+    pub(super) fn stage(&self, living: Incarnation) -> rusqlite::Result<Option<Namespace>> {
+        let mut staged = self.staged.lock();
+        if staged.values().any(|replaces| *replaces == living) {
+            return Ok(None);
+        }
+        let mut connection = self.connection()?;
+        // As in `create`.
+        let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        let now = Timestamp::now().as_micros();
+        let sql = include_str!("sql/registry_stage.sql");
+        let namespace = transaction.prepare_cached(sql)?.query_row(params![living.0, now], namespace).optional()?;
+        transaction.commit()?;
+        staged.extend(namespace.iter().map(|namespace| (namespace.incarnation, living)));
+        Ok(namespace)
+    }
+
+    /// Whether a staged incarnation can be promoted.
+    pub(super) fn is_promotable(&self, staged: Incarnation) -> rusqlite::Result<bool> {
+        let Some(living) = self.staged.lock().get(&staged).copied() else { return Ok(false) };
+        self.lives(living)
+    }
+
+    /// The name of a namespace's incarnation.
+    pub(super) fn name(&self, incarnation: Incarnation) -> rusqlite::Result<Option<String>> {
+        self.connection()?
+            .prepare_cached("SELECT name FROM registry.namespaces WHERE incarnation = ?1")?
+            .query_row([incarnation.0], |row| row.get(0))
+            .optional()
+    }
+
+    /// Whether an incarnation lives.
+    pub(super) fn lives(&self, incarnation: Incarnation) -> rusqlite::Result<bool> {
+        self.connection()?
+            .prepare_cached("SELECT 1 FROM registry.namespaces WHERE incarnation = ?1 AND deleted_at IS NULL")?
+            .exists([incarnation.0])
+    }
+
+    /// Gives a staged incarnation the place of the living one; whether it lives now.
+    pub(super) fn promote(&self, incarnation: Incarnation) -> rusqlite::Result<bool> {
+        let mut staged = self.staged.lock();
+        let Some(living) = staged.get(&incarnation).copied() else {
+            drop(staged);
+            return self.lives(incarnation);
+        };
+        let mut connection = self.connection()?;
+        let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        let now = Timestamp::now().as_micros();
+        if transaction.execute(include_str!("sql/registry_delete.sql"), params![living.0, now])? == 0 {
+            return Ok(false);
+        }
+        transaction.execute(include_str!("sql/registry_promote.sql"), params![incarnation.0, living.0])?;
+        transaction.commit()?;
+        staged.remove(&incarnation);
+        Ok(true)
+    }
+
+    /// Gives a staged incarnation up.
+    pub(super) fn discard(&self, incarnation: Incarnation) {
+        self.staged.lock().remove(&incarnation);
+    }
+
+    pub(super) fn set_token(&self, name: &str, hash: &TokenHash) -> rusqlite::Result<bool> {
+        let sql = include_str!("sql/registry_set_token.sql");
+        Ok(self.connection()?.execute(sql, params![name, hash.as_bytes()])? > 0)
+    }
+
+    /// Notes how many messages an incarnation holds, or that nobody can tell without looking.
+    pub(super) fn note_messages(&self, incarnation: Incarnation, messages: Option<u64>) -> rusqlite::Result<()> {
+        let connection = self.connection()?;
+        let mut update =
+            connection.prepare_cached("UPDATE registry.namespaces SET messages = ?2 WHERE incarnation = ?1")?;
+        update.execute(params![incarnation.0, messages])?;
+        Ok(())
+    }
+
+    /// What is noted about the living incarnations.
+    pub(super) fn noted_messages(&self) -> rusqlite::Result<Vec<(Incarnation, Option<u64>)>> {
+        let connection = self.connection()?;
+        let mut select = connection
+            .prepare_cached("SELECT incarnation, messages FROM registry.namespaces WHERE deleted_at IS NULL")?;
+        select.query_map([], |row| Ok((Incarnation(row.get(0)?), row.get(1)?)))?.collect()
+    }
+
+    /// What is noted about an incarnation; `None` where it neither lives nor is staged.
+    pub(super) fn noted(&self, incarnation: Incarnation) -> rusqlite::Result<Option<Noted>> {
+        let is_staged = self.staged.lock().contains_key(&incarnation);
+        let sql = "SELECT messages, identity, marked_head FROM registry.namespaces
+                   WHERE incarnation = ?1 AND (deleted_at IS NULL OR ?2)";
+        let noted =
+            |row: &Row<'_>| Ok(Noted { messages: row.get(0)?, identity: row.get(1)?, marked_head: row.get(2)? });
+        self.connection()?.prepare_cached(sql)?.query_row(params![incarnation.0, is_staged], noted).optional()
+    }
+
+    /// Notes that logs have reached these heads. A mark never goes back.
+    pub(super) fn mark_heads(&self, heads: &[(Incarnation, i64)]) -> rusqlite::Result<()> {
+        if self.file.is_none() {
+            return Ok(());
+        }
+        let mut connection = kept(&self.marking)?;
+        let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        {
+            let mut update = transaction.prepare_cached(include_str!("sql/registry_mark.sql"))?;
+            for (incarnation, head) in heads {
+                update.execute(params![incarnation.0, head])?;
+            }
+        }
+        transaction.commit()
+    }
+
+    /// Notes the identity of a log that an earlier version made.
+    pub(super) fn adopt_identity(&self, incarnation: Incarnation, identity: &[u8]) -> rusqlite::Result<()> {
+        let sql = "UPDATE registry.namespaces SET identity = ?2 WHERE incarnation = ?1 AND identity IS NULL";
+        self.connection()?.execute(sql, params![incarnation.0, identity])?;
+        Ok(())
+    }
+
+    /// The incarnations that live or whose files are still to be removed.
+    pub(super) fn incarnations(&self) -> rusqlite::Result<HashSet<i64>> {
+        let connection = self.connection()?;
+        let mut select = connection.prepare("SELECT incarnation FROM registry.namespaces")?;
+        select.query_map([], |row| row.get(0))?.collect()
+    }
+
+    /// Incarnations whose files are still to be removed.
+    pub(super) fn deleted(&self) -> rusqlite::Result<Vec<Incarnation>> {
+        let staged = self.staged.lock();
+        let connection = self.connection()?;
+        let mut select =
+            connection.prepare_cached("SELECT incarnation FROM registry.namespaces WHERE deleted_at IS NOT NULL")?;
+        let deleted = select.query_map([], |row| row.get(0).map(Incarnation))?;
+        deleted.filter(|row| !row.as_ref().is_ok_and(|deleted| staged.contains_key(deleted))).collect()
+    }
+
+    /// Forgets an incarnation whose files are gone.
+    pub(super) fn forget(&self, incarnation: Incarnation) -> rusqlite::Result<()> {
+        let sql = "DELETE FROM registry.namespaces WHERE incarnation = ?1 AND deleted_at IS NOT NULL";
+        self.connection()?.execute(sql, [incarnation.0])?;
+        Ok(())
+    }
+
+    /// Whether the file can be read.
+    pub(super) fn ping(&self) -> rusqlite::Result<()> {
+        self.connection()?.query_row("SELECT count(*) FROM registry.sqlite_schema", [], |_| Ok(()))
+    }
+
+    /// Writes what is in the write-ahead log into the file.
+    pub(super) fn checkpoint(&self) -> rusqlite::Result<()> {
+        self.connection()?.query_row("PRAGMA registry.wal_checkpoint(TRUNCATE)", [], |_| Ok(()))
+    }
+}
+
+fn kept(kept: &Kept) -> rusqlite::Result<MappedMutexGuard<'_, Connection>> {
+    MutexGuard::try_map(kept.lock(), Option::as_mut)
+        .map_err(|_| rusqlite::Error::SqliteFailure(ffi::Error::new(ffi::SQLITE_CANTOPEN), None))
+}
+
+fn namespace(row: &Row<'_>) -> rusqlite::Result<Namespace> {
+    Ok(Namespace {
+        incarnation: Incarnation(row.get(0)?),
+        name: row.get(1)?,
+        token_hash: TokenHash::from_bytes(row.get(2)?),
+        description: row.get(3)?,
+        created_at: Timestamp::from_micros(row.get(4)?),
+    })
+}

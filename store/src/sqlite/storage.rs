@@ -1,0 +1,556 @@
+//! One incarnation: its files, opened when they are needed, and what is done with them.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
+use std::time::{Duration, Instant};
+
+use async_trait::async_trait;
+use eventodb_protocol::Timestamp;
+use eventodb_protocol::message::Message;
+use eventodb_protocol::reply::{CategoryListed, StreamListed};
+use eventodb_protocol::request::ListPage;
+use futures_util::future::BoxFuture;
+use parking_lot::Mutex;
+use rusqlite::{Connection, OptionalExtension as _};
+use uuid::Uuid;
+
+use super::access::Access;
+use super::connection::Attach;
+use super::failure::{READ_AGAIN, READ_PAUSE, ReadError, Suspicion, fail, is_damage, is_not_opened, lacks_one};
+use super::files::{Files, Opened};
+use super::paths::{index, index_path, log_path, remove_database, set_up};
+use super::{Location, Shared, append, connection, index_file, indexer, lookup, read};
+use crate::degraded::Degraded;
+use crate::error::{Error, Result};
+use crate::fault::Fault;
+use crate::model::Entry;
+use crate::model::{Batch, Counts, Head, Incarnation, Lineage, Select, Slice};
+use crate::storage::{AppendError, Fenced, Storage};
+
+/// How long an append waits for room in the memtable.
+const ROOM_WITHIN: Duration = Duration::from_secs(10);
+
+/// How long an opening waits for descriptors, and how often it looks whether there are some.
+const DESCRIPTORS_WITHIN: Duration = Duration::from_secs(5);
+const DESCRIPTORS_PAUSE: Duration = Duration::from_millis(5);
+
+/// How long closing waits for those who still work with the files.
+const CLOSE_WITHIN: Duration = Duration::from_secs(5);
+
+/// See the module.
+pub(super) struct SqliteStorage {
+    pub(super) shared: Arc<Shared>,
+    pub(super) incarnation: Incarnation,
+    state: Mutex<State>,
+    /// Whether the log was found to have lost its end; known while its files are closed, too.
+    lost_end: AtomicBool,
+    /// Whether checksums are being computed.
+    pub(super) backfilling: AtomicBool,
+    /// Whether the last batch could not be written for want of space or by an error of the disk.
+    pub(super) append_fault: Arc<Fault>,
+    /// Whether what seems to be damaged may be a disk that could not be read.
+    suspected: Suspicion,
+}
+
+/// What is open. Whoever works with the files holds a clone of them, taken under the lock, so that
+/// they are closed only while nobody does.
+enum State {
+    Closed,
+    Open(Arc<Files>),
+    /// The index is being built anew; so many of so many messages are in it.
+    Rebuilding(Arc<Rebuild>),
+    Deleted,
+}
+
+#[derive(Default)]
+struct Rebuild {
+    done: AtomicU64,
+    of: AtomicU64,
+    /// Whether it is to end before it is done.
+    stop: AtomicBool,
+}
+
+impl SqliteStorage {
+    pub(super) fn new(shared: Arc<Shared>, incarnation: Incarnation) -> Self {
+        Self {
+            shared,
+            incarnation,
+            state: Mutex::new(State::Closed),
+            lost_end: AtomicBool::new(false),
+            backfilling: AtomicBool::new(false),
+            append_fault: Arc::new(Fault::of("writing the log")),
+            suspected: Suspicion::default(),
+        }
+    }
+
+    /// The open files, opened where they are not.
+    fn files(self: &Arc<Self>) -> Result<Arc<Files>> {
+        let state = self.state.lock();
+        match &*state {
+            State::Open(files) if !files.damaged.load(SeqCst) => {
+                *files.last_use.lock() = Instant::now();
+                return Ok(files.clone());
+            }
+            State::Rebuilding(progress) => return Err(rebuilding(progress)),
+            State::Deleted => return Err(Error::Closed),
+            State::Open(_) | State::Closed => {}
+        }
+        drop(state);
+        self.shared.close_beyond(self.shared.settings.open_namespaces.saturating_sub(1));
+        let opened = self.open_files(&mut self.state.lock());
+        match opened {
+            Err(error) if lacks_descriptors(&error) => self.open_in_turn(error),
+            opened => opened,
+        }
+    }
+
+    /// Opens the files once others have closed theirs: descriptors are scarce, and two that each have half of what
+    /// they need would wait for each other.
+    fn open_in_turn(self: &Arc<Self>, mut error: Error) -> Result<Arc<Files>> {
+        let deadline = Instant::now() + DESCRIPTORS_WITHIN;
+        let _turn = self.shared.scarce.lock();
+        while Instant::now() < deadline {
+            // Those of the namespace that was longest unused are better used here.
+            let open = self.shared.opened.lock().len();
+            self.shared.close_beyond(open.saturating_sub(1));
+            match self.open_files(&mut self.state.lock()) {
+                Err(again) if lacks_descriptors(&again) => error = again,
+                opened => return opened,
+            }
+            std::thread::sleep(DESCRIPTORS_PAUSE);
+        }
+        Err(error)
+    }
+
+    /// The files, if they are open and nobody is about to open or close them, which may take long.
+    pub(super) fn opened_files(&self) -> Option<Arc<Files>> {
+        match &*self.state.try_lock()? {
+            State::Open(files) => Some(files.clone()),
+            _ => None,
+        }
+    }
+
+    /// Why writes are refused at the moment, or soon will be.
+    pub(super) fn degraded(&self) -> Vec<Degraded> {
+        let mut degraded = self.opened_files().map_or_else(Vec::new, |files| files.degraded());
+        if self.append_fault.is_there() {
+            degraded.push(Degraded::new("LOG_NOT_WRITTEN", "the last write to a namespace failed by its disk"));
+        }
+        if self.lost_end.load(SeqCst) {
+            let message = "the log of a namespace has lost its end and takes no writes: the server's log says which";
+            degraded.push(Degraded::new("LOG_END_LOST", message));
+        }
+        degraded
+    }
+
+    /// Writes to a log whose last write failed, so that it is known when writes succeed again.
+    pub(super) fn write_test(self: &Arc<Self>) {
+        if let Err(error) = self.files().and_then(|files| files.write_test(&self.shared, self.incarnation)) {
+            self.append_fault.failed(self.incarnation.0, &error);
+        }
+    }
+
+    /// Time of the last written message, without opening the index. The file's schema may be one of an earlier version.
+    ///
+    /// # Errors
+    /// The log cannot be read.
+    pub(super) fn last_time(&self) -> Result<Timestamp> {
+        if let Some(files) = self.opened_files() {
+            return Ok(files.writer.lock().head.time);
+        }
+        let file = log_path(&self.shared, self.incarnation);
+        let is_empty = std::fs::metadata(&file).map_or(0, |metadata| metadata.len()) == 0;
+        if self.shared.location == Location::Memory || is_empty {
+            return Ok(Timestamp::default());
+        }
+        let log =
+            connection::open(&[Attach::log_as_it_is(file).at_least(Access::ReadOnly)]).map_err(Error::unavailable)?;
+        set_up(&log).map_err(fail)?;
+        let time = log.query_row(include_str!("sql/last_time.sql"), [], |row| row.get(0)).optional().map_err(fail)?;
+        Ok(Timestamp::from_micros(time.unwrap_or_default()))
+    }
+
+    /// As [`Self::files`], after room was made for one more open namespace.
+    fn open_files(self: &Arc<Self>, state: &mut State) -> Result<Arc<Files>> {
+        match state {
+            State::Open(files) if !files.damaged.load(SeqCst) => return Ok(files.clone()),
+            State::Open(files) => {
+                if Arc::get_mut(files).is_none() {
+                    return Err(Error::unavailable("the index is damaged and will be built anew"));
+                }
+                *state = State::Closed;
+                remove_database(&index_path(&self.shared, self.incarnation)).map_err(Error::failed)?;
+            }
+            State::Rebuilding(progress) => return Err(rebuilding(progress)),
+            State::Deleted => return Err(Error::Closed),
+            State::Closed => {}
+        }
+        // What is opened or made in another directory is another store's.
+        self.shared.still_holds_registry()?;
+        let Some(noted) = self.shared.registry.noted(self.incarnation).map_err(fail)? else {
+            *state = State::Deleted;
+            return Err(Error::Closed);
+        };
+        let opened = Files::open(&self.shared, self.incarnation, &noted, &self.append_fault);
+        match opened.map_err(|error| self.open_failed(error))? {
+            Opened::Ready(files) => {
+                let files = Arc::new(*files);
+                self.lost_end.store(files.lost_end.is_some(), SeqCst);
+                *state = State::Open(files.clone());
+                self.shared.opened.lock().push(Arc::downgrade(self));
+                Ok(files)
+            }
+            Opened::Behind(connection, of) => {
+                let progress = Arc::new(Rebuild { of: AtomicU64::new(of), ..Rebuild::default() });
+                *state = State::Rebuilding(progress.clone());
+                let storage = self.clone();
+                let work = progress.clone();
+                self.shared.threads.index(move || storage.rebuild(connection, &work));
+                Err(rebuilding(&progress))
+            }
+        }
+    }
+
+    /// What cannot be read at the opening may be there to be read a moment later.
+    fn open_failed(&self, error: Error) -> Error {
+        match error {
+            Error::Failed(cause)
+                if cause.downcast_ref::<rusqlite::Error>().is_some_and(is_damage) && self.suspected.may_pass() =>
+            {
+                Error::Unavailable(cause)
+            }
+            error => error,
+        }
+    }
+
+    /// Indexes the log until what is left fits into the memtable.
+    fn rebuild(self: Arc<Self>, mut connection: Connection, progress: &Rebuild) {
+        tracing::warn!(incarnation = self.incarnation.0, "the index does not fit the log: building it anew");
+        let outcome = catch_up(&mut connection, &self.shared, progress);
+        drop(connection);
+        *self.state.lock() = State::Closed;
+        match outcome {
+            Ok(()) => tracing::info!(incarnation = self.incarnation.0, "the index is built"),
+            Err(error) if error.sqlite_error_code() == Some(rusqlite::ErrorCode::ConstraintViolation) => {
+                tracing::error!(incarnation = self.incarnation.0, %error, "the log holds an id or a position twice: run `eventodb repair`");
+            }
+            Err(error) => tracing::error!(incarnation = self.incarnation.0, %error, "the index could not be built"),
+        }
+    }
+
+    /// Closes the files if nobody works with them. Says whether they are closed now. With
+    /// `thoroughly`, what is left to index is indexed, and an index that is being built is left as it is.
+    pub(super) fn close_idle(&self, thoroughly: bool) -> bool {
+        let mut state = match thoroughly {
+            true => self.state.lock(),
+            // Somebody opens it at this moment, which may take long.
+            false => match self.state.try_lock() {
+                Some(state) => state,
+                None => return false,
+            },
+        };
+        let files = match &mut *state {
+            State::Open(files) => files,
+            State::Rebuilding(progress) => {
+                progress.stop.fetch_or(thoroughly, SeqCst);
+                return false;
+            }
+            State::Closed | State::Deleted => return true,
+        };
+        if self.shared.location == Location::Memory {
+            return false;
+        }
+        let Some(files) = Arc::get_mut(files) else { return false };
+        if let Err(error) = files.finish(&self.shared, self.incarnation, thoroughly) {
+            tracing::warn!(incarnation = self.incarnation.0, %error, "a log was not closed cleanly");
+        }
+        *state = State::Closed;
+        true
+    }
+
+    /// When it was last used, if it is open: now, where somebody opens or closes it.
+    pub(super) fn last_use(&self) -> Option<Instant> {
+        let Some(state) = self.state.try_lock() else { return Some(Instant::now()) };
+        match &*state {
+            State::Open(files) => Some(*files.last_use.lock()),
+            _ => None,
+        }
+    }
+
+    pub(super) fn is_open(&self) -> bool {
+        self.last_use().is_some()
+    }
+
+    /// Lets no more calls in, and removes the files as soon as nobody works with them. Says whether
+    /// they are gone.
+    pub(super) fn remove(&self) -> bool {
+        let mut state = self.state.lock();
+        match &mut *state {
+            State::Open(files) => {
+                if Arc::get_mut(files).is_none() {
+                    return false;
+                }
+            }
+            State::Rebuilding(progress) => {
+                progress.stop.store(true, SeqCst);
+                return false;
+            }
+            State::Closed | State::Deleted => {}
+        }
+        *state = State::Deleted;
+        if let Location::Directory(_) = self.shared.location {
+            for file in [log_path(&self.shared, self.incarnation), index_path(&self.shared, self.incarnation)] {
+                if let Err(error) = remove_database(&file) {
+                    tracing::warn!(file = %file.display(), %error, "cannot remove a deleted namespace's file yet");
+                    return false;
+                }
+            }
+        }
+        self.shared.damage.forget(self.incarnation);
+        // A number that the registry forgets must not come back as a file that nobody knows.
+        if let Location::Directory(directory) = &self.shared.location
+            && let Err(error) = std::fs::File::open(directory).and_then(|directory| directory.sync_all())
+        {
+            tracing::warn!(%error, "cannot sync the data directory after a namespace's files were removed");
+            return false;
+        }
+        true
+    }
+
+    /// Runs a reading call where it may block.
+    async fn reading<T: Send + 'static>(
+        self: Arc<Self>,
+        work: impl Fn(&mut Connection, &Files, &Shared) -> Result<T, ReadError> + Send + 'static,
+    ) -> Result<T> {
+        let shared = self.shared.clone();
+        let storage = self;
+        shared
+            .threads
+            .run(move || {
+                let files = storage.files()?;
+                let read = || {
+                    files.with_reader(&storage.shared, storage.incarnation, |connection| {
+                        work(connection, &files, &storage.shared)
+                    })
+                };
+                let outcome = storage.read_again(read(), read);
+                outcome.map_err(|error| storage.read_failed(&files, error))
+            })
+            .await
+    }
+
+    /// Reads again what seems to be damaged: SQLite calls a page damaged that it could not read just now. A message that
+    /// does not fit its checksum is read again for a moment, if it is the first of its log.
+    fn read_again<T>(
+        &self,
+        mut outcome: Result<T, ReadError>,
+        read: impl Fn() -> Result<T, ReadError>,
+    ) -> Result<T, ReadError> {
+        let mut attempts = 0;
+        loop {
+            match &outcome {
+                Err(ReadError::Sqlite(error)) if is_damage(error) && attempts == 0 => {}
+                Err(ReadError::Damaged(_)) if attempts < READ_AGAIN && !self.shared.damage.is_in(self.incarnation) => {
+                    std::thread::sleep(READ_PAUSE);
+                }
+                Ok(_) if attempts > 0 => {
+                    self.suspected.settled();
+                    return outcome;
+                }
+                _ => return outcome,
+            }
+            attempts += 1;
+            outcome = read();
+        }
+    }
+
+    /// An index that contradicts itself or the log is thrown away, by the next call that finds
+    /// nobody working with it.
+    fn read_failed(&self, files: &Files, error: ReadError) -> Error {
+        let error = match error {
+            ReadError::Sqlite(error) => error,
+            ReadError::Damaged(at) => {
+                self.shared.damage.met(&self.shared.registry, self.incarnation, at);
+                return Error::Damaged(at);
+            }
+        };
+        if is_damage(&error) && self.suspected.may_pass() {
+            return Error::unavailable(error);
+        }
+        let leads_nowhere = matches!(error, rusqlite::Error::QueryReturnedNoRows);
+        if files.indexer.is_none() || !(leads_nowhere || is_damage(&error) && self.index_is_damaged()) {
+            return fail(error);
+        }
+        tracing::error!(incarnation = self.incarnation.0, %error, "the index is damaged and will be built anew");
+        files.damaged.store(true, SeqCst);
+        Error::unavailable(error)
+    }
+
+    /// Whether it is the index that is damaged, and not the log.
+    pub(super) fn index_is_damaged(&self) -> bool {
+        let connection = connection::open(&[index(&self.shared, self.incarnation, Access::Alone)]);
+        let checked = connection.map_err(|_| ()).and_then(|connection| {
+            set_up(&connection).map_err(|_| ())?;
+            let verdict = connection.query_row("PRAGMA idx.quick_check(1)", [], |row| row.get::<_, String>(0));
+            verdict.map_err(|_| ())
+        });
+        checked.as_deref() != Ok("ok")
+    }
+}
+
+/// Whether a file could not be opened, for want of descriptors perhaps.
+fn lacks_descriptors(error: &Error) -> bool {
+    let Error::Unavailable(cause) = error else { return false };
+    let by_sqlite = cause.downcast_ref::<rusqlite::Error>().is_some_and(is_not_opened);
+    let by_system = cause.downcast_ref::<std::io::Error>().is_some_and(lacks_one);
+    by_sqlite || by_system
+}
+
+#[async_trait]
+impl Storage for Handle {
+    async fn head_since(&self, known: &Head) -> Result<(Head, Lineage)> {
+        let storage = self.0.clone();
+        let head = self.0.shared.threads.run(move || Ok(storage.files()?.writer.lock().head)).await?;
+        // Nobody else writes here, so that the log cannot have gone on elsewhere.
+        let lineage = if head.position < known.position { Lineage::Diverged } else { Lineage::Follows };
+        Ok((head, lineage))
+    }
+
+    async fn append(&self, batch: &Batch) -> Result<Vec<Arc<Entry>>, AppendError> {
+        let storage = &self.0;
+        let files = storage.files().map_err(|error| match error {
+            Error::Closed => AppendError::Closed,
+            error => AppendError::Unavailable(Arc::new(error)),
+        })?;
+        let deadline = Instant::now() + ROOM_WITHIN;
+        loop {
+            let room = files.room.notified();
+            tokio::pin!(room);
+            room.as_mut().enable();
+            if !files.is_full(&storage.shared) || files.stopped.lock().is_some() {
+                break;
+            }
+            if files.damaged.load(SeqCst) || Instant::now() >= deadline {
+                let cause = "the index does not keep up with the log";
+                return Err(AppendError::Unavailable(Arc::from(Box::<dyn std::error::Error + Send + Sync>::from(
+                    cause,
+                ))));
+            }
+            storage.start_indexer(&files, 1);
+            // No thread is held while this waits. The pause covers an indexer that failed.
+            let _ = tokio::time::timeout(Duration::from_millis(250), room).await;
+        }
+        let entries = files.append(&storage.shared, storage.incarnation, batch)?;
+        let whole = storage.shared.settings.whole_batch();
+        if files.memtable.read().len() >= whole {
+            storage.start_indexer(&files, whole);
+        }
+        storage.start_checkpoint(&files);
+        storage.index_when_quiet(&files);
+        Ok(entries)
+    }
+
+    async fn fence(&self, batch: &Batch) -> Result<Fenced> {
+        let (storage, batch) = (self.0.clone(), batch.clone());
+        self.0
+            .shared
+            .threads
+            .run(move || {
+                let files = storage.files()?;
+                let mut writer = files.writer.lock();
+                let head = append::head(&writer.connection, files.seed).map_err(fail)?;
+                writer.head = head;
+                drop(writer);
+                let Some(last) = batch.messages.last() else { return Ok(Fenced::NotCommitted) };
+                if head.position < last.global_position {
+                    return Ok(Fenced::NotCommitted);
+                }
+                let entries = batch.entries(head.time);
+                files.remember(&entries);
+                Ok(Fenced::Committed(entries))
+            })
+            .await
+    }
+
+    async fn versions(&self, streams: &[Arc<str>]) -> Result<Vec<i64>> {
+        let streams = streams.to_vec();
+        self.0.clone().reading(move |connection, files, _| lookup::versions(connection, files.known(), &streams)).await
+    }
+
+    async fn find(&self, ids: &[Uuid]) -> Result<Vec<Message>> {
+        let ids = ids.to_vec();
+        self.0.clone().reading(move |connection, files, _| lookup::find(connection, files.known(), &ids)).await
+    }
+
+    async fn read(&self, select: &Select) -> Result<Slice> {
+        let select = select.clone();
+        self.0
+            .clone()
+            .reading(move |connection, files, shared| read::read(connection, files.known(), &select, &shared.settings))
+            .await
+    }
+
+    async fn streams(&self, page: &ListPage) -> Result<Vec<StreamListed>> {
+        let page = page.clone();
+        self.0.clone().reading(move |connection, files, _| lookup::streams(connection, files.known(), &page)).await
+    }
+
+    async fn categories(&self, page: &ListPage) -> Result<Vec<CategoryListed>> {
+        let page = page.clone();
+        self.0
+            .clone()
+            .reading(move |connection, files, _| Ok(lookup::categories(connection, &files.memtable, &page)?))
+            .await
+    }
+
+    async fn counts(&self) -> Result<Counts> {
+        self.0.clone().reading(move |connection, files, _| Ok(lookup::counts(connection, files.known())?)).await
+    }
+
+    fn spawn(&self, turn: BoxFuture<'static, ()>) {
+        self.0.shared.threads.write(turn);
+    }
+
+    async fn close(&self) {
+        let storage = self.0.clone();
+        let deadline = Instant::now() + CLOSE_WITHIN;
+        let closed = move || {
+            // An indexer that still works with the files is waited for.
+            while !storage.close_idle(true) && storage.shared.location != Location::Memory && Instant::now() < deadline
+            {
+                std::thread::park_timeout(Duration::from_millis(5));
+            }
+            Ok(())
+        };
+        if let Err(error) = self.0.shared.threads.run(closed).await {
+            tracing::warn!(incarnation = self.0.incarnation.0, %error, "a log was not closed cleanly");
+        }
+    }
+}
+
+/// A storage as the log holds it.
+pub(super) struct Handle(pub(super) Arc<SqliteStorage>);
+
+/// Indexes the log batch by batch until the rest fits into the memtable.
+fn catch_up(connection: &mut Connection, shared: &Shared, progress: &Rebuild) -> rusqlite::Result<()> {
+    let mut begins_anew = index_file::checkpoint(connection)?;
+    while !progress.stop.load(SeqCst) {
+        let completion = indexer::progress(connection)?.completion;
+        progress.done.store(completion.unsigned_abs(), SeqCst);
+        let indexer::Suffix { places, damaged, .. } =
+            indexer::certain_suffix(connection, completion, shared.settings.index_batch)?;
+        // Not a whole batch any more; but a batch may be larger than the memtable.
+        if places.len() < shared.settings.index_batch && places.len() <= shared.settings.memtable_messages {
+            return Ok(());
+        }
+        indexer::note_unplaced(connection, &damaged)?;
+        indexer::index(connection, places.iter().collect(), begins_anew)?;
+        begins_anew = index_file::checkpoint(connection)?;
+    }
+    Ok(())
+}
+
+fn rebuilding(progress: &Rebuild) -> Error {
+    let (done, of) = (progress.done.load(SeqCst), progress.of.load(SeqCst).max(1));
+    Error::unavailable(format!("the index is being built: {done} of {of} messages"))
+}

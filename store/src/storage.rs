@@ -1,0 +1,266 @@
+//! What a database must do to hold logs: few operations, none of them clever.
+//!
+//! A [`Backend`] keeps the registry of namespaces and opens a [`Storage`] for each incarnation. The logs
+//! of [`crate::log`] use these two traits only; [`crate::sqlite`] and [`crate::postgres`] implement them.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use eventodb_protocol::Timestamp;
+use eventodb_protocol::message::Message;
+use eventodb_protocol::reply::{CategoryListed, StreamListed};
+use eventodb_protocol::request::ListPage;
+use eventodb_protocol::token::TokenHash;
+use futures_util::future::BoxFuture;
+use tokio::sync::mpsc;
+use uuid::Uuid;
+
+use crate::degraded::Degraded;
+use crate::error::{Cause, Result};
+use crate::model::{Batch, Counts, Entry, Head, Incarnation, Lineage, Namespace, NewNamespace, Select, Slice};
+
+/// How often a staged incarnation is said to be still in use.
+pub const KEEP_EVERY: Duration = Duration::from_secs(5);
+
+/// A database that holds the registry and the logs.
+///
+/// # Contract
+/// - What a method that changes something has returned survives `kill -9`.
+/// - The registry shows a namespace to every server as soon as `create` has returned, and to none
+///   once `delete` has.
+/// - Futures of SQLite block the thread that polls them for the time of one transaction; a
+///   caller runs appends through [`Storage::spawn`]; reads bring their own thread.
+#[async_trait]
+pub trait Backend: Send + Sync + 'static {
+    /// `sqlite` or `postgres`, as `sys.health` tells it.
+    fn kind(&self) -> &'static str;
+
+    /// Whether other servers may write to the same logs, so that what this one knows may be old.
+    fn is_shared(&self) -> bool;
+
+    /// The living namespace of that name.
+    ///
+    /// # Errors
+    /// [`crate::Error::Unavailable`], [`crate::Error::Failed`]; so for all methods here.
+    async fn namespace(&self, name: &str) -> Result<Option<Namespace>>;
+
+    /// The hash of that namespace's token. Nothing else of the namespace is read: what a wrong token costs
+    /// must not tell whether its namespace exists, nor how much is stored with it.
+    async fn token_hash(&self, name: &str) -> Result<Option<TokenHash>>;
+
+    /// All living namespaces, by name in byte order.
+    async fn namespaces(&self) -> Result<Vec<Namespace>>;
+
+    /// Creates a namespace with a new incarnation.
+    ///
+    /// # Errors
+    /// [`crate::Error::NamespaceExists`].
+    async fn create(&self, new: &NewNamespace) -> Result<Namespace>;
+
+    /// Marks the incarnation deleted; that commit is the deletion. `None` where it was already.
+    /// Its storage is dropped by [`Backend::purge`].
+    async fn delete(&self, incarnation: Incarnation) -> Result<Option<Timestamp>>;
+
+    /// Creates an empty incarnation that is to take the place of a living one. Nobody finds it by its name
+    /// before it is promoted. Until it is promoted or discarded, every append to the living one is refused,
+    /// through whichever server, with [`AppendError::Replacing`] where the backend is shared. The caller
+    /// sees to the appends of its own server.
+    ///
+    /// # Errors
+    /// [`crate::Error::NamespaceNotFound`] where the living one was deleted meanwhile,
+    /// [`crate::Error::Replacing`] where another is staged for its place.
+    async fn stage(&self, living: Incarnation) -> Result<Namespace>;
+
+    /// Says that a staged incarnation is still being filled. To be called each [`KEEP_EVERY`]: one that
+    /// nobody keeps is discarded by [`Backend::purge`].
+    ///
+    /// # Errors
+    /// [`crate::Error::Overtaken`] where it cannot be promoted any more.
+    async fn keep(&self, staged: Incarnation) -> Result<()>;
+
+    /// In one step: deletes the living incarnation and gives its name, token, description, metadata and
+    /// time of creation to the staged one. To be repeated where the outcome is unknown.
+    ///
+    /// # Errors
+    /// [`crate::Error::Overtaken`] where the living one was deleted or the staged one discarded: nothing
+    /// has changed.
+    async fn promote(&self, staged: Incarnation) -> Result<()>;
+
+    /// Gives a staged incarnation up: the living one takes appends again. Changes nothing where it was
+    /// promoted, or discarded before.
+    async fn discard(&self, staged: Incarnation) -> Result<()>;
+
+    /// Gives a namespace another token.
+    ///
+    /// # Errors
+    /// [`crate::Error::NamespaceNotFound`].
+    async fn set_token(&self, name: &str, token_hash: &TokenHash) -> Result<()>;
+
+    /// Drops the storage of deleted and discarded incarnations, as far as nobody uses it; called again
+    /// later for the rest, also after a crash.
+    async fn purge(&self) -> Result<()>;
+
+    /// How many messages each living incarnation holds, exact, without opening them all.
+    async fn message_counts(&self) -> Result<Vec<(Incarnation, u64)>>;
+
+    /// Opens the storage of an incarnation, creating or migrating it where needed.
+    ///
+    /// # Errors
+    /// [`crate::Error::Closed`] where the incarnation was deleted.
+    async fn open(&self, incarnation: Incarnation) -> Result<Arc<dyn Storage>>;
+
+    /// What other servers did; each is only a hint, and one may be lost. `None` where the backend
+    /// is not shared. Taken once.
+    fn hints(&self) -> Option<mpsc::Receiver<Hint>>;
+
+    /// Whether the database answers, within a short time.
+    async fn ping(&self) -> Result<()>;
+
+    /// Makes a small write that is durable when it returns and that nobody can read, and one to each log whose last
+    /// write failed, so that [`Backend::degraded`] tells of now.
+    async fn self_test(&self) -> Result<()>;
+
+    /// Time of the last written message of an incarnation, without migrating it or keeping it open; 1970 where it has
+    /// none.
+    async fn last_time(&self, incarnation: Incarnation) -> Result<Timestamp>;
+
+    /// Why writes are refused at the moment, or soon will be. Only what is known is told; nothing is asked for it.
+    fn degraded(&self) -> Vec<Degraded> {
+        Vec::new()
+    }
+
+    /// Ends background work and closes what is open. No call comes after it.
+    async fn close(&self);
+}
+
+/// Something that another server did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Hint {
+    /// The log of this incarnation has reached this global position.
+    Written(Incarnation, i64),
+    /// Namespaces were created or deleted, or tokens changed.
+    Registry,
+    /// Hints may have been lost: look at everything.
+    All,
+}
+
+/// The log of one incarnation in a database.
+///
+/// # Contract
+/// - If a message is visible to a method, every message at a lower global position is.
+/// - `append` happens wholly or not at all, only directly after `batch.after`, and is durable when
+///   it returns. At most one `append` or `fence` of a storage runs at a time in this server, but
+///   where [`Storage::appends_ahead`] an append may be begun behind one that is under way.
+/// - Reads see everything that was committed before they were called.
+#[async_trait]
+pub trait Storage: Send + Sync + 'static {
+    /// The committed head.
+    ///
+    /// # Errors
+    /// [`crate::Error::Closed`] where the incarnation was deleted, [`crate::Error::Unavailable`],
+    /// [`crate::Error::Failed`]; so for all methods here.
+    async fn head(&self) -> Result<Head> {
+        Ok(self.head_since(&Head::default()).await?.0)
+    }
+
+    /// The committed head, and how it stands to one that was known before: what a database has
+    /// acknowledged may be gone after a failover or a restore, and something else be in its place.
+    async fn head_since(&self, known: &Head) -> Result<(Head, Lineage)>;
+
+    /// Commits a batch after the head it names: the very batch with its id, not only one at its place. Its messages get the time
+    /// max(the database's clock, `batch.after.time`), but for a batch of an import, which keeps its times. Those to an
+    /// open stream follow its last.
+    ///
+    /// # Errors
+    /// [`AppendError`] says whether anything was written.
+    async fn append(&self, batch: &Batch) -> Result<Vec<Arc<Entry>>, AppendError>;
+
+    /// Whether appends are refused because an incarnation is staged for the place of this one. Only a shared
+    /// backend knows; elsewhere the one server does.
+    async fn is_being_replaced(&self) -> Result<bool> {
+        Ok(false)
+    }
+
+    /// Whether an append may be begun while the one that it follows is under way. It comes behind that
+    /// one, and happens only if that one did.
+    fn appends_ahead(&self) -> bool {
+        false
+    }
+
+    /// What to wait for before the next batch is decided, where servers that write to one log take turns.
+    /// `None` where there is nothing to wait for.
+    fn turn_to_append(&self) -> Option<BoxFuture<'_, ()>> {
+        None
+    }
+
+    /// Nothing more is to be appended for now: it is another server's turn.
+    fn rest(&self) {}
+
+    /// Whether an append itself finds the versions of streams that are open in its batch. Where not, the caller
+    /// leaves none open.
+    fn finds_versions(&self) -> bool {
+        false
+    }
+
+    /// Settles an append whose outcome is unknown: puts an empty batch under its number, so that
+    /// it can never succeed any more, or finds it, or another server's, there.
+    async fn fence(&self, batch: &Batch) -> Result<Fenced>;
+
+    /// The last position of each of these streams, in their order; -1 for one without messages.
+    async fn versions(&self, streams: &[Arc<str>]) -> Result<Vec<i64>>;
+
+    /// The messages with these ids, as far as there are any, in any order.
+    async fn find(&self, ids: &[Uuid]) -> Result<Vec<Message>>;
+
+    /// One slice of messages.
+    async fn read(&self, select: &Select) -> Result<Slice>;
+
+    /// One page of streams.
+    async fn streams(&self, page: &ListPage) -> Result<Vec<StreamListed>>;
+
+    /// One page of categories.
+    async fn categories(&self, page: &ListPage) -> Result<Vec<CategoryListed>>;
+
+    /// How much there is.
+    async fn counts(&self) -> Result<Counts>;
+
+    /// Runs one turn of the log's sequencer where this backend wants its appends made: on one of
+    /// the writer threads, or as a task.
+    fn spawn(&self, turn: BoxFuture<'static, ()>);
+
+    /// Gives files and connections back; a later call of another method may open them again.
+    async fn close(&self);
+}
+
+/// Why an append did not happen, or may not have.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum AppendError {
+    /// Another server wrote after `batch.after`. Nothing was written.
+    #[error("another server wrote first")]
+    Behind,
+    /// The database refuses these messages and would do so again. Nothing was written.
+    #[error("the database refuses the batch: {0}")]
+    Rejected(Cause),
+    /// Nothing was written; a later attempt may succeed.
+    #[error("the storage is unavailable: {0}")]
+    Unavailable(Cause),
+    /// The outcome is open until [`Storage::fence`] has settled it.
+    #[error("the outcome is unknown: {0}")]
+    Unknown(Cause),
+    /// The incarnation was deleted. Nothing was written.
+    #[error("the log is closed")]
+    Closed,
+    /// An incarnation is staged that is to take this one's place. Nothing was written.
+    #[error("the namespace is being replaced")]
+    Replacing,
+}
+
+/// How an unknown outcome was settled.
+#[derive(Clone, Debug)]
+pub enum Fenced {
+    /// The batch was committed; these are its messages.
+    Committed(Vec<Arc<Entry>>),
+    /// It was not, and never will be.
+    NotCommitted,
+}
