@@ -44,12 +44,13 @@ check:
 	$(MAKE) lint
 	$(MAKE) test-rust
 
-lint: ## fmt, clippy and rustdoc, nothing tolerated; the index of decisions; licences and sources of dependencies where cargo-deny is installed
+lint: ## fmt, clippy and rustdoc, nothing tolerated; the index of decisions and the order of folders; licences and sources of dependencies where cargo-deny is installed
 	.ci/decisions
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --locked --workspace --all-targets --all-features -- -D warnings
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --workspace --no-deps --all-features --quiet
 	.ci/deny
+	.ci/layers
 
 test-rust: deps ## Unit, property, conformance, integration and crash tests
 	.ci/with-postgres $(CARGO) test --locked --workspace --all-features

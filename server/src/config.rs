@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use eventodb_protocol::Limits;
 
-use crate::origin::Pages;
+use crate::http;
 
 /// Everything that a server is told.
 #[derive(Clone, Debug)]
@@ -26,6 +26,15 @@ pub struct Config {
     pub access_log: bool,
 }
 
+/// Pages that may talk to the server, and names of the server.
+#[derive(Clone, Debug, Default)]
+pub struct Pages {
+    /// Origins such as `https://shop.example`. Where there are none, every origin may in production mode.
+    pub origins: Vec<String>,
+    /// Host names, without a port, by which the server may be called in test mode, beside `localhost` and addresses.
+    pub hosts: Vec<String>,
+}
+
 /// Who may do what.
 #[derive(Clone, Debug)]
 pub enum Mode {
@@ -36,6 +45,20 @@ pub enum Mode {
         /// Most namespaces that live at once and came into being by use.
         namespaces: usize,
     },
+}
+
+impl Config {
+    /// What of it the HTTP layer holds connections to.
+    pub(crate) fn http_limits(&self) -> http::Limits {
+        let Timeouts { head, idle, stall, drain, .. } = self.timeouts;
+        let Bounds { connections, http2_streams, memory } = self.bounds;
+        http::Limits { connections, http2_streams, memory, head, idle, stall, drain }
+    }
+
+    /// Whether tokens are optional.
+    pub(crate) fn is_test_mode(&self) -> bool {
+        matches!(self.mode, Mode::Test { .. })
+    }
 }
 
 impl Mode {

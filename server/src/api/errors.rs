@@ -1,0 +1,367 @@
+//! Errors become replies here, and nowhere else.
+//!
+//! What a client needs to act on is in the code, the message and the details. What went wrong inside
+//! is for the log, once, and never for the client.
+
+use eventodb_protocol::ErrorCode;
+use eventodb_protocol::limits::POSITION_MAX;
+use eventodb_protocol::message::Expected;
+use eventodb_store::Conflict;
+use http::header::{ALLOW, CONNECTION, RETRY_AFTER, WWW_AUTHENTICATE};
+use http::{HeaderValue, Response, StatusCode};
+use serde::{Serialize, Serializer};
+
+use crate::api::reply;
+use crate::http::{Body, Broken, Exhausted};
+use crate::observe::{Cause, Record, RequestLog};
+
+/// Seconds after which a refused request may be tried again.
+const RETRY_AFTER_SECONDS: HeaderValue = HeaderValue::from_static("1");
+const BEARER: HeaderValue = HeaderValue::from_static("Bearer");
+const CLOSE: HeaderValue = HeaderValue::from_static("close");
+
+/// Why a request is not answered as it hoped.
+#[derive(Clone, Debug)]
+pub(crate) struct Failure {
+    code: ErrorCode,
+    message: String,
+    details: Option<Details>,
+    /// Where it is not the one that goes with the code.
+    status: Option<StatusCode>,
+    allow: Option<&'static str>,
+    closes: bool,
+    /// What went wrong inside.
+    cause: Option<Box<Cause>>,
+}
+
+/// What a program needs beyond the code.
+#[derive(Clone, Debug, Serialize)]
+#[serde(untagged)]
+enum Details {
+    One(Mismatch),
+    All { conflicts: Vec<StreamMismatch> },
+    Other(Box<serde_json::Value>),
+}
+
+#[derive(Clone, Debug, Serialize)]
+struct Mismatch {
+    #[serde(serialize_with = "expectation")]
+    expected: Expected,
+    actual: i64,
+}
+
+#[derive(Clone, Debug, Serialize)]
+struct StreamMismatch {
+    stream: String,
+    #[serde(flatten)]
+    mismatch: Mismatch,
+}
+
+#[derive(Serialize)]
+struct Wire<'a> {
+    error: WireError<'a>,
+}
+
+#[derive(Serialize)]
+struct WireError<'a> {
+    code: ErrorCode,
+    message: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    details: Option<&'a Details>,
+}
+
+/// How a write reports streams that were not as expected.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Conflicts {
+    /// As details of the one stream that was written.
+    One,
+    /// As a list.
+    All,
+}
+
+impl Failure {
+    pub(crate) fn new(code: ErrorCode, message: impl Into<String>) -> Self {
+        Self { code, message: message.into(), details: None, status: None, allow: None, closes: false, cause: None }
+    }
+
+    pub(crate) fn invalid(message: impl Into<String>) -> Self {
+        Self::new(ErrorCode::InvalidRequest, message)
+    }
+
+    /// The path takes other verbs: these.
+    pub(crate) fn wrong_verb(allow: &'static str) -> Self {
+        let failure = Self::invalid(format!("this path takes {allow}"));
+        Self { status: Some(StatusCode::METHOD_NOT_ALLOWED), allow: Some(allow), ..failure }
+    }
+
+    /// The server takes no new work.
+    pub(crate) fn stopping() -> Self {
+        Self::new(ErrorCode::BackendUnavailable, "the server is shutting down")
+    }
+
+    /// A handler panicked, which the panic hook has logged.
+    pub(crate) fn panicked() -> Self {
+        Self::new(ErrorCode::BackendError, INTERNAL)
+    }
+
+    /// An append failed.
+    pub(crate) fn of_append(error: eventodb_store::Error, report: Conflicts) -> Self {
+        match error {
+            eventodb_store::Error::VersionConflict(conflicts) => Self::of_conflicts(&conflicts, report),
+            error => error.into(),
+        }
+    }
+
+    fn of_conflicts(conflicts: &[Conflict], report: Conflicts) -> Self {
+        let message = conflicts.iter().map(|conflict| describe(conflict, report)).collect::<Vec<_>>().join("; ");
+        let details = match (report, conflicts) {
+            (Conflicts::One, [conflict]) => Details::One(Mismatch::from(conflict)),
+            _ => Details::All { conflicts: conflicts.iter().map(StreamMismatch::from).collect() },
+        };
+        Self { details: Some(details), ..Self::new(ErrorCode::StreamVersionConflict, message) }
+    }
+
+    /// The same failure, after whose reply the connection is closed.
+    #[must_use]
+    pub(crate) fn closing(self) -> Self {
+        Self { closes: true, ..self }
+    }
+
+    pub(crate) fn code(&self) -> ErrorCode {
+        self.code
+    }
+
+    /// What went wrong inside, where something did.
+    pub(crate) fn cause(&self) -> Option<&Cause> {
+        self.cause.as_deref()
+    }
+
+    pub(crate) fn message(&self) -> &str {
+        &self.message
+    }
+
+    pub(crate) fn into_response(self) -> Response<Body> {
+        let wire =
+            Wire { error: WireError { code: self.code, message: &self.message, details: self.details.as_ref() } };
+        let json = serde_json::to_vec(&wire).expect("errors have string keys only");
+        let mut response = reply::with_status(self.status(), json);
+        let headers = response.headers_mut();
+        if self.code.retry_after() {
+            headers.insert(RETRY_AFTER, RETRY_AFTER_SECONDS);
+        }
+        if response.status() == StatusCode::UNAUTHORIZED {
+            response.headers_mut().insert(WWW_AUTHENTICATE, BEARER);
+        }
+        if let Some(allow) = self.allow {
+            response.headers_mut().insert(ALLOW, HeaderValue::from_static(allow));
+        }
+        if self.closes {
+            response.headers_mut().insert(CONNECTION, CLOSE);
+        }
+        response
+    }
+
+    fn status(&self) -> StatusCode {
+        let status = self.status.or_else(|| StatusCode::from_u16(self.code.status()).ok());
+        status.unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
+    }
+}
+
+/// Makes the reply to a request, and tells the request log of it.
+pub(crate) fn finish(log: &RequestLog, record: &Record, result: Result<Response<Body>, Failure>) -> Response<Body> {
+    let code = result.as_ref().err().map(Failure::code);
+    if let Some(cause) = result.as_ref().err().and_then(Failure::cause) {
+        log.cause(cause);
+    }
+    let response = result.unwrap_or_else(Failure::into_response);
+    log.answered(record, response.status(), code);
+    response
+}
+
+const INTERNAL: &str = "the server failed; its log tells why";
+
+impl From<Exhausted> for Failure {
+    fn from(_: Exhausted) -> Self {
+        let message = "the memory for what waits is used up, or your connection's or namespace's share of it; \
+                       nothing was done: try again, with less at a time";
+        Self::new(ErrorCode::Overloaded, message).closing()
+    }
+}
+
+impl From<Broken> for Failure {
+    fn from(broken: Broken) -> Self {
+        let failure = match broken {
+            Broken::TooLarge(most) => {
+                Self::new(ErrorCode::PayloadTooLarge, format!("the body must be at most {most} bytes"))
+            }
+            Broken::TooSlow(limit) => {
+                let message = format!("the body did not arrive within {} s", limit.as_secs_f64());
+                Self { status: Some(StatusCode::REQUEST_TIMEOUT), ..Self::invalid(message) }
+            }
+            Broken::Off => Self::invalid("the body broke off"),
+            Broken::Exhausted => Exhausted.into(),
+        };
+        failure.closing()
+    }
+}
+
+impl From<eventodb_protocol::Error> for Failure {
+    fn from(error: eventodb_protocol::Error) -> Self {
+        Self { details: error.details.map(Details::Other), ..Self::new(error.code, error.message) }
+    }
+}
+
+impl From<eventodb_store::Error> for Failure {
+    fn from(error: eventodb_store::Error) -> Self {
+        use eventodb_store::Error;
+        match error {
+            Error::VersionConflict(conflicts) => Self::of_conflicts(&conflicts, Conflicts::All),
+            Error::IdConflict(id) => {
+                let message = format!("the id {id} was written before with something else");
+                Self::new(ErrorCode::MessageIdConflict, message)
+            }
+            Error::Full(stream) => Self::new(ErrorCode::BackendUnavailable, describe_full(stream.as_deref())),
+            Error::NamespaceNotFound => Self::new(ErrorCode::NamespaceNotFound, "there is no such namespace"),
+            Error::NamespaceExists => Self::new(ErrorCode::NamespaceExists, "there already is such a namespace"),
+            Error::Overloaded => {
+                Self::new(ErrorCode::Overloaded, "more writes wait than the server takes; nothing was written")
+            }
+            Error::NoRoom => Exhausted.into(),
+            Error::Closed => Self::new(
+                ErrorCode::BackendUnavailable,
+                "the namespace was deleted, replaced or closed meanwhile; nothing was written",
+            ),
+            Error::Replacing => Self::new(
+                ErrorCode::BackendUnavailable,
+                "an import with force replaces what the namespace holds; nothing was written",
+            ),
+            Error::Overtaken => Self::new(
+                ErrorCode::BackendUnavailable,
+                "the namespace was deleted or replaced meanwhile; nothing was replaced",
+            ),
+            Error::Unavailable(cause) => {
+                let cause = Box::new(Cause::warning("the store is unavailable", &*cause));
+                let message = "the store does not answer; nothing was written";
+                Self { cause: Some(cause), ..Self::new(ErrorCode::BackendUnavailable, message) }
+            }
+            Error::Unknown(cause) => {
+                let cause = Box::new(Cause::warning("the outcome of a write is unknown", &*cause));
+                Self { cause: Some(cause), ..Self::new(ErrorCode::Timeout, UNKNOWN) }
+            }
+            // The store has told it in the log.
+            Error::Damaged(position) => {
+                let message = format!("the message at global position {position} is damaged; nothing was written");
+                let details = Details::Other(Box::new(serde_json::json!({ "globalPosition": position })));
+                Self { details: Some(details), ..Self::new(ErrorCode::DataDamaged, message) }
+            }
+            Error::Failed(cause) => {
+                let cause = Box::new(Cause::error("the store failed", &*cause));
+                Self { cause: Some(cause), ..Self::new(ErrorCode::BackendError, INTERNAL) }
+            }
+            error @ Error::PositionExists(_) => {
+                let cause = Box::new(Cause::error("the store gave an answer that only an import can get", &error));
+                Self { cause: Some(cause), ..Self::new(ErrorCode::BackendError, INTERNAL) }
+            }
+        }
+    }
+}
+
+/// What a writer is told whose write may have happened.
+pub(crate) const UNKNOWN: &str = "the write may or may not have happened: send it again with the same id";
+
+fn describe(conflict: &Conflict, report: Conflicts) -> String {
+    let actual = conflict.actual;
+    let sentence = match conflict.expected {
+        Expected::Exists => "Expected the stream to exist, it does not".to_owned(),
+        Expected::Version(expected) => format!("Expected version {expected}, stream is at version {actual}"),
+        Expected::NoStream | Expected::Any => format!("Expected version -1, stream is at version {actual}"),
+    };
+    match report {
+        Conflicts::One => sentence,
+        Conflicts::All => format!("{}: {sentence}", conflict.stream),
+    }
+}
+
+fn describe_full(stream: Option<&str>) -> String {
+    let full = stream.map_or_else(|| "the namespace".to_owned(), |stream| format!("stream {stream}"));
+    format!("{full} has no position left, the highest is {POSITION_MAX}; nothing was written")
+}
+
+impl From<&Conflict> for Mismatch {
+    fn from(conflict: &Conflict) -> Self {
+        Self { expected: conflict.expected, actual: conflict.actual }
+    }
+}
+
+impl From<&Conflict> for StreamMismatch {
+    fn from(conflict: &Conflict) -> Self {
+        Self { stream: conflict.stream.to_string(), mismatch: conflict.into() }
+    }
+}
+
+/// Writes what was expected as a client says it in numbers, or in a word where there is no number.
+fn expectation<S: Serializer>(expected: &Expected, serializer: S) -> Result<S::Ok, S::Error> {
+    match *expected {
+        Expected::Version(version) => serializer.serialize_i64(version),
+        Expected::NoStream => serializer.serialize_i64(-1),
+        Expected::Exists => serializer.serialize_str("exists"),
+        Expected::Any => serializer.serialize_str("any"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use http_body_util::BodyExt as _;
+
+    use super::*;
+
+    async fn body(failure: Failure) -> String {
+        let bytes = failure.into_response().into_body().collect().await.expect("whole").to_bytes();
+        String::from_utf8(bytes.into()).expect("UTF-8")
+    }
+
+    fn conflict(stream: &str, expected: Expected, actual: i64) -> Conflict {
+        Conflict { stream: stream.into(), expected, actual }
+    }
+
+    #[tokio::test]
+    async fn one_conflict_is_told_as_the_protocol_says() {
+        let error = eventodb_store::Error::VersionConflict(vec![conflict("a-1", Expected::Version(5), 1)]);
+        assert_eq!(
+            body(Failure::of_append(error, Conflicts::One)).await,
+            r#"{"error":{"code":"STREAM_VERSION_CONFLICT","message":"Expected version 5, stream is at version 1","details":{"expected":5,"actual":1}}}"#
+        );
+    }
+
+    #[tokio::test]
+    async fn all_conflicts_are_listed() {
+        let conflicts = vec![conflict("a-1", Expected::NoStream, 0), conflict("a-2", Expected::Exists, -1)];
+        let failure = Failure::of_append(eventodb_store::Error::VersionConflict(conflicts), Conflicts::All);
+        assert!(body(failure).await.ends_with(
+            r#""details":{"conflicts":[{"stream":"a-1","expected":-1,"actual":0},{"stream":"a-2","expected":"exists","actual":-1}]}}}"#
+        ));
+    }
+
+    #[tokio::test]
+    async fn what_failed_inside_stays_inside() {
+        let failure = Failure::from(eventodb_store::Error::failed("disk /dev/sda1 is on fire"));
+        assert_eq!(failure.status(), StatusCode::INTERNAL_SERVER_ERROR);
+        assert!(!body(failure).await.contains("fire"));
+    }
+
+    #[tokio::test]
+    async fn a_damaged_message_is_told_with_its_position() {
+        let failure = Failure::from(eventodb_store::Error::Damaged(7));
+        assert_eq!(failure.status(), StatusCode::INTERNAL_SERVER_ERROR);
+        assert!(body(failure).await.ends_with(r#""details":{"globalPosition":7}}}"#));
+    }
+
+    #[test]
+    fn statuses_are_those_of_the_table() {
+        for &code in ErrorCode::ALL.iter().filter(|code| code.status() != 0) {
+            let response = Failure::new(code, "").into_response();
+            assert_eq!(response.status().as_u16(), code.status());
+            assert_eq!(response.headers().contains_key(RETRY_AFTER), code.retry_after());
+        }
+    }
+}

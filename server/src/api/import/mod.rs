@@ -1,0 +1,252 @@
+//! `POST /import`: records in as lines of JSON, progress out as Server-Sent Events.
+//!
+//! The records are read and stored by a task of their own, batch by batch, whether the client reads
+//! of its progress or not. Lines, batches and unread progress are bounded, so that memory does not
+//! grow with the body; and they are counted, so that it does not grow with the number of imports. Where there is no memory
+//! for the next line, the batch that it would belong to is stored as it is, and the import waits as long as for a client.
+
+mod batch;
+mod lines;
+mod progress;
+mod record;
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use eventodb_protocol::Limits;
+use eventodb_store::{Log, Replacement};
+use http::{Request, Response};
+use tokio_util::sync::CancellationToken;
+
+use self::batch::Batch;
+use self::lines::{Line, Lines, Stop, Terms};
+use self::progress::{Failed, Progress};
+use crate::api::auth::{self, Caller, Credentials};
+use crate::api::errors::Failure;
+use crate::api::headers::awaits_leave;
+use crate::api::query::Query;
+use crate::api::state::State;
+use crate::api::{cors, reply};
+use crate::http::{Account, Arriving, Body, Exchange, Linger, Patience, Permit};
+use crate::observe::{Record as Observed, RequestLog};
+
+/// What the query string of an import may have.
+const PARAMETERS: &[&str] = &["token", "force"];
+
+/// What an import is counted with beside its lines and batch: the piece of its body that is being cut into lines, what
+/// the HTTP layer has read behind it, and progress that is not read.
+const IMPORT: usize = 128 * 1024;
+/// How often an import that has no memory for its next line looks again, whether any was given back or not.
+const ROOM_PAUSE: Duration = Duration::from_millis(250);
+
+/// Answers with the progress of an import.
+///
+/// # Errors
+/// `INVALID_REQUEST`, why the caller has no namespace, `OVERLOADED` where there is no memory to begin with, or
+/// `BACKEND_UNAVAILABLE` where the namespace is being replaced. Whatever fails later is an event.
+pub(crate) async fn answer(
+    state: &State,
+    exchange: &Exchange,
+    request: Request<Arriving>,
+    record: &mut Observed,
+) -> Result<Response<Body>, Failure> {
+    let (parts, body) = request.into_parts();
+    let wanted = async {
+        let query = Query::parse(parts.uri.query(), PARAMETERS)?;
+        let caller = auth::authorize(state, &Credentials::of(&parts.headers, &query)).await?;
+        record.namespace = Some(Arc::clone(caller.namespace()));
+        exchange.belongs_to(caller.namespace())?;
+        exchange.admit()?;
+        let memory = exchange.account().take(IMPORT)?;
+        Ok((Target::open(state, caller, is_forced(&query)?).await?, memory))
+    };
+    let (target, memory) = match wanted.await {
+        Ok(wanted) => wanted,
+        Err(failure) => {
+            if !awaits_leave(&parts.headers) {
+                exchange.linger().read_on(body, Patience::STRANGER);
+            }
+            return Err(failure);
+        }
+    };
+    let (progress, events) = progress::channel();
+    let (limits, timeouts) = (state.config.limits, state.config.timeouts);
+    let import = Import {
+        limits,
+        terms: Terms { most: limits.body_bytes, gap: timeouts.body_gap, line: timeouts.body_total },
+        stopping: state.stopping.clone(),
+        progress,
+        log: Arc::clone(&state.log),
+        account: exchange.account().clone(),
+        linger: exchange.linger(),
+        starved: None,
+        _memory: memory,
+    };
+    tokio::spawn(import.run(body, target));
+    let mut response = reply::events(Body::stream(events));
+    cors::allow(response.headers_mut());
+    Ok(response)
+}
+
+fn is_forced(query: &Query) -> Result<bool, Failure> {
+    match query.get("force") {
+        None | Some("false" | "0") => Ok(false),
+        Some("true" | "1") => Ok(true),
+        Some(_) => Err(Failure::invalid("force must be true or false")),
+    }
+}
+
+/// Where the records go.
+enum Target {
+    /// Behind what the namespace holds.
+    Log(Arc<Log>),
+    /// Into what takes its place once the last is in.
+    Replacement(Replacement),
+}
+
+impl Target {
+    async fn open(state: &State, caller: Caller, force: bool) -> Result<Self, Failure> {
+        if force {
+            return Ok(Self::Replacement(state.store.replace(caller.namespace()).await?));
+        }
+        match caller.log.is_being_replaced().await? {
+            true => Err(eventodb_store::Error::Replacing.into()),
+            false => Ok(Self::Log(caller.log)),
+        }
+    }
+
+    fn log(&self) -> &Arc<Log> {
+        match self {
+            Self::Log(log) => log,
+            Self::Replacement(replacement) => replacement.log(),
+        }
+    }
+
+    /// All records are in.
+    async fn finish(self) -> Result<(), eventodb_store::Error> {
+        match self {
+            Self::Log(_) => Ok(()),
+            Self::Replacement(replacement) => replacement.finish().await,
+        }
+    }
+
+    /// The import failed. A replacement is given up before anybody is told.
+    async fn give_up(self) {
+        if let Self::Replacement(replacement) = self {
+            replacement.discard().await;
+        }
+    }
+}
+
+/// One import.
+struct Import {
+    limits: Limits,
+    terms: Terms,
+    stopping: CancellationToken,
+    progress: Progress,
+    log: Arc<RequestLog>,
+    /// Where lines and batches are counted.
+    account: Account,
+    linger: Linger,
+    /// Since when there is no memory for the next line.
+    starved: Option<Instant>,
+    _memory: Permit,
+}
+
+impl Import {
+    async fn run(mut self, body: Arriving, target: Target) {
+        let started = Instant::now();
+        let result = self.take(body, target).await;
+        match result {
+            Ok(imported) => self.progress.done(imported, started.elapsed()),
+            Err(failed) => {
+                self.log.import_failed(failed.code, failed.line, failed.cause.as_ref());
+                self.progress.failed(&failed);
+            }
+        }
+    }
+
+    /// Stores all records; how many there were.
+    async fn take(&mut self, body: Arriving, target: Target) -> Result<u64, Failed> {
+        let mut lines = Lines::new(body, self.terms.clone(), self.account.clone());
+        let result = self.take_lines(&mut lines, target.log()).await;
+        let last = lines.number();
+        if let (Err(_), Some(rest)) = (&result, lines.into_rest()) {
+            self.linger.read_on(rest, Patience::KNOWN);
+        }
+        match result {
+            Ok(imported) => {
+                target.finish().await.map_err(|error| Failed::of_store(error, last))?;
+                Ok(imported)
+            }
+            Err(failed) => {
+                target.give_up().await;
+                Err(failed)
+            }
+        }
+    }
+
+    async fn take_lines(&mut self, lines: &mut Lines<Arriving>, log: &Arc<Log>) -> Result<u64, Failed> {
+        let mut batch = Batch::new(self.limits, &self.account).map_err(|_| Failed::no_room(1))?;
+        let mut imported = 0;
+        loop {
+            match self.next(lines).await {
+                Ok(None) => break,
+                Ok(Some(line)) => {
+                    while batch.make_room(&line).is_err() {
+                        imported += self.give_way(log, &mut batch, imported, line.number).await?;
+                    }
+                    batch.add(&line)?;
+                    self.starved = None;
+                }
+                Err(Stop::NoRoom) => imported += self.give_way(log, &mut batch, imported, lines.number() + 1).await?,
+                Err(Stop::Failed(failed)) => return Err(failed),
+            }
+            if batch.is_full() {
+                imported += self.store(log, &mut batch, imported).await?;
+            }
+        }
+        if !batch.is_empty() {
+            imported += self.store(log, &mut batch, imported).await?;
+        }
+        Ok(imported)
+    }
+
+    async fn next(&self, lines: &mut Lines<Arriving>) -> Result<Option<Line>, Stop> {
+        let next = self.stopping.run_until_cancelled(lines.next()).await;
+        next.unwrap_or_else(|| Err(Failed::stopping(lines.number() + 1).into()))
+    }
+
+    /// There is no memory for the next line: stores what there is of the batch, or else waits; how many records were
+    /// stored.
+    async fn give_way(&mut self, log: &Arc<Log>, batch: &mut Batch, before: u64, line: u64) -> Result<u64, Failed> {
+        if !batch.is_empty() {
+            return self.store(log, batch, before).await;
+        }
+        if self.starved.get_or_insert_with(Instant::now).elapsed() >= self.terms.gap {
+            return Err(Failed::no_room(line));
+        }
+        let room = tokio::time::timeout(ROOM_PAUSE, self.account.given_back());
+        match self.stopping.run_until_cancelled(room).await {
+            Some(_) => Ok(0),
+            None => Err(Failed::stopping(line)),
+        }
+    }
+
+    /// Stores a batch and tells of it; how many records it had.
+    async fn store(&mut self, log: &Arc<Log>, batch: &mut Batch, before: u64) -> Result<u64, Failed> {
+        let (records, places) = batch.take();
+        let (first, last) = (places.first().copied().unwrap_or(0), places.last().copied().unwrap_or(0));
+        let count = records.len() as u64;
+        let stored = log.import(records).await;
+        batch.stored();
+        let head = stored.map_err(|error| match error {
+            eventodb_store::Error::PositionExists(place) => {
+                Failed::position_exists(places.get(place).copied().unwrap_or(last))
+            }
+            error => Failed::of_store(error, first),
+        })?;
+        self.progress.imported(before + count, head);
+        Ok(count)
+    }
+}

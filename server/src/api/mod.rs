@@ -1,0 +1,20 @@
+//! The application: answers requests with what the store holds. It sees no socket.
+
+mod auth;
+mod cors;
+mod errors;
+mod headers;
+mod import;
+mod memory;
+mod origin;
+mod probes;
+mod query;
+mod reply;
+mod routes;
+mod rpc;
+mod service;
+mod state;
+mod subscribe;
+
+pub use rpc::METHODS;
+pub(crate) use service::Api;

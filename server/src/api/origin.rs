@@ -1,0 +1,127 @@
+//! Which web pages may talk to the server, and by which names it may be called.
+//!
+//! In production mode a page needs a token, which the browser never sends by itself, so any may ask. In test mode a
+//! token is optional: any page that a developer opens could write into the store of the server on the same machine.
+//! There only pages of that machine may, those of the server itself, and those that are named; and the server is called
+//! by an address or by a known name, as any name can be made to lead to 127.0.0.1.
+
+use std::net::IpAddr;
+
+use eventodb_protocol::ErrorCode;
+use http::header::{HOST, ORIGIN};
+use http::{HeaderMap, HeaderValue, Request};
+
+use crate::api::errors::Failure;
+use crate::config::Pages;
+
+/// Whether a page of this origin may read replies in test mode, if the request was sent to `host`.
+pub(crate) fn may_test(pages: &Pages, origin: &str, host: Option<&str>) -> bool {
+    let authority = origin.split_once("://").map_or("", |(_, authority)| authority);
+    is_loopback(host_name(authority)) || host.is_some_and(|host| host == authority) || is_named(pages, origin)
+}
+
+/// Whether the operator has named this origin.
+pub(crate) fn is_named(pages: &Pages, origin: &str) -> bool {
+    pages.origins.iter().any(|named| named.eq_ignore_ascii_case(origin))
+}
+
+/// Checks who sent a request in test mode.
+///
+/// # Errors
+/// `AUTH_UNAUTHORIZED` for a page of another machine, and for a name that is not known to be the server's.
+pub(crate) fn check<B>(pages: &Pages, request: &Request<B>) -> Result<(), Failure> {
+    let host = host(request);
+    if let Some(host) = host.map(host_name)
+        && !host.eq_ignore_ascii_case("localhost")
+        && host.parse::<IpAddr>().is_err()
+        && !pages.hosts.iter().any(|named| named.eq_ignore_ascii_case(host))
+    {
+        let message = "in test mode the server is called localhost or by an address: name others with --allowed-host";
+        return Err(Failure::new(ErrorCode::AuthUnauthorized, message));
+    }
+    match origin(request.headers()) {
+        Some(origin) if !origin.to_str().is_ok_and(|origin| may_test(pages, origin, host)) => {
+            let message =
+                "in test mode only pages of this machine may talk to the server: name others with --cors-origin";
+            Err(Failure::new(ErrorCode::AuthUnauthorized, message))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// The origin of the page that sent a request.
+pub(crate) fn origin(headers: &HeaderMap) -> Option<&HeaderValue> {
+    headers.get(ORIGIN)
+}
+
+/// The host that a request was sent to, with its port if there is one.
+pub(crate) fn host<B>(request: &Request<B>) -> Option<&str> {
+    let named = request.uri().authority().map(http::uri::Authority::as_str);
+    named.or_else(|| request.headers().get(HOST)?.to_str().ok())
+}
+
+/// A host without its port, and an address of IPv6 without its brackets.
+fn host_name(authority: &str) -> &str {
+    if let Some(address) = authority.strip_prefix('[') {
+        return address.split_once(']').map_or(address, |(address, _)| address);
+    }
+    authority.rsplit_once(':').map_or(authority, |(name, _)| name)
+}
+
+fn is_loopback(name: &str) -> bool {
+    name.eq_ignore_ascii_case("localhost") || name.parse().is_ok_and(|address: IpAddr| address.is_loopback())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn is_allowed(host: &str, origin: Option<&str>) -> bool {
+        let pages = Pages { origins: vec!["https://shop.example".to_owned()], hosts: vec!["store.test".to_owned()] };
+        let mut request = Request::builder().uri("/rpc").header(HOST, host);
+        if let Some(origin) = origin {
+            request = request.header(ORIGIN, origin);
+        }
+        check(&pages, &request.body(()).expect("a request")).is_ok()
+    }
+
+    #[test]
+    fn a_page_of_elsewhere_is_refused() {
+        for (origin, expected) in [
+            ("http://localhost:5173", true),
+            ("http://LOCALHOST", true),
+            ("http://127.0.0.1:80", true),
+            ("http://127.8.0.1", true),
+            ("http://[::1]:3000", true),
+            ("https://shop.example", true),
+            ("http://shop.example", false),
+            ("https://shop.example.evil", false),
+            ("https://localhost.evil", false),
+            ("http://10.0.0.1", false),
+            ("null", false),
+            ("", false),
+            ("http://", false),
+        ] {
+            assert_eq!(is_allowed("127.0.0.1:8080", Some(origin)), expected, "{origin}");
+        }
+        assert!(is_allowed("10.0.0.1:8080", Some("http://10.0.0.1:8080")), "its own page");
+        assert!(!is_allowed("10.0.0.1:8080", Some("http://10.0.0.1:8081")), "the page of a neighbour");
+    }
+
+    #[test]
+    fn the_server_is_called_by_an_address_or_a_known_name() {
+        for (host, expected) in [
+            ("localhost", true),
+            ("Localhost:8080", true),
+            ("127.0.0.1", true),
+            ("192.168.1.7:8080", true),
+            ("[::1]:8080", true),
+            ("store.test:8080", true),
+            ("evil.example:8080", false),
+            ("localhost.evil.example", false),
+        ] {
+            assert_eq!(is_allowed(host, None), expected, "{host}");
+        }
+        assert!(!is_allowed("evil.example", Some("http://evil.example")), "whose name was made to lead here");
+    }
+}

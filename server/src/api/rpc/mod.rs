@@ -1,0 +1,145 @@
+//! Calls: a JSON array with a method's name and its arguments, answered with bare JSON.
+//!
+//! Each method has a file; the table below is the only other place that knows them. A body is looked
+//! at three times and no more: is it UTF-8, is it well-formed JSON, where do its arguments begin.
+
+mod append;
+mod category_get;
+mod context;
+mod ns_categories;
+mod ns_create;
+mod ns_delete;
+mod ns_info;
+mod ns_list;
+mod ns_streams;
+mod page;
+mod receive;
+mod stream_append;
+mod stream_get;
+mod stream_last;
+mod stream_version;
+mod stream_write;
+mod streams_append;
+mod sys_health;
+mod sys_version;
+
+use std::time::Instant;
+
+use eventodb_protocol::request::Call;
+use eventodb_protocol::spelling::{self, Shown};
+use eventodb_protocol::{ErrorCode, json};
+use http::request::Parts;
+use http::{HeaderName, Request, Response};
+
+use self::context::Context;
+use crate::api::auth::Credentials;
+use crate::api::errors::{self, Failure};
+use crate::api::headers::awaits_leave;
+use crate::api::query::Query;
+use crate::api::state::State;
+use crate::http::{Arriving, Body, Exchange, Upload};
+use crate::observe::Record;
+
+const X_EVENTODB_TOKEN: HeaderName = HeaderName::from_static("x-eventodb-token");
+/// What the query string of a call may have.
+const PARAMETERS: &[&str] = &["token"];
+/// What the log calls a call that names no method.
+const UNKNOWN: &str = "unknown call";
+
+/// Declares the methods: `"name" => file;`. The first is the one that is not worth a box.
+macro_rules! methods {
+    ($first_name:literal => $first:ident; $($name:literal => $module:ident;)*) => {
+        /// Every method, by the name that a call has for it.
+        pub const METHODS: &[&str] = &[$first_name, $($name,)*];
+
+        async fn dispatch(context: &mut Context<'_>, call: &mut Call<'_>) -> Result<Response<Body>, Failure> {
+            match call.method() {
+                $first_name => {
+                    context.record.method = $first_name;
+                    $first::answer(context, call).await
+                }
+                $($name => {
+                    context.record.method = $name;
+                    Box::pin($module::answer(context, call)).await
+                })*
+                unknown => Err(no_method(unknown)),
+            }
+        }
+    };
+}
+
+methods! {
+    "stream.write" => stream_write;
+    "stream.append" => stream_append;
+    "streams.append" => streams_append;
+    "stream.get" => stream_get;
+    "stream.last" => stream_last;
+    "stream.version" => stream_version;
+    "category.get" => category_get;
+    "ns.create" => ns_create;
+    "ns.delete" => ns_delete;
+    "ns.list" => ns_list;
+    "ns.info" => ns_info;
+    "ns.streams" => ns_streams;
+    "ns.categories" => ns_categories;
+    "sys.version" => sys_version;
+    "sys.health" => sys_health;
+}
+
+#[cold]
+fn no_method(name: &str) -> Failure {
+    let nearest = spelling::nearest(name, METHODS).unwrap_or_default();
+    let message = format!("there is no method {}; did you mean {nearest}?", Shown(name));
+    Failure::new(ErrorCode::MethodNotFound, message)
+}
+
+/// Answers a call.
+pub(crate) async fn answer(
+    state: &State,
+    exchange: &Exchange,
+    request: Request<Arriving>,
+    started: Instant,
+) -> Response<Body> {
+    let mut record = Record::new(UNKNOWN, started);
+    let (parts, mut body) = request.into_parts();
+    let credentials = credentials(&parts);
+    let awaits_leave = awaits_leave(&parts.headers);
+    // Not kept while a body is on its way or a read waits.
+    drop(parts);
+    let result = match receive::call(state, exchange, &credentials, &mut body, started).await {
+        Ok(upload) => perform(state, exchange, &credentials, &upload, &mut record).await,
+        Err(refused) => {
+            if !awaits_leave {
+                exchange.linger().read_on(body, refused.patience);
+            }
+            Err(refused.failure)
+        }
+    };
+    let mut response = errors::finish(&state.log, &record, result);
+    if let (Some(token), Ok(Credentials::None)) = (&state.default_token, &credentials) {
+        response.headers_mut().insert(X_EVENTODB_TOKEN, token.clone());
+    }
+    response
+}
+
+fn credentials(parts: &Parts) -> Result<Credentials, Failure> {
+    match parts.uri.query() {
+        None => Ok(Credentials::from_header(&parts.headers)),
+        Some(query) => Query::parse(Some(query), PARAMETERS).map(|query| Credentials::of(&parts.headers, &query)),
+    }
+}
+
+async fn perform(
+    state: &State,
+    exchange: &Exchange,
+    credentials: &Result<Credentials, Failure>,
+    upload: &Upload,
+    record: &mut Record,
+) -> Result<Response<Body>, Failure> {
+    let credentials = credentials.as_ref().map_err(Failure::clone)?;
+    let text = std::str::from_utf8(upload.as_slice()).map_err(|_| Failure::invalid("the body must be valid UTF-8"))?;
+    let compact =
+        json::compact(text).map_err(|error| Failure::invalid(format!("the body must be well-formed JSON: {error}")))?;
+    let mut call = Call::parse(&compact)?;
+    dispatch(&mut Context { state, exchange, credentials, record }, &mut call).await
+}

@@ -1,0 +1,24 @@
+//! `ns.delete`: deletes a namespace, one's own or as the administrator any but `default`.
+
+use eventodb_protocol::DEFAULT_NAMESPACE;
+use eventodb_protocol::reply::NamespaceDeleted;
+use eventodb_protocol::request::Call;
+use http::Response;
+
+use super::context::Context;
+use crate::api::auth::Manager;
+use crate::api::errors::Failure;
+use crate::api::reply;
+use crate::http::Body;
+
+pub(super) async fn answer(context: &mut Context<'_>, call: &mut Call<'_>) -> Result<Response<Body>, Failure> {
+    let manager = Manager::authorize(context.state, context.credentials).await?;
+    let namespace = call.name("namespace", context.limits())?;
+    manager.check(&namespace)?;
+    if namespace == DEFAULT_NAMESPACE {
+        return Err(Failure::invalid("the namespace default cannot be deleted"));
+    }
+    let (deleted_at, messages_deleted) = context.state.store.delete(&namespace).await?;
+    context.state.used.remove(&namespace);
+    Ok(reply::json(&NamespaceDeleted { namespace: namespace.into_owned(), deleted_at, messages_deleted }))
+}

@@ -1,0 +1,148 @@
+//! What the reading methods share: a page as a reply.
+//!
+//! A page that the store has gathered is one reply with a length. A larger one is sent while it is
+//! read, one chunk in memory at a time; if reading it fails then, the reply is cut off.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use eventodb_protocol::request::Read;
+use eventodb_protocol::wire::Form;
+use eventodb_store::log::Chunk;
+use eventodb_store::{Log, Page};
+use futures_util::{Stream, stream};
+use http::{HeaderName, HeaderValue, Response};
+
+use super::context::Context;
+use crate::api::errors::Failure;
+use crate::api::{memory, reply};
+use crate::http::{Aborted, Account, Body, Exhausted, Permit, Piece};
+use crate::observe::Chain;
+
+const X_EVENTODB_HEAD: HeaderName = HeaderName::from_static("x-eventodb-head");
+
+/// What a message has in JSON beside its text: id, positions, time, quotes and commas.
+const FRAME: usize = 128;
+/// What the next piece of a page that is sent while it is read is expected to take, read and as JSON.
+const PIECE: usize = 512 * 1024;
+
+/// Reads a page and answers with it.
+pub(super) async fn answer(
+    context: &mut Context<'_>,
+    log: &Arc<Log>,
+    read: Read,
+    form: Form,
+) -> Result<Response<Body>, Failure> {
+    context.record.wait = read.wait;
+    let mut memory = Memory { account: context.exchange.account(), permit: None };
+    let mut page = open(context, log, read, &mut memory).await?;
+    let head = page.head();
+    let mut response = if page.is_gathered() {
+        reply::text(gathered(&mut page, form, memory).await?)
+    } else {
+        reply::streamed(Body::stream(pieces(page, form, memory.of_what_follows()?)))
+    };
+    if let Some(head) = head {
+        response.headers_mut().insert(X_EVENTODB_HEAD, HeaderValue::from(head));
+    }
+    Ok(response)
+}
+
+/// The memory of a page. A small one is part of what its connection or request is counted with.
+struct Memory<'a> {
+    account: &'a Account,
+    permit: Option<Permit>,
+}
+
+impl Memory<'_> {
+    /// Takes memory for so many bytes in all.
+    fn hold(&mut self, bytes: usize) -> Result<(), Exhausted> {
+        match &mut self.permit {
+            Some(permit) => permit.hold(bytes),
+            None => {
+                self.permit = self.account.take_if_large(bytes)?;
+                Ok(())
+            }
+        }
+    }
+
+    /// The memory of a page that is sent while it is read.
+    fn of_what_follows(self) -> Result<Permit, Exhausted> {
+        self.permit.map_or_else(|| self.account.take(0), Ok)
+    }
+}
+
+/// A page that is gathered, as JSON.
+async fn gathered(page: &mut Page, form: Form, mut memory: Memory<'_>) -> Result<Piece, Failure> {
+    let expected = page.bytes() + FRAME * page.len();
+    memory.hold(page.bytes() + expected)?;
+    let mut json = Vec::with_capacity(expected.max(2));
+    json.push(b'[');
+    while let Some(chunk) = page.next().await? {
+        write(&mut json, &chunk, form);
+    }
+    json.push(b']');
+    if let Some(permit) = &mut memory.permit {
+        permit.charge_to(json.capacity());
+    }
+    Ok(Piece::counted(json, memory.permit))
+}
+
+/// A read that waits for a message stops waiting when the server stops.
+async fn open(context: &Context<'_>, log: &Arc<Log>, read: Read, memory: &mut Memory<'_>) -> Result<Page, Failure> {
+    let mut room = |bytes| memory.hold(bytes).is_ok();
+    if read.wait.is_zero() {
+        return Ok(log.read_within(read, room).await?);
+    }
+    let _filter = context.exchange.account().take_if_large(memory::of_filter(&read.filter))?;
+    let at_once = Read { wait: Duration::ZERO, ..read.clone() };
+    match context.state.stopping.run_until_cancelled(log.read_within(read, &mut room)).await {
+        Some(page) => Ok(page?),
+        None => Ok(log.read_within(at_once, room).await?),
+    }
+}
+
+/// Appends a chunk to the array that `json` begins, or goes on with.
+fn write(json: &mut Vec<u8>, chunk: &Chunk, form: Form) {
+    if json.as_slice() != b"[" {
+        json.push(b',');
+    }
+    chunk.write(json, form);
+}
+
+/// How far a streamed page was sent.
+enum Sent {
+    Nothing,
+    Some,
+    All,
+}
+
+/// A page piece by piece. `memory` has what is gathered of it.
+fn pieces(page: Page, form: Form, memory: Permit) -> impl Stream<Item = Result<Piece, Aborted>> + Send + 'static {
+    stream::unfold((Sent::Nothing, page, memory), move |(sent, mut page, mut memory)| async move {
+        let mut json = match sent {
+            Sent::Nothing => Vec::from(b"["),
+            Sent::Some => Vec::new(),
+            Sent::All => return None,
+        };
+        // Nobody reads on until there is room for it.
+        let mut permit = memory.account().wait(PIECE).await;
+        match page.next().await {
+            Ok(Some(chunk)) => {
+                memory.shrink_to(page.bytes());
+                json.reserve(chunk.bytes() + FRAME * chunk.len());
+                write(&mut json, &chunk, form);
+                permit.charge_to(json.capacity());
+                Some((Ok(Piece::counted(json, Some(permit))), (Sent::Some, page, memory)))
+            }
+            Ok(None) => {
+                json.push(b']');
+                Some((Ok(json.into()), (Sent::All, page, memory)))
+            }
+            Err(error) => {
+                tracing::error!(error = %Chain(&error), "a reply is cut off: the rest of its page cannot be read");
+                Some((Err(Aborted), (Sent::All, page, memory)))
+            }
+        }
+    })
+}

@@ -1,0 +1,17 @@
+//! `stream.append`: appends messages to one stream, all or none.
+
+use eventodb_protocol::request::{self, Call};
+use http::Response;
+
+use super::append::{append, only};
+use super::context::Context;
+use crate::api::errors::{Conflicts, Failure};
+use crate::api::reply;
+use crate::http::Body;
+
+pub(super) async fn answer(context: &mut Context<'_>, call: &mut Call<'_>) -> Result<Response<Body>, Failure> {
+    let log = context.log().await?;
+    let messages = request::stream_append(call, context.limits())?;
+    let appended = append(context, &log, messages, Conflicts::One).await?;
+    Ok(reply::json(&only(&appended)))
+}

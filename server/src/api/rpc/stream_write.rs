@@ -1,0 +1,24 @@
+//! `stream.write`: appends one message.
+
+use eventodb_protocol::request::{Call, single_write};
+use eventodb_protocol::wire::write_integer;
+use http::Response;
+
+use super::append::{append, only};
+use super::context::Context;
+use crate::api::errors::{Conflicts, Failure};
+use crate::api::reply;
+use crate::http::Body;
+
+pub(super) async fn answer(context: &mut Context<'_>, call: &mut Call<'_>) -> Result<Response<Body>, Failure> {
+    let log = context.log().await?;
+    let write = single_write(call, context.limits())?;
+    let written = only(&append(context, &log, write, Conflicts::One).await?);
+    let mut json = Vec::with_capacity(80);
+    json.extend_from_slice(br#"{"position":"#);
+    write_integer(&mut json, written.first_position);
+    json.extend_from_slice(br#","globalPosition":"#);
+    write_integer(&mut json, written.first_global_position);
+    json.push(b'}');
+    Ok(reply::text(json))
+}

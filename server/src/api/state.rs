@@ -1,0 +1,96 @@
+//! What every request can reach.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use eventodb_protocol::{DEFAULT_NAMESPACE, ErrorCode, Token};
+use eventodb_store::EventStore;
+use http::HeaderValue;
+use parking_lot::Mutex;
+use tokio_util::sync::CancellationToken;
+
+use crate::api::errors::Failure;
+use crate::config::{Config, Mode};
+use crate::http::{Server, Watch};
+use crate::observe::RequestLog;
+
+/// The parts that all connections share.
+pub(crate) struct State {
+    pub(crate) store: Arc<EventStore>,
+    pub(crate) config: Config,
+    /// All connections.
+    pub(crate) watch: Arc<Watch>,
+    /// Tells of what was refused and what failed.
+    pub(crate) log: Arc<RequestLog>,
+    /// Cancelled when the server is told to stop: subscriptions and waiting reads end.
+    pub(crate) stopping: CancellationToken,
+    /// In test mode: what callers without a token are told.
+    pub(crate) default_token: Option<HeaderValue>,
+    /// In test mode: the living namespaces that came into being by use.
+    pub(crate) used: Used,
+}
+
+impl State {
+    pub(crate) fn new(store: Arc<EventStore>, config: Config, log: Arc<RequestLog>, server: &Server) -> Self {
+        let used = Used::new(match config.mode {
+            Mode::Production => 0,
+            Mode::Test { namespaces } => namespaces,
+        });
+        let default_token = match &config.mode {
+            Mode::Production => None,
+            // Never the one that was given: whoever may ask for this one may not know that one.
+            Mode::Test { .. } => {
+                let token = Token::generate(DEFAULT_NAMESPACE);
+                Some(HeaderValue::from_str(token.as_str()).expect("a token is visible ASCII"))
+            }
+        };
+        Self {
+            watch: Arc::clone(server.watch()),
+            stopping: server.stopping().clone(),
+            log,
+            store,
+            config,
+            default_token,
+            used,
+        }
+    }
+
+    /// Whether tokens are optional.
+    pub(crate) fn is_test_mode(&self) -> bool {
+        self.config.is_test_mode()
+    }
+}
+
+/// The names of the namespaces that came into being by use, at most so many.
+pub(crate) struct Used {
+    names: Mutex<HashSet<String>>,
+    most: usize,
+}
+
+impl Used {
+    fn new(most: usize) -> Self {
+        Self { names: Mutex::default(), most }
+    }
+
+    /// Makes room for one more.
+    ///
+    /// # Errors
+    /// `OVERLOADED` where there is none.
+    pub(crate) fn add(&self, namespace: &str) -> Result<(), Failure> {
+        let mut names = self.names.lock();
+        if names.len() >= self.most && !names.contains(namespace) {
+            let message = format!(
+                "{} namespaces came into being by use, as many as --test-namespaces allows: delete some with ns.delete",
+                names.len()
+            );
+            return Err(Failure::new(ErrorCode::Overloaded, message));
+        }
+        names.insert(namespace.to_owned());
+        Ok(())
+    }
+
+    /// One that is there no more.
+    pub(crate) fn remove(&self, namespace: &str) {
+        self.names.lock().remove(namespace);
+    }
+}

@@ -1,0 +1,74 @@
+//! `GET /subscribe`: pokes as Server-Sent Events.
+//!
+//! The store's subscription does the work: it is a cursor that hands out frames. Here it gets a
+//! status, headers and its first frames, at once and before any history is read.
+
+mod frames;
+mod request;
+
+use std::sync::Arc;
+
+use eventodb_store::Subscription;
+use eventodb_store::log::Event;
+use futures_util::{Stream, StreamExt as _, stream};
+use http::{Request, Response};
+
+use crate::api::auth::{self, Credentials};
+use crate::api::errors::Failure;
+use crate::api::query::Query;
+use crate::api::state::State;
+use crate::api::{cors, memory, reply};
+use crate::http::{Aborted, Account, Body, Exchange, Permit, Piece, SMALL};
+use crate::observe::Record;
+
+/// Answers with a stream of events that ends with the namespace, the server, or the client's leaving.
+///
+/// # Errors
+/// `INVALID_REQUEST` naming the parameter, or why the caller has no namespace.
+pub(crate) async fn answer<B>(
+    state: &State,
+    exchange: &Exchange,
+    request: Request<B>,
+    record: &mut Record,
+) -> Result<Response<Body>, Failure> {
+    let query = Query::parse(request.uri().query(), request::PARAMETERS)?;
+    let credentials = Credentials::of(request.headers(), &query);
+    let caller = auth::authorize(state, &credentials).await?;
+    record.namespace = Some(Arc::clone(caller.namespace()));
+    exchange.belongs_to(caller.namespace())?;
+    exchange.admit()?;
+    let wanted = request::parse(&query, request.headers(), &state.config)?;
+    let filter = exchange.account().take_if_large(memory::of_filter(&wanted.filter))?;
+    let subscription = caller.log.subscribe(wanted);
+    let events = events(subscription, exchange.account().clone(), filter)
+        .take_until(state.stopping.child_token().cancelled_owned());
+    let mut response = reply::events(Body::stream(events));
+    cors::allow(response.headers_mut());
+    Ok(response)
+}
+
+/// The events of a subscription. `filter` is the memory of what it asks for.
+fn events(
+    subscription: Subscription,
+    account: Account,
+    filter: Option<Permit>,
+) -> impl Stream<Item = Result<Piece, Aborted>> + Send + 'static {
+    let opening = frames::opening(subscription.position());
+    let state = Some((subscription, account, filter));
+    stream::once(async move { Ok(opening.into()) }).chain(stream::unfold(state, |state| async move {
+        let (mut subscription, account, filter) = state?;
+        let (frame, goes_on) = match subscription.next().await {
+            Event::Pokes(frames) => (frames, true),
+            Event::CaughtUp(head) => (frames::caught_up(head), true),
+            Event::Heartbeat(head) => (frames::heartbeat(head), true),
+            Event::AheadOfHead(head) => (frames::ahead_of_head(head), true),
+            Event::Damaged(position) => (frames::damaged(position), false),
+            Event::Closed => return None,
+        };
+        let permit = match frame.len() {
+            ..=SMALL => None,
+            bytes => Some(account.wait(bytes).await),
+        };
+        Some((Ok(Piece::counted(frame, permit)), goes_on.then_some((subscription, account, filter))))
+    }))
+}

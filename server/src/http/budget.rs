@@ -1,0 +1,406 @@
+//! One account of the memory that waits in the process for a client: bodies that arrive, what is made of them, lines and
+//! batches of imports, pages and replies that are not taken yet, and connections themselves.
+//!
+//! Whoever keeps such bytes owns a [`Permit`] for them and gives it back by dropping it. A namespace may take as much
+//! as is left for everybody, a connection half of that (dynamic thresholds, after Choudhury and Hahne, "Dynamic queue
+//! length thresholds for shared-memory packet switches", 1998): one namespace alone gets half of the budget, two get a
+//! third each, and however many there are, something is left for the next. Strangers, who have shown no valid token,
+//! share a small part, so that they take nothing from those who have. Connections that have shown none share another part,
+//! and are closed for others; one that has is its namespace's from then on.
+//!
+//! The sums are exact. A bound is looked at before it is added to, not in the same step: threads that take at one
+//! moment may exceed it by what each of them takes.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed, Ordering::SeqCst};
+
+use parking_lot::Mutex;
+use tokio::sync::Notify;
+
+/// Up to this size a body or reply over HTTP/1.1 is part of what its connection is counted with.
+pub(crate) const SMALL: usize = 4 * 1024;
+/// What a connection is counted with: the buffers of the HTTP layer, and its task.
+pub(crate) const CONNECTION: usize = 32 * 1024;
+/// What a connection is counted with that speaks HTTP/2: it may send as much as the window that it is given before anybody
+/// asks for it, and the head of a request in parts.
+pub(crate) const HTTP2_CONNECTION: usize = CONNECTION + HTTP2_WINDOW + 64 * 1024;
+/// What an HTTP/2 client may send of bodies, all of one connection together, before they are asked for.
+pub(crate) const HTTP2_WINDOW: usize = 128 * 1024;
+/// Bytes of a request's head over HTTP/1.1 that its connection is counted with.
+pub(crate) const HEAD: usize = 8 * 1024;
+/// What a connection is counted with that is an event stream and nothing else.
+pub(crate) const EVENT_STREAM: usize = 4 * 1024;
+/// What a request in progress is counted with over HTTP/2, where a connection has many.
+pub(crate) const REQUEST: usize = 8 * 1024;
+
+/// Strangers together may take the budget divided by this.
+const STRANGERS: usize = 16;
+/// Connections together may take the budget divided by this.
+const CONNECTIONS: usize = 2;
+/// A connection may take what is left divided by this.
+const PER_CONNECTION: usize = 2;
+/// Of the budget, whoever waits for memory waits for at most this part.
+const MOST_WAITED_FOR: usize = 8;
+
+/// The memory of all that waits in the process for clients.
+pub(crate) struct Budget {
+    whole: usize,
+    taken: AtomicUsize,
+    /// Of what is taken: by connections themselves.
+    connections: AtomicUsize,
+    /// Of what is taken: by strangers.
+    strangers: AtomicUsize,
+    /// Of what is taken: by each namespace that has any of it.
+    namespaces: Mutex<HashMap<Arc<str>, usize>>,
+    /// Those who wait for something to be given back.
+    waiting: AtomicUsize,
+    given_back: Notify,
+}
+
+/// For whom memory is taken.
+#[derive(Clone, Debug)]
+pub(crate) enum Holder {
+    /// A connection that has shown no valid token, for itself.
+    Connection,
+    /// A request without a valid token.
+    Stranger,
+    /// A request that has shown a token of this namespace.
+    Namespace(Arc<str>),
+}
+
+/// What one connection has taken.
+#[derive(Debug, Default)]
+pub(crate) struct Share(AtomicUsize);
+
+/// In whose name memory is taken, and by which connection. One pointer, as every reply has room for some of them.
+#[derive(Clone)]
+pub(crate) struct Account(Arc<Owner>);
+
+struct Owner {
+    budget: Arc<Budget>,
+    share: Arc<Share>,
+    holder: Holder,
+}
+
+/// Memory that was taken; dropping it gives it back.
+pub(crate) struct Permit {
+    account: Account,
+    bytes: usize,
+}
+
+/// There is no memory, or the share of it is used up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Exhausted;
+
+impl Budget {
+    /// A budget of so many bytes.
+    pub(crate) fn new(bytes: usize) -> Self {
+        Self {
+            whole: bytes,
+            taken: AtomicUsize::new(0),
+            connections: AtomicUsize::new(0),
+            strangers: AtomicUsize::new(0),
+            namespaces: Mutex::default(),
+            waiting: AtomicUsize::new(0),
+            given_back: Notify::new(),
+        }
+    }
+
+    /// An account of a connection.
+    pub(crate) fn account(self: &Arc<Self>, share: &Arc<Share>, holder: Holder) -> Account {
+        Account(Arc::new(Owner { budget: Arc::clone(self), share: Arc::clone(share), holder }))
+    }
+
+    fn left(&self) -> usize {
+        self.whole.saturating_sub(self.taken.load(Relaxed))
+    }
+
+    /// How much more the holder may take.
+    fn room(&self, holder: &Holder) -> usize {
+        let left = self.left();
+        // With so much more it has as much as is left then: something always is.
+        let fair = |taken: usize| left.saturating_sub(taken) / 2;
+        let of = |part: usize, taken: &AtomicUsize| {
+            let taken = taken.load(Relaxed);
+            (self.whole / part).saturating_sub(taken).min(fair(taken))
+        };
+        match holder {
+            Holder::Connection => of(CONNECTIONS, &self.connections),
+            Holder::Stranger => of(STRANGERS, &self.strangers),
+            Holder::Namespace(name) => fair(self.namespaces.lock().get(name).copied().unwrap_or(0)),
+        }
+    }
+
+    fn add(&self, holder: &Holder, bytes: usize) {
+        self.taken.fetch_add(bytes, Relaxed);
+        match holder {
+            Holder::Connection => _ = self.connections.fetch_add(bytes, Relaxed),
+            Holder::Stranger => _ = self.strangers.fetch_add(bytes, Relaxed),
+            Holder::Namespace(name) => *self.namespaces.lock().entry(Arc::clone(name)).or_default() += bytes,
+        }
+    }
+
+    fn give_back(&self, holder: &Holder, bytes: usize) {
+        match holder {
+            Holder::Connection => _ = self.connections.fetch_sub(bytes, Relaxed),
+            Holder::Stranger => _ = self.strangers.fetch_sub(bytes, Relaxed),
+            Holder::Namespace(name) => {
+                let mut namespaces = self.namespaces.lock();
+                if let Some(taken) = namespaces.get_mut(name) {
+                    *taken -= bytes;
+                    if *taken == 0 {
+                        namespaces.remove(name);
+                    }
+                }
+            }
+        }
+        self.taken.fetch_sub(bytes, SeqCst);
+        if self.waiting.load(SeqCst) > 0 {
+            self.given_back.notify_waiters();
+        }
+    }
+}
+
+impl Account {
+    /// Takes memory.
+    ///
+    /// # Errors
+    /// [`Exhausted`].
+    pub(crate) fn take(&self, bytes: usize) -> Result<Permit, Exhausted> {
+        let mut permit = Permit { account: self.clone(), bytes: 0 };
+        permit.grow(bytes)?;
+        Ok(permit)
+    }
+
+    /// Takes memory unless there is so little of it that it is part of what a connection or request is counted with.
+    ///
+    /// # Errors
+    /// [`Exhausted`].
+    pub(crate) fn take_if_large(&self, bytes: usize) -> Result<Option<Permit>, Exhausted> {
+        if bytes <= SMALL { Ok(None) } else { self.take(bytes).map(Some) }
+    }
+
+    /// Takes memory that is in use already, whether there is any left or not. Whoever comes later finds less.
+    pub(crate) fn charge(&self, bytes: usize) -> Permit {
+        self.add(bytes);
+        Permit { account: self.clone(), bytes }
+    }
+
+    /// Takes memory as soon as there is some. Those who have it give it back within a time limit.
+    pub(crate) async fn wait(&self, bytes: usize) -> Permit {
+        // More than anybody ever gets would be waited for without an end.
+        let bytes = bytes.min(self.0.budget.whole / MOST_WAITED_FOR);
+        loop {
+            if let Ok(permit) = self.take(bytes) {
+                return permit;
+            }
+            let _waiting = Waiting::new(&self.0.budget.waiting);
+            let given_back = self.0.budget.given_back.notified();
+            if let Ok(permit) = self.take(bytes) {
+                return permit;
+            }
+            given_back.await;
+        }
+    }
+
+    /// Waits until anybody has given something back.
+    pub(crate) async fn given_back(&self) {
+        let _waiting = Waiting::new(&self.0.budget.waiting);
+        self.0.budget.given_back.notified().await;
+    }
+
+    fn room(&self) -> usize {
+        let room = self.0.budget.room(&self.0.holder);
+        match self.0.holder {
+            Holder::Connection => room,
+            _ => {
+                let taken = self.0.share.0.load(Relaxed).saturating_mul(PER_CONNECTION);
+                // With so much more it has that part of what is left then.
+                room.min(self.0.budget.left().saturating_sub(taken) / (PER_CONNECTION + 1))
+            }
+        }
+    }
+
+    fn add(&self, bytes: usize) {
+        if bytes > 0 {
+            self.0.share.0.fetch_add(bytes, Relaxed);
+            self.0.budget.add(&self.0.holder, bytes);
+        }
+    }
+
+    fn give_back(&self, bytes: usize) {
+        if bytes > 0 {
+            self.0.share.0.fetch_sub(bytes, Relaxed);
+            self.0.budget.give_back(&self.0.holder, bytes);
+        }
+    }
+}
+
+impl Permit {
+    /// How many bytes.
+    pub(crate) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// Takes more.
+    ///
+    /// # Errors
+    /// [`Exhausted`]; what was taken before stays.
+    pub(crate) fn grow(&mut self, more: usize) -> Result<(), Exhausted> {
+        if more > self.account.room() {
+            return Err(Exhausted);
+        }
+        self.account.add(more);
+        self.bytes += more;
+        Ok(())
+    }
+
+    /// Takes as much more as is missing for so many bytes in all.
+    ///
+    /// # Errors
+    /// [`Exhausted`]; what was taken before stays.
+    pub(crate) fn hold(&mut self, bytes: usize) -> Result<(), Exhausted> {
+        self.grow(bytes.saturating_sub(self.bytes))
+    }
+
+    /// The same, whether there is any left or not.
+    pub(crate) fn charge_to(&mut self, bytes: usize) {
+        let more = bytes.saturating_sub(self.bytes);
+        self.account.add(more);
+        self.bytes += more;
+        self.shrink_to(bytes);
+    }
+
+    /// Counts all of it there from now on.
+    ///
+    /// # Errors
+    /// [`Exhausted`]; it stays where it was.
+    pub(crate) fn move_to(&mut self, account: &Account) -> Result<(), Exhausted> {
+        *self = account.take(self.bytes)?;
+        Ok(())
+    }
+
+    /// Takes over what another of the same account has.
+    pub(crate) fn absorb(&mut self, mut other: Self) {
+        self.bytes += std::mem::take(&mut other.bytes);
+    }
+
+    /// Where it is counted.
+    pub(crate) fn account(&self) -> &Account {
+        &self.account
+    }
+
+    /// Gives back all but so many bytes.
+    pub(crate) fn shrink_to(&mut self, bytes: usize) {
+        let less = self.bytes.saturating_sub(bytes);
+        self.bytes -= less;
+        self.account.give_back(less);
+    }
+}
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        self.shrink_to(0);
+    }
+}
+
+/// Somebody waits, until this is dropped.
+struct Waiting<'a>(&'a AtomicUsize);
+
+impl<'a> Waiting<'a> {
+    fn new(count: &'a AtomicUsize) -> Self {
+        count.fetch_add(1, SeqCst);
+        Self(count)
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    const WHOLE: usize = 1 << 20;
+
+    fn of(budget: &Arc<Budget>, namespace: &str) -> Account {
+        budget.account(&Arc::default(), Holder::Namespace(namespace.into()))
+    }
+
+    /// Takes all that a namespace gets, over many connections.
+    fn fill(budget: &Arc<Budget>, namespace: &str) -> Vec<Permit> {
+        std::iter::from_fn(|| of(budget, namespace).take(1024).ok()).collect()
+    }
+
+    #[test]
+    fn one_namespace_gets_half_and_two_get_a_third_each() {
+        let budget = Arc::new(Budget::new(WHOLE));
+        let first = fill(&budget, "a");
+        assert_eq!(first.len() * 1024, WHOLE / 2);
+        assert_eq!(fill(&budget, "b").len() * 1024, WHOLE / 4, "half of what is left");
+        drop(first);
+        assert_eq!(budget.left(), WHOLE, "all is given back");
+        assert!(budget.namespaces.lock().is_empty());
+    }
+
+    #[test]
+    fn something_is_left_for_the_next_however_many_there_are() {
+        let budget = Arc::new(Budget::new(WHOLE));
+        let held: Vec<_> = (0..4).map(|namespace| fill(&budget, &namespace.to_string())).collect();
+        let all_of = |holder: Holder| {
+            let account = budget.account(&Arc::default(), holder);
+            std::iter::from_fn(move || account.take(1024).ok()).collect::<Vec<_>>()
+        };
+        let others = [all_of(Holder::Connection), all_of(Holder::Stranger)];
+        assert!(others.iter().all(|taken| !taken.is_empty()));
+        assert!(of(&budget, "honest").take(1024).is_ok());
+        drop((held, others));
+    }
+
+    #[test]
+    fn one_connection_gets_a_third() {
+        let budget = Arc::new(Budget::new(WHOLE));
+        let account = of(&budget, "a");
+        let mut permit = account.take(0).expect("nothing is always there");
+        while permit.grow(1024).is_ok() {}
+        assert_eq!(permit.bytes, WHOLE / 3 / 1024 * 1024);
+        assert!(of(&budget, "a").take(1024).is_ok(), "another connection of the same namespace");
+    }
+
+    #[test]
+    fn strangers_take_nothing_from_those_with_a_token() {
+        let budget = Arc::new(Budget::new(WHOLE));
+        let stranger = || budget.account(&Arc::default(), Holder::Stranger).take(1024).ok();
+        let strangers: Vec<_> = std::iter::from_fn(stranger).collect();
+        assert_eq!(strangers.len() * 1024, WHOLE / STRANGERS);
+        assert!(of(&budget, "a").take(WHOLE / 4).is_ok());
+    }
+
+    #[test]
+    fn what_is_charged_counts_although_nothing_is_left() {
+        let budget = Arc::new(Budget::new(WHOLE));
+        let mut permit = of(&budget, "a").charge(WHOLE);
+        assert!(of(&budget, "b").take(1).is_err());
+        permit.shrink_to(WHOLE / 2);
+        assert!(of(&budget, "b").take(1).is_ok());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_waits_gets_what_is_given_back() {
+        let budget = Arc::new(Budget::new(WHOLE));
+        let held = of(&budget, "a").charge(WHOLE);
+        let account = of(&budget, "b");
+        let waiting = tokio::spawn(async move { account.wait(1024).await });
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        assert!(!waiting.is_finished());
+        drop(held);
+        drop(waiting.await.expect("it gets it"));
+        assert_eq!(budget.left(), WHOLE);
+    }
+}

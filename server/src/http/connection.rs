@@ -1,0 +1,222 @@
+//! One connection: HTTP/1.1 or HTTP/2, as its first bytes say, within its time limits.
+
+use std::convert::Infallible;
+use std::future::poll_fn;
+use std::net::IpAddr;
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::task::Poll;
+
+use http::header::CONNECTION;
+use http::{HeaderMap, HeaderValue, Request, Response, Version};
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use hyper_util::server::conn::auto;
+use tokio::io::ReadBuf;
+use tokio::net::TcpStream;
+use tokio_util::sync::CancellationToken;
+
+use super::arriving::Arriving;
+use super::body::Body;
+use super::budget::{self, Budget, Permit};
+use super::drive::{drive, unless_told};
+use super::exchange::Exchange;
+use super::limits::Limits;
+use super::service::{Answer, Service};
+use super::socket::{HTTP2_PREFACE, Socket};
+use super::takeover::Takeover;
+use super::vitals::Vitals;
+use super::watch::Watch;
+use super::{events, room};
+
+/// Bytes of a request's head, and bytes that wait to be sent before a reply is asked for more.
+const BUFFER_BYTES: usize = 64 * 1024;
+/// Bytes of all header fields of an HTTP/2 request.
+const HTTP2_HEADER_BYTES: u32 = 64 * 1024;
+
+/// Bytes that an HTTP/2 client may send of bodies before they are asked for: of one as of all of them together, so that
+/// one alone has all of it.
+const HTTP2_WINDOW: u32 = budget::HTTP2_WINDOW as u32;
+
+/// How connections speak HTTP. Time limits are not set here: [`Watch`] holds connections to them.
+pub(super) struct Protocol {
+    /// Finds out which version it is. It reads the first bytes apart, for which hyper's buffer grows to
+    /// twice its size and stays so.
+    either: auto::Builder<TokioExecutor>,
+    http1: http1::Builder,
+}
+
+impl Protocol {
+    pub(super) fn new(limits: &Limits) -> Self {
+        let mut either = auto::Builder::new(TokioExecutor::new());
+        let mut http1 = http1::Builder::new();
+        // Not hyper's `half_close`: it never looks whether a subscriber is gone. `Socket` tells it when to know.
+        either.http1().header_read_timeout(None).max_buf_size(BUFFER_BYTES);
+        http1.header_read_timeout(None).max_buf_size(BUFFER_BYTES).max_header_size(BUFFER_BYTES);
+        either
+            .http2()
+            .max_concurrent_streams(limits.http2_streams)
+            .initial_stream_window_size(HTTP2_WINDOW)
+            .initial_connection_window_size(HTTP2_WINDOW)
+            .max_header_list_size(HTTP2_HEADER_BYTES)
+            .max_send_buf_size(BUFFER_BYTES);
+        Self { either, http1 }
+    }
+}
+
+/// What all connections of a server share.
+pub(super) struct Serving<S> {
+    pub(super) service: Arc<S>,
+    pub(super) watch: Arc<Watch>,
+    pub(super) budget: Arc<Budget>,
+    pub(super) stopping: CancellationToken,
+    pub(super) protocol: Protocol,
+}
+
+/// Serves one connection until it ends, or is told to. `memory` is what it is counted with.
+pub(super) async fn serve<S: Service>(stream: TcpStream, address: IpAddr, memory: Permit, serving: Arc<Serving<S>>) {
+    if let Err(error) = stream.set_nodelay(true) {
+        tracing::debug!(%error, "a connection ended before it began");
+        return;
+    }
+    let vitals = Arc::new(Vitals::new(&serving.budget, Some(memory)));
+    let _listed = serving.watch.add(&vitals, address);
+    let mut first = [0; HTTP2_PREFACE.len()];
+    let Some(first) = peek(&stream, &vitals, &mut first).await else { return };
+    let is_either = may_be_http2(first);
+    if is_either && room_for_http2(&vitals, address, &serving.watch).await.is_none() {
+        return;
+    }
+    let socket = Socket::new(stream, Arc::clone(&vitals));
+    // Boxed, so that the connection of a subscriber gives back the room for HTTP.
+    let result = if is_either {
+        Box::pin(serve_either(socket, serving, &vitals)).await
+    } else {
+        match Box::pin(serve_http1(socket, serving, &vitals)).await {
+            Ok(None) => Ok(()),
+            Ok(Some((socket, stream))) => {
+                vitals.shrink_to(budget::EVENT_STREAM);
+                events::send(socket, stream, &vitals).await.map_err(Into::into)
+            }
+            Err(error) => Err(error.into()),
+        }
+    };
+    if let Err(error) = result {
+        tracing::debug!(%error, "a connection ended early");
+    }
+}
+
+/// Looks at the first bytes that come, and leaves them there. `None` if the connection is to end.
+async fn peek<'a>(stream: &TcpStream, vitals: &Vitals, bytes: &'a mut [u8]) -> Option<&'a [u8]> {
+    let mut buffer = ReadBuf::new(bytes);
+    let length = unless_told(vitals, poll_fn(|cx| stream.poll_peek(cx, &mut buffer))).await?.ok()?;
+    Some(&bytes[..length])
+}
+
+/// Whether a connection that begins with these bytes, of which there may be few yet, may speak HTTP/2.
+fn may_be_http2(first: &[u8]) -> bool {
+    first.is_empty() || HTTP2_PREFACE.starts_with(first)
+}
+
+/// Takes the memory that a connection of HTTP/2 needs beyond that of another. `None` if the connection is to end.
+async fn room_for_http2(vitals: &Vitals, address: IpAddr, watch: &Watch) -> Option<()> {
+    let more = budget::HTTP2_CONNECTION - budget::CONNECTION;
+    let Err(account) = vitals.grow(more) else { return Some(()) };
+    vitals.add(unless_told(vitals, room::make(watch, address, account.wait(more))).await?);
+    Some(())
+}
+
+type AnyError = Box<dyn std::error::Error + Send + Sync>;
+
+/// Serves a connection whose version is not known yet.
+async fn serve_either<S: Service>(
+    socket: Socket,
+    serving: Arc<Serving<S>>,
+    vitals: &Arc<Vitals>,
+) -> Result<(), AnyError> {
+    let handler = service_fn(|request| {
+        let answer = answer(Arc::clone(&serving), vitals, request);
+        async move {
+            let (Answer::Reply(response) | Answer::Stream(response)) = answer.await;
+            Ok::<_, Infallible>(response)
+        }
+    });
+    let mut connection = pin!(serving.protocol.either.serve_connection(TokioIo::new(socket), handler));
+    let served = drive(
+        vitals,
+        &mut connection,
+        |connection| connection.as_mut().graceful_shutdown(),
+        |connection, cx| connection.as_mut().poll(cx),
+    );
+    served.await.unwrap_or(Ok(()))
+}
+
+/// Serves requests until the connection ends, or is an event stream from now on: then its socket and the stream are
+/// returned.
+async fn serve_http1<S: Service>(
+    socket: Socket,
+    serving: Arc<Serving<S>>,
+    vitals: &Arc<Vitals>,
+) -> hyper::Result<Option<(Socket, Response<Body>)>> {
+    let takeover = Takeover::default();
+    let handler = service_fn(|request: Request<Incoming>| {
+        // HTTP/1.0 knows no chunks: hyper sends the stream as it is.
+        let knows_chunks = request.version() == Version::HTTP_11;
+        let answer = answer(Arc::clone(&serving), vitals, request);
+        let takeover = &takeover;
+        async move {
+            match answer.await {
+                Answer::Stream(stream) if knows_chunks => match takeover.request(stream).await {},
+                Answer::Reply(response) | Answer::Stream(response) => Ok::<_, Infallible>(response),
+            }
+        }
+    });
+    let mut connection = serving.protocol.http1.serve_connection(TokioIo::new(socket), handler);
+    let served = drive(
+        vitals,
+        &mut connection,
+        |connection| Pin::new(connection).graceful_shutdown(),
+        |connection, cx| match Pin::new(connection).poll(cx) {
+            Poll::Pending if takeover.is_due(vitals) => Poll::Ready(Ok(())),
+            polled => polled,
+        },
+    );
+    served.await.unwrap_or(Ok(()))?;
+    Ok(takeover.take().map(|stream| (connection.into_parts().io.into_inner(), stream)))
+}
+
+/// Lets the application answer a request, and makes the reply one of this connection.
+fn answer<S: Service>(
+    serving: Arc<Serving<S>>,
+    vitals: &Arc<Vitals>,
+    request: Request<Incoming>,
+) -> impl Future<Output = Answer> + Send + use<S> {
+    let exchange = Exchange::begin(vitals);
+    let version = request.version();
+    let request = request.map(|body| Arriving::new(body, vitals));
+    let answer = Box::pin(Arc::clone(&serving.service).answer(request, Arc::clone(&exchange)));
+    async move {
+        match answer.await {
+            Answer::Reply(mut response) => {
+                set_connection(response.headers_mut(), version, version == Version::HTTP_10);
+                Answer::Reply(response.map(|body| body.of(exchange, &serving.watch)))
+            }
+            Answer::Stream(mut response) => {
+                exchange.goes_on();
+                set_connection(response.headers_mut(), version, true);
+                Answer::Stream(response.map(|body| body.of(exchange, &serving.watch)))
+            }
+        }
+    }
+}
+
+/// Says that the connection closes behind a reply, where it does. HTTP/2 has no such field.
+fn set_connection(headers: &mut HeaderMap, version: Version, closes: bool) {
+    if version == Version::HTTP_2 {
+        headers.remove(CONNECTION);
+    } else if closes {
+        headers.entry(CONNECTION).or_insert(HeaderValue::from_static("close"));
+    }
+}

@@ -1,0 +1,153 @@
+//! A connection that has become an event stream, and is nothing else until it ends.
+//!
+//! An idle subscriber costs what its connection keeps. The HTTP layer keeps two buffers of 8 KiB for requests
+//! that never come and replies that are never made, so with HTTP/1.1 it is let go once a subscription stands: what is left to
+//! do is to send chunks, and to notice that the client has left.
+
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+use std::time::SystemTime;
+
+use bytes::buf::Chain;
+use bytes::{Buf, Bytes};
+use http::Response;
+use http_body::Body as _;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio_util::io::poll_write_buf;
+
+use super::body::{Body, Piece};
+use super::drive::drive;
+use super::socket::Socket;
+use super::vitals::Vitals;
+
+const LINE_END: &[u8] = b"\r\n";
+/// The chunk that says that nothing was cut off (RFC 9112, section 7.1).
+const LAST_CHUNK: &[u8] = b"0\r\n\r\n";
+
+/// Bytes that a client may send while it is subscribed. They are for nobody, but what was on its way may come.
+const MOST_UNWANTED: usize = 64 * 1024;
+
+/// Sends a reply of which only the head is known, until it or the connection ends.
+///
+/// # Errors
+/// Whatever the socket says, or [`io::ErrorKind::ConnectionAborted`] where the body failed: it is cut then, not
+/// closed as if it were whole.
+pub(super) async fn send(socket: Socket, response: Response<Body>, vitals: &Vitals) -> io::Result<()> {
+    let piece = Some(head(&response));
+    let mut reply = Reply { socket, piece, body: response.into_body(), is_over: false, unwanted: 0 };
+    // The application ends the body when the server stops.
+    drive(vitals, &mut reply, |_| {}, Reply::poll).await.unwrap_or(Ok(()))
+}
+
+/// Bytes that go out together: a chunk's length, what is in it, and the end of its line.
+type Chunk = Chain<Chain<Bytes, Piece>, &'static [u8]>;
+
+struct Reply {
+    socket: Socket,
+    /// What is being sent.
+    piece: Option<Chunk>,
+    body: Body,
+    /// The piece is the last one.
+    is_over: bool,
+    /// Bytes that came and were thrown away.
+    unwanted: usize,
+}
+
+impl Reply {
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.poll_send(cx) {
+            Poll::Ready(result) => Poll::Ready(result),
+            Poll::Pending => self.poll_gone(cx).map(Ok),
+        }
+    }
+
+    /// Sends all that is there.
+    fn poll_send(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        loop {
+            while let Some(piece) = &mut self.piece {
+                let sent = ready!(poll_write_buf(Pin::new(&mut self.socket), cx, piece))?;
+                if !piece.has_remaining() {
+                    self.piece = None;
+                } else if sent == 0 {
+                    return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+                }
+            }
+            if self.is_over {
+                return Pin::new(&mut self.socket).poll_shutdown(cx);
+            }
+            self.piece = Some(match ready!(Pin::new(&mut self.body).poll_frame(cx)) {
+                Some(Ok(frame)) => chunk(frame.into_data().unwrap_or_default()),
+                Some(Err(error)) => return Poll::Ready(Err(io::Error::new(io::ErrorKind::ConnectionAborted, error))),
+                None => {
+                    self.is_over = true;
+                    Bytes::new().chain(Piece::default()).chain(LAST_CHUNK)
+                }
+            });
+        }
+    }
+
+    /// Waits until the client is gone, or has sent too much: the connection closes after this reply.
+    fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let mut bytes = [0; 512];
+        while self.unwanted <= MOST_UNWANTED {
+            let mut buffer = ReadBuf::new(&mut bytes);
+            if ready!(Pin::new(&mut self.socket).poll_read(cx, &mut buffer)).is_err() || buffer.filled().is_empty() {
+                break;
+            }
+            self.unwanted += buffer.filled().len();
+        }
+        Poll::Ready(())
+    }
+}
+
+fn chunk(data: Piece) -> Chunk {
+    if !data.has_remaining() {
+        // A chunk without anything would be the last one.
+        return Bytes::new().chain(data).chain(&[]);
+    }
+    Bytes::from(format!("{:x}\r\n", data.remaining())).chain(data).chain(LINE_END)
+}
+
+/// The status line and the header fields (RFC 9112, sections 4 and 5).
+fn head(response: &Response<Body>) -> Chunk {
+    let mut head = format!("HTTP/1.1 {}\r\n", response.status()).into_bytes();
+    for (name, value) in response.headers() {
+        for part in [name.as_str().as_bytes(), b": ", value.as_bytes(), LINE_END] {
+            head.extend_from_slice(part);
+        }
+    }
+    let date = httpdate::HttpDate::from(SystemTime::now());
+    head.extend_from_slice(format!("transfer-encoding: chunked\r\ndate: {date}\r\n\r\n").as_bytes());
+    Bytes::from(head).chain(Piece::default()).chain(&[])
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::stream;
+    use http::HeaderValue;
+    use http::header::CONTENT_TYPE;
+
+    use super::super::body::Aborted;
+    use super::*;
+
+    fn text(mut piece: Chunk) -> String {
+        String::from_utf8(piece.copy_to_bytes(piece.remaining()).to_vec()).expect("text")
+    }
+
+    #[test]
+    fn a_head_has_what_the_reply_has_and_how_long_it_is() {
+        let mut response = Response::new(Body::stream(stream::empty::<Result<Bytes, Aborted>>()));
+        response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
+        let head = text(head(&response));
+        assert!(head.starts_with("HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n"), "{head}");
+        assert!(head.contains("\r\ntransfer-encoding: chunked\r\n"), "{head}");
+        assert!(head.contains("\r\ndate: ") && head.ends_with(" GMT\r\n\r\n"), "{head}");
+    }
+
+    #[test]
+    fn chunks_tell_their_length_in_hexadecimal() {
+        assert_eq!(text(chunk(Bytes::from_static(b"0123456789abcdef\n").into())), "11\r\n0123456789abcdef\n\r\n");
+        assert_eq!(text(chunk(Piece::default())), "", "an empty one would be the last");
+    }
+}

@@ -1,0 +1,184 @@
+//! One request and its reply, as they are counted to their connection and to whoever sent them.
+
+use std::sync::{Arc, OnceLock};
+
+use super::budget::{Account, Exhausted, Holder, Permit, REQUEST};
+use super::linger::Linger;
+use super::vitals::{Order, Phase, Vitals};
+
+/// A request in progress. It ends when this is dropped, which is when its reply is sent.
+pub(crate) struct Exchange {
+    vitals: Arc<Vitals>,
+    /// Of the valid token that came with the request.
+    namespace: OnceLock<Arc<str>>,
+    /// Where the request's memory is counted.
+    account: OnceLock<Account>,
+    /// What the request itself takes, where a connection has many.
+    permit: OnceLock<Permit>,
+}
+
+impl Exchange {
+    /// A request begins.
+    pub(super) fn begin(vitals: &Arc<Vitals>) -> Arc<Self> {
+        vitals.begin();
+        Arc::new(Self {
+            vitals: Arc::clone(vitals),
+            namespace: OnceLock::new(),
+            account: OnceLock::new(),
+            permit: OnceLock::new(),
+        })
+    }
+
+    /// The connection by which the request came.
+    pub(super) fn vitals(&self) -> &Arc<Vitals> {
+        &self.vitals
+    }
+
+    /// Takes what is left of the request's body once nobody wants it.
+    pub(crate) fn linger(&self) -> Linger {
+        Linger(Arc::clone(&self.vitals))
+    }
+
+    /// The reply goes on until the client leaves.
+    pub(super) fn goes_on(&self) {
+        if !self.is_http2() {
+            self.vitals.set_phase(Phase::Open);
+        }
+    }
+
+    /// Whether the request is one of many that its connection may have at the same time.
+    pub(crate) fn is_http2(&self) -> bool {
+        self.vitals.is_http2()
+    }
+
+    /// Whether the connection is to end, so that no new work is begun on it.
+    pub(crate) fn is_draining(&self) -> bool {
+        self.vitals.told() != Order::None
+    }
+
+    /// The request waits for its body and has shown no valid token, or no longer does so.
+    pub(crate) fn set_stranger(&self, is_stranger: bool) {
+        if !self.is_http2() {
+            self.vitals.set_phase(if is_stranger { Phase::Stranger } else { Phase::Answering });
+        }
+    }
+
+    /// The request has shown a token of this namespace, and is counted to the namespace from now on. So is its
+    /// connection, if no other token came by it before.
+    ///
+    /// # Errors
+    /// [`Exhausted`] if the namespace has no memory left for the connection.
+    pub(crate) fn belongs_to(&self, namespace: &Arc<str>) -> Result<(), Exhausted> {
+        if !self.vitals.has_token() {
+            self.vitals.belong_to(namespace)?;
+        }
+        self.namespace.get_or_init(|| Arc::clone(namespace));
+        Ok(())
+    }
+
+    /// Where the request's memory is counted: with strangers, unless [`Self::belongs_to`] was called before.
+    pub(crate) fn account(&self) -> &Account {
+        self.account.get_or_init(|| {
+            let holder = self.namespace.get().cloned().map_or(Holder::Stranger, Holder::Namespace);
+            self.vitals.account(holder)
+        })
+    }
+
+    /// Takes memory for the request itself, where its connection's does not cover it.
+    ///
+    /// # Errors
+    /// [`Exhausted`].
+    pub(crate) fn admit(&self) -> Result<(), Exhausted> {
+        if self.is_http2() && self.permit.get().is_none() {
+            let _ = self.permit.set(self.account().take(REQUEST)?);
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Exchange {
+    fn drop(&mut self) {
+        self.vitals.end();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::task::Waker;
+
+    use super::super::budget::{Budget, CONNECTION};
+    use super::*;
+
+    fn vitals() -> Arc<Vitals> {
+        Arc::new(Vitals::new(&Arc::new(Budget::new(1024)), None))
+    }
+
+    #[test]
+    fn the_end_is_shown_once_the_reply_is_sent() {
+        let vitals = vitals();
+        let exchange = Exchange::begin(&vitals);
+        assert!(vitals.hide_end());
+        drop(exchange);
+        assert_eq!(vitals.phase(), Phase::Finishing);
+        assert!(!vitals.shows_end());
+        vitals.set_phase(Phase::Waiting);
+        assert!(vitals.shows_end());
+    }
+
+    #[test]
+    fn the_end_is_shown_once_more_of_the_body_is_missed() {
+        let vitals = vitals();
+        let _exchange = Exchange::begin(&vitals);
+        vitals.misses_body(Waker::noop());
+        assert!(!vitals.shows_end(), "it may still come");
+        assert!(vitals.hide_end());
+        vitals.misses_body(Waker::noop());
+        assert!(vitals.shows_end());
+    }
+
+    #[test]
+    fn a_subscription_ends_with_its_client() {
+        let vitals = vitals();
+        Exchange::begin(&vitals).goes_on();
+        assert!(!vitals.shows_end(), "it has ended");
+        let exchange = Exchange::begin(&vitals);
+        exchange.goes_on();
+        assert!(vitals.shows_end());
+    }
+
+    #[test]
+    fn a_connection_is_counted_to_the_namespace_of_its_first_token() {
+        let budget = Arc::new(Budget::new(256 * 1024));
+        let connection = || budget.account(&Arc::default(), Holder::Connection).take(CONNECTION);
+        let [first, second] = ["a", "b"].map(Arc::<str>::from);
+        let mut all = Vec::new();
+        while let Ok(memory) = connection() {
+            all.push(Arc::new(Vitals::new(&budget, Some(memory))));
+        }
+        assert_eq!(all.len(), 4, "those without a token have half");
+        Exchange::begin(&all[0]).belongs_to(&first).expect("there is room");
+        Exchange::begin(&all[0]).belongs_to(&second).expect("it is the first one's");
+        let another = budget.account(&Arc::default(), Holder::Connection).take(CONNECTION / 2);
+        assert!(another.is_ok(), "others may come");
+        drop(another);
+        for connection in &all[1..3] {
+            Exchange::begin(connection).belongs_to(&first).expect("there is room");
+        }
+        assert!(Exchange::begin(&all[3]).belongs_to(&first).is_err(), "it would have more than is left for others");
+        assert!(!all[3].has_token());
+    }
+
+    #[test]
+    fn who_has_no_token_and_takes_no_reply_may_be_cut_for_others() {
+        let vitals = vitals();
+        let exchange = Exchange::begin(&vitals);
+        assert!(!vitals.is_expendable(), "it is being answered");
+        vitals.sending.block();
+        assert!(vitals.is_expendable());
+        vitals.sending.advance();
+        vitals.set_http2();
+        assert!(vitals.is_expendable(), "each reply has a pace of its own");
+        exchange.belongs_to(&"a".into()).expect("it takes nothing");
+        assert!(!vitals.is_expendable());
+    }
+}

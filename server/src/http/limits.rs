@@ -1,0 +1,22 @@
+//! What the HTTP layer is told: how long its clients may take, and how much of each thing there may be at once.
+
+use std::time::Duration;
+
+/// Time limits and bounds of all connections together.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Limits {
+    /// Open connections.
+    pub(crate) connections: usize,
+    /// Requests at the same time on one HTTP/2 connection.
+    pub(crate) http2_streams: u32,
+    /// Bytes of what waits for clients.
+    pub(crate) memory: usize,
+    /// From the first byte of a request (or the connection) to the end of its head.
+    pub(crate) head: Duration,
+    /// Between two requests of a connection.
+    pub(crate) idle: Duration,
+    /// How long a client may take nothing of what is sent to it.
+    pub(crate) stall: Duration,
+    /// How long requests in progress have to end once the server is told to stop.
+    pub(crate) drain: Duration,
+}

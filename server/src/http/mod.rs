@@ -1,0 +1,40 @@
+//! Sockets: accepts connections, speaks HTTP/1.1 and HTTP/2, keeps clients to time limits and memory bounds, and ends.
+//!
+//! Nothing here knows the application. [`Server::serve`] is the door: it hands each request to a [`Service`] and sends
+//! what that answers.
+
+mod accept;
+mod arriving;
+mod body;
+mod budget;
+mod connection;
+mod drive;
+mod events;
+mod exchange;
+mod gauge;
+mod joined;
+mod limits;
+mod linger;
+mod room;
+mod server;
+mod service;
+mod socket;
+mod takeover;
+pub(crate) mod upload;
+mod vitals;
+mod watch;
+
+pub(crate) use arriving::Arriving;
+pub(crate) use body::{Aborted, Body, Piece};
+pub(crate) use budget::{Account, Exhausted, Permit, SMALL};
+#[cfg(test)]
+pub(crate) use budget::{Budget, Holder};
+pub(crate) use exchange::Exchange;
+pub(crate) use joined::Joined;
+pub(crate) use limits::Limits;
+pub(crate) use linger::{Linger, Patience};
+pub(crate) use server::Server;
+pub use server::Stop;
+pub(crate) use service::{Answer, Service};
+pub(crate) use upload::{Beginning, Broken, Terms, Upload};
+pub(crate) use watch::Watch;

@@ -1,0 +1,181 @@
+//! A socket that keeps the signs of life of its connection.
+
+use std::io::{self, IoSlice};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use futures_util::future::BoxFuture;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+
+use super::budget::{HEAD, Permit};
+use super::vitals::{Order, Phase, Vitals};
+
+/// What an HTTP/2 connection begins with, and no request of HTTP/1 does.
+pub(super) const HTTP2_PREFACE: &[u8] = b"PRI ";
+/// Bytes of a refused head that are read and thrown away.
+const MOST_UNWANTED: usize = 1024 * 1024;
+
+/// A connection's socket.
+pub(super) struct Socket {
+    stream: TcpStream,
+    vitals: Arc<Vitals>,
+    /// Bytes of a later request came before the present one was answered.
+    has_early_bytes: bool,
+    /// Nothing more is sent.
+    is_shut: bool,
+    /// Bytes of a refused head that were thrown away.
+    unwanted: usize,
+    /// Bytes of the head that is arriving.
+    head: usize,
+    /// Bytes of a head for which there is memory.
+    most_head: usize,
+    /// Memory for more of a head, which is waited for.
+    room: Option<BoxFuture<'static, Permit>>,
+}
+
+/// Memory for a head is taken in steps of so many bytes of it.
+const HEAD_STEP: usize = 8 * 1024;
+/// Bytes of the HTTP layer's buffer for each byte of a head: it grows to twice its size.
+const BUFFERED: usize = 2;
+
+impl Socket {
+    pub(super) fn new(stream: TcpStream, vitals: Arc<Vitals>) -> Self {
+        Self {
+            stream,
+            vitals,
+            has_early_bytes: false,
+            is_shut: false,
+            unwanted: 0,
+            head: 0,
+            most_head: HEAD,
+            room: None,
+        }
+    }
+
+    /// Waits until there is memory for more of a head that is longer than the connection is counted with. The memory is
+    /// kept: so does the HTTP layer keep its buffer.
+    fn poll_room(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        while self.head >= self.most_head {
+            let more = match &mut self.room {
+                Some(room) => ready!(room.as_mut().poll(cx)),
+                None => match self.vitals.grow_head(BUFFERED * HEAD_STEP) {
+                    Ok(()) => {
+                        self.most_head += HEAD_STEP;
+                        continue;
+                    }
+                    Err(account) => {
+                        self.room = Some(Box::pin(async move { account.wait(BUFFERED * HEAD_STEP).await }));
+                        continue;
+                    }
+                },
+            };
+            self.room = None;
+            self.vitals.add_head(more);
+            self.most_head += HEAD_STEP;
+        }
+        Poll::Ready(())
+    }
+
+    fn received(&mut self, bytes: &[u8]) {
+        match self.vitals.phase() {
+            Phase::New | Phase::Waiting => self.head = bytes.len(),
+            Phase::Head => self.head += bytes.len(),
+            _ => self.head = 0,
+        }
+        match self.vitals.phase() {
+            Phase::New if bytes.starts_with(HTTP2_PREFACE) => {
+                self.vitals.set_http2();
+                self.vitals.set_phase(Phase::Waiting);
+            }
+            Phase::New | Phase::Waiting if !self.vitals.is_http2() => self.vitals.set_phase(Phase::Head),
+            Phase::Answering | Phase::Finishing => self.has_early_bytes = true,
+            _ => {}
+        }
+    }
+
+    /// The HTTP layer has handed over everything that it had to send.
+    fn flushed(&mut self) {
+        if self.vitals.phase() == Phase::Finishing {
+            let early = std::mem::take(&mut self.has_early_bytes);
+            self.vitals.set_phase(if early { Phase::Head } else { Phase::Waiting });
+        }
+    }
+
+    /// Reads on after a head was refused, within the time for a head: a client that is still sending would get a reset
+    /// in place of the reply.
+    fn poll_rest_of_head(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let mut bytes = [0; 4096];
+        while self.unwanted <= MOST_UNWANTED {
+            let mut buffer = ReadBuf::new(&mut bytes);
+            if ready!(Pin::new(&mut self.stream).poll_read(cx, &mut buffer)).is_err() || buffer.filled().is_empty() {
+                break;
+            }
+            self.unwanted += buffer.filled().len();
+        }
+        Poll::Ready(())
+    }
+
+    fn sent(&self, result: &Poll<io::Result<usize>>) {
+        match result {
+            Poll::Pending => self.vitals.sending.block(),
+            Poll::Ready(_) => self.vitals.sending.advance(),
+        }
+    }
+}
+
+impl AsyncRead for Socket {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        if self.vitals.phase() == Phase::Head {
+            ready!(self.poll_room(cx));
+        }
+        let before = buf.filled().len();
+        ready!(Pin::new(&mut self.stream).poll_read(cx, buf))?;
+        let bytes = &buf.filled()[before..];
+        if !bytes.is_empty() {
+            self.received(bytes);
+        } else if !self.vitals.shows_end() && self.vitals.hide_end() {
+            return Poll::Pending;
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncWrite for Socket {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        let result = Pin::new(&mut self.stream).poll_write(cx, bytes);
+        self.sent(&result);
+        result
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let result = Pin::new(&mut self.stream).poll_write_vectored(cx, bytes);
+        self.sent(&result);
+        result
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.flushed();
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if !self.is_shut {
+            ready!(Pin::new(&mut self.stream).poll_shutdown(cx))?;
+            self.is_shut = true;
+        }
+        if self.vitals.phase() == Phase::Head && self.vitals.told() == Order::None {
+            return self.poll_rest_of_head(cx).map(Ok);
+        }
+        Poll::Ready(Ok(()))
+    }
+}

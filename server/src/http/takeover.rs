@@ -1,0 +1,37 @@
+//! How an event stream takes its connection over from hyper.
+//!
+//! hyper gives its socket back only while it serves. So it is left without an answer to the request, and is let go as
+//! soon as the replies to earlier requests are on the socket. Were the request answered, hyper would write behind the
+//! back of the stream.
+
+use std::convert::Infallible;
+use std::future::pending;
+
+use http::Response;
+use parking_lot::Mutex;
+
+use super::body::Body;
+use super::vitals::Vitals;
+
+/// The stream that is to have the connection, once there is one.
+#[derive(Default)]
+pub(super) struct Takeover(Mutex<Option<Response<Body>>>);
+
+impl Takeover {
+    /// Asks for the connection, and leaves hyper without an answer: it is dropped before long.
+    pub(super) async fn request(&self, stream: Response<Body>) -> Infallible {
+        *self.0.lock() = Some(stream);
+        pending().await
+    }
+
+    /// Whether hyper can be let go: a stream waits, and all replies before it are sent. hyper flushes whenever it is
+    /// polled, so that it holds nothing back unless the socket takes no more.
+    pub(super) fn is_due(&self, vitals: &Vitals) -> bool {
+        self.0.lock().is_some() && vitals.sending.blocked_at().is_none()
+    }
+
+    /// The stream that waits.
+    pub(super) fn take(&self) -> Option<Response<Body>> {
+        self.0.lock().take()
+    }
+}

@@ -1,0 +1,291 @@
+//! The signs of life of one connection: what it is doing, and whether it gets on with it.
+//!
+//! The connection's own task writes them as it goes, a store or two per request and no look at the
+//! clock; [`super::Watch`] looks at them from time to time and cuts whoever stood still for too
+//! long. Orders go the other way by the same cell, so that a connection waits for one thing only.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, Ordering::Relaxed, Ordering::SeqCst};
+use std::task::Waker;
+
+use futures_util::task::AtomicWaker;
+use parking_lot::Mutex;
+
+use super::budget::{Account, Budget, Exhausted, Holder, Permit, Share};
+use super::gauge::Gauge;
+
+/// What a connection is doing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub(super) enum Phase {
+    /// Nothing came yet.
+    New,
+    /// Between requests.
+    Waiting,
+    /// A request's head began to arrive.
+    Head,
+    /// A request is in progress; its client may close its sending side.
+    Answering,
+    /// A request is in progress that has shown no valid token and whose body is not here yet.
+    Stranger,
+    /// A request is in progress that is given up when its client closes its sending side: it is
+    /// subscribed, or its body is missed.
+    Open,
+    /// The reply is made, but maybe not sent.
+    Finishing,
+}
+
+impl Phase {
+    fn from_u8(value: u8) -> Self {
+        use Phase::{Answering, Finishing, Head, New, Open, Stranger, Waiting};
+        [New, Waiting, Head, Answering, Stranger, Open, Finishing][usize::from(value)]
+    }
+}
+
+/// What a connection is told to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[repr(u8)]
+pub(crate) enum Order {
+    /// Go on.
+    None,
+    /// Finish what is in progress, then close.
+    Drain,
+    /// Close at once.
+    Cut,
+}
+
+/// See the module.
+pub(super) struct Vitals {
+    phase: AtomicU8,
+    /// Moves on with every change of phase.
+    changes: AtomicU32,
+    /// Requests in progress; with HTTP/1 at most one.
+    in_progress: AtomicU32,
+    is_http2: AtomicBool,
+    /// Nobody wants what is still to come of the present request's body.
+    body_is_refused: AtomicBool,
+    /// The client closed its sending side and the HTTP layer was not told yet.
+    end_is_hidden: AtomicBool,
+    order: AtomicU8,
+    /// Of the connection's task.
+    waker: AtomicWaker,
+    /// Of the task that waits for more of a request's body.
+    body_waker: AtomicWaker,
+    /// How sending gets on.
+    pub(super) sending: Gauge,
+    budget: Arc<Budget>,
+    /// What memory its requests have taken.
+    share: Arc<Share>,
+    /// What it is counted with itself.
+    memory: Mutex<Option<Permit>>,
+    /// What long heads take beside it.
+    heads: Mutex<Option<Permit>>,
+    has_token: AtomicBool,
+}
+
+impl Vitals {
+    /// Of a connection whose requests' memory is counted there, and which is counted with `memory` itself.
+    pub(super) fn new(budget: &Arc<Budget>, memory: Option<Permit>) -> Self {
+        Self {
+            phase: AtomicU8::new(Phase::New as u8),
+            changes: AtomicU32::new(0),
+            in_progress: AtomicU32::new(0),
+            is_http2: AtomicBool::new(false),
+            body_is_refused: AtomicBool::new(false),
+            end_is_hidden: AtomicBool::new(false),
+            order: AtomicU8::new(Order::None as u8),
+            waker: AtomicWaker::new(),
+            body_waker: AtomicWaker::new(),
+            sending: Gauge::default(),
+            budget: Arc::clone(budget),
+            share: Arc::default(),
+            memory: Mutex::new(memory),
+            heads: Mutex::default(),
+            has_token: AtomicBool::new(false),
+        }
+    }
+
+    pub(super) fn phase(&self) -> Phase {
+        Phase::from_u8(self.phase.load(Relaxed))
+    }
+
+    /// A number that differs after each change of phase.
+    pub(super) fn changes(&self) -> u32 {
+        self.changes.load(Relaxed)
+    }
+
+    pub(super) fn set_phase(&self, phase: Phase) {
+        self.phase.store(phase as u8, SeqCst);
+        self.changes.fetch_add(1, Relaxed);
+        if self.shows_end() && self.end_is_hidden.swap(false, SeqCst) {
+            self.waker.wake();
+        }
+    }
+
+    pub(super) fn is_http2(&self) -> bool {
+        self.is_http2.load(Relaxed)
+    }
+
+    pub(super) fn set_http2(&self) {
+        self.is_http2.store(true, Relaxed);
+    }
+
+    /// Whether the HTTP layer may be told that the client closed its sending side. It drops a
+    /// request in progress then, which is wrong for a client that has asked all it wants and waits
+    /// for the answer. With HTTP/2 each request has an end of its own.
+    pub(super) fn shows_end(&self) -> bool {
+        self.is_http2() || !matches!(self.phase(), Phase::Answering | Phase::Finishing)
+    }
+
+    /// Remembers that the end of the client's sending was met and not shown. False where it may be
+    /// shown after all.
+    pub(super) fn hide_end(&self) -> bool {
+        self.end_is_hidden.store(true, SeqCst);
+        self.body_waker.wake();
+        !self.shows_end()
+    }
+
+    /// The body of the request in progress is read on only so that its client can take the reply. If the body ends early
+    /// nothing is missed.
+    pub(super) fn refuse_body(&self) {
+        self.body_is_refused.store(true, Relaxed);
+    }
+
+    /// Somebody waits for more of a request's body: it will not come from a client that closed its
+    /// sending side, now or later.
+    pub(super) fn misses_body(&self, waker: &Waker) {
+        if !self.is_http2() && !self.body_is_refused.load(Relaxed) {
+            self.body_waker.register(waker);
+            if self.end_is_hidden.load(SeqCst) {
+                self.set_phase(Phase::Open);
+            }
+        }
+    }
+
+    /// A request begins.
+    pub(super) fn begin(&self) {
+        self.in_progress.fetch_add(1, Relaxed);
+        self.body_is_refused.store(false, Relaxed);
+        self.set_phase(Phase::Answering);
+    }
+
+    /// A request's reply is sent, or given up.
+    pub(super) fn end(&self) {
+        if self.in_progress.fetch_sub(1, Relaxed) == 1 {
+            self.set_phase(if self.is_http2() { Phase::Waiting } else { Phase::Finishing });
+        }
+    }
+
+    /// An account for the memory of one of its requests.
+    pub(super) fn account(&self, holder: Holder) -> Account {
+        self.budget.account(&self.share, holder)
+    }
+
+    /// Takes more memory for the connection itself.
+    ///
+    /// # Errors
+    /// Where it may be waited for.
+    pub(super) fn grow(&self, more: usize) -> Result<(), Account> {
+        match &mut *self.memory.lock() {
+            Some(memory) => memory.grow(more).map_err(|Exhausted| memory.account().clone()),
+            None => Ok(()),
+        }
+    }
+
+    /// Adds memory that was waited for.
+    pub(super) fn add(&self, more: Permit) {
+        if let Some(memory) = &mut *self.memory.lock() {
+            memory.absorb(more);
+        }
+    }
+
+    /// Takes memory for a long head: a stranger's, until the connection has shown a token. New connections would find
+    /// none if it came from theirs.
+    ///
+    /// # Errors
+    /// Where it may be waited for.
+    pub(super) fn grow_head(&self, more: usize) -> Result<(), Account> {
+        let mut heads = self.heads.lock();
+        let heads = heads.get_or_insert_with(|| {
+            let own = self.memory.lock().as_ref().map(|memory| memory.account().clone());
+            let known = own.filter(|_| self.has_token());
+            known.unwrap_or_else(|| self.budget.account(&Arc::default(), Holder::Stranger)).charge(0)
+        });
+        heads.grow(more).map_err(|Exhausted| heads.account().clone())
+    }
+
+    /// Adds memory for a head that was waited for.
+    pub(super) fn add_head(&self, more: Permit) {
+        if let Some(heads) = &mut *self.heads.lock() {
+            heads.absorb(more);
+        }
+    }
+
+    /// The connection needs less from now on.
+    pub(super) fn shrink_to(&self, bytes: usize) {
+        if let Some(memory) = &mut *self.memory.lock() {
+            memory.shrink_to(bytes);
+        }
+    }
+
+    /// The connection has shown a token of this namespace, which it is counted to from now on.
+    #[cold]
+    pub(super) fn belong_to(&self, namespace: &Arc<str>) -> Result<(), Exhausted> {
+        let account = self.budget.account(&Arc::default(), Holder::Namespace(Arc::clone(namespace)));
+        for memory in [&self.memory, &self.heads] {
+            if let Some(memory) = &mut *memory.lock() {
+                memory.move_to(&account)?;
+            }
+        }
+        self.has_token.store(true, Relaxed);
+        Ok(())
+    }
+
+    /// Whether a valid token came by this connection.
+    pub(super) fn has_token(&self) -> bool {
+        self.has_token.load(Relaxed)
+    }
+
+    /// Whether another connection may have its place: it has shown no valid token, and waits for its client to send or to
+    /// take something. One of HTTP/2 waits for some of its requests nearly always.
+    pub(super) fn is_expendable(&self) -> bool {
+        let waits = self.is_http2()
+            || matches!(self.phase(), Phase::New | Phase::Waiting | Phase::Head | Phase::Stranger)
+            || self.sending.blocked_at().is_some();
+        waits && !self.has_token()
+    }
+
+    /// Gives an order; a lesser one than before changes nothing.
+    pub(super) fn give(&self, order: Order) {
+        self.order.fetch_max(order as u8, SeqCst);
+        self.waker.wake();
+    }
+
+    /// The present order. The waker's task is woken by the next one.
+    pub(super) fn order(&self, waker: &Waker) -> Order {
+        self.waker.register(waker);
+        self.told()
+    }
+
+    /// The present order.
+    pub(super) fn told(&self) -> Order {
+        match self.order.load(SeqCst) {
+            0 => Order::None,
+            1 => Order::Drain,
+            _ => Order::Cut,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn orders_only_grow() {
+        let vitals = Vitals::new(&Arc::new(Budget::new(1024)), None);
+        vitals.give(Order::Cut);
+        vitals.give(Order::Drain);
+        assert_eq!(vitals.order(Waker::noop()), Order::Cut);
+    }
+}

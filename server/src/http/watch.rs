@@ -1,0 +1,365 @@
+//! The list of all connections, held to their time limits.
+//!
+//! One task looks at every connection a few times within the shortest limit. That costs a few
+//! loads for each and nothing on the way of a request; a limit is kept to within one look.
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
+use tokio_util::sync::CancellationToken;
+
+use super::gauge::Pending;
+use super::limits::Limits;
+use super::vitals::{Order, Phase, Vitals};
+
+/// Looks within the shortest limit.
+const LOOKS: u32 = 8;
+const SHORTEST_PAUSE: Duration = Duration::from_millis(5);
+const LONGEST_PAUSE: Duration = Duration::from_secs(1);
+/// How long the end of a subscription waits for a client that takes nothing, while the server
+/// stops. It loses nothing: it goes on elsewhere by its Last-Event-ID.
+const FAREWELL: Duration = Duration::from_secs(1);
+
+/// How long a connection without a token is let be before another may have its place.
+const SETTLED: Duration = Duration::from_secs(1);
+/// How often room is made at most: each time looks at all connections.
+const ROOM_PAUSE: Duration = Duration::from_millis(10);
+/// Of the connections that may be cut for others, one in so many is cut at once.
+const CUT_PART: usize = 32;
+
+/// All connections of a server.
+pub(crate) struct Watch {
+    list: Mutex<List>,
+    next: AtomicU64,
+    is_draining: AtomicBool,
+    head: Duration,
+    idle: Duration,
+    stall: Duration,
+}
+
+#[derive(Default)]
+struct List {
+    connections: HashMap<u64, Watched>,
+    /// Replies that HTTP/2 sends each at its own pace.
+    streams: HashMap<u64, Stream>,
+    /// What every connection, later ones too, has been told.
+    order: Option<Order>,
+    /// When room was made last.
+    made_room: Option<Instant>,
+}
+
+struct Watched {
+    vitals: Arc<Vitals>,
+    /// Of its client.
+    address: IpAddr,
+    changes: Since<u32>,
+    sending: Since<Option<u32>>,
+}
+
+struct Stream {
+    pending: Arc<Pending>,
+    connection: Arc<Vitals>,
+    sending: Since<Option<u32>>,
+}
+
+/// A value, and since when it is so.
+struct Since<T> {
+    value: T,
+    since: Instant,
+}
+
+impl<T: PartialEq> Since<T> {
+    /// How long the value has been the same.
+    fn look(&mut self, value: T, now: Instant) -> Duration {
+        if self.value != value {
+            *self = Self { value, since: now };
+        }
+        now.duration_since(self.since)
+    }
+}
+
+impl Watch {
+    pub(super) fn new(limits: &Limits) -> Self {
+        Self {
+            list: Mutex::default(),
+            next: AtomicU64::new(0),
+            is_draining: AtomicBool::new(false),
+            head: limits.head,
+            idle: limits.idle,
+            stall: limits.stall,
+        }
+    }
+
+    /// How many connections are open.
+    pub(crate) fn connections(&self) -> usize {
+        self.list.lock().connections.len()
+    }
+
+    /// Whether the server was told to stop.
+    pub(super) fn is_draining(&self) -> bool {
+        self.is_draining.load(Ordering::Relaxed)
+    }
+
+    /// Takes a connection into the list, until the result is dropped.
+    pub(super) fn add(self: &Arc<Self>, vitals: &Arc<Vitals>, address: IpAddr) -> Listed {
+        let now = Instant::now();
+        let key = self.next.fetch_add(1, Ordering::Relaxed);
+        let mut list = self.list.lock();
+        let watched = Watched {
+            vitals: Arc::clone(vitals),
+            address,
+            changes: Since { value: vitals.changes(), since: now },
+            sending: Since { value: None, since: now },
+        };
+        list.connections.insert(key, watched);
+        if let Some(order) = list.order {
+            vitals.give(order);
+        }
+        Listed { watch: Arc::clone(self), key }
+    }
+
+    /// Takes a reply of an HTTP/2 connection into the list, until the result is dropped.
+    pub(super) fn add_stream(self: &Arc<Self>, pending: &Arc<Pending>, connection: &Arc<Vitals>) -> Listed {
+        let key = self.next.fetch_add(1, Ordering::Relaxed);
+        let stream = Stream {
+            pending: Arc::clone(pending),
+            connection: Arc::clone(connection),
+            sending: Since { value: None, since: Instant::now() },
+        };
+        self.list.lock().streams.insert(key, stream);
+        Listed { watch: Arc::clone(self), key }
+    }
+
+    /// Cuts some connections that have shown no valid token and wait for their clients: those of the address that has the
+    /// most of them, the longest unchanged first. One that came just now is let be for a while, unless it makes room for
+    /// an address that has fewer of them.
+    pub(super) fn make_room(&self, address: IpAddr) {
+        let now = Instant::now();
+        let mut list = self.list.lock();
+        if list.made_room.is_some_and(|made| now.duration_since(made) < ROOM_PAUSE) {
+            return;
+        }
+        list.made_room = Some(now);
+        let mut by_address: HashMap<IpAddr, Vec<(Duration, Arc<Vitals>)>> = HashMap::new();
+        for watched in list
+            .connections
+            .values_mut()
+            .filter(|watched| watched.vitals.is_expendable() && watched.vitals.told() == Order::None)
+        {
+            let unchanged = watched.changes.look(watched.vitals.changes(), now);
+            by_address.entry(watched.address).or_default().push((unchanged, Arc::clone(&watched.vitals)));
+        }
+        drop(list);
+        let own = by_address.get(&address).map_or(0, Vec::len);
+        for all in by_address.values_mut().filter(|all| all.len() <= own + 1) {
+            all.retain(|(unchanged, _)| *unchanged >= SETTLED);
+        }
+        let Some(mut most) = by_address.into_values().max_by_key(Vec::len) else { return };
+        most.sort_by_key(|(unchanged, _)| std::cmp::Reverse(*unchanged));
+        // Several at once where there are many, so that not each new connection looks at all of them.
+        let cut = most.len().div_ceil(CUT_PART);
+        for (_, vitals) in most.into_iter().take(cut) {
+            tracing::debug!("a connection without a token is cut to make room");
+            vitals.give(Order::Cut);
+        }
+    }
+
+    /// Gives all connections an order, also those to come.
+    pub(super) fn give_all(&self, order: Order) {
+        self.is_draining.store(true, Ordering::Relaxed);
+        let mut list = self.list.lock();
+        list.order = list.order.max(Some(order));
+        for watched in list.connections.values() {
+            watched.vitals.give(order);
+        }
+    }
+
+    /// Cuts those who exceed a limit, until `end`.
+    pub(super) async fn keep(&self, end: CancellationToken) {
+        while end.run_until_cancelled(tokio::time::sleep(self.pause())).await.is_some() {
+            self.look(Instant::now());
+        }
+    }
+
+    /// How long the next look may wait.
+    fn pause(&self) -> Duration {
+        let shortest = self.head.min(self.idle).min(self.stall);
+        let shortest = if self.is_draining() { shortest.min(FAREWELL) } else { shortest };
+        (shortest / LOOKS).clamp(SHORTEST_PAUSE, LONGEST_PAUSE)
+    }
+
+    fn look(&self, now: Instant) {
+        let mut list = self.list.lock();
+        for watched in list.connections.values_mut() {
+            if let Some(reason) = self.verdict(watched, now) {
+                tracing::debug!(reason, "a connection is cut");
+                watched.vitals.give(Order::Cut);
+            }
+        }
+        for stream in list.streams.values_mut() {
+            let blocked = stream.pending.blocked_at();
+            if stream.sending.look(blocked, now) >= self.stall && blocked.is_some() {
+                tracing::debug!(reason = "its client takes nothing of a reply", "a connection is cut");
+                stream.connection.give(Order::Cut);
+            }
+        }
+    }
+
+    fn verdict(&self, watched: &mut Watched, now: Instant) -> Option<&'static str> {
+        let phase = watched.vitals.phase();
+        let is_leaving = phase == Phase::Open && self.is_draining();
+        let stall = if is_leaving { self.stall.min(FAREWELL) } else { self.stall };
+        let blocked = watched.vitals.sending.blocked_at();
+        if watched.sending.look(blocked, now) >= stall && blocked.is_some() {
+            return Some("its client takes nothing");
+        }
+        let unchanged = watched.changes.look(watched.vitals.changes(), now);
+        match phase {
+            Phase::New | Phase::Head if unchanged >= self.head => Some("no whole head came"),
+            Phase::Waiting if unchanged >= self.idle => Some("it is idle"),
+            _ => None,
+        }
+    }
+}
+
+/// A place in the list.
+pub(super) struct Listed {
+    watch: Arc<Watch>,
+    key: u64,
+}
+
+impl Drop for Listed {
+    fn drop(&mut self) {
+        let mut list = self.watch.list.lock();
+        if list.connections.remove(&self.key).is_none() {
+            list.streams.remove(&self.key);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+    use std::task::Waker;
+
+    use super::super::budget::Budget;
+    use super::super::exchange::Exchange;
+    use super::*;
+
+    const HERE: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
+
+    fn watch() -> Arc<Watch> {
+        let limits = Limits {
+            connections: 1,
+            http2_streams: 1,
+            memory: 1024,
+            head: Duration::from_secs(10),
+            idle: Duration::from_secs(120),
+            stall: Duration::from_secs(30),
+            drain: Duration::from_secs(10),
+        };
+        Arc::new(Watch::new(&limits))
+    }
+
+    fn is_cut(vitals: &Vitals) -> bool {
+        vitals.order(Waker::noop()) == Order::Cut
+    }
+
+    #[test]
+    fn each_phase_has_its_limit() {
+        for (phase, limit) in [
+            (Phase::New, Some(10)),
+            (Phase::Head, Some(10)),
+            (Phase::Waiting, Some(120)),
+            (Phase::Open, None),
+            (Phase::Answering, None),
+        ] {
+            let (watch, vitals) = (watch(), Arc::new(Vitals::new(&Arc::new(Budget::new(1024)), None)));
+            let _listed = watch.add(&vitals, HERE);
+            vitals.set_phase(phase);
+            let start = Instant::now();
+            watch.look(start);
+            let limit = Duration::from_secs(limit.unwrap_or(100_000));
+            watch.look(start + limit - Duration::from_secs(1));
+            assert!(!is_cut(&vitals), "{phase:?}");
+            watch.look(start + limit);
+            assert_eq!(is_cut(&vitals), limit < Duration::from_secs(100_000), "{phase:?}");
+        }
+    }
+
+    #[test]
+    fn who_takes_nothing_is_cut_and_who_takes_something_is_not() {
+        let (watch, vitals) = (watch(), Arc::new(Vitals::new(&Arc::new(Budget::new(1024)), None)));
+        let _listed = watch.add(&vitals, HERE);
+        vitals.set_phase(Phase::Open);
+        let start = Instant::now();
+        for second in 0..100 {
+            vitals.sending.advance();
+            vitals.sending.block();
+            watch.look(start + Duration::from_secs(second));
+        }
+        assert!(!is_cut(&vitals));
+        watch.look(start + Duration::from_secs(99 + 30));
+        assert!(is_cut(&vitals));
+    }
+
+    #[test]
+    fn a_stopping_server_does_not_wait_for_a_subscriber_that_takes_nothing() {
+        for (phase, is_waited_for) in [(Phase::Open, false), (Phase::Answering, true)] {
+            let (watch, vitals) = (watch(), Arc::new(Vitals::new(&Arc::new(Budget::new(1024)), None)));
+            let _listed = watch.add(&vitals, HERE);
+            vitals.set_phase(phase);
+            vitals.sending.block();
+            let start = Instant::now();
+            watch.look(start);
+            watch.look(start + FAREWELL);
+            assert!(!is_cut(&vitals), "{phase:?}");
+            watch.give_all(Order::Drain);
+            watch.look(start + FAREWELL);
+            assert_eq!(is_cut(&vitals), !is_waited_for, "{phase:?}");
+        }
+    }
+
+    #[test]
+    fn room_is_made_by_those_without_a_token_of_the_address_that_has_most() {
+        let watch = watch();
+        let listed = |address: u8, phase: Phase| {
+            let vitals = Arc::new(Vitals::new(&Arc::new(Budget::new(1024)), None));
+            vitals.set_phase(phase);
+            let listed = watch.add(&vitals, IpAddr::from([10, 0, 0, address]));
+            (vitals, listed)
+        };
+        let hog: Vec<_> = (0..4).map(|_| listed(1, Phase::Waiting)).collect();
+        let (guest, other) = (listed(2, Phase::New), listed(1, Phase::Answering));
+        let make_room = |last: u8| {
+            watch.list.lock().made_room = None;
+            watch.make_room(IpAddr::from([10, 0, 0, last]));
+            hog.iter().filter(|(vitals, _)| is_cut(vitals)).count()
+        };
+        assert_eq!(make_room(1), 0, "they came just now");
+        assert_eq!(make_room(3), 1, "for an address that has fewer");
+        for watched in watch.list.lock().connections.values_mut() {
+            watched.changes.since -= SETTLED;
+        }
+        Exchange::begin(&hog[0].0).belongs_to(&"a".into()).expect("it takes nothing");
+        hog[0].0.set_phase(Phase::Waiting);
+        make_room(1);
+        assert!(make_room(1) >= 1);
+        assert!(!is_cut(&guest.0) && !is_cut(&other.0));
+    }
+
+    #[test]
+    fn later_connections_get_the_order_too() {
+        let (watch, vitals) = (watch(), Arc::new(Vitals::new(&Arc::new(Budget::new(1024)), None)));
+        watch.give_all(Order::Drain);
+        let listed = watch.add(&vitals, HERE);
+        assert_eq!(vitals.order(Waker::noop()), Order::Drain);
+        assert_eq!(watch.connections(), 1);
+        drop(listed);
+        assert_eq!(watch.connections(), 0);
+    }
+}

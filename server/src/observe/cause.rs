@@ -1,0 +1,55 @@
+//! What went wrong inside: for the log, never for a client.
+
+use std::error::Error;
+use std::fmt;
+
+/// An error and all that lies behind it, kept until it is logged.
+#[derive(Clone, Debug)]
+pub(crate) struct Cause {
+    /// Which kind of failure it is.
+    pub(crate) what: &'static str,
+    level: Level,
+    /// The error and what lies behind it.
+    chain: String,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Level {
+    Warn,
+    Error,
+}
+
+impl Cause {
+    /// Something that may go away by itself.
+    pub(crate) fn warning(what: &'static str, error: &dyn Error) -> Self {
+        Self { what, level: Level::Warn, chain: Chain(error).to_string() }
+    }
+
+    /// Something that somebody must look at.
+    pub(crate) fn error(what: &'static str, error: &dyn Error) -> Self {
+        Self { what, level: Level::Error, chain: Chain(error).to_string() }
+    }
+
+    /// Writes it into the log.
+    pub(crate) fn tell(&self) {
+        match self.level {
+            Level::Warn => tracing::warn!(cause = self.chain, "{}", self.what),
+            Level::Error => tracing::error!(cause = self.chain, "{}", self.what),
+        }
+    }
+}
+
+/// An error and what lies behind it, in one line.
+pub(crate) struct Chain<'a>(pub(crate) &'a dyn Error);
+
+impl fmt::Display for Chain<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.0)?;
+        let mut next = self.0.source();
+        while let Some(error) = next {
+            write!(f, ": {error}")?;
+            next = error.source();
+        }
+        Ok(())
+    }
+}

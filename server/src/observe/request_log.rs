@@ -1,0 +1,123 @@
+//! The log of requests: those that failed or were slow, and with a setting all of them.
+//!
+//! A line has the method, the status, the duration and the namespace; never a token, a stream's name
+//! or data. Of requests that were refused or failed, the first few of each kind have a line in each ten seconds, and the
+//! others one together: whoever can be refused ten thousand times a second would fill the disk.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use eventodb_protocol::ErrorCode;
+use http::StatusCode;
+use tokio_util::sync::CancellationToken;
+
+use super::cause::Cause;
+use super::sampler::Sampler;
+
+/// How often those that had no line of their own are told of.
+const TURN: Duration = Duration::from_secs(10);
+
+/// What refusals and failures have in common that are told of together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum Kind {
+    /// Requests.
+    Request { method: &'static str, status: u16, code: Option<&'static str> },
+    /// Imports whose reply had begun.
+    Import(&'static str),
+    /// What failed inside.
+    Inside(&'static str),
+}
+
+/// Tells of what was refused and what failed.
+#[derive(Debug)]
+pub(crate) struct RequestLog {
+    sampler: Sampler<Kind>,
+    /// A request that takes longer than this has a line.
+    slow: Duration,
+    /// Every request has a line.
+    has_all: bool,
+}
+
+impl RequestLog {
+    pub(crate) fn new(slow: Duration, has_all: bool) -> Self {
+        Self { sampler: Sampler::default(), slow, has_all }
+    }
+
+    /// Tells from time to time, and at the end, how many had no line of their own.
+    pub(crate) async fn keep(&self, end: CancellationToken) {
+        while end.run_until_cancelled(tokio::time::sleep(TURN)).await.is_some() {
+            self.turn();
+        }
+        self.turn();
+    }
+
+    fn turn(&self) {
+        for (kind, more) in self.sampler.turn() {
+            match kind {
+                Kind::Request { method, status, code } if status >= 500 => {
+                    tracing::warn!(method, status, code, more, "more requests failed alike");
+                }
+                Kind::Request { method, status, code } => {
+                    tracing::info!(method, status, code, more, "more requests were refused alike");
+                }
+                Kind::Import(code) => tracing::info!(code, more, "more imports failed alike"),
+                Kind::Inside(what) => tracing::warn!(what, more, "more failed alike inside"),
+            }
+        }
+    }
+
+    /// Tells of an import that failed after its reply had begun.
+    pub(crate) fn import_failed(&self, code: ErrorCode, line: u64, cause: Option<&Cause>) {
+        if let Some(cause) = cause {
+            self.cause(cause);
+        }
+        if self.sampler.passes(Kind::Import(code.as_str())) {
+            tracing::info!(code = code.as_str(), line, "an import failed");
+        }
+    }
+
+    /// Tells of a request that is answered with this status, if it is worth a line.
+    pub(crate) fn answered(&self, record: &Record, status: StatusCode, code: Option<ErrorCode>) {
+        let duration = record.started.elapsed();
+        let is_slow = duration.saturating_sub(record.wait) > self.slow;
+        if status.as_u16() < 400 && !is_slow && !self.has_all {
+            return;
+        }
+        let (method, namespace, status) = (record.method, record.namespace.as_deref(), status.as_u16());
+        let (code, duration_ms) = (code.map(ErrorCode::as_str), (duration.as_secs_f64() * 1e6).round() / 1e3);
+        let is_sampled = status >= 400 && !self.has_all;
+        if is_sampled && !self.sampler.passes(Kind::Request { method, status, code }) {
+            return;
+        }
+        match status {
+            500.. => tracing::warn!(method, status, duration_ms, namespace, code, "a request failed"),
+            400.. => tracing::info!(method, status, duration_ms, namespace, code, "a request was refused"),
+            _ if is_slow => tracing::warn!(method, status, duration_ms, namespace, "a request was slow"),
+            _ => tracing::info!(method, status, duration_ms, namespace, "a request"),
+        }
+    }
+
+    /// Tells what went wrong inside.
+    pub(crate) fn cause(&self, cause: &Cause) {
+        if self.sampler.passes(Kind::Inside(cause.what)) {
+            cause.tell();
+        }
+    }
+}
+
+/// What is told of a request.
+pub(crate) struct Record {
+    /// The name of the call, or the path.
+    pub(crate) method: &'static str,
+    /// The namespace, once it is known.
+    pub(crate) namespace: Option<Arc<str>>,
+    /// How long the request asked to wait.
+    pub(crate) wait: Duration,
+    pub(crate) started: Instant,
+}
+
+impl Record {
+    pub(crate) fn new(method: &'static str, started: Instant) -> Self {
+        Self { method, namespace: None, wait: Duration::ZERO, started }
+    }
+}

@@ -1,0 +1,29 @@
+//! A server from its start to its end.
+
+use std::sync::Arc;
+
+use eventodb_store::EventStore;
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+
+use crate::api::Api;
+use crate::config::Config;
+use crate::http::{Server, Stop};
+use crate::observe::RequestLog;
+
+/// Serves connections of `listener` until it is told to stop. The store is left open.
+pub async fn run(listener: TcpListener, store: Arc<EventStore>, config: Config, stop: Stop) {
+    let server = Server::new(config.http_limits());
+    let log = Arc::new(RequestLog::new(config.timeouts.slow_request, config.access_log));
+    let end = CancellationToken::new();
+    let summaries = tokio::spawn({
+        let (log, end) = (Arc::clone(&log), end.clone());
+        async move { log.keep(end).await }
+    });
+    let api = Api::new(store, config, log, &server);
+    server.serve(listener, api, stop).await;
+    end.cancel();
+    if summaries.await.is_err() {
+        tracing::error!("the request log's summaries failed");
+    }
+}
