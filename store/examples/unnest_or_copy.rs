@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use eventodb_protocol::message::Message;
 use eventodb_protocol::{Timestamp, Token, group, name};
 use eventodb_store::backend::postgres::{Postgres, Settings};
-use eventodb_store::backend::{Backend, Batch, Head, NewNamespace, Storage};
+use eventodb_store::backend::{Backend, Batch, Head, NewNamespace, Opened};
 use eventodb_store::testing::postgres;
 use tokio_postgres::binary_copy::BinaryCopyInWriter;
 use tokio_postgres::types::Type;
@@ -40,7 +40,7 @@ async fn main() {
     println!("messages per second, one connection, commits of that many; median of {ROUNDS} rounds of {ROUND:?}");
     println!("{:>8} {:>10} {:>10}", "batch", "UNNEST", "COPY");
     for size in [1, 32, 256, 1000] {
-        let (unnest, copy) = (Target::new().await, Target::new().await);
+        let (mut unnest, mut copy) = (Target::new().await, Target::new().await);
         let (mut by_unnest, mut by_copy) = (Vec::new(), Vec::new());
         for _ in 0..ROUNDS {
             by_unnest.push(unnest.run(size, false).await);
@@ -58,7 +58,7 @@ fn median(mut rates: Vec<f64>) -> f64 {
 struct Target {
     url: String,
     schema: String,
-    storage: Arc<dyn Storage>,
+    opened: Opened,
 }
 
 impl Target {
@@ -72,11 +72,11 @@ impl Target {
             metadata: "{}".to_owned(),
         };
         let log = backend.create(&new).await.expect("the name is free").incarnation;
-        let storage = backend.open(log).await.expect("it lives");
-        Self { url, schema: format!("eventodb_{}", log.0), storage }
+        let opened = backend.open(log).await.expect("it lives");
+        Self { url, schema: format!("eventodb_{}", log.0), opened }
     }
 
-    async fn run(&self, size: usize, copy: bool) -> f64 {
+    async fn run(&mut self, size: usize, copy: bool) -> f64 {
         let client = postgres::connect(&self.url).await;
         let insert = format!(
             "INSERT INTO {0}.batches SELECT seq + 1, $1, $2, message_count + $3, 0, greatest(clock_timestamp(), time) \
@@ -84,7 +84,7 @@ impl Target {
             self.schema
         );
         let insert = client.prepare(&insert).await.expect("good SQL");
-        let mut head = self.storage.head().await.expect("it answers");
+        let mut head = self.opened.storage.head().await.expect("it answers");
         let (start, from) = (Instant::now(), head.position);
         while start.elapsed() < ROUND {
             let batch = batch(head, size);
@@ -121,7 +121,7 @@ impl Target {
                 writer.finish().await.expect("the rows fit");
                 client.batch_execute("COMMIT").await.expect("good SQL");
             } else {
-                self.storage.append(&batch).await.expect("nobody else writes");
+                self.opened.appender.submit(Arc::new(batch.clone())).await.expect("nobody else writes");
             }
             head = Head { position: last, batch: head.batch + 1, id: batch.id, ..head };
         }

@@ -84,4 +84,9 @@ impl Error {
     pub fn failed(cause: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
         Self::Failed(Arc::from(cause.into()))
     }
+
+    /// [`Error::Unknown`] because of `cause`.
+    pub fn unknown(cause: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
+        Self::Unknown(Arc::from(cause.into()))
+    }
 }

@@ -12,8 +12,9 @@ mod event_store;
 mod fault;
 pub mod log;
 pub mod model;
+mod name_locks;
+mod pauses;
 pub mod postgres;
-mod replacement;
 mod seldom;
 mod self_test;
 mod settings;
@@ -21,14 +22,12 @@ pub mod sqlite;
 pub mod storage;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
-mod turns;
 
 pub use degraded::Degraded;
 pub use error::{Conflict, Error, Result};
-pub use event_store::EventStore;
+pub use event_store::{EventStore, Replacement};
 pub use log::{Log, Page, Subscription};
 pub use model::Entry;
-pub use replacement::Replacement;
 pub use settings::Settings;
 pub use storage::Backend;
 

@@ -1,7 +1,8 @@
 //! What a database must do to hold logs: few operations, none of them clever.
 //!
-//! A [`Backend`] keeps the registry of namespaces and opens a [`Storage`] for each incarnation. The logs
-//! of [`crate::log`] use these two traits only; [`crate::sqlite`] and [`crate::postgres`] implement them.
+//! A [`Backend`] keeps the registry of namespaces. For each incarnation it opens a [`Storage`], which is read, and an
+//! [`Appender`], which takes batches. The logs of [`crate::log`] use these traits only; [`crate::sqlite`] and
+//! [`crate::postgres`] implement them.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -29,8 +30,8 @@ pub const KEEP_EVERY: Duration = Duration::from_secs(5);
 /// - What a method that changes something has returned survives `kill -9`.
 /// - The registry shows a namespace to every server as soon as `create` has returned, and to none
 ///   once `delete` has.
-/// - Futures of SQLite block the thread that polls them for the time of one transaction; a
-///   caller runs appends through [`Storage::spawn`]; reads bring their own thread.
+/// - The appends of SQLite block the thread that polls them for the time of one transaction: a caller makes them in a run
+///   that it starts by [`Storage::spawn`]. Reads bring their own thread.
 #[async_trait]
 pub trait Backend: Send + Sync + 'static {
     /// `sqlite` or `postgres`, as `sys.health` tells it.
@@ -104,11 +105,12 @@ pub trait Backend: Send + Sync + 'static {
     /// How many messages each living incarnation holds, exact, without opening them all.
     async fn message_counts(&self) -> Result<Vec<(Incarnation, u64)>>;
 
-    /// Opens the storage of an incarnation, creating or migrating it where needed.
+    /// Opens the log of an incarnation, creating or migrating it if needed. A caller appends through one [`Opened`] at a
+    /// time.
     ///
     /// # Errors
     /// [`crate::Error::Closed`] where the incarnation was deleted.
-    async fn open(&self, incarnation: Incarnation) -> Result<Arc<dyn Storage>>;
+    async fn open(&self, incarnation: Incarnation) -> Result<Opened>;
 
     /// What other servers did; each is only a hint, and one may be lost. `None` where the backend
     /// is not shared. Taken once.
@@ -145,13 +147,24 @@ pub enum Hint {
     All,
 }
 
-/// The log of one incarnation in a database.
+/// What [`Backend::open`] hands out: the log of one incarnation, and the right to append to it.
+pub struct Opened {
+    /// For reads, by any number of callers.
+    pub storage: Arc<dyn Storage>,
+    /// For appends, by one caller.
+    pub appender: Box<dyn Appender>,
+}
+
+impl std::fmt::Debug for Opened {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Opened").finish_non_exhaustive()
+    }
+}
+
+/// The log of one incarnation in a database, to be read.
 ///
 /// # Contract
 /// - If a message is visible to a method, every message at a lower global position is.
-/// - `append` happens wholly or not at all, only directly after `batch.after`, and is durable when
-///   it returns. At most one `append` or `fence` of a storage runs at a time in this server, but
-///   where [`Storage::appends_ahead`] an append may be begun behind one that is under way.
 /// - Reads see everything that was committed before they were called.
 #[async_trait]
 pub trait Storage: Send + Sync + 'static {
@@ -168,44 +181,11 @@ pub trait Storage: Send + Sync + 'static {
     /// acknowledged may be gone after a failover or a restore, and something else be in its place.
     async fn head_since(&self, known: &Head) -> Result<(Head, Lineage)>;
 
-    /// Commits a batch after the head it names: the very batch with its id, not only one at its place. Its messages get the time
-    /// max(the database's clock, `batch.after.time`), but for a batch of an import, which keeps its times. Those to an
-    /// open stream follow its last.
-    ///
-    /// # Errors
-    /// [`AppendError`] says whether anything was written.
-    async fn append(&self, batch: &Batch) -> Result<Vec<Arc<Entry>>, AppendError>;
-
     /// Whether appends are refused because an incarnation is staged for the place of this one. Only a shared
     /// backend knows; elsewhere the one server does.
     async fn is_being_replaced(&self) -> Result<bool> {
         Ok(false)
     }
-
-    /// Whether an append may be begun while the one that it follows is under way. It comes behind that
-    /// one, and happens only if that one did.
-    fn appends_ahead(&self) -> bool {
-        false
-    }
-
-    /// What to wait for before the next batch is decided, where servers that write to one log take turns.
-    /// `None` where there is nothing to wait for.
-    fn turn_to_append(&self) -> Option<BoxFuture<'_, ()>> {
-        None
-    }
-
-    /// Nothing more is to be appended for now: it is another server's turn.
-    fn rest(&self) {}
-
-    /// Whether an append itself finds the versions of streams that are open in its batch. Where not, the caller
-    /// leaves none open.
-    fn finds_versions(&self) -> bool {
-        false
-    }
-
-    /// Settles an append whose outcome is unknown: puts an empty batch under its number, so that
-    /// it can never succeed any more, or finds it, or another server's, there.
-    async fn fence(&self, batch: &Batch) -> Result<Fenced>;
 
     /// The last position of each of these streams, in their order; -1 for one without messages.
     async fn versions(&self, streams: &[Arc<str>]) -> Result<Vec<i64>>;
@@ -225,12 +205,63 @@ pub trait Storage: Send + Sync + 'static {
     /// How much there is.
     async fn counts(&self) -> Result<Counts>;
 
-    /// Runs one turn of the log's sequencer where this backend wants its appends made: on one of
-    /// the writer threads, or as a task.
-    fn spawn(&self, turn: BoxFuture<'static, ()>);
+    /// Starts a run of the log's sequencer where this backend wants its appends made: on one of the writer threads, or
+    /// as a task.
+    fn spawn(&self, run: BoxFuture<'static, ()>);
 
     /// Gives files and connections back; a later call of another method may open them again.
     async fn close(&self);
+}
+
+/// The right to append to the log of one incarnation. Its methods take `&mut self`, so that appends have an order.
+///
+/// # Contract
+/// - A batch is committed wholly or not at all, only directly behind the very batch that `batch.after` names by its id,
+///   and is durable once its outcome says so.
+/// - Batches are sent in the order in which they are submitted, each when its future is first polled. Without
+///   [`Abilities::takes_batch_behind`], the caller waits for one outcome before it submits the next batch.
+/// - A batch that is submitted behind one that is under way happens only if that one does.
+#[async_trait]
+pub trait Appender: Send {
+    /// What it does at the moment beyond the rest of the contract. A caller asks before each batch.
+    fn abilities(&self) -> Abilities {
+        Abilities::default()
+    }
+
+    /// Where servers that write to one log take turns: what to wait for before the next batch is planned. `None` if
+    /// there is nothing to wait for.
+    fn lead(&mut self) -> Option<BoxFuture<'_, ()>> {
+        None
+    }
+
+    /// Nothing more is to be appended for now, so that another server may have its turn.
+    fn rest(&mut self) {}
+
+    /// Commits a batch. Its messages get the time max(the database's clock, `batch.after.time`); those of an import keep
+    /// their times. Messages to an open stream follow its last message.
+    fn submit(&mut self, batch: Arc<Batch>) -> Submitted;
+
+    /// Settles an append whose outcome is unknown: puts an empty batch under its number, so that the lost one can never
+    /// succeed any more, or finds that one, or another server's, there.
+    ///
+    /// # Errors
+    /// [`crate::Error::Closed`], [`crate::Error::Unavailable`], [`crate::Error::Failed`]: it is still unknown.
+    async fn settle(&mut self, batch: &Batch) -> Result<Settled>;
+}
+
+/// The outcome of an append: the messages as they were written, or why they were not.
+pub type Outcome = Result<Vec<Arc<Entry>>, AppendError>;
+
+/// An append that is under way once it has been polled. If it is dropped, its outcome is unknown.
+pub type Submitted = BoxFuture<'static, Outcome>;
+
+/// What an appender does beyond the rest of its contract.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Abilities {
+    /// An append finds the versions of streams that are open in its batch. Otherwise the caller leaves none open.
+    pub finds_versions: bool,
+    /// A batch may be submitted behind one that is under way.
+    pub takes_batch_behind: bool,
 }
 
 /// Why an append did not happen, or may not have.
@@ -245,7 +276,7 @@ pub enum AppendError {
     /// Nothing was written; a later attempt may succeed.
     #[error("the storage is unavailable: {0}")]
     Unavailable(Cause),
-    /// The outcome is open until [`Storage::fence`] has settled it.
+    /// The outcome is open until [`Appender::settle`] has settled it.
     #[error("the outcome is unknown: {0}")]
     Unknown(Cause),
     /// The incarnation was deleted. Nothing was written.
@@ -258,7 +289,7 @@ pub enum AppendError {
 
 /// How an unknown outcome was settled.
 #[derive(Clone, Debug)]
-pub enum Fenced {
+pub enum Settled {
     /// The batch was committed; these are its messages.
     Committed(Vec<Arc<Entry>>),
     /// It was not, and never will be.

@@ -13,6 +13,7 @@ use rand::{RngExt as _, SeedableRng as _};
 use super::World;
 use super::support::*;
 use crate::log::Log;
+use crate::log::parts::is_watched;
 
 /// Streams whose names are as odd as they may be.
 pub(super) const ODD_STREAMS: [&str; 12] =
@@ -268,7 +269,7 @@ pub(super) async fn a_read_waits_for_a_message(world: &mut World) {
             let log = log.clone();
             async move { read(&log, wanted).await }
         });
-        while log.topics_are_empty() {
+        while !is_watched(&log) {
             tokio::task::yield_now().await;
         }
         let written = write(&log, "c-1", "T").await;

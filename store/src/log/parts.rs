@@ -1,14 +1,11 @@
-//! Parts of a log that the microbenchmarks measure by themselves, opened for them alone.
-//!
-//! From outside a log, what they cost cannot be told from what the storage costs.
+//! Parts of a log for tests and microbenchmarks. From outside a log, their cost cannot be told from the storage's.
 
 use std::sync::Arc;
 
 use eventodb_protocol::Scope;
 
 use super::Log;
-use super::tail::{Budget, Tail};
-use super::topics::{Topics, Waiter};
+use super::window::{Budget, Tail, Topics, Waiter};
 use crate::model::Entry;
 use crate::model::Select;
 
@@ -16,7 +13,7 @@ use crate::model::Select;
 #[derive(Debug)]
 pub struct TailPart(Tail);
 
-/// Topics that somebody waits for.
+/// Topics with waiters.
 #[derive(Debug)]
 pub struct TopicsPart {
     topics: Topics,
@@ -50,13 +47,18 @@ impl TopicsPart {
         Self { topics, _waiters: waiters }
     }
 
-    /// Wakes who waits for one of these.
+    /// Wakes everybody who waits for one of these.
     pub fn publish(&self, entries: &[Arc<Entry>]) {
         self.topics.publish(entries, || {});
     }
 }
 
-/// Shows entries to those who read and subscribe, as if the storage had them.
+/// Shows entries to readers and subscribers, as if they were committed.
 pub fn publish(log: &Log, entries: &[Arc<Entry>]) {
-    log.publish(entries);
+    log.base.window.show(entries);
+}
+
+/// Whether somebody waits for messages of a log.
+pub(crate) fn is_watched(log: &Log) -> bool {
+    log.base.window.is_watched()
 }

@@ -8,19 +8,19 @@ use tokio_postgres::Row;
 
 use super::connection::Connection;
 use super::error::Failure;
-use super::line::Place;
+use super::line::Ticket;
 use super::pool::Pool;
 use super::statement::{APPEND, FENCE, SETTLE};
 use super::time::Time;
 use super::turns::Turn;
 use crate::model::Entry;
 use crate::model::{Batch, Incarnation};
-use crate::storage::Fenced;
+use crate::storage::Settled;
 
 /// Commits a batch after the head that it names; `None` where something else follows that head, it is
 /// none of this log, or it is another server's turn.
 pub(super) async fn append(
-    place: Place<'_>,
+    ticket: Ticket<'_>,
     pool: &Pool,
     log: Incarnation,
     batch: &Batch,
@@ -37,7 +37,7 @@ pub(super) async fn append(
         false => message.position,
     };
     let times: Option<Vec<Time>> = batch.keep_times.then(|| each(messages, |m| Time(m.time)));
-    let row = place
+    let row = ticket
         .query_one(
             pool,
             APPEND.on(log),
@@ -72,13 +72,13 @@ pub(super) async fn append(
 }
 
 /// Puts an empty batch under the number of this one, or finds out whose is there.
-pub(super) async fn fence(connection: &mut Connection, log: Incarnation, batch: &Batch) -> Result<Fenced, Failure> {
+pub(super) async fn fence(connection: &mut Connection, log: Incarnation, batch: &Batch) -> Result<Settled, Failure> {
     // An id of its own: found under the number later, it must not pass for the batch.
     let id = uuid::Uuid::new_v4();
     let after = &batch.after;
     let fenced = connection.query_one(FENCE.on(log), &[&after.batch, &after.position, &id, &after.id]).await?;
     if fenced.is_some() {
-        return Ok(Fenced::NotCommitted);
+        return Ok(Settled::NotCommitted);
     }
     // The number is taken, or the head that it follows is not in the log any more, after a failover.
     let first = batch.messages.first();
@@ -88,8 +88,8 @@ pub(super) async fn fence(connection: &mut Connection, log: Incarnation, batch: 
     let last = batch.head().position;
     let found = connection.query_one(SETTLE.on(log), &[&number, &batch.id, &position, &id, &last]).await?;
     Ok(match found.filter(|row| row.get(0)) {
-        Some(row) => Fenced::Committed(batch.entries_at(time(&row, 1), &row.get::<_, Vec<i64>>(2))),
-        None => Fenced::NotCommitted,
+        Some(row) => Settled::Committed(batch.entries_at(time(&row, 1), &row.get::<_, Vec<i64>>(2))),
+        None => Settled::NotCommitted,
     })
 }
 

@@ -13,24 +13,24 @@ use super::error::Failure;
 use super::pool::{Pool, Pooled};
 use super::statement::Statement;
 
-/// See the module.
+/// The connection of one log's appends.
 #[derive(Debug, Default)]
 pub(super) struct Line {
     /// The connection of what is under way.
     current: Mutex<Weak<Mutex<Pooled>>>,
 }
 
-/// The right to send the next statement; others wait for it in the order of their coming.
-pub(super) struct Place<'a>(MutexGuard<'a, Weak<Mutex<Pooled>>>);
+/// The right to send the next statement. Appends get it in the order in which they asked for it.
+pub(super) struct Ticket<'a>(MutexGuard<'a, Weak<Mutex<Pooled>>>);
 
 impl Line {
-    /// Waits until everybody who came earlier has sent a statement, or has given up.
-    pub(super) async fn enter(&self) -> Place<'_> {
-        Place(self.current.lock().await)
+    /// Waits until everybody who entered earlier has sent a statement, or has given up.
+    pub(super) async fn enter(&self) -> Ticket<'_> {
+        Ticket(self.current.lock().await)
     }
 }
 
-impl Place<'_> {
+impl Ticket<'_> {
     /// Runs a statement of at most one row behind those that are under way, or on a connection of the pool.
     pub(super) async fn query_one(
         mut self,

@@ -1,6 +1,7 @@
 //! PostgreSQL: one schema per incarnation, an append-only table as compare-and-set, one commit per batch.
 
 mod append;
+mod appender;
 mod connection;
 mod error;
 mod hints;
@@ -40,7 +41,8 @@ pub use settings::Settings;
 use crate::degraded::Degraded;
 use crate::error::{Error, Result};
 use crate::model::{Incarnation, Namespace, NewNamespace};
-use crate::storage::{Backend, Hint, Storage};
+use crate::storage::{Backend, Hint, Opened, Storage};
+use appender::PostgresAppender;
 use connection::Connection;
 use error::{Failure, TimedOut};
 use hints::Hints;
@@ -194,7 +196,7 @@ impl Backend for Postgres {
         retrying!(self.shared.readers, connection => purge::message_counts(connection)).map_err(Failure::of_read)
     }
 
-    async fn open(&self, incarnation: Incarnation) -> Result<Arc<dyn Storage>> {
+    async fn open(&self, incarnation: Incarnation) -> Result<Opened> {
         let may_migrate = self.shared.settings.auto_migrate;
         let mut attempts = self.shared.readers.attempts();
         loop {
@@ -206,7 +208,8 @@ impl Backend for Postgres {
                 Err(error) => return Err(error.into()),
             }
         }
-        Ok(Arc::new(PostgresStorage::new(incarnation, Arc::clone(&self.shared))))
+        let storage = Arc::new(PostgresStorage::new(incarnation, Arc::clone(&self.shared)));
+        Ok(Opened { appender: Box::new(PostgresAppender::new(Arc::clone(&storage))), storage })
     }
 
     fn hints(&self) -> Option<mpsc::Receiver<Hint>> {

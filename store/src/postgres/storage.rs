@@ -1,50 +1,39 @@
-//! The log of one incarnation.
+//! The log of one incarnation, as it is read.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use async_trait::async_trait;
 use eventodb_protocol::message::Message;
 use eventodb_protocol::reply::{CategoryListed, StreamListed};
 use eventodb_protocol::request::ListPage;
-use futures_util::future::{BoxFuture, FutureExt as _};
+use futures_util::future::BoxFuture;
 use tokio_postgres::Row;
 use uuid::Uuid;
 
-use super::append;
 use super::error::Failure;
-use super::line::Line;
 use super::pool::retrying;
 use super::read;
 use super::seal;
 use super::shared::Shared;
 use super::statement::{CATEGORIES, COUNTS, FIND, HEAD, HEAD_BELOW, STREAMS, VERSIONS};
 use super::time::Time;
-use super::turns::Turns;
 use crate::error::{Error, Result};
-use crate::model::Entry;
-use crate::model::{Batch, Counts, Head, Incarnation, Lineage, Select, Slice};
-use crate::storage::{AppendError, Fenced, Storage};
+use crate::model::{Counts, Head, Incarnation, Lineage, Select, Slice};
+use crate::storage::Storage;
 
 /// The log of one incarnation, in the schema of its number.
 #[derive(Debug)]
 pub(super) struct PostgresStorage {
-    log: Incarnation,
-    shared: Arc<Shared>,
-    turns: Turns,
-    line: Line,
-    /// Messages written since counts were folded.
-    unfolded: AtomicUsize,
+    pub(super) log: Incarnation,
+    pub(super) shared: Arc<Shared>,
     /// Whether the last batch was a seal when it was last looked at.
-    is_sealed: AtomicBool,
+    pub(super) is_sealed: AtomicBool,
 }
 
 impl PostgresStorage {
     pub(super) fn new(log: Incarnation, shared: Arc<Shared>) -> Self {
-        let turns = Turns::new(log, Arc::clone(&shared.turns));
-        // What earlier servers left unfolded is found out with the first write.
-        let unfolded = AtomicUsize::new(shared.settings.fold_messages);
-        Self { log, shared, turns, line: Line::default(), unfolded, is_sealed: AtomicBool::new(false) }
+        Self { log, shared, is_sealed: AtomicBool::new(false) }
     }
 
     /// The last batch of the log that others can follow, which is sealed.
@@ -61,17 +50,10 @@ impl PostgresStorage {
     }
 
     /// Whether the log is sealed for good reason. A seal that does not hold is taken away.
-    async fn look_at_seal(&self) -> Result<seal::Verdict, Failure> {
+    pub(super) async fn look_at_seal(&self) -> Result<seal::Verdict, Failure> {
         let verdict = retrying!(self.shared.sequencers, connection => seal::look(connection, self.log))?;
         self.is_sealed.store(verdict != seal::Verdict::Open, Ordering::Relaxed);
         Ok(verdict)
-    }
-
-    fn count_written(&self, messages: usize) {
-        if self.unfolded.fetch_add(messages, Ordering::Relaxed) + messages >= self.shared.settings.fold_messages {
-            self.unfolded.store(0, Ordering::Relaxed);
-            Shared::fold(&self.shared, self.log);
-        }
     }
 }
 
@@ -97,64 +79,11 @@ impl Storage for PostgresStorage {
         Ok((head, lineage))
     }
 
-    async fn append(&self, batch: &Batch) -> Result<Vec<Arc<Entry>>, AppendError> {
-        if self.is_sealed.load(Ordering::Relaxed) {
-            match self.look_at_seal().await.map_err(Failure::before_append)? {
-                seal::Verdict::Open => {}
-                seal::Verdict::Held => return Err(AppendError::Replacing),
-                seal::Verdict::Gone => return Err(AppendError::Closed),
-            }
-        }
-        // First of all: what comes behind this append is sent behind it.
-        let place = self.line.enter().await;
-        let turn = self.turns.begin(batch.after.batch);
-        let appended = append::append(place, &self.shared.sequencers, self.log, batch, turn).await;
-        let is_written = !matches!(appended, Ok(None));
-        self.turns.end(is_written.then(|| batch.head().batch));
-        match &appended {
-            Ok(Some(_)) => self.shared.found_read_only(false),
-            Err(failure) if failure.is_read_only() => self.shared.found_read_only(true),
-            _ => {}
-        }
-        let Some(entries) = appended.map_err(Failure::of_append)? else { return Err(AppendError::Behind) };
-        if let Some(last) = batch.messages.last() {
-            self.shared.notifier.written(self.log, last.global_position);
-        }
-        self.count_written(entries.len());
-        Ok(entries)
-    }
-
     async fn is_being_replaced(&self) -> Result<bool> {
         match self.look_at_seal().await.map_err(Failure::of_read)? {
             seal::Verdict::Gone => Err(Error::Closed),
             verdict => Ok(verdict == seal::Verdict::Held),
         }
-    }
-
-    fn appends_ahead(&self) -> bool {
-        !self.turns.is_to_wait()
-    }
-
-    fn turn_to_append(&self) -> Option<BoxFuture<'_, ()>> {
-        self.turns.is_to_wait().then(|| self.turns.wait(&self.shared.sequencers).boxed())
-    }
-
-    fn finds_versions(&self) -> bool {
-        true
-    }
-
-    fn rest(&self) {
-        self.turns.rest();
-    }
-
-    async fn fence(&self, batch: &Batch) -> Result<Fenced> {
-        // It may be repeated: what an earlier one put there is found and is not the batch.
-        let fenced = retrying!(self.shared.sequencers, connection => append::fence(connection, self.log, batch));
-        let fenced = fenced.map_err(Failure::of_read)?;
-        if let (Fenced::Committed(_), Some(last)) = (&fenced, batch.messages.last()) {
-            self.shared.notifier.written(self.log, last.global_position);
-        }
-        Ok(fenced)
     }
 
     async fn versions(&self, streams: &[Arc<str>]) -> Result<Vec<i64>> {
@@ -212,8 +141,8 @@ impl Storage for PostgresStorage {
         Ok(Counts { messages: count(row.get(0)), streams: count(row.get(1)), last_activity })
     }
 
-    fn spawn(&self, turn: BoxFuture<'static, ()>) {
-        tokio::spawn(turn);
+    fn spawn(&self, run: BoxFuture<'static, ()>) {
+        tokio::spawn(run);
     }
 
     async fn close(&self) {

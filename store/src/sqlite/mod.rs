@@ -11,6 +11,7 @@
 //! | `directory` | making and taking the data directory, and seeing that it is still there |
 //! | `registry` | the namespaces |
 //! | `storage` | one incarnation: opening, closing, and the methods of `Storage` |
+//! | `appender` | the appends of one incarnation: the methods of `Appender` |
 //! | `marks` | how far logs have come, noted in the registry |
 //! | `evidence` | what is known of a log besides itself |
 //! | `background` | what is done for it beside the calls: indexing, checkpoints |
@@ -36,6 +37,7 @@
 
 mod access;
 mod append;
+mod appender;
 mod backfill;
 mod background;
 pub(crate) mod checksum;
@@ -76,6 +78,7 @@ use parking_lot::Mutex;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
+use self::appender::SqliteAppender;
 use self::damage::Damage;
 use self::directory::{Directory, Found};
 use self::failure::{change_failed, fail};
@@ -87,7 +90,7 @@ use self::threads::Threads;
 use crate::degraded::Degraded;
 use crate::error::{Error, Result};
 use crate::model::{Incarnation, Namespace, NewNamespace};
-use crate::storage::{Backend, Hint, Storage};
+use crate::storage::{Backend, Hint, Opened, Storage};
 
 /// Where the store keeps its files.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -446,8 +449,10 @@ impl Backend for Sqlite {
         Ok(counts)
     }
 
-    async fn open(&self, incarnation: Incarnation) -> Result<Arc<dyn Storage>> {
-        Ok(Arc::new(Handle(self.storage(incarnation))))
+    async fn open(&self, incarnation: Incarnation) -> Result<Opened> {
+        let storage = self.storage(incarnation);
+        let appender = Box::new(SqliteAppender(Arc::clone(&storage)));
+        Ok(Opened { storage: Arc::new(Handle(storage)), appender })
     }
 
     fn hints(&self) -> Option<mpsc::Receiver<Hint>> {

@@ -19,16 +19,12 @@ use super::connection::Attach;
 use super::failure::{READ_AGAIN, READ_PAUSE, ReadError, Suspicion, fail, is_damage, is_not_opened, lacks_one};
 use super::files::{Files, Opened};
 use super::paths::{index, index_path, log_path, remove_database, set_up};
-use super::{Location, Shared, append, connection, index_file, indexer, lookup, read};
+use super::{Location, Shared, connection, index_file, indexer, lookup, read};
 use crate::degraded::Degraded;
 use crate::error::{Error, Result};
 use crate::fault::Fault;
-use crate::model::Entry;
-use crate::model::{Batch, Counts, Head, Incarnation, Lineage, Select, Slice};
-use crate::storage::{AppendError, Fenced, Storage};
-
-/// How long an append waits for room in the memtable.
-const ROOM_WITHIN: Duration = Duration::from_secs(10);
+use crate::model::{Counts, Head, Incarnation, Lineage, Select, Slice};
+use crate::storage::Storage;
 
 /// How long an opening waits for descriptors, and how often it looks whether there are some.
 const DESCRIPTORS_WITHIN: Duration = Duration::from_secs(5);
@@ -84,7 +80,7 @@ impl SqliteStorage {
     }
 
     /// The open files, opened where they are not.
-    fn files(self: &Arc<Self>) -> Result<Arc<Files>> {
+    pub(super) fn files(self: &Arc<Self>) -> Result<Arc<Files>> {
         let state = self.state.lock();
         match &*state {
             State::Open(files) if !files.damaged.load(SeqCst) => {
@@ -416,62 +412,6 @@ impl Storage for Handle {
         Ok((head, lineage))
     }
 
-    async fn append(&self, batch: &Batch) -> Result<Vec<Arc<Entry>>, AppendError> {
-        let storage = &self.0;
-        let files = storage.files().map_err(|error| match error {
-            Error::Closed => AppendError::Closed,
-            error => AppendError::Unavailable(Arc::new(error)),
-        })?;
-        let deadline = Instant::now() + ROOM_WITHIN;
-        loop {
-            let room = files.room.notified();
-            tokio::pin!(room);
-            room.as_mut().enable();
-            if !files.is_full(&storage.shared) || files.stopped.lock().is_some() {
-                break;
-            }
-            if files.damaged.load(SeqCst) || Instant::now() >= deadline {
-                let cause = "the index does not keep up with the log";
-                return Err(AppendError::Unavailable(Arc::from(Box::<dyn std::error::Error + Send + Sync>::from(
-                    cause,
-                ))));
-            }
-            storage.start_indexer(&files, 1);
-            // No thread is held while this waits. The pause covers an indexer that failed.
-            let _ = tokio::time::timeout(Duration::from_millis(250), room).await;
-        }
-        let entries = files.append(&storage.shared, storage.incarnation, batch)?;
-        let whole = storage.shared.settings.whole_batch();
-        if files.memtable.read().len() >= whole {
-            storage.start_indexer(&files, whole);
-        }
-        storage.start_checkpoint(&files);
-        storage.index_when_quiet(&files);
-        Ok(entries)
-    }
-
-    async fn fence(&self, batch: &Batch) -> Result<Fenced> {
-        let (storage, batch) = (self.0.clone(), batch.clone());
-        self.0
-            .shared
-            .threads
-            .run(move || {
-                let files = storage.files()?;
-                let mut writer = files.writer.lock();
-                let head = append::head(&writer.connection, files.seed).map_err(fail)?;
-                writer.head = head;
-                drop(writer);
-                let Some(last) = batch.messages.last() else { return Ok(Fenced::NotCommitted) };
-                if head.position < last.global_position {
-                    return Ok(Fenced::NotCommitted);
-                }
-                let entries = batch.entries(head.time);
-                files.remember(&entries);
-                Ok(Fenced::Committed(entries))
-            })
-            .await
-    }
-
     async fn versions(&self, streams: &[Arc<str>]) -> Result<Vec<i64>> {
         let streams = streams.to_vec();
         self.0.clone().reading(move |connection, files, _| lookup::versions(connection, files.known(), &streams)).await
@@ -507,8 +447,8 @@ impl Storage for Handle {
         self.0.clone().reading(move |connection, files, _| Ok(lookup::counts(connection, files.known())?)).await
     }
 
-    fn spawn(&self, turn: BoxFuture<'static, ()>) {
-        self.0.shared.threads.write(turn);
+    fn spawn(&self, run: BoxFuture<'static, ()>) {
+        self.0.shared.threads.write(run);
     }
 
     async fn close(&self) {

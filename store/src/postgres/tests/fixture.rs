@@ -4,12 +4,14 @@ use std::sync::Arc;
 
 use eventodb_protocol::message::Message;
 use eventodb_protocol::{Direction, Filter, Scope, Timestamp, Token};
+use tokio::sync::Mutex;
 use uuid::Uuid;
 
 use crate::EventStore;
+use crate::error::Result;
 use crate::model::{Axis, Batch, Columns, Head, Incarnation, NewNamespace, Select, Slice};
 use crate::postgres::{Postgres, Settings};
-use crate::storage::{Backend, Storage};
+use crate::storage::{Appender, Backend, Opened, Outcome, Settled, Storage};
 use crate::testing::postgres;
 
 /// A server on the database.
@@ -24,6 +26,7 @@ pub(super) struct Fixture {
     pub(super) backend: Arc<Postgres>,
     pub(super) log: Incarnation,
     pub(super) storage: Arc<dyn Storage>,
+    appender: Mutex<Box<dyn Appender>>,
 }
 
 pub(super) fn settings(url: &str) -> Settings {
@@ -47,8 +50,8 @@ impl Fixture {
             Some(namespace) => namespace,
             None => backend.create(&new_namespace("test")).await.expect("the name is free"),
         };
-        let storage = backend.open(namespace.incarnation).await.expect("it lives");
-        Self { url, backend, log: namespace.incarnation, storage }
+        let Opened { storage, appender } = backend.open(namespace.incarnation).await.expect("it lives");
+        Self { url, backend, log: namespace.incarnation, storage, appender: Mutex::new(appender) }
     }
 
     /// Drops what was deleted; by servers that begin anew, as one that met somebody who still works there,
@@ -80,8 +83,17 @@ impl Fixture {
     /// Appends these to the head, whose stream positions go on from what is there.
     pub(super) async fn write(&self, places: &[(&str, &str)]) -> Batch {
         let batch = self.batch(places).await;
-        self.storage.append(&batch).await.expect("nobody else writes");
+        self.append(&batch).await.expect("nobody else writes");
         batch
+    }
+
+    pub(super) async fn append(&self, batch: &Batch) -> Outcome {
+        let submitted = self.appender.lock().await.submit(Arc::new(batch.clone()));
+        submitted.await
+    }
+
+    pub(super) async fn settle(&self, batch: &Batch) -> Result<Settled> {
+        self.appender.lock().await.settle(batch).await
     }
 
     /// A batch after the head with one message per (stream, type).

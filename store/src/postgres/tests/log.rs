@@ -7,14 +7,14 @@ use eventodb_protocol::{Direction, Scope};
 use super::fixture::{Fixture, batch, message, open_batch, positions, select};
 use crate::model::Entry;
 use crate::model::Head;
-use crate::storage::{AppendError, Fenced};
+use crate::storage::{AppendError, Settled};
 
 #[tokio::test]
 async fn what_is_appended_is_read() {
     let fixture = Fixture::new().await;
     assert_eq!(fixture.storage.head().await.expect("it answers"), Head::default());
     let batch = fixture.batch(&[("a-1", "A"), ("b-1", "B"), ("a-1", "A")]).await;
-    let entries = fixture.storage.append(&batch).await.expect("nobody else writes");
+    let entries = fixture.append(&batch).await.expect("nobody else writes");
     let slice = fixture.read(select(Scope::All)).await;
     let read: Vec<_> = slice.rows.iter().map(|message| message.to_message()).collect();
     let written: Vec<_> = entries.iter().map(|entry| entry.message().clone()).collect();
@@ -33,11 +33,11 @@ async fn a_batch_after_an_old_head_is_behind() {
     let fixture = Fixture::new().await;
     let late = fixture.batch(&[("a-1", "A")]).await;
     fixture.write(&[("b-1", "B")]).await;
-    assert!(matches!(fixture.storage.append(&late).await, Err(AppendError::Behind)));
+    assert!(matches!(fixture.append(&late).await, Err(AppendError::Behind)));
     // Also where the number fits and the position does not.
     let head = fixture.storage.head().await.expect("it answers");
     let wrong = batch(Head { position: 7, ..head }, vec![message("a-1", "A", 0, 8)]);
-    assert!(matches!(fixture.storage.append(&wrong).await, Err(AppendError::Behind)));
+    assert!(matches!(fixture.append(&wrong).await, Err(AppendError::Behind)));
     assert_eq!(positions(&fixture.read(select(Scope::All)).await), [1]);
 }
 
@@ -51,7 +51,7 @@ async fn an_append_may_be_begun_behind_the_one_that_it_follows() {
         if !wins {
             fixture.write(&[("c-1", "C")]).await;
         }
-        let (first, second) = tokio::join!(fixture.storage.append(&first), fixture.storage.append(&second));
+        let (first, second) = tokio::join!(fixture.append(&first), fixture.append(&second));
         if wins {
             assert_eq!(first.expect("nobody else writes").len(), 1);
             assert_eq!(second.expect("it follows the first").len(), 1);
@@ -80,7 +80,7 @@ async fn an_append_finds_the_versions_that_are_open() {
     // Behind it, one stream is open in both.
     let messages = vec![message("e-1", "T", 0, 10), message("b-1", "T", 0, 11)];
     let second = open_batch(first.head(), messages, &["b-1", "e-1"]);
-    let (first, second) = tokio::join!(fixture.storage.append(&first), fixture.storage.append(&second));
+    let (first, second) = tokio::join!(fixture.append(&first), fixture.append(&second));
     let (first, second) = (first.expect("nobody else writes"), second.expect("it follows the first"));
     let expected = [
         ("a-1", 2, false),
@@ -107,11 +107,11 @@ async fn versions_that_were_open_are_found_by_the_fence_too() {
     fixture.write(&[("a-1", "A")]).await;
     let head = fixture.storage.head().await.expect("it answers");
     let batch = open_batch(head, vec![message("a-1", "A", 0, 2), message("b-1", "B", 0, 3)], &["a-1", "b-1"]);
-    let written = fixture.storage.append(&batch).await.expect("nobody else writes");
+    let written = fixture.append(&batch).await.expect("nobody else writes");
     assert_eq!(places(&written), [("a-1", 1, false), ("b-1", 0, true)]);
     fixture.write(&[("a-1", "A"), ("b-1", "B")]).await;
-    assert!(matches!(fixture.storage.append(&batch).await, Err(AppendError::Behind)));
-    let Ok(Fenced::Committed(found)) = fixture.storage.fence(&batch).await else { panic!("it was committed") };
+    assert!(matches!(fixture.append(&batch).await, Err(AppendError::Behind)));
+    let Ok(Settled::Committed(found)) = fixture.settle(&batch).await else { panic!("it was committed") };
     assert_eq!(places(&found), places(&written));
 }
 
@@ -121,10 +121,10 @@ async fn a_row_that_cannot_be_is_rejected_and_nothing_is_written() {
     let first = fixture.write(&[("a-1", "A")]).await;
     let mut same_id = fixture.batch(&[("b-1", "B"), ("b-2", "B")]).await;
     same_id.messages[1].id = first.messages[0].id;
-    assert!(matches!(fixture.storage.append(&same_id).await, Err(AppendError::Rejected(_))));
+    assert!(matches!(fixture.append(&same_id).await, Err(AppendError::Rejected(_))));
     let head = fixture.storage.head().await.expect("it answers");
     let same_position = batch(head, vec![message("a-1", "A", 0, 2)]);
-    assert!(matches!(fixture.storage.append(&same_position).await, Err(AppendError::Rejected(_))));
+    assert!(matches!(fixture.append(&same_position).await, Err(AppendError::Rejected(_))));
     assert_eq!(fixture.storage.head().await.expect("it answers"), head);
     assert_eq!(positions(&fixture.read(select(Scope::All)).await), [1]);
 }
@@ -134,21 +134,21 @@ async fn a_fence_keeps_a_batch_out_or_finds_it() {
     let fixture = Fixture::new().await;
     let lost = fixture.batch(&[("a-1", "A")]).await;
     for _ in 0..2 {
-        assert!(matches!(fixture.storage.fence(&lost).await, Ok(Fenced::NotCommitted)));
+        assert!(matches!(fixture.settle(&lost).await, Ok(Settled::NotCommitted)));
     }
-    assert!(matches!(fixture.storage.append(&lost).await, Err(AppendError::Behind)));
+    assert!(matches!(fixture.append(&lost).await, Err(AppendError::Behind)));
     let written = fixture.batch(&[("a-1", "A"), ("b-1", "B")]).await;
-    let entries = fixture.storage.append(&written).await.expect("nobody else writes");
+    let entries = fixture.append(&written).await.expect("nobody else writes");
     fixture.write(&[("c-1", "C")]).await;
     let expected: Vec<_> = entries.iter().map(|entry| entry.message().clone()).collect();
     for prune in [false, true] {
         if prune {
             fixture.sql("DELETE FROM {log}.batches WHERE seq < 3").await;
         }
-        let Ok(Fenced::Committed(found)) = fixture.storage.fence(&written).await else { panic!("it was committed") };
+        let Ok(Settled::Committed(found)) = fixture.settle(&written).await else { panic!("it was committed") };
         let found: Vec<_> = found.iter().map(|entry| entry.message().clone()).collect();
         assert_eq!(found, expected);
-        assert!(matches!(fixture.storage.fence(&lost).await, Ok(Fenced::NotCommitted)));
+        assert!(matches!(fixture.settle(&lost).await, Ok(Settled::NotCommitted)));
     }
 }
 
@@ -162,7 +162,7 @@ async fn an_append_still_running_cannot_succeed_after_the_fence() {
     let insert =
         format!("BEGIN; INSERT INTO eventodb_{}.batches VALUES (1, '{}', 1, 1, 1, now())", fixture.log.0, batch.id);
     stuck.batch_execute(&insert).await.expect("good SQL");
-    let fencing = tokio::spawn(async move { second.storage.fence(&batch).await.map(|_| second) });
+    let fencing = tokio::spawn(async move { second.settle(&batch).await.map(|_| second) });
     let waits = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()";
     while fixture.number(waits).await == 0 {}
     stuck.batch_execute("ROLLBACK").await.expect("it is open");
@@ -236,9 +236,9 @@ async fn an_answer_of_class_08_leaves_the_outcome_open() {
                 CREATE TRIGGER lose AFTER INSERT ON {log}.messages EXECUTE FUNCTION {log}.lose()";
     fixture.sql(lost).await;
     let batch = fixture.batch(&[("a-1", "A")]).await;
-    let outcome = fixture.storage.append(&batch).await;
+    let outcome = fixture.append(&batch).await;
     assert!(matches!(outcome, Err(AppendError::Unknown(_))), "{outcome:?}");
     fixture.sql("DROP TRIGGER lose ON {log}.messages").await;
-    assert!(matches!(fixture.storage.fence(&batch).await, Ok(Fenced::NotCommitted)));
-    assert!(matches!(fixture.storage.append(&batch).await, Err(AppendError::Behind)), "it never happens any more");
+    assert!(matches!(fixture.settle(&batch).await, Ok(Settled::NotCommitted)));
+    assert!(matches!(fixture.append(&batch).await, Err(AppendError::Behind)), "it never happens any more");
 }

@@ -20,7 +20,7 @@ async fn no_append_is_acknowledged_after_the_deletion_and_none_before_is_missing
         let mut started = Some(started);
         let mut batch = writer.batch(&[("a-1", "A")]).await;
         loop {
-            match writer.storage.append(&batch).await {
+            match writer.append(&batch).await {
                 Ok(entries) => {
                     let last = entries[0].message();
                     let after = crate::model::Head {
@@ -52,7 +52,7 @@ async fn no_append_is_acknowledged_after_the_deletion_and_none_before_is_missing
     assert!(matches!(fixture.backend.open(fixture.log).await, Err(Error::Closed)));
     assert_eq!(fixture.backend.delete(fixture.log).await.expect("it answers"), None);
     fixture.purge_all().await;
-    assert!(matches!(fixture.storage.append(&refused).await, Err(AppendError::Closed)));
+    assert!(matches!(fixture.append(&refused).await, Err(AppendError::Closed)));
     assert!(matches!(fixture.storage.read(&select(Scope::All)).await, Err(Error::Closed)));
     assert_eq!(fixture.number("SELECT count(*) FROM eventodb.namespaces").await, 0);
 }

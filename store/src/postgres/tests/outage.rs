@@ -7,7 +7,7 @@ use eventodb_protocol::Scope;
 use super::fixture::{Fixture, positions, select};
 use super::proxy::{Hold, Proxy};
 use crate::Error;
-use crate::storage::{AppendError, Backend as _, Fenced};
+use crate::storage::{AppendError, Backend as _, Settled};
 use crate::testing::postgres::{self, Server};
 
 const REQUESTS: Hold = Hold { requests: true, replies: false };
@@ -40,10 +40,10 @@ async fn a_lost_reply_leaves_a_batch_that_the_fence_finds() {
     relayed.write(&[("a-1", "A")]).await;
     let batch = relayed.batch(&[("a-1", "B")]).await;
     proxy.hold(REPLIES);
-    assert!(matches!(relayed.storage.append(&batch).await, Err(AppendError::Unknown(_))));
-    assert!(matches!(relayed.storage.fence(&batch).await, Err(Error::Unavailable(_))));
+    assert!(matches!(relayed.append(&batch).await, Err(AppendError::Unknown(_))));
+    assert!(matches!(relayed.settle(&batch).await, Err(Error::Unavailable(_))));
     proxy.hold(Hold::default());
-    assert!(matches!(relayed.storage.fence(&batch).await, Ok(Fenced::Committed(entries)) if entries.len() == 1));
+    assert!(matches!(relayed.settle(&batch).await, Ok(Settled::Committed(entries)) if entries.len() == 1));
     assert_eq!(positions(&relayed.read(select(Scope::All)).await), [1, 2]);
 }
 
@@ -53,10 +53,10 @@ async fn a_statement_that_arrives_after_the_fence_does_nothing() {
     relayed.write(&[("a-1", "A")]).await;
     let batch = relayed.batch(&[("a-1", "B")]).await;
     proxy.hold(REQUESTS);
-    assert!(matches!(relayed.storage.append(&batch).await, Err(AppendError::Unknown(_))));
+    assert!(matches!(relayed.append(&batch).await, Err(AppendError::Unknown(_))));
     proxy.until_held().await;
     // The fence comes another way.
-    assert!(matches!(direct.storage.fence(&batch).await, Ok(Fenced::NotCommitted)));
+    assert!(matches!(direct.settle(&batch).await, Ok(Settled::NotCommitted)));
     let commits = "SELECT count(*) FROM {log}.batches";
     let before = direct.number(commits).await;
     proxy.hold(Hold::default());
@@ -77,7 +77,7 @@ async fn a_connection_cut_during_the_append_is_settled() {
         relayed.write(&[("b-1", "B")]).await;
         let batch = relayed.batch(&[("a-1", "A")]).await;
         proxy.hold(hold);
-        let append = async { relayed.storage.append(&batch).await };
+        let append = async { relayed.append(&batch).await };
         let is_written = async {
             while direct.storage.find(&[batch.messages[0].id]).await.expect("it answers").is_empty() {
                 tokio::time::sleep(Duration::from_millis(5)).await;
@@ -94,9 +94,9 @@ async fn a_connection_cut_during_the_append_is_settled() {
         let (outcome, ()) = tokio::join!(append, cut);
         assert!(matches!(outcome, Err(AppendError::Unknown(_))), "{outcome:?}");
         proxy.hold(Hold::default());
-        let fenced = relayed.storage.fence(&batch).await.expect("it recovers");
+        let fenced = relayed.settle(&batch).await.expect("it recovers");
         let found = direct.storage.find(&[batch.messages[0].id]).await.expect("it answers");
-        assert_eq!(matches!(fenced, Fenced::Committed(_)), !found.is_empty());
+        assert_eq!(matches!(fenced, Settled::Committed(_)), !found.is_empty());
         assert_eq!(found.len(), usize::from(hold == REPLIES));
     }
 }
@@ -117,10 +117,10 @@ async fn a_cancelled_statement_is_certainly_not_written() {
     let stuck = postgres::connect(&fixture.url).await;
     let lock = format!("BEGIN; LOCK TABLE eventodb_{}.messages", fixture.log.0);
     stuck.batch_execute(&lock).await.expect("good SQL");
-    let outcome = fixture.storage.append(&batch).await;
+    let outcome = fixture.append(&batch).await;
     assert!(matches!(outcome, Err(AppendError::Unavailable(_))), "{outcome:?}");
     stuck.batch_execute("ROLLBACK").await.expect("it is open");
-    fixture.storage.append(&batch).await.expect("nothing is in the way");
+    fixture.append(&batch).await.expect("nothing is in the way");
 }
 
 #[tokio::test]
@@ -129,16 +129,16 @@ async fn a_read_only_database_refuses_appends_and_is_followed_back() {
     let batch = fixture.batch(&[("a-1", "A")]).await;
     fixture.sql(&set_read_only("on")).await;
     fixture.sql(END_SESSIONS).await;
-    let mut outcome = fixture.storage.append(&batch).await;
+    let mut outcome = fixture.append(&batch).await;
     // The first attempt may meet the connection that was ended.
     if matches!(outcome, Err(AppendError::Unknown(_))) {
-        outcome = fixture.storage.append(&batch).await;
+        outcome = fixture.append(&batch).await;
     }
     assert!(matches!(outcome, Err(AppendError::Unavailable(_))), "{outcome:?}");
     let administrator = postgres::connect(&fixture.url).await;
     administrator.batch_execute("SET default_transaction_read_only = off").await.expect("it may");
     administrator.batch_execute(&set_read_only("off")).await.expect("it may");
-    fixture.storage.append(&batch).await.expect("it may be written again");
+    fixture.append(&batch).await.expect("it may be written again");
 }
 
 #[tokio::test]
@@ -149,14 +149,14 @@ async fn a_database_that_crashes_and_comes_back_is_used_again() {
     let written = fixture.write(&[("a-1", "A")]).await;
     let next = fixture.batch(&[("a-1", "B")]).await;
     server.stop("immediate");
-    let outcome = fixture.storage.append(&next).await;
+    let outcome = fixture.append(&next).await;
     assert!(matches!(outcome, Err(AppendError::Unavailable(_) | AppendError::Unknown(_))), "{outcome:?}");
     assert!(matches!(fixture.storage.read(&select(Scope::All)).await, Err(Error::Unavailable(_))));
     assert!(matches!(fixture.backend.ping().await, Err(Error::Unavailable(_))));
     assert!(matches!(fixture.backend.namespace("test").await, Err(Error::Unavailable(_))));
     server.start_again();
-    assert!(matches!(fixture.storage.fence(&written).await, Ok(Fenced::Committed(_))));
-    assert!(matches!(fixture.storage.fence(&next).await, Ok(Fenced::NotCommitted)));
+    assert!(matches!(fixture.settle(&written).await, Ok(Settled::Committed(_))));
+    assert!(matches!(fixture.settle(&next).await, Ok(Settled::NotCommitted)));
     fixture.write(&[("a-1", "B")]).await;
     assert_eq!(positions(&fixture.read(select(Scope::All)).await), [1, 2]);
 }

@@ -94,7 +94,7 @@ async fn everything_works_through_a_pooler() {
     assert!(matches!(hints.recv().await, Some(crate::storage::Hint::Written(log, _)) if log == fixture.log));
     let stale = fixture.batch(&[("a-1", "A")]).await;
     fixture.write(&[("a-1", "A")]).await;
-    assert!(fixture.storage.fence(&stale).await.is_ok());
+    assert!(fixture.settle(&stale).await.is_ok());
     assert_eq!(fixture.storage.counts().await.expect("it answers").messages, 21);
     fixture.backend.delete(fixture.log).await.expect("it answers").expect("it lives");
     fixture.backend.purge().await.expect("it answers");

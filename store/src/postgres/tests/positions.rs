@@ -24,7 +24,7 @@ const WRAPPED: &str = "
 
 async fn settled(log: &Arc<Log>) {
     let settled = async {
-        while log.is_behind() {
+        while log.writer.is_behind() {
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
     };
@@ -68,7 +68,7 @@ async fn a_false_notification_is_looked_at_once() {
     let session = postgres::connect(&pair.url).await;
     // Until it is heard: a server that has just come up may not listen yet.
     let heard = async {
-        while !log.is_behind() {
+        while !log.writer.is_behind() {
             session.execute("SELECT pg_notify('eventodb', $1)", &[&payload]).await.expect("any role may");
             tokio::task::yield_now().await;
         }

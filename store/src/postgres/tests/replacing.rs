@@ -67,13 +67,13 @@ async fn a_server_that_dies_in_the_middle_leaves_the_namespace_as_it_was() {
     fixture.backend.open(staged).await.expect("what is staged can be filled");
     let other = fixture.second().await;
     let batch = other.batch(&[("a-1", "A")]).await;
-    assert!(matches!(other.storage.append(&batch).await, Err(AppendError::Replacing)));
+    assert!(matches!(other.append(&batch).await, Err(AppendError::Replacing)));
     other.backend.purge().await.expect("it answers");
     fixture.backend.keep(staged).await.expect("it is kept until its time has passed");
 
     fixture.sql(EXPIRE).await;
     // It meets the seal, takes it away, and finds the head moved.
-    assert!(matches!(other.storage.append(&batch).await, Err(AppendError::Behind)));
+    assert!(matches!(other.append(&batch).await, Err(AppendError::Behind)));
     other.write(&[("a-1", "A")]).await;
     assert!(matches!(fixture.backend.keep(staged).await, Err(Error::Overtaken)));
     assert!(matches!(fixture.backend.promote(staged).await, Err(Error::Overtaken)));
@@ -95,7 +95,7 @@ async fn what_nobody_keeps_is_dropped() {
     assert!(matches!(fixture.backend.open(staged).await, Err(Error::Closed)));
     let batch = fixture.batch(&[("a-1", "A")]).await;
     assert_eq!(batch.after.position, 2);
-    assert!(matches!(fixture.storage.append(&batch).await, Err(AppendError::Behind)), "behind the seal");
+    assert!(matches!(fixture.append(&batch).await, Err(AppendError::Behind)), "behind the seal");
     fixture.write(&[("a-1", "A")]).await;
 }
 
@@ -121,7 +121,7 @@ async fn what_the_seal_has_refused_stays_refused() {
     let batch = fixture.batch(&[("a-1", "A")]).await;
     let staged = fixture.backend.stage(fixture.log).await.expect("it lives");
     fixture.backend.discard(staged.incarnation).await.expect("it answers");
-    assert!(matches!(fixture.storage.append(&batch).await, Err(AppendError::Behind)));
+    assert!(matches!(fixture.append(&batch).await, Err(AppendError::Behind)));
     assert_eq!(fixture.storage.head().await.expect("it lives").position, 1);
     fixture.write(&[("a-1", "A")]).await;
 }

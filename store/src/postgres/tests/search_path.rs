@@ -32,7 +32,7 @@ async fn functions_of_another_role_are_not_called() {
         fixture.write(&[("a-1", "A"), ("b-1", "B")]).await;
         let open = fixture.batch(&[("a-1", "C")]).await;
         let open = super::fixture::open_batch(open.after, open.messages, &["a-1"]);
-        fixture.storage.append(&open).await.expect("its own functions are called");
+        fixture.append(&open).await.expect("its own functions are called");
         let id = open.messages[0].id;
         assert_eq!(fixture.storage.find(&[id]).await.expect("it answers").len(), 1);
         for scope in [Scope::All, Scope::Stream("a-1".into()), Scope::Categories(vec!["a".into(), "b".into()])] {

@@ -1,4 +1,4 @@
-//! One at a time for each name.
+//! One lock for each name.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Weak};
@@ -8,21 +8,21 @@ use tokio::sync::OwnedMutexGuard;
 
 type Lock = tokio::sync::Mutex<()>;
 
-/// Work that is done for one name at a time, while other names neither wait for it nor for each other.
+/// Locks by name: work for one name is done one at a time, and never waits for work for another.
 #[derive(Debug, Default)]
-pub(crate) struct Turns {
-    /// Those that are held or waited for, and perhaps some that are not any more.
+pub(crate) struct NameLocks {
+    /// The locks that are held or waited for, and perhaps some that are not any more.
     locks: Mutex<HashMap<Arc<str>, Weak<Lock>>>,
 }
 
-impl Turns {
-    /// Waits until nobody works for this name; nobody does while the guard lives.
-    pub(crate) async fn turn(&self, name: &Arc<str>) -> OwnedMutexGuard<()> {
-        let lock = self.lock(name);
+impl NameLocks {
+    /// Waits until nobody works for this name; the guard keeps others from it.
+    pub(crate) async fn lock(&self, name: &Arc<str>) -> OwnedMutexGuard<()> {
+        let lock = self.lock_of(name);
         lock.lock_owned().await
     }
 
-    fn lock(&self, name: &Arc<str>) -> Arc<Lock> {
+    fn lock_of(&self, name: &Arc<str>) -> Arc<Lock> {
         let mut locks = self.locks.lock();
         if let Some(lock) = locks.get(name).and_then(Weak::upgrade) {
             return lock;
@@ -42,16 +42,16 @@ mod tests {
 
     #[test]
     fn work_that_hangs_for_one_name_holds_up_no_other() {
-        let turns = Turns::default();
+        let locks = NameLocks::default();
         let hanging: Arc<str> = "hanging".into();
-        let held = turns.turn(&hanging).now_or_never().expect("nobody has it");
+        let held = locks.lock(&hanging).now_or_never().expect("nobody has it");
         for other in 0..1000 {
             let other: Arc<str> = format!("other-{other}").into();
-            assert!(turns.turn(&other).now_or_never().is_some(), "{other}");
+            assert!(locks.lock(&other).now_or_never().is_some(), "{other}");
         }
-        assert!(turns.turn(&hanging).now_or_never().is_none());
+        assert!(locks.lock(&hanging).now_or_never().is_none());
         drop(held);
-        assert!(turns.turn(&hanging).now_or_never().is_some());
-        assert!(turns.locks.lock().len() <= 2, "names that nobody works for are forgotten");
+        assert!(locks.lock(&hanging).now_or_never().is_some());
+        assert!(locks.locks.lock().len() <= 2, "names that nobody works for are forgotten");
     }
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use eventodb_protocol::message::MessageRef;
 use eventodb_protocol::wire::{self, Form};
 
-use super::read::Walk;
+use super::walk::Walk;
 use crate::error::{Error, Result};
 use crate::model::Entry;
 use crate::model::Rows;
@@ -15,7 +15,7 @@ use crate::model::Rows;
 #[derive(Debug)]
 pub struct Page {
     gathered: VecDeque<Chunk>,
-    /// What follows the gathered chunks.
+    /// The walk over the messages behind the gathered chunks.
     rest: Option<Walk>,
     head: Option<i64>,
 }
@@ -29,12 +29,12 @@ impl Page {
         Self { gathered: VecDeque::new(), rest: None, head }
     }
 
-    /// Whether there is nothing on it.
+    /// Whether it has no messages.
     pub fn is_empty(&self) -> bool {
         self.gathered.is_empty()
     }
 
-    /// The global position up to which the page is complete; none for backward reads.
+    /// The global position up to which the page is complete; `None` for backward reads.
     pub fn head(&self) -> Option<i64> {
         self.head
     }
@@ -44,7 +44,7 @@ impl Page {
         self.rest.as_ref().is_none_or(Walk::is_done)
     }
 
-    /// Bytes of text in what is gathered and was not handed out yet.
+    /// Bytes of text in the messages that are gathered and were not handed out yet.
     pub fn bytes(&self) -> usize {
         self.gathered.iter().map(Chunk::bytes).sum()
     }
@@ -57,7 +57,7 @@ impl Page {
     /// The next messages of the page, or `None` behind the last. Most pages are one chunk.
     ///
     /// # Errors
-    /// As [`super::Log::read`]; the page is then not whole.
+    /// As [`crate::Log::read`]; the page is then not whole.
     pub async fn next(&mut self) -> Result<Option<Chunk>> {
         if let Some(chunk) = self.gathered.pop_front() {
             return Ok(Some(chunk));

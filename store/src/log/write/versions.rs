@@ -1,12 +1,12 @@
-//! The versions that the sequencer remembers.
+//! The versions of streams that the sequencer remembers.
 
 use std::sync::Arc;
 
 use lru::LruCache;
 
-/// The last position of recently written streams; the longest unused is forgotten beyond the bound.
+/// The last position of the streams that were used last, up to a bound.
 pub(super) struct Versions {
-    /// Without a bound of its own: it would make room for all of it at once, in every log.
+    /// Without a bound of its own, because it would allocate room for all of it at once, in every log.
     cache: LruCache<Arc<str>, i64>,
     most: usize,
 }

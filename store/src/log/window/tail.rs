@@ -1,7 +1,7 @@
-//! The tail: a bounded window of a log's newest messages, with an index by stream and category.
+//! The tail: a log's newest messages in memory, bounded, with an index by stream and category.
 //!
-//! **Invariant:** every message after `start` up to `head` is here. Whoever reads
-//! checks that under the same lock under which it copies.
+//! **Invariant:** every message after `start` up to `head` is here. A read checks under one lock that its slice lies
+//! there, and copies it.
 
 use std::collections::{VecDeque, vec_deque};
 use std::sync::Arc;
@@ -13,10 +13,10 @@ use foldhash::HashMap;
 use crate::model::Entry;
 use crate::model::{Axis, Select};
 
-/// Messages that a log keeps whatever other logs hold.
+/// Messages that a log keeps, even if the tails of other logs use up the budget.
 const KEEP: usize = 16;
 
-/// Bytes in the tails of all logs together.
+/// The bytes that the tails of all logs may hold together.
 #[derive(Debug)]
 pub(crate) struct Budget {
     bytes: usize,
@@ -33,31 +33,31 @@ impl Budget {
     }
 }
 
-/// See the module.
+/// The newest messages of one log.
 #[derive(Debug)]
-pub(super) struct Tail {
+pub(crate) struct Tail {
     entries: VecDeque<Arc<Entry>>,
     /// Number of the first of `entries`, counted from the first that ever was here.
     first: u64,
     start: i64,
     head: i64,
-    /// Numbers of the entries of a stream and of a category, ascending.
+    /// Numbers of the entries of each stream and category, ascending.
     streams: HashMap<Arc<str>, VecDeque<u64>>,
     categories: HashMap<Arc<str>, VecDeque<u64>>,
     most: usize,
     budget: Arc<Budget>,
 }
 
-/// What the tail has of a slice.
-pub(super) struct Found {
-    pub(super) entries: Vec<Arc<Entry>>,
+/// A slice that lies in the tail.
+pub(crate) struct Found {
+    pub(crate) entries: Vec<Arc<Entry>>,
     /// As in [`crate::model::Slice`].
-    pub(super) covered: i64,
+    pub(crate) covered: i64,
 }
 
 impl Tail {
     /// An empty tail of a log that ends at `head`.
-    pub(super) fn new(head: i64, most: usize, budget: Arc<Budget>) -> Self {
+    pub(crate) fn new(head: i64, most: usize, budget: Arc<Budget>) -> Self {
         Self {
             entries: VecDeque::new(),
             first: 0,
@@ -71,7 +71,7 @@ impl Tail {
     }
 
     /// Appends committed messages and drops the oldest beyond the bounds.
-    pub(super) fn push(&mut self, entries: &[Arc<Entry>]) {
+    pub(crate) fn push(&mut self, entries: &[Arc<Entry>]) {
         for entry in entries {
             let message = entry.message();
             debug_assert!(message.global_position > self.head, "a log's positions ascend");
@@ -93,7 +93,7 @@ impl Tail {
     }
 
     /// Forgets everything; the log now ends at `head`.
-    pub(super) fn restart(&mut self, head: i64) {
+    pub(crate) fn restart(&mut self, head: i64) {
         while !self.entries.is_empty() {
             self.pop();
         }
@@ -111,13 +111,13 @@ impl Tail {
     }
 
     /// Position of the last message of a stream, if it is here.
-    pub(super) fn version(&self, stream: &str) -> Option<i64> {
+    pub(crate) fn version(&self, stream: &str) -> Option<i64> {
         let number = self.streams.get(stream)?.back()?;
         Some(self.get(*number).message().position)
     }
 
     /// The slice, if all of it lies here; `select.to` is at most the head.
-    pub(super) fn read(&self, select: &Select) -> Option<Found> {
+    pub(crate) fn read(&self, select: &Select) -> Option<Found> {
         if !self.holds(select) {
             return None;
         }

@@ -14,7 +14,7 @@ use uuid::Uuid;
 use crate::error::{Error, Result};
 use crate::settings::Settings;
 
-/// Something that waits for the sequencer.
+/// An append that waits for the sequencer.
 #[derive(Debug)]
 pub(super) struct Pending {
     pub(super) work: Work,
@@ -23,7 +23,7 @@ pub(super) struct Pending {
     _room: [OwnedSemaphorePermit; 2],
 }
 
-/// What is to be appended.
+/// The messages that an append brings.
 #[derive(Debug)]
 pub(super) enum Work {
     /// New messages, with the id of each: the client's, or one made for it. An append keeps its ids
@@ -33,7 +33,7 @@ pub(super) enum Work {
     Import(Vec<Message>),
 }
 
-/// What became of it.
+/// The result of an append that was accepted.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Done {
     /// One result per entry of the append.
@@ -60,9 +60,9 @@ impl Work {
 }
 
 impl Pending {
-    /// Answers the caller, who may have gone.
+    /// Answers the caller.
     pub(super) fn answer(self, result: Result<Done>) {
-        // A caller that went away does not want to know.
+        // It fails if the caller went away.
         let _ = self.reply.send(result);
     }
 }
@@ -70,15 +70,15 @@ impl Pending {
 #[derive(Debug, Default)]
 struct Waiting {
     pending: VecDeque<Pending>,
-    /// How many of them somebody waits for.
+    /// How many have to wait until `Queue::enough` is told.
     awaited: Option<usize>,
 }
 
-/// See the module.
+/// Appends in the order of their arrival, with room for a number of appends and a number of bytes.
 #[derive(Debug)]
 pub(super) struct Queue {
     waiting: Mutex<Waiting>,
-    /// So many wait as somebody waits for.
+    /// As many wait as [`Queue::holds`] was asked for.
     enough: Notify,
     appends: Arc<Semaphore>,
     bytes: Arc<Semaphore>,
@@ -99,10 +99,10 @@ impl Queue {
         }
     }
 
-    /// Puts work into the queue; waits for room where there is none.
+    /// Puts work into the queue; waits for room if there is none.
     ///
     /// # Errors
-    /// [`Error::Overloaded`] where none came free in time.
+    /// [`Error::Overloaded`] if none came free in time.
     pub(super) async fn put(&self, work: Work) -> Result<oneshot::Receiver<Result<Done>>> {
         let bytes = work.size().clamp(1, self.all_bytes) as u32;
         let room = match self.room_now(bytes) {
@@ -134,8 +134,8 @@ impl Queue {
         [append, self.bytes.clone().acquire_many_owned(bytes).await.expect(OPEN)]
     }
 
-    /// Takes what waits, in order, up to these bounds; one that alone exceeds them is taken alone.
-    /// An import is always taken alone.
+    /// Takes appends in order, up to these bounds in all. One that exceeds the bounds by itself is taken alone, and so is
+    /// an import always.
     pub(super) fn take(&self, messages: usize, bytes: usize) -> Vec<Pending> {
         let waiting = &mut self.waiting.lock().pending;
         let (mut taken, mut taken_messages, mut taken_bytes) = (Vec::new(), 0, 0);
@@ -154,7 +154,7 @@ impl Queue {
         taken
     }
 
-    /// Waits until so many appends wait. For one caller at a time.
+    /// Waits until this number of appends wait. For one caller at a time.
     pub(super) async fn holds(&self, appends: usize) {
         loop {
             {
@@ -168,7 +168,7 @@ impl Queue {
         }
     }
 
-    /// Whether nothing waits.
+    /// Whether no append waits.
     pub(super) fn is_empty(&self) -> bool {
         self.waiting.lock().pending.is_empty()
     }

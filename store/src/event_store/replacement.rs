@@ -9,8 +9,8 @@ use std::time::Duration;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
+use super::EventStore;
 use crate::error::{Error, Result};
-use crate::event_store::EventStore;
 use crate::log::Log;
 use crate::model::Incarnation;
 use crate::storage::KEEP_EVERY;
@@ -22,12 +22,12 @@ const PROMOTE_PAUSE: Duration = Duration::from_millis(100);
 
 /// A replacement that is being filled. Dropped, it is discarded in the background.
 pub struct Replacement {
-    turn: Turn,
+    claim: Claim,
     staged: Option<Staged>,
 }
 
 /// The right of one replacement at a time in this server, during which it refuses other appends.
-struct Turn {
+struct Claim {
     store: Arc<EventStore>,
     living: Arc<Log>,
 }
@@ -40,23 +40,23 @@ struct Staged {
 
 impl Replacement {
     /// Stages an incarnation for the place of `living`, once what was accepted there is written.
-    pub(crate) async fn begin(store: Arc<EventStore>, living: Arc<Log>) -> Result<Self> {
+    pub(super) async fn begin(store: Arc<EventStore>, living: Arc<Log>) -> Result<Self> {
         if !store.begin_replacing(&living) {
             return Err(Error::Replacing);
         }
-        let turn = Turn { store, living };
-        turn.living.drain().await;
-        let namespace = turn.store.backend().stage(turn.living.namespace().incarnation).await?;
+        let claim = Claim { store, living };
+        claim.living.writer.drain().await;
+        let namespace = claim.store.backend().stage(claim.living.namespace().incarnation).await?;
         let incarnation = namespace.incarnation;
-        let log = match turn.store.staged_log(namespace).await {
+        let log = match claim.store.staged_log(namespace).await {
             Ok(log) => log,
             Err(error) => {
-                discard(&turn.store, incarnation).await;
+                discard(&claim.store, incarnation).await;
                 return Err(error);
             }
         };
-        let keeper = tokio::spawn(keep(Arc::clone(&turn.store), Arc::clone(&log)));
-        Ok(Self { turn, staged: Some(Staged { log, keeper }) })
+        let keeper = tokio::spawn(keep(Arc::clone(&claim.store), Arc::clone(&log)));
+        Ok(Self { claim, staged: Some(Staged { log, keeper }) })
     }
 
     /// The log to be filled. It is closed as soon as it is known that it cannot take its place any more.
@@ -77,11 +77,11 @@ impl Replacement {
                 if let Some(staged) = self.staged.take() {
                     staged.end();
                 }
-                self.turn.store.forget_replaced(&self.turn.living);
+                self.claim.store.forget_replaced(&self.claim.living);
             }
             Err(Error::Unknown(_)) => {
                 // The next call finds out which of the two lives.
-                self.turn.store.forget_replaced(&self.turn.living);
+                self.claim.store.forget_replaced(&self.claim.living);
                 self.discard().await;
             }
             Err(_) => self.discard().await,
@@ -94,7 +94,7 @@ impl Replacement {
         let deadline = Instant::now() + PROMOTE_WITHIN;
         let mut unknown = None;
         loop {
-            let error = match self.turn.store.backend().promote(incarnation).await {
+            let error = match self.claim.store.backend().promote(incarnation).await {
                 Ok(()) => return Ok(()),
                 Err(error) => error,
             };
@@ -113,7 +113,7 @@ impl Replacement {
     /// Gives it up: the namespace is as it was, and takes appends again.
     pub async fn discard(mut self) {
         if let Some(staged) = self.staged.take() {
-            discard(&self.turn.store, staged.end()).await;
+            discard(&self.claim.store, staged.end()).await;
         }
     }
 }
@@ -121,14 +121,14 @@ impl Replacement {
 impl Drop for Replacement {
     fn drop(&mut self) {
         let Some(staged) = self.staged.take() else { return };
-        let (store, incarnation) = (Arc::clone(&self.turn.store), staged.end());
+        let (store, incarnation) = (Arc::clone(&self.claim.store), staged.end());
         if let Ok(runtime) = tokio::runtime::Handle::try_current() {
             runtime.spawn(async move { discard(&store, incarnation).await });
         }
     }
 }
 
-impl Drop for Turn {
+impl Drop for Claim {
     fn drop(&mut self) {
         self.store.end_replacing(&self.living);
     }
@@ -145,7 +145,7 @@ impl Staged {
 
 impl std::fmt::Debug for Replacement {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Replacement").field("living", &self.turn.living).finish_non_exhaustive()
+        f.debug_struct("Replacement").field("living", &self.claim.living).finish_non_exhaustive()
     }
 }
 

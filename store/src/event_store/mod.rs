@@ -1,5 +1,7 @@
 //! The namespaces, and the log of each.
 
+mod replacement;
+
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
@@ -10,16 +12,17 @@ use eventodb_protocol::{Timestamp, Token};
 use parking_lot::{Mutex, RwLock};
 use tokio_util::sync::CancellationToken;
 
-use crate::clock::Leapt;
+pub use replacement::Replacement;
+
+use crate::clock::{self, Leapt};
 use crate::degraded::Degraded;
 use crate::error::{Error, Result};
 use crate::log::{Budget, Log};
 use crate::model::{Incarnation, Namespace, NewNamespace};
-use crate::replacement::Replacement;
+use crate::name_locks::NameLocks;
 use crate::self_test::SelfTest;
 use crate::settings::Settings;
 use crate::storage::{Backend, Hint};
-use crate::turns::Turns;
 
 /// How often a log is told of whose last time lies ahead of the clock.
 const WARN_OF_TIMES: Duration = Duration::from_hours(1);
@@ -31,7 +34,7 @@ pub struct EventStore {
     budget: Arc<Budget>,
     logs: RwLock<HashMap<Arc<str>, Arc<Log>>>,
     /// A log is opened by one at a time, so that a namespace never has two.
-    opening: Turns,
+    opening: NameLocks,
     deleted: Mutex<HashSet<String>>,
     /// What this server replaces at the moment.
     replacing: Mutex<HashSet<Incarnation>>,
@@ -56,7 +59,7 @@ impl EventStore {
             budget: Arc::new(Budget::new(settings.tail_bytes)),
             settings: Arc::new(settings),
             logs: RwLock::default(),
-            opening: Turns::default(),
+            opening: NameLocks::default(),
             deleted: Mutex::default(),
             replacing: Mutex::default(),
             self_test: Arc::new(SelfTest::new()),
@@ -133,7 +136,7 @@ impl EventStore {
 
     /// The log of a namespace as the registry has it just now.
     async fn log_of(&self, namespace: Namespace) -> Result<Arc<Log>> {
-        let _opening = self.opening.turn(&namespace.name).await;
+        let _opening = self.opening.lock(&namespace.name).await;
         if let Some(log) = self.known(&namespace.name) {
             let known = log.namespace();
             if known.incarnation == namespace.incarnation && known.token_hash == namespace.token_hash {
@@ -141,16 +144,23 @@ impl EventStore {
             }
             self.forget(&log);
         }
-        let storage = self.backend.open(namespace.incarnation).await?;
         let name = namespace.name.clone();
-        let settings = self.settings.clone();
-        let log = Log::open(namespace, storage, self.backend.is_shared(), settings, self.budget.clone()).await?;
-        log.warn_of_time();
+        let log = self.open_log(namespace).await?;
+        let time = log.writer.known().time;
+        if clock::is_ahead(time) {
+            clock::warn_of(&name, time);
+        }
         let mut logs = self.logs.write();
-        log.set_replacing(self.replacing.lock().contains(&log.namespace().incarnation));
+        log.writer.set_replacing(self.replacing.lock().contains(&log.namespace().incarnation));
         logs.insert(name, log.clone());
         drop(logs);
         Ok(log)
+    }
+
+    async fn open_log(&self, namespace: Namespace) -> Result<Arc<Log>> {
+        let opened = self.backend.open(namespace.incarnation).await?;
+        let (settings, budget) = (self.settings.clone(), self.budget.clone());
+        Log::open(namespace, opened, self.backend.is_shared(), settings, budget).await
     }
 
     /// Closes a log and forgets it, if it is still the one of its name.
@@ -194,8 +204,8 @@ impl EventStore {
 
     async fn delete_log(&self, log: &Arc<Log>) -> Result<(Option<Timestamp>, u64)> {
         // What was accepted is written before it is counted; what comes later is refused.
-        log.refuse();
-        log.drain().await;
+        log.writer.refuse();
+        log.writer.drain().await;
         let counted = log.counts().await?.messages;
         let deleted = self.backend.delete(log.namespace().incarnation).await?;
         if !self.backend.is_shared() {
@@ -218,26 +228,24 @@ impl EventStore {
         begun.await.unwrap_or_else(|_| Err(Error::failed("the start of a replacement panicked")))
     }
 
-    pub(crate) fn backend(&self) -> &dyn Backend {
+    fn backend(&self) -> &dyn Backend {
         &*self.backend
     }
 
     /// The log of a staged incarnation, which nobody else finds.
-    pub(crate) async fn staged_log(&self, staged: Namespace) -> Result<Arc<Log>> {
-        let storage = self.backend.open(staged.incarnation).await?;
-        let (settings, budget) = (self.settings.clone(), self.budget.clone());
-        Log::open(staged, storage, self.backend.is_shared(), settings, budget).await
+    async fn staged_log(&self, staged: Namespace) -> Result<Arc<Log>> {
+        self.open_log(staged).await
     }
 
     /// Refuses appends to a log that is being replaced; whether nobody replaced it before.
-    pub(crate) fn begin_replacing(&self, log: &Log) -> bool {
+    fn begin_replacing(&self, log: &Log) -> bool {
         let begins = self.replacing.lock().insert(log.namespace().incarnation);
-        log.set_replacing(true);
+        log.writer.set_replacing(true);
         begins
     }
 
     /// Forgets a log whose place is taken, also where it was opened anew meanwhile.
-    pub(crate) fn forget_replaced(&self, log: &Arc<Log>) {
+    fn forget_replaced(&self, log: &Arc<Log>) {
         self.leapt.forget(log.namespace().incarnation);
         self.forget(log);
         let opened_anew = self.known(&log.namespace().name);
@@ -247,11 +255,11 @@ impl EventStore {
     }
 
     /// Takes appends again.
-    pub(crate) fn end_replacing(&self, log: &Log) {
+    fn end_replacing(&self, log: &Log) {
         self.replacing.lock().remove(&log.namespace().incarnation);
-        log.set_replacing(false);
+        log.writer.set_replacing(false);
         if let Some(known) = self.known(&log.namespace().name) {
-            known.set_replacing(self.replacing.lock().contains(&known.namespace().incarnation));
+            known.writer.set_replacing(self.replacing.lock().contains(&known.namespace().incarnation));
         }
     }
 
@@ -310,7 +318,7 @@ impl EventStore {
     pub fn degraded(&self) -> Vec<Degraded> {
         let mut degraded = self.backend.degraded();
         degraded.extend(self.self_test.degraded());
-        if self.leapt.is_any() || self.logs.read().values().any(|log| log.is_ahead_of_clock()) {
+        if self.leapt.is_any() || self.logs.read().values().any(|log| clock::is_ahead(log.writer.known().time)) {
             let message =
                 "the last time of a namespace lies more than a minute ahead of the clock: new messages get that time";
             degraded.push(Degraded::new("CLOCK_BEHIND", message));
@@ -322,9 +330,9 @@ impl EventStore {
     pub async fn close(&self) {
         self.stop.cancel();
         let logs: Vec<Arc<Log>> = self.logs.read().values().cloned().collect();
-        logs.iter().for_each(|log| log.refuse());
+        logs.iter().for_each(|log| log.writer.refuse());
         for log in &logs {
-            log.drain().await;
+            log.writer.drain().await;
         }
         logs.iter().for_each(|log| log.close());
         self.backend.close().await;
@@ -403,7 +411,7 @@ async fn take_hints(store: Weak<EventStore>, mut hints: tokio::sync::mpsc::Recei
             Hint::Written(incarnation, position) => {
                 let logs = store.logs.read();
                 let log = logs.values().find(|log| log.namespace().incarnation == incarnation);
-                log.into_iter().for_each(|log| log.hint(position));
+                log.into_iter().for_each(|log| log.writer.hint(position));
                 Ok(())
             }
             Hint::Registry => store.refresh().await,

@@ -1,9 +1,8 @@
-//! Subscriptions: a cursor, not a queue.
+//! Subscriptions. Each is a cursor, not a queue: everything that matches up to the cursor was handed out.
 //!
-//! A subscription says "everything that matches up to here was handed out". It registers as a
-//! waiter before it looks, then hands out what lies between its cursor and the head, from the tail
-//! if it is there, else from the storage. History, live messages, slow subscribers, reconnects and
-//! what other servers wrote are one path: a slow subscriber costs a cursor, not a buffer.
+//! A subscription registers as a waiter before it looks. Then it hands out the messages between its cursor and the head,
+//! from memory if they are there, else from the storage. History, live messages, reconnects and the messages of other
+//! servers take this one path. A slow subscriber costs a cursor, and never a buffer.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -14,8 +13,8 @@ use eventodb_protocol::message::MessageRef;
 use eventodb_protocol::{Direction, Filter, wire};
 use tokio::time::Instant;
 
-use super::Log;
-use super::topics::Waiter;
+use super::super::window::Waiter;
+use super::Reader;
 use crate::error::{Error, Result};
 use crate::model::Entry;
 use crate::model::{Axis, Columns, Rows, Select};
@@ -30,14 +29,14 @@ const BEATS: u32 = 128;
 /// Streams whose pokes are merged at once; more go out in parts.
 const COALESCED_STREAMS: usize = 4096;
 
-/// What a subscriber asks for.
+/// A subscriber's request.
 #[derive(Clone, Debug)]
 pub struct Subscribe {
-    /// Which messages.
+    /// The filter that its messages match.
     pub filter: Filter,
     /// Where it begins.
     pub start: Start,
-    /// Merges the pokes of such a window into the newest one per stream.
+    /// For how long pokes are gathered; of those of one stream only the newest is handed out.
     pub coalesce: Option<Duration>,
     /// After this long without an event, or up to a hundredth more, comes a [`Event::Heartbeat`].
     pub heartbeat: Duration,
@@ -50,11 +49,11 @@ pub enum Start {
     Global(i64),
     /// At this position in the stream, inclusive; the scope must be a stream.
     Stream(i64),
-    /// Behind what is there now.
+    /// Behind the last message that is there now.
     Now,
 }
 
-/// What a subscription has to tell.
+/// The next thing that a subscription tells its subscriber.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Event {
     /// Whole frames of pokes, in order.
@@ -64,7 +63,7 @@ pub enum Event {
     CaughtUp(i64),
     /// The start lies above the log's head, which is this.
     AheadOfHead(i64),
-    /// Nothing happened for a while; handed out up to this global position.
+    /// Nothing happened for a while; everything up to this global position was handed out.
     Heartbeat(i64),
     /// The message at this global position is damaged: nothing behind it is handed out, and this comes again.
     Damaged(i64),
@@ -75,7 +74,7 @@ pub enum Event {
 /// A cursor in the log: everything that matches up to [`Subscription::position`] was handed out.
 #[derive(Debug)]
 pub struct Subscription {
-    log: Arc<Log>,
+    reader: Arc<Reader>,
     filter: Arc<Filter>,
     waiter: Waiter,
     /// Where it begins, until that is known as a global position.
@@ -86,29 +85,29 @@ pub struct Subscription {
     coalesce: Option<Duration>,
     heartbeat: Duration,
     told_caught_up: bool,
-    /// Until when pokes wait for more to go with them: those before were the last there were.
+    /// Pokes wait until then for more to go out with them. It is set once the last messages of the log were handed out.
     rest: Option<Instant>,
 }
 
-/// What was found after the cursor.
+/// The result of a look behind the cursor.
 enum Found {
     Pokes(Bytes),
-    /// Nothing, up to the head.
+    /// No messages, up to the head.
     Nothing,
 }
 
 impl Subscription {
-    pub(super) fn new(log: Arc<Log>, subscribe: Subscribe) -> Self {
+    pub(super) fn new(reader: Arc<Reader>, subscribe: Subscribe) -> Self {
         let Subscribe { filter, start, coalesce, heartbeat } = subscribe;
-        let waiter = log.topics.register(&filter.scope, || log.head());
-        // Known at once where it can be: a subscriber is told before anything is read.
+        let waiter = reader.base.window.register(&filter.scope);
+        // Where it can be known without reading, it is, because the subscriber is told before anything is read.
         let cursor = match start {
-            Start::Now => log.head(),
+            Start::Now => reader.base.window.head(),
             Start::Global(position) => position.max(1) - 1,
             Start::Stream(_) => 0,
         };
         Self {
-            log,
+            reader,
             filter: Arc::new(filter),
             waiter,
             start: Some(start),
@@ -129,10 +128,10 @@ impl Subscription {
     /// Waits for the next event. May be dropped while it waits and called again; nothing is lost.
     /// While the storage is away it keeps trying.
     pub async fn next(&mut self) -> Event {
-        let log = self.log.clone();
+        let reader = Arc::clone(&self.reader);
         tokio::select! {
             biased;
-            () = log.closed.cancelled() => Event::Closed,
+            () = reader.base.window.closed() => Event::Closed,
             event = self.event() => event,
         }
     }
@@ -145,7 +144,7 @@ impl Subscription {
                 Err(Error::Closed) => return Event::Closed,
                 Err(Error::Damaged(position)) => return Event::Damaged(position),
                 Err(error) => {
-                    let namespace = &self.log.namespace.name;
+                    let namespace = &self.reader.base.namespace;
                     if let Some(held_back) = OUTAGE.due("subscription") {
                         tracing::warn!(%namespace, %error, held_back, "a subscription waits for the storage");
                     }
@@ -178,7 +177,7 @@ impl Subscription {
             tokio::select! {
                 () = self.waiter.woken() => {}
                 () = &mut heartbeat => {
-                    // Messages that are none of its own did not wake it; it tells of them now.
+                    // Messages that do not match did not wake it: the heartbeat tells that the cursor passed them.
                     return match self.look().await? {
                         Found::Pokes(frames) => Ok(Event::Pokes(frames)),
                         Found::Nothing => Ok(Event::Heartbeat(self.cursor)),
@@ -191,15 +190,15 @@ impl Subscription {
         }
     }
 
-    /// How long nothing must happen before that is told.
+    /// For how long nothing must happen until a heartbeat.
     fn silence(&self) -> Duration {
         let beat = (self.heartbeat / BEATS).as_nanos().max(1);
-        let due = self.log.opened.elapsed().as_nanos() + self.heartbeat.as_nanos();
+        let due = self.reader.opened.elapsed().as_nanos() + self.heartbeat.as_nanos();
         self.heartbeat.saturating_add(Duration::from_nanos_u128(due.next_multiple_of(beat) - due))
     }
 
-    /// Lets what comes right after the last pokes come together: at the head each frame costs a call of the kernel on
-    /// both sides, whatever it holds.
+    /// Waits until a little time has passed since the last pokes, so that messages which come right after them go out in
+    /// one piece: each piece costs a system call on both sides, however small it is.
     async fn gather(&self) {
         if let Some(until) = self.rest
             && self.waiter.may_have_more(self.cursor)
@@ -211,7 +210,7 @@ impl Subscription {
 
     /// Finds the global position to begin at.
     async fn begin(&mut self, start: Start) -> Result<Option<Event>> {
-        let head = self.log.confirm_head().await?;
+        let head = self.reader.confirm_head().await?;
         let mut ahead = false;
         match start {
             Start::Now => {}
@@ -225,7 +224,7 @@ impl Subscription {
         if !ahead {
             return Ok(None);
         }
-        let namespace = &self.log.namespace.name;
+        let namespace = &self.reader.base.namespace;
         tracing::warn!(%namespace, position = self.cursor + 1, head, "a subscription begins above the head");
         self.told_caught_up = true;
         Ok(Some(Event::AheadOfHead(head)))
@@ -239,7 +238,7 @@ impl Subscription {
         let mut select = self.select(self.stream_position, i64::MAX, head, 1);
         select.axis = Axis::Stream;
         loop {
-            let slice = self.log.storage.read(&select).await?;
+            let slice = self.reader.base.storage.read(&select).await?;
             if let Some(first) = slice.rows.last() {
                 return Ok(first.global_position - 1);
             }
@@ -254,21 +253,21 @@ impl Subscription {
     async fn look(&mut self) -> Result<Found> {
         let mut newest = Newest::default();
         loop {
-            let head = self.log.head();
+            let head = self.reader.base.window.head();
             if self.cursor < head && !self.waiter.may_have_more(self.cursor) {
                 self.cursor = head;
             }
             if self.cursor >= head || newest.len() >= COALESCED_STREAMS {
                 return Ok(newest.into_found());
             }
-            let select = self.select(self.cursor + 1, head, head, self.log.settings.slice_rows.max(1));
-            let recent = self.log.tail.read().read(&select);
+            let select = self.select(self.cursor + 1, head, head, self.reader.base.settings.slice_rows.max(1));
+            let recent = self.reader.base.window.read(&select);
             let (frames, covered) = match recent {
                 Some(found) => (self.frames_of_entries(&found.entries, &mut newest), found.covered),
                 None => {
                     self.told_caught_up = false;
-                    self.log.pauses.at("before a subscription's slice").await;
-                    let slice = match self.log.storage.read(&select).await {
+                    self.reader.base.pauses.at("before a subscription's slice").await;
+                    let slice = match self.reader.base.storage.read(&select).await {
                         Ok(slice) => slice,
                         Err(error) if newest.len() == 0 => return Err(error),
                         // What was merged so far goes first; the next look fails again.
@@ -281,7 +280,7 @@ impl Subscription {
             self.told_caught_up &= covered == head;
             self.cursor = covered;
             if !frames.is_empty() {
-                self.rest = (covered == head).then(|| Instant::now() + self.log.settings.poke_gap);
+                self.rest = (covered == head).then(|| Instant::now() + self.reader.base.settings.poke_gap);
                 return Ok(Found::Pokes(frames));
             }
         }
@@ -296,12 +295,12 @@ impl Subscription {
             head,
             direction: Direction::Forward,
             rows,
-            bytes: self.log.settings.poke_bytes,
+            bytes: self.reader.base.settings.poke_bytes,
             columns: Columns::Positions,
         }
     }
 
-    /// The frames of what is wanted; where pokes are coalesced they go into `newest` instead.
+    /// The frames of the entries that are wanted. If pokes are coalesced, they go into `newest` instead.
     fn frames_of_entries(&self, entries: &[Arc<Entry>], newest: &mut Newest) -> Bytes {
         let mut wanted = entries.iter().filter(|entry| entry.message().position >= self.stream_position);
         if self.coalesce.is_some() {
@@ -316,7 +315,7 @@ impl Subscription {
         frames.freeze()
     }
 
-    /// As [`Self::frames_of_entries`], of messages out of the storage.
+    /// As [`Self::frames_of_entries`], for messages from the storage.
     fn frames_of_rows(&self, rows: &Rows, newest: &mut Newest) -> Bytes {
         let wanted = rows.iter().filter(|message| message.position >= self.stream_position);
         if self.coalesce.is_some() {
@@ -337,11 +336,11 @@ struct Newest(HashMap<Box<str>, (i64, i64)>);
 
 impl Newest {
     fn put(&mut self, message: MessageRef<'_>) {
-        let place = (message.global_position, message.position);
+        let positions = (message.global_position, message.position);
         match self.0.get_mut(message.stream) {
-            Some(newest) => *newest = place,
+            Some(newest) => *newest = positions,
             None => {
-                self.0.insert(message.stream.into(), place);
+                self.0.insert(message.stream.into(), positions);
             }
         }
     }
@@ -355,10 +354,10 @@ impl Newest {
         if self.0.is_empty() {
             return Found::Nothing;
         }
-        let mut places: Vec<_> = self.0.into_iter().collect();
-        places.sort_unstable_by_key(|(_, place)| *place);
-        let mut frames = Vec::with_capacity(places.len() * 128);
-        for (stream, (global_position, position)) in places {
+        let mut pokes: Vec<_> = self.0.into_iter().collect();
+        pokes.sort_unstable_by_key(|(_, positions)| *positions);
+        let mut frames = Vec::with_capacity(pokes.len() * 128);
+        for (stream, (global_position, position)) in pokes {
             wire::write_poke(&mut frames, &stream, position, global_position);
         }
         Found::Pokes(frames.into())

@@ -1,5 +1,5 @@
-//! Who waits for which messages: subscriptions and waiting reads are woken by topic, so that a
-//! write wakes those who wait for it and not everybody.
+//! The waiters of a log. Subscriptions and waiting reads are woken by topic (a stream, a category, everything), so that a
+//! write wakes only the waiters that it concerns.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering::SeqCst};
@@ -11,9 +11,9 @@ use tokio::sync::Notify;
 
 use crate::model::Entry;
 
-/// The topics of one log that somebody waits for.
+/// The topics of one log that have waiters.
 #[derive(Debug, Default)]
-pub(super) struct Topics {
+pub(crate) struct Topics {
     inner: Arc<Mutex<Inner>>,
 }
 
@@ -28,25 +28,26 @@ struct Inner {
 /// One topic: a stream, a category, or everything.
 #[derive(Debug, Default)]
 struct Topic {
-    /// Global position of the last message of the topic that was published since it has waiters.
+    /// Global position of the last message of the topic that was published while it had waiters.
     last: AtomicI64,
     waiters: Mutex<HashMap<u64, Arc<Notify>>>,
 }
 
-/// A place among the waiters of a scope's topics, given up when it is dropped.
+/// A registration with the topics of a scope. It ends when it is dropped.
 #[derive(Debug)]
-pub(super) struct Waiter {
+pub(crate) struct Waiter {
     inner: Arc<Mutex<Inner>>,
     scope: Scope,
     number: u64,
     topics: Vec<Arc<Topic>>,
     notify: Arc<Notify>,
+    /// The head when it was registered; the topics tell about messages above it only.
     since: i64,
 }
 
 impl Topics {
     /// Registers a waiter. `head` is read under the lock under which [`Topics::publish`] moves it.
-    pub(super) fn register(&self, scope: &Scope, head: impl FnOnce() -> i64) -> Waiter {
+    pub(crate) fn register(&self, scope: &Scope, head: impl FnOnce() -> i64) -> Waiter {
         let mut inner = self.inner.lock();
         inner.next += 1;
         let number = inner.next;
@@ -66,8 +67,8 @@ impl Topics {
         Waiter { inner: self.inner.clone(), scope: scope.clone(), number, topics, notify, since }
     }
 
-    /// Notes which topics `entries` belong to, lets `move_head` show them, then wakes who waits.
-    pub(super) fn publish(&self, entries: &[Arc<Entry>], move_head: impl FnOnce()) {
+    /// Notes which topics `entries` belong to, lets `move_head` show them, then wakes the waiters of these topics.
+    pub(crate) fn publish(&self, entries: &[Arc<Entry>], move_head: impl FnOnce()) {
         let mut touched: Vec<Arc<Topic>> = Vec::new();
         {
             let inner = self.inner.lock();
@@ -94,8 +95,8 @@ impl Topics {
         }
     }
 
-    /// Lets `move_head` show messages whose topics nobody knows, and wakes everybody.
-    pub(super) fn publish_unseen(&self, head: i64, move_head: impl FnOnce()) {
+    /// Lets `move_head` show messages whose topics are not known, and wakes all waiters.
+    pub(crate) fn publish_unseen(&self, head: i64, move_head: impl FnOnce()) {
         let inner = self.inner.lock();
         let topics = inner.streams.values().chain(inner.categories.values()).chain([&inner.all]);
         let topics: Vec<Arc<Topic>> = topics.cloned().collect();
@@ -107,8 +108,8 @@ impl Topics {
         }
     }
 
-    /// Whether nobody waits.
-    pub(super) fn is_empty(&self) -> bool {
+    /// Whether there are no waiters.
+    pub(crate) fn is_empty(&self) -> bool {
         let inner = self.inner.lock();
         inner.streams.is_empty() && inner.categories.is_empty() && inner.all.waiters.lock().is_empty()
     }
@@ -116,12 +117,12 @@ impl Topics {
 
 impl Waiter {
     /// Whether a message of the scope may have been published after this global position.
-    pub(super) fn may_have_more(&self, after: i64) -> bool {
+    pub(crate) fn may_have_more(&self, after: i64) -> bool {
         after < self.since || self.topics.iter().any(|topic| topic.last.load(SeqCst) > after)
     }
 
     /// Waits for the next message of the scope; one published since the last call counts.
-    pub(super) async fn woken(&self) {
+    pub(crate) async fn woken(&self) {
         self.notify.notified().await;
     }
 }

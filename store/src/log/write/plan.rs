@@ -1,4 +1,9 @@
-//! Deciding a batch: each append in order, on the versions and ids that are there and on what stands before it.
+//! Planning a batch: what becomes of each append, in order, on the versions and ids that are there and on what stands
+//! before it in the same batch.
+//!
+//! **Invariants**
+//! - A refused append takes no position and harms no neighbour.
+//! - A version or an id that an append's fate depends on was read after the known head was, or is the sequencer's own.
 
 use std::sync::Arc;
 
@@ -10,33 +15,67 @@ use eventodb_protocol::request::Append;
 use foldhash::{HashMap, HashMapExt as _, HashSet, HashSetExt as _};
 use uuid::Uuid;
 
-use super::Log;
 use super::queue::{Done, Pending, Work};
-use super::sequencer::Sequencer;
+use super::versions::Versions;
 use crate::error::{Conflict, Error, Result};
-use crate::model::Batch;
-use crate::model::Entry;
+use crate::model::{Batch, Entry, Head};
+use crate::storage::Storage;
 
-/// What was decided about one append.
+/// What becomes of one append.
 pub(super) enum Verdict {
     /// It is in the batch, or was written before.
     Accepted(Done),
     Refused(Error),
 }
 
-/// A decided batch, with one verdict for each that waits.
-pub(super) struct Decided {
+/// What a batch will do: its messages, and one verdict for each append that waits.
+pub(super) struct Plan {
     pub(super) batch: Arc<Batch>,
-    pub(super) verdicts: Vec<Verdict>,
-    /// The versions of all streams that were looked at, once the batch is committed; of its open streams
-    /// they count from the end that is there before.
+    verdicts: Vec<Verdict>,
+    /// The versions of all streams that were looked at, once the batch is committed. Those of open streams count from
+    /// the end that the append will find.
     versions: HashMap<Arc<str>, i64>,
-    /// Where in the batch an id that somebody gave stands.
+    /// Where in the batch an id stands that a client gave.
     given: HashMap<Uuid, usize>,
 }
 
+impl Plan {
+    /// Whether there is nothing to commit: all is refused, or was written before.
+    pub(super) fn is_empty(&self) -> bool {
+        self.batch.messages.is_empty()
+    }
+
+    /// How many appends it is for.
+    pub(super) fn appends(&self) -> usize {
+        self.verdicts.len()
+    }
+
+    /// The verdicts, if there is nothing to commit.
+    pub(super) fn into_verdicts(self) -> Vec<Verdict> {
+        self.verdicts
+    }
+
+    /// The verdicts once the batch is committed as `entries`.
+    pub(super) fn into_committed(self, entries: &[Arc<Entry>]) -> Vec<Verdict> {
+        let Self { batch, verdicts, .. } = self;
+        verdicts.into_iter().map(|verdict| verdict.found(&batch, entries)).collect()
+    }
+
+    /// Whether nothing that waits depends on a version that the append of this plan is yet to find.
+    pub(super) fn can_be_followed_by(&self, pending: &[Pending]) -> bool {
+        !decisive(pending, false).any(|stream| self.batch.open.contains(stream))
+    }
+}
+
 impl Verdict {
-    /// With the positions that the append found: `entries` are those of the batch.
+    pub(super) fn into_result(self) -> Result<Done> {
+        match self {
+            Self::Accepted(done) => Ok(done),
+            Self::Refused(error) => Err(error),
+        }
+    }
+
+    /// The same with the positions that the append found: `entries` are the batch's messages.
     fn found(mut self, batch: &Batch, entries: &[Arc<Entry>]) -> Self {
         let position = |global_position: i64| {
             let at = global_position.checked_sub(batch.after.position)?.checked_sub(1)?;
@@ -54,9 +93,9 @@ impl Verdict {
     }
 }
 
-/// The streams of which something depends on the version: what is expected, what was written before under
-/// the same id, what is imported. After an unknown outcome each append may have been written before.
-pub(super) fn decisive(pending: &[Pending], uncertain: bool) -> impl Iterator<Item = &Arc<str>> {
+/// The streams whose version decides something: an expectation, a repeated id, an import. After an unknown outcome each
+/// append may be a repeated one.
+fn decisive(pending: &[Pending], uncertain: bool) -> impl Iterator<Item = &Arc<str>> {
     pending.iter().flat_map(move |pending| {
         let (entries, checks, records) = match &pending.work {
             Work::Append(append, _) => (&*append.entries, &*append.checks, &[][..]),
@@ -69,25 +108,36 @@ pub(super) fn decisive(pending: &[Pending], uncertain: bool) -> impl Iterator<It
     })
 }
 
-impl Log {
-    /// Decides each append in order, on the versions and ids that are there, with those of the batch
-    /// ahead, and on what stands before it in its own batch.
-    pub(super) async fn decide(
-        &self,
-        sequencer: &mut Sequencer,
-        pending: &[Pending],
-        ahead: Option<&Decided>,
-        uncertain: bool,
-    ) -> Result<Decided> {
-        let after = ahead.map_or_else(|| self.known(), |ahead| ahead.batch.head());
-        let (versions, open) = self.versions_of(sequencer, pending, ahead, uncertain).await?;
-        let stored = self.known_ids(pending, ahead, uncertain).await?;
-        let mut decision = Decision {
+/// Everything that a plan is made on.
+pub(super) struct Planner<'a> {
+    pub(super) storage: &'a dyn Storage,
+    pub(super) versions: &'a mut Versions,
+    /// The head that this server knows.
+    pub(super) known: Head,
+    /// The plan whose batch is under way; the new batch follows that one.
+    pub(super) ahead: Option<&'a Plan>,
+    /// Whether each append may have been written before, because the outcome of an earlier attempt is unknown.
+    pub(super) is_uncertain: bool,
+    /// Whether the append finds versions that nothing depends on.
+    pub(super) finds_versions: bool,
+}
+
+impl Planner<'_> {
+    /// Decides each append in order.
+    ///
+    /// # Errors
+    /// [`Error::Damaged`] if the fate of an append depends on a damaged message; any other error is the storage's and
+    /// meets all of them.
+    pub(super) async fn plan(mut self, pending: &[Pending]) -> Result<Plan> {
+        let after = self.ahead.map_or(self.known, |ahead| ahead.batch.head());
+        let (versions, open) = self.versions_of(pending).await?;
+        let stored = self.known_ids(pending).await?;
+        let mut draft = Draft {
             next: after.position.saturating_add(1),
             versions,
             open,
             stored,
-            batched: HashMap::new(),
+            given: HashMap::new(),
             messages: Vec::new(),
             starts_stream: Vec::new(),
         };
@@ -95,37 +145,31 @@ impl Log {
         let verdicts = pending
             .iter()
             .map(|pending| match &pending.work {
-                Work::Append(append, ids) => decision.append(append, ids),
+                Work::Append(append, ids) => draft.append(append, ids),
                 Work::Import(records) => {
                     keep_times = true;
-                    decision.import(records)
+                    draft.import(records)
                 }
             })
             .collect();
-        let Decision { messages, starts_stream, open, versions, batched: given, .. } = decision;
+        let Draft { messages, starts_stream, open, versions, given, .. } = draft;
         let batch = Batch { id: Uuid::new_v4(), after, messages, starts_stream, open, keep_times };
-        Ok(Decided { batch: Arc::new(batch), verdicts, versions, given })
+        Ok(Plan { batch: Arc::new(batch), verdicts, versions, given })
     }
 
     /// The versions of all streams that are written or expected something of, and which of them are open. Those
     /// that are not remembered and may not stay open are fetched in one query.
-    async fn versions_of(
-        &self,
-        sequencer: &mut Sequencer,
-        pending: &[Pending],
-        ahead: Option<&Decided>,
-        uncertain: bool,
-    ) -> Result<(HashMap<Arc<str>, i64>, HashSet<Arc<str>>)> {
+    async fn versions_of(&mut self, pending: &[Pending]) -> Result<(HashMap<Arc<str>, i64>, HashSet<Arc<str>>)> {
         let mut versions = HashMap::new();
         let mut unknown = HashSet::new();
         let mut want = |stream: &Arc<str>| {
             if versions.contains_key(stream) {
                 return;
             }
-            let known = match ahead {
+            let known = match self.ahead {
                 Some(ahead) if ahead.batch.open.contains(stream) => None,
-                Some(ahead) => ahead.versions.get(stream).copied().or_else(|| sequencer.versions.get(stream)),
-                None => sequencer.versions.get(stream),
+                Some(ahead) => ahead.versions.get(stream).copied().or_else(|| self.versions.get(stream)),
+                None => self.versions.get(stream),
             };
             if known.is_none() {
                 unknown.insert(stream.clone());
@@ -141,8 +185,8 @@ impl Log {
                 Work::Import(records) => records.iter().for_each(|record| want(&record.stream)),
             }
         }
-        let missing: Vec<Arc<str>> = match self.storage.finds_versions() {
-            true => decisive(pending, uncertain).filter_map(|stream| unknown.take(stream)).collect(),
+        let missing: Vec<Arc<str>> = match self.finds_versions {
+            true => decisive(pending, self.is_uncertain).filter_map(|stream| unknown.take(stream)).collect(),
             false => unknown.drain().collect(),
         };
         if !missing.is_empty() {
@@ -156,20 +200,14 @@ impl Log {
         Ok((versions, unknown))
     }
 
-    /// The messages that already have one of the ids that clients gave; after an unknown outcome,
-    /// of all ids.
-    async fn known_ids(
-        &self,
-        pending: &[Pending],
-        ahead: Option<&Decided>,
-        uncertain: bool,
-    ) -> Result<HashMap<Uuid, Message>> {
+    /// The messages that already have one of the ids that clients gave; after an unknown outcome, one of all ids.
+    async fn known_ids(&self, pending: &[Pending]) -> Result<HashMap<Uuid, Message>> {
         let mut ids = Vec::new();
         for pending in pending {
             match &pending.work {
                 Work::Append(append, all) => {
                     let messages = append.entries.iter().flat_map(|entry| &entry.messages);
-                    let given = messages.zip(all).filter(|(message, _)| uncertain || message.id.is_some());
+                    let given = messages.zip(all).filter(|(message, _)| self.is_uncertain || message.id.is_some());
                     ids.extend(given.map(|(_, id)| *id));
                 }
                 Work::Import(records) => ids.extend(records.iter().map(|record| record.id)),
@@ -180,7 +218,7 @@ impl Log {
         }
         let found = self.storage.find(&ids).await?;
         let mut known: HashMap<Uuid, Message> = found.into_iter().map(|message| (message.id, message)).collect();
-        if let Some(ahead) = ahead {
+        if let Some(ahead) = self.ahead {
             let places = ids.iter().filter_map(|id| Some((*id, *ahead.given.get(id)?)));
             known.extend(places.map(|(id, at)| (id, ahead.batch.messages[at].clone())));
         }
@@ -188,9 +226,9 @@ impl Log {
     }
 }
 
-/// A batch under decision.
-struct Decision {
-    /// The next global position; above [`POSITION_MAX`] where none is left.
+/// A batch while it is planned.
+struct Draft {
+    /// The next global position; above [`POSITION_MAX`] if none is left.
     next: i64,
     /// The version of each stream, what stands in the batch included.
     versions: HashMap<Arc<str>, i64>,
@@ -198,13 +236,13 @@ struct Decision {
     open: HashSet<Arc<str>>,
     /// Messages of the storage that have one of the ids.
     stored: HashMap<Uuid, Message>,
-    /// Where in `messages` an id that somebody gave stands; one made here cannot come twice.
-    batched: HashMap<Uuid, usize>,
+    /// Where in `messages` an id stands that a client gave; one that was made here cannot come twice.
+    given: HashMap<Uuid, usize>,
     messages: Vec<Message>,
     starts_stream: Vec<bool>,
 }
 
-impl Decision {
+impl Draft {
     fn append(&mut self, append: &Append, ids: &[Uuid]) -> Verdict {
         if let Some(known) = ids.iter().find(|id| self.known(id).is_some()) {
             return match self.repeated(append, ids) {
@@ -242,8 +280,8 @@ impl Decision {
 
     /// The message that has this id, in the storage or in the batch.
     fn known(&self, id: &Uuid) -> Option<&Message> {
-        let batched = self.batched.get(id).map(|at| &self.messages[*at]);
-        batched.or_else(|| self.stored.get(id))
+        let given = self.given.get(id).map(|at| &self.messages[*at]);
+        given.or_else(|| self.stored.get(id))
     }
 
     /// Every expectation that does not hold.
@@ -257,7 +295,8 @@ impl Decision {
         failed.collect()
     }
 
-    /// What has fewer positions left than an append needs. Those of an open stream the storage looks at.
+    /// The error, if the log or a stream has fewer positions left than an append needs. The append looks at those of an
+    /// open stream.
     fn full(&self, append: &Append) -> Option<Error> {
         if left_from(self.next) < append.len() {
             return Some(Error::Full(None));
@@ -272,7 +311,7 @@ impl Decision {
         self.starts_stream.push(*version == -1 && !self.open.contains(stream));
         *version += 1;
         if message.id.is_some() {
-            self.batched.insert(id, self.messages.len());
+            self.given.insert(id, self.messages.len());
         }
         self.messages.push(Message {
             id,
@@ -321,7 +360,7 @@ impl Decision {
         Some(results)
     }
 
-    /// Records keep their positions; each must lie above what is there.
+    /// Records keep their positions; each must lie above everything that is there.
     fn import(&mut self, records: &[Message]) -> Verdict {
         if let Some(beyond) = records.iter().find(|record| record.position.max(record.global_position) > POSITION_MAX) {
             return Verdict::Refused(Error::Full(Some(beyond.stream.clone())));
@@ -332,23 +371,18 @@ impl Decision {
             let fits = record.global_position >= self.next && record.position > *version;
             if known || !fits {
                 self.messages.clear();
-                self.batched.clear();
+                self.given.clear();
                 self.starts_stream.clear();
                 return Verdict::Refused(Error::PositionExists(at));
             }
             self.starts_stream.push(*version == -1);
             *version = record.position;
             self.next = record.global_position + 1;
-            self.batched.insert(record.id, self.messages.len());
+            self.given.insert(record.id, self.messages.len());
             self.messages.push(record.clone());
         }
         Verdict::Accepted(Done::Imported(self.next - 1))
     }
-}
-
-/// Verdicts on a batch that is committed.
-pub(super) fn found(verdicts: Vec<Verdict>, batch: &Batch, entries: &[Arc<Entry>]) -> Vec<Verdict> {
-    verdicts.into_iter().map(|verdict| verdict.found(batch, entries)).collect()
 }
 
 /// How many positions there are from this one on.

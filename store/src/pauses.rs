@@ -6,19 +6,19 @@ use parking_lot::Mutex;
 use rand::rngs::SmallRng;
 use rand::{RngExt as _, SeedableRng as _};
 
-/// Pauses drawn from a seed; none where there is no seed, which is always so outside of tests.
+/// Pauses that are drawn from a seed. Without a seed, which only tests give, there are none.
 #[derive(Debug, Default)]
-pub(super) struct Pauses {
+pub(crate) struct Pauses {
     random: Option<Mutex<SmallRng>>,
 }
 
 impl Pauses {
-    pub(super) fn new(seed: Option<u64>) -> Self {
+    pub(crate) fn new(seed: Option<u64>) -> Self {
         Self { random: seed.map(|seed| Mutex::new(SmallRng::seed_from_u64(seed))) }
     }
 
-    /// Perhaps lets others run, perhaps waits a little. The point's name is for the reader.
-    pub(super) async fn at(&self, _point: &'static str) {
+    /// Lets other tasks run, or waits a little, or does neither, as drawn. The point's name is for the reader of the code.
+    pub(crate) async fn at(&self, _point: &'static str) {
         let Some(random) = &self.random else { return };
         let draw = random.lock().random_range(0..8u32);
         match draw {

@@ -1,5 +1,5 @@
-//! Asking a shared database for the head: one query serves every read that arrived before it was
-//! sent. Raft calls this ReadIndex.
+//! Asking a shared database for the head. One query serves every read that arrived before it was sent; Raft calls this
+//! ReadIndex.
 
 use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 
@@ -9,7 +9,7 @@ use crate::error::Result;
 use crate::model::{Head, Lineage};
 use crate::storage::Storage;
 
-/// See the module.
+/// The queries for one log's head; one at a time is under way.
 #[derive(Debug, Default)]
 pub(super) struct HeadQuery {
     /// How many queries were sent.

@@ -1,92 +1,18 @@
-//! How a page is planned: from where to where, out of the tail or the storage, and up to where it
-//! is complete.
+//! The walk over a page: from where to where it reads, slice by slice, from memory or from the storage, and up to where
+//! the page is complete.
 
-use std::collections::VecDeque;
 use std::sync::Arc;
 
 use eventodb_protocol::Direction;
 use eventodb_protocol::request::Read;
-use tokio::time::Instant;
 
-use super::Log;
-use super::page::{Chunk, Page};
+use super::Reader;
+use super::page::Chunk;
 use crate::error::{Error, Result};
 use crate::model::{Axis, Columns, Select};
 
-impl Log {
-    /// Reads one page; waits for a first message as long as the request says. A page ends before a damaged message.
-    ///
-    /// # Errors
-    /// [`crate::Error::Unavailable`], [`crate::Error::Closed`], [`crate::Error::Failed`]; [`crate::Error::Damaged`]
-    /// where a damaged message is the first one.
-    pub async fn read(self: &Arc<Self>, read: Read) -> Result<Page> {
-        self.read_within(read, |_| true).await
-    }
-
-    /// The same within bounds of memory: before the page keeps a piece of what it gathers, `room` is asked whether it may,
-    /// with the bytes of text that it keeps then in all. A page whose reply begins before it is whole keeps no more.
-    ///
-    /// # Errors
-    /// As [`Self::read`], and [`crate::Error::NoRoom`].
-    pub async fn read_within(self: &Arc<Self>, read: Read, mut room: impl FnMut(usize) -> bool + Send) -> Result<Page> {
-        if read.wait.is_zero() || read.limit == 0 {
-            return self.read_now(&read, &mut room).await;
-        }
-        let deadline = Instant::now() + read.wait;
-        // Registered before looking, so that nothing is missed in between.
-        let waiter = self.topics.register(&read.filter.scope, || self.head());
-        loop {
-            let page = self.read_now(&read, &mut room).await?;
-            if !page.is_empty() {
-                return Ok(page);
-            }
-            tokio::select! {
-                () = waiter.woken() => {}
-                () = tokio::time::sleep_until(deadline) => return Ok(page),
-                () = self.closed.cancelled() => return Err(Error::Closed),
-            }
-        }
-    }
-
-    async fn read_now(self: &Arc<Self>, read: &Read, room: &mut (impl FnMut(usize) -> bool + Send)) -> Result<Page> {
-        let head = self.confirm_head().await?;
-        let Some(mut walk) = Walk::new(self.clone(), read, head) else {
-            return Ok(Page::empty(complete_without_reading(read, head)));
-        };
-        let mut chunks = VecDeque::new();
-        let mut bytes = 0;
-        let mut last = None;
-        while bytes < self.settings.page_bytes {
-            let chunk = match walk.next().await {
-                Ok(Some(chunk)) => chunk,
-                Ok(None) => break,
-                Err(Error::Damaged(_)) if !chunks.is_empty() => {
-                    walk.cut_here();
-                    break;
-                }
-                Err(error) => return Err(error),
-            };
-            bytes += chunk.bytes();
-            if !room(bytes) {
-                return Err(Error::NoRoom);
-            }
-            last = chunk.iter().last().map(|message| message.global_position).or(last);
-            chunks.push_back(chunk);
-        }
-        if read.direction == Direction::Backward {
-            return Ok(Page::new(chunks, walk, None));
-        }
-        if !walk.is_done() {
-            // The reply begins before the page is whole, so its end is looked for first.
-            last = walk.find_end().await?.or(last);
-        }
-        let complete = if walk.is_cut() { last.unwrap_or(head) } else { complete_at_the_end(read, head) };
-        Ok(Page::new(chunks, walk, Some(complete)))
-    }
-}
-
 /// Up to where an answer is complete that was not cut by its size.
-fn complete_at_the_end(read: &Read, head: i64) -> i64 {
+pub(super) fn complete_at_the_end(read: &Read, head: i64) -> i64 {
     match read.until {
         Some(until) if !read.by_stream_position => head.min(until.max(0)),
         _ => head,
@@ -94,7 +20,7 @@ fn complete_at_the_end(read: &Read, head: i64) -> i64 {
 }
 
 /// Up to where an answer is complete for which nothing was looked at.
-fn complete_without_reading(read: &Read, head: i64) -> Option<i64> {
+pub(super) fn complete_without_reading(read: &Read, head: i64) -> Option<i64> {
     let complete = complete_at_the_end(read, head);
     match read.direction {
         Direction::Backward => None,
@@ -108,9 +34,9 @@ fn complete_without_reading(read: &Read, head: i64) -> Option<i64> {
 /// A walk over a page's messages, slice by slice.
 #[derive(Clone, Debug)]
 pub(super) struct Walk {
-    log: Arc<Log>,
+    reader: Arc<Reader>,
     select: Select,
-    /// Messages that the page may still have.
+    /// How many more messages the page may have.
     left: usize,
     done: bool,
     cut: bool,
@@ -118,7 +44,7 @@ pub(super) struct Walk {
 
 impl Walk {
     /// `None` where nothing can match.
-    fn new(log: Arc<Log>, read: &Read, head: i64) -> Option<Self> {
+    pub(super) fn new(reader: Arc<Reader>, read: &Read, head: i64) -> Option<Self> {
         let axis = if read.by_stream_position { Axis::Stream } else { Axis::Global };
         let end = if axis == Axis::Global { head } else { i64::MAX };
         let highest = read.until.unwrap_or(end).min(end);
@@ -141,19 +67,19 @@ impl Walk {
             head,
             direction: read.direction,
             rows: 0,
-            bytes: log.settings.slice_bytes,
+            bytes: reader.base.settings.slice_bytes,
             columns: Columns::All,
         };
-        Some(Self { log, select, left: read.limit, done: false, cut: false })
+        Some(Self { reader, select, left: read.limit, done: false, cut: false })
     }
 
-    /// Ends the page here, although more may come.
-    fn cut_here(&mut self) {
+    /// Ends the page here, although more messages may follow.
+    pub(super) fn cut_here(&mut self) {
         (self.cut, self.done) = (true, true);
     }
 
     /// Whether the page ended because it was full, or a damaged message comes next.
-    fn is_cut(&self) -> bool {
+    pub(super) fn is_cut(&self) -> bool {
         self.cut
     }
 
@@ -174,18 +100,18 @@ impl Walk {
     }
 
     async fn slice(&mut self) -> Result<Chunk> {
-        if self.log.is_closed() {
+        if self.reader.base.window.is_closed() {
             return Err(Error::Closed);
         }
-        // The tail costs nothing per row; the storage is asked for a slice.
+        // In memory a slice may be as long as the page; a query of the storage has its own bound.
         self.select.rows = self.left;
-        let recent = self.log.tail.read().read(&self.select);
+        let recent = self.reader.base.window.read(&self.select);
         let (chunk, covered) = match recent {
             Some(found) => (Chunk::Recent(found.entries), found.covered),
             None => {
-                self.select.rows = self.left.min(self.log.settings.slice_rows);
-                self.log.pauses.at("before a slice").await;
-                let slice = self.log.storage.read(&self.select).await?;
+                self.select.rows = self.left.min(self.reader.base.settings.slice_rows);
+                self.reader.base.pauses.at("before a slice").await;
+                let slice = self.reader.base.storage.read(&self.select).await?;
                 (Chunk::Stored(slice.rows), slice.covered)
             }
         };
@@ -201,13 +127,13 @@ impl Walk {
 
     /// Looks for the page's last message without reading texts, and ends the walk there. Its global
     /// position comes back, if there is one after what was walked.
-    async fn find_end(&mut self) -> Result<Option<i64>> {
+    pub(super) async fn find_end(&mut self) -> Result<Option<i64>> {
         let mut ahead = self.clone();
         ahead.select.columns = Columns::Positions;
         let (mut last, mut last_at) = (None, None);
         while !ahead.done {
             ahead.select.rows = ahead.left;
-            let slice = match self.log.storage.read(&ahead.select).await {
+            let slice = match self.reader.base.storage.read(&ahead.select).await {
                 Ok(slice) => slice,
                 Err(Error::Damaged(_)) => {
                     ahead.cut_here();

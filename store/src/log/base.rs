@@ -1,0 +1,33 @@
+//! Everything that both writing and reading a log stand on.
+
+use std::sync::Arc;
+
+use super::window::Window;
+use crate::pauses::Pauses;
+use crate::settings::Settings;
+use crate::storage::Storage;
+
+/// The storage and the window of one log.
+pub(super) struct Base {
+    /// Name of the namespace, for the server's log.
+    pub(super) namespace: Arc<str>,
+    pub(super) settings: Arc<Settings>,
+    pub(super) storage: Arc<dyn Storage>,
+    /// Whether other servers may write to the log.
+    pub(super) is_shared: bool,
+    pub(super) window: Window,
+    pub(super) pauses: Pauses,
+}
+
+impl Base {
+    pub(super) fn new(
+        namespace: Arc<str>,
+        settings: Arc<Settings>,
+        storage: Arc<dyn Storage>,
+        is_shared: bool,
+        window: Window,
+    ) -> Self {
+        let pauses = Pauses::new(settings.pause_seed);
+        Self { namespace, settings, storage, is_shared, window, pauses }
+    }
+}

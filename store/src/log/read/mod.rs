@@ -1,0 +1,213 @@
+//! Reading a log: pages, and subscriptions to what comes.
+//!
+//! **Invariants**
+//! - A read sees everything that was committed before it began, through whichever server. Where other servers write
+//!   too, the database is asked for its head first, and this server follows up to it.
+//! - Nothing is read above the head that was fixed at the start, so that a page has no gap.
+//! - Between two slices no connection, transaction or snapshot is held: a slow client costs a cursor.
+
+mod head_query;
+mod page;
+mod subscription;
+mod walk;
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+use eventodb_protocol::Direction;
+use eventodb_protocol::reply::{CategoryListed, StreamListed};
+use eventodb_protocol::request::{ListPage, Read};
+use tokio::time::Instant;
+
+pub use page::{Chunk, Page};
+pub use subscription::{Event, Start, Subscribe, Subscription};
+
+use self::head_query::HeadQuery;
+use self::walk::Walk;
+use super::base::Base;
+use super::write::Writer;
+use crate::error::{Error, Result};
+use crate::model::{Counts, Lineage};
+
+/// How long a read waits until this server has followed to the head that the database told.
+const FOLLOW_WITHIN: Duration = Duration::from_secs(10);
+const LAGGING: &str = "this server could not follow the log";
+
+/// Reads one log, from its window if that reaches back far enough, else from the storage.
+pub(super) struct Reader {
+    base: Arc<Base>,
+    /// Follows other servers.
+    writer: Arc<Writer>,
+    head_query: HeadQuery,
+    /// Heartbeats are counted from here.
+    opened: Instant,
+}
+
+impl std::fmt::Debug for Reader {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Reader").field("namespace", &self.base.namespace).finish_non_exhaustive()
+    }
+}
+
+impl Reader {
+    pub(super) fn new(base: Arc<Base>, writer: Arc<Writer>) -> Self {
+        Self { base, writer, head_query: HeadQuery::default(), opened: Instant::now() }
+    }
+
+    /// One page. If the request waits, the page is empty only once that time has passed without a match. Before the
+    /// page keeps a piece of what it gathers, `room` is asked with the bytes of text that it keeps then in all.
+    ///
+    /// # Errors
+    /// As [`super::Log::read_within`].
+    pub(super) async fn page(self: &Arc<Self>, read: Read, mut room: impl FnMut(usize) -> bool + Send) -> Result<Page> {
+        if read.wait.is_zero() || read.limit == 0 {
+            return self.page_now(&read, &mut room).await;
+        }
+        let deadline = Instant::now() + read.wait;
+        // Registered before looking, so that nothing is missed in between.
+        let waiter = self.base.window.register(&read.filter.scope);
+        loop {
+            let page = self.page_now(&read, &mut room).await?;
+            if !page.is_empty() {
+                return Ok(page);
+            }
+            tokio::select! {
+                () = waiter.woken() => {}
+                () = tokio::time::sleep_until(deadline) => return Ok(page),
+                () = self.base.window.closed() => return Err(Error::Closed),
+            }
+        }
+    }
+
+    async fn page_now(self: &Arc<Self>, read: &Read, room: &mut (impl FnMut(usize) -> bool + Send)) -> Result<Page> {
+        let head = self.confirm_head().await?;
+        let Some(mut walk) = Walk::new(Arc::clone(self), read, head) else {
+            return Ok(Page::empty(walk::complete_without_reading(read, head)));
+        };
+        let mut chunks = VecDeque::new();
+        let mut bytes = 0;
+        let mut last = None;
+        while bytes < self.base.settings.page_bytes {
+            let chunk = match walk.next().await {
+                Ok(Some(chunk)) => chunk,
+                Ok(None) => break,
+                Err(Error::Damaged(_)) if !chunks.is_empty() => {
+                    walk.cut_here();
+                    break;
+                }
+                Err(error) => return Err(error),
+            };
+            bytes += chunk.bytes();
+            if !room(bytes) {
+                return Err(Error::NoRoom);
+            }
+            last = chunk.iter().last().map(|message| message.global_position).or(last);
+            chunks.push_back(chunk);
+        }
+        if read.direction == Direction::Backward {
+            return Ok(Page::new(chunks, walk, None));
+        }
+        if !walk.is_done() {
+            // The reply begins before the page is whole, so its end is looked for first.
+            last = walk.find_end().await?.or(last);
+        }
+        let complete = if walk.is_cut() { last.unwrap_or(head) } else { walk::complete_at_the_end(read, head) };
+        Ok(Page::new(chunks, walk, Some(complete)))
+    }
+
+    /// Position of a stream's last message.
+    ///
+    /// # Errors
+    /// As [`Self::confirm_head`].
+    pub(super) async fn version(&self, stream: &str) -> Result<Option<i64>> {
+        self.confirm_head().await?;
+        let version = match self.base.window.version(stream) {
+            Some(version) => version,
+            None => self.base.storage.versions(&[stream.into()]).await?.first().copied().unwrap_or(-1),
+        };
+        Ok((version >= 0).then_some(version))
+    }
+
+    /// One page of the streams.
+    ///
+    /// # Errors
+    /// As [`Self::confirm_head`].
+    pub(super) async fn streams(&self, page: &ListPage) -> Result<Vec<StreamListed>> {
+        self.base.window.open_or_closed()?;
+        self.base.storage.streams(page).await
+    }
+
+    /// One page of categories.
+    ///
+    /// # Errors
+    /// As [`Self::confirm_head`].
+    pub(super) async fn categories(&self, page: &ListPage) -> Result<Vec<CategoryListed>> {
+        self.base.window.open_or_closed()?;
+        self.base.storage.categories(page).await
+    }
+
+    /// How much there is.
+    ///
+    /// # Errors
+    /// As [`Self::confirm_head`].
+    pub(super) async fn counts(&self) -> Result<Counts> {
+        self.base.window.open_or_closed()?;
+        self.base.storage.counts().await
+    }
+
+    /// A subscription; it reads nothing before its first [`Subscription::next`].
+    pub(super) fn subscribe(self: &Arc<Self>, subscribe: Subscribe) -> Subscription {
+        Subscription::new(Arc::clone(self), subscribe)
+    }
+
+    /// The head, confirmed to be current where other servers write: everything that was committed before the call is
+    /// at or below it, and visible here.
+    ///
+    /// # Errors
+    /// [`Error::Closed`], [`Error::Unavailable`], [`Error::Failed`].
+    pub(super) async fn confirm_head(&self) -> Result<i64> {
+        self.base.window.open_or_closed()?;
+        if !self.base.is_shared {
+            return Ok(self.base.window.head());
+        }
+        let asked = self.head_query.ask(&*self.base.storage, || self.writer.known()).await;
+        if matches!(asked, Err(Error::Closed)) {
+            // Deleted or emptied through another server: the next call finds what is there instead.
+            self.base.window.close();
+        }
+        let (head, lineage) = asked?;
+        if lineage != Lineage::Follows {
+            // What was seen here may be gone: a run looks at it.
+            self.writer.suspect();
+        }
+        if lineage == Lineage::Diverged {
+            // That run closes this log. Nothing that is gone is served until then.
+            let closed = tokio::time::timeout(FOLLOW_WITHIN, self.base.window.closed()).await;
+            return Err(closed.map_or_else(|_| Error::unavailable(LAGGING), |()| Error::Closed));
+        }
+        self.follow_to(head.position).await?;
+        Ok(self.base.window.head())
+    }
+
+    /// Asks the database for the head if somebody waits here for other servers' writes.
+    ///
+    /// # Errors
+    /// As [`Self::confirm_head`].
+    pub(super) async fn poll(&self) -> Result<()> {
+        if self.base.window.is_watched() {
+            self.confirm_head().await?;
+        }
+        Ok(())
+    }
+
+    /// Waits until this server shows everything up to `position`, which the database has told.
+    async fn follow_to(&self, position: i64) -> Result<()> {
+        if self.base.window.head() >= position {
+            return Ok(());
+        }
+        self.writer.hint(position);
+        let shown = tokio::time::timeout(FOLLOW_WITHIN, self.base.window.shows(position)).await;
+        shown.unwrap_or_else(|_| Err(Error::unavailable(LAGGING)))
+    }
+}

@@ -1,0 +1,189 @@
+//! Writing a log: appends wait in a bounded queue, and runs of the sequencer commit them.
+//!
+//! **Invariants**
+//! - At most one run is scheduled or at work. An append that waits always has one: whoever puts an append into the queue
+//!   schedules a run if there is none, and a run that ends looks once more.
+//! - Only a run moves the known head, shows messages, and plans on versions that are remembered.
+//! - What was accepted is answered, also if its caller is gone or the gate was shut meanwhile.
+//!
+//! No timer gathers appends: while one batch commits, the next gathers.
+//!
+//! **Lock order:** the sequencer, then any of the queue's, the known head's and the window's. Nobody holds two of the
+//! latter, and nobody but a run waits for anything while it holds one.
+
+mod commit;
+mod follow;
+mod gate;
+mod plan;
+mod queue;
+mod standing;
+#[cfg(test)]
+mod tests;
+mod versions;
+
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+use std::time::Duration;
+
+use eventodb_protocol::message::Message;
+use eventodb_protocol::reply::Appended;
+use eventodb_protocol::request::Append;
+use futures_util::future::FutureExt as _;
+use tokio::sync::Notify;
+use uuid::Uuid;
+
+use self::commit::Sequencer;
+use self::follow::Follower;
+use self::gate::Gate;
+use self::queue::{Done, Queue, Work};
+use super::base::Base;
+use crate::error::{Error, Result};
+use crate::model::Head;
+use crate::storage::Appender;
+
+/// The pause after a run that panicked.
+const AFTER_A_PANIC: Duration = Duration::from_millis(100);
+
+/// Takes a log's appends, and follows what other servers append.
+pub(crate) struct Writer {
+    base: Arc<Base>,
+    gate: Gate,
+    queue: Queue,
+    follower: Arc<Follower>,
+    sequencer: tokio::sync::Mutex<Sequencer>,
+    /// Whether a run is scheduled or at work.
+    is_running: AtomicBool,
+    /// Told whenever a run ends and leaves nothing to do.
+    idle: Notify,
+}
+
+impl Writer {
+    /// The writer of a log that ends at `head`.
+    pub(super) fn new(base: Arc<Base>, appender: Box<dyn Appender>, head: Head) -> Self {
+        let follower = Arc::new(Follower::new(Arc::clone(&base), head));
+        let sequencer = Sequencer::new(Arc::clone(&base), appender, Arc::clone(&follower));
+        Self {
+            gate: Gate::default(),
+            queue: Queue::new(&base.settings),
+            follower,
+            sequencer: tokio::sync::Mutex::new(sequencer),
+            is_running: AtomicBool::new(false),
+            idle: Notify::new(),
+            base,
+        }
+    }
+
+    /// Appends atomically; one result per entry.
+    ///
+    /// # Errors
+    /// As [`super::Log::append`].
+    pub(super) async fn append(self: &Arc<Self>, append: Append) -> Result<Vec<Appended>> {
+        let messages = append.entries.iter().flat_map(|entry| &entry.messages);
+        let ids = messages.map(|message| message.id.unwrap_or_else(Uuid::now_v7)).collect();
+        match self.write(Work::Append(append, ids)).await? {
+            Done::Appended(results) => Ok(results),
+            Done::Imported(_) => unreachable!("an append is answered as an append"),
+        }
+    }
+
+    /// Appends records that keep their positions and times. Returns the global position of the last one.
+    ///
+    /// # Errors
+    /// As [`super::Log::import`].
+    pub(super) async fn import(self: &Arc<Self>, records: Vec<Message>) -> Result<i64> {
+        match self.write(Work::Import(records)).await? {
+            Done::Imported(head) => Ok(head),
+            Done::Appended(_) => unreachable!("an import is answered as an import"),
+        }
+    }
+
+    async fn write(self: &Arc<Self>, work: Work) -> Result<Done> {
+        self.base.window.open_or_closed()?;
+        self.gate.pass()?;
+        let answer = self.queue.put(work).await?;
+        self.schedule();
+        answer.await.map_err(|_| Error::unknown("the sequencer stopped"))?
+    }
+
+    /// Refuses new appends from now on; those that were accepted go on.
+    pub(crate) fn refuse(&self) {
+        self.gate.shut();
+    }
+
+    /// Whether new appends are refused because another incarnation is to take this one's place.
+    pub(crate) fn set_replacing(&self, is_replacing: bool) {
+        self.gate.set_replacing(is_replacing);
+    }
+
+    /// Whether appends are refused because what the namespace holds is being replaced, be it through another server.
+    ///
+    /// # Errors
+    /// As [`crate::storage::Storage::is_being_replaced`].
+    pub(super) async fn is_being_replaced(&self) -> Result<bool> {
+        self.base.window.open_or_closed()?;
+        Ok(self.gate.is_replacing() || self.base.storage.is_being_replaced().await?)
+    }
+
+    /// Waits until everything that was accepted is answered.
+    pub(crate) async fn drain(&self) {
+        loop {
+            let idle = self.idle.notified();
+            tokio::pin!(idle);
+            // Before looking, so that a run that ends in between is not missed.
+            idle.as_mut().enable();
+            if self.queue.is_empty() && !self.is_running.load(SeqCst) {
+                return;
+            }
+            idle.await;
+        }
+    }
+
+    /// Where this server knows the log to end.
+    pub(crate) fn known(&self) -> Head {
+        self.follower.head()
+    }
+
+    /// Whether a run has yet to ask the database for more.
+    #[cfg(test)]
+    pub(crate) fn is_behind(&self) -> bool {
+        self.follower.is_behind()
+    }
+
+    /// Other servers have written up to `position`, it is said: a run follows, if that is news.
+    pub(crate) fn hint(self: &Arc<Self>, position: i64) {
+        if self.follower.hint(position) {
+            self.schedule();
+        }
+    }
+
+    /// The known head may be wrong: a run asks the database.
+    pub(super) fn suspect(self: &Arc<Self>) {
+        self.follower.suspect();
+        self.schedule();
+    }
+
+    /// Has a run start, if none is scheduled or at work.
+    fn schedule(self: &Arc<Self>) {
+        if !self.is_running.swap(true, SeqCst) {
+            self.base.storage.spawn(Box::pin(Arc::clone(self).run()));
+        }
+    }
+
+    /// One run. If it panics, which is a fault of this program, its callers get no answer, and the log goes on.
+    async fn run(self: Arc<Self>) {
+        let running = async { self.sequencer.lock().await.run(&self.queue).await };
+        if AssertUnwindSafe(running).catch_unwind().await.is_err() {
+            tracing::error!(namespace = %self.base.namespace, "a run of the sequencer panicked: what it did is looked up");
+            self.sequencer.lock().await.forget();
+            self.follower.suspect();
+            tokio::time::sleep(AFTER_A_PANIC).await;
+        }
+        self.is_running.store(false, SeqCst);
+        if !self.queue.is_empty() || self.follower.is_behind() {
+            self.schedule();
+        } else {
+            self.idle.notify_waiters();
+        }
+    }
+}

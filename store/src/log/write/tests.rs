@@ -1,0 +1,132 @@
+//! Runs that meet what no database does on demand: a panic, and a read that fails.
+
+use async_trait::async_trait;
+use eventodb_protocol::message::{Expected, NewMessage};
+use eventodb_protocol::reply::{CategoryListed, StreamListed};
+use eventodb_protocol::request::{AppendEntry, ListPage};
+use eventodb_protocol::token::Token;
+use futures_util::future::BoxFuture;
+use parking_lot::Mutex;
+
+use super::super::window::{Budget, Window};
+use super::*;
+use crate::model::{Counts, Lineage, NewNamespace, Select, Slice};
+use crate::settings::Settings;
+use crate::sqlite::{self, Location, Sqlite};
+use crate::storage::{Backend as _, Opened, Storage};
+
+/// A storage that cannot be asked for versions while it is told so.
+struct Failing {
+    storage: Arc<dyn Storage>,
+    fails: AtomicBool,
+    /// For how many streams it was asked, each time that it failed.
+    asked: Mutex<Vec<usize>>,
+}
+
+#[async_trait]
+impl Storage for Failing {
+    async fn head_since(&self, known: &Head) -> Result<(Head, Lineage)> {
+        self.storage.head_since(known).await
+    }
+
+    async fn versions(&self, streams: &[Arc<str>]) -> Result<Vec<i64>> {
+        if self.fails.load(SeqCst) {
+            self.asked.lock().push(streams.len());
+            return Err(Error::failed("the disk cannot be read"));
+        }
+        self.storage.versions(streams).await
+    }
+
+    async fn find(&self, ids: &[Uuid]) -> Result<Vec<Message>> {
+        self.storage.find(ids).await
+    }
+
+    async fn read(&self, select: &Select) -> Result<Slice> {
+        self.storage.read(select).await
+    }
+
+    async fn streams(&self, page: &ListPage) -> Result<Vec<StreamListed>> {
+        self.storage.streams(page).await
+    }
+
+    async fn categories(&self, page: &ListPage) -> Result<Vec<CategoryListed>> {
+        self.storage.categories(page).await
+    }
+
+    async fn counts(&self) -> Result<Counts> {
+        self.storage.counts().await
+    }
+
+    fn spawn(&self, run: BoxFuture<'static, ()>) {
+        self.storage.spawn(run);
+    }
+
+    async fn close(&self) {
+        self.storage.close().await;
+    }
+}
+
+/// A writer on an empty log in memory.
+async fn writer() -> (Arc<Writer>, Arc<Failing>, Arc<Sqlite>) {
+    let backend = Sqlite::open(Location::Memory, sqlite::Settings::default()).unwrap();
+    let name = "shop".to_owned();
+    let token_hash = Token::generate(&name).hash();
+    let namespace = NewNamespace { name, token_hash, description: String::new(), metadata: "{}".to_owned() };
+    let namespace = backend.create(&namespace).await.unwrap();
+    let Opened { storage, appender } = backend.open(namespace.incarnation).await.unwrap();
+    let failing = Arc::new(Failing { storage, fails: AtomicBool::new(false), asked: Mutex::default() });
+    let settings = Arc::new(Settings::default());
+    let window = Window::new(0, settings.tail_messages, Arc::new(Budget::new(settings.tail_bytes)));
+    let base = Base::new(namespace.name, settings, Arc::clone(&failing) as Arc<dyn Storage>, false, window);
+    (Arc::new(Writer::new(Arc::new(base), appender, Head::default())), failing, backend)
+}
+
+fn append(stream: &str) -> Append {
+    let message = NewMessage { id: None, kind: "Opened".into(), data: "{}".into(), metadata: None };
+    let entry = AppendEntry { stream: stream.into(), expected: Expected::Any, messages: vec![message] };
+    Append { entries: vec![entry], checks: Vec::new() }
+}
+
+#[tokio::test]
+async fn a_run_that_panics_costs_its_caller_an_answer_and_nobody_the_log() {
+    let (writer, _, _backend) = writer().await;
+    // Without an id for its message.
+    let panics = writer.write(Work::Append(append("account-1"), Vec::new())).await;
+    assert!(matches!(panics, Err(Error::Unknown(_))), "{panics:?}");
+    let written = tokio::time::timeout(Duration::from_secs(60), writer.append(append("account-1"))).await;
+    assert_eq!(written.expect("the log goes on").unwrap()[0].last_global_position, 1);
+}
+
+#[tokio::test]
+async fn a_read_that_fails_is_not_taken_for_a_batch_that_is_rejected() {
+    let (writer, failing, _backend) = writer().await;
+    failing.fails.store(true, SeqCst);
+    let mut answers = Vec::new();
+    for stream in ["account-1", "account-2", "account-3"] {
+        answers.push(writer.queue.put(Work::Append(append(stream), vec![Uuid::now_v7()])).await.unwrap());
+    }
+    writer.schedule();
+    for answer in answers {
+        let answer = answer.await.expect("each is answered");
+        assert!(matches!(answer, Err(Error::Failed(_))), "{answer:?}");
+    }
+    let asked = failing.asked.lock().clone();
+    assert!(asked.iter().all(|streams| *streams == 3), "no append was tried alone: {asked:?}");
+    failing.fails.store(false, SeqCst);
+    assert_eq!(writer.append(append("account-1")).await.unwrap()[0].last_global_position, 1);
+}
+
+#[tokio::test]
+async fn draining_waits_for_everything_that_was_accepted() {
+    let (writer, _, _backend) = writer().await;
+    let mut answers = Vec::new();
+    for at in 0..100 {
+        let work = Work::Append(append(&format!("account-{at}")), vec![Uuid::now_v7()]);
+        answers.push(writer.queue.put(work).await.unwrap());
+    }
+    writer.schedule();
+    writer.refuse();
+    writer.drain().await;
+    assert!(answers.iter_mut().all(|answer| matches!(answer.try_recv(), Ok(Ok(_)))));
+    assert!(matches!(writer.append(append("account-1")).await, Err(Error::Closed)));
+}
