@@ -32,9 +32,6 @@ impl Clock {
     }
 
     /// Ends; of a load that writes to a host, once everything there is indexed.
-    ///
-    /// # Errors
-    /// The end of that is not to be seen: the round is no result.
     pub(crate) async fn end(self, loaded: &Loaded, written: Option<&Host>) -> anyhow::Result<Round> {
         let ended = Instant::now();
         let used = of(self.server).saturating_sub(self.used).as_secs_f64();

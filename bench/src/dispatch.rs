@@ -27,9 +27,6 @@ const CATCH_UP_POKES: u64 = 1_000_000;
 
 impl Session<'_> {
     /// One round of a case.
-    ///
-    /// # Errors
-    /// It cannot be measured at all; single failures are counted.
     pub(crate) async fn load(&mut self, case: Case, round: u32) -> anyhow::Result<Loaded> {
         let Case { scenario, width } = case;
         let (args, gauge) = (self.args, Arc::clone(&self.gauge));

@@ -81,9 +81,6 @@ impl Part {
 }
 
 /// A row for each part at each size.
-///
-/// # Errors
-/// The server does not start, or refuses the messages.
 pub(crate) async fn rows(session: &mut Session<'_>, progress: &Progress) -> anyhow::Result<Vec<Row>> {
     if let Some(why) = session.lacks(Scenario::Grow).await? {
         return Ok(vec![Row::skipped(Scenario::Grow.name(), why)]);

@@ -22,9 +22,6 @@ pub(crate) trait Lane: Send + 'static {
     fn request(&mut self) -> &[u8];
 
     /// Looks at the answer; answers how many messages it stands for.
-    ///
-    /// # Errors
-    /// It is not what was expected.
     fn answer(&mut self, reply: Reply<'_>) -> anyhow::Result<u64>;
 
     /// Whether there is nothing more to ask.
@@ -82,9 +79,6 @@ struct Run {
 }
 
 /// Runs the lanes, each on its own connection, on a thread of its own.
-///
-/// # Errors
-/// A connection could not be opened.
 pub(crate) async fn run<L: Lane>(
     address: &Address,
     plan: Plan,

@@ -127,9 +127,6 @@ impl Gauge {
     }
 
     /// Goes on, unless the run is broken off.
-    ///
-    /// # Errors
-    /// It is; the error says during what.
     pub(crate) fn go_on(&self, what: impl FnOnce() -> String) -> anyhow::Result<()> {
         anyhow::ensure!(!self.is_stopped(), "broken off while {}", what());
         Ok(())

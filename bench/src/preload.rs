@@ -35,9 +35,6 @@ const LANES: (u64, u64) = (4, 64);
 const BATCH: u64 = 100;
 
 /// Puts messages in place, at full speed: by `streams.append`, or one by one where the server does not know it.
-///
-/// # Errors
-/// The server refuses them.
 pub(crate) async fn fill(fill: &Fill<'_>, gauge: Arc<Gauge>) -> anyhow::Result<()> {
     if fill.count == 0 {
         return Ok(());

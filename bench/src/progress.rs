@@ -24,9 +24,6 @@ pub(crate) struct Progress {
 
 impl Progress {
     /// A line for so many rounds, whose pace is the gauge's. From now on Ctrl-C and SIGTERM stop the gauge.
-    ///
-    /// # Errors
-    /// The system lets us wait for no signals.
     pub(crate) fn begin(gauge: Arc<Gauge>, rounds: u64) -> anyhow::Result<Self> {
         // Draws nothing where standard error is no terminal.
         let bar = ProgressBar::new(rounds);

@@ -6,9 +6,6 @@ use serde_json::{Value, json};
 use crate::wire::{Address, Connection};
 
 /// The result of a call, whose body is `method` and its arguments.
-///
-/// # Errors
-/// The server cannot be reached or refuses it.
 pub(crate) async fn call(address: &Address, body: &Value) -> anyhow::Result<Value> {
     let mut connection = Connection::open(address).await?;
     let reply = connection.exchange(address.call(&body.to_string()).bytes()).await?;
@@ -16,9 +13,6 @@ pub(crate) async fn call(address: &Address, body: &Value) -> anyhow::Result<Valu
 }
 
 /// Whether the server knows a method.
-///
-/// # Errors
-/// It cannot be reached.
 pub(crate) async fn knows(address: &Address, method: &str) -> anyhow::Result<bool> {
     // Without arguments it is refused in any case; the question is how.
     let mut connection = Connection::open(address).await?;
@@ -27,9 +21,6 @@ pub(crate) async fn knows(address: &Address, method: &str) -> anyhow::Result<boo
 }
 
 /// The global position of the newest message.
-///
-/// # Errors
-/// The server does not say.
 pub(crate) async fn head(address: &Address) -> anyhow::Result<u64> {
     let mut connection = Connection::open(address).await?;
     let request = address.call(&json!(["category.get", "", {"position": i64::MAX, "batchSize": 1}]).to_string());
@@ -44,9 +35,6 @@ pub(crate) async fn head(address: &Address) -> anyhow::Result<u64> {
 }
 
 /// Makes a namespace; answers how it is spoken to.
-///
-/// # Errors
-/// The server does not let us.
 pub(crate) async fn create_namespace(address: &Address, id: &str) -> anyhow::Result<Address> {
     let created = call(address, &json!(["ns.create", id])).await.context("cannot make a namespace")?;
     let token = created["token"].as_str().context("a new namespace without a token")?;

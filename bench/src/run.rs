@@ -298,9 +298,6 @@ pub(crate) fn extent(args: &Args, case: Case) -> Extent {
 }
 
 /// One round of a case.
-///
-/// # Errors
-/// It cannot be measured at all.
 pub(crate) async fn round(session: &mut Session<'_>, case: Case, number: u32) -> anyhow::Result<Round> {
     // What must be in place is put there before the clock runs.
     session.prepare(case.scenario).await?;

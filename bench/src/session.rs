@@ -60,9 +60,6 @@ pub(crate) struct Large {
 
 impl<'a> Session<'a> {
     /// Starts the servers.
-    ///
-    /// # Errors
-    /// One does not start or cannot be reached.
     pub(crate) async fn start(args: &'a Args, gauge: Arc<Gauge>) -> anyhow::Result<Self> {
         use std::os::unix::fs::PermissionsExt as _;
         let parent = args.data_dir.clone().unwrap_or_else(|| ".".into());
@@ -106,9 +103,6 @@ impl<'a> Session<'a> {
     }
 
     /// Ends everything.
-    ///
-    /// # Errors
-    /// Something does not end.
     pub(crate) async fn stop(self) -> anyhow::Result<()> {
         // On a server of the bench's own everything goes with it.
         if let Some(foreign) = &self.foreign {
@@ -136,9 +130,6 @@ impl<'a> Session<'a> {
     }
 
     /// Why a scenario cannot be measured here.
-    ///
-    /// # Errors
-    /// The server cannot be reached.
     pub(crate) async fn lacks(&mut self, scenario: Scenario) -> anyhow::Result<Option<String>> {
         let backend = self.hosts.backend();
         let needs = scenario.needs_backend();
@@ -166,9 +157,6 @@ impl<'a> Session<'a> {
     }
 
     /// Puts in place what a scenario needs, before any clock runs.
-    ///
-    /// # Errors
-    /// It cannot be put in place.
     pub(crate) async fn prepare(&mut self, scenario: Scenario) -> anyhow::Result<()> {
         if scenario.needs_messages() {
             self.filled().await?;
@@ -199,9 +187,6 @@ impl<'a> Session<'a> {
     }
 
     /// The preloaded messages, in place.
-    ///
-    /// # Errors
-    /// The server refuses them.
     pub(crate) async fn filled(&mut self) -> anyhow::Result<Filled> {
         if let Some(filled) = self.filled {
             return Ok(filled);
@@ -216,9 +201,6 @@ impl<'a> Session<'a> {
     }
 
     /// Puts messages in place, and waits until they are indexed.
-    ///
-    /// # Errors
-    /// The server refuses them.
     pub(crate) async fn fill(&self, host: &Host, address: &Address, names: &Names, count: u64) -> anyhow::Result<()> {
         let what = Fill { address, names, count, size: self.args.size, random_ids: false };
         fill(&what, Arc::clone(&self.gauge)).await?;
@@ -226,9 +208,6 @@ impl<'a> Session<'a> {
     }
 
     /// A namespace with very many streams, preloaded as the other.
-    ///
-    /// # Errors
-    /// The server refuses it.
     pub(crate) async fn many(&mut self) -> anyhow::Result<(Address, Names)> {
         let names = self.many_names();
         if self.many.is_none() {
@@ -251,9 +230,6 @@ impl<'a> Session<'a> {
     }
 
     /// A server with a log that is larger than the others', over very many streams; a foreign server as it is.
-    ///
-    /// # Errors
-    /// The server refuses the messages.
     pub(crate) async fn large(&mut self) -> anyhow::Result<&mut Large> {
         if self.large.is_none() {
             let host = self.hosts.start().await?;
@@ -265,9 +241,6 @@ impl<'a> Session<'a> {
     }
 
     /// Takes a server over whose `address` has `messages` over very many streams: as the large log, where it is one.
-    ///
-    /// # Errors
-    /// It is of no use and does not end.
     pub(crate) async fn take_over(&mut self, host: Host, address: Address, messages: u64) -> anyhow::Result<()> {
         if self.large.is_some() || messages < large(self.args) {
             return host.stop().await;
@@ -277,9 +250,6 @@ impl<'a> Session<'a> {
     }
 
     /// The large log with what the scenario of rare matches looks for; a foreign one as it is.
-    ///
-    /// # Errors
-    /// The server refuses it.
     pub(crate) async fn rare(&mut self) -> anyhow::Result<&Large> {
         let is_rare = self.is_rare || self.foreign.is_some();
         let (count, gauge) = (large(self.args), Arc::clone(&self.gauge));
@@ -293,9 +263,6 @@ impl<'a> Session<'a> {
     }
 
     /// A server with very many namespaces.
-    ///
-    /// # Errors
-    /// The server refuses them.
     pub(crate) async fn crowd(&mut self) -> anyhow::Result<&(Host, Vec<Address>)> {
         if self.crowd.is_none() {
             let host = self.hosts.start().await?;
@@ -306,9 +273,6 @@ impl<'a> Session<'a> {
     }
 
     /// The ceiling of SQLite, with or without indexes, to be given back.
-    ///
-    /// # Errors
-    /// SQLite's.
     pub(crate) async fn take_sqlite(&mut self, is_indexed: bool) -> anyhow::Result<Sqlite> {
         let kept = if is_indexed { &mut self.indexed } else { &mut self.sqlite };
         match kept.take() {
@@ -326,9 +290,6 @@ impl<'a> Session<'a> {
     }
 
     /// The ceiling of PostgreSQL.
-    ///
-    /// # Errors
-    /// The database's.
     pub(crate) async fn postgres(&mut self) -> anyhow::Result<&mut Postgres> {
         if self.postgres.is_none() {
             let database = self.hosts.cluster().context("there is no PostgreSQL")?.database().await?;
@@ -345,9 +306,6 @@ fn own_id() -> String {
 }
 
 /// A new namespace on a server that runs already; that of its token, where none can be made and it `may_be_used`.
-///
-/// # Errors
-/// None can be made, and that of the token may not be used.
 async fn own_namespace(foreign: &Address, may_be_used: bool) -> anyhow::Result<Address> {
     match rpc::create_namespace(foreign, &own_id()).await {
         Ok(address) => Ok(address),

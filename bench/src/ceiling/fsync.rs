@@ -15,9 +15,6 @@ const BLOCK: [u8; 4096] = [0x65; 4096];
 
 /// Appends for so long to a file in `directory`, which is removed again; with an `interval` only so often, to watch the
 /// disk beside another load without taking it away.
-///
-/// # Errors
-/// The file cannot be written.
 pub(crate) async fn run(
     directory: &Path,
     duration: Duration,

@@ -29,9 +29,6 @@ const FILL: u64 = 1_000;
 
 impl Postgres {
     /// A log with `preload` messages in place.
-    ///
-    /// # Errors
-    /// The database's.
     pub(crate) async fn new(
         database: Database,
         names: &Names,
@@ -55,9 +52,6 @@ impl Postgres {
     }
 
     /// Commits `batch` messages after the other for so long.
-    ///
-    /// # Errors
-    /// The database's.
     pub(crate) async fn run(&mut self, batch: u64, duration: Duration, gauge: Arc<Gauge>) -> anyhow::Result<Loaded> {
         let mut measured = Measured::default();
         let begin = Instant::now();
@@ -90,9 +84,6 @@ impl Postgres {
     }
 
     /// Removes it.
-    ///
-    /// # Errors
-    /// The database's.
     pub(crate) async fn stop(self) -> anyhow::Result<()> {
         drop(self.client);
         self.database.drop().await

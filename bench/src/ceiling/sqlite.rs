@@ -48,9 +48,6 @@ const FILL: u64 = 1_000;
 
 impl Sqlite {
     /// A log in `directory` with `preload` messages in place, indexed where `is_indexed`.
-    ///
-    /// # Errors
-    /// SQLite's.
     pub(crate) async fn new(
         directory: &Path,
         names: &Names,
@@ -80,9 +77,6 @@ impl Sqlite {
     }
 
     /// Commits `batch` messages after the other for so long; the time that the indexes take to catch up counts.
-    ///
-    /// # Errors
-    /// SQLite's.
     pub(crate) async fn run(
         mut self,
         batch: u64,

@@ -15,9 +15,6 @@ const STEP: Duration = Duration::from_millis(10);
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Waits until every index below `directory` reaches as far as its log; answers when that was seen.
-///
-/// # Errors
-/// The files cannot be read, or the indexes stand still behind their logs.
 pub(super) async fn caught_up(directory: &Path) -> anyhow::Result<Instant> {
     let pairs = pairs(directory)?;
     let (mut before, mut moved) = (i64::MAX, Instant::now());

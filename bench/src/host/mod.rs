@@ -64,9 +64,6 @@ const END_WITHIN: Duration = Duration::from_secs(30);
 
 impl Hosts {
     /// Hosts as the arguments want them, with what they need in `directory`.
-    ///
-    /// # Errors
-    /// PostgreSQL cannot be started or reached.
     pub(crate) async fn new(args: &Args, directory: &Path) -> anyhow::Result<Self> {
         let foreign = match &args.url {
             Some(url) => Some(Address::new(url, args.token.clone())?),
@@ -91,18 +88,12 @@ impl Hosts {
     }
 
     /// A server on an empty storage of its own; the foreign server where one was named.
-    ///
-    /// # Errors
-    /// It does not start, or cannot be reached.
     pub(crate) async fn start(&self) -> anyhow::Result<Host> {
         self.start_as(&Access::Test).await
     }
 
     /// The same, but tokens are asked for, and what waits in it has so many bytes of memory; it is spoken to as its
     /// administrator.
-    ///
-    /// # Errors
-    /// It does not start.
     pub(crate) async fn start_guarded(&self, memory: u64) -> anyhow::Result<Host> {
         let token = Token::generate(DEFAULT_NAMESPACE).as_str().to_owned();
         self.start_as(&Access::Tokens { administrator: token, memory }).await
@@ -127,9 +118,6 @@ impl Hosts {
     }
 
     /// Ends what was started for the hosts.
-    ///
-    /// # Errors
-    /// It does not end.
     pub(crate) async fn stop(self) -> anyhow::Result<()> {
         match self.cluster {
             Some(cluster) => cluster.stop().await,
@@ -145,25 +133,16 @@ impl Host {
     }
 
     /// What the server's process holds.
-    ///
-    /// # Errors
-    /// It is not known, or the system does not tell.
     pub(crate) fn vitals(&self) -> anyhow::Result<Vitals> {
         Vitals::of(self.pid().context("the server's process is not known")?)
     }
 
     /// Another server on the same storage.
-    ///
-    /// # Errors
-    /// It does not start.
     pub(crate) async fn second(&self) -> anyhow::Result<Server> {
         Server::start(&serve(&self.storage, &Access::Test)).await
     }
 
     /// Ends the server as SIGTERM does and starts another on the same storage; answers when the program was called.
-    ///
-    /// # Errors
-    /// It does not end or not start.
     pub(crate) async fn restart(&mut self) -> anyhow::Result<Instant> {
         let server = self.server.take().context("the server is not the bench's own")?;
         server.terminate(END_WITHIN).await?;
@@ -175,9 +154,6 @@ impl Host {
     }
 
     /// Waits until everything that was written is indexed; answers how long after `since` that was.
-    ///
-    /// # Errors
-    /// The end of it was not to be seen: what was measured then is no result.
     pub(crate) async fn caught_up(&self, since: Instant) -> anyhow::Result<f64> {
         let end = match &self.storage {
             Storage::Foreign | Storage::Postgres(_) => since,
@@ -188,9 +164,6 @@ impl Host {
     }
 
     /// Ends the server and removes its storage.
-    ///
-    /// # Errors
-    /// It does not end.
     pub(crate) async fn stop(self) -> anyhow::Result<()> {
         if let Some(server) = self.server {
             server.kill().await?;

@@ -52,18 +52,12 @@ const PORTS: u32 = 5;
 
 impl Cluster {
     /// One that runs already.
-    ///
-    /// # Errors
-    /// It cannot be reached.
     pub(crate) async fn existing(url: &str) -> anyhow::Result<Self> {
         connect(url).await?;
         Ok(Self { url: url.to_owned(), own: None })
     }
 
     /// Starts one with its files below `parent` and with these settings.
-    ///
-    /// # Errors
-    /// There is no PostgreSQL on this machine, or it does not start, as with a setting that it does not know.
     pub(crate) async fn start(parent: &Path, settings: &[Setting]) -> anyhow::Result<Self> {
         let programs = programs().context(
             "there is no PostgreSQL on this machine (Debian: apt-get install postgresql); PG_BIN names its programs, \
@@ -103,9 +97,6 @@ impl Cluster {
     }
 
     /// A new database.
-    ///
-    /// # Errors
-    /// It cannot be made.
     pub(crate) async fn database(&self) -> anyhow::Result<Database> {
         let name = format!("eventodb_bench_{}", uuid::Uuid::new_v4().simple());
         let make = format!(r#"CREATE DATABASE "{name}""#);
@@ -114,9 +105,6 @@ impl Cluster {
     }
 
     /// Stops it, where it was started here.
-    ///
-    /// # Errors
-    /// It does not stop.
     pub(crate) async fn stop(mut self) -> anyhow::Result<()> {
         let Some(mut own) = self.own.take() else { return Ok(()) };
         // Fast: whoever is connected is cut.
@@ -146,17 +134,11 @@ impl Database {
     }
 
     /// A connection to it.
-    ///
-    /// # Errors
-    /// It cannot be reached.
     pub(crate) async fn connect(&self) -> anyhow::Result<tokio_postgres::Client> {
         connect(&self.url).await
     }
 
     /// Removes it, whoever is connected.
-    ///
-    /// # Errors
-    /// It stays.
     pub(crate) async fn drop(self) -> anyhow::Result<()> {
         let drop = format!(r#"DROP DATABASE "{}" WITH (FORCE)"#, self.name);
         connect(&self.cluster).await?.batch_execute(&drop).await.context("cannot remove a database")

@@ -30,9 +30,6 @@ pub(crate) struct Vitals {
 
 impl Server {
     /// Starts this very program with other arguments, and waits until it says where it listens.
-    ///
-    /// # Errors
-    /// It ended instead.
     pub(crate) async fn start(arguments: &[String]) -> anyhow::Result<Self> {
         let program = std::env::current_exe().context("cannot tell which program this is")?;
         let mut command = Command::new(program);
@@ -60,17 +57,11 @@ impl Server {
     }
 
     /// Ends it at once.
-    ///
-    /// # Errors
-    /// It cannot be ended.
     pub(crate) async fn kill(mut self) -> anyhow::Result<()> {
         self.child.kill().await.context("cannot end the server")
     }
 
     /// Ends it as SIGTERM does.
-    ///
-    /// # Errors
-    /// It does not end in time.
     pub(crate) async fn terminate(mut self, within: Duration) -> anyhow::Result<()> {
         signal(&self.child, Signal::TERM)?;
         let ended = tokio::time::timeout(within, self.child.wait()).await;
@@ -81,9 +72,6 @@ impl Server {
 
 impl Vitals {
     /// Those of a process.
-    ///
-    /// # Errors
-    /// The system does not tell.
     pub(crate) fn of(pid: u32) -> anyhow::Result<Self> {
         let status = std::fs::read_to_string(directory(pid).join("status"))
             .context("the system does not tell what a process holds")?;
@@ -98,9 +86,6 @@ impl Vitals {
 }
 
 /// Sends a signal to a process that was started here.
-///
-/// # Errors
-/// It has ended.
 pub(super) fn signal(child: &Child, signal: Signal) -> anyhow::Result<()> {
     let pid = child.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw);
     kill_process(pid.context("the process has ended")?, signal).context("cannot signal the process")
@@ -119,9 +104,6 @@ pub(crate) fn cpu(pid: u32) -> Option<Duration> {
 /// Waits until a process has used no processor time for a while; answers when it last did.
 ///
 /// That is how the end of the work behind the answers is seen of a server that keeps everything in memory.
-///
-/// # Errors
-/// It does not come to rest.
 pub(super) async fn settle(pid: u32) -> anyhow::Result<Instant> {
     const STEP: Duration = Duration::from_millis(200);
     /// Longer than the server lets its last messages wait to be indexed.

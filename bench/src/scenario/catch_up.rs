@@ -62,9 +62,6 @@ pub(crate) fn last_position(page: &[u8]) -> Option<u64> {
 }
 
 /// Reads pokes from the first up to that of `head`.
-///
-/// # Errors
-/// The subscription ended before, or pokes were missing or out of order.
 pub(crate) async fn subscribe(address: &Address, head: u64, gauge: Arc<Gauge>) -> anyhow::Result<Loaded> {
     let head = i64::try_from(head).context("a head beyond all positions")?;
     let mut measured = Measured::default();

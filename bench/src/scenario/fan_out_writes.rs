@@ -10,9 +10,6 @@ use crate::measure::Gauge;
 use crate::wire::Address;
 
 /// Runs both, once all subscribe, for as long as the writes take; what is measured is the writes, the pokes' figures beside.
-///
-/// # Errors
-/// Those of either.
 pub(crate) async fn run(
     address: &Address,
     plan: Plan,

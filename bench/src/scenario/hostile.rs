@@ -31,9 +31,6 @@ const COMING: Duration = Duration::from_secs(20);
 const SETTLED: Duration = Duration::from_secs(3);
 
 /// Writes alone, then beside the crowd; what is measured is the latter.
-///
-/// # Errors
-/// Those of the writers.
 pub(crate) async fn run(
     host: &Host,
     names: &Names,

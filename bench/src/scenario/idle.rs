@@ -14,9 +14,6 @@ use crate::rpc;
 const REST: Duration = Duration::from_secs(2);
 
 /// Opens `count` subscriptions over the categories and lets them be for so long.
-///
-/// # Errors
-/// Somebody could not subscribe, or the server ended a subscription.
 pub(crate) async fn subscriptions(
     host: &Host,
     names: &Names,
@@ -56,9 +53,6 @@ pub(crate) async fn subscriptions(
 }
 
 /// What a server holds that has one message and that nobody asks for so long.
-///
-/// # Errors
-/// The system does not tell.
 pub(crate) async fn server(
     host: &Host,
     names: &Names,

@@ -30,9 +30,6 @@ const SOAKERS: (u64, u64) = (16, 4);
 const CHURN: (u64, Duration) = (50, Duration::from_millis(500));
 
 /// Runs lanes beside a probe of the disk in `directory`.
-///
-/// # Errors
-/// Those of either.
 pub(crate) async fn stalls<L: Lane>(
     address: &Address,
     plan: Plan,
@@ -64,9 +61,6 @@ fn count(seconds: &[Second], probed: &[Second]) -> (f64, f64) {
 }
 
 /// Writes, reads, and subscribers that come and go, while the server's memory is watched.
-///
-/// # Errors
-/// Those of any part.
 pub(crate) async fn soak(
     host: &Host,
     plan: Plan,
@@ -138,9 +132,6 @@ async fn visit(address: Address, category: String) -> anyhow::Result<()> {
 }
 
 /// The time from calling the program to its first answer from the store, on what is there.
-///
-/// # Errors
-/// The server does not end, start or answer.
 pub(crate) async fn start(large: &mut Large) -> anyhow::Result<Loaded> {
     let mut measured = Measured::default();
     let begin = large.host.restart().await?;

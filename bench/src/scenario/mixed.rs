@@ -36,9 +36,6 @@ const TAILS: u64 = 4;
 const READERS: u64 = 16;
 
 /// Runs all parts, writes at the plan's rate; what is measured is the writes, the other parts' figures beside.
-///
-/// # Errors
-/// Those of any part.
 pub(crate) async fn run(address: &Address, plan: Plan, mix: &Mix, gauge: Arc<Gauge>) -> anyhow::Result<Loaded> {
     let Mix { names, filled, seed, .. } = mix;
     let head = rpc::head(address).await?;

@@ -17,9 +17,6 @@ const CONNECTIONS: usize = 64;
 const GRACE: Duration = Duration::from_secs(10);
 
 /// Makes so many namespaces, with one message each.
-///
-/// # Errors
-/// The server refuses.
 pub(crate) async fn create(address: &Address, count: u64, gauge: &Gauge) -> anyhow::Result<Vec<Address>> {
     let mut made = Vec::new();
     for number in 0..count {
@@ -33,9 +30,6 @@ pub(crate) async fn create(address: &Address, count: u64, gauge: &Gauge) -> anyh
 }
 
 /// Writes to each in turn at the plan's rate, each with a subscriber.
-///
-/// # Errors
-/// Somebody could not subscribe or connect.
 pub(crate) async fn run(
     host: &Host,
     namespaces: &[Address],

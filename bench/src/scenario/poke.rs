@@ -41,9 +41,6 @@ pub(crate) struct Plan {
 const GRACE: Duration = Duration::from_secs(10);
 
 /// Subscribes, writes at the rate, and waits for every poke.
-///
-/// # Errors
-/// Somebody could not subscribe or write, or the server ended a subscription.
 pub(crate) async fn run(address: &Address, plan: Plan, gauge: Arc<Gauge>) -> anyhow::Result<Loaded> {
     let address = address.clone();
     let generate = move || {

@@ -21,9 +21,6 @@ const MOST: u64 = 100_000;
 const BATCH: u64 = 1_000;
 
 /// Puts the lonely category in place, with a tenth of the log's messages.
-///
-/// # Errors
-/// The server refuses them.
 pub(crate) async fn prepare(address: &Address, preload: u64, gauge: &Gauge) -> anyhow::Result<()> {
     let message = json!({"type": "Deposited", "data": {"amount": 1}});
     let wanted = (preload / 10).clamp(1, MOST);
@@ -39,9 +36,6 @@ pub(crate) async fn prepare(address: &Address, preload: u64, gauge: &Gauge) -> a
 }
 
 /// Asks each question once, until an answer is complete.
-///
-/// # Errors
-/// The server does not answer, or finds something.
 pub(crate) async fn run(address: &Address, category: &str, gauge: Arc<Gauge>) -> anyhow::Result<Loaded> {
     let member = (0..MEMBERS)
         .find(|&member| ConsumerGroup::new(member, MEMBERS).is_some_and(|group| !group.owns(&lonely())))

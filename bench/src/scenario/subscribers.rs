@@ -14,9 +14,6 @@ use crate::wire::{Address, Connection, Events, pokes};
 /// Subscribes once for each of `asked`, the last one first told to `ready`, and listens until `stop`.
 ///
 /// A latency is the time from connecting to `: ready`; messages are pokes.
-///
-/// # Errors
-/// Somebody could not subscribe, or the server ended a subscription.
 pub(crate) async fn listen(asked: Vec<(Address, String)>, watch: Arc<Watch>) -> anyhow::Result<Loaded> {
     let listen = move || {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;

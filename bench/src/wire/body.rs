@@ -3,9 +3,6 @@
 use anyhow::Context as _;
 
 /// The status code in a reply's head.
-///
-/// # Errors
-/// It is no head of HTTP/1.1.
 pub(super) fn status(head: &[u8]) -> anyhow::Result<u16> {
     let digits = head.strip_prefix(b"HTTP/1.1 ").and_then(|rest| rest.get(..3)).context("no reply of HTTP/1.1")?;
     Ok(std::str::from_utf8(digits)?.parse()?)
@@ -55,9 +52,6 @@ enum State {
 
 impl Chunks {
     /// Appends to `out` what `piece` has of the body; answers whether the body goes on.
-    ///
-    /// # Errors
-    /// It is no chunked body.
     pub(super) fn take(&mut self, mut piece: &[u8], out: &mut Vec<u8>) -> anyhow::Result<bool> {
         while let Some((&byte, rest)) = piece.split_first() {
             match self.state {

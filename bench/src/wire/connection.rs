@@ -32,9 +32,6 @@ pub(crate) struct Reply<'a> {
 
 impl Connection {
     /// Connects.
-    ///
-    /// # Errors
-    /// Nobody listens there.
     pub(crate) async fn open(address: &Address) -> anyhow::Result<Self> {
         let authority = address.authority();
         let stream = match address.source() {
@@ -49,9 +46,6 @@ impl Connection {
     }
 
     /// Connects as [`connect_from`] does.
-    ///
-    /// # Errors
-    /// Nobody listens there.
     pub(crate) async fn open_from(address: &Address, number: u64) -> anyhow::Result<Self> {
         Self::new(connect_from(address, number).await?)
     }
@@ -62,9 +56,6 @@ impl Connection {
     }
 
     /// Sends a request and waits for its whole answer.
-    ///
-    /// # Errors
-    /// The connection ended, or what came is no answer.
     pub(crate) async fn exchange(&mut self, request: &[u8]) -> anyhow::Result<Reply<'_>> {
         self.buffer.clear();
         self.stream.write_all(request).await?;
@@ -96,9 +87,6 @@ impl Connection {
 
     /// Sends a request whose answer has no end that is known beforehand; what came of it behind the head stays in
     /// the buffer that is given back with the stream.
-    ///
-    /// # Errors
-    /// The connection ended, or the answer is no stream of events.
     pub(crate) async fn into_stream(mut self, request: &[u8]) -> anyhow::Result<(TcpStream, Vec<u8>)> {
         self.buffer.clear();
         self.stream.write_all(request).await?;
@@ -138,9 +126,6 @@ impl Reply<'_> {
     }
 
     /// The body of a success.
-    ///
-    /// # Errors
-    /// Another status; what the server says about it.
     pub(crate) fn success(&self) -> anyhow::Result<&[u8]> {
         if self.status == 200 {
             return Ok(self.body);
@@ -151,9 +136,6 @@ impl Reply<'_> {
 
 /// Connects from one of this machine's own addresses, as many of which as a loopback has: each has ports of
 /// its own, and one alone not enough for tens of thousands of connections.
-///
-/// # Errors
-/// Nobody listens there.
 pub(crate) async fn connect_from(address: &Address, number: u64) -> anyhow::Result<TcpStream> {
     /// Connections of one source address: well below the ports that it has.
     const OF_ONE: u64 = 10_000;

@@ -26,17 +26,11 @@ pub(crate) struct Events {
 
 impl Events {
     /// Subscribes, and waits until every write from now on is poked.
-    ///
-    /// # Errors
-    /// The server does not answer with a stream of events, or not with `: ready`.
     pub(crate) async fn open(address: &Address, query: &str) -> anyhow::Result<Self> {
         Self::over(Connection::open(address).await?, address, query).await
     }
 
     /// The same over a connection that is open already.
-    ///
-    /// # Errors
-    /// Those of [`Events::open`].
     pub(crate) async fn over(connection: Connection, address: &Address, query: &str) -> anyhow::Result<Self> {
         let (stream, first) = connection.into_stream(&address.subscribe(query)).await?;
         let mut events = Self { stream, chunks: Chunks::default(), text: Vec::new(), goes_on: true };
@@ -58,9 +52,6 @@ impl Events {
     }
 
     /// Reads what is there, at least something, and hands its whole frames to `take`.
-    ///
-    /// # Errors
-    /// The stream ended.
     pub(crate) async fn next(&mut self, mut take: impl FnMut(&[u8])) -> anyhow::Result<()> {
         loop {
             if let Some(end) = memmem::rfind(&self.text, b"\n\n") {

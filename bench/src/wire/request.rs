@@ -17,9 +17,6 @@ pub(crate) struct Address {
 
 impl Address {
     /// The address in `http://HOST:PORT`.
-    ///
-    /// # Errors
-    /// Another form.
     pub(crate) fn new(url: &str, token: Option<String>) -> anyhow::Result<Self> {
         let uri: Uri = url.parse().with_context(|| format!("{url} is no URL"))?;
         anyhow::ensure!(uri.scheme_str() == Some("http"), "{url}: only http:// is measured");
