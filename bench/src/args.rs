@@ -9,6 +9,10 @@ use crate::ramp::Stage;
 use crate::report::{Threshold, Tolerance};
 use crate::scenario::Scenario;
 
+/// The crowd of the hostile scenario, and the memory budget of its server in MiB.
+pub(crate) const CROWD: u64 = 2_000;
+pub(crate) const CROWD_BUDGET_MIB: u64 = 1_024;
+
 /// Options of `bench`.
 #[derive(Clone, Debug, clap::Args)]
 #[command(args_conflicts_with_subcommands = true, subcommand_precedence_over_arg = true)]
@@ -102,9 +106,15 @@ pub struct Args {
     /// Members of a consumer group.
     #[arg(long, default_value_t = 8, value_parser = clap::value_parser!(u64).range(1..))]
     pub group_size: u64,
-    /// Subscribers of poke, fan-out, idle and mixed, and the crowd of hostile [default: as the targets have them].
+    /// Subscribers of poke, fan-out, idle and mixed [default: as the targets have them].
     #[arg(long, value_parser = clap::value_parser!(u64).range(1..=100_000))]
     pub subscribers: Option<u64>,
+    /// Connections of the crowd of hostile.
+    #[arg(long, default_value_t = CROWD, value_parser = clap::value_parser!(u64).range(1..=100_000))]
+    pub crowd: u64,
+    /// Memory budget of hostile's server, in MiB: with less the server lets in fewer of the crowd.
+    #[arg(long, value_name = "MIB", default_value_t = CROWD_BUDGET_MIB, value_parser = clap::value_parser!(u64).range(1..=1_048_576))]
+    pub crowd_budget_mib: u64,
     /// Namespaces of `namespaces` and `ns-list`.
     #[arg(long, default_value_t = 5_000, value_parser = clap::value_parser!(u64).range(1..=100_000))]
     pub namespaces: u64,
@@ -180,6 +190,17 @@ pub enum Backend {
     Memory,
     /// PostgreSQL with its default durability.
     Postgres,
+}
+
+impl Backend {
+    /// Its name on the command line and in reports.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Sqlite => "sqlite",
+            Self::Memory => "memory",
+            Self::Postgres => "postgres",
+        }
+    }
 }
 
 fn parse<T: std::str::FromStr<Err = anyhow::Error>>(text: &str) -> Result<T, String> {

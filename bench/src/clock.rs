@@ -1,4 +1,4 @@
-//! What a round costs around its requests: processor time, memory, and the work that is left behind the answers.
+//! The cost of a round around its requests: processor time, memory, and the work that is left behind the answers.
 
 use std::time::{Duration, Instant};
 
@@ -19,23 +19,23 @@ pub(crate) struct Clock {
 }
 
 impl Clock {
-    /// Begins, with an eye on the server's process.
+    /// Begins, and watches the server's process.
     pub(crate) fn begin(server: Option<u32>, plan: &Plan) -> Self {
         Self {
             server,
             has_rate: plan.rate.is_some(),
             resident: resident::Watch::begin(server, plan.warm_up),
-            generator: of(Some(std::process::id())),
-            used: of(server),
+            generator: used(Some(std::process::id())),
+            used: used(server),
             begin: Instant::now(),
         }
     }
 
-    /// Ends; of a load that writes to a host, once everything there is indexed.
+    /// Ends; after a load that writes to a host, once everything there is indexed.
     pub(crate) async fn end(self, loaded: &Loaded, written: Option<&Host>) -> anyhow::Result<Round> {
         let ended = Instant::now();
-        let used = of(self.server).saturating_sub(self.used).as_secs_f64();
-        let generator = of(Some(std::process::id())).saturating_sub(self.generator);
+        let server = used(self.server).saturating_sub(self.used).as_secs_f64();
+        let generator = used(Some(std::process::id())).saturating_sub(self.generator);
         let resident = self.resident.end().await;
         let settle_s = match written {
             Some(host) => host.caught_up(ended).await?,
@@ -43,8 +43,8 @@ impl Clock {
         };
         let cost = Cost {
             generator_s: generator.as_secs_f64(),
-            server_s: loaded.server_s.unwrap_or(used),
-            // What is sent at a rate does not become slower by what is done after it.
+            server_s: loaded.server_s.unwrap_or(server),
+            // The pace of a load with a rate is given: work after it makes it no slower.
             settle_s: if self.has_rate { 0.0 } else { settle_s },
             wall_s: (ended - self.begin).as_secs_f64(),
         };
@@ -52,6 +52,6 @@ impl Clock {
     }
 }
 
-fn of(pid: Option<u32>) -> Duration {
+fn used(pid: Option<u32>) -> Duration {
     pid.and_then(cpu).unwrap_or_default()
 }

@@ -1,6 +1,6 @@
-//! What a run will do and about how long it will take, before it begins.
+//! The plan of a run, and about how long it takes.
 //!
-//! The paces assumed here are those of an idle machine with two cores. They serve the plan alone: no figure comes of them.
+//! The paces assumed here are those of an idle machine with two cores. Only the plan uses them, no figure does.
 
 use std::fmt::Write as _;
 use std::time::Duration;
@@ -13,14 +13,14 @@ use crate::scenario::{Case, Scenario};
 
 /// Parts of a round of `grow`: each a no-op, and then each size.
 const GROW_PARTS: u32 = 4;
-/// From the last answer until the next load begins: connections, the index that catches up.
+/// Time between the last answer of a load and the next load: for connections, and for the index that catches up.
 const BETWEEN: Duration = Duration::from_millis(700);
-/// Messages a second that are read by who catches up.
+/// Messages a second that a reader who catches up reads.
 const READ: f64 = 400_000.0;
-/// Namespaces that are made in a second.
+/// Namespaces that are made a second.
 const NAMESPACES: f64 = 250.0;
 
-/// A line for each scenario, with its rounds, what takes turns with it and how long that takes; below it the whole.
+/// A line for each scenario: how long it takes, its rounds, and the cases that take turns with it; the sum at the end.
 pub fn outline(args: &Args) -> String {
     let mut text = String::new();
     let (measured, preparing) = (measuring(args), preparation(args));
@@ -47,11 +47,7 @@ fn backend(args: &Args) -> Option<Backend> {
 /// The cases that can be measured there.
 fn possible(args: &Args) -> Vec<Case> {
     let backend = backend(args);
-    let is_possible = |case: &Case| {
-        case.scenario.needs_backend().is_none_or(|needs| backend == Some(needs))
-            && (backend.is_some() || !case.scenario.needs_started_server())
-            && (backend != Some(Backend::Memory) || case.scenario != Scenario::Start)
-    };
+    let is_possible = |case: &Case| case.scenario.lacks(backend).is_none();
     cases(args).into_iter().filter(is_possible).collect()
 }
 
@@ -90,39 +86,36 @@ fn turn(args: &Args, case: Case) -> Duration {
     }
 }
 
-/// What is put in place, once for all scenarios.
+/// The messages and namespaces that are put in place, once for all scenarios.
 fn preparation(args: &Args) -> Vec<(String, Duration)> {
     let backend = backend(args);
-    let needed: Vec<Scenario> = possible(args)
-        .into_iter()
-        .flat_map(|case| others(args, case, backend).into_iter().chain([case]))
-        .map(|case| case.scenario)
-        .collect();
+    let with_others = |case: Case| others(args, case, backend).into_iter().chain([case]);
+    let needed: Vec<Scenario> = possible(args).into_iter().flat_map(with_others).map(|case| case.scenario).collect();
     let has = |scenario: Scenario| needed.contains(&scenario);
     let any = |is_it: fn(Scenario) -> bool| needed.iter().any(|&scenario| is_it(scenario));
-    let sizes = args.sizes.iter().sum::<u64>();
     let grown = args.sizes.iter().max().copied().filter(|_| has(Scenario::Grow)).unwrap_or_default();
-    let is_large = any(Scenario::is_about_size) && grown < large(args);
     let ceilings = [Scenario::SqliteRaw, Scenario::SqliteLogIndex, Scenario::PgRaw];
+    let ceilings = ceilings.into_iter().filter(|ceiling| has(*ceiling)).count() as u64;
     let parts = [
-        ("the log", if any(Scenario::needs_messages) { args.preload } else { 0 }),
-        ("very many streams", if has(Scenario::WriteMillion) { args.preload } else { 0 }),
-        ("the ceilings", ceilings.into_iter().filter(|ceiling| has(*ceiling)).count() as u64 * args.preload),
-        ("the sizes of grow, twice", if has(Scenario::Grow) { 2 * sizes } else { 0 }),
-        ("the larger log", if is_large { large(args) } else { 0 }),
+        ("the log", args.preload, any(Scenario::needs_messages)),
+        ("very many streams", args.preload, has(Scenario::WriteMillion)),
+        ("the ceilings", ceilings * args.preload, true),
+        ("the sizes of grow, twice", 2 * args.sizes.iter().sum::<u64>(), has(Scenario::Grow)),
+        ("the larger log", large(args), any(Scenario::is_about_size) && grown < large(args)),
     ];
     let pace = match backend {
         Some(Backend::Memory) => 150_000.0,
         Some(Backend::Sqlite) => 110_000.0,
         Some(Backend::Postgres) | None => 45_000.0,
     };
-    let placed = parts.into_iter().filter(|(_, messages)| *messages > 0).map(|(what, messages)| {
+    let placed = parts.into_iter().filter(|&(_, messages, is_needed)| is_needed && messages > 0);
+    let placed = placed.map(|(what, messages, _)| {
         (format!("{messages} messages put in place: {what}"), Duration::from_secs_f64(messages as f64 / pace))
     });
-    let crowd = (has(Scenario::NsList) || has(Scenario::Namespaces)).then(|| {
+    let namespaces = (has(Scenario::NsList) || has(Scenario::Namespaces)).then(|| {
         (format!("{} namespaces made", args.namespaces), Duration::from_secs_f64(args.namespaces as f64 / NAMESPACES))
     });
-    placed.chain(crowd).collect()
+    placed.chain(namespaces).collect()
 }
 
 fn minutes(duration: Duration) -> String {

@@ -1,10 +1,9 @@
-//! The same writes and reads with ever more messages in place: what grows shall not become slower.
+//! The same writes and reads with ever more messages in place: a log that grows must not become slower.
 //!
-//! Each size has namespaces of its own on one server, and the sizes take turns in every round: what is compared is
-//! then of the same seconds. Each figure is taken as a share of the no-op ceiling's right before.
+//! Each size has namespaces of its own on one server, and the sizes take turns in every round, so that figures of the
+//! same seconds are compared. Each figure is taken as a share of the no-op ceiling's right before.
 
 use std::sync::Arc;
-use std::time::Instant;
 
 use anyhow::Context as _;
 
@@ -15,7 +14,6 @@ use crate::host::Host;
 use crate::load::{self, Plan};
 use crate::names::Names;
 use crate::plan::{plan, rounds};
-use crate::preload::{Fill, fill};
 use crate::progress::Progress;
 use crate::report::{Round, Row, median};
 use crate::rpc;
@@ -27,7 +25,7 @@ use crate::session::Session;
 use crate::target::Verdict;
 use crate::wire::Address;
 
-/// What is measured at each size.
+/// A load that is measured at each size.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Part {
     Write,
@@ -81,11 +79,11 @@ impl Part {
 }
 
 /// A row for each part at each size.
-pub(crate) async fn rows(session: &mut Session<'_>, progress: &Progress) -> anyhow::Result<Vec<Row>> {
+pub(crate) async fn rows(session: &mut Session, progress: &Progress) -> anyhow::Result<Vec<Row>> {
     if let Some(why) = session.lacks(Scenario::Grow).await? {
         return Ok(vec![Row::skipped(Scenario::Grow.name(), why)]);
     }
-    let host = session.hosts.start().await?;
+    let host = session.hosts.start(None).await?;
     match measure(session, &host, progress).await {
         Ok((rows, largest)) => {
             session.take_over(host, largest.many.0, largest.messages).await?;
@@ -99,19 +97,23 @@ pub(crate) async fn rows(session: &mut Session<'_>, progress: &Progress) -> anyh
 }
 
 /// The rows, and the largest of the sizes for others to use.
-async fn measure(session: &mut Session<'_>, host: &Host, progress: &Progress) -> anyhow::Result<(Vec<Row>, Size)> {
+async fn measure(session: &mut Session, host: &Host, progress: &Progress) -> anyhow::Result<(Vec<Row>, Size)> {
     let mut sizes = Vec::new();
-    for &messages in &session.args.sizes {
+    for messages in session.args.sizes.clone() {
         progress.runs(&format!("{messages} messages put in place, twice"));
         sizes.push(Size::new(session, host, messages).await?);
     }
     // For each part and size the rounds, and their shares of the ceiling.
-    let mut found: Vec<Vec<(Row, Vec<f64>)>> = PARTS.iter().map(|part| part_rows(*part, &sizes)).collect();
-    for number in 0..rounds(session.args, Scenario::Grow) {
+    let empty = |part: Part| {
+        let row = |size: &Size| (Row { name: part.row(size.messages), ..Row::default() }, Vec::new());
+        sizes.iter().map(row).collect()
+    };
+    let mut found: Vec<Vec<(Row, Vec<f64>)>> = PARTS.map(empty).to_vec();
+    for number in 0..rounds(&session.args, Scenario::Grow) {
         for (part, rows) in PARTS.iter().zip(&mut found) {
             progress.runs(&format!("{}, round {}", part.name(), number + 1));
             match turns(session, host, *part, &sizes, number, rows).await {
-                // Broken off: the rounds until then are what there is.
+                // After an interruption the rounds until then remain.
                 Err(error) if !session.gauge.is_stopped() => return Err(error),
                 _ => {}
             }
@@ -126,7 +128,7 @@ async fn measure(session: &mut Session<'_>, host: &Host, progress: &Progress) ->
 
 /// A round of a part at each size, right after one of the no-op ceiling, as whose share each is taken.
 async fn turns(
-    session: &mut Session<'_>,
+    session: &mut Session,
     host: &Host,
     part: Part,
     sizes: &[Size],
@@ -146,30 +148,23 @@ async fn turns(
 
 /// The names of all rows.
 pub(crate) fn names(args: &Args) -> Vec<String> {
-    let of = |part: &Part| args.sizes.iter().map(|messages| part.row(*messages)).collect::<Vec<_>>();
-    PARTS.iter().flat_map(of).collect()
+    PARTS.iter().flat_map(|part| args.sizes.iter().map(|messages| part.row(*messages))).collect()
 }
 
-fn part_rows(part: Part, sizes: &[Size]) -> Vec<(Row, Vec<f64>)> {
-    let row = |size: &Size| Row { name: part.row(size.messages), ..Row::default() };
-    sizes.iter().map(|size| (row(size), Vec::new())).collect()
-}
-
-/// Holds each size against the first, round by round.
-fn judge(session: &Session<'_>, part: Part, rows: Vec<(Row, Vec<f64>)>) -> Vec<Row> {
+/// Compares each size with the first, round by round.
+fn judge(session: &Session, part: Part, rows: Vec<(Row, Vec<f64>)>) -> Vec<Row> {
     let first = rows.first().map(|(_, shares)| shares.clone()).unwrap_or_default();
-    let is_usual = extent(session.args, Case::new(Scenario::Grow, 1)).is_usual && session.args.sizes.len() >= 3;
+    let is_usual = extent(&session.args, Case::new(Scenario::Grow, 1)).is_usual && session.args.sizes.len() >= 3;
     let is_full = is_usual && !session.gauge.is_stopped();
     let judged = rows.into_iter().enumerate().map(|(number, (mut row, shares))| {
         if row.rounds.is_empty() {
             return Row::skipped(row.name, "broken off before its first round".to_owned());
         }
         row.is_interrupted = session.gauge.is_stopped();
-        row.of_noop = Some(median(shares.clone()));
+        row.of_noop = median(shares.iter().copied());
         let (limit, target) = part.target();
-        let ratios: Vec<f64> =
-            shares.iter().zip(&first).map(|(share, first)| share / first.max(f64::EPSILON)).collect();
-        let value = median(ratios);
+        let ratios = shares.iter().zip(&first).map(|(share, first)| share / first.max(f64::EPSILON));
+        let value = median(ratios).unwrap_or_default();
         let (target, figure) = (target.to_owned(), "share of noop, of the first size's".to_owned());
         let verdict = Verdict { target, figure, value, limit, is_upper: false, holds: value >= limit, is_full };
         row.judge(if number == 0 { Vec::new() } else { vec![verdict] });
@@ -178,52 +173,52 @@ fn judge(session: &Session<'_>, part: Part, rows: Vec<(Row, Vec<f64>)>) -> Vec<R
     judged.collect()
 }
 
-async fn part_round(session: &Session<'_>, host: &Host, part: Part, size: &Size, number: u32) -> anyhow::Result<Round> {
-    let seed = session.args.seed.wrapping_add(u64::from(number));
-    let kind = Kind { size: session.args.size, client_ids: part == Part::WriteMany, ..Kind::default() };
+async fn part_round(session: &Session, host: &Host, part: Part, size: &Size, number: u32) -> anyhow::Result<Round> {
+    let (args, seed) = (&session.args, session.args.seed.wrapping_add(u64::from(number)));
+    let kind = Kind { size: args.size, client_ids: part == Part::WriteMany, ..Kind::default() };
     let (address, names) = if part == Part::WriteMany { &size.many } else { &size.few };
-    let gauge = Arc::clone(&session.gauge);
-    // Like the scenario that it is at another size.
+    // The plan is that of the scenario that the part repeats at another size.
     let like = if part.writes() { Scenario::Write } else { Scenario::CategoryGet };
-    let of = |scenario| plan(session.args, session.hosts.backend(), Case::new(scenario, part.width()));
+    let of = |scenario| plan(args, session.hosts.backend(), Case::new(scenario, part.width()));
     let plan = Plan { ramp: None, duration: of(Scenario::Grow).duration, ..of(like) };
     let filled = Filled { first: 1, last: size.messages };
     let clock = Clock::begin(host.pid(), &plan);
-    let read = |place: Place| {
-        let lane = move |n| Read::new(address, names, place.clone(), filled, seed, n);
-        (0..part.width()).map(lane).collect::<Vec<_>>()
+    let lanes = 0..part.width();
+    let gauge = Arc::clone(&session.gauge);
+    let place = match part {
+        Part::StreamGet => Some(Place::Stream(size.messages / names.streams)),
+        Part::CategoryGet => Some(Place::Anywhere),
+        Part::Write | Part::WriteMany => None,
     };
-    let loaded = match part {
-        Part::Write | Part::WriteMany => {
-            let lanes = (0..part.width()).map(|n| Write::new(address, names, kind, seed, n)).collect();
-            load::run(address, plan, lanes, gauge).await?
+    let loaded = match place {
+        Some(place) => {
+            let lanes = lanes.map(|n| Read::new(address, names, place.clone(), filled, seed, n)).collect();
+            load::run::<Read>(address, plan, lanes, gauge).await?
         }
-        Part::StreamGet => {
-            let length = size.messages / names.streams();
-            load::run(address, plan, read(Place::Stream(length)), gauge).await?
+        None => {
+            let lanes = lanes.map(|n| Write::new(address, names, kind, seed, n)).collect();
+            load::run::<Write>(address, plan, lanes, gauge).await?
         }
-        Part::CategoryGet => load::run(address, plan, read(Place::Anywhere), gauge).await?,
     };
     clock.end(&loaded, part.writes().then_some(host)).await
 }
 
 impl Size {
-    /// Two namespaces with so many messages in place.
-    async fn new(session: &Session<'_>, host: &Host, messages: u64) -> anyhow::Result<Self> {
-        let args = session.args;
+    /// Two namespaces with this number of messages in place.
+    async fn new(session: &Session, host: &Host, messages: u64) -> anyhow::Result<Self> {
+        let args = &session.args;
+        let few = Names::new(args.streams.min(messages), args.categories, Distribution::Uniform);
         let put = async |id: String, names: Names, random_ids: bool| {
             let address = rpc::create_namespace(&host.address, &id).await?;
-            let what = Fill { address: &address, names: &names, count: messages, size: args.size, random_ids };
-            fill(&what, Arc::clone(&session.gauge)).await?;
-            host.caught_up(Instant::now()).await?;
+            session.fill(host, &address, &names, messages, random_ids).await?;
             anyhow::Ok((address, names))
         };
-        let few = Names::new(args.streams.min(messages), args.categories, Distribution::Uniform);
-        let many = Names::new(args.many_streams, args.categories, Distribution::Uniform).with_uuids();
         Ok(Self {
             messages,
             few: put(format!("grow-{messages}"), few, false).await.context("the usual streams")?,
-            many: put(format!("grow-many-{messages}"), many, true).await.context("very many streams")?,
+            many: put(format!("grow-many-{messages}"), session.many_names(), true)
+                .await
+                .context("very many streams")?,
         })
     }
 }

@@ -1,16 +1,13 @@
 //! Load generator for servers that speak the EventoDB protocol, and the ceilings that its figures are held against.
 //!
-//! It knows the protocol and nothing of the server's inside. It starts its server as a process of its own, or
-//! measures any that is named to it.
+//! It speaks the public protocol only. It starts its server as a process of its own, or measures one at a URL.
 
 mod args;
 mod block;
 mod ceiling;
 mod clock;
-mod dispatch;
 mod environment;
 mod estimate;
-mod files;
 mod grow;
 mod host;
 pub mod hostile;

@@ -1,7 +1,7 @@
-//! The load: connections that ask, wait for the answer and ask again, on one thread of their own.
+//! The load: connections that send a request, wait for its answer and send the next, on one thread of their own.
 //!
-//! One thread that waits for all its connections together wakes up for many answers at once, and nothing is handed
-//! from thread to thread: that is what makes the generator cheaper than what it measures.
+//! One thread that waits for all connections together wakes up for many answers at once, and hands nothing from thread
+//! to thread. That keeps the generator cheaper than the server it measures.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -16,21 +16,21 @@ use crate::pace::Pace;
 use crate::ramp::Ramp;
 use crate::wire::{Address, Connection, Reply};
 
-/// What one connection asks.
+/// The requests of one connection.
 pub(crate) trait Lane: Send + 'static {
     /// The next request.
     fn request(&mut self) -> &[u8];
 
-    /// Looks at the answer; answers how many messages it stands for.
+    /// Checks the answer and returns the number of messages that it stands for.
     fn answer(&mut self, reply: Reply<'_>) -> anyhow::Result<u64>;
 
-    /// Whether there is nothing more to ask.
+    /// Whether the lane has nothing more to send.
     fn is_done(&self) -> bool {
         false
     }
 }
 
-/// How long, how much and how fast.
+/// How long, how much and how fast a load is.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Plan {
     /// Time that does not count.
@@ -39,46 +39,53 @@ pub(crate) struct Plan {
     pub(crate) duration: Duration,
     /// Requests in place of a duration.
     pub(crate) count: Option<u64>,
-    /// Messages that must be through before the end, whatever the time.
+    /// Messages that the load has at least, even if they take longer than the duration.
     pub(crate) least: u64,
     /// Requests a second, over all connections.
     pub(crate) rate: Option<f64>,
-    /// How many of the connections ask, by the time since the start; without it all of them.
+    /// How many of the connections send, by the time since the start; without it all of them.
     pub(crate) ramp: Option<Ramp>,
 }
 
-/// What came of it.
+/// The result of a load.
 #[derive(Debug, Default)]
 pub(crate) struct Loaded {
-    /// What was measured.
     pub(crate) measured: Measured,
-    /// In what time.
     pub(crate) elapsed: Duration,
-    /// What is no latency, by name: resident memory, open files, …
+    /// Figures that are no latencies, by name: resident memory, open files, …
     pub(crate) readings: BTreeMap<&'static str, f64>,
-    /// The `fsync` ceiling's seconds, where it ran beside.
+    /// The seconds of the `fsync` ceiling, if it ran beside the load.
     pub(crate) fsync_seconds: Vec<Second>,
-    /// Processor time of a server that was not the run's usual one, in seconds.
+    /// Processor time of a server that is not the run's usual one, in seconds.
     pub(crate) server_s: Option<f64>,
 }
 
-/// What the lanes of one run share.
-struct Run {
-    address: Address,
-    plan: Plan,
-    gauge: Arc<Gauge>,
-    start: Instant,
-    /// When requests are due, where the load has a rate.
-    pace: Option<Pace>,
-    /// Requests taken so far, for a count.
-    taken: AtomicU64,
-    /// Messages through so far.
-    messages: AtomicU64,
-    /// One for all lanes: a histogram for each would be hundreds of kilobytes a connection.
-    measured: Mutex<Measured>,
+impl Loaded {
+    /// The latency at a quantile, in milliseconds.
+    pub(crate) fn ms_at(&self, quantile: f64) -> f64 {
+        self.measured.latencies.value_at_quantile(quantile) as f64 / 1e6
+    }
+
+    /// `count` as a number a second.
+    pub(crate) fn pace(&self, count: u64) -> f64 {
+        count as f64 / self.elapsed.as_secs_f64().max(f64::EPSILON)
+    }
 }
 
-/// Runs the lanes, each on its own connection, on a thread of its own.
+/// Runs work on a thread and a runtime of its own, so that no other task delays it.
+pub(crate) async fn on_own_thread<T, F>(work: impl FnOnce() -> F + Send + 'static) -> anyhow::Result<T>
+where
+    T: Send + 'static,
+    F: Future<Output = anyhow::Result<T>>,
+{
+    let generate = move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        runtime.block_on(work())
+    };
+    tokio::task::spawn_blocking(generate).await.context("the load generator panicked")?
+}
+
+/// Runs the lanes, each on its own connection, on a thread of their own.
 pub(crate) async fn run<L: Lane>(
     address: &Address,
     plan: Plan,
@@ -86,11 +93,7 @@ pub(crate) async fn run<L: Lane>(
     gauge: Arc<Gauge>,
 ) -> anyhow::Result<Loaded> {
     let address = address.clone();
-    let generate = move || {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        runtime.block_on(drive(address, plan, lanes, gauge))
-    };
-    tokio::task::spawn_blocking(generate).await.context("the load generator panicked")?
+    on_own_thread(move || drive(address, plan, lanes, gauge)).await
 }
 
 async fn drive<L: Lane>(address: Address, plan: Plan, lanes: Vec<L>, gauge: Arc<Gauge>) -> anyhow::Result<Loaded> {
@@ -113,6 +116,7 @@ async fn drive<L: Lane>(address: Address, plan: Plan, lanes: Vec<L>, gauge: Arc<
     Ok(Loaded { measured, elapsed: end - begin, ..Loaded::default() })
 }
 
+/// Sends until the run is over or the lane is done; returns when the last answer came.
 async fn run_lane<L: Lane>(number: u64, mut lane: L, connection: Connection, run: Arc<Run>) -> Instant {
     /// Failures in a row after which a lane gives up.
     const PATIENCE: u32 = 20;
@@ -144,7 +148,7 @@ async fn run_lane<L: Lane>(number: u64, mut lane: L, connection: Connection, run
     ended
 }
 
-/// One request; the outer failure is that of the connection, which is of no use then.
+/// One request. The outer error is that of the connection, which cannot be used any more then.
 async fn ask<L: Lane>(
     lane: &mut L,
     connection: &mut Option<Connection>,
@@ -158,9 +162,28 @@ async fn ask<L: Lane>(
     Ok(lane.answer(reply))
 }
 
+/// The state that the lanes of one run share.
+struct Run {
+    address: Address,
+    plan: Plan,
+    gauge: Arc<Gauge>,
+    start: Instant,
+    /// The moments at which requests are due, if the load has a rate.
+    pace: Option<Pace>,
+    /// Requests begun so far, for a count.
+    taken: AtomicU64,
+    /// Messages of the answers so far.
+    messages: AtomicU64,
+    /// One for all lanes: a histogram takes hundreds of kilobytes.
+    measured: Mutex<Measured>,
+}
+
 impl Run {
-    /// When the next request of lane `number` should be sent, once it is time; `None` at the end.
+    /// Waits until the next request of lane `number` may be sent, and returns when it should have been sent; `None` at
+    /// the end of the run.
     async fn next(&self, number: u64) -> Option<Instant> {
+        /// How often a connection that the ramp does not use yet looks again.
+        const RAMP_STEP: Duration = Duration::from_millis(5);
         while !self.is_active(number) {
             if self.is_over(Instant::now()) {
                 return None;
@@ -196,6 +219,3 @@ impl Run {
         self.measured.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
-
-/// How often a connection that is not yet wanted looks again.
-const RAMP_STEP: Duration = Duration::from_millis(5);

@@ -1,60 +1,50 @@
-//! What the arguments mean for each scenario: how long, how much and how fast it is.
+//! How long, how much and how fast each case is, by the arguments and the table of scenarios.
 
 use std::time::Duration;
 
 use crate::args::{Args, Backend};
 use crate::load::Plan;
 use crate::ramp::Ramp;
-use crate::scenario::{Case, Scenario};
+use crate::scenario::{Case, Rate, Scenario};
 
-/// Messages of three memtables of the server's default size: below that a write run shows no index at work.
+/// Messages of three memtables of the server's default size. A write run that is shorter shows no index at work.
 pub const LEAST_ON_SQLITE: u64 = 200_000;
 
-/// Rounds of a scenario.
+/// The number of rounds of a scenario.
 pub(crate) fn rounds(args: &Args, scenario: Scenario) -> u32 {
     args.rounds.filter(|_| !scenario.is_once()).unwrap_or(scenario.usual_rounds())
 }
 
 /// Whether rounds are as many and as long as targets speak of.
 pub(crate) fn is_long_enough(args: &Args, scenario: Scenario) -> bool {
-    /// What a figure wants that has a pace.
     const ROUNDS: u32 = 3;
     const SECONDS: f64 = 10.0;
-    let usual = scenario.usual_duration().as_secs_f64();
+    let Some(usual) = scenario.usual_duration().map(|usual| usual.as_secs_f64()) else { return true };
     let seconds = args.duration.unwrap_or(usual);
-    match scenario {
-        _ if scenario.is_whole() => true,
-        _ if scenario.is_once() => seconds >= usual,
-        _ => rounds(args, scenario) >= ROUNDS && seconds >= SECONDS,
-    }
+    if scenario.is_once() { seconds >= usual } else { rounds(args, scenario) >= ROUNDS && seconds >= SECONDS }
 }
 
 /// How long, how much and how fast a case is, on that backend.
 pub(crate) fn plan(args: &Args, backend: Option<Backend>, case: Case) -> Plan {
     let scenario = case.scenario;
-    let is_whole = scenario.is_whole();
     let rate = rate(args, scenario);
     let usual = match backend {
         Some(Backend::Sqlite | Backend::Memory) => LEAST_ON_SQLITE,
         Some(Backend::Postgres) | None => 0,
     };
-    let least = if scenario.writes() { args.least.unwrap_or(usual) } else { 0 };
-    let ramp = Ramp::new(&args.ramp).filter(|_| scenario.has_connections());
-    let duration = match (&ramp, args.duration) {
-        _ if is_whole => Duration::from_secs(24 * 3600),
-        (Some(ramp), _) => ramp.duration(),
-        (None, Some(seconds)) => Duration::from_secs_f64(seconds),
-        (None, None) => scenario.usual_duration(),
+    // A load with a rate takes as long as it is asked to, however many messages that makes.
+    let least = if scenario.spec().writes && rate.is_none() { args.least.unwrap_or(usual) } else { 0 };
+    let Some(usual) = scenario.usual_duration() else {
+        return Plan { duration: Duration::from_secs(24 * 3600), least, rate, ..Plan::default() };
     };
+    let ramp = Ramp::new(&args.ramp).filter(|_| scenario.has_connections());
+    let is_warmed_up = args.count.is_none() && ramp.is_none();
+    let asked = args.duration.map_or(usual, Duration::from_secs_f64);
     Plan {
-        warm_up: match is_whole || args.count.is_some() || ramp.is_some() {
-            true => Duration::ZERO,
-            false => Duration::from_secs_f64(args.warm_up),
-        },
-        duration,
-        count: args.count.filter(|_| !is_whole),
-        // A rate says how long so many messages take.
-        least: if rate.is_none() { least } else { 0 },
+        warm_up: if is_warmed_up { Duration::from_secs_f64(args.warm_up) } else { Duration::ZERO },
+        duration: ramp.as_ref().map_or(asked, Ramp::duration),
+        count: args.count,
+        least,
         rate,
         ramp,
     }
@@ -62,17 +52,17 @@ pub(crate) fn plan(args: &Args, backend: Option<Backend>, case: Case) -> Plan {
 
 /// Requests a second that a scenario sends; without one as many as are answered.
 pub(crate) fn rate(args: &Args, scenario: Scenario) -> Option<f64> {
-    match scenario {
-        _ if scenario.is_ceiling() => None,
-        Scenario::CatchUp | Scenario::CatchUpSse | Scenario::FanOutWrites => None,
-        Scenario::Namespaces => Some(args.rate.unwrap_or(args.namespaces as f64)),
-        _ => args.rate.or(scenario.usual_rate()),
+    match scenario.spec().rate {
+        Rate::Unpaced => None,
+        Rate::Free => args.rate,
+        Rate::At(usual) => Some(args.rate.unwrap_or(usual)),
+        Rate::PerNamespace => Some(args.rate.unwrap_or(args.namespaces as f64)),
     }
 }
 
 /// Subscribers of a scenario.
 pub(crate) fn subscribers(args: &Args, scenario: Scenario) -> u64 {
-    args.subscribers.unwrap_or(scenario.usual_subscribers())
+    args.subscribers.unwrap_or(scenario.spec().subscribers)
 }
 
 /// Messages of the larger log.
@@ -97,7 +87,7 @@ mod tests {
 
     #[test]
     fn every_write_run_on_sqlite_outgrows_the_memtable_unless_told_otherwise() {
-        for &scenario in Scenario::value_variants().iter().filter(|scenario| scenario.writes()) {
+        for &scenario in Scenario::value_variants().iter().filter(|scenario| scenario.spec().writes) {
             let plan = planned(&[], scenario);
             let messages = plan.rate.map_or(0.0, |rate| rate * plan.duration.as_secs_f64()) as u64;
             assert!(plan.least.max(messages) >= LEAST_ON_SQLITE, "{scenario:?}");

@@ -9,7 +9,7 @@ use std::time::Duration;
 use crate::load::{self, Lane, Plan};
 use crate::measure::Gauge;
 use crate::names::Names;
-use crate::random::Random;
+use crate::random::{Random, random, uuid};
 use crate::rpc;
 use crate::scenario::write::data;
 use crate::wire::{Address, Reply, Template};
@@ -40,7 +40,7 @@ pub(crate) async fn fill(fill: &Fill<'_>, gauge: Arc<Gauge>) -> anyhow::Result<(
         return Ok(());
     }
     let has_batches = rpc::knows(fill.address, "streams.append").await?;
-    let (lanes, most) = if has_batches { (LANES.0, BATCH.min(fill.names.streams())) } else { (LANES.1, 1) };
+    let (lanes, most) = if has_batches { (LANES.0, BATCH.min(fill.names.streams)) } else { (LANES.1, 1) };
     let lanes = (0..lanes).map(|number| {
         // Each lane has a part of the whole, one after the other.
         let (from, to) = (fill.count * number / lanes, fill.count * (number + 1) / lanes);
@@ -74,7 +74,7 @@ impl FillLane {
     fn new(fill: &Fill<'_>, batch: Option<u64>, next: u64, end: u64) -> Self {
         let (address, names, data) = (fill.address.clone(), fill.names.clone(), data(fill.size));
         // Never those of an earlier run.
-        let ids = fill.random_ids.then(|| Random::new(uuid::Uuid::new_v4().as_u64_pair().0, 0));
+        let ids = fill.random_ids.then(|| random(uuid::Uuid::new_v4().as_u64_pair().0, 0));
         Self { request: address.call(""), address, names, data, ids, batch, next, end, asked: 0 }
     }
 }
@@ -84,7 +84,7 @@ impl Lane for FillLane {
         self.asked = self.batch.unwrap_or(1).min(self.end - self.next);
         let (names, data, ids) = (&self.names, &self.data, &mut self.ids);
         let mut id = |before: &str, after: &str| match ids {
-            Some(ids) => format!(r#"{before}"id":"{}"{after}"#, ids.uuid()),
+            Some(ids) => format!(r#"{before}"id":"{}"{after}"#, uuid(ids)),
             None => String::new(),
         };
         let message = format!(r#""type":"Deposited","data":{data}"#);
@@ -98,7 +98,7 @@ impl Lane for FillLane {
             None => format!(r#"["stream.write","{}",{{{message}}}{}]"#, stream(self.next), id(",{", "}")),
         };
         self.request = self.address.call(&body);
-        self.request.bytes()
+        &self.request.bytes
     }
 
     fn answer(&mut self, reply: Reply<'_>) -> anyhow::Result<u64> {

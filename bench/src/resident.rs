@@ -1,14 +1,13 @@
 //! A process' memory, second by second, while a round runs.
 
-use std::path::Path;
 use std::time::Duration;
 
 use tokio::task::JoinHandle;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-const MIB: f64 = 1_048_576.0;
+use crate::host::resident;
 
-/// Looks once a second, until it is asked for what it saw or dropped.
+/// Looks once a second, until it is ended or dropped.
 #[derive(Debug)]
 pub(crate) struct Watch {
     task: JoinHandle<Vec<f64>>,
@@ -16,7 +15,7 @@ pub(crate) struct Watch {
 }
 
 impl Watch {
-    /// Begins to look at the process after a while; where there is none it sees nothing.
+    /// Begins to look at the process after a while; without a process it sees nothing.
     pub(crate) fn begin(pid: Option<u32>, after: Duration) -> Self {
         let stop = CancellationToken::new();
         let task = tokio::spawn(look(pid, after, stop.clone()));
@@ -34,27 +33,14 @@ async fn look(pid: Option<u32>, after: Duration, stop: CancellationToken) -> Vec
     let mut seen = Vec::new();
     let mut ticks = tokio::time::interval_at(tokio::time::Instant::now() + after, Duration::from_secs(1));
     while stop.run_until_cancelled(ticks.tick()).await.is_some() {
-        seen.extend(pid.and_then(resident).map(|bytes| bytes as f64 / MIB));
+        seen.extend(pid.and_then(resident));
     }
     seen
-}
-
-/// Memory of a process that is in RAM, in bytes; `None` where the system does not tell.
-fn resident(pid: u32) -> Option<u64> {
-    let text = std::fs::read_to_string(Path::new("/proc").join(pid.to_string()).join("statm")).ok()?;
-    let pages: u64 = text.split_ascii_whitespace().nth(1)?.parse().ok()?;
-    Some(pages * rustix::param::page_size() as u64)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_process_has_memory() {
-        assert!(resident(std::process::id()).is_some_and(|bytes| bytes > 1 << 20));
-        assert!(resident(0).is_none());
-    }
 
     #[tokio::test(start_paused = true)]
     async fn a_process_is_looked_at_once_a_second() {

@@ -1,22 +1,22 @@
-//! Single calls: what is asked and arranged around a load.
+//! Single calls, for what is asked and arranged around a load.
 
 use anyhow::Context as _;
 use serde_json::{Value, json};
 
 use crate::wire::{Address, Connection};
 
-/// The result of a call, whose body is `method` and its arguments.
+/// The result of a call, whose body is a method and its arguments.
 pub(crate) async fn call(address: &Address, body: &Value) -> anyhow::Result<Value> {
     let mut connection = Connection::open(address).await?;
-    let reply = connection.exchange(address.call(&body.to_string()).bytes()).await?;
+    let reply = connection.exchange(&address.call(&body.to_string()).bytes).await?;
     Ok(serde_json::from_slice(reply.success()?)?)
 }
 
-/// Whether the server knows a method.
+/// Whether the server has a method.
 pub(crate) async fn knows(address: &Address, method: &str) -> anyhow::Result<bool> {
-    // Without arguments it is refused in any case; the question is how.
+    // Without arguments the call is refused in any case; the error code tells why.
     let mut connection = Connection::open(address).await?;
-    let reply = connection.exchange(address.call(&json!([method]).to_string()).bytes()).await?;
+    let reply = connection.exchange(&address.call(&json!([method]).to_string()).bytes).await?;
     Ok(reply.status != 404 && memchr::memmem::find(reply.body, b"METHOD_NOT_FOUND").is_none())
 }
 
@@ -24,19 +24,19 @@ pub(crate) async fn knows(address: &Address, method: &str) -> anyhow::Result<boo
 pub(crate) async fn head(address: &Address) -> anyhow::Result<u64> {
     let mut connection = Connection::open(address).await?;
     let request = address.call(&json!(["category.get", "", {"position": i64::MAX, "batchSize": 1}]).to_string());
-    let reply = connection.exchange(request.bytes()).await?;
+    let reply = connection.exchange(&request.bytes).await?;
     reply.success()?;
     if let Some(head) = reply.header("x-eventodb-head") {
         return Ok(head.parse()?);
     }
-    // Without gaps there are as many messages as the head says.
+    // Positions without gaps: the number of messages is the head.
     let info = call(address, &json!(["ns.info", address.namespace()])).await?;
     info["messageCount"].as_u64().context("the server does not tell how many messages it has")
 }
 
-/// Makes a namespace; answers how it is spoken to.
+/// Makes a namespace; returns its address.
 pub(crate) async fn create_namespace(address: &Address, id: &str) -> anyhow::Result<Address> {
     let created = call(address, &json!(["ns.create", id])).await.context("cannot make a namespace")?;
     let token = created["token"].as_str().context("a new namespace without a token")?;
-    Ok(address.with_token(token.to_owned()))
+    Ok(Address { token: Some(token.to_owned()), ..address.clone() })
 }

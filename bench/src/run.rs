@@ -1,37 +1,36 @@
-//! A whole run: the cases and their rounds, each in turn with what it is held against.
+//! A whole run: the cases and their rounds, each measured in turn with the cases that it is compared with.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use anyhow::Context as _;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::Distribution;
-use crate::args::{Args, Backend};
+use crate::args::{Args, Backend, CROWD, CROWD_BUDGET_MIB};
 use crate::block::{blocks, references};
 use crate::clock::Clock;
 use crate::environment::environment;
-use crate::files;
 use crate::grow;
 use crate::measure::Gauge;
 use crate::plan;
 use crate::progress::Progress;
 use crate::report::{Figures, Report, Round, Row, median};
-use crate::scenario::{Case, Scenario, Width};
+use crate::scenario::{self, Case, Scenario, Width};
 use crate::session::Session;
 use crate::target::{self, Extent};
 
-/// Measures what was asked for and `earlier` does not have; `keep` is handed what there is after each scenario.
+/// Receives the report after each scenario.
+type Keep<'a> = dyn FnMut(&Report) -> anyhow::Result<()> + 'a;
+
+/// Measures what was asked for and `earlier` does not have; `keep` receives the report so far after each scenario.
 ///
-/// Ctrl-C ends it with what there is, a second one at once.
+/// Ctrl-C ends the run with what there is, a second one at once.
 ///
 /// # Errors
-/// A server does not start or cannot be reached, or it was ended at once.
-pub async fn run(
-    args: &Args,
-    earlier: Option<Report>,
-    keep: &mut dyn FnMut(&Report) -> anyhow::Result<()>,
-) -> anyhow::Result<Report> {
-    files::raise_limit();
+/// A server does not start or cannot be reached, or the run was ended at once.
+pub async fn run(args: &Args, earlier: Option<Report>, keep: &mut Keep<'_>) -> anyhow::Result<Report> {
+    raise_file_limit();
     let gauge = Arc::new(Gauge::default());
     let environment = environment(args);
     let done = earlier.filter(|earlier| earlier.is_of(&environment)).map_or_else(Vec::new, Report::into_results);
@@ -44,34 +43,41 @@ pub async fn run(
     measured.context("ended at once: what was not written to a file is lost")?
 }
 
+/// Lets this process, and those that it starts, open as many files as the system allows: ten thousand connections need
+/// more than the usual limit. If it cannot be raised, connections beyond it fail and say why.
+fn raise_file_limit() {
+    let limit = getrlimit(Resource::Nofile);
+    let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum });
+}
+
 async fn measure(
     args: &Args,
     cases: Vec<Case>,
     gauge: Arc<Gauge>,
     mut report: Report,
-    keep: &mut dyn FnMut(&Report) -> anyhow::Result<()>,
+    keep: &mut Keep<'_>,
     progress: &Progress,
 ) -> anyhow::Result<Report> {
     if cases.is_empty() {
         return Ok(report);
     }
-    let mut session = Session::start(args, Arc::clone(&gauge)).await?;
-    // Whatever comes of it, what was made is removed.
+    let mut session = Session::start(args, gauge).await?;
+    // Even after an error, what was made is removed.
     let measured = fill_report(&mut session, &cases, &mut report, keep, progress).await;
     session.stop().await?;
     measured.map(|()| report)
 }
 
 async fn fill_report(
-    session: &mut Session<'_>,
+    session: &mut Session,
     cases: &[Case],
     report: &mut Report,
-    keep: &mut dyn FnMut(&Report) -> anyhow::Result<()>,
+    keep: &mut Keep<'_>,
     progress: &Progress,
 ) -> anyhow::Result<()> {
-    let (args, gauge) = (session.args, Arc::clone(&session.gauge));
+    let gauge = Arc::clone(&session.gauge);
     for block in blocks(cases, session.hosts.backend()) {
-        // What stands first tells where the run was broken off; what comes later has nothing to tell.
+        // The first block tells where an interrupted run stopped, even without figures; later ones have nothing to tell.
         if gauge.is_stopped() && !report.rows.is_empty() {
             break;
         }
@@ -83,7 +89,7 @@ async fn fill_report(
             _ => rows(session, &block, progress).await,
         });
         report.interrupted = gauge.is_stopped();
-        report.sort(&self::cases(args).iter().map(ToString::to_string).collect::<Vec<_>>());
+        report.sort(&self::cases(&session.args).iter().map(ToString::to_string).collect::<Vec<_>>());
         keep(report)?;
     }
     report.interrupted = gauge.is_stopped();
@@ -95,7 +101,7 @@ pub(crate) fn cases(args: &Args) -> Vec<Case> {
     use clap::ValueEnum as _;
     let scenarios = if args.all { Scenario::value_variants() } else { &args.scenarios };
     let ramped = crate::ramp::Ramp::new(&args.ramp).map(|ramp| ramp.most());
-    let widths = |scenario: Scenario| match (scenario.width(), ramped) {
+    let widths = |scenario: Scenario| match (scenario.spec().width, ramped) {
         (Width::Connections(_), Some(most)) => vec![most],
         (Width::Connections(usual), None) if args.connections.is_empty() => usual.to_vec(),
         (Width::Connections(_), None) => args.connections.clone(),
@@ -115,20 +121,20 @@ fn is_among(args: &Args, case: Case, rows: &[Row]) -> bool {
     names.iter().all(|name| rows.iter().any(|row| row.name == *name))
 }
 
-/// What there is to say of a case that gave no figures.
+/// The row of a case without figures.
 fn unmeasured(case: Case, error: &anyhow::Error, gauge: &Gauge) -> Row {
     match gauge.is_stopped() {
         true => Row::skipped(case.to_string(), format!("{error:#}")),
-        // One that cannot be measured shall not cost the others.
+        // The others are measured all the same.
         false => Row::failed(case.to_string(), error),
     }
 }
 
-/// What each case is measured beside: what its targets speak of, and the no-op ceiling at as many connections.
+/// The cases that a case is measured beside: those that its targets speak of, and the no-op ceiling at the same width.
 pub(crate) fn others(args: &Args, case: Case, backend: Option<Backend>) -> Vec<Case> {
     let mut others = references(case, backend);
     let scenario = case.scenario;
-    // The pace of a load with a rate is its own, and no share of anything.
+    // The pace of a load with a rate is given, so that a share of the ceiling's would tell nothing.
     if scenario.has_connections() && scenario != Scenario::Noop && plan::rate(args, scenario).is_none() {
         others.push(Case::new(Scenario::Noop, case.width));
     }
@@ -150,7 +156,7 @@ struct Held {
 }
 
 /// The rows of cases that take turns in each round.
-async fn rows(session: &mut Session<'_>, block: &[Case], progress: &Progress) -> Vec<Row> {
+async fn rows(session: &mut Session, block: &[Case], progress: &Progress) -> Vec<Row> {
     let (mut rows, mut turns) = (Vec::new(), Vec::new());
     for &case in block {
         progress.runs(&format!("{case} is prepared"));
@@ -160,7 +166,7 @@ async fn rows(session: &mut Session<'_>, block: &[Case], progress: &Progress) ->
             Err(error) => rows.push(unmeasured(case, &error, &session.gauge)),
         }
     }
-    let most = turns.iter().map(|held| plan::rounds(session.args, held.case.scenario)).max().unwrap_or(0);
+    let most = turns.iter().map(|held| plan::rounds(&session.args, held.case.scenario)).max().unwrap_or(0);
     for number in 0..most {
         let mut measured: BTreeMap<Case, Round> = BTreeMap::new();
         for held in turns.iter_mut().filter(|held| held.failed.is_none()) {
@@ -177,28 +183,28 @@ async fn rows(session: &mut Session<'_>, block: &[Case], progress: &Progress) ->
     rows
 }
 
-/// A case with everything in place; or why it cannot be measured here.
-async fn prepared(session: &mut Session<'_>, case: Case) -> anyhow::Result<Result<Held, String>> {
+/// A case with everything in place, or why it cannot be measured here.
+async fn prepared(session: &mut Session, case: Case) -> anyhow::Result<Result<Held, String>> {
     if let Some(why) = session.lacks(case.scenario).await? {
         return Ok(Err(why));
     }
-    let others = others(session.args, case, session.hosts.backend());
-    // Not between the rounds, which shall be close together.
+    let others = others(&session.args, case, session.hosts.backend());
+    // Before the first round, so that the rounds are close together.
     for other in others.iter().chain([&case]) {
         session.prepare(other.scenario).await?;
     }
     session.gauge.go_on(|| format!("{case} was prepared"))?;
-    let (rate, is_ceiling) = (plan::rate(session.args, case.scenario), case.scenario.is_ceiling());
+    let (rate, is_ceiling) = (plan::rate(&session.args, case.scenario), case.scenario.is_ceiling());
     let row = Row { name: case.to_string(), rate, is_ceiling, ..Row::default() };
     Ok(Ok(Held { case, others, row, beside: Vec::new(), unfinished: Vec::new(), failed: None }))
 }
 
 impl Held {
-    /// One round, after one of everything that it is held against. A ceiling is measured anew each time, whatever else
-    /// was `measured` in the same round is not.
+    /// One round, after one of everything that it is compared with. A ceiling is measured anew each time; other cases
+    /// that were `measured` in the same round are not.
     async fn turn(
         &mut self,
-        session: &mut Session<'_>,
+        session: &mut Session,
         number: u32,
         measured: &mut BTreeMap<Case, Round>,
         progress: &Progress,
@@ -226,39 +232,44 @@ impl Held {
         Ok(())
     }
 
-    /// Its row; of a case that has no round, what was measured for it.
-    fn end(mut self, session: &Session<'_>) -> Vec<Row> {
-        let (args, gauge) = (session.args, &session.gauge);
+    /// Its row; for a case without a round, also the rows of what was measured for it.
+    fn end(mut self, session: &Session) -> Vec<Row> {
+        let gauge = &session.gauge;
         if let Some(error) = self.failed.take_if(|_| !gauge.is_stopped()) {
             return vec![unmeasured(self.case, &error, gauge)];
         }
         if self.row.rounds.is_empty() {
             let error = self.failed.unwrap_or_else(|| anyhow::anyhow!("broken off before its first round"));
             let ceilings = self.unfinished.into_iter().map(|(other, round)| {
-                let mut row = Row { is_ceiling: other.scenario.is_ceiling(), ..Row::default() };
-                row.name = format!("{other} for {}", self.case);
-                row.is_interrupted = true;
+                let name = format!("{other} for {}", self.case);
+                let is_ceiling = other.scenario.is_ceiling();
+                let mut row = Row { name, is_ceiling, is_interrupted: true, ..Row::default() };
                 row.push(round);
                 row
             });
             return [unmeasured(self.case, &error, gauge)].into_iter().chain(ceilings).collect();
         }
+        vec![self.judged(session)]
+    }
+
+    /// Its row with the verdicts on its targets.
+    fn judged(self, session: &Session) -> Row {
         let (mut row, beside) = (self.row, self.beside);
-        row.is_interrupted = gauge.is_stopped();
+        row.is_interrupted = session.gauge.is_stopped();
         row.of_noop = share(&row.rounds, &beside, Case::new(Scenario::Noop, self.case.width));
         row.beside = medians(&beside);
         let held: Vec<_> = row.rounds.iter().zip(beside.iter().map(Vec::as_slice)).collect();
-        let extent = extent(args, self.case);
+        let extent = extent(&session.args, self.case);
         let extent = Extent { is_usual: extent.is_usual && !row.is_interrupted, ..extent };
         let targets = target::targets(self.case, session.hosts.backend());
         let verdicts = targets.iter().filter_map(|target| target.verdict(&held, extent)).collect();
-        // A ceiling that failed makes everything that is held against it no result.
-        for failed in beside.iter().flatten().filter(|(_, round)| round.errors > 0) {
-            row.errors += failed.1.errors;
-            row.first_error.get_or_insert_with(|| format!("{}: {:?}", failed.0, failed.1.first_error));
+        // With a ceiling that failed, every figure that is compared with it is no result.
+        for (case, round) in beside.iter().flatten().filter(|(_, round)| round.errors > 0) {
+            row.errors += round.errors;
+            row.first_error.get_or_insert_with(|| format!("{case}: {:?}", round.first_error));
         }
         row.judge(verdicts);
-        vec![row]
+        row
     }
 }
 
@@ -268,8 +279,7 @@ fn share(rounds: &[Round], beside: &[Vec<(Case, Round)>], noop: Case) -> Option<
         let ceiling = beside.iter().find(|(case, _)| *case == noop)?.1.figures.ops;
         (ceiling > 0.0).then(|| round.figures.ops / ceiling)
     });
-    let ratios: Vec<f64> = ratios.collect();
-    (!ratios.is_empty()).then(|| median(ratios))
+    median(ratios)
 }
 
 fn medians(beside: &[Vec<(Case, Round)>]) -> BTreeMap<String, Figures> {
@@ -287,41 +297,26 @@ pub(crate) fn extent(args: &Args, case: Case) -> Extent {
         && plan::is_long_enough(args, case.scenario)
         && args.count.is_none()
         && args.rate.is_none()
-        && args.subscribers.is_none_or(|subscribers| subscribers == case.scenario.usual_subscribers())
+        && args.subscribers.is_none_or(|subscribers| subscribers == case.scenario.spec().subscribers)
         && args.ramp.is_empty()
         && (60..=70).contains(&args.size)
         && (args.streams, args.categories, args.distribution) == (5_000, 20, Distribution::Uniform)
         && (args.many_streams, args.namespaces) == (1_000_000, 5_000)
+        && (args.crowd, args.crowd_budget_mib) == (CROWD, CROWD_BUDGET_MIB)
         && (args.batch, args.group_size) == (100, 8);
     let preload = if case.scenario.is_about_size() { plan::large(args) } else { args.preload };
     Extent { preload, is_usual }
 }
 
 /// One round of a case.
-pub(crate) async fn round(session: &mut Session<'_>, case: Case, number: u32) -> anyhow::Result<Round> {
-    // What must be in place is put there before the clock runs.
+pub(crate) async fn round(session: &mut Session, case: Case, number: u32) -> anyhow::Result<Round> {
+    // Messages are put in place before the clock runs.
     session.prepare(case.scenario).await?;
-    let server = match case.scenario {
-        Scenario::Noop => session.noop_server.as_ref().and_then(crate::host::Server::pid),
-        scenario if scenario.is_ceiling() || scenario.has_own_server() => None,
-        scenario if scenario.is_about_size() => session.large().await?.host.pid(),
-        _ => session.main.pid(),
-    };
-    let clock = Clock::begin(server, &plan::plan(session.args, session.hosts.backend(), case));
-    let loaded = session.load(case, number).await?;
+    let server = case.scenario.server(session).await?;
+    let clock = Clock::begin(server, &plan::plan(&session.args, session.hosts.backend(), case));
+    let loaded = scenario::run(session, case, number).await?;
     if loaded.measured.latencies.is_empty() {
         session.gauge.go_on(|| format!("{case} warmed up"))?;
     }
-    clock.end(&loaded, case.scenario.writes().then_some(&session.main)).await
-}
-
-impl Backend {
-    /// Its name on the command line and in reports.
-    pub(crate) fn name(self) -> &'static str {
-        match self {
-            Self::Sqlite => "sqlite",
-            Self::Memory => "memory",
-            Self::Postgres => "postgres",
-        }
-    }
+    clock.end(&loaded, case.scenario.spec().writes.then_some(&session.main)).await
 }

@@ -1,5 +1,6 @@
-//! What a run has in place: servers, messages in them, ceilings. Each is made when it is first needed.
+//! The things that a run has in place: servers, their messages, ceilings. Each is made when it is first needed.
 
+use std::os::unix::fs::PermissionsExt as _;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -16,55 +17,51 @@ use crate::plan::large;
 use crate::preload::{Fill, fill};
 use crate::rpc;
 use crate::scenario::read::{self, Filled};
-use crate::scenario::{Scenario, namespaces, rare};
+use crate::scenario::{Needs, Scenario, namespaces, rare};
 use crate::wire::Address;
 
-/// What a run needs.
+/// Everything that a run needs.
 #[derive(Debug)]
-pub(crate) struct Session<'a> {
-    pub(crate) args: &'a Args,
+pub(crate) struct Session {
+    pub(crate) args: Args,
     pub(crate) gauge: Arc<Gauge>,
-    /// The streams.
+    /// The usual streams.
     pub(crate) names: Names,
     pub(crate) hosts: Hosts,
-    /// The server that most scenarios measure.
+    /// The usual server.
     pub(crate) main: Host,
-    /// A server that runs already, spoken to as the arguments say: `main` is a namespace of the bench's own there.
+    /// The server at `--url`, addressed as the arguments say. `main` is a namespace of the bench's own there.
     foreign: Option<Address>,
     pub(crate) noop: Address,
     pub(crate) noop_server: Option<Server>,
     filled: Option<Filled>,
     /// A namespace with very many streams.
     many: Option<Address>,
-    /// A server with a larger log.
     large: Option<Large>,
-    /// Whether the category that only one stream has is in place there.
+    /// Whether the large log has the category that only one stream has.
     is_rare: bool,
-    sqlite: Option<Sqlite>,
-    indexed: Option<Sqlite>,
+    /// The ceilings of SQLite, without and with indexes.
+    sqlite: [Option<Sqlite>; 2],
     postgres: Option<Postgres>,
-    /// A server with thousands of namespaces.
-    crowd: Option<(Host, Vec<Address>)>,
-    /// Removed when all else has ended.
+    namespaces: Option<(Host, Vec<Address>)>,
+    /// Removed after everything else has ended.
     pub(crate) directory: tempfile::TempDir,
 }
 
-/// A log that is larger than the others'.
+/// A log that is larger than the usual one.
 #[derive(Debug)]
 pub(crate) struct Large {
-    /// The server.
     pub(crate) host: Host,
-    /// The namespace of the log, which others may stand beside.
+    /// The namespace of the log; the server may have others.
     pub(crate) address: Address,
 }
 
-impl<'a> Session<'a> {
+impl Session {
     /// Starts the servers.
-    pub(crate) async fn start(args: &'a Args, gauge: Arc<Gauge>) -> anyhow::Result<Self> {
-        use std::os::unix::fs::PermissionsExt as _;
+    pub(crate) async fn start(args: &Args, gauge: Arc<Gauge>) -> anyhow::Result<Self> {
         let parent = args.data_dir.clone().unwrap_or_else(|| ".".into());
         std::fs::create_dir_all(&parent).with_context(|| format!("cannot make {}", parent.display()))?;
-        // PostgreSQL's user, where that is another, must get through to its own directory.
+        // A PostgreSQL that runs as another user must be able to enter its own directory.
         let through = std::fs::Permissions::from_mode(0o711);
         let mut directory = tempfile::Builder::new();
         let directory = directory.prefix("eventodb-bench-").permissions(through).tempdir_in(parent.canonicalize()?)?;
@@ -75,16 +72,15 @@ impl<'a> Session<'a> {
         let noop_url = noop_server.as_ref().map(|server| &server.url).or(args.noop_url.as_ref());
         let noop = Address::new(noop_url.context("there is no no-op server")?, None)?;
         let hosts = Hosts::new(args, directory.path()).await?;
-        let mut main = hosts.start().await?;
+        let mut main = hosts.start(None).await?;
         let foreign = hosts.backend().is_none().then(|| main.address.clone());
         if let Some(foreign) = &foreign {
             main.address = own_namespace(foreign, args.yes).await?;
         }
-        let names = Names::new(args.streams, args.categories, args.distribution);
         Ok(Self {
-            args,
+            args: args.clone(),
             gauge,
-            names,
+            names: Names::new(args.streams, args.categories, args.distribution),
             hosts,
             main,
             foreign,
@@ -94,17 +90,15 @@ impl<'a> Session<'a> {
             many: None,
             large: None,
             is_rare: false,
-            sqlite: None,
-            indexed: None,
+            sqlite: [None, None],
             postgres: None,
-            crowd: None,
+            namespaces: None,
             directory,
         })
     }
 
-    /// Ends everything.
+    /// Ends everything, and removes what was made.
     pub(crate) async fn stop(self) -> anyhow::Result<()> {
-        // On a server of the bench's own everything goes with it.
         if let Some(foreign) = &self.foreign {
             let own = self.many.iter().chain([&self.main.address]).map(Address::namespace);
             for namespace in own.filter(|namespace| *namespace != foreign.namespace()) {
@@ -115,13 +109,10 @@ impl<'a> Session<'a> {
         if let Some(ceiling) = self.postgres {
             ceiling.stop().await?;
         }
-        if let Some((host, _)) = self.crowd {
+        let others = [self.namespaces.map(|(host, _)| host), self.large.map(|large| large.host)];
+        for host in others.into_iter().flatten().chain([self.main]) {
             host.stop().await?;
         }
-        if let Some(large) = self.large {
-            large.host.stop().await?;
-        }
-        self.main.stop().await?;
         self.hosts.stop().await?;
         match self.noop_server {
             Some(server) => server.kill().await,
@@ -129,25 +120,18 @@ impl<'a> Session<'a> {
         }
     }
 
-    /// Why a scenario cannot be measured here.
+    /// Why a scenario cannot be measured here, if it cannot.
     pub(crate) async fn lacks(&mut self, scenario: Scenario) -> anyhow::Result<Option<String>> {
-        let backend = self.hosts.backend();
-        let needs = scenario.needs_backend();
-        if needs.is_some_and(|needs| backend != Some(needs)) {
-            return Ok(Some(format!("only with --backend {}", needs.unwrap_or(Backend::Sqlite).name())));
+        let (spec, backend) = (scenario.spec(), self.hosts.backend());
+        if let Some(why) = scenario.lacks(backend) {
+            return Ok(Some(why));
         }
-        if scenario.needs_started_server() && backend.is_none() {
-            return Ok(Some("only with a server that the bench starts itself".to_owned()));
-        }
-        if scenario == Scenario::Start && backend == Some(Backend::Memory) {
-            return Ok(Some("what is in memory does not outlive its server".to_owned()));
-        }
-        if let Some(method) = scenario.needs_method()
+        if let Some(method) = spec.method
             && !rpc::knows(&self.main.address, method).await?
         {
             return Ok(Some(format!("the server does not know {method}")));
         }
-        if scenario == Scenario::WriteMillion
+        if spec.needs == Needs::ManyStreams
             && backend.is_none()
             && let Err(error) = self.many().await
         {
@@ -161,38 +145,31 @@ impl<'a> Session<'a> {
         if scenario.needs_messages() {
             self.filled().await?;
         }
-        let main = &self.main;
-        match scenario {
-            // Whatever ran before, the newest messages are those that are read.
-            Scenario::CategoryTail => {
-                self.fill(main, &main.address, &self.names, read::tail(self.names.categories())).await
-            }
-            Scenario::StreamTail => {
-                let hot = self.hot();
-                self.fill(main, &main.address, &hot, hot.streams() * read::PAGE).await
-            }
-            Scenario::WriteMillion => self.many().await.map(drop),
-            Scenario::Rare => self.rare().await.map(drop),
-            scenario if scenario.is_about_size() => self.large().await.map(drop),
-            Scenario::NsList | Scenario::Namespaces => self.crowd().await.map(drop),
-            Scenario::PgRaw => self.postgres().await.map(drop),
-            Scenario::SqliteRaw | Scenario::SqliteLogIndex => {
-                let is_indexed = scenario == Scenario::SqliteLogIndex;
+        match scenario.spec().needs {
+            Needs::Noop | Needs::Directory | Needs::Server | Needs::Messages | Needs::OwnServer => Ok(()),
+            // Written anew each time, because other scenarios write in between.
+            Needs::Newest => self.fill_main(&self.names, read::tail(self.names.categories)).await,
+            Needs::HotStreams => self.fill_main(&self.hot(), self.hot().streams * read::PAGE).await,
+            Needs::ManyStreams => self.many().await.map(drop),
+            Needs::Large => self.large().await.map(drop),
+            Needs::Rare => self.rare().await.map(drop),
+            Needs::Namespaces => self.namespaces().await.map(drop),
+            Needs::PostgresLog => self.postgres().await.map(drop),
+            Needs::SqliteLog { is_indexed } => {
                 let ceiling = self.take_sqlite(is_indexed).await?;
                 self.keep_sqlite(is_indexed, ceiling);
                 Ok(())
             }
-            _ => Ok(()),
         }
     }
 
-    /// The preloaded messages, in place.
+    /// The preloaded messages.
     pub(crate) async fn filled(&mut self) -> anyhow::Result<Filled> {
         if let Some(filled) = self.filled {
             return Ok(filled);
         }
         let before = rpc::head(&self.main.address).await?;
-        self.fill(&self.main, &self.main.address, &self.names, self.args.preload).await?;
+        self.fill_main(&self.names, self.args.preload).await?;
         let filled = match self.args.preload {
             0 => Filled { first: 1, last: before },
             count => Filled { first: before + 1, last: before + count },
@@ -200,59 +177,69 @@ impl<'a> Session<'a> {
         Ok(*self.filled.insert(filled))
     }
 
-    /// Puts messages in place, and waits until they are indexed.
-    pub(crate) async fn fill(&self, host: &Host, address: &Address, names: &Names, count: u64) -> anyhow::Result<()> {
-        let what = Fill { address, names, count, size: self.args.size, random_ids: false };
+    async fn fill_main(&self, names: &Names, count: u64) -> anyhow::Result<()> {
+        self.fill(&self.main, &self.main.address, names, count, false).await
+    }
+
+    /// Puts messages in place, with random ids of the client's if asked for, and waits until they are indexed.
+    pub(crate) async fn fill(
+        &self,
+        host: &Host,
+        address: &Address,
+        names: &Names,
+        count: u64,
+        random_ids: bool,
+    ) -> anyhow::Result<()> {
+        let what = Fill { address, names, count, size: self.args.size, random_ids };
         fill(&what, Arc::clone(&self.gauge)).await?;
         host.caught_up(Instant::now()).await.map(drop)
     }
 
-    /// A namespace with very many streams, preloaded as the other.
+    /// A namespace with very many streams, and as many messages as the usual one.
     pub(crate) async fn many(&mut self) -> anyhow::Result<(Address, Names)> {
         let names = self.many_names();
-        if self.many.is_none() {
-            let address = rpc::create_namespace(self.foreign.as_ref().unwrap_or(&self.main.address), &own_id()).await?;
-            self.fill(&self.main, &address, &names, self.args.preload).await?;
-            self.many = Some(address);
+        if let Some(address) = &self.many {
+            return Ok((address.clone(), names));
         }
-        Ok((self.many.clone().context("there is a namespace now")?, names))
+        let address = rpc::create_namespace(self.foreign.as_ref().unwrap_or(&self.main.address), &own_id()).await?;
+        self.fill(&self.main, &address, &names, self.args.preload, false).await?;
+        Ok((self.many.insert(address).clone(), names))
     }
 
-    /// The streams that are read at their ends: so few that the newest messages have a page of each.
+    /// The streams that are read at their ends: few enough that the newest messages have a page of each.
     pub(crate) fn hot(&self) -> Names {
-        const HOT: u64 = 64;
-        self.names.first(HOT.min(self.names.streams()))
+        self.names.first(64)
     }
 
-    /// Names of streams where there shall be very many.
+    /// Names of very many streams.
     pub(crate) fn many_names(&self) -> Names {
         Names::new(self.args.many_streams, self.args.categories, Distribution::Uniform).with_uuids()
     }
 
-    /// A server with a log that is larger than the others', over very many streams; a foreign server as it is.
+    /// A server with a log that is larger than the usual one, over very many streams; a foreign server as it is.
     pub(crate) async fn large(&mut self) -> anyhow::Result<&mut Large> {
         if self.large.is_none() {
-            let host = self.hosts.start().await?;
-            let count = if self.hosts.backend().is_some() { large(self.args) } else { 0 };
-            self.fill(&host, &host.address, &self.many_names(), count).await?;
+            let host = self.hosts.start(None).await?;
+            let count = if self.hosts.backend().is_some() { large(&self.args) } else { 0 };
+            self.fill(&host, &host.address, &self.many_names(), count, false).await?;
             self.large = Some(Large { address: host.address.clone(), host });
         }
         self.large.as_mut().context("there is a large log now")
     }
 
-    /// Takes a server over whose `address` has `messages` over very many streams: as the large log, where it is one.
+    /// Takes over a server whose `address` has `messages` over very many streams as the large log, if it is one.
     pub(crate) async fn take_over(&mut self, host: Host, address: Address, messages: u64) -> anyhow::Result<()> {
-        if self.large.is_some() || messages < large(self.args) {
+        if self.large.is_some() || messages < large(&self.args) {
             return host.stop().await;
         }
         self.large = Some(Large { host, address });
         Ok(())
     }
 
-    /// The large log with what the scenario of rare matches looks for; a foreign one as it is.
+    /// The large log with the category that only one stream has; a foreign one as it is.
     pub(crate) async fn rare(&mut self) -> anyhow::Result<&Large> {
         let is_rare = self.is_rare || self.foreign.is_some();
-        let (count, gauge) = (large(self.args), Arc::clone(&self.gauge));
+        let (count, gauge) = (large(&self.args), Arc::clone(&self.gauge));
         let large = self.large().await?;
         if !is_rare {
             rare::prepare(&large.address, count, &gauge).await?;
@@ -263,40 +250,52 @@ impl<'a> Session<'a> {
     }
 
     /// A server with very many namespaces.
-    pub(crate) async fn crowd(&mut self) -> anyhow::Result<&(Host, Vec<Address>)> {
-        if self.crowd.is_none() {
-            let host = self.hosts.start().await?;
+    pub(crate) async fn namespaces(&mut self) -> anyhow::Result<&(Host, Vec<Address>)> {
+        if self.namespaces.is_none() {
+            let host = self.hosts.start(None).await?;
             let namespaces = namespaces::create(&host.address, self.args.namespaces, &self.gauge).await?;
-            self.crowd = Some((host, namespaces));
+            self.namespaces = Some((host, namespaces));
         }
-        self.crowd.as_ref().context("there is a crowd now")
+        self.namespaces.as_ref().context("there are namespaces now")
     }
 
-    /// The ceiling of SQLite, with or without indexes, to be given back.
+    /// A ceiling of SQLite, which [`Self::keep_sqlite`] takes back.
     pub(crate) async fn take_sqlite(&mut self, is_indexed: bool) -> anyhow::Result<Sqlite> {
-        let kept = if is_indexed { &mut self.indexed } else { &mut self.sqlite };
-        match kept.take() {
-            Some(ceiling) => Ok(ceiling),
-            None => {
-                let (directory, args) = (self.directory.path(), self.args);
-                Sqlite::new(directory, &self.names, args.size, args.preload, is_indexed, Arc::clone(&self.gauge)).await
-            }
+        if let Some(ceiling) = self.sqlite[usize::from(is_indexed)].take() {
+            return Ok(ceiling);
         }
+        let (size, preload, gauge) = (self.args.size, self.args.preload, Arc::clone(&self.gauge));
+        Sqlite::new(self.directory.path(), &self.names, size, preload, is_indexed, gauge).await
     }
 
     /// Keeps a ceiling of SQLite for the next round.
     pub(crate) fn keep_sqlite(&mut self, is_indexed: bool, ceiling: Sqlite) {
-        *(if is_indexed { &mut self.indexed } else { &mut self.sqlite }) = Some(ceiling);
+        self.sqlite[usize::from(is_indexed)] = Some(ceiling);
     }
 
     /// The ceiling of PostgreSQL.
     pub(crate) async fn postgres(&mut self) -> anyhow::Result<&mut Postgres> {
         if self.postgres.is_none() {
-            let database = self.hosts.cluster().context("there is no PostgreSQL")?.database().await?;
+            let database = self.hosts.database().await?;
             let made = Postgres::new(database, &self.names, self.args.size, self.args.preload, &self.gauge).await?;
             self.postgres = Some(made);
         }
         self.postgres.as_mut().context("there is a ceiling now")
+    }
+}
+
+impl Scenario {
+    /// Why it cannot be measured on this backend, if it cannot; `None` is a server that the bench did not start.
+    pub(crate) fn lacks(self, backend: Option<Backend>) -> Option<String> {
+        let spec = self.spec();
+        if let Some(needs) = spec.backend.filter(|&needs| backend != Some(needs)) {
+            return Some(format!("only with --backend {}", needs.name()));
+        }
+        if spec.is_started && backend.is_none() {
+            return Some("only with a server that the bench starts itself".to_owned());
+        }
+        let is_lost = self == Self::Start && backend == Some(Backend::Memory);
+        is_lost.then(|| "what is in memory does not outlive its server".to_owned())
     }
 }
 
@@ -305,7 +304,7 @@ fn own_id() -> String {
     format!("bench-{}", uuid::Uuid::new_v4().simple())
 }
 
-/// A new namespace on a server that runs already; that of its token, where none can be made and it `may_be_used`.
+/// A new namespace on a server at `--url`; the namespace of its token, if none can be made and it `may_be_used`.
 async fn own_namespace(foreign: &Address, may_be_used: bool) -> anyhow::Result<Address> {
     match rpc::create_namespace(foreign, &own_id()).await {
         Ok(address) => Ok(address),

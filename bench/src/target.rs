@@ -1,4 +1,4 @@
-//! What the scenarios shall reach, in one table.
+//! The targets of the scenarios, in one table.
 //!
 //! A target is a share of what was measured beside the scenario in the same rounds, a fixed figure, or both together.
 
@@ -11,17 +11,15 @@ use crate::report::{Round, median_by};
 use crate::scenario::Case;
 use crate::scenario::Scenario::{self, *};
 
-/// What a figure shall be.
+/// A bound that a figure is to keep.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Target {
-    /// Of which scenario.
     pub(crate) case: Case,
-    /// On which backends.
     on: &'static [Backend],
-    /// Which figure.
-    figure: Figure,
+    /// A figure or a reading of a round, by its name in files.
+    figure: &'static str,
     comparison: Comparison,
-    /// `factor` × the sum of these + `plus`.
+    /// The bound is `factor` × the sum of these + `plus`.
     factor: f64,
     of: &'static [Reference],
     plus: f64,
@@ -31,27 +29,15 @@ pub(crate) struct Target {
     source: &'static str,
 }
 
-/// A figure of a round.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Figure {
-    Ops,
-    Messages,
-    P50,
-    P99,
-    Max,
-    /// One that only this scenario has.
-    Reading(&'static str),
-}
-
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Comparison {
     AtLeast,
     AtMost,
 }
 
-/// A figure that a target speaks of: of another case, measured in the same rounds, or of the scenario itself.
+/// A figure that a bound is made of: of another case that is measured in the same rounds, or of the scenario itself.
 #[derive(Clone, Copy, Debug)]
-struct Reference(Option<Case>, Figure);
+struct Reference(Option<Case>, &'static str);
 
 /// Whether a target was reached.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -86,14 +72,14 @@ const SQLITE: &[Backend] = &[Backend::Sqlite];
 const POSTGRES: &[Backend] = &[Backend::Postgres];
 const EITHER: &[Backend] = &[Backend::Sqlite, Backend::Postgres];
 
-const fn of(scenario: Scenario, width: u64, figure: Figure) -> Reference {
+const fn of(scenario: Scenario, width: u64, figure: &'static str) -> Reference {
     Reference(Some(Case::new(scenario, width)), figure)
 }
 
 const fn at_least(
     case: (Scenario, u64),
     on: &'static [Backend],
-    figure: Figure,
+    figure: &'static str,
     factor: f64,
     of: &'static [Reference],
     source: &'static str,
@@ -105,7 +91,7 @@ const fn at_least(
 const fn more_than(
     case: (Scenario, u64),
     on: &'static [Backend],
-    figure: Figure,
+    figure: &'static str,
     plus: f64,
     source: &'static str,
 ) -> Target {
@@ -115,7 +101,7 @@ const fn more_than(
 const fn at_most(
     case: (Scenario, u64),
     on: &'static [Backend],
-    figure: Figure,
+    figure: &'static str,
     plus: f64,
     source: &'static str,
 ) -> Target {
@@ -126,73 +112,71 @@ const fn with(preload: u64, target: Target) -> Target {
     Target { preload, ..target }
 }
 
-use Figure::{Max, Messages, Ops, P50, P99, Reading};
-
 #[rustfmt::skip]
 const TARGETS: &[Target] = &[
-    with(0, at_least((SysVersion, 64), EITHER, Ops, 0.85, &[of(Noop, 64, Ops)], "≥ 0.85 × noop")),
-    Target { comparison: Comparison::AtMost, ..at_least((Write, 1), SQLITE, P50, 1.3,
-        &[of(Noop, 1, P50), of(SqliteRaw, 1, P50)], "p50 ≤ 1.3 × (noop p50 + sqlite-raw/1 p50)") },
-    Target { comparison: Comparison::AtMost, ..at_least((Write, 1), POSTGRES, P50, 1.3,
-        &[of(Noop, 1, P50), of(PgRaw, 1, P50)], "p50 ≤ 1.3 × (noop p50 + pg-raw/1 p50)") },
-    at_least((Write, 16), SQLITE, Ops, 0.35, &[of(Noop, 16, Ops)], "≥ 0.35 × noop"),
-    at_least((Write, 16), POSTGRES, Ops, 0.18, &[of(Noop, 16, Ops)], "≥ 0.18 × noop"),
-    at_least((Write, 64), SQLITE, Ops, 0.55, &[of(Noop, 64, Ops)], "≥ 0.55 × noop"),
-    at_most((Write, 64), SQLITE, P99, 8.0, "p99 ≤ 8 ms"),
-    at_least((Write, 64), POSTGRES, Ops, 0.35, &[of(Noop, 64, Ops)], "≥ 0.35 × noop"),
-    at_most((Write, 64), POSTGRES, P99, 15.0, "p99 ≤ 15 ms"),
-    at_least((Write, 256), SQLITE, Ops, 0.60, &[of(Noop, 256, Ops)], "≥ 0.60 × noop"),
-    at_least((Write, 256), POSTGRES, Ops, 0.45, &[of(Noop, 256, Ops)], "≥ 0.45 × noop"),
-    at_least((WriteExpected, 64), EITHER, Ops, 0.9, &[of(Write, 64, Ops)], "≥ 0.9 × write"),
-    at_least((WriteOneStream, 64), EITHER, Ops, 0.9, &[of(Write, 64, Ops)], "≥ 0.9 × write"),
-    at_least((WriteMillion, 64), SQLITE, Ops, 0.9, &[of(Write, 64, Ops)], "≥ 0.9 × write over 5,000 streams"),
-    at_least((WriteMillion, 64), POSTGRES, Ops, 0.8, &[of(Write, 64, Ops)], "≥ 0.8 × write over 5,000 streams"),
-    at_least((WriteClientIds, 64), EITHER, Ops, 0.8, &[of(Write, 64, Ops)], "≥ 0.8 × write with generated ids"),
-    more_than((Append, 8), SQLITE, Messages, 100_000.0, "≥ 100,000 messages/s"),
-    at_least((Append, 8), SQLITE, Messages, 0.6, &[of(SqliteLogIndex, 256, Messages)],
+    with(0, at_least((SysVersion, 64), EITHER, "ops", 0.85, &[of(Noop, 64, "ops")], "≥ 0.85 × noop")),
+    Target { comparison: Comparison::AtMost, ..at_least((Write, 1), SQLITE, "p50", 1.3,
+        &[of(Noop, 1, "p50"), of(SqliteRaw, 1, "p50")], "p50 ≤ 1.3 × (noop p50 + sqlite-raw/1 p50)") },
+    Target { comparison: Comparison::AtMost, ..at_least((Write, 1), POSTGRES, "p50", 1.3,
+        &[of(Noop, 1, "p50"), of(PgRaw, 1, "p50")], "p50 ≤ 1.3 × (noop p50 + pg-raw/1 p50)") },
+    at_least((Write, 16), SQLITE, "ops", 0.35, &[of(Noop, 16, "ops")], "≥ 0.35 × noop"),
+    at_least((Write, 16), POSTGRES, "ops", 0.18, &[of(Noop, 16, "ops")], "≥ 0.18 × noop"),
+    at_least((Write, 64), SQLITE, "ops", 0.55, &[of(Noop, 64, "ops")], "≥ 0.55 × noop"),
+    at_most((Write, 64), SQLITE, "p99", 8.0, "p99 ≤ 8 ms"),
+    at_least((Write, 64), POSTGRES, "ops", 0.35, &[of(Noop, 64, "ops")], "≥ 0.35 × noop"),
+    at_most((Write, 64), POSTGRES, "p99", 15.0, "p99 ≤ 15 ms"),
+    at_least((Write, 256), SQLITE, "ops", 0.60, &[of(Noop, 256, "ops")], "≥ 0.60 × noop"),
+    at_least((Write, 256), POSTGRES, "ops", 0.45, &[of(Noop, 256, "ops")], "≥ 0.45 × noop"),
+    at_least((WriteExpected, 64), EITHER, "ops", 0.9, &[of(Write, 64, "ops")], "≥ 0.9 × write"),
+    at_least((WriteOneStream, 64), EITHER, "ops", 0.9, &[of(Write, 64, "ops")], "≥ 0.9 × write"),
+    at_least((WriteMillion, 64), SQLITE, "ops", 0.9, &[of(Write, 64, "ops")], "≥ 0.9 × write over 5,000 streams"),
+    at_least((WriteMillion, 64), POSTGRES, "ops", 0.8, &[of(Write, 64, "ops")], "≥ 0.8 × write over 5,000 streams"),
+    at_least((WriteClientIds, 64), EITHER, "ops", 0.8, &[of(Write, 64, "ops")], "≥ 0.8 × write with generated ids"),
+    more_than((Append, 8), SQLITE, "messages", 100_000.0, "≥ 100,000 messages/s"),
+    at_least((Append, 8), SQLITE, "messages", 0.6, &[of(SqliteLogIndex, 256, "messages")],
         "≥ 0.6 × sqlite-log-index/256"),
-    at_least((Append, 8), POSTGRES, Messages, 0.7, &[of(PgRaw, 1_000, Messages)], "≥ 0.7 × pg-raw/1000"),
-    at_most((Append, 8), EITHER, P99, 100.0, "p99 ≤ 100 ms"),
-    more_than((StreamTail, 16), EITHER, Ops, 20_000.0, "≥ 20,000 reads/s"),
-    more_than((StreamTail, 16), EITHER, Messages, 2_000_000.0, "2 million messages/s"),
-    more_than((CategoryTail, 16), EITHER, Ops, 20_000.0, "≥ 20,000 reads/s"),
-    more_than((CategoryTail, 16), EITHER, Messages, 2_000_000.0, "2 million messages/s"),
-    more_than((StreamGet, 16), SQLITE, Ops, 6_000.0, "≥ 6,000 reads/s"),
-    more_than((StreamGet, 16), POSTGRES, Ops, 4_000.0, "≥ 4,000 reads/s"),
-    more_than((CategoryGet, 16), SQLITE, Ops, 6_000.0, "≥ 6,000 reads/s"),
-    more_than((CategoryGet, 16), POSTGRES, Ops, 4_000.0, "≥ 4,000 reads/s"),
-    at_least((CategoryMember, 16), EITHER, Ops, 0.5, &[of(CategoryGet, 16, Ops)], "≥ 0.5 × category-get"),
-    more_than((CatchUp, 1), SQLITE, Messages, 400_000.0, "≥ 400,000 messages/s"),
-    more_than((CatchUp, 1), POSTGRES, Messages, 250_000.0, "≥ 250,000 messages/s"),
-    more_than((CatchUpSse, 1), SQLITE, Messages, 400_000.0, "≥ 400,000 pokes/s"),
-    more_than((CatchUpSse, 1), POSTGRES, Messages, 300_000.0, "≥ 300,000 pokes/s"),
-    Target { factor: 1.0, of: &[Reference(None, Reading("write_p50_ms"))],
-        ..at_most((Poke, 1), EITHER, P50, 0.2, "p50 ≤ write p50 + 0.2 ms") },
-    at_most((Poke, 1), EITHER, P99, 5.0, "p99 ≤ 5 ms"),
-    at_most((PokeMany, 1), EITHER, P99, 5.0, "p99 ≤ 5 ms"),
-    more_than((FanOut, 1), EITHER, Messages, 250_000.0, "≥ 250,000 pokes/s"),
-    at_most((FanOut, 1), EITHER, Max, 1_000.0, "lag ≤ 1 s"),
-    at_least((FanOutWrites, 64), EITHER, Ops, 0.5, &[of(Write, 64, Ops)], "≥ 0.5 × write without subscribers"),
-    with(0, at_most((Idle, 1), EITHER, Reading("kib_each"), 10.0, "≤ 10 KiB of resident memory each")),
-    with(0, at_most((Idle, 1), EITHER, Reading("resident_mib"), 150e6 / 1_048_576.0, "< 150 MB in all")),
-    with(0, at_most((Idle, 1), EITHER, Reading("core_percent"), 1.0, "≤ 1 % of a core")),
-    with(0, at_most((IdleServer, 1), EITHER, Reading("resident_mib"), 25e6 / 1_048_576.0, "≤ 25 MB resident")),
-    with(0, at_most((Hostile, 64), EITHER, Reading("p99_times"), 3.0, "p99 ≤ 3 × of without the crowd")),
-    with(0, at_most((Hostile, 64), EITHER, Reading("budget_share"), 1.1, "resident memory grows by ≤ 1.1 × the budget")),
-    at_most((Mixed, 1), EITHER, P99, 15.0, "write p99 ≤ 15 ms"),
-    at_most((Mixed, 1), EITHER, Reading("read_p99_ms"), 30.0, "read p99 ≤ 30 ms"),
-    with(10 * MILLION, at_most((Rare, 1), EITHER, Max, 2_000.0, "an answer within 2 s")),
-    with(10 * MILLION, at_most((NsInfo, 1), EITHER, P99, 10.0, "≤ 10 ms")),
-    with(10 * MILLION, at_most((NsStreams, 1), EITHER, P99, 10.0, "≤ 10 ms")),
-    with(10 * MILLION, at_most((NsCategories, 1), EITHER, P99, 50.0, "≤ 50 ms")),
-    with(0, at_most((NsList, 1), EITHER, P99, 1_000.0, "≤ 1 s")),
-    with(0, at_most((Namespaces, 1), EITHER, P99, 50.0, "p99 ≤ 50 ms")),
-    at_least((TwoServers, 64), POSTGRES, Ops, 0.7, &[of(Write, 64, Ops)], "≥ 0.7 × one server"),
-    at_most((Stalls, 64), EITHER, Reading("unexplained_seconds"), 0.0,
+    at_least((Append, 8), POSTGRES, "messages", 0.7, &[of(PgRaw, 1_000, "messages")], "≥ 0.7 × pg-raw/1000"),
+    at_most((Append, 8), EITHER, "p99", 100.0, "p99 ≤ 100 ms"),
+    more_than((StreamTail, 16), EITHER, "ops", 20_000.0, "≥ 20,000 reads/s"),
+    more_than((StreamTail, 16), EITHER, "messages", 2_000_000.0, "2 million messages/s"),
+    more_than((CategoryTail, 16), EITHER, "ops", 20_000.0, "≥ 20,000 reads/s"),
+    more_than((CategoryTail, 16), EITHER, "messages", 2_000_000.0, "2 million messages/s"),
+    more_than((StreamGet, 16), SQLITE, "ops", 6_000.0, "≥ 6,000 reads/s"),
+    more_than((StreamGet, 16), POSTGRES, "ops", 4_000.0, "≥ 4,000 reads/s"),
+    more_than((CategoryGet, 16), SQLITE, "ops", 6_000.0, "≥ 6,000 reads/s"),
+    more_than((CategoryGet, 16), POSTGRES, "ops", 4_000.0, "≥ 4,000 reads/s"),
+    at_least((CategoryMember, 16), EITHER, "ops", 0.5, &[of(CategoryGet, 16, "ops")], "≥ 0.5 × category-get"),
+    more_than((CatchUp, 1), SQLITE, "messages", 400_000.0, "≥ 400,000 messages/s"),
+    more_than((CatchUp, 1), POSTGRES, "messages", 250_000.0, "≥ 250,000 messages/s"),
+    more_than((CatchUpSse, 1), SQLITE, "messages", 400_000.0, "≥ 400,000 pokes/s"),
+    more_than((CatchUpSse, 1), POSTGRES, "messages", 300_000.0, "≥ 300,000 pokes/s"),
+    Target { factor: 1.0, of: &[Reference(None, "write_p50_ms")],
+        ..at_most((Poke, 1), EITHER, "p50", 0.2, "p50 ≤ write p50 + 0.2 ms") },
+    at_most((Poke, 1), EITHER, "p99", 5.0, "p99 ≤ 5 ms"),
+    at_most((PokeMany, 1), EITHER, "p99", 5.0, "p99 ≤ 5 ms"),
+    more_than((FanOut, 1), EITHER, "messages", 250_000.0, "≥ 250,000 pokes/s"),
+    at_most((FanOut, 1), EITHER, "max", 1_000.0, "lag ≤ 1 s"),
+    at_least((FanOutWrites, 64), EITHER, "ops", 0.5, &[of(Write, 64, "ops")], "≥ 0.5 × write without subscribers"),
+    with(0, at_most((Idle, 1), EITHER, "kib_each", 10.0, "≤ 10 KiB of resident memory each")),
+    with(0, at_most((Idle, 1), EITHER, "resident_mib", 150e6 / 1_048_576.0, "< 150 MB in all")),
+    with(0, at_most((Idle, 1), EITHER, "core_percent", 1.0, "≤ 1 % of a core")),
+    with(0, at_most((IdleServer, 1), EITHER, "resident_mib", 25e6 / 1_048_576.0, "≤ 25 MB resident")),
+    with(0, at_most((Hostile, 64), EITHER, "p99_times", 3.0, "p99 ≤ 3 × of without the crowd")),
+    with(0, at_most((Hostile, 64), EITHER, "budget_share", 1.1, "resident memory grows by ≤ 1.1 × the budget")),
+    at_most((Mixed, 1), EITHER, "p99", 15.0, "write p99 ≤ 15 ms"),
+    at_most((Mixed, 1), EITHER, "read_p99_ms", 30.0, "read p99 ≤ 30 ms"),
+    with(10 * MILLION, at_most((Rare, 1), EITHER, "max", 2_000.0, "an answer within 2 s")),
+    with(10 * MILLION, at_most((NsInfo, 1), EITHER, "p99", 10.0, "≤ 10 ms")),
+    with(10 * MILLION, at_most((NsStreams, 1), EITHER, "p99", 10.0, "≤ 10 ms")),
+    with(10 * MILLION, at_most((NsCategories, 1), EITHER, "p99", 50.0, "≤ 50 ms")),
+    with(0, at_most((NsList, 1), EITHER, "p99", 1_000.0, "≤ 1 s")),
+    with(0, at_most((Namespaces, 1), EITHER, "p99", 50.0, "p99 ≤ 50 ms")),
+    at_least((TwoServers, 64), POSTGRES, "ops", 0.7, &[of(Write, 64, "ops")], "≥ 0.7 × one server"),
+    at_most((Stalls, 64), EITHER, "unexplained_seconds", 0.0,
         "no second above 50 ms unless the fsync ceiling shows it in the same second"),
-    at_most((Soak, 1), EITHER, Reading("last_third_percent"), 3.0, "memory of the last third flat within 3 %"),
-    with(10 * MILLION, at_most((Start, 1), SQLITE, Max, 100.0, "≤ 100 ms")),
-    with(10 * MILLION, at_most((Start, 1), POSTGRES, Max, 300.0, "≤ 300 ms")),
+    at_most((Soak, 1), EITHER, "last_third_percent", 3.0, "memory of the last third flat within 3 %"),
+    with(10 * MILLION, at_most((Start, 1), SQLITE, "max", 100.0, "≤ 100 ms")),
+    with(10 * MILLION, at_most((Start, 1), POSTGRES, "max", 300.0, "≤ 300 ms")),
 ];
 
 /// The targets of a case.
@@ -207,18 +191,18 @@ impl Target {
         self.of.iter().filter_map(|Reference(case, _)| *case)
     }
 
-    /// Whether the rounds of `case`, each with what was measured beside it, reach it; `None` where a figure is missing.
+    /// Whether the rounds, each with the cases that were measured beside it, reach it; `None` if a figure is missing.
     pub(crate) fn verdict(&self, rounds: &[(&Round, &[(Case, Round)])], extent: Extent) -> Option<Verdict> {
         let mut pairs = Vec::new();
         for (round, beside) in rounds {
-            let value = self.figure.of(round)?;
+            let value = round.figure(self.figure)?;
             let mut sum = 0.0;
             for Reference(case, figure) in self.of {
                 let of = match case {
                     None => Some(*round),
                     Some(case) => beside.iter().find(|(other, _)| other == case).map(|(_, round)| round),
                 };
-                sum += figure.of(of?)?;
+                sum += of?.figure(figure)?;
             }
             pairs.push((value, self.factor * sum + self.plus));
         }
@@ -226,7 +210,7 @@ impl Target {
         let is_upper = self.comparison == Comparison::AtMost;
         Some(Verdict {
             target: self.source.to_owned(),
-            figure: self.figure.name().to_owned(),
+            figure: self.figure.to_owned(),
             value,
             limit,
             is_upper,
@@ -243,33 +227,8 @@ impl fmt::Display for Verdict {
     }
 }
 
-/// As many digits as tell something.
 fn short(value: f64) -> String {
     if value.abs() >= 100.0 { format!("{value:.0}") } else { format!("{value:.2}") }
-}
-
-impl Figure {
-    fn of(self, round: &Round) -> Option<f64> {
-        Some(match self {
-            Ops => round.figures.ops,
-            Messages => round.figures.messages,
-            P50 => round.figures.p50,
-            P99 => round.figures.p99,
-            Max => round.figures.max,
-            Reading(name) => *round.readings.get(name)?,
-        })
-    }
-
-    fn name(self) -> &'static str {
-        match self {
-            Ops => "ops",
-            Messages => "messages",
-            P50 => "p50",
-            P99 => "p99",
-            Max => "max",
-            Reading(name) => name,
-        }
-    }
 }
 
 #[cfg(test)]

@@ -7,7 +7,7 @@ use eventodb_protocol::group::stream_hash;
 use uuid::Uuid;
 
 use crate::names::Names;
-use crate::random::Random;
+use crate::random::{Random, random};
 use crate::scenario::write::data;
 
 /// One message, without what all have in common.
@@ -52,7 +52,7 @@ pub(super) struct Rows {
 impl Rows {
     /// Messages of `size` bytes to streams of `names`.
     pub(super) fn new(names: &Names, size: usize, seed: u64) -> Self {
-        let (names, random) = (names.clone(), Random::new(seed, 0));
+        let (names, random) = (names.clone(), random(seed, 0));
         Self { names, random, written: 0, streams: HashMap::new(), data: data(size) }
     }
 
@@ -81,7 +81,7 @@ impl Rows {
                 global_position: self.written,
                 stream: Arc::clone(&stream.name),
                 position,
-                category: number % self.names.categories(),
+                category: number % self.names.categories,
                 stream_hash: stream.hash,
                 id: Uuid::now_v7(),
                 number,

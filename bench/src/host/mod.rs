@@ -1,4 +1,4 @@
-//! What is measured: a server, and what it keeps its messages in.
+//! The servers that are measured, and the storage of each.
 
 mod index;
 mod postgres;
@@ -11,36 +11,31 @@ use anyhow::Context as _;
 use eventodb_protocol::{DEFAULT_NAMESPACE, Token};
 
 pub(crate) use self::postgres::{Cluster, Database};
-pub(crate) use self::process::{Server, Vitals, cpu};
+pub(crate) use self::process::{Server, Vitals, cpu, resident};
 use crate::args::{Args, Backend};
 use crate::wire::{Address, Connection};
 
 /// A server under measurement.
 #[derive(Debug)]
 pub(crate) struct Host {
-    /// Where it listens, and as whom it is spoken to.
+    /// Where it listens, and the token for it.
     pub(crate) address: Address,
     server: Option<Server>,
     storage: Storage,
 }
 
-/// Whom a server lets in.
-#[derive(Clone, Debug)]
-enum Access {
-    /// Everybody.
-    Test,
-    /// Who has a token.
-    Tokens {
-        administrator: String,
-        /// Bytes of what may wait in it.
-        memory: u64,
-    },
+/// A server that asks for tokens.
+#[derive(Debug)]
+pub(crate) struct Guard {
+    administrator: Token,
+    /// The memory that waiting requests and replies may take, in bytes.
+    memory_budget: u64,
 }
 
-/// Where a server has its messages.
+/// The place of a server's messages.
 #[derive(Debug)]
 enum Storage {
-    /// Nobody here knows.
+    /// A server at `--url` has its own.
     Foreign,
     Memory,
     /// Files in this directory, which goes with the host.
@@ -63,12 +58,9 @@ pub(crate) struct Hosts {
 const END_WITHIN: Duration = Duration::from_secs(30);
 
 impl Hosts {
-    /// Hosts as the arguments want them, with what they need in `directory`.
+    /// Hosts as the arguments want them, with their files in `directory`.
     pub(crate) async fn new(args: &Args, directory: &Path) -> anyhow::Result<Self> {
-        let foreign = match &args.url {
-            Some(url) => Some(Address::new(url, args.token.clone())?),
-            None => None,
-        };
+        let foreign = args.url.as_ref().map(|url| Address::new(url, args.token.clone())).transpose()?;
         let cluster = match (&foreign, args.backend, &args.db_url) {
             (None, Backend::Postgres, Some(url)) => Some(Cluster::existing(url).await?),
             (None, Backend::Postgres, None) => Some(Cluster::start(directory, &args.pg_settings).await?),
@@ -77,43 +69,29 @@ impl Hosts {
         Ok(Self { backend: args.backend, foreign, directory: directory.to_owned(), cluster })
     }
 
-    /// The backend of the servers that are started; `None` for a foreign one.
+    /// The backend of the servers that are started; `None` for a server at `--url`.
     pub(crate) fn backend(&self) -> Option<Backend> {
         self.foreign.is_none().then_some(self.backend)
     }
 
-    /// Where databases are made, on PostgreSQL.
-    pub(crate) fn cluster(&self) -> Option<&Cluster> {
-        self.cluster.as_ref()
+    /// A new database.
+    pub(crate) async fn database(&self) -> anyhow::Result<Database> {
+        self.cluster.as_ref().context("there is no PostgreSQL")?.database().await
     }
 
-    /// A server on an empty storage of its own; the foreign server where one was named.
-    pub(crate) async fn start(&self) -> anyhow::Result<Host> {
-        self.start_as(&Access::Test).await
-    }
-
-    /// The same, but tokens are asked for, and what waits in it has so many bytes of memory; it is spoken to as its
-    /// administrator.
-    pub(crate) async fn start_guarded(&self, memory: u64) -> anyhow::Result<Host> {
-        let token = Token::generate(DEFAULT_NAMESPACE).as_str().to_owned();
-        self.start_as(&Access::Tokens { administrator: token, memory }).await
-    }
-
-    async fn start_as(&self, access: &Access) -> anyhow::Result<Host> {
+    /// A server on an empty storage of its own, or the one at `--url`. A guarded one is addressed as its administrator.
+    pub(crate) async fn start(&self, guard: Option<&Guard>) -> anyhow::Result<Host> {
         if let Some(address) = &self.foreign {
             Connection::open(address).await?;
             return Ok(Host { address: address.clone(), server: None, storage: Storage::Foreign });
         }
-        let storage = match (self.backend, &self.cluster) {
-            (Backend::Memory, _) => Storage::Memory,
-            (Backend::Postgres, Some(cluster)) => Storage::Postgres(cluster.database().await?),
-            _ => Storage::Sqlite(tempfile::Builder::new().prefix("data-").tempdir_in(&self.directory)?),
+        let storage = match self.backend {
+            Backend::Memory => Storage::Memory,
+            Backend::Postgres => Storage::Postgres(self.database().await?),
+            Backend::Sqlite => Storage::Sqlite(tempfile::Builder::new().prefix("data-").tempdir_in(&self.directory)?),
         };
-        let server = Server::start(&serve(&storage, access)).await?;
-        let token = match access {
-            Access::Test => None,
-            Access::Tokens { administrator, .. } => Some(administrator.clone()),
-        };
+        let server = Server::start(&serve(&storage, guard)).await?;
+        let token = guard.map(|guard| guard.administrator.as_str().to_owned());
         Ok(Host { address: Address::new(&server.url, token)?, server: Some(server), storage })
     }
 
@@ -126,8 +104,15 @@ impl Hosts {
     }
 }
 
+impl Guard {
+    /// A new administrator's token, and this memory budget in bytes.
+    pub(crate) fn new(memory_budget: u64) -> Self {
+        Self { administrator: Token::generate(DEFAULT_NAMESPACE), memory_budget }
+    }
+}
+
 impl Host {
-    /// The server's process, where it is known.
+    /// The server's process, if the bench started it.
     pub(crate) fn pid(&self) -> Option<u32> {
         self.server.as_ref().and_then(Server::pid)
     }
@@ -139,21 +124,21 @@ impl Host {
 
     /// Another server on the same storage.
     pub(crate) async fn second(&self) -> anyhow::Result<Server> {
-        Server::start(&serve(&self.storage, &Access::Test)).await
+        Server::start(&serve(&self.storage, None)).await
     }
 
-    /// Ends the server as SIGTERM does and starts another on the same storage; answers when the program was called.
+    /// Ends the server by SIGTERM and starts another on the same storage; returns when the program was called.
     pub(crate) async fn restart(&mut self) -> anyhow::Result<Instant> {
         let server = self.server.take().context("the server is not the bench's own")?;
         server.terminate(END_WITHIN).await?;
         let begin = Instant::now();
-        let server = Server::start(&serve(&self.storage, &Access::Test)).await?;
+        let server = Server::start(&serve(&self.storage, None)).await?;
         self.address = Address::new(&server.url, None)?;
         self.server = Some(server);
         Ok(begin)
     }
 
-    /// Waits until everything that was written is indexed; answers how long after `since` that was.
+    /// Waits until everything that was written is indexed; returns the seconds from `since` to then.
     pub(crate) async fn caught_up(&self, since: Instant) -> anyhow::Result<f64> {
         let end = match &self.storage {
             Storage::Foreign | Storage::Postgres(_) => since,
@@ -176,31 +161,25 @@ impl Host {
     }
 }
 
-fn serve(storage: &Storage, access: &Access) -> Vec<String> {
-    let mut line: Vec<String> =
-        ["serve", "--port", "0", "--log-level", "error"].into_iter().map(str::to_owned).collect();
-    // A file without --test-mode would want a token, and --test-mode alone keeps everything in memory.
-    match access {
-        Access::Test => line.push("--test-mode".to_owned()),
-        Access::Tokens { administrator, memory } => {
-            line.extend([
-                "--token".to_owned(),
-                administrator.clone(),
-                "--memory-budget".to_owned(),
-                memory.to_string(),
-            ]);
+/// The arguments of `eventodb` for a server on a storage.
+fn serve(storage: &Storage, guard: Option<&Guard>) -> Vec<String> {
+    let mut line: Vec<String> = ["serve", "--port", "0", "--log-level", "error"].map(str::to_owned).to_vec();
+    let mut add = |options: &[&str]| line.extend(options.iter().map(|&option| option.to_owned()));
+    match guard {
+        None => add(&["--test-mode"]),
+        Some(Guard { administrator, memory_budget }) => {
+            add(&["--token", administrator.as_str(), "--memory-budget", &memory_budget.to_string()]);
         }
     }
     match storage {
         Storage::Foreign => {}
-        Storage::Memory => line.extend(["--db-url".to_owned(), "sqlite://:memory:".to_owned()]),
-        Storage::Sqlite(directory) => line.extend([
-            "--data-dir".to_owned(),
-            directory.path().display().to_string(),
-            "--db-url".to_owned(),
-            "sqlite://eventodb.db".to_owned(),
-        ]),
-        Storage::Postgres(database) => line.extend(["--db-url".to_owned(), database.url().to_owned()]),
+        Storage::Memory => add(&["--db-url", "sqlite://:memory:"]),
+        // Test mode alone would keep everything in memory.
+        Storage::Sqlite(directory) => {
+            let directory = directory.path().display().to_string();
+            add(&["--data-dir", &directory, "--db-url", "sqlite://eventodb.db"]);
+        }
+        Storage::Postgres(database) => add(&["--db-url", database.url()]),
     }
     line
 }

@@ -9,11 +9,10 @@ use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
-use rustix::process::Signal;
+use rustix::process::{Pid, Signal, kill_process};
 use tokio::process::{Child, Command};
 use tokio_postgres::NoTls;
 
-use super::process::signal;
 use crate::args::Setting;
 
 /// A PostgreSQL.
@@ -232,6 +231,11 @@ fn command(program: &Path, owner: Option<(u32, u32)>) -> Command {
         command.uid(user).gid(group);
     }
     command
+}
+
+fn signal(child: &Child, signal: Signal) -> anyhow::Result<()> {
+    let pid = child.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw);
+    kill_process(pid.context("PostgreSQL has ended")?, signal).context("cannot signal PostgreSQL")
 }
 
 fn free_port() -> anyhow::Result<u16> {

@@ -1,15 +1,15 @@
-//! Processes that the bench starts, and what processes cost.
+//! Processes that the bench starts, and what processes use and hold.
 
-use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
+use procfs::process::{Process, Stat};
 use rustix::process::{Pid, Signal, kill_process};
 use tokio::io::{AsyncBufReadExt as _, BufReader};
 use tokio::process::{Child, Command};
 
-/// A server of the bench's own, which ends with it.
+/// A server that the bench started; it ends with the bench.
 #[derive(Debug)]
 pub(crate) struct Server {
     child: Child,
@@ -20,16 +20,15 @@ pub(crate) struct Server {
 /// What a process holds.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Vitals {
-    /// Resident memory in KiB.
-    pub(crate) resident_kib: f64,
+    /// Memory in RAM.
+    pub(crate) resident_mib: f64,
     /// Open files, sockets among them.
     pub(crate) files: f64,
-    /// Threads.
     pub(crate) threads: f64,
 }
 
 impl Server {
-    /// Starts this very program with other arguments, and waits until it says where it listens.
+    /// Starts this program with other arguments, and waits until it prints where it listens.
     pub(crate) async fn start(arguments: &[String]) -> anyhow::Result<Self> {
         let program = std::env::current_exe().context("cannot tell which program this is")?;
         let mut command = Command::new(program);
@@ -46,7 +45,7 @@ impl Server {
                 break line[at..].trim_end().to_owned();
             }
         };
-        // What else it says is thrown away, so that it never waits for a reader.
+        // The rest of its output is read and dropped, so that the server never waits for a reader.
         tokio::spawn(async move { while let Ok(Some(_)) = lines.next_line().await {} });
         Ok(Self { child, url })
     }
@@ -61,9 +60,10 @@ impl Server {
         self.child.kill().await.context("cannot end the server")
     }
 
-    /// Ends it as SIGTERM does.
+    /// Ends it by SIGTERM.
     pub(crate) async fn terminate(mut self, within: Duration) -> anyhow::Result<()> {
-        signal(&self.child, Signal::TERM)?;
+        let pid = self.child.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw);
+        kill_process(pid.context("the server has ended")?, Signal::TERM).context("cannot signal the server")?;
         let ended = tokio::time::timeout(within, self.child.wait()).await;
         ended.context("the server does not end after SIGTERM")?.context("cannot wait for the server")?;
         Ok(())
@@ -73,43 +73,36 @@ impl Server {
 impl Vitals {
     /// Those of a process.
     pub(crate) fn of(pid: u32) -> anyhow::Result<Self> {
-        let status = std::fs::read_to_string(directory(pid).join("status"))
-            .context("the system does not tell what a process holds")?;
-        let field = |name: &str| {
-            let line = status.lines().find_map(|line| line.strip_prefix(name)).with_context(|| format!("no {name}"))?;
-            let number = line.split_ascii_whitespace().next().with_context(|| format!("no value of {name}"))?;
-            number.parse::<f64>().with_context(|| format!("{number} is no number"))
-        };
-        let files = std::fs::read_dir(directory(pid).join("fd"))?.count() as f64;
-        Ok(Self { resident_kib: field("VmRSS:")?, files, threads: field("Threads:")? })
+        let process = Process::new(i32::try_from(pid)?)?;
+        let resident_mib = resident(pid).context("the system does not tell how much memory a process holds")?;
+        Ok(Self { resident_mib, files: process.fd_count()? as f64, threads: process.stat()?.num_threads as f64 })
     }
 }
 
-/// Sends a signal to a process that was started here.
-pub(super) fn signal(child: &Child, signal: Signal) -> anyhow::Result<()> {
-    let pid = child.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw);
-    kill_process(pid.context("the process has ended")?, signal).context("cannot signal the process")
-}
-
-/// Processor time that a process has used; `None` where the system does not tell.
+/// Processor time that a process has used; `None` if it has ended.
 pub(crate) fn cpu(pid: u32) -> Option<Duration> {
-    let text = std::fs::read_to_string(directory(pid).join("stat")).ok()?;
-    // The name, in parentheses, may contain anything; utime and stime are the fields 14 and 15.
-    let (_, fields) = text.rsplit_once(')')?;
-    let mut fields = fields.split_ascii_whitespace().skip(11).map_while(|field| field.parse::<u64>().ok());
-    let ticks = fields.next()? + fields.next()?;
-    Some(Duration::from_secs_f64(ticks as f64 / rustix::param::clock_ticks_per_second() as f64))
+    let stat = stat(pid)?;
+    Some(Duration::from_secs_f64((stat.utime + stat.stime) as f64 / procfs::ticks_per_second() as f64))
 }
 
-/// Waits until a process has used no processor time for a while; answers when it last did.
+/// Memory of a process that is in RAM, in MiB; `None` if it has ended.
+pub(crate) fn resident(pid: u32) -> Option<f64> {
+    stat(pid).map(|stat| (stat.rss * procfs::page_size()) as f64 / 1_048_576.0)
+}
+
+fn stat(pid: u32) -> Option<Stat> {
+    Process::new(i32::try_from(pid).ok()?).ok()?.stat().ok()
+}
+
+/// Waits until a process has used no processor time for a while; returns when it last did.
 ///
-/// That is how the end of the work behind the answers is seen of a server that keeps everything in memory.
+/// Only this tells when a server that keeps everything in memory is through with the work behind its answers.
 pub(super) async fn settle(pid: u32) -> anyhow::Result<Instant> {
     const STEP: Duration = Duration::from_millis(200);
     /// Longer than the server lets its last messages wait to be indexed.
     const QUIET: Duration = Duration::from_millis(1_600);
     const LONGEST: Duration = Duration::from_secs(300);
-    /// What a server without work uses: its timers.
+    /// The share of a core that the timers of a server without work use.
     const IDLE_SHARE: f64 = 0.04;
     let begin = Instant::now();
     let (mut busy, mut used, mut looked) = (begin, cpu(pid), begin);
@@ -119,17 +112,13 @@ pub(super) async fn settle(pid: u32) -> anyhow::Result<Instant> {
         let now = cpu(pid);
         let spent = now.zip(used).context("the server has ended")?;
         let spent = spent.0.saturating_sub(spent.1);
-        // A tick may be rounding; more is work.
+        // One tick may be rounding; more is work.
         if spent > Duration::from_millis(10) && spent.as_secs_f64() > IDLE_SHARE * looked.elapsed().as_secs_f64() {
             busy = Instant::now();
         }
         (used, looked) = (now, Instant::now());
     }
     Ok(busy)
-}
-
-fn directory(pid: u32) -> PathBuf {
-    Path::new("/proc").join(pid.to_string())
 }
 
 #[cfg(test)]
@@ -140,8 +129,8 @@ mod tests {
     fn a_process_has_used_time_and_holds_something() {
         let own = std::process::id();
         assert!(cpu(own).is_some());
-        assert!(cpu(0).is_none());
+        assert!(cpu(0).is_none() && resident(0).is_none());
         let vitals = Vitals::of(own).unwrap();
-        assert!(vitals.resident_kib > 0.0 && vitals.files >= 3.0 && vitals.threads >= 1.0, "{vitals:?}");
+        assert!(vitals.resident_mib > 1.0 && vitals.files >= 3.0 && vitals.threads >= 1.0, "{vitals:?}");
     }
 }

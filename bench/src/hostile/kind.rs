@@ -108,7 +108,7 @@ impl Kind {
 
     /// What it sends first, with each of the tokens.
     pub(super) fn openings(self, address: &Address, tokens: &[String]) -> Vec<Arc<[u8]>> {
-        tokens.iter().map(|token| self.opening(address.authority(), token).into()).collect()
+        tokens.iter().map(|token| self.opening(&address.authority, token).into()).collect()
     }
 
     fn opening(self, host: &str, token: &str) -> Vec<u8> {

@@ -150,6 +150,11 @@ pub(crate) struct Cost {
 }
 
 impl Round {
+    /// A figure or reading by its name; a reading counts first.
+    pub(crate) fn figure(&self, name: &str) -> Option<f64> {
+        self.readings.get(name).copied().or_else(|| self.figures.get(name))
+    }
+
     /// The figures of what was measured, while the server had so much memory.
     pub(crate) fn new(loaded: &Loaded, cost: Cost, resident_mib: Vec<f64>) -> Self {
         let latencies = &loaded.measured.latencies;
@@ -200,13 +205,13 @@ impl Row {
         self.errors += round.errors;
         self.first_error = self.first_error.take().or_else(|| round.first_error.clone());
         self.rounds.push(round);
-        self.figures = Figures::median(self.rounds.iter().map(|round| round.figures));
-        let names: Vec<String> = self.rounds.iter().flat_map(|round| round.readings.keys().cloned()).collect();
-        for name in names {
-            let of = self.rounds.iter().filter_map(|round| round.readings.get(&name).copied());
-            self.readings.insert(name.clone(), median(of.collect()));
+        let rounds = &self.rounds;
+        self.figures = Figures::median(rounds.iter().map(|round| round.figures));
+        for name in rounds.iter().flat_map(|round| round.readings.keys()) {
+            let of = rounds.iter().filter_map(|round| round.readings.get(name).copied());
+            self.readings.insert(name.clone(), median(of).unwrap_or_default());
         }
-        let ops = || self.rounds.iter().map(|round| round.figures.ops);
+        let ops = || rounds.iter().map(|round| round.figures.ops);
         let range = ops().fold(f64::MIN, f64::max) - ops().fold(f64::MAX, f64::min);
         self.spread = if self.figures.ops > 0.0 { range / self.figures.ops } else { 0.0 };
     }
@@ -229,7 +234,7 @@ impl Row {
 
     /// How many rounds there were and how long they measured: `3 × 10 s`.
     pub(crate) fn extent_text(&self) -> String {
-        let seconds = median(self.rounds.iter().map(|round| round.elapsed_s).collect());
+        let seconds = median(self.rounds.iter().map(|round| round.elapsed_s)).unwrap_or_default();
         format!("{} × {} s", self.rounds.len(), number::plain((seconds * 10.0).round() / 10.0))
     }
 
@@ -247,24 +252,35 @@ impl Row {
 }
 
 impl Figures {
-    /// Of each the median.
+    /// Each figure: its name in files, and where it stands.
+    const ALL: [(&'static str, fn(&mut Self) -> &mut f64); 12] = [
+        ("ops", |figures| &mut figures.ops),
+        ("messages", |figures| &mut figures.messages),
+        ("avg", |figures| &mut figures.avg),
+        ("p50", |figures| &mut figures.p50),
+        ("p95", |figures| &mut figures.p95),
+        ("p99", |figures| &mut figures.p99),
+        ("p999", |figures| &mut figures.p999),
+        ("max", |figures| &mut figures.max),
+        ("generator_cpu", |figures| &mut figures.generator_cpu),
+        ("server_cpu", |figures| &mut figures.server_cpu),
+        ("settle_s", |figures| &mut figures.settle_s),
+        ("resident_mib", |figures| &mut figures.resident_mib),
+    ];
+
+    /// The figure of that name.
+    pub(crate) fn get(mut self, name: &str) -> Option<f64> {
+        Self::ALL.iter().find(|(figure, _)| *figure == name).map(|(_, of)| *of(&mut self))
+    }
+
+    /// The median of each figure.
     pub(crate) fn median(rounds: impl Iterator<Item = Self>) -> Self {
         let rounds: Vec<Self> = rounds.collect();
-        let median = |of: fn(&Self) -> f64| median(rounds.iter().map(of).collect());
-        Self {
-            ops: median(|f| f.ops),
-            messages: median(|f| f.messages),
-            avg: median(|f| f.avg),
-            p50: median(|f| f.p50),
-            p95: median(|f| f.p95),
-            p99: median(|f| f.p99),
-            p999: median(|f| f.p999),
-            max: median(|f| f.max),
-            generator_cpu: median(|f| f.generator_cpu),
-            server_cpu: median(|f| f.server_cpu),
-            settle_s: median(|f| f.settle_s),
-            resident_mib: median(|f| f.resident_mib),
+        let mut medians = Self::default();
+        for (_, of) in Self::ALL {
+            *of(&mut medians) = median(rounds.iter().copied().map(|mut round| *of(&mut round))).unwrap_or_default();
         }
+        medians
     }
 }
 
@@ -304,16 +320,16 @@ impl Report {
     }
 }
 
-/// The one in the middle by `key`; `None` of none.
-pub(crate) fn median_by<T: Copy>(mut values: Vec<T>, key: impl Fn(T) -> f64) -> Option<T> {
+/// The value in the middle by `key`; `None` of none.
+pub(crate) fn median_by<T: Copy>(values: impl IntoIterator<Item = T>, key: impl Fn(T) -> f64) -> Option<T> {
+    let mut values: Vec<T> = values.into_iter().collect();
     values.sort_by(|&a, &b| key(a).total_cmp(&key(b)));
     values.get(values.len() / 2).copied()
 }
 
-/// The value in the middle; 0 of none.
-pub(crate) fn median(mut values: Vec<f64>) -> f64 {
-    values.sort_by(f64::total_cmp);
-    values.get(values.len() / 2).copied().unwrap_or_default()
+/// The value in the middle; `None` of none.
+pub(crate) fn median(values: impl IntoIterator<Item = f64>) -> Option<f64> {
+    median_by(values, |value| value)
 }
 
 #[cfg(test)]

@@ -1,26 +1,23 @@
-//! What only minutes show: pauses of the server, and memory that grows.
+//! Loads of minutes: they find pauses of the server, and memory that grows; and how long a start takes.
 
-use std::path::Path;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use super::read::{Filled, Place, Read};
+use super::Turn;
+use super::read::{Place, Read};
 use super::write::{Kind, Write};
 use crate::ceiling::fsync;
-use crate::host::Host;
-use crate::load::{self, Lane, Loaded, Plan};
-use crate::measure::{Gauge, Measured, Second};
+use crate::load::{self, Loaded, Plan};
+use crate::measure::{Measured, Second};
 use crate::names::Names;
 use crate::resident;
 use crate::rpc;
-use crate::session::Large;
 use crate::wire::{Address, Events};
 
-/// A pause that somebody notices, in milliseconds.
+/// A pause that users notice, in milliseconds.
 const STALL_MS: f64 = 50.0;
-/// How often the disk is asked beside the writes. A pause of the disk that begins between two questions is seen so much
-/// shorter, at most; and more of them would be in the writes' way.
+/// How often the disk is probed beside the writes. A pause of the disk may be seen shorter by this much; more frequent
+/// probes would slow the writes.
 const PROBE: Duration = Duration::from_millis(2);
 /// Reads of old data a second of a soaking server.
 const READS: f64 = 200.0;
@@ -29,17 +26,12 @@ const SOAKERS: (u64, u64) = (16, 4);
 /// Subscribers that come and go, and how long each stays at most.
 const CHURN: (u64, Duration) = (50, Duration::from_millis(500));
 
-/// Runs lanes beside a probe of the disk in `directory`.
-pub(crate) async fn stalls<L: Lane>(
-    address: &Address,
-    plan: Plan,
-    lanes: Vec<L>,
-    directory: &Path,
-    gauge: Arc<Gauge>,
-) -> anyhow::Result<Loaded> {
-    let plan = Plan { warm_up: Duration::ZERO, ..plan };
-    let probe = fsync::run(directory, plan.duration, Some(PROBE), Arc::clone(&gauge));
-    let (mut loaded, probe) = tokio::try_join!(load::run(address, plan, lanes, Arc::clone(&gauge)), probe)?;
+/// Writes beside a probe of the disk.
+pub(super) async fn stalls(turn: Turn<'_>) -> anyhow::Result<Loaded> {
+    let turn = Turn { plan: Plan { warm_up: Duration::ZERO, ..turn.plan.clone() }, ..turn };
+    let address = turn.main();
+    let probe = fsync::run(turn.session.directory.path(), turn.plan.duration, Some(PROBE), turn.gauge());
+    let (mut loaded, probe) = tokio::try_join!(turn.load(&address, turn.writers(&address)), probe)?;
     let probed = probe.measured.seconds;
     let (stalled, unexplained) = count(&loaded.measured.seconds, &probed);
     loaded.readings = [
@@ -61,32 +53,25 @@ fn count(seconds: &[Second], probed: &[Second]) -> (f64, f64) {
 }
 
 /// Writes, reads, and subscribers that come and go, while the server's memory is watched.
-pub(crate) async fn soak(
-    host: &Host,
-    plan: Plan,
-    names: &Names,
-    size: usize,
-    (filled, seed): (Filled, u64),
-    gauge: Arc<Gauge>,
-) -> anyhow::Result<Loaded> {
-    let address = &host.address;
-    let kind = Kind { size, ..Kind::default() };
-    let writes = (0..SOAKERS.0).map(|n| Write::new(address, names, kind, seed, n)).collect();
-    let reads = (0..SOAKERS.1).map(|n| Read::new(address, names, Place::Anywhere, filled, seed, n)).collect();
-    let plan = Plan { warm_up: Duration::ZERO, ..plan };
+pub(super) async fn soak(turn: Turn<'_>) -> anyhow::Result<Loaded> {
+    let filled = turn.session.filled().await?;
+    let (address, names, seed) = (turn.main(), turn.names(), turn.seed);
+    let kind = turn.kind(Kind::default());
+    let writes = (0..SOAKERS.0).map(|n| Write::new(&address, &names, kind, seed, n)).collect();
+    let reads = (0..SOAKERS.1).map(|n| Read::new(&address, &names, Place::Anywhere, filled, seed, n)).collect();
+    let plan = Plan { warm_up: Duration::ZERO, ..turn.plan.clone() };
     let reading = Plan { rate: Some(READS), least: 0, ..plan.clone() };
     let over = AtomicBool::new(false);
     let loads = async {
         let loads = tokio::try_join!(
-            load::run(address, plan, writes, Arc::clone(&gauge)),
-            load::run(address, reading, reads, Arc::clone(&gauge)),
+            load::run::<Write>(&address, plan, writes, turn.gauge()),
+            load::run::<Read>(&address, reading, reads, turn.gauge()),
         );
         over.store(true, Ordering::Relaxed);
         loads
     };
-    let churn = churn(address, names, &over);
-    let watch = resident::Watch::begin(host.pid(), Duration::ZERO);
-    let ((mut written, read), came) = tokio::try_join!(loads, churn)?;
+    let watch = resident::Watch::begin(turn.session.main.pid(), Duration::ZERO);
+    let ((mut written, read), came) = tokio::try_join!(loads, churn(&address, &names, &over))?;
     let memory = watch.end().await;
     let rest = &memory[memory.len() * 2 / 3..];
     let (low, high) = rest.iter().fold((f64::MAX, f64::MIN), |(low, high), &mib| (low.min(mib), high.max(mib)));
@@ -94,21 +79,20 @@ pub(crate) async fn soak(
         ("resident_mib", rest.last().copied().unwrap_or_default()),
         ("last_third_percent", if high > 0.0 { (high - low) / low * 100.0 } else { 0.0 }),
         ("subscribers_came", came as f64),
-        ("read_p99_ms", read.measured.latencies.value_at_quantile(0.99) as f64 / 1e6),
+        ("read_p99_ms", read.ms_at(0.99)),
     ]
     .into();
     written.measured.fail(read.measured);
     Ok(written)
 }
 
-/// Subscribers that come, stay until they were poked or a moment, and go; answers how many came.
+/// Subscribers that come, stay until they were poked or a moment, and go; returns how many came.
 async fn churn(address: &Address, names: &Names, over: &AtomicBool) -> anyhow::Result<u64> {
     let mut guests = tokio::task::JoinSet::new();
     let mut came = 0;
     while !over.load(Ordering::Relaxed) {
         while (guests.len() as u64) < CHURN.0 {
-            let category = names.category(came % names.categories());
-            guests.spawn(visit(address.clone(), category));
+            guests.spawn(visit(address.clone(), names.category(came)));
             came += 1;
         }
         if let Some(left) = guests.join_next().await {
@@ -131,11 +115,12 @@ async fn visit(address: Address, category: String) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The time from calling the program to its first answer from the store, on what is there.
-pub(crate) async fn start(large: &mut Large) -> anyhow::Result<Loaded> {
+/// The time from calling the program to its first answer from the store, with the large log in place.
+pub(super) async fn start(turn: Turn<'_>) -> anyhow::Result<Loaded> {
+    let large = turn.session.large().await?;
     let mut measured = Measured::default();
     let begin = large.host.restart().await?;
-    large.address = large.address.moved_to(&large.host.address);
+    large.address.authority = large.host.address.authority.clone();
     rpc::call(&large.address, &serde_json::json!(["category.get", "", {"batchSize": 1}])).await?;
     let took = begin.elapsed();
     measured.answer(took, took, 1);

@@ -1,28 +1,29 @@
-//! What is measured, one file each kind of load.
+//! The scenarios: one table of them, and one file for each kind of load.
 
-pub(crate) mod append;
 pub(crate) mod catch_up;
-pub(crate) mod constant;
-pub(crate) mod fan_out_writes;
+pub(crate) mod ceiling;
 pub(crate) mod hostile;
 pub(crate) mod idle;
+pub(crate) mod listen;
 pub(crate) mod long;
 pub(crate) mod mixed;
 pub(crate) mod namespaces;
 pub(crate) mod poke;
 pub(crate) mod rare;
 pub(crate) mod read;
-pub(crate) mod streams;
-pub(crate) mod subscribers;
+mod turn;
 pub(crate) mod write;
 
 use std::fmt;
-use std::time::{Duration, Instant};
+use std::pin::Pin;
+use std::time::Duration;
 
 use clap::ValueEnum;
 
-use crate::args::Backend;
-use crate::measure::Gauge;
+pub(crate) use self::turn::{Turn, run};
+use self::write::Kind;
+use crate::args::Backend::{self, Postgres, Sqlite};
+use crate::load::Loaded;
 
 /// A scenario, as it is asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
@@ -105,25 +106,194 @@ pub enum Scenario {
     Start,
 }
 
-/// A scenario at one width: so many connections, or messages in a batch.
+/// A scenario at one width: a number of connections, or of messages in a batch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Case {
-    /// The scenario.
     pub(crate) scenario: Scenario,
-    /// Connections or messages; 1 where the scenario knows neither.
+    /// Connections or messages; 1 if the scenario has neither.
     pub(crate) width: u64,
 }
 
-/// What a scenario's width is.
+/// What a scenario's width counts, and the widths that are measured unless others are asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Width {
-    /// Connections, usually so many.
     Connections(&'static [u64]),
     /// Messages in a commit.
     Batch(&'static [u64]),
-    /// It has none.
     None,
 }
+
+/// Requests a second.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum Rate {
+    /// As many as are answered, whatever `--rate` says.
+    Unpaced,
+    /// As many as are answered, or `--rate`.
+    Free,
+    /// This many, or `--rate`.
+    At(f64),
+    /// One for each namespace, or `--rate`.
+    PerNamespace,
+}
+
+/// What must be in place before a round begins, and by it the server that is measured.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Needs {
+    /// A ceiling: the no-op server.
+    Noop,
+    /// A ceiling: a directory.
+    Directory,
+    /// A ceiling: a SQLite log, with or without indexes.
+    SqliteLog { is_indexed: bool },
+    /// A ceiling: a PostgreSQL log.
+    PostgresLog,
+    /// The usual server.
+    Server,
+    /// The usual server with `--preload` messages.
+    Messages,
+    /// The same, and behind them messages for reads near the head.
+    Newest,
+    /// The same, and behind them a page for each of a few streams.
+    HotStreams,
+    /// The same, and a namespace with `--many-streams`.
+    ManyStreams,
+    /// A server with `--large` messages.
+    Large,
+    /// The same, and a category that only one stream has.
+    Rare,
+    /// A server with `--namespaces` namespaces.
+    Namespaces,
+    /// An empty server, which the round starts itself.
+    OwnServer,
+}
+
+/// How a round ends, and how many there are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Length {
+    /// Rounds of this many seconds, three of them unless more or fewer are asked for.
+    Rounds(u64),
+    /// One round of this many seconds unless more are asked for.
+    OneRound(u64),
+    /// Always one round of this many seconds: it is long, or has no pace that differs from round to round.
+    Once(u64),
+    /// Three rounds, each of which ends when all is done, however long that takes.
+    UntilDone,
+    /// Always one such round.
+    OnceUntilDone,
+}
+
+/// Runs one round.
+pub(crate) type Run = for<'a> fn(Turn<'a>) -> Pin<Box<dyn Future<Output = anyhow::Result<Loaded>> + 'a>>;
+
+/// A row of the table.
+#[derive(Debug)]
+pub(crate) struct Spec {
+    scenario: Scenario,
+    pub(crate) needs: Needs,
+    pub(crate) width: Width,
+    pub(crate) length: Length,
+    pub(crate) rate: Rate,
+    /// Subscribers, unless others are asked for.
+    pub(crate) subscribers: u64,
+    /// Whether the server has work left when the last answer has come.
+    pub(crate) writes: bool,
+    /// The only backend that it can be measured on, if there is only one.
+    pub(crate) backend: Option<Backend>,
+    /// Whether the bench must have started the server: to look into its process, or to start it again.
+    pub(crate) is_started: bool,
+    /// The method beyond the protocol's core that it needs.
+    pub(crate) method: Option<&'static str>,
+    pub(crate) run: Run,
+}
+
+const fn spec(scenario: Scenario, needs: Needs, width: Width, length: Length, run: Run) -> Spec {
+    let is_started = matches!(needs, Needs::OwnServer | Needs::Namespaces);
+    let (rate, subscribers, writes, backend, method) = (Rate::Free, 1, false, None, None);
+    Spec { scenario, needs, width, length, rate, subscribers, writes, backend, is_started, method, run }
+}
+
+const fn ceiling(scenario: Scenario, needs: Needs, width: Width, backend: Option<Backend>, run: Run) -> Spec {
+    Spec { backend, rate: Rate::Unpaced, ..spec(scenario, needs, width, Length::Rounds(3), run) }
+}
+
+const fn writes(scenario: Scenario, needs: Needs, width: Width, run: Run) -> Spec {
+    Spec { writes: true, ..spec(scenario, needs, width, Length::Rounds(10), run) }
+}
+
+const PLAIN: Kind = Kind { size: 0, batch: None, expects_version: false, client_ids: false, one_stream: false };
+const AT_64: Width = Width::Connections(&[64]);
+const AT_16: Width = Width::Connections(&[16]);
+const NONE: Width = Width::None;
+
+use Length::{Once, OnceUntilDone, OneRound, Rounds, UntilDone};
+use Needs::{HotStreams, Large, ManyStreams, Messages, Newest, OwnServer, Server, SqliteLog};
+use Rate::{At, PerNamespace, Unpaced};
+
+/// Every scenario, in the order of the enumeration.
+///
+/// Rounds are 10 s long where a share of a ceiling is the target, and shorter where the figure is far from a fixed
+/// target. An idle round is longer than a heartbeat, a mixed one writes three times what a server on SQLite keeps
+/// unindexed, and the hostile one runs twice: alone and beside the crowd.
+#[rustfmt::skip]
+static TABLE: &[Spec] = &[
+    ceiling(Scenario::Noop, Needs::Noop, AT_64, None, |turn| Box::pin(ceiling::noop(turn))),
+    ceiling(Scenario::Fsync, Needs::Directory, NONE, None, |turn| Box::pin(ceiling::fsync(turn))),
+    ceiling(Scenario::SqliteRaw, SqliteLog { is_indexed: false }, Width::Batch(&[1, 32, 256]), Some(Sqlite),
+        |turn| Box::pin(ceiling::sqlite(turn, false))),
+    ceiling(Scenario::SqliteLogIndex, SqliteLog { is_indexed: true }, Width::Batch(&[1, 32, 256]), Some(Sqlite),
+        |turn| Box::pin(ceiling::sqlite(turn, true))),
+    ceiling(Scenario::PgRaw, Needs::PostgresLog, Width::Batch(&[1, 32, 256, 1_000]), Some(Postgres),
+        |turn| Box::pin(ceiling::postgres(turn))),
+    spec(Scenario::SysVersion, Server, AT_64, Rounds(10), |turn| Box::pin(turn::version(turn))),
+    writes(Scenario::Write, Messages, Width::Connections(&[1, 16, 64, 256]), |turn| Box::pin(turn::write(turn, PLAIN))),
+    writes(Scenario::WriteExpected, Messages, AT_64,
+        |turn| Box::pin(turn::write(turn, Kind { expects_version: true, ..PLAIN }))),
+    writes(Scenario::WriteOneStream, Messages, AT_64,
+        |turn| Box::pin(turn::write(turn, Kind { one_stream: true, ..PLAIN }))),
+    writes(Scenario::WriteMillion, ManyStreams, AT_64, |turn| Box::pin(turn::write_many(turn))),
+    writes(Scenario::WriteClientIds, Messages, AT_64,
+        |turn| Box::pin(turn::write(turn, Kind { client_ids: true, ..PLAIN }))),
+    Spec { method: Some("stream.append"),
+        ..writes(Scenario::Append, Messages, Width::Connections(&[8]), |turn| Box::pin(turn::append(turn))) },
+    spec(Scenario::StreamTail, HotStreams, AT_16, Rounds(5), |turn| Box::pin(turn::stream_tail(turn))),
+    spec(Scenario::StreamGet, Messages, AT_16, Rounds(5), |turn| Box::pin(turn::stream_get(turn))),
+    spec(Scenario::CategoryTail, Newest, AT_16, Rounds(5), |turn| Box::pin(turn::category_tail(turn))),
+    spec(Scenario::CategoryGet, Messages, AT_16, Rounds(10), |turn| Box::pin(turn::category_get(turn))),
+    spec(Scenario::CategoryMember, Messages, AT_16, Rounds(10), |turn| Box::pin(turn::category_member(turn))),
+    Spec { rate: Unpaced, ..spec(Scenario::CatchUp, Messages, NONE, UntilDone, |turn| Box::pin(catch_up::pages(turn))) },
+    Spec { rate: Unpaced,
+        ..spec(Scenario::CatchUpSse, Messages, NONE, UntilDone, |turn| Box::pin(catch_up::subscription(turn))) },
+    Spec { rate: At(100.0), ..spec(Scenario::Poke, Messages, NONE, Rounds(5), |turn| Box::pin(poke::run(turn, 1))) },
+    Spec { rate: At(500.0), subscribers: 1_000,
+        ..spec(Scenario::PokeMany, Messages, NONE, Rounds(5), |turn| Box::pin(poke::run(turn, 100))) },
+    Spec { rate: At(300.0), subscribers: 1_000,
+        ..spec(Scenario::FanOut, Messages, NONE, Rounds(5), |turn| Box::pin(poke::run(turn, 1))) },
+    Spec { rate: Unpaced, subscribers: 1_000,
+        ..writes(Scenario::FanOutWrites, Messages, AT_64, |turn| Box::pin(poke::beside_writes(turn))) },
+    Spec { subscribers: 10_000,
+        ..spec(Scenario::Idle, OwnServer, NONE, Once(20), |turn| Box::pin(idle::subscriptions(turn))) },
+    spec(Scenario::IdleServer, OwnServer, NONE, Once(2), |turn| Box::pin(idle::server(turn))),
+    spec(Scenario::Hostile, OwnServer, AT_64, Once(15), |turn| Box::pin(hostile::run(turn))),
+    Spec { rate: At(10_000.0), subscribers: 100, writes: true,
+        ..spec(Scenario::Mixed, Messages, NONE, OneRound(20), |turn| Box::pin(mixed::run(turn))) },
+    spec(Scenario::Grow, OwnServer, NONE, Rounds(4),
+        |_| Box::pin(async { anyhow::bail!("grow has rows of its own") })),
+    Spec { method: Some("stream.append"),
+        ..spec(Scenario::Rare, Needs::Rare, NONE, OnceUntilDone, |turn| Box::pin(rare::run(turn))) },
+    spec(Scenario::NsInfo, Large, NONE, Rounds(3), |turn| Box::pin(turn::info(turn))),
+    spec(Scenario::NsStreams, Large, NONE, Rounds(3), |turn| Box::pin(turn::streams(turn))),
+    spec(Scenario::NsCategories, Large, NONE, Rounds(3), |turn| Box::pin(turn::categories(turn))),
+    spec(Scenario::NsList, Needs::Namespaces, NONE, Rounds(3), |turn| Box::pin(turn::list(turn))),
+    Spec { rate: PerNamespace,
+        ..spec(Scenario::Namespaces, Needs::Namespaces, NONE, Rounds(5), |turn| Box::pin(namespaces::run(turn))) },
+    Spec { backend: Some(Postgres), is_started: true,
+        ..writes(Scenario::TwoServers, Messages, AT_64, |turn| Box::pin(turn::two_servers(turn))) },
+    Spec { length: Once(600), ..writes(Scenario::Stalls, Messages, AT_64, |turn| Box::pin(long::stalls(turn))) },
+    Spec { rate: At(2_000.0), length: Once(600), is_started: true,
+        ..writes(Scenario::Soak, Messages, NONE, |turn| Box::pin(long::soak(turn))) },
+    Spec { is_started: true,
+        ..spec(Scenario::Start, Large, NONE, UntilDone, |turn| Box::pin(long::start(turn))) },
+];
 
 impl Scenario {
     /// Its name on the command line and in reports.
@@ -131,151 +301,49 @@ impl Scenario {
         self.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default()
     }
 
-    /// What its width is, and which ones are measured unless others are asked for.
-    pub(crate) fn width(self) -> Width {
-        match self {
-            Self::Write => Width::Connections(&[1, 16, 64, 256]),
-            Self::Append => Width::Connections(&[8]),
-            Self::StreamTail | Self::StreamGet | Self::CategoryTail | Self::CategoryGet | Self::CategoryMember => {
-                Width::Connections(&[16])
-            }
-            Self::Noop
-            | Self::SysVersion
-            | Self::WriteExpected
-            | Self::WriteOneStream
-            | Self::WriteMillion
-            | Self::WriteClientIds
-            | Self::FanOutWrites
-            | Self::TwoServers
-            | Self::Hostile
-            | Self::Stalls => Width::Connections(&[64]),
-            Self::SqliteRaw | Self::SqliteLogIndex => Width::Batch(&[1, 32, 256]),
-            Self::PgRaw => Width::Batch(&[1, 32, 256, 1_000]),
-            _ => Width::None,
-        }
+    /// Its row of the table.
+    pub(crate) fn spec(self) -> &'static Spec {
+        let spec = &TABLE[self as usize];
+        debug_assert_eq!(spec.scenario, self, "the table is in the order of the enumeration");
+        spec
     }
 
-    /// Whether --connections says how many connections it has.
+    /// Whether `--connections` says how many connections it has.
     pub(crate) fn has_connections(self) -> bool {
-        matches!(self.width(), Width::Connections(_))
+        matches!(self.spec().width, Width::Connections(_))
     }
 
-    /// Whether it is no scenario but what scenarios are held against.
+    /// Whether it measures the machine, for scenarios to be compared with.
     pub(crate) fn is_ceiling(self) -> bool {
-        matches!(self, Self::Noop | Self::Fsync | Self::SqliteRaw | Self::SqliteLogIndex | Self::PgRaw)
+        matches!(self.spec().needs, Needs::Noop | Needs::Directory | SqliteLog { .. } | Needs::PostgresLog)
     }
 
-    /// The only backend that it can be measured on, where there is only one.
-    pub(crate) fn needs_backend(self) -> Option<Backend> {
-        match self {
-            Self::SqliteRaw | Self::SqliteLogIndex => Some(Backend::Sqlite),
-            Self::PgRaw | Self::TwoServers => Some(Backend::Postgres),
-            _ => None,
-        }
-    }
-
-    /// Whether messages must be in place.
+    /// Whether the usual server has messages for it.
     pub(crate) fn needs_messages(self) -> bool {
-        !self.is_ceiling() && !self.has_own_server() && !self.is_about_size() && self != Self::SysVersion
+        matches!(self.spec().needs, Messages | Newest | HotStreams | ManyStreams)
     }
 
-    /// Whether it is about a log that is larger than that of the others.
+    /// Whether it measures the larger log.
     pub(crate) fn is_about_size(self) -> bool {
-        matches!(self, Self::Rare | Self::NsInfo | Self::NsStreams | Self::NsCategories | Self::Start)
+        matches!(self.spec().needs, Large | Needs::Rare)
     }
 
-    /// Whether it has a server for itself, with nothing in place.
-    pub(crate) fn has_own_server(self) -> bool {
-        matches!(self, Self::Idle | Self::IdleServer | Self::Hostile | Self::Grow | Self::NsList | Self::Namespaces)
-    }
-
-    /// Whether the server must be one that the bench started: to look into its process, or to start it again.
-    pub(crate) fn needs_started_server(self) -> bool {
-        self.has_own_server() || matches!(self, Self::TwoServers | Self::Soak | Self::Start)
-    }
-
-    /// Whether work of the server is left when the last answer has come.
-    pub(crate) fn writes(self) -> bool {
-        matches!(
-            self,
-            Self::Write
-                | Self::WriteExpected
-                | Self::WriteOneStream
-                | Self::WriteMillion
-                | Self::WriteClientIds
-                | Self::Append
-                | Self::FanOutWrites
-                | Self::Mixed
-                | Self::TwoServers
-                | Self::Stalls
-                | Self::Soak
-        )
-    }
-
-    /// The method beyond the protocol's core that it needs.
-    pub(crate) fn needs_method(self) -> Option<&'static str> {
-        matches!(self, Self::Append | Self::Rare).then_some("stream.append")
-    }
-
-    /// Requests a second, where the scenario is about a rate.
-    pub(crate) fn usual_rate(self) -> Option<f64> {
-        match self {
-            Self::Poke => Some(100.0),
-            Self::PokeMany => Some(500.0),
-            Self::FanOut => Some(300.0),
-            Self::Mixed => Some(10_000.0),
-            Self::Soak => Some(2_000.0),
-            _ => None,
+    /// How long a round measures, unless another duration is asked for; `None` if a round ends when all is done.
+    pub(crate) fn usual_duration(self) -> Option<Duration> {
+        match self.spec().length {
+            Rounds(seconds) | OneRound(seconds) | Once(seconds) => Some(Duration::from_secs(seconds)),
+            UntilDone | OnceUntilDone => None,
         }
     }
 
-    /// Subscribers, where it has any.
-    pub(crate) fn usual_subscribers(self) -> u64 {
-        match self {
-            Self::PokeMany | Self::FanOut | Self::FanOutWrites => 1_000,
-            Self::Idle => 10_000,
-            Self::Hostile => 2_000,
-            Self::Mixed => 100,
-            _ => 1,
-        }
-    }
-
-    /// How long a round measures.
-    pub(crate) fn usual_duration(self) -> Duration {
-        Duration::from_secs(match self {
-            Self::Stalls | Self::Soak => 600,
-            // More than a heartbeat.
-            Self::Idle => 20,
-            // Twice: alone, and beside the crowd.
-            Self::Hostile => 15,
-            // Three times what a server on SQLite keeps unindexed.
-            Self::Mixed => 20,
-            // Twelve figures a round, each with a ceiling of its own.
-            Self::Grow => 4,
-            Self::IdleServer => 2,
-            // Held against fixed figures, from which they are far enough away for less to tell.
-            Self::StreamTail | Self::StreamGet | Self::CategoryTail | Self::Poke | Self::PokeMany | Self::FanOut => 5,
-            Self::NsInfo | Self::NsStreams | Self::NsCategories | Self::NsList => 3,
-            Self::Namespaces => 5,
-            // They are measured again beside each scenario that is held against them.
-            _ if self.is_ceiling() => 3,
-            _ => 10,
-        })
-    }
-
-    /// How many rounds there are.
+    /// The number of rounds, unless another one is asked for.
     pub(crate) fn usual_rounds(self) -> u32 {
-        if self.is_once() || self == Self::Mixed { 1 } else { 3 }
+        if matches!(self.spec().length, Rounds(_) | UntilDone) { 3 } else { 1 }
     }
 
-    /// Whether one round says it all: it is long, or nothing of it has a pace.
+    /// Whether it always has one round.
     pub(crate) fn is_once(self) -> bool {
-        matches!(self, Self::Stalls | Self::Soak | Self::Idle | Self::IdleServer | Self::Hostile | Self::Rare)
-    }
-
-    /// Whether a round ends when all is done, however long that takes.
-    pub(crate) fn is_whole(self) -> bool {
-        matches!(self, Self::CatchUp | Self::CatchUpSse | Self::Rare | Self::Start)
+        matches!(self.spec().length, Once(_) | OnceUntilDone)
     }
 }
 
@@ -288,7 +356,7 @@ impl Case {
 
 impl fmt::Display for Case {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.scenario.width() {
+        match self.scenario.spec().width {
             Width::Connections(_) => write!(f, "{}@{}", self.scenario.name(), self.width),
             Width::Batch(_) => write!(f, "{}/{}", self.scenario.name(), self.width),
             Width::None => f.write_str(&self.scenario.name()),
@@ -296,13 +364,31 @@ impl fmt::Display for Case {
     }
 }
 
-/// Lets time pass, unless the run is broken off.
-pub(crate) async fn pause(duration: Duration, gauge: &Gauge) {
-    const STEP: Duration = Duration::from_millis(50);
-    let begin = Instant::now();
-    while let Some(left) = duration.checked_sub(begin.elapsed())
-        && !gauge.is_stopped()
-    {
-        tokio::time::sleep(left.min(STEP)).await;
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Distribution;
+    use crate::load::Lane;
+    use crate::names::Names;
+    use crate::wire::Address;
+
+    pub(super) fn address() -> Address {
+        Address::new("http://127.0.0.1:1", None).unwrap()
+    }
+
+    pub(super) fn names() -> Names {
+        Names::new(5_000, 20, Distribution::Uniform)
+    }
+
+    /// The call that a lane makes next.
+    pub(crate) fn body(lane: &mut dyn Lane) -> serde_json::Value {
+        let text = std::str::from_utf8(lane.request()).unwrap();
+        serde_json::from_str(text.split_once("\r\n\r\n").unwrap().1).unwrap()
+    }
+
+    #[test]
+    fn every_scenario_has_its_row() {
+        let scenarios: Vec<Scenario> = TABLE.iter().map(|spec| spec.scenario).collect();
+        assert_eq!(scenarios, Scenario::value_variants());
     }
 }

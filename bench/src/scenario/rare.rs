@@ -1,12 +1,12 @@
-//! Questions to which nothing in a large log answers: a type, a category, a correlation, a consumer group's member.
+//! Filters that match nothing in a large log: a type, a category, a correlation, a consumer group's member.
 
-use std::sync::Arc;
 use std::time::Instant;
 
 use anyhow::Context as _;
 use eventodb_protocol::ConsumerGroup;
 use serde_json::{Value, json};
 
+use super::Turn;
 use crate::load::Loaded;
 use crate::measure::Gauge;
 use crate::rpc;
@@ -17,7 +17,7 @@ const LONELY: &str = "lonely";
 const MEMBERS: i64 = 16;
 /// Messages of it, at most.
 const MOST: u64 = 100_000;
-/// Messages that are appended at once.
+/// Messages of one append.
 const BATCH: u64 = 1_000;
 
 /// Puts the lonely category in place, with a tenth of the log's messages.
@@ -35,8 +35,10 @@ pub(crate) async fn prepare(address: &Address, preload: u64, gauge: &Gauge) -> a
     Ok(())
 }
 
-/// Asks each question once, until an answer is complete.
-pub(crate) async fn run(address: &Address, category: &str, gauge: Arc<Gauge>) -> anyhow::Result<Loaded> {
+/// Asks with each filter once, until the answer is complete.
+pub(super) async fn run(turn: Turn<'_>) -> anyhow::Result<Loaded> {
+    let (gauge, category) = (turn.gauge(), turn.session.names.category(0));
+    let address = &turn.session.rare().await?.address;
     let member = (0..MEMBERS)
         .find(|&member| ConsumerGroup::new(member, MEMBERS).is_some_and(|group| !group.owns(&lonely())))
         .context("every member has the one stream")?;
@@ -44,7 +46,7 @@ pub(crate) async fn run(address: &Address, category: &str, gauge: Arc<Gauge>) ->
     let questions = [
         ("type_ms", "", json!({"types": ["NeverHappened"]})),
         ("category_ms", "nobody", json!({})),
-        ("correlation_ms", category, json!({"correlation": "nowhere"})),
+        ("correlation_ms", &*category, json!({"correlation": "nowhere"})),
         ("member_ms", LONELY, group),
     ];
     let mut loaded = Loaded::default();
@@ -62,7 +64,7 @@ pub(crate) async fn run(address: &Address, category: &str, gauge: Arc<Gauge>) ->
     Ok(loaded)
 }
 
-/// One question; a page may be empty and not reach the head, then the next begins behind it.
+/// Asks with one filter. An empty page may end before the head; the next one begins behind it.
 async fn ask(address: &Address, category: &str, mut options: Value) -> anyhow::Result<()> {
     let head = rpc::head(address).await?;
     let mut connection = Connection::open(address).await?;
@@ -71,7 +73,7 @@ async fn ask(address: &Address, category: &str, mut options: Value) -> anyhow::R
         options["position"] = json!(position);
         options["batchSize"] = json!(100);
         let request = address.call(&json!(["category.get", category, options]).to_string());
-        let reply = connection.exchange(request.bytes()).await?;
+        let reply = connection.exchange(&request.bytes).await?;
         let page = reply.success()?;
         anyhow::ensure!(page == b"[]", "messages where none match: {}", String::from_utf8_lossy(page));
         let complete: u64 = reply.header("x-eventodb-head").context("an answer without X-EventoDB-Head")?.parse()?;

@@ -1,20 +1,24 @@
-//! `stream.write`, one message a request.
+//! Writes: `stream.write` of one message, and `stream.append` of many.
+
+use rand::RngExt as _;
 
 use crate::load::Lane;
 use crate::names::Names;
-use crate::random::Random;
-use crate::wire::{Address, Reply, Template};
+use crate::random::{Random, random, uuid};
+use crate::wire::{Address, NUMBER, Reply, Template};
 
 /// What is written.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Kind {
     /// Bytes of a message's data.
     pub(crate) size: usize,
+    /// Messages of a request, by `stream.append`; without it one, by `stream.write`.
+    pub(crate) batch: Option<u64>,
     /// Whether each write names the version that its stream must have.
     pub(crate) expects_version: bool,
-    /// Whether the client chooses random ids.
+    /// Whether the client gives random ids.
     pub(crate) client_ids: bool,
-    /// Whether all goes to one stream.
+    /// Whether all writes go to one stream.
     pub(crate) one_stream: bool,
 }
 
@@ -22,13 +26,10 @@ pub(crate) struct Kind {
 #[derive(Debug)]
 pub(crate) struct Write {
     template: Template,
-    stream_at: usize,
-    id_at: Option<usize>,
-    version_at: Option<usize>,
     names: Names,
     random: Random,
     kind: Kind,
-    /// Streams that nobody else writes to, and the versions that they have.
+    /// Streams that only this lane writes to, with their versions.
     own: Vec<(String, i64)>,
     chosen: usize,
 }
@@ -36,55 +37,55 @@ pub(crate) struct Write {
 /// Streams of its own that a lane with expected versions has.
 const OWN_STREAMS: u64 = 64;
 const ID: &str = "00000000-0000-4000-8000-000000000000";
-/// As wide as a position; the blanks before a number mean nothing in JSON.
-const VERSION: &str = "                  -1";
+/// The slots of the template.
+const STREAM_SLOT: usize = 0;
+const ID_SLOT: usize = 1;
+const VERSION_SLOT: usize = 2;
 
 impl Write {
     /// Lane `number`.
     pub(crate) fn new(address: &Address, names: &Names, kind: Kind, seed: u64, number: u64) -> Self {
-        // Streams of its own and ids must not be those of an earlier run.
+        // Streams of its own and ids must differ from those of an earlier run.
         let unlike = uuid::Uuid::new_v4();
-        let name = |n| format!("{}-{}-{n:06}", names.category(n % names.categories()), unlike.simple());
-        let own: Vec<_> = match kind.expects_version {
-            true => (0..OWN_STREAMS).map(|n| (name(n), -1)).collect(),
-            false => Vec::new(),
-        };
+        let name = |n| format!("{}-{}-{n:06}", names.category(n), unlike.simple());
+        let own = if kind.expects_version { OWN_STREAMS } else { 0 };
+        let own: Vec<_> = (0..own).map(|n| (name(n), -1)).collect();
         let stream = own.first().map_or_else(|| names.stream(0), |(name, _)| name.clone());
-        let data = data(kind.size);
-        let mut options = Vec::new();
-        if kind.client_ids {
-            options.push(format!(r#""id":"{ID}""#));
-        }
-        if kind.expects_version {
-            options.push(format!(r#""expectedVersion":{VERSION}"#));
-        }
+        let (method, messages) = match kind.batch {
+            None => ("stream.write", message(kind.size)),
+            Some(count) => ("stream.append", format!("[{}]", vec![message(kind.size); count as usize].join(","))),
+        };
+        let id = kind.client_ids.then(|| format!(r#""id":"{ID}""#));
+        let version = kind.expects_version.then(|| format!(r#""expectedVersion":{NUMBER}"#));
+        let options: Vec<String> = id.into_iter().chain(version).collect();
         let options = if options.is_empty() { String::new() } else { format!(",{{{}}}", options.join(",")) };
-        let body = format!(r#"["stream.write","{stream}",{{"type":"Deposited","data":{data}}}{options}]"#);
-        let template = address.call(&body);
-        let stream_at = template.find(&stream).expect("the stream's name stands in the body");
-        let id_at = kind.client_ids.then(|| template.find(ID).expect("the id stands in the body"));
-        let version_at = kind.expects_version.then(|| template.find(VERSION).expect("the version stands in the body"));
+        let body = format!(r#"["{method}","{stream}",{messages}{options}]"#);
         let seed = if kind.client_ids { unlike.as_u64_pair().0 } else { seed };
-        let random = Random::new(seed, number);
-        Self { template, stream_at, id_at, version_at, names: names.clone(), random, kind, own, chosen: 0 }
+        Self {
+            template: address.template(&body, &[&stream, ID, NUMBER]),
+            names: names.clone(),
+            random: random(seed, number),
+            kind,
+            own,
+            chosen: 0,
+        }
     }
 }
 
 impl Lane for Write {
     fn request(&mut self) -> &[u8] {
-        if let Some(at) = self.version_at {
-            self.chosen = self.random.below(OWN_STREAMS) as usize;
+        if self.kind.expects_version {
+            self.chosen = self.random.random_range(0..self.own.len());
             let (name, version) = &self.own[self.chosen];
-            self.template.patch(self.stream_at, name);
-            self.template.patch(at, &format!("{version:>20}"));
+            self.template.set(STREAM_SLOT, name);
+            self.template.set(VERSION_SLOT, version);
         } else if !self.kind.one_stream {
-            let name = self.names.stream(self.names.choose(&mut self.random));
-            self.template.patch(self.stream_at, &name);
+            self.template.set(STREAM_SLOT, self.names.stream(self.names.choose(&mut self.random)));
         }
-        if let Some(at) = self.id_at {
-            self.template.patch(at, &self.random.uuid().to_string());
+        if self.kind.client_ids {
+            self.template.set(ID_SLOT, uuid(&mut self.random).hyphenated());
         }
-        self.template.bytes()
+        &self.template.bytes
     }
 
     fn answer(&mut self, reply: Reply<'_>) -> anyhow::Result<u64> {
@@ -92,8 +93,39 @@ impl Lane for Write {
         if let Some((_, version)) = self.own.get_mut(self.chosen) {
             *version += 1;
         }
-        Ok(1)
+        Ok(self.kind.batch.unwrap_or(1))
     }
+}
+
+/// A lane that sends the same requests in turn.
+#[derive(Debug)]
+pub(crate) struct InTurn {
+    requests: Vec<Template>,
+    next: usize,
+}
+
+impl InTurn {
+    /// A lane that sends these.
+    pub(crate) fn new(requests: Vec<Template>) -> Self {
+        Self { requests, next: 0 }
+    }
+}
+
+impl Lane for InTurn {
+    fn request(&mut self) -> &[u8] {
+        let request = &self.requests[self.next % self.requests.len()];
+        self.next += 1;
+        &request.bytes
+    }
+
+    fn answer(&mut self, reply: Reply<'_>) -> anyhow::Result<u64> {
+        reply.success().map(|_| 1)
+    }
+}
+
+/// A message as JSON, with about `size` bytes of data.
+pub(crate) fn message(size: usize) -> String {
+    format!(r#"{{"type":"Deposited","data":{}}}"#, data(size))
 }
 
 /// An object of about `size` bytes.
@@ -105,26 +137,29 @@ pub(crate) fn data(size: usize) -> String {
 
 #[cfg(test)]
 mod tests {
+    use super::super::tests::{address, body, names};
     use super::*;
-    use crate::names::Distribution;
 
     #[test]
     fn every_request_is_valid_json_of_the_same_length() {
-        let address = Address::new("http://127.0.0.1:1", None).unwrap();
-        let names = Names::new(5_000, 20, Distribution::Uniform);
         for (expects_version, client_ids) in [(false, false), (true, false), (true, true)] {
-            let kind = Kind { size: 64, expects_version, client_ids, one_stream: false };
-            let mut lane = Write::new(&address, &names, kind, 1, 0);
+            let kind = Kind { size: 64, expects_version, client_ids, ..Kind::default() };
+            let mut lane = Write::new(&address(), &names(), kind, 1, 0);
             let length = lane.request().len();
             for _ in 0..10 {
-                let request = lane.request();
-                assert_eq!(request.len(), length);
-                let text = std::str::from_utf8(request).unwrap();
-                let body = text.split_once("\r\n\r\n").unwrap().1;
-                let call: serde_json::Value = serde_json::from_str(body).unwrap();
+                assert_eq!(lane.request().len(), length);
+                let call = body(&mut lane);
                 assert_eq!(call[2]["data"].to_string().len(), 64);
                 assert_eq!(call[3]["expectedVersion"].is_i64(), expects_version);
+                assert_eq!(call[3]["id"].is_string(), client_ids);
             }
         }
+    }
+
+    #[test]
+    fn an_append_has_the_messages_of_its_batch() {
+        let kind = Kind { size: 64, batch: Some(30), ..Kind::default() };
+        let call = body(&mut Write::new(&address(), &names(), kind, 1, 0));
+        assert_eq!(call[2].as_array().map(Vec::len), Some(30));
     }
 }

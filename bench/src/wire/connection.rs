@@ -33,8 +33,8 @@ pub(crate) struct Reply<'a> {
 impl Connection {
     /// Connects.
     pub(crate) async fn open(address: &Address) -> anyhow::Result<Self> {
-        let authority = address.authority();
-        let stream = match address.source() {
+        let authority = &address.authority;
+        let stream = match address.source {
             None => TcpStream::connect(authority).await,
             Some(source) => {
                 let socket = TcpSocket::new_v4()?;
@@ -139,7 +139,7 @@ impl Reply<'_> {
 pub(crate) async fn connect_from(address: &Address, number: u64) -> anyhow::Result<TcpStream> {
     /// Connections of one source address: well below the ports that it has.
     const OF_ONE: u64 = 10_000;
-    let authority = address.authority();
+    let authority = &address.authority;
     let failed = || format!("cannot connect to {authority}");
     let target: Option<SocketAddr> = authority.parse().ok();
     let Some(target) = target.filter(|target| target.is_ipv4() && target.ip().is_loopback()) else {

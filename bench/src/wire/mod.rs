@@ -1,6 +1,6 @@
-//! HTTP/1.1 as cheap as can be: requests built beforehand, replies read where they lie.
+//! HTTP/1.1 at little cost: requests built beforehand, replies read where they lie in the buffer.
 //!
-//! It speaks to servers that answer correctly and to nothing else: what it does not understand is an error.
+//! It speaks to servers that answer correctly, and reports everything else as an error.
 
 mod body;
 mod connection;
@@ -9,4 +9,4 @@ mod request;
 
 pub(crate) use self::connection::{Connection, Reply, connect_from};
 pub(crate) use self::events::{Events, pokes};
-pub(crate) use self::request::{Address, Template};
+pub(crate) use self::request::{Address, NUMBER, Template};

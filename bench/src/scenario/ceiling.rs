@@ -1,0 +1,26 @@
+//! One round of a ceiling.
+
+use super::Turn;
+use crate::ceiling::fsync as disk;
+use crate::load::Loaded;
+
+pub(super) async fn noop(turn: Turn<'_>) -> anyhow::Result<Loaded> {
+    let body = r#"["stream.write","bench0000-00000000",{"type":"Deposited","data":{"amount":1234}}]"#;
+    turn.repeat(&turn.session.noop, body).await
+}
+
+pub(super) async fn fsync(turn: Turn<'_>) -> anyhow::Result<Loaded> {
+    disk::run(turn.session.directory.path(), turn.plan.duration, None, turn.gauge()).await
+}
+
+pub(super) async fn sqlite(turn: Turn<'_>, is_indexed: bool) -> anyhow::Result<Loaded> {
+    let ceiling = turn.session.take_sqlite(is_indexed).await?;
+    let (ceiling, loaded) = ceiling.run(turn.case.width, turn.plan.duration, turn.gauge()).await?;
+    turn.session.keep_sqlite(is_indexed, ceiling);
+    Ok(loaded)
+}
+
+pub(super) async fn postgres(turn: Turn<'_>) -> anyhow::Result<Loaded> {
+    let gauge = turn.gauge();
+    turn.session.postgres().await?.run(turn.case.width, turn.plan.duration, gauge).await
+}
