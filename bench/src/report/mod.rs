@@ -2,25 +2,22 @@
 //!
 //! Files of earlier versions are read too: what they do not have yet is empty.
 
-mod beside;
 mod compare;
 mod html;
-mod markdown;
 mod number;
-mod table;
-mod target;
+mod tables;
 mod threshold;
+mod view;
 
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
 pub use self::compare::{Comparison, Tolerance, compare};
-pub use self::html::{Picture, html};
-pub use self::markdown::{fill, pictures};
-pub use self::table::table;
-pub use self::target::Target;
+pub use self::html::{Picture, html, pictures};
+pub use self::tables::{fill, table};
 pub use self::threshold::Threshold;
+pub use self::view::Target;
 use crate::load::Loaded;
 use crate::measure::{Bucket, Second};
 use crate::target::Verdict;

@@ -1,12 +1,8 @@
-//! One chart with lines, as SVG.
+//! One chart with lines, and where its parts lie in a drawing.
 
-use std::fmt::Write as _;
+use minijinja::{Value, context};
 
-use super::escape;
-use crate::report::number::short;
-
-/// Colours that the style sheet has.
-pub(super) const COLOURS: usize = 6;
+use crate::report::number::{count, short};
 
 /// Points of a line up to which each tells its figures when it is pointed at.
 const POINTED: usize = 200;
@@ -14,10 +10,6 @@ const POINTED: usize = 200;
 /// The drawing's size and its margins: left, right, top, bottom.
 const SIZE: (f64, f64) = (560.0, 230.0);
 const MARGINS: (f64, f64, f64, f64) = (46.0, 14.0, 10.0, 36.0);
-/// The height of the title above the drawing, in a file of its own.
-const HEADING: f64 = 28.0;
-/// How a drawing looks, in a page or alone.
-pub(super) const STYLE: &str = include_str!("chart.css");
 
 /// A chart: lines over a common pair of axes.
 #[derive(Debug)]
@@ -33,7 +25,7 @@ pub(super) struct Chart {
 /// An axis.
 #[derive(Debug)]
 pub(super) struct Axis {
-    /// What it counts.
+    /// Its unit.
     pub(super) label: &'static str,
     pub(super) scale: Scale,
     /// The lowest and the highest value.
@@ -54,7 +46,7 @@ pub(super) enum Scale {
 #[derive(Debug)]
 pub(super) struct Line {
     pub(super) label: String,
-    /// Below [`COLOURS`].
+    /// The number of a colour of the style sheet.
     pub(super) colour: usize,
     /// Whether the area below it is tinted.
     pub(super) is_filled: bool,
@@ -117,134 +109,54 @@ fn decades((low, high): (f64, f64)) -> Vec<f64> {
 }
 
 impl Chart {
-    /// The chart with its title and the names of its lines.
-    pub(super) fn svg(&self) -> String {
-        let mut text = format!("<figure>\n<figcaption><b>{}</b>", escape(self.title));
-        if self.lines.len() > 1 {
-            for line in &self.lines {
-                let (colour, label) = (line.colour, escape(&line.label));
-                let _ = write!(text, "<span><i class=\"key c{colour}\"></i>{label}</span>");
-            }
-        }
-        let (width, height) = SIZE;
-        let _ = write!(
-            text,
-            "</figcaption>\n<svg viewBox=\"0 0 {width} {height}\" role=\"img\" aria-label=\"{}\">\n",
-            escape(self.title)
-        );
-        self.draw(&mut text);
-        for line in self.lines.iter().filter(|line| line.pieces.iter().map(Vec::len).sum::<usize>() <= POINTED) {
-            self.draw_points(&mut text, line);
-        }
-        text.push_str("</svg>\n</figure>\n");
-        text
-    }
-
-    /// The chart as a file of its own, under a title that says of what it is.
-    pub(super) fn picture(&self, of: &str) -> String {
-        let ((width, height), title) = (SIZE, format!("{}: {}", escape(of), escape(self.title)));
-        let (top, middle) = (-HEADING, -HEADING / 2.0 + 6.0);
-        let mut text = format!(
-            "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 {top} {width} {}\" role=\"img\" \
-             aria-label=\"{title}\">\n<style>\n{STYLE}</style>\n\
-             <rect class=\"card\" y=\"{top}\" width=\"{width}\" height=\"{}\"/>\n\
-             <text x=\"{}\" y=\"{middle}\">{title}</text>\n",
-            height + HEADING,
-            height + HEADING,
-            MARGINS.0,
-        );
-        // The names of the lines, from the right; a letter is about so wide.
+    /// The chart as its templates draw it.
+    pub(super) fn drawing(&self) -> Value {
+        let (left, right) = (MARGINS.0, SIZE.0 - MARGINS.1);
+        let mark = |at: f64, text: String| context! { at => tenths(at), text };
+        let x_marks: Vec<_> = self.x.marks().into_iter().map(|(x, text)| mark(self.at_x(x), text)).collect();
+        let y_marks: Vec<_> = self.y.marks().into_iter().map(|(y, text)| mark(self.at_y(y), text)).collect();
+        // The labels stand from the right; a letter is about this wide.
         const LETTER: f64 = 6.0;
-        let mut right = width - MARGINS.1;
-        for line in self.lines.iter().rev().filter(|_| self.lines.len() > 1) {
-            let at = right - line.label.chars().count() as f64 * LETTER;
-            let (colour, label) = (line.colour, escape(&line.label));
-            let _ = writeln!(text, "<path class=\"line c{colour}\" d=\"M{:.1} {:.1}h10\"/>", at - 14.0, middle - 4.0);
-            let _ = writeln!(text, "<text x=\"{at:.1}\" y=\"{middle}\">{label}</text>");
-            right = at - 28.0;
+        let mut end = right;
+        let mut lines: Vec<_> = Vec::new();
+        for line in self.lines.iter().rev() {
+            let at = end - line.label.chars().count() as f64 * LETTER;
+            end = at - 28.0;
+            lines.push(self.line(line, at));
         }
-        self.draw(&mut text);
-        text.push_str("</svg>\n");
-        text
-    }
-
-    fn draw(&self, text: &mut String) {
-        self.draw_axes(text);
-        for line in &self.lines {
-            self.draw_line(text, line);
+        lines.reverse();
+        let points: Vec<_> = self.lines.iter().flat_map(|line| self.points(line)).collect();
+        context! {
+            title => self.title, x_label => self.x.label, width => SIZE.0, height => SIZE.1,
+            left, right, top => MARGINS.2, bottom => SIZE.1 - MARGINS.3,
+            dividers => self.dividers.iter().map(|&at| tenths(self.at_x(at))).collect::<Vec<_>>(),
+            x_marks, y_marks, lines, points,
         }
     }
 
-    fn draw_axes(&self, text: &mut String) {
-        let (left, right, top, bottom) = (MARGINS.0, SIZE.0 - MARGINS.1, MARGINS.2, SIZE.1 - MARGINS.3);
-        for (value, label) in self.y.marks() {
-            let y = self.at_y(value);
-            let _ = writeln!(text, "<path class=\"grid\" d=\"M{left} {y:.1}H{right}\"/>");
-            let _ = writeln!(
-                text,
-                "<text class=\"y\" x=\"{:.1}\" y=\"{:.1}\">{}</text>",
-                left - 6.0,
-                y + 4.0,
-                escape(&label)
-            );
-        }
-        for (value, label) in self.x.marks() {
-            let x = self.at_x(value);
-            let _ = writeln!(text, "<path class=\"tick\" d=\"M{x:.1} {bottom}v4\"/>");
-            let _ =
-                writeln!(text, "<text class=\"x\" x=\"{x:.1}\" y=\"{:.1}\">{}</text>", bottom + 16.0, escape(&label));
-        }
-        for divider in &self.dividers {
-            let _ = writeln!(text, "<path class=\"divider\" d=\"M{:.1} {top}V{bottom}\"/>", self.at_x(*divider));
-        }
-        let _ = writeln!(text, "<path class=\"axis\" d=\"M{left} {bottom}H{right}\"/>");
-        let middle = (left + right) / 2.0;
-        let _ =
-            writeln!(text, "<text class=\"x\" x=\"{middle}\" y=\"{}\">{}</text>", SIZE.1 - 5.0, escape(self.x.label));
+    fn line(&self, line: &Line, label_at: f64) -> Value {
+        let piece = |piece: &Vec<(f64, f64)>| {
+            let at = |(x, y): &(f64, f64)| format!("{:.1} {:.1}", self.at_x(*x), self.at_y(*y));
+            let path = format!("M{}", piece.iter().map(at).collect::<Vec<_>>().join("L"));
+            let (first, last) = (tenths(self.at_x(piece[0].0)), tenths(self.at_x(piece[piece.len() - 1].0)));
+            context! { path, first, last, is_dot => piece.len() == 1 }
+        };
+        let pieces: Vec<_> = line.pieces.iter().filter(|piece| !piece.is_empty()).map(piece).collect();
+        context! { label => line.label.as_str(), colour => line.colour, is_filled => line.is_filled, label_at, pieces }
     }
 
-    fn draw_line(&self, text: &mut String, line: &Line) {
-        let bottom = SIZE.1 - MARGINS.3;
-        for piece in line.pieces.iter().filter(|piece| !piece.is_empty()) {
-            let mut path = String::new();
-            for (n, &(x, y)) in piece.iter().enumerate() {
-                let _ = write!(path, "{}{:.1} {:.1}", if n == 0 { "M" } else { "L" }, self.at_x(x), self.at_y(y));
-            }
-            let colour = line.colour;
-            if line.is_filled {
-                let (first, last) = (self.at_x(piece[0].0), self.at_x(piece[piece.len() - 1].0));
-                let _ = writeln!(
-                    text,
-                    "<path class=\"area c{colour}\" d=\"{path}L{last:.1} {bottom}L{first:.1} {bottom}Z\"/>"
-                );
-            }
-            // A line of one point would not be seen.
-            let (class, end) = if piece.len() == 1 { ("dot", "h0") } else { ("line", "") };
-            let _ = writeln!(text, "<path class=\"{class} c{colour}\" d=\"{path}{end}\"/>");
+    /// Points that are not seen, and tell their figures when they are pointed at. A line with very many has none.
+    fn points(&self, line: &Line) -> Vec<Value> {
+        if line.pieces.iter().map(Vec::len).sum::<usize>() > POINTED {
+            return Vec::new();
         }
-    }
-
-    /// Circles that nobody sees and that tell their figures when they are pointed at.
-    fn draw_points(&self, text: &mut String, line: &Line) {
-        for &(x, y) in line.pieces.iter().flatten() {
-            let (at_x, at_y) = (self.at_x(x), self.at_y(y));
-            let _ = writeln!(
-                text,
-                "<circle class=\"point c{}\" cx=\"{at_x:.1}\" cy=\"{at_y:.1}\" r=\"5\"><title>{}: {} {} at {} {}</title></circle>",
-                line.colour,
-                escape(&line.label),
-                figure(y),
-                escape(self.y.label),
-                self.x_text(x),
-                escape(self.x.label)
-            );
-        }
-    }
-
-    /// A value of the horizontal axis as its marks write it.
-    fn x_text(&self, x: f64) -> String {
-        let named = self.x.ticks.iter().find(|(value, _)| (value - x).abs() < 1e-9);
-        named.map_or_else(|| figure(x), |(_, text)| escape(text))
+        let point = |&(x, y): &(f64, f64)| {
+            let named = self.x.ticks.iter().find(|(value, _)| (value - x).abs() < 1e-9);
+            let at = named.map_or_else(|| figure(x), |(_, text)| text.clone());
+            let text = format!("{}: {} {} at {at} {}", line.label, figure(y), self.y.label, self.x.label);
+            context! { x => tenths(self.at_x(x)), y => tenths(self.at_y(y)), colour => line.colour, text }
+        };
+        line.pieces.iter().flatten().map(point).collect()
     }
 
     fn at_x(&self, value: f64) -> f64 {
@@ -256,10 +168,15 @@ impl Chart {
     }
 }
 
+/// A length in a drawing: more digits would only make files longer.
+fn tenths(value: f64) -> f64 {
+    (value * 10.0).round() / 10.0
+}
+
 /// Three digits that mean something.
 fn figure(value: f64) -> String {
     match value.abs() {
-        size if size >= 100.0 => crate::report::number::count(value),
+        size if size >= 100.0 => count(value),
         size if size >= 1.0 => format!("{value:.1}"),
         _ => format!("{value:.3}"),
     }
@@ -268,6 +185,7 @@ fn figure(value: f64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::report::view::render;
 
     #[test]
     fn marks_are_round_numbers() {
@@ -292,7 +210,8 @@ mod tests {
         let line = Line { label: "sqlite".into(), colour: 0, is_filled: false, pieces };
         let x = Axis { range: (0.0, 3.0), ..Axis::from_zero("s", std::iter::empty()) };
         let y = Axis::from_zero("ops/s", [1.0, 2.0].into_iter());
-        let svg = Chart { title: "over time", x, y, lines: vec![line], dividers: vec![1.5] }.svg();
+        let chart = Chart { title: "over time", x, y, lines: vec![line], dividers: vec![1.5] };
+        let svg = render("drawing.svg", context! { chart => chart.drawing() }, |text| text);
         assert_eq!(svg.matches("class=\"line c0\"").count(), 1, "{svg}");
         assert_eq!(svg.matches("class=\"dot c0\"").count(), 1, "{svg}");
         assert_eq!(svg.matches("class=\"divider\"").count(), 1, "{svg}");

@@ -1,228 +1,45 @@
-//! Reports as one page with charts, which opens without a network: no scripts, nothing from elsewhere.
+//! Reports as one page with charts. It opens without a network: it has no scripts and loads nothing from elsewhere.
 //!
 //! Several reports stand beside each other, one colour each.
 
 mod chart;
 mod series;
 
-pub use self::series::Picture;
-pub(in crate::report) use self::series::pictures;
+use minijinja::value::Serde;
+use minijinja::{Value, context};
 
-use std::fmt::Write as _;
+pub use self::series::{Picture, pictures};
+use super::Report;
+use super::view::{COLOURS, View, render};
 
-use super::beside::Beside;
-use super::number::{count, ms, rate};
-use super::{Figures, Report, Row};
+/// The style of a page, and of a drawing in a page or alone.
+const STYLE: &str = include_str!("../templates/style.css");
+const CHART_STYLE: &str = include_str!("../templates/chart.css");
 
-const STYLE: &str = include_str!("style.css");
-
-/// Rows up to which their charts are shown at once; of more, each opens at a click.
+/// With more rows than this the charts of each open at a click; otherwise they are shown at once.
 const OPEN_ROWS: usize = 4;
-
-const HEAD: [&str; 13] = [
-    "operation",
-    "",
-    "ops/s",
-    "messages/s",
-    "avg",
-    "p50",
-    "p95",
-    "p99",
-    "p99.9",
-    "max",
-    "of no-op",
-    "memory",
-    "target",
-];
 
 /// The page.
 pub fn html(reports: &[Report]) -> String {
-    let beside = Beside::new(reports);
-    let names: Vec<&str> = beside.columns.iter().map(|(name, _)| name.as_str()).collect();
-    let title = format!("EventoDB bench: {}", escape(&names.join(", ")));
-    let mut page = format!(
-        "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
-         <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n\
-         <meta name=\"color-scheme\" content=\"light dark\">\n\
-         <title>{title}</title>\n<style>\n{}{STYLE}</style>\n</head>\n<body>\n<main>\n<h1>{title}</h1>\n",
-        chart::STYLE
-    );
-    warnings(&mut page, &beside);
-    facts(&mut page, &beside);
-    summary(&mut page, &beside);
-    let rows: Vec<&str> = beside.rows().into_iter().filter(|name| !beside.measured(name).is_empty()).collect();
-    for name in &rows {
-        details(&mut page, &beside, name, rows.len() <= OPEN_ROWS);
-    }
-    page.push_str("</main>\n</body>\n</html>\n");
-    page
-}
-
-fn warnings(page: &mut String, beside: &Beside<'_>) {
-    let warnings = beside.warnings();
-    if warnings.is_empty() {
-        return;
-    }
-    page.push_str("<ul class=\"warnings\">\n");
-    for warning in warnings {
-        let _ = writeln!(page, "<li>{}</li>", escape(&warning));
-    }
-    page.push_str("</ul>\n");
-}
-
-/// Machine, settings and commit; what is the same everywhere is said once.
-fn facts(page: &mut String, beside: &Beside<'_>) {
-    page.push_str("<dl class=\"facts\">\n");
-    for (name, values) in beside.facts() {
-        let _ = write!(page, "<div><dt>{}</dt>", escape(name));
-        if values.iter().all(|value| *value == values[0]) {
-            let _ = write!(page, "<dd>{}</dd>", escape(values[0]));
-        } else {
-            for (at, value) in values.iter().enumerate() {
-                let _ = write!(page, "<dd>{}{}</dd>", key(at), escape(value));
-            }
-        }
-        page.push_str("</div>\n");
-    }
-    page.push_str("</dl>\n");
-}
-
-fn summary(page: &mut String, beside: &Beside<'_>) {
-    page.push_str("<div class=\"scroll\"><table class=\"summary\">\n<thead><tr>");
-    for head in HEAD {
-        let _ = write!(page, "<th>{head}</th>");
-    }
-    page.push_str("</tr></thead>\n");
-    for name in beside.rows() {
-        page.push_str("<tbody>\n");
-        let rows = beside.columns.iter().enumerate().filter_map(|(at, (_, report))| Some((at, report.row(name)?)));
-        for (nth, (at, row)) in rows.enumerate() {
-            let link = match nth {
-                0 => format!("<a href=\"#{0}\">{0}</a>", escape(name)),
-                _ => String::new(),
-            };
-            let _ = writeln!(page, "<tr><td>{link}</td><td>{}</td>{}</tr>", key(at), cells(row));
-        }
-        page.push_str("</tbody>\n");
-    }
-    page.push_str("</table></div>\n<p class=\"note\">Latencies in milliseconds; medians of the rounds.</p>\n");
-}
-
-fn cells(row: &Row) -> String {
-    let rest = HEAD.len() - 2;
-    if let Some(why) = &row.skipped {
-        return format!("<td class=\"none\" colspan=\"{rest}\">not measured: {}</td>", escape(why));
-    }
-    if !row.is_result() {
-        return format!("<td class=\"missed\" colspan=\"{rest}\">no result: {} errors</td>", row.errors);
-    }
-    let figures = &row.figures;
-    let latencies = [figures.avg, figures.p50, figures.p95, figures.p99, figures.p999, figures.max];
-    let numbers = [rate(figures.ops), rate(figures.messages)].into_iter().chain(latencies.into_iter().map(ms));
-    let mut cells: String = numbers.map(|number| format!("<td>{number}</td>")).collect();
-    cells.push_str(&row.of_noop.map_or_else(|| "<td></td>".to_owned(), bar));
-    let memory =
-        if figures.resident_mib > 0.0 { format!("{} MiB", count(figures.resident_mib)) } else { String::new() };
-    let _ = write!(cells, "<td>{memory}</td>");
-    cells.push_str("<td class=\"target\">");
-    for outcome in row.outcomes() {
-        let (verdict, target, detail) = (outcome.verdict, escape(&outcome.target), escape(&outcome.detail));
-        let _ = write!(cells, "<div class=\"{verdict}\"><b>{verdict}</b> {target} <small>{detail}</small></div>");
-    }
-    cells.push_str("</td>");
-    cells
-}
-
-/// A share of the no-op ceiling, as a number and as a bar.
-fn bar(share: f64) -> String {
-    let width = (share * 100.0).clamp(0.0, 100.0);
-    format!("<td class=\"share\" style=\"--share:{width:.0}%\">{share:.2}</td>")
-}
-
-/// The charts of one row.
-fn details(page: &mut String, beside: &Beside<'_>, name: &str, is_open: bool) {
-    let open = if is_open { " open" } else { "" };
-    let id = escape(name);
-    let _ = write!(page, "<details{open}>\n<summary><h2>{id}</h2>");
-    for (column, row) in beside.measured(name) {
-        let at = beside.columns.iter().position(|(other, _)| other == column).unwrap_or_default();
-        let (ops, p99) = (rate(row.figures.ops), ms(row.figures.p99));
-        let _ = write!(page, "<span>{}{} {ops}/s, p99 {p99} ms</span>", key(at), escape(column));
-    }
-    // Whoever is sent to what lies inside finds it opened.
-    let _ = writeln!(page, "</summary>\n<div class=\"charts\" id=\"{id}\">");
-    for chart in series::charts(beside, name) {
-        page.push_str(&chart.svg());
-    }
-    rounds(page, beside, name);
-    page.push_str("</div>\n</details>\n");
-}
-
-/// Each round by itself: how far they differ, and what they cost.
-fn rounds(page: &mut String, beside: &Beside<'_>, name: &str) {
-    page.push_str(
-        "<figure><figcaption><b>Rounds</b></figcaption>\n<div class=\"scroll\"><table>\n<thead><tr><th></th>",
-    );
-    for head in ["ops/s", "p50", "p99", "max", "settled after", "generator", "server"] {
-        let _ = write!(page, "<th>{head}</th>");
-    }
-    page.push_str("</tr></thead>\n");
-    for (at, (_, report)) in beside.columns.iter().enumerate() {
-        page.push_str("<tbody>\n");
-        let rounds = report.row(name).into_iter().flat_map(|row| &row.rounds);
-        for (number, round) in rounds.enumerate() {
-            let figures = &round.figures;
-            let _ = write!(page, "<tr><td>{}{}</td><td>{}</td>", key(at), number + 1, rate(figures.ops));
-            for latency in [figures.p50, figures.p99, figures.max] {
-                let _ = write!(page, "<td>{}</td>", ms(latency));
-            }
-            let _ = write!(page, "<td>{:.1} s</td>", figures.settle_s);
-            let _ = writeln!(page, "<td>{:.2}</td><td>{:.2}</td></tr>", figures.generator_cpu, figures.server_cpu);
-        }
-        page.push_str("</tbody>\n");
-    }
-    page.push_str("</table></div>\n<p class=\"note\">Latencies in milliseconds; generator and server in cores.</p>\n");
-    for (at, (_, report)) in beside.columns.iter().enumerate() {
-        for note in report.row(name).map(notes).unwrap_or_default() {
-            let _ = writeln!(page, "<p class=\"note\">{}{}</p>", key(at), escape(&note));
-        }
-    }
-    page.push_str("</figure>\n");
-}
-
-/// What a row has besides its latencies, and what was measured in turn with it.
-fn notes(row: &Row) -> Vec<String> {
-    let measured = |(name, figures): (&String, &Figures)| {
-        format!("{name}: {}/s, {} messages/s, p50 {}", rate(figures.ops), rate(figures.messages), ms(figures.p50))
+    let view = View::new(reports);
+    let row = |&name: &&str| {
+        let results = view.shown(name);
+        let is_measured = results.iter().flatten().any(|shown| shown.row.skipped.is_none());
+        let results = Value::from(Serde(results));
+        (is_measured, context! { name, results, is_measured, charts => series::charts(&view, name) })
     };
-    let readings = (!row.readings.is_empty()).then(|| row.readings_text());
-    readings.into_iter().chain(row.beside.iter().map(measured)).collect()
-}
-
-/// The colour of a report.
-fn key(at: usize) -> String {
-    format!("<i class=\"key c{}\"></i>", at % chart::COLOURS)
-}
-
-/// Text that is nothing but text, also between quotes.
-fn escape(text: &str) -> String {
-    let mut safe = String::with_capacity(text.len());
-    for character in text.chars() {
-        match character {
-            '&' => safe.push_str("&amp;"),
-            '<' => safe.push_str("&lt;"),
-            '>' => safe.push_str("&gt;"),
-            '"' => safe.push_str("&quot;"),
-            '\'' => safe.push_str("&#39;"),
-            _ => safe.push(character),
-        }
-    }
-    safe
+    let rows: Vec<_> = view.rows().iter().map(row).collect();
+    let is_open = rows.iter().filter(|(is_measured, _)| *is_measured).count() <= OPEN_ROWS;
+    let rows: Vec<_> = rows.into_iter().map(|(_, row)| row).collect();
+    let title = format!("EventoDB bench: {}", view.names().join(", "));
+    let style = format!("{CHART_STYLE}{STYLE}");
+    let (warnings, facts, colours) = (view.warnings(), Value::from(Serde(view.facts())), COLOURS);
+    render("page.html", context! { title, style, warnings, facts, rows, is_open, colours }, |text| text)
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Round, Target};
+    use super::super::{Figures, Round, Row, Target};
     use super::*;
     use crate::measure::{Bucket, Second};
 
@@ -269,7 +86,7 @@ mod tests {
         report.environment.insert(evil.to_owned(), evil.to_owned());
         let page = html(&[report]);
         assert!(!page.contains("<script") && !page.contains("\"><s"), "{page}");
-        assert!(page.contains("&lt;script&gt;alert(&#39;1&#39;)&lt;/script&gt;&amp;"), "{page}");
+        assert!(page.contains("&lt;script&gt;alert(&#x27;1&#x27;)&lt;&#x2f;script&gt;&amp;"), "{page}");
     }
 
     #[test]

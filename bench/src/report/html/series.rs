@@ -1,27 +1,22 @@
-//! What the charts of a row show: its latencies by size, and what happened second by second.
+//! The charts of a row: its latencies by size, and what happened second by second.
 
 use std::collections::BTreeMap;
 
-use super::chart::{Axis, COLOURS, Chart, Line, Scale};
-use crate::measure::{Bucket, Second};
-use crate::report::beside::Beside;
-use crate::report::{Round, Row};
+use minijinja::{Value, context};
 
-/// A row in one report, with that report's name and colour.
-struct Shown<'a> {
-    label: &'a str,
-    colour: usize,
-    row: &'a Row,
+use super::CHART_STYLE;
+use super::chart::{Axis, Chart, Line, Scale};
+use crate::measure::{Bucket, Second};
+use crate::report::view::{COLOURS, Shown, View, render};
+use crate::report::{Report, Round, Row};
+
+/// The charts of a row, as far as the reports have figures for them.
+pub(super) fn charts(view: &View<'_>, name: &str) -> Vec<Value> {
+    drawn(view, name).iter().map(Chart::drawing).collect()
 }
 
-/// The charts of a row, for as far as the reports have what they show.
-pub(super) fn charts(beside: &Beside<'_>, name: &str) -> Vec<Chart> {
-    let shown: Vec<Shown<'_>> = beside
-        .columns
-        .iter()
-        .enumerate()
-        .filter_map(|(at, (label, report))| Some(Shown { label, colour: at % COLOURS, row: report.row(name)? }))
-        .collect();
+fn drawn(view: &View<'_>, name: &str) -> Vec<Chart> {
+    let shown: Vec<Shown<'_>> = view.shown(name).into_iter().flatten().collect();
     let clock = Clock::new(&shown);
     let charts = [
         distribution(&shown),
@@ -33,7 +28,7 @@ pub(super) fn charts(beside: &Beside<'_>, name: &str) -> Vec<Chart> {
     charts.into_iter().flatten().collect()
 }
 
-/// A drawing of what only minutes show.
+/// A drawing of a row that was measured for minutes.
 #[derive(Clone, Debug)]
 pub struct Picture {
     /// The name of its file.
@@ -44,35 +39,35 @@ pub struct Picture {
     pub svg: String,
 }
 
-/// The slowest request of each second, beside the disk's where it was watched, and the server's memory: of each row
-/// that was measured for minutes.
-pub(in crate::report) fn pictures(beside: &Beside<'_>) -> Vec<Picture> {
+/// The slowest request of each second, beside the disk's if it was watched, and the server's memory, for each row that
+/// was measured for minutes.
+pub fn pictures(reports: &[Report]) -> Vec<Picture> {
     const MINUTES_S: f64 = 60.0;
     let mut found = Vec::new();
-    for (at, (label, report)) in beside.columns.iter().enumerate() {
+    for (at, (label, report)) in View::new(reports).columns.iter().enumerate() {
         let is_long = |row: &&Row| row.is_result() && row.rounds.iter().any(|round| length(round) >= MINUTES_S);
         for row in report.rows.iter().filter(is_long) {
-            let shown = [Shown { label, colour: at % COLOURS, row }];
+            let shown = [Shown::new(label, at % COLOURS, row)];
             let clock = Clock::new(&shown);
+            let resident = lines(&shown, &clock, memory);
             let charts = [
                 ("slowest", over_time("slowest in each second, ms", "ms", &clock, slowest(&shown, &clock))),
-                (
-                    "memory",
-                    over_time("resident memory of the server, MiB", "MiB", &clock, lines(&shown, &clock, memory)),
-                ),
+                ("memory", over_time("resident memory of the server, MiB", "MiB", &clock, resident)),
             ];
             for (what, chart) in charts {
                 let Some(chart) = chart else { continue };
                 let of = format!("{} on {label}", row.name);
                 let file = format!("{}-{what}-{}.svg", row.operation(), label.replace(' ', "-"));
-                found.push(Picture { file, caption: format!("{of}: {}", chart.title), svg: chart.picture(&of) });
+                let caption = format!("{of}: {}", chart.title);
+                let drawing = context! { chart => chart.drawing(), of, style => CHART_STYLE };
+                found.push(Picture { file, caption, svg: render("picture.svg", drawing, |text| text) });
             }
         }
     }
     found
 }
 
-/// How rounds lie behind each other on one axis: each begins where the longest of the one before ends.
+/// Rounds one behind the other on one axis: each begins where the longest of the one before ends.
 struct Clock {
     starts: Vec<f64>,
     end: f64,
@@ -216,7 +211,6 @@ fn percentiles(shown: &[Shown<'_>]) -> Option<Chart> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::report::Report;
 
     fn round(requests: &[u64], elapsed_s: f64) -> Round {
         let seconds = requests.iter().map(|&requests| Second { requests, max_ms: 3.0 }).collect();
@@ -238,7 +232,7 @@ mod tests {
     #[test]
     fn rounds_lie_behind_each_other() {
         let reports = [report(vec![round(&[1; 3], 3.0), round(&[1; 3], 3.0)]), report(vec![round(&[1; 5], 5.0)])];
-        let charts = charts(&Beside::new(&reports), "write@64");
+        let charts = drawn(&View::new(&reports), "write@64");
         let throughput = charts.iter().find(|chart| chart.title.starts_with("Throughput")).unwrap();
         assert_eq!((throughput.lines.len(), throughput.dividers.as_slice()), (2, &[5.0][..]));
         assert_eq!(throughput.lines[0].pieces[1][0].0, 5.5);
@@ -252,7 +246,7 @@ mod tests {
         let mut with = round(&[1; 3], 3.0);
         with.fsync_seconds = with.seconds.clone();
         let reports = [report(vec![with])];
-        let charts = charts(&Beside::new(&reports), "write@64");
+        let charts = drawn(&View::new(&reports), "write@64");
         let slowest = charts.iter().find(|chart| chart.title.starts_with("Slowest")).unwrap();
         assert_eq!(
             slowest.lines.iter().map(|line| line.label.as_str()).collect::<Vec<_>>(),
@@ -268,7 +262,7 @@ mod tests {
         long.fsync_seconds = long.seconds.clone();
         long.resident_mib = vec![71.25; 600];
         let reports = [report(vec![long]), report(vec![round(&[1; 3], 3.0)])];
-        let pictures = pictures(&Beside::new(&reports));
+        let pictures = pictures(&reports);
         let names: Vec<&str> = pictures.iter().map(|picture| picture.file.as_str()).collect();
         assert_eq!(names, ["write-slowest-unknown.svg", "write-memory-unknown.svg"]);
         for Picture { svg, .. } in &pictures {
@@ -281,7 +275,7 @@ mod tests {
     #[test]
     fn percentiles_reach_the_slowest() {
         let reports = [report(vec![round(&[1; 3], 3.0), round(&[1; 3], 3.0)])];
-        let charts = charts(&Beside::new(&reports), "write@64");
+        let charts = drawn(&View::new(&reports), "write@64");
         let chart = charts.iter().find(|chart| chart.title.contains("percentile")).unwrap();
         let points = &chart.lines[0].pieces[0];
         assert_eq!(points.len(), 2);
