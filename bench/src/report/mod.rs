@@ -248,9 +248,12 @@ impl Row {
     }
 }
 
+/// The place of one figure.
+type Figure = fn(&mut Figures) -> &mut f64;
+
 impl Figures {
     /// Each figure: its name in files, and where it stands.
-    const ALL: [(&'static str, fn(&mut Self) -> &mut f64); 12] = [
+    const ALL: [(&'static str, Figure); 12] = [
         ("ops", |figures| &mut figures.ops),
         ("messages", |figures| &mut figures.messages),
         ("avg", |figures| &mut figures.avg),
