@@ -19,11 +19,14 @@ enum Standing {
 pub(super) struct Known {
     pub(super) head: Head,
     standing: Standing,
+    /// How many hints and suspicions there were: news that comes while the database is asked may be younger than its
+    /// answer.
+    news: u64,
 }
 
 impl Known {
     pub(super) fn new(head: Head) -> Self {
-        Self { head, standing: Standing::Level }
+        Self { head, standing: Standing::Level, news: 0 }
     }
 
     /// Other servers have written up to `position`, it is said. Returns whether there is something to follow.
@@ -34,6 +37,7 @@ impl Known {
             Standing::Behind(told) => Standing::Behind(told.max(position)),
             Standing::Suspect(told) => Standing::Suspect(told.max(position)),
         };
+        self.news += 1;
         self.is_behind()
     }
 
@@ -43,6 +47,7 @@ impl Known {
             Standing::Level => Standing::Suspect(self.head.position),
             Standing::Behind(told) | Standing::Suspect(told) => Standing::Suspect(told),
         };
+        self.news += 1;
     }
 
     /// Whether the database has to be asked.
@@ -55,13 +60,13 @@ impl Known {
     }
 
     /// The database ends at `head`, as it told after `before` was known. A hint that was there before, and says more,
-    /// was false: any role of a shared database can send one, and this server must not look for it for ever. A hint
-    /// that came meanwhile still counts.
+    /// was false: any role of a shared database can send one, and this server must not look for it for ever. A hint or
+    /// a suspicion that came meanwhile still counts.
     pub(super) fn followed(&mut self, before: Self, head: Head) {
         self.standing = match self.standing {
-            told if told == before.standing => Standing::Level,
-            Standing::Behind(told) | Standing::Suspect(told) if told > head.position => Standing::Behind(told),
-            _ => Standing::Level,
+            _ if self.news == before.news => Standing::Level,
+            Standing::Behind(told) if told <= head.position => Standing::Level,
+            still => still,
         };
         self.head = head;
     }
@@ -113,6 +118,23 @@ mod tests {
         let before = known;
         known.followed(before, at(9));
         assert!(!known.is_behind());
+    }
+
+    #[test]
+    fn a_suspicion_that_comes_while_the_database_is_asked_still_counts() {
+        for suspects_before in [false, true] {
+            let mut known = Known::new(at(5));
+            if suspects_before {
+                known.suspect();
+            }
+            let before = known;
+            known.suspect();
+            known.followed(before, at(5));
+            assert!(known.is_behind(), "{suspects_before}");
+            let before = known;
+            known.followed(before, at(5));
+            assert!(!known.is_behind());
+        }
     }
 
     #[test]
