@@ -35,6 +35,9 @@ pub struct Pages {
     pub hosts: Vec<String>,
 }
 
+/// Most namespaces that live at once because test mode made them, where nothing else is said.
+pub const TEST_NAMESPACES: usize = 10_000;
+
 /// Who may do what.
 #[derive(Clone, Debug)]
 pub enum Mode {
@@ -64,7 +67,7 @@ impl Config {
 impl Mode {
     /// Test mode with the default bound.
     pub fn test() -> Self {
-        Self::Test { namespaces: 10_000 }
+        Self::Test { namespaces: TEST_NAMESPACES }
     }
 }
 

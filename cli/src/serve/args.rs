@@ -1,12 +1,20 @@
-//! The flags of `eventodb serve`, as they are typed. What they mean is checked in `config`.
+//! The flags of `eventodb serve`, as they are typed.
+//!
+//! Each flag takes its default from the settings of the crate that uses it, and refuses a value out of its range.
+//! `config` checks what depends on more than one flag.
 
+use std::fmt;
+use std::num::ParseIntError;
 use std::path::PathBuf;
+use std::str::FromStr;
 use std::time::Duration;
 
 use clap::builder::{PossibleValuesParser, TypedValueParser as _};
+use eventodb_protocol::limits::{BODY_BYTES, JSON_DEPTH, MESSAGE_BYTES, NAME_BYTES};
+use eventodb_server::config::TEST_NAMESPACES;
 use eventodb_server::{Bounds, Timeouts};
 use eventodb_store::Settings;
-use eventodb_store::backend::sqlite;
+use eventodb_store::backend::{postgres, sqlite};
 
 use super::logging::{Format, Level};
 use super::secret::{Database, Secret};
@@ -18,50 +26,54 @@ pub(crate) struct Args {
     #[arg(long, env = "EVENTODB_HOST", default_value = "127.0.0.1")]
     pub(super) host: String,
 
-    /// Port to listen on; 0 lets the system choose one, which is printed.
+    /// Port to listen on. With 0 the system chooses a free port, and the server prints it.
     #[arg(long, env = "EVENTODB_PORT", default_value_t = 8080, allow_hyphen_values = true)]
     pub(super) port: u16,
 
     #[command(flatten)]
     pub(super) database: Database,
 
-    /// Directory of the SQLite files; it is created where it is missing.
+    /// Directory of the SQLite files. It is created if it does not exist.
     #[arg(long, env = "EVENTODB_DATA_DIR", default_value = "./data")]
     pub(super) data_dir: PathBuf,
 
-    /// Token of the namespace `default`, which is the administrator's. Without it one is made when the namespace is
-    /// created, and shown once: on a terminal, else in the file of --token-out.
-    // Its id differs from that of the clients' token, as clap carries global values upwards.
+    /// Token of the namespace `default`, which is the administrator's. Without this flag the first start generates a
+    /// token and
+    /// shows it once: on a terminal, otherwise in the file of --token-out.
+    // Its id differs from that of the clients' token, because clap carries global values upwards.
     #[arg(long, env = "EVENTODB_SERVE_TOKEN", hide_env_values = true)]
     pub(super) token: Option<Secret>,
 
-    /// File that has the token in place of --token, so that it stands in no list of processes.
+    /// File that contains the token, in place of --token, so that the list of processes does not show it.
     #[arg(long, value_name = "FILE", conflicts_with = "token")]
     pub(super) token_file: Option<PathBuf>,
 
-    /// File, for its owner alone, into which a token goes that is made; on SQLite `admin-token` in the data directory
-    /// if left out.
+    /// File into which a generated token is written, readable by its owner only. On SQLite `admin-token` in the data
+    /// directory if left out.
     #[arg(long, value_name = "FILE")]
     pub(super) token_out: Option<PathBuf>,
 
-    /// For tests: tokens are optional, and namespaces come into being when they are used.
+    /// For tests: tokens are optional, and a namespace is created when it is first used.
     #[arg(long, env = "EVENTODB_TEST_MODE", value_parser = switch())]
     pub(super) test_mode: bool,
 
-    /// Take --test-mode on an address that other machines reach: whoever reaches it may do everything.
+    /// Accept --test-mode on an address that other machines reach. Every machine that reaches it may then do
+    /// everything.
     #[arg(long)]
     pub(super) allow_insecure: bool,
 
-    /// Most namespaces that come into being by use in test mode and live at once.
-    #[arg(long, value_name = "COUNT", default_value_t = 10_000)]
+    /// Most namespaces that exist at once because test mode created them.
+    #[arg(long, value_name = "COUNT", default_value_t = TEST_NAMESPACES)]
     pub(super) test_namespaces: usize,
 
-    /// Origins such as `https://shop.example` whose pages may talk to the server, separated by commas; without it all may,
-    /// and in test mode those of this machine.
+    /// Origins such as `https://shop.example`, separated by commas, whose pages may call the server. Without this flag
+    /// all
+    /// origins may, and in test mode only those of this machine.
     #[arg(long, value_name = "ORIGIN,…", value_delimiter = ',')]
     pub(super) cors_origin: Vec<String>,
 
-    /// Names, separated by commas, by which the server may be called in test mode beside localhost and addresses.
+    /// Host names, separated by commas, by which clients may address a server in test mode, besides localhost and IP
+    /// addresses.
     #[arg(long, value_name = "HOST,…", value_delimiter = ',')]
     pub(super) allowed_host: Vec<String>,
 
@@ -69,11 +81,11 @@ pub(crate) struct Args {
     #[arg(long, env = "EVENTODB_LOG_LEVEL", default_value = "info", value_enum)]
     pub(super) log_level: Level,
 
-    /// How it is logged, to standard error.
+    /// Form of the log, which is written to standard error.
     #[arg(long, env = "EVENTODB_LOG_FORMAT", default_value = "console", value_enum)]
     pub(super) log_format: Format,
 
-    /// Log every request, one line each: method, status, duration, namespace.
+    /// Log one line for each request: method, status, duration, namespace.
     #[arg(long, env = "EVENTODB_ACCESS_LOG", value_parser = switch())]
     pub(super) access_log: bool,
 
@@ -89,31 +101,30 @@ pub(crate) struct Args {
     pub(super) postgres: Postgres,
 }
 
-fn ms(duration: Duration) -> u64 {
-    u64::try_from(duration.as_millis()).expect("a default is short")
-}
-
 /// What clients may send.
 #[derive(Clone, Debug, clap::Args)]
 #[command(next_help_heading = "Limits on what clients send")]
 pub(super) struct Limits {
-    /// Bytes of a stream's, type's or namespace's name.
-    #[arg(long, value_name = "BYTES", default_value_t = 255)]
+    /// Bytes of the name of a stream, a type or a namespace.
+    #[arg(long, value_name = "BYTES", default_value_t = NAME_BYTES, value_parser = count)]
     pub(super) max_name_bytes: usize,
-    /// Bytes of one message: data and metadata.
-    #[arg(long, value_name = "BYTES", default_value_t = 1024 * 1024)]
+    /// Bytes of one message: data and metadata together.
+    #[arg(long, value_name = "BYTES", default_value_t = MESSAGE_BYTES, value_parser = count)]
     pub(super) max_message_bytes: usize,
-    /// Bytes of a request body.
-    #[arg(long, value_name = "BYTES", default_value_t = 16 * 1024 * 1024)]
+    /// Bytes of the body of a request.
+    #[arg(long, value_name = "BYTES", default_value_t = BODY_BYTES, value_parser = count)]
     pub(super) max_body_bytes: usize,
-    /// Nesting of data or metadata.
-    #[arg(long, value_name = "LEVELS", default_value_t = 128)]
+    /// Levels of nesting in data or metadata.
+    #[arg(long, value_name = "LEVELS", default_value_t = JSON_DEPTH, value_parser = count)]
     pub(super) max_json_depth: usize,
-    /// Connections at once; more wait to be accepted.
-    #[arg(long, value_name = "COUNT", default_value_t = Bounds::default().connections)]
+    /// Connections at once. More wait to be accepted.
+    #[arg(long, value_name = "COUNT", default_value_t = Bounds::default().connections, value_parser = connections)]
     pub(super) max_connections: usize,
     /// Requests at once on one HTTP/2 connection.
-    #[arg(long, value_name = "COUNT", default_value_t = Bounds::default().http2_streams)]
+    #[arg(
+        long, value_name = "COUNT", default_value_t = Bounds::default().http2_streams,
+        value_parser = positive::<u32>
+    )]
     pub(super) max_http2_streams: u32,
 }
 
@@ -122,80 +133,83 @@ pub(super) struct Limits {
 #[command(next_help_heading = "Times")]
 pub(super) struct Times {
     /// Milliseconds that a client has to send the head of a request.
-    #[arg(long, value_name = "MS", default_value_t = ms(Timeouts::default().head))]
-    pub(super) head_timeout_ms: u64,
+    #[arg(long, value_name = "MS", default_value_t = Millis(Timeouts::default().head), value_parser = time)]
+    pub(super) head_timeout_ms: Millis,
     /// Milliseconds that may pass between two pieces of a request's body.
-    #[arg(long, value_name = "MS", default_value_t = ms(Timeouts::default().body_gap))]
-    pub(super) body_pause_timeout_ms: u64,
-    /// Milliseconds that a request's body may take in all; an import has no such limit.
-    #[arg(long, value_name = "MS", default_value_t = ms(Timeouts::default().body_total))]
-    pub(super) body_timeout_ms: u64,
+    #[arg(long, value_name = "MS", default_value_t = Millis(Timeouts::default().body_gap), value_parser = time)]
+    pub(super) body_pause_timeout_ms: Millis,
+    /// Milliseconds that a request's body may take in all. An import has no such limit.
+    #[arg(long, value_name = "MS", default_value_t = Millis(Timeouts::default().body_total), value_parser = time)]
+    pub(super) body_timeout_ms: Millis,
     /// Milliseconds that a connection may stay open between requests.
-    #[arg(long, value_name = "MS", default_value_t = ms(Timeouts::default().idle))]
-    pub(super) idle_timeout_ms: u64,
-    /// Milliseconds after which a client is cut that takes nothing of a reply or subscription.
-    #[arg(long, value_name = "MS", default_value_t = ms(Timeouts::default().stall))]
-    pub(super) stall_timeout_ms: u64,
+    #[arg(long, value_name = "MS", default_value_t = Millis(Timeouts::default().idle), value_parser = time)]
+    pub(super) idle_timeout_ms: Millis,
+    /// Milliseconds after which the server cuts a client that reads nothing of a reply or a subscription.
+    #[arg(long, value_name = "MS", default_value_t = Millis(Timeouts::default().stall), value_parser = time)]
+    pub(super) stall_timeout_ms: Millis,
     /// Milliseconds of silence after which a subscription gets a heartbeat.
-    #[arg(long, value_name = "MS", default_value_t = ms(Timeouts::default().heartbeat))]
-    pub(super) heartbeat_ms: u64,
-    /// Milliseconds within which what comes after a poke goes out together; the first poke never waits.
-    #[arg(long, value_name = "MS", default_value_t = ms(Settings::default().poke_gap))]
-    pub(super) poke_gap_ms: u64,
+    #[arg(long, value_name = "MS", default_value_t = Millis(Timeouts::default().heartbeat), value_parser = time)]
+    pub(super) heartbeat_ms: Millis,
+    /// Milliseconds for which pokes that follow a poke are gathered, to go out together. The first poke never waits. At
+    /// most 60000.
+    #[arg(long, value_name = "MS", default_value_t = Millis(Settings::default().poke_gap), value_parser = poke_gap)]
+    pub(super) poke_gap_ms: Millis,
     /// Milliseconds that requests in progress have to end after SIGTERM.
-    #[arg(long, value_name = "MS", default_value_t = 10_000)]
-    pub(super) drain_timeout_ms: u64,
-    /// Milliseconds that a write waits for its commit before it is answered with TIMEOUT.
-    #[arg(long, value_name = "MS", default_value_t = 30_000)]
-    pub(super) append_timeout_ms: u64,
+    #[arg(long, value_name = "MS", default_value_t = Millis(Timeouts::default().drain))]
+    pub(super) drain_timeout_ms: Millis,
+    /// Milliseconds that a write waits for its commit before the reply is TIMEOUT.
+    #[arg(long, value_name = "MS", default_value_t = Millis(Timeouts::default().append), value_parser = time)]
+    pub(super) append_timeout_ms: Millis,
     /// Milliseconds after which a request counts as slow and is logged.
-    #[arg(long, value_name = "MS", default_value_t = 1_000)]
-    pub(super) slow_request_ms: u64,
-    /// Milliseconds that an append waits for room in a full queue before it is refused as overload.
-    #[arg(long, value_name = "MS", default_value_t = 5_000)]
-    pub(super) queue_wait_ms: u64,
+    #[arg(long, value_name = "MS", default_value_t = Millis(Timeouts::default().slow_request))]
+    pub(super) slow_request_ms: Millis,
+    /// Milliseconds that an append waits for room in a full queue before it is refused with OVERLOADED.
+    #[arg(long, value_name = "MS", default_value_t = Millis(Settings::default().queue_wait))]
+    pub(super) queue_wait_ms: Millis,
 }
 
 /// Bounds on memory.
 #[derive(Clone, Debug, clap::Args)]
 #[command(next_help_heading = "Memory")]
 pub(super) struct Memory {
-    /// Bytes of what waits for clients: connections, bodies of calls, imports, pages, replies; more are refused as overload.
-    /// A quarter of what the process may use (the limit of its cgroup, else the machine's memory) if left out.
+    /// Bytes of what waits for clients: connections, bodies of calls, imports, pages, replies. Beyond it requests are
+    /// refused with OVERLOADED. At least 8 times --max-body-bytes. If left out, a quarter of what the process may use,
+    /// which is the limit
+    /// of its cgroup or else the machine's memory.
     #[arg(long, value_name = "BYTES")]
     pub(super) memory_budget: Option<usize>,
-    /// Appends of one namespace that may wait to be committed.
-    #[arg(long, value_name = "COUNT", default_value_t = 10_000)]
+    /// Appends that may wait to be committed, in one namespace.
+    #[arg(long, value_name = "COUNT", default_value_t = Settings::default().queue_appends, value_parser = count)]
     pub(super) queue_appends: usize,
-    /// Bytes of appends of one namespace that may wait to be committed.
-    #[arg(long, value_name = "BYTES", default_value_t = 64 * 1024 * 1024)]
+    /// Bytes of appends that may wait to be committed, in one namespace.
+    #[arg(long, value_name = "BYTES", default_value_t = Settings::default().queue_bytes, value_parser = count)]
     pub(super) queue_bytes: usize,
     /// Messages that are committed together.
-    #[arg(long, value_name = "COUNT", default_value_t = 1_000)]
+    #[arg(long, value_name = "COUNT", default_value_t = Settings::default().batch_messages, value_parser = count)]
     pub(super) batch_messages: usize,
     /// Bytes that are committed together.
-    #[arg(long, value_name = "BYTES", default_value_t = Settings::default().batch_bytes)]
+    #[arg(long, value_name = "BYTES", default_value_t = Settings::default().batch_bytes, value_parser = count)]
     pub(super) batch_bytes: usize,
     /// Newest messages of one namespace that are kept in memory.
-    #[arg(long, value_name = "COUNT", default_value_t = 16_384)]
+    #[arg(long, value_name = "COUNT", default_value_t = Settings::default().tail_messages, value_parser = count)]
     pub(super) tail_messages: usize,
     /// Bytes of newest messages that are kept in memory, of all namespaces together.
-    #[arg(long, value_name = "BYTES", default_value_t = 64 * 1024 * 1024)]
+    #[arg(long, value_name = "BYTES", default_value_t = Settings::default().tail_bytes)]
     pub(super) tail_bytes: usize,
     /// Streams of one namespace whose version is remembered.
-    #[arg(long, value_name = "COUNT", default_value_t = 100_000)]
+    #[arg(long, value_name = "COUNT", default_value_t = Settings::default().version_cache, value_parser = count)]
     pub(super) version_cache: usize,
-    /// Bytes of a page that are gathered before its reply begins; a larger page is streamed.
-    #[arg(long, value_name = "BYTES", default_value_t = Settings::default().page_bytes)]
+    /// Bytes of a page that are gathered before its reply begins. A larger page is streamed.
+    #[arg(long, value_name = "BYTES", default_value_t = Settings::default().page_bytes, value_parser = count)]
     pub(super) page_bytes: usize,
     /// Messages that one query of a read fetches.
-    #[arg(long, value_name = "COUNT", default_value_t = Settings::default().slice_rows)]
+    #[arg(long, value_name = "COUNT", default_value_t = Settings::default().slice_rows, value_parser = count)]
     pub(super) slice_rows: usize,
     /// Bytes after which one query of a read stops.
-    #[arg(long, value_name = "BYTES", default_value_t = Settings::default().slice_bytes)]
+    #[arg(long, value_name = "BYTES", default_value_t = Settings::default().slice_bytes, value_parser = count)]
     pub(super) slice_bytes: usize,
-    /// Bytes of pokes that a subscription is sent at once.
-    #[arg(long, value_name = "BYTES", default_value_t = Settings::default().poke_bytes)]
+    /// Bytes of pokes that one subscription is sent at once.
+    #[arg(long, value_name = "BYTES", default_value_t = Settings::default().poke_bytes, value_parser = count)]
     pub(super) poke_bytes: usize,
 }
 
@@ -204,26 +218,27 @@ pub(super) struct Memory {
 #[command(next_help_heading = "SQLite")]
 pub(super) struct Sqlite {
     /// Namespaces whose files are open at once.
-    #[arg(long, value_name = "COUNT", default_value_t = sqlite::Settings::default().open_namespaces)]
+    #[arg(long, value_name = "COUNT", default_value_t = sqlite().open_namespaces, value_parser = count)]
     pub(super) open_namespaces: usize,
-    /// Messages of one namespace that may wait to be indexed; appends wait beyond it.
-    #[arg(long, value_name = "COUNT", default_value_t = sqlite::Settings::default().memtable_messages)]
+    /// Messages of one namespace that may wait to be indexed. Beyond it appends wait.
+    #[arg(long, value_name = "COUNT", default_value_t = sqlite().memtable_messages, value_parser = count)]
     pub(super) memtable_messages: usize,
     /// Messages of all namespaces that may wait to be indexed before the indexer hurries.
-    #[arg(long, value_name = "COUNT", default_value_t = sqlite::Settings::default().memtables_messages)]
+    #[arg(long, value_name = "COUNT", default_value_t = sqlite().memtables_messages, value_parser = count)]
     pub(super) memtables_messages: usize,
     /// Messages that are indexed in one transaction.
-    #[arg(long, value_name = "COUNT", default_value_t = sqlite::Settings::default().index_batch)]
+    #[arg(long, value_name = "COUNT", default_value_t = sqlite().index_batch, value_parser = count)]
     pub(super) index_batch: usize,
-    /// Threads that commit, for all namespaces; two for each core if left out.
-    #[arg(long, value_name = "COUNT")]
+    /// Threads that commit, for all namespaces. Two for each core if left out.
+    #[arg(long, value_name = "COUNT", value_parser = count)]
     pub(super) writer_threads: Option<usize>,
-    /// Reads that run at once, for all namespaces; two for each core if left out. A reader keeps up to 8 MiB of the log in
-    /// memory while it is used.
-    #[arg(long, value_name = "COUNT")]
+    /// Reads that run at once, for all namespaces. Two for each core if left out. Each keeps up to 8 MiB of the log in
+    /// memory
+    /// while it is used.
+    #[arg(long, value_name = "COUNT", value_parser = count)]
     pub(super) readers: Option<usize>,
-    /// Messages that one query of a read looks at in search of matches.
-    #[arg(long, value_name = "COUNT", default_value_t = sqlite::Settings::default().examined_rows)]
+    /// Messages that one query of a read examines in search of matches.
+    #[arg(long, value_name = "COUNT", default_value_t = sqlite().examined_rows, value_parser = count)]
     pub(super) examined_rows: usize,
 }
 
@@ -231,42 +246,103 @@ pub(super) struct Sqlite {
 #[derive(Clone, Debug, clap::Args)]
 #[command(next_help_heading = "PostgreSQL")]
 pub(super) struct Postgres {
-    /// Connections that are kept open for reads.
-    #[arg(long, value_name = "COUNT", default_value_t = 1)]
+    /// Connections for reads that are kept open although nobody uses them. At most --pg-pool-max.
+    #[arg(long, value_name = "COUNT", default_value_t = postgres().pool_min)]
     pub(super) pg_pool_min: usize,
     /// Most connections for reads.
-    #[arg(long, value_name = "COUNT", default_value_t = 16)]
+    #[arg(long, value_name = "COUNT", default_value_t = postgres().pool_max, value_parser = count)]
     pub(super) pg_pool_max: usize,
     /// Most connections for appends.
-    #[arg(long, value_name = "COUNT", default_value_t = 8)]
+    #[arg(long, value_name = "COUNT", default_value_t = postgres().sequencer_connections, value_parser = count)]
     pub(super) pg_append_connections: usize,
     /// Milliseconds that a call waits for a connection of the pool.
-    #[arg(long, value_name = "MS", default_value_t = 5_000)]
-    pub(super) pg_acquire_timeout_ms: u64,
+    #[arg(long, value_name = "MS", default_value_t = Millis(postgres().acquire_timeout), value_parser = time)]
+    pub(super) pg_acquire_timeout_ms: Millis,
     /// Milliseconds after which an unused connection beyond the minimum is closed.
-    #[arg(long, value_name = "MS", default_value_t = 600_000)]
-    pub(super) pg_idle_timeout_ms: u64,
+    #[arg(long, value_name = "MS", default_value_t = Millis(postgres().idle_timeout), value_parser = time)]
+    pub(super) pg_idle_timeout_ms: Millis,
     /// Milliseconds that connecting to one host may take.
-    #[arg(long, value_name = "MS", default_value_t = 5_000)]
-    pub(super) pg_connect_timeout_ms: u64,
+    #[arg(long, value_name = "MS", default_value_t = Millis(postgres().connect_timeout), value_parser = time)]
+    pub(super) pg_connect_timeout_ms: Millis,
     /// Milliseconds that a statement may take.
-    #[arg(long, value_name = "MS", default_value_t = 10_000)]
-    pub(super) pg_statement_timeout_ms: u64,
-    /// Whether statements are prepared; `off` behind a PgBouncer that knows no prepared statements.
+    #[arg(long, value_name = "MS", default_value_t = Millis(postgres().statement_timeout), value_parser = time)]
+    pub(super) pg_statement_timeout_ms: Millis,
+    /// Whether statements are prepared. `off` is for a PgBouncer that does not support prepared statements.
     #[arg(long, value_name = "on|off", default_value = "on", value_parser = on_off(), action = clap::ArgAction::Set)]
     pub(super) pg_prepare: bool,
-    /// Where to listen for notifications, where --db-url is a pooler; without it polling must do there.
+    /// Database URL to listen on for notifications, if --db-url is a pooler. Without it the server polls instead.
     #[arg(long, env = "EVENTODB_LISTEN_URL", hide_env_values = true)]
     pub(super) listen_url: Option<String>,
-    /// Milliseconds between two looks at what other servers did, beside their notifications.
-    #[arg(long, value_name = "MS", default_value_t = 500)]
-    pub(super) poll_interval_ms: u64,
-    /// Whether an older schema is brought up to date at start; otherwise it is refused.
-    #[arg(long, value_name = "BOOL", default_value = "true", value_parser = true_false(), action = clap::ArgAction::Set)]
+    /// Milliseconds between two polls for what other servers did, besides their notifications.
+    #[arg(long, value_name = "MS", default_value_t = Millis(Settings::default().poll_interval), value_parser = time)]
+    pub(super) poll_interval_ms: Millis,
+    /// Whether an older schema is migrated at start. With `false` the server does not start on it.
+    #[arg(
+        long, value_name = "BOOL", default_value = "true",
+        value_parser = true_false(), action = clap::ArgAction::Set
+    )]
     pub(super) auto_migrate: bool,
 }
 
-/// A switch; its variable takes 1, true, 0 or false.
+fn sqlite() -> sqlite::Settings {
+    sqlite::Settings::default()
+}
+
+/// The default settings. Their URL is a placeholder: only --db-url names the database.
+fn postgres() -> postgres::Settings {
+    postgres::Settings::new("postgres://localhost".parse().expect("it is a database URL"))
+}
+
+/// A time that is typed as a number of milliseconds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Millis(pub(super) Duration);
+
+impl FromStr for Millis {
+    type Err = ParseIntError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        Ok(Self(Duration::from_millis(text.parse()?)))
+    }
+}
+
+impl fmt::Display for Millis {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.0.as_millis())
+    }
+}
+
+/// A value that is not zero.
+fn positive<T>(text: &str) -> Result<T, String>
+where
+    T: FromStr<Err = ParseIntError> + Default + PartialEq,
+{
+    let value: T = text.parse().map_err(|error: ParseIntError| error.to_string())?;
+    if value == T::default() { Err("it must be at least 1".to_owned()) } else { Ok(value) }
+}
+
+fn count(text: &str) -> Result<usize, String> {
+    positive(text)
+}
+
+fn time(text: &str) -> Result<Millis, String> {
+    positive(text)
+}
+
+fn connections(text: &str) -> Result<usize, String> {
+    /// What a semaphore can count.
+    const MOST: usize = tokio::sync::Semaphore::MAX_PERMITS;
+    let count = positive(text)?;
+    if count > MOST { Err(format!("it must be at most {MOST}")) } else { Ok(count) }
+}
+
+fn poke_gap(text: &str) -> Result<Millis, String> {
+    /// A subscriber may ask for merging within at most the same time.
+    const MOST: Millis = Millis(Duration::from_secs(60));
+    let gap: Millis = text.parse().map_err(|error: ParseIntError| error.to_string())?;
+    if gap.0 > MOST.0 { Err(format!("it must be at most {MOST}")) } else { Ok(gap) }
+}
+
+/// A flag without a value, whose variable takes 1, true, 0 or false.
 fn switch() -> impl clap::builder::TypedValueParser<Value = bool> {
     PossibleValuesParser::new(["1", "true", "0", "false"]).map(|text| matches!(text.as_str(), "1" | "true"))
 }

@@ -1,8 +1,7 @@
-//! What the flags mean, checked before anything is bound or opened.
+//! What the flags mean together. It is checked before a socket is bound or a file is opened.
 
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use eventodb_protocol::{DEFAULT_NAMESPACE, Token};
 use eventodb_server::{Bounds, Config, Pages, Timeouts};
@@ -23,25 +22,25 @@ pub(super) struct Checked {
     pub(super) port: u16,
     pub(super) storage: Storage,
     pub(super) token: GivenToken,
-    /// Where a token goes that is made.
+    /// The file for a token that the server generates.
     pub(super) token_out: Option<PathBuf>,
     pub(super) test_mode: bool,
-    /// Most namespaces that test mode makes by use.
+    /// Most namespaces that exist at once because test mode created them.
     pub(super) test_namespaces: usize,
     pub(super) log_level: Level,
     pub(super) log_format: Format,
     pub(super) store: eventodb_store::Settings,
-    /// All but the mode, which depends on what the store knows.
+    /// The server's settings, except the mode: test mode depends on `test_mode`.
     pub(super) server: Config,
 }
 
 /// The administrator's token as it was given.
 pub(super) enum GivenToken {
-    /// By a flag or the server's variable: it is the token, or the server does not start.
+    /// By a flag or the server's variable: the server starts only if it is the stored token.
     Administrators(Token),
-    /// By `EVENTODB_TOKEN`, the clients' variable: it is taken where it fits, as that is how it was once given.
+    /// By `EVENTODB_TOKEN`, the clients' variable, which was the server's variable once: it is ignored if it is not the stored token.
     Clients(Token),
-    /// Not at all, or not by anything that is an administrator's token.
+    /// Not at all, or the variable holds something else than a token of the namespace `default`.
     None,
 }
 
@@ -58,7 +57,7 @@ impl TryFrom<Args> for Checked {
         Ok(Self {
             storage: storage(&args)?,
             token: given_token(&args)?,
-            store: store(&args)?,
+            store: store(&args),
             server: server(&args)?,
             token_out: args.token_out,
             host: args.host,
@@ -72,7 +71,7 @@ impl TryFrom<Args> for Checked {
 }
 
 impl Checked {
-    /// Logs what is allowed and not wise.
+    /// Logs a warning for each setting that is allowed but unsafe.
     pub(super) fn warn(&self) {
         if self.test_mode && !matches!(self.storage, Storage::Sqlite(sqlite::Location::Memory, _)) {
             tracing::warn!("test mode asks for no token, and this store lasts: whoever reaches it may change it");
@@ -95,8 +94,8 @@ impl Checked {
     }
 }
 
-/// Whether the secret part of a token has much less than its 256 bits. Of the 63 pairs of neighbours in 64 random digits 56
-/// are different on average, with a deviation of 2.4; what was typed or repeated has fewer.
+/// Whether the secret part of a token is not random. 64 random digits have 63 pairs of neighbours, of which 56 are different
+/// on average, with a standard deviation of 2.4. A secret that was typed or repeated has fewer than 40 different pairs.
 fn is_guessable(token: &Token) -> bool {
     const LEAST: usize = 40;
     let digits = token.as_str().rsplit('_').next().unwrap_or_default().to_ascii_lowercase();
@@ -125,15 +124,16 @@ fn administrator_token(flag: &str, text: &str) -> Result<Token, Usage> {
 }
 
 fn storage(args: &Args) -> Result<Storage, Usage> {
+    let flags = &args.sqlite;
     let defaults = sqlite::Settings::default();
     let settings = sqlite::Settings {
-        open_namespaces: at_least_one("open-namespaces", args.sqlite.open_namespaces)?,
-        memtable_messages: at_least_one("memtable-messages", args.sqlite.memtable_messages)?,
-        memtables_messages: at_least_one("memtables-messages", args.sqlite.memtables_messages)?,
-        index_batch: at_least_one("index-batch", args.sqlite.index_batch)?,
-        writer_threads: at_least_one("writer-threads", args.sqlite.writer_threads.unwrap_or(defaults.writer_threads))?,
-        readers: at_least_one("readers", args.sqlite.readers.unwrap_or(defaults.readers))?,
-        examined_rows: at_least_one("examined-rows", args.sqlite.examined_rows)?,
+        open_namespaces: flags.open_namespaces,
+        memtable_messages: flags.memtable_messages,
+        memtables_messages: flags.memtables_messages,
+        index_batch: flags.index_batch,
+        writer_threads: flags.writer_threads.unwrap_or(defaults.writer_threads),
+        readers: flags.readers.unwrap_or(defaults.readers),
+        examined_rows: flags.examined_rows,
         ..defaults
     };
     let url = args.database.url()?;
@@ -148,10 +148,10 @@ fn storage(args: &Args) -> Result<Storage, Usage> {
     Ok(Storage::Sqlite(location, settings))
 }
 
-/// The storage that these two flags name, with default bounds, where there is one already.
+/// The existing storage that these two flags name, with default bounds.
 ///
 /// # Errors
-/// [`Usage`].
+/// [`Usage`] if there is no store in the directory.
 pub(super) fn existing_storage(db_url: Option<&str>, data_dir: &Path) -> Result<Storage, Usage> {
     if let Some(url) = db_url.filter(|url| is_postgres(url)) {
         let url = url.parse().map_err(|error| Usage(format!("--db-url: {error}")))?;
@@ -168,7 +168,7 @@ fn is_postgres(url: &str) -> bool {
     url.starts_with("postgres://") || url.starts_with("postgresql://")
 }
 
-/// Where SQLite's files are.
+/// The directory of SQLite's files.
 fn directory(db_url: Option<&str>, data_dir: &Path) -> Result<PathBuf, Usage> {
     match db_url {
         None => Ok(data_dir.to_owned()),
@@ -176,10 +176,10 @@ fn directory(db_url: Option<&str>, data_dir: &Path) -> Result<PathBuf, Usage> {
     }
 }
 
-/// The file that `sqlite://FILE` names: a relative path that stays below the data directory.
+/// The file that `sqlite://FILE` names: a relative path below the data directory.
 fn sqlite_file(url: &str) -> Result<PathBuf, Usage> {
     let wrong = || {
-        // The URL may hold a password; its scheme does not. What has no scheme may be a token.
+        // Only the scheme is shown: the rest may be a password, and a value without a scheme may be a token.
         let scheme = url.split_once("://").map(|(scheme, _)| scheme);
         let this = match scheme.filter(|scheme| scheme.bytes().all(|byte| byte.is_ascii_alphanumeric())) {
             Some(scheme) => format!("this one begins with {scheme}://"),
@@ -198,58 +198,58 @@ fn sqlite_file(url: &str) -> Result<PathBuf, Usage> {
 fn postgres(url: &str, args: &Args) -> Result<postgres::Settings, Usage> {
     let flags = &args.postgres;
     let parse = |name: &str, url: &str| url.parse().map_err(|error| Usage(format!("--{name}: {error}")));
-    if flags.pg_pool_max == 0 || flags.pg_pool_min > flags.pg_pool_max {
-        return Err(Usage("--pg-pool-max must be at least 1 and at least --pg-pool-min".to_owned()));
+    if flags.pg_pool_min > flags.pg_pool_max {
+        return Err(Usage("--pg-pool-min must be at most --pg-pool-max".to_owned()));
     }
     Ok(postgres::Settings {
         listen_url: flags.listen_url.as_deref().map(|url| parse("listen-url", url)).transpose()?,
         pool_min: flags.pg_pool_min,
         pool_max: flags.pg_pool_max,
-        sequencer_connections: at_least_one("pg-append-connections", flags.pg_append_connections)?,
-        acquire_timeout: positive_ms("pg-acquire-timeout-ms", flags.pg_acquire_timeout_ms)?,
-        idle_timeout: positive_ms("pg-idle-timeout-ms", flags.pg_idle_timeout_ms)?,
-        connect_timeout: positive_ms("pg-connect-timeout-ms", flags.pg_connect_timeout_ms)?,
-        statement_timeout: positive_ms("pg-statement-timeout-ms", flags.pg_statement_timeout_ms)?,
+        sequencer_connections: flags.pg_append_connections,
+        acquire_timeout: flags.pg_acquire_timeout_ms.0,
+        idle_timeout: flags.pg_idle_timeout_ms.0,
+        connect_timeout: flags.pg_connect_timeout_ms.0,
+        statement_timeout: flags.pg_statement_timeout_ms.0,
         prepare: flags.pg_prepare,
         auto_migrate: flags.auto_migrate,
         ..postgres::Settings::new(parse("db-url", url)?)
     })
 }
 
-fn store(args: &Args) -> Result<eventodb_store::Settings, Usage> {
+fn store(args: &Args) -> eventodb_store::Settings {
     let memory = &args.memory;
-    Ok(eventodb_store::Settings {
-        queue_appends: at_least_one("queue-appends", memory.queue_appends)?,
-        queue_bytes: at_least_one("queue-bytes", memory.queue_bytes)?,
-        queue_wait: Duration::from_millis(args.times.queue_wait_ms),
-        batch_messages: at_least_one("batch-messages", memory.batch_messages)?,
-        batch_bytes: at_least_one("batch-bytes", memory.batch_bytes)?,
-        tail_messages: at_least_one("tail-messages", memory.tail_messages)?,
+    eventodb_store::Settings {
+        queue_appends: memory.queue_appends,
+        queue_bytes: memory.queue_bytes,
+        queue_wait: args.times.queue_wait_ms.0,
+        batch_messages: memory.batch_messages,
+        batch_bytes: memory.batch_bytes,
+        tail_messages: memory.tail_messages,
         tail_bytes: memory.tail_bytes,
-        version_cache: at_least_one("version-cache", memory.version_cache)?,
-        slice_rows: at_least_one("slice-rows", memory.slice_rows)?,
-        slice_bytes: at_least_one("slice-bytes", memory.slice_bytes)?,
-        page_bytes: at_least_one("page-bytes", memory.page_bytes)?,
-        poke_bytes: at_least_one("poke-bytes", memory.poke_bytes)?,
-        poke_gap: poke_gap(args.times.poke_gap_ms)?,
-        poll_interval: positive_ms("poll-interval-ms", args.postgres.poll_interval_ms)?,
+        version_cache: memory.version_cache,
+        slice_rows: memory.slice_rows,
+        slice_bytes: memory.slice_bytes,
+        page_bytes: memory.page_bytes,
+        poke_bytes: memory.poke_bytes,
+        poke_gap: args.times.poke_gap_ms.0,
+        poll_interval: args.postgres.poll_interval_ms.0,
         ..eventodb_store::Settings::default()
-    })
+    }
 }
 
 fn server(args: &Args) -> Result<Config, Usage> {
     let limits = &args.limits;
     Ok(Config {
         limits: eventodb_protocol::Limits {
-            name_bytes: at_least_one("max-name-bytes", limits.max_name_bytes)?,
-            message_bytes: at_least_one("max-message-bytes", limits.max_message_bytes)?,
-            body_bytes: at_least_one("max-body-bytes", limits.max_body_bytes)?,
-            json_depth: at_least_one("max-json-depth", limits.max_json_depth)?,
+            name_bytes: limits.max_name_bytes,
+            message_bytes: limits.max_message_bytes,
+            body_bytes: limits.max_body_bytes,
+            json_depth: limits.max_json_depth,
         },
-        timeouts: timeouts(&args.times)?,
+        timeouts: timeouts(&args.times),
         bounds: Bounds {
-            connections: connections(limits.max_connections)?,
-            http2_streams: at_least_one("max-http2-streams", limits.max_http2_streams)?,
+            connections: limits.max_connections,
+            http2_streams: limits.max_http2_streams,
             memory: memory_budget(args.memory.memory_budget, limits.max_body_bytes)?,
         },
         pages: pages(args)?,
@@ -258,7 +258,7 @@ fn server(args: &Args) -> Result<Config, Usage> {
     })
 }
 
-/// A budget that has room for a body of the largest size, whoever else waits.
+/// The memory budget. It has room for eight of the largest bodies, so that one client's body always finds some.
 fn memory_budget(wanted: Option<usize>, body_bytes: usize) -> Result<usize, Usage> {
     let least = body_bytes.saturating_mul(8);
     match wanted {
@@ -288,41 +288,18 @@ fn pages(args: &Args) -> Result<Pages, Usage> {
     Ok(Pages { origins: args.cors_origin.clone(), hosts: args.allowed_host.clone() })
 }
 
-fn timeouts(times: &Times) -> Result<Timeouts, Usage> {
-    Ok(Timeouts {
-        head: positive_ms("head-timeout-ms", times.head_timeout_ms)?,
-        body_gap: positive_ms("body-pause-timeout-ms", times.body_pause_timeout_ms)?,
-        body_total: positive_ms("body-timeout-ms", times.body_timeout_ms)?,
-        idle: positive_ms("idle-timeout-ms", times.idle_timeout_ms)?,
-        stall: positive_ms("stall-timeout-ms", times.stall_timeout_ms)?,
-        append: positive_ms("append-timeout-ms", times.append_timeout_ms)?,
-        heartbeat: positive_ms("heartbeat-ms", times.heartbeat_ms)?,
-        drain: Duration::from_millis(times.drain_timeout_ms),
-        slow_request: Duration::from_millis(times.slow_request_ms),
-    })
-}
-
-fn connections(count: usize) -> Result<usize, Usage> {
-    const MOST: usize = tokio::sync::Semaphore::MAX_PERMITS;
-    if count > MOST {
-        Err(Usage(format!("--max-connections must be at most {MOST}")))
-    } else {
-        at_least_one("max-connections", count)
+fn timeouts(times: &Times) -> Timeouts {
+    Timeouts {
+        head: times.head_timeout_ms.0,
+        body_gap: times.body_pause_timeout_ms.0,
+        body_total: times.body_timeout_ms.0,
+        idle: times.idle_timeout_ms.0,
+        stall: times.stall_timeout_ms.0,
+        append: times.append_timeout_ms.0,
+        heartbeat: times.heartbeat_ms.0,
+        drain: times.drain_timeout_ms.0,
+        slow_request: times.slow_request_ms.0,
     }
-}
-
-fn at_least_one<T: Default + PartialEq>(flag: &str, value: T) -> Result<T, Usage> {
-    if value == T::default() { Err(Usage(format!("--{flag} must be at least 1"))) } else { Ok(value) }
-}
-
-fn poke_gap(ms: u64) -> Result<Duration, Usage> {
-    /// As long as a subscriber may have its pokes merged.
-    const MOST: u64 = 60_000;
-    if ms > MOST { Err(Usage(format!("--poke-gap-ms must be at most {MOST}"))) } else { Ok(Duration::from_millis(ms)) }
-}
-
-fn positive_ms(flag: &str, value: u64) -> Result<Duration, Usage> {
-    if value == 0 { Err(Usage(format!("--{flag} must be at least 1 ms"))) } else { Ok(Duration::from_millis(value)) }
 }
 
 #[cfg(test)]
