@@ -9,6 +9,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use hyper::header::{AUTHORIZATION, CONTENT_TYPE, HOST, HeaderMap, HeaderValue, RETRY_AFTER};
 use hyper::{Method, Request};
+use serde::Serialize;
 use tokio::time::timeout;
 
 use crate::error::{Error, Result};
@@ -108,13 +109,33 @@ impl Client {
         &self.shared.pool
     }
 
-    /// Sends a call and retries it as the client's settings say.
-    pub(crate) async fn call(&self, body: Bytes, repeat: Repeat) -> Result<Answer> {
-        self.call_waiting(body, repeat, Duration::ZERO).await
+    /// Makes a call, a tuple of the method's name and its arguments, and retries it as the client's settings say.
+    ///
+    /// # Errors
+    /// `Encode` if the call is no JSON, and those of [`Client::send`].
+    pub(crate) async fn call(&self, call: &(impl Serialize + Sync), repeat: Repeat) -> Result<Answer> {
+        self.call_waiting(call, repeat, Duration::ZERO).await
     }
 
-    /// The same for calls that the server answers late on purpose.
-    pub(crate) async fn call_waiting(&self, body: Bytes, repeat: Repeat, wait: Duration) -> Result<Answer> {
+    /// Makes a call that the server may answer as late as after `wait`.
+    ///
+    /// # Errors
+    /// As [`Client::call`].
+    pub(crate) async fn call_waiting(
+        &self,
+        call: &(impl Serialize + Sync),
+        repeat: Repeat,
+        wait: Duration,
+    ) -> Result<Answer> {
+        let body = serde_json::to_vec(call).map_err(Error::encode)?;
+        self.send(body.into(), repeat, wait).await
+    }
+
+    /// Sends the body of a call and retries it as the client's settings say.
+    ///
+    /// # Errors
+    /// What the server answered, or why it did not.
+    pub(crate) async fn send(&self, body: Bytes, repeat: Repeat, wait: Duration) -> Result<Answer> {
         let request = self.request(Method::POST, "/rpc", "", body)?;
         let mut backoff = self.retry.start();
         loop {

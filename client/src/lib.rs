@@ -10,7 +10,6 @@ pub mod worker;
 
 mod aggregate;
 mod buffered;
-mod call;
 mod client;
 mod message;
 mod new_message;

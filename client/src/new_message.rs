@@ -1,13 +1,11 @@
 //! Messages to be written.
 
 use eventodb_protocol::json;
-use eventodb_protocol::message::Expected;
-use eventodb_protocol::wire::write_integer;
 use serde::Serialize;
+use serde_json::Value;
 use serde_json::value::RawValue;
 use uuid::Uuid;
 
-use crate::call::Options;
 use crate::error::{Error, Result};
 use crate::message::Message;
 
@@ -61,9 +59,7 @@ impl<T> NewMessage<T> {
 
     /// Sets one member of the metadata to a text.
     pub(crate) fn with_text(self, member: &str, text: &str) -> Self {
-        let mut value = Vec::new();
-        json::write_string(&mut value, text);
-        self.with_members(&[(member, value)])
+        self.with_members(&[(member, text.into())])
     }
 
     /// Says that this message belongs to what goes on in `stream`: sets `correlationStreamName`.
@@ -79,53 +75,29 @@ impl<T> NewMessage<T> {
     /// The names are Eventide's.
     #[must_use]
     pub fn caused_by<U>(self, cause: &Message<U>) -> Self {
-        let text = |text: &str| {
-            let mut value = Vec::new();
-            json::write_string(&mut value, text);
-            value
-        };
-        let number = |number: i64| {
-            let mut value = Vec::new();
-            write_integer(&mut value, number);
-            value
-        };
-        let mut members = vec![
-            ("causationMessageStreamName", text(cause.stream())),
-            ("causationMessagePosition", number(cause.position())),
-            ("causationMessageGlobalPosition", number(cause.global_position())),
+        let mut members: Vec<(&str, Value)> = vec![
+            ("causationMessageStreamName", cause.stream().into()),
+            ("causationMessagePosition", cause.position().into()),
+            ("causationMessageGlobalPosition", cause.global_position().into()),
         ];
         if let Some(stream) = cause.correlation_stream() {
-            members.push(("correlationStreamName", text(&stream)));
+            members.push(("correlationStreamName", stream.into()));
         }
         self.with_members(&members)
     }
 
     /// Sets members of the metadata; all others stay as they are, to the byte.
-    fn with_members(mut self, set: &[(&str, Vec<u8>)]) -> Self {
+    fn with_members(mut self, set: &[(&str, Value)]) -> Self {
         let before = self.metadata.as_ref().map_or("{}", |metadata| metadata.get());
         let before = json::compact(before).expect("a RawValue is well-formed");
-        let mut out = vec![b'{'];
-        let separate = |out: &mut Vec<u8>| {
-            if out.len() > 1 {
-                out.push(b',');
-            }
-        };
+        let mut kept = String::new();
         for (key, value) in json::members(&before).expect("metadata is an object") {
             if !set.iter().any(|(name, _)| json::string(key).as_deref() == Some(name)) {
-                separate(&mut out);
-                out.extend_from_slice(key.as_bytes());
-                out.push(b':');
-                out.extend_from_slice(value.as_bytes());
+                kept += &format!("{key}:{value},");
             }
         }
-        for (name, value) in set {
-            separate(&mut out);
-            json::write_string(&mut out, name);
-            out.push(b':');
-            out.extend_from_slice(value);
-        }
-        out.push(b'}');
-        let text = String::from_utf8(out).expect("pieces of UTF-8 make UTF-8");
+        let added: Vec<String> = set.iter().map(|(name, value)| format!("{}:{value}", Value::from(*name))).collect();
+        let text = format!("{{{kept}{}}}", added.join(","));
         self.metadata = Some(RawValue::from_string(text).expect("members of JSON make a JSON object"));
         self
     }
@@ -149,59 +121,39 @@ impl<T: Serialize> NewMessage<T> {
     /// # Errors
     /// `Encode` where the data is no JSON object.
     pub fn to_raw(&self) -> Result<NewMessage> {
-        let data = serde_json::value::to_raw_value(&self.data).map_err(Error::encode)?;
-        if !data.get().starts_with('{') {
-            return Err(Error::encode("data must be an object"));
-        }
-        Ok(NewMessage { id: self.id, kind: self.kind.clone(), data, metadata: self.metadata.clone() })
+        Ok(NewMessage {
+            id: self.id,
+            kind: self.kind.clone(),
+            data: data(&self.data)?,
+            metadata: self.metadata.clone(),
+        })
     }
 
-    /// Appends the message as an object with `type`, `data`, `metadata`, and its `id` where the
-    /// method wants it there.
-    pub(crate) fn write(&self, out: &mut Vec<u8>, with_id: bool) -> Result<()> {
-        out.extend_from_slice(b"{\"type\":");
-        json::write_string(out, &self.kind);
-        out.extend_from_slice(b",\"data\":");
-        let start = out.len();
-        serde_json::to_writer(&mut *out, &self.data).map_err(Error::encode)?;
-        if out.get(start) != Some(&b'{') {
-            return Err(Error::encode("data must be an object"));
-        }
-        if let Some(metadata) = &self.metadata {
-            out.extend_from_slice(b",\"metadata\":");
-            out.extend_from_slice(metadata.get().as_bytes());
-        }
-        if with_id {
-            out.extend_from_slice(b",\"id\":");
-            write_id(out, self.id);
-        }
-        out.push(b'}');
-        Ok(())
+    /// The message as calls send it, with its id if the method takes it there.
+    ///
+    /// # Errors
+    /// `Encode` if the data is no JSON object.
+    pub(crate) fn as_sent(&self, with_id: bool) -> Result<Sent<'_>> {
+        let id = with_id.then_some(self.id);
+        Ok(Sent { kind: &self.kind, data: data(&self.data)?, metadata: self.metadata.as_deref(), id })
     }
 }
 
-/// Appends an id as a JSON string.
-pub(crate) fn write_id(out: &mut Vec<u8>, id: Uuid) {
-    let mut text = [0; uuid::fmt::Hyphenated::LENGTH];
-    out.push(b'"');
-    out.extend_from_slice(id.hyphenated().encode_lower(&mut text).as_bytes());
-    out.push(b'"');
+/// A message as calls send it.
+#[derive(Debug, Serialize)]
+pub(crate) struct Sent<'a> {
+    #[serde(rename = "type")]
+    kind: &'a str,
+    data: Box<RawValue>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    metadata: Option<&'a RawValue>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    id: Option<Uuid>,
 }
 
-/// Adds `expectedVersion` to options; nothing where anything goes.
-pub(crate) fn write_expected(options: &mut Options<'_>, expected: Expected) {
-    match expected {
-        Expected::Any => {}
-        Expected::NoStream => {
-            options.integer("expectedVersion", Some(-1));
-        }
-        Expected::Exists => {
-            options.string("expectedVersion", Some("exists"));
-        }
-        Expected::Version(version) => {
-            options.integer("expectedVersion", Some(version));
-        }
-    }
+fn data(value: &impl Serialize) -> Result<Box<RawValue>> {
+    let raw = serde_json::value::to_raw_value(value).map_err(Error::encode)?;
+    if raw.get().starts_with('{') { Ok(raw) } else { Err(Error::encode("data must be an object")) }
 }
 
 fn object(what: &str, text: &str) -> Result<Box<RawValue>> {
@@ -224,17 +176,16 @@ mod tests {
         let message = NewMessage::from_json("T", r#"{"n":1.10,"n":-0,"s":"\u0041\/"}"#, Some(r#"{"m":1e400}"#))
             .expect("objects")
             .with_id(Uuid::from_u128(1));
-        let mut out = Vec::new();
-        message.write(&mut out, true).expect("written");
+        let sent = serde_json::to_string(&message.as_sent(true).expect("an object")).expect("JSON");
         assert_eq!(
-            String::from_utf8_lossy(&out),
+            sent,
             r#"{"type":"T","data":{"n":1.10,"n":-0,"s":"\u0041\/"},"metadata":{"m":1e400},"id":"00000000-0000-0000-0000-000000000001"}"#
         );
     }
 
     #[test]
     fn only_objects_are_written() {
-        assert!(NewMessage::new("T", json!([1])).write(&mut Vec::new(), true).is_err());
+        assert!(NewMessage::new("T", json!([1])).as_sent(true).is_err());
         assert!(NewMessage::new("T", 1).to_raw().is_err());
         assert!(NewMessage::from_json("T", "[]", None).is_err());
         assert!(NewMessage::new("T", json!({})).with_metadata(&1).is_err());

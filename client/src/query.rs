@@ -2,36 +2,61 @@
 
 use std::time::Duration;
 
-use eventodb_protocol::{ConsumerGroup, Direction};
-
-use crate::call::{Options, write_strings};
+use eventodb_protocol::ConsumerGroup;
+use serde::{Serialize, Serializer};
 
 /// Which messages of one stream to read. The default is everything from its start.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Serialize)]
+#[serde(rename_all = "camelCase")]
 pub struct StreamQuery {
+    #[serde(skip_serializing_if = "Option::is_none")]
     position: Option<i64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     global_position: Option<i64>,
+    #[serde(flatten)]
     page: PageOptions,
 }
 
 /// Which messages of some categories to read.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize)]
 pub struct CategoryQuery {
+    #[serde(skip)]
     categories: Vec<String>,
+    #[serde(rename = "globalPosition", skip_serializing_if = "Option::is_none")]
     position: Option<i64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     correlation: Option<String>,
+    #[serde(rename = "consumerGroup", skip_serializing_if = "Option::is_none")]
     group: Option<ConsumerGroup>,
+    #[serde(flatten)]
     page: PageOptions,
 }
 
+/// The categories of a read, as the call has them: one name, or a list.
+#[derive(Debug, Serialize)]
+#[serde(untagged)]
+pub(crate) enum Categories<'a> {
+    One(&'a str),
+    Several(&'a [String]),
+}
+
 /// What both kinds of reads have in common.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Serialize)]
 struct PageOptions {
+    #[serde(rename = "batchSize", skip_serializing_if = "Option::is_none")]
     limit: Option<i64>,
-    direction: Direction,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    direction: Option<&'static str>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     types: Vec<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     until: Option<i64>,
+    #[serde(rename = "waitMs", serialize_with = "milliseconds", skip_serializing_if = "Duration::is_zero")]
     wait: Duration,
+}
+
+fn milliseconds<S: Serializer>(duration: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_u64(u64::try_from(duration.as_millis()).unwrap_or(u64::MAX))
 }
 
 /// The settings that both kinds of reads have.
@@ -47,7 +72,7 @@ macro_rules! page_settings {
         /// Newest first.
         #[must_use]
         pub fn backward(mut self) -> Self {
-            self.page.direction = Direction::Backward;
+            self.page.direction = Some("backward");
             self
         }
 
@@ -99,13 +124,6 @@ impl StreamQuery {
     }
 
     page_settings!();
-
-    pub(crate) fn write(&self, out: &mut Vec<u8>) {
-        let mut options = Options::new(out);
-        options.integer("position", self.position).integer("globalPosition", self.global_position);
-        self.page.write(&mut options);
-        options.finish();
-    }
 }
 
 impl CategoryQuery {
@@ -153,39 +171,10 @@ impl CategoryQuery {
 
     page_settings!();
 
-    pub(crate) fn write_category(&self, out: &mut Vec<u8>) {
+    pub(crate) fn categories(&self) -> Categories<'_> {
         match &self.categories[..] {
-            [category] => eventodb_protocol::json::write_string(out, category),
-            categories => write_strings(out, categories),
-        }
-    }
-
-    pub(crate) fn write(&self, out: &mut Vec<u8>) {
-        let mut options = Options::new(out);
-        options.integer("globalPosition", self.position).string("correlation", self.correlation.as_deref());
-        if let Some(group) = self.group {
-            options.raw("consumerGroup", |out| {
-                let number = |number: u64| i64::try_from(number).ok();
-                Options::new(out)
-                    .integer("member", number(group.member()))
-                    .integer("size", number(group.size()))
-                    .finish();
-            });
-        }
-        self.page.write(&mut options);
-        options.finish();
-    }
-}
-
-impl PageOptions {
-    fn write(&self, options: &mut Options<'_>) {
-        options.integer("batchSize", self.limit);
-        if self.direction == Direction::Backward {
-            options.string("direction", Some("backward"));
-        }
-        options.strings("types", &self.types).integer("until", self.until);
-        if !self.wait.is_zero() {
-            options.integer("waitMs", Some(i64::try_from(self.wait.as_millis()).unwrap_or(i64::MAX)));
+            [category] => Categories::One(category),
+            categories => Categories::Several(categories),
         }
     }
 }
@@ -196,9 +185,7 @@ mod tests {
 
     #[test]
     fn only_what_was_set_is_sent() {
-        let mut out = Vec::new();
-        StreamQuery::new().write(&mut out);
-        CategoryQuery::any_of(["a", "b\""])
+        let query = CategoryQuery::any_of(["a", "b\""])
             .from(7)
             .limit(5)
             .backward()
@@ -206,15 +193,14 @@ mod tests {
             .until(9)
             .wait(Duration::from_millis(20))
             .correlation("c")
-            .group(ConsumerGroup::new(1, 3).expect("a member"))
-            .write(&mut out);
-        CategoryQuery::any_of(["a", "b\""]).write_category(&mut out);
-        CategoryQuery::all().write_category(&mut out);
+            .group(ConsumerGroup::new(1, 3).expect("a member"));
+        let all = CategoryQuery::all();
+        let sent = (StreamQuery::new(), &query, query.categories(), all.categories());
         assert_eq!(
-            String::from_utf8_lossy(&out),
+            serde_json::to_string(&sent).expect("JSON"),
             concat!(
-                r#"{}{"globalPosition":7,"correlation":"c","consumerGroup":{"member":1,"size":3},"batchSize":5,"#,
-                r#""direction":"backward","types":["T"],"until":9,"waitMs":20}["a","b\""]"""#
+                r#"[{},{"globalPosition":7,"correlation":"c","consumerGroup":{"member":1,"size":3},"batchSize":5,"#,
+                r#""direction":"backward","types":["T"],"until":9,"waitMs":20},["a","b\""],""]"#
             )
         );
     }

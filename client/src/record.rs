@@ -11,13 +11,13 @@ use uuid::Uuid;
 
 use crate::error::{Error, Result};
 use crate::message::Message;
-use crate::new_message::write_id;
 
 /// Appends `message` as one line, its LF included.
 pub fn write_record<T>(out: &mut Vec<u8>, message: &Message<T>) {
-    out.extend_from_slice(b"{\"id\":");
-    write_id(out, message.id());
-    out.extend_from_slice(b",\"stream\":");
+    let mut id = [0; uuid::fmt::Hyphenated::LENGTH];
+    out.extend_from_slice(b"{\"id\":\"");
+    out.extend_from_slice(message.id().hyphenated().encode_lower(&mut id).as_bytes());
+    out.extend_from_slice(b"\",\"stream\":");
     json::write_string(out, message.stream());
     out.extend_from_slice(b",\"type\":");
     json::write_string(out, message.kind());

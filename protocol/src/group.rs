@@ -1,11 +1,12 @@
 //! Consumer groups: which member of a group reads a stream, and is poked about it.
 
 use md5::{Digest, Md5};
+use serde::Serialize;
 
 use crate::name;
 
 /// One member of a consumer group of `size` members.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
 pub struct ConsumerGroup {
     member: u64,
     size: u64,

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use serde::{Serialize, Serializer};
 use uuid::Uuid;
 
 use crate::time::Timestamp;
@@ -140,6 +141,17 @@ pub enum Expected {
     Exists,
     /// That its last message is at this position.
     Version(i64),
+}
+
+impl Serialize for Expected {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Self::Any => serializer.serialize_str("any"),
+            Self::NoStream => serializer.serialize_i64(-1),
+            Self::Exists => serializer.serialize_str("exists"),
+            Self::Version(version) => serializer.serialize_i64(*version),
+        }
+    }
 }
 
 impl Expected {

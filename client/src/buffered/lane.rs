@@ -2,6 +2,7 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
+use std::time::Duration;
 
 use eventodb_protocol::reply::{Appended, Written};
 use parking_lot::Mutex;
@@ -139,7 +140,7 @@ impl Lane {
     }
 
     async fn append(&self, batch: &Batch, runs: &[Run]) -> Result<Vec<Appended>> {
-        let answer = self.client.call(batch.body(runs), Repeat::Always).await?;
+        let answer = self.client.send(batch.body(runs), Repeat::Always, Duration::ZERO).await?;
         Batch::appended(runs, &answer.text)
     }
 }

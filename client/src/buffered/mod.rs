@@ -101,8 +101,7 @@ impl BufferedWriter {
     /// `Encode` where the data is no JSON object, `TooLarge` where the message alone fills the
     /// buffer or a request. What becomes of it later is the receipt's.
     pub async fn send<T: Serialize>(&self, stream: &str, message: &NewMessage<T>) -> Result<Receipt> {
-        let mut text = Vec::with_capacity(256);
-        message.write(&mut text, true)?;
+        let text = serde_json::to_vec(&message.as_sent(true)?).map_err(Error::encode)?;
         let cost = text.len() + stream.len();
         if cost > self.room_bytes || cost > BODY_BYTES / 2 {
             return Err(Error::TooLarge { message: format!("a message of {cost} bytes does not fit the buffer") });

@@ -7,7 +7,6 @@ use eventodb_protocol::reply::{
 use serde::Serialize;
 use serde_json::value::RawValue;
 
-use crate::call::Call;
 use crate::client::{Client, Repeat};
 use crate::error::Result;
 
@@ -45,8 +44,7 @@ impl Client {
     /// # Errors
     /// `NamespaceExists`, and whatever else a call can fail with.
     pub async fn create_namespace(&self, namespace: &str, options: &CreateNamespace) -> Result<NamespaceCreated> {
-        let call = Call::new("ns.create").string(namespace).json(options)?;
-        self.call(call.finish(), Repeat::IfNotDone).await?.parse()
+        self.call(&("ns.create", namespace, options), Repeat::IfNotDone).await?.parse()
     }
 
     /// Deletes a namespace with everything in it. Not repeated when its outcome is open.
@@ -54,7 +52,7 @@ impl Client {
     /// # Errors
     /// `NamespaceNotFound`, and whatever else a call can fail with.
     pub async fn delete_namespace(&self, namespace: &str) -> Result<NamespaceDeleted> {
-        self.call(Call::new("ns.delete").string(namespace).finish(), Repeat::IfNotDone).await?.parse()
+        self.call(&("ns.delete", namespace), Repeat::IfNotDone).await?.parse()
     }
 
     /// All namespaces, by name. Needs the administrator's token.
@@ -62,7 +60,7 @@ impl Client {
     /// # Errors
     /// Whatever a call can fail with.
     pub async fn namespaces(&self) -> Result<Vec<NamespaceListed>> {
-        self.call(Call::new("ns.list").finish(), Repeat::Always).await?.parse()
+        self.call(&("ns.list",), Repeat::Always).await?.parse()
     }
 
     /// What a namespace holds.
@@ -70,7 +68,7 @@ impl Client {
     /// # Errors
     /// `NamespaceNotFound`, and whatever else a call can fail with.
     pub async fn namespace_info(&self, namespace: &str) -> Result<NamespaceInfo> {
-        self.call(Call::new("ns.info").string(namespace).finish(), Repeat::Always).await?.parse()
+        self.call(&("ns.info", namespace), Repeat::Always).await?.parse()
     }
 
     /// A page of the namespace's streams, by name.
@@ -78,7 +76,7 @@ impl Client {
     /// # Errors
     /// Whatever a call can fail with.
     pub async fn streams(&self, query: &StreamsQuery) -> Result<Vec<StreamListed>> {
-        self.call(Call::new("ns.streams").json(query)?.finish(), Repeat::Always).await?.parse()
+        self.call(&("ns.streams", query), Repeat::Always).await?.parse()
     }
 
     /// All categories of the namespace, by name.
@@ -89,8 +87,7 @@ impl Client {
         let mut listed: Vec<CategoryListed> = Vec::new();
         loop {
             let cursor = serde_json::json!({ "cursor": listed.last().map(|last| &last.category) });
-            let call = Call::new("ns.categories").json(&cursor)?.finish();
-            let page: Vec<CategoryListed> = self.call(call, Repeat::Always).await?.parse()?;
+            let page: Vec<CategoryListed> = self.call(&("ns.categories", cursor), Repeat::Always).await?.parse()?;
             let is_last = page.len() < CATEGORIES_MAX;
             listed.extend(page);
             if is_last {

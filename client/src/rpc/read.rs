@@ -1,6 +1,7 @@
 //! `stream.get`, `stream.last`, `stream.version`, `category.get`.
 
-use crate::call::{Call, Options};
+use serde::Serialize;
+
 use crate::client::{Client, Repeat};
 use crate::error::{Error, Result};
 use crate::message::{Message, Page};
@@ -12,8 +13,7 @@ impl Client {
     /// # Errors
     /// Whatever a call can fail with.
     pub async fn get(&self, stream: &str, query: &StreamQuery) -> Result<Page> {
-        let call = Call::new("stream.get").string(stream).raw(|out| query.write(out));
-        let answer = self.call_waiting(call.finish(), Repeat::Always, query.wait_limit()).await?;
+        let answer = self.call_waiting(&("stream.get", stream, query), Repeat::Always, query.wait_limit()).await?;
         Page::of_stream(stream, answer.text, answer.head)
     }
 
@@ -22,8 +22,8 @@ impl Client {
     /// # Errors
     /// Whatever a call can fail with.
     pub async fn category_get(&self, query: &CategoryQuery) -> Result<Page> {
-        let call = Call::new("category.get").raw(|out| query.write_category(out)).raw(|out| query.write(out));
-        let answer = self.call_waiting(call.finish(), Repeat::Always, query.wait_limit()).await?;
+        let call = ("category.get", query.categories(), query);
+        let answer = self.call_waiting(&call, Repeat::Always, query.wait_limit()).await?;
         Page::of_category(answer.text, answer.head)
     }
 
@@ -32,8 +32,13 @@ impl Client {
     /// # Errors
     /// Whatever a call can fail with.
     pub async fn last(&self, stream: &str, kind: Option<&str>) -> Result<Option<Message>> {
-        let call = Call::new("stream.last").string(stream).raw(|out| Options::new(out).string("type", kind).finish());
-        Message::last_of_stream(stream, self.call(call.finish(), Repeat::Always).await?.text)
+        #[derive(Serialize)]
+        struct Options<'a> {
+            #[serde(rename = "type", skip_serializing_if = "Option::is_none")]
+            kind: Option<&'a str>,
+        }
+        let call = ("stream.last", stream, Options { kind });
+        Message::last_of_stream(stream, self.call(&call, Repeat::Always).await?.text)
     }
 
     /// The position of a stream's last message; none where it has no messages.
@@ -41,7 +46,7 @@ impl Client {
     /// # Errors
     /// Whatever a call can fail with.
     pub async fn stream_version(&self, stream: &str) -> Result<Option<i64>> {
-        self.call(Call::new("stream.version").string(stream).finish(), Repeat::Always).await?.parse()
+        self.call(&("stream.version", stream), Repeat::Always).await?.parse()
     }
 
     /// The global position of the namespace's last message; 0 while it is empty.

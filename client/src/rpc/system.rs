@@ -2,7 +2,6 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::call::Call;
 use crate::client::{Client, Repeat};
 use crate::error::Result;
 
@@ -23,7 +22,7 @@ impl Client {
     /// # Errors
     /// Whatever a call can fail with.
     pub async fn server_version(&self) -> Result<String> {
-        self.call(Call::new("sys.version").finish(), Repeat::Always).await?.parse()
+        self.call(&("sys.version",), Repeat::Always).await?.parse()
     }
 
     /// How the server is.
@@ -31,7 +30,7 @@ impl Client {
     /// # Errors
     /// Whatever a call can fail with.
     pub async fn server_health(&self) -> Result<Health> {
-        self.call(Call::new("sys.health").finish(), Repeat::Always).await?.parse()
+        self.call(&("sys.health",), Repeat::Always).await?.parse()
     }
 
     /// Whether the server answers now: `GET /health`, tried once.

@@ -6,11 +6,12 @@
 use eventodb_protocol::Expected;
 use eventodb_protocol::reply::{Appended, Written};
 use serde::Serialize;
+use serde_json::value::{RawValue, to_raw_value};
+use uuid::Uuid;
 
-use crate::call::{Call, Options};
 use crate::client::{Client, Repeat};
-use crate::error::Result;
-use crate::new_message::{NewMessage, write_expected, write_id};
+use crate::error::{Error, Result};
+use crate::new_message::{NewMessage, Sent};
 
 impl Client {
     /// Writes one message.
@@ -24,14 +25,9 @@ impl Client {
         message: &NewMessage<T>,
         expected: Expected,
     ) -> Result<Written> {
-        let call = Call::new("stream.write").string(stream).try_raw(|out| message.write(out, false))?;
-        let call = call.raw(|out| {
-            let mut options = Options::new(out);
-            options.raw("id", |out| write_id(out, message.id));
-            write_expected(&mut options, expected);
-            options.finish();
-        });
-        self.call(call.finish(), Repeat::Always).await?.parse()
+        let options = WriteOptions { id: Some(message.id), expected_version: expected };
+        let call = ("stream.write", stream, message.as_sent(false)?, options);
+        self.call(&call, Repeat::Always).await?.parse()
     }
 
     /// Writes 1 to 1,000 messages to one stream: all, one after the other, or none.
@@ -44,13 +40,9 @@ impl Client {
         messages: &[NewMessage<T>],
         expected: Expected,
     ) -> Result<Appended> {
-        let call = Call::new("stream.append").string(stream).try_raw(|out| write_messages(out, messages))?;
-        let call = call.raw(|out| {
-            let mut options = Options::new(out);
-            write_expected(&mut options, expected);
-            options.finish();
-        });
-        self.call(call.finish(), Repeat::Always).await?.parse()
+        let options = WriteOptions { id: None, expected_version: expected };
+        let call = ("stream.append", stream, all_sent(messages)?, options);
+        self.call(&call, Repeat::Always).await?.parse()
     }
 
     /// Writes to several streams at once: everything, or nothing. Answers one result per entry.
@@ -58,7 +50,7 @@ impl Client {
     /// # Errors
     /// As [`Client::write`]; a `VersionConflict` lists all failed expectations.
     pub async fn append_many(&self, append: &AppendMany) -> Result<Vec<Appended>> {
-        self.call(append.body(), Repeat::Always).await?.parse()
+        self.call(&append.call(), Repeat::Always).await?.parse()
     }
 }
 
@@ -78,8 +70,49 @@ impl Client {
 /// ```
 #[derive(Clone, Debug, Default)]
 pub struct AppendMany {
-    entries: Vec<u8>,
-    checks: Vec<u8>,
+    entries: Vec<Box<RawValue>>,
+    checks: Vec<Check>,
+}
+
+/// Options of a write to one stream. Those that are not set are left out.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct WriteOptions {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    id: Option<Uuid>,
+    #[serde(skip_serializing_if = "is_any")]
+    expected_version: Expected,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Entry<'a> {
+    stream: &'a str,
+    messages: Vec<Sent<'a>>,
+    #[serde(skip_serializing_if = "is_any")]
+    expected_version: Expected,
+}
+
+/// An expectation about a stream that is not written.
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Check {
+    stream: String,
+    expected_version: Expected,
+}
+
+#[derive(Serialize)]
+struct AppendOptions<'a> {
+    #[serde(skip_serializing_if = "<[Check]>::is_empty")]
+    checks: &'a [Check],
+}
+
+fn is_any(expected: &Expected) -> bool {
+    *expected == Expected::Any
+}
+
+fn all_sent<T: Serialize>(messages: &[NewMessage<T>]) -> Result<Vec<Sent<'_>>> {
+    messages.iter().map(|message| message.as_sent(true)).collect()
 }
 
 impl AppendMany {
@@ -93,71 +126,21 @@ impl AppendMany {
     /// # Errors
     /// `Encode` where a message's data is no JSON object.
     pub fn entry<T: Serialize>(mut self, stream: &str, expected: Expected, messages: &[NewMessage<T>]) -> Result<Self> {
-        let mut list = Vec::new();
-        write_messages(&mut list, messages)?;
-        separate(&mut self.entries);
-        let mut options = Options::new(&mut self.entries);
-        options.string("stream", Some(stream)).raw("messages", |out| out.extend_from_slice(&list));
-        write_expected(&mut options, expected);
-        options.finish();
+        let entry = Entry { stream, messages: all_sent(messages)?, expected_version: expected };
+        self.entries.push(to_raw_value(&entry).map_err(Error::encode)?);
         Ok(self)
     }
 
     /// Adds an expectation about a stream that is not written.
     #[must_use]
     pub fn check(mut self, stream: &str, expected: Expected) -> Self {
-        separate(&mut self.checks);
-        let mut options = Options::new(&mut self.checks);
-        options.string("stream", Some(stream));
-        match expected {
-            Expected::Any => options.string("expectedVersion", Some("any")),
-            Expected::NoStream | Expected::Exists | Expected::Version(_) => {
-                write_expected(&mut options, expected);
-                &mut options
-            }
-        };
-        options.finish();
+        self.checks.push(Check { stream: stream.to_owned(), expected_version: expected });
         self
     }
 
-    fn body(&self) -> bytes::Bytes {
-        let call = Call::with_capacity("streams.append", self.entries.len() + self.checks.len() + 64);
-        let call = call.raw(|out| {
-            out.push(b'[');
-            out.extend_from_slice(&self.entries);
-            out.push(b']');
-        });
-        let call = call.raw(|out| {
-            let mut options = Options::new(out);
-            if !self.checks.is_empty() {
-                options.raw("checks", |out| {
-                    out.push(b'[');
-                    out.extend_from_slice(&self.checks);
-                    out.push(b']');
-                });
-            }
-            options.finish();
-        });
-        call.finish()
+    fn call(&self) -> impl Serialize {
+        ("streams.append", &self.entries, AppendOptions { checks: &self.checks })
     }
-}
-
-fn separate(list: &mut Vec<u8>) {
-    if !list.is_empty() {
-        list.push(b',');
-    }
-}
-
-fn write_messages<T: Serialize>(out: &mut Vec<u8>, messages: &[NewMessage<T>]) -> Result<()> {
-    out.push(b'[');
-    for (at, message) in messages.iter().enumerate() {
-        if at > 0 {
-            out.push(b',');
-        }
-        message.write(out, true)?;
-    }
-    out.push(b']');
-    Ok(())
 }
 
 #[cfg(test)]
@@ -176,9 +159,8 @@ mod tests {
             .expect("objects")
             .check("c-1", Expected::Exists)
             .check("d-1", Expected::Any);
-        let body = append.body();
         assert_eq!(
-            String::from_utf8_lossy(&body),
+            serde_json::to_string(&append.call()).expect("JSON"),
             concat!(
                 r#"["streams.append",[{"stream":"a-1","messages":[{"type":"T","data":{},"id":"00000000-0000-0000-0000-000000000001"}],"expectedVersion":4},"#,
                 r#"{"stream":"b-1","messages":[{"type":"T","data":{},"id":"00000000-0000-0000-0000-000000000001"}]}],"#,
