@@ -5,7 +5,6 @@
 //! that: a slow listener slows the server down, nothing piles up here.
 
 use std::collections::VecDeque;
-use std::fmt::Write as _;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
@@ -23,7 +22,7 @@ use crate::client::{Client, retry_after};
 use crate::error::{Error, Result};
 use crate::retry::{Backoff, RetryPolicy};
 use crate::sse::{Frame, Parser};
-use crate::transport::{Sender, full, push_query};
+use crate::transport::{Sender, full};
 
 /// A message was written, or stands in the history that was asked for.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
@@ -382,24 +381,27 @@ async fn first_from_now(client: &Client, options: &Subscribe) -> Result<i64> {
     }
 }
 
-fn request(client: &Client, options: &Subscribe, position: i64, last_id: Option<i64>) -> Result<Request<Bytes>> {
-    let mut query = String::new();
+/// What is subscribed to, as a query string.
+fn query(options: &Subscribe, position: i64) -> String {
+    let mut query = form_urlencoded::Serializer::new(String::new());
     match &options.scope {
-        Scope::All => query.push_str("all=true"),
-        Scope::Stream(stream) => push_query(&mut query, "stream", stream),
-        Scope::Categories(names) => push_query(&mut query, "category", &names.join(",")),
-    }
-    let mut number = |name: &str, value: u128| {
-        write!(query, "&{name}={value}").expect("writing to a String does not fail");
+        Scope::All => query.append_pair("all", "true"),
+        Scope::Stream(stream) => query.append_pair("stream", stream),
+        Scope::Categories(names) => query.append_pair("category", &names.join(",")),
     };
-    number("position", u128::from(position.max(0).unsigned_abs()));
+    query.append_pair("position", &position.max(0).to_string());
     if let Some(group) = options.group {
-        number("consumer", group.member().into());
-        number("size", group.size().into());
+        query.append_pair("consumer", &group.member().to_string());
+        query.append_pair("size", &group.size().to_string());
     }
     if !options.coalesce.is_zero() {
-        number("coalesce", options.coalesce.as_millis());
+        query.append_pair("coalesce", &options.coalesce.as_millis().to_string());
     }
+    query.finish()
+}
+
+fn request(client: &Client, options: &Subscribe, position: i64, last_id: Option<i64>) -> Result<Request<Bytes>> {
+    let query = query(options, position);
     let mut request = client.request(Method::GET, "/subscribe", &query, Bytes::new())?;
     request.headers_mut().insert("accept", HeaderValue::from_static("text/event-stream"));
     if let Some(id) = last_id {
@@ -431,5 +433,20 @@ fn comment_event(comment: &str) -> Option<Event> {
         "heartbeat" => Some(Event::Heartbeat(head)),
         "ahead-of-head" => Some(Event::AheadOfHead(head)),
         _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_query_is_form_encoded() {
+        let stream = Subscribe::stream("a b+ü-1&x").coalesce(Duration::from_millis(5));
+        assert_eq!(query(&stream, -1), "stream=a+b%2B%C3%BC-1%26x&position=0&coalesce=5");
+        let group = ConsumerGroup::new(1, 3).expect("a member");
+        let categories = Subscribe::categories(["a", "b"]).group(group);
+        assert_eq!(query(&categories, 7), "category=a%2Cb&position=7&consumer=1&size=3");
+        assert_eq!(query(&Subscribe::all(), 1), "all=true&position=1");
     }
 }

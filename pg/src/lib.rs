@@ -6,5 +6,5 @@
 mod tls;
 mod url;
 
-pub use tls::{Connect, Stream, Tls};
+pub use tls::{Stream, Tls};
 pub use url::{Url, UrlError, place};

@@ -10,10 +10,11 @@ use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use percent_encoding::percent_decode_str;
 use tokio_postgres::config::{Host, SslMode, TargetSessionAttrs};
 use tokio_postgres::{Client, Config, Connection, Socket};
 
-use crate::tls::{Stream, Tls, Verify};
+use crate::tls::{self, Stream, Tls, Verify};
 
 /// How a session calls itself in `pg_stat_activity` where the URL does not say.
 const APPLICATION_NAME: &str = "eventodb";
@@ -102,7 +103,7 @@ impl FromStr for Url {
         }
         config.ssl_mode(mode);
         let hosts = each_host(&config)?;
-        let url = Self { hosts: hosts.into(), tls: Tls::new(verify, options.root_certificate)? };
+        let url = Self { hosts: hosts.into(), tls: tls::connector(verify, options.root_certificate)? };
         if url.to_string().contains(char::is_control) {
             return Err(UrlError::Form("its host or database has a control character"));
         }
@@ -132,7 +133,9 @@ impl Options {
     fn take(&mut self, pair: &str) -> bool {
         match pair.split_once('=') {
             Some(("sslmode", mode)) => self.mode = Some(mode.to_owned()),
-            Some(("sslrootcert", path)) => self.root_certificate = Some(decode(path).into()),
+            Some(("sslrootcert", path)) => {
+                self.root_certificate = Some(percent_decode_str(path).decode_utf8_lossy().into_owned().into());
+            }
             _ => return false,
         }
         true
@@ -150,23 +153,6 @@ impl Options {
             Some(_) => Err(UrlError::Form("sslmode must be disable, prefer, require, verify-ca or verify-full")),
         }
     }
-}
-
-/// Undoes percent-encoding; what is not well encoded stays as it is.
-fn decode(text: &str) -> String {
-    let mut bytes = Vec::with_capacity(text.len());
-    let mut rest = text.as_bytes();
-    while let [first, tail @ ..] = rest {
-        let hex = (*first == b'%').then(|| tail.get(..2)).flatten().and_then(|hex| std::str::from_utf8(hex).ok());
-        if let Some(byte) = hex.and_then(|hex| u8::from_str_radix(hex, 16).ok()) {
-            bytes.push(byte);
-            rest = &tail[2..];
-        } else {
-            bytes.push(*first);
-            rest = tail;
-        }
-    }
-    String::from_utf8_lossy(&bytes).into_owned()
 }
 
 fn each_host(config: &Config) -> Result<Vec<Config>, UrlError> {
@@ -304,7 +290,9 @@ mod tests {
 
     #[test]
     fn options_are_percent_decoded() {
-        assert_eq!(decode("%2Ftmp%2Fa%20b%"), "/tmp/a b%");
+        let mut options = Options::default();
+        assert!(options.take("sslrootcert=%2Ftmp%2Fa%20b%"));
+        assert_eq!(options.root_certificate, Some("/tmp/a b%".into()));
     }
 
     mod fuzz {

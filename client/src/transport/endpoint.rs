@@ -53,25 +53,6 @@ impl FromStr for Endpoint {
     }
 }
 
-/// Appends `name=value` to a form-encoded query string.
-pub(crate) fn push_query(query: &mut String, name: &str, value: &str) {
-    const HEX: &[u8; 16] = b"0123456789ABCDEF";
-    if !query.is_empty() {
-        query.push('&');
-    }
-    query.push_str(name);
-    query.push('=');
-    for byte in value.bytes() {
-        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
-            query.push(char::from(byte));
-        } else {
-            query.push('%');
-            query.push(char::from(HEX[usize::from(byte >> 4)]));
-            query.push(char::from(HEX[usize::from(byte & 15)]));
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -91,13 +72,5 @@ mod tests {
         for url in ["", "localhost:8080", "ftp://x", "http://", "http://u:p@x", "http://x?token=y", "/rpc"] {
             assert!(url.parse::<Endpoint>().is_err(), "{url}");
         }
-    }
-
-    #[test]
-    fn query_values_are_encoded() {
-        let mut query = String::new();
-        push_query(&mut query, "stream", "a b+ü-1&x");
-        push_query(&mut query, "position", "0");
-        assert_eq!(query, "stream=a%20b%2B%C3%BC-1%26x&position=0");
     }
 }

@@ -15,7 +15,7 @@ use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 
-pub(crate) use endpoint::{Endpoint, push_query};
+pub(crate) use endpoint::Endpoint;
 pub(crate) use pool::{Pool, PoolSettings, Reply, collect};
 
 use crate::error::{Error, Result};

@@ -56,6 +56,7 @@ async fn certificates_are_checked_as_far_as_the_mode_says() {
         ("127.0.0.1", "disable", "", false),
         ("127.0.0.1", "prefer", "", true),
         ("127.0.0.1", "require", "", true),
+        ("127.0.0.1", "require&channel_binding=require", "", true),
         ("127.0.0.1", "verify-ca", &*root, true),
         ("localhost", "verify-full", &*root, true),
     ] {
