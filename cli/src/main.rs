@@ -63,7 +63,7 @@ async fn until_interrupted(command: Command) -> anyhow::Result<ExitCode> {
     }
     tokio::select! {
         outcome = command.run(Cli::command()) => outcome,
-        Ok(()) = tokio::signal::ctrl_c() => Err(Refused::new(Exit::Interrupted, "interrupted").into()),
+        Ok(()) = tokio::signal::ctrl_c() => Err(Refused::new(Exit::Interrupted, anyhow::anyhow!("interrupted")).into()),
     }
 }
 

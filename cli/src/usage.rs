@@ -1,6 +1,7 @@
 //! How a command ends: exit codes, and what is wrong with how it was called, in one line.
 
 use std::error::Error;
+use std::fmt;
 
 use clap::error::{ContextKind, ContextValue};
 use eventodb_client::Error as ClientError;
@@ -32,37 +33,85 @@ pub(crate) const EXIT_CODES: &str = "\
 0 done, 1 refused or failed, 64 wrong usage or configuration, 69 server or database unavailable, \
 73 cannot create (port, directory, file), 74 I/O error, 75 try again later, 130 Ctrl-C before the end.";
 
-/// A call or configuration that cannot be carried out; in one line that says what to do.
-#[derive(Clone, Debug, thiserror::Error)]
-#[error("{0}")]
-pub(crate) struct Usage(pub(crate) String);
+/// A call or configuration that cannot be carried out; one line says what to do.
+#[derive(Debug)]
+pub(crate) struct Usage(anyhow::Error);
 
 /// What stands in the way although the call is right: a state of the machine, the server or the database.
-#[derive(Clone, Debug, thiserror::Error)]
-#[error("{message}")]
+#[derive(Debug)]
 pub(crate) struct Refused {
     exit: Exit,
-    message: String,
+    error: anyhow::Error,
 }
 
 impl Usage {
-    /// A usage error about anything that can be shown.
-    pub(crate) fn new(error: impl std::fmt::Display) -> Self {
-        Self(error.to_string())
+    /// A usage error with this message.
+    pub(crate) fn new(message: impl Into<String>) -> Self {
+        Self(anyhow::Error::msg(message.into()))
+    }
+
+    /// A usage error that this error tells, with its causes.
+    pub(crate) fn of(error: impl Into<anyhow::Error>) -> Self {
+        Self(error.into())
+    }
+
+    /// A usage error about a flag, because of `error`.
+    pub(crate) fn at(flag: &str, error: impl Into<anyhow::Error>) -> Self {
+        Self(error.into().context(format!("--{flag}")))
     }
 }
 
 impl Refused {
-    /// What stands in the way, and how the command ends for it.
-    pub(crate) fn new(exit: Exit, error: impl std::fmt::Display) -> Self {
-        Self { exit, message: error.to_string() }
+    /// What stands in the way, with its causes, and how the command ends for it.
+    pub(crate) fn new(exit: Exit, error: impl Into<anyhow::Error>) -> Self {
+        Self { exit, error: error.into() }
+    }
+
+    /// The same for a thing that cannot be done because of `error`.
+    pub(crate) fn because(exit: Exit, what: impl Into<String>, error: impl Into<anyhow::Error>) -> Self {
+        Self { exit, error: error.into().context(what.into()) }
     }
 }
 
 impl From<Usage> for Refused {
-    fn from(Usage(message): Usage) -> Self {
-        Self { exit: Exit::Usage, message }
+    fn from(Usage(error): Usage) -> Self {
+        Self { exit: Exit::Usage, error }
     }
+}
+
+impl fmt::Display for Usage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(&self.0, f)
+    }
+}
+
+impl fmt::Display for Refused {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(&self.error, f)
+    }
+}
+
+impl Error for Usage {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        self.0.source()
+    }
+}
+
+impl Error for Refused {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        self.error.source()
+    }
+}
+
+/// An error and its causes in one line.
+pub(crate) fn chain(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text = format!("{text}: {error}");
+        cause = error.source();
+    }
+    text
 }
 
 /// The exit code that an error ends the program with: that of its first cause which has one.
@@ -131,7 +180,7 @@ pub(crate) fn of_clap(error: &clap::Error, root: &clap::Command) -> Usage {
     }
     line = without_secrets(&line);
     hints.push(format!("see `{} --help`", command_of(error, root)));
-    Usage(format!("{line} ({})", hints.join("; ")))
+    Usage::new(format!("{line} ({})", hints.join("; ")))
 }
 
 /// A line without what may be a secret that stands at the wrong flag, or at none: clap quotes what it does not know.

@@ -29,7 +29,7 @@ pub enum UrlError {
     #[error("the database URL is not usable: {0}")]
     Form(&'static str),
     /// The root certificates cannot be read.
-    #[error("the root certificates for the database are not usable: {0}")]
+    #[error("the root certificates for the database are not usable")]
     Certificates(#[source] Box<dyn std::error::Error + Send + Sync>),
 }
 

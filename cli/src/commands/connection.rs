@@ -38,7 +38,7 @@ impl Connection {
     /// A URL or token that cannot be used, or nobody answers there.
     pub(crate) async fn connect(&self) -> anyhow::Result<Client> {
         let token = self.token.as_deref().filter(|token| !token.is_empty());
-        let client = Client::new(&self.url, token).map_err(Usage::new)?;
+        let client = Client::new(&self.url, token).map_err(Usage::of)?;
         self.first_answer(&client.with_retry_policy(RetryPolicy::none())).await?;
         let retry = RetryPolicy::default().give_up_after(Duration::from_secs(10));
         Ok(client.with_retry_policy(retry).with_observer(Notices::of_process()))
@@ -63,7 +63,7 @@ impl Connection {
             () = told => unreachable!("it waits for ever"),
             () = limit => {
                 let message = format!("no answer from {} within {} s", self.url, FIRST.as_secs());
-                Err(Refused::new(Exit::Unavailable, message).into())
+                Err(Refused::new(Exit::Unavailable, anyhow::Error::msg(message)).into())
             }
         }
     }

@@ -156,7 +156,7 @@ impl Sink {
         // Messages are for those who may read them here, too.
         let open = options.create(true).read(true).write(true).truncate(!resume).mode(0o600).open(path);
         let mut file = open.map_err(|error| {
-            Refused::new(Exit::CannotCreate, format!("cannot open the output {}: {error}", path.display()))
+            Refused::because(Exit::CannotCreate, format!("cannot open the output {}", path.display()), error)
         })?;
         let mut last = None;
         if resume {

@@ -16,7 +16,7 @@ use tokio::sync::mpsc;
 
 use super::connection::Connection;
 use super::{input, output, progress};
-use crate::usage::Usage;
+use crate::usage::{Usage, chain};
 
 /// Options of `eventodb import`.
 #[derive(Debug, clap::Args)]
@@ -79,7 +79,7 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<ExitCode> {
 /// Whoever sits at a terminal has to mean it.
 fn check_consent(args: &Args, at_terminal: bool) -> Result<(), Usage> {
     if args.force && at_terminal && !args.yes {
-        return Err(Usage("this replaces every message of the namespace; say --yes to do it".to_owned()));
+        return Err(Usage::new("this replaces every message of the namespace; say --yes to do it"));
     }
     Ok(())
 }
@@ -125,7 +125,7 @@ async fn follow(pending: PendingImport, progress: &ProgressBar) -> anyhow::Resul
             Ok(None) => return Ok(last),
             // The reason may be a local one, which is told instead.
             Err(error) => {
-                output::warn(progress, &error.to_string());
+                output::warn(progress, &chain(&error));
                 return Ok(last);
             }
         }

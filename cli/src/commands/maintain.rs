@@ -35,7 +35,7 @@ pub(crate) async fn look_after<T: Send + 'static>(
     });
     match outcome.await.context("the work was cut off")? {
         Ok(done) => Ok(done),
-        Err(error @ (Error::NoStore(_) | Error::NoNamespace(_))) => Err(Usage::new(error).into()),
+        Err(error @ (Error::NoStore(_) | Error::NoNamespace(_))) => Err(Usage::of(error).into()),
         Err(error @ Error::NoRegistry(_)) => Err(Refused::new(Exit::Io, error).into()),
         Err(error @ (Error::OutputExists(_) | Error::Open(OpenError::Locked(_) | OpenError::Directory(..)))) => {
             Err(Refused::new(Exit::CannotCreate, error).into())

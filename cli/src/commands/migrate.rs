@@ -3,7 +3,7 @@
 use std::io::Write as _;
 use std::process::ExitCode;
 
-use eventodb_store::backend::postgres::{Postgres, Settings};
+use eventodb_store::backend::postgres::{Postgres, Settings, UrlError};
 
 use crate::serve;
 use crate::usage::{Refused, Usage};
@@ -21,7 +21,7 @@ pub(crate) struct Args {
 /// [`Usage`] and [`Refused`] where the database cannot be used, in one line.
 pub(crate) async fn run(args: Args) -> anyhow::Result<ExitCode> {
     let url = args.database.url()?.ok_or_else(|| Usage::new("--db-url or --db-url-file must name the database"))?;
-    let url = url.parse().map_err(|error| Usage(format!("--db-url: {error}")))?;
+    let url = url.parse().map_err(|error: UrlError| Usage::at("db-url", error))?;
     let migrated = Postgres::migrate(&Settings::new(url)).await;
     migrated.map_err(|error| Refused::new(serve::of_postgres(&error), error))?;
     writeln!(std::io::stdout(), "the database is up to date")?;

@@ -1,13 +1,14 @@
 //! What a client command says on standard error of calls that are repeated, messages that are not handled and connections
 //! that are lost: whoever waits must know what for.
 
-use std::error::Error as StdError;
 use std::io::Write as _;
 use std::sync::{LazyLock, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use eventodb_client::worker::{HandlerError, Observer, Reaction};
 use eventodb_client::{CallObserver, Error, Message};
+
+use crate::usage::chain;
 
 /// How often a failure that goes on is told again.
 const AGAIN: Duration = Duration::from_secs(10);
@@ -82,15 +83,4 @@ impl Observer for Notices {
 /// Says a line on standard error. Where nobody hears it, nothing can be done about it either.
 pub(crate) fn say(text: &str) {
     let _ = writeln!(std::io::stderr(), "eventodb: {}", super::output::visible(text));
-}
-
-/// An error and its causes in one line.
-fn chain(error: &dyn StdError) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text = format!("{text}: {error}");
-        cause = error.source();
-    }
-    text
 }

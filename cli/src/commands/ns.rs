@@ -72,7 +72,7 @@ enum Command {
 pub(crate) async fn run(args: Args) -> anyhow::Result<ExitCode> {
     let mut output = Output::new(args.json);
     if let Command::Delete { name, yes: false } = &args.command {
-        return Err(Usage(format!("this deletes every message of {name}; say --yes to do it")).into());
+        return Err(Usage::new(format!("this deletes every message of {name}; say --yes to do it")).into());
     }
     let client = args.connection.connect().await?;
     let result = command(args.command, &client, &mut output).await;

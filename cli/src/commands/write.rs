@@ -47,7 +47,7 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<ExitCode> {
     } else {
         args.data
     };
-    let mut message = NewMessage::from_json(args.kind, &data, args.metadata.as_deref()).map_err(Usage::new)?;
+    let mut message = NewMessage::from_json(args.kind, &data, args.metadata.as_deref()).map_err(Usage::of)?;
     if let Some(id) = args.id {
         message = message.with_id(id);
     }

@@ -90,7 +90,7 @@ async fn existing(store: &EventStore, given: &GivenToken) -> anyhow::Result<Admi
         GivenToken::None => None,
         GivenToken::Administrators(token) if store.has_token(token).await.map_err(refused)? => Some(token.clone()),
         GivenToken::Administrators(_) => {
-            return Err(Usage(format!(
+            return Err(Usage::new(format!(
                 "--token is not the stored token of the namespace {DEFAULT_NAMESPACE}: leave it out, or give the \
                  namespace a new one with `eventodb token rotate {DEFAULT_NAMESPACE}` while the server is stopped"
             ))
@@ -126,21 +126,18 @@ fn place(checked: &Checked) -> Result<Shown, Usage> {
     match &checked.storage {
         Storage::Sqlite(Location::Directory(directory), _) => Ok(Shown::File(directory.join(FILE))),
         _ if checked.test_mode => Ok(Shown::Nowhere),
-        _ => Err(Usage(
+        _ => Err(Usage::new(
             "the administrator's token would be made and shown nowhere: give --token-out FILE for it, or a token by \
-             --token-file or --token"
-                .to_owned(),
+             --token-file or --token",
         )),
     }
 }
 
 /// Writes the token into a file for its owner alone, in place of whatever was there, and onto the disk.
 fn keep(file: &Path, token: &Token) -> Result<(), Refused> {
-    let failed = |error| {
-        Refused::new(
-            Exit::CannotCreate,
-            format!("cannot write the administrator's token to {}: {error}", file.display()),
-        )
+    let failed = |error: std::io::Error| {
+        let what = format!("cannot write the administrator's token to {}", file.display());
+        Refused::because(Exit::CannotCreate, what, error)
     };
     let mut beside = file.as_os_str().to_owned();
     beside.push(".new");

@@ -116,9 +116,10 @@ fn given_token(args: &Args) -> Result<GivenToken, Usage> {
 }
 
 fn administrator_token(flag: &str, text: &str) -> Result<Token, Usage> {
-    let token: Token = text.parse().map_err(|error| Usage(format!("--{flag}: {error}")))?;
+    let token: Token =
+        text.parse().map_err(|error: eventodb_protocol::token::ParseTokenError| Usage::at(flag, error))?;
     if token.namespace() != DEFAULT_NAMESPACE {
-        return Err(Usage(format!("--{flag} must be a token of the namespace {DEFAULT_NAMESPACE}")));
+        return Err(Usage::new(format!("--{flag} must be a token of the namespace {DEFAULT_NAMESPACE}")));
     }
     Ok(token)
 }
@@ -154,12 +155,12 @@ fn storage(args: &Args) -> Result<Storage, Usage> {
 /// [`Usage`] if there is no store in the directory.
 pub(super) fn existing_storage(db_url: Option<&str>, data_dir: &Path) -> Result<Storage, Usage> {
     if let Some(url) = db_url.filter(|url| is_postgres(url)) {
-        let url = url.parse().map_err(|error| Usage(format!("--db-url: {error}")))?;
+        let url = url.parse().map_err(|error: postgres::UrlError| Usage::at("db-url", error))?;
         return Ok(Storage::Postgres(Box::new(postgres::Settings::new(url))));
     }
     let directory = directory(db_url, data_dir)?;
     if !directory.join("registry.db").exists() {
-        return Err(Usage(format!("there is no store in {}", directory.display())));
+        return Err(Usage::new(format!("there is no store in {}", directory.display())));
     }
     Ok(Storage::Sqlite(sqlite::Location::Directory(directory), sqlite::Settings::default()))
 }
@@ -185,21 +186,21 @@ fn sqlite_file(url: &str) -> Result<PathBuf, Usage> {
             Some(scheme) => format!("this one begins with {scheme}://"),
             None => "this one has no scheme".to_owned(),
         };
-        Usage(format!("--db-url must be postgres://…, sqlite://FILE or sqlite://:memory:, {this}"))
+        Usage::new(format!("--db-url must be postgres://…, sqlite://FILE or sqlite://:memory:, {this}"))
     };
     let file = PathBuf::from(url.strip_prefix("sqlite://").filter(|file| !file.is_empty()).ok_or_else(wrong)?);
     let plain = file.components().all(|part| matches!(part, std::path::Component::Normal(_)));
     if !plain {
-        return Err(Usage("--db-url sqlite://FILE must be a relative path below --data-dir".to_owned()));
+        return Err(Usage::new("--db-url sqlite://FILE must be a relative path below --data-dir".to_owned()));
     }
     Ok(file)
 }
 
 fn postgres(url: &str, args: &Args) -> Result<postgres::Settings, Usage> {
     let flags = &args.postgres;
-    let parse = |name: &str, url: &str| url.parse().map_err(|error| Usage(format!("--{name}: {error}")));
+    let parse = |flag: &str, url: &str| url.parse().map_err(|error: postgres::UrlError| Usage::at(flag, error));
     if flags.pg_pool_min > flags.pg_pool_max {
-        return Err(Usage("--pg-pool-min must be at most --pg-pool-max".to_owned()));
+        return Err(Usage::new("--pg-pool-min must be at most --pg-pool-max".to_owned()));
     }
     Ok(postgres::Settings {
         listen_url: flags.listen_url.as_deref().map(|url| parse("listen-url", url)).transpose()?,
@@ -264,7 +265,9 @@ fn memory_budget(wanted: Option<usize>, body_bytes: usize) -> Result<usize, Usag
     match wanted {
         None => Ok((memory::available() / 4).max(least)),
         Some(bytes) if bytes >= least => Ok(bytes),
-        Some(_) => Err(Usage(format!("--memory-budget must be at least 8 times --max-body-bytes, which is {least}"))),
+        Some(_) => {
+            Err(Usage::new(format!("--memory-budget must be at least 8 times --max-body-bytes, which is {least}")))
+        }
     }
 }
 
@@ -273,13 +276,13 @@ fn pages(args: &Args) -> Result<Pages, Usage> {
         let authority = origin.split_once("://").map_or("", |(_, authority)| authority);
         if authority.is_empty() || authority.contains('/') {
             let message = "--cors-origin takes origins such as https://shop.example: scheme, host and port alone";
-            return Err(Usage(message.to_owned()));
+            return Err(Usage::new(message.to_owned()));
         }
     }
     let is_loopback = args.host.eq_ignore_ascii_case("localhost")
         || args.host.trim_matches(['[', ']']).parse().is_ok_and(|address: IpAddr| address.is_loopback());
     if args.test_mode && !is_loopback && !args.allow_insecure {
-        return Err(Usage(
+        return Err(Usage::new(
             "--test-mode on this --host would let everybody who reaches it do everything: leave --host at 127.0.0.1, or \
              say --allow-insecure"
                 .to_owned(),

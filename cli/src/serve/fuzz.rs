@@ -51,7 +51,7 @@ fn refusal(arguments: Vec<String>) -> Option<String> {
         Ok(line) => Checked::try_from(line.args).err(),
         Err(error) => Some(crate::usage::of_clap(&error, &Line::command())),
     };
-    refused.map(|usage| usage.to_string())
+    refused.map(|usage| crate::usage::chain(&usage))
 }
 
 /// Whether it is one line without a part of a secret.

@@ -21,7 +21,7 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use anyhow::Context as _;
+use anyhow::{Context as _, anyhow};
 use eventodb_protocol::Token;
 use eventodb_server::{Config, Mode};
 use eventodb_store::backend::sqlite::Location;
@@ -136,14 +136,14 @@ async fn bind(checked: &Checked) -> Result<TcpListener, Refused> {
     use std::io::ErrorKind::{AddrInUse, AddrNotAvailable, PermissionDenied};
     let (host, port) = (checked.host.as_str(), checked.port);
     listen(host, port).await.map_err(|error| match error.kind() {
-        AddrInUse => Refused::new(
-            Exit::CannotCreate,
-            format!("{host}:{port} is in use by another program: choose another --port"),
-        ),
+        AddrInUse => {
+            let error = anyhow!("{host}:{port} is in use by another program: choose another --port");
+            Refused::new(Exit::CannotCreate, error)
+        }
         kind => {
             let exit =
                 if matches!(kind, AddrNotAvailable | PermissionDenied) { Exit::CannotCreate } else { Exit::Usage };
-            Refused::new(exit, format!("cannot listen on --host {host} --port {port}: {error}"))
+            Refused::because(exit, format!("cannot listen on --host {host} --port {port}"), error)
         }
     })
 }

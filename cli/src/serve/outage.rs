@@ -5,6 +5,8 @@ use std::time::{Duration, Instant};
 
 use eventodb_store::EventStore;
 
+use crate::usage::chain;
+
 /// How often the database is looked at.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// How long it has to answer.
@@ -19,7 +21,7 @@ pub(super) async fn watch(store: Arc<EventStore>) {
         tokio::time::sleep(LOOK_EVERY).await;
         let problem = match tokio::time::timeout(PATIENCE, store.ping()).await {
             Ok(Ok(())) => None,
-            Ok(Err(error)) => Some(error.to_string()),
+            Ok(Err(error)) => Some(chain(&error)),
             Err(_) => Some(format!("no answer within {} s", PATIENCE.as_secs())),
         };
         match (problem, lost) {

@@ -68,25 +68,27 @@ pub(super) fn read(flag: &str, file: &Path) -> Result<String, Usage> {
     const MOST: u64 = 64 * 1024;
     let mut text = String::new();
     let opened = File::open(file).and_then(|opened| opened.take(MOST).read_to_string(&mut text));
-    opened.map_err(|error| Usage(format!("--{flag}: cannot read {}: {error}", shown(file))))?;
+    opened
+        .map_err(|error| Usage::at(flag, anyhow::Error::new(error).context(format!("cannot read {}", shown(file)))))?;
     match text.lines().next().map(str::trim) {
         Some(line) if !line.is_empty() => Ok(line.to_owned()),
-        _ => Err(Usage(format!("--{flag}: {file:?} has nothing in its first line"))),
+        _ => Err(Usage::at(flag, anyhow::anyhow!("{file:?} has nothing in its first line"))),
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::usage::chain;
 
     #[test]
     fn a_secret_in_place_of_a_file_is_not_shown() {
         for secret in ["postgres://me:s3cret@localhost/events", "postgres:/me:s3cret@localhost", "ns_ZGVmYXVsdA_s3cret"]
         {
             let refused = read("db-url-file", Path::new(secret)).expect_err("there is no such file");
-            assert!(!refused.to_string().contains("s3cret"), "{refused}");
+            assert!(!chain(&refused).contains("s3cret"), "{refused}");
         }
         let refused = read("db-url-file", Path::new("/no/such/file")).expect_err("there is no such file");
-        assert!(refused.to_string().contains("/no/such/file"), "{refused}");
+        assert!(chain(&refused).contains("/no/such/file"), "{refused}");
     }
 }
