@@ -1,4 +1,4 @@
-//! What is done for a log beside the calls to it: its places are indexed, its write-ahead log is written back.
+//! Work for a log beside the calls to it: its entries are indexed, and its write-ahead log is written back.
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -9,7 +9,7 @@ use super::failure::{is_damage, is_read_only};
 use super::files::Files;
 use super::storage::SqliteStorage;
 
-/// How long places wait for others, from the last append on, before the indexer takes them anyway.
+/// How long entries wait for others, from the last append on, before the indexer takes them.
 const INDEX_AFTER: Duration = Duration::from_millis(50);
 
 /// How long after its last use a log keeps open what only many calls at once need.

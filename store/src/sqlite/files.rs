@@ -19,7 +19,7 @@ use super::failure::{
     append_failed, fail, is_damage, is_for_now, is_not_opened, is_of_the_disk, is_read_only, open_failed,
 };
 use super::marks::Mark;
-use super::memtable::{Memtable, Place};
+use super::memtable::{IndexEntry, Memtable};
 use super::paths::{beside, index, index_path, log, log_path, open_index, open_reader, remove_database, set_up};
 use super::read::Known;
 use super::registry::Noted;
@@ -35,7 +35,7 @@ use crate::storage::AppendError;
 /// What a commit adds to the write-ahead log besides its messages, about: pages are written whole.
 const COMMIT_BYTES: u64 = 2 * 4096;
 
-/// Places that leave the memtable under one lock; few, so that no append waits long for it.
+/// Number of entries that leave the memtable under one lock: few, so that no append waits long for it.
 const FORGET_AT_ONCE: usize = 128;
 
 /// Messages of a batch that is not written all at once: below it is little.
@@ -67,7 +67,7 @@ pub(super) struct Files {
     pub(super) writer: Mutex<Writer>,
     pub(super) indexer: Option<Mutex<Connection>>,
     readers: Mutex<Vec<Connection>>,
-    /// Told whenever places have left the memtable.
+    /// Told whenever entries have left the memtable.
     pub(super) room: Notify,
     pub(super) indexing: AtomicBool,
     pub(super) checkpointing: AtomicBool,
@@ -82,7 +82,7 @@ pub(super) struct Files {
     opened: Instant,
     /// How the log's file is used.
     access: Access,
-    /// Places in all memtables; this one's count among them.
+    /// Number of entries in all memtables, those of this one included.
     waiting: Arc<AtomicUsize>,
     /// Whether the registry knows that its count of messages is out of date.
     noted: AtomicBool,
@@ -112,7 +112,7 @@ pub(super) struct Files {
     pub(super) lost_end: Option<i64>,
     /// What the log's checksums begin with.
     pub(super) seed: Seed,
-    /// Damaged messages that are in no stream's places, in order.
+    /// Damaged messages whose stream is not known, in order.
     unplaced: Vec<i64>,
     /// Whether messages lack checksums that are to be computed.
     pub(super) lacks_checksums: AtomicBool,
@@ -131,6 +131,40 @@ pub(super) enum Opened {
     Behind(Connection, u64),
 }
 
+/// Opens the index; one that is unusable is thrown away and begun anew. `known` is raised to the head that it alone
+/// knew.
+fn open_or_renew_index(
+    shared: &Shared,
+    incarnation: Incarnation,
+    least: Access,
+    identity: &[u8],
+    known: &mut i64,
+) -> Result<(Connection, Access)> {
+    let file = index_path(shared, incarnation);
+    let has_index = file.exists();
+    let opened = match open_index(shared, incarnation, least) {
+        // SQLite calls a page damaged that could not be read just now.
+        Err(connection::Error::Sqlite(error)) if is_damage(&error) => open_index(shared, incarnation, least),
+        opened => opened,
+    };
+    let error = match opened {
+        Ok(opened) => return Ok(opened),
+        // Nothing is said about the index by what the system lacks at the moment.
+        Err(connection::Error::Sqlite(error)) if has_index && is_for_now(&error) => return Err(fail(error)),
+        Err(connection::Error::Create(error)) => return Err(Error::unavailable(error)),
+        Err(error) => error,
+    };
+    // What the index alone knows is kept before it goes.
+    let seen = evidence::seen_by_index(&file, identity).unwrap_or(0);
+    if seen > *known {
+        shared.registry.mark_heads(&[(incarnation, seen)]).map_err(fail)?;
+        *known = seen;
+    }
+    tracing::warn!(incarnation = incarnation.0, %error, "the index is unusable and will be built anew");
+    remove_database(&file).map_err(Error::failed)?;
+    open_index(shared, incarnation, least).map_err(|error| open_failed(&file, error))
+}
+
 impl Files {
     /// Opens what is there; `noted` is what the registry knows of it. What cannot be written now is no obstacle: it is
     /// read as it is.
@@ -142,16 +176,7 @@ impl Files {
     ) -> Result<Opened> {
         let file = log_path(shared, incarnation);
         if shared.location == Location::Memory {
-            let connection = connection::open(&[
-                log(shared, incarnation, Access::Shared),
-                index(shared, incarnation, Access::Shared),
-            ])
-            .map_err(|error| open_failed(&file, error))?;
-            indexer::belongs(&connection).map_err(fail)?;
-            let seed = Seed::of(&evidence::identity(&connection).map_err(fail)?);
-            let memtable = Memtable::new(0);
-            let files = Self::new(shared, incarnation, connection, None, memtable, seed, append_fault)?;
-            return Ok(Opened::Ready(Box::new(files)));
+            return Self::open_in_memory(shared, incarnation, append_fault);
         }
         // SQLite would make an empty one, and nobody would notice what is lost.
         if noted.messages != Some(0) && fs::metadata(&file).map_or(0, |metadata| metadata.len()) == 0 {
@@ -162,45 +187,22 @@ impl Files {
         set_up(&writer).map_err(fail)?;
         let identity = identify(shared, incarnation, noted, &writer)?;
         let mut known = noted.marked_head;
-        let has_index = index_path(shared, incarnation).exists();
         // What the one writes another that only reads would not see.
         let least = access.max(Access::Alone);
-        let opened = match open_index(shared, incarnation, least) {
-            // SQLite calls a page damaged that could not be read just now.
-            Err(connection::Error::Sqlite(error)) if is_damage(&error) => open_index(shared, incarnation, least),
-            opened => opened,
-        };
-        let (indexing, index_access) = match opened {
-            Ok(opened) => opened,
-            // Nothing is said about the index by what the system lacks at the moment.
-            Err(connection::Error::Sqlite(error)) if has_index && is_for_now(&error) => return Err(fail(error)),
-            Err(connection::Error::Create(error)) => return Err(Error::unavailable(error)),
-            Err(error) => {
-                // What the index alone knows is kept before it goes.
-                let seen = evidence::seen_by_index(&index_path(shared, incarnation), &identity).unwrap_or(0);
-                if seen > known {
-                    shared.registry.mark_heads(&[(incarnation, seen)]).map_err(fail)?;
-                    known = seen;
-                }
-                tracing::warn!(incarnation = incarnation.0, %error, "the index is unusable and will be built anew");
-                remove_database(&index_path(shared, incarnation)).map_err(Error::failed)?;
-                open_index(shared, incarnation, least)
-                    .map_err(|error| open_failed(&index_path(shared, incarnation), error))?
-            }
-        };
+        let (indexing, index_access) = open_or_renew_index(shared, incarnation, least, &identity, &mut known)?;
         // It is due again: nothing depends on it.
         let begins_anew = index_file::checkpoint(&indexing).unwrap_or(false);
         let indexer::Progress { completion, messages: indexed, .. } = indexer::progress(&indexing).map_err(fail)?;
         let most = 2 * shared.settings.memtable_messages;
         let seed = Seed::of(&identity);
         let suffix = indexer::certain_suffix(&indexing, completion, most + 1).map_err(fail)?;
-        let indexer::Suffix { places, damaged, .. } = suffix;
-        if places.len() > most {
+        let indexer::Suffix { entries, damaged, .. } = suffix;
+        if entries.len() > most {
             let of = append::head(&indexing, seed).map_err(fail)?.position.unsigned_abs();
             return Ok(Opened::Behind(indexing, of));
         }
         let mut memtable = Memtable::new(completion);
-        places.into_iter().for_each(|place| memtable.push(place));
+        entries.into_iter().for_each(|entry| memtable.push(entry));
         let messages = indexed + memtable.len() as u64;
         let unplaced = indexer::unplaced(&indexing).map_err(fail)?;
         let lacks_checksums = backfill::unchecked(&writer).map_err(fail)?.is_some();
@@ -215,16 +217,31 @@ impl Files {
         let unchecked = fs::metadata(beside(&file, "-wal")).map_or(0, |metadata| metadata.len());
         files.unchecked.store(unchecked, SeqCst);
         if noted.messages.is_some_and(|noted| noted != messages) {
-            // The log was replaced, by one from a backup perhaps.
-            match shared.registry.note_messages(incarnation, None) {
-                Ok(()) => files.noted.store(true, SeqCst),
-                Err(error) if is_of_the_disk(&error) => {
-                    tracing::warn!(incarnation = incarnation.0, %error, "the registry's count of messages stays wrong");
-                }
-                Err(error) => return Err(fail(error)),
-            }
+            files.correct_count(shared, incarnation)?;
         }
         Ok(Opened::Ready(Box::new(files)))
+    }
+
+    fn open_in_memory(shared: &Shared, incarnation: Incarnation, append_fault: &Arc<Fault>) -> Result<Opened> {
+        let databases = [log(shared, incarnation, Access::Shared), index(shared, incarnation, Access::Shared)];
+        let connection =
+            connection::open(&databases).map_err(|error| open_failed(&log_path(shared, incarnation), error))?;
+        indexer::belongs(&connection).map_err(fail)?;
+        let seed = Seed::of(&evidence::identity(&connection).map_err(fail)?);
+        let files = Self::new(shared, incarnation, connection, None, Memtable::new(0), seed, append_fault)?;
+        Ok(Opened::Ready(Box::new(files)))
+    }
+
+    /// Has the registry count the messages again, because the log was replaced, perhaps by one from a backup.
+    fn correct_count(&self, shared: &Shared, incarnation: Incarnation) -> Result<()> {
+        match shared.registry.note_messages(incarnation, None) {
+            Ok(()) => self.noted.store(true, SeqCst),
+            Err(error) if is_of_the_disk(&error) => {
+                tracing::warn!(incarnation = incarnation.0, %error, "the registry's count of messages stays wrong");
+            }
+            Err(error) => return Err(fail(error)),
+        }
+        Ok(())
     }
 
     /// Damaged messages whose streams nobody knows: nothing may be written until they are given up, because a position
@@ -374,16 +391,16 @@ impl Files {
         self.may_be_written()?;
         self.forget_indexed()?;
         let (chunks, gone) = self.memtable.read().first(shared.settings.index_batch);
-        let places: Vec<&Place> = chunks.iter().flat_map(|chunk| &chunk[..]).skip(gone).collect();
-        let Some(last) = places.last().map(|place| place.global_position) else { return Ok(()) };
-        let count = places.len();
+        let entries: Vec<&IndexEntry> = chunks.iter().flat_map(|chunk| &chunk[..]).skip(gone).collect();
+        let Some(last) = entries.last().map(|entry| entry.global_position) else { return Ok(()) };
+        let count = entries.len();
         let is_large = self.indexer.is_some() && count >= TRICKLED;
         self.with_indexer(|connection| indexer::note_unplaced(connection, &self.unplaced))?;
         let write_ahead_log = is_large.then(|| File::open(beside(&index_path(shared, incarnation), "-wal")).ok());
         self.with_indexer(|connection| {
             let begins_anew = self.begins_anew.load(SeqCst);
             trickle(write_ahead_log.flatten().as_ref(), TRICKLE_PAUSE, || {
-                indexer::index(connection, places, begins_anew)
+                indexer::index(connection, entries, begins_anew)
             })
         })?;
         drop(chunks);
@@ -461,9 +478,9 @@ impl Files {
 
     /// Whether the memtable holds as much as it may.
     pub(super) fn is_full(&self, shared: &Shared) -> bool {
-        let places = self.memtable.read().len();
-        places >= shared.settings.memtable_messages
-            || places >= shared.settings.index_batch
+        let entries = self.memtable.read().len();
+        entries >= shared.settings.memtable_messages
+            || entries >= shared.settings.index_batch
                 && shared.waiting.load(SeqCst) >= shared.settings.memtables_messages
     }
 
@@ -605,15 +622,15 @@ impl Files {
     }
 
     pub(super) fn remember(&self, entries: &[Arc<Entry>]) {
-        let places: Vec<Place> = entries
+        let index_entries: Vec<IndexEntry> = entries
             .iter()
-            .map(|entry| Place::of(entry.message(), entry.correlation(), entry.starts_stream()))
+            .map(|entry| IndexEntry::of(entry.message(), entry.correlation(), entry.starts_stream()))
             .collect();
         let bytes: usize = entries.iter().map(|entry| entry.message().size() + 64).sum();
         self.unchecked.fetch_add(bytes as u64 + COMMIT_BYTES, SeqCst);
-        self.waiting.fetch_add(places.len(), SeqCst);
+        self.waiting.fetch_add(index_entries.len(), SeqCst);
         let mut memtable = self.memtable.write();
-        places.into_iter().for_each(|place| memtable.push(place));
+        index_entries.into_iter().for_each(|entry| memtable.push(entry));
         drop(memtable);
         *self.last_append.lock() = Instant::now();
     }
@@ -670,7 +687,7 @@ fn identify(shared: &Shared, incarnation: Incarnation, noted: &Noted, log: &Conn
         Identity::Foreign => {
             let file = log_path(shared, incarnation);
             Err(Error::failed(format!(
-                "{} is the log of another namespace: put the right one in its place, from a backup perhaps",
+                "{} is the log of another namespace: put the right one in its entry, from a backup perhaps",
                 file.display()
             )))
         }

@@ -16,7 +16,7 @@ use super::paths::beside;
 
 /// What the index's file says without its write-ahead log.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(super) struct State {
+pub(super) struct Stamp {
     session: Option<Vec<u8>>,
     base: Option<Vec<u8>>,
 }
@@ -37,25 +37,25 @@ pub(super) fn checkpoint(connection: &Connection) -> rusqlite::Result<bool> {
 ///
 /// # Errors
 /// SQLite's.
-pub(super) fn state_of_file_alone(file: &Path) -> rusqlite::Result<Option<State>> {
+pub(super) fn stamp_of_file_alone(file: &Path) -> rusqlite::Result<Option<Stamp>> {
     let has_log = fs::metadata(beside(file, "-wal")).is_ok_and(|metadata| metadata.len() > 0);
     if !has_log {
         return Ok(None);
     }
     let alone = connection::open_alone(file)?;
     // A file to which nothing was ever written back has no table yet.
-    Ok(Some(state(&alone, "SELECT session, base FROM progress").unwrap_or_default()))
+    Ok(Some(stamp(&alone, "SELECT session, base FROM progress").unwrap_or_default()))
 }
 
 /// Whether the index, seen together with its write-ahead log, follows from what its file alone was.
 ///
 /// # Errors
 /// SQLite's.
-pub(super) fn follows(connection: &Connection, alone: &State) -> rusqlite::Result<bool> {
-    let whole = state(connection, "SELECT session, base FROM idx.progress")?;
+pub(super) fn follows(connection: &Connection, alone: &Stamp) -> rusqlite::Result<bool> {
+    let whole = stamp(connection, "SELECT session, base FROM idx.progress")?;
     Ok(whole.base == alone.session || whole.base == alone.base && alone.session.is_some())
 }
 
-fn state(connection: &Connection, select: &str) -> rusqlite::Result<State> {
-    connection.query_row(select, [], |row| Ok(State { session: row.get(0)?, base: row.get(1)? }))
+fn stamp(connection: &Connection, select: &str) -> rusqlite::Result<Stamp> {
+    connection.query_row(select, [], |row| Ok(Stamp { session: row.get(0)?, base: row.get(1)? }))
 }

@@ -1,4 +1,4 @@
-//! Moving places from the memtable into the index, in large sorted batches.
+//! Moving entries from the memtable into the index, in large sorted batches.
 //!
 //! Each batch is one transaction that also moves the completion position, so that the index is
 //! always a whole prefix of the log, whenever the process dies.
@@ -10,7 +10,7 @@ use super::checksum::{Checker, Stored, column};
 use super::failure::{READ_AGAIN, READ_PAUSE, is_damage};
 use super::interned::{Interned, intern};
 use super::many_rows::{Insert, insert};
-use super::memtable::{CategoryPlace, Hashes, Place, StreamPlace, text_hash};
+use super::memtable::{CategoryEntry, Hashes, IndexEntry, StreamEntry, text_hash};
 use super::runs::{self, Run};
 
 const STREAM_RUNS: Insert =
@@ -21,24 +21,24 @@ const CATEGORY_RUNS: Insert =
 
 const IDS: Insert = Insert { one: include_str!("sql/index_id.sql"), many: include_str!("sql/index_32_ids.sql") };
 
-/// Puts places into the index; they must follow its completion position directly. `begins_anew`
+/// Puts entries into the index; they must follow its completion position directly. `begins_anew`
 /// says that everything before is in the index's file, as [`super::index_file::checkpoint`] told.
 ///
 /// What is made of a batch for one part of the index is let go before the next is made.
 ///
 /// # Errors
 /// SQLite's; a violated constraint means that the log holds an id or a (stream, position) twice.
-pub(super) fn index(connection: &mut Connection, places: Vec<&Place>, begins_anew: bool) -> rusqlite::Result<()> {
-    let Some(&last) = places.last() else { return Ok(()) };
-    let count = places.len();
+pub(super) fn index(connection: &mut Connection, entries: Vec<&IndexEntry>, begins_anew: bool) -> rusqlite::Result<()> {
+    let Some(&last) = entries.last() else { return Ok(()) };
+    let count = entries.len();
     // An immediate one would take the write lock of every attached file, the log's too: each append
     // would wait until the batch is done.
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Deferred)?;
-    let Interned { streams, categories, new_streams } = intern(&transaction, &places)?;
-    index_streams(&transaction, streams.sort(&places))?;
+    let Interned { streams, categories, new_streams } = intern(&transaction, &entries)?;
+    index_streams(&transaction, streams.sort(&entries))?;
     drop(streams);
-    index_categories(&transaction, categories.sort(&places))?;
-    index_ids(&transaction, places)?;
+    index_categories(&transaction, categories.sort(&entries))?;
+    index_ids(&transaction, entries)?;
     transaction.prepare_cached(include_str!("sql/index_progress.sql"))?.execute(params![
         last.global_position,
         last.id.as_bytes(),
@@ -49,8 +49,11 @@ pub(super) fn index(connection: &mut Connection, places: Vec<&Place>, begins_ane
     transaction.commit()
 }
 
-fn index_streams<'a>(connection: &Connection, places: impl Iterator<Item = (i64, &'a Place)>) -> rusqlite::Result<()> {
-    runs::pack(places, |runs: &[Run<StreamPlace>]| {
+fn index_streams<'a>(
+    connection: &Connection,
+    entries: impl Iterator<Item = (i64, &'a IndexEntry)>,
+) -> rusqlite::Result<()> {
+    runs::pack(entries, |runs: &[Run<StreamEntry>]| {
         refuse_overlaps(connection, runs)?;
         insert(connection, &STREAM_RUNS, runs, |row, run| {
             row.bind(run.id)?;
@@ -63,9 +66,9 @@ fn index_streams<'a>(connection: &Connection, places: impl Iterator<Item = (i64,
 
 fn index_categories<'a>(
     connection: &Connection,
-    places: impl Iterator<Item = (i64, &'a Place)>,
+    entries: impl Iterator<Item = (i64, &'a IndexEntry)>,
 ) -> rusqlite::Result<()> {
-    runs::pack(places, |runs: &[Run<CategoryPlace>]| {
+    runs::pack(entries, |runs: &[Run<CategoryEntry>]| {
         insert(connection, &CATEGORY_RUNS, runs, |row, run| {
             row.bind(run.id)?;
             row.bind(run.last.global_position)?;
@@ -74,16 +77,16 @@ fn index_categories<'a>(
     })
 }
 
-fn index_ids(connection: &Connection, mut places: Vec<&Place>) -> rusqlite::Result<()> {
-    places.sort_unstable_by_key(|place| place.id);
-    insert(connection, &IDS, &places, |row, place| {
-        row.bind(&place.id.as_bytes()[..])?;
-        row.bind(place.global_position)
+fn index_ids(connection: &Connection, mut entries: Vec<&IndexEntry>) -> rusqlite::Result<()> {
+    entries.sort_unstable_by_key(|entry| entry.id);
+    insert(connection, &IDS, &entries, |row, entry| {
+        row.bind(&entry.id.as_bytes()[..])?;
+        row.bind(entry.global_position)
     })
 }
 
 /// A position that is in the index already would not be met by the primary key, which has the last of a run only.
-fn refuse_overlaps(connection: &Connection, runs: &[Run<StreamPlace>]) -> rusqlite::Result<()> {
+fn refuse_overlaps(connection: &Connection, runs: &[Run<StreamEntry>]) -> rusqlite::Result<()> {
     let mut from = connection.prepare_cached(include_str!("sql/stream_seek.sql"))?;
     // The id of a stream that begins here is new, and so is everything under it.
     for run in runs.iter().filter(|run| run.id != run.first.global_position) {
@@ -154,8 +157,8 @@ fn select_suffix(connection: &Connection) -> rusqlite::Result<&'static str> {
 /// What follows a position in the log.
 #[derive(Debug, Default)]
 pub(super) struct Suffix {
-    pub(super) places: Vec<Place>,
-    /// Global positions of damaged messages between them, whose places nobody knows; of several missing ones the first.
+    pub(super) entries: Vec<IndexEntry>,
+    /// Global positions of damaged messages between them, whose streams nobody knows; of several missing ones the first.
     pub(super) damaged: Vec<i64>,
     /// Whether the log cannot be read behind the last damaged one.
     pub(super) is_cut: bool,
@@ -178,7 +181,7 @@ pub(super) fn certain_suffix(connection: &Connection, completion: i64, most: usi
     Ok(found)
 }
 
-/// The places that follow `completion` in the log, `most` at most.
+/// The entries of the messages that follow `completion` in the log, at most `most`.
 ///
 /// # Errors
 /// SQLite's, but for a page of the log that is damaged.
@@ -189,7 +192,7 @@ pub(super) fn suffix(connection: &Connection, completion: i64, most: usize) -> r
     let mut rows = select.query([completion])?;
     let mut suffix = Suffix::default();
     let mut last = completion;
-    while suffix.places.len() < most {
+    while suffix.entries.len() < most {
         let row = match rows.next() {
             Ok(Some(row)) => row,
             Ok(None) => break,
@@ -202,8 +205,8 @@ pub(super) fn suffix(connection: &Connection, completion: i64, most: usize) -> r
         };
         let at: i64 = row.get(column::GLOBAL_POSITION)?;
         suffix.damaged.extend(checker.missing(last.saturating_add(1), at - 1)?);
-        match checker.read(row).and_then(|stored| stored.as_ref().map(place).transpose()) {
-            Ok(Some(place)) => suffix.places.push(place),
+        match checker.read(row).and_then(|stored| stored.as_ref().map(entry).transpose()) {
+            Ok(Some(entry)) => suffix.entries.push(entry),
             Ok(None) => suffix.damaged.push(at),
             Err(error) if is_damage(&error) => suffix.damaged.push(at),
             Err(error) => return Err(error),
@@ -213,9 +216,9 @@ pub(super) fn suffix(connection: &Connection, completion: i64, most: usize) -> r
     Ok(suffix)
 }
 
-fn place(stored: &Stored<'_>) -> rusqlite::Result<Place> {
+fn entry(stored: &Stored<'_>) -> rusqlite::Result<IndexEntry> {
     let stream = stored.stream()?;
-    Ok(Place {
+    Ok(IndexEntry {
         global_position: stored.global_position(),
         position: stored.position(),
         starts_stream: stored.starts_stream(),
@@ -283,7 +286,7 @@ mod tests {
             wrote.fetch_add(1, SeqCst);
         };
         indexing.update_hook(Some(writes)).unwrap();
-        let place = Place {
+        let entry = IndexEntry {
             global_position: 1,
             stream: "account-1".into(),
             position: 0,
@@ -291,7 +294,7 @@ mod tests {
             id: Uuid::from_u128(1),
             hashes: Hashes { stream: 1, kind: 1, correlation: None },
         };
-        index(&mut indexing, vec![&place], true).unwrap();
+        index(&mut indexing, vec![&entry], true).unwrap();
         assert!(written.load(SeqCst) > 0, "the hook ran inside the batch's transaction");
         assert_eq!(progress(&indexing).unwrap().completion, 1);
     }

@@ -7,7 +7,7 @@ use eventodb_protocol::name;
 use foldhash::{HashMap, HashMapExt as _};
 use rusqlite::{Connection, OptionalExtension as _, params};
 
-use super::memtable::Place;
+use super::memtable::IndexEntry;
 
 /// Messages of a batch by what they have in common.
 pub(super) struct Groups {
@@ -18,8 +18,8 @@ pub(super) struct Groups {
 }
 
 impl Groups {
-    /// The places by the id of their group; those of one group as they follow each other in the log.
-    pub(super) fn sort<'a>(&self, places: &[&'a Place]) -> impl Iterator<Item = (i64, &'a Place)> {
+    /// The entries by the id of their group; those of one group in the order of the log.
+    pub(super) fn sort<'a>(&self, entries: &[&'a IndexEntry]) -> impl Iterator<Item = (i64, &'a IndexEntry)> {
         let mut next = vec![0; self.ids.len()];
         self.of.iter().for_each(|&group| next[group as usize] += 1);
         let mut groups: Vec<usize> = (0..self.ids.len()).collect();
@@ -29,13 +29,13 @@ impl Groups {
             before += std::mem::replace(&mut next[group], before);
         }
         let mut sorted = vec![0; self.of.len()];
-        for (place, &group) in (0u32..).zip(&self.of) {
+        for (entry, &group) in (0u32..).zip(&self.of) {
             let at = &mut next[group as usize];
-            sorted[*at] = place;
+            sorted[*at] = entry;
             *at += 1;
         }
-        let of = |place: usize| (self.ids[self.of[place] as usize], places[place]);
-        sorted.into_iter().map(move |place| of(place as usize))
+        let of = |entry: usize| (self.ids[self.of[entry] as usize], entries[entry]);
+        sorted.into_iter().map(move |entry| of(entry as usize))
     }
 }
 
@@ -47,12 +47,12 @@ pub(super) struct Interned {
     pub(super) new_streams: usize,
 }
 
-/// Gives each name in `places` its number, and brings the counts of the categories up to date.
+/// Gives each name in `entries` its number, and brings the counts of the categories up to date.
 ///
 /// # Errors
 /// SQLite's.
-pub(super) fn intern(connection: &Connection, places: &[&Place]) -> rusqlite::Result<Interned> {
-    let (streams, stream_of) = streams(places);
+pub(super) fn intern(connection: &Connection, entries: &[&IndexEntry]) -> rusqlite::Result<Interned> {
+    let (streams, stream_of) = streams(entries);
     let (categories, category_of) = categories(&streams);
     Ok(Interned {
         new_streams: streams.iter().filter(|stream| stream.starts).count(),
@@ -73,15 +73,15 @@ struct Stream<'a> {
 }
 
 /// The streams in the order in which they come, and which of them each message is of.
-fn streams<'a>(places: &[&'a Place]) -> (Vec<Stream<'a>>, Vec<u32>) {
+fn streams<'a>(entries: &[&'a IndexEntry]) -> (Vec<Stream<'a>>, Vec<u32>) {
     let mut streams = Vec::new();
     let mut numbers: HashMap<&str, usize> = HashMap::new();
-    let mut of = Vec::with_capacity(places.len());
-    for place in places {
-        let number = *numbers.entry(&place.stream).or_insert(streams.len());
+    let mut of = Vec::with_capacity(entries.len());
+    for entry in entries {
+        let number = *numbers.entry(&entry.stream).or_insert(streams.len());
         if number == streams.len() {
-            let first = place.global_position;
-            streams.push(Stream { name: &place.stream, first, starts: place.starts_stream, messages: 0 });
+            let first = entry.global_position;
+            streams.push(Stream { name: &entry.stream, first, starts: entry.starts_stream, messages: 0 });
         }
         streams[number].messages += 1;
         of.push(number as u32);
@@ -165,8 +165,8 @@ fn category_ids(connection: &Connection, categories: &[Category<'_>]) -> rusqlit
 mod tests {
     use super::*;
 
-    fn place(global_position: i64, stream: &str) -> Place {
-        Place {
+    fn entry(global_position: i64, stream: &str) -> IndexEntry {
+        IndexEntry {
             global_position,
             stream: stream.into(),
             position: 0,
@@ -178,16 +178,16 @@ mod tests {
 
     #[test]
     fn groups_come_by_their_ids_and_each_in_the_order_of_the_log() {
-        let places: Vec<_> =
-            ["b-1", "a-1", "b-2", "b-1", "a-1"].into_iter().zip(11..).map(|(s, p)| place(p, s)).collect();
-        let places: Vec<_> = places.iter().collect();
-        let (streams, of) = streams(&places);
+        let entries: Vec<_> =
+            ["b-1", "a-1", "b-2", "b-1", "a-1"].into_iter().zip(11..).map(|(s, p)| entry(p, s)).collect();
+        let entries: Vec<_> = entries.iter().collect();
+        let (streams, of) = streams(&entries);
         assert_eq!(
             streams.iter().map(|stream| (stream.name, stream.first, stream.messages)).collect::<Vec<_>>(),
             [("b-1", 11, 2), ("a-1", 12, 2), ("b-2", 13, 1)]
         );
         let groups = Groups { ids: vec![7, 9, 2], of };
-        let sorted: Vec<_> = groups.sort(&places).map(|(id, place)| (id, place.global_position)).collect();
+        let sorted: Vec<_> = groups.sort(&entries).map(|(id, entry)| (id, entry.global_position)).collect();
         assert_eq!(sorted, [(2, 13), (7, 11), (7, 14), (9, 12), (9, 15)]);
 
         let (categories, of) = categories(&streams);

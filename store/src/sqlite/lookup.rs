@@ -70,13 +70,13 @@ pub(super) fn find(connection: &Connection, known: Known<'_>, ids: &[Uuid]) -> R
     let mut select = snapshot.prepare_cached("SELECT global_position FROM idx.ids WHERE id = ?1")?;
     let mut found = Vec::new();
     for (id, recent) in ids.iter().zip(recent) {
-        let place = match recent {
-            Some(place) => Some(place),
+        let position = match recent {
+            Some(position) => Some(position),
             None => select.query_row([id.as_bytes()], |row| row.get(0)).optional()?,
         };
-        if let Some(place) = place {
+        if let Some(position) = position {
             let mut rows = Rows::default();
-            read::fetch(&checker, &snapshot, place, &mut rows)?;
+            read::fetch(&checker, &snapshot, position, &mut rows)?;
             if rows.last().is_none_or(|message| message.id != *id) {
                 return Err(rusqlite::Error::QueryReturnedNoRows.into());
             }
@@ -142,8 +142,8 @@ pub(super) fn streams(
 }
 
 fn recent_last(memtable: &Memtable, stream: &str) -> Option<Last> {
-    let place = memtable.stream(stream)?.back()?;
-    Some(Last { position: place.position, global_position: place.global_position })
+    let entry = memtable.stream(stream)?.back()?;
+    Some(Last { position: entry.position, global_position: entry.global_position })
 }
 
 fn time_of(connection: &Connection, seed: Seed, global_position: i64) -> Result<Timestamp, ReadError> {
@@ -161,12 +161,12 @@ pub(super) fn categories(
 ) -> rusqlite::Result<Vec<CategoryListed>> {
     let (snapshot, mut counted, _) = at_one_moment(connection, memtable, |memtable, completion| {
         let mut counted: BTreeMap<String, (u64, u64)> = BTreeMap::new();
-        for (name, places) in memtable.categories().filter(|(name, _)| page.wants(name)) {
-            counted.insert(name.to_owned(), (places.new_streams, places.places.len() as u64));
+        for (name, entries) in memtable.categories().filter(|(name, _)| page.wants(name)) {
+            counted.insert(name.to_owned(), (entries.new_streams, entries.entries.len() as u64));
         }
-        for place in memtable.up_to(completion) {
-            if let Some((streams, messages)) = counted.get_mut(name::category(&place.stream)) {
-                *streams -= u64::from(place.starts_stream);
+        for entry in memtable.up_to(completion) {
+            if let Some((streams, messages)) = counted.get_mut(name::category(&entry.stream)) {
+                *streams -= u64::from(entry.starts_stream);
                 *messages -= 1;
             }
         }
@@ -197,9 +197,9 @@ pub(super) fn counts(connection: &mut Connection, known: Known<'_>) -> rusqlite:
     let (snapshot, (messages, streams), indexed) =
         at_one_moment(connection, known.memtable, |memtable, completion| {
             let (mut messages, mut streams) = (memtable.len() as u64, memtable.new_streams());
-            for place in memtable.up_to(completion) {
+            for entry in memtable.up_to(completion) {
                 messages -= 1;
-                streams -= u64::from(place.starts_stream);
+                streams -= u64::from(entry.starts_stream);
             }
             (messages, streams)
         })?;
@@ -210,8 +210,8 @@ pub(super) fn counts(connection: &mut Connection, known: Known<'_>) -> rusqlite:
 /// A snapshot of the index, what `look` sees in the memtable beyond the index's completion position, which it is told,
 /// and how far the index reaches.
 ///
-/// Places leave the memtable some time after the index has them, so that the two overlap; whoever counts must leave
-/// out the overlap. No place leaves while the memtable is locked, and the snapshot is taken under that lock: the index
+/// Entries leave the memtable some time after the index has them, so that the two overlap; whoever counts must leave
+/// out the overlap. No entry leaves while the memtable is locked, and the snapshot is taken under that lock: the index
 /// reaches at least to where the memtable begins.
 fn at_one_moment<'a, T>(
     connection: &'a mut Connection,

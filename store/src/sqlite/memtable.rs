@@ -1,9 +1,9 @@
-//! The places of messages that are in the log but not in the index yet.
+//! The index entries of messages that are in the log but not in the index yet.
 //!
-//! It answers what the index will answer once it has caught up: positions by stream, by category
-//! and by id. Texts stay in the log. Whoever reads both must look here **first**: an entry leaves
-//! only after the index has it, so what is neither here nor, afterwards, in the index does not
-//! exist. [`Memtable::floor`] is where the two meet.
+//! The memtable gives the answers that the index will give once it has caught up: positions by stream, by category and by
+//! id. Texts stay in the log. A read must look here **first** and into the index afterwards: an entry leaves the memtable
+//! only after the index has it, so that a message which is in neither does not exist. [`Memtable::floor`] is where the
+//! two meet.
 
 use std::collections::VecDeque;
 use std::collections::hash_map::Entry as MapEntry;
@@ -15,9 +15,9 @@ use eventodb_protocol::name;
 use foldhash::HashMap;
 use uuid::Uuid;
 
-/// What the index keeps of one message.
+/// The columns that the index keeps of one message.
 #[derive(Clone, Debug)]
-pub(super) struct Place {
+pub(super) struct IndexEntry {
     pub(super) global_position: i64,
     pub(super) stream: Arc<str>,
     pub(super) position: i64,
@@ -37,7 +37,7 @@ pub(super) struct Hashes {
     pub(super) correlation: Option<u32>,
 }
 
-impl Place {
+impl IndexEntry {
     pub(super) fn of(message: &Message, correlation: Option<&str>, starts_stream: bool) -> Self {
         Self {
             global_position: message.global_position,
@@ -53,12 +53,12 @@ impl Place {
         }
     }
 
-    pub(super) fn in_stream(&self) -> StreamPlace {
-        StreamPlace { position: self.position, global_position: self.global_position, kind: self.hashes.kind }
+    pub(super) fn in_stream(&self) -> StreamEntry {
+        StreamEntry { position: self.position, global_position: self.global_position, kind: self.hashes.kind }
     }
 
-    pub(super) fn in_category(&self) -> CategoryPlace {
-        CategoryPlace { global_position: self.global_position, hashes: self.hashes }
+    pub(super) fn in_category(&self) -> CategoryEntry {
+        CategoryEntry { global_position: self.global_position, hashes: self.hashes }
     }
 }
 
@@ -69,32 +69,32 @@ pub(super) fn text_hash(text: &str) -> u32 {
     text.bytes().fold(0x811c_9dc5, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193))
 }
 
-/// Places that follow each other in the log. They are shared with the indexer, which so copies none.
-pub(super) type Chunk = Arc<Vec<Place>>;
+/// Entries that follow each other in the log. They are shared with the indexer, so that it copies none.
+pub(super) type Chunk = Arc<Vec<IndexEntry>>;
 
-/// Places of a chunk, at most.
+/// A chunk has at most this number of entries.
 const CHUNK: usize = 512;
 
-/// See the module.
+/// The index entries that are not in the index yet.
 #[derive(Debug, Default)]
 pub(super) struct Memtable {
     chunks: VecDeque<Chunk>,
-    /// Places of the first chunk that have left.
+    /// Number of entries of the first chunk that have left.
     gone: usize,
-    /// Room of chunks that have left, for those that come.
-    spare: Vec<Vec<Place>>,
+    /// The memory of chunks that have left, for new ones.
+    spare: Vec<Vec<IndexEntry>>,
     len: usize,
     /// Position of the last message that is not here: everything up to it is indexed.
     completion: i64,
     ids: HashMap<Uuid, i64>,
-    streams: HashMap<Arc<str>, VecDeque<StreamPlace>>,
-    categories: HashMap<Box<str>, CategoryPlaces>,
+    streams: HashMap<Arc<str>, VecDeque<StreamEntry>>,
+    categories: HashMap<Box<str>, CategoryEntries>,
     new_streams: u64,
 }
 
 /// One message of a stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct StreamPlace {
+pub(super) struct StreamEntry {
     pub(super) position: i64,
     pub(super) global_position: i64,
     pub(super) kind: u32,
@@ -102,15 +102,15 @@ pub(super) struct StreamPlace {
 
 /// One message of a category.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct CategoryPlace {
+pub(super) struct CategoryEntry {
     pub(super) global_position: i64,
     pub(super) hashes: Hashes,
 }
 
 /// The messages of a category.
 #[derive(Debug, Default)]
-pub(super) struct CategoryPlaces {
-    pub(super) places: VecDeque<CategoryPlace>,
+pub(super) struct CategoryEntries {
+    pub(super) entries: VecDeque<CategoryEntry>,
     pub(super) new_streams: u64,
 }
 
@@ -138,32 +138,32 @@ impl Memtable {
         self.new_streams
     }
 
-    pub(super) fn push(&mut self, place: Place) {
-        self.ids.insert(place.id, place.global_position);
-        let stream = self.streams.entry(place.stream.clone()).or_default();
-        stream.push_back(place.in_stream());
-        let new = u64::from(place.starts_stream);
-        let category = name::category(&place.stream);
+    pub(super) fn push(&mut self, entry: IndexEntry) {
+        self.ids.insert(entry.id, entry.global_position);
+        let stream = self.streams.entry(entry.stream.clone()).or_default();
+        stream.push_back(entry.in_stream());
+        let new = u64::from(entry.starts_stream);
+        let category = name::category(&entry.stream);
         let category = match self.categories.get_mut(category) {
-            Some(places) => places,
+            Some(entries) => entries,
             None => self.categories.entry(category.into()).or_default(),
         };
-        category.places.push_back(place.in_category());
+        category.entries.push_back(entry.in_category());
         category.new_streams += new;
         self.new_streams += new;
         self.len += 1;
         match self.chunks.back_mut().and_then(Arc::get_mut).filter(|chunk| chunk.len() < CHUNK) {
-            Some(chunk) => chunk.push(place),
+            Some(chunk) => chunk.push(entry),
             None => {
                 let mut chunk = self.spare.pop().unwrap_or_default();
-                chunk.push(place);
+                chunk.push(entry);
                 self.chunks.push_back(Arc::new(chunk));
             }
         }
     }
 
-    /// The first places, for the indexer: chunks with at least `count` of them, or all that there are, and how many
-    /// places of the first chunk have left and are none of them.
+    /// The first entries, for the indexer: chunks with at least `count` of them, or all that there are, and the number of
+    /// entries of the first chunk that have left and do not count.
     pub(super) fn first(&self, count: usize) -> (Vec<Chunk>, usize) {
         let mut wanted = count.saturating_add(self.gone);
         let is_wanted = |chunk: &&Chunk| {
@@ -174,16 +174,15 @@ impl Memtable {
         (self.chunks.iter().take_while(is_wanted).cloned().collect(), self.gone)
     }
 
-    /// Drops up to `count` places at or below `completion`, which the index holds now. Says whether
-    /// some are left.
+    /// Drops up to `count` entries at or below `completion`, which the index holds now. Returns whether some are left.
     pub(super) fn forget(&mut self, completion: i64, count: usize) -> bool {
         let mut left = count;
         while left > 0 && self.begins_within(completion) {
             let chunk = Arc::clone(&self.chunks[0]);
-            let leaving = chunk[self.gone..].iter().take(left).take_while(|place| place.global_position <= completion);
+            let leaving = chunk[self.gone..].iter().take(left).take_while(|entry| entry.global_position <= completion);
             let before = self.gone;
-            for place in leaving {
-                self.forget_one(place);
+            for entry in leaving {
+                self.forget_one(entry);
                 self.gone += 1;
             }
             left -= self.gone - before;
@@ -199,27 +198,27 @@ impl Memtable {
         self.begins_within(completion)
     }
 
-    /// Whether there is a place at or below this global position.
+    /// Whether there is an entry at or below this global position.
     fn begins_within(&self, completion: i64) -> bool {
         !self.chunks.is_empty() && self.floor() <= completion
     }
 
-    fn forget_one(&mut self, place: &Place) {
+    fn forget_one(&mut self, entry: &IndexEntry) {
         self.len -= 1;
-        self.completion = place.global_position;
-        self.ids.remove(&place.id);
-        if let MapEntry::Occupied(mut stream) = self.streams.entry(place.stream.clone()) {
+        self.completion = entry.global_position;
+        self.ids.remove(&entry.id);
+        if let MapEntry::Occupied(mut stream) = self.streams.entry(entry.stream.clone()) {
             stream.get_mut().pop_front();
             if stream.get().is_empty() {
                 stream.remove();
             }
         }
-        let new = u64::from(place.starts_stream);
-        let category = name::category(&place.stream);
-        if let Some(places) = self.categories.get_mut(category) {
-            places.places.pop_front();
-            places.new_streams -= new;
-            if places.places.is_empty() {
+        let new = u64::from(entry.starts_stream);
+        let category = name::category(&entry.stream);
+        if let Some(entries) = self.categories.get_mut(category) {
+            entries.entries.pop_front();
+            entries.new_streams -= new;
+            if entries.entries.is_empty() {
                 self.categories.remove(category);
             }
         }
@@ -232,29 +231,29 @@ impl Memtable {
     }
 
     /// The messages of a stream, ascending.
-    pub(super) fn stream(&self, stream: &str) -> Option<&VecDeque<StreamPlace>> {
+    pub(super) fn stream(&self, stream: &str) -> Option<&VecDeque<StreamEntry>> {
         self.streams.get(stream)
     }
 
     /// The messages of a category, ascending.
-    pub(super) fn category(&self, category: &str) -> Option<&CategoryPlaces> {
+    pub(super) fn category(&self, category: &str) -> Option<&CategoryEntries> {
         self.categories.get(category)
     }
 
-    pub(super) fn categories(&self) -> impl Iterator<Item = (&str, &CategoryPlaces)> {
-        self.categories.iter().map(|(name, places)| (&**name, places))
+    pub(super) fn categories(&self) -> impl Iterator<Item = (&str, &CategoryEntries)> {
+        self.categories.iter().map(|(name, entries)| (&**name, entries))
     }
 
-    /// The places at or below a global position, ascending.
-    pub(super) fn up_to(&self, global_position: i64) -> impl Iterator<Item = &Place> {
-        let places = self.chunks.iter().flat_map(|chunk| &chunk[..]).skip(self.gone);
-        places.take_while(move |place| place.global_position <= global_position)
+    /// The entries at or below a global position, ascending.
+    pub(super) fn up_to(&self, global_position: i64) -> impl Iterator<Item = &IndexEntry> {
+        let entries = self.chunks.iter().flat_map(|chunk| &chunk[..]).skip(self.gone);
+        entries.take_while(move |entry| entry.global_position <= global_position)
     }
 
     /// Names of the streams whose first message is here.
     pub(super) fn started_streams(&self) -> impl Iterator<Item = &Arc<str>> {
-        let places = self.chunks.iter().flat_map(|chunk| &chunk[..]).skip(self.gone);
-        places.filter(|place| place.starts_stream).map(|place| &place.stream)
+        let entries = self.chunks.iter().flat_map(|chunk| &chunk[..]).skip(self.gone);
+        entries.filter(|entry| entry.starts_stream).map(|entry| &entry.stream)
     }
 }
 
@@ -262,8 +261,8 @@ impl Memtable {
 mod tests {
     use super::*;
 
-    fn place(global_position: i64) -> Place {
-        Place {
+    fn entry(global_position: i64) -> IndexEntry {
+        IndexEntry {
             global_position,
             stream: format!("account-{}", global_position % 3).into(),
             position: global_position / 3,
@@ -274,19 +273,19 @@ mod tests {
     }
 
     fn positions((chunks, gone): &(Vec<Chunk>, usize)) -> Vec<i64> {
-        chunks.iter().flat_map(|chunk| &chunk[..]).skip(*gone).map(|place| place.global_position).collect()
+        chunks.iter().flat_map(|chunk| &chunk[..]).skip(*gone).map(|entry| entry.global_position).collect()
     }
 
     #[test]
     fn what_the_indexer_has_taken_stays_as_it_is_while_places_come_and_go() {
         let (mut memtable, chunk) = (Memtable::new(-1), CHUNK as i64);
-        (0..3 * chunk / 2).for_each(|position| memtable.push(place(position)));
+        (0..3 * chunk / 2).for_each(|position| memtable.push(entry(position)));
         let all: Vec<i64> = (0..3 * chunk / 2).collect();
         let taken = memtable.first(CHUNK + 1);
         assert_eq!(positions(&taken), all);
         assert_eq!(positions(&memtable.first(CHUNK)), all[..CHUNK]);
 
-        (3 * chunk / 2..2 * chunk).for_each(|position| memtable.push(place(position)));
+        (3 * chunk / 2..2 * chunk).for_each(|position| memtable.push(entry(position)));
         assert_eq!(positions(&taken), all);
         let last = all[all.len() - 1];
         let mut steps = 1;
@@ -299,8 +298,8 @@ mod tests {
         assert_eq!(positions(&taken), all);
         assert_eq!(positions(&memtable.first(usize::MAX)), (last + 1..2 * chunk).collect::<Vec<_>>());
         assert_eq!(memtable.started_streams().count(), 0);
-        assert_eq!(memtable.find(&place(last).id), None);
-        assert_eq!(memtable.find(&place(last + 1).id), Some(last + 1));
+        assert_eq!(memtable.find(&entry(last).id), None);
+        assert_eq!(memtable.find(&entry(last + 1).id), Some(last + 1));
 
         assert!(!memtable.forget(i64::MAX - 1, usize::MAX));
         assert_eq!((memtable.floor(), memtable.completion(), memtable.len()), (i64::MAX, 2 * chunk - 1, 0));
@@ -311,10 +310,10 @@ mod tests {
     #[test]
     fn places_that_come_while_the_last_chunk_leaves_are_the_next_batch() {
         let mut memtable = Memtable::new(-1);
-        (0..3).for_each(|position| memtable.push(place(position)));
+        (0..3).for_each(|position| memtable.push(entry(position)));
         drop(memtable.first(10));
         assert!(memtable.forget(2, 1));
-        memtable.push(place(3));
+        memtable.push(entry(3));
         assert!(!memtable.forget(2, 10));
         assert_eq!(positions(&memtable.first(10)), [3]);
         assert_eq!((memtable.floor(), memtable.len()), (3, 1));

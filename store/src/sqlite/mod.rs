@@ -24,7 +24,7 @@
 //! | `backfill` | checksums for what a version without them wrote |
 //! | `damage` | the damaged messages that were met |
 //! | `whole_row` | one message with everything that the log keeps of it |
-//! | `memtable` | the places of messages that are not indexed yet |
+//! | `memtable` | the index entries of messages that are not indexed yet |
 //! | `indexer` | moving the memtable's head into the index |
 //! | `interned` | the streams and categories of what is moved |
 //! | `runs` | messages of a stream or a category, packed into one row of the index |
@@ -194,7 +194,7 @@ struct Shared {
     opened: Mutex<Vec<Weak<SqliteStorage>>>,
     /// Held by the one that opens files while descriptors are scarce.
     scarce: Mutex<()>,
-    /// Places in all memtables.
+    /// Number of entries in all memtables.
     waiting: Arc<AtomicUsize>,
     /// Taken until the backend is closed, so that no other server uses it.
     directory: Mutex<Option<Arc<Directory>>>,

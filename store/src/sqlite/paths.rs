@@ -46,7 +46,7 @@ pub(super) fn open_index(
     incarnation: Incarnation,
     least: Access,
 ) -> Result<(Connection, Access), connection::Error> {
-    let alone = index_file::state_of_file_alone(&index_path(shared, incarnation))?;
+    let alone = index_file::stamp_of_file_alone(&index_path(shared, incarnation))?;
     let both = [log(shared, incarnation, least), index(shared, incarnation, least)];
     let (connection, access) = connection::open_somehow(&both)?;
     set_up(&connection)?;

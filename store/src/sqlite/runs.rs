@@ -17,7 +17,7 @@
 
 use rusqlite::{Error, Row, ffi};
 
-use super::memtable::{CategoryPlace, Hashes, Place, StreamPlace};
+use super::memtable::{CategoryEntry, Hashes, IndexEntry, StreamEntry};
 
 const CHECKSUM_BYTES: usize = 4;
 /// Runs that are handed over at a time, about.
@@ -28,7 +28,7 @@ pub(super) trait Entry: Copy {
     /// Bytes after which a run is full.
     const FULL: usize;
 
-    fn of(place: &Place) -> Self;
+    fn of(message: &IndexEntry) -> Self;
 
     /// The integers that the row of a run has of its last message; the run comes after them.
     fn integers(self) -> impl AsRef<[i64]>;
@@ -61,16 +61,16 @@ pub(super) struct Run<E> {
 /// # Errors
 /// Those of `take`; a violated constraint where the positions of a stream do not ascend.
 pub(super) fn pack<'a, E: Entry>(
-    places: impl Iterator<Item = (i64, &'a Place)>,
+    messages: impl Iterator<Item = (i64, &'a IndexEntry)>,
     mut take: impl FnMut(&[Run<E>]) -> rusqlite::Result<()>,
 ) -> rusqlite::Result<()> {
     let (mut runs, mut entries) = (Vec::new(), Vec::new());
-    let mut places = places.peekable();
-    while let Some((id, first)) = places.next() {
+    let mut messages = messages.peekable();
+    while let Some((id, first)) = messages.next() {
         entries.clear();
         entries.push(E::of(first));
-        while let Some((_, place)) = places.next_if(|(next, _)| *next == id) {
-            entries.push(E::of(place));
+        while let Some((_, message)) = messages.next_if(|(next, _)| *next == id) {
+            entries.push(E::of(message));
         }
         if !entries.is_sorted_by(|a, b| a.precedes(*b)) {
             return Err(twice());
@@ -142,13 +142,13 @@ fn checksum<E: Entry>(id: i64, last: E, packed: &[u8]) -> u32 {
     checksum.finalize()
 }
 
-impl Entry for StreamPlace {
+impl Entry for StreamEntry {
     /// With one more entry and what else is in its row a run stays below the 231 bytes that SQLite keeps on a page
     /// of the index; the rest would take a page of its own.
     const FULL: usize = 160;
 
-    fn of(place: &Place) -> Self {
-        place.in_stream()
+    fn of(message: &IndexEntry) -> Self {
+        message.in_stream()
     }
 
     fn integers(self) -> impl AsRef<[i64]> {
@@ -178,12 +178,12 @@ impl Entry for StreamPlace {
     }
 }
 
-impl Entry for CategoryPlace {
+impl Entry for CategoryEntry {
     /// Two pages of the index, and what the row's own page has room for.
     const FULL: usize = 2 * 1020 + 150;
 
-    fn of(place: &Place) -> Self {
-        place.in_category()
+    fn of(message: &IndexEntry) -> Self {
+        message.in_category()
     }
 
     fn integers(self) -> impl AsRef<[i64]> {
@@ -254,16 +254,16 @@ mod tests {
     use super::*;
 
     /// Messages of a few streams of one category, with gaps as an import leaves them.
-    fn places() -> impl Strategy<Value = Vec<Place>> {
-        let place =
+    fn messages() -> impl Strategy<Value = Vec<IndexEntry>> {
+        let message =
             (0..3usize, 1..5i64, prop_oneof![9 => 1..100i64, 1 => 1..1i64 << 60], any::<[u32; 2]>(), any::<bool>());
-        prop::collection::vec(place, 1..400).prop_map(|made| {
+        prop::collection::vec(message, 1..400).prop_map(|made| {
             let (mut positions, mut global_position) = ([-1i64; 3], 0i64);
             made.into_iter()
                 .map_while(|(stream, gap, global_gap, [kind, correlation], is_correlated)| {
                     positions[stream] += gap;
                     global_position = global_position.checked_add(global_gap)?;
-                    Some(Place {
+                    Some(IndexEntry {
                         global_position,
                         stream: format!("a-{stream}").into(),
                         position: positions[stream],
@@ -280,9 +280,9 @@ mod tests {
         })
     }
 
-    fn packed<'a, E: Entry>(places: impl Iterator<Item = (i64, &'a Place)>) -> rusqlite::Result<Vec<Run<E>>> {
+    fn packed<'a, E: Entry>(messages: impl Iterator<Item = (i64, &'a IndexEntry)>) -> rusqlite::Result<Vec<Run<E>>> {
         let mut packed = Vec::new();
-        pack(places, |runs| {
+        pack(messages, |runs| {
             packed.extend_from_slice(runs);
             Ok(())
         })?;
@@ -298,27 +298,27 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_is_packed_is_unpacked(places in places()) {
-            let mut by_stream: Vec<_> = places.iter().map(|place| (place.stream.as_bytes()[2].into(), place)).collect();
+        fn what_is_packed_is_unpacked(messages in messages()) {
+            let mut by_stream: Vec<_> = messages.iter().map(|message| (message.stream.as_bytes()[2].into(), message)).collect();
             by_stream.sort_by_key(|(stream, _)| *stream);
             let mut entries = Vec::new();
-            for run in packed::<StreamPlace>(by_stream.iter().copied()).unwrap() {
+            for run in packed::<StreamEntry>(by_stream.iter().copied()).unwrap() {
                 prop_assert!(run.packed.len() < 231 - 30);
                 let of_run = unpacked(&run).unwrap();
                 prop_assert_eq!((of_run.first(), of_run.last()), (Some(&run.first), Some(&run.last)));
                 entries.extend(of_run.into_iter().map(|entry| (run.id, entry)));
             }
-            let given: Vec<_> = by_stream.iter().map(|(stream, place)| (*stream, place.in_stream())).collect();
+            let given: Vec<_> = by_stream.iter().map(|(stream, message)| (*stream, message.in_stream())).collect();
             prop_assert_eq!(entries, given);
 
-            let runs = packed::<CategoryPlace>(places.iter().map(|place| (7, place))).unwrap();
+            let runs = packed::<CategoryEntry>(messages.iter().map(|message| (7, message))).unwrap();
             let entries: Vec<_> = runs.iter().flat_map(|run| unpacked(run).unwrap()).collect();
-            prop_assert_eq!(entries, places.iter().map(Place::in_category).collect::<Vec<_>>());
+            prop_assert_eq!(entries, messages.iter().map(IndexEntry::in_category).collect::<Vec<_>>());
         }
 
         #[test]
-        fn what_was_changed_is_noticed(places in places(), at in any::<prop::sample::Index>(), bit in 0..8u32) {
-            let mut run = packed::<CategoryPlace>(places.iter().map(|place| (7, place))).unwrap().remove(0);
+        fn what_was_changed_is_noticed(messages in messages(), at in any::<prop::sample::Index>(), bit in 0..8u32) {
+            let mut run = packed::<CategoryEntry>(messages.iter().map(|message| (7, message))).unwrap().remove(0);
             prop_assert!(unpack_bytes(8, run.last, &run.packed, &mut Vec::new()).is_none());
             let at = at.index(run.packed.len());
             run.packed[at] ^= 1 << bit;
@@ -330,7 +330,7 @@ mod tests {
 
     #[test]
     fn a_position_that_is_there_twice_is_refused() {
-        let place = |global_position, position| Place {
+        let message = |global_position, position| IndexEntry {
             global_position,
             stream: "a-1".into(),
             position,
@@ -339,10 +339,10 @@ mod tests {
             hashes: Hashes { stream: 1, kind: 1, correlation: None },
         };
         for (many, doubled) in [(2, 1), (100, 1), (100, 50), (100, 99)] {
-            let mut places: Vec<_> = (0..many).map(|at| place(at + 1, at)).collect();
-            assert!(packed::<StreamPlace>(places.iter().map(|place| (1, place))).is_ok());
-            places[doubled].position -= 1;
-            let error = packed::<StreamPlace>(places.iter().map(|place| (1, place))).unwrap_err();
+            let mut messages: Vec<_> = (0..many).map(|at| message(at + 1, at)).collect();
+            assert!(packed::<StreamEntry>(messages.iter().map(|message| (1, message))).is_ok());
+            messages[doubled].position -= 1;
+            let error = packed::<StreamEntry>(messages.iter().map(|message| (1, message))).unwrap_err();
             assert_eq!(error.sqlite_error_code(), Some(rusqlite::ErrorCode::ConstraintViolation));
         }
     }
@@ -374,14 +374,14 @@ mod tests {
             fn any_bytes_are_refused_or_descend(
                 packed in bytes(), position in position(), global_position in position(),
             ) {
-                let of_stream = forged(StreamPlace { position, global_position, kind: 0 }, packed.clone());
+                let of_stream = forged(StreamEntry { position, global_position, kind: 0 }, packed.clone());
                 for entries in of_stream.iter() {
                     prop_assert!(entries.len() <= packed.len());
                     prop_assert!(entries.is_sorted_by(|a, b| a.position >= b.position));
                     prop_assert!(entries.first().is_none_or(|first| first.position <= position));
                 }
                 let hashes = Hashes { stream: 0, kind: 0, correlation: None };
-                let of_category = forged(CategoryPlace { global_position, hashes }, packed.clone());
+                let of_category = forged(CategoryEntry { global_position, hashes }, packed.clone());
                 for entries in of_category.iter() {
                     prop_assert!(entries.is_sorted_by(|a, b| a.global_position >= b.global_position));
                     prop_assert!(entries.first().is_none_or(|first| first.global_position <= global_position));

@@ -37,7 +37,7 @@ const CLOSE_WITHIN: Duration = Duration::from_secs(5);
 pub(super) struct SqliteStorage {
     pub(super) shared: Arc<Shared>,
     pub(super) incarnation: Incarnation,
-    state: Mutex<State>,
+    condition: Mutex<Condition>,
     /// Whether the log was found to have lost its end; known while its files are closed, too.
     lost_end: AtomicBool,
     /// Whether checksums are being computed.
@@ -48,12 +48,12 @@ pub(super) struct SqliteStorage {
     suspected: Suspicion,
 }
 
-/// What is open. Whoever works with the files holds a clone of them, taken under the lock, so that
-/// they are closed only while nobody does.
-enum State {
+/// Whether the files are open. Everybody who works with them holds a clone of the `Arc`, taken under the lock, so that
+/// they are closed only while nobody works with them.
+enum Condition {
     Closed,
     Open(Arc<Files>),
-    /// The index is being built anew; so many of so many messages are in it.
+    /// The index is being built anew.
     Rebuilding(Arc<Rebuild>),
     Deleted,
 }
@@ -71,7 +71,7 @@ impl SqliteStorage {
         Self {
             shared,
             incarnation,
-            state: Mutex::new(State::Closed),
+            condition: Mutex::new(Condition::Closed),
             lost_end: AtomicBool::new(false),
             backfilling: AtomicBool::new(false),
             append_fault: Arc::new(Fault::of("writing the log")),
@@ -81,19 +81,19 @@ impl SqliteStorage {
 
     /// The open files, opened where they are not.
     pub(super) fn files(self: &Arc<Self>) -> Result<Arc<Files>> {
-        let state = self.state.lock();
-        match &*state {
-            State::Open(files) if !files.damaged.load(SeqCst) => {
+        let condition = self.condition.lock();
+        match &*condition {
+            Condition::Open(files) if !files.damaged.load(SeqCst) => {
                 *files.last_use.lock() = Instant::now();
                 return Ok(files.clone());
             }
-            State::Rebuilding(progress) => return Err(rebuilding(progress)),
-            State::Deleted => return Err(Error::Closed),
-            State::Open(_) | State::Closed => {}
+            Condition::Rebuilding(progress) => return Err(rebuilding(progress)),
+            Condition::Deleted => return Err(Error::Closed),
+            Condition::Open(_) | Condition::Closed => {}
         }
-        drop(state);
+        drop(condition);
         self.shared.close_beyond(self.shared.settings.open_namespaces.saturating_sub(1));
-        let opened = self.open_files(&mut self.state.lock());
+        let opened = self.open_files(&mut self.condition.lock());
         match opened {
             Err(error) if lacks_descriptors(&error) => self.open_in_turn(error),
             opened => opened,
@@ -109,7 +109,7 @@ impl SqliteStorage {
             // Those of the namespace that was longest unused are better used here.
             let open = self.shared.opened.lock().len();
             self.shared.close_beyond(open.saturating_sub(1));
-            match self.open_files(&mut self.state.lock()) {
+            match self.open_files(&mut self.condition.lock()) {
                 Err(again) if lacks_descriptors(&again) => error = again,
                 opened => return opened,
             }
@@ -120,8 +120,8 @@ impl SqliteStorage {
 
     /// The files, if they are open and nobody is about to open or close them, which may take long.
     pub(super) fn opened_files(&self) -> Option<Arc<Files>> {
-        match &*self.state.try_lock()? {
-            State::Open(files) => Some(files.clone()),
+        match &*self.condition.try_lock()? {
+            Condition::Open(files) => Some(files.clone()),
             _ => None,
         }
     }
@@ -167,24 +167,24 @@ impl SqliteStorage {
     }
 
     /// As [`Self::files`], after room was made for one more open namespace.
-    fn open_files(self: &Arc<Self>, state: &mut State) -> Result<Arc<Files>> {
-        match state {
-            State::Open(files) if !files.damaged.load(SeqCst) => return Ok(files.clone()),
-            State::Open(files) => {
+    fn open_files(self: &Arc<Self>, condition: &mut Condition) -> Result<Arc<Files>> {
+        match condition {
+            Condition::Open(files) if !files.damaged.load(SeqCst) => return Ok(files.clone()),
+            Condition::Open(files) => {
                 if Arc::get_mut(files).is_none() {
                     return Err(Error::unavailable("the index is damaged and will be built anew"));
                 }
-                *state = State::Closed;
+                *condition = Condition::Closed;
                 remove_database(&index_path(&self.shared, self.incarnation)).map_err(Error::failed)?;
             }
-            State::Rebuilding(progress) => return Err(rebuilding(progress)),
-            State::Deleted => return Err(Error::Closed),
-            State::Closed => {}
+            Condition::Rebuilding(progress) => return Err(rebuilding(progress)),
+            Condition::Deleted => return Err(Error::Closed),
+            Condition::Closed => {}
         }
         // What is opened or made in another directory is another store's.
         self.shared.still_holds_registry()?;
         let Some(noted) = self.shared.registry.noted(self.incarnation).map_err(fail)? else {
-            *state = State::Deleted;
+            *condition = Condition::Deleted;
             return Err(Error::Closed);
         };
         let opened = Files::open(&self.shared, self.incarnation, &noted, &self.append_fault);
@@ -192,13 +192,13 @@ impl SqliteStorage {
             Opened::Ready(files) => {
                 let files = Arc::new(*files);
                 self.lost_end.store(files.lost_end.is_some(), SeqCst);
-                *state = State::Open(files.clone());
+                *condition = Condition::Open(files.clone());
                 self.shared.opened.lock().push(Arc::downgrade(self));
                 Ok(files)
             }
             Opened::Behind(connection, of) => {
                 let progress = Arc::new(Rebuild { of: AtomicU64::new(of), ..Rebuild::default() });
-                *state = State::Rebuilding(progress.clone());
+                *condition = Condition::Rebuilding(progress.clone());
                 let storage = self.clone();
                 let work = progress.clone();
                 self.shared.threads.index(move || storage.rebuild(connection, &work));
@@ -224,7 +224,7 @@ impl SqliteStorage {
         tracing::warn!(incarnation = self.incarnation.0, "the index does not fit the log: building it anew");
         let outcome = catch_up(&mut connection, &self.shared, progress);
         drop(connection);
-        *self.state.lock() = State::Closed;
+        *self.condition.lock() = Condition::Closed;
         match outcome {
             Ok(()) => tracing::info!(incarnation = self.incarnation.0, "the index is built"),
             Err(error) if error.sqlite_error_code() == Some(rusqlite::ErrorCode::ConstraintViolation) => {
@@ -237,21 +237,21 @@ impl SqliteStorage {
     /// Closes the files if nobody works with them. Says whether they are closed now. With
     /// `thoroughly`, what is left to index is indexed, and an index that is being built is left as it is.
     pub(super) fn close_idle(&self, thoroughly: bool) -> bool {
-        let mut state = match thoroughly {
-            true => self.state.lock(),
+        let mut condition = match thoroughly {
+            true => self.condition.lock(),
             // Somebody opens it at this moment, which may take long.
-            false => match self.state.try_lock() {
-                Some(state) => state,
+            false => match self.condition.try_lock() {
+                Some(condition) => condition,
                 None => return false,
             },
         };
-        let files = match &mut *state {
-            State::Open(files) => files,
-            State::Rebuilding(progress) => {
+        let files = match &mut *condition {
+            Condition::Open(files) => files,
+            Condition::Rebuilding(progress) => {
                 progress.stop.fetch_or(thoroughly, SeqCst);
                 return false;
             }
-            State::Closed | State::Deleted => return true,
+            Condition::Closed | Condition::Deleted => return true,
         };
         if self.shared.location == Location::Memory {
             return false;
@@ -260,15 +260,15 @@ impl SqliteStorage {
         if let Err(error) = files.finish(&self.shared, self.incarnation, thoroughly) {
             tracing::warn!(incarnation = self.incarnation.0, %error, "a log was not closed cleanly");
         }
-        *state = State::Closed;
+        *condition = Condition::Closed;
         true
     }
 
     /// When it was last used, if it is open: now, where somebody opens or closes it.
     pub(super) fn last_use(&self) -> Option<Instant> {
-        let Some(state) = self.state.try_lock() else { return Some(Instant::now()) };
-        match &*state {
-            State::Open(files) => Some(*files.last_use.lock()),
+        let Some(condition) = self.condition.try_lock() else { return Some(Instant::now()) };
+        match &*condition {
+            Condition::Open(files) => Some(*files.last_use.lock()),
             _ => None,
         }
     }
@@ -280,20 +280,20 @@ impl SqliteStorage {
     /// Lets no more calls in, and removes the files as soon as nobody works with them. Says whether
     /// they are gone.
     pub(super) fn remove(&self) -> bool {
-        let mut state = self.state.lock();
-        match &mut *state {
-            State::Open(files) => {
+        let mut condition = self.condition.lock();
+        match &mut *condition {
+            Condition::Open(files) => {
                 if Arc::get_mut(files).is_none() {
                     return false;
                 }
             }
-            State::Rebuilding(progress) => {
+            Condition::Rebuilding(progress) => {
                 progress.stop.store(true, SeqCst);
                 return false;
             }
-            State::Closed | State::Deleted => {}
+            Condition::Closed | Condition::Deleted => {}
         }
-        *state = State::Deleted;
+        *condition = Condition::Deleted;
         if let Location::Directory(_) = self.shared.location {
             for file in [log_path(&self.shared, self.incarnation), index_path(&self.shared, self.incarnation)] {
                 if let Err(error) = remove_database(&file) {
@@ -477,14 +477,14 @@ fn catch_up(connection: &mut Connection, shared: &Shared, progress: &Rebuild) ->
     while !progress.stop.load(SeqCst) {
         let completion = indexer::progress(connection)?.completion;
         progress.done.store(completion.unsigned_abs(), SeqCst);
-        let indexer::Suffix { places, damaged, .. } =
+        let indexer::Suffix { entries, damaged, .. } =
             indexer::certain_suffix(connection, completion, shared.settings.index_batch)?;
         // Not a whole batch any more; but a batch may be larger than the memtable.
-        if places.len() < shared.settings.index_batch && places.len() <= shared.settings.memtable_messages {
+        if entries.len() < shared.settings.index_batch && entries.len() <= shared.settings.memtable_messages {
             return Ok(());
         }
         indexer::note_unplaced(connection, &damaged)?;
-        indexer::index(connection, places.iter().collect(), begins_anew)?;
+        indexer::index(connection, entries.iter().collect(), begins_anew)?;
         begins_anew = index_file::checkpoint(connection)?;
     }
     Ok(())

@@ -6,7 +6,7 @@ use eventodb_protocol::name;
 use rusqlite::{Connection, OptionalExtension as _, params};
 
 use super::super::indexer;
-use super::super::memtable::{CategoryPlace, Place, StreamPlace};
+use super::super::memtable::{CategoryEntry, IndexEntry, StreamEntry};
 use super::super::runs::{self, Entry};
 use super::check_log::Problems;
 use super::{Progress, Step};
@@ -42,20 +42,20 @@ fn compare(
     let mut categories: HashMap<String, (u64, u64)> = HashMap::new();
     let (mut position, mut messages, mut streams) = (0, 0u64, 0u64);
     'log: loop {
-        let indexer::Suffix { places, .. } = indexer::suffix(connection, position, SLICE)?;
-        if places.is_empty() {
+        let indexer::Suffix { entries, .. } = indexer::suffix(connection, position, SLICE)?;
+        if entries.is_empty() {
             break;
         }
-        for place in places {
-            if place.global_position > indexed.completion {
+        for entry in entries {
+            if entry.global_position > indexed.completion {
                 break 'log;
             }
-            position = place.global_position;
+            position = entry.global_position;
             messages += 1;
-            streams += u64::from(place.starts_stream);
-            let counts = categories.entry(name::category(&place.stream).to_owned()).or_default();
-            *counts = (counts.0 + u64::from(place.starts_stream), counts.1 + 1);
-            if !has(connection, &place)? {
+            streams += u64::from(entry.starts_stream);
+            let counts = categories.entry(name::category(&entry.stream).to_owned()).or_default();
+            *counts = (counts.0 + u64::from(entry.starts_stream), counts.1 + 1);
+            if !has(connection, &entry)? {
                 problems.add(format!("the message at global position {position} is not in it as the log has it"));
             }
         }
@@ -65,8 +65,8 @@ fn compare(
         problems.add(format!("it counts {} messages where the log has {messages}", indexed.messages));
     }
     let ids = connection.query_row("SELECT count(*) FROM idx.ids", [], |row| row.get(0))?;
-    let of_streams = entries::<StreamPlace>(connection, include_str!("../sql/all_stream_runs.sql"))?;
-    let of_categories = entries::<CategoryPlace>(connection, include_str!("../sql/all_category_runs.sql"))?;
+    let of_streams = entries::<StreamEntry>(connection, include_str!("../sql/all_stream_runs.sql"))?;
+    let of_categories = entries::<CategoryEntry>(connection, include_str!("../sql/all_category_runs.sql"))?;
     for (what, found) in [("streams", of_streams), ("categories", of_categories), ("ids", ids)] {
         if found != messages {
             problems.add(format!("it has {found} entries of {what} for {messages} messages"));
@@ -76,17 +76,17 @@ fn compare(
 }
 
 /// Whether everything that the index should say of a message is there.
-fn has(connection: &Connection, place: &Place) -> rusqlite::Result<bool> {
+fn has(connection: &Connection, entry: &IndexEntry) -> rusqlite::Result<bool> {
     let by_id: Option<i64> = connection
         .prepare_cached("SELECT global_position FROM idx.ids WHERE id = ?1")?
-        .query_row([place.id.as_bytes()], |row| row.get(0))
+        .query_row([entry.id.as_bytes()], |row| row.get(0))
         .optional()?;
     let of_stream = [include_str!("../sql/stream_id.sql"), include_str!("../sql/stream_forward.sql")];
-    let in_stream = holds(connection, of_stream, &place.stream, place.position, place.in_stream())?;
+    let in_stream = holds(connection, of_stream, &entry.stream, entry.position, entry.in_stream())?;
     let of_category = [include_str!("../sql/category_id.sql"), include_str!("../sql/category_forward.sql")];
-    let category = name::category(&place.stream);
-    let in_category = holds(connection, of_category, category, place.global_position, place.in_category())?;
-    Ok(by_id == Some(place.global_position) && in_stream && in_category)
+    let category = name::category(&entry.stream);
+    let in_category = holds(connection, of_category, category, entry.global_position, entry.in_category())?;
+    Ok(by_id == Some(entry.global_position) && in_stream && in_category)
 }
 
 /// Whether the run at or after a position holds an entry.

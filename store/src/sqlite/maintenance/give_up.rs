@@ -14,7 +14,7 @@ use super::super::checksum::Checker;
 use super::super::connection::{self, Attach};
 use super::super::directory::Directory;
 use super::super::failure::is_damage;
-use super::super::memtable::StreamPlace;
+use super::super::memtable::StreamEntry;
 use super::super::paths::set_up;
 use super::super::runs;
 use super::super::whole_row::{WholeRow, note_given_up};
@@ -147,7 +147,7 @@ fn by_index(log: &Path, index: &Path, at: i64) -> Option<Indexed> {
     if !index.exists() {
         return None;
     }
-    let alone = index_file::state_of_file_alone(index).ok()?;
+    let alone = index_file::stamp_of_file_alone(index).ok()?;
     let connection =
         connection::open(&[Attach::log(Some(log.to_owned())), Attach::index(Some(index.to_owned()))]).ok()?;
     set_up(&connection).ok()?;
@@ -175,13 +175,13 @@ fn indexed(index: &Connection, at: i64) -> rusqlite::Result<Option<Indexed>> {
 fn in_stream(index: &Connection, at: i64) -> rusqlite::Result<Option<(i64, i64)>> {
     let mut select = index.prepare(include_str!("../sql/all_stream_runs.sql"))?;
     let mut rows = select.query([])?;
-    let mut places: Vec<StreamPlace> = Vec::new();
+    let mut entries: Vec<StreamEntry> = Vec::new();
     while let Some(row) = rows.next()? {
-        places.clear();
+        entries.clear();
         let stream_id = row.get("stream_id")?;
-        runs::unpack(stream_id, row, &mut places)?;
-        if let Some(place) = places.iter().find(|place| place.global_position == at) {
-            return Ok(Some((stream_id, place.position)));
+        runs::unpack(stream_id, row, &mut entries)?;
+        if let Some(entry) = entries.iter().find(|entry| entry.global_position == at) {
+            return Ok(Some((stream_id, entry.position)));
         }
     }
     Ok(None)

@@ -257,13 +257,13 @@ pub(super) fn build_index(log: &Path, index: &Path, progress: &mut Progress<'_>)
     loop {
         let indexed = indexer::progress(&connection).map_err(&failed)?;
         progress(Step { what: &what, done: indexed.completion.unsigned_abs(), of: head.unsigned_abs() });
-        let indexer::Suffix { places, damaged, .. } =
+        let indexer::Suffix { entries, damaged, .. } =
             indexer::suffix(&connection, indexed.completion, BATCH).map_err(&failed)?;
         indexer::note_unplaced(&connection, &damaged).map_err(&failed)?;
-        if places.is_empty() {
+        if entries.is_empty() {
             return Ok(indexed.messages);
         }
-        indexer::index(&mut connection, places.iter().collect(), begins_anew).map_err(&failed)?;
+        indexer::index(&mut connection, entries.iter().collect(), begins_anew).map_err(&failed)?;
         begins_anew = index_file::checkpoint(&connection).map_err(&failed)?;
     }
 }

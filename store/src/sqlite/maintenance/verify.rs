@@ -212,7 +212,7 @@ pub(super) fn fewer_than_counted(namespace: &Namespace, messages: u64) -> Option
 /// Looks at an index beside its log.
 pub(super) fn check_index_of(log: &Path, index: &Path, progress: &mut Progress<'_>) -> Problems {
     let mut problems = Problems::default();
-    let alone = index_file::state_of_file_alone(index).unwrap_or_default();
+    let alone = index_file::stamp_of_file_alone(index).unwrap_or_default();
     match connection::open(&[Attach::log_as_it_is(log.to_owned()), Attach::index(Some(index.to_owned()))]) {
         Ok(connection) => {
             let set_up = set_up(&connection);

@@ -1,4 +1,4 @@
-//! Along the places of categories, merged.
+//! Along the index entries of categories, merged.
 
 use std::sync::Arc;
 
@@ -6,7 +6,7 @@ use eventodb_protocol::Direction;
 use rusqlite::{OptionalExtension as _, params};
 
 use super::super::failure::ReadError;
-use super::super::memtable::{CategoryPlace, Memtable};
+use super::super::memtable::{CategoryEntry, Memtable};
 use super::Walk;
 use super::steps::{Runs, Step, Steps};
 use crate::model::Slice;
@@ -22,7 +22,7 @@ impl Walk<'_> {
         self.join(self.indexed_categories(categories, floor)?, recent)
     }
 
-    /// Along the places of all categories, where they are not too many.
+    /// Along the entries of all categories, if there are not too many.
     pub(super) fn every_category(&self) -> Result<Option<Slice>, ReadError> {
         // One more than are taken together shows that there are more.
         let most = self.merged_categories + 1;
@@ -43,10 +43,10 @@ impl Walk<'_> {
 
     fn recent_categories(&self, memtable: &Memtable, categories: &[Arc<str>]) -> Steps {
         let recent = categories.iter().filter_map(|category| memtable.category(category)).map(|category| {
-            let places = self.within(&category.places, |place| place.global_position);
-            let places = places.filter(|place| self.wanted.admits(place.hashes));
+            let entries = self.within(&category.entries, |entry| entry.global_position);
+            let entries = entries.filter(|entry| self.wanted.admits(entry.hashes));
             self.first_of(
-                places.map(|place| Step { at: place.global_position, global_position: place.global_position }),
+                entries.map(|entry| Step { at: entry.global_position, global_position: entry.global_position }),
             )
         });
         self.merge(recent.collect())
@@ -81,7 +81,7 @@ impl Walk<'_> {
             Direction::Backward => include_str!("../sql/category_backward.sql"),
         })?;
         let runs = Runs { id, rows: statement.query(params![id, self.start()])?, floor, bounds };
-        self.gather(runs, |CategoryPlace { global_position, hashes }| {
+        self.gather(runs, |CategoryEntry { global_position, hashes }| {
             (Step { at: global_position, global_position }, self.wanted.admits(hashes))
         })
     }

@@ -1,9 +1,9 @@
 //! Slices of messages.
 //!
 //! What is asked of a whole namespace is a walk along the log. What is asked of a stream or of
-//! categories is a walk along their places, in the index and then in the memtable, whose matches
+//! categories is a walk along their entries, in the index and then in the memtable, whose matches
 //! are fetched from the log one by one; so is a search for types or a correlation in a namespace of
-//! not too many categories. Filters are answered from the places' hashes; a hash of a type or a
+//! not too many categories. Filters are answered from the entries' hashes; a hash of a type or a
 //! correlation is confirmed by the row.
 
 mod categories;
@@ -28,11 +28,11 @@ use crate::model::{Axis, Columns, Rows, Select, Slice};
 pub(super) struct Known<'a> {
     pub(super) memtable: &'a RwLock<Memtable>,
     pub(super) seed: Seed,
-    /// Damaged messages that are in no stream's places, in order.
+    /// Damaged messages whose stream is not known, in order.
     pub(super) unplaced: &'a [i64],
 }
 
-/// Reads one slice; looks at a bounded number of places in search of matches. It ends before a damaged message.
+/// Reads one slice; looks at a bounded number of index entries in search of matches. It ends before a damaged message.
 ///
 /// # Errors
 /// SQLite's, and [`ReadError::Damaged`] where nothing comes before the damaged message.
@@ -108,7 +108,7 @@ struct Walk<'a> {
     unplaced: &'a [i64],
     select: &'a Select,
     wanted: Wanted<'a>,
-    /// Most places looked at, of each category.
+    /// At most this number of entries of each category are looked at.
     examined: usize,
     merged_categories: usize,
 }
@@ -129,7 +129,7 @@ impl<'a> Wanted<'a> {
         }
     }
 
-    /// Whether a place may match; types and correlations may still turn out to be others.
+    /// Whether an entry may match; types and correlations may still turn out to be others.
     fn admits(&self, hashes: Hashes) -> bool {
         self.admits_kind(hashes.kind)
             && (self.correlation.is_none() || self.correlation == hashes.correlation)
@@ -145,7 +145,7 @@ impl<'a> Wanted<'a> {
         !self.kinds.is_empty() || self.correlation.is_some()
     }
 
-    /// Whether a message of an admitted place matches.
+    /// Whether the message of an admitted entry matches.
     fn confirms(&self, stored: &Stored<'_>) -> rusqlite::Result<bool> {
         if !self.needs_row() {
             return Ok(true);
@@ -158,7 +158,7 @@ impl<'a> Wanted<'a> {
 
 /// A message of this stream.
 fn message<'a>(stored: &Stored<'a>, stream: &'a str, columns: Columns) -> rusqlite::Result<MessageRef<'a>> {
-    let place = MessageRef {
+    let positions = MessageRef {
         id: uuid::Uuid::nil(),
         stream,
         kind: "",
@@ -169,7 +169,7 @@ fn message<'a>(stored: &Stored<'a>, stream: &'a str, columns: Columns) -> rusqli
         time: Timestamp::default(),
     };
     if columns == Columns::Positions {
-        return Ok(place);
+        return Ok(positions);
     }
     Ok(MessageRef {
         id: stored.id()?,
@@ -177,7 +177,7 @@ fn message<'a>(stored: &Stored<'a>, stream: &'a str, columns: Columns) -> rusqli
         data: stored.data()?,
         metadata: stored.metadata()?,
         time: Timestamp::from_micros(stored.time()),
-        ..place
+        ..positions
     })
 }
 
@@ -196,7 +196,7 @@ impl Walk<'_> {
         (low, if *axis == Axis::Global { high.min(*head) } else { high })
     }
 
-    /// A slice that ends before a damaged message; `covered` is where the last place before it stands.
+    /// A slice that ends before a damaged message; `covered` is the position of the last entry before it.
     fn ending_before(&self, damaged: i64, rows: Rows, covered: Option<i64>) -> Result<Slice, ReadError> {
         match covered {
             Some(covered) if !rows.is_empty() => Ok(Slice { rows, covered }),
@@ -224,18 +224,18 @@ mod tests {
 
     use super::super::connection::{self, Attach};
     use super::super::indexer;
-    use super::super::memtable::Place;
+    use super::super::memtable::IndexEntry;
     use super::*;
     use crate::model::Entry;
 
-    /// Places leave the memtable after the index has them: for a moment both do. A walk through the index whose
-    /// bound of places falls there must not pass for one that has seen them.
+    /// Entries leave the memtable after the index has them: for a moment both have them. A walk through the index whose
+    /// bound of entries falls there must not pass for one that has seen them.
     #[test]
     fn a_walk_that_ends_where_index_and_memtable_overlap_misses_nothing() {
         let seed = Seed::of(b"a log's identity");
         let mut connection = connection::open(&[Attach::log(None), Attach::index(None)]).unwrap();
         assert!(indexer::belongs(&connection).unwrap());
-        let place = |global_position: i64| Place {
+        let entry = |global_position: i64| IndexEntry {
             global_position,
             stream: "account-1".into(),
             position: global_position - 1,
@@ -243,11 +243,11 @@ mod tests {
             id: uuid::Uuid::from_u128(global_position.unsigned_abs().into()),
             hashes: Hashes { stream: 1, kind: text_hash("Opened"), correlation: None },
         };
-        let places: Vec<Place> = (1..=6).map(place).collect();
-        for place in &places {
-            let Place { global_position, position, stream, .. } = place;
+        let entries: Vec<IndexEntry> = (1..=6).map(entry).collect();
+        for entry in &entries {
+            let IndexEntry { global_position, position, stream, .. } = entry;
             let message = Message {
-                id: place.id,
+                id: entry.id,
                 stream: stream.clone(),
                 kind: "Opened".into(),
                 position: *position,
@@ -256,14 +256,14 @@ mod tests {
                 metadata: None,
                 time: Timestamp::default(),
             };
-            let checksum = Stored::of_entry(&Entry::new(message, place.starts_stream)).checksum(seed);
+            let checksum = Stored::of_entry(&Entry::new(message, entry.starts_stream)).checksum(seed);
             let insert = "INSERT INTO log.messages VALUES (?1, ?2, ?3, ?4, ?5, 'Opened', NULL, 0, NULL, '{}', ?6)";
-            let values = params![global_position, stream, position, place.starts_stream, place.id.as_bytes(), checksum];
+            let values = params![global_position, stream, position, entry.starts_stream, entry.id.as_bytes(), checksum];
             connection.execute(insert, values).unwrap();
         }
-        indexer::index(&mut connection, places[..4].iter().collect(), true).unwrap();
+        indexer::index(&mut connection, entries[..4].iter().collect(), true).unwrap();
         let mut memtable = Memtable::new(2);
-        places[2..].iter().for_each(|place| memtable.push(place.clone()));
+        entries[2..].iter().for_each(|entry| memtable.push(entry.clone()));
         let memtable = RwLock::new(memtable);
 
         let scopes = [Scope::Stream("account-1".into()), Scope::Categories(vec!["account".into()])];

@@ -1,4 +1,5 @@
-//! The places of a walk: taken from the index and from the memtable, brought in order, and followed to their rows.
+//! The steps of a walk: index entries are taken from the index and from the memtable, brought in order, and followed to
+//! their rows.
 
 use std::collections::{VecDeque, vec_deque};
 use std::rc::Rc;
@@ -12,7 +13,7 @@ use super::super::runs;
 use super::{Walk, message, row_at};
 use crate::model::{Axis, Rows, Slice};
 
-/// A place along a walk: where it stands on the walk's axis, and its row in the log.
+/// One step of a walk: its position on the walk's axis, and its row in the log.
 #[derive(Clone, Copy)]
 pub(super) struct Step {
     pub(super) at: i64,
@@ -30,10 +31,10 @@ pub(super) struct Runs<'a> {
     pub(super) bounds: (i64, i64),
 }
 
-/// The places of a walk that may match, as far as it came.
+/// The steps of a walk that may match, as far as the walk came.
 pub(super) struct Steps {
     steps: Vec<Step>,
-    /// Position on the axis up to which every place was looked at; `None` where it came to the end.
+    /// Position on the axis up to which every entry was looked at; `None` if the walk came to its end.
     pub(super) cut: Option<i64>,
 }
 
@@ -44,7 +45,7 @@ impl Steps {
 }
 
 impl Walk<'_> {
-    /// The places of runs; `look` tells where one stands, and whether it may match.
+    /// The entries of runs; `look` tells the step of one, and whether it may match.
     pub(super) fn gather<P: runs::Entry>(
         &self,
         runs: Runs<'_>,
@@ -54,15 +55,15 @@ impl Walk<'_> {
         let forward = self.select.direction == Direction::Forward;
         let mut steps = Steps::new();
         let mut examined = 0;
-        let mut places = Vec::new();
+        let mut entries = Vec::new();
         while let Some(row) = rows.next()? {
-            places.clear();
-            runs::unpack(id, row, &mut places)?;
+            entries.clear();
+            runs::unpack(id, row, &mut entries)?;
             if forward {
-                places.reverse();
+                entries.reverse();
             }
-            for &place in &places {
-                let (step, may_match) = look(place);
+            for &entry in &entries {
+                let (step, may_match) = look(entry);
                 // From the floor on the memtable knows, above the head nobody asks.
                 let is_above = step.at > high || step.global_position >= floor.min(self.select.head.saturating_add(1));
                 let is_below = step.at < low;
@@ -85,21 +86,21 @@ impl Walk<'_> {
         Ok(steps)
     }
 
-    /// The places within the bounds; `at` tells where one stands, and they ascend by it.
-    pub(super) fn within<'p, P>(&self, places: &'p VecDeque<P>, at: impl Fn(&P) -> i64) -> vec_deque::Iter<'p, P> {
+    /// The entries within the bounds; `at` tells the position of one on the axis, and they ascend by it.
+    pub(super) fn within<'p, P>(&self, entries: &'p VecDeque<P>, at: impl Fn(&P) -> i64) -> vec_deque::Iter<'p, P> {
         let (low, high) = self.bounds();
-        let start = places.partition_point(|place| at(place) < low);
-        let end = places.partition_point(|place| at(place) <= high);
-        places.range(start..end.max(start))
+        let start = entries.partition_point(|entry| at(entry) < low);
+        let end = entries.partition_point(|entry| at(entry) <= high);
+        entries.range(start..end.max(start))
     }
 
-    /// Places in the order asked for, at most a slice of them; `places` ascend.
-    pub(super) fn first_of(&self, places: impl DoubleEndedIterator<Item = Step>) -> Steps {
+    /// Steps in the order asked for, at most a slice of them; `entries` ascend.
+    pub(super) fn first_of(&self, entries: impl DoubleEndedIterator<Item = Step>) -> Steps {
         let visible = |step: &Step| step.global_position <= self.select.head;
         let most = self.select.rows;
         let steps: Vec<Step> = match self.select.direction {
-            Direction::Forward => places.filter(visible).take(most).collect(),
-            Direction::Backward => places.rev().filter(visible).take(most).collect(),
+            Direction::Forward => entries.filter(visible).take(most).collect(),
+            Direction::Backward => entries.rev().filter(visible).take(most).collect(),
         };
         let cut = (steps.len() == most).then(|| steps.last().map(|step| step.at)).flatten();
         Steps { steps, cut }
@@ -162,7 +163,7 @@ impl Walk<'_> {
         }
     }
 
-    /// Takes the row that a place led to, if it is wanted.
+    /// Takes the row that a step led to, if it is wanted.
     fn take(&self, stored: &Stored<'_>, rows: &mut Rows) -> rusqlite::Result<()> {
         let stream = stored.stream()?;
         // An index that leads to another stream's message is damaged, as if it led to none.
@@ -175,7 +176,7 @@ impl Walk<'_> {
         Ok(())
     }
 
-    /// The first damaged message on the way that is in no stream's places: it may be any stream's.
+    /// The first damaged message on the way whose stream is not known: it may be any stream's.
     fn barrier(&self) -> Option<i64> {
         let (low, high) = match self.select.axis {
             Axis::Global => self.bounds(),

@@ -1,10 +1,10 @@
-//! Along the places of one stream.
+//! Along the index entries of one stream.
 
 use eventodb_protocol::Direction;
 use rusqlite::{OptionalExtension as _, params};
 
 use super::super::failure::ReadError;
-use super::super::memtable::StreamPlace;
+use super::super::memtable::StreamEntry;
 use super::Walk;
 use super::steps::{Runs, Step, Steps};
 use crate::model::{Axis, Rows, Slice};
@@ -18,12 +18,12 @@ impl Walk<'_> {
         let (floor, recent) = {
             // The memtable first: see there.
             let memtable = self.memtable.read();
-            let recent = memtable.stream(stream).map_or_else(Steps::new, |places| {
-                let places = self.within(places, |place| self.at(place.position, place.global_position));
-                let places = places.filter(|place| self.wanted.admits_kind(place.kind));
-                self.first_of(places.map(|place| Step {
-                    at: self.at(place.position, place.global_position),
-                    global_position: place.global_position,
+            let recent = memtable.stream(stream).map_or_else(Steps::new, |entries| {
+                let entries = self.within(entries, |entry| self.at(entry.position, entry.global_position));
+                let entries = entries.filter(|entry| self.wanted.admits_kind(entry.kind));
+                self.first_of(entries.map(|entry| Step {
+                    at: self.at(entry.position, entry.global_position),
+                    global_position: entry.global_position,
                 }))
             });
             (memtable.floor(), recent)
@@ -50,7 +50,7 @@ impl Walk<'_> {
             Direction::Backward => include_str!("../sql/stream_backward.sql"),
         })?;
         let runs = Runs { id, rows: statement.query(params![id, start])?, floor, bounds: self.bounds() };
-        self.gather(runs, |StreamPlace { position, global_position, kind }| {
+        self.gather(runs, |StreamEntry { position, global_position, kind }| {
             (Step { at: self.at(position, global_position), global_position }, self.wanted.admits_kind(kind))
         })
     }
