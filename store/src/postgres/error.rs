@@ -80,13 +80,13 @@ pub enum OpenError {
 #[derive(Clone, Debug, thiserror::Error)]
 pub(super) enum Failure {
     /// It never reached PostgreSQL, or could not have changed anything there.
-    #[error("{0}")]
+    #[error(transparent)]
     NotSent(Cause),
     /// PostgreSQL answered with an error: the statement and its transaction are undone.
-    #[error("{0}")]
+    #[error(transparent)]
     Undone(Arc<Refusal>),
     /// It was sent and no answer came.
-    #[error("{0}")]
+    #[error(transparent)]
     Open(Cause),
 }
 

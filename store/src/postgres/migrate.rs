@@ -19,7 +19,7 @@ const LIMIT: Duration = Duration::from_secs(600);
 #[derive(Debug, thiserror::Error)]
 pub(super) enum MigrateError {
     /// A statement failed.
-    #[error("{0}")]
+    #[error(transparent)]
     Failure(#[from] Failure),
     /// It was made by a newer version.
     #[error("schema {schema} needs version {needs} of this program or newer")]

@@ -1,8 +1,8 @@
 //! The read path: one slice is one statement, driven by an index, that ends soon.
 //!
-//! Where a filter has to pass over messages, a statement looks at a **window** of so many positions at
-//! most, and tells where the next message of the scope stands behind it: so each slice makes progress,
-//! and a gap, or a category that is rare, costs one look into the index.
+//! A filter may have to pass over many messages. Its statement therefore looks at a **window**, a bounded number of
+//! positions, and reports the position of the next message of the scope behind the window. So each slice makes progress,
+//! and a gap or a rare category costs one look into the index.
 
 use eventodb_protocol::message::MessageRef;
 use eventodb_protocol::{Direction, Filter, Scope};
@@ -18,7 +18,8 @@ use super::statement::{
 use super::time::Time;
 use crate::model::{Axis, Columns, Incarnation, Rows, Select, Slice};
 
-/// How many index entries cost as much as one message, which a filter on a stream has to look at.
+/// Number of index entries that cost as much as one message. A filter on a stream has to look at messages, because the
+/// index by stream has no columns for it.
 const ENTRIES_PER_MESSAGE: usize = 10;
 
 /// One slice of a log.
@@ -105,29 +106,18 @@ impl Reader<'_> {
         let (window, rest) = range.split(self.select.direction, self.examined_rows);
         let (rows, bytes, data) = self.bounds();
         let passes = Passes::new(&self.select.filter);
-        let Passes { size, member, types, correlation } = &passes;
+        let [size, member, types, correlation] = passes.parameters();
         let (low, high, next_low, next_high) = (&window.low, &window.high, &rest.low, &rest.high);
         let next = match categories {
             None => {
                 let parameters: [&(dyn ToSql + Sync); 11] =
-                    [low, high, next_low, next_high, &rows, &bytes, &data, size, member, types, correlation];
+                    [size, member, types, correlation, low, high, next_low, next_high, &rows, &bytes, &data];
                 self.filtered(&FILTER_ALL, &parameters).await?
             }
             Some(categories) => {
-                let parameters: [&(dyn ToSql + Sync); 12] = [
-                    &categories,
-                    low,
-                    high,
-                    next_low,
-                    next_high,
-                    &rows,
-                    &bytes,
-                    &data,
-                    size,
-                    member,
-                    types,
-                    correlation,
-                ];
+                let scope: &(dyn ToSql + Sync) = &categories;
+                let parameters: [&(dyn ToSql + Sync); 12] =
+                    [size, member, types, correlation, scope, low, high, next_low, next_high, &rows, &bytes, &data];
                 self.filtered(&FILTER_CATEGORIES, &parameters).await?
             }
         };
@@ -153,21 +143,10 @@ impl Reader<'_> {
         }
         let (window, rest) = range.split(self.select.direction, self.examined_rows.div_ceil(ENTRIES_PER_MESSAGE));
         let passes = Passes::new(&self.select.filter);
-        let Passes { size, member, types, correlation } = &passes;
-        let parameters: [&(dyn ToSql + Sync); 12] = [
-            &stream,
-            &window.low,
-            &window.high,
-            &rest.low,
-            &rest.high,
-            &rows,
-            &bytes,
-            &data,
-            size,
-            member,
-            types,
-            correlation,
-        ];
+        let [size, member, types, correlation] = passes.parameters();
+        let (low, high, next_low, next_high) = (&window.low, &window.high, &rest.low, &rest.high);
+        let parameters: [&(dyn ToSql + Sync); 12] =
+            [size, member, types, correlation, &stream, low, high, next_low, next_high, &rows, &bytes, &data];
         let next = self.filtered(&FILTER_STREAM, &parameters).await?;
         Ok(self.gathered.finish(next))
     }
@@ -176,7 +155,7 @@ impl Reader<'_> {
     async fn located(&mut self, stream: &str) -> Result<Range, Failure> {
         let Select { from, to, head, direction, .. } = *self.select;
         Ok(match direction {
-            // Where it ends is seen on the way.
+            // The end is seen on the way, by the rows' global positions.
             Direction::Forward => Range { low: self.locate(stream, from).await?, high: i64::MAX },
             Direction::Backward => {
                 let above = self.locate(stream, from.min(head).saturating_add(1)).await?;
@@ -216,14 +195,14 @@ impl Reader<'_> {
     }
 }
 
-/// Where the next message stands behind what a statement looked at.
+/// The next message behind the window of a statement.
 #[derive(Clone, Copy)]
 enum Next {
     /// There is none.
     End,
-    /// There, on the axis of the read.
+    /// It is at this position, on the axis of the read.
     At(i64),
-    /// The statement ended for having enough rows.
+    /// It is not known, because the statement ended when it had enough rows.
     Unknown,
 }
 
@@ -254,6 +233,11 @@ impl<'a> Passes<'a> {
             correlation: filter.correlation.as_deref(),
         }
     }
+
+    /// The first parameters of each statement with a filter, as `sql/passes.sql` numbers them.
+    fn parameters(&self) -> [&(dyn ToSql + Sync); 4] {
+        [&self.size, &self.member, &self.types, &self.correlation]
+    }
 }
 
 /// Whether everything in its scope passes.
@@ -261,16 +245,16 @@ fn is_open(filter: &Filter) -> bool {
     filter.group.is_none() && filter.correlation.is_none() && filter.types.is_empty()
 }
 
-/// The rows of a slice as they come, and how far they reach.
+/// The rows of a slice as they come.
 struct Gathered<'a> {
     select: &'a Select,
     rows: Rows,
     bytes: usize,
-    /// Rows that came, also those that are not wanted.
+    /// Number of rows that came, wanted or not.
     seen: usize,
-    /// Where the last of them stands, on the axis of the read.
+    /// Position of the last of them, on the axis of the read.
     last: Option<i64>,
-    /// A row came that lies behind all that is wanted.
+    /// Whether a row came that lies behind all that are wanted.
     ended: bool,
 }
 
@@ -282,15 +266,15 @@ impl<'a> Gathered<'a> {
     fn take(&mut self, row: &Row) {
         let message = to_message(row);
         self.seen += 1;
-        let place = match self.select.axis {
+        let position = match self.select.axis {
             Axis::Stream => message.position,
             Axis::Global => message.global_position,
         };
-        self.last = Some(place);
+        self.last = Some(position);
         let Select { from, to, head, direction, .. } = *self.select;
         let (behind, before) = match direction {
-            Direction::Forward => (message.global_position > head || place > to, place < from),
-            Direction::Backward => (place < to, message.global_position > head || place > from),
+            Direction::Forward => (message.global_position > head || position > to, position < from),
+            Direction::Backward => (position < to, message.global_position > head || position > from),
         };
         self.ended |= behind;
         if !behind && !before {
@@ -305,9 +289,9 @@ impl<'a> Gathered<'a> {
             _ if self.ended => self.select.to,
             (Some(last), _) if is_cut => last,
             (Some(last), Next::Unknown) => last,
-            (_, Next::At(place)) => match self.select.direction {
-                Direction::Forward => place - 1,
-                Direction::Backward => place + 1,
+            (_, Next::At(position)) => match self.select.direction {
+                Direction::Forward => position - 1,
+                Direction::Backward => position + 1,
             },
             (_, Next::End) | (None, Next::Unknown) => self.select.to,
         };

@@ -1,7 +1,8 @@
 //! The SQL of this backend: each statement a file, its parameters' types beside it.
 //!
-//! `{log}` in a text stands for the schema of an incarnation, `{order}` for the direction of a read.
-//! Nothing else is ever put into one, and neither comes from a request.
+//! In a text `{log}` stands for the schema of an incarnation, `{number}` for its number, `{order}` for the direction of a
+//! read; `{passes}` and `{synchronous}` stand for the conditions in the files of these names. None of them comes from a
+//! request, and nothing else is ever put into a text.
 
 use eventodb_protocol::Direction;
 use tokio_postgres::types::Type;
@@ -64,6 +65,7 @@ impl Statement {
     pub(super) fn text(&self) -> String {
         let order = if self.direction == Direction::Backward { "DESC" } else { "ASC" };
         let text = self.template.text.replace("{synchronous}", include_str!("sql/synchronous.sql").trim_end());
+        let text = text.replace("{passes}", include_str!("sql/passes.sql").trim_end());
         text.replace("{log}", &schema(self.log)).replace("{order}", order).replace("{number}", &self.log.0.to_string())
     }
 }
@@ -94,10 +96,10 @@ templates! {
     READ_STREAM "read_stream" [TEXT, INT8, INT8, INT8, INT8, BOOL];
     READ_ALL "read_all" [INT8, INT8, INT8, INT8, BOOL];
     READ_CATEGORY "read_category" [TEXT, INT8, INT8, INT8, INT8, BOOL];
-    FILTER_STREAM "filter_stream" [TEXT, INT8, INT8, INT8, INT8, INT8, INT8, BOOL, INT8, INT8, TEXT_ARRAY, TEXT];
-    FILTER_ALL "filter_all" [INT8, INT8, INT8, INT8, INT8, INT8, BOOL, INT8, INT8, TEXT_ARRAY, TEXT];
-    FILTER_CATEGORIES "filter_categories" [TEXT_ARRAY, INT8, INT8, INT8, INT8, INT8, INT8, BOOL, INT8, INT8,
-        TEXT_ARRAY, TEXT];
+    FILTER_STREAM "filter_stream" [INT8, INT8, TEXT_ARRAY, TEXT, TEXT, INT8, INT8, INT8, INT8, INT8, INT8, BOOL];
+    FILTER_ALL "filter_all" [INT8, INT8, TEXT_ARRAY, TEXT, INT8, INT8, INT8, INT8, INT8, INT8, BOOL];
+    FILTER_CATEGORIES "filter_categories" [INT8, INT8, TEXT_ARRAY, TEXT, TEXT_ARRAY, INT8, INT8, INT8, INT8, INT8, INT8,
+        BOOL];
     STREAMS "streams" [TEXT, TEXT, INT8];
     CATEGORIES "categories" [TEXT, TEXT, INT8];
     COUNTS "counts" [];

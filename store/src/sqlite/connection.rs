@@ -21,10 +21,10 @@ pub(super) const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// SQLite says so.
-    #[error("{0}")]
+    #[error(transparent)]
     Sqlite(#[from] rusqlite::Error),
     /// The file cannot be made.
-    #[error("{0}")]
+    #[error(transparent)]
     Create(#[from] std::io::Error),
     /// The file was written by a newer program.
     #[error("its schema has version {found}, this program knows up to {known}: start a newer eventodb")]

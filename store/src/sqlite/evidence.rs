@@ -47,16 +47,13 @@ pub(super) fn identity(log: &Connection) -> rusqlite::Result<Vec<u8>> {
     log.query_row("SELECT identity FROM log.identity", [], |row| row.get(0))
 }
 
-/// The global position up to which an index has seen the log of this identity. `None` where it is an index of another
-/// log, cannot be read or contradicts itself: a damaged index accuses no log.
+/// The global position up to which an index has seen the log of this identity. `None` if it is the index of another log,
+/// cannot be read, or contradicts itself: a damaged index is no evidence against a log.
 pub(super) fn seen_by_index(index: &Path, identity: &[u8]) -> Option<i64> {
     if !index.exists() {
         return None;
     }
     let connection = connection::open(&[Attach::index(Some(index.to_owned()))]).ok()?;
     set_up(&connection).ok()?;
-    let select =
-        "SELECT completion FROM idx.progress JOIN idx.ids ON id = completion_id AND global_position = completion
-                  WHERE log_identity = ?1";
-    connection.query_row(select, [identity], |row| row.get(0)).optional().ok()?
+    connection.query_row(include_str!("sql/index_seen.sql"), [identity], |row| row.get(0)).optional().ok()?
 }

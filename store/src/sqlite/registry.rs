@@ -271,11 +271,10 @@ impl Registry {
         select.query_map([], |row| Ok((Incarnation(row.get(0)?), row.get(1)?)))?.collect()
     }
 
-    /// What is noted about an incarnation; `None` where it neither lives nor is staged.
+    /// What is noted about an incarnation; `None` if it neither lives nor is staged.
     pub(super) fn noted(&self, incarnation: Incarnation) -> rusqlite::Result<Option<Noted>> {
         let is_staged = self.staged.lock().contains_key(&incarnation);
-        let sql = "SELECT messages, identity, marked_head FROM registry.namespaces
-                   WHERE incarnation = ?1 AND (deleted_at IS NULL OR ?2)";
+        let sql = include_str!("sql/registry_noted.sql");
         let noted =
             |row: &Row<'_>| Ok(Noted { messages: row.get(0)?, identity: row.get(1)?, marked_head: row.get(2)? });
         self.connection()?.prepare_cached(sql)?.query_row(params![incarnation.0, is_staged], noted).optional()

@@ -97,44 +97,44 @@ async fn statements_follow_an_index_however_old_the_plan() {
         // Nothing passes: a window is looked at, and not a block more.
         filtered(
             &FILTER_ALL,
-            "1, 50000, 50001, HIGH, 256, 1048576, true, NULL, NULL, ARRAY['none'], NULL",
+            "NULL, NULL, ARRAY['none'], NULL, 1, 50000, 50001, HIGH, 256, 1048576, true",
             4_000,
             50_000,
         ),
         filtered(
             &FILTER_CATEGORIES,
-            "ARRAY['big'], 1, 50000, 50001, HIGH, 256, 1048576, true, NULL, NULL, ARRAY['none'], NULL",
+            "NULL, NULL, ARRAY['none'], NULL, ARRAY['big'], 1, 50000, 50001, HIGH, 256, 1048576, true",
             4_000,
             17_000,
         ),
         filtered(
             &FILTER_CATEGORIES,
-            "ARRAY['big', 'c7'], 1, 50000, 50001, HIGH, 256, 1048576, true, NULL, NULL, NULL, 'none'",
+            "NULL, NULL, NULL, 'none', ARRAY['big', 'c7'], 1, 50000, 50001, HIGH, 256, 1048576, true",
             4_000,
             20_000,
         ),
         filtered(
             &FILTER_CATEGORIES,
-            "ARRAY['rare'], 1, 50000, 50001, HIGH, 256, 1048576, true, 16, 3, NULL, NULL",
+            "16, 3, NULL, NULL, ARRAY['rare'], 1, 50000, 50001, HIGH, 256, 1048576, true",
             40,
             0,
         ),
         // Something passes: it ends with the 256th. What was not vacuumed is looked at in the table too.
         filtered(
             &FILTER_CATEGORIES,
-            "ARRAY['c7'], 1, 50000, 50001, HIGH, 256, 1048576, true, NULL, NULL, ARRAY['B'], NULL",
+            "NULL, NULL, ARRAY['B'], NULL, ARRAY['c7'], 1, 50000, 50001, HIGH, 256, 1048576, true",
             FETCHED,
             1_900,
         ),
         backward(filtered(
             &FILTER_ALL,
-            "950001, 1000000, 1, 950000, 256, 1048576, true, 8, 3, NULL, NULL",
+            "8, 3, NULL, NULL, 950001, 1000000, 1, 950000, 256, 1048576, true",
             FETCHED,
             50_000,
         )),
         filtered(
             &FILTER_STREAM,
-            "'big-1', 0, 4999, 5000, HIGH, 256, 1048576, true, NULL, NULL, ARRAY['none'], NULL",
+            "NULL, NULL, ARRAY['none'], NULL, 'big-1', 0, 4999, 5000, HIGH, 256, 1048576, true",
             5_100,
             5_000,
         ),

@@ -46,12 +46,16 @@ async fn functions_of_another_role_are_not_called() {
     }
 }
 
+/// Texts that are no statement of the table.
+const FRAGMENTS: &[&str] =
+    &[include_str!("../sql/session.sql"), include_str!("../sql/synchronous.sql"), include_str!("../sql/passes.sql")];
+
 #[tokio::test]
 async fn every_function_in_a_statement_is_named_with_its_schema() {
     let session = postgres::connect(&postgres::database().await).await;
     let rows = session.query("SELECT DISTINCT proname::text FROM pg_proc", &[]).await.expect("good SQL");
     let functions: BTreeSet<String> = rows.iter().map(|row| row.get(0)).collect();
-    for text in TEXTS.iter().chain(&[include_str!("../sql/session.sql"), include_str!("../sql/synchronous.sql")]) {
+    for text in TEXTS.iter().chain(FRAGMENTS) {
         let code: Vec<&str> = text.lines().filter(|line| !line.trim_start().starts_with("--")).collect();
         let code = code.join("\n");
         assert!(!code.contains("||"), "an operator that others may define for other types: {text}");

@@ -148,13 +148,9 @@ struct Copy<'a> {
 }
 
 impl Copy<'_> {
-    /// What was met so far, in files that go away by themselves.
+    /// Begins to note the ids and streams that were met so far, in files that SQLite removes by itself.
     fn prepare(&self) -> rusqlite::Result<()> {
-        self.log.execute_batch(
-            "CREATE TEMP TABLE met_ids (id BLOB PRIMARY KEY, global_position INTEGER NOT NULL) WITHOUT ROWID;
-             CREATE TEMP TABLE met_streams (stream TEXT PRIMARY KEY, position INTEGER NOT NULL) WITHOUT ROWID;
-             BEGIN;",
-        )
+        self.log.execute_batch(include_str!("../sql/rewrite_met.sql"))
     }
 
     fn rows(&mut self, source: &Connection, name: &str, progress: &mut Progress<'_>) -> Result<(), Error> {
@@ -230,10 +226,7 @@ impl Copy<'_> {
             .prepare_cached("INSERT INTO temp.met_ids (id, global_position) VALUES (?1, ?2)")?
             .execute(params![row.id.as_bytes(), row.global_position])?;
         self.log
-            .prepare_cached(
-                "INSERT INTO temp.met_streams (stream, position) VALUES (?1, ?2)
-                 ON CONFLICT (stream) DO UPDATE SET position = excluded.position",
-            )?
+            .prepare_cached(include_str!("../sql/rewrite_met_stream.sql"))?
             .execute(params![row.stream, row.position])?;
         row.insert(&mut self.log.prepare_cached(include_str!("../sql/append.sql"))?, self.seed)?;
         self.saved.messages += 1;
