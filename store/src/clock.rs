@@ -1,4 +1,5 @@
-//! Logs whose last time lies ahead of the clock: times never go back, so that each new message gets that time.
+//! Warning of logs whose last time lies ahead of the clock. A log's times never go back, so that each new message gets
+//! that time until the clock has caught up.
 //!
 //! Each log is looked at after the start, before its namespace is used, and again every hour.
 
@@ -11,10 +12,10 @@ use crate::error::{Error, Result};
 use crate::model::Incarnation;
 use crate::storage::Backend;
 
-/// How far a log's last time may lie ahead of the clock as a matter of two clocks, in microseconds.
+/// Microseconds by which a log's last time may lie ahead because the clocks of two machines differ.
 const CLOCKS_DIFFER: i64 = 60_000_000;
 
-/// Whether a last time lies so far ahead of the clock that it is not a matter of two clocks.
+/// Whether a last time lies so far ahead of the clock that a difference of clocks does not explain it.
 pub(crate) fn is_ahead(time: Timestamp) -> bool {
     time.as_micros() > Timestamp::now().as_micros().saturating_add(CLOCKS_DIFFER)
 }

@@ -1,4 +1,4 @@
-//! What does not work at the moment although reads do, for probes and for the person on duty.
+//! Reasons why writes do not work at the moment, although reads do: for probes and for the person on duty.
 
 use serde::Serialize;
 

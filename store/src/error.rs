@@ -1,4 +1,4 @@
-//! What can go wrong in the store, as far as a caller acts on it.
+//! The errors of the store. There is one variant for each case in which a caller acts differently.
 
 use std::sync::Arc;
 
@@ -14,8 +14,8 @@ pub enum Error {
     /// The id was written before with something else. Nothing was written.
     #[error("message id {0} was written before with something else")]
     IdConflict(Uuid),
-    /// An imported record's position, global position or id is taken; the number is its place among
-    /// the records of the call. Nothing of the call was written.
+    /// An imported record's position, global position or id is taken; the number is the record's index in the call.
+    /// Nothing of the call was written.
     #[error("record {0} is at a position or has an id that exists")]
     PositionExists(usize),
     /// The namespace has no position left, or this stream has none. Nothing was written.
@@ -27,20 +27,19 @@ pub enum Error {
     /// There already is a namespace of that name.
     #[error("there already is such a namespace")]
     NamespaceExists,
-    /// The namespace was deleted, or the store is closing: this log serves nothing more.
+    /// The namespace was deleted, or the store is closing: this log serves no more calls.
     #[error("the log is closed")]
     Closed,
     /// Another call replaces what the namespace holds. Certainly not written.
     #[error("the namespace is being replaced")]
     Replacing,
-    /// What was to be replaced was deleted or replaced meanwhile, or the replacement was given up: the
-    /// namespace is as if nothing had been begun.
+    /// The namespace was deleted or replaced meanwhile, or the replacement was given up. Nothing was replaced.
     #[error("the namespace was deleted or replaced meanwhile")]
     Overtaken,
     /// The queue is full and stayed so. Certainly not written.
     #[error("the queue of appends is full")]
     Overloaded,
-    /// The caller has no memory for what a read gathers.
+    /// The caller has no memory for the messages that a read gathers.
     #[error("there is no room for the page")]
     NoRoom,
     /// The storage does not answer, or is still getting ready. Certainly not written.
@@ -52,12 +51,12 @@ pub enum Error {
     /// The message at this global position is not as it was written, and is not served. Nothing was written.
     #[error("the message at global position {0} is damaged")]
     Damaged(i64),
-    /// The storage failed in a way that waiting does not mend.
+    /// The storage failed, and a later attempt would fail too.
     #[error("the storage failed: {0}")]
     Failed(Cause),
 }
 
-/// What lies behind an error; for the log, not for clients.
+/// The cause of an error: for the server's log, never for clients.
 pub type Cause = Arc<dyn std::error::Error + Send + Sync>;
 
 /// Shorthand for this crate's results.
@@ -70,7 +69,7 @@ pub struct Conflict {
     pub stream: Arc<str>,
     /// What was expected.
     pub expected: Expected,
-    /// Its last position; -1 where it does not exist.
+    /// Its last position; -1 if it does not exist.
     pub actual: i64,
 }
 

@@ -1,4 +1,4 @@
-//! Work beside the calls that failed and is tried again: what of it is told, and for how long it is known.
+//! Failures of background work, which is tried again: they are logged now and then, and known until the work succeeds.
 
 use std::time::{Duration, Instant};
 
@@ -21,7 +21,7 @@ impl Fault {
         Self { work, told: Mutex::default() }
     }
 
-    /// The work failed, of this incarnation where it is one's.
+    /// The work failed; for this incarnation, if it is the work of one.
     pub(crate) fn failed(&self, incarnation: impl Into<Option<i64>>, error: &dyn std::fmt::Display) {
         let mut told = self.told.lock();
         if told.is_some_and(|told| told.elapsed() < TELL_AGAIN) {

@@ -17,7 +17,8 @@ impl Pauses {
         Self { random: seed.map(|seed| Mutex::new(SmallRng::seed_from_u64(seed))) }
     }
 
-    /// Lets other tasks run, or waits a little, or does neither, as drawn. The point's name is for the reader of the code.
+    /// Lets other tasks run, or waits a little, or does neither, as drawn. The point's name is for the reader of the
+    /// code.
     pub(crate) async fn at(&self, _point: &'static str) {
         let Some(random) = &self.random else { return };
         let draw = random.lock().random_range(0..8u32);

@@ -1,4 +1,4 @@
-//! Lines of the log that an outage would repeat with every request.
+//! Lines of the server's log that an outage would repeat with every request.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -18,7 +18,7 @@ struct Told {
     held_back: u64,
 }
 
-/// For what an outage of the database repeats.
+/// For lines that an outage of the database would repeat.
 pub(crate) static OUTAGE: Seldom = Seldom::new();
 
 impl Seldom {

@@ -1,4 +1,5 @@
-//! A small write of the store's own every few seconds: whether writes work is known before somebody needs one.
+//! A small write of the store's own every few seconds, so that it is known whether writes work before a client needs
+//! one.
 
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
@@ -14,10 +15,10 @@ use crate::storage::Backend;
 const EVERY: Duration = Duration::from_secs(10);
 /// The pause after one that failed.
 const AFTER_A_FAILURE: Duration = Duration::from_secs(2);
-/// For how long the last test that ended tells of now.
+/// For how long the result of a test counts.
 const HOLDS_FOR: Duration = Duration::from_secs(30);
 
-/// What the tests have shown.
+/// The results of the tests.
 #[derive(Debug)]
 pub(crate) struct SelfTest {
     fault: Fault,

@@ -11,7 +11,7 @@ pub struct Settings {
     pub queue_bytes: usize,
     /// How long an append waits for room in the queue before it is refused as overload.
     pub queue_wait: Duration,
-    /// Most messages that are committed together, unless one append alone has more.
+    /// At most this number of messages are committed together, unless one append alone has more.
     pub batch_messages: usize,
     /// Bytes that are committed together, unless one append alone has more.
     pub batch_bytes: usize,
@@ -21,18 +21,17 @@ pub struct Settings {
     pub tail_bytes: usize,
     /// Streams whose version one log remembers.
     pub version_cache: usize,
-    /// Most rows that one query of a read fetches.
+    /// At most this number of rows are fetched by one query of a read.
     pub slice_rows: usize,
     /// Bytes after which one query of a read stops.
     pub slice_bytes: usize,
     /// Bytes of a page that are gathered before the reply begins.
     pub page_bytes: usize,
-    /// How often a shared database is asked for what other servers did, where no hint told.
+    /// How often a shared database is asked what other servers did, in case a hint was lost.
     pub poll_interval: Duration,
     /// Bytes of pokes that a subscription hands out at once.
     pub poke_bytes: usize,
-    /// Least time between two handings out of a subscription that waits at the head: what comes meanwhile goes
-    /// out together.
+    /// A subscription at the head hands out pokes at most this often: pokes that come in between go out together.
     pub poke_gap: Duration,
     /// Makes logs pause at named points, drawn from this seed; for tests.
     pub pause_seed: Option<u64>,

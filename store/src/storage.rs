@@ -1,4 +1,4 @@
-//! What a database must do to hold logs: few operations, none of them clever.
+//! The contract of a database that holds logs: few operations, and simple ones.
 //!
 //! A [`Backend`] keeps the registry of namespaces. For each incarnation it opens a [`Storage`], which is read, and an
 //! [`Appender`], which takes batches. The logs of [`crate::log`] use these traits only; [`crate::sqlite`] and
@@ -21,23 +21,23 @@ use crate::degraded::Degraded;
 use crate::error::{Cause, Result};
 use crate::model::{Batch, Counts, Entry, Head, Incarnation, Lineage, Namespace, NewNamespace, Select, Slice};
 
-/// How often a staged incarnation is said to be still in use.
+/// How often a caller of [`Backend::stage`] calls [`Backend::keep`].
 pub const KEEP_EVERY: Duration = Duration::from_secs(5);
 
 /// A database that holds the registry and the logs.
 ///
 /// # Contract
-/// - What a method that changes something has returned survives `kill -9`.
+/// - A change survives `kill -9` once its method has returned.
 /// - The registry shows a namespace to every server as soon as `create` has returned, and to none
 ///   once `delete` has.
-/// - The appends of SQLite block the thread that polls them for the time of one transaction: a caller makes them in a run
-///   that it starts by [`Storage::spawn`]. Reads bring their own thread.
+/// - The appends of SQLite block the thread that polls them for the time of one transaction: a caller makes them in a
+///   run that it starts by [`Storage::spawn`]. Reads bring their own thread.
 #[async_trait]
 pub trait Backend: Send + Sync + 'static {
     /// `sqlite` or `postgres`, as `sys.health` tells it.
     fn kind(&self) -> &'static str;
 
-    /// Whether other servers may write to the same logs, so that what this one knows may be old.
+    /// Whether other servers may write to the same logs, so that this one has to ask before it knows.
     fn is_shared(&self) -> bool;
 
     /// The living namespace of that name.
@@ -46,7 +46,7 @@ pub trait Backend: Send + Sync + 'static {
     /// [`crate::Error::Unavailable`], [`crate::Error::Failed`]; so for all methods here.
     async fn namespace(&self, name: &str) -> Result<Option<Namespace>>;
 
-    /// The hash of that namespace's token. Nothing else of the namespace is read: what a wrong token costs
+    /// The hash of that namespace's token. Nothing else of the namespace is read, because the cost of a wrong token
     /// must not tell whether its namespace exists, nor how much is stored with it.
     async fn token_hash(&self, name: &str) -> Result<Option<TokenHash>>;
 
@@ -59,37 +59,35 @@ pub trait Backend: Send + Sync + 'static {
     /// [`crate::Error::NamespaceExists`].
     async fn create(&self, new: &NewNamespace) -> Result<Namespace>;
 
-    /// Marks the incarnation deleted; that commit is the deletion. `None` where it was already.
-    /// Its storage is dropped by [`Backend::purge`].
+    /// Marks the incarnation deleted; that commit is the deletion. `None` if it was deleted before. Its storage is
+    /// dropped by [`Backend::purge`].
     async fn delete(&self, incarnation: Incarnation) -> Result<Option<Timestamp>>;
 
-    /// Creates an empty incarnation that is to take the place of a living one. Nobody finds it by its name
-    /// before it is promoted. Until it is promoted or discarded, every append to the living one is refused,
-    /// through whichever server, with [`AppendError::Replacing`] where the backend is shared. The caller
-    /// sees to the appends of its own server.
+    /// Creates an empty incarnation that is to take the place of a living one. It cannot be found by its name before it
+    /// is promoted. Until it is promoted or discarded, a shared backend refuses every append to the living one, through
+    /// any server, with [`AppendError::Replacing`]. The caller refuses the appends of its own server.
     ///
     /// # Errors
-    /// [`crate::Error::NamespaceNotFound`] where the living one was deleted meanwhile,
-    /// [`crate::Error::Replacing`] where another is staged for its place.
+    /// [`crate::Error::NamespaceNotFound`] if the living one was deleted meanwhile, [`crate::Error::Replacing`] if
+    /// another is staged for its place.
     async fn stage(&self, living: Incarnation) -> Result<Namespace>;
 
-    /// Says that a staged incarnation is still being filled. To be called each [`KEEP_EVERY`]: one that
-    /// nobody keeps is discarded by [`Backend::purge`].
+    /// Says that a staged incarnation is still being filled. A caller does so each [`KEEP_EVERY`], because
+    /// [`Backend::purge`] discards an incarnation that is not kept.
     ///
     /// # Errors
-    /// [`crate::Error::Overtaken`] where it cannot be promoted any more.
+    /// [`crate::Error::Overtaken`] if it cannot be promoted any more.
     async fn keep(&self, staged: Incarnation) -> Result<()>;
 
-    /// In one step: deletes the living incarnation and gives its name, token, description, metadata and
-    /// time of creation to the staged one. To be repeated where the outcome is unknown.
+    /// Deletes the living incarnation and gives its name, token, description, metadata and time of creation to the
+    /// staged one, in one step. A caller repeats it if the outcome is unknown.
     ///
     /// # Errors
-    /// [`crate::Error::Overtaken`] where the living one was deleted or the staged one discarded: nothing
-    /// has changed.
+    /// [`crate::Error::Overtaken`] if the living one was deleted or the staged one discarded; nothing has changed then.
     async fn promote(&self, staged: Incarnation) -> Result<()>;
 
-    /// Gives a staged incarnation up: the living one takes appends again. Changes nothing where it was
-    /// promoted, or discarded before.
+    /// Gives a staged incarnation up, so that the living one takes appends again. Changes nothing if it was promoted or
+    /// discarded before.
     async fn discard(&self, staged: Incarnation) -> Result<()>;
 
     /// Gives a namespace another token.
@@ -98,41 +96,40 @@ pub trait Backend: Send + Sync + 'static {
     /// [`crate::Error::NamespaceNotFound`].
     async fn set_token(&self, name: &str, token_hash: &TokenHash) -> Result<()>;
 
-    /// Drops the storage of deleted and discarded incarnations, as far as nobody uses it; called again
-    /// later for the rest, also after a crash.
+    /// Drops the storage of deleted and discarded incarnations that is not in use. It is called again later for the
+    /// rest, also after a crash.
     async fn purge(&self) -> Result<()>;
 
     /// How many messages each living incarnation holds, exact, without opening them all.
     async fn message_counts(&self) -> Result<Vec<(Incarnation, u64)>>;
 
-    /// Opens the log of an incarnation, creating or migrating it if needed. A caller appends through one [`Opened`] at a
-    /// time.
+    /// Opens the log of an incarnation, creating or migrating it if needed. A caller appends through one [`Opened`] at
+    /// a time.
     ///
     /// # Errors
-    /// [`crate::Error::Closed`] where the incarnation was deleted.
+    /// [`crate::Error::Closed`] if the incarnation was deleted.
     async fn open(&self, incarnation: Incarnation) -> Result<Opened>;
 
-    /// What other servers did; each is only a hint, and one may be lost. `None` where the backend
-    /// is not shared. Taken once.
+    /// Hints of what other servers did. One may be lost. `None` if the backend is not shared, or at the second call.
     fn hints(&self) -> Option<mpsc::Receiver<Hint>>;
 
     /// Whether the database answers, within a short time.
     async fn ping(&self) -> Result<()>;
 
-    /// Makes a small write that is durable when it returns and that nobody can read, and one to each log whose last
-    /// write failed, so that [`Backend::degraded`] tells of now.
+    /// Makes a small write that is durable when it returns and that cannot be read, and one to each log whose last
+    /// write failed, so that [`Backend::degraded`] is up to date.
     async fn self_test(&self) -> Result<()>;
 
-    /// Time of the last written message of an incarnation, without migrating it or keeping it open; 1970 where it has
-    /// none.
+    /// Time of the last written message of an incarnation, without migrating it or keeping it open; 1970 if it has no
+    /// message.
     async fn last_time(&self, incarnation: Incarnation) -> Result<Timestamp>;
 
-    /// Why writes are refused at the moment, or soon will be. Only what is known is told; nothing is asked for it.
+    /// Why writes are refused at the moment, or soon will be, as far as it is known without asking.
     fn degraded(&self) -> Vec<Degraded> {
         Vec::new()
     }
 
-    /// Ends background work and closes what is open. No call comes after it.
+    /// Ends background work and closes files and connections. No call comes after it.
     async fn close(&self);
 }
 
@@ -171,18 +168,18 @@ pub trait Storage: Send + Sync + 'static {
     /// The committed head.
     ///
     /// # Errors
-    /// [`crate::Error::Closed`] where the incarnation was deleted, [`crate::Error::Unavailable`],
+    /// [`crate::Error::Closed`] if the incarnation was deleted, [`crate::Error::Unavailable`],
     /// [`crate::Error::Failed`]; so for all methods here.
     async fn head(&self) -> Result<Head> {
         Ok(self.head_since(&Head::default()).await?.0)
     }
 
-    /// The committed head, and how it stands to one that was known before: what a database has
-    /// acknowledged may be gone after a failover or a restore, and something else be in its place.
+    /// The committed head, and how it stands to one that was known before. After a failover or a restore, batches that
+    /// the database had acknowledged may be gone, and others have their numbers.
     async fn head_since(&self, known: &Head) -> Result<(Head, Lineage)>;
 
-    /// Whether appends are refused because an incarnation is staged for the place of this one. Only a shared
-    /// backend knows; elsewhere the one server does.
+    /// Whether appends are refused because an incarnation is staged for the place of this one. Only a shared backend
+    /// has to know; otherwise the one server does.
     async fn is_being_replaced(&self) -> Result<bool> {
         Ok(false)
     }
@@ -202,11 +199,10 @@ pub trait Storage: Send + Sync + 'static {
     /// One page of categories.
     async fn categories(&self, page: &ListPage) -> Result<Vec<CategoryListed>>;
 
-    /// How much there is.
+    /// How many messages and streams the log has.
     async fn counts(&self) -> Result<Counts>;
 
-    /// Starts a run of the log's sequencer where this backend wants its appends made: on one of the writer threads, or
-    /// as a task.
+    /// Starts a run of the log's sequencer: SQLite on one of its writer threads, PostgreSQL as a task.
     fn spawn(&self, run: BoxFuture<'static, ()>);
 
     /// Gives files and connections back; a later call of another method may open them again.
@@ -237,8 +233,8 @@ pub trait Appender: Send {
     /// Nothing more is to be appended for now, so that another server may have its turn.
     fn rest(&mut self) {}
 
-    /// Commits a batch. Its messages get the time max(the database's clock, `batch.after.time`); those of an import keep
-    /// their times. Messages to an open stream follow its last message.
+    /// Commits a batch. Its messages get the time max(the database's clock, `batch.after.time`); those of an import
+    /// keep their times. Messages to an open stream follow its last message.
     fn submit(&mut self, batch: Arc<Batch>) -> Submitted;
 
     /// Settles an append whose outcome is unknown: puts an empty batch under its number, so that the lost one can never

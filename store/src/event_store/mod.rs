@@ -24,7 +24,7 @@ use crate::self_test::SelfTest;
 use crate::settings::Settings;
 use crate::storage::{Backend, Hint};
 
-/// How often a log is told of whose last time lies ahead of the clock.
+/// How often it is looked for logs whose last time lies ahead of the clock.
 const WARN_OF_TIMES: Duration = Duration::from_hours(1);
 
 /// All namespaces of one database.
@@ -33,10 +33,10 @@ pub struct EventStore {
     settings: Arc<Settings>,
     budget: Arc<Budget>,
     logs: RwLock<HashMap<Arc<str>, Arc<Log>>>,
-    /// A log is opened by one at a time, so that a namespace never has two.
+    /// Held while a log is opened, so that a namespace never has two.
     opening: NameLocks,
     deleted: Mutex<HashSet<String>>,
-    /// What this server replaces at the moment.
+    /// Incarnations that this server is replacing.
     replacing: Mutex<HashSet<Incarnation>>,
     self_test: Arc<SelfTest>,
     leapt: Leapt,
@@ -93,7 +93,7 @@ impl EventStore {
         {
             return Ok(Some(log));
         }
-        // What is not known here may have changed on another server.
+        // The token may have been changed through another server.
         if !self.has_token(token).await? {
             return Ok(None);
         }
@@ -187,7 +187,8 @@ impl EventStore {
         Ok(namespace)
     }
 
-    /// Deletes a namespace: its log is closed and its subscriptions end. When, and how many messages it held.
+    /// Deletes a namespace: its log is closed and its subscriptions end. Returns the time of the deletion, and how many
+    /// messages the namespace held.
     ///
     /// # Errors
     /// [`crate::Error::NamespaceNotFound`].
@@ -203,7 +204,7 @@ impl EventStore {
     }
 
     async fn delete_log(&self, log: &Arc<Log>) -> Result<(Option<Timestamp>, u64)> {
-        // What was accepted is written before it is counted; what comes later is refused.
+        // Appends that were accepted are written before messages are counted; later ones are refused.
         log.writer.refuse();
         log.writer.drain().await;
         let counted = log.counts().await?.messages;
@@ -211,20 +212,20 @@ impl EventStore {
         if !self.backend.is_shared() {
             return Ok((deleted, counted));
         }
-        // Another server may have appended until the deletion; what is deleted does not change any more.
+        // Another server may have appended until the deletion; from then on the count does not change.
         let counted = log.counts().await.map_or(counted, |counts| counts.messages);
         Ok((deleted, counted))
     }
 
-    /// Begins to replace what a namespace holds. Until that is finished or discarded its messages are read as
-    /// before, and appends to it are refused with [`crate::Error::Replacing`].
+    /// Begins to replace the messages of a namespace. Until the replacement is finished or discarded, the old messages
+    /// are read, and appends are refused with [`crate::Error::Replacing`].
     ///
     /// # Errors
-    /// [`crate::Error::NamespaceNotFound`]; [`crate::Error::Replacing`] where somebody else does so already.
+    /// [`crate::Error::NamespaceNotFound`]; [`crate::Error::Replacing`] if another replacement has begun.
     pub async fn replace(self: &Arc<Self>, name: &str) -> Result<Replacement> {
         let living = self.log_of(self.namespace(name).await?).await?;
         let begun = tokio::spawn(Replacement::begin(Arc::clone(self), living));
-        // A task of its own: where the caller goes away in the middle, what was begun is given up as a whole.
+        // A task of its own: if the caller goes away in the middle, all that was begun is given up.
         begun.await.unwrap_or_else(|_| Err(Error::failed("the start of a replacement panicked")))
     }
 
@@ -232,19 +233,19 @@ impl EventStore {
         &*self.backend
     }
 
-    /// The log of a staged incarnation, which nobody else finds.
+    /// The log of a staged incarnation. It is not kept here, so that it cannot be found by its name.
     async fn staged_log(&self, staged: Namespace) -> Result<Arc<Log>> {
         self.open_log(staged).await
     }
 
-    /// Refuses appends to a log that is being replaced; whether nobody replaced it before.
+    /// Refuses appends to a log that is being replaced. Returns whether no other replacement does so already.
     fn begin_replacing(&self, log: &Log) -> bool {
         let begins = self.replacing.lock().insert(log.namespace().incarnation);
         log.writer.set_replacing(true);
         begins
     }
 
-    /// Forgets a log whose place is taken, also where it was opened anew meanwhile.
+    /// Forgets a log whose place is taken, also if it was opened anew meanwhile.
     fn forget_replaced(&self, log: &Arc<Log>) {
         self.leapt.forget(log.namespace().incarnation);
         self.forget(log);
@@ -338,7 +339,7 @@ impl EventStore {
         self.backend.close().await;
     }
 
-    /// Compares what is known here with the registry: logs of what is gone are closed.
+    /// Asks the registry which namespaces live, and closes the logs of others.
     async fn refresh(&self) -> Result<()> {
         let living = self.backend.namespaces().await?;
         let living: HashMap<Incarnation, TokenHash> =
@@ -354,8 +355,8 @@ impl EventStore {
         Ok(())
     }
 
-    /// Asks about everything that other servers may have done. One namespace that fails does not
-    /// keep the others from being asked about; the last error comes back.
+    /// Asks about everything that other servers may have done. If one namespace fails, the others are asked about all
+    /// the same; the last error is returned.
     async fn poll(&self) -> Result<()> {
         let mut outcome = self.refresh().await;
         let logs: Vec<Arc<Log>> = self.logs.read().values().cloned().collect();
@@ -403,7 +404,7 @@ async fn keep_up(store: Weak<EventStore>, stop: CancellationToken) {
     }
 }
 
-/// Passes on what the backend hears of other servers.
+/// Passes the backend's hints of other servers' work on to the logs.
 async fn take_hints(store: Weak<EventStore>, mut hints: tokio::sync::mpsc::Receiver<Hint>, stop: CancellationToken) {
     while let Some(Some(hint)) = stop.run_until_cancelled(hints.recv()).await {
         let Some(store) = store.upgrade() else { return };

@@ -1,7 +1,7 @@
-//! Replacing what a namespace holds, so that nothing of it is destroyed before the replacement is whole.
+//! Replacing the messages of a namespace. None of them is destroyed before the replacement is whole.
 //!
-//! The new messages go into a staged incarnation, which nobody finds by its name and whose storage is dropped
-//! if it is given up. In one step of the registry it takes the place of the living one.
+//! The new messages go into a staged incarnation, which cannot be found by its name, and whose storage is dropped if it
+//! is given up. It takes the place of the living one in one step of the registry.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -32,14 +32,14 @@ struct Claim {
     living: Arc<Log>,
 }
 
-/// What takes the place of the living log.
+/// The log that takes the place of the living one.
 struct Staged {
     log: Arc<Log>,
     keeper: JoinHandle<()>,
 }
 
 impl Replacement {
-    /// Stages an incarnation for the place of `living`, once what was accepted there is written.
+    /// Stages an incarnation for the place of `living`, once the appends that were accepted there are written.
     pub(super) async fn begin(store: Arc<EventStore>, living: Arc<Log>) -> Result<Self> {
         if !store.begin_replacing(&living) {
             return Err(Error::Replacing);
@@ -68,7 +68,7 @@ impl Replacement {
     ///
     /// # Errors
     /// [`crate::Error::Overtaken`], [`crate::Error::Unavailable`], [`crate::Error::Failed`]: the namespace is as
-    /// it was. [`crate::Error::Unknown`]: it holds the one or the other.
+    /// it was. [`crate::Error::Unknown`]: it holds the old messages or the new ones.
     pub async fn finish(mut self) -> Result<()> {
         let outcome = self.promote().await;
         match outcome {
@@ -135,7 +135,7 @@ impl Drop for Claim {
 }
 
 impl Staged {
-    /// Closes its log, and keeps it no longer.
+    /// Closes its log, and stops keeping it.
     fn end(self) -> Incarnation {
         self.keeper.abort();
         self.log.close();
@@ -149,7 +149,7 @@ impl std::fmt::Debug for Replacement {
     }
 }
 
-/// Keeps a staged incarnation until it is given up by somebody else, or what it replaces is gone.
+/// Keeps a staged incarnation until the backend has given it up, or the namespace that it replaces is gone.
 async fn keep(store: Arc<EventStore>, staged: Arc<Log>) {
     loop {
         tokio::time::sleep(KEEP_EVERY).await;
@@ -161,7 +161,7 @@ async fn keep(store: Arc<EventStore>, staged: Arc<Log>) {
     }
 }
 
-/// Gives a staged incarnation up, as well as can be: the backend does so by itself after some time.
+/// Gives a staged incarnation up. If that fails, the backend does so by itself once nobody has kept it for a while.
 async fn discard(store: &EventStore, staged: Incarnation) {
     if let Err(error) = store.backend().discard(staged).await {
         tracing::warn!(%error, "what was to replace a namespace is given up later");

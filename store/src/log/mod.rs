@@ -100,8 +100,9 @@ impl Log {
         self.read_within(read, |_| true).await
     }
 
-    /// The same within bounds of memory: before the page keeps a piece of what it gathers, `room` is asked whether it may,
-    /// with the bytes of text that it keeps then in all. A page whose reply begins before it is whole keeps no more.
+    /// The same within bounds of memory: before the page keeps a piece of what it gathers, `room` is asked whether it
+    /// may, with the bytes of text that it keeps then in all. A page whose reply begins before it is whole keeps no
+    /// more.
     ///
     /// # Errors
     /// As [`Self::read`], and [`crate::Error::NoRoom`].

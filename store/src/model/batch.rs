@@ -18,17 +18,18 @@ pub struct Batch {
     pub after: Head,
     /// By ascending global position, all above `after.position`. Their times count only with `keep_times`.
     pub messages: Vec<Message>,
-    /// For each message whether it is the first of its stream; of open streams it is not known yet.
+    /// For each message whether it is the first of its stream; `false` in open streams, where it is not known yet.
     pub starts_stream: Vec<bool>,
-    /// Streams whose version nobody has looked up, where the database finds it by itself: the positions of their
-    /// messages count from 0 at the end that the append finds. They are only written to, without given ids.
+    /// Streams whose version was not looked up, because the append finds it. The positions of their messages count from
+    /// 0 at the end that it finds. Nothing is expected of such a stream, and none of its messages has an id that was
+    /// given.
     pub open: HashSet<Arc<str>>,
-    /// Whether messages keep their times: in an import.
+    /// Whether messages keep their times, as in an import.
     pub keep_times: bool,
 }
 
 impl Batch {
-    /// The head once it is committed, as far as it is known before that: its time is the database's.
+    /// The head once it is committed, but for its time, which is the database's.
     pub fn head(&self) -> Head {
         let position = self.messages.last().map_or(self.after.position, |last| last.global_position);
         Head { position, batch: self.after.batch + 1, id: self.id, time: self.after.time }
@@ -41,7 +42,7 @@ impl Batch {
         messages.map(|(message, &starts)| self.entry(message.clone(), starts, time)).collect()
     }
 
-    /// The same where streams may be open: `positions` are those of all its messages as the append found them.
+    /// The same if streams may be open: `positions` are those of all its messages, as the append found them.
     pub fn entries_at(&self, time: Timestamp, positions: &[i64]) -> Vec<Arc<Entry>> {
         debug_assert_eq!(positions.len(), self.messages.len(), "a batch is there wholly or not at all");
         let messages = self.messages.iter().zip(&self.starts_stream).zip(positions);

@@ -20,7 +20,7 @@ pub struct Entry {
 #[derive(Debug)]
 struct Fragment {
     text: Box<[u8]>,
-    /// Where the stream's name and its comma stand.
+    /// The range of the stream's name and the comma behind it.
     stream: std::ops::Range<usize>,
 }
 
@@ -46,7 +46,7 @@ impl Entry {
         self.correlation.as_deref()
     }
 
-    /// Bytes it counts for in a bound: its text, and as much again for its bytes on the wire.
+    /// The bytes that it counts for in a bound: its text, and as much again for its bytes on the wire.
     pub fn size(&self) -> usize {
         2 * self.message.size() + 256
     }

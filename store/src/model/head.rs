@@ -3,15 +3,15 @@
 use eventodb_protocol::Timestamp;
 use uuid::Uuid;
 
-/// Where a log ends.
+/// The end of a log.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Head {
-    /// Global position of the last message; 0 where there is none.
+    /// Global position of the last message; 0 if there is none.
     pub position: i64,
-    /// Number of the last batch; 0 where there is none.
+    /// Number of the last batch; 0 if there is none.
     pub batch: i64,
-    /// Its id, which tells it from what another history of the log has under its number; nil where there is none,
-    /// and always where the backend is not shared.
+    /// Id of the last batch. After a failover another batch may have the same number; the id tells them apart. Nil if
+    /// there is no batch, and always if the backend is not shared.
     pub id: Uuid,
     /// Time of the last written message.
     pub time: Timestamp,
@@ -20,10 +20,10 @@ pub struct Head {
 /// How a log's head stands to one that was known before.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Lineage {
-    /// It is the known one, or follows it.
+    /// It is the known head, or follows it.
     Follows,
-    /// The log ends before the known one, or has another batch in its place: it went back.
+    /// The log went back: it ends before the known head, or has another batch in its place.
     Diverged,
-    /// The known one is so old that its batch is forgotten; what was known may be wrong.
+    /// The known head is so old that its batch was pruned. It cannot be told whether the log went back.
     Forgotten,
 }

@@ -1,6 +1,4 @@
-//! What is committed to a log and what is asked of it: plain values, without I/O.
-//!
-//! Nothing here imports anything of this crate that stands above it.
+//! The values of a log, without I/O: what is committed to it, and requests for parts of it.
 
 mod batch;
 mod entry;

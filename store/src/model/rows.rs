@@ -4,7 +4,7 @@ use eventodb_protocol::Timestamp;
 use eventodb_protocol::message::MessageRef;
 use uuid::Uuid;
 
-/// A list of messages whose text stands in one buffer.
+/// A list of messages that share one buffer for their text.
 #[derive(Clone, Debug, Default)]
 pub struct Rows {
     text: String,
@@ -17,7 +17,7 @@ struct Row {
     position: i64,
     global_position: i64,
     time: Timestamp,
-    /// Where stream, type, data and metadata end in the text; each begins where the last one ends.
+    /// The ends of stream, type, data and metadata in the text; each begins at the end of the one before.
     ends: [usize; 4],
     has_metadata: bool,
 }

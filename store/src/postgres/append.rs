@@ -17,8 +17,8 @@ use crate::model::Entry;
 use crate::model::{Batch, Incarnation};
 use crate::storage::Settled;
 
-/// Commits a batch after the head that it names; `None` where something else follows that head, it is
-/// none of this log, or it is another server's turn.
+/// Commits a batch after the head that it names. `None` if another batch follows that head, if the log has no such
+/// head, or if it is another server's turn.
 pub(super) async fn append(
     ticket: Ticket<'_>,
     pool: &Pool,
@@ -32,7 +32,7 @@ pub(super) async fn append(
     let correlations: Vec<Option<String>> = messages.iter().map(Message::correlation).collect();
     let has_open = !batch.open.is_empty();
     let position = |message: &Message| match has_open && batch.open.contains(&message.stream) {
-        // The statement takes what is below 0 for open: -1 is the next position of the stream.
+        // The statement takes positions below 0 for open ones: -1 is the next position of the stream.
         true => -1 - message.position,
         false => message.position,
     };
@@ -73,7 +73,7 @@ pub(super) async fn append(
 
 /// Puts an empty batch under the number of this one, or finds out whose is there.
 pub(super) async fn fence(connection: &mut Connection, log: Incarnation, batch: &Batch) -> Result<Settled, Failure> {
-    // An id of its own: found under the number later, it must not pass for the batch.
+    // An id of its own, so that the empty batch does not pass for the lost one later.
     let id = uuid::Uuid::new_v4();
     let after = &batch.after;
     let fenced = connection.query_one(FENCE.on(log), &[&after.batch, &after.position, &id, &after.id]).await?;

@@ -23,10 +23,10 @@ use super::statement::{Key, Statement};
 
 /// Prepared statements that a session keeps. Each costs PostgreSQL some 50 kB.
 const PREPARED: NonZeroUsize = NonZeroUsize::new(100).expect("it is not 0");
-/// After so many preparations a session is closed: PostgreSQL never forgets a table it has seen, which
-/// costs it some 70 kB for each log.
+/// A session is closed after this number of preparations, because PostgreSQL keeps some 70 kB for each log that a
+/// session has seen, and never gives them back.
 const PREPARATIONS: usize = 1_000;
-/// How much longer than PostgreSQL itself we wait for a statement to end.
+/// How much longer than PostgreSQL's own time limit a statement is waited for.
 pub(super) const GRACE: Duration = Duration::from_secs(1);
 
 /// A session with PostgreSQL.
@@ -51,7 +51,7 @@ impl Connection {
     /// Opens a session with the first host that has one.
     ///
     /// # Errors
-    /// What the last host said.
+    /// The error of the last host.
     pub(super) async fn open(settings: &Settings) -> Result<Self, OpenError> {
         let (client, driver) = connect(&settings.url, settings.connect_timeout, |connection| async move {
             if let Err(error) = connection.await {
@@ -90,7 +90,7 @@ impl Connection {
         self.unclean = true;
     }
 
-    /// Runs a statement; its rows come back.
+    /// Runs a statement and returns its rows.
     pub(super) async fn query(
         &mut self,
         statement: Statement,
@@ -123,8 +123,8 @@ impl Connection {
         Ok(self.query(statement, parameters).await?.pop())
     }
 
-    /// Runs a statement and hands each row on as it comes. Returns once PostgreSQL is ready for the
-    /// next, which is after the commit where the statement is not part of a transaction.
+    /// Runs a statement and hands each row on as it comes. Returns once PostgreSQL is ready for the next statement; if
+    /// this one is not part of a transaction, it is committed by then.
     pub(super) async fn for_each(
         &mut self,
         statement: Statement,
@@ -138,8 +138,8 @@ impl Connection {
         outcome
     }
 
-    /// Sends a statement of at most one row and returns its answer to come. Another may be sent behind it,
-    /// which PostgreSQL runs after it.
+    /// Sends a statement of at most one row, and returns a future of its answer. Another may be sent behind it, which
+    /// PostgreSQL runs after it.
     pub(super) async fn send_one<'a>(
         &mut self,
         statement: Statement,
@@ -166,7 +166,7 @@ impl Connection {
         })
     }
 
-    /// Runs fixed text that returns nothing and takes as long as it takes, up to `limit`.
+    /// Runs fixed text that returns nothing and may take as long as `limit`.
     pub(super) async fn execute(&mut self, text: &str, limit: Duration) -> Result<(), Failure> {
         let was_unclean = std::mem::replace(&mut self.unclean, true);
         let outcome = within(limit + GRACE, self.client.batch_execute(text)).await;
@@ -189,8 +189,8 @@ impl Connection {
         outcome
     }
 
-    /// Begins a transaction. Until [`Connection::commit`] has returned the session serves nobody else:
-    /// given back before, it is closed, which undoes the transaction.
+    /// Begins a transaction. If the session is given back before [`Connection::commit`] has returned, it is closed,
+    /// which undoes the transaction.
     pub(super) async fn begin(&mut self) -> Result<(), Failure> {
         let outcome = self.execute("BEGIN ISOLATION LEVEL READ COMMITTED", self.limit).await;
         self.unclean = true;
@@ -227,7 +227,7 @@ impl Connection {
         Ok(())
     }
 
-    /// How a statement is called here; prepares it where it is to be prepared and is not.
+    /// How to call a statement here; prepares it if it has to be and is not.
     async fn call(&mut self, statement: Statement) -> Result<Call, Failure> {
         if !self.prepare {
             return Ok(Call::Text(statement.text(), statement.template.types));
@@ -294,13 +294,13 @@ async fn within<T>(
 }
 
 pub(super) fn session_text(limit: Duration) -> String {
-    // The limits are ours, not a request's.
+    // The limits come from the settings, never from a request.
     include_str!("sql/session.sql")
         .replace("{statement_timeout_ms}", &limit.as_millis().to_string())
         .replace("{idle_in_transaction_ms}", &(2 * limit).as_millis().to_string())
 }
 
-/// A connection without a session, driven by `drive`, with the first host that lets us in.
+/// A connection without a session, driven by `drive`, with the first host that accepts one.
 pub(super) async fn connect<F>(
     url: &Url,
     limit: Duration,
@@ -329,7 +329,7 @@ where
     Err(last.expect("a URL has at least one host"))
 }
 
-/// Why there is no connection, told so that somebody can do something about it.
+/// Why there is no connection, in a line that tells the operator what to do about it.
 fn explain(host: &Config, error: &tokio_postgres::Error) -> OpenError {
     let place = place(host);
     if let Some(refusal) = error.as_db_error() {
@@ -359,7 +359,7 @@ fn explain(host: &Config, error: &tokio_postgres::Error) -> OpenError {
     }
 }
 
-/// What a statement at the start said.
+/// The error of a statement at the start.
 pub(super) fn other(error: tokio_postgres::Error) -> OpenError {
     match error.as_db_error() {
         Some(refusal) if refusal.code().code() == "42501" => OpenError::Privilege(refusal.message().to_owned()),

@@ -1,4 +1,4 @@
-//! What can go wrong with PostgreSQL, told apart by SQLSTATE, never by the text of a message.
+//! The errors of PostgreSQL, told apart by SQLSTATE and never by the text of a message.
 
 use std::io;
 use std::sync::Arc;
@@ -8,10 +8,10 @@ use tokio_postgres::error::{DbError, Severity, SqlState};
 use crate::error::{Cause, Error};
 use crate::storage::AppendError;
 
-/// Why the backend could not be opened; one line each.
+/// Why the backend could not be opened, in one line for the operator.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
-    /// Nobody answers there.
+    /// Nothing answers at that address.
     #[error("cannot reach PostgreSQL at {place}: {cause}")]
     Unreachable {
         /// Host and port.
@@ -76,7 +76,7 @@ pub enum OpenError {
     Other(String),
 }
 
-/// Why a statement brought no result.
+/// Why a statement has no result.
 #[derive(Clone, Debug, thiserror::Error)]
 pub(super) enum Failure {
     /// It never reached PostgreSQL, or could not have changed anything there.
@@ -85,12 +85,12 @@ pub(super) enum Failure {
     /// PostgreSQL answered with an error: the statement and its transaction are undone.
     #[error(transparent)]
     Undone(Arc<Refusal>),
-    /// It was sent and no answer came.
+    /// It was sent, and no answer came.
     #[error(transparent)]
     Open(Cause),
 }
 
-/// An error that PostgreSQL answered, in one line: what it quotes of rows stays out.
+/// An error that PostgreSQL answered, in one line, without the parts that quote rows.
 #[derive(Debug, thiserror::Error)]
 #[error("{message} (SQLSTATE {}{})", .state.code(), .constraint.as_ref().map(|name| format!(", constraint {name}")).unwrap_or_default())]
 pub(super) struct Refusal {
@@ -108,13 +108,13 @@ impl Failure {
     /// The outcome of a statement that may have changed something, if it was sent at all.
     pub(super) fn of_sent(error: tokio_postgres::Error) -> Self {
         match error.as_db_error() {
-            // What leaves it open may have come behind the commit.
+            // An answer that leaves the outcome open may have come after the commit.
             Some(refusal) if !leaves_open(refusal) => Self::Undone(Arc::new(Refusal::new(refusal))),
             _ => Self::Open(Arc::new(error)),
         }
     }
 
-    /// The outcome of what changes nothing, as the preparation of a statement.
+    /// The outcome of a call that changes nothing, such as the preparation of a statement.
     pub(super) fn of_harmless(error: tokio_postgres::Error) -> Self {
         match Self::of_sent(error) {
             Self::Open(cause) => Self::NotSent(cause),
@@ -122,7 +122,7 @@ impl Failure {
         }
     }
 
-    /// As the error of an append before whose statement this failed.
+    /// As the error of an append that failed before its statement was sent.
     pub(super) fn before_append(self) -> AppendError {
         match self {
             Self::Open(cause) => AppendError::Unavailable(cause),
@@ -130,7 +130,7 @@ impl Failure {
         }
     }
 
-    /// PostgreSQL's code, where it answered.
+    /// PostgreSQL's code, if it answered.
     pub(super) fn state(&self) -> Option<&SqlState> {
         match self {
             Self::Undone(refusal) => Some(&refusal.state),
@@ -188,11 +188,11 @@ impl Refusal {
     }
 }
 
-/// What an SQLSTATE means to us.
+/// The meaning of an SQLSTATE for the store.
 enum Kind {
     /// The schema is gone, and with it the incarnation.
     Gone,
-    /// The fault of a row.
+    /// A row is at fault.
     Row,
     /// Another transaction came first.
     Lost,
@@ -207,7 +207,7 @@ fn kind(state: &SqlState) -> Kind {
         SqlState::UNDEFINED_TABLE | SqlState::INVALID_SCHEMA_NAME => Kind::Gone,
         SqlState::T_R_SERIALIZATION_FAILURE => Kind::Lost,
         SqlState::READ_ONLY_SQL_TRANSACTION | SqlState::LOCK_NOT_AVAILABLE => Kind::Passing,
-        // A pooler or an administrator took away what the session had prepared.
+        // A pooler or an administrator took away the session's prepared statements.
         SqlState::INVALID_SQL_STATEMENT_NAME | SqlState::FEATURE_NOT_SUPPORTED => Kind::Passing,
         _ => match &state.code()[..2] {
             "21" | "22" | "23" | "54" => Kind::Row,
@@ -217,7 +217,7 @@ fn kind(state: &SqlState) -> Kind {
     }
 }
 
-/// Whether the session is of no more use after this answer, though the transaction is surely undone.
+/// Whether the session cannot be used any more after this answer, although the transaction is certainly undone.
 pub(super) fn spoils_session(state: &SqlState) -> bool {
     matches!(
         *state,
@@ -228,8 +228,8 @@ pub(super) fn spoils_session(state: &SqlState) -> bool {
     )
 }
 
-/// Whether an answer may have come although the statement was committed, or still can be: the session ends, or
-/// something between PostgreSQL and us (class 08) lost the connection over which the statement went on.
+/// Whether an answer leaves open whether the statement is or will be committed: the session ends, or something between
+/// PostgreSQL and this server lost the connection over which the statement went on (class 08).
 fn leaves_open(error: &DbError) -> bool {
     matches!(error.parsed_severity(), Some(Severity::Fatal | Severity::Panic) | None)
         || error.code().code().starts_with("08")

@@ -1,7 +1,7 @@
-//! Notifications between servers, each only a hint: the tables are the truth, and a poll covers a lost one.
+//! Notifications between servers. Each is only a hint: the tables are the truth, and a poll covers a lost notification.
 //!
-//! The append's own transaction never notifies: a notifying commit takes a lock that the whole instance
-//! shares. After the commit, positions are gathered and sent together on a connection of their own.
+//! The append's own transaction never notifies, because a notifying commit takes a lock that the whole instance shares.
+//! After the commit, positions are gathered and sent together on a connection of their own.
 //! One connection listens for all namespaces.
 
 use std::collections::HashMap;
@@ -29,9 +29,9 @@ use crate::storage::Hint;
 const WAITING_HINTS: usize = 1_024;
 /// Notifications of one transaction.
 const PAYLOADS: usize = 1_000;
-/// Pause between two transactions that notify; what comes meanwhile is sent together.
+/// Pause between two transactions that notify; positions that come meanwhile are sent together.
 const NOTIFY_PAUSE: Duration = Duration::from_millis(2);
-/// How often the listening connection shows that it is alive.
+/// How often it is checked that the listening connection is alive.
 const LISTENER_PING: Duration = Duration::from_secs(10);
 /// Pause before a broken connection is made anew, at first and at most.
 const RETRY: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
@@ -72,7 +72,7 @@ impl Notifier {
         self.wake.notify_one();
     }
 
-    /// Sends what is gathered until `stop`.
+    /// Sends the gathered notifications until `stop`.
     pub(super) async fn run(self: Arc<Self>, settings: Arc<Settings>, stop: CancellationToken) {
         let mut connection = None;
         let mut pause = RETRY.0;
@@ -83,7 +83,7 @@ impl Notifier {
             }
             match send(&mut connection, &settings, &payloads).await {
                 Ok(()) => pause = RETRY.0,
-                // What was to be said is lost: the others poll.
+                // These notifications are lost: the other servers poll.
                 Err(error) => {
                     tracing::debug!(error, "cannot notify other servers");
                     connection = None;
@@ -116,7 +116,7 @@ impl Notifier {
         payloads
     }
 
-    /// What another server's notification says; `None` for one of this server's own, or of nobody's.
+    /// The hint in another server's notification; `None` for one of this server's own, or one that no server sends.
     fn understand(&self, payload: &str) -> Option<Hint> {
         let mut words = payload.split(' ');
         if words.next()? == self.server {
@@ -161,7 +161,7 @@ impl Hints {
         }
     }
 
-    /// Puts in the hint that stands for those that did not fit, once there is room.
+    /// Puts in [`Hint::All`] for the hints that did not fit, once there is room.
     fn catch_up(&self) {
         if self.lost.load(Ordering::Relaxed) {
             self.put(Hint::All);
@@ -211,7 +211,7 @@ async fn listen_once(
     .await?;
     let silent = |_| OpenError::Other("the listening connection is silent".to_owned());
     timeout(limit, client.batch_execute("LISTEN eventodb")).await.map_err(silent)?.map_err(connection::other)?;
-    // What happened while nobody listened is not told again.
+    // Notifications that were sent while this server did not listen are lost.
     hints.put(Hint::All);
     loop {
         sleep_until(Instant::now() + LISTENER_PING).await;
@@ -220,7 +220,8 @@ async fn listen_once(
     }
 }
 
-/// The next pause after this one: twice as long, up to a bound, and never quite what others wait.
+/// The next pause after this one: twice as long, up to a bound, with some chance in it so that servers do not wait in
+/// step.
 fn longer(pause: Duration) -> Duration {
     (pause * 2).min(RETRY.1).mul_f64(rand::random_range(0.75..1.0))
 }

@@ -1,7 +1,7 @@
-//! The connection that a log's appends go down.
+//! The connection of a log's appends.
 //!
-//! One that is begun while another is under way is sent behind it on the same connection: PostgreSQL
-//! runs them in order, and has the next at hand when one is committed.
+//! An append that is begun while another is under way is sent behind it on the same connection. PostgreSQL runs them in
+//! order, and has the next one at hand when one is committed.
 
 use std::sync::{Arc, Weak};
 
@@ -16,7 +16,7 @@ use super::statement::Statement;
 /// The connection of one log's appends.
 #[derive(Debug, Default)]
 pub(super) struct Line {
-    /// The connection of what is under way.
+    /// The connection of the appends that are under way.
     current: Mutex<Weak<Mutex<Pooled>>>,
 }
 

@@ -1,5 +1,4 @@
-//! Bringing schemas up to date: forward only, each in one transaction, under a lock, so that any
-//! number of servers may start at once.
+//! Migrations: forward only, each in one transaction, under a lock, so that any number of servers may start at once.
 
 use std::time::Duration;
 
@@ -46,7 +45,8 @@ pub(super) async fn registry(connection: &mut Connection, may_migrate: bool) -> 
         version: VERSION.on_registry(),
         migrated: MIGRATED.on_registry(),
     };
-    // A registry that is not there at all is made by a migration too: somebody may have mistaken the database.
+    // If there is no registry at all, it may be the wrong database: making it is a migration too, which may be
+    // forbidden.
     registry.bring_up_to_date(connection, may_migrate, may_migrate).await
 }
 
@@ -134,7 +134,7 @@ impl Target {
         Ok(connection.commit().await?)
     }
 
-    /// How many steps are done, of those that we know; `None` where there is no schema.
+    /// How many of the steps in the list are done; `None` if there is no schema.
     async fn done(&self, connection: &mut Connection) -> Result<Option<usize>, MigrateError> {
         let exists = connection
             .query_one(EXISTS.on_registry(), &[&self.schema, &"migrations"])
@@ -153,7 +153,7 @@ impl Target {
     }
 
     async fn create(&self, connection: &mut Connection) -> Result<(), Failure> {
-        // Somebody may have made the schema for us, so that we need not have the right to.
+        // An administrator may have made the schema, so that this role needs no right to.
         let name = connection.query_one(SCHEMA_EXISTS.on_registry(), &[&self.schema]).await?;
         if name.is_none_or(|row| !row.get::<_, bool>(0)) {
             connection.execute(&format!("CREATE SCHEMA {}", self.schema), LIMIT).await?;
@@ -162,7 +162,7 @@ impl Target {
     }
 }
 
-/// Whether version `a` is newer than version `b`. What is no number counts as 0.
+/// Whether version `a` is newer than version `b`. A part that is no number counts as 0.
 fn is_newer(a: &str, b: &str) -> bool {
     let parts = |text: &str| -> Vec<u64> {
         text.split(['.', '-', '+']).take(3).map(|part| part.parse().unwrap_or(0)).collect()

@@ -52,9 +52,9 @@ use shared::Shared;
 use statement::{EXISTS, PING, SELF_TEST, SERVER, schema};
 use storage::PostgresStorage;
 
-/// The oldest version of PostgreSQL that has all we need.
+/// The oldest version of PostgreSQL that works.
 const OLDEST_SERVER: i32 = 140_000;
-/// Pause after an attempt to drop a schema that was in use: it holds up whoever uses it.
+/// Pause after an attempt to drop a schema that was in use, because each attempt holds up its users.
 const PURGE_PAUSE: Duration = Duration::from_secs(10);
 /// How long [`Backend::ping`] waits.
 const PING_TIMEOUT: Duration = Duration::from_secs(2);
@@ -64,7 +64,7 @@ const PING_TIMEOUT: Duration = Duration::from_secs(2);
 pub struct Postgres {
     shared: Arc<Shared>,
     hints: Mutex<Option<mpsc::Receiver<Hint>>>,
-    /// When to try again to drop what was in use.
+    /// When to try again to drop schemas that were in use.
     purge_after: Mutex<Option<Instant>>,
 }
 
@@ -141,7 +141,7 @@ impl Backend for Postgres {
     }
 
     async fn stage(&self, living: Incarnation) -> Result<Namespace> {
-        // Its log is sealed, so that it must be there.
+        // The log will be sealed, and therefore must be there.
         self.open(living).await.map_err(|error| match error {
             Error::Closed => Error::NamespaceNotFound,
             error => error,
@@ -153,7 +153,7 @@ impl Backend for Postgres {
         };
         if let Err(failure) = seal::put(&mut connection, living).await {
             drop(connection);
-            // Nobody fills it: where this fails too, it is given up when its time has passed.
+            // Nobody fills it. If this fails too, it is given up once it was not kept for a while.
             let _ = self.discard(staged.incarnation).await;
             return Err(failure.of_read());
         }
@@ -203,7 +203,7 @@ impl Backend for Postgres {
             let mut connection = attempts.connection().await.map_err(Failure::of_read)?;
             match migrate::log(&mut connection, incarnation, may_migrate).await {
                 Ok(()) => break,
-                // It is done or not, and may be looked at again.
+                // The migration is one transaction: it happened or not, and the next attempt looks.
                 Err(MigrateError::Failure(failure)) if attempts.go_on_after(&failure) => {}
                 Err(error) => return Err(error.into()),
             }
@@ -224,7 +224,7 @@ impl Backend for Postgres {
     }
 
     async fn self_test(&self) -> Result<()> {
-        // As an append does: a connection of its own kind, and a write that waits for whatever commits wait for.
+        // As an append does: on a connection for appends, with a write that waits for everything that commits wait for.
         let work = async {
             let mut connection = self.shared.sequencers.get().await?;
             connection.query_one(SELF_TEST.on_registry(), &[]).await
@@ -232,7 +232,7 @@ impl Backend for Postgres {
         match work.await {
             Ok(_) => Ok(()),
             Err(failure) if failure.is_read_only() => {
-                // It is told by itself, and each probe looks whether it still is so.
+                // That is logged and reported by itself, and each probe looks whether it still is so.
                 self.shared.found_read_only(true);
                 Ok(())
             }
@@ -262,8 +262,8 @@ impl Backend for Postgres {
     }
 }
 
-/// Whether the database is read-only. A session keeps what role and database said at its beginning, so that one
-/// which may not write tells nothing of later.
+/// Whether the database is read-only. A session keeps the settings of role and database from its beginning. One that
+/// may not write is therefore closed, because it cannot notice when writes are allowed again.
 async fn look(connection: &mut Connection) -> Result<bool, Failure> {
     let row = connection.query_one(PING.on_registry(), &[]).await?;
     let is_read_only = row.is_some_and(|row| row.get(0));

@@ -1,7 +1,7 @@
-//! The connections: one pool for reads, one for appends, so that neither takes the other's.
+//! Pools of connections. Reads and appends have different ones, so that neither can use up the other's.
 //!
-//! Where PostgreSQL has no slot for one more session, callers share those that exist: the pool takes a seat away for
-//! each attempt that failed, so that the next caller waits for a session instead, and gives the seats back later.
+//! If PostgreSQL has no slot for one more session, callers share the sessions that exist. The pool withholds one seat
+//! for each attempt that failed, so that the next caller waits for a session, and gives the seats back later.
 
 use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
@@ -17,10 +17,10 @@ use super::connection::Connection;
 use super::error::{Failure, OpenError, TimedOut};
 use super::settings::Settings;
 
-/// A connection that goes back into its pool, or is closed where it is not clean.
+/// A connection that goes back into its pool, or is closed if it is not clean.
 #[derive(Debug)]
 pub(super) struct Pooled {
-    // Dropped first: whoever gets the seat finds it in the pool.
+    // Dropped first, so that the caller who gets the seat finds the connection in the pool.
     connection: managed::Object<Manager>,
     _seat: OwnedSemaphorePermit,
 }
@@ -50,7 +50,7 @@ impl DerefMut for Pooled {
 #[derive(Debug)]
 pub(super) struct Pool {
     pool: managed::Pool<Manager>,
-    /// Callers that may have a connection at a time: as many as the pool has at most, less those withheld.
+    /// One permit for each connection that the pool may have, less the withheld seats.
     seats: Arc<Semaphore>,
     withheld: AtomicUsize,
     patience: Duration,
@@ -75,8 +75,8 @@ impl managed::Manager for Manager {
     }
 }
 
-/// Attempts at something that changes nothing, until one is made on a connection that was opened for
-/// it: after a restart of PostgreSQL all that wait in the pool are dead.
+/// Attempts at a call that changes nothing, until one is made on a connection that was opened for it. After a restart
+/// of PostgreSQL all connections in the pool are dead.
 #[derive(Debug)]
 pub(super) struct Attempts<'a> {
     pool: &'a Pool,
@@ -86,7 +86,7 @@ pub(super) struct Attempts<'a> {
 impl Attempts<'_> {
     /// A connection for the next attempt.
     pub(super) async fn connection(&mut self) -> Result<Pooled, Failure> {
-        // Without a connection there is nothing to try again.
+        // If none can be had, it is no use to try again.
         self.is_fresh = true;
         let connection = self.pool.get().await?;
         self.is_fresh = connection.is_fresh();
@@ -99,13 +99,13 @@ impl Attempts<'_> {
         !self.is_fresh && !cause.is::<TimedOut>()
     }
 
-    /// Whether to try again after this, whatever it changes: nothing was sent.
+    /// Whether to try again after this, also a call that changes something, because nothing was sent.
     pub(super) fn go_on_unsent(&self, failure: &Failure) -> bool {
         matches!(failure, Failure::NotSent(_)) && self.go_on_after(failure)
     }
 }
 
-/// Runs `$work`, which changes nothing, on a connection of the pool, and again where that was dead.
+/// Runs `$work`, which changes nothing, on a connection of the pool, and again if that one was dead.
 macro_rules! retrying {
     ($pool:expr, $connection:ident => $work:expr) => {{
         let mut attempts = $pool.attempts();
@@ -132,12 +132,12 @@ impl Pool {
         Attempts { pool: self, is_fresh: true }
     }
 
-    /// A pool of at most `most` connections, of which `keep` stay open when nobody needs them.
+    /// A pool of at most `most` connections, of which `keep` stay open while they are idle.
     pub(super) fn new(settings: &Arc<Settings>, keep: usize, most: usize) -> Self {
         let hosts = u32::try_from(settings.url.hosts().len()).unwrap_or(u32::MAX);
         let pool = managed::Pool::builder(Manager(Arc::clone(settings)))
             .max_size(most.max(1))
-            // The warmest first: it has prepared what is needed, and the others grow idle.
+            // The one that was used last comes first: it has prepared its statements, and the others become idle.
             .queue_mode(QueueMode::Lifo)
             .wait_timeout(Some(settings.acquire_timeout))
             .create_timeout(Some(settings.connect_timeout.saturating_mul(2).saturating_mul(hosts)))
@@ -178,7 +178,7 @@ impl Pool {
         Some(Pooled { connection, _seat: seat })
     }
 
-    /// Counts a seat as withheld; not one that a session which exists could need.
+    /// Withholds a seat, but leaves one for each session that exists.
     fn withhold(&self) -> bool {
         let status = self.pool.status();
         let most = status.max_size.saturating_sub(status.size.max(1));
@@ -200,7 +200,7 @@ impl Pool {
         Ok(())
     }
 
-    /// Closes what has been idle for too long, and lets more be opened where there were too many.
+    /// Closes connections that have been idle for too long, and gives the withheld seats back.
     pub(super) fn shrink(&self) {
         self.give_back();
         let mut spare = self.pool.status().size.saturating_sub(self.keep);
@@ -211,7 +211,7 @@ impl Pool {
         });
     }
 
-    /// Closes all that is not in use, and the rest when it comes back.
+    /// Closes all idle connections, and the others when they come back.
     pub(super) fn close(&self) {
         self.pool.close();
         self.seats.close();

@@ -9,12 +9,13 @@ use super::statement::{DELETED, DISCARD_EXPIRED, FORGET, LOGS, MESSAGE_COUNT, sc
 use super::storage::count;
 use crate::model::Incarnation;
 
-/// How long a drop waits for somebody who reads there, as an open backup does. Until then it holds up others.
+/// How long a drop waits for readers of the schema, such as a backup. Meanwhile it holds up others.
 const LOCK_TIMEOUT_MS: u32 = 200;
 /// Logs whose messages are counted by one statement.
 const COUNT_AT_ONCE: usize = 100;
 
-/// Drops the schemas of deleted incarnations, and of staged ones that nobody keeps; whether all are gone. What somebody uses stays for a later call.
+/// Drops the schemas of deleted incarnations, and of staged ones that nobody keeps; whether all are gone. What somebody
+/// uses stays for a later call.
 pub(super) async fn run(pool: &Pool) -> Result<bool, Failure> {
     let mut connection = pool.get().await?;
     connection.query(DISCARD_EXPIRED.on_registry(), &[]).await?;

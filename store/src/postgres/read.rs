@@ -1,8 +1,8 @@
 //! The read path: one slice is one statement, driven by an index, that ends soon.
 //!
 //! A filter may have to pass over many messages. Its statement therefore looks at a **window**, a bounded number of
-//! positions, and reports the position of the next message of the scope behind the window. So each slice makes progress,
-//! and a gap or a rare category costs one look into the index.
+//! positions, and reports the position of the next message of the scope behind the window. So each slice makes
+//! progress, and a gap or a rare category costs one look into the index.
 
 use eventodb_protocol::message::MessageRef;
 use eventodb_protocol::{Direction, Filter, Scope};

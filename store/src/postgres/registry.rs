@@ -1,4 +1,4 @@
-//! The registry of namespaces: which there are, and their ends.
+//! The registry of namespaces.
 
 use eventodb_protocol::Timestamp;
 use eventodb_protocol::token::TokenHash;
@@ -41,14 +41,14 @@ pub(super) async fn namespaces(connection: &mut Connection) -> Result<Vec<Namesp
     Ok(all)
 }
 
-/// Creates a namespace; `None` where there is one of that name.
+/// Creates a namespace; `None` if there is one of that name.
 pub(super) async fn create(connection: &mut Connection, new: &NewNamespace) -> Result<Option<Namespace>, Failure> {
     let hash = &new.token_hash.as_bytes()[..];
     let row = connection.query_one(CREATE.on_registry(), &[&new.name, &hash, &new.description, &new.metadata]).await?;
     Ok(row.map(|row| to_namespace(&row)))
 }
 
-/// Deletes an incarnation; `None` where it was already.
+/// Deletes an incarnation; `None` if it was deleted before.
 pub(super) async fn delete(
     connection: &mut Connection,
     incarnation: Incarnation,
@@ -59,16 +59,16 @@ pub(super) async fn delete(
     Ok(deleted_at)
 }
 
-/// Whether there was such a namespace, which now has another token.
+/// Gives a namespace another token. Returns whether there is such a namespace.
 pub(super) async fn set_token(connection: &mut Connection, name: &str, hash: &TokenHash) -> Result<bool, Failure> {
     let row = connection.query_one(SET_TOKEN.on_registry(), &[&name, &&hash.as_bytes()[..]]).await?;
     Ok(row.is_some())
 }
 
-/// Marks an incarnation deleted and puts a batch into its log that none can follow: an append that
-/// is under way happens before it or not at all.
+/// Marks an incarnation deleted and puts a batch into its log that no batch can follow. An append that is under way
+/// happens before it or not at all.
 async fn end(connection: &mut Connection, incarnation: Incarnation) -> Result<Option<Timestamp>, Failure> {
-    // The row first: it also keeps the log's schema from being made meanwhile.
+    // The row is locked first, which also keeps the log's schema from being made meanwhile.
     let Some(row) = connection.query_one(DELETE.on_registry(), &[&incarnation.0]).await? else { return Ok(None) };
     let deleted_at: Time = row.get(0);
     let (schema, table) = (schema(incarnation), "batches");

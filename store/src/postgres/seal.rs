@@ -1,9 +1,9 @@
-//! Seals: while an incarnation is being filled that is to take a log's place, a batch at the end of the
-//! log keeps every server from appending, though its messages are still read.
+//! Seals. While an incarnation is being filled that is to take a log's place, a batch at the end of the log keeps every
+//! server from appending. The log's messages are still read.
 //!
-//! A seal by itself says nothing: it holds while the registry has an incarnation that is staged for the
-//! log's place and kept. Whoever meets one that does not hold takes it away, so that a server that dies
-//! while it replaces a namespace leaves nothing to be mended.
+//! A seal holds only while the registry has an incarnation that is staged for the log's place and kept. A server that
+//! meets a seal that does not hold takes it away, so that nothing has to be repaired if a server dies while it replaces
+//! a namespace.
 
 use uuid::Uuid;
 
@@ -12,7 +12,7 @@ use super::error::Failure;
 use super::statement::{DISCARD_EXPIRED, HEAD, HELD, LIVES, LOCK_LOG, TOMBSTONE, UNSEAL};
 use crate::model::{Head, Incarnation};
 
-/// How the ids of seals begin; those of other batches are random UUIDs of version 4.
+/// The first half of the ids of seals. The ids of other batches are random UUIDs of version 4.
 const PREFIX: u64 = 0x6576_656e_746f_8000;
 
 /// The id of a new seal.
@@ -33,18 +33,18 @@ pub(super) async fn put(connection: &mut Connection, log: Incarnation) -> Result
     connection.commit().await
 }
 
-/// What the end of a log says about appends.
+/// Whether a log takes appends, by its end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Verdict {
-    /// They are taken.
+    /// It takes appends.
     Open,
-    /// They are refused while another incarnation is being filled.
+    /// It refuses them while another incarnation is being filled.
     Held,
     /// The log's place is taken.
     Gone,
 }
 
-/// Whether the log is sealed and the seal holds. One that does not is taken away.
+/// Whether the log is sealed and the seal holds. A seal that does not hold is taken away.
 pub(super) async fn look(connection: &mut Connection, log: Incarnation) -> Result<Verdict, Failure> {
     let last = connection.query_one(HEAD.on(log), &[&Head::default().batch]).await?;
     let Some(seal) = last.map(|row| row.get::<_, Uuid>(3)).filter(|id| is_seal(*id)) else {
@@ -59,7 +59,7 @@ pub(super) async fn look(connection: &mut Connection, log: Incarnation) -> Resul
     if !lives(connection, log).await? {
         return Ok(Verdict::Gone);
     }
-    // What was staged can never take the log's place any more; one that is staged from now on has another seal.
+    // The incarnation that was staged can never take the log's place any more; the next one has another seal.
     connection.query(UNSEAL.on(log), &[&seal, &Uuid::new_v4()]).await?;
     Ok(Verdict::Open)
 }
@@ -69,7 +69,7 @@ pub(super) async fn lives(connection: &mut Connection, log: Incarnation) -> Resu
     Ok(connection.query_one(LIVES.on_registry(), &[&log.0]).await?.is_some())
 }
 
-/// Where an incarnation is staged for the place of this one: whether somebody keeps it.
+/// If an incarnation is staged for the place of this one: whether it is kept.
 async fn is_kept(connection: &mut Connection, log: Incarnation) -> Result<Option<bool>, Failure> {
     Ok(connection.query_one(HELD.on_registry(), &[&log.0]).await?.map(|row| row.get(0)))
 }

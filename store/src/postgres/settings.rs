@@ -1,4 +1,4 @@
-//! What is to be known before the first connection: where the database is, and every bound of this backend.
+//! Settings of this backend: the address of the database, and every bound.
 
 use std::time::Duration;
 
@@ -14,11 +14,11 @@ pub struct Settings {
     pub url: Url,
     /// Where to listen for notifications, if not at `url`: `url` may be a pooler, which cannot.
     pub listen_url: Option<Url>,
-    /// Connections for reads that are kept open even if nobody needs them.
+    /// Number of connections for reads that are kept open while they are idle.
     pub pool_min: usize,
-    /// Most connections for reads.
+    /// Number of connections for reads, at most.
     pub pool_max: usize,
-    /// Most connections for appends; reads never wait for these nor use them up.
+    /// Number of connections for appends, at most; reads neither wait for these nor use them up.
     pub sequencer_connections: usize,
     /// How long a call waits for a connection of the pool.
     pub acquire_timeout: Duration,
@@ -26,13 +26,13 @@ pub struct Settings {
     pub idle_timeout: Duration,
     /// How long one host may take from the first packet to an open session.
     pub connect_timeout: Duration,
-    /// How long a statement may run. The server hears of it, and is not waited for much longer.
+    /// How long a statement may run. PostgreSQL is told this limit, and is waited for little longer.
     pub statement_timeout: Duration,
     /// Index entries that one statement with a filter looks at.
     pub examined_rows: usize,
     /// Written messages after which the counts of a log are folded.
     pub fold_messages: usize,
-    /// Whether statements are prepared. Not behind a pooler in transaction mode.
+    /// Whether statements are prepared. They must not be behind a pooler in transaction mode.
     pub prepare: bool,
     /// Whether an older schema is brought up to date; otherwise it is refused.
     pub auto_migrate: bool,
@@ -58,7 +58,7 @@ impl Settings {
         }
     }
 
-    /// Where to listen for notifications; `None` means that polling must do.
+    /// Where to listen for notifications; `None` means that only polling tells of other servers.
     pub(super) fn listen_at(&self) -> Option<&Url> {
         self.listen_url.as_ref().or(self.prepare.then_some(&self.url))
     }

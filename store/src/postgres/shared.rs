@@ -1,4 +1,4 @@
-//! What all logs of a server have together: connections, notifications, background work.
+//! The parts that all logs of a server share: connections, notifications, background work.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -15,27 +15,27 @@ use super::settings::Settings;
 use super::upkeep;
 use crate::model::Incarnation;
 
-/// How often connections that nobody needs are looked for.
+/// How often idle connections are looked for.
 const SHRINK_INTERVAL: Duration = Duration::from_secs(10);
 /// Connections that look up tokens.
 const DOOR_CONNECTIONS: usize = 2;
 /// Logs whose counts are folded at the same time.
 const FOLDS: usize = 2;
 
-/// What all logs of a server have together.
+/// The parts that all logs of a server share.
 #[derive(Debug)]
 pub(super) struct Shared {
     pub(super) settings: Arc<Settings>,
-    /// For reads, and for the registry once it is known who asks.
+    /// For reads, and for calls to the registry with a valid token.
     pub(super) readers: Arc<Pool>,
-    /// For looking up tokens: whoever has none, or a wrong one, holds up nobody who reads.
+    /// For looking up tokens, so that clients without a valid one do not hold up reads.
     pub(super) doors: Arc<Pool>,
     /// For probes.
     pub(super) probes: Arc<Pool>,
-    /// For appends, and for what an append has to know first.
+    /// For appends, and for the reads that planning an append needs.
     pub(super) sequencers: Arc<Pool>,
     pub(super) notifier: Arc<Notifier>,
-    /// Logs that may hold a connection for their turn.
+    /// Bounds the connections that logs hold for their turns.
     pub(super) turns: Arc<Semaphore>,
     /// Whether PostgreSQL was found to take no writes when it was asked last.
     pub(super) read_only: AtomicBool,
@@ -61,7 +61,7 @@ impl Shared {
         }
     }
 
-    /// Notes whether PostgreSQL takes writes, and says so where that has changed.
+    /// Notes whether PostgreSQL takes writes, and logs it if that has changed.
     pub(super) fn found_read_only(&self, is_read_only: bool) {
         match (self.read_only.swap(is_read_only, Ordering::Relaxed), is_read_only) {
             (false, true) => tracing::error!("PostgreSQL is read-only: writes are refused, reads are served"),
@@ -89,7 +89,7 @@ impl Shared {
         this.tasks.spawn(async move {
             let work = async {
                 let Ok(_permit) = shared.folds.acquire().await else { return };
-                // A reader's connection: an append never waits for this.
+                // A connection for reads, so that an append never waits for this.
                 let outcome = match shared.readers.get().await {
                     Ok(mut connection) => upkeep::run(&mut connection, log).await,
                     Err(failure) => Err(failure),

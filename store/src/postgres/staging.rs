@@ -10,11 +10,11 @@ use super::statement::{DISCARD, DISCARD_EXPIRED, KEEP, PROMOTE, STAGE};
 use crate::model::{Incarnation, Namespace};
 use crate::storage::KEEP_EVERY;
 
-/// How long a staged incarnation waits to be kept before anybody may give it up. A pause of the database that is
-/// longer ends the import, and the namespace is as it was.
+/// A staged incarnation that was not kept for this long may be given up by any server. A longer outage of the database
+/// therefore ends the import, and the namespace stays as it was.
 const KEPT_FOR: Duration = KEEP_EVERY.saturating_mul(4);
 
-/// Stages an incarnation for the place of a living one; `None` where that was deleted, or another is staged.
+/// Stages an incarnation for the place of a living one; `None` if that was deleted, or another is staged.
 pub(super) async fn stage(connection: &mut Connection, living: Incarnation) -> Result<Option<Namespace>, Failure> {
     connection.query(DISCARD_EXPIRED.on_registry(), &[]).await?;
     let staged = connection.query_one(STAGE.on_registry(), &[&living.0, &KEPT_FOR.as_secs_f64()]).await?;

@@ -1,8 +1,8 @@
-//! The SQL of this backend: each statement a file, its parameters' types beside it.
+//! The SQL of this backend: one file for each statement, and the types of its parameters.
 //!
-//! In a text `{log}` stands for the schema of an incarnation, `{number}` for its number, `{order}` for the direction of a
-//! read; `{passes}` and `{synchronous}` stand for the conditions in the files of these names. None of them comes from a
-//! request, and nothing else is ever put into a text.
+//! In a text `{log}` stands for the schema of an incarnation, `{number}` for its number, `{order}` for the direction of
+//! a read; `{passes}` and `{synchronous}` stand for the conditions in the files of these names. None of them comes from
+//! a request, and nothing else is ever put into a text.
 
 use eventodb_protocol::Direction;
 use tokio_postgres::types::Type;
@@ -20,14 +20,14 @@ pub(super) fn schema(incarnation: Incarnation) -> String {
     if incarnation == NO_LOG { REGISTRY.to_owned() } else { format!("{REGISTRY}_{}", incarnation.0) }
 }
 
-/// A statement's text with its gaps, and the types of its parameters.
+/// A statement's text with its placeholders, and the types of its parameters.
 #[derive(Debug)]
 pub(super) struct Template {
     text: &'static str,
     pub(super) types: &'static [Type],
 }
 
-/// A statement to be run: which, on whose log, in which order.
+/// A statement to be run on one log, in one order.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Statement {
     pub(super) template: &'static Template,
@@ -35,7 +35,7 @@ pub(super) struct Statement {
     direction: Direction,
 }
 
-/// What tells a statement from another: the template's address, the log, whether it reads backward.
+/// The identity of a statement: the template's address, the log, whether it reads backward.
 pub(super) type Key = (usize, i64, bool);
 
 impl Template {
@@ -56,7 +56,7 @@ impl Template {
 }
 
 impl Statement {
-    /// Tells it from every other.
+    /// Its identity.
     pub(super) fn key(&self) -> Key {
         (std::ptr::from_ref(self.template).addr(), self.log.0, self.direction == Direction::Backward)
     }

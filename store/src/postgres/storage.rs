@@ -36,10 +36,10 @@ impl PostgresStorage {
         Self { log, shared, is_sealed: AtomicBool::new(false) }
     }
 
-    /// The last batch of the log that others can follow, which is sealed.
+    /// The last batch below the seal of a log.
     async fn head_below_seal(&self, known: &Head) -> Result<Row> {
         self.is_sealed.store(true, Ordering::Relaxed);
-        // Its place may be taken by now.
+        // Another incarnation may have taken its place by now.
         let lives = retrying!(self.shared.sequencers, connection => seal::lives(connection, self.log));
         if !lives.map_err(Failure::of_read)? {
             return Err(Error::Closed);
@@ -49,7 +49,7 @@ impl PostgresStorage {
         row.map_err(Failure::of_read)?.ok_or_else(|| Error::failed("the log has no batch"))
     }
 
-    /// Whether the log is sealed for good reason. A seal that does not hold is taken away.
+    /// Whether the log is sealed and the seal holds. A seal that does not hold is taken away.
     pub(super) async fn look_at_seal(&self) -> Result<seal::Verdict, Failure> {
         let verdict = retrying!(self.shared.sequencers, connection => seal::look(connection, self.log))?;
         self.is_sealed.store(verdict != seal::Verdict::Open, Ordering::Relaxed);
@@ -72,7 +72,7 @@ impl Storage for PostgresStorage {
         let head = Head { position, batch: row.get(0), id: row.get(3), time: row.get::<_, Time>(2).0 };
         let lineage = match row.get::<_, Option<Uuid>>(4) {
             Some(id) if id == known.id => Lineage::Follows,
-            // Of old batches only the oldest are deleted.
+            // Only the oldest batches are pruned.
             None if known.batch < head.batch => Lineage::Forgotten,
             _ => Lineage::Diverged,
         };

@@ -1,12 +1,11 @@
 //! Turns between servers that write to one log.
 //!
-//! The compare-and-set alone is right, but of two servers that write at once one loses each race and has
-//! to decide its batch again; the one that is farther from the database would lose them all. After a
-//! lost race a server therefore takes a lock of the database, follows the others, writes undisturbed what
-//! waits, and gives the lock back.
-//! The others notice that lock with their next append, which then counts as a lost race, and wait for theirs.
-//! The lock is advisory: a server that cannot take it within 250 ms appends without it, and loses races at worst.
-//! Any role of the database can hold it; a server that waited in vain says who does.
+//! The compare-and-set alone is correct. But of two servers that write at once, one loses each race and has to plan its
+//! batch again, and the server that is farther from the database would lose them all. After a lost race a server
+//! therefore takes a lock of the database, follows the others, writes undisturbed the appends that wait, and gives the
+//! lock back. The others notice the lock with their next append, which then counts as a lost race, and wait for their
+//! turn. The lock is advisory: a server that cannot take it within 250 ms appends without it, and loses races at worst.
+//! Any role of the database can hold it; a server that waited in vain logs which sessions do.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,17 +22,18 @@ use super::pool::Pool;
 use super::statement::{TAKE_TURN, TURN_HOLDERS};
 use crate::model::Incarnation;
 
-/// For how long after it met another one a server waits for its turn before it writes.
+/// A server waits for its turns for this long after it met another server.
 const CONTENDED: Duration = Duration::from_secs(2);
 /// How long a turn lasts at most.
 const LONGEST: Duration = Duration::from_millis(8);
-/// After so long it ends where nothing more waits. Not before: to take one costs as much as a few batches.
+/// A turn with nothing more to append ends after this time, and not earlier, because taking one costs as much as a few
+/// batches.
 const SHORTEST: Duration = Duration::from_millis(4);
-/// How long before that it is kept for those who were just answered and may have more to append.
+/// Before that, an idle turn is kept for this long, because clients that were just answered may have more to append.
 const IDLE: Duration = Duration::from_millis(1);
 /// How long a server waits for its turn.
 const WAIT: Duration = Duration::from_millis(250);
-/// How often it is said who holds a lock for longer than a turn.
+/// How often the holders of a lock are logged, if they hold it for longer than a turn.
 const SAY_EVERY: Duration = Duration::from_secs(10);
 
 /// A session that holds the lock of a log's turns.
@@ -53,11 +53,11 @@ pub(super) struct Turns {
     own: Arc<Own>,
 }
 
-/// What this server has to do with the turns of a log.
+/// This server's part in the turns of a log.
 #[derive(Debug, Default)]
 struct Own {
     state: Mutex<State>,
-    /// An append begins or has ended, or nothing more waits.
+    /// Told when an append begins or ends, and when nothing more waits.
     changed: Notify,
 }
 
@@ -65,29 +65,29 @@ struct Own {
 struct State {
     contended_until: Option<Instant>,
     phase: Phase,
-    /// It waited in vain, and goes on without.
+    /// The server waited in vain, and appends without a turn until then.
     impatient_until: Option<Instant>,
-    /// Appends that are under way.
+    /// Number of appends that are under way.
     appends: usize,
-    /// Nothing more waits to be appended.
+    /// Whether nothing more waits to be appended.
     is_resting: bool,
     /// Number of the batch that this server wrote last.
     written: Option<i64>,
-    /// When it was said who holds the lock.
+    /// When the holders of the lock were logged last.
     said: Option<Instant>,
 }
 
-/// How this server stands to its turn.
+/// The phase of this server's turn.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum Phase {
-    /// It has none.
+    /// The server has no turn.
     #[default]
     Without,
-    /// It has it, and has written nothing yet.
+    /// The server has its turn, and has written nothing yet.
     Begun,
-    /// It has it.
+    /// The server has its turn.
     Within,
-    /// It gives it back once the appends that are under way have ended.
+    /// The server gives its turn back once the appends that are under way have ended.
     Ending,
 }
 
@@ -100,9 +100,9 @@ impl State {
 /// Whether an append may disregard other servers' turns.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Turn {
-    /// It may: it has its own, or has waited for it long enough.
+    /// It may, because the server has its turn or has waited for it long enough.
     Own,
-    /// Another's would come first; nobody has met here of late.
+    /// It may not; but no other server was met of late.
     Free,
 }
 
@@ -118,20 +118,20 @@ impl Turns {
         state.is_resting = false;
         if state.phase == Phase::Begun {
             state.phase = Phase::Within;
-            // Nobody else wrote between this server's last turn and this one: there is nobody to take turns with.
+            // Nobody else wrote between this server's last turn and this one, so that there is no need for turns.
             if state.written == Some(after) {
                 state.contended_until = None;
             }
         }
-        // Until the lock is given back, this server's own would pass for another's.
+        // Until this server gives its own lock back, an append would take it for another server's.
         let is_own = state.phase != Phase::Without || state.is_impatient(now);
         drop(state);
         self.own.changed.notify_one();
         if is_own { Turn::Own } else { Turn::Free }
     }
 
-    /// An append has ended, and has written the batch of this number, as far as it is known; without one, another
-    /// server wrote first, or has its turn.
+    /// An append has ended. `written` is the number of its batch, if that may be written; `None` if another server
+    /// wrote first, or has its turn.
     pub(super) fn end(&self, written: Option<i64>) {
         let mut state = self.own.state.lock();
         state.appends -= 1;
@@ -149,25 +149,25 @@ impl Turns {
         self.own.changed.notify_one();
     }
 
-    /// Whether another server was met of late, and this one's turn has to come first.
+    /// Whether this server has to wait for its turn, because it met another one of late.
     pub(super) fn is_to_wait(&self) -> bool {
         let (now, state) = (Instant::now(), self.own.state.lock());
         let is_contended = state.contended_until.is_some_and(|until| now < until);
         is_contended && !matches!(state.phase, Phase::Begun | Phase::Within) && !state.is_impatient(now)
     }
 
-    /// Waits for this server's turn, or long enough.
+    /// Waits for this server's turn, or until it may append without.
     pub(super) async fn wait(&self, pool: &Arc<Pool>) {
         let patience = match Arc::clone(&self.permits).try_acquire_owned() {
-            // Other logs' turns have the connections.
+            // The turns of other logs have all connections.
             Err(_) => LONGEST,
             Ok(permit) => {
                 let (taken, is_taken) = oneshot::channel();
-                // A task of its own, as the lock outlives the append that took it.
+                // A task of its own, because the lock outlives the append that took it.
                 tokio::spawn(Arc::clone(&self.own).hold(self.log, Arc::clone(pool), permit, taken));
                 match timeout(WAIT, is_taken).await {
                     Ok(Ok(())) => return,
-                    // Somebody holds the lock who is stuck: not to be waited for with each append.
+                    // The holder of the lock is stuck: not each append shall wait for it.
                     _ => CONTENDED,
                 }
             }
@@ -184,7 +184,7 @@ async fn take(connection: &mut Connection, log: Incarnation) -> Result<(), Failu
     Ok(())
 }
 
-/// Who has held the lock of a log's turns for longer than a turn lasts.
+/// The sessions that have held the lock of a log's turns for longer than a turn lasts.
 pub(super) async fn holders(connection: &mut Connection, log: Incarnation) -> Result<Vec<Holder>, Failure> {
     let longest = WAIT.as_secs_f64() * 1_000.0 / 2.0;
     let rows = connection.query(TURN_HOLDERS.on_registry(), &[&log.0, &longest]).await?;
@@ -197,7 +197,7 @@ pub(super) async fn holders(connection: &mut Connection, log: Incarnation) -> Re
 }
 
 impl Own {
-    /// Takes the lock, says so, and gives it back after a turn; at once where nobody waits for it any more.
+    /// Takes the lock, says so, and gives it back after a turn, or at once if nobody waits for it any more.
     async fn hold(
         self: Arc<Self>,
         log: Incarnation,
@@ -211,7 +211,7 @@ impl Own {
             Ok(Err(failure)) if failure.state().is_some_and(|state| *state == SqlState::LOCK_NOT_AVAILABLE) => {
                 self.say_who_holds(&mut connection, log).await;
             }
-            // The connection is not clean, is closed, and the lock goes with it.
+            // The connection is not clean and will be closed, which gives the lock back.
             _ => {}
         }
         drop(connection);
@@ -238,7 +238,7 @@ impl Own {
         }
     }
 
-    /// Says who has the lock, if that is not another server within its turn.
+    /// Logs which sessions have the lock, but for another server within its turn.
     async fn say_who_holds(&self, connection: &mut Connection, log: Incarnation) {
         let found = async {
             connection.rollback().await?;
@@ -261,14 +261,14 @@ impl Own {
         }
     }
 
-    /// Waits until a turn is over, and nothing is under way any more that would make the next server lose a race.
+    /// Waits until the turn is over, and no append is under way that would make the next server lose a race.
     async fn last(&self) {
         let _ = timeout(LONGEST, self.is_over()).await;
         self.state.lock().phase = Phase::Ending;
         let _ = timeout(LONGEST, self.until(|state| state.appends == 0)).await;
     }
 
-    /// Waits until it is not worth while to go on with a turn.
+    /// Waits until it is no use to keep the turn any longer.
     async fn is_over(&self) {
         let begun = Instant::now();
         loop {

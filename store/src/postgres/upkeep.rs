@@ -19,7 +19,7 @@ pub(super) async fn run(connection: &mut Connection, log: Incarnation) -> Result
     Ok(())
 }
 
-/// Folds some messages; whether there may be more.
+/// Folds some messages. Returns whether there may be more.
 async fn fold(connection: &mut Connection, log: Incarnation) -> Result<bool, Failure> {
     connection.begin().await?;
     let folded = match connection.query_one(FOLDED.on(log), &[]).await? {

@@ -26,9 +26,9 @@ pub(super) enum Access {
     ReadOnly,
 }
 
-/// Attaches a file under a name, in the best way that there is, `least` at least; what comes back says how. Other ways than
-/// [`Access::Shared`] are for a process that nobody else writes beside. Connections that only read see nothing of what
-/// others write: where one has no more, none of that file may.
+/// Attaches a file under a name, in the best way that there is, `least` at least; what comes back says how. Other ways
+/// than [`Access::Shared`] are for a process that nobody else writes beside. Connections that only read see nothing of
+/// what others write: where one has no more, none of that file may.
 ///
 /// # Errors
 /// SQLite's.

@@ -27,7 +27,8 @@ const AFTER_A_FAULT: Duration = Duration::from_secs(1);
 pub(super) struct Done {
     /// Bytes of text that were written anew.
     pub(super) bytes: u64,
-    /// Messages that cannot have been written as they are. They stay without a checksum, which tells that they are damaged.
+    /// Messages that cannot have been written as they are. They stay without a checksum, which tells that they are
+    /// damaged.
     pub(super) damaged: Vec<i64>,
     /// The message before which the batch ended, because it seems to be damaged.
     pub(super) suspect: Option<i64>,

@@ -12,10 +12,10 @@ use super::storage::SqliteStorage;
 /// How long entries wait for others, from the last append on, before the indexer takes them.
 const INDEX_AFTER: Duration = Duration::from_millis(50);
 
-/// How long after its last use a log keeps open what only many calls at once need.
+/// How long after its last use a log keeps spare connections open.
 const SPARE_FOR: Duration = Duration::from_secs(1);
 
-/// Sets a flag back once the work that it stands for ends, be it by a panic.
+/// Clears a flag once the work that it stands for ends, also by a panic.
 struct AtWork<'a>(&'a AtomicBool);
 
 impl Drop for AtWork<'_> {
@@ -25,12 +25,12 @@ impl Drop for AtWork<'_> {
 }
 
 impl SqliteStorage {
-    /// Indexes what has waited long enough, and closes what is not needed; called every now and then.
+    /// Indexes messages that have waited long enough, and closes connections that are not needed. Called now and then.
     pub(super) fn look_after(self: &Arc<Self>) {
         let Some(files) = self.opened_files() else { return };
         if files.wants_reopening() {
             drop(files);
-            // The next call opens them; while somebody works with them, it is tried again.
+            // The next call opens them. While they are in use, they are not closed, and this is tried again.
             self.close_idle(false);
             return;
         }
@@ -44,8 +44,8 @@ impl SqliteStorage {
         }
     }
 
-    /// Has what is left indexed as soon as no append came for a while. It looks at one log and only
-    /// while that is written to; what it misses is found by [`Self::look_after`].
+    /// Has the rest indexed as soon as no append came for a while. If it misses messages, [`Self::look_after`] indexes
+    /// them.
     pub(super) fn index_when_quiet(self: &Arc<Self>, files: &Arc<Files>) {
         if files.awaits_quiet.swap(true, SeqCst) {
             return;
@@ -57,24 +57,24 @@ impl SqliteStorage {
             loop {
                 tokio::time::sleep_until(quiet_at.into()).await;
                 let Some(storage) = storage.upgrade() else { return };
-                // What is missed here, [`Self::look_after`] finds.
+                // [`Self::look_after`] indexes messages that are missed here.
                 let Some(files) = storage.opened_files() else { return };
                 quiet_at = *files.last_append.lock() + INDEX_AFTER;
                 if quiet_at > Instant::now() {
                     continue;
                 }
-                // Before it starts: whoever appends from now on waits for quiet again.
+                // Cleared before it starts, so that an append from now on waits for quiet again.
                 files.awaits_quiet.store(false, SeqCst);
                 if storage.start_indexer(&files, 1) || files.awaits_quiet.swap(true, SeqCst) {
                     return;
                 }
-                // It is at work on what came before.
+                // The indexer is at work on messages that came before.
                 quiet_at = Instant::now() + INDEX_AFTER;
             }
         }));
     }
 
-    /// Has the indexer run where at least so many messages wait, and then for whole batches. Says whether it was not
+    /// Has the indexer run while at least `at_least` messages wait, and then for whole batches. Returns whether it was not
     /// at work already.
     pub(super) fn start_indexer(self: &Arc<Self>, files: &Arc<Files>, at_least: usize) -> bool {
         if files.indexing.swap(true, SeqCst) {
@@ -88,7 +88,7 @@ impl SqliteStorage {
                 let could = storage.index_batches(&files, wanted);
                 drop(at_work);
                 wanted = storage.shared.settings.whole_batch();
-                // Whoever appended until now found it at work.
+                // An append that came until now found it at work, and did not start it.
                 if !could || files.memtable.read().len() < wanted || files.indexing.swap(true, SeqCst) {
                     return;
                 }
@@ -97,7 +97,7 @@ impl SqliteStorage {
         true
     }
 
-    /// Writes the log's write-ahead log back where that is due and nobody does.
+    /// Writes the log's write-ahead log back, if that is due and nobody does so already.
     pub(super) fn start_checkpoint(self: &Arc<Self>, files: &Arc<Files>) {
         if !files.wants_checkpoint() || files.checkpointing.swap(true, SeqCst) {
             return;
@@ -111,7 +111,7 @@ impl SqliteStorage {
         });
     }
 
-    /// Indexes where at least so many messages wait, and then whole batches. Says whether it could.
+    /// Indexes whole batches while at least this number of messages wait. Returns whether it succeeded.
     fn index_batches(&self, files: &Files, mut wanted: usize) -> bool {
         while files.memtable.read().len() >= wanted {
             if let Err(error) = files.index_batch(&self.shared, self.incarnation) {
@@ -123,7 +123,7 @@ impl SqliteStorage {
         true
     }
 
-    /// A duplicate stops the writes; damage has the index built anew; all else is tried again.
+    /// Indexing failed. A duplicate stops the writes, damage has the index built anew, anything else is tried again.
     fn index_failed(&self, files: &Files, error: rusqlite::Error) {
         let incarnation = self.incarnation.0;
         match error.sqlite_error_code() {

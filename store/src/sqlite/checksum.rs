@@ -3,10 +3,11 @@
 //! ```text
 //! checksum = CRC-32C of a message, begun with the CRC-32C of the log's identity
 //! message  = global_position position time starts_stream length{6} bytes{6}
-//! length   = bytes of id, stream, type, correlation, metadata and data; all ones where there is none
+//! length   = bytes of id, stream, type, correlation, metadata and data; all ones if there is none
 //! ```
 //!
-//! Integers are little-endian and have 8 bytes. The identity makes a row of another log as wrong as a changed one.
+//! Integers are little-endian and have 8 bytes. Because of the identity, a row of another log fails the check like a
+//! changed one.
 
 use std::cell::OnceCell;
 
@@ -36,18 +37,18 @@ const INTEGERS: usize = 4;
 /// Texts of a message, and its id.
 const PARTS: usize = 6;
 
-/// What the checksums of a log begin with.
+/// The beginning of a log's checksums.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Seed(u32);
 
 impl Seed {
-    /// That of the log with this identity.
+    /// The beginning for the log with this identity.
     pub(super) fn of(identity: &[u8]) -> Self {
         Self(crc32c::crc32c(identity))
     }
 }
 
-/// A message as the bytes of its columns, true or not.
+/// The bytes of a message's columns, damaged or not.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Stored<'a> {
     /// Global position, position, time, whether it starts its stream.
@@ -78,7 +79,7 @@ impl<'a> Stored<'a> {
         }
     }
 
-    /// What stands in a row, without a copy. `None` where a value is of a kind that no message has.
+    /// The columns of a row, without a copy. `None` if a value is of a kind that no message has.
     ///
     /// # Errors
     /// SQLite's.
@@ -143,7 +144,7 @@ impl<'a> Stored<'a> {
     /// Its id.
     ///
     /// # Errors
-    /// Where it is none, in a row that has no checksum yet.
+    /// It is no id, in a row that has no checksum yet.
     pub(super) fn id(&self) -> rusqlite::Result<Uuid> {
         let bytes = self.parts[0].unwrap_or_default();
         Uuid::from_slice(bytes)
@@ -151,7 +152,7 @@ impl<'a> Stored<'a> {
     }
 
     /// # Errors
-    /// Where it is no text, in a row that has no checksum yet; so for the others.
+    /// It is no text, in a row that has no checksum yet; so for the other texts.
     pub(super) fn stream(&self) -> rusqlite::Result<&'a str> {
         text(self.parts[1].unwrap_or_default(), column::STREAM)
     }
@@ -179,10 +180,10 @@ fn text(bytes: &[u8], column: usize) -> rusqlite::Result<&str> {
 
 /// Bytes that are summed up at once.
 const GATHERED: usize = 256;
-/// Bytes of a text that is copied beside others: to sum it up by itself costs more.
+/// Texts up to this number of bytes are copied and summed up together, because that costs less than one by one.
 const SHORT: usize = 64;
 
-/// What a checksum says of a row.
+/// The verdict of a checksum on a row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Verdict {
     /// It is as it was written.
@@ -193,7 +194,7 @@ pub(super) enum Verdict {
     Damaged,
 }
 
-/// Looks at rows of one snapshot of a log: the caller has a transaction open.
+/// Checks rows of one snapshot of a log. The caller has a transaction open.
 pub(super) struct Checker<'c> {
     connection: &'c Connection,
     seed: Seed,
@@ -239,7 +240,7 @@ impl<'c> Checker<'c> {
         }
     }
 
-    /// What a row says, if it may be served.
+    /// The message of a row, if it may be served.
     pub(super) fn read<'r>(&self, row: &'r Row<'_>) -> rusqlite::Result<Option<Stored<'r>>> {
         let Some(stored) = Stored::of_row(row)? else { return Ok(None) };
         let verdict = self.judge(row, &stored)?;
@@ -260,7 +261,7 @@ impl<'c> Checker<'c> {
         Ok(*self.unchecked.get_or_init(|| asked))
     }
 
-    /// Global position above which none is left out: an import may leave gaps, or a repair.
+    /// Above this global position there are no gaps. An import may leave some below it, or a repair.
     pub(super) fn dense_after(&self) -> rusqlite::Result<i64> {
         if let Some(known) = self.dense_after.get() {
             return Ok(*known);
@@ -270,7 +271,7 @@ impl<'c> Checker<'c> {
         Ok(*self.dense_after.get_or_init(|| asked))
     }
 
-    /// The lowest position within bounds at which a message should be, where none is.
+    /// The lowest position within bounds at which a message is missing.
     pub(super) fn missing(&self, low: i64, high: i64) -> rusqlite::Result<Option<i64>> {
         if low > high {
             return Ok(None);
@@ -280,7 +281,8 @@ impl<'c> Checker<'c> {
     }
 }
 
-/// Gives every message of a log that nobody uses the checksum that fits it as it is now, as if it had been written so.
+/// Gives every message of a log the checksum of its present bytes, as if they had been written so. Nobody may use the
+/// log meanwhile.
 ///
 /// # Errors
 /// SQLite's.

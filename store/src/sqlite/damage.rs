@@ -40,8 +40,8 @@ impl Damage {
         );
     }
 
-    /// Whether a damaged message of this log was met before: the next one is no page that cannot be read for a moment, and
-    /// whoever reads on behind thousands of them must not wait at each.
+    /// Whether a damaged message of this log was met before: the next one is no page that cannot be read for a moment,
+    /// and whoever reads on behind thousands of them must not wait at each.
     pub(super) fn is_in(&self, incarnation: Incarnation) -> bool {
         let met = self.met.lock();
         met.len() > TELL_MOST || met.range((incarnation, i64::MIN)..=(incarnation, i64::MAX)).next().is_some()

@@ -1,8 +1,8 @@
-//! The data directory: made so that nobody else reads it, and taken so that nobody else writes to it.
+//! The data directory: only this user can read it, and only one server at a time writes to it.
 //!
-//! Whoever removes or replaces the directory, or its `lock`, under a running server leaves that server with open
-//! files that nobody will ever find again. Therefore the server holds what it took against what stands there now,
-//! and acknowledges nothing where the two differ.
+//! If the directory or its `lock` is removed or replaced under a running server, that server writes to open files that
+//! nobody will find again. Therefore the server compares the directory that it took with the one that is there now, and
+//! acknowledges nothing if they differ.
 
 use std::fs::{self, DirBuilder, File, TryLockError};
 use std::io::{self, ErrorKind};
@@ -15,11 +15,11 @@ use rustix::fs::{AtFlags, StatxFlags};
 use super::paths::beside;
 use super::{OpenError, shown};
 
-/// What others may do with a file: nothing.
+/// The mode of files: others have no rights.
 const PRIVATE_FILE: u32 = 0o600;
-/// What others may do with a directory: nothing.
+/// The mode of directories: others have no rights.
 const PRIVATE_DIRECTORY: u32 = 0o700;
-/// The bits of a mode that others have.
+/// The bits of a mode for others.
 const OTHERS: u32 = 0o077;
 
 /// The name of the file that a server holds locked.
@@ -29,13 +29,13 @@ const LOCK: &str = "lock";
 #[derive(Debug)]
 pub(super) struct Directory {
     lock: Found,
-    /// Held open: the locks end with them. The directory itself is locked as well, so that whoever removes the
-    /// file lets nobody in.
+    /// Held open, because the locks end when they are closed. The directory itself is locked as well, so that another
+    /// server is kept out even if the file is removed.
     _locked: Vec<File>,
 }
 
 impl Directory {
-    /// Takes a directory, and creates it where needed.
+    /// Takes a directory, and creates it if needed.
     ///
     /// # Errors
     /// [`OpenError::Directory`], [`OpenError::Locked`].
@@ -56,14 +56,14 @@ impl Directory {
         Ok(Self { lock: Found::at(vec![lock_path]).map_err(failed)?, _locked: locked })
     }
 
-    /// Its `lock`, by which other servers know that it is taken.
+    /// Its `lock`, which tells other servers that the directory is taken.
     pub(super) fn lock(&self) -> &Found {
         &self.lock
     }
 }
 
-/// The file that is locked, made where it is missing. `None` where it is missing and the disk takes no file: the
-/// directory's own lock has to do.
+/// The file that is locked; makes it if it is missing. `None` if it is missing and the disk takes no file: then only
+/// the directory's own lock is held.
 fn open_lock(path: &Path) -> io::Result<Option<File>> {
     let made = File::options().create(true).truncate(false).write(true).mode(PRIVATE_FILE).open(path);
     let Err(error) = made else { return made.map(Some) };
@@ -80,7 +80,7 @@ fn open_lock(path: &Path) -> io::Result<Option<File>> {
     }
 }
 
-/// Files that are open, and the paths at which they were found.
+/// The paths of open files, and which files were found there.
 #[derive(Debug, Default)]
 pub(super) struct Found {
     files: Vec<(PathBuf, FileId)>,
@@ -88,7 +88,7 @@ pub(super) struct Found {
 }
 
 impl Found {
-    /// What is at these paths now. A file that a read-only disk does not have is not missed later.
+    /// The files at these paths now. A file that is missing now, as on a read-only disk, is not missed later.
     ///
     /// # Errors
     /// The system's.
@@ -112,7 +112,7 @@ impl Found {
         Self::at(vec![file.to_owned(), beside(file, "-wal")])
     }
 
-    /// Whether the same files are still there. Says so where that has changed.
+    /// Whether the same files are still there. A change is logged.
     pub(super) fn is_there(&self) -> bool {
         let is_changed = |(path, found): &&(PathBuf, _)| !file_id(path).is_ok_and(|id| id == *found);
         let changed = self.files.iter().find(is_changed);
@@ -136,32 +136,32 @@ impl Found {
 /// A file's device, as its major and minor number, and its number there.
 type FileId = (u32, u32, u64);
 
-/// Which file is at a path. Only that is asked for: on a Linux with multigrain timestamps (6.13), whoever asks for a
-/// file's times makes the next write to it change them, and a sync after each batch takes a third longer for that.
+/// The file at a path. Nothing else is asked for. On a Linux with multigrain timestamps (6.13), asking for a file's
+/// times makes the next write to it change them, and a sync after each batch then takes a third longer.
 fn file_id(path: &Path) -> io::Result<FileId> {
     let found = rustix::fs::statx(rustix::fs::CWD, path, AtFlags::empty(), StatxFlags::INO)?;
     Ok((found.stx_dev_major, found.stx_dev_minor, found.stx_ino))
 }
 
-/// Makes a directory, and those above it that are missing, for this user alone. All of them are on the disk when it
-/// returns: what is synced in a directory that its parent does not know is lost with the power.
+/// Makes a directory, and the missing ones above it, for this user alone. All of them are synced when it returns,
+/// because a file in a directory that its parent does not have on the disk is lost with the power.
 fn create(path: &Path) -> io::Result<()> {
     let new = missing(path);
     DirBuilder::new().recursive(true).mode(PRIVATE_DIRECTORY).create(path)?;
     new.into_iter().try_for_each(|directory| File::open(parent(directory))?.sync_all())
 }
 
-/// The directory and those above it, as far as they are not there.
+/// The directory and those above it that are missing.
 fn missing(path: &Path) -> Vec<&Path> {
     path.ancestors().take_while(|path| !path.as_os_str().is_empty() && !path.exists()).collect()
 }
 
-/// The directory in which something is.
+/// The directory of a path.
 pub(super) fn parent(path: &Path) -> &Path {
     path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
-/// Creates a directory that only this user may look into.
+/// Creates a directory that only this user may list.
 ///
 /// # Errors
 /// The system's.
@@ -177,11 +177,11 @@ pub(super) fn create_private_file(path: &Path) -> io::Result<File> {
     File::options().create(true).write(true).truncate(true).mode(PRIVATE_FILE).open(path)
 }
 
-/// Sees to it that a database is this user's alone, also one of an earlier version. A new one is made here, because
-/// SQLite makes it for everybody to read; the files beside it get the rights of the database.
+/// Gives a database the mode that only this user may read it, also one of an earlier version. A new one is made here,
+/// because SQLite would make it readable for everybody. The files beside it get the mode of the database.
 ///
 /// # Errors
-/// The system's, where a new file cannot be made.
+/// The system's, if a new file cannot be made.
 pub(super) fn keep_private(file: &Path) -> io::Result<()> {
     if !file.exists() {
         return match File::options().create_new(true).write(true).mode(PRIVATE_FILE).open(file) {

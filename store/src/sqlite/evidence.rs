@@ -47,8 +47,8 @@ pub(super) fn identity(log: &Connection) -> rusqlite::Result<Vec<u8>> {
     log.query_row("SELECT identity FROM log.identity", [], |row| row.get(0))
 }
 
-/// The global position up to which an index has seen the log of this identity. `None` if it is the index of another log,
-/// cannot be read, or contradicts itself: a damaged index is no evidence against a log.
+/// The global position up to which an index has seen the log of this identity. `None` if it is the index of another
+/// log, cannot be read, or contradicts itself: a damaged index is no evidence against a log.
 pub(super) fn seen_by_index(index: &Path, identity: &[u8]) -> Option<i64> {
     if !index.exists() {
         return None;

@@ -1,4 +1,5 @@
-//! What an error of SQLite means for its caller: what may succeed later, what is damaged, and what may be on the disk.
+//! The meaning of SQLite's errors: whether a call may succeed later, whether a file is damaged, and whether a change
+//! may be on the disk.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -11,10 +12,10 @@ use super::connection;
 use crate::error::Error;
 use crate::storage::AppendError;
 
-/// Why something cannot be read.
+/// Why a read failed.
 #[derive(Debug)]
 pub(super) enum ReadError {
-    /// SQLite says so.
+    /// SQLite reported an error.
     Sqlite(rusqlite::Error),
     /// The message at this global position is not as it was written.
     Damaged(i64),
@@ -32,7 +33,7 @@ impl From<rusqlite::types::FromSqlError> for ReadError {
     }
 }
 
-/// Whether SQLite found something that it cannot have written.
+/// Whether SQLite found bytes that it cannot have written.
 pub(super) fn is_damage(error: &rusqlite::Error) -> bool {
     use rusqlite::ErrorCode::{DatabaseCorrupt, NotADatabase};
     match error {
@@ -44,37 +45,37 @@ pub(super) fn is_damage(error: &rusqlite::Error) -> bool {
     }
 }
 
-/// How long a page that SQLite calls damaged is tried again before it counts as that. SQLite does not tell a page that it
-/// could not read from one that makes no sense.
+/// A page that SQLite calls damaged is read again for this long before it counts as damaged. SQLite does not
+/// distinguish a page that it could not read from one with wrong bytes.
 const SUSPECTED_FOR: Duration = Duration::from_secs(1);
 
 /// How often a message that seems to be damaged is read again, and the pause before each time.
 pub(super) const READ_AGAIN: usize = 4;
 pub(super) const READ_PAUSE: Duration = Duration::from_millis(125);
 
-/// Since when a file seems to be damaged.
+/// A file that seems to be damaged, and since when.
 #[derive(Debug, Default)]
 pub(super) struct Suspicion(Mutex<Option<Instant>>);
 
 impl Suspicion {
-    /// Whether what was read as damage may be a disk that could not be read for a moment.
+    /// Whether the disk may only not have been readable for a moment.
     pub(super) fn may_pass(&self) -> bool {
         self.0.lock().get_or_insert_with(Instant::now).elapsed() < SUSPECTED_FOR
     }
 
-    /// The same was read.
+    /// The page was read after all.
     pub(super) fn settled(&self) {
         *self.0.lock() = None;
     }
 }
 
-/// What a statement failed with.
+/// The error of a statement.
 pub(super) fn fail(error: rusqlite::Error) -> Error {
     if is_passing(&error) { Error::unavailable(error) } else { Error::failed(error) }
 }
 
-/// What a change of the registry failed with. Where its write or sync failed it may be on the disk, and be there after a
-/// crash until another change takes its place.
+/// The error of a change of the registry. If its write or sync failed, the change may be on the disk, and be there
+/// after a crash until another change takes its place.
 pub(super) fn change_failed(error: rusqlite::Error) -> Error {
     use rusqlite::ErrorCode::{OutOfMemory, SystemIoFailure};
     match error.sqlite_error_code() {
@@ -83,14 +84,14 @@ pub(super) fn change_failed(error: rusqlite::Error) -> Error {
     }
 }
 
-/// Whether the same may succeed later: the fault lies with the disk, the memory or the file descriptors, not with what
-/// the files hold.
+/// Whether the same call may succeed later, because the fault lies with the disk, the memory or the file descriptors
+/// and not with the files' content.
 fn is_passing(error: &rusqlite::Error) -> bool {
     use rusqlite::ErrorCode::{CannotOpen, DatabaseBusy, OutOfMemory};
     is_of_the_disk(error) || matches!(error.sqlite_error_code(), Some(CannotOpen | DatabaseBusy | OutOfMemory))
 }
 
-/// What opening a file failed with.
+/// The error of opening a file.
 pub(super) fn open_failed(file: &Path, error: connection::Error) -> Error {
     match error {
         connection::Error::Sqlite(error) => fail(error),
@@ -105,7 +106,7 @@ pub(super) fn is_of_the_disk(error: &rusqlite::Error) -> bool {
     matches!(error.sqlite_error_code(), Some(DiskFull | ReadOnly | SystemIoFailure))
 }
 
-/// Whether it is the system that fails and not what a file holds; a file that was cut reads as a fault of the disk.
+/// Whether the system fails, and not the content of a file. A file that was cut reads like a fault of the disk.
 pub(super) fn is_for_now(error: &rusqlite::Error) -> bool {
     is_passing(error) && error.sqlite_error_code() != Some(rusqlite::ErrorCode::SystemIoFailure)
 }
@@ -127,7 +128,8 @@ pub(super) fn is_read_only(error: &rusqlite::Error) -> bool {
     error.sqlite_error_code() == Some(rusqlite::ErrorCode::ReadOnly)
 }
 
-/// A commit whose write or sync failed, or whose frames could not be noted for want of memory, is settled by the fence.
+/// The error of an append. The outcome is unknown if the commit's write or sync failed, or if its frames could not be
+/// noted for want of memory.
 pub(super) fn append_failed(error: NotAppended) -> AppendError {
     use rusqlite::ErrorCode::{OutOfMemory, SystemIoFailure};
     match error {
@@ -137,7 +139,7 @@ pub(super) fn append_failed(error: NotAppended) -> AppendError {
         NotAppended::Before(error) | NotAppended::Committing(error) if is_passing(&error) => {
             AppendError::Unavailable(Arc::new(error))
         }
-        // A page could not be read: it is no row's fault.
+        // A page could not be read, which is not the fault of a row.
         NotAppended::Before(error) if is_damage(&error) => AppendError::Unavailable(Arc::new(error)),
         NotAppended::Committing(error) if is_damage(&error) => AppendError::Unknown(Arc::new(error)),
         NotAppended::Before(error) | NotAppended::Committing(error) => AppendError::Rejected(Arc::new(error)),

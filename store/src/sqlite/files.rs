@@ -1,4 +1,4 @@
-//! The open files of an incarnation, and what changes them: appends, the indexer, checkpoints.
+//! The open files of an incarnation, and all work that changes them: appends, indexing, checkpoints.
 
 use std::fs::{self, File};
 use std::sync::Arc;
@@ -32,38 +32,39 @@ use crate::model::Entry;
 use crate::model::{Batch, Head, Incarnation};
 use crate::storage::AppendError;
 
-/// What a commit adds to the write-ahead log besides its messages, about: pages are written whole.
+/// About the bytes that a commit adds to the write-ahead log besides its messages, because pages are written whole.
 const COMMIT_BYTES: u64 = 2 * 4096;
 
 /// Number of entries that leave the memtable under one lock: few, so that no append waits long for it.
 const FORGET_AT_ONCE: usize = 128;
 
-/// Messages of a batch that is not written all at once: below it is little.
+/// Batches of at least this many messages are synced in steps while they are being written.
 const TRICKLED: usize = 4 * 1024;
 
-/// What a batch writes in so long is little, too. A checkpoint copies faster than many disks write, and has no pause.
+/// The pause between two steps. A checkpoint copies faster than many disks write, and has no pause.
 const TRICKLE_PAUSE: Duration = Duration::from_millis(2);
 
 /// Messages that are indexed between two checkpoints of the index.
 const INDEX_CHECKPOINT_MESSAGES: usize = 64 * 1024;
 
-/// Bytes of the log's write-ahead log after which it is written into the log's file. Few, as appends wait behind the
-/// sync that ends it; and hardly a page is written more often for that, as the log grows at its end.
+/// Bytes of the log's write-ahead log after which it is written into the log's file. They are few, because appends wait
+/// behind the sync that ends it. Hardly a page is written twice for that, because the log grows at its end.
 const CHECKPOINT_BYTES: u64 = 4 * 1024 * 1024;
 
-/// Tells a log from other databases. It is written anew to see whether the file takes a write.
+/// Marks the file as a log. It is written again to see whether the file takes a write.
 const APPLICATION_ID: i32 = i32::from_be_bytes(*b"EvLg");
 
-/// How long files that are open for reading only stay open before it is tried whether they can be written to.
+/// Files that are open for reading only are opened again after this time, in case they can be written to by now.
 const REOPEN_AFTER: Duration = Duration::from_secs(1);
 
-/// Readers that stay open where nobody has read of late; while somebody does, all that work at once do.
+/// Number of reading connections that stay open while the log is not read. While it is, all that work at once stay
+/// open.
 const IDLE_READERS: usize = 2;
 
 /// The open files of an incarnation.
 pub(super) struct Files {
     pub(super) memtable: RwLock<Memtable>,
-    /// In memory this one connection serves for everything.
+    /// A store in memory has only this connection, for everything.
     pub(super) writer: Mutex<Writer>,
     pub(super) indexer: Option<Mutex<Connection>>,
     readers: Mutex<Vec<Connection>>,
@@ -71,32 +72,31 @@ pub(super) struct Files {
     pub(super) room: Notify,
     pub(super) indexing: AtomicBool,
     pub(super) checkpointing: AtomicBool,
-    /// Whether somebody waits for the appends to pause, to have the rest indexed.
+    /// Whether a task waits for the appends to pause, to index the rest.
     pub(super) awaits_quiet: AtomicBool,
     /// Whether everything in the index is in its file: see [`index_file::checkpoint`].
     begins_anew: AtomicBool,
-    /// Whether the index is to be thrown away.
+    /// Whether the index has to be thrown away.
     pub(super) damaged: AtomicBool,
     /// Whether a write was refused because a file is open for reading only: see [`Self::wants_reopening`].
     pub(super) read_only: AtomicBool,
     opened: Instant,
-    /// How the log's file is used.
+    /// How the log's file is opened.
     access: Access,
     /// Number of entries in all memtables, those of this one included.
     waiting: Arc<AtomicUsize>,
     /// Whether the registry knows that its count of messages is out of date.
     noted: AtomicBool,
-    /// Why nothing may be written any more, if so.
+    /// Why nothing may be written any more, if that is so.
     pub(super) stopped: Mutex<Option<Cause>>,
     pub(super) last_append: Mutex<Instant>,
     pub(super) last_use: Mutex<Instant>,
-    /// Bytes appended since the last checkpoint, about.
+    /// About the bytes that were appended since the last checkpoint.
     unchecked: AtomicU64,
     /// Messages indexed since the index's last checkpoint.
     unchecked_index: AtomicUsize,
-    /// The storage's: it is known while these files are closed, too.
+    /// Belongs to the storage, which keeps it while these files are closed.
     append_fault: Arc<Fault>,
-    /// Whether batches cannot be put into the index.
     pub(super) index_fault: Fault,
     index_checkpoint_fault: Fault,
     pub(super) log_checkpoint_fault: Fault,
@@ -104,13 +104,14 @@ pub(super) struct Files {
     finish_checkpoint: AtomicBool,
     /// The log's files, as they were opened.
     log_files: Found,
-    /// The index's file, for [`trickle`]. Closed after all connections to it: to close it gives up their locks.
+    /// The index's file, for [`trickle`]. It is closed after all connections to it, because closing it gives up their
+    /// locks.
     index_file: Option<File>,
-    /// How far the log has come, for the registry.
+    /// The head that is marked in the registry.
     mark: Arc<Mark>,
-    /// The head that the log is known to have had, where it ends below it.
+    /// If the log ends below a head that it is known to have had: that head.
     pub(super) lost_end: Option<i64>,
-    /// What the log's checksums begin with.
+    /// The beginning of the log's checksums.
     pub(super) seed: Seed,
     /// Damaged messages whose stream is not known, in order.
     unplaced: Vec<i64>,
@@ -126,8 +127,8 @@ pub(super) struct Writer {
 
 pub(super) enum Opened {
     Ready(Box<Files>),
-    /// The index lags behind the log by more than the memtable holds: a connection to both, and
-    /// how many messages the log has.
+    /// The index lags behind the log by more than the memtable holds. With a connection to both, and the number of the
+    /// log's messages.
     Behind(Connection, u64),
 }
 
@@ -143,18 +144,18 @@ fn open_or_renew_index(
     let file = index_path(shared, incarnation);
     let has_index = file.exists();
     let opened = match open_index(shared, incarnation, least) {
-        // SQLite calls a page damaged that could not be read just now.
+        // SQLite also calls a page damaged that could not be read for a moment.
         Err(connection::Error::Sqlite(error)) if is_damage(&error) => open_index(shared, incarnation, least),
         opened => opened,
     };
     let error = match opened {
         Ok(opened) => return Ok(opened),
-        // Nothing is said about the index by what the system lacks at the moment.
+        // The system lacks something at the moment, which says nothing about the index.
         Err(connection::Error::Sqlite(error)) if has_index && is_for_now(&error) => return Err(fail(error)),
         Err(connection::Error::Create(error)) => return Err(Error::unavailable(error)),
         Err(error) => error,
     };
-    // What the index alone knows is kept before it goes.
+    // The head that only the index knows is kept before the index goes.
     let seen = evidence::seen_by_index(&file, identity).unwrap_or(0);
     if seen > *known {
         shared.registry.mark_heads(&[(incarnation, seen)]).map_err(fail)?;
@@ -166,8 +167,8 @@ fn open_or_renew_index(
 }
 
 impl Files {
-    /// Opens what is there; `noted` is what the registry knows of it. What cannot be written now is no obstacle: it is
-    /// read as it is.
+    /// Opens the files of an incarnation; `noted` is what the registry knows of it. Files that cannot be written to now
+    /// are opened for reading.
     pub(super) fn open(
         shared: &Shared,
         incarnation: Incarnation,
@@ -178,7 +179,7 @@ impl Files {
         if shared.location == Location::Memory {
             return Self::open_in_memory(shared, incarnation, append_fault);
         }
-        // SQLite would make an empty one, and nobody would notice what is lost.
+        // SQLite would make an empty file, and the loss would go unnoticed.
         if noted.messages != Some(0) && fs::metadata(&file).map_or(0, |metadata| metadata.len()) == 0 {
             return Err(Error::failed(format!("{} is missing or empty: restore it from a backup", file.display())));
         }
@@ -187,10 +188,10 @@ impl Files {
         set_up(&writer).map_err(fail)?;
         let identity = identify(shared, incarnation, noted, &writer)?;
         let mut known = noted.marked_head;
-        // What the one writes another that only reads would not see.
+        // The two connections must open files alike: if only one could write, the other would not see what it writes.
         let least = access.max(Access::Alone);
         let (indexing, index_access) = open_or_renew_index(shared, incarnation, least, &identity, &mut known)?;
-        // It is due again: nothing depends on it.
+        // If it fails, a later one does the work.
         let begins_anew = index_file::checkpoint(&indexing).unwrap_or(false);
         let indexer::Progress { completion, messages: indexed, .. } = indexer::progress(&indexing).map_err(fail)?;
         let most = 2 * shared.settings.memtable_messages;
@@ -244,8 +245,8 @@ impl Files {
         Ok(())
     }
 
-    /// Damaged messages whose streams nobody knows: nothing may be written until they are given up, because a position
-    /// of theirs would be given out again.
+    /// Keeps the damaged messages whose streams are not known. Nothing may be written until they are given up, because
+    /// their positions in their streams would be given out again.
     fn keep_unplaced(&mut self, shared: &Shared, incarnation: Incarnation, noted: Vec<i64>, found: Vec<i64>) {
         self.unplaced = [noted, found].concat();
         self.unplaced.sort_unstable();
@@ -263,7 +264,7 @@ impl Files {
         }
     }
 
-    /// What a read needs to know.
+    /// The parts that a read needs.
     pub(super) fn known(&self) -> Known<'_> {
         Known { memtable: &self.memtable, seed: self.seed, unplaced: &self.unplaced }
     }
@@ -276,7 +277,8 @@ impl Files {
         Ok(done)
     }
 
-    /// A log that ends below what is known of it has lost its end: its positions must not be given out again.
+    /// Refuses writes if the log ends below the head that it is known to have had, because the positions of the lost
+    /// messages must not be given out again.
     fn expect_head(&mut self, shared: &Shared, incarnation: Incarnation, known: i64) {
         let head = self.writer.get_mut().head.position;
         self.mark = shared.marks.open(incarnation, head, known);
@@ -366,13 +368,14 @@ impl Files {
         outcome
     }
 
-    /// Closes the readers that are only worth their place while many read, and gives back the pages that the others keep.
+    /// Closes the readers that are only worth their place while many read, and gives back the pages that the others
+    /// keep.
     pub(super) fn close_spare_readers(&self) {
         let mut readers = self.readers.lock();
         let keep = readers.len().min(IDLE_READERS);
         let spare = readers.split_off(keep);
         for reader in &*readers {
-            // It fails only where the connection is in use, and nobody else has it.
+            // It fails only if the connection is in use, and nobody else has it.
             let _ = reader.release_memory();
         }
         drop(readers);
@@ -411,13 +414,13 @@ impl Files {
         Ok(())
     }
 
-    /// Drops from the memtable what the index holds already: a commit that reported an error may have happened all
-    /// the same.
+    /// Drops entries from the memtable that the index holds already, because a commit that reported an error may have
+    /// happened all the same.
     fn forget_indexed(&self) -> rusqlite::Result<()> {
         let indexed = self.with_indexer(|connection| indexer::progress(connection))?.completion;
         let known = self.memtable.read().completion();
         if indexed < known {
-            // The index lost what it held: it is damaged.
+            // The index lost entries that it held: it is damaged.
             return Err(rusqlite::Error::QueryReturnedNoRows);
         }
         if indexed > known {
@@ -426,9 +429,9 @@ impl Files {
         Ok(())
     }
 
-    /// Drops from the memtable what the index holds now.
+    /// Drops entries from the memtable that the index holds now.
     fn forget_up_to(&self, completion: i64) {
-        // Whatever the index committed since its last checkpoint began its write-ahead log.
+        // The first commit after a checkpoint has begun the write-ahead log anew.
         self.begins_anew.store(false, SeqCst);
         let mut left = true;
         while left {
@@ -440,9 +443,9 @@ impl Files {
         self.room.notify_waiters();
     }
 
-    /// Writes the index's write-ahead log into its file where that is due, so that pages that several batches touch
-    /// are written back once. Where it fails, the batches are in the index all the same, and the next batch tries
-    /// it again.
+    /// Writes the index's write-ahead log into its file if that is due. It is not due after each batch, so that a page
+    /// which several batches change is written back once. If it fails, the batches are in the index all the same, and
+    /// the next batch tries it again.
     fn checkpoint_index(&self, incarnation: Incarnation) {
         if self.unchecked_index.load(SeqCst) < INDEX_CHECKPOINT_MESSAGES {
             return;
@@ -460,11 +463,11 @@ impl Files {
         }
     }
 
-    /// Writes most of the log's write-ahead log into its file while appends go on. The writer does
-    /// the small rest, because only when nothing is left does the write-ahead log begin anew.
+    /// Writes most of the log's write-ahead log into its file while appends go on. The writer does the small rest,
+    /// because the write-ahead log begins anew only when nothing of it is left.
     pub(super) fn checkpoint_in_background(&self, shared: &Shared, incarnation: Incarnation) -> rusqlite::Result<()> {
         self.unchecked.store(0, SeqCst);
-        // Not the indexer's connection, which may be at work for long.
+        // A connection of its own, because the indexer's may be at work for long.
         self.with_reader(shared, incarnation, checkpoint_log)?;
         self.finish_checkpoint.store(true, SeqCst);
         self.log_checkpoint_fault.mended(incarnation.0);
@@ -476,7 +479,7 @@ impl Files {
         self.indexer.is_some() && self.access != Access::ReadOnly && self.unchecked.load(SeqCst) >= CHECKPOINT_BYTES
     }
 
-    /// Whether the memtable holds as much as it may.
+    /// Whether the memtable is full.
     pub(super) fn is_full(&self, shared: &Shared) -> bool {
         let entries = self.memtable.read().len();
         entries >= shared.settings.memtable_messages
@@ -505,7 +508,7 @@ impl Files {
         if self.finish_checkpoint.swap(false, SeqCst)
             && let Err(error) = checkpoint_log(connection)
         {
-            // The batch does not need it. The one in the background is due again, and sets the flag once it succeeds.
+            // The batch does not depend on it. The next one in the background sets the flag again once it succeeds.
             self.log_checkpoint_fault.failed(incarnation.0, &error);
             self.unchecked.fetch_max(CHECKPOINT_BYTES, SeqCst);
         }
@@ -547,8 +550,8 @@ impl Files {
         Some(format!("the message at global position {unplaced} is damaged, and nobody knows its stream"))
     }
 
-    /// Files that are open for reading only are not written to by any connection, even if one could by now: they are
-    /// opened anew for that.
+    /// Refuses a write to files that are open for reading only. If they can be written to by now, they have to be
+    /// opened anew first.
     fn may_be_written(&self) -> rusqlite::Result<()> {
         if self.access != Access::ReadOnly {
             return Ok(());
@@ -557,7 +560,7 @@ impl Files {
         Err(rusqlite::Error::SqliteFailure(ffi::Error::new(ffi::SQLITE_READONLY), None))
     }
 
-    /// Notes that a batch could not be written, where that lies with the disk.
+    /// Notes that a batch could not be written, if the disk is the reason.
     fn not_appended(&self, incarnation: Incarnation, error: NotAppended) -> AppendError {
         let (NotAppended::Before(cause) | NotAppended::Committing(cause)) = &error;
         if is_of_the_disk(cause) {
@@ -579,10 +582,10 @@ impl Files {
         Ok(())
     }
 
-    /// Whether to close the files and open them anew, because they may be written to by now. A write-ahead log or
-    /// shared memory that cannot be opened for writing once is opened by SQLite for reading, and stays so in each
-    /// connection until the last is closed. Files that are this process's alone are shared with a backup as soon as there
-    /// is room.
+    /// Whether to close the files and open them anew, because they may be written to by now. If SQLite cannot open a
+    /// write-ahead log or shared memory for writing, it opens it for reading, and each connection keeps it so until the
+    /// last one is closed. Files that are open for this process alone are opened so that a backup can share them as
+    /// soon as there is room.
     pub(super) fn wants_reopening(&self) -> bool {
         let age = self.opened.elapsed();
         self.read_only.load(SeqCst) && age >= REOPEN_AFTER || self.access == Access::Alone && age >= ALONE_FOR
@@ -635,7 +638,7 @@ impl Files {
         *self.last_append.lock() = Instant::now();
     }
 
-    /// Before closing: what can be indexed is, and the registry learns the count of messages.
+    /// Before closing: indexes as much as possible, and notes the count of messages in the registry.
     pub(super) fn finish(
         &mut self,
         shared: &Shared,
@@ -646,7 +649,7 @@ impl Files {
             self.index_batch(shared, incarnation)?;
         }
         if self.noted.load(SeqCst) {
-            // The indexer's connection is open; a reader's may not be.
+            // The indexer's connection, because it is open for sure.
             let counts = self.with_indexer(|connection| lookup::counts(connection, self.known()))?;
             shared.registry.note_messages(incarnation, Some(counts.messages))?;
         }
@@ -679,7 +682,7 @@ fn identify(shared: &Shared, incarnation: Incarnation, noted: &Noted, log: &Conn
         Identity::Same => Ok(identity),
         Identity::Unknown => {
             match shared.registry.adopt_identity(incarnation, &identity) {
-                // The next opening adopts it.
+                // The next opening tries it again.
                 Err(error) if !is_of_the_disk(&error) => Err(fail(error)),
                 _ => Ok(identity),
             }
@@ -698,7 +701,7 @@ fn last_position(log: &Connection) -> rusqlite::Result<i64> {
     log.query_row("SELECT coalesce(max(global_position), 0) FROM log.messages", [], |row| row.get(0))
 }
 
-/// Writes what is in the log's write-ahead log into its file, as far as no reader needs it.
+/// Writes the log's write-ahead log into its file, as far as no reader needs it.
 fn checkpoint_log(connection: &mut Connection) -> rusqlite::Result<()> {
     connection.query_row("PRAGMA log.wal_checkpoint(PASSIVE)", [], |_| Ok(()))
 }

@@ -158,14 +158,15 @@ fn select_suffix(connection: &Connection) -> rusqlite::Result<&'static str> {
 #[derive(Debug, Default)]
 pub(super) struct Suffix {
     pub(super) entries: Vec<IndexEntry>,
-    /// Global positions of damaged messages between them, whose streams nobody knows; of several missing ones the first.
+    /// Global positions of damaged messages between them, whose streams nobody knows; of several missing ones the
+    /// first.
     pub(super) damaged: Vec<i64>,
     /// Whether the log cannot be read behind the last damaged one.
     pub(super) is_cut: bool,
 }
 
-/// As [`suffix`]. What seems to be damaged is read again for a moment: it may be a disk that could not be read, and nothing
-/// is to be given up for that.
+/// As [`suffix`]. What seems to be damaged is read again for a moment: it may be a disk that could not be read, and
+/// nothing is to be given up for that.
 ///
 /// # Errors
 /// As [`suffix`].

@@ -1,7 +1,7 @@
-//! How far logs have come, noted in the registry: a log that ends below its mark has lost what was acknowledged.
+//! Marks of the logs' heads in the registry. A log that ends below its mark has lost acknowledged messages.
 //!
-//! Only what is on the disk is marked, and later than it is acknowledged: appends wait for none of this. What was
-//! written within [`MARK_EVERY`] before a crash may be above the mark.
+//! A head is marked once it is on the disk, and later than its messages are acknowledged, because no append waits for a
+//! mark. Messages that were written within [`MARK_EVERY`] before a crash may be above the mark.
 
 use std::sync::atomic::{AtomicI64, Ordering::SeqCst};
 use std::sync::{Arc, Weak};
@@ -17,7 +17,7 @@ use crate::model::Incarnation;
 /// How often heads that have moved are marked.
 const MARK_EVERY: Duration = Duration::from_secs(1);
 
-/// The head of one open log and what of it is marked.
+/// The head of one open log, and the head that is marked.
 #[derive(Debug)]
 pub(super) struct Mark {
     incarnation: Incarnation,
@@ -26,12 +26,12 @@ pub(super) struct Mark {
 }
 
 impl Mark {
-    /// The log has come so far, on the disk.
+    /// The log has reached this head, on the disk.
     pub(super) fn reached(&self, head: i64) {
         self.head.store(head, SeqCst);
     }
 
-    /// The head, where it is above what is marked.
+    /// The head, if it is above the mark.
     pub(super) fn due(&self) -> Option<i64> {
         let head = self.head.load(SeqCst);
         (head > self.marked.load(SeqCst)).then_some(head)
@@ -50,7 +50,7 @@ impl Marks {
         Self { open: Mutex::default(), fault: Fault::of("marking the heads of logs in the registry") }
     }
 
-    /// A log was opened; it is marked for as long as what comes back is kept.
+    /// A log was opened. Its head is marked while the returned value is kept.
     pub(super) fn open(&self, incarnation: Incarnation, head: i64, marked: i64) -> Arc<Mark> {
         let mark = Mark { incarnation, head: AtomicI64::new(head), marked: AtomicI64::new(marked) };
         let mark = Arc::new(mark);
@@ -58,7 +58,7 @@ impl Marks {
         mark
     }
 
-    /// Writes what is due, in one transaction.
+    /// Writes the marks that are due, in one transaction.
     fn write(&self, registry: &Registry) {
         let open: Vec<Arc<Mark>> = {
             let mut open = self.open.lock();
@@ -86,7 +86,7 @@ impl Sqlite {
         self.shared.threads.write(Box::pin(async move {
             while stop.run_until_cancelled(tokio::time::sleep(MARK_EVERY)).await.is_some() {
                 let Some(shared) = shared.upgrade() else { return };
-                // The write waits for the disk: on a thread that nobody's append needs.
+                // The write waits for the disk, and therefore takes a thread that no append needs.
                 let written = tokio::task::spawn_blocking(move || shared.marks.write(&shared.registry)).await;
                 if let Err(error) = written {
                     tracing::error!(%error, "heads of logs were not marked");

@@ -1,9 +1,9 @@
 //! The index entries of messages that are in the log but not in the index yet.
 //!
-//! The memtable gives the answers that the index will give once it has caught up: positions by stream, by category and by
-//! id. Texts stay in the log. A read must look here **first** and into the index afterwards: an entry leaves the memtable
-//! only after the index has it, so that a message which is in neither does not exist. [`Memtable::floor`] is where the
-//! two meet.
+//! The memtable gives the answers that the index will give once it has caught up: positions by stream, by category and
+//! by id. Texts stay in the log. A read must look here **first** and into the index afterwards: an entry leaves the
+//! memtable only after the index has it, so that a message which is in neither does not exist. [`Memtable::floor`] is
+//! where the two meet.
 
 use std::collections::VecDeque;
 use std::collections::hash_map::Entry as MapEntry;
@@ -162,8 +162,8 @@ impl Memtable {
         }
     }
 
-    /// The first entries, for the indexer: chunks with at least `count` of them, or all that there are, and the number of
-    /// entries of the first chunk that have left and do not count.
+    /// The first entries, for the indexer: chunks with at least `count` of them, or all that there are, and the number
+    /// of entries of the first chunk that have left and do not count.
     pub(super) fn first(&self, count: usize) -> (Vec<Chunk>, usize) {
         let mut wanted = count.saturating_add(self.gone);
         let is_wanted = |chunk: &&Chunk| {

@@ -1,38 +1,38 @@
 //! SQLite: the log first, indexes behind it.
 //!
-//! A data directory holds `registry.db` (the namespaces) and for each incarnation `N.log.db` (every
-//! message by global position; what is committed there is durable) and `N.index.db` (derived from
-//! it, rebuilt where it does not fit). What the index does not hold yet lives in a memtable.
+//! A data directory holds `registry.db` (the namespaces), and two files for each incarnation. `N.log.db` has every
+//! message by global position; a commit to it is durable. `N.index.db` is derived from it, and rebuilt if it does not
+//! fit the log. Messages that the index does not hold yet are in a memtable.
 //!
-//! | file | what stands there |
+//! | file | what it is for |
 //! |---|---|
-//! | `access` | opening it where nothing can be written beside it |
+//! | `access` | opening a file beside which nothing can be written |
 //! | `connection` | opening a database file: pragmas, migrations |
 //! | `directory` | making and taking the data directory, and seeing that it is still there |
 //! | `registry` | the namespaces |
 //! | `storage` | one incarnation: opening, closing, and the methods of `Storage` |
 //! | `appender` | the appends of one incarnation: the methods of `Appender` |
 //! | `marks` | how far logs have come, noted in the registry |
-//! | `evidence` | what is known of a log besides itself |
-//! | `background` | what is done for it beside the calls: indexing, checkpoints |
-//! | `room` | how much the disk has left |
-//! | `failure` | what an error of SQLite means for its caller |
-//! | `files` | what is open of it: appends, the indexer, checkpoints |
-//! | `paths` | where its files are, and connections to them |
+//! | `evidence` | what the registry and the index know of a log |
+//! | `background` | work beside the calls: indexing, checkpoints |
+//! | `room` | whether the disk is nearly full |
+//! | `failure` | the meaning of SQLite's errors |
+//! | `files` | the open files of one incarnation: appends, the indexer, checkpoints |
+//! | `paths` | the paths of the files, and connections to them |
 //! | `append` | one commit to the log |
-//! | `checksum` | the checksum of a message, and what a row's says |
-//! | `backfill` | checksums for what a version without them wrote |
-//! | `damage` | the damaged messages that were met |
-//! | `whole_row` | one message with everything that the log keeps of it |
+//! | `checksum` | the checksum of a message, and the verdict on a row |
+//! | `backfill` | checksums for messages of a version without them |
+//! | `damage` | the damaged messages that were found |
+//! | `whole_row` | one message with all columns of the log |
 //! | `memtable` | the index entries of messages that are not indexed yet |
 //! | `indexer` | moving the memtable's head into the index |
-//! | `interned` | the streams and categories of what is moved |
+//! | `interned` | the numbers of streams and categories |
 //! | `runs` | messages of a stream or a category, packed into one row of the index |
 //! | `many_rows` | inserting rows many at a time |
-//! | `index_file` | whether an index, as it is found, fits the log |
+//! | `index_file` | whether an index file fits its log |
 //! | `lookup` | versions, ids, streams, categories, counts |
 //! | `read` | slices of messages |
-//! | `threads` | where blocking calls are made |
+//! | `threads` | the threads on which blocking calls are made |
 //! | `maintenance` | backup, verify, repair |
 
 mod access;
@@ -92,12 +92,12 @@ use crate::error::{Error, Result};
 use crate::model::{Incarnation, Namespace, NewNamespace};
 use crate::storage::{Backend, Hint, Opened, Storage};
 
-/// Where the store keeps its files.
+/// The location of a store's files.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Location {
-    /// In this directory, which is created where it is missing.
+    /// In this directory, which is created if it is missing.
     Directory(PathBuf),
-    /// Nowhere: it is gone when the process ends.
+    /// In memory: all is gone when the process ends.
     Memory,
 }
 
@@ -108,9 +108,9 @@ pub struct Settings {
     pub open_namespaces: usize,
     /// Messages of one namespace that may wait for the indexer; appends wait beyond it.
     pub memtable_messages: usize,
-    /// Messages of all namespaces that may wait for the indexer before it hurries.
+    /// Messages of all namespaces that may wait for the indexer before it works without pauses.
     pub memtables_messages: usize,
-    /// Most messages that the indexer moves in one transaction.
+    /// Number of messages that the indexer moves in one transaction, at most.
     pub index_batch: usize,
     /// Threads that commit, for all namespaces.
     pub writer_threads: usize,
@@ -118,12 +118,14 @@ pub struct Settings {
     pub readers: usize,
     /// Rows that one slice looks at in search of matches.
     pub examined_rows: usize,
-    /// Categories of a namespace in which types and correlations are looked for by the index; among more by the log.
+    /// A read of everything that filters by type or correlation uses the index if a namespace has at most this number
+    /// of categories, and the log if it has more.
     pub merged_categories: usize,
 }
 
 impl Settings {
-    /// Messages for which the indexer begins while appends go on: a batch, or what a smaller memtable holds.
+    /// Number of waiting messages for which the indexer begins while appends go on: a batch, or all that a smaller
+    /// memtable holds.
     fn whole_batch(&self) -> usize {
         self.index_batch.min(self.memtable_messages).max(1)
     }
@@ -145,7 +147,7 @@ impl Default for Settings {
     }
 }
 
-/// Why a data directory could not be opened; each in one line for the person who starts the server.
+/// Why a data directory could not be opened, in one line for the operator.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
     /// It cannot be created or written to.
@@ -157,21 +159,21 @@ pub enum OpenError {
     /// The registry is damaged, or newer than this program.
     #[error("cannot open {0}: {1}")]
     Registry(Shown, connection::Error),
-    /// Logs are there and the registry is not: whose they are is not known.
+    /// There are logs and no registry, so that the namespaces of the logs are not known.
     #[error("{0} is missing beside log files: put it back from a backup of this directory, or move the log files away")]
     NoRegistry(Shown),
-    /// The registry does not know these logs, so that a namespace to come would be given their numbers.
+    /// The registry does not know these logs, so that it would give their numbers to new namespaces.
     #[error(
         "the registry does not know {0}: put back the registry.db of the same moment, or move the log away and import \
          what it holds"
     )]
     UnknownLog(Shown),
-    /// The system gives no threads.
+    /// The system provides no threads.
     #[error("cannot start threads: {0}")]
     Threads(std::io::Error),
 }
 
-/// A path as a person reads it.
+/// A path as text for people.
 pub type Shown = String;
 
 /// The SQLite backend.
@@ -190,20 +192,20 @@ struct Shared {
     damage: Damage,
     room: Room,
     threads: Threads,
-    /// Namespaces whose files are open, and perhaps some whose are not any more.
+    /// Namespaces whose files are open, and perhaps some whose files were closed since.
     opened: Mutex<Vec<Weak<SqliteStorage>>>,
     /// Held by the one that opens files while descriptors are scarce.
     scarce: Mutex<()>,
     /// Number of entries in all memtables.
     waiting: Arc<AtomicUsize>,
-    /// Taken until the backend is closed, so that no other server uses it.
+    /// The directory's lock, held until the backend is closed so that no other server uses it.
     directory: Mutex<Option<Arc<Directory>>>,
     /// The registry's files, as they were opened.
     registry_files: Mutex<Arc<Found>>,
 }
 
 impl Sqlite {
-    /// Opens the store at a location, creating it where there is none.
+    /// Opens the store at a location, and creates it if there is none.
     ///
     /// # Errors
     /// [`OpenError`].
@@ -254,7 +256,7 @@ impl Sqlite {
         storages.entry(incarnation).or_insert_with(new).clone()
     }
 
-    /// Every now and then: indexes what has waited long enough, and closes what is open beyond the bound.
+    /// Now and then indexes messages that have waited long enough, and closes namespaces beyond the bound.
     fn keep_house(&self) {
         let (shared, storages) = (Arc::downgrade(&self.shared), self.storages.clone());
         let stop = self.housekeeping.clone();
@@ -274,7 +276,7 @@ impl Sqlite {
 const HOUSEKEEPING: Duration = Duration::from_millis(250);
 
 impl Shared {
-    /// Whether the directory and the registry in it are still what was opened.
+    /// Looks whether the directory and the registry in it are still those that were opened.
     ///
     /// # Errors
     /// As [`Self::still_holds`].
@@ -283,11 +285,11 @@ impl Shared {
         self.still_holds(&files)
     }
 
-    /// Writes to the registry, and to the logs whose last write failed, as if somebody did.
+    /// Writes to the registry, and to the logs whose last write failed.
     fn write_test(&self, failing: &[Arc<SqliteStorage>]) -> Result<()> {
         let Location::Directory(directory) = &self.location else { return Ok(()) };
         if self.still_holds_registry().is_err() {
-            // It is told by itself.
+            // That is logged and reported by itself.
             return Ok(());
         }
         self.room.look(directory);
@@ -301,10 +303,10 @@ impl Shared {
         Ok(())
     }
 
-    /// Whether the directory with these files of it is still what was opened.
+    /// Looks whether the directory and these files in it are still those that were opened.
     ///
     /// # Errors
-    /// [`Error::Unavailable`] where it is not: what is written would be found by nobody.
+    /// [`Error::Unavailable`] if not: nobody would find what is written.
     fn still_holds(&self, files: &Found) -> Result<()> {
         let directory = self.directory.lock().clone();
         if directory.is_none_or(|directory| directory.lock().is_there()) && files.is_there() {
@@ -313,8 +315,8 @@ impl Shared {
         Err(Error::unavailable("the data directory was removed or replaced while it was in use"))
     }
 
-    /// Closes the namespaces that were longest unused until no more than `most` are open, as far as
-    /// nobody works with them. The caller holds no storage's lock.
+    /// Closes the namespaces that were unused for the longest time until no more than `most` are open. Namespaces that
+    /// are in use stay open. The caller holds no storage's lock.
     fn close_beyond(&self, most: usize) {
         let mut open: Vec<_> = {
             let mut opened = self.opened.lock();
@@ -467,7 +469,7 @@ impl Backend for Sqlite {
         let failing = |storage: &&Arc<SqliteStorage>| storage.append_fault.is_there();
         let failing: Vec<Arc<SqliteStorage>> = self.storages.lock().values().filter(failing).cloned().collect();
         let shared = self.shared.clone();
-        // The write waits for the disk: on a thread that nobody's append needs.
+        // The write waits for the disk, and therefore takes a thread that no append needs.
         tokio::task::spawn_blocking(move || shared.write_test(&failing)).await.map_err(Error::failed)?
     }
 

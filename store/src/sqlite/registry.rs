@@ -1,4 +1,5 @@
-//! `registry.db`: the namespaces, their tokens' hashes, how many messages a closed one holds, and what its log must be.
+//! `registry.db`: the namespaces, the hashes of their tokens, how many messages a closed one holds, and the identity
+//! and a mark of the head of its log.
 
 use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
@@ -23,14 +24,14 @@ pub(super) struct Registry {
     /// `None` is a registry in memory.
     file: Option<PathBuf>,
     connection: Kept,
-    /// The staged incarnations, and which each is to replace. Locked before the connection.
+    /// The staged incarnations, and the one that each is to replace. Locked before the connection.
     staged: Arc<Mutex<HashMap<Incarnation, Incarnation>>>,
-    /// Where heads are marked: nobody who looks for a namespace waits for the disk behind that.
+    /// Marks heads. It is a connection of its own, so that looking up a namespace never waits for the disk behind it.
     marking: Kept,
     opened: Arc<Mutex<Opened>>,
 }
 
-/// A connection; `None` where the file could not be opened anew.
+/// A connection; `None` if the file could not be opened anew.
 type Kept = Arc<Mutex<Option<Connection>>>;
 
 /// How and when the file was opened.
@@ -40,13 +41,13 @@ struct Opened {
     at: Instant,
 }
 
-/// Tells a registry from other databases. It is written anew to see whether the file takes a write.
+/// Marks the file as a registry. It is written again to see whether the file takes a write.
 const APPLICATION_ID: i32 = i32::from_be_bytes(*b"EvDB");
 
 /// What is noted about a living incarnation.
 #[derive(Clone, Debug)]
 pub(super) struct Noted {
-    /// How many messages it holds, where that is known.
+    /// How many messages it holds, if that is known.
     pub(super) messages: Option<u64>,
     /// The identity of its log; `None` until a log of an earlier version is opened.
     pub(super) identity: Option<Vec<u8>>,
@@ -80,17 +81,17 @@ impl Registry {
         Ok(registry)
     }
 
-    /// Opens the connection that marks; one that only reads need not be joined by another.
+    /// Opens the connection that marks heads. It is kept only if both connections can write, or neither can.
     fn open_marking(&self, access: Access) -> Result<(), connection::Error> {
         let marking = connection::open_somehow(&[Attach::registry(self.file.clone()).at_least(Access::ReadOnly)])?;
-        // What the one writes the other would not see.
+        // A connection that only reads would not see what the other writes.
         let same = (access == Access::ReadOnly) == (marking.1 == Access::ReadOnly);
         *self.marking.lock() = same.then_some(marking.0);
         Ok(())
     }
 
-    /// Opens the file anew: once a file is open for reading only, or for this process alone, SQLite keeps it so until
-    /// the last connection is closed.
+    /// Opens the file anew. SQLite keeps a file that is open for reading only, or for this process alone, in that way
+    /// until the last connection is closed.
     ///
     /// # Errors
     /// The file cannot be opened; it is tried again with the next call.
@@ -100,7 +101,7 @@ impl Registry {
         }
         let (mut connection, mut marking) = (self.connection.lock(), self.marking.lock());
         for closed in [connection.take(), marking.take()].into_iter().flatten() {
-            // The write-ahead log stays, by which it is seen that the directory is still the same.
+            // The write-ahead log stays, because it shows that the directory is still the same.
             let _ = closed.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true);
         }
         drop(marking);
@@ -115,8 +116,8 @@ impl Registry {
         kept(&self.connection)
     }
 
-    /// Makes a write that is on the disk when this returns, and leaves nothing behind. Where the file is open for reading
-    /// only it is opened anew.
+    /// Makes a write that is on the disk when this returns, and changes nothing. If the file is open for reading only,
+    /// it is opened anew.
     ///
     /// # Errors
     /// SQLite's.
@@ -161,10 +162,10 @@ impl Registry {
         select.query_map([], namespace)?.collect()
     }
 
-    /// `None` where there already is one of that name.
+    /// Creates a namespace; `None` if there is one of that name.
     pub(super) fn create(&self, new: &NewNamespace) -> rusqlite::Result<Option<Namespace>> {
         let mut connection = self.connection()?;
-        // A statement by itself commits when it is reset after its first row, and nobody hears that this failed.
+        // A statement without a transaction commits when it is reset after its first row, and an error of that is lost.
         let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
         let created_at = Timestamp::now().as_micros();
         let values = params![new.name, new.token_hash.as_bytes(), new.description, new.metadata, created_at];
@@ -176,7 +177,7 @@ impl Registry {
         Ok(created)
     }
 
-    /// `None` where it was deleted before.
+    /// Deletes an incarnation; `None` if it was deleted before.
     pub(super) fn delete(&self, incarnation: Incarnation) -> rusqlite::Result<Option<Timestamp>> {
         let now = Timestamp::now();
         let changed = self
@@ -186,7 +187,7 @@ impl Registry {
         Ok((changed > 0).then_some(now))
     }
 
-    /// Stages an incarnation for the place of a living one; `None` where that was deleted or another is staged.
+    /// Stages an incarnation for the place of a living one; `None` if that was deleted or another is staged.
     /// Its row counts as deleted until it is promoted, so that nothing is left of it after a crash.
     pub(super) fn stage(&self, living: Incarnation) -> rusqlite::Result<Option<Namespace>> {
         let mut staged = self.staged.lock();
@@ -225,7 +226,7 @@ impl Registry {
             .exists([incarnation.0])
     }
 
-    /// Gives a staged incarnation the place of the living one; whether it lives now.
+    /// Gives a staged incarnation the place of the living one. Returns whether it lives now.
     pub(super) fn promote(&self, incarnation: Incarnation) -> rusqlite::Result<bool> {
         let mut staged = self.staged.lock();
         let Some(living) = staged.get(&incarnation).copied() else {
@@ -254,7 +255,7 @@ impl Registry {
         Ok(self.connection()?.execute(sql, params![name, hash.as_bytes()])? > 0)
     }
 
-    /// Notes how many messages an incarnation holds, or that nobody can tell without looking.
+    /// Notes how many messages an incarnation holds; `None` if they have to be counted.
     pub(super) fn note_messages(&self, incarnation: Incarnation, messages: Option<u64>) -> rusqlite::Result<()> {
         let connection = self.connection()?;
         let mut update =
@@ -332,7 +333,7 @@ impl Registry {
         self.connection()?.query_row("SELECT count(*) FROM registry.sqlite_schema", [], |_| Ok(()))
     }
 
-    /// Writes what is in the write-ahead log into the file.
+    /// Writes the write-ahead log into the file.
     pub(super) fn checkpoint(&self) -> rusqlite::Result<()> {
         self.connection()?.query_row("PRAGMA registry.wal_checkpoint(TRUNCATE)", [], |_| Ok(()))
     }

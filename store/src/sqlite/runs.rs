@@ -1,8 +1,8 @@
 //! Runs: messages that follow each other in a stream or in a category, packed into one row of the index.
 //!
-//! A row costs about as much as the next, whatever is in it, and a batch has many messages of each category and
-//! mostly several of a stream. A run stands under its *last* position: so the run that holds a position is the first
-//! at or after it, and the end of a stream is read without unpacking anything.
+//! Each row costs about the same, however much it holds, and a batch has many messages of each category and often
+//! several of a stream. The key of a run is its *last* position. So the run that holds a position is the first one at
+//! or after it, and the end of a stream is read without unpacking.
 //!
 //! ```text
 //! run      = checksum entry*      from the last message to the first
@@ -20,20 +20,20 @@ use rusqlite::{Error, Row, ffi};
 use super::memtable::{CategoryEntry, Hashes, IndexEntry, StreamEntry};
 
 const CHECKSUM_BYTES: usize = 4;
-/// Runs that are handed over at a time, about.
+/// About the number of runs that are handed over at a time.
 const RUNS: usize = 64;
 
-/// What is in a run: a message as a stream or a category knows it.
+/// An entry of a run: one message of a stream or of a category.
 pub(super) trait Entry: Copy {
     /// Bytes after which a run is full.
     const FULL: usize;
 
     fn of(message: &IndexEntry) -> Self;
 
-    /// The integers that the row of a run has of its last message; the run comes after them.
+    /// The columns of a row before the packed run: integers of its last message.
     fn integers(self) -> impl AsRef<[i64]>;
 
-    /// The last message of a row, as far as these integers tell.
+    /// The last message of a row, from its columns.
     fn last(row: &Row<'_>) -> rusqlite::Result<Self>;
 
     fn precedes(self, other: Self) -> bool;
@@ -41,7 +41,7 @@ pub(super) trait Entry: Copy {
     /// Appends it; `after` is the entry before.
     fn pack(self, after: Self, packed: &mut Vec<u8>);
 
-    /// Takes it from the front of what is packed; `None` where that is not of such entries.
+    /// Takes an entry from the front of the packed bytes; `None` if they are no such entry.
     fn unpack(after: Self, packed: &mut &[u8]) -> Option<Self>;
 }
 
@@ -55,11 +55,11 @@ pub(super) struct Run<E> {
     pub(super) packed: Vec<u8>,
 }
 
-/// Packs messages, which come by stream or category and then as the log has them. Runs are handed over some at a
-/// time, as those of a whole batch would be most of its memory.
+/// Packs messages, which come by stream or category and then in the order of the log. Runs are handed over in portions,
+/// because those of a whole batch would take most of its memory.
 ///
 /// # Errors
-/// Those of `take`; a violated constraint where the positions of a stream do not ascend.
+/// Those of `take`; a violated constraint if the positions of a stream do not ascend.
 pub(super) fn pack<'a, E: Entry>(
     messages: impl Iterator<Item = (i64, &'a IndexEntry)>,
     mut take: impl FnMut(&[Run<E>]) -> rusqlite::Result<()>,
@@ -108,7 +108,7 @@ fn pack_one<E: Entry>(id: i64, entries: &[E], runs: &mut Vec<Run<E>>) {
 /// `sql/stream_forward.sql` or `sql/category_forward.sql`.
 ///
 /// # Errors
-/// SQLite's; that there is no row means that what is packed is not what was packed.
+/// SQLite's; `QueryReturnedNoRows` if the packed bytes were changed.
 pub(super) fn unpack<E: Entry>(id: i64, row: &Row<'_>, entries: &mut Vec<E>) -> rusqlite::Result<()> {
     let last = E::last(row)?;
     let packed = row.get_ref(last.integers().as_ref().len())?.as_blob()?;
@@ -128,7 +128,7 @@ fn unpack_bytes<E: Entry>(id: i64, last: E, packed: &[u8], entries: &mut Vec<E>)
     Some(())
 }
 
-/// As the index's primary keys would say it.
+/// The error that the index's primary keys would report.
 pub(super) fn twice() -> Error {
     let message = "a stream has a position twice".to_owned();
     Error::SqliteFailure(ffi::Error::new(ffi::SQLITE_CONSTRAINT), Some(message))
@@ -143,8 +143,8 @@ fn checksum<E: Entry>(id: i64, last: E, packed: &[u8]) -> u32 {
 }
 
 impl Entry for StreamEntry {
-    /// With one more entry and what else is in its row a run stays below the 231 bytes that SQLite keeps on a page
-    /// of the index; the rest would take a page of its own.
+    /// With one more entry and the rest of its row, a run stays below the 231 bytes that SQLite keeps on a page of the
+    /// index. Further bytes would take a page of their own.
     const FULL: usize = 160;
 
     fn of(message: &IndexEntry) -> Self {
@@ -179,7 +179,7 @@ impl Entry for StreamEntry {
 }
 
 impl Entry for CategoryEntry {
-    /// Two pages of the index, and what the row's own page has room for.
+    /// Two pages of the index, and the room on the row's own page.
     const FULL: usize = 2 * 1020 + 150;
 
     fn of(message: &IndexEntry) -> Self {

@@ -1,4 +1,4 @@
-//! One incarnation: its files, opened when they are needed, and what is done with them.
+//! One incarnation: its files are opened when they are needed, and closed when they are idle.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
@@ -30,21 +30,21 @@ use crate::storage::Storage;
 const DESCRIPTORS_WITHIN: Duration = Duration::from_secs(5);
 const DESCRIPTORS_PAUSE: Duration = Duration::from_millis(5);
 
-/// How long closing waits for those who still work with the files.
+/// How long closing waits for calls that still work with the files.
 const CLOSE_WITHIN: Duration = Duration::from_secs(5);
 
-/// See the module.
+/// The log of one incarnation, open or not.
 pub(super) struct SqliteStorage {
     pub(super) shared: Arc<Shared>,
     pub(super) incarnation: Incarnation,
     condition: Mutex<Condition>,
-    /// Whether the log was found to have lost its end; known while its files are closed, too.
+    /// Whether the log was found to have lost its end. It is kept while the files are closed.
     lost_end: AtomicBool,
     /// Whether checksums are being computed.
     pub(super) backfilling: AtomicBool,
-    /// Whether the last batch could not be written for want of space or by an error of the disk.
+    /// Whether the last batch could not be written, for want of space or because of an error of the disk.
     pub(super) append_fault: Arc<Fault>,
-    /// Whether what seems to be damaged may be a disk that could not be read.
+    /// Damage that may be a disk that cannot be read for a moment.
     suspected: Suspicion,
 }
 
@@ -62,7 +62,7 @@ enum Condition {
 struct Rebuild {
     done: AtomicU64,
     of: AtomicU64,
-    /// Whether it is to end before it is done.
+    /// Whether to end before it is done.
     stop: AtomicBool,
 }
 
@@ -79,7 +79,7 @@ impl SqliteStorage {
         }
     }
 
-    /// The open files, opened where they are not.
+    /// The open files; opens them if they are closed.
     pub(super) fn files(self: &Arc<Self>) -> Result<Arc<Files>> {
         let condition = self.condition.lock();
         match &*condition {
@@ -100,13 +100,13 @@ impl SqliteStorage {
         }
     }
 
-    /// Opens the files once others have closed theirs: descriptors are scarce, and two that each have half of what
-    /// they need would wait for each other.
+    /// Opens the files once others have closed theirs, because descriptors are scarce. Only one caller does so at a
+    /// time: two that each have half of the descriptors they need would wait for each other.
     fn open_in_turn(self: &Arc<Self>, mut error: Error) -> Result<Arc<Files>> {
         let deadline = Instant::now() + DESCRIPTORS_WITHIN;
         let _turn = self.shared.scarce.lock();
         while Instant::now() < deadline {
-            // Those of the namespace that was longest unused are better used here.
+            // The namespace that was unused for the longest time gives its descriptors up.
             let open = self.shared.opened.lock().len();
             self.shared.close_beyond(open.saturating_sub(1));
             match self.open_files(&mut self.condition.lock()) {
@@ -118,7 +118,7 @@ impl SqliteStorage {
         Err(error)
     }
 
-    /// The files, if they are open and nobody is about to open or close them, which may take long.
+    /// The files, if they are open. `None` also while they are being opened or closed, which may take long.
     pub(super) fn opened_files(&self) -> Option<Arc<Files>> {
         match &*self.condition.try_lock()? {
             Condition::Open(files) => Some(files.clone()),
@@ -181,7 +181,7 @@ impl SqliteStorage {
             Condition::Deleted => return Err(Error::Closed),
             Condition::Closed => {}
         }
-        // What is opened or made in another directory is another store's.
+        // If the directory was replaced, its files belong to another store.
         self.shared.still_holds_registry()?;
         let Some(noted) = self.shared.registry.noted(self.incarnation).map_err(fail)? else {
             *condition = Condition::Deleted;
@@ -207,7 +207,7 @@ impl SqliteStorage {
         }
     }
 
-    /// What cannot be read at the opening may be there to be read a moment later.
+    /// The error of an opening that failed. Damage may only be a disk that cannot be read for a moment.
     fn open_failed(&self, error: Error) -> Error {
         match error {
             Error::Failed(cause)
@@ -219,7 +219,7 @@ impl SqliteStorage {
         }
     }
 
-    /// Indexes the log until what is left fits into the memtable.
+    /// Indexes the log until the rest fits into the memtable.
     fn rebuild(self: Arc<Self>, mut connection: Connection, progress: &Rebuild) {
         tracing::warn!(incarnation = self.incarnation.0, "the index does not fit the log: building it anew");
         let outcome = catch_up(&mut connection, &self.shared, progress);
@@ -234,12 +234,12 @@ impl SqliteStorage {
         }
     }
 
-    /// Closes the files if nobody works with them. Says whether they are closed now. With
-    /// `thoroughly`, what is left to index is indexed, and an index that is being built is left as it is.
+    /// Closes the files if nobody works with them. Returns whether they are closed now. With `thoroughly`, the rest is
+    /// indexed first, and the building of an index is broken off.
     pub(super) fn close_idle(&self, thoroughly: bool) -> bool {
         let mut condition = match thoroughly {
             true => self.condition.lock(),
-            // Somebody opens it at this moment, which may take long.
+            // Another call opens or closes the files, which may take long.
             false => match self.condition.try_lock() {
                 Some(condition) => condition,
                 None => return false,
@@ -264,7 +264,7 @@ impl SqliteStorage {
         true
     }
 
-    /// When it was last used, if it is open: now, where somebody opens or closes it.
+    /// When it was last used, if it is open. A namespace that is being opened or closed is used now.
     pub(super) fn last_use(&self) -> Option<Instant> {
         let Some(condition) = self.condition.try_lock() else { return Some(Instant::now()) };
         match &*condition {
@@ -277,8 +277,7 @@ impl SqliteStorage {
         self.last_use().is_some()
     }
 
-    /// Lets no more calls in, and removes the files as soon as nobody works with them. Says whether
-    /// they are gone.
+    /// Refuses all calls from now on, and removes the files once nobody works with them. Returns whether they are gone.
     pub(super) fn remove(&self) -> bool {
         let mut condition = self.condition.lock();
         match &mut *condition {
@@ -303,7 +302,7 @@ impl SqliteStorage {
             }
         }
         self.shared.damage.forget(self.incarnation);
-        // A number that the registry forgets must not come back as a file that nobody knows.
+        // Once the registry forgets the number, no file of it may come back after a crash.
         if let Location::Directory(directory) = &self.shared.location
             && let Err(error) = std::fs::File::open(directory).and_then(|directory| directory.sync_all())
         {
@@ -313,7 +312,7 @@ impl SqliteStorage {
         true
     }
 
-    /// Runs a reading call where it may block.
+    /// Runs a reading call on a thread that it may block.
     async fn reading<T: Send + 'static>(
         self: Arc<Self>,
         work: impl Fn(&mut Connection, &Files, &Shared) -> Result<T, ReadError> + Send + 'static,
@@ -335,8 +334,9 @@ impl SqliteStorage {
             .await
     }
 
-    /// Reads again what seems to be damaged: SQLite calls a page damaged that it could not read just now. A message that
-    /// does not fit its checksum is read again for a moment, if it is the first of its log.
+    /// Reads again if something seems to be damaged, because SQLite also calls a page damaged that it could not read
+    /// for a moment. A message that does not fit its checksum is read again a few times, if its log has no damaged
+    /// message yet.
     fn read_again<T>(
         &self,
         mut outcome: Result<T, ReadError>,
@@ -360,8 +360,8 @@ impl SqliteStorage {
         }
     }
 
-    /// An index that contradicts itself or the log is thrown away, by the next call that finds
-    /// nobody working with it.
+    /// The error of a read that failed. If the index contradicts itself or the log, the next call that finds nobody
+    /// working with it throws it away.
     fn read_failed(&self, files: &Files, error: ReadError) -> Error {
         let error = match error {
             ReadError::Sqlite(error) => error,
@@ -382,7 +382,7 @@ impl SqliteStorage {
         Error::unavailable(error)
     }
 
-    /// Whether it is the index that is damaged, and not the log.
+    /// Whether the index is damaged, and not the log.
     pub(super) fn index_is_damaged(&self) -> bool {
         let connection = connection::open(&[index(&self.shared, self.incarnation, Access::Alone)]);
         let checked = connection.map_err(|_| ()).and_then(|connection| {
@@ -394,7 +394,7 @@ impl SqliteStorage {
     }
 }
 
-/// Whether a file could not be opened, for want of descriptors perhaps.
+/// Whether a file could not be opened, perhaps for want of descriptors.
 fn lacks_descriptors(error: &Error) -> bool {
     let Error::Unavailable(cause) = error else { return false };
     let by_sqlite = cause.downcast_ref::<rusqlite::Error>().is_some_and(is_not_opened);
@@ -407,7 +407,7 @@ impl Storage for Handle {
     async fn head_since(&self, known: &Head) -> Result<(Head, Lineage)> {
         let storage = self.0.clone();
         let head = self.0.shared.threads.run(move || Ok(storage.files()?.writer.lock().head)).await?;
-        // Nobody else writes here, so that the log cannot have gone on elsewhere.
+        // Only this server writes here, so that no other batch can have the known head's number.
         let lineage = if head.position < known.position { Lineage::Diverged } else { Lineage::Follows };
         Ok((head, lineage))
     }
@@ -468,7 +468,7 @@ impl Storage for Handle {
     }
 }
 
-/// A storage as the log holds it.
+/// A storage as a log uses it.
 pub(super) struct Handle(pub(super) Arc<SqliteStorage>);
 
 /// Indexes the log batch by batch until the rest fits into the memtable.
@@ -479,7 +479,7 @@ fn catch_up(connection: &mut Connection, shared: &Shared, progress: &Rebuild) ->
         progress.done.store(completion.unsigned_abs(), SeqCst);
         let indexer::Suffix { entries, damaged, .. } =
             indexer::certain_suffix(connection, completion, shared.settings.index_batch)?;
-        // Not a whole batch any more; but a batch may be larger than the memtable.
+        // Less than a whole batch is left, and it fits; a batch may be larger than the memtable.
         if entries.len() < shared.settings.index_batch && entries.len() <= shared.settings.memtable_messages {
             return Ok(());
         }

@@ -1,8 +1,8 @@
 //! Subscriptions. Each is a cursor, not a queue: everything that matches up to the cursor was handed out.
 //!
-//! A subscription registers as a waiter before it looks. Then it hands out the messages between its cursor and the head,
-//! from memory if they are there, else from the storage. History, live messages, reconnects and the messages of other
-//! servers take this one path. A slow subscriber costs a cursor, and never a buffer.
+//! A subscription registers as a waiter before it looks. Then it hands out the messages between its cursor and the
+//! head, from memory if they are there, else from the storage. History, live messages, reconnects and the messages of
+//! other servers take this one path. A slow subscriber costs a cursor, and never a buffer.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -197,8 +197,8 @@ impl Subscription {
         self.heartbeat.saturating_add(Duration::from_nanos_u128(due.next_multiple_of(beat) - due))
     }
 
-    /// Waits until a little time has passed since the last pokes, so that messages which come right after them go out in
-    /// one piece: each piece costs a system call on both sides, however small it is.
+    /// Waits until a little time has passed since the last pokes, so that messages which come right after them go out
+    /// in one piece: each piece costs a system call on both sides, however small it is.
     async fn gather(&self) {
         if let Some(until) = self.rest
             && self.waiter.may_have_more(self.cursor)

@@ -1,5 +1,5 @@
-//! The waiters of a log. Subscriptions and waiting reads are woken by topic (a stream, a category, everything), so that a
-//! write wakes only the waiters that it concerns.
+//! The waiters of a log. Subscriptions and waiting reads are woken by topic (a stream, a category, everything), so that
+//! a write wakes only the waiters that it concerns.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering::SeqCst};

@@ -192,8 +192,8 @@ impl Sequencer {
         }
     }
 
-    /// Submits what waits as one batch, behind the plan whose batch is under way. The appends come back if something has
-    /// to be found out first, or if there is nothing to write.
+    /// Submits what waits as one batch, behind the plan whose batch is under way. The appends come back if something
+    /// has to be found out first, or if there is nothing to write.
     async fn submit(&mut self, pending: Vec<Pending>, ahead: Option<&Plan>) -> Result<UnderWay, Vec<Pending>> {
         if self.base.window.is_closed() || !self.unsettled.is_empty() {
             return Err(pending);
@@ -377,7 +377,8 @@ impl Sequencer {
         }
     }
 
-    /// Answers the appends of a batch. If one of them is at fault, each is committed alone, so that only that one fails.
+    /// Answers the appends of a batch. If one of them is at fault, each is committed alone, so that only that one
+    /// fails.
     async fn answer(&mut self, pending: Vec<Pending>, verdicts: Result<Vec<Verdict>, Failure>) {
         match verdicts {
             Ok(verdicts) => {

@@ -1,8 +1,8 @@
 //! Writing a log: appends wait in a bounded queue, and runs of the sequencer commit them.
 //!
 //! **Invariants**
-//! - At most one run is scheduled or at work. An append that waits always has one: whoever puts an append into the queue
-//!   schedules a run if there is none, and a run that ends looks once more.
+//! - At most one run is scheduled or at work. An append that waits always has one: whoever puts an append into the
+//!   queue schedules a run if there is none, and a run that ends looks once more.
 //! - Only a run moves the known head, shows messages, and plans on versions that are remembered.
 //! - What was accepted is answered, also if its caller is gone or the gate was shut meanwhile.
 //!

@@ -134,8 +134,8 @@ impl Queue {
         [append, self.bytes.clone().acquire_many_owned(bytes).await.expect(OPEN)]
     }
 
-    /// Takes appends in order, up to these bounds in all. One that exceeds the bounds by itself is taken alone, and so is
-    /// an import always.
+    /// Takes appends in order, up to these bounds in all. One that exceeds the bounds by itself is taken alone, and so
+    /// is an import always.
     pub(super) fn take(&self, messages: usize, bytes: usize) -> Vec<Pending> {
         let waiting = &mut self.waiting.lock().pending;
         let (mut taken, mut taken_messages, mut taken_bytes) = (Vec::new(), 0, 0);
