@@ -1,14 +1,13 @@
-//! The error codes of the protocol: one table, from which status, retry rule and documentation follow.
+//! The error codes of the protocol. One table has the code, the status and the retry rule of each.
 
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
 
 /// Declares [`ErrorCode`] from one table of `Variant "CODE" status retriable`.
 macro_rules! error_codes {
     ($($(#[$doc:meta])* $variant:ident $code:literal $status:literal $retry:literal;)*) => {
-        /// What went wrong, in the words of the protocol.
+        /// A code of the protocol for what went wrong.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
         pub enum ErrorCode { $($(#[$doc])* $variant,)* }
 
@@ -16,12 +15,12 @@ macro_rules! error_codes {
             /// Every code, in the order of the table in `docs/API.md`.
             pub const ALL: &'static [ErrorCode] = &[$(ErrorCode::$variant,)*];
 
-            /// The code as it stands in a reply.
+            /// The code as replies have it.
             pub const fn as_str(self) -> &'static str {
                 match self { $(ErrorCode::$variant => $code,)* }
             }
 
-            /// The HTTP status that goes with it; 0 for codes that only appear in import events.
+            /// The HTTP status of the code; 0 for codes that only appear in import events.
             pub const fn status(self) -> u16 {
                 match self { $(ErrorCode::$variant => $status,)* }
             }
@@ -31,7 +30,7 @@ macro_rules! error_codes {
                 match self { $(ErrorCode::$variant => $retry,)* }
             }
 
-            /// The code that is written `text`, if there is one.
+            /// The code with this text, if there is one.
             pub fn parse(text: &str) -> Option<Self> {
                 match text { $($code => Some(ErrorCode::$variant),)* _ => None }
             }
@@ -40,19 +39,19 @@ macro_rules! error_codes {
 }
 
 error_codes! {
-    /// The request is malformed; the message names the argument and what was expected.
+    /// The request is malformed. The message names the argument and what is expected.
     InvalidRequest "INVALID_REQUEST" 400 false;
     /// An import record is malformed.
     InvalidJson "INVALID_JSON" 0 false;
-    /// A token is needed and none came.
+    /// A token is required, and the request has none.
     AuthRequired "AUTH_REQUIRED" 401 false;
-    /// What came is not of a token's form.
+    /// The given token does not have the form of a token.
     AuthInvalidToken "AUTH_INVALID_TOKEN" 401 false;
     /// The token does not open this namespace.
     AuthUnauthorized "AUTH_UNAUTHORIZED" 403 false;
     /// There is no method of that name.
     MethodNotFound "METHOD_NOT_FOUND" 404 false;
-    /// There is nothing at that path.
+    /// There is no such path.
     NotFound "NOT_FOUND" 404 false;
     /// There is no namespace of that name.
     NamespaceNotFound "NAMESPACE_NOT_FOUND" 404 false;
@@ -60,21 +59,21 @@ error_codes! {
     NamespaceExists "NAMESPACE_EXISTS" 409 false;
     /// The stream is not at the expected version.
     StreamVersionConflict "STREAM_VERSION_CONFLICT" 409 false;
-    /// The id was written before with something else.
+    /// The id was written before with other content.
     MessageIdConflict "MESSAGE_ID_CONFLICT" 409 false;
     /// An import record's position, global position or id is taken.
     PositionExists "POSITION_EXISTS" 0 false;
-    /// An import could not go on.
+    /// An import could not continue.
     ImportFailed "IMPORT_FAILED" 0 false;
     /// A message or a request is larger than the limit.
     PayloadTooLarge "PAYLOAD_TOO_LARGE" 413 false;
     /// Too many requests from this caller.
     RateLimited "RATE_LIMITED" 429 true;
-    /// A stored message is not as it was written, and is not served.
+    /// A stored message is damaged and is not served.
     DataDamaged "DATA_DAMAGED" 500 false;
-    /// The store failed; the details are in the server's log.
+    /// The store failed. The server's log has the details.
     BackendError "BACKEND_ERROR" 500 false;
-    /// The server has more to do than its queues hold. Certainly not written.
+    /// The server's queues are full. Certainly not written.
     Overloaded "OVERLOADED" 503 true;
     /// The store does not answer. Certainly not written.
     BackendUnavailable "BACKEND_UNAVAILABLE" 503 true;
@@ -101,35 +100,25 @@ impl<'de> Deserialize<'de> for ErrorCode {
     }
 }
 
-/// An error as the protocol writes it: `{"code","message","details"}`.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, thiserror::Error)]
+/// An error of a request.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{code}: {message}")]
 pub struct Error {
-    /// Which of the table's errors it is.
+    /// The code.
     pub code: ErrorCode,
-    /// One sentence for a person: which field, what was expected, what to do.
+    /// One sentence for a person: which field is wrong, what is expected, what to do.
     pub message: String,
-    /// What a program needs beyond the code, if anything.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub details: Option<Box<Value>>,
 }
 
 impl Error {
-    /// An error without details.
+    /// An error with this message.
     pub fn new(code: ErrorCode, message: impl Into<String>) -> Self {
-        Self { code, message: message.into(), details: None }
+        Self { code, message: message.into() }
     }
 
     /// `INVALID_REQUEST` with this message.
     pub fn invalid(message: impl Into<String>) -> Self {
         Self::new(ErrorCode::InvalidRequest, message)
-    }
-
-    /// The same error with details.
-    #[must_use]
-    pub fn with_details(mut self, details: Value) -> Self {
-        self.details = Some(Box::new(details));
-        self
     }
 }
 

@@ -39,8 +39,13 @@ pub(crate) struct Failure {
 #[serde(untagged)]
 enum Details {
     One(Mismatch),
-    All { conflicts: Vec<StreamMismatch> },
-    Other(Box<serde_json::Value>),
+    All {
+        conflicts: Vec<StreamMismatch>,
+    },
+    #[serde(rename_all = "camelCase")]
+    Damaged {
+        global_position: i64,
+    },
 }
 
 #[derive(Clone, Debug, Serialize)]
@@ -207,7 +212,7 @@ impl From<Broken> for Failure {
 
 impl From<eventodb_protocol::Error> for Failure {
     fn from(error: eventodb_protocol::Error) -> Self {
-        Self { details: error.details.map(Details::Other), ..Self::new(error.code, error.message) }
+        Self::new(error.code, error.message)
     }
 }
 
@@ -251,7 +256,7 @@ impl From<eventodb_store::Error> for Failure {
             // The store has told it in the log.
             Error::Damaged(position) => {
                 let message = format!("the message at global position {position} is damaged; nothing was written");
-                let details = Details::Other(Box::new(serde_json::json!({ "globalPosition": position })));
+                let details = Details::Damaged { global_position: position };
                 Self { details: Some(details), ..Self::new(ErrorCode::DataDamaged, message) }
             }
             Error::Failed(cause) => {

@@ -1,6 +1,9 @@
 //! Query strings: form-encoded, raw UTF-8 accepted, empty parameters as if they were not there.
 
+use std::borrow::Cow;
+
 use eventodb_protocol::spelling::{Shown, is_respelled};
+use percent_encoding::percent_decode_str;
 
 use crate::api::errors::Failure;
 
@@ -47,31 +50,12 @@ impl Query {
     }
 }
 
-/// Undoes form encoding. A `%` that is not followed by two hex digits stands for itself.
+/// Decodes a form-encoded name or value. A `%` that is not followed by two hex digits is kept. `form_urlencoded` would
+/// replace bytes that are not UTF-8 instead of refusing them.
 fn decode(text: &str) -> Result<String, Failure> {
-    let bytes = text.as_bytes();
-    let mut out = Vec::with_capacity(bytes.len());
-    let mut at = 0;
-    while let Some(&byte) = bytes.get(at) {
-        at += 1;
-        match byte {
-            b'+' => out.push(b' '),
-            b'%' => match escaped(&bytes[at..]) {
-                Some(decoded) => {
-                    out.push(decoded);
-                    at += 2;
-                }
-                None => out.push(b'%'),
-            },
-            _ => out.push(byte),
-        }
-    }
-    String::from_utf8(out).map_err(|_| Failure::invalid("the query string must be valid UTF-8"))
-}
-
-fn escaped(bytes: &[u8]) -> Option<u8> {
-    let digit = |at: usize| bytes.get(at).and_then(|byte| char::from(*byte).to_digit(16));
-    u8::try_from(digit(0)? * 16 + digit(1)?).ok()
+    let spaced = text.replace('+', " ");
+    let decoded = percent_decode_str(&spaced).decode_utf8();
+    decoded.map(Cow::into_owned).map_err(|_| Failure::invalid("the query string must be valid UTF-8"))
 }
 
 #[cfg(test)]
