@@ -1,4 +1,4 @@
-//! `eventodb backup`: a copy of a data directory, taken beside a running server.
+//! `eventodb backup`: copies a data directory, also while a server uses it.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -6,15 +6,16 @@ use std::process::ExitCode;
 use eventodb_store::backend::sqlite::maintenance;
 
 use super::maintain::{look_after, say};
+use crate::serve;
 
-/// Positions that are told of one namespace; more are only counted.
+/// Damaged positions that are printed for one namespace. Further ones are only counted.
 const TELL_MOST: usize = 20;
 
 /// Options of `eventodb backup`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// The data directory of a server on SQLite, running or not.
-    #[arg(long, env = "EVENTODB_DATA_DIR", default_value = "./data")]
+    #[arg(long, env = "EVENTODB_DATA_DIR", default_value = serve::DATA_DIR)]
     data_dir: PathBuf,
     /// A new directory for the backup, on which a server can be started.
     #[arg(long, short = 'o')]
@@ -40,7 +41,7 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<ExitCode> {
     Ok(if lines.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// Which messages of a namespace are damaged, in one line.
+/// One line with the damaged messages of a namespace.
 fn told(namespace: &str, damaged: &[i64]) -> String {
     let positions: Vec<String> = damaged.iter().take(TELL_MOST).map(i64::to_string).collect();
     let more = match damaged.len() - positions.len() {

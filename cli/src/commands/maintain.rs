@@ -1,36 +1,29 @@
-//! What the commands that look after data directories share.
+//! Functions for the commands that work on data directories.
 
-use std::io::{IsTerminal as _, Write as _};
-use std::time::{Duration, Instant};
+use std::io::Write as _;
 
 use anyhow::Context as _;
 use eventodb_store::backend::sqlite::OpenError;
 use eventodb_store::backend::sqlite::maintenance::{Error, Progress, Step};
 
+use super::progress;
 use crate::usage::{Exit, Refused, Usage};
 
-/// How often progress is shown.
-const SHOW_EVERY: Duration = Duration::from_millis(200);
-
-/// Runs long work on a thread of its own, and shows how far it is where a terminal looks.
+/// Runs long work on a thread of its own, and shows its progress on a terminal.
 ///
 /// # Errors
-/// The work's; [`Usage`] and [`Refused`] where the caller named a directory that cannot be used.
+/// The error of the work; [`Usage`] and [`Refused`] if the named directory cannot be used.
 pub(crate) async fn look_after<T: Send + 'static>(
     work: impl FnOnce(&mut Progress<'_>) -> Result<T, Error> + Send + 'static,
 ) -> anyhow::Result<T> {
+    let progress = progress::steps();
     let outcome = tokio::task::spawn_blocking(move || {
-        let watched = std::io::stderr().is_terminal();
-        let mut shown = Instant::now();
-        let outcome = work(&mut |step| {
-            if watched && shown.elapsed() >= SHOW_EVERY {
-                shown = Instant::now();
-                show(step);
-            }
+        let outcome = work(&mut |Step { what, done, of }| {
+            progress.set_message(what.to_owned());
+            progress.set_length(of.max(done));
+            progress.set_position(done);
         });
-        if watched {
-            clear();
-        }
+        progress.finish_and_clear();
         outcome
     });
     match outcome.await.context("the work was cut off")? {
@@ -44,20 +37,10 @@ pub(crate) async fn look_after<T: Send + 'static>(
     }
 }
 
-fn show(Step { what, done, of }: Step<'_>) {
-    let of = of.max(done);
-    // Carriage return and "erase to end of line" of ECMA-48.
-    let _ = write!(std::io::stderr(), "\r\x1b[K{what}: {done} of {of}");
-}
-
-fn clear() {
-    let _ = write!(std::io::stderr(), "\r\x1b[K");
-}
-
-/// Prints a line. Whoever closed standard output does not want to read it.
+/// Prints a line. If the reader of standard output has gone, the line is dropped.
 ///
 /// # Errors
-/// Where standard output cannot be written to.
+/// Standard output cannot be written.
 pub(crate) fn say(line: &str) -> anyhow::Result<()> {
     match writeln!(std::io::stdout(), "{line}") {
         Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(error).context("cannot print"),

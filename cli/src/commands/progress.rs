@@ -1,4 +1,4 @@
-//! How far a long command is: on standard error, when a terminal looks.
+//! Progress of long commands, on standard error if it is a terminal.
 
 use indicatif::{ProgressBar, ProgressStyle};
 
@@ -20,8 +20,15 @@ pub(crate) fn bytes(length: Option<u64>) -> ProgressBar {
     )
 }
 
+/// Progress of work that reports its own steps.
+pub(crate) fn steps() -> ProgressBar {
+    let bar = ProgressBar::new(0);
+    bar.set_style(ProgressStyle::with_template("{msg}: {human_pos} of {human_len}").expect("the template is right"));
+    bar
+}
+
 fn bar(length: Option<u64>, known: &str, unknown: &str) -> ProgressBar {
-    // Draws nothing where standard error is no terminal.
+    // The bar draws nothing if standard error is not a terminal.
     let (bar, template) = match length {
         Some(length) => (ProgressBar::new(length), format!("{{bar:30}} {known}")),
         None => (ProgressBar::new_spinner(), format!("{{spinner}} {unknown}")),

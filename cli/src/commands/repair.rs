@@ -1,4 +1,4 @@
-//! `eventodb repair`: makes a damaged data directory usable again, as far as that can be done.
+//! `eventodb repair`: makes a damaged data directory usable again, as far as possible.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -6,22 +6,23 @@ use std::process::ExitCode;
 use eventodb_store::backend::sqlite::maintenance::{self, Permissions};
 
 use super::maintain::{look_after, say};
+use crate::serve;
 
 /// Options of `eventodb repair`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// A data directory that no server uses.
-    #[arg(long, env = "EVENTODB_DATA_DIR", default_value = "./data")]
+    #[arg(long, env = "EVENTODB_DATA_DIR", default_value = serve::DATA_DIR)]
     data_dir: PathBuf,
-    /// Let logs that lost their end be written to again. The lost global positions are given out anew: consumers that
-    /// have seen them must go back.
+    /// Accept writes again to logs that lost their end. New messages get the lost global positions, so that consumers
+    /// that have seen those must go back.
     #[arg(long)]
     accept_loss: bool,
-    /// Put a marker (type `$damaged`, data `{}`) in the place of the damaged message at this global position, so that what
-    /// follows it is read again. What it held is lost; nothing else is repaired.
+    /// Replace the damaged message at this global position with a marker (type `$damaged`, data `{}`), so that the
+    /// messages after it can be read again. The content of the message is lost. Nothing else is repaired.
     #[arg(long, value_name = "POSITION", requires = "namespace", conflicts_with = "accept_loss")]
     give_up: Option<i64>,
-    /// The namespace of the message that is given up.
+    /// The namespace of the damaged message.
     #[arg(long, requires = "give_up")]
     namespace: Option<String>,
 }

@@ -1,4 +1,4 @@
-//! `eventodb token`: tokens of namespaces, on the store itself while no server uses it.
+//! `eventodb token`: changes tokens in the store itself while no server uses it.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -18,12 +18,12 @@ pub(crate) struct Args {
 
 #[derive(Debug, clap::Subcommand)]
 enum Command {
-    /// Give a namespace a new token and print it; the old one opens nothing any more.
+    /// Give a namespace a new token and print it. The old token opens nothing any more.
     Rotate {
-        /// The namespace; `default` is the administrator's.
+        /// The namespace. `default` is the administrator's.
         namespace: String,
         /// The data directory of a server on SQLite, which must be stopped.
-        #[arg(long, env = "EVENTODB_DATA_DIR", default_value = "./data")]
+        #[arg(long, env = "EVENTODB_DATA_DIR", default_value = serve::DATA_DIR)]
         data_dir: PathBuf,
         #[command(flatten)]
         database: serve::Database,

@@ -17,7 +17,7 @@ use eventodb_store::Settings;
 use eventodb_store::backend::{postgres, sqlite};
 
 use super::logging::{Format, Level};
-use super::secret::{Database, Secret};
+use super::secret::{DATA_DIR, Database, Secret};
 
 /// Flags of `serve`.
 #[derive(Clone, Debug, clap::Args)]
@@ -34,7 +34,7 @@ pub(crate) struct Args {
     pub(super) database: Database,
 
     /// Directory of the SQLite files. It is created if it does not exist.
-    #[arg(long, env = "EVENTODB_DATA_DIR", default_value = "./data")]
+    #[arg(long, env = "EVENTODB_DATA_DIR", default_value = DATA_DIR)]
     pub(super) data_dir: PathBuf,
 
     /// Token of the namespace `default`, which is the administrator's. Without this flag the first start generates a

@@ -1,4 +1,4 @@
-//! `eventodb serve`: from the command line to a running server, and to its end.
+//! `eventodb serve`: starts the server from the command line, and stops it.
 
 mod administrator;
 mod args;
@@ -33,15 +33,15 @@ use self::administrator::{Administrator, Shown};
 pub(crate) use self::args::Args;
 use self::config::Checked;
 use self::logging::Format;
-pub(crate) use self::secret::Database;
+pub(crate) use self::secret::{DATA_DIR, Database};
 pub(crate) use self::storage::of_postgres;
 use crate::usage::{Exit, Refused, of_store};
 
 /// Starts the server and serves until a signal comes.
 ///
 /// # Errors
-/// [`crate::usage::Usage`] for a wrong configuration, [`Refused`] for what stands in the way: the address, the data directory, the
-/// database.
+/// [`crate::usage::Usage`] for a wrong configuration, [`Refused`] if the address, the data directory or the database
+/// cannot be used.
 pub(crate) async fn run(args: Args) -> anyhow::Result<ExitCode> {
     let mut checked = Checked::try_from(args)?;
     let _log = logging::start(checked.log_level, checked.log_format);
@@ -77,7 +77,7 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Logs that the server stops before it does, however fast that is.
+/// Logs that the server is stopping, before it has stopped.
 async fn told_of_its_end(serving: impl Future<Output = ()>, soft: CancellationToken) {
     let mut serving = std::pin::pin!(serving);
     tokio::select! {
@@ -88,7 +88,7 @@ async fn told_of_its_end(serving: impl Future<Output = ()>, soft: CancellationTo
     serving.await;
 }
 
-/// Tells what runs where: people by the banner, programs by the log. A token that was made is told in neither.
+/// Reports what runs where: to people by the banner, to programs by the log. The log never has a generated token.
 fn tell(checked: &Checked, address: SocketAddr, administrator: &Administrator) {
     if checked.log_format == Format::Console {
         banner::print(&checked.storage, address, checked.test_mode, administrator);
@@ -99,7 +99,7 @@ fn tell(checked: &Checked, address: SocketAddr, administrator: &Administrator) {
     tracing::info!(address = format!("http://{address}"), test_mode = checked.test_mode, "ready");
 }
 
-/// A store that is there, opened with default bounds.
+/// An existing store, opened with default bounds.
 pub(crate) struct Existing {
     /// The backend.
     pub(crate) backend: Arc<dyn Backend>,
@@ -107,16 +107,17 @@ pub(crate) struct Existing {
 }
 
 impl Existing {
-    /// The store that these flags name.
+    /// Opens the store that these flags name.
     ///
     /// # Errors
-    /// A usage error where there is none, [`Refused`] where a server uses the directory or the database is not there.
+    /// A usage error if there is no store, [`Refused`] if a server uses the directory or the database cannot be
+    /// reached.
     pub(crate) async fn open(database: &Database, data_dir: &Path) -> Result<Self, Refused> {
         let storage = config::existing_storage(database.url()?.as_deref(), data_dir)?;
         Ok(Self { backend: storage::open(&storage).await?, storage })
     }
 
-    /// Has the file of the administrator's token name the new one, where there is such a file.
+    /// Writes the administrator's new token into the file of the old one, if there is such a file.
     ///
     /// # Errors
     /// It cannot be written.
@@ -128,8 +129,8 @@ impl Existing {
     }
 }
 
-/// Connections that may wait in the kernel until they are accepted; it bounds that itself (`net.core.somaxconn`). Where
-/// they are more, whoever connects waits for seconds.
+/// Connections that may wait in the kernel until they are accepted. The kernel has a bound of its own
+/// (`net.core.somaxconn`). Beyond it a client that connects waits for seconds.
 const BACKLOG: u32 = 4096;
 
 async fn bind(checked: &Checked) -> Result<TcpListener, Refused> {
@@ -148,12 +149,13 @@ async fn bind(checked: &Checked) -> Result<TcpListener, Refused> {
     })
 }
 
-/// Listens on the first address of a host that can be had.
+/// Listens on the first address of a host that can be bound.
 async fn listen(host: &str, port: u16) -> std::io::Result<TcpListener> {
     let mut failed = std::io::Error::new(std::io::ErrorKind::AddrNotAvailable, "the host has no address");
     for address in tokio::net::lookup_host((host, port)).await? {
         let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
-        // What a predecessor left behind on the port does not hinder; a port in use does.
+        // Connections of an earlier server that are still closing do not block the port. A server that listens on it
+        // does.
         socket.set_reuseaddr(true)?;
         match socket.bind(address).and_then(|()| socket.listen(BACKLOG)) {
             Ok(listener) => return Ok(listener),

@@ -1,10 +1,13 @@
-//! Secrets that flags name: never shown, and read from files where the command line would show them to everybody.
+//! Secrets in flags. They are never shown, and can be read from files, because every user can see a command line.
 
 use std::fs::File;
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
 use crate::usage::Usage;
+
+/// The data directory, unless a flag or its variable names another.
+pub(crate) const DATA_DIR: &str = "./data";
 
 /// A value that is never shown.
 #[derive(Clone)]
@@ -24,21 +27,21 @@ impl std::fmt::Debug for Secret {
     }
 }
 
-/// Where messages are kept, as the commands that open the store themselves are told.
+/// Flags that name the database, for `serve` and for commands that open the store themselves.
 #[derive(Clone, Debug, clap::Args)]
 pub(crate) struct Database {
-    /// Where messages are kept: `postgres://…`, `sqlite://FILE` (below the data directory) or `sqlite://:memory:`.
-    /// Without it: SQLite in the data directory; with --test-mode: in memory.
+    /// URL of the database: `postgres://…`, `sqlite://FILE` (below the data directory) or `sqlite://:memory:`. If left
+    /// out, SQLite in the data directory, and with --test-mode in memory.
     #[arg(long, env = "EVENTODB_DB_URL", hide_env_values = true)]
     db_url: Option<Secret>,
 
-    /// File that has the URL in place of --db-url, so that its password stands in no list of processes.
+    /// File that contains the URL, in place of --db-url, so that the list of processes does not show its password.
     #[arg(long, value_name = "FILE", conflicts_with = "db_url")]
     db_url_file: Option<PathBuf>,
 }
 
 impl Database {
-    /// The URL, if one was given.
+    /// The given URL, if any.
     ///
     /// # Errors
     /// The file cannot be read.
@@ -50,7 +53,7 @@ impl Database {
     }
 }
 
-/// The name of a file that cannot be read, unless it may be what should stand in the file.
+/// The name of a file that cannot be read. It is not shown if it may be the secret itself.
 fn shown(file: &Path) -> String {
     let name = file.to_string_lossy();
     match name.contains(['@', ':']) || name.contains("ns_") {
@@ -62,9 +65,9 @@ fn shown(file: &Path) -> String {
 /// The first line of the file that `flag` names.
 ///
 /// # Errors
-/// It cannot be read, or has nothing in its first line.
+/// The file cannot be read, or its first line is empty.
 pub(super) fn read(flag: &str, file: &Path) -> Result<String, Usage> {
-    /// More than any URL or token has.
+    /// More bytes than any URL or token has.
     const MOST: u64 = 64 * 1024;
     let mut text = String::new();
     let opened = File::open(file).and_then(|opened| opened.take(MOST).read_to_string(&mut text));
