@@ -1,6 +1,6 @@
 //! The `eventodb` command: arguments to one binary.
 //!
-//! Exit codes stand in [`usage::EXIT_CODES`]; what went wrong is told in one line.
+//! [`usage::EXIT_CODES`] lists the exit codes. An error is printed in one line.
 
 mod commands;
 mod serve;
@@ -30,7 +30,7 @@ struct Cli {
     command: Option<Command>,
 }
 
-/// The same where a command stands first, which knows nothing of the flags and variables of `serve`.
+/// The command line if it begins with a command: the flags and variables of `serve` are then unknown.
 #[derive(Debug, Parser)]
 #[command(name = "eventodb")]
 struct CommandFirst {
@@ -38,7 +38,7 @@ struct CommandFirst {
     command: Command,
 }
 
-/// Requests allocate on one thread and free on another, which it takes better than the system's.
+/// Requests allocate on one thread and free on another. mimalloc is faster at this than the system's allocator.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
@@ -56,7 +56,7 @@ fn main() -> ExitCode {
     outcome.unwrap_or_else(|error| fail(&error))
 }
 
-/// Runs a command. One that does not end itself when Ctrl-C comes is broken off by it.
+/// Runs a command. Ctrl-C aborts a command that does not handle it itself.
 async fn until_interrupted(command: Command) -> anyhow::Result<ExitCode> {
     if command.ends_on_signal() {
         return command.run(Cli::command()).await;
@@ -73,7 +73,7 @@ fn after_help() -> String {
     format!("{SERVE}\n\nExit codes: {}", usage::EXIT_CODES)
 }
 
-/// What is asked for; the server where no command is named.
+/// Parses the command line. Without a command it is `serve`.
 fn parse() -> Result<Command, clap::Error> {
     let first = std::env::args_os().nth(1);
     if first.is_some_and(|first| first.to_str().is_some_and(Command::has_subcommand)) {
@@ -83,10 +83,10 @@ fn parse() -> Result<Command, clap::Error> {
     Ok(cli.command.unwrap_or_else(|| Command::Serve(Box::new(cli.serve))))
 }
 
-/// Help and version are printed as clap has them; an error is one line.
+/// Prints help and version as clap formats them, and an error in one line.
 fn answer_usage(error: &clap::Error) -> ExitCode {
     if matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) {
-        // Whoever closed the pipe does not want to read on.
+        // An error means that the reader has closed the pipe.
         let _ = error.print();
         return ExitCode::SUCCESS;
     }

@@ -1,4 +1,4 @@
-//! How a command ends: exit codes, and what is wrong with how it was called, in one line.
+//! How a command ends: exit codes, and errors in one line.
 
 use std::error::Error;
 use std::fmt;
@@ -7,37 +7,36 @@ use clap::error::{ContextKind, ContextValue};
 use eventodb_client::Error as ClientError;
 use eventodb_client::worker::WorkerError;
 
-/// Why a command did not do what it was asked; the numbers are those of BSD's `sysexits.h` and, for Ctrl-C, of shells
-/// (128 + SIGINT).
+/// Why a command failed. The numbers are those of BSD's `sysexits.h` and, for Ctrl-C, of shells (128 + SIGINT).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub(crate) enum Exit {
-    /// Refused, or failed in a way that no other code names.
+    /// Refused, or a failure without a code of its own.
     Failed = 1,
     /// A wrong call or configuration.
     Usage = 64,
-    /// The server or the database is not there.
+    /// The server or the database cannot be reached.
     Unavailable = 69,
-    /// A port, directory or file cannot be made or taken.
+    /// A port, directory or file cannot be created or used.
     CannotCreate = 73,
     /// Reading or writing failed.
     Io = 74,
-    /// The server asks to try again later.
+    /// The server asks the client to try again later.
     TryAgain = 75,
     /// Ended by Ctrl-C before anything was finished.
     Interrupted = 130,
 }
 
-/// All exit codes, as the help and the manual page tell them; `docs/OPERATIONS.md` has the same table.
+/// All exit codes, for the help and the manual page. `docs/OPERATIONS.md` has the same table.
 pub(crate) const EXIT_CODES: &str = "\
 0 done, 1 refused or failed, 64 wrong usage or configuration, 69 server or database unavailable, \
 73 cannot create (port, directory, file), 74 I/O error, 75 try again later, 130 Ctrl-C before the end.";
 
-/// A call or configuration that cannot be carried out; one line says what to do.
+/// The command line or the configuration is wrong. The message says what to do.
 #[derive(Debug)]
 pub(crate) struct Usage(anyhow::Error);
 
-/// What stands in the way although the call is right: a state of the machine, the server or the database.
+/// The command line is right, but the state of the machine, the server or the database prevents the command.
 #[derive(Debug)]
 pub(crate) struct Refused {
     exit: Exit,
@@ -50,7 +49,7 @@ impl Usage {
         Self(anyhow::Error::msg(message.into()))
     }
 
-    /// A usage error that this error tells, with its causes.
+    /// This error, with its causes, as a usage error.
     pub(crate) fn of(error: impl Into<anyhow::Error>) -> Self {
         Self(error.into())
     }
@@ -62,12 +61,12 @@ impl Usage {
 }
 
 impl Refused {
-    /// What stands in the way, with its causes, and how the command ends for it.
+    /// This error, with its causes, and the exit code for it.
     pub(crate) fn new(exit: Exit, error: impl Into<anyhow::Error>) -> Self {
         Self { exit, error: error.into() }
     }
 
-    /// The same for a thing that cannot be done because of `error`.
+    /// The failure of `what` because of `error`.
     pub(crate) fn because(exit: Exit, what: impl Into<String>, error: impl Into<anyhow::Error>) -> Self {
         Self { exit, error: error.into().context(what.into()) }
     }
@@ -114,7 +113,7 @@ pub(crate) fn chain(error: &dyn Error) -> String {
     text
 }
 
-/// The exit code that an error ends the program with: that of its first cause which has one.
+/// The exit code for an error: that of the first error in its chain that has one.
 pub(crate) fn exit_code(error: &anyhow::Error) -> u8 {
     error.chain().find_map(exit_of).unwrap_or(Exit::Failed) as u8
 }
@@ -132,7 +131,7 @@ fn exit_of(cause: &(dyn Error + 'static)) -> Option<Exit> {
     if let Some(error) = cause.downcast_ref::<eventodb_store::Error>() {
         return Some(of_store(error));
     }
-    // The handler's own error says nothing about this program.
+    // The error of the handler is not one of this program, so that its causes are not searched for an exit code.
     if let Some(WorkerError::Handler { .. } | WorkerError::Duplicate(_)) = cause.downcast_ref() {
         return Some(Exit::Failed);
     }
@@ -148,7 +147,7 @@ fn of_client(error: &ClientError) -> Exit {
     }
 }
 
-/// How a command ends that the store refuses something.
+/// The exit code for an error of the store.
 pub(crate) fn of_store(error: &eventodb_store::Error) -> Exit {
     use eventodb_store::Error as StoreError;
     match error {
@@ -159,9 +158,9 @@ pub(crate) fn of_store(error: &eventodb_store::Error) -> Exit {
     }
 }
 
-/// A usage error in one line: what clap says of it, what would be right, and where the help for it is.
+/// A usage error in one line: clap's message, what would be right, and the command that prints the help.
 ///
-/// `root` is the whole command line's description.
+/// `root` describes the whole command line.
 pub(crate) fn of_clap(error: &clap::Error, root: &clap::Command) -> Usage {
     let text = error.to_string();
     let mut line = text.lines().next().unwrap_or_default().trim_start_matches("error: ").trim_end().to_owned();
@@ -183,7 +182,8 @@ pub(crate) fn of_clap(error: &clap::Error, root: &clap::Command) -> Usage {
     Usage::new(format!("{line} ({})", hints.join("; ")))
 }
 
-/// A line without what may be a secret that stands at the wrong flag, or at none: clap quotes what it does not know.
+/// The line without words that may be secrets: clap quotes an unknown value, and a secret may be given at the wrong
+/// flag.
 fn without_secrets(line: &str) -> String {
     let hidden = |word: &str| match (word.find("://"), word.rfind('@'), word.find("ns_")) {
         (Some(scheme), Some(place), _) if scheme < place => format!("{}://…{}", &word[..scheme], &word[place..]),
@@ -193,7 +193,7 @@ fn without_secrets(line: &str) -> String {
     line.split(' ').map(hidden).collect::<Vec<_>>().join(" ")
 }
 
-/// What is longer may be a token.
+/// A word with `ns_` that is longer may be a token.
 const TOKEN_BYTES: usize = 32;
 
 fn strings(error: &clap::Error, kind: ContextKind) -> Vec<String> {
@@ -204,11 +204,11 @@ fn strings(error: &clap::Error, kind: ContextKind) -> Vec<String> {
     }
 }
 
-/// The command that was called, as clap's usage line names it.
+/// The called command, as clap's usage line names it.
 fn command_of(error: &clap::Error, root: &clap::Command) -> String {
     let Some(ContextValue::StyledStr(usage)) = error.get(ContextKind::Usage) else { return root.get_name().to_owned() };
     let usage = usage.to_string();
-    // `Usage:`, and the program's name as it was called, which may be another one.
+    // The first two words are `Usage:` and the name by which the program was called, which may differ.
     let mut words = usage.split_whitespace().skip(2);
     let (mut path, mut command) = (root.get_name().to_owned(), root);
     while let Some(next) = words.next().and_then(|word| command.find_subcommand(word)) {

@@ -1,8 +1,8 @@
 //! Aggregates: load, decide, append.
 //!
-//! An aggregate's state is a fold over its stream. A decision looks at the state and answers the
-//! messages to write; they are appended only if the stream is still where it was loaded, else all
-//! of it is done again.
+//! The state of an aggregate is a fold over its stream. A decision takes the state and returns the messages to write.
+//! They are appended only if the stream is still at the loaded version; otherwise the aggregate is loaded and decided
+//! again.
 
 use std::marker::PhantomData;
 
@@ -20,24 +20,24 @@ use crate::retry::{RetryPolicy, with_retry};
 
 /// The state of one stream. [`Default`] is the state before the first message.
 pub trait Aggregate: Default + Send {
-    /// Takes the next message of the stream into the state. Types that it does not know it passes over.
+    /// Applies the next message of the stream to the state. It must ignore unknown types.
     ///
     /// # Errors
-    /// `Decode` where the message's data is not of the shape that its type has.
+    /// `Decode` if the data does not have the shape of its type.
     fn apply(&mut self, message: &Message) -> Result<()>;
 }
 
-/// A state and the version that it is of.
+/// A state and its version.
 #[derive(Clone, Debug)]
 pub struct Loaded<A> {
     /// The folded state.
     pub state: A,
-    /// The position of the last message in it; none where the stream has no messages.
+    /// The position of the last message in the state; none if the stream has no messages.
     pub version: Option<i64>,
 }
 
 impl<A> Loaded<A> {
-    /// What a write that was decided on this state expects of the stream.
+    /// The expected version for a write that was decided on this state.
     pub fn expected(&self) -> Expected {
         self.version.map_or(Expected::NoStream, Expected::Version)
     }
@@ -46,10 +46,10 @@ impl<A> Loaded<A> {
 /// Why [`Aggregates::execute`] did not write.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum ExecuteError<E> {
-    /// The decision was no.
+    /// The decision rejected the command.
     #[error("rejected")]
     Rejected(#[source] E),
-    /// Loading or appending failed, or the conflicts did not end.
+    /// Loading or appending failed, or every attempt met a conflict.
     #[error(transparent)]
     Client(#[from] Error),
 }
@@ -62,8 +62,8 @@ pub struct Aggregates<A> {
     kind: PhantomData<fn() -> A>,
 }
 
-/// How to write a state down, and how often. Plain functions, so that an aggregate without
-/// snapshots need not serialise.
+/// How to serialise a state, and how often. Functions are stored, so that an aggregate without snapshots need not be
+/// serialisable.
 struct Snapshots<A> {
     every: i64,
     encode: fn(&A, i64) -> Result<NewMessage>,
@@ -84,7 +84,7 @@ impl<A: Aggregate> Aggregates<A> {
         Self { client: client.clone(), retry: RetryPolicy::default(), snapshots: None, kind: PhantomData }
     }
 
-    /// How to go on after conflicts. Default: with backoff, for 30 s.
+    /// How conflicts are retried. Default: with backoff, for 30 s.
     #[must_use]
     pub fn retry(mut self, retry: RetryPolicy) -> Self {
         self.retry = retry;
@@ -110,12 +110,12 @@ impl<A: Aggregate> Aggregates<A> {
         }
     }
 
-    /// Loads the state, lets `decide` answer what to write, and appends that; again from the start
-    /// after a conflict. Answers the state with the new messages' version; `decide` may answer
-    /// nothing, which writes nothing.
+    /// Loads the state, calls `decide` for the messages to write, and appends them. After a conflict it begins again
+    /// with loading. Returns the state with the new messages and its version. If `decide` returns no messages, nothing
+    /// is written.
     ///
     /// # Errors
-    /// `Rejected` with the decision's error; `Client` with whatever else failed.
+    /// `Rejected` with the error of `decide`, or `Client` with any other failure.
     pub async fn execute<T, E, F>(&self, stream: &str, decide: F) -> Result<Option<i64>, ExecuteError<E>>
     where
         T: Serialize,
@@ -160,7 +160,7 @@ impl<A: Aggregate> Aggregates<A> {
         };
         match (snapshots.decode)(&message) {
             Ok((state, version)) => Ok(Loaded { state, version: Some(version) }),
-            // A snapshot is only a shortcut: one of an older shape is passed over.
+            // A snapshot only saves time: one of an older shape is ignored.
             Err(error) => {
                 tracing::debug!(%error, stream, "snapshot passed over");
                 Ok(fresh)
@@ -168,8 +168,8 @@ impl<A: Aggregate> Aggregates<A> {
         }
     }
 
-    /// Writes a snapshot when an append passed a multiple of the interval. A failure costs nothing
-    /// but the next load's time, so that it does not fail the append, which has happened.
+    /// Writes a snapshot if the append passed a multiple of the interval. A failure is ignored: the append has
+    /// succeeded, and the next load only takes longer.
     async fn snapshot_if_due(&self, stream: &str, before: Option<i64>, version: i64) {
         let Some(snapshots) = &self.snapshots else { return };
         if before.map_or(0, |before| (before + 1) / snapshots.every) == (version + 1) / snapshots.every {
@@ -188,8 +188,8 @@ impl<A: Aggregate> Aggregates<A> {
 }
 
 impl<A: Aggregate + Serialize + DeserializeOwned> Aggregates<A> {
-    /// Writes a snapshot after every so many messages of a stream, into the stream
-    /// `<category>:snapshot-<id>`, and loads from there.
+    /// Writes a snapshot after every `every` messages of a stream, into the stream `<category>:snapshot-<id>`, and
+    /// loads from it.
     #[must_use]
     pub fn with_snapshots(mut self, every: u32) -> Self {
         self.snapshots = Some(Snapshots {
@@ -210,20 +210,20 @@ impl<A> std::fmt::Debug for Aggregates<A> {
     }
 }
 
-/// One attempt's failure, in the form that [`with_retry`] looks at.
+/// The failure of one attempt, in the form that [`with_retry`] takes.
 struct Attempt<E>(ExecuteError<E>);
 
 impl<E> AsRef<Error> for Attempt<E> {
     fn as_ref(&self) -> &Error {
         match &self.0 {
             ExecuteError::Client(error) => error,
-            // Nothing that is tried again.
+            // An error that is not retried.
             ExecuteError::Rejected(_) => &Error::Closed,
         }
     }
 }
 
-/// Where snapshots of `stream` are: Eventide's convention.
+/// The stream of snapshots of `stream`, by Eventide's convention.
 fn snapshot_stream(stream: &str) -> String {
     match name::id(stream) {
         Some(id) => format!("{}:snapshot-{id}", name::category(stream)),

@@ -1,7 +1,7 @@
-//! The client: where the server is, who one is there, how long to wait, and one method per call.
+//! The client: the server's address, the token, the time limits, and one method per call.
 //!
-//! Reads and writes are repeated after failures, since neither can do harm: a write keeps its
-//! message's id over all attempts, and the server writes an id once.
+//! Reads and writes are repeated after failures. Repeating a write is safe: its message keeps its id over all attempts,
+//! and the server writes an id once.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,7 +16,7 @@ use crate::error::{Error, Result};
 use crate::retry::RetryPolicy;
 use crate::transport::{Connector, Endpoint, Pool, PoolSettings, Reply};
 
-/// Connects to one namespace of one server. Cheap to clone; clones share their connections.
+/// Connects to one namespace of one server. It is cheap to clone, and clones share their connections.
 #[derive(Clone)]
 pub struct Client {
     shared: Arc<Shared>,
@@ -24,9 +24,10 @@ pub struct Client {
     observer: Option<Arc<dyn CallObserver>>,
 }
 
-/// Is told about calls that fail and are repeated. Both methods do nothing unless implemented; they must not block.
+/// Observes calls that fail and are repeated. Each method does nothing unless it is implemented. The methods must not
+/// block.
 pub trait CallObserver: Send + Sync {
-    /// A call failed and is tried again after `wait`.
+    /// A call failed, and is repeated after `wait`.
     fn retrying(&self, _error: &Error, _wait: Duration) {}
 
     /// A call that had failed was answered.
@@ -49,12 +50,12 @@ pub struct ClientBuilder {
     pool: PoolSettings,
 }
 
-/// Whether a call may be sent again when it is not known what became of it.
+/// Whether a call may be sent again if its outcome is unknown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Repeat {
-    /// Doing it twice is doing it once.
+    /// Repeating the call has no further effect.
     Always,
-    /// Only when it was certainly not done.
+    /// Only if it was certainly not done.
     IfNotDone,
 }
 
@@ -68,7 +69,7 @@ impl Client {
     /// A client of the server at `url`, such as `http://localhost:8080`, with default settings.
     ///
     /// # Errors
-    /// `Setting` where `url` or `token` cannot be used. Nothing is connected yet.
+    /// `Setting` if `url` or `token` cannot be used. The client connects at its first call.
     pub fn new(url: &str, token: Option<&str>) -> Result<Self> {
         let builder = Self::builder(url);
         match token {
@@ -93,13 +94,13 @@ impl Client {
         }
     }
 
-    /// The same client, over the same connections, with another way to retry.
+    /// The same client, over the same connections, with another retry policy.
     #[must_use]
     pub fn with_retry_policy(&self, retry: RetryPolicy) -> Self {
         Self { retry, ..self.clone() }
     }
 
-    /// The same client, over the same connections, whose repeated calls `observer` is told about.
+    /// The same client, over the same connections, with an observer of its repeated calls.
     #[must_use]
     pub fn with_observer(&self, observer: impl CallObserver + 'static) -> Self {
         Self { observer: Some(Arc::new(observer)), ..self.clone() }
@@ -112,12 +113,12 @@ impl Client {
     /// Makes a call, a tuple of the method's name and its arguments, and retries it as the client's settings say.
     ///
     /// # Errors
-    /// `Encode` if the call is no JSON, and those of [`Client::send`].
+    /// `Encode` if the call cannot be written as JSON, and the errors of [`Client::send`].
     pub(crate) async fn call(&self, call: &(impl Serialize + Sync), repeat: Repeat) -> Result<Answer> {
         self.call_waiting(call, repeat, Duration::ZERO).await
     }
 
-    /// Makes a call that the server may answer as late as after `wait`.
+    /// Makes a call whose answer the server may delay by up to `wait`.
     ///
     /// # Errors
     /// As [`Client::call`].
@@ -134,7 +135,7 @@ impl Client {
     /// Sends the body of a call and retries it as the client's settings say.
     ///
     /// # Errors
-    /// What the server answered, or why it did not.
+    /// The error that the server answered, or `Unavailable`.
     pub(crate) async fn send(&self, body: Bytes, repeat: Repeat, wait: Duration) -> Result<Answer> {
         let request = self.request(Method::POST, "/rpc", "", body)?;
         let mut backoff = self.retry.start();
@@ -207,28 +208,28 @@ impl ClientBuilder {
         self
     }
 
-    /// How long one attempt may take, connecting included. Default 30 s.
+    /// How long one attempt may take, including connecting. Default 30 s.
     #[must_use]
     pub fn time_limit(mut self, limit: Duration) -> Self {
         self.time_limit = limit;
         self
     }
 
-    /// How long to go on trying. Default: 30 s.
+    /// How calls are retried. Default: for 30 s.
     #[must_use]
     pub fn retry(mut self, retry: RetryPolicy) -> Self {
         self.retry = retry;
         self
     }
 
-    /// Most connections at once, subscriptions not counted; further calls wait. Default 64.
+    /// Most connections at once, not counting subscriptions. Further calls wait. Default 64.
     #[must_use]
     pub fn connections(mut self, most: usize) -> Self {
         self.pool.connections = most.max(1);
         self
     }
 
-    /// How long an unused connection is kept. Default 60 s; servers close theirs after 120 s.
+    /// How long an unused connection is kept. Default 60 s. A server closes it after 120 s.
     #[must_use]
     pub fn idle_limit(mut self, limit: Duration) -> Self {
         self.pool.idle = limit;
@@ -242,10 +243,10 @@ impl ClientBuilder {
         self
     }
 
-    /// Makes the client. Nothing is connected yet.
+    /// Makes the client, which connects at its first call.
     ///
     /// # Errors
-    /// `Setting` where the URL or the token cannot be used.
+    /// `Setting` if the URL or the token cannot be used.
     pub fn build(self) -> Result<Client> {
         let endpoint: Endpoint = self.url.parse()?;
         let authorization = self
@@ -278,7 +279,7 @@ fn answer(reply: Reply) -> Result<Answer> {
     Ok(Answer { text, head })
 }
 
-/// `Retry-After` in seconds; the form with a date is not used by the protocol.
+/// `Retry-After` in seconds. The protocol does not use the form with a date.
 pub(crate) fn retry_after(headers: &HeaderMap) -> Option<Duration> {
     let seconds = headers.get(RETRY_AFTER)?.to_str().ok()?.trim().parse().ok()?;
     Some(Duration::from_secs(seconds))

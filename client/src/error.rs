@@ -1,7 +1,7 @@
-//! What can go wrong, as one enum to match on.
+//! The errors of the client, as one enum to match on.
 //!
-//! A variant stands for something that a caller does differently: reload and decide again, give up,
-//! wait, ask for another token. What the server said in words stays in `message`.
+//! A variant exists where a caller acts differently: decides again, gives up, waits, asks for another token. `message`
+//! is the text that the server sent.
 
 use std::fmt;
 use std::sync::Arc;
@@ -19,27 +19,27 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 #[derive(Clone, Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// A stream is not at the version that the write expected. Nothing was written: load again and
-    /// decide again.
+    /// A stream is not at the version that the write expected. Nothing was written. Load the stream again and decide
+    /// again.
     #[error("expected {}, stream is at version {actual}", Shown(*expected))]
     VersionConflict {
         /// What was expected of the first stream in conflict.
         expected: Expected,
-        /// The version that this stream is at; -1 where it does not exist.
+        /// The version of this stream; -1 if it does not exist.
         actual: i64,
         /// Every failed expectation of an append to several streams; empty for a single stream.
         conflicts: Vec<Conflict>,
     },
-    /// The message's id was written before with something else.
+    /// The message's id was written before with other content.
     #[error("message id conflict: {message}")]
     IdConflict {
-        /// The server's words.
+        /// The text that the server sent.
         message: String,
     },
     /// The server does not accept the request as it is.
     #[error("invalid request: {message}")]
     InvalidRequest {
-        /// The server's words, which name the argument.
+        /// The text that the server sent. It names the argument.
         message: String,
     },
     /// A token is missing, malformed, or does not open this namespace.
@@ -47,37 +47,37 @@ pub enum Error {
     Unauthorized {
         /// Which of the three.
         code: ErrorCode,
-        /// The server's words.
+        /// The text that the server sent.
         message: String,
     },
     /// There is no namespace of that name.
     #[error("namespace not found: {message}")]
     NamespaceNotFound {
-        /// The server's words.
+        /// The text that the server sent.
         message: String,
     },
     /// There already is a namespace of that name.
     #[error("namespace exists: {message}")]
     NamespaceExists {
-        /// The server's words.
+        /// The text that the server sent.
         message: String,
     },
     /// The server has no such method or path.
     #[error("not supported by this server: {message}")]
     NotSupported {
-        /// The server's words.
+        /// The text that the server sent.
         message: String,
     },
     /// A message or a request is larger than the server takes.
     #[error("too large: {message}")]
     TooLarge {
-        /// The server's words.
+        /// The text that the server sent.
         message: String,
     },
     /// Too many requests.
     #[error("rate limited: {message}")]
     RateLimited {
-        /// The server's words.
+        /// The text that the server sent.
         message: String,
         /// How long the server asks to wait.
         retry_after: Option<Duration>,
@@ -90,9 +90,9 @@ pub enum Error {
         message: String,
         /// How long the server asks to wait.
         retry_after: Option<Duration>,
-        /// Whether the server may have done what was asked all the same.
+        /// Whether the server may have done what was requested nevertheless.
         maybe_done: bool,
-        /// The failure underneath, if it was the connection's.
+        /// The cause, if the connection failed.
         #[source]
         source: Option<Source>,
     },
@@ -101,10 +101,10 @@ pub enum Error {
     Server {
         /// The HTTP status.
         status: u16,
-        /// The server's words.
+        /// The text that the server sent.
         message: String,
     },
-    /// What came back is not of the protocol's form.
+    /// The reply does not have the form of the protocol.
     #[error("unexpected reply: {message}")]
     Protocol {
         /// What was wrong with it.
@@ -140,24 +140,24 @@ pub enum Error {
 pub struct Conflict {
     /// The stream.
     pub stream: String,
-    /// What was expected of it.
+    /// The expected version.
     pub expected: Expected,
-    /// The version that it is at; -1 where it does not exist.
+    /// The version of the stream; -1 if it does not exist.
     pub actual: i64,
 }
 
 impl Error {
-    /// Whether this is a conflict that loading and deciding again may resolve.
+    /// Whether this is a version conflict. Loading and deciding again may resolve it.
     pub fn is_version_conflict(&self) -> bool {
         matches!(self, Self::VersionConflict { .. })
     }
 
-    /// Whether the same call may succeed later without any change to it.
+    /// Whether the same call may succeed later.
     pub fn is_transient(&self) -> bool {
         matches!(self, Self::Unavailable { .. } | Self::RateLimited { .. } | Self::Server { .. })
     }
 
-    /// Whether what was asked has certainly not been done.
+    /// Whether the server has certainly not done what was requested.
     pub fn is_certainly_not_done(&self) -> bool {
         !matches!(
             self,
@@ -197,8 +197,8 @@ impl Error {
         Self::Setting { message: message.into() }
     }
 
-    /// The error that a reply with this status and body stands for. A body that is not the
-    /// protocol's, such as a proxy's page, is judged by its status.
+    /// The error for a reply with this status and body. If the body does not have the form of the protocol, such as an
+    /// error page of a proxy, the status decides.
     pub(crate) fn from_reply(status: u16, retry_after: Option<Duration>, body: &[u8]) -> Self {
         #[derive(serde::Deserialize)]
         struct Reply {
@@ -263,7 +263,7 @@ impl Error {
             413 => Self::TooLarge { message },
             429 => Self::RateLimited { message, retry_after },
             400..=499 => Self::InvalidRequest { message },
-            // Something between the client and the server speaks here: it may have passed the request on.
+            // A proxy between client and server answered. It may have forwarded the request.
             502..=504 => Self::Unavailable { message, retry_after, maybe_done: true, source: None },
             _ => Self::Server { status, message },
         }
@@ -296,7 +296,7 @@ fn conflict(details: &Value) -> Conflict {
     }
 }
 
-/// An expectation in words.
+/// Writes an expected version as text.
 struct Shown(Expected);
 
 impl fmt::Display for Shown {

@@ -15,13 +15,13 @@ use crate::error::{Error, Result};
 use crate::sse::Parser;
 use crate::transport::{Sender, collect};
 
-/// Where an import's records go in. Dropping it without [`ImportInput::finish`] breaks the import off.
+/// The input of an import. Dropping it without [`ImportInput::finish`] aborts the import.
 #[derive(Debug)]
 pub struct ImportInput {
     body: BodySender<Bytes, std::io::Error>,
 }
 
-/// What an import tells of itself.
+/// The progress of an import.
 pub struct ImportProgress {
     sender: Sender,
     body: Incoming,
@@ -32,7 +32,8 @@ pub struct ImportProgress {
 /// One report of an import.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ImportEvent {
-    /// So many records are imported, up to this global position; with force only once all are.
+    /// This many records are imported, up to this global position. With `force` it is sent only when all records are
+    /// imported.
     Imported {
         /// Records so far.
         records: u64,
@@ -43,10 +44,10 @@ pub enum ImportEvent {
     Done {
         /// Records in all.
         records: u64,
-        /// How long it took, in the server's words.
+        /// How long it took, as the server writes it.
         elapsed: String,
     },
-    /// The import ended at a record; the complete batches before it are kept, with force nothing.
+    /// The import failed at a record. The complete batches before it are kept; with `force` nothing is.
     Failed {
         /// `POSITION_EXISTS`, `INVALID_JSON` or `IMPORT_FAILED`.
         code: String,
@@ -58,31 +59,30 @@ pub enum ImportEvent {
 }
 
 impl ImportInput {
-    /// Sends a piece of the input: any number of lines or parts of lines. Waits while the server has
-    /// more than it can take.
+    /// Sends a piece of the input: any number of lines or parts of lines. Waits while the server cannot take more.
     ///
     /// # Errors
-    /// `Closed` when the server takes no more; why stands in the progress.
+    /// `Closed` if the server takes no more. The progress has the reason.
     pub async fn send(&mut self, piece: Bytes) -> Result<()> {
         self.body.send_data(piece).await.map_err(|_| Error::Closed)
     }
 
-    /// The input is complete.
+    /// Ends the input.
     pub fn finish(self) {
         drop(self.body);
     }
 
-    /// The input cannot be completed: nothing of an unfinished batch is to be kept.
+    /// Aborts the input: the server drops the unfinished batch.
     pub fn abort(self) {
         self.body.abort(std::io::Error::other("the input ended early"));
     }
 }
 
-/// An import that was begun: its two ends.
+/// An import that has begun: its input and its progress.
 pub type Import = (ImportInput, PendingImport);
 
-/// An import whose reply is not there yet. A server may wait for the first records with it, so they
-/// must be sent at the same time.
+/// An import whose reply has not arrived. The server may reply only after the first records, so that they must be sent
+/// at the same time.
 pub struct PendingImport {
     sender: Sender,
     response: std::pin::Pin<Box<dyn Future<Output = Result<hyper::Response<Incoming>>> + Send>>,
@@ -90,12 +90,12 @@ pub struct PendingImport {
 }
 
 impl Client {
-    /// Begins an import of records in the export format. With `force` they replace what the namespace holds,
-    /// in one step once the last is in; after any failure it is as it was. Without, what is kept after a failure
-    /// is told by the progress, and by [`Client::head`] afterwards. Nothing is retried.
+    /// Begins an import of records in the export format. With `force` they replace the messages of the namespace, in
+    /// one step after the last record; after any failure the namespace is unchanged. Without `force`, the progress
+    /// tells what is kept after a failure, and so does [`Client::head`] afterwards. Nothing is retried.
     ///
     /// # Errors
-    /// `Unavailable` where the server cannot be reached.
+    /// `Unavailable` if the server cannot be reached.
     pub async fn import(&self, force: bool) -> Result<Import> {
         let request = self.request(Method::POST, "/import", if force { "force=true" } else { "" }, Bytes::new())?;
         let mut sender = self.pool().open().await?;
@@ -112,7 +112,7 @@ impl PendingImport {
     /// Waits until the server has accepted the import.
     ///
     /// # Errors
-    /// `Unauthorized` and what else a server may refuse it with.
+    /// `Unauthorized`, and any other error by which the server refuses it.
     pub async fn accepted(self) -> Result<ImportProgress> {
         let response = self.response.await?;
         let (parts, body) = response.into_parts();
@@ -125,10 +125,10 @@ impl PendingImport {
 }
 
 impl ImportProgress {
-    /// The next report; none after `Done` or `Failed`, when the server has closed.
+    /// The next report; none after `Done` or `Failed`.
     ///
     /// # Errors
-    /// `Unavailable` where the connection was cut before the end.
+    /// `Unavailable` if the connection broke before the end.
     pub async fn next(&mut self) -> Result<Option<ImportEvent>> {
         loop {
             while let Some(frame) = self.parser.next_frame() {

@@ -1,5 +1,5 @@
-//! Async client for EventoDB: typed calls, subscriptions, aggregates, a buffered writer, and
-//! workers that keep their place.
+//! Async client for EventoDB: typed calls, subscriptions, aggregates, a buffered writer, and workers that remember
+//! their position.
 
 pub mod checkpoint;
 pub mod error;

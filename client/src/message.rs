@@ -1,8 +1,8 @@
 //! Messages that were read, and pages of them.
 //!
-//! A page keeps the reply's text once; its messages point into it. Reading a page therefore costs
-//! one allocation for the text and one for the list, however many messages it has, and data and
-//! metadata stay as the server sent them, to the byte. A message that is kept keeps its page.
+//! A page keeps the text of the reply, and its messages point into it. A page therefore costs one allocation for the
+//! text and one for the list, however many messages it has, and data and metadata stay byte for byte as the server sent
+//! them. A message that is kept keeps the text of its page in memory.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -16,7 +16,7 @@ use uuid::Uuid;
 
 use crate::error::{Error, Result};
 
-/// The data of a message that was not decoded yet.
+/// Stands for data that was not decoded yet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Raw;
 
@@ -32,17 +32,17 @@ pub struct Message<T = Raw> {
     raw: Span,
     metadata: Option<Span>,
     time: Span,
-    /// What it says, decoded; [`Raw`] until then.
+    /// The decoded data; [`Raw`] before it is decoded.
     pub data: T,
 }
 
 /// The answer to a read.
 #[derive(Clone, Debug)]
 pub struct Page {
-    /// The messages, in the order that was asked for.
+    /// The messages, in the order of the request.
     pub messages: Vec<Message>,
-    /// The global position up to which the answer is complete: a reader may go on behind it. None
-    /// for backward reads, and from servers that do not tell.
+    /// The global position up to which the page is complete: the next read may begin after it. None for backward reads,
+    /// and from servers that do not send it.
     pub head: Option<i64>,
 }
 
@@ -77,12 +77,12 @@ impl<T> Message<T> {
         self.global_position
     }
 
-    /// Its data as JSON text, to the byte.
+    /// Its data as JSON text, byte for byte.
     pub fn data_json(&self) -> &str {
         self.page.slice(self.raw)
     }
 
-    /// Its metadata as JSON text, to the byte.
+    /// Its metadata as JSON text, byte for byte.
     pub fn metadata_json(&self) -> Option<&str> {
         self.metadata.map(|span| self.page.slice(span))
     }
@@ -100,7 +100,7 @@ impl<T> Message<T> {
     /// Its metadata, decoded.
     ///
     /// # Errors
-    /// `Decode` where it is of another shape.
+    /// `Decode` if it has another shape.
     pub fn metadata<M: DeserializeOwned>(&self) -> Result<Option<M>> {
         self.metadata_json().map(|text| self.decode_text("metadata", text)).transpose()
     }
@@ -114,7 +114,7 @@ impl<T> Message<T> {
     /// When it was written.
     ///
     /// # Errors
-    /// `Protocol` where the server sent no RFC 3339 time.
+    /// `Protocol` if the server sent no RFC 3339 time.
     pub fn time(&self) -> Result<Timestamp> {
         let text = self.time_text();
         text.parse().map_err(|_| Error::protocol(format!("{text:?} is no RFC 3339 time")))
@@ -128,7 +128,7 @@ impl<T> Message<T> {
     /// Its data as a `D`.
     ///
     /// # Errors
-    /// `Decode` where the data is of another shape.
+    /// `Decode` if the data has another shape.
     pub fn decode<D: DeserializeOwned>(&self) -> Result<D> {
         self.decode_text("data", self.data_json())
     }
@@ -136,7 +136,7 @@ impl<T> Message<T> {
     /// The same message with its data decoded.
     ///
     /// # Errors
-    /// `Decode` where the data is of another shape.
+    /// `Decode` if the data has another shape.
     pub fn typed<D: DeserializeOwned>(self) -> Result<Message<D>> {
         let data = self.decode()?;
         Ok(Message {
@@ -184,7 +184,7 @@ impl<T: fmt::Debug> fmt::Debug for Message<T> {
 }
 
 impl Page {
-    /// The global position that a forward read goes on at: behind what this page answers for.
+    /// The global position at which a forward read continues.
     pub fn next(&self) -> Option<i64> {
         let last = self.messages.last().map(Message::global_position);
         last.max(self.head).map(|position| position + 1)
@@ -268,7 +268,7 @@ impl<'a> StreamRow<'a> {
             global_position,
             raw: page.span(data.get()),
             metadata: (metadata.get() != "null").then(|| page.span(metadata.get())),
-            // Without its quotes; a time has no escapes.
+            // The quotes are cut off. A time has no escapes.
             time: Span { start: time.start + 1, end: time.end.saturating_sub(1).max(time.start + 1) },
             page: page.clone(),
             data: Raw,
@@ -279,14 +279,14 @@ impl<'a> StreamRow<'a> {
 /// The text of one reply.
 struct Text(String);
 
-/// A piece of a reply's text, without the bounds check that it passed when it was made.
+/// A piece of a reply's text. Its bounds were checked when it was made.
 #[derive(Clone, Copy)]
 struct Span {
     start: u32,
     end: u32,
 }
 
-/// A name in a reply: as it stands there, or decoded where it has escapes.
+/// A name in a reply: a piece of the text, or its decoded form if it has escapes.
 #[derive(Clone)]
 enum Name {
     Span(Span),
@@ -302,7 +302,7 @@ impl Text {
         &self.0[span.start as usize..span.end as usize]
     }
 
-    /// Where `part`, which is a slice of this text, stands in it.
+    /// The place of `part`, which is a slice of this text.
     fn span(&self, part: &str) -> Span {
         let start = part.as_ptr() as usize - self.0.as_ptr() as usize;
         let offset = |at: usize| u32::try_from(at).expect("a reply is bounded far below 4 GiB");

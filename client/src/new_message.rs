@@ -9,19 +9,19 @@ use uuid::Uuid;
 use crate::error::{Error, Result};
 use crate::message::Message;
 
-/// A message that is to be written, with an id of its own: writing it again, after whatever
-/// failure, leaves it in the log once.
+/// A message to be written. It has an id of its own, so that it is in the log once however often it is written again
+/// after a failure.
 ///
 /// `T` serialises to a JSON object; [`RawValue`] keeps the text as it is.
 #[derive(Clone, Debug)]
 pub struct NewMessage<T = Box<RawValue>> {
-    /// Its id. [`NewMessage::new`] makes a version 7 one.
+    /// Its id. [`NewMessage::new`] generates a UUID of version 7.
     pub id: Uuid,
     /// Its type.
     pub kind: String,
-    /// What it says.
+    /// Its data.
     pub data: T,
-    /// An object, or nothing.
+    /// A JSON object, or none.
     metadata: Option<Box<RawValue>>,
 }
 
@@ -31,7 +31,7 @@ impl<T> NewMessage<T> {
         Self { id: Uuid::now_v7(), kind: kind.into(), data, metadata: None }
     }
 
-    /// The same message under an id that the caller keeps, such as one derived from a command's.
+    /// The same message under this id, such as one derived from the id of a command.
     #[must_use]
     pub fn with_id(mut self, id: Uuid) -> Self {
         self.id = id;
@@ -46,7 +46,7 @@ impl<T> NewMessage<T> {
     /// The same message with this metadata, in place of any before.
     ///
     /// # Errors
-    /// `Encode` where `metadata` is no JSON object.
+    /// `Encode` if `metadata` is not a JSON object.
     pub fn with_metadata(mut self, metadata: &impl Serialize) -> Result<Self> {
         let raw = serde_json::value::to_raw_value(metadata).map_err(Error::encode)?;
         self.metadata = match raw.get() {
@@ -57,20 +57,19 @@ impl<T> NewMessage<T> {
         Ok(self)
     }
 
-    /// Sets one member of the metadata to a text.
+    /// Sets one member of the metadata to a string.
     pub(crate) fn with_text(self, member: &str, text: &str) -> Self {
         self.with_members(&[(member, text.into())])
     }
 
-    /// Says that this message belongs to what goes on in `stream`: sets `correlationStreamName`.
+    /// Marks this message as belonging to the process of `stream`: sets `correlationStreamName`.
     #[must_use]
     pub fn correlated_with(self, stream: &str) -> Self {
         self.with_text("correlationStreamName", stream)
     }
 
-    /// Says that this message was written because of `cause`: sets `causationMessageStreamName`,
-    /// `causationMessagePosition` and `causationMessageGlobalPosition`, and takes over the cause's
-    /// `correlationStreamName`.
+    /// Marks this message as written because of `cause`: sets `causationMessageStreamName`, `causationMessagePosition`
+    /// and `causationMessageGlobalPosition`, and copies the `correlationStreamName` of `cause`.
     ///
     /// The names are Eventide's.
     #[must_use]
@@ -86,7 +85,7 @@ impl<T> NewMessage<T> {
         self.with_members(&members)
     }
 
-    /// Sets members of the metadata; all others stay as they are, to the byte.
+    /// Sets members of the metadata. All other members stay byte for byte.
     fn with_members(mut self, set: &[(&str, Value)]) -> Self {
         let before = self.metadata.as_ref().map_or("{}", |metadata| metadata.get());
         let before = json::compact(before).expect("a RawValue is well-formed");
@@ -104,10 +103,10 @@ impl<T> NewMessage<T> {
 }
 
 impl NewMessage<Box<RawValue>> {
-    /// A message whose data and metadata are JSON text that is kept to the byte.
+    /// A message whose data and metadata are JSON text, which is sent byte for byte.
     ///
     /// # Errors
-    /// `Encode` where one of them is no JSON object.
+    /// `Encode` if one of them is not a JSON object.
     pub fn from_json(kind: impl Into<String>, data: &str, metadata: Option<&str>) -> Result<Self> {
         let mut message = Self::new(kind, object("data", data)?);
         message.metadata = metadata.filter(|text| *text != "null").map(|text| object("metadata", text)).transpose()?;
@@ -119,7 +118,7 @@ impl<T: Serialize> NewMessage<T> {
     /// The same message with its data as JSON text.
     ///
     /// # Errors
-    /// `Encode` where the data is no JSON object.
+    /// `Encode` if the data is not a JSON object.
     pub fn to_raw(&self) -> Result<NewMessage> {
         Ok(NewMessage {
             id: self.id,
@@ -132,7 +131,7 @@ impl<T: Serialize> NewMessage<T> {
     /// The message as calls send it, with its id if the method takes it there.
     ///
     /// # Errors
-    /// `Encode` if the data is no JSON object.
+    /// `Encode` if the data is not a JSON object.
     pub(crate) fn as_sent(&self, with_id: bool) -> Result<Sent<'_>> {
         let id = with_id.then_some(self.id);
         Ok(Sent { kind: &self.kind, data: data(&self.data)?, metadata: self.metadata.as_deref(), id })

@@ -1,4 +1,4 @@
-//! What to read.
+//! Queries: which messages to read.
 
 use std::time::Duration;
 
@@ -40,7 +40,7 @@ pub(crate) enum Categories<'a> {
     Several(&'a [String]),
 }
 
-/// What both kinds of reads have in common.
+/// The options that both kinds of reads have.
 #[derive(Clone, Debug, Default, Serialize)]
 struct PageOptions {
     #[serde(rename = "batchSize", skip_serializing_if = "Option::is_none")]
@@ -59,10 +59,10 @@ fn milliseconds<S: Serializer>(duration: &Duration, serializer: S) -> Result<S::
     serializer.serialize_u64(u64::try_from(duration.as_millis()).unwrap_or(u64::MAX))
 }
 
-/// The settings that both kinds of reads have.
+/// The setters that both kinds of reads have.
 macro_rules! page_settings {
     () => {
-        /// Most messages on the page: up to 10,000, which -1 stands for too. Default 1000.
+        /// Most messages on the page, up to 10,000. With -1 it is 10,000. Default 1000.
         #[must_use]
         pub fn limit(mut self, limit: i64) -> Self {
             self.page.limit = Some(limit);
@@ -90,7 +90,7 @@ macro_rules! page_settings {
             self
         }
 
-        /// Where there is nothing, lets the server wait for a first message for up to 30 s.
+        /// If there are no messages, the server waits this long for a first one, at most 30 s.
         #[must_use]
         pub fn wait(mut self, wait: Duration) -> Self {
             self.page.wait = wait;
@@ -116,7 +116,7 @@ impl StreamQuery {
         self
     }
 
-    /// From this global position, inclusive; wins over [`StreamQuery::from`].
+    /// From this global position, inclusive. It takes precedence over [`StreamQuery::from`].
     #[must_use]
     pub fn from_global(mut self, global_position: i64) -> Self {
         self.global_position = Some(global_position);

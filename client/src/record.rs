@@ -1,7 +1,6 @@
-//! The export format: one message a line, as `export` writes and `import` reads it.
+//! The export format: one message per line, as `export` writes and `import` reads it.
 //!
-//! `{"id","stream","type","pos","gpos","data","meta","time"}`, in this order, with data and metadata
-//! to the byte.
+//! `{"id","stream","type","pos","gpos","data","meta","time"}`, in this order, with data and metadata byte for byte.
 
 use eventodb_protocol::json;
 use eventodb_protocol::wire::write_integer;
@@ -34,7 +33,7 @@ pub fn write_record<T>(out: &mut Vec<u8>, message: &Message<T>) {
     out.extend_from_slice(b"}\n");
 }
 
-/// What is needed of a record to know where it stands.
+/// The id and the global position of a record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RecordPlace {
     /// The message's id.
@@ -43,10 +42,10 @@ pub struct RecordPlace {
     pub global_position: i64,
 }
 
-/// Reads where a record stands; everything else in it is for the server to judge.
+/// Reads the id and the global position of a record. The server checks everything else.
 ///
 /// # Errors
-/// `Decode` where the line is no record.
+/// `Decode` if the line is not a record.
 pub fn record_place(line: &str) -> Result<RecordPlace> {
     #[derive(Deserialize)]
     struct Place<'a> {
@@ -62,7 +61,7 @@ pub fn record_place(line: &str) -> Result<RecordPlace> {
     Ok(RecordPlace { id, global_position: place.gpos })
 }
 
-/// Appends JSON text without line breaks: those that stand between its tokens are dropped.
+/// Appends JSON text without the line breaks between its tokens.
 fn write_line(out: &mut Vec<u8>, text: &str) {
     if text.bytes().any(|byte| matches!(byte, b'\n' | b'\r')) {
         let compact = json::compact(text).expect("a message's text is well-formed JSON");

@@ -1,8 +1,8 @@
 //! How long to wait between attempts, and when to give up.
 //!
-//! Exponential backoff with full jitter: the n-th wait is uniform in `0..=min(longest, first × 2ⁿ)`.
-//! Source: "Exponential Backoff And Jitter", AWS Architecture Blog, 2015. Many clients that lost one
-//! server therefore come back spread out.
+//! Exponential backoff with full jitter: the n-th wait is uniform in `0..=min(longest, first × 2ⁿ)`. Source:
+//! "Exponential Backoff And Jitter", AWS Architecture Blog, 2015. Many clients that lost the same server therefore
+//! reconnect at different times.
 
 use std::time::Duration;
 
@@ -11,14 +11,14 @@ use tokio::time::Instant;
 
 use crate::error::{Error, Result};
 
-/// When to try again and how often.
+/// When an attempt is repeated, and for how long.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RetryPolicy {
     /// Upper bound of the first wait. Default 50 ms.
     pub first: Duration,
     /// Upper bound of any wait. Default 5 s.
     pub longest: Duration,
-    /// No attempt begins later than this after the first one. Default 30 s; zero means no retries.
+    /// No attempt begins later than this after the first one. Default 30 s. Zero means no retries.
     pub give_up_after: Duration,
 }
 
@@ -38,12 +38,12 @@ impl RetryPolicy {
         Self { first: Duration::ZERO, longest: Duration::ZERO, give_up_after: Duration::ZERO }
     }
 
-    /// The default waits for as long as it takes.
+    /// The default waits, without a limit.
     pub fn forever() -> Self {
         Self { give_up_after: Duration::MAX, ..Self::default() }
     }
 
-    /// The same waits, given up after `limit`.
+    /// The same waits, with this limit.
     #[must_use]
     pub const fn give_up_after(mut self, limit: Duration) -> Self {
         self.give_up_after = limit;
@@ -71,8 +71,8 @@ pub struct Backoff {
 }
 
 impl Backoff {
-    /// How long to wait now, or `None` when it is time to give up. `at_least` is what the server
-    /// asked for: the jitter then comes on top of it, so that not everybody returns at that moment.
+    /// How long to wait now, or `None` if it is time to give up. `at_least` is the wait that the server asked for. The
+    /// jitter is added to it, so that clients do not all return at the same moment.
     pub fn next_wait(&mut self, at_least: Option<Duration>) -> Option<Duration> {
         let ceiling = self.policy.ceiling(self.failures);
         self.failures = self.failures.saturating_add(1);
@@ -82,12 +82,12 @@ impl Backoff {
         (due < self.policy.give_up_after).then_some(wait)
     }
 
-    /// How often an attempt failed so far.
+    /// How many attempts have failed so far.
     pub fn failures(&self) -> u32 {
         self.failures
     }
 
-    /// Something went well: the next failure is the first again.
+    /// Begins again after a success: the next failure counts as the first.
     pub fn reset(&mut self) {
         self.failures = 0;
         self.started = Instant::now();
@@ -96,10 +96,10 @@ impl Backoff {
 
 /// Runs `attempt` again while it fails with a version conflict, for as long as `policy` allows.
 ///
-/// `attempt` loads, decides and appends; each time it must load anew.
+/// `attempt` loads, decides and appends. It must load again each time.
 ///
 /// # Errors
-/// Whatever else `attempt` fails with, or the last conflict.
+/// Any other error of `attempt`, or the last conflict.
 pub async fn with_retry<T, E, F, Fut>(policy: RetryPolicy, mut attempt: F) -> Result<T, E>
 where
     F: FnMut() -> Fut,

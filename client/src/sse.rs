@@ -1,19 +1,19 @@
-//! Server-Sent Events, taken apart as they arrive.
+//! An incremental parser of Server-Sent Events.
 //!
-//! Source: the HTML standard, section 9.2.6, "Interpreting an event stream". Pieces may end
-//! anywhere: within a line, between CR and LF, within a character. Comments are kept, because the
-//! protocol says things in them.
+//! Source: the HTML standard, section 9.2.6, "Interpreting an event stream". A piece may end anywhere: within a line,
+//! between CR and LF, within a character. Comments are kept, because `ready`, `caught-up` and `heartbeat` are comments
+//! in this protocol.
 
 use std::collections::VecDeque;
 
-/// What stands between two empty lines.
+/// The lines between two empty lines.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Frame {
-    /// The value of its last `id` field. It moves the last event id even where there is no data.
+    /// The value of its last `id` field. It moves the last event id also if the frame has no data.
     pub(crate) id: Option<String>,
     /// The value of its last `event` field.
     pub(crate) event: Option<String>,
-    /// Its `data` fields, joined by LF; none where it has no such field.
+    /// Its `data` fields, joined by LF; none if it has no such field.
     pub(crate) data: Option<String>,
     /// Its comments, without the colon and one space.
     pub(crate) comments: Vec<String>,
@@ -21,7 +21,7 @@ pub(crate) struct Frame {
     pub(crate) retry: Option<u64>,
 }
 
-/// The stream is not what a server of this protocol sends.
+/// The stream is not one that a server of this protocol sends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum ParseError {
     #[error("a frame is longer than {FRAME_BYTES} bytes")]
@@ -30,18 +30,18 @@ pub(crate) enum ParseError {
     NotUtf8,
 }
 
-/// Largest frame. A poke has a stream's name and two numbers.
+/// Largest frame. A poke is much smaller: it has a stream's name and two numbers.
 const FRAME_BYTES: usize = 1 << 20;
 
-/// Takes pieces of a stream, gives frames.
+/// Turns pieces of a stream into frames.
 #[derive(Debug, Default)]
 pub(crate) struct Parser {
-    /// The line that has no end yet.
+    /// The beginning of a line whose end has not arrived.
     line: Vec<u8>,
-    /// Bytes of the frame's complete lines.
+    /// Bytes in the complete lines of the current frame.
     size: usize,
     frame: Frame,
-    /// The last byte was a CR: an LF that follows belongs to it.
+    /// Whether the last byte was a CR: a following LF belongs to the same line end.
     after_cr: bool,
     begun: bool,
     ready: VecDeque<Frame>,

@@ -1,8 +1,8 @@
-//! Subscriptions: being told about messages, for as long as one listens.
+//! Subscriptions: a stream of events about written messages.
 //!
-//! A subscription reconnects by itself and goes on behind the last event that it saw, so that what
-//! comes out has no gap. It runs when it is asked for the next event and reads no further than
-//! that: a slow listener slows the server down, nothing piles up here.
+//! A subscription reconnects by itself and continues after the last event that it received, so that no message is
+//! missed. It reads only when the caller asks for the next event: a slow caller slows the server down, and nothing is
+//! queued here.
 
 use std::collections::VecDeque;
 use std::pin::Pin;
@@ -24,7 +24,7 @@ use crate::retry::{Backoff, RetryPolicy};
 use crate::sse::{Frame, Parser};
 use crate::transport::{Sender, full};
 
-/// A message was written, or stands in the history that was asked for.
+/// A message was written, or is in the requested history.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Poke {
@@ -36,7 +36,7 @@ pub struct Poke {
     pub global_position: i64,
 }
 
-/// What a subscription tells.
+/// An event of a subscription.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum Event {
@@ -44,14 +44,14 @@ pub enum Event {
     Connected,
     /// There is a message.
     Poke(Poke),
-    /// Everything up to this global position was told; what follows is news.
+    /// All messages up to this global position were poked. From here on messages are poked as they are written.
     CaughtUp(i64),
-    /// There was nothing to tell up to this global position.
+    /// There are no further messages up to this global position.
     Heartbeat(i64),
-    /// One subscribed from behind the end of the log, which is here: a wrong position, or a server
-    /// that lost its newest messages.
+    /// The subscription begins after the head, which is at this position: the position is wrong, or the server lost its
+    /// newest messages.
     AheadOfHead(i64),
-    /// The connection is gone, for this reason; another one is being opened.
+    /// The connection broke with this error. The subscription is opening another one.
     Disconnected(Error),
 }
 
@@ -111,7 +111,8 @@ impl Subscribe {
         Self::new(Scope::Categories(names.into_iter().map(Into::into).collect()))
     }
 
-    /// From this position, inclusive: one in the stream for a stream, else a global one. Default: the start.
+    /// From this position, inclusive: a position in the stream for a stream, otherwise a global position. Default: the
+    /// start.
     #[must_use]
     pub fn from(mut self, position: i64) -> Self {
         self.start = Start::At(position);
@@ -132,7 +133,7 @@ impl Subscribe {
         self
     }
 
-    /// Lets the server merge the pokes of this long into the newest one per stream. Default: none merged.
+    /// Lets the server merge the pokes within this time into the newest one per stream. Default: pokes are not merged.
     #[must_use]
     pub fn coalesce(mut self, window: Duration) -> Self {
         self.coalesce = window;
@@ -146,7 +147,7 @@ impl Subscribe {
         self
     }
 
-    /// How to reconnect. Default: for as long as it takes.
+    /// How to reconnect. Default: without a limit.
     #[must_use]
     pub fn retry(mut self, retry: RetryPolicy) -> Self {
         self.retry = retry;
@@ -154,15 +155,15 @@ impl Subscribe {
     }
 }
 
-/// A running subscription. Ends when it is dropped, or with an error that no reconnecting cures.
+/// A running subscription. It ends when it is dropped, or with an error that reconnecting cannot cure.
 pub struct Subscription {
     client: Client,
     options: Subscribe,
     state: State,
     backoff: Backoff,
-    /// The last event id: where the next connection goes on behind.
+    /// The last event id. The next connection continues after it.
     last_id: Option<i64>,
-    /// Where the next connection starts on a server that does not know Last-Event-ID.
+    /// The position for the next connection, for servers that ignore Last-Event-ID.
     position: i64,
     events: VecDeque<Event>,
 }
@@ -178,7 +179,7 @@ struct Connected {
     /// Keeps the connection open.
     sender: Sender,
     body: Incoming,
-    /// Where it started, when that was not known before.
+    /// The position at which it began, if that was not known before.
     from: Option<i64>,
 }
 
@@ -190,11 +191,11 @@ struct Open {
 }
 
 impl Client {
-    /// Subscribes. Connecting happens when the first event is asked for.
+    /// Subscribes. The connection is opened when the first event is requested.
     pub fn subscribe(&self, options: Subscribe) -> Subscription {
         let position = match (&options.start, &options.scope) {
             (Start::Now, _) => -1,
-            // For everything, 0 stands for "from now" on the wire.
+            // With `all=true` the position 0 means "from now on".
             (Start::At(position), Scope::All) => (*position).max(1),
             (Start::At(position), _) => (*position).max(0),
         };
@@ -214,17 +215,16 @@ impl Client {
 }
 
 impl Subscription {
-    /// The next event. Cancelling loses nothing.
+    /// The next event. No event is lost if the future is dropped.
     ///
     /// # Errors
-    /// `Unauthorized`, `InvalidRequest` and others that trying again does not cure, or
-    /// `Unavailable` when the retry policy gives up. The subscription has then ended: all further
-    /// calls give `Closed`.
+    /// `Unauthorized`, `InvalidRequest` and others that reconnecting cannot cure, or `Unavailable` when the retry
+    /// policy gives up. The subscription has then ended, and all further calls return `Closed`.
     pub async fn next(&mut self) -> Result<Event> {
         std::future::poll_fn(|cx| self.poll_event(cx)).await.unwrap_or(Err(Error::Closed))
     }
 
-    /// The global position up to which everything was told, once the server said so.
+    /// The global position up to which all messages were poked, once the server has sent one.
     pub fn last_event_id(&self) -> Option<i64> {
         self.last_id
     }
@@ -272,7 +272,8 @@ impl Subscription {
 
     /// After a failure: waits and connects again, or ends.
     fn reconnect(&mut self, error: Error) -> Result<()> {
-        // A server may be replaced by one that is not ready yet, so only certain refusals are final.
+        // During an upgrade another server may answer that is not ready yet, so that only definite refusals end the
+        // subscription.
         let curable = error.is_transient() || matches!(error, Error::Protocol { .. });
         let wait = curable.then(|| self.backoff.next_wait(error.retry_after())).flatten();
         let Some(wait) = wait else {
@@ -287,7 +288,7 @@ impl Subscription {
 
     fn take_frames(&mut self, frames: Vec<Frame>) -> Result<()> {
         for frame in frames {
-            // The server speaks: what fails next is a new failure.
+            // The server has answered: the next failure is the first of a new series.
             self.backoff.reset();
             if let Some(id) = &frame.id {
                 let id = id.parse().map_err(|_| Error::protocol(format!("the event id {id:?} is no position")))?;
@@ -344,8 +345,8 @@ impl std::fmt::Debug for Subscription {
 }
 
 impl Open {
-    /// The frames of the next piece. What has arrived counts before the silence does, so that a
-    /// listener that was away for long is not taken for a dead connection.
+    /// The frames of the next piece. Data that has arrived is read before the silence limit is checked, so that a
+    /// caller that paused for long does not take the connection for dead.
     fn poll_frames(&mut self, cx: &mut Context<'_>, limit: Duration) -> Poll<Result<Vec<Frame>>> {
         loop {
             match Pin::new(&mut self.body).poll_frame(cx) {
@@ -373,7 +374,7 @@ impl Open {
     }
 }
 
-/// Where a subscription "from now" begins: behind the newest message at this moment.
+/// The position at which a subscription "from now" begins: after the newest message at this moment.
 async fn first_from_now(client: &Client, options: &Subscribe) -> Result<i64> {
     match &options.scope {
         Scope::Stream(stream) => Ok(client.stream_version(stream).await?.map_or(0, |version| version + 1)),
@@ -424,7 +425,7 @@ async fn open(client: &Client, request: Request<Bytes>) -> Result<(Sender, Incom
     Err(Error::from_reply(parts.status.as_u16(), retry_after(&parts.headers), &body))
 }
 
-/// What a comment says, if it is one of the protocol's.
+/// The event that a comment stands for, if it is a comment of the protocol.
 fn comment_event(comment: &str) -> Option<Event> {
     let (word, head) = comment.split_once(' ')?;
     let head = head.trim().parse().ok()?;

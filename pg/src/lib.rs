@@ -1,7 +1,7 @@
-//! How a PostgreSQL is reached: its URL, as libpq understands it, and TLS to it.
+//! How to reach a PostgreSQL: its URL, as libpq understands it, and TLS.
 //!
-//! The store and the client's read model both connect by this, so that `sslmode` means the same in both. It knows
-//! nothing of what is in the database.
+//! The store and the client's read model both connect by this crate, so that `sslmode` means the same in both. It knows
+//! nothing about the content of the database.
 
 mod tls;
 mod url;

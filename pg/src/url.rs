@@ -1,8 +1,7 @@
 //! A database's URL, `postgres://user:password@host:port/database?option=value`, as libpq knows it.
 //!
-//! The driver knows neither all values of `sslmode` nor `sslrootcert`, so these are taken out here;
-//! and each host gets a configuration of its own, so that one that does not answer costs its own
-//! time limit and not that of the next.
+//! The driver knows neither all values of `sslmode` nor `sslrootcert`, so that these options are taken out here. Each
+//! host has its own configuration, and so its own time limit: a host that does not answer takes no time from the next.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -16,16 +15,16 @@ use tokio_postgres::{Client, Config, Connection, Socket};
 
 use crate::tls::{self, Stream, Tls, Verify};
 
-/// How a session calls itself in `pg_stat_activity` where the URL does not say.
+/// The name of a session in `pg_stat_activity` if the URL has none.
 const APPLICATION_NAME: &str = "eventodb";
 const KEEPALIVE_IDLE: Duration = Duration::from_secs(15);
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(5);
 const KEEPALIVE_RETRIES: u32 = 3;
 
-/// Why a URL is of no use.
+/// Why a URL cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum UrlError {
-    /// It is not of the right form.
+    /// It does not have the right form.
     #[error("the database URL is not usable: {0}")]
     Form(&'static str),
     /// The root certificates cannot be read.
@@ -33,7 +32,7 @@ pub enum UrlError {
     Certificates(#[source] Box<dyn std::error::Error + Send + Sync>),
 }
 
-/// Where a database is and how to get in. Neither `Debug` nor `Display` show the password.
+/// The address of a database, and how to log in. Neither `Debug` nor `Display` shows the password.
 #[derive(Clone)]
 pub struct Url {
     hosts: Arc<[Config]>,
@@ -46,8 +45,8 @@ impl Url {
         &self.hosts
     }
 
-    /// Whether a session to another machine may be in clear text because `sslmode` is `prefer` or left out: whoever is in
-    /// the way may then read it, and make it so.
+    /// Whether a session to another machine may be in clear text because `sslmode` is `prefer` or left out. An attacker
+    /// on the network can then force clear text and read it.
     pub fn may_be_clear_text(&self) -> bool {
         let is_near = |host: &Host| match host {
             Host::Unix(_) => true,
@@ -60,10 +59,10 @@ impl Url {
             .any(|config| config.get_ssl_mode() == SslMode::Prefer && !config.get_hosts().iter().all(is_near))
     }
 
-    /// Connects to the first host that lets us in.
+    /// Connects to the first host that accepts the session.
     ///
     /// # Errors
-    /// What the last host said.
+    /// The error of the last host.
     pub async fn connect(&self) -> Result<(Client, Connection<Socket, Stream<Socket>>), tokio_postgres::Error> {
         let (last, others) = self.hosts.split_last().expect("a URL has at least one host");
         for host in others {
@@ -84,7 +83,7 @@ impl FromStr for Url {
     type Err = UrlError;
 
     /// # Errors
-    /// [`UrlError::Form`], and [`UrlError::Certificates`] where `sslrootcert` cannot be read.
+    /// [`UrlError::Form`], and [`UrlError::Certificates`] if `sslrootcert` cannot be read.
     fn from_str(text: &str) -> Result<Self, UrlError> {
         if !text.starts_with("postgres://") && !text.starts_with("postgresql://") {
             return Err(UrlError::Form("it does not begin with postgres://"));
@@ -111,7 +110,7 @@ impl FromStr for Url {
     }
 }
 
-/// What stands in place of a host or a database is shown, and must be no part of a password that was not encoded.
+/// Checks that no part of an unencoded password is taken for a host or a database, because those are shown.
 fn check_place(place: &str) -> Result<(), UrlError> {
     let (_, place) = place.split_once("://").unwrap_or_default();
     let Some((user, rest)) = place.split_once('@') else { return Ok(()) };
@@ -129,7 +128,7 @@ struct Options {
 }
 
 impl Options {
-    /// Whether the pair was one of these.
+    /// Takes the pair if it is one of these options, and returns whether it is.
     fn take(&mut self, pair: &str) -> bool {
         match pair.split_once('=') {
             Some(("sslmode", mode)) => self.mode = Some(mode.to_owned()),
@@ -142,7 +141,7 @@ impl Options {
     }
 
     fn tls(&self) -> Result<(SslMode, Verify), UrlError> {
-        // As libpq does: with root certificates at hand, `require` checks them.
+        // With root certificates `require` checks the chain, as libpq does.
         let required = if self.root_certificate.is_some() { Verify::Chain } else { Verify::Nothing };
         match self.mode.as_deref() {
             Some("disable") => Ok((SslMode::Disable, Verify::Nothing)),
@@ -172,7 +171,7 @@ fn one_host(config: &Config, at: usize, count: usize) -> Config {
         Some(Host::Tcp(name)) => _ = one.host(name),
         #[cfg(unix)]
         Some(Host::Unix(path)) => {
-            // There is no TLS on such a socket.
+            // PostgreSQL has no TLS on a Unix socket.
             one.host_path(path);
         }
         None => {}
@@ -197,7 +196,7 @@ fn one_host(config: &Config, at: usize, count: usize) -> Config {
     if let Some(options) = config.get_options() {
         one.options(options);
     }
-    // Of several hosts only the primary is of use.
+    // If there are several hosts, only the primary is wanted.
     let attributes = if count > 1 { TargetSessionAttrs::ReadWrite } else { config.get_target_session_attrs() };
     one.target_session_attrs(attributes);
     one.keepalives_idle(KEEPALIVE_IDLE).keepalives_interval(KEEPALIVE_INTERVAL).keepalives_retries(KEEPALIVE_RETRIES);
@@ -303,7 +302,7 @@ mod tests {
 
         const GOOD: &str = "postgres://me:s3cretPassword@db1:5433,[::1]:5434/events?sslmode=require&connect_timeout=3&options=-c%20x%3D1";
 
-        /// Whether the password still stands where a password stands: without an @ behind it, it is a host or a database.
+        /// Whether the password is still at the place of a password. Without an @ after it, it is a host or a database.
         fn is_a_password(text: &str) -> bool {
             let place = text.split('?').next().unwrap_or_default();
             let last = ["s3cret", "Password"].iter().filter_map(|part| text.rfind(part)).max();

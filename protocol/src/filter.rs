@@ -1,4 +1,4 @@
-//! What a read or a subscription is about.
+//! Filters: which messages a read or a subscription returns.
 
 use std::sync::Arc;
 
@@ -33,7 +33,7 @@ impl Scope {
 /// Which messages of a namespace are wanted. All conditions must hold.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Filter {
-    /// Where the messages are.
+    /// The part of the namespace.
     pub scope: Scope,
     /// Only streams of this member of a consumer group.
     pub group: Option<ConsumerGroup>,
@@ -44,7 +44,7 @@ pub struct Filter {
 }
 
 impl Filter {
-    /// Every name in it: of the stream or the categories, of the types, and of the correlation.
+    /// Every name in the filter: of the stream or the categories, of the types, and of the correlation.
     pub fn names(&self) -> impl Iterator<Item = &str> {
         let (stream, categories): (Option<&str>, &[Arc<str>]) = match &self.scope {
             Scope::All => (None, &[]),
@@ -69,7 +69,7 @@ impl Filter {
             && self.group.is_none_or(|group| group.owns_hash(stream_hash(stream)))
     }
 
-    /// Whether a message of this type is wanted, as far as types go.
+    /// Whether the filter's types include this one.
     pub fn types_match(&self, kind: &str) -> bool {
         self.types.is_empty() || self.types.iter().any(|wanted| **wanted == *kind)
     }

@@ -1,4 +1,4 @@
-//! Consumer groups: which member of a group reads a stream, and is poked about it.
+//! Consumer groups: which member of a group reads a stream and is poked about it.
 
 use md5::{Digest, Md5};
 use serde::Serialize;
@@ -40,11 +40,11 @@ impl ConsumerGroup {
     }
 }
 
-/// The hash that spreads streams over the members of a group: the first 8 bytes of the MD5 of the
-/// cardinal id, as a big-endian signed integer.
+/// The hash that assigns streams to the members of a group: the first 8 bytes of the MD5 of the cardinal id, as a
+/// big-endian signed integer.
 ///
-/// A stream without a cardinal id is hashed by its whole name, so that every stream belongs to
-/// exactly one member. Source: Message DB's `hash_64`, which leaves such streams to nobody.
+/// A stream without a cardinal id is hashed by its whole name, so that every stream belongs to exactly one member.
+/// Source: Message DB's `hash_64`, by which no member has such a stream.
 pub fn stream_hash(stream: &str) -> i64 {
     let key = name::cardinal_id(stream).filter(|id| !id.is_empty()).unwrap_or(stream);
     let digest: [u8; 16] = Md5::digest(key.as_bytes()).into();

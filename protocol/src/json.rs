@@ -1,19 +1,19 @@
 //! JSON text that is checked but never parsed into values.
 //!
-//! A request's `data` and `metadata` must come back byte for byte: the digits of its numbers, the
-//! escapes of its strings, the order of its keys, repeated keys too. So a body is checked once for
-//! being well-formed, freed of white space, and then only cut into pieces: [`elements`] of an array
-//! and [`members`] of an object, each a slice of the text.
+//! `data` and `metadata` must come back byte for byte: the digits of numbers, the escapes of strings, the order of
+//! keys, repeated keys. A body is therefore checked once for being well-formed and its white space is dropped.
+//! Afterwards it is only cut into pieces: [`elements`] of an array and [`members`] of an object, each a slice of the
+//! text.
 
 use std::borrow::Cow;
 
 use serde_json::value::RawValue;
 
-/// Checks that `text` is one well-formed JSON value (RFC 8259) and drops the white space around its
-/// tokens. Needs no stack for nesting, however deep.
+/// Checks that `text` is one well-formed JSON value (RFC 8259) and drops the white space between its tokens. Deep
+/// nesting needs no stack.
 ///
 /// # Errors
-/// What is wrong and where, for a person.
+/// What is wrong and where, as text for a person.
 pub fn compact(text: &str) -> Result<Cow<'_, str>, serde_json::Error> {
     serde_json::from_str::<&RawValue>(text)?;
     let Some(first) = next_white_space(text.as_bytes(), 0) else { return Ok(Cow::Borrowed(text)) };
@@ -48,19 +48,18 @@ pub fn depth(compact: &str) -> usize {
     deepest
 }
 
-/// The values of a compact array, in order; `None` where `compact` is no array.
+/// The values of a compact array, in order; `None` if `compact` is not an array.
 pub fn elements(compact: &str) -> Option<Elements<'_>> {
     compact.starts_with('[').then_some(Elements { text: compact, at: 1 })
 }
 
-/// The keys and values of a compact object, in order; `None` where `compact` is no object.
-/// Keys come with their quotes and escapes.
+/// The keys and values of a compact object, in order; `None` if `compact` is not an object. Keys come with their quotes
+/// and escapes.
 pub fn members(compact: &str) -> Option<Members<'_>> {
     compact.starts_with('{').then_some(Members { text: compact, at: 1 })
 }
 
-/// The string that a compact JSON string stands for; `None` where it is no string, or not valid
-/// Unicode (a lone surrogate).
+/// The value of a compact JSON string; `None` if it is not a string, or not valid Unicode (a lone surrogate).
 pub fn string(compact: &str) -> Option<Cow<'_, str>> {
     let inner = compact.strip_prefix('"')?.strip_suffix('"')?;
     if inner.contains('\\') { serde_json::from_str(compact).ok().map(Cow::Owned) } else { Some(Cow::Borrowed(inner)) }
@@ -83,7 +82,7 @@ pub fn write_string(out: &mut Vec<u8>, text: &str) {
     }
 }
 
-/// See [`elements`].
+/// The iterator of [`elements`].
 #[derive(Clone, Debug)]
 pub struct Elements<'a> {
     text: &'a str,
@@ -98,7 +97,7 @@ impl<'a> Iterator for Elements<'a> {
     }
 }
 
-/// See [`members`].
+/// The iterator of [`members`].
 #[derive(Clone, Debug)]
 pub struct Members<'a> {
     text: &'a str,
@@ -115,7 +114,7 @@ impl<'a> Iterator for Members<'a> {
     }
 }
 
-/// The value at `at`, which then stands behind the value's comma, colon or closing bracket.
+/// The value at `at`. Then `at` is moved past the comma, colon or closing bracket after it.
 fn next_item<'a>(text: &'a str, at: &mut usize) -> Option<&'a str> {
     let bytes = text.as_bytes();
     let start = *at;
@@ -150,7 +149,7 @@ fn value_end(bytes: &[u8], start: usize) -> usize {
     }
 }
 
-/// The index after the closing quote of the string whose opening quote stands at `start`.
+/// The index after the closing quote of the string whose opening quote is at `start`.
 fn string_end(bytes: &[u8], start: usize) -> usize {
     let mut at = start + 1;
     loop {
@@ -162,7 +161,7 @@ fn string_end(bytes: &[u8], start: usize) -> usize {
     }
 }
 
-/// The first white space outside a string at or after `at`, where no string is open.
+/// The index of the first white space outside strings at or after `at`, which must be outside a string.
 fn next_white_space(bytes: &[u8], mut at: usize) -> Option<usize> {
     while at < bytes.len() {
         match bytes[at] {
@@ -222,7 +221,7 @@ mod tests {
         assert_eq!(member("{}", "a"), None);
     }
 
-    /// The text that the pieces of a compact value make up, cut to the last one.
+    /// The text that the innermost pieces of a compact value make up together.
     fn joined(compact: &str) -> String {
         if let Some(elements) = elements(compact) {
             let pieces: Vec<String> = elements.map(joined).collect();

@@ -1,8 +1,7 @@
 //! The EventoDB protocol and its pure rules.
 //!
-//! Everything that server, store and clients must agree on stands here once: names and categories,
-//! consumer-group membership, tokens, messages, requests and replies, error codes and limits. No I/O,
-//! no runtime, no SQL.
+//! Everything that server, store and clients must agree on is defined here once: names and categories, consumer-group
+//! membership, tokens, messages, requests and replies, error codes and limits. No I/O, no runtime, no SQL.
 
 pub mod error;
 pub mod filter;
@@ -28,7 +27,7 @@ pub use message::{Expected, Message, NewMessage};
 pub use time::Timestamp;
 pub use token::Token;
 
-/// The version of this build, as `GET /version` and `eventodb version` tell it.
+/// The version of this build, as `GET /version` and `eventodb version` report it.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");
 
 /// The namespace that always exists and whose token is the administrator's.

@@ -1,4 +1,5 @@
-//! The bounds on what a client may send. Each has a flag of the server; these are the defaults.
+//! The bounds on what a client may send. Those in [`Limits`] can be set by flags of the server; the constants are their
+//! defaults.
 
 /// Largest stream, type or namespace name, in bytes of UTF-8.
 pub const NAME_BYTES: usize = 255;
@@ -8,15 +9,15 @@ pub const MESSAGE_BYTES: usize = 1024 * 1024;
 pub const BODY_BYTES: usize = 16 * 1024 * 1024;
 /// Deepest nesting of `data` or `metadata`; an object without nested values has depth 1.
 pub const JSON_DEPTH: usize = 128;
-/// Page size of a read that names none.
+/// Page size of a read without `batchSize`.
 pub const BATCH_SIZE_DEFAULT: usize = 1000;
-/// Largest page, and what `batchSize: -1` stands for.
+/// Largest page, and the page size for `batchSize: -1`.
 pub const BATCH_SIZE_MAX: usize = 10_000;
-/// Page size of `ns.streams` where none is given.
+/// Page size of `ns.streams` without `limit`.
 pub const STREAMS_DEFAULT: usize = 100;
 /// Largest page of `ns.streams`.
 pub const STREAMS_MAX: usize = 1000;
-/// Largest page of `ns.categories`, and its size where none is given.
+/// Largest page of `ns.categories`, and its size without `limit`.
 pub const CATEGORIES_MAX: usize = 10_000;
 /// Most messages in one atomic append.
 pub const APPEND_MESSAGES: usize = 1000;

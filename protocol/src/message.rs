@@ -1,4 +1,4 @@
-//! Messages, before and after they have a place in the log.
+//! Messages, before and after they are written.
 
 use std::sync::Arc;
 
@@ -11,7 +11,7 @@ use crate::{json, name};
 /// A message that a client wants written.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NewMessage {
-    /// The client's id; without one the server makes one (version 7).
+    /// The client's id. If none, the server generates one (version 7).
     pub id: Option<Uuid>,
     /// Its type: a non-empty name.
     pub kind: Arc<str>,
@@ -22,13 +22,13 @@ pub struct NewMessage {
 }
 
 impl NewMessage {
-    /// Its size as far as limits go: the bytes of `data` and `metadata` as stored.
+    /// The size that limits count: the bytes of `data` and `metadata` as stored.
     pub fn size(&self) -> usize {
         self.data.len() + self.metadata.as_ref().map_or(0, |metadata| metadata.len())
     }
 }
 
-/// A message at its place in the log.
+/// A written message.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Message {
     /// Unique in its namespace.
@@ -49,7 +49,7 @@ pub struct Message {
     pub time: Timestamp,
 }
 
-/// A message whose text stands elsewhere.
+/// A written message that borrows its text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct MessageRef<'a> {
     /// See [`Message::id`].
@@ -71,7 +71,7 @@ pub struct MessageRef<'a> {
 }
 
 impl MessageRef<'_> {
-    /// The same message with text of its own.
+    /// The same message with its own text.
     pub fn to_message(self) -> Message {
         Message {
             id: self.id,
@@ -106,22 +106,23 @@ impl Message {
         name::category(&self.stream)
     }
 
-    /// Bytes of text in it; what bounds on memory count.
+    /// Bytes of text in it, which bounds on memory count.
     pub fn size(&self) -> usize {
         self.stream.len() + self.kind.len() + self.data.len() + self.metadata.as_ref().map_or(0, |m| m.len())
     }
 
-    /// The category of `metadata.correlationStreamName`, where that is a string.
+    /// The category of `metadata.correlationStreamName`, if that is a string.
     pub fn correlation(&self) -> Option<String> {
         correlation(self.metadata.as_deref()?)
     }
 }
 
-/// The category of `correlationStreamName` in compact `metadata`, where that is a string. One with U+0000 is none: no
-/// stream has such a name, and PostgreSQL stores no such text.
+/// The category of `correlationStreamName` in compact `metadata`, if that is a string. A category with U+0000 counts as
+/// none: no stream has such a name, and PostgreSQL cannot store it.
 pub fn correlation(metadata: &str) -> Option<String> {
     const KEY: &str = "correlationStreamName";
-    // A key spelled with escapes is found too, at the price of a closer look.
+    // A key that is written with escapes does not contain this text, so that metadata with escapes is searched member
+    // by member.
     if !metadata.contains(KEY) && !metadata.contains('\\') {
         return None;
     }
@@ -129,17 +130,17 @@ pub fn correlation(metadata: &str) -> Option<String> {
     Some(name::category(&stream)).filter(|category| !category.contains('\0')).map(str::to_owned)
 }
 
-/// What a writer expects of a stream.
+/// The version that a write expects of a stream.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Expected {
-    /// Nothing.
+    /// Any version, also none.
     #[default]
     Any,
-    /// That it has no message.
+    /// The stream has no message.
     NoStream,
-    /// That it has at least one message.
+    /// The stream has at least one message.
     Exists,
-    /// That its last message is at this position.
+    /// The last message of the stream is at this position.
     Version(i64),
 }
 
@@ -155,7 +156,7 @@ impl Serialize for Expected {
 }
 
 impl Expected {
-    /// Whether a stream whose last position is `version` (-1 where it has none) is as expected.
+    /// Whether a stream whose last position is `version` (-1 if it has none) is as expected.
     pub fn admits(self, version: i64) -> bool {
         match self {
             Self::Any => true,

@@ -2,34 +2,34 @@
 
 use crate::{Error, Limits};
 
-/// The category of a stream: what stands before the first `-`, or the whole name where there is none.
+/// The category of a stream: the part before the first `-`, or the whole name if there is none.
 ///
 /// Source: Message DB's `category` function.
 pub fn category(stream: &str) -> &str {
     stream.split_once('-').map_or(stream, |(category, _)| category)
 }
 
-/// The id of a stream: what follows the first `-`, or `None` where there is none.
+/// The id of a stream: the part after the first `-`, or `None` if there is none.
 pub fn id(stream: &str) -> Option<&str> {
     stream.split_once('-').map(|(_, id)| id)
 }
 
-/// The cardinal id of a stream: its id up to the first `+`. `None` where the stream has no id.
+/// The cardinal id of a stream: its id up to the first `+`. `None` if the stream has no id.
 ///
 /// Source: Message DB's `cardinal_id` function.
 pub fn cardinal_id(stream: &str) -> Option<&str> {
     id(stream).map(|id| id.split_once('+').map_or(id, |(cardinal, _)| cardinal))
 }
 
-/// Whether `name` can be a category of any stream. One that contains `-` cannot: it matches nothing.
+/// Whether `name` can be a category of a stream. A name that contains `-` cannot, and matches nothing.
 pub fn is_category(name: &str) -> bool {
     !name.contains('-')
 }
 
-/// Checks a stream, type or namespace name; `field` is what the error calls it.
+/// Checks the name of a stream, a type or a namespace. The error calls it `field`.
 ///
 /// # Errors
-/// `INVALID_REQUEST` where the name is empty, longer than the limit, or holds a control character.
+/// `INVALID_REQUEST` if the name is empty, longer than the limit, or has a control character.
 pub fn check(field: &str, name: &str, limits: &Limits) -> Result<(), Error> {
     if name.is_empty() {
         return Err(Error::invalid(format!("{field} must be a non-empty string")));
@@ -50,10 +50,10 @@ pub fn check(field: &str, name: &str, limits: &Limits) -> Result<(), Error> {
     Ok(())
 }
 
-/// Checks a name that a read asks for, or the beginning of one: `""` asks for no particular one.
+/// Checks a name, or the beginning of a name, in a read. `""` is accepted.
 ///
 /// # Errors
-/// As [`check`]: no write would have accepted such a name.
+/// As [`check`], because no write would have accepted such a name.
 pub fn check_asked(field: &str, name: &str, limits: &Limits) -> Result<(), Error> {
     if name.is_empty() { Ok(()) } else { check(field, name, limits) }
 }

@@ -1,4 +1,4 @@
-//! Results of the methods, as they stand in a reply.
+//! Results of the methods, as replies have them.
 
 use serde::{Deserialize, Serialize};
 
@@ -34,7 +34,7 @@ pub struct Appended {
 pub struct NamespaceCreated {
     /// Its name.
     pub namespace: String,
-    /// Its token; told only here.
+    /// Its token. No other reply has it.
     pub token: String,
     /// When.
     pub created_at: Timestamp,
@@ -48,7 +48,7 @@ pub struct NamespaceDeleted {
     pub namespace: String,
     /// When.
     pub deleted_at: Timestamp,
-    /// How many messages went with it.
+    /// How many messages were deleted with it.
     pub messages_deleted: u64,
 }
 
@@ -58,7 +58,7 @@ pub struct NamespaceDeleted {
 pub struct NamespaceListed {
     /// Its name.
     pub namespace: String,
-    /// Free text; empty where none was given.
+    /// Free text; empty if none was given.
     pub description: String,
     /// When it was created.
     pub created_at: Timestamp,
@@ -72,7 +72,7 @@ pub struct NamespaceListed {
 pub struct NamespaceInfo {
     /// Its name.
     pub namespace: String,
-    /// Free text; empty where none was given.
+    /// Free text; empty if none was given.
     pub description: String,
     /// When it was created.
     pub created_at: Timestamp,

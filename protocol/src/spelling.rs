@@ -1,13 +1,13 @@
-//! Names that are nearly known ones: for errors that tell what was probably meant.
+//! Finds the known name that a wrong one was probably meant to be, for error messages.
 //!
-//! A request may hold a name of any length, so a comparison looks at its first [`COMPARED_BYTES`] only.
+//! A request may have a name of any length, so that only its first [`COMPARED_BYTES`] are compared.
 
 use std::fmt;
 
-/// How many bytes of an unknown name are compared with known ones, and shown in an error.
+/// Bytes of an unknown name that are compared with known names and shown in an error.
 pub const COMPARED_BYTES: usize = 64;
 
-/// Whether `name` differs from `known` only in the case of ASCII letters, in `-` and in `_`, and does differ.
+/// Whether `name` is not `known`, but differs from it only in the case of ASCII letters, in `-` and in `_`.
 pub fn is_respelled(name: &str, known: &str) -> bool {
     name != known && folded(name).eq(folded(known))
 }
@@ -17,8 +17,8 @@ pub fn is_within(name: &str, known: &str, most: usize) -> bool {
     name.len() <= COMPARED_BYTES && distance(name.as_bytes(), known.as_bytes(), most).is_some()
 }
 
-/// The known name that is most like `name`, by the share of bytes that differ: `version` is nearer to
-/// `expectedVersion` than to `id`. `None` only where none is known.
+/// The known name that is most similar to `name`, by the share of bytes that differ: `version` is nearer to
+/// `expectedVersion` than to `id`. `None` only if `known` is empty.
 pub fn nearest<'n>(name: &str, known: &[&'n str]) -> Option<&'n str> {
     let name: Vec<u8> = folded(name).take(COMPARED_BYTES).collect();
     known.iter().copied().min_by_key(|known| {
@@ -28,7 +28,7 @@ pub fn nearest<'n>(name: &str, known: &[&'n str]) -> Option<&'n str> {
     })
 }
 
-/// A name from a request in quotes, with escapes, and cut where it is long.
+/// Writes a name from a request in quotes, with escapes, and cut if it is long.
 #[derive(Clone, Copy, Debug)]
 pub struct Shown<'a>(pub &'a str);
 
@@ -45,12 +45,12 @@ fn folded(name: &str) -> impl Iterator<Item = u8> {
     name.bytes().filter(|byte| !matches!(byte, b'-' | b'_')).map(|byte| byte.to_ascii_lowercase())
 }
 
-/// The Levenshtein distance, or `None` where it is more than `most`.
+/// The Levenshtein distance, or `None` if it is more than `most`.
 fn distance(from: &[u8], to: &[u8], most: usize) -> Option<usize> {
     if from.len().abs_diff(to.len()) > most {
         return None;
     }
-    // The distances from what was taken of `from` to each beginning of `to`.
+    // The distances from the processed part of `from` to each prefix of `to`.
     let mut row: Vec<usize> = (0..=to.len()).collect();
     for (taken, byte) in from.iter().enumerate() {
         let mut diagonal = std::mem::replace(&mut row[0], taken + 1);

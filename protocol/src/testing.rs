@@ -1,13 +1,13 @@
-//! Input for property tests: what is well-formed, and what nearly is.
+//! Input for property tests: well-formed text, and nearly well-formed text.
 //!
-//! Random bytes alone are refused by the first check. Well-formed text with a few edits gets further.
+//! The first check refuses random bytes. Well-formed text with a few edits reaches the later checks.
 
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::{Index, select};
 use serde_json::Value;
 
-/// What an edit puts in: what has a meaning somewhere, and bytes that are no UTF-8.
+/// The text that an edit inserts: text with a meaning in some format, and bytes that are not UTF-8.
 const PIECES: &[&[u8]] = &[
     b"",
     b" ",
@@ -97,7 +97,7 @@ pub fn mangled(text: impl Strategy<Value = String>) -> impl Strategy<Value = Vec
     })
 }
 
-/// The same where only what is valid UTF-8 is of use.
+/// The same, limited to valid UTF-8.
 pub fn mangled_text(text: impl Strategy<Value = String>) -> impl Strategy<Value = String> {
     mangled(text).prop_map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
 }

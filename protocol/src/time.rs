@@ -7,12 +7,12 @@ use serde::{Deserialize, Serialize};
 
 /// A point in time, in microseconds since 1970-01-01T00:00:00Z.
 ///
-/// Written as RFC 3339 in UTC with a `Z` and six fraction digits; finer fractions are cut.
+/// It is written as RFC 3339 in UTC with a `Z` and six fraction digits. Finer fractions are cut.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Timestamp(i64);
 
 impl Timestamp {
-    /// The present, by this machine's clock.
+    /// The current time by this machine's clock.
     pub fn now() -> Self {
         Self(jiff::Timestamp::now().as_microsecond())
     }
@@ -45,7 +45,7 @@ pub struct ParseTimeError;
 impl FromStr for Timestamp {
     type Err = ParseTimeError;
 
-    /// Reads RFC 3339 with 0 to 9 fraction digits; what is finer than a microsecond is cut.
+    /// Reads RFC 3339 with 0 to 9 fraction digits. Fractions finer than a microsecond are cut.
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let bytes = text.as_bytes();
         let separators = [(4, b'-'), (7, b'-'), (13, b':'), (16, b':')];

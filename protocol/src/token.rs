@@ -9,7 +9,7 @@ use rand::Rng as _;
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq as _;
 
-/// A token as a client sends it. It names its namespace and is compared by hash only.
+/// A token as a client sends it. It names its namespace, and is compared by its hash only.
 ///
 /// Its `Debug` form hides the secret; `Display` writes it in full.
 #[derive(Clone, PartialEq, Eq)]
@@ -22,7 +22,7 @@ pub struct Token {
 #[derive(Clone, Copy)]
 pub struct TokenHash([u8; 32]);
 
-/// The text is not of a token's form.
+/// The text does not have the form of a token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("a token has the form ns_<base64url of the namespace>_<64 hex digits>")]
 pub struct ParseTokenError;
@@ -47,7 +47,7 @@ impl Token {
         &self.text
     }
 
-    /// What a server stores of it.
+    /// The hash that a server stores.
     pub fn hash(&self) -> TokenHash {
         TokenHash(Sha256::digest(self.text.as_bytes()).into())
     }

@@ -1,9 +1,9 @@
-//! The bytes of messages and pokes on the wire, written without an intermediate value.
+//! Writes messages and pokes as bytes of the protocol, without an intermediate value.
 
 use crate::json::write_string;
 use crate::message::MessageRef;
 
-/// Which of the two forms of a message a reply holds.
+/// The two forms that a message has in replies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Form {
     /// `[id,type,position,globalPosition,data,metadata,time]`, as `stream.get` answers.

@@ -1,6 +1,6 @@
 //! The database schemas of both backends: SQL files, and the lists of their migrations, oldest first.
 //!
-//! Migrations go forward only: a released migration is never changed.
+//! Migrations only go forward. A released migration is never changed, because databases exist that have run it.
 
 /// Steps of `registry.db`.
 pub const SQLITE_REGISTRY: &[&str] =
@@ -18,7 +18,7 @@ pub const SQLITE_INDEX: &[&str] = &[
 /// A step of a schema on PostgreSQL.
 #[derive(Clone, Copy, Debug)]
 pub struct Migration {
-    /// Its text; in the steps of a log `{log}` stands for the schema's name.
+    /// Its SQL. In the steps of a log `{log}` stands for the schema's name.
     pub sql: &'static str,
     /// The oldest version of this program that may use the schema once the step is done.
     pub oldest_binary: &'static str,

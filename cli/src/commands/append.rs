@@ -18,17 +18,17 @@ use super::{input, progress};
 /// Options of `eventodb append`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// The file to read, perhaps compressed; standard input without it. One message a line:
-    /// {"stream":…,"type":…,"data":{…},"metadata":{…},"id":…}, metadata and id optional.
+    /// The file to read, which may be compressed. Standard input if left out. Each line is a message:
+    /// {"stream":…,"type":…,"data":{…},"metadata":{…},"id":…}, without metadata and id if it has none.
     #[arg(long)]
     input: Option<PathBuf>,
-    /// Write every line to this stream instead of one that it names.
+    /// Write every line to this stream, whatever stream it names.
     #[arg(long)]
     stream: Option<String>,
     /// Messages in a batch.
     #[arg(long, default_value_t = 500, value_parser = clap::value_parser!(u16).range(1..=1000))]
     batch: u16,
-    /// Longest time that a message waits for its batch to fill, in milliseconds.
+    /// Most milliseconds that a message waits for its batch to fill.
     #[arg(long, default_value_t = 100)]
     delay_ms: u64,
     /// Batches in flight.
@@ -41,7 +41,7 @@ pub(crate) struct Args {
     connection: Connection,
 }
 
-/// One line of input, not decoded further than needed.
+/// One line of input. Data and metadata stay text.
 #[derive(Deserialize)]
 struct Line<'a> {
     #[serde(borrow, default)]
@@ -57,7 +57,7 @@ struct Line<'a> {
     id: Option<&'a str>,
 }
 
-/// What became of the lines so far.
+/// The results of the lines so far.
 struct Tally {
     pending: VecDeque<(u64, Receipt)>,
     written: u64,
@@ -120,7 +120,7 @@ async fn send(writer: &BufferedWriter, line: &str, stream: Option<&str>) -> anyh
 }
 
 impl Tally {
-    /// Counts what is settled, without waiting.
+    /// Counts the settled lines, without waiting.
     fn take_settled(&mut self) {
         while let Some(result) = self.pending.front().and_then(|(_, receipt)| receipt.try_get()) {
             let (number, _) = self.pending.pop_front().expect("it was just looked at");
@@ -129,7 +129,7 @@ impl Tally {
         self.progress.set_message(format!("{} written", self.written));
     }
 
-    /// Waits for all of them.
+    /// Waits for the results of all lines.
     async fn finish(&mut self) {
         while let Some((number, receipt)) = self.pending.pop_front() {
             let result = receipt.await;

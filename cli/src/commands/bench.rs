@@ -1,4 +1,4 @@
-//! `eventodb bench`: measures a server, and shows and compares what was measured.
+//! `eventodb bench`: measures a server, and shows and compares reports.
 
 use std::io::Write as _;
 use std::path::Path;
@@ -28,7 +28,7 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<ExitCode> {
     }
 }
 
-/// Measures, and tells what came of it.
+/// Measures, and prints the result.
 async fn measured(args: &Args) -> anyhow::Result<ExitCode> {
     let mut out = std::io::stdout();
     if args.plan {
@@ -36,11 +36,11 @@ async fn measured(args: &Args) -> anyhow::Result<ExitCode> {
         return Ok(ExitCode::SUCCESS);
     }
     let earlier = match &args.json {
-        // One that was ended before its first scenario left nothing.
+        // A run that ended before its first scenario left an empty file.
         Some(file) if args.resume && file.metadata().is_ok_and(|file| file.len() > 0) => Some(read(file)?),
         _ => None,
     };
-    // A file that cannot be written is found out before hours of measuring, not after.
+    // The files are opened first, so that a wrong name fails before hours of measuring.
     for file in args.json.iter().chain(&args.html) {
         open_file(file)?;
     }
@@ -62,7 +62,7 @@ async fn measured(args: &Args) -> anyhow::Result<ExitCode> {
     Ok(if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }
 
-/// Shows reports where they are wanted: in a page, in a document, or else here.
+/// Writes reports into a page or a document, or prints them.
 fn show(
     reports: &[Report],
     page: Option<&Path>,
@@ -101,7 +101,7 @@ fn read(file: &Path) -> anyhow::Result<Report> {
     serde_json::from_str(&text).with_context(|| format!("{} is no report", file.display()))
 }
 
-/// Makes sure that a file can be written, and leaves what it has.
+/// Checks that a file can be written, without changing it.
 fn open_file(file: &Path) -> anyhow::Result<()> {
     let opened = std::fs::OpenOptions::new().append(true).create(true).open(file);
     opened.map(drop).with_context(|| format!("cannot write {}", file.display()))

@@ -22,7 +22,7 @@ pub(crate) fn run(args: &Args, mut root: clap::Command) -> anyhow::Result<ExitCo
     print(&text)
 }
 
-/// Prints the manual page of `root`, all its commands included.
+/// Prints the manual page of `root` with all its commands.
 pub(crate) fn man(mut root: clap::Command) -> anyhow::Result<ExitCode> {
     root.build();
     let mut text = Vec::new();

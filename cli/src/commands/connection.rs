@@ -1,4 +1,4 @@
-//! Which server, and as whom.
+//! Flags for the server's URL and the token, and the first connection.
 
 use std::time::Duration;
 
@@ -7,9 +7,9 @@ use eventodb_client::{Client, Error, RetryPolicy};
 use super::notices::Notices;
 use crate::usage::{Exit, Refused, Usage};
 
-/// How long the first connection may take.
+/// Time limit for the first connection.
 const FIRST: Duration = Duration::from_secs(10);
-/// After how long a person is told what is waited for.
+/// After this time a line says what the command is waiting for.
 const SILENCE: Duration = Duration::from_secs(1);
 
 /// Options that every client command has.
@@ -25,17 +25,17 @@ pub(crate) struct Connection {
     )]
     url: String,
     /// The namespace's token.
-    // The ids differ from those of `serve`, which has a token too: clap carries global values upwards.
+    // The ids differ from those of `serve`, which has a token too, because clap carries global values upwards.
     #[arg(id = "server_token", long = "token", env = "EVENTODB_TOKEN", hide_env_values = true, global = true)]
     token: Option<String>,
 }
 
 impl Connection {
-    /// A client that retries for as long as a person is willing to watch, and says so. The server must be there: a wrong
-    /// URL is told at once and not taken for a server that comes back.
+    /// A client that retries for some seconds and says so. The server must answer first, so that a wrong URL fails at
+    /// once and is not taken for a server that is restarting.
     ///
     /// # Errors
-    /// A URL or token that cannot be used, or nobody answers there.
+    /// The URL or the token cannot be used, or no server answers.
     pub(crate) async fn connect(&self) -> anyhow::Result<Client> {
         let token = self.token.as_deref().filter(|token| !token.is_empty());
         let client = Client::new(&self.url, token).map_err(Usage::of)?;
@@ -47,7 +47,8 @@ impl Connection {
     async fn first_answer(&self, client: &Client) -> anyhow::Result<()> {
         let answer = async {
             match client.ping().await {
-                // What asks to be tried later is there; another server or a proxy may not know the question.
+                // Any answer shows that a server is there: one that asks to try later, and also an error of a server or
+                // a proxy without this path.
                 Err(error @ Error::Unavailable { retry_after: None, .. }) => Err(error.into()),
                 _ => Ok(()),
             }

@@ -1,4 +1,4 @@
-//! `eventodb consume`: a command run for each message, as a worker with a checkpoint.
+//! `eventodb consume`: runs a command for each message, as a worker with a checkpoint.
 
 use std::path::PathBuf;
 use std::process::{ExitCode, Stdio};
@@ -22,10 +22,10 @@ use super::resize::Resized;
 /// Options of `eventodb consume`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// The consumer's name: its checkpoint is kept under it.
+    /// Name of the consumer. Its checkpoint is kept under this name.
     #[arg(long)]
     name: String,
-    /// Categories, separated by commas; none means all.
+    /// Categories, separated by commas. All if left out.
     #[arg(long = "category", short = 'c', value_delimiter = ',')]
     categories: Vec<String>,
     /// Only these message types, separated by commas.
@@ -33,26 +33,26 @@ pub(crate) struct Args {
     types: Vec<String>,
     #[command(flatten)]
     group: Group,
-    /// Where to begin the first time: a global position, inclusive.
+    /// Global position to begin at the first time, inclusive.
     #[arg(long, default_value_t = 0)]
     from: i64,
     /// Keep the checkpoint in this file instead of in the event store.
     #[arg(long)]
     checkpoint_file: Option<PathBuf>,
-    /// Save the checkpoint after so many messages, and at the latest a second after the first of them.
+    /// Save the checkpoint after this many messages, and at the latest a second after the first of them.
     #[arg(long, default_value_t = 100)]
     checkpoint_every: usize,
     /// What to do when the command keeps failing: `stop`, `skip`, or `park:STREAM`.
     #[arg(long, default_value = "stop", value_parser = parse_on_error)]
     on_error: OnError,
-    /// Try a failing command again for so many seconds.
+    /// Retry a failing command for this many seconds.
     #[arg(long, default_value_t = 30)]
     retry_seconds: u64,
     /// End when there is nothing more to handle.
     #[arg(long)]
     until_caught_up: bool,
-    /// The command and its arguments. It gets a message as one line of JSON on standard input, and
-    /// says with exit code 0 that it is done with it.
+    /// The command and its arguments. It gets a message as one line of JSON on standard input. Exit code 0 means that
+    /// it has handled the message.
     #[arg(last = true, required = true)]
     command: Vec<String>,
     #[command(flatten)]
@@ -107,7 +107,7 @@ async fn run_command(command: Arc<[String]>, message: Message) -> anyhow::Result
         .with_context(|| format!("cannot run {program}"))?;
     let mut stdin = child.stdin.take().context("the command has no standard input")?;
     let line = json_line(&message) + "\n";
-    // A command that does not read its input may still do its work.
+    // A command may succeed without reading its input.
     let _ = stdin.write_all(line.as_bytes()).await;
     drop(stdin);
     let status = child.wait().await.context("cannot wait for the command")?;

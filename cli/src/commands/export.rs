@@ -1,8 +1,8 @@
-//! `eventodb export`: a namespace's messages into a file, one record a line.
+//! `eventodb export`: writes the messages of a namespace into a file, one record per line.
 //!
-//! Uses only what every EventoDB server knows: `category.get` in pages by global position, up to the
-//! head at the start. Memory holds two pages. Compressed output is a row of gzip members (RFC 1952,
-//! section 2.2), so that an interrupted file can be cut behind its last whole one and gone on with.
+//! It uses only what every EventoDB server supports: `category.get` in pages by global position, up to the head at the
+//! start. It keeps two pages in memory. Compressed output is a sequence of gzip members (RFC 1952, section 2.2), so
+//! that an interrupted file can be cut after its last complete member and continued.
 
 use std::fs::{File, OpenOptions};
 use std::io::{BufRead as _, BufReader, Read, Seek as _, SeekFrom, Write};
@@ -25,7 +25,7 @@ use crate::usage::{Exit, Refused};
 /// Options of `eventodb export`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// The file to write; standard output without it.
+    /// The file to write. Standard output if left out.
     #[arg(long, short = 'o')]
     output: Option<PathBuf>,
     /// Only these categories, separated by commas.
@@ -40,7 +40,7 @@ pub(crate) struct Args {
     /// Compress the output.
     #[arg(long)]
     gzip: bool,
-    /// Go on behind the last whole record of the output file.
+    /// Continue after the last complete record of the output file.
     #[arg(long, requires = "output")]
     resume: bool,
     #[command(flatten)]
@@ -49,7 +49,7 @@ pub(crate) struct Args {
 
 /// Messages on a page.
 const PAGE: i64 = 1000;
-/// Plain bytes in a gzip member: what an interruption costs at most.
+/// Uncompressed bytes in a gzip member. An interruption loses at most as many.
 const MEMBER: usize = 4 << 20;
 
 pub(crate) async fn run(args: Args) -> anyhow::Result<ExitCode> {
@@ -66,7 +66,7 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<ExitCode> {
     while position <= head {
         let page = match fetch.await.context("reading a page failed")? {
             Err(Error::InvalidRequest { .. }) if pages.categories.len() > 1 && !pages.filter_here => {
-                // A server that takes one category at a time.
+                // This server takes only one category at a time.
                 pages.filter_here = true;
                 fetch = pages.fetch(position);
                 continue;
@@ -96,16 +96,16 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<ExitCode> {
 
 type Fetch = tokio::task::JoinHandle<Result<Page, Error>>;
 
-/// Where pages come from.
+/// Fetches pages.
 struct Pages {
     client: Client,
     categories: Vec<String>,
-    /// Whether the server gives everything and categories are picked here.
+    /// Whether everything is fetched and the categories are filtered here.
     filter_here: bool,
 }
 
 impl Pages {
-    /// Begins to read a page, while the one before is written.
+    /// Begins to read a page. Meanwhile the page before it is written.
     fn fetch(&self, position: i64) -> Fetch {
         let query = match &self.categories[..] {
             [] => CategoryQuery::all(),
@@ -135,7 +135,7 @@ fn parse_time(text: &str) -> Result<Timestamp, String> {
     full.parse().map_err(|_| "expected a time such as 2024-01-31T12:00:00Z, or a day such as 2024-01-31".to_owned())
 }
 
-/// Where records go.
+/// The output.
 struct Sink {
     out: Out,
     gzip: bool,
@@ -148,12 +148,12 @@ enum Out {
 }
 
 impl Sink {
-    /// Opens the output; answers the global position of its last whole record where one is to go on.
+    /// Opens the output. With `resume` it also returns the global position of the last complete record.
     fn open(path: Option<&Path>, gzip: bool, resume: bool) -> anyhow::Result<(Self, Option<i64>)> {
         let sink = |out| Self { out, gzip, buffer: Vec::new() };
         let Some(path) = path else { return Ok((sink(Out::Stdout(std::io::stdout())), None)) };
         let mut options = OpenOptions::new();
-        // Messages are for those who may read them here, too.
+        // Only the owner may read the file, because only holders of the token may read the messages.
         let open = options.create(true).read(true).write(true).truncate(!resume).mode(0o600).open(path);
         let mut file = open.map_err(|error| {
             Refused::because(Exit::CannotCreate, format!("cannot open the output {}", path.display()), error)
@@ -215,7 +215,7 @@ impl Write for Out {
     }
 }
 
-/// How much of a file is whole, and the last line of that.
+/// The length of the complete part of a file, and its last line.
 fn whole_part(file: &mut File, gzip: bool) -> anyhow::Result<(u64, Option<String>)> {
     file.rewind()?;
     let mut reader = BufReader::with_capacity(1 << 18, file);
@@ -229,7 +229,7 @@ fn whole_lines(reader: &mut BufReader<&mut File>) -> anyhow::Result<(u64, Option
     Ok((lines.end, lines.last))
 }
 
-/// Members are written whole and end with a line's end; what follows the last whole one is cut.
+/// Complete members end at the end of a line. Everything after the last complete member is cut.
 fn whole_members(reader: &mut BufReader<&mut File>) -> anyhow::Result<(u64, Option<Vec<u8>>)> {
     let (mut kept, mut last) = (0, None);
     while !reader.fill_buf()?.is_empty() {
@@ -246,12 +246,12 @@ fn whole_members(reader: &mut BufReader<&mut File>) -> anyhow::Result<(u64, Opti
     Ok((kept, last))
 }
 
-/// Finds the last whole line of what it reads.
+/// Finds the last complete line of its input.
 #[derive(Default)]
 struct LastLine {
     last: Option<Vec<u8>>,
     partial: Vec<u8>,
-    /// Bytes up to the end of the last whole line.
+    /// Bytes up to the end of the last complete line.
     end: u64,
 }
 

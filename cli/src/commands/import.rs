@@ -1,6 +1,6 @@
-//! `eventodb import`: records of a file into a namespace, at their positions.
+//! `eventodb import`: writes the records of a file into a namespace, at their positions.
 //!
-//! The file is streamed through `POST /import`; memory does not grow with it.
+//! The file is streamed through `POST /import`, so that memory does not grow with its size.
 
 use std::io::IsTerminal as _;
 use std::path::PathBuf;
@@ -21,20 +21,20 @@ use crate::usage::{Usage, chain};
 /// Options of `eventodb import`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// The file to read; standard input without it.
+    /// The file to read. Standard input if left out.
     #[arg(long, short = 'i')]
     input: Option<PathBuf>,
-    /// The input is compressed. Compressed input is recognised without it too.
+    /// The input is compressed. Compressed input is also recognised without this flag.
     #[arg(long)]
     gzip: bool,
-    /// Replace what the namespace holds, in one step once the last record is in. Until then, and after
-    /// any failure, it is as it was; other writes to it are refused meanwhile.
+    /// Replace all messages of the namespace, in one step after the last record. Until then, and after any failure, the
+    /// namespace is unchanged. Other writes to it are refused meanwhile.
     #[arg(long, conflicts_with = "resume")]
     force: bool,
-    /// Replace without being asked. Needed with --force on a terminal.
+    /// Replace without a question. Required with --force on a terminal.
     #[arg(long, requires = "force")]
     yes: bool,
-    /// Go on behind what the namespace has already.
+    /// Continue after the last message that the namespace has.
     #[arg(long)]
     resume: bool,
     #[command(flatten)]
@@ -76,7 +76,7 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<ExitCode> {
     }
 }
 
-/// Whoever sits at a terminal has to mean it.
+/// On a terminal `--force` needs `--yes`, so that nobody replaces a namespace by mistake.
 fn check_consent(args: &Args, at_terminal: bool) -> Result<(), Usage> {
     if args.force && at_terminal && !args.yes {
         return Err(Usage::new("this replaces every message of the namespace; say --yes to do it"));
@@ -84,8 +84,7 @@ fn check_consent(args: &Args, at_terminal: bool) -> Result<(), Usage> {
     Ok(())
 }
 
-/// Sends the records. What the server has against them it tells in its reports, so that a server
-/// that takes no more is no failure here.
+/// Sends the records. If the server takes no more, this is no failure here, because its reports say why.
 async fn send(lines: &mut Lines, mut input: ImportInput) -> anyhow::Result<()> {
     loop {
         match lines.next().await {
@@ -106,7 +105,7 @@ async fn send(lines: &mut Lines, mut input: ImportInput) -> anyhow::Result<()> {
     }
 }
 
-/// Shows the reports; answers the last one.
+/// Shows the reports, and returns the last one.
 async fn follow(pending: PendingImport, progress: &ProgressBar) -> anyhow::Result<Option<ImportEvent>> {
     let mut reports: ImportProgress = pending.accepted().await?;
     let mut last = None;
@@ -123,7 +122,7 @@ async fn follow(pending: PendingImport, progress: &ProgressBar) -> anyhow::Resul
                 }
             }
             Ok(None) => return Ok(last),
-            // The reason may be a local one, which is told instead.
+            // The reason may be local, such as an input that cannot be read. `send` then returns it.
             Err(error) => {
                 output::warn(progress, &chain(&error));
                 return Ok(last);
@@ -132,7 +131,7 @@ async fn follow(pending: PendingImport, progress: &ProgressBar) -> anyhow::Resul
     }
 }
 
-/// The newest record that the namespace has.
+/// The newest record of the namespace.
 async fn newest(client: &Client) -> anyhow::Result<Option<RecordPlace>> {
     let head = client.head().await?;
     let page = client.category_get(&CategoryQuery::all().from(head).limit(1)).await?;
@@ -142,14 +141,14 @@ async fn newest(client: &Client) -> anyhow::Result<Option<RecordPlace>> {
         .map(|message| RecordPlace { id: message.id(), global_position: message.global_position() }))
 }
 
-/// The input, without the records that are there already.
+/// The input, without the records that the namespace has already.
 struct Lines {
-    /// What was taken out of `pieces` to look at it.
+    /// The first piece, if it was taken out of `pieces` for a check.
     first: Option<Bytes>,
     pieces: mpsc::Receiver<anyhow::Result<Bytes>>,
-    /// `Some` while records are still to be left out: up to this one, or none.
+    /// `Some` while records are skipped: up to this one, or none if the namespace is empty.
     skip: Option<Option<RecordPlace>>,
-    /// The last record that was left out.
+    /// The last skipped record.
     last: Option<RecordPlace>,
     skipped: u64,
     skipped_lines: u64,
@@ -158,7 +157,8 @@ struct Lines {
 const ANOTHER_FILE: &str = "the namespace has other messages than this file; it was not filled from it";
 
 impl Lines {
-    /// Where the whole file was there already: whether it was this file.
+    /// If every record was skipped, checks that the namespace has this file's last record, and not those of another
+    /// file.
     async fn check_end(&self, client: &Client) -> anyhow::Result<()> {
         let (Some(Some(_)), Some(last)) = (self.skip, self.last) else { return Ok(()) };
         let query = CategoryQuery::all().from(last.global_position).limit(1);
@@ -167,9 +167,9 @@ impl Lines {
         Ok(())
     }
 
-    /// Looks at the beginning of the input before the server is asked for anything: it must be readable, and
-    /// its first record be one. Where there must be one, an empty input is an error too: it is more often the
-    /// output of a command that failed than the wish to empty a namespace.
+    /// Checks the beginning of the input before the server is asked for anything: it must be readable and begin with a
+    /// record. With `must_have_one` an empty input is an error, because it is more often the output of a failed command
+    /// than the wish to empty a namespace.
     async fn look(&mut self, is_needed: bool) -> anyhow::Result<()> {
         let mut at = 1;
         while let Some(piece) = self.pieces.recv().await {
@@ -219,7 +219,7 @@ impl Lines {
             if !line.trim().is_empty() {
                 let place = record_place(line).with_context(|| format!("line {}", self.skipped_lines + 1))?;
                 if place.global_position > newest.global_position {
-                    // The newest message came out of this file, unless it is another one.
+                    // The namespace's newest message should be in this file. Otherwise it is another file.
                     anyhow::ensure!(self.last == Some(newest), ANOTHER_FILE);
                     self.skip = None;
                     return Ok(piece.slice(at..));
@@ -258,7 +258,7 @@ mod tests {
         assert_eq!((lines.skipped, lines.skipped_lines), (3, 3));
     }
 
-    /// Lines whose pieces are these.
+    /// The input made of these pieces.
     async fn of(pieces: &[&str]) -> Lines {
         let (sender, pieces_in) = mpsc::channel(pieces.len().max(1));
         for piece in pieces {

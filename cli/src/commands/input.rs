@@ -1,4 +1,4 @@
-//! Lines of a file or of standard input, read on a thread of their own.
+//! Lines of a file or of standard input. A thread of its own reads them.
 
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read};
@@ -10,25 +10,25 @@ use flate2::bufread::MultiGzDecoder;
 use indicatif::ProgressBar;
 use tokio::sync::mpsc;
 
-/// Bytes of whole lines that are handed over at once.
+/// Bytes of complete lines in one piece.
 const PIECE: usize = 256 * 1024;
-/// Longest line: a message and its record around it, with room.
+/// Longest line: the largest message and the rest of its record, with room.
 const LINE: u64 = 8 << 20;
 
-/// The size of the input, where it is a file.
+/// The size of the input, if it is a file.
 pub(crate) fn size(path: Option<&Path>) -> Option<u64> {
     Some(path?.metadata().ok()?.len())
 }
 
-/// Pieces of whole lines of `path`, or of standard input; the last one may lack its line's end.
-/// Compressed input is recognised. `progress` counts the bytes as they stand in the file.
+/// Pieces of complete lines of `path`, or of standard input. The last one may lack its line's end. Compressed input is
+/// recognised. `progress` counts the bytes of the file.
 pub(crate) fn pieces(path: Option<PathBuf>, progress: ProgressBar) -> mpsc::Receiver<anyhow::Result<Bytes>> {
     let (sender, receiver) = mpsc::channel(8);
     std::thread::spawn(move || {
         let mut reader = match open(path.as_deref(), progress) {
             Ok(reader) => reader,
             Err(error) => {
-                // Whoever does not listen any more needs no error either.
+                // If the receiver is gone, nobody needs the error.
                 let _ = sender.blocking_send(Err(error));
                 return;
             }

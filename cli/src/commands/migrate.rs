@@ -1,4 +1,4 @@
-//! `eventodb migrate`: brings a PostgreSQL database up to date, for those who do not let servers do it.
+//! `eventodb migrate`: migrates a PostgreSQL database, for operators who run servers with `--auto-migrate=false`.
 
 use std::io::Write as _;
 use std::process::ExitCode;
@@ -18,7 +18,7 @@ pub(crate) struct Args {
 /// Migrates the registry and the logs of all namespaces.
 ///
 /// # Errors
-/// [`Usage`] and [`Refused`] where the database cannot be used, in one line.
+/// [`Usage`] and [`Refused`] if the database cannot be used.
 pub(crate) async fn run(args: Args) -> anyhow::Result<ExitCode> {
     let url = args.database.url()?.ok_or_else(|| Usage::new("--db-url or --db-url-file must name the database"))?;
     let url = url.parse().map_err(|error: UrlError| Usage::at("db-url", error))?;

@@ -1,7 +1,7 @@
 //! The commands, one file each: an `Args` struct and `run`.
 //!
-//! Those that work on messages talk to a server over the public protocol; `backup`, `verify`, `repair`,
-//! `token` and `migrate` work on the storage itself.
+//! Commands that work on messages talk to a server over the public protocol. `backup`, `verify`, `repair`, `token` and
+//! `migrate` work on the storage itself.
 
 mod append;
 mod backup;
@@ -33,7 +33,7 @@ use clap::Subcommand;
 
 use crate::serve;
 
-/// What can be asked for.
+/// The commands.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// Start the server (the default).
@@ -44,43 +44,43 @@ pub(crate) enum Command {
     Read(read::Args),
     /// Print messages as they are written.
     Tail(tail::Args),
-    /// Run a command for each message, remembering how far it came.
+    /// Run a command for each message, and remember the position.
     Consume(Box<consume::Args>),
     /// Write messages from NDJSON, in batches.
     Append(append::Args),
-    /// Create, delete and look into namespaces.
+    /// Create, delete and show namespaces.
     Ns(ns::Args),
-    /// Write a namespace's messages into a file.
+    /// Write the messages of a namespace into a file.
     Export(export::Args),
-    /// Read messages from a file into a namespace, at their positions.
+    /// Write the messages of a file into a namespace, at their positions.
     Import(import::Args),
-    /// Bring a PostgreSQL database up to date, and do nothing else.
+    /// Migrate a PostgreSQL database to this version, without starting a server.
     Migrate(Box<migrate::Args>),
-    /// Print the completions of a shell.
+    /// Print the completions for a shell.
     Completions(completions::Args),
     /// Print the manual page.
     Man,
-    /// Copy the data directory of a server on SQLite, running or not.
+    /// Copy the data directory of a server on SQLite. The server may be running.
     Backup(backup::Args),
     /// Check a backup, or the data directory of a stopped server.
     Verify(verify::Args),
-    /// Make a damaged data directory usable again; the server must be stopped.
+    /// Make a damaged data directory usable again. The server must be stopped.
     Repair(repair::Args),
-    /// Tokens of namespaces, on the store itself; a server on SQLite must be stopped.
+    /// Change tokens of namespaces in the store itself. A server on SQLite must be stopped.
     Token(token::Args),
-    /// Measure a server, or compare what was measured.
+    /// Measure a server, or compare reports.
     Bench(Box<eventodb_bench::Args>),
     /// Print the version.
     Version,
 }
 
 impl Command {
-    /// Whether it listens for Ctrl-C itself.
+    /// Whether the command handles Ctrl-C itself.
     pub(crate) fn ends_on_signal(&self) -> bool {
         matches!(self, Self::Serve(_) | Self::Tail(_) | Self::Consume(_) | Self::Bench(_))
     }
 
-    /// Runs it. `root` is the whole command line's description.
+    /// Runs the command. `root` describes the whole command line.
     pub(crate) async fn run(self, root: clap::Command) -> anyhow::Result<ExitCode> {
         match self {
             Self::Serve(args) => serve::run(*args).await,

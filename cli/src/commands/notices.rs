@@ -1,5 +1,5 @@
-//! What a client command says on standard error of calls that are repeated, messages that are not handled and connections
-//! that are lost: whoever waits must know what for.
+//! Lines on standard error about repeated calls, messages that are not handled, and lost connections, so that a person
+//! who waits knows why.
 
 use std::io::Write as _;
 use std::sync::{LazyLock, Mutex, PoisonError};
@@ -10,10 +10,10 @@ use eventodb_client::{CallObserver, Error, Message};
 
 use crate::usage::chain;
 
-/// How often a failure that goes on is told again.
+/// How often a continuing failure is printed again.
 const AGAIN: Duration = Duration::from_secs(10);
 
-/// Tells of failures that go on, and of their end. All of a process share what was told.
+/// Prints failures that continue, and their end. All notices of a process share what was printed.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Notices {
     told: &'static Mutex<Option<Instant>>,
@@ -22,7 +22,7 @@ pub(crate) struct Notices {
 static TOLD: LazyLock<Mutex<Option<Instant>>> = LazyLock::new(Mutex::default);
 
 impl Notices {
-    /// Those of this process.
+    /// The notices of this process.
     pub(crate) fn of_process() -> Self {
         Self { told: &TOLD }
     }
@@ -58,7 +58,7 @@ impl Observer for Notices {
             Reaction::Retried => "trying again",
             Reaction::Skipped => "SKIPPED",
             Reaction::Parked => "PARKED",
-            // The command ends with this very error.
+            // The command ends with this error and prints it.
             Reaction::Stopped => return,
         };
         say(&format!(
@@ -80,7 +80,7 @@ impl Observer for Notices {
     }
 }
 
-/// Says a line on standard error. Where nobody hears it, nothing can be done about it either.
+/// Prints a line on standard error. If that fails, there is no other place to report it.
 pub(crate) fn say(text: &str) {
     let _ = writeln!(std::io::stderr(), "eventodb: {}", super::output::visible(text));
 }

@@ -26,14 +26,14 @@ pub(crate) struct Args {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Create a namespace and print its token; needs the administrator's token.
+    /// Create a namespace and print its token. Needs the administrator's token.
     Create {
         /// Its name.
         name: String,
         /// Free text.
         #[arg(long)]
         description: Option<String>,
-        /// A token of one's own making for it.
+        /// Token for the namespace. The server generates one if left out.
         #[arg(long)]
         with_token: Option<String>,
     },
@@ -41,13 +41,13 @@ enum Command {
     Delete {
         /// Its name.
         name: String,
-        /// Do it.
+        /// Delete without a question.
         #[arg(long)]
         yes: bool,
     },
-    /// List all namespaces; needs the administrator's token.
+    /// List all namespaces. Needs the administrator's token.
     List,
-    /// Show what a namespace holds.
+    /// Show the counts and times of a namespace.
     Info {
         /// Its name.
         #[arg(default_value = "default")]

@@ -1,4 +1,4 @@
-//! What goes to standard output: lines for people, or JSON lines for programs.
+//! Standard output: lines for people, or JSON lines for programs.
 
 use std::borrow::Cow;
 use std::io::{ErrorKind, IsTerminal as _, Write as _};
@@ -6,7 +6,7 @@ use std::io::{ErrorKind, IsTerminal as _, Write as _};
 use eventodb_client::Message;
 use serde_json::Value;
 
-/// Standard output, whose reader may go away: that is the end, not a failure.
+/// Standard output. If its reader goes away, the command ends without an error.
 #[derive(Debug)]
 pub(crate) struct Output {
     out: std::io::BufWriter<std::io::Stdout>,
@@ -36,7 +36,7 @@ impl Output {
         if self.is_terminal { self.line(&without_c1(&line)) } else { self.line(&line) }
     }
 
-    /// Prints a value as JSON, or `readable` where that is wanted.
+    /// Prints a value as JSON, or as `readable` for people.
     ///
     /// # Errors
     /// [`ReaderGone`], or another failure to write.
@@ -75,7 +75,7 @@ impl Output {
         checked(writeln!(self.out, "{line}"))
     }
 
-    /// Sends what was printed on its way.
+    /// Flushes the printed lines.
     ///
     /// # Errors
     /// [`ReaderGone`], or another failure to write.
@@ -98,10 +98,10 @@ impl Output {
     }
 }
 
-/// Ends a command: flushes, and takes a reader that has gone for a good end.
+/// Ends a command: flushes, and treats a reader that has gone as success.
 ///
 /// # Errors
-/// What else went wrong.
+/// Any other error.
 pub(crate) fn finish(result: anyhow::Result<()>, mut output: Output) -> anyhow::Result<std::process::ExitCode> {
     match result.and_then(|()| output.flush()) {
         Err(error) if !error.is::<ReaderGone>() => Err(error),
@@ -109,7 +109,7 @@ pub(crate) fn finish(result: anyhow::Result<()>, mut output: Output) -> anyhow::
     }
 }
 
-/// A message as one line of JSON, with data and metadata to the byte.
+/// A message as one line of JSON, with data and metadata byte for byte.
 pub(crate) fn json_line(message: &Message) -> String {
     let text = |text: &str| Value::from(text).to_string();
     let line = format!(
@@ -123,12 +123,13 @@ pub(crate) fn json_line(message: &Message) -> String {
         message.metadata_json().unwrap_or("null"),
         text(message.time_text()),
     );
-    // Line breaks in JSON stand only between its tokens.
+    // Line breaks in JSON are only between its tokens.
     if line.contains(['\n', '\r']) { line.replace(['\n', '\r'], " ") } else { line }
 }
 
-/// The same with DEL and the control characters U+0080 to U+009F as JSON's escapes: terminals obey them, and JSON allows
-/// them as they are. They stand in strings only, so that the line means the same. What JSON wants to be escaped is.
+/// The line with DEL and the control characters U+0080 to U+009F as JSON escapes, because terminals obey them and JSON
+/// allows them unescaped. They occur only in strings, so that the value stays the same. All other control characters
+/// are escaped in JSON anyway.
 fn without_c1(line: &str) -> Cow<'_, str> {
     let steers = |c: char| ('\u{7f}'..='\u{9f}').contains(&c);
     if !line.contains(steers) {
@@ -145,7 +146,7 @@ fn without_c1(line: &str) -> Cow<'_, str> {
     Cow::Owned(escaped)
 }
 
-/// Names and words of others must not steer the terminal.
+/// The text without control characters, which could control the terminal.
 pub(crate) fn visible(name: &str) -> String {
     name.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
 }
@@ -157,10 +158,10 @@ fn checked(result: std::io::Result<()>) -> anyhow::Result<()> {
     }
 }
 
-/// Says something on standard error, above a progress bar if there is one.
+/// Prints a line on standard error, above a progress bar if there is one.
 pub(crate) fn warn(progress: &indicatif::ProgressBar, text: &str) {
     progress.suspend(|| {
-        // Where nobody hears it, nothing can be done about it either.
+        // If that fails, there is no other place to report it.
         let _ = writeln!(std::io::stderr(), "{text}");
     });
 }

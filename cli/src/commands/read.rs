@@ -1,4 +1,4 @@
-//! `eventodb read`: messages that are there.
+//! `eventodb read`: prints stored messages.
 
 use std::process::ExitCode;
 
@@ -13,7 +13,7 @@ use crate::usage::Usage;
 pub(crate) struct Args {
     #[command(flatten)]
     what: What,
-    /// From this position, inclusive: in the stream for a stream, else global.
+    /// From this position, inclusive. With a stream a position in the stream, otherwise a global position.
     #[arg(long)]
     from: Option<i64>,
     /// Up to this position, inclusive.
@@ -35,7 +35,7 @@ pub(crate) struct Args {
 /// Which messages; `read` and `tail` share it.
 #[derive(Clone, Debug, clap::Args)]
 pub(super) struct What {
-    /// A stream; without it, and without --category, everything.
+    /// A stream. If left out, and --category too, all messages.
     #[arg(conflicts_with = "categories")]
     pub(super) stream: Option<String>,
     /// Categories, separated by commas.
@@ -62,7 +62,7 @@ pub(super) struct Group {
     size: Option<i64>,
 }
 
-/// Where a page begins and how it is read.
+/// How a page is read.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Place {
     pub(super) from: Option<i64>,
@@ -73,7 +73,7 @@ pub(super) struct Place {
 }
 
 impl Group {
-    /// The member that was named, if any.
+    /// The named member, if any.
     ///
     /// # Errors
     /// A member outside its group.
@@ -85,7 +85,7 @@ impl Group {
 }
 
 impl What {
-    /// Whether this can be asked of any server.
+    /// Checks flags that exclude each other.
     ///
     /// # Errors
     /// A member outside its group, or of a stream.
@@ -128,7 +128,7 @@ impl What {
         Ok(client.category_get(&placed!(query)).await?)
     }
 
-    /// The position that a read goes on at after `page`.
+    /// The position at which a read continues after `page`.
     pub(super) fn after(&self, page: &Page, backward: bool) -> Option<i64> {
         let last = page.messages.last();
         let position = |message: &eventodb_client::Message| {

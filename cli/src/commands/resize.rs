@@ -1,8 +1,8 @@
 //! A consumer group whose size was changed between two starts.
 //!
-//! A member of the new size has other streams than any of the old one, and no checkpoint of its own, or an old one. What
-//! all members of another size have handled is handled for every member of this one, up to the smallest of their
-//! checkpoints: a member begins behind that where it has come less far itself.
+//! A member of the new size has other streams than any member of the old size, and no checkpoint or an old one. Up to
+//! the smallest checkpoint of all members of the old size every message is handled. A member therefore begins after
+//! that position, if its own checkpoint is lower.
 
 use std::collections::BTreeMap;
 
@@ -12,14 +12,15 @@ use eventodb_client::checkpoint::{CheckpointError, CheckpointStore, SavedPositio
 
 use super::notices::say;
 
-/// A checkpoint that is not taken for further back than what another size of the group has handled.
+/// A checkpoint that is at least the position up to which another size of the group has handled everything.
 pub(super) struct Resized<S> {
     store: S,
     least: Option<i64>,
 }
 
 impl<S: CheckpointStore> Resized<S> {
-    /// The checkpoint `store` of `group`'s member, with what was `saved` by members of all sizes. Warns of a change.
+    /// The checkpoint `store` of a member of `group`, given the positions that members of all sizes have `saved`. Warns
+    /// of a change of the size.
     pub(super) fn new(store: S, name: &str, group: Option<ConsumerGroup>, saved: &[SavedPosition]) -> Self {
         let mine = saved.iter().find(|saved| saved.group == group).and_then(|saved| saved.position);
         let before = furthest(saved, size(group)).filter(|before| mine.is_none_or(|mine| mine < before.position));
@@ -57,14 +58,14 @@ impl<S: CheckpointStore> CheckpointStore for Resized<S> {
     }
 }
 
-/// What another size of the group has handled: everything up to `position`.
+/// Another size of the group, which has handled everything up to `position`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Before {
     size: u64,
     position: i64,
 }
 
-/// How many members there are with this one; 0 for a consumer by itself.
+/// The number of members; 0 for a consumer without a group.
 fn size(group: Option<ConsumerGroup>) -> u64 {
     group.map_or(0, ConsumerGroup::size)
 }
@@ -77,7 +78,7 @@ fn members(size: u64) -> String {
     }
 }
 
-/// Of the sizes beside `own` whose members all have a checkpoint, the one that is furthest.
+/// Among the other sizes than `own` whose members all have a checkpoint, the one with the highest position.
 fn furthest(saved: &[SavedPosition], own: u64) -> Option<Before> {
     let mut sizes: BTreeMap<u64, BTreeMap<u64, i64>> = BTreeMap::new();
     for SavedPosition { group, position } in saved {

@@ -1,4 +1,4 @@
-//! `eventodb tail`: messages as they are written, like `tail -f`.
+//! `eventodb tail`: prints messages as they are written, like `tail -f`.
 
 use std::process::ExitCode;
 use std::time::Duration;
@@ -16,10 +16,10 @@ use super::read::{Place, What};
 pub(crate) struct Args {
     #[command(flatten)]
     what: What,
-    /// Print so many messages that are there already.
+    /// Print this many of the newest stored messages first.
     #[arg(long, short = 'n', default_value_t = 10, conflicts_with = "from", value_parser = clap::value_parser!(i64).range(0..=10_000))]
     lines: i64,
-    /// Begin at this position, inclusive, instead: in the stream for a stream, else global.
+    /// Begin at this position instead, inclusive. With a stream a position in the stream, otherwise a global position.
     #[arg(long)]
     from: Option<i64>,
     /// Print JSON lines.
@@ -39,7 +39,7 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<ExitCode> {
 }
 
 async fn follow(args: &Args, output: &mut Output) -> anyhow::Result<()> {
-    /// What a server that does not know how to wait is asked at most so often.
+    /// Least time between two reads from a server that does not support waiting.
     const PAUSE: Duration = Duration::from_secs(1);
     args.what.check()?;
     let client = args.connection.connect().await?;
@@ -47,7 +47,7 @@ async fn follow(args: &Args, output: &mut Output) -> anyhow::Result<()> {
         Some(from) => from,
         None => print_last(args, &client, output).await?,
     };
-    // That the server cannot be reached is told at once; from here on it is waited for.
+    // An unreachable server is an error up to here. From here on the command waits for it.
     let client = client.with_retry_policy(RetryPolicy::forever());
     loop {
         let asked = Instant::now();
@@ -64,7 +64,7 @@ async fn follow(args: &Args, output: &mut Output) -> anyhow::Result<()> {
     }
 }
 
-/// Prints the newest messages; answers where the rest begins.
+/// Prints the newest messages, and returns the position after them.
 async fn print_last(args: &Args, client: &Client, output: &mut Output) -> anyhow::Result<i64> {
     let end = match &args.what.stream {
         Some(stream) => client.stream_version(stream).await?.map_or(0, |version| version + 1),
@@ -81,7 +81,7 @@ async fn print_last(args: &Args, client: &Client, output: &mut Output) -> anyhow
             }
             output.flush()?;
         }
-        // A server without backward reads shows nothing of the past.
+        // A server without backward reads: the stored messages are not printed.
         Err(error) if matches!(error.downcast_ref(), Some(Error::InvalidRequest { .. })) => {}
         Err(error) => return Err(error),
     }

@@ -1,4 +1,4 @@
-//! `eventodb verify`: whether a backup, or the data directory of a stopped server, is sound.
+//! `eventodb verify`: checks a backup, or the data directory of a stopped server.
 
 use std::path::PathBuf;
 use std::process::ExitCode;

@@ -1,4 +1,4 @@
-//! `eventodb write`: one message.
+//! `eventodb write`: writes one message.
 
 use std::io::Read as _;
 use std::process::ExitCode;
@@ -25,10 +25,10 @@ pub(crate) struct Args {
     /// The message's metadata: a JSON object.
     #[arg(long)]
     metadata: Option<String>,
-    /// The message's id; one is made otherwise. Writing the same message with the same id again does nothing.
+    /// The message's id; generated if left out. Writing the same message with the same id again does nothing.
     #[arg(long)]
     id: Option<uuid::Uuid>,
-    /// What the stream must be like: a version, `any`, `noStream` or `exists`.
+    /// The expected version of the stream: a number, `any`, `noStream` or `exists`.
     #[arg(long, default_value = "any", value_parser = parse_expected, allow_hyphen_values = true)]
     expected_version: Expected,
     /// Print the result as JSON.

@@ -1,7 +1,7 @@
 //! The namespace `default` and its token, which is the administrator's.
 //!
-//! A token that is made here is shown once: on a terminal, or in a file for its owner alone. The file is written before
-//! the namespace is created, so that no namespace has a token that nobody knows.
+//! A generated token is shown once: on a terminal, or in a file that only its owner can read. The file is written
+//! before the namespace is created. Otherwise a crash between the two could leave a namespace whose token nobody knows.
 
 use std::fs::{File, OpenOptions};
 use std::io::{IsTerminal as _, Write as _};
@@ -17,31 +17,32 @@ use super::config::{CLIENT_VARIABLE, Checked, GivenToken, Storage};
 use super::logging::Format;
 use crate::usage::{Exit, Refused, Usage, of_store};
 
-/// The file of a token that was made, in the data directory.
+/// The file for a generated token, in the data directory.
 const FILE: &str = "admin-token";
 
-/// What is known about the administrator's token.
+/// The administrator's token, as far as this start knows it.
 pub(super) struct Administrator {
-    /// The token, where it was given or has just been made.
+    /// The token, if it was given or has just been generated.
     pub(super) token: Option<Token>,
-    /// Where it is shown, if it has just been made.
+    /// Where it is shown, if it has just been generated.
     pub(super) shown: Option<Shown>,
 }
 
-/// Where a token that was made is shown.
+/// Where a generated token is shown.
 pub(super) enum Shown {
-    /// On the terminal that the banner goes to.
+    /// On the terminal, in the banner.
     Terminal,
     /// In this file.
     File(PathBuf),
-    /// Nowhere: without a file a server in test mode is used without it.
+    /// Nowhere: in test mode without a file nobody needs the token.
     Nowhere,
 }
 
-/// Creates the namespace where it is missing; otherwise a given token must be the stored one.
+/// Creates the namespace if it does not exist. If it exists, a given token must be the stored one.
 ///
 /// # Errors
-/// [`Usage`] where it is not, and says how to rotate it; [`Refused`] where a token would be made and shown nowhere.
+/// [`Usage`] if a given token is not the stored one, or a generated token would be shown nowhere. [`Refused`] if the
+/// store or the file fails.
 pub(super) async fn prepare(store: &EventStore, checked: &Checked) -> anyhow::Result<Administrator> {
     if store.exists(DEFAULT_NAMESPACE).await.map_err(refused)? {
         return existing(store, &checked.token).await;
@@ -68,15 +69,15 @@ pub(super) async fn prepare(store: &EventStore, checked: &Checked) -> anyhow::Re
     };
     match store.create(new).await {
         Ok(_) => Ok(Administrator { token: Some(token), shown }),
-        // It may be there, and its token would be known to nobody.
+        // The namespace may have been created, so that the file with its token is kept.
         Err(error @ Error::Unknown(_)) => Err(refused(error).into()),
         Err(error) => {
             if let Some(Shown::File(file)) = &shown {
-                // It opens nothing. That it cannot be removed is told by nothing but its presence.
+                // The token opens nothing. If the file cannot be removed, it only stays there.
                 let _ = std::fs::remove_file(file);
             }
             match error {
-                // Another server was first.
+                // Another server has created the namespace.
                 Error::NamespaceExists => existing(store, &checked.token).await,
                 error => Err(refused(error).into()),
             }
@@ -84,7 +85,7 @@ pub(super) async fn prepare(store: &EventStore, checked: &Checked) -> anyhow::Re
     }
 }
 
-/// The namespace is there: a given token must be its own.
+/// The namespace exists: a given token must be the stored one.
 async fn existing(store: &EventStore, given: &GivenToken) -> anyhow::Result<Administrator> {
     let token = match given {
         GivenToken::None => None,
@@ -115,7 +116,7 @@ fn refused(error: Error) -> Refused {
     Refused::new(of_store(&error), error)
 }
 
-/// Where a token is shown that is made now.
+/// Where a token that is generated now will be shown.
 fn place(checked: &Checked) -> Result<Shown, Usage> {
     if let Some(file) = &checked.token_out {
         return Ok(Shown::File(file.clone()));
@@ -133,7 +134,7 @@ fn place(checked: &Checked) -> Result<Shown, Usage> {
     }
 }
 
-/// Writes the token into a file for its owner alone, in place of whatever was there, and onto the disk.
+/// Writes the token into a file that only its owner can read, replaces an older file, and syncs it.
 fn keep(file: &Path, token: &Token) -> Result<(), Refused> {
     let failed = |error: std::io::Error| {
         let what = format!("cannot write the administrator's token to {}", file.display());
@@ -142,7 +143,7 @@ fn keep(file: &Path, token: &Token) -> Result<(), Refused> {
     let mut beside = file.as_os_str().to_owned();
     beside.push(".new");
     let beside = PathBuf::from(beside);
-    // What a server left that was killed here has perhaps another mode.
+    // A server that was killed here may have left this file with another mode.
     let _ = std::fs::remove_file(&beside);
     let mut opened = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&beside).map_err(failed)?;
     writeln!(opened, "{token}").and_then(|()| opened.sync_all()).map_err(failed)?;
@@ -151,10 +152,10 @@ fn keep(file: &Path, token: &Token) -> Result<(), Refused> {
     File::open(directory).and_then(|directory| directory.sync_all()).map_err(failed)
 }
 
-/// After a rotation: the file of a data directory must not go on naming a token that opens nothing.
+/// Replaces the token in the file of a data directory after a rotation, because the old token opens nothing any more.
 ///
 /// # Errors
-/// It cannot be written.
+/// The file cannot be written.
 pub(super) fn renew(directory: &Path, token: &Token) -> Result<(), Refused> {
     let file = directory.join(FILE);
     if file.exists() { keep(&file, token) } else { Ok(()) }

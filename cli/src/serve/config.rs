@@ -1,4 +1,4 @@
-//! What the flags mean together. It is checked before a socket is bound or a file is opened.
+//! The configuration that the flags make up. It is checked before a socket is bound or a file is opened.
 
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
@@ -13,10 +13,10 @@ use super::memory;
 use super::secret::Secret;
 use crate::usage::Usage;
 
-/// The clients' variable for their token.
+/// The variable by which clients take their token.
 pub(super) const CLIENT_VARIABLE: &str = "EVENTODB_TOKEN";
 
-/// A configuration that makes sense.
+/// A checked configuration.
 pub(super) struct Checked {
     pub(super) host: String,
     pub(super) port: u16,

@@ -1,12 +1,12 @@
-//! The limit on open files: thousands of connections need more than the usual default.
+//! The limit on open files. Thousands of connections need more than the usual default.
 
 use rustix::process::{Resource, getrlimit, setrlimit};
 
-/// Files that connections leave to the store, or half of all where there are few: a connection that takes the last one
-/// would make a write fail. Of 256 open namespaces each needs some ten.
+/// Open files that are reserved for the store; half of all if there are few. Without them a connection could take the
+/// last one, and a write would fail. Each of 256 open namespaces needs some ten files.
 const OF_THE_STORE: u64 = 4096;
 
-/// How many connections there may be at once where so many are wanted: they leave files for the store.
+/// The bound on connections: at most `wanted`, and few enough to leave files for the store.
 pub(super) fn bound_connections(wanted: usize) -> usize {
     let Some(limit) = getrlimit(Resource::Nofile).current else { return wanted };
     let bound = within(limit, wanted);
@@ -21,7 +21,7 @@ fn within(limit: u64, wanted: usize) -> usize {
     wanted.min(usize::try_from(left).unwrap_or(usize::MAX)).max(1)
 }
 
-/// Raises the limit as far as the system allows it to this process.
+/// Raises the limit as far as the system allows this process.
 pub(super) fn raise_limit() {
     let limit = getrlimit(Resource::Nofile);
     let raised = rustix::process::Rlimit { current: limit.maximum, maximum: limit.maximum };

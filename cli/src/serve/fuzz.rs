@@ -1,4 +1,4 @@
-//! Flags as nobody should type them.
+//! Mistyped flags: each is refused in one line without a secret, or makes a valid configuration.
 
 use clap::{CommandFactory as _, Parser};
 use eventodb_protocol::testing::mangled_text;
@@ -29,11 +29,11 @@ fn values() -> Vec<String> {
     values.map(str::to_owned).to_vec()
 }
 
-/// Every flag, with and without something behind it; a secret may stand at any of them.
+/// Any flag, with and without a value. A secret may be given at any of them.
 fn argument() -> impl Strategy<Value = String> {
     let command = Line::command();
     let flags: Vec<String> = command.get_arguments().filter_map(|flag| flag.get_long().map(str::to_owned)).collect();
-    // The name of a file is quoted, as nobody could mend it otherwise.
+    // Errors quote the name of a file, so that it can be corrected. A secret as a file's name would therefore be shown.
     let names_a_file = |flag: &&String| flag.ends_with("-file") || flag.ends_with("-dir") || flag.ends_with("-out");
     let others: Vec<String> = flags.iter().filter(|flag| !names_a_file(flag)).cloned().collect();
     prop_oneof![
@@ -44,7 +44,7 @@ fn argument() -> impl Strategy<Value = String> {
     ]
 }
 
-/// What is wrong with these arguments.
+/// The error for these arguments.
 fn refusal(arguments: Vec<String>) -> Option<String> {
     let given = std::iter::once("eventodb".to_owned()).chain(arguments);
     let refused = match Line::try_parse_from(given) {
@@ -54,7 +54,7 @@ fn refusal(arguments: Vec<String>) -> Option<String> {
     refused.map(|usage| crate::usage::chain(&usage))
 }
 
-/// Whether it is one line without a part of a secret.
+/// Whether the text is one line without a part of a secret.
 fn is_shown_safely(text: &str) -> bool {
     !text.is_empty() && !text.contains('\n') && !text.contains("s3cret") && !text.contains("Password")
 }

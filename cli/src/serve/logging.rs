@@ -1,33 +1,33 @@
-//! The log: to standard error, written by a thread of its own, so that it never holds up a request.
+//! The log. A thread of its own writes it to standard error, so that logging never blocks a request.
 
 use tracing_appender::non_blocking::WorkerGuard;
 use tracing_subscriber::filter::LevelFilter;
 
-/// What is logged.
+/// The least severe level that is logged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub(super) enum Level {
-    /// What fails and stays so.
+    /// Failures that need an operator.
     Error,
-    /// What an operator should look at.
+    /// Also what an operator should look at.
     Warn,
-    /// Also requests that were refused, and how the server goes along.
+    /// Also refused requests, and events of the server such as start and stop.
     Info,
-    /// What a developer wants to know.
+    /// Also details for developers.
     Debug,
     /// Everything.
     Trace,
 }
 
-/// How it is logged.
+/// The form of the log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub(super) enum Format {
-    /// A JSON object a line.
+    /// One JSON object per line.
     Json,
-    /// Lines for a person.
+    /// Lines for people.
     Console,
 }
 
-/// Starts logging; what was logged is written out when the guard is dropped.
+/// Starts logging. When the guard is dropped, the rest of the log is written.
 pub(super) fn start(level: Level, format: Format) -> WorkerGuard {
     let (writer, guard) = tracing_appender::non_blocking(std::io::stderr());
     let level = match level {

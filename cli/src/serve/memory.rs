@@ -1,9 +1,9 @@
-//! How much memory this process may use.
+//! The amount of memory that this process may use.
 
 use std::fs;
 use std::path::Path;
 
-/// Where nothing tells.
+/// The amount if the system does not report one.
 const UNKNOWN: usize = 1024 * 1024 * 1024;
 
 /// The least of the machine's memory and the limits of the cgroups that the process is in.
@@ -20,7 +20,8 @@ fn total(meminfo: &str) -> Option<usize> {
     kib.checked_mul(1024)
 }
 
-/// The limits of a process's cgroups and of those above them: `memory.max` of version 2, and version 1's.
+/// The limits of a process's cgroups and of the groups above them: `memory.max` in version 2, `memory.limit_in_bytes`
+/// in version 1.
 fn limits(root: &Path, groups: &str) -> Vec<usize> {
     let mut limits = Vec::new();
     for line in groups.lines() {
@@ -32,7 +33,7 @@ fn limits(root: &Path, groups: &str) -> Vec<usize> {
             _ => continue,
         };
         let group = top.join(path.trim_start_matches('/'));
-        // In a container the path may be one of the host's: the group is the top then.
+        // In a container the path may be one of the host that does not exist here. The group is then the top one.
         for place in group.ancestors().take_while(|place| place.starts_with(&top)) {
             let limit = fs::read_to_string(place.join(file)).ok();
             limits.extend(limit.and_then(|limit| limit.trim().parse::<usize>().ok()));

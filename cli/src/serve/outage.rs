@@ -1,4 +1,4 @@
-//! Tells in the log that the database is lost and that it is back.
+//! Logs that the database is lost, and that it is back.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -7,14 +7,14 @@ use eventodb_store::EventStore;
 
 use crate::usage::chain;
 
-/// How often the database is looked at.
+/// How often the database is pinged.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
-/// How long it has to answer.
+/// How long the database has to answer.
 const PATIENCE: Duration = Duration::from_secs(5);
-/// How often an outage that goes on is told again.
+/// How often a continuing outage is logged again.
 const TELL_EVERY: Duration = Duration::from_secs(10);
 
-/// Looks until it is dropped.
+/// Pings the database until the future is dropped.
 pub(super) async fn watch(store: Arc<EventStore>) {
     let (mut lost, mut told): (Option<Instant>, Option<Instant>) = (None, None);
     loop {

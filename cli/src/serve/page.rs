@@ -1,4 +1,4 @@
-//! Compares `docs/CONFIGURATION.md` with the flags: they are described once, in `args`.
+//! Compares `docs/CONFIGURATION.md` with the flags, which are described once, in `args`.
 
 use clap::{Arg, Args as _, Command};
 
@@ -8,7 +8,7 @@ const PAGE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/CONFIGURATION.m
 const BEGIN: &str = "<!-- flags: made from the command line's own description; a test compares -->\n";
 const END: &str = "<!-- /flags -->";
 
-/// To bring the page up to date: `EVENTODB_BLESS=1 cargo test -p eventodb configuration_page`.
+/// `EVENTODB_BLESS=1 cargo test -p eventodb configuration_page` updates the page.
 #[test]
 fn the_configuration_page_lists_every_flag() {
     let page = std::fs::read_to_string(PAGE).expect("the page is in the repository");

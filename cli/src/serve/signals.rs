@@ -1,4 +1,4 @@
-//! SIGTERM and SIGINT: the first stops softly, the second at once.
+//! SIGTERM and SIGINT: the first stops the server gracefully, the second at once.
 
 use eventodb_server::Stop;
 use tokio::signal::unix::{SignalKind, signal};
@@ -19,7 +19,7 @@ pub(super) fn listen() -> std::io::Result<Stop> {
             }
             order.cancel();
         }
-        // A third one does not wait for anything.
+        // A third one ends the process without waiting.
         tokio::select! {
             _ = terminate.recv() => {}
             _ = interrupt.recv() => {}

@@ -1,4 +1,4 @@
-//! Opening the backend that was asked for.
+//! Opens the configured backend.
 
 use std::sync::Arc;
 
@@ -9,10 +9,10 @@ use eventodb_store::backend::sqlite::{OpenError as SqliteError, Sqlite};
 use super::config::Storage;
 use crate::usage::{Exit, Refused};
 
-/// Opens it.
+/// Opens the backend.
 ///
 /// # Errors
-/// In one line that says what to do.
+/// Why it cannot be opened, and what to do.
 pub(super) async fn open(storage: &Storage) -> Result<Arc<dyn Backend>, Refused> {
     match storage {
         Storage::Sqlite(location, settings) => {
@@ -33,7 +33,7 @@ fn of_sqlite(error: &SqliteError) -> Exit {
     }
 }
 
-/// How a command ends that cannot use the database: a wrong configuration is told from a database that is away.
+/// The exit code if the database cannot be used. A wrong configuration has another code than an unreachable database.
 pub(crate) fn of_postgres(error: &PostgresError) -> Exit {
     use PostgresError::{MigrationNeeded, MissingDatabase, NewerSchema, NotUtf8, Privilege, TooOld};
     match error {

@@ -1,4 +1,4 @@
-//! One batch: messages as text, grouped by stream, and what becomes of them.
+//! One batch: messages as text, grouped by stream, and their results.
 
 use std::collections::HashMap;
 use std::sync::{Arc, OnceLock};
@@ -50,7 +50,7 @@ pub(super) struct Batch {
     by_stream: HashMap<Arc<str>, usize>,
     messages: usize,
     bytes: usize,
-    /// The messages' room in the buffer, given back when the batch is dropped.
+    /// The room of the messages in the buffer. It is released when the batch is dropped.
     permit: Option<OwnedSemaphorePermit>,
 }
 
@@ -61,14 +61,14 @@ struct Entry {
     messages: Vec<Piece>,
 }
 
-/// Where a message's text ends in its entry, and which of the batch's messages it is.
+/// The end of a message's text in its entry, and the message's index in the batch.
 #[derive(Clone, Copy)]
 struct Piece {
     end: usize,
     index: usize,
 }
 
-/// A run of one entry's messages: what a request has of a stream.
+/// Consecutive messages of one entry: those of a stream that go into one request.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Run {
     entry: usize,
@@ -93,14 +93,14 @@ impl Batch {
         self.messages
     }
 
-    /// Whether a request of at most `most` messages has room for this one too.
+    /// Whether the batch has room for a message of this stream and size, if a request has at most `most` messages.
     pub(super) fn has_room(&self, stream: &str, bytes: usize, most: usize) -> bool {
         self.messages < most
             && (self.entries.len() < APPEND_STREAMS || self.by_stream.contains_key(stream))
             && (self.bytes + bytes + stream.len() + 64 <= BODY_BYTES / 2 || self.messages == 0)
     }
 
-    /// Whether it has room for another stream, as far as counts go.
+    /// Whether the counts of messages and streams leave room for another stream.
     pub(super) fn takes_streams(&self, most: usize) -> bool {
         self.messages < most && self.entries.len() < APPEND_STREAMS
     }
@@ -110,7 +110,7 @@ impl Batch {
         self.entries.iter().map(|entry| &entry.stream)
     }
 
-    /// Adds a message, whose index in the batch is answered.
+    /// Adds a message, and returns its index in the batch.
     pub(super) fn push(&mut self, stream: &str, text: &[u8], permit: OwnedSemaphorePermit) -> usize {
         let entry = match self.by_stream.get(stream) {
             Some(&entry) => entry,
@@ -135,7 +135,7 @@ impl Batch {
         index
     }
 
-    /// All of it, as one request has it.
+    /// The whole batch, as one request.
     pub(super) fn runs(&self) -> Vec<Run> {
         let whole = |(entry, messages): (usize, &Entry)| Run { entry, first: 0, count: messages.messages.len() };
         self.entries.iter().enumerate().map(whole).collect()
@@ -176,7 +176,7 @@ impl Batch {
         Ok(appended)
     }
 
-    /// Puts the results of one request's messages where they belong.
+    /// Stores the results of one request's messages at their indexes in the batch.
     pub(super) fn note(&self, runs: &[Run], result: &Result<Vec<Appended>>, results: &mut [Option<Result<Written>>]) {
         for (at, run) in runs.iter().enumerate() {
             let pieces = &self.entries[run.entry].messages[run.first..run.first + run.count];
@@ -193,7 +193,7 @@ impl Batch {
         }
     }
 
-    /// Tells everybody who waits; the batch's room is free again.
+    /// Sets the results, wakes every receipt that waits for them, and releases the room.
     pub(super) fn settle(self, results: Vec<Option<Result<Written>>>) {
         let results = results.into_iter().map(|result| result.unwrap_or(Err(Error::Closed))).collect();
         self.outcome.settle(results);
@@ -205,7 +205,7 @@ impl Batch {
             0 => 0,
             first => entry.messages[first - 1].end,
         };
-        // Without the comma before the first.
+        // The text begins with a comma, which the first message must not have.
         &entry.text[start + 1..entry.messages[run.first + run.count - 1].end]
     }
 }

@@ -22,16 +22,16 @@ pub(super) struct Lane {
 }
 
 struct State {
-    /// Batches that wait, oldest first. Only the newest one that has a stream takes more of it.
+    /// Batches that wait, oldest first. A message is added only to the newest batch that has its stream.
     queue: VecDeque<Batch>,
-    /// The number of the oldest batch in the queue; they are counted from 0.
+    /// The number of the oldest batch in the queue. Batches are counted from 0.
     oldest: u64,
-    /// The newest batch in the queue that has this stream.
+    /// By stream, the number of the newest batch in the queue that has it.
     newest_with: HashMap<Arc<str>, u64>,
-    /// No batch before this one takes another stream.
+    /// No batch before this number has room for another stream.
     open_from: u64,
     in_flight: Option<Arc<Outcome>>,
-    /// Batches are not to wait for more.
+    /// Batches are sent without waiting for more messages.
     hurry: bool,
     closed: bool,
 }
@@ -50,7 +50,7 @@ impl Lane {
         Self { client, settings, state: Mutex::new(state), changed: Notify::new() }
     }
 
-    /// Adds a message; answers where its result will be.
+    /// Adds a message. Returns the outcome that will have its result, and its index there.
     pub(super) fn push(&self, stream: &str, text: &[u8], permit: OwnedSemaphorePermit) -> (Arc<Outcome>, usize) {
         let most = self.settings.messages;
         let mut state = self.state.lock();
@@ -59,14 +59,14 @@ impl Lane {
         let index = batch.push(stream, text, permit);
         let (outcome, full) = (batch.outcome.clone(), batch.len() >= most);
         drop(state);
-        // The lane's task looks at the first message to set its timer, and at a full batch to send it.
+        // The lane's task must see the first message, to set its timer, and a full batch, to send it.
         if full || index == 0 {
             self.changed.notify_one();
         }
         (outcome, index)
     }
 
-    /// Lets everything go at once; answers what is not settled yet.
+    /// Sends all batches at once, and returns the outcomes that are not settled yet.
     pub(super) fn flush(&self) -> Vec<Arc<Outcome>> {
         let mut state = self.state.lock();
         state.hurry = true;
@@ -77,7 +77,7 @@ impl Lane {
         pending
     }
 
-    /// No more messages come.
+    /// Closes the lane: no more messages are added.
     pub(super) fn close(&self) {
         self.state.lock().closed = true;
         self.changed.notify_one();
@@ -91,7 +91,7 @@ impl Lane {
         }
     }
 
-    /// The next batch, when it is full, has waited long enough, or did not take everything.
+    /// The next batch, once it is full, has waited long enough, or a later one was begun because it had no room.
     async fn next(&self) -> Option<Batch> {
         loop {
             let due = {
@@ -124,8 +124,8 @@ impl Lane {
         }
     }
 
-    /// Sends a batch. One that the server refuses for what is in it is cut in halves, down to single
-    /// messages, so that only the culprit fails. The halves go in order.
+    /// Sends a batch. If the server refuses its content, the batch is cut in halves, down to single messages, so that
+    /// only the bad message fails. The halves are sent in order.
     async fn send(&self, batch: &Batch) -> Vec<Option<Result<Written>>> {
         let mut results = vec![None; batch.len()];
         let mut todo = vec![batch.runs()];
@@ -146,9 +146,9 @@ impl Lane {
 }
 
 impl State {
-    /// Where in the queue a message of `stream` goes: into the newest batch that has the stream, if
-    /// that has room, else into the first one behind it that has. So a batch fills up although a
-    /// request names few streams, and no message overtakes another one of its stream.
+    /// The index in the queue of the batch for a message of `stream`: the newest batch that has the stream, if it has
+    /// room, otherwise the first later batch with room. Batches therefore fill up although a request names few streams,
+    /// and no message overtakes another one of its stream.
     fn place(&mut self, stream: &str, bytes: usize, most: usize) -> usize {
         let end = self.oldest + self.queue.len() as u64;
         let newest = self.newest_with.get(stream).copied();
@@ -170,7 +170,7 @@ impl State {
         self.index(number)
     }
 
-    /// Takes the oldest batch out, which is then in flight.
+    /// Takes the oldest batch out of the queue. It is then in flight.
     fn take(&mut self) -> Option<Batch> {
         let batch = self.queue.pop_front()?;
         let number = self.oldest;

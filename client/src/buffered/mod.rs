@@ -1,9 +1,9 @@
-//! Many messages in few requests: collected for a moment, sent as batches, answered one by one.
+//! Many messages in few requests: messages are collected for a moment and sent as batches, and each has its own result.
 //!
-//! Streams are spread over lanes by a hash of their name. A lane sends one batch at a time and
-//! repeats it until its outcome is known, so that messages of one stream are written in the order in
-//! which they were given, whatever fails in between; several lanes keep several batches in flight.
-//! Messages of different streams have no order among each other.
+//! Streams are spread over lanes by a hash of their name. A lane sends one batch at a time and repeats it until its
+//! outcome is known. Messages of one stream are therefore written in the order in which they were given, also after
+//! failures. Several lanes keep several batches in flight. Messages of different streams have no order among each
+//! other.
 
 mod batch;
 mod lane;
@@ -35,9 +35,10 @@ pub struct BufferSettings {
     pub delay: Duration,
     /// Batches in flight. Default 4; 1 uses a single connection.
     pub in_flight: usize,
-    /// Bytes of messages waiting or in flight; beyond, [`BufferedWriter::send`] waits. Default 32 MiB.
+    /// Bytes of messages that wait or are in flight. If they are used up, [`BufferedWriter::send`] waits. Default 32
+    /// MiB.
     pub buffered_bytes: usize,
-    /// How long a batch is tried. Default 5 min.
+    /// How long a batch is retried. Default 5 min.
     pub retry: RetryPolicy,
 }
 
@@ -55,14 +56,15 @@ impl Default for BufferSettings {
 
 /// Writes messages in batches. Shared by reference between tasks.
 ///
-/// Dropping it sends what it still holds in the background; [`BufferedWriter::close`] waits for it.
+/// If it is dropped, it sends its remaining messages in the background. [`BufferedWriter::close`] waits until they are
+/// sent.
 pub struct BufferedWriter {
     lanes: Vec<Arc<Lane>>,
     room: Arc<Semaphore>,
     room_bytes: usize,
 }
 
-/// What becomes of one message: a future of its positions.
+/// The result of one message: a future of its positions.
 #[must_use = "a failed write is told here and nowhere else"]
 pub struct Receipt {
     outcome: Arc<Outcome>,
@@ -71,10 +73,10 @@ pub struct Receipt {
 }
 
 impl BufferedWriter {
-    /// A writer through `client`. Must be called within a tokio runtime.
+    /// A writer that sends through `client`. Must be called within a tokio runtime.
     ///
     /// # Errors
-    /// `Setting` where a setting is out of its bounds.
+    /// `Setting` if a setting is out of its bounds.
     pub fn new(client: &Client, settings: BufferSettings) -> Result<Self> {
         if !(1..=APPEND_MESSAGES).contains(&settings.messages) {
             return Err(Error::setting(format!("a batch has 1 to {APPEND_MESSAGES} messages")));
@@ -94,12 +96,12 @@ impl BufferedWriter {
         Ok(Self { lanes, room: Arc::new(Semaphore::new(room_bytes)), room_bytes })
     }
 
-    /// Takes a message; waits while the buffer is full. Messages of one stream are written in the
-    /// order of these calls.
+    /// Takes a message, and waits while the buffer is full. Messages of one stream are written in the order of these
+    /// calls.
     ///
     /// # Errors
-    /// `Encode` where the data is no JSON object, `TooLarge` where the message alone fills the
-    /// buffer or a request. What becomes of it later is the receipt's.
+    /// `Encode` if the data is not a JSON object, `TooLarge` if the message alone fills the buffer or a request. The
+    /// receipt has the errors that come later.
     pub async fn send<T: Serialize>(&self, stream: &str, message: &NewMessage<T>) -> Result<Receipt> {
         let text = serde_json::to_vec(&message.as_sent(true)?).map_err(Error::encode)?;
         let cost = text.len() + stream.len();
@@ -111,8 +113,7 @@ impl BufferedWriter {
         Ok(Receipt { outcome, index, wait: None })
     }
 
-    /// Sends what is there without waiting for more, and waits until everything taken before this
-    /// call is answered.
+    /// Sends the messages taken so far without waiting for more, and returns when the server has answered all of them.
     pub async fn flush(&self) {
         let pending: Vec<_> = self.lanes.iter().flat_map(|lane| lane.flush()).collect();
         for outcome in pending {
@@ -120,7 +121,7 @@ impl BufferedWriter {
         }
     }
 
-    /// Sends everything, waits for the answers and ends.
+    /// Sends every message, waits for the answers, and ends the writer.
     pub async fn close(self) {
         self.flush().await;
     }
@@ -151,7 +152,7 @@ impl std::fmt::Debug for BufferedWriter {
 }
 
 impl Receipt {
-    /// What became of the message, if it is known already.
+    /// The result of the message, if it is known already.
     pub fn try_get(&self) -> Option<Result<Written>> {
         self.outcome.get(self.index)
     }

@@ -1,5 +1,5 @@
-//! A checkpoint in a file: written beside it, synced, and renamed over it, so that a reader after a
-//! crash finds the old position or the new one. A lock file keeps a second worker out.
+//! A checkpoint in a file. A new file is written, synced, and renamed to the old one's name, so that after a crash the
+//! file has the old position or the new one. A lock file keeps a second worker out.
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{ErrorKind, Write as _};
@@ -18,7 +18,7 @@ pub struct FileCheckpoint {
 }
 
 impl FileCheckpoint {
-    /// The checkpoint in `path`, which need not exist yet; its folder must. `<path>.lock` and
+    /// The checkpoint in the file `path`. Its directory must exist, the file need not. The files `<path>.lock` and
     /// `<path>.new` are used too.
     pub fn new(path: impl Into<PathBuf>) -> Self {
         Self { path: path.into(), lock: None }
@@ -56,7 +56,7 @@ impl CheckpointStore for FileCheckpoint {
     }
 }
 
-/// Locks a file, which need not exist yet, until it is closed.
+/// Locks a file until it is closed, and creates it if it does not exist.
 pub(super) fn lock(path: &Path) -> Result<File, CheckpointError> {
     let open = OpenOptions::new().create(true).truncate(false).write(true).open(path);
     let file = open.map_err(|error| failed("cannot open", path, error))?;
@@ -72,7 +72,7 @@ fn replace(path: &Path, new: &Path, position: i64) -> std::io::Result<()> {
     writeln!(file, "{position}")?;
     file.sync_all()?;
     std::fs::rename(new, path)?;
-    // The rename itself is durable once the folder is.
+    // The rename is durable once the directory is synced.
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     File::open(folder)?.sync_all()
 }

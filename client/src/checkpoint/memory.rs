@@ -1,4 +1,4 @@
-//! A checkpoint that is gone with the process: for tests, and for views that are rebuilt at start.
+//! A checkpoint in memory: for tests, and for views that are rebuilt at each start.
 
 use std::sync::Arc;
 
@@ -12,12 +12,12 @@ use super::{CheckpointError, CheckpointStore};
 pub struct MemoryCheckpoint(Arc<Mutex<Option<i64>>>);
 
 impl MemoryCheckpoint {
-    /// Nothing saved yet.
+    /// A checkpoint without a saved position.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// What was saved last.
+    /// The position that was saved last.
     pub fn position(&self) -> Option<i64> {
         *self.0.lock()
     }

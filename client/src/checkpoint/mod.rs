@@ -1,4 +1,4 @@
-//! Where a consumer stands, kept over restarts.
+//! Checkpoints: the position of a consumer, kept over restarts.
 
 mod file;
 mod memory;
@@ -26,25 +26,25 @@ pub use stream::{SavedPosition, StreamCheckpoint, position_stream, saved_positio
 /// Keeps one position.
 ///
 /// # Contract
-/// After `save(p)` has answered, `load` in any later process answers `p` or what was saved after it.
-/// Of two workers with the same checkpoint the one that loaded later fails with
-/// [`CheckpointError::Taken`]: at once, at its next `save`, or by [`CheckpointStore::taken`].
+/// After `save(p)` has returned, `load` in any later process returns `p` or a position that was saved after it. If two
+/// workers use the same checkpoint, the one that loaded later fails with [`CheckpointError::Taken`]: at once, at its
+/// next `save`, or by [`CheckpointStore::taken`].
 #[async_trait]
 pub trait CheckpointStore: Send {
-    /// The saved position: everything up to it was handled. None where nothing was saved yet.
+    /// The saved position: everything up to it was handled. None if nothing was saved yet.
     ///
     /// # Errors
-    /// `Taken` where another worker visibly uses this checkpoint; `Failed` for all else.
+    /// `Taken` if another worker is known to use this checkpoint, otherwise `Failed`.
     async fn load(&mut self) -> Result<Option<i64>, CheckpointError>;
 
     /// Saves that everything up to `position` was handled.
     ///
     /// # Errors
-    /// `Taken` where another worker uses this checkpoint too; `Failed` for all else.
+    /// `Taken` if another worker uses this checkpoint too, otherwise `Failed`.
     async fn save(&mut self, position: i64) -> Result<(), CheckpointError>;
 
-    /// Waits until another worker is found to use this checkpoint too, for ever where only `load` and
-    /// `save` can tell. Awaited while there is nothing to handle, and dropped at any moment.
+    /// Waits until another worker is found to use this checkpoint too. It never returns if only `load` and `save` can
+    /// find that out. The worker awaits it while there is nothing to handle, and may drop it at any moment.
     async fn taken(&mut self) -> CheckpointError {
         std::future::pending().await
     }
@@ -53,13 +53,13 @@ pub trait CheckpointStore: Send {
 /// Why a checkpoint was not loaded or saved.
 #[derive(Debug, thiserror::Error)]
 pub enum CheckpointError {
-    /// Another worker uses the same checkpoint. This one must stop: its name is taken.
+    /// Another worker uses the same checkpoint. This worker must stop, because its name is taken.
     #[error("another worker uses this checkpoint: {0}")]
     Taken(String),
-    /// The medium failed.
+    /// The position could not be read or stored.
     #[error("checkpoint: {what}")]
     Failed {
-        /// What was tried.
+        /// The step that failed.
         what: String,
         /// Why it failed.
         #[source]
@@ -68,7 +68,7 @@ pub enum CheckpointError {
 }
 
 impl CheckpointError {
-    /// A failure of the medium.
+    /// [`CheckpointError::Failed`] at this step.
     pub fn failed(what: impl Into<String>, source: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
         Self::Failed { what: what.into(), source: source.into() }
     }

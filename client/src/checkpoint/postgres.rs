@@ -1,7 +1,7 @@
-//! A read model in PostgreSQL with its checkpoint in the same transactions: exactly-once effect.
+//! A read model in PostgreSQL with its checkpoint in the same transactions: each message takes effect exactly once.
 //!
-//! As with SQLite, a transaction begins with the first message after a save and is committed by the
-//! next save. An advisory lock of the session keeps a second worker of the same name out.
+//! As with SQLite, a transaction begins with the first message after a save, and the next save commits it. An advisory
+//! lock of the session keeps a second worker of the same name out.
 
 use std::time::Duration;
 
@@ -18,20 +18,20 @@ use crate::worker::{Consumer, Failure, Handled, HandlerError};
 /// Changes tables for one message.
 #[async_trait]
 pub trait PostgresHandler: Send {
-    /// Handles `message` on `connection`, within the worker's transaction, which it must neither
-    /// commit nor roll back.
+    /// Handles `message` on `connection`, within the worker's transaction. It must neither commit nor roll back that
+    /// transaction.
     ///
     /// # Errors
-    /// Whatever went wrong: nothing of this message's changes stays then.
+    /// Any error. The changes of this message are then rolled back.
     async fn handle(&mut self, connection: &Client, message: &Message) -> Result<(), HandlerError>;
 
-    /// The message types that are wanted; none means all.
+    /// The message types to handle; none means all.
     fn types(&self) -> Option<Vec<String>> {
         None
     }
 }
 
-/// Handles messages by changing tables of a PostgreSQL database, exactly once each.
+/// Handles messages by changing tables of a PostgreSQL database, each exactly once.
 pub struct PostgresReadModel<H> {
     url: Url,
     consumer: String,
@@ -39,9 +39,9 @@ pub struct PostgresReadModel<H> {
     open: Option<Open>,
 }
 
-/// How long the lock is waited for at a start.
+/// How long a start waits for the lock.
 const LOCK_PATIENCE: Duration = Duration::from_secs(2);
-/// How long it is waited for after the worker lost its own connection.
+/// How long the worker waits for the lock after it lost its own connection.
 const LOCK_PATIENCE_AFTER_LOSS: Duration = Duration::from_secs(60);
 /// Time between two tries to get the lock.
 const LOCK_PAUSE: Duration = Duration::from_millis(50);
@@ -53,8 +53,8 @@ struct Open {
 }
 
 impl<H: PostgresHandler> PostgresReadModel<H> {
-    /// The read model in the database that `url` names, over TLS as its `sslmode` says. The position is kept in its table
-    /// `eventodb_checkpoint` under the name `consumer`, which tells members of a group apart too.
+    /// The read model in the database that `url` names, over TLS as its `sslmode` says. The position is kept in its
+    /// table `eventodb_checkpoint` under the name `consumer`. Each member of a group needs a name of its own.
     pub fn new(url: Url, consumer: impl Into<String>, handler: H) -> Self {
         Self { url, consumer: consumer.into(), handler, open: None }
     }
@@ -128,8 +128,8 @@ impl Open {
 #[async_trait]
 impl<H: PostgresHandler> Consumer for PostgresReadModel<H> {
     async fn load(&mut self) -> Result<Option<i64>, CheckpointError> {
-        // What an earlier connection had not committed is rolled back with it. The server may take a
-        // moment to notice its end, or that of a worker that was killed, and to give up its lock.
+        // The end of the earlier connection rolls back what it had not committed. PostgreSQL may take a moment to
+        // notice this end, or that of a killed worker, and to release its lock.
         let patience = if self.open.take().is_some() { LOCK_PATIENCE_AFTER_LOSS } else { LOCK_PATIENCE };
         let given_up = Instant::now() + patience;
         let open = loop {

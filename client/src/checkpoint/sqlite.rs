@@ -1,9 +1,9 @@
-//! A read model in SQLite with its checkpoint in the same transactions: exactly-once effect.
+//! A read model in SQLite with its checkpoint in the same transactions: each message takes effect exactly once.
 //!
-//! The transaction begins with the first message after a save and is committed by the next save, so
-//! that the effects of messages and the position behind them become durable together or not at all.
-//! A message whose handler fails leaves nothing behind: it runs in a savepoint of its own. A lock file
-//! keeps a second worker of the same name out.
+//! A transaction begins with the first message after a save, and the next save commits it. The effects of messages and
+//! the position after them therefore become durable together or not at all. Each handler runs in a savepoint of its
+//! own, so that the changes of a failed handler are rolled back. A lock file keeps a second worker of the same name
+//! out.
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -21,15 +21,15 @@ use crate::worker::{Consumer, Failure, Handled, HandlerError};
 
 type Handler = Arc<dyn Fn(&Connection, &Message) -> Result<(), HandlerError> + Send + Sync>;
 
-/// Handles messages by changing tables of an SQLite database, exactly once each.
+/// Handles messages by changing tables of a SQLite database, each exactly once.
 pub struct SqliteReadModel {
     path: PathBuf,
     consumer: String,
     handler: Handler,
     types: Option<Vec<String>>,
-    /// None until loaded, and after a failure.
+    /// None before it is loaded, and after a failure.
     open: Option<Arc<Mutex<Open>>>,
-    /// Held from the first load on; none for a database in memory.
+    /// Held from the first load on. None for a database in memory.
     lock: Option<File>,
 }
 
@@ -41,9 +41,9 @@ struct Open {
 }
 
 impl SqliteReadModel {
-    /// The read model in the database file `path`. The position is kept in its table
-    /// `eventodb_checkpoint` under the name `consumer`, which tells members of a group apart too and is
-    /// part of the name of a lock file beside the database.
+    /// The read model in the database file `path`. The position is kept in its table `eventodb_checkpoint` under the
+    /// name `consumer`. Each member of a group needs a name of its own. The name is also a part of the name of a lock
+    /// file beside the database.
     ///
     /// `handler` runs within the worker's transaction on a thread for blocking work, and must neither
     /// commit nor roll back.
@@ -86,7 +86,7 @@ impl SqliteReadModel {
 #[async_trait]
 impl Consumer for SqliteReadModel {
     async fn load(&mut self) -> Result<Option<i64>, CheckpointError> {
-        // What an earlier connection had not committed is rolled back with it.
+        // Closing the earlier connection rolls back what it had not committed.
         self.open = None;
         let (path, consumer, lock) = (self.path.clone(), self.consumer.clone(), self.lock.take());
         let (open, lock) = tokio::task::spawn_blocking(move || {
@@ -154,8 +154,8 @@ impl Open {
     fn new(mut connection: Connection, consumer: String) -> rusqlite::Result<Self> {
         connection.busy_timeout(Duration::from_secs(5))?;
         connection.pragma_update(None, "journal_mode", "wal")?;
-        // The position's loss with a power failure would only repeat work whose effects are lost too,
-        // but FULL keeps a read model that was shown to somebody.
+        // Without FULL a power failure could lose the newest position and the effects before it together, which are
+        // then repeated. But a reader may have seen these effects, so that they must not vanish.
         connection.pragma_update(None, "synchronous", "full")?;
         let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
         transaction.execute_batch(include_str!("sqlite/create_checkpoint.sql"))?;
@@ -164,7 +164,7 @@ impl Open {
         Ok(Self { connection, consumer, saved, in_transaction: false })
     }
 
-    /// Begins a transaction unless one is open. Whoever else moved the position meanwhile has this name too.
+    /// Begins a transaction unless one is open. If the position was moved meanwhile, another worker has the same name.
     fn begin(&mut self) -> Result<(), CheckpointError> {
         if self.in_transaction {
             return Ok(());

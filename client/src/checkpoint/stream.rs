@@ -1,10 +1,10 @@
 //! A checkpoint in the event store itself, in the stream `<category>:position-<consumer>`.
 //!
-//! Every start claims the stream by a message of its own, and everything is written with the expected
-//! version. A claim therefore fences off what a killed worker had sent and the server not yet
-//! written: whoever meets another's message behind its own claim knows that the other is alive. The
-//! worker that claimed first stays: it writes over what it meets, and the other, meeting that, sees an
-//! older claim there and stops. Busy workers meet when they save; idle ones look for each other.
+//! Every start of a worker claims the stream by a message of its own, and every message is written with the expected
+//! version. A write that a killed worker had sent and the server had not yet done therefore fails after a claim. If a
+//! worker finds another worker's message after its own claim, the other is alive. The worker that claimed first stays:
+//! it writes again after the other's message, and the other finds that message with an older claim and stops. Busy
+//! workers find each other when they save. Idle workers look for each other.
 
 use std::time::Duration;
 
@@ -20,28 +20,29 @@ use crate::new_message::NewMessage;
 use crate::query::StreamQuery;
 use crate::rpc::StreamsQuery;
 
-/// A position in a stream.
+/// A position that is kept in a stream.
 #[derive(Debug)]
 pub struct StreamCheckpoint {
     client: Client,
     stream: String,
-    /// Where in the stream this start claimed it.
+    /// The position of this start's claim in the stream.
     claim: Option<i64>,
-    /// Where this start's last message stands.
+    /// The position of this start's last message in the stream.
     version: Option<i64>,
     saved: Option<i64>,
     next_look: Instant,
 }
 
-/// How often others may write between two tries before they count as alive.
+/// After this many attempts at which others wrote meanwhile, another worker counts as alive.
 const ATTEMPTS: usize = 8;
-/// Least time from one look for another worker to the next.
+/// Least time between two looks for another worker.
 const BETWEEN_LOOKS: Duration = Duration::from_secs(1);
-/// How long a look waits for the other: less than a worker's default time between two polls, which end it.
+/// How long a look waits for a message of another worker. It is less than a worker's default poll interval, because a
+/// poll ends the look.
 const LOOK: Duration = Duration::from_secs(8);
 
-/// The stream of a consumer's positions: Eventide's convention, with the member and the size of a group.
-/// Several categories are joined by `+`; for everything nothing stands before the colon.
+/// The stream of a consumer's positions: Eventide's convention, with the member and the size of a group. Several
+/// categories are joined by `+`. For all categories the name begins with the colon.
 pub fn position_stream<S: AsRef<str>>(categories: &[S], consumer: &str, group: Option<ConsumerGroup>) -> String {
     let categories: Vec<&str> = categories.iter().map(AsRef::as_ref).collect();
     let mut name = format!("{}:position-{consumer}", categories.join("+"));
@@ -54,13 +55,13 @@ pub fn position_stream<S: AsRef<str>>(categories: &[S], consumer: &str, group: O
 /// A position that a consumer saved in the event store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SavedPosition {
-    /// The member of a group that it was, if it was one.
+    /// The member of a group whose position this is, if it is one.
     pub group: Option<ConsumerGroup>,
-    /// Everything up to here was handled. None where it claimed its place and saved nothing.
+    /// Everything up to this position was handled. None if the consumer claimed its stream and saved nothing.
     pub position: Option<i64>,
 }
 
-/// All positions that `consumer` saved in its time: alone, and as member of a group of whatever size.
+/// All positions that `consumer` has saved: alone, and as a member of a group of any size.
 ///
 /// # Errors
 /// Whatever a call can fail with.
@@ -88,7 +89,8 @@ pub async fn saved_positions<S: AsRef<str>>(
     }
 }
 
-/// Which member's positions `stream` has, where `alone` has those of the consumer by itself; none where it has another's.
+/// The member whose positions `stream` has; `alone` is the stream of the consumer without a group. None if it is the
+/// stream of another consumer.
 fn member_of(alone: &str, stream: &str) -> Option<Option<ConsumerGroup>> {
     let rest = stream.strip_prefix(alone)?;
     if rest.is_empty() {
@@ -106,13 +108,13 @@ pub(crate) fn is_position_category(category: &str) -> bool {
 /// The data of both types: `Claimed` and `Recorded`.
 #[derive(Serialize, Deserialize)]
 struct Place {
-    /// None while nothing was recorded.
+    /// None before a position is recorded.
     position: Option<i64>,
 }
 
 #[derive(Serialize, Deserialize)]
 struct By {
-    /// Where in the stream its writer claimed it; that is where itself stands, if it is the claim.
+    /// The position of its writer's claim in the stream. A claim has its own position here.
     claim: i64,
 }
 
@@ -142,8 +144,8 @@ impl StreamCheckpoint {
         Ok(())
     }
 
-    /// Where the last message stands. If it is this worker's own, or there is no claim yet, what it says
-    /// is taken over; `Taken` if an older worker wrote it.
+    /// The position of the last message. If this worker wrote it, or there is no claim yet, its saved position is taken
+    /// over. `Taken` if an older worker wrote it.
     async fn look(&mut self) -> Result<Option<i64>, CheckpointError> {
         let last = self.client.last(&self.stream, None).await.map_err(|error| self.failed(error))?;
         let Some(last) = last else {
@@ -166,7 +168,7 @@ impl StreamCheckpoint {
         Ok(self.version)
     }
 
-    /// Waits a while for what others write, and lets a younger worker know that the name is taken.
+    /// Waits a while for messages of other workers, and shows a younger worker that the name is taken.
     async fn look_for_others(&mut self) -> Result<(), CheckpointError> {
         self.next_look = Instant::now() + BETWEEN_LOOKS;
         let query = StreamQuery::new().from(self.version.map_or(0, |version| version + 1)).limit(1).wait(LOOK);
@@ -180,7 +182,7 @@ impl StreamCheckpoint {
         }
         match self.write("Claimed", self.saved, last).await {
             Err(error) if !error.is_version_conflict() => Err(self.failed(error)),
-            // After a conflict the next look tells more.
+            // After a conflict the next look finds what was written.
             _ => Ok(()),
         }
     }
@@ -218,8 +220,8 @@ impl CheckpointStore for StreamCheckpoint {
             Err(error) => return Err(self.failed(error)),
         }
         self.look().await?;
-        // All behind its own is a younger worker's, which may write again and again before this one comes to
-        // it, and stops at the first save that meets this.
+        // All messages after this worker's own are a younger worker's. That worker may write several times before this
+        // write succeeds, and stops at its first save after it.
         let by = By { claim: self.claim.or(self.version).unwrap_or(0) };
         let written = self.write_as(by, "Recorded", Some(position), Expected::Any).await;
         written.map_err(|error| self.failed(error))

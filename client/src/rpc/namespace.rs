@@ -1,4 +1,4 @@
-//! `ns.*`: the namespaces of a server, and what is in one's own.
+//! `ns.*`: the namespaces of a server, and the streams and categories of the token's namespace.
 
 use eventodb_protocol::limits::CATEGORIES_MAX;
 use eventodb_protocol::reply::{
@@ -10,16 +10,16 @@ use serde_json::value::RawValue;
 use crate::client::{Client, Repeat};
 use crate::error::Result;
 
-/// What a new namespace may be given.
+/// Options of a new namespace.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct CreateNamespace {
     /// Free text.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub description: Option<String>,
-    /// A token of the protocol's form that names the namespace; without one the server makes it.
+    /// A token of the protocol's form that names the namespace. If left out, the server generates one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub token: Option<String>,
-    /// An object to keep with it.
+    /// A JSON object that is stored with it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub metadata: Option<Box<RawValue>>,
 }
@@ -39,7 +39,7 @@ pub struct StreamsQuery {
 }
 
 impl Client {
-    /// Creates a namespace. Needs the administrator's token. Not repeated when its outcome is open.
+    /// Creates a namespace. Needs the administrator's token. Not retried if its outcome is unknown.
     ///
     /// # Errors
     /// `NamespaceExists`, and whatever else a call can fail with.
@@ -47,7 +47,7 @@ impl Client {
         self.call(&("ns.create", namespace, options), Repeat::IfNotDone).await?.parse()
     }
 
-    /// Deletes a namespace with everything in it. Not repeated when its outcome is open.
+    /// Deletes a namespace with everything in it. Not retried if its outcome is unknown.
     ///
     /// # Errors
     /// `NamespaceNotFound`, and whatever else a call can fail with.

@@ -41,7 +41,7 @@ impl Client {
         Message::last_of_stream(stream, self.call(&call, Repeat::Always).await?.text)
     }
 
-    /// The position of a stream's last message; none where it has no messages.
+    /// The position of a stream's last message; none if it has no messages.
     ///
     /// # Errors
     /// Whatever a call can fail with.
@@ -51,8 +51,8 @@ impl Client {
 
     /// The global position of the namespace's last message; 0 while it is empty.
     ///
-    /// Servers that do not tell their head are asked for single messages, some sixty at most, until
-    /// the last one is found.
+    /// A server that does not send its head is searched for its last message by at most some sixty reads of one
+    /// message.
     ///
     /// # Errors
     /// Whatever a call can fail with.
@@ -61,12 +61,12 @@ impl Client {
             let page = self.category_get(&CategoryQuery::all().from(from).limit(1)).await?;
             Ok::<_, Error>((page.messages.last().map(Message::global_position), page.head))
         };
-        // Nothing stands there, so that a server that tells its head tells it now.
+        // No message is at this position, so that the reply is empty and has the head, if the server sends it.
         if let (None, Some(head)) = probe(i64::MAX).await? {
             return Ok(head);
         }
         let (mut known, mut step) = (0, 1i64);
-        // Every message is at or below `known + step` once nothing is found behind it.
+        // Once no message is found from `known + step` on, every message is below it.
         while let (Some(found), _) = probe(known + step).await? {
             known = found;
             step = step.saturating_mul(2);

@@ -25,7 +25,7 @@ impl Client {
         self.call(&("sys.version",), Repeat::Always).await?.parse()
     }
 
-    /// How the server is.
+    /// The state of the server.
     ///
     /// # Errors
     /// Whatever a call can fail with.
@@ -33,7 +33,7 @@ impl Client {
         self.call(&("sys.health",), Repeat::Always).await?.parse()
     }
 
-    /// Whether the server answers now: `GET /health`, tried once.
+    /// Checks that the server answers now: `GET /health`, without a retry.
     ///
     /// # Errors
     /// Whatever a call can fail with.

@@ -1,7 +1,7 @@
 //! `stream.write`, `stream.append`, `streams.append`.
 //!
-//! All of them may be repeated after a failure whose outcome is open: every message has its id, and
-//! the server answers a repeated batch with the positions that it got the first time.
+//! All of them may be repeated after a failure whose outcome is unknown, because every message has its id: the server
+//! answers a repeated batch with the positions of the first time.
 
 use eventodb_protocol::Expected;
 use eventodb_protocol::reply::{Appended, Written};
@@ -17,8 +17,8 @@ impl Client {
     /// Writes one message.
     ///
     /// # Errors
-    /// `VersionConflict` where the stream is not as expected, `IdConflict` where the id was written
-    /// with something else, `Encode` where the data is no object, and whatever else a call can fail with.
+    /// `VersionConflict` if the stream is not at the expected version, `IdConflict` if the id was written with other
+    /// content, `Encode` if the data is not an object, and whatever else a call can fail with.
     pub async fn write<T: Serialize>(
         &self,
         stream: &str,
@@ -30,7 +30,7 @@ impl Client {
         self.call(&call, Repeat::Always).await?.parse()
     }
 
-    /// Writes 1 to 1,000 messages to one stream: all, one after the other, or none.
+    /// Writes 1 to 1,000 messages to one stream: all of them in order, or none.
     ///
     /// # Errors
     /// As [`Client::write`].
@@ -45,10 +45,10 @@ impl Client {
         self.call(&call, Repeat::Always).await?.parse()
     }
 
-    /// Writes to several streams at once: everything, or nothing. Answers one result per entry.
+    /// Writes to several streams at once: everything, or nothing. Returns one result for each entry.
     ///
     /// # Errors
-    /// As [`Client::write`]; a `VersionConflict` lists all failed expectations.
+    /// As [`Client::write`]. A `VersionConflict` lists all failed expectations.
     pub async fn append_many(&self, append: &AppendMany) -> Result<Vec<Appended>> {
         self.call(&append.call(), Repeat::Always).await?.parse()
     }
@@ -116,15 +116,15 @@ fn all_sent<T: Serialize>(messages: &[NewMessage<T>]) -> Result<Vec<Sent<'_>>> {
 }
 
 impl AppendMany {
-    /// Nothing yet.
+    /// An append without entries and checks.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Adds messages for one stream, which may be named once.
+    /// Adds messages for one stream. Each stream may be named once.
     ///
     /// # Errors
-    /// `Encode` where a message's data is no JSON object.
+    /// `Encode` if the data of a message is not a JSON object.
     pub fn entry<T: Serialize>(mut self, stream: &str, expected: Expected, messages: &[NewMessage<T>]) -> Result<Self> {
         let entry = Entry { stream, messages: all_sent(messages)?, expected_version: expected };
         self.entries.push(to_raw_value(&entry).map_err(Error::encode)?);

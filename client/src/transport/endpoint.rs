@@ -1,4 +1,4 @@
-//! Where the server is: the parts of its URL.
+//! The parts of a server's URL.
 
 use std::str::FromStr;
 
@@ -12,14 +12,14 @@ pub(crate) struct Endpoint {
     pub(crate) tls: bool,
     pub(crate) host: String,
     pub(crate) port: u16,
-    /// As it stands in the `Host` header.
+    /// The value of the `Host` header.
     pub(crate) authority: String,
-    /// What stands before `/rpc`, without a slash at its end.
+    /// The path before `/rpc`, without a slash at its end.
     prefix: String,
 }
 
 impl Endpoint {
-    /// The request target of `path` and a query string that may be empty.
+    /// The request target for `path` and a query string, which may be empty.
     pub(crate) fn target(&self, path: &str, query: &str) -> String {
         let separator = if query.is_empty() { "" } else { "?" };
         format!("{}{path}{separator}{query}", self.prefix)

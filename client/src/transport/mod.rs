@@ -1,7 +1,7 @@
 //! Connections: opened, kept for reuse, and given one request at a time.
 //!
-//! HTTP/1.1 with keep-alive and a small pool of its own, because the client wants to know one thing
-//! that a general pool hides: whether a failed request can have reached the server.
+//! HTTP/1.1 with keep-alive and a small pool. A general pool hides whether a failed request can have reached the
+//! server, and the client must know it.
 
 mod endpoint;
 mod pool;
@@ -20,13 +20,13 @@ pub(crate) use pool::{Pool, PoolSettings, Reply, collect};
 
 use crate::error::{Error, Result};
 
-/// A request's body: whole, or fed through a channel.
+/// A request's body: complete, or fed through a channel.
 pub(crate) type Body = Either<Full<Bytes>, Channel<Bytes, std::io::Error>>;
 
 /// One open connection.
 pub(crate) type Sender = SendRequest<Body>;
 
-/// What turns a host and port into a connection; shared by all connections of a client.
+/// Opens connections to the server.
 #[derive(Clone)]
 pub(crate) struct Connector {
     endpoint: Endpoint,
@@ -53,7 +53,7 @@ impl Connector {
         &self.endpoint
     }
 
-    /// Opens a connection. Nothing has been sent when this fails.
+    /// Opens a connection. If this fails, nothing has been sent.
     pub(crate) async fn connect(&self) -> Result<Sender> {
         let failed = |error| Error::connection(format!("cannot connect to {}", self.endpoint.authority), false, error);
         let stream = TcpStream::connect((&*self.endpoint.host, self.endpoint.port)).await.map_err(failed)?;
@@ -79,7 +79,7 @@ async fn handshake(io: impl AsyncRead + AsyncWrite + Unpin + Send + 'static) -> 
     Ok(sender)
 }
 
-/// A whole body.
+/// A complete body.
 pub(crate) fn full(body: Bytes) -> Body {
     Either::Left(Full::new(body))
 }

@@ -17,11 +17,11 @@ use crate::error::{Error, Result};
 /// Bounds of a pool.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct PoolSettings {
-    /// Connections at once; a request waits for one to come free.
+    /// Connections at once. A further request waits until one is free.
     pub(crate) connections: usize,
-    /// An idle connection older than this is not used again. Servers close theirs later.
+    /// An idle connection older than this is not used again. It is less than the time after which servers close theirs.
     pub(crate) idle: Duration,
-    /// Time to open a connection.
+    /// Time limit for opening a connection.
     pub(crate) connect: Duration,
     /// Largest reply.
     pub(crate) reply_bytes: usize,
@@ -40,7 +40,7 @@ struct Idle {
     since: Instant,
 }
 
-/// A reply read to its end.
+/// A complete reply.
 pub(crate) struct Reply {
     pub(crate) status: StatusCode,
     pub(crate) headers: HeaderMap,
@@ -63,15 +63,15 @@ impl Pool {
         let (mut sender, response) = self.start(request).await?;
         let (parts, body) = response.into_parts();
         let body = collect(body, self.settings.reply_bytes).await?;
-        // A connection that the server is about to close says so here or when it is taken out again.
+        // If the server is about to close the connection, `put` or the next request finds out.
         if !sender.is_closed() && sender.ready().await.is_ok() {
             self.put_back(sender);
         }
         Ok(Reply { status: parts.status, headers: parts.headers, body })
     }
 
-    /// Sends over an idle connection, or a new one. An idle one that the server closed meanwhile
-    /// costs nothing: as long as nothing was sent the next is taken.
+    /// Sends over an idle connection, or a new one. If the server has closed an idle connection and nothing was sent
+    /// over it, the next one is tried.
     async fn start(&self, request: &Request<Bytes>) -> Result<(Sender, Response<Incoming>)> {
         while let Some(mut sender) = self.take() {
             if sender.ready().await.is_err() {

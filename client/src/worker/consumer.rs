@@ -1,4 +1,4 @@
-//! What a worker runs: something that handles messages and remembers how far it came.
+//! What a worker runs: a consumer, which handles messages and remembers its position.
 
 use async_trait::async_trait;
 use tokio_util::sync::CancellationToken;
@@ -10,30 +10,30 @@ use crate::message::Message;
 /// Why a handler failed.
 pub type HandlerError = Box<dyn std::error::Error + Send + Sync>;
 
-/// How far a run of messages was handled.
+/// How many of the given messages were handled.
 #[derive(Debug, Default)]
 pub struct Handled {
-    /// How many of them, from the first, are done.
+    /// The number of messages that are done, from the first.
     pub count: usize,
-    /// Why the next one is not. None where all are, or where the worker is to stop.
+    /// Why the next message is not done. None if all are, or if the worker was stopped.
     pub failure: Option<Failure>,
 }
 
 /// Why a message was not handled.
 #[derive(Debug)]
 pub enum Failure {
-    /// Its handler says so.
+    /// Its handler returned an error.
     Message(HandlerError),
-    /// Everything since the last save is lost; the worker must load and read again from there.
+    /// The effects since the last save are lost. The worker must load the position and read again from there.
     Session(CheckpointError),
 }
 
-/// Handles messages and remembers how far it came, in one place or in two.
+/// Handles messages and remembers its position, in one transaction or apart.
 ///
 /// # Contract
-/// The worker calls `load`, then `handle` and `save` in turn; `save` with the position of a message
-/// that was handled or a later one at which nothing was to be done. After a failed `save`, and after
-/// [`Failure::Session`], it begins with `load` again.
+/// The worker calls `load`, and then `handle` and `save` in turn. `save` gets the position of a handled message, or a
+/// later position without a message to handle. After a failed `save`, and after [`Failure::Session`], the worker begins
+/// with `load` again.
 #[async_trait]
 pub trait Consumer: Send {
     /// The saved position; see [`CheckpointStore::load`].
@@ -42,8 +42,8 @@ pub trait Consumer: Send {
     /// See [`CheckpointStore::load`].
     async fn load(&mut self) -> Result<Option<i64>, CheckpointError>;
 
-    /// Handles `messages` in order, until all are done, one fails, or `stop` is cancelled; a message
-    /// that was begun is finished.
+    /// Handles `messages` in order, until all are done, one fails, or `stop` is cancelled. A message that was begun is
+    /// finished.
     async fn handle(&mut self, messages: &[Message], stop: &CancellationToken) -> Handled;
 
     /// Saves that everything up to `position` is done.
@@ -57,19 +57,18 @@ pub trait Consumer: Send {
         std::future::pending().await
     }
 
-    /// The message types that are wanted; none means all.
+    /// The message types to handle; none means all.
     fn types(&self) -> Option<Vec<String>> {
         None
     }
 
-    /// Whether what was handled shows only after a save, so that one is due whenever there is
-    /// nothing more to handle.
+    /// Whether effects become visible only by a save, so that a save is due whenever there is nothing more to handle.
     fn saves_when_idle(&self) -> bool {
         false
     }
 }
 
-/// Handlers with a checkpoint apart from what they do: after a crash messages since the last save are
+/// Handlers whose checkpoint is stored apart from their effects: after a crash the messages since the last save are
 /// handled again.
 pub struct Checkpointed<S> {
     handlers: Handlers,

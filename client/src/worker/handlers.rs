@@ -10,7 +10,7 @@ use crate::message::Message;
 type Outcome = Pin<Box<dyn Future<Output = Result<(), HandlerError>> + Send>>;
 type Handler = Box<dyn Fn(Message) -> Outcome + Send + Sync>;
 
-/// What to do with messages of each type.
+/// The handlers of a worker, by message type.
 #[derive(Default)]
 pub struct Handlers {
     by_type: HashMap<String, Handler>,
@@ -19,7 +19,7 @@ pub struct Handlers {
 }
 
 impl Handlers {
-    /// Nothing is handled yet.
+    /// No handlers.
     pub fn new() -> Self {
         Self::default()
     }
@@ -36,7 +36,7 @@ impl Handlers {
         self
     }
 
-    /// Handles messages of all other types. Without it they are passed over, and not even read.
+    /// Handles messages of all other types. Without such a handler messages of other types are not read.
     #[must_use]
     pub fn otherwise<F, Fut, E>(mut self, handler: F) -> Self
     where
@@ -48,8 +48,8 @@ impl Handlers {
         self
     }
 
-    /// Passes over messages whose ids `seen` knows: for handlers whose effects must not be repeated
-    /// after a crash and cannot be in one transaction with the checkpoint.
+    /// Skips messages whose ids are in `seen`. This is for handlers whose effects must not be repeated after a crash
+    /// and cannot be in one transaction with the checkpoint.
     #[must_use]
     pub fn deduplicated(mut self, seen: impl SeenIds + 'static) -> Self {
         self.seen = Some(Box::new(seen));

@@ -1,8 +1,8 @@
-//! Workers: consumers of categories that never lose their place.
+//! Workers: consumers of categories that remember their position.
 //!
-//! A worker reads pages by global position, handles them, and saves how far it came. While one page
-//! is handled the next is fetched. At the end of the log a subscription wakes it; should that fail,
-//! it still looks from time to time. The subscription is only a hint, the pages are the truth.
+//! A worker reads pages by global position, handles their messages, and saves its position. While it handles one page,
+//! the next is fetched. At the end of the log a subscription wakes it. A subscription is only a hint: if it fails, the
+//! worker still reads from time to time, so that no message is missed.
 
 mod consumer;
 mod handlers;
@@ -29,26 +29,26 @@ use crate::error::Error;
 use crate::retry::RetryPolicy;
 use session::Session;
 
-/// What to do with a message whose handler fails to the end of its retries.
+/// What to do with a message whose handler still fails after the last retry.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum OnError {
-    /// Stop the worker: the message is the first one after the next start.
+    /// Stop the worker. After the next start this message is the first.
     #[default]
     Stop,
-    /// Leave the message out.
+    /// Skip the message.
     Skip,
-    /// Write the message into this stream, with its error in the metadata, and go on.
+    /// Write the message into this stream, with the error in its metadata, and continue.
     Park(String),
 }
 
-/// Why a worker ended without being told to.
+/// Why a worker ended although it was not stopped.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum WorkerError {
-    /// Another worker of the same name and member runs. It was not disturbed.
+    /// Another worker of the same name and member is running, and goes on.
     #[error("another worker has this name: {0}")]
     Duplicate(String),
-    /// A message could not be handled, and the worker is to stop then.
+    /// A message could not be handled, and [`OnError::Stop`] is set.
     #[error("cannot handle {kind} at {position} of {stream} (global position {global_position})")]
     Handler {
         /// The message's stream.
@@ -59,7 +59,7 @@ pub enum WorkerError {
         global_position: i64,
         /// Its type.
         kind: String,
-        /// What the handler said.
+        /// The error of the handler.
         #[source]
         source: HandlerError,
     },
@@ -74,7 +74,7 @@ pub enum WorkerError {
 /// What a worker did until it was stopped.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Summary {
-    /// Messages that were handled, left out and parked ones included.
+    /// Messages that were handled, skipped or parked.
     pub messages: u64,
     /// The saved position.
     pub position: Option<i64>,
@@ -97,8 +97,8 @@ struct Settings {
 }
 
 impl Settings {
-    /// Whether messages of `stream` may have to be handled. A worker over everything leaves out the positions of
-    /// workers: its own would wake it to write the next one, without an end.
+    /// Whether messages of `stream` may have to be handled. A worker over all categories ignores the saved positions of
+    /// workers: each of its own would wake it to save the next one, for ever.
     fn is_news(&self, stream: &str) -> bool {
         !self.categories.is_empty() || !is_position_category(category(stream))
     }
@@ -149,7 +149,7 @@ impl<C: Consumer> Worker<C> {
         }
     }
 
-    /// Only these categories; none means all, but for the positions of consumers.
+    /// Only these categories. None means all, except for the saved positions of consumers.
     #[must_use]
     pub fn categories<S: Into<String>>(mut self, categories: impl IntoIterator<Item = S>) -> Self {
         self.settings.categories = categories.into_iter().map(Into::into).collect();
@@ -163,7 +163,7 @@ impl<C: Consumer> Worker<C> {
         self
     }
 
-    /// Where to begin when no position was saved yet: a global position, inclusive. Default: the start.
+    /// The global position to begin at if no position was saved yet, inclusive. Default: the start.
     #[must_use]
     pub fn start_at(mut self, global_position: i64) -> Self {
         self.settings.start = global_position;
@@ -177,8 +177,8 @@ impl<C: Consumer> Worker<C> {
         self
     }
 
-    /// A checkpoint is saved after so many messages, or this long after the first message since the
-    /// last one. While there is nothing to handle, nothing is saved. Default 5,000 messages, 1 s.
+    /// A checkpoint is saved after this many messages, and at the latest this long after the first message since the
+    /// last checkpoint. While there is nothing to handle, nothing is saved. Default 5,000 messages, 1 s.
     #[must_use]
     pub fn checkpoint_every(mut self, messages: usize, interval: Duration) -> Self {
         self.settings.every = messages.max(1);
@@ -186,51 +186,50 @@ impl<C: Consumer> Worker<C> {
         self
     }
 
-    /// The longest time between two looks for new messages, should no poke arrive. Default 10 s.
+    /// The longest time between two reads if no poke arrives. Default 10 s.
     #[must_use]
     pub fn poll_every(mut self, interval: Duration) -> Self {
         self.settings.poll = interval;
         self
     }
 
-    /// How a message is tried again whose handler failed. Default: for 30 s.
+    /// How a failed handler is retried. Default: for 30 s.
     #[must_use]
     pub fn retry(mut self, retry: RetryPolicy) -> Self {
         self.settings.retry = retry;
         self
     }
 
-    /// What happens when that did not help. Default: the worker stops.
+    /// What to do with a message whose handler still fails after the last retry. Default: the worker stops.
     #[must_use]
     pub fn on_error(mut self, on_error: OnError) -> Self {
         self.settings.on_error = on_error;
         self
     }
 
-    /// Leaves it to the worker to pass over types without a handler, for servers that cannot filter
-    /// by type.
+    /// Reads messages of all types and skips those without a handler here, for servers that cannot filter by type.
     #[must_use]
     pub fn without_type_filter(mut self) -> Self {
         self.settings.filter_types = false;
         self
     }
 
-    /// Ends once there is nothing more to handle, instead of waiting for news.
+    /// Ends the worker once there is nothing more to handle, instead of waiting for new messages.
     #[must_use]
     pub fn until_caught_up(mut self) -> Self {
         self.settings.until_caught_up = true;
         self
     }
 
-    /// Who is told what happens.
+    /// The observer that is called at each event.
     #[must_use]
     pub fn observer(mut self, observer: impl Observer + 'static) -> Self {
         self.settings.observer = Arc::new(observer);
         self
     }
 
-    /// Runs until `stop` is cancelled: the message in hand is then finished and the position saved.
-    /// A server that is away is waited for.
+    /// Runs until `stop` is cancelled. Then the current message is finished and the position is saved. While the server
+    /// is unreachable, the worker waits for it.
     ///
     /// # Errors
     /// See [`WorkerError`].
@@ -243,7 +242,8 @@ impl<C: Consumer> Worker<C> {
                 Ok(()) => return Ok(summary),
                 Err(error) => error,
             };
-            // What was handled since the last save may be lost with the checkpoint's medium.
+            // A lost checkpoint may have lost the position of messages that were handled since the last save: load it
+            // again.
             let wait = match error {
                 WorkerError::Checkpoint(CheckpointError::Taken(who)) => return Err(WorkerError::Duplicate(who)),
                 WorkerError::Checkpoint(ref error) => {
@@ -261,7 +261,7 @@ impl<C: Consumer> Worker<C> {
     }
 }
 
-/// How often in a row a checkpoint may fail to load or save before the worker gives up.
+/// The worker gives up after this many failures in a row to load or save a checkpoint.
 const CHECKPOINT_ATTEMPTS: u32 = 10;
 
 impl<C> std::fmt::Debug for Worker<C> {

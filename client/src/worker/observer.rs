@@ -6,33 +6,33 @@ use super::consumer::HandlerError;
 use crate::error::Error;
 use crate::message::Message;
 
-/// How far a worker is behind.
+/// How far a worker is behind the head.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Lag {
-    /// Global positions between what was handled and the newest known message of the namespace. An
-    /// upper bound of the messages to come: those of other categories and members count too.
+    /// Global positions between the last handled message and the newest known one of the namespace. This is an upper
+    /// bound of the messages to come, because those of other categories and members count too.
     pub messages: u64,
-    /// Age of the last handled message while there is more; zero when there is none.
+    /// Age of the last handled message while more messages are known; otherwise zero.
     pub age: Duration,
 }
 
 /// What was done about a message that could not be handled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reaction {
-    /// It is tried again after a wait.
+    /// The handler is called again after a wait.
     Retried,
-    /// It is left out.
+    /// The message is skipped.
     Skipped,
-    /// It was put into the stream for such messages.
+    /// The message was written into the stream for such messages.
     Parked,
     /// The worker stops.
     Stopped,
 }
 
-/// Is told what a worker does. All methods do nothing unless implemented; they are called often and
-/// must not block.
+/// Observes a worker. Each method does nothing unless it is implemented. The methods are called often and must not
+/// block.
 pub trait Observer: Send + Sync {
-    /// So many more messages were handled; this is how far behind the worker is now.
+    /// This many more messages were handled, and the worker is now this far behind.
     fn handled(&self, _messages: usize, _lag: Lag) {}
 
     /// A checkpoint was saved.
@@ -41,14 +41,14 @@ pub trait Observer: Send + Sync {
     /// A message could not be handled.
     fn failed(&self, _message: &Message, _error: &HandlerError, _reaction: Reaction) {}
 
-    /// The server could not be read from, or its pokes ceased; it is tried again.
+    /// A read failed, or the subscription broke. The worker tries again.
     fn disconnected(&self, _error: &Error) {}
 
-    /// The server is read from again, after it could not be.
+    /// The server answers reads again after a failure.
     fn reconnected(&self) {}
 }
 
-/// Nobody looks.
+/// An observer that does nothing.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Nobody;
 

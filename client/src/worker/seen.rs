@@ -1,4 +1,4 @@
-//! Ids that were handled: deduplication for handlers whose effects are elsewhere.
+//! Ids of handled messages, so that handlers with effects outside the database do not repeat them.
 
 use std::collections::{HashSet, VecDeque};
 use std::fs::{File, OpenOptions};
@@ -7,25 +7,25 @@ use std::path::Path;
 
 use uuid::Uuid;
 
-/// Remembers handled ids.
+/// Remembers the ids of handled messages.
 pub trait SeenIds: Send + Sync {
-    /// Whether this id was handled.
+    /// Whether the message of this id was handled.
     fn contains(&self, id: Uuid) -> bool;
 
-    /// This id was handled.
+    /// Remembers that the message of this id was handled.
     ///
     /// # Errors
-    /// What the medium failed with; the message then counts as not handled.
+    /// The id could not be stored. The message then counts as not handled.
     fn insert(&mut self, id: Uuid) -> Result<()>;
 
-    /// The checkpoint is behind all of them now: none will come again.
+    /// Forgets all ids: the checkpoint is past their messages, so that none of them will be read again.
     ///
     /// # Errors
-    /// What the medium failed with.
+    /// The ids could not be removed.
     fn saved(&mut self) -> Result<()>;
 }
 
-/// The newest ids, in memory: helps against repetitions within one process.
+/// The newest ids, in memory: prevents repetitions within one process.
 #[derive(Debug)]
 pub struct RecentIds {
     most: usize,
@@ -62,9 +62,8 @@ impl SeenIds for RecentIds {
     }
 }
 
-/// The ids since the last checkpoint, in a file: after the process was killed no message is handled
-/// again but perhaps the one that it was at. The file is written, not synced: a power failure may
-/// lose its end.
+/// The ids since the last checkpoint, in a file. After the process was killed, at most one message is handled again:
+/// the one that it was handling. The file is written without a sync, so that a power failure may lose its end.
 #[derive(Debug)]
 pub struct FileIds {
     file: File,
@@ -75,13 +74,13 @@ impl FileIds {
     /// Opens or creates the file.
     ///
     /// # Errors
-    /// Where it cannot be opened or read.
+    /// The file cannot be opened or read.
     pub fn open(path: impl AsRef<Path>) -> Result<Self> {
         let mut file = OpenOptions::new().create(true).read(true).append(true).open(path)?;
         let mut bytes = Vec::new();
         file.read_to_end(&mut bytes)?;
         let (whole, rest) = bytes.as_chunks::<16>();
-        // A half id at the end is of a message that was not finished.
+        // An incomplete id at the end belongs to a message that was not finished.
         file.set_len(u64::try_from(bytes.len() - rest.len()).expect("a file's length fits"))?;
         let ids = whole.iter().map(|bytes| Uuid::from_bytes(*bytes)).collect();
         Ok(Self { file, ids })

@@ -1,4 +1,4 @@
-//! One run of a worker from its saved position on, until it is stopped or its checkpoint is lost.
+//! One session of a worker: from its saved position until it is stopped or loses its checkpoint.
 
 use std::time::Duration;
 
@@ -19,9 +19,9 @@ use crate::query::CategoryQuery;
 use crate::retry::Backoff;
 use crate::subscription::{Event, Subscribe, Subscription};
 
-/// Messages handed to a consumer at once: how many are handled between two looks at the clock.
+/// Messages that are given to a consumer at once. The worker checks the clock between two such pieces.
 const RUN: usize = 256;
-/// How often the head is asked for while the pages do not tell it.
+/// How often the head is requested while pages do not have it.
 const HEAD_INTERVAL: Duration = Duration::from_secs(5);
 
 pub(super) struct Session<'a, C> {
@@ -31,20 +31,20 @@ pub(super) struct Session<'a, C> {
     stop: &'a CancellationToken,
     summary: &'a mut Summary,
     query: CategoryQuery,
-    /// Everything up to here is done.
+    /// Every message up to this global position is done.
     done: i64,
     saved: i64,
-    /// Messages handled since the last save, and since when there are any.
+    /// Messages handled since the last save, and the time of the first of them.
     unsaved: usize,
     unsaved_since: Option<Instant>,
-    /// The newest global position that was heard of.
+    /// The highest known global position.
     head: i64,
     head_asked: Option<Instant>,
     subscription: Option<Subscription>,
     link: Link,
 }
 
-/// Whether the server is reached, as far as the observer was told.
+/// Whether the server can be reached, as last reported to the observer.
 #[derive(Default)]
 struct Link {
     is_lost: bool,
@@ -63,10 +63,10 @@ impl Link {
     }
 }
 
-/// What a fetch brings: a page, and the head where it was asked for.
+/// The result of a fetch: a page, and the head if it was requested.
 type Fetched = (Page, Option<i64>);
 
-/// A fetch under way. Dropping it ends it.
+/// A fetch in progress. It ends when it is dropped.
 struct Fetch(JoinHandle<Result<Fetched, Error>>);
 
 impl Drop for Fetch {
@@ -112,7 +112,7 @@ impl<'a, C: Consumer> Session<'a, C> {
         }
     }
 
-    /// Runs until stopped. `backoff` outlives the session: it is reset by a save.
+    /// Runs until the worker is stopped. `backoff` outlives the session and is reset by a save.
     pub(super) async fn run(&mut self, backoff: &mut Backoff) -> Result<(), WorkerError> {
         let loaded = self.consumer.load().await.map_err(WorkerError::Checkpoint)?;
         self.done = loaded.unwrap_or(self.settings.start.max(0) - 1);
@@ -122,8 +122,9 @@ impl<'a, C: Consumer> Session<'a, C> {
         if let Err(WorkerError::Checkpoint(_)) = result {
             return result;
         }
-        // Stopped, or stopping because of one message: what came before it is done. A long way without anything to
-        // handle is worth a save here only: saved while the worker runs, it would be a write of an idle worker.
+        // The worker was stopped, or stops because of one message: everything before it is done. Positions without
+        // anything to handle are saved only here, because saving them while the worker runs would be a write by an idle
+        // worker.
         if self.unsaved > 0 || self.done - self.saved >= i64::try_from(self.settings.every).unwrap_or(i64::MAX) {
             self.save(backoff).await?;
         }
@@ -137,7 +138,7 @@ impl<'a, C: Consumer> Session<'a, C> {
             let next = page.next().unwrap_or(0).max(self.done + 1);
             self.head = self.head.max(next - 1).max(head.unwrap_or(0));
             let prefetch = cut.then(|| {
-                // Far behind, pokes only cost.
+                // While the worker is far behind, it reads all the time and needs no pokes.
                 self.subscription = None;
                 self.fetch_from(next)
             });
@@ -159,7 +160,7 @@ impl<'a, C: Consumer> Session<'a, C> {
         Ok(())
     }
 
-    /// The page under way; asks again after failures that pass. None when stopped.
+    /// Waits for the page in progress, and fetches it again after transient failures. None if the worker was stopped.
     async fn fetched(&mut self, fetch: &mut Fetch) -> Result<Option<Fetched>, WorkerError> {
         let mut backoff = crate::retry::RetryPolicy::forever().start();
         loop {
@@ -185,7 +186,7 @@ impl<'a, C: Consumer> Session<'a, C> {
                 () = self.stop.cancelled() => return Ok(None),
                 () = tokio::time::sleep(wait) => {}
             }
-            // A page that was being fetched ahead begins behind what is done, not later.
+            // A page that was fetched ahead begins directly after `done`.
             *fetch = self.fetch();
         }
     }
@@ -249,8 +250,8 @@ impl<'a, C: Consumer> Session<'a, C> {
         Lag { messages, age: Duration::from_micros(u64::try_from(age).unwrap_or(0)) }
     }
 
-    /// Tries a failed message again until it is handled or given up, and then does what is to be done
-    /// with such messages. Whether it is done with; it is not when the worker was stopped meanwhile.
+    /// Retries a failed message until it is handled or given up, and then reacts as [`OnError`] says. Returns whether
+    /// the message is done, which it is not if the worker was stopped meanwhile.
     async fn retry_message(&mut self, message: &Message, mut error: HandlerError) -> Result<bool, WorkerError> {
         let mut backoff = self.settings.retry.start();
         while let Some(wait) = backoff.next_wait(None) {
@@ -311,8 +312,8 @@ impl<'a, C: Consumer> Session<'a, C> {
         Ok(())
     }
 
-    /// Waits for a poke about a message that was not read yet, for the end of the poll interval, or
-    /// to be stopped; saves when that falls due.
+    /// Waits for a poke about an unread message, for the end of the poll interval, or for the stop. Saves a checkpoint
+    /// when one is due.
     async fn wait_for_news(&mut self, backoff: &mut Backoff) -> Result<(), WorkerError> {
         let poll = Instant::now() + self.settings.poll;
         let mut subscription = match self.subscription.take() {
@@ -332,7 +333,7 @@ impl<'a, C: Consumer> Session<'a, C> {
                     self.head = self.head.max(position);
                     break;
                 }
-                // Without pokes, looking from time to time has to do.
+                // Without pokes the worker reads at each poll interval.
                 Ok(Err(error)) => {
                     self.link.lost(self.settings, &error);
                     tracing::warn!(%error, "no pokes");
@@ -367,7 +368,7 @@ impl<'a, C: Consumer> Session<'a, C> {
     }
 }
 
-/// The next poke about a message behind `done` that may have to be handled: where it stands.
+/// The global position of the next poked message after `done` that may have to be handled.
 async fn next_poke(
     subscription: &mut Subscription,
     settings: &Settings,
@@ -386,17 +387,17 @@ async fn next_poke(
     }
 }
 
-/// Writes a message that cannot be handled into `stream`, under an id that follows from its own, so
-/// that it is there once however often this happens.
+/// Writes a message that cannot be handled into `stream`. Its id there is derived from its own, so that it is there
+/// once although this may be repeated.
 async fn park(client: &Client, stream: &str, message: &Message, error: &HandlerError) -> Result<(), Error> {
-    /// Any constant; it makes the parked message's id another than the message's own.
+    /// An arbitrary constant that makes the id of the parked message differ from the message's own.
     const PARKED: u128 = 0x7061_726b_6564_0000_0000_0000_0000_0000;
     let parked = NewMessage::from_json(message.kind(), message.data_json(), message.metadata_json())?
         .with_id(Uuid::from_u128(message.id().as_u128() ^ PARKED))
         .caused_by(message)
         .with_text("parkedBecause", &error.to_string());
     match client.write(stream, &parked, eventodb_protocol::Expected::Any).await {
-        // Parked before, with another error's words.
+        // The message was parked before with the text of another error.
         Ok(_) | Err(Error::IdConflict { .. }) => Ok(()),
         Err(error) => Err(error),
     }

@@ -1,4 +1,4 @@
-//! Calls as nobody should send them: each is refused or means something within the bounds.
+//! Malformed calls: each is refused, or parsed into something within the bounds.
 
 use proptest::prelude::*;
 use proptest::sample::select;

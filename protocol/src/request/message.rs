@@ -1,7 +1,7 @@
 //! The messages of a write: `{"type","data","metadata","id"}`.
 //!
-//! A message may have members of other names, which are dropped: clients write back what they read.
-//! A name that looks like one that was mistyped is refused, as its value would be lost in silence.
+//! A message may have members of other names, which are dropped, because clients write back messages that they have
+//! read. A name that looks mistyped is refused, because its value would be lost without notice.
 
 use uuid::Uuid;
 
@@ -13,7 +13,7 @@ use crate::spelling::{Shown, is_respelled, is_within};
 use crate::{Error, ErrorCode, Limits, json, name};
 
 const MEMBERS: &[&str] = &["type", "data", "metadata", "id"];
-/// What stands beside a message, in the options or in an entry, and has no effect inside it.
+/// Names that belong beside a message, in the options or in an entry, and have no effect inside it.
 const BESIDE: &[&str] = &["expectedVersion", "checks"];
 
 /// Reads the messages of one stream.
@@ -70,13 +70,13 @@ fn member_id(field: &str, text: &str) -> Result<Uuid, Error> {
     message_id(field, &string(field, text)?)
 }
 
-/// The members of a message in the order of [`MEMBERS`]; `null` counts as absent, and of repeated ones
-/// the last counts.
+/// The members of a message in the order of [`MEMBERS`]. `null` counts as absent, and the last of repeated members
+/// counts.
 fn members<'a>(field: &str, text: &'a str) -> Result<[Option<&'a str>; MEMBERS.len()], Error> {
     let members = json::members(text).ok_or_else(|| Error::invalid(format!("{field} must be an object")))?;
     let mut found = [None; MEMBERS.len()];
     for (key, value) in members {
-        // A key with escapes is decoded; one that is no Unicode is no known one.
+        // A key with escapes is decoded. A key that is not valid Unicode is not a known one.
         let Some(key) = json::string(key) else { continue };
         let value = Some(value).filter(|value| *value != "null");
         match MEMBERS.iter().position(|known| *known == key) {
@@ -88,7 +88,7 @@ fn members<'a>(field: &str, text: &'a str) -> Result<[Option<&'a str>; MEMBERS.l
     Ok(found)
 }
 
-/// Refuses a member that was meant to be another one, or to stand elsewhere.
+/// Refuses a member whose name is mistyped or belongs elsewhere.
 #[cold]
 fn check_unknown(field: &str, name: &str) -> Result<(), Error> {
     if let Some(option) = BESIDE.iter().find(|option| name == **option || is_respelled(name, option)) {
@@ -124,7 +124,7 @@ pub fn check_object(field: &str, value: &str, limits: &Limits) -> Result<(), Err
 /// `INVALID_REQUEST` naming `field`.
 pub fn message_id(field: &str, text: &str) -> Result<Uuid, Error> {
     let invalid = || Error::invalid(format!("{field} must be a UUID of 8-4-4-4-12 hex digits"));
-    // `Uuid::parse_str` takes other spellings too; this length leaves only the hyphenated one.
+    // `Uuid::parse_str` accepts other spellings too. Only the hyphenated one has this length.
     if text.len() != uuid::fmt::Hyphenated::LENGTH {
         return Err(invalid());
     }

@@ -1,7 +1,7 @@
-//! Requests: a body cut into a method and its arguments, and each argument checked.
+//! Requests: a body is cut into a method and its arguments, and each argument is checked.
 //!
-//! A body is `["method", arg1, arg2, …]`. Nothing in it is parsed into values before it is known to
-//! be wanted; every error names the argument or option at fault.
+//! A body is `["method", arg1, arg2, …]`. An argument is parsed only when the method asks for it. Every error names the
+//! argument or option at fault.
 
 #[cfg(test)]
 mod fuzz;
@@ -26,10 +26,10 @@ pub struct Call<'a> {
 }
 
 impl<'a> Call<'a> {
-    /// Takes a compact body (see [`json::compact`]) apart.
+    /// Cuts a compact body (see [`json::compact`]) into the method and its arguments.
     ///
     /// # Errors
-    /// `INVALID_REQUEST` where it is no array that begins with a method's name.
+    /// `INVALID_REQUEST` if it is not an array that begins with a method's name.
     pub fn parse(compact: &'a str) -> Result<Self, Error> {
         const SHAPE: &str = "the body must be a JSON array [\"method\", argument, …]";
         let mut arguments = json::elements(compact).ok_or_else(|| Error::invalid(SHAPE))?;
@@ -43,7 +43,7 @@ impl<'a> Call<'a> {
         &self.method
     }
 
-    /// The next argument, which must be there; `null` counts as missing.
+    /// The next argument, which is required. `null` counts as missing.
     ///
     /// # Errors
     /// `INVALID_REQUEST` naming it.
@@ -51,7 +51,7 @@ impl<'a> Call<'a> {
         self.optional().ok_or_else(|| Error::invalid(format!("{name} is required")))
     }
 
-    /// The next argument, if it is there and not `null`.
+    /// The next argument, unless it is missing or `null`.
     pub fn optional(&mut self) -> Option<&'a str> {
         self.arguments.next().filter(|value| *value != "null")
     }
@@ -77,22 +77,21 @@ impl<'a> Call<'a> {
     /// The next argument as options of these names: an object, `null` or nothing.
     ///
     /// # Errors
-    /// `INVALID_REQUEST` where it is something else, or has an option of another name.
+    /// `INVALID_REQUEST` if it is something else, or has an option of another name.
     pub fn options(&mut self, known: &'static [&'static str]) -> Result<Options<'a>, Error> {
         Options::parse("options", "", self.optional().unwrap_or("{}"), known)
     }
 }
 
-/// An object of named, optional values, cut into them once. Of repeated members the last counts, and
-/// `null` counts as absent. A mistyped name would be an option that is silently not in force, so an
-/// unknown one is an error.
+/// An object of named, optional values, which is cut into them once. The last of repeated members counts, and `null`
+/// counts as absent. An unknown name is an error, because a mistyped option would have no effect without notice.
 #[derive(Clone, Debug)]
 pub struct Options<'a> {
-    /// What stands before an option's name in an error, such as `consumerGroup.`.
+    /// The prefix of an option's name in errors, such as `consumerGroup.`.
     prefix: &'a str,
-    /// The names that [`Self::raw`] may be asked for.
+    /// The names of the options.
     known: &'static [&'static str],
-    /// What was given, each by its name's place in `known`.
+    /// The given values, each at the index of its name in `known`.
     given: Vec<(usize, &'a str)>,
 }
 
@@ -100,7 +99,7 @@ impl<'a> Options<'a> {
     /// The members of `object`; errors call it `name` and its members `prefix` + their name.
     ///
     /// # Errors
-    /// `INVALID_REQUEST` where it is no object, or has a member that is not among `known`.
+    /// `INVALID_REQUEST` if it is not an object, or has a member that is not among `known`.
     pub fn parse(name: &str, prefix: &'a str, object: &'a str, known: &'static [&'static str]) -> Result<Self, Error> {
         let members = json::members(object).ok_or_else(|| Error::invalid(format!("{name} must be an object")))?;
         let mut given: Vec<(usize, &str)> = Vec::new();
@@ -174,7 +173,7 @@ fn unknown(prefix: &str, name: Option<&str>, known: &[&str]) -> Error {
     Error::invalid(format!("{object} must not have {}, which is unknown; did you mean {prefix}{nearest}?", Shown(name)))
 }
 
-/// A JSON integer within 64 bits: digits, perhaps after a minus, and nothing else.
+/// A JSON integer within 64 bits: digits, optionally after a minus, and nothing else.
 fn integer(name: &str, value: &str) -> Result<i64, Error> {
     value.parse().map_err(|_| Error::invalid(format!("{name} must be an integer within 64 bits")))
 }
@@ -183,8 +182,8 @@ fn string<'a>(name: &str, value: &'a str) -> Result<Cow<'a, str>, Error> {
     json::string(value).ok_or_else(|| Error::invalid(format!("{name} must be a string of valid Unicode")))
 }
 
-/// The strings of an array. They are counted before any is taken out of the text: what waits with a
-/// read is bounded by `most`, not by what was sent.
+/// The strings of an array. They are counted before any is copied, so that the memory of a waiting read is bounded by
+/// `most` and not by the size of the request.
 fn strings<'a>(name: &str, value: &'a str, most: usize) -> Result<Vec<Cow<'a, str>>, Error> {
     let elements =
         json::elements(value).ok_or_else(|| Error::invalid(format!("{name} must be an array of strings")))?;

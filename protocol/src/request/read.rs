@@ -1,4 +1,4 @@
-//! What reads ask for: `stream.get`, `category.get`, `stream.last`, and lists of names.
+//! The arguments of reads: `stream.get`, `category.get`, `stream.last`, and lists of names.
 
 use std::borrow::Cow;
 use std::collections::HashSet;
@@ -30,8 +30,7 @@ const GROUP_MEMBERS: &[&str] = &["member", "size"];
 pub struct Read {
     /// Which messages.
     pub filter: Filter,
-    /// Whether `from` and `until` are positions in the stream, not global ones. Only with
-    /// [`Scope::Stream`].
+    /// Whether `from` and `until` are positions in the stream instead of global positions. Only with [`Scope::Stream`].
     pub by_stream_position: bool,
     /// The position that the page begins at, inclusive; `None` is the start of a forward read and
     /// the end of a backward one.
@@ -42,7 +41,7 @@ pub struct Read {
     pub direction: Direction,
     /// Most messages on the page.
     pub limit: usize,
-    /// How long to wait for a first message where there is none.
+    /// How long to wait for a first message if there is none.
     pub wait: Duration,
 }
 
@@ -166,18 +165,18 @@ impl ListPage {
         })
     }
 
-    /// Whether a name stands on this page or a later one. The category of `-1` is the empty name.
+    /// Whether a name is on this page or a later one. The category of the stream `-1` is the empty name.
     pub fn wants(&self, name: &str) -> bool {
         self.after.as_deref().is_none_or(|after| name > after) && name.starts_with(&self.prefix)
     }
 
-    /// Where to begin in names sorted by bytes: no wanted name is less.
+    /// The name to begin at among names sorted by bytes: no wanted name is less.
     pub fn first(&self) -> &str {
         self.prefix.as_str().max(self.after.as_deref().unwrap_or_default())
     }
 }
 
-/// `batchSize`: absent is the default, -1 the maximum.
+/// `batchSize`: the default if absent, the maximum for -1.
 fn batch_size(given: Option<i64>) -> Result<usize, Error> {
     match given {
         None => Ok(BATCH_SIZE_DEFAULT),
@@ -200,7 +199,7 @@ fn checked(field: &str, names: &[Cow<'_, str>], limits: &Limits) -> Result<(), E
     names.iter().enumerate().try_for_each(|(at, name)| name::check_asked(&format!("{field}[{at}]"), name, limits))
 }
 
-/// A category's name, `""` for everything, or an array of names. One with a `-` matches nothing.
+/// A category's name, `""` for everything, or an array of names. A name with a `-` matches nothing.
 fn category_scope(argument: &str, limits: &Limits) -> Result<Scope, Error> {
     if !argument.starts_with('[') {
         let name = string("category", argument)
@@ -216,7 +215,7 @@ fn category_scope(argument: &str, limits: &Limits) -> Result<Scope, Error> {
     Ok(categories(names.iter().map(|name| &**name)))
 }
 
-/// The scope of these categories, at most [`FILTER_NAMES`]; `""` among them means everything.
+/// The scope of these categories, at most [`FILTER_NAMES`]. If `""` is among them, it is everything.
 fn categories<'a>(names: impl IntoIterator<Item = &'a str>) -> Scope {
     let mut seen = HashSet::new();
     let mut kept: Vec<Arc<str>> = Vec::new();
@@ -245,11 +244,11 @@ fn consumer_group(options: &Options<'_>) -> Result<Option<ConsumerGroup>, Error>
 }
 
 impl Scope {
-    /// The categories named in a query parameter, separated by commas. A category's name that holds
-    /// a comma cannot be named this way.
+    /// The categories named in a query parameter, separated by commas. A category whose name has a comma cannot be
+    /// named this way.
     ///
     /// # Errors
-    /// `INVALID_REQUEST` where there are more than [`FILTER_NAMES`], or no write would accept one of the names.
+    /// `INVALID_REQUEST` if there are more than [`FILTER_NAMES`], or no write would accept one of the names.
     pub fn from_category_list(list: &str, limits: &Limits) -> Result<Self, Error> {
         let names = || list.split(',').filter(|name| !name.is_empty());
         let count = names().count();
@@ -260,7 +259,7 @@ impl Scope {
         Ok(categories(names()))
     }
 
-    /// Whether no message can be in it.
+    /// Whether no message can match the filter.
     pub fn is_nothing(&self) -> bool {
         matches!(self, Self::Categories(names) if names.is_empty())
     }

@@ -1,4 +1,4 @@
-//! What writes ask for: `stream.write`, `stream.append`, `streams.append`.
+//! The arguments of writes: `stream.write`, `stream.append`, `streams.append`.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -18,9 +18,9 @@ const CHECK_MEMBERS: &[&str] = &["stream", "expectedVersion"];
 /// Messages for one stream, in order.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AppendEntry {
-    /// The stream they go to.
+    /// The stream to write to.
     pub stream: Arc<str>,
-    /// What the stream must be like before.
+    /// The expected version of the stream.
     pub expected: Expected,
     /// At least one.
     pub messages: Vec<NewMessage>,
@@ -31,16 +31,16 @@ pub struct AppendEntry {
 pub struct Check {
     /// The stream.
     pub stream: Arc<str>,
-    /// What it must be like.
+    /// Its expected version.
     pub expected: Expected,
 }
 
-/// An atomic append: everything in it happens, or nothing.
+/// An atomic append: all of it is written, or nothing.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Append {
-    /// At least one; a stream at most once.
+    /// At least one. Each stream at most once.
     pub entries: Vec<AppendEntry>,
-    /// A stream at most once.
+    /// Each stream at most once.
     pub checks: Vec<Check>,
 }
 
@@ -50,7 +50,7 @@ impl Append {
         self.entries.iter().map(|entry| entry.messages.len()).sum()
     }
 
-    /// Whether it has none, which no parsed one is.
+    /// Whether it has no messages. A parsed append always has one.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
