@@ -14,7 +14,7 @@ use http::header::AUTHORIZATION;
 
 use crate::api::errors::Failure;
 use crate::api::query::Query;
-use crate::api::state::State;
+use crate::api::state::AppState;
 
 /// What a request brought to identify its sender.
 #[derive(Clone, Debug)]
@@ -80,7 +80,7 @@ impl Caller {
 ///
 /// # Errors
 /// `AUTH_REQUIRED`, `AUTH_INVALID_TOKEN`, `AUTH_UNAUTHORIZED`, or the store's.
-pub(crate) async fn authorize(state: &State, credentials: &Credentials) -> Result<Caller, Failure> {
+pub(crate) async fn authorize(state: &AppState, credentials: &Credentials) -> Result<Caller, Failure> {
     if state.is_test_mode() {
         return Ok(Caller { log: open_freely(state, credentials).await?, is_administrator: true });
     }
@@ -101,7 +101,7 @@ pub(crate) async fn authorize(state: &State, credentials: &Credentials) -> Resul
 ///
 /// # Errors
 /// As [`authorize`].
-pub(crate) async fn namespace(state: &State, credentials: &Credentials) -> Result<Arc<str>, Failure> {
+pub(crate) async fn namespace(state: &AppState, credentials: &Credentials) -> Result<Arc<str>, Failure> {
     match credentials {
         _ if !state.is_test_mode() => Ok(Arc::clone(authorize(state, credentials).await?.namespace())),
         Credentials::Token(token) => Ok(token.namespace().into()),
@@ -113,7 +113,7 @@ pub(crate) async fn namespace(state: &State, credentials: &Credentials) -> Resul
 ///
 /// # Errors
 /// As [`authorize`].
-pub(crate) async fn administrator(state: &State, credentials: &Credentials) -> Result<(), Failure> {
+pub(crate) async fn administrator(state: &AppState, credentials: &Credentials) -> Result<(), Failure> {
     if state.is_test_mode() || authorize(state, credentials).await?.is_administrator {
         return Ok(());
     }
@@ -129,7 +129,7 @@ impl Manager {
     ///
     /// # Errors
     /// As [`authorize`].
-    pub(crate) async fn authorize(state: &State, credentials: &Credentials) -> Result<Self, Failure> {
+    pub(crate) async fn authorize(state: &AppState, credentials: &Credentials) -> Result<Self, Failure> {
         if state.is_test_mode() {
             return Ok(Self(None));
         }
@@ -146,7 +146,7 @@ impl Manager {
 }
 
 /// Test mode: the namespace that the token names, created where it is not there yet.
-async fn open_freely(state: &State, credentials: &Credentials) -> Result<Arc<Log>, Failure> {
+async fn open_freely(state: &AppState, credentials: &Credentials) -> Result<Arc<Log>, Failure> {
     let Credentials::Token(token) = credentials else {
         return Ok(state.store.log(DEFAULT_NAMESPACE).await?);
     };

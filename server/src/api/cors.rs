@@ -3,15 +3,16 @@
 //! A token is sent by the page's own code and never by the browser, so that every origin may where none are named; in
 //! test mode, where a token is optional, see `origin`.
 
+use axum::body::Body;
+use axum::response::Response;
 use http::header::{
     ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN,
     ACCESS_CONTROL_EXPOSE_HEADERS, ACCESS_CONTROL_MAX_AGE, ALLOW, VARY,
 };
-use http::{HeaderMap, HeaderValue, Request, Response, StatusCode};
+use http::{HeaderMap, HeaderValue, Request, StatusCode};
 
 use crate::api::origin::{host, is_named, may_test, origin};
 use crate::config::Config;
-use crate::http::Body;
 
 const ANY: HeaderValue = HeaderValue::from_static("*");
 const EXPOSED: HeaderValue = HeaderValue::from_static("X-EventoDB-Head, X-EventoDB-Token, Retry-After");
@@ -73,8 +74,8 @@ pub(crate) fn allow(headers: &mut HeaderMap) {
 }
 
 /// The answer to a browser that asks what it may send to a path with these verbs.
-pub(crate) fn preflight(verbs: &'static str) -> Response<Body> {
-    let mut response = Response::new(Body::default());
+pub(crate) fn preflight(verbs: &'static str) -> Response {
+    let mut response = Response::new(Body::empty());
     *response.status_mut() = StatusCode::NO_CONTENT;
     let headers = response.headers_mut();
     allow(headers);

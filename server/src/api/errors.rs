@@ -3,16 +3,17 @@
 //! What a client needs to act on is in the code, the message and the details. What went wrong inside
 //! is for the log, once, and never for the client.
 
+use axum::response::Response;
 use eventodb_protocol::ErrorCode;
 use eventodb_protocol::limits::POSITION_MAX;
 use eventodb_protocol::message::Expected;
 use eventodb_store::Conflict;
 use http::header::{ALLOW, CONNECTION, RETRY_AFTER, WWW_AUTHENTICATE};
-use http::{HeaderValue, Response, StatusCode};
+use http::{HeaderValue, StatusCode};
 use serde::{Serialize, Serializer};
 
 use crate::api::reply;
-use crate::http::{Body, Broken, Exhausted};
+use crate::http::{Broken, Exhausted};
 use crate::observe::{Cause, Record, RequestLog};
 
 /// Seconds after which a refused request may be tried again.
@@ -145,7 +146,7 @@ impl Failure {
         &self.message
     }
 
-    pub(crate) fn into_response(self) -> Response<Body> {
+    pub(crate) fn into_response(self) -> Response {
         let wire =
             Wire { error: WireError { code: self.code, message: &self.message, details: self.details.as_ref() } };
         let json = serde_json::to_vec(&wire).expect("errors have string keys only");
@@ -173,7 +174,7 @@ impl Failure {
 }
 
 /// Makes the reply to a request, and tells the request log of it.
-pub(crate) fn finish(log: &RequestLog, record: &Record, result: Result<Response<Body>, Failure>) -> Response<Body> {
+pub(crate) fn finish(log: &RequestLog, record: &Record, result: Result<Response, Failure>) -> Response {
     let code = result.as_ref().err().map(Failure::code);
     if let Some(cause) = result.as_ref().err().and_then(Failure::cause) {
         log.cause(cause);

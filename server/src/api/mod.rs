@@ -1,5 +1,6 @@
 //! The application: answers requests with what the store holds. It sees no socket.
 
+mod arrival;
 mod auth;
 mod cors;
 mod errors;
@@ -10,7 +11,7 @@ mod origin;
 mod probes;
 mod query;
 mod reply;
-mod routes;
+mod router;
 mod rpc;
 mod service;
 mod state;

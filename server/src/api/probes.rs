@@ -1,16 +1,20 @@
 //! Probes: alive, ready, which version.
 
+use std::sync::Arc;
 use std::time::Duration;
 
+use axum::extract::{RawQuery, State};
+use axum::response::Response;
 use eventodb_protocol::{ErrorCode, VERSION};
 use eventodb_store::Degraded;
-use http::{Response, StatusCode};
+use http::StatusCode;
 use serde::Serialize;
 
-use crate::api::errors::Failure;
+use crate::api::arrival::Arrival;
+use crate::api::errors::{self, Failure};
 use crate::api::reply;
-use crate::api::state::State;
-use crate::http::Body;
+use crate::api::state::AppState;
+use crate::observe::Record;
 
 /// How long the store has to answer.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -25,20 +29,29 @@ struct Readiness<'a> {
 }
 
 /// `GET /health` and `GET /health/live`: the process serves requests.
-pub(crate) fn health() -> Response<Body> {
-    reply::text(OK)
+pub(super) async fn health(name: &'static str, State(state): State<Arc<AppState>>, arrival: Arrival) -> Response {
+    probe(name, &state, &arrival, async { Ok(reply::text(OK)) }).await
 }
 
 /// `GET /version`.
-pub(crate) fn version() -> Response<Body> {
-    reply::json(&serde_json::json!({ "version": VERSION }))
+pub(super) async fn version(State(state): State<Arc<AppState>>, arrival: Arrival) -> Response {
+    let version = async { Ok(reply::json(&serde_json::json!({ "version": VERSION }))) };
+    probe("/version", &state, &arrival, version).await
 }
 
 /// `GET /health/ready` and `GET /ready`: the store answers reads. With `write=true` in the query: it takes writes too.
-///
+pub(super) async fn ready(
+    name: &'static str,
+    State(state): State<Arc<AppState>>,
+    arrival: Arrival,
+    RawQuery(query): RawQuery,
+) -> Response {
+    probe(name, &state, &arrival, readiness(&state, query.as_deref())).await
+}
+
 /// # Errors
 /// `BACKEND_UNAVAILABLE` if the store does not answer.
-pub(crate) async fn ready(state: &State, query: Option<&str>) -> Result<Response<Body>, Failure> {
+async fn readiness(state: &AppState, query: Option<&str>) -> Result<Response, Failure> {
     match tokio::time::timeout(PATIENCE, state.store.ping()).await {
         Ok(answer) => answer?,
         Err(_) => return Err(Failure::new(ErrorCode::BackendUnavailable, "the store does not answer")),
@@ -48,4 +61,18 @@ pub(crate) async fn ready(state: &State, query: Option<&str>) -> Result<Response
     let status = if wants_writes && !degraded.is_empty() { StatusCode::SERVICE_UNAVAILABLE } else { StatusCode::OK };
     let body = Readiness { status: "ok", degraded: &degraded };
     Ok(reply::with_status(status, serde_json::to_vec(&body).expect("its keys are strings")))
+}
+
+/// Answers a probe, if there is memory for it.
+async fn probe(
+    name: &'static str,
+    state: &AppState,
+    arrival: &Arrival,
+    answer: impl Future<Output = Result<Response, Failure>>,
+) -> Response {
+    let result = match arrival.exchange.admit() {
+        Ok(()) => answer.await,
+        Err(exhausted) => Err(exhausted.into()),
+    };
+    errors::finish(&state.log, &Record::new(name, arrival.started), result)
 }

@@ -1,67 +1,78 @@
-//! The way of a request: whether it may be answered at all, then `POST /rpc` to its method and the rest to its path.
-//!
-//! Calls are what the server is measured by, so nothing stands between the HTTP layer and a method that costs: no look
-//! at headers that the call does not need.
+//! The application as the HTTP layer sees it: whether a request may be answered at all, then the router, then what
+//! every reply has.
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Instant;
 
+use axum::Router;
+use axum::body::Body;
+use axum::response::Response;
 use eventodb_store::EventStore;
 use futures_util::FutureExt as _;
-use http::{Method, Request};
+use http::Request;
+use tower_service::Service as _;
 
+use crate::api::arrival::Arrival;
+use crate::api::cors::Readers;
 use crate::api::errors::{self, Failure};
 use crate::api::headers::check_host;
-use crate::api::state::State;
-use crate::api::{cors, routes, rpc};
+use crate::api::origin;
+use crate::api::reply::Endless;
+use crate::api::router::{is_probe, refuse, router};
+use crate::api::state::AppState;
 use crate::config::Config;
 use crate::http::{Answer, Arriving, Exchange, Server, Service};
 use crate::observe::{Record, RequestLog};
 
-const CALLS: &str = "/rpc";
-
 /// EventoDB as an application of the HTTP layer.
-pub(crate) struct Api(State);
+pub(crate) struct Api {
+    state: Arc<AppState>,
+    router: Router,
+}
 
 impl Api {
     /// The application that serves `store` by `server`.
     pub(crate) fn new(store: Arc<EventStore>, config: Config, log: Arc<RequestLog>, server: &Server) -> Self {
-        Self(State::new(store, config, log, server))
+        let state = Arc::new(AppState::new(store, config, log, server));
+        Self { router: router(&state), state }
     }
 
-    async fn answer_checked(&self, request: Request<Arriving>, exchange: &Exchange, started: Instant) -> Answer {
-        let state = &self.0;
-        if exchange.is_draining() {
-            return Answer::Reply(Failure::stopping().closing().into_response());
+    async fn route(&self, mut request: Request<Arriving>, arrival: Arrival) -> Response {
+        if arrival.exchange.is_draining() {
+            return Failure::stopping().closing().into_response();
         }
         if let Err(failure) = check_host(&request) {
-            return Answer::Reply(failure.into_response());
+            return failure.into_response();
         }
-        if state.is_test_mode()
-            && let Err(failure) = routes::check_sender(state, &request)
+        if self.state.is_test_mode()
+            && !is_probe(request.uri().path())
+            && let Err(failure) = origin::check(&self.state.config.pages, &request)
         {
-            let record = Record::new("unknown sender", started);
-            return Answer::Reply(routes::refuse(state, exchange, request, failure, &record));
+            return refuse(&self.state, &arrival, request, failure, "unknown sender");
         }
-        if request.uri().path() == CALLS && request.method() == Method::POST {
-            return Answer::Reply(rpc::answer(state, exchange, request, started).await);
+        request.extensions_mut().insert(arrival);
+        match self.router.clone().call(request).await {
+            Ok(response) => response,
         }
-        Box::pin(routes::answer(state, exchange, request, started)).await
     }
 }
 
 impl Service for Api {
-    async fn answer(self: Arc<Self>, request: Request<Arriving>, exchange: Arc<Exchange>) -> Answer {
+    type Body = Body;
+
+    async fn answer(self: Arc<Self>, request: Request<Arriving>, exchange: Arc<Exchange>) -> Answer<Body> {
         let started = Instant::now();
-        let readers = cors::Readers::of(&request, &self.0.config);
-        let answer = AssertUnwindSafe(self.answer_checked(request, &exchange, started)).catch_unwind();
-        let mut answer = answer.await.unwrap_or_else(|_| {
+        let readers = Readers::of(&request, &self.state.config);
+        let response = AssertUnwindSafe(self.route(request, Arrival { exchange, started })).catch_unwind();
+        let mut response = response.await.unwrap_or_else(|_| {
             // The panic hook has logged what happened. Other requests are not concerned.
-            let record = Record::new("unknown", started);
-            Answer::Reply(errors::finish(&self.0.log, &record, Err(Failure::panicked())))
+            errors::finish(&self.state.log, &Record::new("unknown", started), Err(Failure::panicked()))
         });
-        readers.tell(answer.headers_mut());
-        answer
+        readers.tell(response.headers_mut());
+        match response.extensions_mut().remove::<Endless>() {
+            Some(Endless) => Answer::Stream(response),
+            None => Answer::Reply(response),
+        }
     }
 }

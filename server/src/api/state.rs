@@ -15,7 +15,7 @@ use crate::http::{Server, Watch};
 use crate::observe::RequestLog;
 
 /// The parts that all connections share.
-pub(crate) struct State {
+pub(crate) struct AppState {
     pub(crate) store: Arc<EventStore>,
     pub(crate) config: Config,
     /// All connections.
@@ -30,7 +30,7 @@ pub(crate) struct State {
     pub(crate) used: Used,
 }
 
-impl State {
+impl AppState {
     pub(crate) fn new(store: Arc<EventStore>, config: Config, log: Arc<RequestLog>, server: &Server) -> Self {
         let used = Used::new(match config.mode {
             Mode::Production => 0,

@@ -264,14 +264,6 @@ impl Permit {
         self.grow(bytes.saturating_sub(self.bytes))
     }
 
-    /// The same, whether there is any left or not.
-    pub(crate) fn charge_to(&mut self, bytes: usize) {
-        let more = bytes.saturating_sub(self.bytes);
-        self.account.add(more);
-        self.bytes += more;
-        self.shrink_to(bytes);
-    }
-
     /// Counts all of it there from now on.
     ///
     /// # Errors

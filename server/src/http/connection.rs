@@ -19,11 +19,11 @@ use tokio::net::TcpStream;
 use tokio_util::sync::CancellationToken;
 
 use super::arriving::Arriving;
-use super::body::Body;
 use super::budget::{self, Budget, Permit};
 use super::drive::{drive, unless_told};
 use super::exchange::Exchange;
 use super::limits::Limits;
+use super::outgoing::Outgoing;
 use super::service::{Answer, Service};
 use super::socket::{HTTP2_PREFACE, Socket};
 use super::takeover::Takeover;
@@ -159,8 +159,8 @@ async fn serve_http1<S: Service>(
     socket: Socket,
     serving: Arc<Serving<S>>,
     vitals: &Arc<Vitals>,
-) -> hyper::Result<Option<(Socket, Response<Body>)>> {
-    let takeover = Takeover::default();
+) -> hyper::Result<Option<(Socket, Response<Outgoing<S::Body>>)>> {
+    let takeover = Takeover::new();
     let handler = service_fn(|request: Request<Incoming>| {
         // HTTP/1.0 knows no chunks: hyper sends the stream as it is.
         let knows_chunks = request.version() == Version::HTTP_11;
@@ -192,21 +192,21 @@ fn answer<S: Service>(
     serving: Arc<Serving<S>>,
     vitals: &Arc<Vitals>,
     request: Request<Incoming>,
-) -> impl Future<Output = Answer> + Send + use<S> {
+) -> impl Future<Output = Answer<Outgoing<S::Body>>> + Send + use<S> {
     let exchange = Exchange::begin(vitals);
     let version = request.version();
     let request = request.map(|body| Arriving::new(body, vitals));
-    let answer = Box::pin(Arc::clone(&serving.service).answer(request, Arc::clone(&exchange)));
+    let answer = Arc::clone(&serving.service).answer(request, Arc::clone(&exchange));
     async move {
         match answer.await {
             Answer::Reply(mut response) => {
                 set_connection(response.headers_mut(), version, version == Version::HTTP_10);
-                Answer::Reply(response.map(|body| body.of(exchange, &serving.watch)))
+                Answer::Reply(response.map(|body| Outgoing::new(body, exchange, &serving.watch)))
             }
             Answer::Stream(mut response) => {
                 exchange.goes_on();
                 set_connection(response.headers_mut(), version, true);
-                Answer::Stream(response.map(|body| body.of(exchange, &serving.watch)))
+                Answer::Stream(response.map(|body| Outgoing::new(body, exchange, &serving.watch)))
             }
         }
     }

@@ -12,14 +12,16 @@ use std::time::SystemTime;
 use bytes::buf::Chain;
 use bytes::{Buf, Bytes};
 use http::Response;
-use http_body::Body as _;
+use http_body::Body;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio_util::io::poll_write_buf;
 
-use super::body::{Body, Piece};
 use super::drive::drive;
+use super::outgoing::{Outgoing, Piece};
 use super::socket::Socket;
 use super::vitals::Vitals;
+
+type AnyError = Box<dyn std::error::Error + Send + Sync>;
 
 const LINE_END: &[u8] = b"\r\n";
 /// The chunk that says that nothing was cut off (RFC 9112, section 7.1).
@@ -33,7 +35,10 @@ const MOST_UNWANTED: usize = 64 * 1024;
 /// # Errors
 /// Whatever the socket says, or [`io::ErrorKind::ConnectionAborted`] where the body failed: it is cut then, not
 /// closed as if it were whole.
-pub(super) async fn send(socket: Socket, response: Response<Body>, vitals: &Vitals) -> io::Result<()> {
+pub(super) async fn send<B>(socket: Socket, response: Response<Outgoing<B>>, vitals: &Vitals) -> io::Result<()>
+where
+    B: Body<Data = Bytes, Error: Into<AnyError>> + Unpin,
+{
     let piece = Some(head(&response));
     let mut reply = Reply { socket, piece, body: response.into_body(), is_over: false, unwanted: 0 };
     // The application ends the body when the server stops.
@@ -43,18 +48,18 @@ pub(super) async fn send(socket: Socket, response: Response<Body>, vitals: &Vita
 /// Bytes that go out together: a chunk's length, what is in it, and the end of its line.
 type Chunk = Chain<Chain<Bytes, Piece>, &'static [u8]>;
 
-struct Reply {
+struct Reply<B> {
     socket: Socket,
     /// What is being sent.
     piece: Option<Chunk>,
-    body: Body,
+    body: Outgoing<B>,
     /// The piece is the last one.
     is_over: bool,
     /// Bytes that came and were thrown away.
     unwanted: usize,
 }
 
-impl Reply {
+impl<B: Body<Data = Bytes, Error: Into<AnyError>> + Unpin> Reply<B> {
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self.poll_send(cx) {
             Poll::Ready(result) => Poll::Ready(result),
@@ -110,7 +115,7 @@ fn chunk(data: Piece) -> Chunk {
 }
 
 /// The status line and the header fields (RFC 9112, sections 4 and 5).
-fn head(response: &Response<Body>) -> Chunk {
+fn head<B>(response: &Response<B>) -> Chunk {
     let mut head = format!("HTTP/1.1 {}\r\n", response.status()).into_bytes();
     for (name, value) in response.headers() {
         for part in [name.as_str().as_bytes(), b": ", value.as_bytes(), LINE_END] {
@@ -124,11 +129,9 @@ fn head(response: &Response<Body>) -> Chunk {
 
 #[cfg(test)]
 mod tests {
-    use futures_util::stream;
     use http::HeaderValue;
     use http::header::CONTENT_TYPE;
 
-    use super::super::body::Aborted;
     use super::*;
 
     fn text(mut piece: Chunk) -> String {
@@ -137,7 +140,7 @@ mod tests {
 
     #[test]
     fn a_head_has_what_the_reply_has_and_how_long_it_is() {
-        let mut response = Response::new(Body::stream(stream::empty::<Result<Bytes, Aborted>>()));
+        let mut response = Response::new(());
         response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
         let head = text(head(&response));
         assert!(head.starts_with("HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n"), "{head}");

@@ -20,3 +20,18 @@ pub(crate) struct Limits {
     /// How long requests in progress have to end once the server is told to stop.
     pub(crate) drain: Duration,
 }
+
+#[cfg(test)]
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            connections: 10,
+            http2_streams: 10,
+            memory: 1024 * 1024,
+            head: Duration::from_secs(10),
+            idle: Duration::from_secs(120),
+            stall: Duration::from_secs(30),
+            drain: Duration::from_secs(10),
+        }
+    }
+}

@@ -5,7 +5,6 @@
 
 mod accept;
 mod arriving;
-mod body;
 mod budget;
 mod connection;
 mod drive;
@@ -15,6 +14,7 @@ mod gauge;
 mod joined;
 mod limits;
 mod linger;
+mod outgoing;
 mod room;
 mod server;
 mod service;
@@ -25,7 +25,6 @@ mod vitals;
 mod watch;
 
 pub(crate) use arriving::Arriving;
-pub(crate) use body::{Aborted, Body, Piece};
 pub(crate) use budget::{Account, Exhausted, Permit, SMALL};
 #[cfg(test)]
 pub(crate) use budget::{Budget, Holder};

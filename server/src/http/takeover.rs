@@ -10,16 +10,18 @@ use std::future::pending;
 use http::Response;
 use parking_lot::Mutex;
 
-use super::body::Body;
 use super::vitals::Vitals;
 
 /// The stream that is to have the connection, once there is one.
-#[derive(Default)]
-pub(super) struct Takeover(Mutex<Option<Response<Body>>>);
+pub(super) struct Takeover<B>(Mutex<Option<Response<B>>>);
 
-impl Takeover {
+impl<B> Takeover<B> {
+    pub(super) fn new() -> Self {
+        Self(Mutex::new(None))
+    }
+
     /// Asks for the connection, and leaves hyper without an answer: it is dropped before long.
-    pub(super) async fn request(&self, stream: Response<Body>) -> Infallible {
+    pub(super) async fn request(&self, stream: Response<B>) -> Infallible {
         *self.0.lock() = Some(stream);
         pending().await
     }
@@ -31,7 +33,7 @@ impl Takeover {
     }
 
     /// The stream that waits.
-    pub(super) fn take(&self) -> Option<Response<Body>> {
+    pub(super) fn take(&self) -> Option<Response<B>> {
         self.0.lock().take()
     }
 }

@@ -253,16 +253,7 @@ mod tests {
     const HERE: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 
     fn watch() -> Arc<Watch> {
-        let limits = Limits {
-            connections: 1,
-            http2_streams: 1,
-            memory: 1024,
-            head: Duration::from_secs(10),
-            idle: Duration::from_secs(120),
-            stall: Duration::from_secs(30),
-            drain: Duration::from_secs(10),
-        };
-        Arc::new(Watch::new(&limits))
+        Arc::new(Watch::new(&Limits::default()))
     }
 
     fn is_cut(vitals: &Vitals) -> bool {

@@ -13,21 +13,24 @@ mod record;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use axum::body::Body;
+use axum::extract::{Request, State};
+use axum::response::Response;
 use eventodb_protocol::Limits;
 use eventodb_store::{Log, Replacement};
-use http::{Request, Response};
 use tokio_util::sync::CancellationToken;
 
 use self::batch::Batch;
 use self::lines::{Line, Lines, Stop, Terms};
 use self::progress::{Failed, Progress};
+use crate::api::arrival::Arrival;
 use crate::api::auth::{self, Caller, Credentials};
-use crate::api::errors::Failure;
+use crate::api::errors::{self, Failure};
 use crate::api::headers::awaits_leave;
 use crate::api::query::Query;
-use crate::api::state::State;
+use crate::api::state::AppState;
 use crate::api::{cors, reply};
-use crate::http::{Account, Arriving, Body, Exchange, Linger, Patience, Permit};
+use crate::http::{Account, Exchange, Linger, Patience, Permit};
 use crate::observe::{Record as Observed, RequestLog};
 
 /// What the query string of an import may have.
@@ -40,16 +43,23 @@ const IMPORT: usize = 128 * 1024;
 const ROOM_PAUSE: Duration = Duration::from_millis(250);
 
 /// Answers with the progress of an import.
+pub(super) async fn answer(State(state): State<Arc<AppState>>, arrival: Arrival, request: Request) -> Response {
+    let mut record = Observed::new("/import", arrival.started);
+    let result = import(&state, &arrival.exchange, request, &mut record).await;
+    errors::finish(&state.log, &record, result)
+}
+
+/// The progress of an import.
 ///
 /// # Errors
 /// `INVALID_REQUEST`, why the caller has no namespace, `OVERLOADED` where there is no memory to begin with, or
 /// `BACKEND_UNAVAILABLE` where the namespace is being replaced. Whatever fails later is an event.
-pub(crate) async fn answer(
-    state: &State,
+async fn import(
+    state: &AppState,
     exchange: &Exchange,
-    request: Request<Arriving>,
+    request: Request,
     record: &mut Observed,
-) -> Result<Response<Body>, Failure> {
+) -> Result<Response, Failure> {
     let (parts, body) = request.into_parts();
     let wanted = async {
         let query = Query::parse(parts.uri.query(), PARAMETERS)?;
@@ -83,7 +93,7 @@ pub(crate) async fn answer(
         _memory: memory,
     };
     tokio::spawn(import.run(body, target));
-    let mut response = reply::events(Body::stream(events));
+    let mut response = reply::events(events);
     cors::allow(response.headers_mut());
     Ok(response)
 }
@@ -105,7 +115,7 @@ enum Target {
 }
 
 impl Target {
-    async fn open(state: &State, caller: Caller, force: bool) -> Result<Self, Failure> {
+    async fn open(state: &AppState, caller: Caller, force: bool) -> Result<Self, Failure> {
         if force {
             return Ok(Self::Replacement(state.store.replace(caller.namespace()).await?));
         }
@@ -154,7 +164,7 @@ struct Import {
 }
 
 impl Import {
-    async fn run(mut self, body: Arriving, target: Target) {
+    async fn run(mut self, body: Body, target: Target) {
         let started = Instant::now();
         let result = self.take(body, target).await;
         match result {
@@ -167,7 +177,7 @@ impl Import {
     }
 
     /// Stores all records; how many there were.
-    async fn take(&mut self, body: Arriving, target: Target) -> Result<u64, Failed> {
+    async fn take(&mut self, body: Body, target: Target) -> Result<u64, Failed> {
         let mut lines = Lines::new(body, self.terms.clone(), self.account.clone());
         let result = self.take_lines(&mut lines, target.log()).await;
         let last = lines.number();
@@ -186,7 +196,7 @@ impl Import {
         }
     }
 
-    async fn take_lines(&mut self, lines: &mut Lines<Arriving>, log: &Arc<Log>) -> Result<u64, Failed> {
+    async fn take_lines(&mut self, lines: &mut Lines<Body>, log: &Arc<Log>) -> Result<u64, Failed> {
         let mut batch = Batch::new(self.limits, &self.account).map_err(|_| Failed::no_room(1))?;
         let mut imported = 0;
         loop {
@@ -212,7 +222,7 @@ impl Import {
         Ok(imported)
     }
 
-    async fn next(&self, lines: &mut Lines<Arriving>) -> Result<Option<Line>, Stop> {
+    async fn next(&self, lines: &mut Lines<Body>) -> Result<Option<Line>, Stop> {
         let next = self.stopping.run_until_cancelled(lines.next()).await;
         next.unwrap_or_else(|| Err(Failed::stopping(lines.number() + 1).into()))
     }

@@ -9,7 +9,7 @@ use serde::Serialize;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::api::errors::Failure;
-use crate::http::Aborted;
+use crate::api::reply::Aborted;
 use crate::observe::Cause;
 
 /// Events that wait for the client to read them; when they are as many, later ones are left out.

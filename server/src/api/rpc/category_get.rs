@@ -1,15 +1,14 @@
 //! `category.get`: the messages of categories, in global order.
 
+use axum::response::Response;
 use eventodb_protocol::request::{Call, Read};
 use eventodb_protocol::wire::Form;
-use http::Response;
 
 use super::context::Context;
 use super::page;
 use crate::api::errors::Failure;
-use crate::http::Body;
 
-pub(super) async fn answer(context: &mut Context<'_>, call: &mut Call<'_>) -> Result<Response<Body>, Failure> {
+pub(super) async fn answer(context: &mut Context<'_>, call: &mut Call<'_>) -> Result<Response, Failure> {
     let log = context.log().await?;
     let read = Read::category_get(call, context.limits())?;
     page::answer(context, &log, read, Form::Category).await

@@ -7,13 +7,13 @@ use eventodb_store::Log;
 
 use crate::api::auth::{self, Credentials};
 use crate::api::errors::Failure;
-use crate::api::state::State;
+use crate::api::state::AppState;
 use crate::http::Exchange;
 use crate::observe::Record;
 
 /// The caller of a method, and all that the method can reach.
 pub(super) struct Context<'a> {
-    pub(super) state: &'a State,
+    pub(super) state: &'a AppState,
     pub(super) exchange: &'a Exchange,
     pub(super) credentials: &'a Credentials,
     pub(super) record: &'a mut Record,

@@ -23,21 +23,24 @@ mod streams_append;
 mod sys_health;
 mod sys_version;
 
-use std::time::Instant;
+use std::sync::Arc;
 
+use axum::extract::{Request, State};
+use axum::response::Response;
 use eventodb_protocol::request::Call;
 use eventodb_protocol::spelling::{self, Shown};
 use eventodb_protocol::{ErrorCode, json};
+use http::HeaderName;
 use http::request::Parts;
-use http::{HeaderName, Request, Response};
 
 use self::context::Context;
+use crate::api::arrival::Arrival;
 use crate::api::auth::Credentials;
 use crate::api::errors::{self, Failure};
 use crate::api::headers::awaits_leave;
 use crate::api::query::Query;
-use crate::api::state::State;
-use crate::http::{Arriving, Body, Exchange, Upload};
+use crate::api::state::AppState;
+use crate::http::{Exchange, Upload};
 use crate::observe::Record;
 
 const X_EVENTODB_TOKEN: HeaderName = HeaderName::from_static("x-eventodb-token");
@@ -52,7 +55,7 @@ macro_rules! methods {
         /// Every method, by the name that a call has for it.
         pub const METHODS: &[&str] = &[$first_name, $($name,)*];
 
-        async fn dispatch(context: &mut Context<'_>, call: &mut Call<'_>) -> Result<Response<Body>, Failure> {
+        async fn dispatch(context: &mut Context<'_>, call: &mut Call<'_>) -> Result<Response, Failure> {
             match call.method() {
                 $first_name => {
                     context.record.method = $first_name;
@@ -94,19 +97,15 @@ fn no_method(name: &str) -> Failure {
 }
 
 /// Answers a call.
-pub(crate) async fn answer(
-    state: &State,
-    exchange: &Exchange,
-    request: Request<Arriving>,
-    started: Instant,
-) -> Response<Body> {
-    let mut record = Record::new(UNKNOWN, started);
+pub(super) async fn answer(State(state): State<Arc<AppState>>, arrival: Arrival, request: Request) -> Response {
+    let (state, exchange) = (&*state, &*arrival.exchange);
+    let mut record = Record::new(UNKNOWN, arrival.started);
     let (parts, mut body) = request.into_parts();
     let credentials = credentials(&parts);
     let awaits_leave = awaits_leave(&parts.headers);
     // Not kept while a body is on its way or a read waits.
     drop(parts);
-    let result = match receive::call(state, exchange, &credentials, &mut body, started).await {
+    let result = match receive::call(state, exchange, &credentials, &mut body, arrival.started).await {
         Ok(upload) => perform(state, exchange, &credentials, &upload, &mut record).await,
         Err(refused) => {
             if !awaits_leave {
@@ -130,12 +129,12 @@ fn credentials(parts: &Parts) -> Result<Credentials, Failure> {
 }
 
 async fn perform(
-    state: &State,
+    state: &AppState,
     exchange: &Exchange,
     credentials: &Result<Credentials, Failure>,
     upload: &Upload,
     record: &mut Record,
-) -> Result<Response<Body>, Failure> {
+) -> Result<Response, Failure> {
     let credentials = credentials.as_ref().map_err(Failure::clone)?;
     let text = std::str::from_utf8(upload.as_slice()).map_err(|_| Failure::invalid("the body must be valid UTF-8"))?;
     let compact =

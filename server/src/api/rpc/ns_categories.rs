@@ -1,14 +1,13 @@
 //! `ns.categories`: the categories of one's namespace, page by page.
 
+use axum::response::Response;
 use eventodb_protocol::request::{Call, ListPage};
-use http::Response;
 
 use super::context::Context;
 use crate::api::errors::Failure;
 use crate::api::reply;
-use crate::http::Body;
 
-pub(super) async fn answer(context: &mut Context<'_>, call: &mut Call<'_>) -> Result<Response<Body>, Failure> {
+pub(super) async fn answer(context: &mut Context<'_>, call: &mut Call<'_>) -> Result<Response, Failure> {
     let log = context.log().await?;
     let page = ListPage::categories(call, context.limits())?;
     Ok(reply::json(&log.categories(&page).await?))

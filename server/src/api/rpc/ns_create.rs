@@ -1,18 +1,17 @@
 //! `ns.create`: makes a namespace and tells its token, this once.
 
+use axum::response::Response;
 use eventodb_protocol::limits::DESCRIPTION_BYTES;
 use eventodb_protocol::reply::NamespaceCreated;
 use eventodb_protocol::request::{Call, Options, check_object};
 use eventodb_protocol::{Limits, Token};
 use eventodb_store::backend::NewNamespace;
-use http::Response;
 
 use super::context::Context;
 use crate::api::errors::Failure;
 use crate::api::{auth, reply};
-use crate::http::Body;
 
-pub(super) async fn answer(context: &mut Context<'_>, call: &mut Call<'_>) -> Result<Response<Body>, Failure> {
+pub(super) async fn answer(context: &mut Context<'_>, call: &mut Call<'_>) -> Result<Response, Failure> {
     auth::administrator(context.state, context.credentials).await?;
     let (new, token) = parse(call, context.limits())?;
     let created = context.state.store.create(new).await?;

@@ -1,17 +1,16 @@
 //! `ns.delete`: deletes a namespace, one's own or as the administrator any but `default`.
 
+use axum::response::Response;
 use eventodb_protocol::DEFAULT_NAMESPACE;
 use eventodb_protocol::reply::NamespaceDeleted;
 use eventodb_protocol::request::Call;
-use http::Response;
 
 use super::context::Context;
 use crate::api::auth::Manager;
 use crate::api::errors::Failure;
 use crate::api::reply;
-use crate::http::Body;
 
-pub(super) async fn answer(context: &mut Context<'_>, call: &mut Call<'_>) -> Result<Response<Body>, Failure> {
+pub(super) async fn answer(context: &mut Context<'_>, call: &mut Call<'_>) -> Result<Response, Failure> {
     let manager = Manager::authorize(context.state, context.credentials).await?;
     let namespace = call.name("namespace", context.limits())?;
     manager.check(&namespace)?;

@@ -3,20 +3,23 @@
 //! A page that the store has gathered is one reply with a length. A larger one is sent while it is
 //! read, one chunk in memory at a time; if reading it fails then, the reply is cut off.
 
+use axum::response::Response;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use eventodb_protocol::request::Read;
 use eventodb_protocol::wire::Form;
 use eventodb_store::log::Chunk;
 use eventodb_store::{Log, Page};
 use futures_util::{Stream, stream};
-use http::{HeaderName, HeaderValue, Response};
+use http::{HeaderName, HeaderValue};
 
 use super::context::Context;
 use crate::api::errors::Failure;
-use crate::api::{memory, reply};
-use crate::http::{Aborted, Account, Body, Exhausted, Permit, Piece};
+use crate::api::memory;
+use crate::api::reply::{self, Aborted};
+use crate::http::{Account, Exhausted, Permit};
 use crate::observe::Chain;
 
 const X_EVENTODB_HEAD: HeaderName = HeaderName::from_static("x-eventodb-head");
@@ -32,7 +35,7 @@ pub(super) async fn answer(
     log: &Arc<Log>,
     read: Read,
     form: Form,
-) -> Result<Response<Body>, Failure> {
+) -> Result<Response, Failure> {
     context.record.wait = read.wait;
     let mut memory = Memory { account: context.exchange.account(), permit: None };
     let mut page = open(context, log, read, &mut memory).await?;
@@ -40,7 +43,7 @@ pub(super) async fn answer(
     let mut response = if page.is_gathered() {
         reply::text(gathered(&mut page, form, memory).await?)
     } else {
-        reply::streamed(Body::stream(pieces(page, form, memory.of_what_follows()?)))
+        reply::streamed(pieces(page, form, memory.of_what_follows()?))
     };
     if let Some(head) = head {
         response.headers_mut().insert(X_EVENTODB_HEAD, HeaderValue::from(head));
@@ -73,7 +76,7 @@ impl Memory<'_> {
 }
 
 /// A page that is gathered, as JSON.
-async fn gathered(page: &mut Page, form: Form, mut memory: Memory<'_>) -> Result<Piece, Failure> {
+async fn gathered(page: &mut Page, form: Form, mut memory: Memory<'_>) -> Result<Vec<u8>, Failure> {
     let expected = page.bytes() + FRAME * page.len();
     memory.hold(page.bytes() + expected)?;
     let mut json = Vec::with_capacity(expected.max(2));
@@ -82,10 +85,7 @@ async fn gathered(page: &mut Page, form: Form, mut memory: Memory<'_>) -> Result
         write(&mut json, &chunk, form);
     }
     json.push(b']');
-    if let Some(permit) = &mut memory.permit {
-        permit.charge_to(json.capacity());
-    }
-    Ok(Piece::counted(json, memory.permit))
+    Ok(json)
 }
 
 /// A read that waits for a message stops waiting when the server stops.
@@ -118,7 +118,7 @@ enum Sent {
 }
 
 /// A page piece by piece. `memory` has what is gathered of it.
-fn pieces(page: Page, form: Form, memory: Permit) -> impl Stream<Item = Result<Piece, Aborted>> + Send + 'static {
+fn pieces(page: Page, form: Form, memory: Permit) -> impl Stream<Item = Result<Bytes, Aborted>> + Send + 'static {
     stream::unfold((Sent::Nothing, page, memory), move |(sent, mut page, mut memory)| async move {
         let mut json = match sent {
             Sent::Nothing => Vec::from(b"["),
@@ -126,14 +126,13 @@ fn pieces(page: Page, form: Form, memory: Permit) -> impl Stream<Item = Result<P
             Sent::All => return None,
         };
         // Nobody reads on until there is room for it.
-        let mut permit = memory.account().wait(PIECE).await;
+        let _room = memory.account().wait(PIECE).await;
         match page.next().await {
             Ok(Some(chunk)) => {
                 memory.shrink_to(page.bytes());
                 json.reserve(chunk.bytes() + FRAME * chunk.len());
                 write(&mut json, &chunk, form);
-                permit.charge_to(json.capacity());
-                Some((Ok(Piece::counted(json, Some(permit))), (Sent::Some, page, memory)))
+                Some((Ok(json.into()), (Sent::Some, page, memory)))
             }
             Ok(None) => {
                 json.push(b']');

@@ -6,13 +6,14 @@
 
 use std::time::Instant;
 
+use axum::body::Body;
 use bytes::Bytes;
 use http_body::Body as _;
 
 use crate::api::auth::{self, Credentials};
 use crate::api::errors::Failure;
-use crate::api::state::State;
-use crate::http::{Arriving, Beginning, Broken, Exchange, Patience, SMALL, Terms, Upload, upload};
+use crate::api::state::AppState;
+use crate::http::{Beginning, Broken, Exchange, Patience, SMALL, Terms, Upload, upload};
 
 /// Why a body was not read to its end, and what is done with the rest of it.
 pub(super) struct Refused {
@@ -22,10 +23,10 @@ pub(super) struct Refused {
 
 /// Reads the body of a call.
 pub(super) async fn call(
-    state: &State,
+    state: &AppState,
     exchange: &Exchange,
     credentials: &Result<Credentials, Failure>,
-    body: &mut Arriving,
+    body: &mut Body,
     started: Instant,
 ) -> Result<Upload, Refused> {
     let mut begun = None;
@@ -44,7 +45,7 @@ pub(super) async fn call(
 
 /// Counts the request to the namespace of its token.
 async fn identify(
-    state: &State,
+    state: &AppState,
     exchange: &Exchange,
     credentials: &Result<Credentials, Failure>,
 ) -> Result<(), Failure> {
@@ -53,10 +54,10 @@ async fn identify(
 }
 
 async fn known(
-    state: &State,
+    state: &AppState,
     exchange: &Exchange,
     first: Bytes,
-    body: &mut Arriving,
+    body: &mut Body,
     started: Instant,
 ) -> Result<Upload, Refused> {
     let of_known = |failure| Refused { failure, patience: Patience::KNOWN };
@@ -69,11 +70,11 @@ async fn known(
 
 /// `failure` says why it is a stranger's.
 async fn stranger(
-    state: &State,
+    state: &AppState,
     exchange: &Exchange,
     failure: Failure,
     first: Bytes,
-    body: &mut Arriving,
+    body: &mut Body,
     started: Instant,
 ) -> Result<Upload, Refused> {
     exchange.admit().map_err(|exhausted| of_stranger(exhausted.into()))?;

@@ -1,15 +1,14 @@
 //! `stream.append`: appends messages to one stream, all or none.
 
+use axum::response::Response;
 use eventodb_protocol::request::{self, Call};
-use http::Response;
 
 use super::append::{append, only};
 use super::context::Context;
 use crate::api::errors::{Conflicts, Failure};
 use crate::api::reply;
-use crate::http::Body;
 
-pub(super) async fn answer(context: &mut Context<'_>, call: &mut Call<'_>) -> Result<Response<Body>, Failure> {
+pub(super) async fn answer(context: &mut Context<'_>, call: &mut Call<'_>) -> Result<Response, Failure> {
     let log = context.log().await?;
     let messages = request::stream_append(call, context.limits())?;
     let appended = append(context, &log, messages, Conflicts::One).await?;

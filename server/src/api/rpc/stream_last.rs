@@ -1,15 +1,14 @@
 //! `stream.last`: the last message of a stream, or the last one of a type.
 
+use axum::response::Response;
 use eventodb_protocol::request::{Call, Read};
 use eventodb_protocol::wire::Form;
-use http::Response;
 
 use super::context::Context;
 use crate::api::errors::Failure;
 use crate::api::reply;
-use crate::http::Body;
 
-pub(super) async fn answer(context: &mut Context<'_>, call: &mut Call<'_>) -> Result<Response<Body>, Failure> {
+pub(super) async fn answer(context: &mut Context<'_>, call: &mut Call<'_>) -> Result<Response, Failure> {
     let log = context.log().await?;
     let mut page = log.read(Read::stream_last(call, context.limits())?).await?;
     let mut json = Vec::new();

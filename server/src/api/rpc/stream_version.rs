@@ -1,14 +1,13 @@
 //! `stream.version`: the position of a stream's last message.
 
+use axum::response::Response;
 use eventodb_protocol::request::Call;
-use http::Response;
 
 use super::context::Context;
 use crate::api::errors::Failure;
 use crate::api::reply;
-use crate::http::Body;
 
-pub(super) async fn answer(context: &mut Context<'_>, call: &mut Call<'_>) -> Result<Response<Body>, Failure> {
+pub(super) async fn answer(context: &mut Context<'_>, call: &mut Call<'_>) -> Result<Response, Failure> {
     let log = context.log().await?;
     let stream = call.name("stream", context.limits())?;
     if stream.is_empty() {

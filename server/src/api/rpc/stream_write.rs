@@ -1,16 +1,15 @@
 //! `stream.write`: appends one message.
 
+use axum::response::Response;
 use eventodb_protocol::request::{Call, single_write};
 use eventodb_protocol::wire::write_integer;
-use http::Response;
 
 use super::append::{append, only};
 use super::context::Context;
 use crate::api::errors::{Conflicts, Failure};
 use crate::api::reply;
-use crate::http::Body;
 
-pub(super) async fn answer(context: &mut Context<'_>, call: &mut Call<'_>) -> Result<Response<Body>, Failure> {
+pub(super) async fn answer(context: &mut Context<'_>, call: &mut Call<'_>) -> Result<Response, Failure> {
     let log = context.log().await?;
     let write = single_write(call, context.limits())?;
     let written = only(&append(context, &log, write, Conflicts::One).await?);

@@ -1,13 +1,12 @@
 //! `sys.health`: that the server lives, on what, and with how many connections.
 
+use axum::response::Response;
 use eventodb_protocol::request::Call;
-use http::Response;
 use serde::Serialize;
 
 use super::context::Context;
 use crate::api::errors::Failure;
 use crate::api::reply;
-use crate::http::Body;
 
 #[derive(Serialize)]
 struct Health {
@@ -16,7 +15,7 @@ struct Health {
     connections: usize,
 }
 
-pub(super) async fn answer(context: &mut Context<'_>, _call: &mut Call<'_>) -> Result<Response<Body>, Failure> {
+pub(super) async fn answer(context: &mut Context<'_>, _call: &mut Call<'_>) -> Result<Response, Failure> {
     let backend = context.state.store.backend_kind();
     Ok(reply::json(&Health { status: "ok", backend, connections: context.state.watch.connections() }))
 }

@@ -8,41 +8,54 @@ mod request;
 
 use std::sync::Arc;
 
+use axum::extract::State;
+use axum::response::Response;
+use bytes::Bytes;
 use eventodb_store::Subscription;
 use eventodb_store::log::Event;
 use futures_util::{Stream, StreamExt as _, stream};
-use http::{Request, Response};
+use http::request::Parts;
 
+use crate::api::arrival::Arrival;
 use crate::api::auth::{self, Credentials};
-use crate::api::errors::Failure;
+use crate::api::errors::{self, Failure};
 use crate::api::query::Query;
-use crate::api::state::State;
-use crate::api::{cors, memory, reply};
-use crate::http::{Aborted, Account, Body, Exchange, Permit, Piece, SMALL};
+use crate::api::reply::{self, Aborted, Endless};
+use crate::api::state::AppState;
+use crate::api::{cors, memory};
+use crate::http::{Account, Exchange, Permit, SMALL};
 use crate::observe::Record;
 
 /// Answers with a stream of events that ends with the namespace, the server, or the client's leaving.
+pub(super) async fn answer(State(state): State<Arc<AppState>>, arrival: Arrival, request: Parts) -> Response {
+    let mut record = Record::new("/subscribe", arrival.started);
+    let result = subscribe(&state, &arrival.exchange, &request, &mut record).await;
+    errors::finish(&state.log, &record, result)
+}
+
+/// The stream of events.
 ///
 /// # Errors
 /// `INVALID_REQUEST` naming the parameter, or why the caller has no namespace.
-pub(crate) async fn answer<B>(
-    state: &State,
+async fn subscribe(
+    state: &AppState,
     exchange: &Exchange,
-    request: Request<B>,
+    request: &Parts,
     record: &mut Record,
-) -> Result<Response<Body>, Failure> {
-    let query = Query::parse(request.uri().query(), request::PARAMETERS)?;
-    let credentials = Credentials::of(request.headers(), &query);
+) -> Result<Response, Failure> {
+    let query = Query::parse(request.uri.query(), request::PARAMETERS)?;
+    let credentials = Credentials::of(&request.headers, &query);
     let caller = auth::authorize(state, &credentials).await?;
     record.namespace = Some(Arc::clone(caller.namespace()));
     exchange.belongs_to(caller.namespace())?;
     exchange.admit()?;
-    let wanted = request::parse(&query, request.headers(), &state.config)?;
+    let wanted = request::parse(&query, &request.headers, &state.config)?;
     let filter = exchange.account().take_if_large(memory::of_filter(&wanted.filter))?;
     let subscription = caller.log.subscribe(wanted);
     let events = events(subscription, exchange.account().clone(), filter)
         .take_until(state.stopping.child_token().cancelled_owned());
-    let mut response = reply::events(Body::stream(events));
+    let mut response = reply::events(events);
+    response.extensions_mut().insert(Endless);
     cors::allow(response.headers_mut());
     Ok(response)
 }
@@ -52,10 +65,10 @@ fn events(
     subscription: Subscription,
     account: Account,
     filter: Option<Permit>,
-) -> impl Stream<Item = Result<Piece, Aborted>> + Send + 'static {
+) -> impl Stream<Item = Result<Bytes, Aborted>> + Send + 'static {
     let opening = frames::opening(subscription.position());
     let state = Some((subscription, account, filter));
-    stream::once(async move { Ok(opening.into()) }).chain(stream::unfold(state, |state| async move {
+    stream::once(async move { Ok(opening) }).chain(stream::unfold(state, |state| async move {
         let (mut subscription, account, filter) = state?;
         let (frame, goes_on) = match subscription.next().await {
             Event::Pokes(frames) => (frames, true),
@@ -65,10 +78,10 @@ fn events(
             Event::Damaged(position) => (frames::damaged(position), false),
             Event::Closed => return None,
         };
-        let permit = match frame.len() {
-            ..=SMALL => None,
-            bytes => Some(account.wait(bytes).await),
-        };
-        Some((Ok(Piece::counted(frame, permit)), goes_on.then_some((subscription, account, filter))))
+        if frame.len() > SMALL {
+            // Nothing is handed over before there is room for it. The HTTP layer counts it from then on.
+            drop(account.wait(frame.len()).await);
+        }
+        Some((Ok(frame), goes_on.then_some((subscription, account, filter))))
     }))
 }

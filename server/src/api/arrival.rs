@@ -1,0 +1,27 @@
+//! What comes with each request beside the request itself.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::Instant;
+
+use axum::extract::FromRequestParts;
+use http::request::Parts;
+
+use crate::http::Exchange;
+
+/// A request as the HTTP layer handed it over. Handlers take it as an argument.
+#[derive(Clone)]
+pub(super) struct Arrival {
+    pub(super) exchange: Arc<Exchange>,
+    /// When the request began.
+    pub(super) started: Instant,
+}
+
+impl<S: Sync> FromRequestParts<S> for Arrival {
+    type Rejection = Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Infallible> {
+        let arrival = parts.extensions.get().cloned();
+        Ok(arrival.expect("the service puts it into each request"))
+    }
+}

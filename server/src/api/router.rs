@@ -1,0 +1,87 @@
+//! The paths, and what is behind each.
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::{Request, State};
+use axum::response::Response;
+use axum::routing::{MethodRouter, get, post};
+use eventodb_protocol::ErrorCode;
+use http_body::Body;
+
+use crate::api::arrival::Arrival;
+use crate::api::errors::{self, Failure};
+use crate::api::headers::awaits_leave;
+use crate::api::state::AppState;
+use crate::api::{cors, import, probes, rpc, subscribe};
+use crate::http::Patience;
+use crate::observe::Record;
+
+/// What a path takes, as `Allow` names it.
+type Verbs = &'static str;
+
+const GET: Verbs = "GET, HEAD, OPTIONS";
+/// An event stream has no HEAD: it could not be told from a subscription.
+const GET_ONLY: Verbs = "GET, OPTIONS";
+const POST: Verbs = "POST, OPTIONS";
+
+const HEALTH: [&str; 2] = ["/health", "/health/live"];
+const READY: [&str; 2] = ["/health/ready", "/ready"];
+const VERSION: &str = "/version";
+
+/// All paths.
+pub(super) fn router(state: &Arc<AppState>) -> Router {
+    let mut router = Router::new()
+        .route("/rpc", path("/rpc", POST, post(rpc::answer)))
+        .route("/subscribe", path("/subscribe", GET_ONLY, get(subscribe::answer)))
+        .route("/import", path("/import", POST, post(import::answer)))
+        .route(VERSION, path(VERSION, GET, get(probes::version)))
+        .fallback(nowhere);
+    for name in HEALTH {
+        let health = get(move |state, arrival| probes::health(name, state, arrival));
+        router = router.route(name, path(name, GET, health));
+    }
+    for name in READY {
+        let ready = get(move |state, arrival, query| probes::ready(name, state, arrival, query));
+        router = router.route(name, path(name, GET, ready));
+    }
+    router.with_state(Arc::clone(state))
+}
+
+/// Whether a probe is at this path: everybody may ask it.
+pub(super) fn is_probe(path: &str) -> bool {
+    HEALTH.contains(&path) || READY.contains(&path) || path == VERSION
+}
+
+/// A path that takes these verbs. `methods` answers all of them but OPTIONS.
+fn path(name: &'static str, verbs: Verbs, methods: MethodRouter<Arc<AppState>>) -> MethodRouter<Arc<AppState>> {
+    let refuse_verb = move |State(state): State<Arc<AppState>>, arrival: Arrival, request: Request| async move {
+        refuse(&state, &arrival, request, Failure::wrong_verb(verbs), name)
+    };
+    // axum lets GET answer HEAD.
+    let methods = if verbs.contains("HEAD") { methods } else { methods.head(refuse_verb) };
+    methods.options(move || async move { cors::preflight(verbs) }).fallback(refuse_verb)
+}
+
+async fn nowhere(State(state): State<Arc<AppState>>, arrival: Arrival, request: Request) -> Response {
+    let failure = Failure::new(ErrorCode::NotFound, "there is nothing at this path");
+    refuse(&state, &arrival, request, failure, "unknown path")
+}
+
+/// Answers a request whose body nobody wants. The request log calls it `name`.
+pub(super) fn refuse<B>(
+    state: &AppState,
+    arrival: &Arrival,
+    request: Request<B>,
+    failure: Failure,
+    name: &'static str,
+) -> Response
+where
+    B: Body<Data: Send, Error: Send> + Send + Unpin + 'static,
+{
+    let (parts, body) = request.into_parts();
+    if !awaits_leave(&parts.headers) {
+        arrival.exchange.linger().read_on(body, Patience::STRANGER);
+    }
+    errors::finish(&state.log, &Record::new(name, arrival.started), Err(failure))
+}
