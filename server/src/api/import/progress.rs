@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
+use async_stream::try_stream;
 use bytes::Bytes;
 use eventodb_protocol::ErrorCode;
-use futures_util::{Stream, stream};
+use futures_util::Stream;
 use serde::Serialize;
 use tokio::sync::{mpsc, oneshot};
 
@@ -54,15 +55,14 @@ struct Error<'a> {
 
 /// The two ends of an import's progress.
 pub(super) fn channel() -> (Progress, impl Stream<Item = Result<Bytes, Aborted>> + Send + 'static) {
-    let (events, unread) = mpsc::channel(UNREAD);
+    let (events, mut unread) = mpsc::channel(UNREAD);
     let (last, end) = oneshot::channel();
-    let events_then_last = stream::unfold((unread, Some(end)), |(mut unread, end)| async move {
-        if let Some(event) = unread.recv().await {
-            return Some((Ok(event), (unread, end)));
+    let events_then_last = try_stream! {
+        while let Some(event) = unread.recv().await {
+            yield event;
         }
-        let last = end?.await.map_err(|_| Aborted);
-        Some((last, (unread, None)))
-    });
+        yield end.await.map_err(|_| Aborted)?;
+    };
     (Progress { events, last: Some(last) }, events_then_last)
 }
 

@@ -3,6 +3,7 @@
 //! A page that the store has gathered is one reply with a length. A larger one is sent while it is
 //! read, one chunk in memory at a time; if reading it fails then, the reply is cut off.
 
+use async_stream::try_stream;
 use axum::response::Response;
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,7 +13,7 @@ use eventodb_protocol::request::Read;
 use eventodb_protocol::wire::Form;
 use eventodb_store::log::Chunk;
 use eventodb_store::{Log, Page};
-use futures_util::{Stream, stream};
+use futures_util::Stream;
 use http::{HeaderName, HeaderValue};
 
 use super::context::Context;
@@ -110,38 +111,31 @@ fn write(json: &mut Vec<u8>, chunk: &Chunk, form: Form) {
     chunk.write(json, form);
 }
 
-/// How far a streamed page was sent.
-enum Sent {
-    Nothing,
-    Some,
-    All,
+/// A page piece by piece. `memory` has what is gathered of it.
+fn pieces(
+    mut page: Page,
+    form: Form,
+    mut memory: Permit,
+) -> impl Stream<Item = Result<Bytes, Aborted>> + Send + 'static {
+    try_stream! {
+        let mut json = Vec::from(b"[");
+        while let Some(chunk) = next(&mut page, &mut memory).await? {
+            json.reserve(chunk.bytes() + FRAME * chunk.len());
+            write(&mut json, &chunk, form);
+            yield std::mem::take(&mut json).into();
+        }
+        json.push(b']');
+        yield json.into();
+    }
 }
 
-/// A page piece by piece. `memory` has what is gathered of it.
-fn pieces(page: Page, form: Form, memory: Permit) -> impl Stream<Item = Result<Bytes, Aborted>> + Send + 'static {
-    stream::unfold((Sent::Nothing, page, memory), move |(sent, mut page, mut memory)| async move {
-        let mut json = match sent {
-            Sent::Nothing => Vec::from(b"["),
-            Sent::Some => Vec::new(),
-            Sent::All => return None,
-        };
-        // Nobody reads on until there is room for it.
-        let _room = memory.account().wait(PIECE).await;
-        match page.next().await {
-            Ok(Some(chunk)) => {
-                memory.shrink_to(page.bytes());
-                json.reserve(chunk.bytes() + FRAME * chunk.len());
-                write(&mut json, &chunk, form);
-                Some((Ok(json.into()), (Sent::Some, page, memory)))
-            }
-            Ok(None) => {
-                json.push(b']');
-                Some((Ok(json.into()), (Sent::All, page, memory)))
-            }
-            Err(error) => {
-                tracing::error!(error = %Chain(&error), "a reply is cut off: the rest of its page cannot be read");
-                Some((Err(Aborted), (Sent::All, page, memory)))
-            }
-        }
-    })
+/// The next chunk of a page, once there is room for it. The HTTP layer counts it from when it is handed over.
+async fn next(page: &mut Page, memory: &mut Permit) -> Result<Option<Chunk>, Aborted> {
+    let _room = memory.account().wait(PIECE).await;
+    let chunk = page.next().await.map_err(|error| {
+        tracing::error!(error = %Chain(&error), "a reply is cut off: the rest of its page cannot be read");
+        Aborted
+    })?;
+    memory.shrink_to(page.bytes());
+    Ok(chunk)
 }

@@ -8,12 +8,13 @@ mod request;
 
 use std::sync::Arc;
 
+use async_stream::stream;
 use axum::extract::State;
 use axum::response::Response;
 use bytes::Bytes;
 use eventodb_store::Subscription;
 use eventodb_store::log::Event;
-use futures_util::{Stream, StreamExt as _, stream};
+use futures_util::{Stream, StreamExt as _};
 use http::request::Parts;
 
 use crate::api::arrival::Arrival;
@@ -62,26 +63,32 @@ async fn subscribe(
 
 /// The events of a subscription. `filter` is the memory of what it asks for.
 fn events(
-    subscription: Subscription,
+    mut subscription: Subscription,
     account: Account,
     filter: Option<Permit>,
 ) -> impl Stream<Item = Result<Bytes, Aborted>> + Send + 'static {
-    let opening = frames::opening(subscription.position());
-    let state = Some((subscription, account, filter));
-    stream::once(async move { Ok(opening) }).chain(stream::unfold(state, |state| async move {
-        let (mut subscription, account, filter) = state?;
-        let (frame, goes_on) = match subscription.next().await {
-            Event::Pokes(frames) => (frames, true),
-            Event::CaughtUp(head) => (frames::caught_up(head), true),
-            Event::Heartbeat(head) => (frames::heartbeat(head), true),
-            Event::AheadOfHead(head) => (frames::ahead_of_head(head), true),
-            Event::Damaged(position) => (frames::damaged(position), false),
-            Event::Closed => return None,
-        };
-        if frame.len() > SMALL {
-            // Nothing is handed over before there is room for it. The HTTP layer counts it from then on.
-            drop(account.wait(frame.len()).await);
+    stream! {
+        let _filter = filter;
+        yield Ok(frames::opening(subscription.position()));
+        loop {
+            let event = subscription.next().await;
+            let is_last = matches!(event, Event::Damaged(_));
+            let frame = match event {
+                Event::Pokes(frames) => frames,
+                Event::CaughtUp(head) => frames::caught_up(head),
+                Event::Heartbeat(head) => frames::heartbeat(head),
+                Event::AheadOfHead(head) => frames::ahead_of_head(head),
+                Event::Damaged(position) => frames::damaged(position),
+                Event::Closed => return,
+            };
+            if frame.len() > SMALL {
+                // Nothing is handed over before there is room for it. The HTTP layer counts it from then on.
+                drop(account.wait(frame.len()).await);
+            }
+            yield Ok(frame);
+            if is_last {
+                return;
+            }
         }
-        Some((Ok(frame), goes_on.then_some((subscription, account, filter))))
-    }))
+    }
 }
