@@ -9,10 +9,10 @@ use eventodb_protocol::Limits;
 
 use crate::http;
 
-/// Everything that a server is told.
+/// All settings of a server.
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// Who may do what.
+    /// Whether tokens are needed.
     pub mode: Mode,
     /// How large the things may be that clients send.
     pub limits: Limits,
@@ -38,7 +38,7 @@ pub struct Pages {
 /// Most namespaces that live at once because test mode made them, where nothing else is said.
 pub const TEST_NAMESPACES: usize = 10_000;
 
-/// Who may do what.
+/// Whether tokens are needed.
 #[derive(Clone, Debug)]
 pub enum Mode {
     /// Each call needs a token.

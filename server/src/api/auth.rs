@@ -1,4 +1,4 @@
-//! Who is asking, and for which namespace.
+//! The sender of a request, and the namespace that its token opens.
 //!
 //! In production mode a token opens its namespace, and the token of `default` is the
 //! administrator's. In test mode a token only names a namespace, which comes into being by that. The
@@ -16,7 +16,7 @@ use crate::api::errors::Failure;
 use crate::api::query::Query;
 use crate::api::state::AppState;
 
-/// What a request brought to identify its sender.
+/// How a request identifies its sender.
 #[derive(Clone, Debug)]
 pub(crate) enum Credentials {
     /// No token.
@@ -120,12 +120,12 @@ pub(crate) async fn administrator(state: &AppState, credentials: &Credentials) -
     Err(Failure::new(ErrorCode::AuthUnauthorized, "only the administrator's token, that of default, allows this"))
 }
 
-/// Who may see and delete namespaces: all of them, or one's own.
+/// A caller that may see and delete namespaces: its own, or all of them if it is the administrator.
 #[derive(Clone, Debug)]
 pub(crate) struct Manager(Option<Caller>);
 
 impl Manager {
-    /// Checks who asks, before it is known for which namespace.
+    /// Checks the caller before the namespace that it asks for is known.
     ///
     /// # Errors
     /// As [`authorize`].
@@ -136,7 +136,7 @@ impl Manager {
         authorize(state, credentials).await.map(|caller| Self(Some(caller)))
     }
 
-    /// Lets pass whoever may manage this namespace.
+    /// Checks that the caller may manage this namespace.
     ///
     /// # Errors
     /// `AUTH_UNAUTHORIZED`, whether there is such a namespace or not.
@@ -167,7 +167,7 @@ async fn open_freely(state: &AppState, credentials: &Credentials) -> Result<Arc<
     };
     state.used.add(namespace)?;
     match state.store.create(new).await {
-        // Somebody else was first.
+        // Another request was first.
         Ok(_) | Err(Error::NamespaceExists) => Ok(state.store.log(namespace).await?),
         Err(error) => {
             state.used.remove(namespace);

@@ -1,7 +1,7 @@
 //! Leave for pages of other origins to talk to the server.
 //!
-//! A token is sent by the page's own code and never by the browser, so that every origin may where none are named; in
-//! test mode, where a token is optional, see `origin`.
+//! The page's own code sends the token, never the browser. So every origin may call if the operator names none. In test
+//! mode, where a token is optional, `origin` says which pages may.
 
 use axum::body::Body;
 use axum::response::Response;
@@ -19,7 +19,7 @@ const EXPOSED: HeaderValue = HeaderValue::from_static("X-EventoDB-Head, X-Evento
 const ALLOWED: HeaderValue = HeaderValue::from_static("Authorization, Content-Type, Last-Event-ID, Cache-Control");
 const DAY: HeaderValue = HeaderValue::from_static("86400");
 
-/// Who may read a reply.
+/// The pages that may read a reply.
 #[derive(Clone, Debug)]
 pub(crate) enum Readers {
     /// Programs, and pages of any origin; what the reply says already.
@@ -33,7 +33,7 @@ pub(crate) enum Readers {
 }
 
 impl Readers {
-    /// Who may read the reply to this request.
+    /// The pages that may read the reply to this request.
     pub(crate) fn of<B>(request: &Request<B>, config: &Config) -> Self {
         let pages = &config.pages;
         let is_test = config.is_test_mode();

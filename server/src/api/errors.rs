@@ -272,7 +272,7 @@ impl From<eventodb_store::Error> for Failure {
     }
 }
 
-/// What a writer is told whose write may have happened.
+/// The message to a writer whose write may have happened.
 pub(crate) const UNKNOWN: &str = "the write may or may not have happened: send it again with the same id";
 
 fn describe(conflict: &Conflict, report: Conflicts) -> String {
@@ -305,7 +305,7 @@ impl From<&Conflict> for StreamMismatch {
     }
 }
 
-/// Writes what was expected as a client says it in numbers, or in a word where there is no number.
+/// Writes what was expected as a number, or as a word if the expectation has no number.
 fn expectation<S: Serializer>(expected: &Expected, serializer: S) -> Result<S::Ok, S::Error> {
     match *expected {
         Expected::Version(version) => serializer.serialize_i64(version),

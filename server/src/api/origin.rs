@@ -25,7 +25,7 @@ pub(crate) fn is_named(pages: &Pages, origin: &str) -> bool {
     pages.origins.iter().any(|named| named.eq_ignore_ascii_case(origin))
 }
 
-/// Checks who sent a request in test mode.
+/// Checks in test mode that a request comes from an allowed page and names the server as it may be named.
 ///
 /// # Errors
 /// `AUTH_UNAUTHORIZED` for a page of another machine, and for a name that is not known to be the server's.

@@ -20,7 +20,7 @@ use crate::observe::Record;
 const PATIENCE: Duration = Duration::from_secs(5);
 const OK: &str = r#"{"status":"ok"}"#;
 
-/// What a probe for readiness is told where the store answers.
+/// The reply to a probe for readiness if the store answers.
 #[derive(Serialize)]
 struct Readiness<'a> {
     status: &'static str,

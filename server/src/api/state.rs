@@ -20,7 +20,7 @@ pub(crate) struct AppState {
     pub(crate) config: Config,
     /// All connections.
     pub(crate) watch: Arc<Watch>,
-    /// Tells of what was refused and what failed.
+    /// The request log.
     pub(crate) log: Arc<RequestLog>,
     /// Cancelled when the server is told to stop: subscriptions and waiting reads end.
     pub(crate) stopping: CancellationToken,
@@ -38,7 +38,7 @@ impl AppState {
         });
         let default_token = match &config.mode {
             Mode::Production => None,
-            // Never the one that was given: whoever may ask for this one may not know that one.
+            // Never the token of `--token`: every caller may see this one, and must not learn that one.
             Mode::Test { .. } => {
                 let token = Token::generate(DEFAULT_NAMESPACE);
                 Some(HeaderValue::from_str(token.as_str()).expect("a token is visible ASCII"))
@@ -61,7 +61,7 @@ impl AppState {
     }
 }
 
-/// The names of the namespaces that came into being by use, at most so many.
+/// The names of the namespaces that came into being by use. Their number is bounded.
 pub(crate) struct Used {
     names: Mutex<HashSet<String>>,
     most: usize,
@@ -75,7 +75,7 @@ impl Used {
     /// Makes room for one more.
     ///
     /// # Errors
-    /// `OVERLOADED` where there is none.
+    /// `OVERLOADED` if there is none.
     pub(crate) fn add(&self, namespace: &str) -> Result<(), Failure> {
         let mut names = self.names.lock();
         if names.len() >= self.most && !names.contains(namespace) {

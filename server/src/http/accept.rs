@@ -1,7 +1,8 @@
-//! Takes connections in, as many at once as there may be.
+//! Takes connections in, up to the bound on open connections.
 //!
-//! One for which there is no place waits for a while beside the others, and nobody waits behind it: a crowd would shut
-//! out whoever comes after it. Few may wait, and of one address as many as are left for others.
+//! If there is no place, a connection waits for one in a task of its own for a while. Accepting goes on meanwhile:
+//! otherwise a crowd that waits would shut out every later client. The number that may wait is bounded, and one address
+//! may have as many waiting connections as places in the line are left for others.
 
 use std::collections::HashMap;
 use std::io;
@@ -77,7 +78,7 @@ struct Place {
 struct Door {
     places: Arc<Semaphore>,
     account: Account,
-    /// Those who wait take their places in the order in which they came, and nobody takes one before them.
+    /// Connections that wait take places in the order in which they came, and before any newer connection.
     line: Line<()>,
     waiting: Waiting,
 }

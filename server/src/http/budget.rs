@@ -1,15 +1,15 @@
-//! One account of the memory that waits in the process for a client: bodies that arrive, what is made of them, lines and
-//! batches of imports, pages and replies that are not taken yet, and connections themselves.
+//! One budget for the memory that waits in the process for a client: bodies that arrive and what is made of them, lines
+//! and batches of imports, pages, replies that are not sent yet, and connections themselves.
 //!
-//! Whoever keeps such bytes owns a [`Permit`] for them and gives it back by dropping it. A namespace may take as much
-//! as is left for everybody, a connection half of that (dynamic thresholds, after Choudhury and Hahne, "Dynamic queue
-//! length thresholds for shared-memory packet switches", 1998): one namespace alone gets half of the budget, two get a
-//! third each, and however many there are, something is left for the next. Strangers, who have shown no valid token,
-//! share a small part, so that they take nothing from those who have. Connections that have shown none share another part,
-//! and are closed for others; one that has is its namespace's from then on.
+//! The owner of such bytes has a [`Permit`] for them, and gives it back by dropping it. A namespace may take as much as
+//! is left for all others, and a connection half of that (dynamic thresholds, after Choudhury and Hahne, "Dynamic queue
+//! length thresholds for shared-memory packet switches", 1998). One namespace alone gets half of the budget, two get a
+//! third each, and any number of them leaves something for the next. Requests without a valid token are *strangers*. They
+//! share a small part, so that they take no memory from requests with a token. Connections that have shown no valid token
+//! share another part and may be closed to make room. A connection that has shown one counts to its namespace.
 //!
-//! The sums are exact. A bound is looked at before it is added to, not in the same step: threads that take at one
-//! moment may exceed it by what each of them takes.
+//! The sums are exact. A bound is checked before it is added to, not in the same step: threads that take memory at the
+//! same moment may exceed the bound by what each of them takes.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -18,18 +18,18 @@ use std::sync::atomic::{AtomicUsize, Ordering::Relaxed, Ordering::SeqCst};
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
-/// Up to this size a body or reply over HTTP/1.1 is part of what its connection is counted with.
+/// Up to this size a body or reply over HTTP/1.1 is covered by the memory that its connection is counted with.
 pub(crate) const SMALL: usize = 4 * 1024;
 /// What a connection is counted with: the buffers of the HTTP layer, and its task.
 pub(crate) const CONNECTION: usize = 32 * 1024;
-/// What a connection is counted with that speaks HTTP/2: it may send as much as the window that it is given before anybody
-/// asks for it, and the head of a request in parts.
+/// What a connection of HTTP/2 is counted with: its client may fill the window before the application reads anything, and
+/// may send the head of a request in parts.
 pub(crate) const HTTP2_CONNECTION: usize = CONNECTION + HTTP2_WINDOW + 64 * 1024;
-/// What an HTTP/2 client may send of bodies, all of one connection together, before they are asked for.
+/// Bytes of bodies that an HTTP/2 client may send before the application reads any, over all requests of a connection.
 pub(crate) const HTTP2_WINDOW: usize = 128 * 1024;
 /// Bytes of a request's head over HTTP/1.1 that its connection is counted with.
 pub(crate) const HEAD: usize = 8 * 1024;
-/// What a connection is counted with that is an event stream and nothing else.
+/// What a connection is counted with once it is an event stream and nothing else.
 pub(crate) const EVENT_STREAM: usize = 4 * 1024;
 /// What a request in progress is counted with over HTTP/2, where a connection has many.
 pub(crate) const REQUEST: usize = 8 * 1024;
@@ -40,20 +40,20 @@ const STRANGERS: usize = 16;
 const CONNECTIONS: usize = 2;
 /// A connection may take what is left divided by this.
 const PER_CONNECTION: usize = 2;
-/// Of the budget, whoever waits for memory waits for at most this part.
+/// A wait for memory asks for at most the budget divided by this: more would never come free.
 const MOST_WAITED_FOR: usize = 8;
 
 /// The memory of all that waits in the process for clients.
 pub(crate) struct Budget {
     whole: usize,
     taken: AtomicUsize,
-    /// Of what is taken: by connections themselves.
+    /// The part of `taken` that connections themselves have.
     connections: AtomicUsize,
-    /// Of what is taken: by strangers.
+    /// The part of `taken` that strangers have.
     strangers: AtomicUsize,
-    /// Of what is taken: by each namespace that has any of it.
+    /// The part of `taken` that each namespace has, for namespaces that have any.
     namespaces: Mutex<HashMap<Arc<str>, usize>>,
-    /// Those who wait for something to be given back.
+    /// How many callers wait for memory to be given back.
     waiting: AtomicUsize,
     given_back: Notify,
 }
@@ -73,7 +73,8 @@ pub(crate) enum Holder {
 #[derive(Debug, Default)]
 pub(crate) struct Share(AtomicUsize);
 
-/// In whose name memory is taken, and by which connection. One pointer, as every reply has room for some of them.
+/// The holder and the connection that memory is counted to. It is one pointer, because every reply has room for some of
+/// them.
 #[derive(Clone)]
 pub(crate) struct Account(Arc<Owner>);
 
@@ -94,7 +95,7 @@ pub(crate) struct Permit {
 pub(crate) struct Exhausted;
 
 impl Budget {
-    /// A budget of so many bytes.
+    /// A budget of this many bytes.
     pub(crate) fn new(bytes: usize) -> Self {
         Self {
             whole: bytes,
@@ -173,7 +174,7 @@ impl Account {
         Ok(permit)
     }
 
-    /// Takes memory unless there is so little of it that it is part of what a connection or request is counted with.
+    /// Takes memory, unless it is so little that the connection's or the request's own memory covers it.
     ///
     /// # Errors
     /// [`Exhausted`].
@@ -181,15 +182,15 @@ impl Account {
         if bytes <= SMALL { Ok(None) } else { self.take(bytes).map(Some) }
     }
 
-    /// Takes memory that is in use already, whether there is any left or not. Whoever comes later finds less.
+    /// Takes memory that is in use already, whether any is left or not. Later callers find less.
     pub(crate) fn charge(&self, bytes: usize) -> Permit {
         self.add(bytes);
         Permit { account: self.clone(), bytes }
     }
 
-    /// Takes memory as soon as there is some. Those who have it give it back within a time limit.
+    /// Takes memory as soon as there is enough. Every owner of memory gives it back within a time limit.
     pub(crate) async fn wait(&self, bytes: usize) -> Permit {
-        // More than anybody ever gets would be waited for without an end.
+        // A wait for more than a caller can ever get would not end.
         let bytes = bytes.min(self.0.budget.whole / MOST_WAITED_FOR);
         loop {
             if let Ok(permit) = self.take(bytes) {
@@ -204,7 +205,7 @@ impl Account {
         }
     }
 
-    /// Waits until anybody has given something back.
+    /// Waits until some memory is given back.
     pub(crate) async fn given_back(&self) {
         let _waiting = Waiting::new(&self.0.budget.waiting);
         self.0.budget.given_back.notified().await;
@@ -256,7 +257,7 @@ impl Permit {
         Ok(())
     }
 
-    /// Takes as much more as is missing for so many bytes in all.
+    /// Takes what is missing for this many bytes in all.
     ///
     /// # Errors
     /// [`Exhausted`]; what was taken before stays.
@@ -264,7 +265,7 @@ impl Permit {
         self.grow(bytes.saturating_sub(self.bytes))
     }
 
-    /// Counts all of it there from now on.
+    /// Counts all of it to another account from now on.
     ///
     /// # Errors
     /// [`Exhausted`]; it stays where it was.
@@ -273,17 +274,17 @@ impl Permit {
         Ok(())
     }
 
-    /// Takes over what another of the same account has.
+    /// Takes over the memory of another permit of the same account.
     pub(crate) fn absorb(&mut self, mut other: Self) {
         self.bytes += std::mem::take(&mut other.bytes);
     }
 
-    /// Where it is counted.
+    /// The account that it is counted to.
     pub(crate) fn account(&self) -> &Account {
         &self.account
     }
 
-    /// Gives back all but so many bytes.
+    /// Gives back all but this many bytes.
     pub(crate) fn shrink_to(&mut self, bytes: usize) {
         let less = self.bytes.saturating_sub(bytes);
         self.bytes -= less;
@@ -297,7 +298,7 @@ impl Drop for Permit {
     }
 }
 
-/// Somebody waits, until this is dropped.
+/// Counts a caller that waits, until it is dropped.
 struct Waiting<'a>(&'a AtomicUsize);
 
 impl<'a> Waiting<'a> {

@@ -1,8 +1,8 @@
 //! A connection that has become an event stream, and is nothing else until it ends.
 //!
-//! An idle subscriber costs what its connection keeps. The HTTP layer keeps two buffers of 8 KiB for requests
-//! that never come and replies that are never made, so with HTTP/1.1 it is let go once a subscription stands: what is left to
-//! do is to send chunks, and to notice that the client has left.
+//! An idle subscriber costs the memory that its connection keeps. hyper keeps two buffers of 8 KiB for requests and
+//! replies, and a subscriber's connection carries no more of either. So with HTTP/1.1 hyper is let go once a subscription
+//! has begun. What is left to do is to send chunks, and to notice that the client has left.
 
 use std::io;
 use std::pin::Pin;
@@ -27,7 +27,7 @@ const LINE_END: &[u8] = b"\r\n";
 /// The chunk that says that nothing was cut off (RFC 9112, section 7.1).
 const LAST_CHUNK: &[u8] = b"0\r\n\r\n";
 
-/// Bytes that a client may send while it is subscribed. They are for nobody, but what was on its way may come.
+/// Bytes that a client may send while it is subscribed. They are thrown away; some may have been on their way before.
 const MOST_UNWANTED: usize = 64 * 1024;
 
 /// Sends a reply of which only the head is known, until it or the connection ends.

@@ -1,4 +1,4 @@
-//! One request and its reply, as they are counted to their connection and to whoever sent them.
+//! One request and its reply, as they are counted to their connection and to their sender's namespace.
 
 use std::sync::{Arc, OnceLock};
 
@@ -34,7 +34,7 @@ impl Exchange {
         &self.vitals
     }
 
-    /// Takes what is left of the request's body once nobody wants it.
+    /// Reads the rest of the request's body after a refusal.
     pub(crate) fn linger(&self) -> Linger {
         Linger(Arc::clone(&self.vitals))
     }

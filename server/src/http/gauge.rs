@@ -1,4 +1,5 @@
-//! Whether a client takes what is sent to it. Counted without a look at the clock: [`super::Watch`] looks at the counts.
+//! Whether a client takes what is sent to it. Changes are counted without reading the clock; [`super::Watch`] compares
+//! the counts from time to time.
 
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::Relaxed};
 
@@ -25,7 +26,7 @@ impl Gauge {
         }
     }
 
-    /// A number that differs after each advance, while something waits.
+    /// While something waits: a number that differs after each advance.
     pub(super) fn blocked_at(&self) -> Option<u32> {
         self.blocked.load(Relaxed).then(|| self.taken.load(Relaxed))
     }
@@ -54,7 +55,7 @@ impl Pending {
         self.pieces.fetch_sub(1, Relaxed);
     }
 
-    /// A number that differs after each advance, while something waits.
+    /// While something waits: a number that differs after each advance.
     pub(super) fn blocked_at(&self) -> Option<u32> {
         (self.pieces.load(Relaxed) > 0).then(|| self.taken.load(Relaxed))
     }

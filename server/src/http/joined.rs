@@ -2,19 +2,19 @@
 
 use super::budget::{Account, Exhausted, Permit};
 
-/// Counted twice: as they came, and what is made of them.
+/// Each byte counts this often: as it came, and in what is made of it.
 pub(crate) const COUNTED: usize = 2;
 
 /// The pieces that came, in one buffer.
 pub(crate) struct Joined {
     bytes: Vec<u8>,
     memory: Permit,
-    /// How many there will be at most.
+    /// The most bytes that can come.
     most: usize,
 }
 
 impl Joined {
-    /// Nothing yet, and at most so many bytes.
+    /// An empty buffer for at most this many bytes.
     ///
     /// # Errors
     /// [`Exhausted`].
@@ -34,7 +34,7 @@ impl Joined {
     pub(crate) fn add(&mut self, piece: &[u8]) -> Result<(), Exhausted> {
         let length = self.bytes.len() + piece.len();
         if length > self.bytes.capacity() {
-            // Twice of what came, and never what was only said to come.
+            // Grows by what came, not by what the client declared: a declared length costs the client nothing.
             let capacity = (2 * length).min(self.most).max(length);
             self.memory.hold(COUNTED * capacity)?;
             self.bytes.reserve_exact(capacity - self.bytes.len());

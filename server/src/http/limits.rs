@@ -1,4 +1,4 @@
-//! What the HTTP layer is told: how long its clients may take, and how much of each thing there may be at once.
+//! Limits of the HTTP layer: how long clients may take, and how much of each thing there may be at once.
 
 use std::time::Duration;
 

@@ -25,7 +25,7 @@ impl Patience {
     pub(crate) const STRANGER: Self = Self { bytes: 1024 * 1024, time: Duration::from_secs(1) };
 }
 
-/// Takes what is left of a request's body once nobody wants it.
+/// Reads the rest of a request's body after a refusal.
 #[derive(Clone)]
 pub(crate) struct Linger(pub(super) Arc<Vitals>);
 

@@ -1,4 +1,4 @@
-//! The body of a reply on its way out: what waits of it is counted, and is seen to be taken.
+//! The body of a reply on its way out. Bytes that wait are counted, and the watch sees whether the client takes them.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -50,8 +50,8 @@ impl<B: Body<Data = Bytes>> Outgoing<B> {
         Self { body, pace, exchange }
     }
 
-    /// Counts bytes until they are sent, whatever memory there is: what was done is done, and its caller is told. Little
-    /// over HTTP/1 is part of what the connection is counted with.
+    /// Counts bytes until they are sent, also if no memory is left: the work is done, and its caller must hear of it. Over
+    /// HTTP/1 a small piece is covered by the connection's own memory.
     fn piece(&self, bytes: Bytes) -> Piece {
         match &self.pace {
             Some(pace) => {

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::watch::Watch;
 
-/// How long a connection waits for room before connections without a token make some once more.
+/// How long a connection waits for room before more connections without a token are closed.
 const PAUSE: Duration = Duration::from_millis(250);
 
 /// Waits for `room` for a connection from an address. While there is none, connections without a token are closed for it.

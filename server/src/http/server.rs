@@ -1,7 +1,7 @@
 //! From the first connection to the last.
 //!
 //! A stop is soft first: the socket and idle connections close at once, so that a successor can bind the address;
-//! requests in progress are answered, and the application is told to end what goes on without an end. Whatever has not
+//! requests in progress are answered, and the application is told to end its streams. Whatever has not
 //! ended within the drain time, or at a hard stop, is cut.
 
 use std::sync::Arc;
@@ -43,7 +43,7 @@ impl Server {
         Self { limits, watch: Arc::new(Watch::new(&limits)), stopping: CancellationToken::new() }
     }
 
-    /// The connections, for whoever asks how many there are.
+    /// All connections.
     pub(crate) fn watch(&self) -> &Arc<Watch> {
         &self.watch
     }

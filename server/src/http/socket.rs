@@ -35,7 +35,7 @@ pub(super) struct Socket {
     room: Option<BoxFuture<'static, Permit>>,
 }
 
-/// Memory for a head is taken in steps of so many bytes of it.
+/// Memory for a head is taken in steps of this many bytes.
 const HEAD_STEP: usize = 8 * 1024;
 /// Bytes of the HTTP layer's buffer for each byte of a head: it grows to twice its size.
 const BUFFERED: usize = 2;
@@ -54,8 +54,8 @@ impl Socket {
         }
     }
 
-    /// Waits until there is memory for more of a head that is longer than the connection is counted with. The memory is
-    /// kept: so does the HTTP layer keep its buffer.
+    /// Waits until there is memory for more of a head that is longer than the connection is counted with. The connection
+    /// keeps this memory, because hyper keeps its buffer.
     fn poll_room(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         while self.head >= self.most_head {
             let more = match &mut self.room {

@@ -12,8 +12,8 @@ use http_body_util::BodyExt as _;
 use super::budget::{Account, Exhausted, Permit, SMALL};
 use super::joined::{COUNTED, Joined};
 
-/// Bodies up to this size are copied: a piece of the connection's buffer keeps all of it, and there is
-/// another one for what comes next, for as long as a read waits.
+/// Bodies up to this size are copied. Otherwise a body of a few bytes would keep the connection's whole buffer, and hyper
+/// would need another one, for as long as a call waits.
 const COPIED: usize = 1024;
 
 /// A body that is here.
@@ -46,7 +46,7 @@ impl From<Exhausted> for Broken {
     }
 }
 
-/// What of a body is here as soon as it is asked for.
+/// The part of a body that is here as soon as it is asked for.
 pub(crate) enum Beginning {
     /// All of it, and it is small.
     Whole(Upload),
@@ -82,7 +82,8 @@ pub(crate) struct Terms {
     pub(crate) started: Instant,
 }
 
-/// Takes what is here of a body. Most bodies are small and whole by then, and need neither a timer nor the budget.
+/// Takes the bytes of a body that are here already. Most bodies are small and whole, and need neither a timer nor the
+/// budget.
 ///
 /// # Errors
 /// [`Broken::Off`].
@@ -160,8 +161,8 @@ fn data<E>(frame: Option<Result<http_body::Frame<Bytes>, E>>) -> Result<Option<B
     }
 }
 
-/// The next frame, if it is there as soon as it is asked for. The connection hands it over only when
-/// it is asked, so asking twice is what finds it. Most bodies need no timer this way.
+/// The next frame, if it has arrived. hyper hands a frame over only after it was asked for one, so this asks twice. Most
+/// bodies need no timer this way.
 async fn at_once<B: Body<Data = Bytes> + Unpin>(body: &mut B) -> Option<NextFrame<B>> {
     let mut frame = body.frame();
     let mut has_asked = false;

@@ -1,8 +1,8 @@
-//! The signs of life of one connection: what it is doing, and whether it gets on with it.
+//! The signs of life of one connection: what it is doing, and whether it makes progress.
 //!
-//! The connection's own task writes them as it goes, a store or two per request and no look at the
-//! clock; [`super::Watch`] looks at them from time to time and cuts whoever stood still for too
-//! long. Orders go the other way by the same cell, so that a connection waits for one thing only.
+//! The connection's own task writes them, with a store or two for each request and without reading the clock.
+//! [`super::Watch`] looks at them from time to time and cuts connections that stood still for too long. Orders to the
+//! connection go through the same cell, so that its task waits for one thing only.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, Ordering::Relaxed, Ordering::SeqCst};
@@ -54,7 +54,7 @@ pub(crate) enum Order {
     Cut,
 }
 
-/// See the module.
+/// What a connection's task, its requests and the watch tell each other.
 pub(super) struct Vitals {
     phase: AtomicU8,
     /// Moves on with every change of phase.
@@ -62,7 +62,7 @@ pub(super) struct Vitals {
     /// Requests in progress; with HTTP/1 at most one.
     in_progress: AtomicU32,
     is_http2: AtomicBool,
-    /// Nobody wants what is still to come of the present request's body.
+    /// The rest of the present request's body is thrown away.
     body_is_refused: AtomicBool,
     /// The client closed its sending side and the HTTP layer was not told yet.
     end_is_hidden: AtomicBool,
@@ -84,7 +84,7 @@ pub(super) struct Vitals {
 }
 
 impl Vitals {
-    /// Of a connection whose requests' memory is counted there, and which is counted with `memory` itself.
+    /// A new connection. Its requests take memory from `budget`; `memory` is what the connection itself takes.
     pub(super) fn new(budget: &Arc<Budget>, memory: Option<Permit>) -> Self {
         Self {
             phase: AtomicU8::new(Phase::New as u8),
@@ -137,22 +137,22 @@ impl Vitals {
         self.is_http2() || !matches!(self.phase(), Phase::Answering | Phase::Finishing)
     }
 
-    /// Remembers that the end of the client's sending was met and not shown. False where it may be
-    /// shown after all.
+    /// Remembers that the client has closed its sending side and that hyper was not told. Returns false if hyper may be
+    /// told after all.
     pub(super) fn hide_end(&self) -> bool {
         self.end_is_hidden.store(true, SeqCst);
         self.body_waker.wake();
         !self.shows_end()
     }
 
-    /// The body of the request in progress is read on only so that its client can take the reply. If the body ends early
+    /// The rest of the present request's body is only read so that the client can take the reply. If the body ends early,
     /// nothing is missed.
     pub(super) fn refuse_body(&self) {
         self.body_is_refused.store(true, Relaxed);
     }
 
-    /// Somebody waits for more of a request's body: it will not come from a client that closed its
-    /// sending side, now or later.
+    /// The application waits for more of a request's body. If the client has closed its sending side, or closes it later,
+    /// nothing more comes and hyper is told of the end.
     pub(super) fn misses_body(&self, waker: &Waker) {
         if !self.is_http2() && !self.body_is_refused.load(Relaxed) {
             self.body_waker.register(waker);

@@ -24,11 +24,11 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 /// stops. It loses nothing: it goes on elsewhere by its Last-Event-ID.
 const FAREWELL: Duration = Duration::from_secs(1);
 
-/// How long a connection without a token is let be before another may have its place.
+/// How long a connection without a token keeps its place before another may have it.
 const SETTLED: Duration = Duration::from_secs(1);
 /// How often room is made at most: each time looks at all connections.
 const ROOM_PAUSE: Duration = Duration::from_millis(10);
-/// Of the connections that may be cut for others, one in so many is cut at once.
+/// When room is made, the connections that may be cut are divided by this, and that many are cut at once.
 const CUT_PART: usize = 32;
 
 /// All connections of a server.
@@ -135,8 +135,8 @@ impl Watch {
     }
 
     /// Cuts some connections that have shown no valid token and wait for their clients: those of the address that has the
-    /// most of them, the longest unchanged first. One that came just now is let be for a while, unless it makes room for
-    /// an address that has fewer of them.
+    /// most of them, the longest unchanged first. A new one keeps its place for a while, unless it makes room for an
+    /// address that has fewer of them.
     pub(super) fn make_room(&self, address: IpAddr) {
         let now = Instant::now();
         let mut list = self.list.lock();
@@ -178,7 +178,7 @@ impl Watch {
         }
     }
 
-    /// Cuts those who exceed a limit, until `end`.
+    /// Cuts connections that exceed a limit, until `end`.
     pub(super) async fn keep(&self, end: CancellationToken) {
         while end.run_until_cancelled(tokio::time::sleep(self.pause())).await.is_some() {
             self.look(Instant::now());

@@ -20,12 +20,12 @@ enum Level {
 }
 
 impl Cause {
-    /// Something that may go away by itself.
+    /// A failure that may go away by itself.
     pub(crate) fn warning(what: &'static str, error: &dyn Error) -> Self {
         Self { what, level: Level::Warn, chain: Chain(error).to_string() }
     }
 
-    /// Something that somebody must look at.
+    /// A failure that an operator must look at.
     pub(crate) fn error(what: &'static str, error: &dyn Error) -> Self {
         Self { what, level: Level::Error, chain: Chain(error).to_string() }
     }

@@ -28,7 +28,7 @@ enum Kind {
     Inside(&'static str),
 }
 
-/// Tells of what was refused and what failed.
+/// Logs requests that were refused, failed or were slow.
 #[derive(Debug)]
 pub(crate) struct RequestLog {
     sampler: Sampler<Kind>,
@@ -105,7 +105,7 @@ impl RequestLog {
     }
 }
 
-/// What is told of a request.
+/// What the log says of a request.
 pub(crate) struct Record {
     /// The name of the call, or the path.
     pub(crate) method: &'static str,

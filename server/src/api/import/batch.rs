@@ -13,7 +13,7 @@ use crate::http::{Account, Exhausted, Permit};
 /// take a gigabyte otherwise.
 const MOST_BYTES: usize = 16 * 1024 * 1024;
 
-/// Memory is taken in steps of so many bytes.
+/// Memory is taken in steps of this many bytes.
 const STEP: usize = 64 * 1024;
 /// What a record takes beside its text.
 const OVERHEAD: usize = 256;

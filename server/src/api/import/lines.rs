@@ -120,7 +120,7 @@ impl<B: Body<Data = Bytes> + Unpin> Lines<B> {
         }
     }
 
-    /// A line, of what was begun and so much of the piece.
+    /// A line: what was begun of it, and the piece up to `end`.
     fn finished(&mut self, end: usize) -> Result<(Bytes, Option<Permit>), Stop> {
         if self.begun.is_none() {
             self.bounded(end)?;
@@ -132,7 +132,7 @@ impl<B: Body<Data = Bytes> + Unpin> Lines<B> {
         Ok((bytes.into(), Some(memory)))
     }
 
-    /// Keeps so much of the piece as the beginning of a line.
+    /// Keeps the first `length` bytes of the piece as the beginning of a line.
     fn keep(&mut self, length: usize) -> Result<(), Stop> {
         let before = self.begun.as_ref().map_or(0, |begun| begun.joined.len());
         self.bounded(before + length)?;

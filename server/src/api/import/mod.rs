@@ -1,9 +1,9 @@
 //! `POST /import`: records in as lines of JSON, progress out as Server-Sent Events.
 //!
-//! The records are read and stored by a task of their own, batch by batch, whether the client reads
-//! of its progress or not. Lines, batches and unread progress are bounded, so that memory does not
-//! grow with the body; and they are counted, so that it does not grow with the number of imports. Where there is no memory
-//! for the next line, the batch that it would belong to is stored as it is, and the import waits as long as for a client.
+//! A task reads and stores the records batch by batch, whether the client reads the progress or not. Lines, batches and
+//! unread progress are bounded, so that memory does not grow with the body. They are counted in the budget, so that memory
+//! does not grow with the number of imports. If there is no memory for the next line, the batch is stored as it is; then
+//! the import waits for memory, as long as it would wait for its client.
 
 mod batch;
 mod lines;
@@ -39,7 +39,7 @@ const PARAMETERS: &[&str] = &["token", "force"];
 /// What an import is counted with beside its lines and batch: the piece of its body that is being cut into lines, what
 /// the HTTP layer has read behind it, and progress that is not read.
 const IMPORT: usize = 128 * 1024;
-/// How often an import that has no memory for its next line looks again, whether any was given back or not.
+/// An import that has no memory for its next line tries again at least this often.
 const ROOM_PAUSE: Duration = Duration::from_millis(250);
 
 /// Answers with the progress of an import.
@@ -52,8 +52,8 @@ pub(super) async fn answer(State(state): State<Arc<AppState>>, arrival: Arrival,
 /// The progress of an import.
 ///
 /// # Errors
-/// `INVALID_REQUEST`, why the caller has no namespace, `OVERLOADED` where there is no memory to begin with, or
-/// `BACKEND_UNAVAILABLE` where the namespace is being replaced. Whatever fails later is an event.
+/// `INVALID_REQUEST`, why the caller has no namespace, `OVERLOADED` if there is no memory to begin with, or
+/// `BACKEND_UNAVAILABLE` if the namespace is being replaced. A later failure is an event.
 async fn import(
     state: &AppState,
     exchange: &Exchange,
@@ -140,7 +140,7 @@ impl Target {
         }
     }
 
-    /// The import failed. A replacement is given up before anybody is told.
+    /// The import failed. A replacement is given up before the client hears of the failure.
     async fn give_up(self) {
         if let Self::Replacement(replacement) = self {
             replacement.discard().await;
@@ -176,7 +176,7 @@ impl Import {
         }
     }
 
-    /// Stores all records; how many there were.
+    /// Stores all records. Returns how many there were.
     async fn take(&mut self, body: Body, target: Target) -> Result<u64, Failed> {
         let mut lines = Lines::new(body, self.terms.clone(), self.account.clone());
         let result = self.take_lines(&mut lines, target.log()).await;
@@ -227,8 +227,8 @@ impl Import {
         next.unwrap_or_else(|| Err(Failed::stopping(lines.number() + 1).into()))
     }
 
-    /// There is no memory for the next line: stores what there is of the batch, or else waits; how many records were
-    /// stored.
+    /// There is no memory for the next line: stores the batch as it is, or waits if it is empty. Returns how many records
+    /// were stored.
     async fn give_way(&mut self, log: &Arc<Log>, batch: &mut Batch, before: u64, line: u64) -> Result<u64, Failed> {
         if !batch.is_empty() {
             return self.store(log, batch, before).await;
@@ -243,7 +243,7 @@ impl Import {
         }
     }
 
-    /// Stores a batch and tells of it; how many records it had.
+    /// Stores a batch and reports it. Returns how many records it had.
     async fn store(&mut self, log: &Arc<Log>, batch: &mut Batch, before: u64) -> Result<u64, Failed> {
         let (records, places) = batch.take();
         let (first, last) = (places.first().copied().unwrap_or(0), places.last().copied().unwrap_or(0));

@@ -1,4 +1,4 @@
-//! What an import tells while it goes on, and how it ended.
+//! What an import reports while it runs, and how it ended.
 
 use std::time::Duration;
 
@@ -16,7 +16,7 @@ use crate::observe::Cause;
 /// Events that wait for the client to read them; when they are as many, later ones are left out.
 const UNREAD: usize = 256;
 
-/// Where an import tells of its progress. Never waits for the client.
+/// Reports the progress of an import. It never waits for the client.
 pub(super) struct Progress {
     events: mpsc::Sender<Bytes>,
     last: Option<oneshot::Sender<Bytes>>,
@@ -27,7 +27,7 @@ pub(super) struct Progress {
 pub(super) struct Failed {
     pub(super) code: ErrorCode,
     pub(super) message: String,
-    /// The number of the line at fault, or of the first one that was not stored; 0 where there is none.
+    /// The number of the line at fault, or of the first line that was not stored; 0 if there is none.
     pub(super) line: u64,
     /// What went wrong inside, for the log.
     pub(super) cause: Option<Cause>,
@@ -67,7 +67,7 @@ pub(super) fn channel() -> (Progress, impl Stream<Item = Result<Bytes, Aborted>>
 }
 
 impl Progress {
-    /// So many records are stored, up to this global position.
+    /// This many records are stored, up to this global position.
     pub(super) fn imported(&mut self, imported: u64, gpos: i64) {
         // A client that does not read misses some of these, and sees from a later one how far it got.
         let _ = self.events.try_send(event(&Imported { imported, gpos }));

@@ -52,14 +52,14 @@ pub(super) async fn answer(
     Ok(response)
 }
 
-/// The memory of a page. A small one is part of what its connection or request is counted with.
+/// The memory of a page. The connection's or the request's own memory covers a small page.
 struct Memory<'a> {
     account: &'a Account,
     permit: Option<Permit>,
 }
 
 impl Memory<'_> {
-    /// Takes memory for so many bytes in all.
+    /// Takes memory for this many bytes in all.
     fn hold(&mut self, bytes: usize) -> Result<(), Exhausted> {
         match &mut self.permit {
             Some(permit) => permit.hold(bytes),

@@ -1,8 +1,8 @@
-//! A call's body: whose it is, and so how much of it is read, is decided before it is.
+//! A call's body. How much of it is read depends on the token, which is checked before the body is read.
 //!
-//! Most bodies are small and here together with their head; they are handed on as they are, and the method asks for
-//! the token. Of everything else the token is looked at first: who has shown no valid one may send what `sys.*` needs,
-//! in the time that a head has, from the small part of the memory that strangers share.
+//! Most bodies are small and arrive together with their head. They are handed on as they are, and the method checks the
+//! token. For every other body the token is checked first: without a valid one a client may send only what `sys.*`
+//! needs, in the time that a head has, and with the small part of the memory that strangers share.
 
 use std::time::Instant;
 

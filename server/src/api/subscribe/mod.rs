@@ -1,7 +1,7 @@
 //! `GET /subscribe`: pokes as Server-Sent Events.
 //!
-//! The store's subscription does the work: it is a cursor that hands out frames. Here it gets a
-//! status, headers and its first frames, at once and before any history is read.
+//! The store's subscription does the work: it is a cursor that hands out frames. Here it gets a status, headers and its
+//! first frames, at once and before any history is read.
 
 mod frames;
 mod request;
