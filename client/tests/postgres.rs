@@ -9,7 +9,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-/// Notes positions in a table of its own; fails at position 2.
+/// Records positions in a table of its own, and fails at position 2.
 struct Noting {
     table: String,
 }
@@ -71,7 +71,7 @@ async fn effects_and_position_are_saved_together_and_a_second_worker_is_told() {
     assert_eq!(second.load().await.expect("the lock comes free"), Some(2));
 }
 
-/// What a server is sent first that offers TLS, and then in place of a start of the session.
+/// The first bytes that a server gets which offers TLS, and the bytes after its answer.
 async fn greeting(mode: &str) -> [u8; 9] {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a free port");
     let place = listener.local_addr().expect("bound");

@@ -29,13 +29,13 @@ impl Server {
             .spawn()
             .expect("started");
         let mut stdin = child.stdin.take().expect("its input");
-        // A command that does not read may have ended.
+        // A command that does not read its input may have ended.
         let _ = stdin.write_all(input.as_bytes());
         drop(stdin);
         child.wait_with_output().expect("ended")
     }
 
-    /// What a command that must succeed prints.
+    /// The output of a command, which must succeed.
     fn prints(&self, arguments: &[&str]) -> String {
         let output = self.run(arguments, "");
         assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
@@ -97,7 +97,7 @@ fn wrong_usage_is_64() {
     }
 }
 
-/// A wrong variable of `serve` refuses the server; no other command knows it.
+/// A wrong variable of `serve` stops the server from starting. Other commands ignore it.
 #[test]
 fn variables_of_the_server_do_not_disturb_other_commands() {
     let server = Server::start();
@@ -194,7 +194,7 @@ fn completions_and_the_manual_name_the_commands() {
     }
 }
 
-/// Lines of a command that goes on, as they come.
+/// The lines of a running command, as it prints them.
 fn lines(child: &mut Child) -> impl Iterator<Item = String> + use<> {
     BufReader::new(child.stdout.take().expect("its output")).lines().map(|line| line.expect("UTF-8"))
 }
@@ -235,7 +235,7 @@ fn interrupt(child: &Child) {
     rustix::process::kill_process(pid, rustix::process::Signal::INT).expect("it runs");
 }
 
-/// A server that cannot be reached is told of, and not waited for without a word.
+/// A command says that the server cannot be reached, and does not wait in silence.
 #[test]
 fn tail_tells_of_a_server_that_is_not_there() {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");

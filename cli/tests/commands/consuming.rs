@@ -1,5 +1,5 @@
-//! What client commands say on standard error: what they wait for, repeat, leave out and put aside; and a consumer group
-//! whose size changes.
+//! Lines that client commands print on standard error when they wait, repeat, skip and park; and a consumer group whose
+//! size changes.
 
 use std::io::{BufRead as _, BufReader};
 use std::net::TcpListener;
@@ -132,7 +132,7 @@ fn a_server_that_does_not_answer_is_waited_for_with_a_word() {
     assert_eq!(told, format!("eventodb: waiting for {url}, for up to 10 s"));
 }
 
-/// Two members, then three: each of the new ones begins behind the smaller checkpoint of the old ones.
+/// Two members, then three: each new member begins after the smaller checkpoint of the old ones.
 #[test]
 fn a_group_of_another_size_goes_on_behind_the_smallest_checkpoint_of_the_old_members() {
     let folder = tempfile::tempdir().expect("a folder");

@@ -1,4 +1,4 @@
-//! How a server starts: what it prints and logs, where it puts the token that it makes, and how a command ends.
+//! The start of a server: what it prints and logs, where the generated token goes, and exit codes.
 
 use std::io::{BufRead as _, BufReader, Read as _};
 use std::os::unix::fs::PermissionsExt as _;
@@ -52,7 +52,7 @@ impl Server {
         eventodb(&["ns", "list", "--url", &self.url, "--token", token]).output().expect("ran").status.success()
     }
 
-    /// Stops it; answers what it printed to standard output.
+    /// Stops the server, and returns what it printed to standard output.
     fn stop(mut self) -> String {
         let pid =
             i32::try_from(self.running.0.id()).ok().and_then(rustix::process::Pid::from_raw).expect("a process id");
@@ -193,10 +193,10 @@ fn a_command_that_is_interrupted_is_130() {
     let server = Server::start(&["--test-mode"], &[]);
     let mut child = eventodb(&["append", "--url", &server.url]);
     let mut child = child.stdin(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("started");
-    // Waiting would close its input, and the end of its input ends it, too.
+    // `wait` would close its input, and the end of its input would end it too.
     let _input = child.stdin.take().expect("its input");
     let pid = i32::try_from(child.id()).ok().and_then(rustix::process::Pid::from_raw).expect("a process id");
-    // Until it listens for the signal it would die of it.
+    // Until it handles the signal, the signal would kill it.
     let caught = |status: String| {
         let caught = status.lines().find_map(|line| line.strip_prefix("SigCgt:").map(str::trim).map(str::to_owned));
         caught.and_then(|mask| u64::from_str_radix(&mask, 16).ok()).is_some_and(|mask| mask & 0b10 != 0)

@@ -1,9 +1,9 @@
-//! What all of these tests start.
+//! The programs that these tests start.
 
 use std::io::{BufRead as _, BufReader};
 use std::process::{Child, Command, Stdio};
 
-/// The program with these arguments, and without what the environment would tell it.
+/// The program with these arguments, and without variables of the environment.
 pub(crate) fn eventodb(arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_eventodb"));
     for name in ["EVENTODB_URL", "EVENTODB_TOKEN", "EVENTODB_DB_URL", "EVENTODB_PORT"] {
@@ -23,7 +23,7 @@ impl Drop for Running {
     }
 }
 
-/// Starts a server and answers where its banner says that it listens.
+/// Starts a server, and returns the address in its banner.
 pub(crate) fn started(mut command: Command) -> (Running, String) {
     let mut child = command.stdout(Stdio::piped()).spawn().expect("started");
     let mut lines = BufReader::new(child.stdout.take().expect("its output")).lines();
@@ -32,7 +32,7 @@ pub(crate) fn started(mut command: Command) -> (Running, String) {
         .map(|line| line.expect("UTF-8"))
         .find_map(|line| line.trim().strip_prefix("address").map(|url| url.trim().to_owned()))
         .expect("the server tells its address");
-    // Whoever goes on printing needs somebody who reads.
+    // The rest of the output is read, so that the server does not block on a full pipe.
     std::thread::spawn(move || lines.for_each(drop));
     (Running(child), url)
 }

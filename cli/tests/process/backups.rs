@@ -1,4 +1,4 @@
-//! A backup of a server under load, checked and started; tokens that are rotated past a server.
+//! A backup of a server under load, which is verified and started; tokens that are rotated while servers run.
 
 use std::path::Path;
 use std::process::{Command, Output};
@@ -50,7 +50,7 @@ async fn a_backup_under_load_is_a_working_server() {
         writer.await.expect("a writer does not panic");
     }
     let original = server.all().await;
-    // The server holds its directory; the backup is nobody's.
+    // The server has locked its directory. No server has locked the backup.
     assert_eq!(eventodb(&["verify", text(&data)]).status.code(), Some(73));
     assert_eq!(eventodb(&["verify", text(&backup)]).status.code(), Some(0));
     server.stop().await;
@@ -118,7 +118,7 @@ async fn a_token_is_rotated_on_postgresql_beside_a_running_server() {
     let rotated = eventodb(&rotate);
     assert_eq!(rotated.status.code(), Some(0), "{rotated:?}");
     let token = String::from_utf8(rotated.stdout).expect("it is text");
-    // A token that the server does not know is asked for at once; one that it knows lasts until it hears of it.
+    // The server looks up an unknown token at once. It accepts a known one until it hears of the rotation.
     let mut new = Http::connect(&server.address, token.trim()).await.expect("the server listens");
     assert_eq!(new.call(&list).await.expect("the server answers").0, 200);
     let rotated = Instant::now();

@@ -1,4 +1,4 @@
-//! Checksums of stored messages, seen from outside: a damaged one, and a log that has none yet.
+//! Checksums of stored messages: a damaged message, and a log that has no checksums yet.
 
 use std::path::Path;
 use std::process::{Command as StdCommand, Output};
@@ -20,7 +20,7 @@ fn text(path: &Path) -> &str {
     path.to_str().expect("a temporary folder's name")
 }
 
-/// What `verify` says, and whether it finds the directory sound.
+/// The output of `verify`, and whether it finds the directory sound.
 fn verify(data: &Path) -> (bool, String) {
     let found = eventodb(&["verify", text(data)]);
     (found.status.success(), String::from_utf8_lossy(&found.stdout).into_owned())
@@ -89,7 +89,7 @@ async fn one_changed_digit_is_never_served_and_can_be_given_up() {
     server.stop().await;
 }
 
-/// A server whose syncs of the log take long, so that a kill comes between two of them.
+/// A server whose syncs of the log are slow, so that it is killed between two of them.
 async fn start_slowly(directory: &Path) -> Server {
     let data = directory.join("data");
     let mut command = Command::new("strace");
@@ -102,7 +102,7 @@ async fn start_slowly(directory: &Path) -> Server {
     server
 }
 
-/// How many messages have no checksum yet, as `verify` says of a copy.
+/// The number of messages without a checksum, as `verify` prints it for a copy.
 fn without_checksum(data: &Path) -> usize {
     let copy = tempfile::tempdir().expect("a temporary folder");
     for entry in std::fs::read_dir(data).expect("it is there") {
@@ -129,7 +129,7 @@ async fn a_log_without_checksums_gets_them_while_it_is_served_and_killed() {
         let server = start_slowly(directory.path()).await;
         let mut http = server.connect().await;
         let begun = std::time::Instant::now();
-        // Reads and writes go on meanwhile; the server is killed at a moment within some batches.
+        // Reads and writes go on meanwhile. The server is killed during some batch.
         while begun.elapsed() < Duration::from_millis(400) {
             call(&mut http, &json!(["stream.write", "account-1", { "type": "New", "data": {} }])).await;
             written += 1;

@@ -1,6 +1,7 @@
-//! The processes that a process has started.
+//! Child processes of a process.
 
-/// The children of a process. Not every Linux lists them below the process itself, so that all are looked at.
+/// The children of a process. Not every Linux lists them in the process's own directory, so that all processes are
+/// searched.
 pub(crate) fn children(parent: u32) -> Vec<u32> {
     let all = std::fs::read_dir("/proc").expect("Linux tells its processes").flatten();
     let pids = all.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());

@@ -12,7 +12,7 @@ use super::server::*;
 
 const CYCLES: u64 = 20;
 
-/// Kills a server and starts the next on the same storage, again and again.
+/// Kills a server and starts the next on the same storage, repeatedly.
 async fn kill_again_and_again(start: impl AsyncFn() -> Server) {
     let mut random = StdRng::seed_from_u64(seed());
     let (load, told) = (Load::default(), Told::default());
@@ -24,7 +24,7 @@ async fn kill_again_and_again(start: impl AsyncFn() -> Server) {
         let answered = started.elapsed();
         let follower = told.follow(&server);
         let writers = load.start(&server, cycle);
-        // The moment is what is random about the test; nothing waits for this to be enough.
+        // The sleep makes the moment of the kill random. Nothing depends on its length.
         tokio::time::sleep(Duration::from_millis(random.random_range(5..400))).await;
         server.kill().await;
         for writer in writers {
@@ -58,7 +58,7 @@ async fn nothing_is_lost_when_a_server_on_postgresql_is_killed() {
     kill_again_and_again(async || Server::on_database(&url, &[]).await).await;
 }
 
-/// A server that is killed before anything was indexed reads the rest of the log when it starts.
+/// A server that was killed before anything was indexed reads the rest of the log at its next start.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_server_killed_with_its_indexer_far_behind_starts_soon() {
     const APPENDS: i64 = 90;

@@ -51,7 +51,7 @@ async fn forty_namespaces_are_used_with_sixty_four_files() {
     server.stop().await;
 }
 
-/// Writes and reads; what is answered with 503 is tried again, anything else fails.
+/// Writes and reads. An answer of 503 is retried; any other failure fails the test.
 async fn use_namespace(address: &str, token: &str) {
     let mut http = Http::connect(address, token).await.expect("the server listens");
     for at in 0..WRITES {

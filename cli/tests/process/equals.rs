@@ -1,4 +1,4 @@
-//! Two servers on one PostgreSQL: equals, whichever of them one asks.
+//! Two servers on one PostgreSQL are equals: each serves any request.
 
 use std::time::{Duration, Instant};
 
@@ -8,7 +8,7 @@ use serde_json::json;
 use super::load::{Load, Told};
 use super::server::*;
 
-/// Times that each writer is waited for.
+/// Acknowledged writes of each writer to wait for.
 const ROUNDS: usize = 100;
 const POKES: usize = 300;
 

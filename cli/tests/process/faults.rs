@@ -1,4 +1,4 @@
-//! One call on one file that fails once: what was acknowledged is there, writes go on, the process ends when it is told to.
+//! One call on one file fails once: acknowledged messages stay, writes go on, and the process ends on SIGTERM.
 
 use std::path::Path;
 
@@ -10,10 +10,10 @@ use super::http::Http;
 use super::server::*;
 use super::strace::traced;
 
-/// More than the index takes before it is written back.
+/// More messages than the index takes before it is written back.
 const MANY: usize = 70_000;
 
-/// A server one of whose calls on a file fails once.
+/// A server of whose calls on a file one fails once.
 async fn start_with_fault(directory: &Path, file: &str, call: &str, error: &str) -> Server {
     let data = directory.join("data");
     let mut command = Command::new("strace");
@@ -26,7 +26,7 @@ async fn start_with_fault(directory: &Path, file: &str, call: &str, error: &str)
     server
 }
 
-/// Whether the call has failed, as the trace tells.
+/// Whether the trace has the failed call.
 fn has_failed(directory: &Path) -> bool {
     std::fs::read_to_string(directory.join("trace")).expect("strace writes it").contains("(INJECTED)")
 }
@@ -42,7 +42,7 @@ async fn write(http: &mut Http) -> Value {
     call(http, &json!(["stream.write", "s-1", { "type": "T", "data": {} }])).await
 }
 
-/// Imports so many messages that the index is written back.
+/// Imports enough messages for the index to be written back.
 async fn import_many(server: &Server) {
     let mut records = String::new();
     for at in 0..MANY {
@@ -64,7 +64,7 @@ async fn import_many(server: &Server) {
     assert!(reply.contains(&format!("\"imported\":{MANY}")), "{reply}");
 }
 
-/// The first sync of a commit fails. It is made again, and what was acknowledged is there after a crash.
+/// The first sync of a commit fails. It is repeated, and the acknowledged messages are there after a crash.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_commit_whose_sync_fails_is_made_again_and_outlasts_a_crash() {
     let directory = tempfile::tempdir().expect("a temporary folder");

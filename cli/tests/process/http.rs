@@ -1,4 +1,4 @@
-//! Just enough of an HTTP/1.1 client to see every byte that a server answers.
+//! A small HTTP/1.1 client by which a test sees every byte that a server answers.
 
 use std::io::{Error, ErrorKind, Result};
 use std::net::Ipv4Addr;
@@ -17,7 +17,7 @@ pub(crate) struct Http {
     frames: Vec<u8>,
 }
 
-/// A response whose body is still to come.
+/// A response before its body is read.
 struct Head {
     status: u16,
     length: Option<usize>,
@@ -44,7 +44,7 @@ impl Http {
         self.stream.get_mut().write_all(bytes).await
     }
 
-    /// Calls a method; its status and its result or error.
+    /// Calls a method, and returns the status and the result or error.
     pub(crate) async fn call(&mut self, call: &Value) -> Result<(u16, Value)> {
         let body = call.to_string();
         let head = format!(
@@ -74,7 +74,7 @@ impl Http {
         Ok((head.status, serde_json::from_slice(&body).map_err(Error::other)?))
     }
 
-    /// Begins a subscription to everything after `last`; its frames are read by [`Self::chunk`].
+    /// Begins a subscription to everything after `last`. [`Self::chunk`] reads its frames.
     pub(crate) async fn subscribe(&mut self, last: i64) -> Result<()> {
         let head = format!(
             "GET /subscribe?all=true&position=1 HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {}\r\nLast-Event-ID: {last}\r\n\r\n",
@@ -91,7 +91,7 @@ impl Http {
         while pokes.is_empty() {
             let Some(chunk) = self.chunk().await? else { return Ok(None) };
             self.frames.extend(chunk);
-            // Only whole frames count.
+            // Only complete frames count.
             while let Some(end) = self.frames.windows(2).position(|two| two == b"\n\n") {
                 let frame = String::from_utf8(self.frames.drain(..end + 2).collect()).map_err(Error::other)?;
                 if let Some(data) = frame.lines().find_map(|line| line.strip_prefix("data: ")) {

@@ -1,4 +1,4 @@
-//! A server whose index is missing: it starts, says so to those who ask, and builds the index anew.
+//! A server whose index is missing: it starts, answers that the namespace is unavailable, and rebuilds the index.
 
 use std::fs;
 
@@ -9,7 +9,7 @@ use super::server::*;
 #[tokio::test(flavor = "multi_thread")]
 async fn a_server_starts_while_a_missing_index_is_built() {
     const WRITES: i64 = 200;
-    // So few fit into memory that the whole log must be indexed before anything can be read.
+    // The memtable is so small that the whole log must be indexed before anything can be read.
     const FLAGS: [&str; 4] = ["--memtable-messages", "8", "--index-batch", "4"];
     let directory = tempfile::tempdir().expect("a temporary folder");
     let server = Server::start(directory.path(), &FLAGS).await;

@@ -1,7 +1,6 @@
-//! Writers and a subscriber that see a server through its troubles, and what must hold afterwards:
-//! nothing acknowledged is lost, nothing is doubled, positions are dense, nothing that was refused is
-//! there, a write that was not answered happens exactly once when it is tried again with its id, and
-//! the subscriber misses nothing.
+//! Writers and a subscriber that go on while a server fails, and what must hold afterwards: no acknowledged message is
+//! lost, none is doubled, positions are dense, no refused message exists, an unanswered write that is repeated with its
+//! id is written exactly once, and the subscriber misses no message.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -42,7 +41,7 @@ impl Write {
 #[derive(Default)]
 struct Known {
     acknowledged: Vec<(Write, i64, i64)>,
-    /// Whether these were written nobody knows.
+    /// Writes whose outcome is unknown.
     unanswered: Vec<Write>,
     /// How many were certainly not written.
     refused: usize,
@@ -60,19 +59,19 @@ enum Next {
 /// A poke: stream, position, global position.
 type Poke = (String, i64, i64);
 
-/// Everything that was written and told since the beginning, over all servers and cycles.
+/// All writes and pokes since the beginning, over all servers and cycles.
 #[derive(Clone, Default)]
 pub(crate) struct Load {
     known: Arc<Mutex<Known>>,
     stop: Arc<AtomicBool>,
 }
 
-/// What one subscriber was told.
+/// The pokes of one subscriber.
 #[derive(Clone, Default)]
 pub(crate) struct Told(Arc<Mutex<Vec<Poke>>>);
 
 impl Load {
-    /// Starts writers on a server; they end when it breaks, or when they are told to.
+    /// Starts writers on a server. They end when the server fails, or when they are stopped.
     pub(crate) fn start(&self, server: &Server, cycle: u64) -> Vec<JoinHandle<()>> {
         let begin = |writer| {
             let (load, address) = (self.clone(), server.address.clone());
@@ -106,7 +105,7 @@ impl Load {
         }
     }
 
-    /// Remembers how a write was answered.
+    /// Remembers the answer to a write.
     fn note(&self, writer: u64, write: Write, answer: std::io::Result<(u16, Value)>) -> Next {
         let mut known = self.known.lock();
         match answer {
@@ -147,7 +146,7 @@ impl Load {
         }
     }
 
-    /// Tries every unanswered write with an id again, twice: it is there once, and stays where it is.
+    /// Repeats every unanswered write with an id, twice: it is written once, and keeps its position.
     pub(crate) async fn retry_unanswered(&self, server: &Server) {
         let unanswered: Vec<Write> = {
             let mut known = self.known.lock();
@@ -164,7 +163,7 @@ impl Load {
         }
     }
 
-    /// How the writers fared, in words.
+    /// A line about the writers' results.
     pub(crate) fn tally(&self) -> String {
         let Known { acknowledged, unanswered, refused, .. } = &*self.known.lock();
         format!("{} acknowledged, {} unanswered, {refused} refused", acknowledged.len(), unanswered.len())
@@ -190,7 +189,7 @@ impl Load {
             let place = (message[1].as_str(), integer(&message[3]), integer(&message[4]));
             assert_eq!(place, (Some(&*write.stream), *position, *global_position), "{write:?}");
         }
-        // What is left was not answered and had no id: it may be there, once.
+        // The other messages were unanswered and had no id. Each may exist, once.
         let open: HashSet<&str> = known.unanswered.iter().map(|write| &*write.mark).collect();
         assert!(marks.keys().all(|mark| open.contains(mark)), "there is what nobody wrote, or what was refused");
     }
@@ -212,7 +211,7 @@ impl Told {
         })
     }
 
-    /// Waits until all of these messages were told of, and compares.
+    /// Waits until all of these messages were poked, and compares.
     pub(crate) async fn check(&self, all: &[Value]) {
         let deadline = Instant::now() + PATIENCE;
         while self.0.lock().last().is_none_or(|poke| poke.2 < all.len() as i64) {

@@ -1,5 +1,5 @@
-//! The real binary as a process: killed, stopped, watched at its system calls, backed up, on a
-//! PostgreSQL that comes and goes, and used through the client by processes that are killed as well.
+//! Tests of the real binary as a process: it is killed, stopped, traced and backed up, runs on a PostgreSQL that fails,
+//! and is used through the client by processes that are killed too.
 
 mod backups;
 mod checksums;

@@ -1,7 +1,7 @@
-//! The memory budget against crowds of processes that hold whatever they are let.
+//! The memory budget against processes that hold as many connections, bodies and replies as the server lets them.
 //!
-//! The bound: a server's resident memory stays below what it had before they came and 1.1 times its budget. What it
-//! had before are the program, its threads, and its caches as honest requests have filled them.
+//! The bound: the server's resident memory grows by at most 1.1 times its budget. Before the test begins, honest
+//! requests fill its caches, so that these do not count.
 
 use std::io::Write as _;
 use std::net::Ipv4Addr;
@@ -18,7 +18,7 @@ use tokio_util::sync::CancellationToken;
 use super::http::Http;
 use super::server::*;
 
-/// What makes this binary a crowd.
+/// The variable that makes this binary a process of the crowd.
 const CROWD: &str = "EVENTODB_TEST_CROWD";
 /// With `all` the test is as large as the machine allows.
 const SIZE: &str = "EVENTODB_TEST_MEMORY";
@@ -85,20 +85,20 @@ async fn memory_stays_below_its_budget_whatever_clients_hold() {
     server.stop().await;
 }
 
-/// Somebody who has a token and asks for little.
+/// An honest client: it has a token and makes small writes.
 struct Honest {
     address: String,
     token: String,
-    /// A connection that is there before the crowds are.
+    /// A connection that was opened before the crowds start.
     lasting: Http,
     written: i64,
 }
 
-/// An address that none of the crowds comes from: of theirs, those who come compete for the places.
+/// An address that no crowd uses: connections from the crowds' addresses compete for their places.
 const ELSEWHERE: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 77);
 
 impl Honest {
-    /// Writes over the connection that is there, and over one of its own. Both must be answered.
+    /// Writes over the old connection and over a new one. Both writes must be answered.
     async fn once(&mut self) {
         let first = write(self.written);
         let answered = tokio::time::timeout(PATIENCE, self.lasting.call(&first));
@@ -118,7 +118,7 @@ fn write(position: i64) -> Value {
     json!(["stream.write", "account-1", { "type": "T", "data": {} }, { "expectedVersion": position - 1 }])
 }
 
-/// Shows a line, where that is wanted.
+/// Prints a line if the output is wanted.
 fn tell(line: &str) {
     writeln!(std::io::stderr(), "{line}").expect("standard error takes it");
 }
@@ -156,7 +156,7 @@ fn start(settings: &Value) -> Child {
         .expect("this binary starts")
 }
 
-/// A crowd, where this binary was started as one; nothing to test else.
+/// Runs a crowd if this binary was started as one. Otherwise it tests nothing.
 #[tokio::test]
 async fn crowd() {
     let Ok(settings) = std::env::var(CROWD) else { return };

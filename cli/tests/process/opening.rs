@@ -1,4 +1,4 @@
-//! A namespace whose opening hangs holds up no other.
+//! A namespace whose opening hangs does not delay any other.
 
 use std::path::Path;
 use std::process::Stdio;
@@ -12,25 +12,25 @@ use super::http::Http;
 use super::server::*;
 use super::strace::traced;
 
-/// Namespaces that open meanwhile. Among so many there would be some that share a lock chosen by their names.
+/// Namespaces that open meanwhile. If locks were chosen by names, some of so many would share one.
 const OTHERS: usize = 300;
 
 fn name(at: usize) -> String {
     format!("other-{at}")
 }
 
-/// Creates the namespaces on a server that then stops, so that none of them is open.
+/// Creates the namespaces on a server and stops it, so that none of them is open.
 async fn prepare(server: Server) {
     let mut http = server.connect().await;
     for name in (0..OTHERS).map(name).chain(["hanging".to_owned()]) {
         call(&mut http, &json!(["ns.create", name])).await;
-        // Its log comes into being with the first use.
+        // Its log is created by its first use.
         call(&mut http, &json!(["ns.info", name])).await;
     }
     server.stop().await;
 }
 
-/// Asks for the one that hangs. The answer is still to come.
+/// Sends a request for the namespace that hangs, and does not wait for its answer.
 fn ask_for_hanging(server: &Server) -> JoinHandle<(u16, serde_json::Value)> {
     let address = server.address.clone();
     tokio::spawn(async move {
@@ -39,7 +39,7 @@ fn ask_for_hanging(server: &Server) -> JoinHandle<(u16, serde_json::Value)> {
     })
 }
 
-/// All others are opened and answer, while the one hangs.
+/// All other namespaces are opened and answer while this one hangs.
 async fn others_open(server: &Server, hanging: &JoinHandle<(u16, serde_json::Value)>) {
     let mut http = server.connect().await;
     for at in 0..OTHERS {
@@ -69,7 +69,7 @@ async fn a_namespace_whose_opening_waits_for_a_lock_of_the_database_holds_up_no_
     server.stop().await;
 }
 
-/// A server that hangs for an hour whenever it opens the file, until strace ends.
+/// A server whose every opening of the file takes an hour, until strace ends.
 async fn start_hanging(directory: &Path, file: &Path) -> Server {
     let mut command = Command::new("strace");
     command.args(["-f", "--seccomp-bpf", "-qq", "-o"]).arg(directory.join("trace")).arg("-P").arg(file);

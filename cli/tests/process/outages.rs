@@ -1,5 +1,5 @@
-//! A PostgreSQL that crashes, or ends its sessions, under a server that writes: the server gets over it by
-//! itself, and its subscriptions go on. And one that crashes would damage, which is warned about.
+//! A PostgreSQL that crashes or ends its sessions while a server writes: the server recovers by itself, and its
+//! subscriptions go on. The server warns of a PostgreSQL that a crash would damage.
 
 use std::process::Stdio;
 use std::time::{Duration, Instant};
@@ -14,12 +14,12 @@ use super::load::{Load, Told};
 use super::server::*;
 
 const CYCLES: u64 = 20;
-/// How often all writers write before the database is disturbed again.
+/// Acknowledged writes of each writer before the database is disturbed again.
 const ROUNDS: usize = 10;
 const END_SESSIONS: &str = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity \
                             WHERE pid <> pg_backend_pid() AND datname = current_database()";
 
-/// Disturbs the database under load, again and again; `disturb` returns once the database works again.
+/// Disturbs the database under load repeatedly. `disturb` returns once the database works again.
 async fn disturb_again_and_again(url: &str, disturb: impl AsyncFn()) {
     let (load, told) = (Load::default(), Told::default());
     let server = Server::on_database(url, &[]).await;
@@ -69,7 +69,7 @@ async fn a_database_without_checksums_is_warned_about() {
             database.stop("fast");
             let program = std::process::Command::new(postgres::program("pg_checksums"));
             let mut command = postgres::unprivileged(program, database.folder());
-            // It refuses what is so already: newer versions begin with checksums.
+            // It fails if checksums are on already, which they are by default in newer versions.
             command.arg(switch).arg("--pgdata").arg(database.folder().join("data")).output().expect("it starts");
             database.start_again();
         });
@@ -82,7 +82,7 @@ async fn a_database_without_checksums_is_warned_about() {
     }
 }
 
-/// What a server that is started on a database writes to its log at level warn and above.
+/// The lines at level warn and above in the log of a server that is started on a database.
 async fn warnings_at_start(database: &postgres::Server) -> String {
     let mut command = Command::new(BINARY);
     command.args(["serve", "--port", "0", "--token", TOKEN, "--log-level", "warn"]);
@@ -148,7 +148,7 @@ async fn an_outage_is_a_few_lines_in_ten_seconds_however_many_requests_fail() {
         let (status, answer) = answered.expect("the server answers");
         assert!([503, 504].contains(&status), "{answer}");
     }
-    // The listener has tried again meanwhile.
+    // The listener has retried meanwhile.
     tokio::time::sleep(Duration::from_secs(3)).await;
     tokio::task::block_in_place(|| database.start_again());
     call(&mut http, &write).await;
@@ -156,7 +156,8 @@ async fn an_outage_is_a_few_lines_in_ten_seconds_however_many_requests_fail() {
     assert!(server.ended().await.success());
     let told = told.await.expect("it does not panic").expect("it is text");
     let turns = 2 + usize::try_from(begun.elapsed().as_secs() / 10).expect("it is little");
-    // Of requests the first five of each status and a line for the others, of the rest one line.
+    // The log has the first five requests of each status and one line for the others; of other failures it has one
+    // line.
     for (message, most) in [
         ("a request failed", 12),
         ("the store is unavailable", 6),

@@ -1,4 +1,5 @@
-//! What somebody has put into a store's files is not run: a file may come from a backup, or from another machine.
+//! A trigger in a store's file is not run. The file may come from a backup or from another machine, and anybody may
+//! have changed it.
 
 use std::path::Path;
 
@@ -21,7 +22,7 @@ fn plant(log: &Path, what: &str) {
     connection.execute_batch(&trigger).expect("good SQL");
 }
 
-/// Writes to a log with such a trigger: the write is refused, and the trigger has told nothing.
+/// Writes to a log with such a trigger: the write is refused, and the trigger has not run.
 async fn is_refused(what: &str) {
     let directory = tempfile::tempdir().expect("a temporary folder");
     let write = json!(["stream.write", "s-1", { "type": "T", "data": {} }]);

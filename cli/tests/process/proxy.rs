@@ -1,4 +1,4 @@
-//! A proxy on port 0 that passes bytes on and cuts a connection where a test says.
+//! A proxy on port 0 that forwards bytes and cuts a connection at a place that a test chooses.
 
 use std::io::Result;
 use std::sync::Arc;
@@ -12,9 +12,9 @@ use tokio::task::JoinHandle;
 /// Where a connection is cut.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Cut {
-    /// When the server was sent so many bytes of a request.
+    /// After this many bytes of a request were sent to the server.
     Request(usize),
-    /// When the client was sent so many bytes of a reply, and another one is there.
+    /// After this many bytes of a reply were sent to the client, and one more has arrived.
     Reply(usize),
 }
 
@@ -57,12 +57,12 @@ impl Proxy {
         format!("http://{}", self.address)
     }
 
-    /// Where it listens.
+    /// The address on which it listens.
     pub(crate) fn address(&self) -> &str {
         &self.address
     }
 
-    /// Cuts the next connection that gets there, once.
+    /// Cuts the next connection that reaches this place, once.
     pub(crate) fn cut(&self, cut: Cut) {
         let before = self.state.lock().cut.replace(cut);
         assert_eq!(before, None, "the cut before did not happen");
@@ -89,7 +89,7 @@ async fn connection(client: TcpStream, server: String, state: Arc<Mutex<State>>)
     }
 }
 
-/// Passes bytes on until `allowed` lets fewer through than there are.
+/// Forwards bytes until `allowed` lets fewer through than there are.
 async fn pass(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, allowed: impl Fn(usize) -> usize) -> Result<()> {
     let mut buffer = vec![0; 1 << 16];
     loop {

@@ -1,4 +1,4 @@
-//! The real binary on a disk that takes no writes.
+//! The real binary on a read-only disk.
 
 use eventodb_store::testing::Disk;
 use serde_json::json;

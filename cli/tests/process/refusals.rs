@@ -1,4 +1,5 @@
-//! Refused requests in the log: whoever can be refused ten thousand times a second must not fill the disk.
+//! Refused requests in the log: a client that is refused ten thousand times a second must not fill the disk with log
+//! lines.
 
 use std::process::Stdio;
 

@@ -1,4 +1,4 @@
-//! A server process on a directory, and short ways to ask it.
+//! A server process on a directory, and helpers to call it.
 
 use std::path::Path;
 use std::process::{ExitStatus, Stdio};
@@ -16,16 +16,16 @@ pub(crate) const BINARY: &str = env!("CARGO_BIN_EXE_eventodb");
 /// The administrator's token of all servers here.
 pub(crate) const TOKEN: &str = "ns_ZGVmYXVsdA_0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
 
-/// What all servers here are started with.
+/// The flags of all servers here.
 const ARGUMENTS: [&str; 5] = ["serve", "--token", TOKEN, "--log-level", "error"];
 
-/// How long anything may take before it counts as hanging.
+/// A test fails if one step takes longer than this.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A running server; killed when it is dropped.
 pub(crate) struct Server {
     pub(crate) child: Child,
-    /// The server's own process, which is a child's child where something watches it.
+    /// The id of the server's own process. If strace watches the server, that is a child of the started process.
     pub(crate) pid: u32,
     pub(crate) address: String,
 }
@@ -37,7 +37,7 @@ impl Server {
         Self::launch(command).await
     }
 
-    /// One that takes the place of another, at its address.
+    /// A server that replaces another one at its address.
     pub(crate) async fn start_at(address: &str, directory: &Path) -> Self {
         let (_, port) = address.rsplit_once(':').expect("an address has a port");
         let mut command = Command::new(BINARY);
@@ -45,7 +45,7 @@ impl Server {
         Self::launch(command).await
     }
 
-    /// One on PostgreSQL.
+    /// A server on PostgreSQL.
     pub(crate) async fn on_database(url: &str, flags: &[&str]) -> Self {
         let mut command = Command::new(BINARY);
         command.args(ARGUMENTS).args(["--port", "0", "--db-url", url]).args(flags);
@@ -66,13 +66,13 @@ impl Server {
         Self::try_launch(command).await.unwrap_or_else(|_| panic!("the server ended before it listened"))
     }
 
-    /// As [`Self::launch`]; the process's end where it ends before it listens.
+    /// As [`Self::launch`], but returns how the process ended if it ends before it listens.
     pub(crate) async fn try_launch(mut command: Command) -> Result<Self, ExitStatus> {
         let child = command.stdout(Stdio::piped()).kill_on_drop(true).spawn().expect("the binary starts");
         Self::listening(child).await
     }
 
-    /// A server that was spawned with its output piped, once it listens.
+    /// Waits until a spawned server, whose output is piped, listens.
     pub(crate) async fn listening(mut child: Child) -> Result<Self, ExitStatus> {
         let pid = child.id().expect("it runs");
         let mut lines = BufReader::new(child.stdout.take().expect("it is piped")).lines();
@@ -100,7 +100,7 @@ impl Server {
         rustix::process::kill_process(pid, signal).expect("the process is there");
     }
 
-    /// As the power going: nothing more is said or written.
+    /// Kills it at once, as a power failure would.
     pub(crate) async fn kill(mut self) {
         self.child.kill().await.expect("the process is there");
     }
@@ -109,7 +109,7 @@ impl Server {
         tokio::time::timeout(PATIENCE, self.child.wait()).await.expect("the server ends").expect("it is our child")
     }
 
-    /// Stops it as a service manager does.
+    /// Stops it by SIGTERM, as a service manager does.
     pub(crate) async fn stop(mut self) {
         self.signal(rustix::process::Signal::TERM);
         assert!(self.ended().await.success());
@@ -131,7 +131,7 @@ impl Server {
     }
 }
 
-/// Calls a method, again while the storage gets ready.
+/// Calls a method, and retries while the storage is unavailable.
 pub(crate) async fn call(http: &mut Http, call: &Value) -> Value {
     let answered = async {
         loop {

@@ -1,5 +1,5 @@
-//! SIGTERM: accepted writes are answered, subscriptions end cleanly, the exit code is 0; a second
-//! signal does not wait.
+//! SIGTERM: accepted writes are answered, subscriptions end cleanly, and the exit code is 0. A second signal ends the
+//! server at once.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -28,7 +28,7 @@ async fn a_stopping_server_answers_what_it_has_accepted() {
                     let write = json!(["stream.write", format!("s-{writer}"), { "type": "T", "data": {} }]);
                     match http.call(&write).await {
                         Ok((200, place)) => written.lock().push((format!("s-{writer}"), place)),
-                        // Refused as told, or the idle connection was closed.
+                        // The write was refused, or the idle connection was closed.
                         Ok((503, _)) | Err(_) => return,
                         Ok((status, error)) => panic!("{status} {error}"),
                     }
@@ -52,7 +52,7 @@ async fn a_stopping_server_answers_what_it_has_accepted() {
         let message = &all[usize::try_from(integer(&place["globalPosition"])).expect("positive") - 1];
         assert_eq!((message[1].as_str(), &message[3]), (Some(&**stream), &place["position"]));
     }
-    // An accepted write is answered: nothing is there that nobody was told of.
+    // Every accepted write is answered: no message exists without a reply.
     assert_eq!(all.len(), written.len());
     server.stop().await;
 }
@@ -61,7 +61,7 @@ async fn a_stopping_server_answers_what_it_has_accepted() {
 async fn a_second_signal_ends_at_once() {
     let directory = tempfile::tempdir().expect("a temporary folder");
     let mut server = Server::start(directory.path(), &["--drain-timeout-ms", "600000"]).await;
-    // A request whose body does not come keeps a stopping server waiting.
+    // A stopping server waits for the body of this request, which does not come.
     let mut http = server.connect().await;
     let head = format!(
         "POST /rpc HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {TOKEN}\r\nContent-Length: 1000\r\n\r\n["

@@ -1,5 +1,5 @@
-//! What the kernel sees: between the write of a message into the log's write-ahead log and the
-//! reply that acknowledges it, the log is put on the disk.
+//! System calls: between the write of a message into the log's write-ahead log and its acknowledgement there is a sync
+//! of that file.
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -54,14 +54,14 @@ async fn every_acknowledged_write_is_synced_before_its_reply() {
     check(&trace, &acknowledged);
 }
 
-/// Writes a message with a mark, and remembers how it was answered.
+/// Writes a message with a mark, and remembers the answer.
 async fn write(http: &mut Http, mark: String, acknowledged: &mut HashMap<String, String>) {
     let write = json!(["stream.write", "s-1", { "type": "T", "data": { "mark": mark } }]);
     let place = call(http, &write).await;
     acknowledged.insert(mark, format!("globalPosition\\\":{}}}", place["globalPosition"]));
 }
 
-/// A power failure must not take away a new directory in which writes were acknowledged.
+/// A new directory is synced before writes in it are acknowledged, so that a power failure cannot remove it.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_new_data_directory_is_synced_in_its_parent() {
     let directory = tempfile::tempdir().expect("a temporary folder");
@@ -85,7 +85,7 @@ pub(crate) fn traced(strace: u32) -> u32 {
     children(strace).pop().expect("strace has started the server")
 }
 
-/// Where a call begins and where it ends, as lines of the trace.
+/// The line of the trace at which a call begins, and the one at which it ends.
 struct Sync {
     begins: usize,
     ends: usize,

@@ -1,4 +1,4 @@
-//! The buffered writer: order within a stream over failures, results per message, back-pressure.
+//! The buffered writer: the order within a stream despite failures, a result for each message, back-pressure.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 
 use crate::fake::{Answer, Fake, Request};
 
-/// A store that writes an id once and fails as a seed says, before or after it has written.
+/// A store that writes an id once, and fails before or after it has written, as a seed decides.
 #[derive(Default)]
 struct Store {
     streams: HashMap<String, Vec<(String, i64)>>,

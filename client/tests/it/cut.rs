@@ -1,5 +1,5 @@
-//! The connection is cut at every byte of a reply: the client's retry repeats the same message under
-//! the same id, so that a server that writes an id once has it once.
+//! The connection is cut at every byte of a reply. The client repeats the same message with the same id, so that a
+//! server that writes an id once has the message once.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -14,7 +14,7 @@ use crate::fake::{Answer, Fake};
 #[tokio::test]
 async fn a_cut_at_every_byte_leaves_one_write() {
     let whole = Answer::ok(r#"{"position":0,"globalPosition":1}"#).bytes().len();
-    // Per id: how often it came, and with what.
+    // For each id: how often it arrived, and with which data.
     let written = Arc::<Mutex<HashMap<String, Vec<String>>>>::default();
     let cut = Arc::new(AtomicUsize::new(usize::MAX));
     let (log, at) = (written.clone(), cut.clone());

@@ -1,4 +1,4 @@
-//! A server on port 0 that takes raw connections apart and answers what a test says.
+//! A fake server on port 0 that parses requests and answers as a test tells it.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -10,7 +10,7 @@ use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, Buf
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
 
-/// A request as it came.
+/// A received request.
 #[derive(Clone, Debug)]
 pub(crate) struct Request {
     /// Path and query.
@@ -19,14 +19,14 @@ pub(crate) struct Request {
     pub(crate) body: String,
 }
 
-/// What the fake does about a request.
+/// What the fake server does with a request.
 #[derive(Debug)]
 pub(crate) enum Answer {
     /// A whole reply.
     Reply { status: u16, headers: String, body: String },
     /// These bytes, and then the connection is cut.
     Cut(Vec<u8>),
-    /// The head of an event stream and this much of it; the connection is then cut or stays silent.
+    /// The head of an event stream and this part of it. Then the connection is cut or stays silent.
     Events { text: String, then_cut: bool },
 }
 
@@ -48,7 +48,7 @@ impl Answer {
         self
     }
 
-    /// As it goes over the wire.
+    /// The bytes of the reply.
     pub(crate) fn bytes(&self) -> Vec<u8> {
         match self {
             Self::Reply { status, headers, body } => format!(
@@ -124,7 +124,7 @@ async fn serve(stream: TcpStream, behaviour: Behaviour, seen: Arc<Mutex<Vec<Requ
         match answer {
             Answer::Reply { .. } => {}
             Answer::Cut(_) | Answer::Events { then_cut: true, .. } => return,
-            // Silent until the client goes.
+            // The connection stays silent until the client closes it.
             Answer::Events { .. } => {
                 let _ = stream.read(&mut [0; 1]).await;
                 return;

@@ -1,4 +1,4 @@
-//! What is tried again, and what is not.
+//! Which calls are retried.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -9,7 +9,7 @@ use tokio::time::Instant;
 
 use crate::fake::{Answer, Fake};
 
-/// A fake that answers like this the first time, and well afterwards.
+/// A fake server that answers like this the first time, and successfully afterwards.
 async fn fails_once(first: impl Fn() -> Answer + Send + Sync + 'static, then: &'static str) -> Fake {
     let calls = AtomicUsize::new(0);
     Fake::start(move |_| if calls.fetch_add(1, Ordering::Relaxed) == 0 { first() } else { Answer::ok(then) }).await

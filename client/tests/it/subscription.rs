@@ -1,4 +1,4 @@
-//! Subscriptions: reconnecting, the watchdog, and reading no further than asked.
+//! Subscriptions: reconnecting, the silence limit, and reading only when the caller asks.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -18,7 +18,7 @@ fn quick() -> RetryPolicy {
     RetryPolicy { first: Duration::from_millis(1), ..RetryPolicy::forever() }
 }
 
-/// The next poke, whatever comes before it.
+/// The next poke. Events before it are skipped.
 async fn next_poke(subscription: &mut eventodb_client::Subscription) -> Poke {
     loop {
         if let Event::Poke(poke) = subscription.next().await.expect("an event") {
@@ -32,7 +32,7 @@ async fn goes_on_behind_the_last_event_after_every_cut() {
     const LAST: i64 = 10;
     let all: String = (1..=LAST).map(poke).collect();
     let calls = AtomicUsize::new(0);
-    // Each connection is cut a few bytes further on than the one before, within a frame mostly.
+    // Each connection is cut a few bytes later than the one before, mostly within a frame.
     let fake = Fake::start(move |request| {
         let from = request.last_event_id.as_ref().map_or(1, |id| id.parse::<i64>().expect("a position") + 1);
         let rest: String = (from..=LAST).map(poke).collect();

@@ -84,7 +84,7 @@ impl Log {
         Answer::ok(self.rows(stream).last().unwrap_or(&Value::Null).to_string())
     }
 
-    /// As a server that does not know how to wait.
+    /// Behaves as a server that ignores `waitMs`.
     fn get(&self, stream: &str, options: &Value) -> Answer {
         let from = options["position"].as_u64().expect("a position");
         let rows = self.rows(stream);
@@ -114,7 +114,7 @@ async fn log(length: i64) -> (Fake, Arc<Mutex<Log>>) {
 
 type Seen = Arc<Mutex<Vec<i64>>>;
 
-/// Notes positions; fails `failures` times at message 7.
+/// Records positions, and fails `failures` times at message 7.
 fn noting(seen: &Seen, failures: usize) -> Handlers {
     let (seen, left) = (seen.clone(), Arc::new(AtomicUsize::new(failures)));
     Handlers::new().on("T", move |message| {
@@ -248,7 +248,7 @@ async fn the_second_worker_of_one_name_is_told_and_the_first_stays() {
     first.save(10).await.expect("saved");
     let mut second = StreamCheckpoint::new(&client, &["a"], "x", None);
     assert_eq!(second.load().await.expect("loaded"), Some(10));
-    // The second is faster: the first takes its place back, and then the second is told.
+    // The second worker is faster: the first one writes again, and then the second one finds out.
     second.save(11).await.expect("nobody was in the way");
     first.save(12).await.expect("the older one stays");
     assert!(matches!(second.save(13).await, Err(CheckpointError::Taken(_))));
@@ -259,7 +259,7 @@ async fn the_second_worker_of_one_name_is_told_and_the_first_stays() {
     assert_eq!(next.load().await.expect("loaded"), Some(14));
 }
 
-/// A younger worker with much to do may have written once more each time the older one has looked.
+/// A younger worker with many messages may write again after each look of the older one.
 #[tokio::test]
 async fn the_first_worker_saves_however_often_the_second_writes() {
     let (fake, served) = log(0).await;
@@ -291,7 +291,7 @@ async fn idle_workers_of_one_name_find_each_other() {
     let mut second = StreamCheckpoint::new(&client, &categories, "x", None);
     first.load().await.expect("loaded");
     second.load().await.expect("loaded");
-    // The first meets the second here already, and must not forget it.
+    // The first worker finds the second one's message here, and must remember it.
     assert_eq!(first.load().await.expect("loaded"), None);
     tokio::select! {
         error = first.taken() => panic!("the first was here before: {error}"),
@@ -299,7 +299,7 @@ async fn idle_workers_of_one_name_find_each_other() {
     }
 }
 
-/// The server may write what a killed worker had sent when the next one has begun to load.
+/// The server may do a killed worker's last write after the next worker has begun to load.
 #[tokio::test]
 async fn what_a_killed_worker_had_sent_does_not_stop_the_next_one() {
     let (fake, served) = log(0).await;
@@ -325,7 +325,7 @@ async fn what_a_killed_worker_had_sent_does_not_stop_the_next_one() {
     next.save(30).await.expect("nobody else is alive");
 }
 
-/// Runs a worker until it has looked for news many times; answers what was written meanwhile.
+/// Runs a worker until it has polled many times, and returns what was written meanwhile.
 async fn written_while_idle(categories: &[&str], begin: Log, grows_by: i64) -> (usize, Vec<(String, Value)>) {
     const LOOKS: usize = 50;
     let (log, looks, stop) = (Arc::new(Mutex::new(begin)), AtomicUsize::new(0), CancellationToken::new());
@@ -341,7 +341,7 @@ async fn written_while_idle(categories: &[&str], begin: Log, grows_by: i64) -> (
                 let call: Value = serde_json::from_str(&request.body).expect("a call");
                 return log.page_of_all(&call[2]);
             }
-            // What others write to other categories moves the head.
+            // Writes to other categories move the head.
             log.length += grows_by;
             return Answer::ok("[]").with_header(&format!("x-eventodb-head: {}", log.length));
         }
