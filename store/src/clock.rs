@@ -8,7 +8,7 @@ use std::collections::{HashMap, HashSet};
 use eventodb_protocol::Timestamp;
 use parking_lot::Mutex;
 
-use crate::error::{Error, Result};
+use crate::error::{Chain, Error, Result};
 use crate::model::Incarnation;
 use crate::storage::Backend;
 
@@ -46,7 +46,9 @@ impl Leapt {
                     self.0.lock().insert(namespace.incarnation, time);
                 }
                 Ok(_) | Err(Error::Closed) => self.forget(namespace.incarnation),
-                Err(error) => tracing::debug!(namespace = %namespace.name, %error, "cannot read a log's last time"),
+                Err(error) => {
+                    tracing::debug!(namespace = %namespace.name, error = %Chain(&error), "cannot read a log's last time")
+                }
             }
         }
         Ok(())

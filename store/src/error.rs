@@ -43,17 +43,17 @@ pub enum Error {
     #[error("there is no room for the page")]
     NoRoom,
     /// The storage does not answer, or is still getting ready. Certainly not written.
-    #[error("the storage is unavailable: {0}")]
-    Unavailable(Cause),
+    #[error("the storage is unavailable")]
+    Unavailable(#[source] Cause),
     /// The outcome of a write is unknown.
-    #[error("the outcome is unknown: {0}")]
-    Unknown(Cause),
+    #[error("the outcome is unknown")]
+    Unknown(#[source] Cause),
     /// The message at this global position is not as it was written, and is not served. Nothing was written.
     #[error("the message at global position {0} is damaged")]
     Damaged(i64),
     /// The storage failed, and a later attempt would fail too.
-    #[error("the storage failed: {0}")]
-    Failed(Cause),
+    #[error("the storage failed")]
+    Failed(#[source] Cause),
 }
 
 /// The cause of an error: for the server's log, never for clients.
@@ -87,5 +87,32 @@ impl Error {
     /// [`Error::Unknown`] because of `cause`.
     pub fn unknown(cause: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
         Self::Unknown(Arc::from(cause.into()))
+    }
+}
+
+/// An error and its causes in one line, for the server's log.
+pub(crate) struct Chain<'a>(pub(crate) &'a dyn std::error::Error);
+
+impl std::fmt::Display for Chain<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}", self.0)?;
+        let mut next = self.0.source();
+        while let Some(error) = next {
+            write!(f, ": {error}")?;
+            next = error.source();
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cause_is_told_once() {
+        let error = Error::unavailable(Error::failed("the disk is full"));
+        assert_eq!(error.to_string(), "the storage is unavailable");
+        assert_eq!(Chain(&error).to_string(), "the storage is unavailable: the storage failed: the disk is full");
     }
 }

@@ -8,6 +8,7 @@ use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;
 
 use crate::degraded::Degraded;
+use crate::error::Chain;
 use crate::fault::Fault;
 use crate::storage::Backend;
 
@@ -44,7 +45,7 @@ impl SelfTest {
                     EVERY
                 }
                 Err(error) => {
-                    self.fault.failed(None, &error);
+                    self.fault.failed(None, &Chain(&error));
                     AFTER_A_FAILURE
                 }
             };

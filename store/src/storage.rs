@@ -267,14 +267,14 @@ pub enum AppendError {
     #[error("another server wrote first")]
     Behind,
     /// The database refuses these messages and would do so again. Nothing was written.
-    #[error("the database refuses the batch: {0}")]
-    Rejected(Cause),
+    #[error("the database refuses the batch")]
+    Rejected(#[source] Cause),
     /// Nothing was written; a later attempt may succeed.
-    #[error("the storage is unavailable: {0}")]
-    Unavailable(Cause),
+    #[error("the storage is unavailable")]
+    Unavailable(#[source] Cause),
     /// The outcome is open until [`Appender::settle`] has settled it.
-    #[error("the outcome is unknown: {0}")]
-    Unknown(Cause),
+    #[error("the outcome is unknown")]
+    Unknown(#[source] Cause),
     /// The incarnation was deleted. Nothing was written.
     #[error("the log is closed")]
     Closed,

@@ -16,7 +16,7 @@ pub use replacement::Replacement;
 
 use crate::clock::{self, Leapt};
 use crate::degraded::Degraded;
-use crate::error::{Error, Result};
+use crate::error::{Chain, Error, Result};
 use crate::log::{Budget, Log};
 use crate::model::{Incarnation, Namespace, NewNamespace};
 use crate::name_locks::NameLocks;
@@ -68,7 +68,7 @@ impl EventStore {
             backend,
         });
         if let Err(error) = store.backend.purge().await {
-            tracing::warn!(%error, "the storage of deleted namespaces stays for now");
+            tracing::warn!(error = %Chain(&error), "the storage of deleted namespaces stays for now");
         }
         let backend = Arc::downgrade(&store.backend);
         tokio::spawn(Arc::clone(&store.self_test).run(backend, store.stop.clone()));
@@ -376,7 +376,7 @@ async fn look_at_times(store: Weak<EventStore>, stop: CancellationToken) {
         let Some(store) = store.upgrade() else { return };
         let Some(looked) = stop.run_until_cancelled(store.leapt.look(&*store.backend)).await else { return };
         if let Err(error) = looked {
-            tracing::debug!(%error, "cannot look for times ahead of the clock");
+            tracing::debug!(error = %Chain(&error), "cannot look for times ahead of the clock");
         }
         drop(store);
         if stop.run_until_cancelled(tokio::time::sleep(WARN_OF_TIMES)).await.is_none() {
@@ -394,12 +394,12 @@ async fn keep_up(store: Weak<EventStore>, stop: CancellationToken) {
         }
         let Some(store) = store.upgrade() else { return };
         if let Err(error) = store.backend.purge().await {
-            tracing::debug!(%error, "the storage of deleted namespaces stays for now");
+            tracing::debug!(error = %Chain(&error), "the storage of deleted namespaces stays for now");
         }
         if store.backend.is_shared()
             && let Err(error) = store.poll().await
         {
-            tracing::debug!(%error, "cannot see what other servers did");
+            tracing::debug!(error = %Chain(&error), "cannot see what other servers did");
         }
     }
 }
@@ -419,7 +419,7 @@ async fn take_hints(store: Weak<EventStore>, mut hints: tokio::sync::mpsc::Recei
             Hint::All => store.poll().await,
         };
         if let Err(error) = outcome {
-            tracing::debug!(%error, "cannot see what other servers did");
+            tracing::debug!(error = %Chain(&error), "cannot see what other servers did");
         }
     }
 }

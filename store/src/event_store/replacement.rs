@@ -10,7 +10,7 @@ use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use super::EventStore;
-use crate::error::{Error, Result};
+use crate::error::{Chain, Error, Result};
 use crate::log::Log;
 use crate::model::Incarnation;
 use crate::storage::KEEP_EVERY;
@@ -156,7 +156,7 @@ async fn keep(store: Arc<EventStore>, staged: Arc<Log>) {
         match store.backend().keep(staged.namespace().incarnation).await {
             Ok(()) => {}
             Err(Error::Overtaken) => return staged.close(),
-            Err(error) => tracing::warn!(%error, "cannot keep what is to replace a namespace"),
+            Err(error) => tracing::warn!(error = %Chain(&error), "cannot keep what is to replace a namespace"),
         }
     }
 }
@@ -164,6 +164,6 @@ async fn keep(store: Arc<EventStore>, staged: Arc<Log>) {
 /// Gives a staged incarnation up. If that fails, the backend does so by itself once nobody has kept it for a while.
 async fn discard(store: &EventStore, staged: Incarnation) {
     if let Err(error) = store.backend().discard(staged).await {
-        tracing::warn!(%error, "what was to replace a namespace is given up later");
+        tracing::warn!(error = %Chain(&error), "what was to replace a namespace is given up later");
     }
 }

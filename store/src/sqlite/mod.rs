@@ -88,7 +88,7 @@ use self::room::Room;
 use self::storage::{Handle, SqliteStorage};
 use self::threads::Threads;
 use crate::degraded::Degraded;
-use crate::error::{Error, Result};
+use crate::error::{Chain, Error, Result};
 use crate::model::{Incarnation, Namespace, NewNamespace};
 use crate::storage::{Backend, Hint, Opened, Storage};
 
@@ -505,7 +505,7 @@ impl Backend for Sqlite {
             Handle(storage).close().await;
         }
         if let Err(error) = self.registry(Registry::checkpoint).await {
-            tracing::warn!(%error, "the registry was not closed cleanly");
+            tracing::warn!(error = %Chain(&error), "the registry was not closed cleanly");
         }
         *self.shared.directory.lock() = None;
     }

@@ -21,7 +21,7 @@ use super::files::{Files, Opened};
 use super::paths::{index, index_path, log_path, remove_database, set_up};
 use super::{Location, Shared, connection, index_file, indexer, lookup, read};
 use crate::degraded::Degraded;
-use crate::error::{Error, Result};
+use crate::error::{Chain, Error, Result};
 use crate::fault::Fault;
 use crate::model::{Counts, Head, Incarnation, Lineage, Select, Slice};
 use crate::storage::Storage;
@@ -142,7 +142,7 @@ impl SqliteStorage {
     /// Writes to a log whose last write failed, so that it is known when writes succeed again.
     pub(super) fn write_test(self: &Arc<Self>) {
         if let Err(error) = self.files().and_then(|files| files.write_test(&self.shared, self.incarnation)) {
-            self.append_fault.failed(self.incarnation.0, &error);
+            self.append_fault.failed(self.incarnation.0, &Chain(&error));
         }
     }
 
@@ -463,7 +463,7 @@ impl Storage for Handle {
             Ok(())
         };
         if let Err(error) = self.0.shared.threads.run(closed).await {
-            tracing::warn!(incarnation = self.0.incarnation.0, %error, "a log was not closed cleanly");
+            tracing::warn!(incarnation = self.0.incarnation.0, error = %Chain(&error), "a log was not closed cleanly");
         }
     }
 }

@@ -15,7 +15,7 @@ use tokio::time::Instant;
 
 use super::super::window::Waiter;
 use super::Reader;
-use crate::error::{Error, Result};
+use crate::error::{Chain, Error, Result};
 use crate::model::Entry;
 use crate::model::{Axis, Columns, Rows, Select};
 use crate::seldom::OUTAGE;
@@ -146,7 +146,7 @@ impl Subscription {
                 Err(error) => {
                     let namespace = &self.reader.base.namespace;
                     if let Some(held_back) = OUTAGE.due("subscription") {
-                        tracing::warn!(%namespace, %error, held_back, "a subscription waits for the storage");
+                        tracing::warn!(%namespace, error = %Chain(&error), held_back, "a subscription waits for the storage");
                     }
                     if tokio::time::timeout(self.heartbeat, tokio::time::sleep(pause)).await.is_err() {
                         return Event::Heartbeat(self.cursor);

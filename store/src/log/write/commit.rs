@@ -20,7 +20,7 @@ use super::follow::Follower;
 use super::plan::{Plan, Planner, Verdict};
 use super::queue::{Pending, Queue};
 use super::versions::Versions;
-use crate::error::{Cause, Error, Result};
+use crate::error::{Cause, Chain, Error, Result};
 use crate::model::{Batch, Entry};
 use crate::seldom::OUTAGE;
 use crate::storage::{AppendError, Appender, Outcome, Settled, Submitted};
@@ -143,7 +143,7 @@ impl Sequencer {
         }
         if let Err(error) = self.follower.catch_up(turn, &mut self.versions).await {
             if let Some(held_back) = OUTAGE.due("follow") {
-                tracing::warn!(namespace = %self.base.namespace, %error, held_back, "cannot follow the log");
+                tracing::warn!(namespace = %self.base.namespace, error = %Chain(&error), held_back, "cannot follow the log");
             }
             self.follower.gave_up();
         }
@@ -323,7 +323,7 @@ impl Sequencer {
         attempts: &mut Attempts,
     ) -> Result<Option<Vec<Verdict>>, Failure> {
         if let Some(held_back) = OUTAGE.due("unknown outcome") {
-            tracing::warn!(namespace = %self.base.namespace, %cause, held_back, "the outcome of an append is unknown");
+            tracing::warn!(namespace = %self.base.namespace, cause = %Chain(&*cause), held_back, "the outcome of an append is unknown");
         }
         self.unsettled.push_back(Arc::clone(&plan.batch));
         if let Some(entries) = self.settle().await? {
@@ -387,7 +387,7 @@ impl Sequencer {
                 }
             }
             Err(Failure::One(error)) if pending.len() > 1 => {
-                tracing::warn!(namespace = %self.base.namespace, %error, "a batch was rejected: trying its appends one by one");
+                tracing::warn!(namespace = %self.base.namespace, error = %Chain(&error), "a batch was rejected: trying its appends one by one");
                 for one in pending {
                     Box::pin(self.commit(vec![one])).await;
                 }
