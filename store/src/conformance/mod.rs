@@ -1,9 +1,9 @@
-//! What every backend promises, stated once: each case runs on each backend, with default bounds
-//! and with tiny ones.
+//! The promises of every backend, each stated once. Each case runs on each backend, with default bounds and with tiny
+//! ones.
 //!
 //! [`CASES`] is the one list; a case added there is added to all. With tiny bounds (see [`tiny`])
 //! every hand-over, from memtable to index, from tail to storage, from slice to slice, is taken all
-//! the time, and seeded pauses shuffle who comes first.
+//! the time, and seeded pauses change the order of tasks.
 
 mod appends;
 mod namespaces;
@@ -45,9 +45,9 @@ pub trait Database: Send + Sync {
 
 /// One promise.
 pub struct Case {
-    /// What is promised, in short.
+    /// The promise, in short.
     pub name: &'static str,
-    /// Tries to break it; panics where that succeeds.
+    /// Tries to break it; panics if that succeeds.
     pub run: for<'a> fn(&'a mut World) -> BoxFuture<'a, ()>,
 }
 

@@ -1,4 +1,4 @@
-//! Promises about replacing what a namespace holds.
+//! Promises about replacing the messages of a namespace.
 
 use std::sync::Arc;
 
@@ -28,7 +28,7 @@ async fn begin(world: &World) -> Replacement {
     world.store.replace(NAME).await.expect("it is there, and nobody else replaces it")
 }
 
-/// Imports so many records, at every tenth position.
+/// Imports `count` records, at every tenth position.
 async fn import(replacement: &Replacement, count: i64) {
     let record = |at: i64| Message {
         id: Uuid::new_v4(),

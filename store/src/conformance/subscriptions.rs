@@ -77,7 +77,7 @@ pub(super) async fn each_kind_begins_where_it_is_told(world: &mut World) {
         }
         assert_eq!(seen, history, "{filter:?} {start:?}");
     }
-    // A position of the stream that does not exist yet: what comes before it is not wanted.
+    // A position of the stream that does not exist yet: messages before it are not wanted.
     let mut subscription = subscribe(&log, stream("a-1"), Start::Stream(5));
     assert_eq!(subscription.next().await, Event::CaughtUp(8));
     write(&log, "a-1", "T").await;
@@ -164,7 +164,7 @@ pub(super) async fn heartbeats_tell_how_far(world: &mut World) {
     assert_eq!(subscription.next().await, Event::CaughtUp(1));
     assert_eq!(subscription.next().await, Event::Heartbeat(1));
     write(&log, "b-1", "T").await;
-    // What does not match is passed over, in the next heartbeat or the one after.
+    // Messages that do not match are passed over, in the next heartbeat or the one after.
     while subscription.next().await != Event::Heartbeat(2) {}
     assert_eq!(subscription.position(), 2);
 }

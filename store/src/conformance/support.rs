@@ -1,4 +1,4 @@
-//! What the cases share: a database with one namespace, and short ways to write and read.
+//! Shared by the cases: a database with one namespace, and short ways to write and read.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -44,7 +44,7 @@ impl World {
         token
     }
 
-    /// Closes the store and opens the same database again. Says whether there is one.
+    /// Closes the store and opens the same database again. Returns false if the database ends with its backend.
     pub(crate) async fn reopen(&mut self) -> bool {
         if !self.database.is_durable() {
             return false;

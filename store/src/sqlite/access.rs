@@ -1,8 +1,8 @@
-//! How a database file is attached where the disk has no room for what SQLite keeps beside it, or cannot be written to.
+//! Attaching a database file on a disk that is full or read-only.
 //!
 //! Connections share memory in the file `-shm`, which SQLite makes or lengthens at the first opening. A full disk has
-//! no room for it, a read-only one does not take it. The server that holds the data directory needs no such file:
-//! nobody but its process writes there.
+//! no room for it, and a read-only disk does not take it. The server that holds the data directory can do without,
+//! because no other process writes there.
 
 use std::path::Path;
 use std::time::Duration;
@@ -12,10 +12,10 @@ use rusqlite::{Connection, ErrorCode, OpenFlags, ffi};
 
 use super::paths::beside;
 
-/// How long a file that could not be opened beside others stays so before that is tried again.
+/// How long a file that could not be opened beside other processes stays open without them before that is tried again.
 pub(super) const ALONE_FOR: Duration = Duration::from_secs(30);
 
-/// How a database file is used.
+/// The way in which a database file is open.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Access {
     /// Beside other processes.
@@ -26,9 +26,9 @@ pub(super) enum Access {
     ReadOnly,
 }
 
-/// Attaches a file under a name, in the best way that there is, `least` at least; what comes back says how. Other ways
-/// than [`Access::Shared`] are for a process that nobody else writes beside. Connections that only read see nothing of
-/// what others write: where one has no more, none of that file may.
+/// Attaches a file under a name, in the best way that is possible, and in none that is worse than `least`. Returns the
+/// way. Other ways than [`Access::Shared`] are for a process beside which no other writes. A connection that only reads
+/// does not see what others write; so if one connection to a file only reads, all must.
 ///
 /// # Errors
 /// SQLite's.
@@ -68,9 +68,9 @@ fn attach_as(connection: &Connection, file: &Path, name: &str, access: Access) -
     let file = match access {
         Access::Shared => file.to_string_lossy().into_owned(),
         Access::Alone => uri(file, "vfs=unix-excl"),
-        // For reading only, also if it could be written to by now: without locks nothing may be.
+        // For reading only, also if it can be written to by now, because nothing may be written without locks.
         Access::ReadOnly if has_log() => {
-            // Each connection keeps what it knows of the write-ahead log to itself.
+            // Each connection has its own memory of the write-ahead log.
             connection.pragma_update(None, "locking_mode", "EXCLUSIVE")?;
             uri(file, "vfs=unix-none&mode=ro")
         }
@@ -109,7 +109,7 @@ pub(super) fn open_immutable(file: &Path) -> rusqlite::Result<Connection> {
     Connection::open_with_flags(uri(file, "immutable=1"), flags)
 }
 
-/// A file's name as SQLite takes it with options.
+/// A file's name with options, as a URI for SQLite.
 fn uri(file: &Path, options: &str) -> String {
     let escaped: String = file
         .to_string_lossy()
@@ -150,7 +150,7 @@ mod tests {
             drop(reader);
             assert_eq!(beside(&file, "-wal").exists(), has_log, "it belongs to the writer");
             if has_log {
-                // Without it the file alone holds everything.
+                // Without a write-ahead log the file holds everything.
                 writer.pragma_update(None, "journal_mode", "DELETE").expect("nobody reads");
             }
         }

@@ -1,7 +1,7 @@
-//! Checksums for the messages of a log that a version without them wrote.
+//! Checksums for messages that a version without checksums wrote.
 //!
-//! They are computed while the log is served, a batch at a time under the writer's lock, with pauses as long as the
-//! batches. Each batch notes in its own transaction how far it came, so that the work goes on after a crash.
+//! They are computed while the log is served, one batch at a time under the writer's lock, with pauses as long as the
+//! batches. Each batch notes its end in its own transaction, so that the work goes on there after a crash.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering::SeqCst;
@@ -15,30 +15,29 @@ use super::files::Files;
 use super::storage::SqliteStorage;
 use super::whole_row::WholeRow;
 
-/// Messages of one batch: appends wait as long as it takes.
+/// Messages of one batch. Appends wait until a batch is done.
 const BATCH: i64 = 256;
 /// The shortest pause between two batches.
 const PAUSE: Duration = Duration::from_millis(1);
 /// The pause after a batch that failed.
 const AFTER_A_FAULT: Duration = Duration::from_secs(1);
 
-/// What a batch did.
+/// The work of one batch.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Done {
     /// Bytes of text that were written anew.
     pub(super) bytes: u64,
-    /// Messages that cannot have been written as they are. They stay without a checksum, which tells that they are
-    /// damaged.
+    /// Messages that cannot have been written as they are. They stay without a checksum, which marks them as damaged.
     pub(super) damaged: Vec<i64>,
     /// The message before which the batch ended, because it seems to be damaged.
     pub(super) suspect: Option<i64>,
-    /// Whether none is left.
+    /// Whether no message without a checksum is left.
     pub(super) is_all: bool,
 }
 
 /// Computes the next checksums of the log that is attached as `log`. A message that seems to be damaged ends the batch,
-/// as a page that cannot be read for a moment looks the same; unless it is `certain`, the one that was looked at often
-/// enough.
+/// because a page that cannot be read for a moment looks the same. `certain` is a message that was looked at often
+/// enough to be damaged for sure.
 ///
 /// # Errors
 /// SQLite's.
@@ -84,7 +83,7 @@ pub(super) fn batch(connection: &mut Connection, seed: Seed, certain: Option<i64
     Ok(outcome)
 }
 
-/// The positions between which messages may lack a checksum, while there may be any.
+/// The positions between which messages may lack a checksum; `None` if none do.
 ///
 /// # Errors
 /// SQLite's.
@@ -160,17 +159,17 @@ impl SqliteStorage {
     }
 }
 
-/// How far the work is after a batch.
+/// The state of the work after a batch.
 enum Progress {
     Some,
     /// The next message seems to be damaged.
     Suspects(i64),
     Failed,
-    /// There is no more to do, or not while the files are as they are.
+    /// There is no more to do, or it cannot be done with these files.
     Stopped,
 }
 
-/// A message that seems to be damaged, and how often it did.
+/// A message that seems to be damaged, and how often it was looked at.
 #[derive(Debug, Default)]
 struct Doubt {
     at: i64,

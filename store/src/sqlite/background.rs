@@ -74,8 +74,8 @@ impl SqliteStorage {
         }));
     }
 
-    /// Has the indexer run while at least `at_least` messages wait, and then for whole batches. Returns whether it was not
-    /// at work already.
+    /// Has the indexer run while at least `at_least` messages wait, and then for whole batches. Returns whether it was
+    /// not at work already.
     pub(super) fn start_indexer(self: &Arc<Self>, files: &Arc<Files>, at_least: usize) -> bool {
         if files.indexing.swap(true, SeqCst) {
             return false;

@@ -1,4 +1,4 @@
-//! Opening a database: what holds for every connection, and the migrations.
+//! Opening databases: the settings of every connection, and the migrations.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -13,14 +13,14 @@ use super::directory::keep_private;
 /// Prepared statements that a connection keeps.
 const STATEMENTS: usize = 64;
 
-/// How long a connection waits for another's lock. Readers and the one writer of a file never
-/// wait for each other; what remains is a checkpoint or a backup that starts or ends.
+/// How long a connection waits for another's lock. Readers and the one writer of a file never wait for each other; a
+/// checkpoint or a backup that starts or ends may hold a lock.
 pub(super) const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Why a database file could not be used.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// SQLite says so.
+    /// SQLite reported an error.
     #[error(transparent)]
     Sqlite(#[from] rusqlite::Error),
     /// The file cannot be made.
@@ -48,11 +48,11 @@ enum Synchronous {
     Normal,
 }
 
-/// Bytes of a page of the log and of the registry: as the file system's.
+/// Bytes of a page of the log and of the registry: the same as a page of the file system.
 const PAGE_SIZE: u32 = 4096;
 
-/// Bytes of a page of the index. A batch of messages touches a page of each of its streams, and all of
-/// them are written back before long: the smaller they are, the shorter the syncs that an append waits behind.
+/// Bytes of a page of the index. A batch of messages changes a page for each of its streams, and all of them are
+/// written back soon. Small pages make the syncs shorter that an append waits behind.
 const INDEX_PAGE_SIZE: u32 = 1024;
 
 /// A database attached under a name.
@@ -69,7 +69,7 @@ pub(super) struct Attach {
     migrations: &'static [&'static str],
     /// Whether an older schema is brought to the newest.
     migrates: bool,
-    /// The least access with which it is used: see [`access`].
+    /// The least access with which it may be opened: see [`access`].
     least: Access,
 }
 
@@ -102,8 +102,8 @@ impl Attach {
         }
     }
 
-    /// The same with the schema that it has. To open it changes nothing: a file that was emptied stays empty, by which
-    /// it is known that its messages are gone.
+    /// The same with the schema that it has. Opening it changes nothing: a file that was emptied stays empty, which
+    /// shows that its messages are gone.
     pub(super) fn log_as_it_is(file: PathBuf) -> Self {
         Self { migrates: false, ..Self::log(Some(file)) }
     }
@@ -122,8 +122,8 @@ impl Attach {
         }
     }
 
-    /// The same in a directory that this process has taken: it is opened although nothing can be written beside it, or
-    /// to it.
+    /// The same in a directory that this process has taken, where it can be opened although nothing can be written
+    /// beside it, or to it.
     pub(super) fn at_least(self, least: Access) -> Self {
         Self { least, ..self }
     }
@@ -137,7 +137,7 @@ pub(super) fn open(databases: &[Attach]) -> Result<Connection, Error> {
     open_somehow(databases).map(|(connection, _)| connection)
 }
 
-/// As [`open`], and how the databases are used: the least of what was found.
+/// As [`open`]. Returns also the access of the database that has the least.
 ///
 /// # Errors
 /// [`Error`].
@@ -145,7 +145,7 @@ pub(super) fn open_somehow(databases: &[Attach]) -> Result<(Connection, Access),
     let mut connection = Connection::open_in_memory_with_flags(OpenFlags::default())?;
     connection.set_prepared_statement_cache_capacity(STATEMENTS);
     connection.busy_timeout(BUSY_TIMEOUT)?;
-    // Damage is met where it stands, instead of being taken for content.
+    // SQLite then reports damaged cells, and does not take them for content.
     connection.pragma_update(None, "cell_size_check", true)?;
     // `rarray`: a list of positions as one parameter.
     rusqlite::vtab::array::load_module(&connection)?;
@@ -162,7 +162,7 @@ pub(super) fn open_somehow(databases: &[Attach]) -> Result<(Connection, Access),
 /// SQLite's.
 pub(super) fn open_alone(file: &Path) -> rusqlite::Result<Connection> {
     let connection = access::open_immutable(file)?;
-    // A checkpoint that was cut off leaves a file that is shorter than it says: that is no damage.
+    // A checkpoint that was cut off leaves a file that is shorter than its header says, which is no damage.
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_WRITABLE_SCHEMA, true)?;
     Ok(connection)
 }

@@ -1,4 +1,4 @@
-//! Damaged messages that were met: each is told once, and known until the server stops.
+//! Damaged messages that were found. Each is logged once, and known until the server stops.
 
 use std::collections::BTreeSet;
 
@@ -8,17 +8,17 @@ use super::registry::Registry;
 use crate::degraded::Degraded;
 use crate::model::Incarnation;
 
-/// Messages that are told one by one.
+/// Number of messages of a log that are logged one by one.
 const TELL_MOST: usize = 1_000;
 
-/// Damaged messages of all namespaces, as far as they were met.
+/// The damaged messages of all namespaces that were found.
 #[derive(Debug, Default)]
 pub(super) struct Damage {
     met: Mutex<BTreeSet<(Incarnation, i64)>>,
 }
 
 impl Damage {
-    /// A message that is not as it was written was met at this global position.
+    /// A damaged message was found at this global position.
     pub(super) fn met(&self, registry: &Registry, incarnation: Incarnation, global_position: i64) {
         let told = {
             let mut met = self.met.lock();
@@ -40,8 +40,8 @@ impl Damage {
         );
     }
 
-    /// Whether a damaged message of this log was met before: the next one is no page that cannot be read for a moment,
-    /// and whoever reads on behind thousands of them must not wait at each.
+    /// Whether a damaged message of this log was found before. Then the next one is not read again and again: it is
+    /// hardly a page that cannot be read for a moment, and a read behind thousands of them must not wait at each.
     pub(super) fn is_in(&self, incarnation: Incarnation) -> bool {
         let met = self.met.lock();
         met.len() > TELL_MOST || met.range((incarnation, i64::MIN)..=(incarnation, i64::MAX)).next().is_some()
@@ -52,7 +52,7 @@ impl Damage {
         self.met.lock().retain(|(of, _)| *of != incarnation);
     }
 
-    /// What probes are told of it.
+    /// The reason that probes report.
     pub(super) fn degraded(&self) -> Option<Degraded> {
         let message = "a stored message is damaged and is not served: the server's log says which";
         (!self.met.lock().is_empty()).then(|| Degraded::new("DATA_DAMAGED", message))

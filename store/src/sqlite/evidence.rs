@@ -1,7 +1,7 @@
-//! What is known of a log besides itself: which one it is, and how far it came.
+//! Evidence about a log from outside its file: its identity, and the head that it has reached.
 //!
-//! A write-ahead log of which the end is damaged, cut or gone is no error to SQLite: it opens the log as it was some
-//! commits earlier. The registry's mark and the index tell that it was longer.
+//! If the end of a write-ahead log is damaged, cut or gone, SQLite reports no error and opens the log as it was some
+//! commits earlier. The registry's mark and the index show that it was longer.
 
 use std::path::Path;
 
@@ -11,10 +11,10 @@ use super::connection::{self, Attach};
 use super::paths::set_up;
 use super::registry::Noted;
 
-/// How a log's identity stands to the one that its namespace has.
+/// Whether a log's identity is that of its namespace.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Identity {
-    /// It is that one, or holds no message and was given it.
+    /// It is. A log without messages was given it.
     Same,
     /// The namespace has none yet, because an earlier version made it.
     Unknown,
@@ -22,8 +22,8 @@ pub(super) enum Identity {
     Foreign,
 }
 
-/// Compares the identity of a log, attached as `log`, with its namespace's. A log without a message is given it: it was
-/// made a moment ago, or lost everything.
+/// Compares the identity of a log, attached as `log`, with its namespace's. A log without messages is given it, because
+/// it was made a moment ago, or lost everything.
 ///
 /// # Errors
 /// SQLite's.

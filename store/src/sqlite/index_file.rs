@@ -1,10 +1,9 @@
 //! Whether the index's file and the write-ahead log beside it belong together.
 //!
-//! The write-ahead log begins anew once everything in it is in the file, and what it holds from then
-//! on only makes sense on top of that file. Somebody who puts another copy of the file beside it
-//! makes an index that looks whole and is not. Therefore each change gives the index a random
-//! *session*, and the first change after the write-ahead log began anew also notes the session that
-//! the file then has as its *base*. A file fits if it is that base, or came after it.
+//! The write-ahead log begins anew once everything in it is in the file. From then on it only fits that file. If
+//! another copy of the file is put beside it, the index looks whole and is not. Therefore each change gives the index a
+//! random *session*. The first change after the write-ahead log began anew also notes the session of the file as its
+//! *base*. A file fits if it is that base, or a later one.
 
 use std::fs;
 use std::path::Path;
@@ -14,15 +13,15 @@ use rusqlite::Connection;
 use super::connection;
 use super::paths::beside;
 
-/// What the index's file says without its write-ahead log.
+/// The session and base in an index's file.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Stamp {
     session: Option<Vec<u8>>,
     base: Option<Vec<u8>>,
 }
 
-/// Writes what is in the index's write-ahead log into its file. Says whether that was all of it, so
-/// that the next change begins a new one.
+/// Writes the index's write-ahead log into its file. Returns whether all of it was written, so that the next change
+/// begins a new one.
 ///
 /// # Errors
 /// SQLite's.
@@ -33,7 +32,7 @@ pub(super) fn checkpoint(connection: &Connection) -> rusqlite::Result<bool> {
     })
 }
 
-/// What stands in the file itself, where it has a write-ahead log beside it.
+/// The stamp in the file itself; `None` if there is no write-ahead log beside it.
 ///
 /// # Errors
 /// SQLite's.
@@ -43,11 +42,11 @@ pub(super) fn stamp_of_file_alone(file: &Path) -> rusqlite::Result<Option<Stamp>
         return Ok(None);
     }
     let alone = connection::open_alone(file)?;
-    // A file to which nothing was ever written back has no table yet.
+    // If nothing was ever written back to the file, it has no table yet.
     Ok(Some(stamp(&alone, "SELECT session, base FROM progress").unwrap_or_default()))
 }
 
-/// Whether the index, seen together with its write-ahead log, follows from what its file alone was.
+/// Whether the index with its write-ahead log follows from the index in its file alone.
 ///
 /// # Errors
 /// SQLite's.

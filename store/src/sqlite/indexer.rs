@@ -1,7 +1,7 @@
 //! Moving entries from the memtable into the index, in large sorted batches.
 //!
-//! Each batch is one transaction that also moves the completion position, so that the index is
-//! always a whole prefix of the log, whenever the process dies.
+//! Each batch is one transaction that also moves the completion position. So the index always covers the log up to
+//! there, whenever the process dies.
 
 use eventodb_protocol::group::stream_hash;
 use rusqlite::{Connection, OptionalExtension as _, TransactionBehavior, params};
@@ -22,9 +22,9 @@ const CATEGORY_RUNS: Insert =
 const IDS: Insert = Insert { one: include_str!("sql/index_id.sql"), many: include_str!("sql/index_32_ids.sql") };
 
 /// Puts entries into the index; they must follow its completion position directly. `begins_anew`
-/// says that everything before is in the index's file, as [`super::index_file::checkpoint`] told.
+/// says that everything before is in the index's file, as [`super::index_file::checkpoint`] returned.
 ///
-/// What is made of a batch for one part of the index is let go before the next is made.
+/// The memory for one part of the index is freed before the next part is made.
 ///
 /// # Errors
 /// SQLite's; a violated constraint means that the log holds an id or a (stream, position) twice.
@@ -85,7 +85,7 @@ fn index_ids(connection: &Connection, mut entries: Vec<&IndexEntry>) -> rusqlite
     })
 }
 
-/// A position that is in the index already would not be met by the primary key, which has the last of a run only.
+/// Refuses positions that are in the index already. The primary key does not, because it has only the last of a run.
 fn refuse_overlaps(connection: &Connection, runs: &[Run<StreamEntry>]) -> rusqlite::Result<()> {
     let mut from = connection.prepare_cached(include_str!("sql/stream_seek.sql"))?;
     // The id of a stream that begins here is new, and so is everything under it.
@@ -134,7 +134,7 @@ pub(super) fn belongs(connection: &Connection) -> rusqlite::Result<bool> {
     Ok(identity == log && completion_id.is_some() == (completion > 0) && is_at(connection, completion, completion_id)?)
 }
 
-/// Whether the log has the message of this id at a position. One that is damaged tells nothing against it.
+/// Whether the log has the message of this id at a position. A damaged message there may be the one.
 fn is_at(connection: &Connection, position: i64, id: Option<Vec<u8>>) -> rusqlite::Result<bool> {
     let checker = Checker::of_log(connection)?;
     let mut select = connection.prepare_cached(select_suffix(connection)?)?;
@@ -154,7 +154,7 @@ fn select_suffix(connection: &Connection) -> rusqlite::Result<&'static str> {
     Ok(if version == 1 { include_str!("sql/suffix_1.sql") } else { include_str!("sql/suffix.sql") })
 }
 
-/// What follows a position in the log.
+/// The messages behind a position in the log.
 #[derive(Debug, Default)]
 pub(super) struct Suffix {
     pub(super) entries: Vec<IndexEntry>,
@@ -165,8 +165,8 @@ pub(super) struct Suffix {
     pub(super) is_cut: bool,
 }
 
-/// As [`suffix`]. What seems to be damaged is read again for a moment: it may be a disk that could not be read, and
-/// nothing is to be given up for that.
+/// As [`suffix`], but messages that seem to be damaged are read again for a moment, because the disk may only not have
+/// been readable.
 ///
 /// # Errors
 /// As [`suffix`].
@@ -233,7 +233,7 @@ fn entry(stored: &Stored<'_>) -> rusqlite::Result<IndexEntry> {
     })
 }
 
-/// Notes damaged messages that are in no run. To be done before anything behind them is indexed.
+/// Notes damaged messages that are in no run. A caller does so before it indexes messages behind them.
 ///
 /// # Errors
 /// SQLite's.

@@ -1,7 +1,7 @@
 //! The streams and categories of a batch that is being indexed, and their numbers in the index.
 //!
-//! A batch has many messages of each. So names are hashed once for each message, everything else is
-//! done once for each name, and grouping the messages takes no comparison.
+//! A batch has many messages of each. Therefore names are hashed once for each message, all other work is done once for
+//! each name, and the messages are grouped without comparing names.
 
 use eventodb_protocol::name;
 use foldhash::{HashMap, HashMapExt as _};
@@ -9,11 +9,11 @@ use rusqlite::{Connection, OptionalExtension as _, params};
 
 use super::memtable::IndexEntry;
 
-/// Messages of a batch by what they have in common.
+/// The messages of a batch in groups.
 pub(super) struct Groups {
     /// The number of each group in the index.
     ids: Vec<i64>,
-    /// Which group each message is in; 32 bits, as that is most of a batch's memory.
+    /// The group of each message, in 32 bits, because these are most of a batch's memory.
     of: Vec<u32>,
 }
 
@@ -66,13 +66,13 @@ pub(super) fn intern(connection: &Connection, entries: &[&IndexEntry]) -> rusqli
 
 struct Stream<'a> {
     name: &'a str,
-    /// Global position of its first message in the batch; where it starts in the batch, its id.
+    /// Global position of its first message in the batch. It is the stream's id, if the stream begins there.
     first: i64,
     starts: bool,
     messages: u32,
 }
 
-/// The streams in the order in which they come, and which of them each message is of.
+/// The streams in the order of their first messages, and the stream of each message.
 fn streams<'a>(entries: &[&'a IndexEntry]) -> (Vec<Stream<'a>>, Vec<u32>) {
     let mut streams = Vec::new();
     let mut numbers: HashMap<&str, usize> = HashMap::new();
@@ -93,7 +93,7 @@ fn streams<'a>(entries: &[&'a IndexEntry]) -> (Vec<Stream<'a>>, Vec<u32>) {
 fn stream_ids(connection: &Connection, streams: &[Stream<'_>]) -> rusqlite::Result<Vec<i64>> {
     let mut insert = connection.prepare_cached(include_str!("sql/index_stream.sql"))?;
     let mut select = connection.prepare_cached(include_str!("sql/stream_id.sql"))?;
-    // By name, as they stand in the index, so that each of its pages is visited once.
+    // In the order of the index, by name, so that each of its pages is visited once.
     let mut by_name: Vec<usize> = (0..streams.len()).collect();
     by_name.sort_unstable_by_key(|&number| streams[number].name);
     let mut ids = vec![0; streams.len()];
@@ -116,7 +116,7 @@ fn stream_ids(connection: &Connection, streams: &[Stream<'_>]) -> rusqlite::Resu
     Ok(ids)
 }
 
-/// Whether the first message of a stream may be one that is damaged.
+/// Whether the first message of a stream may be damaged.
 fn has_lost_messages(connection: &Connection) -> rusqlite::Result<bool> {
     connection.prepare_cached("SELECT 1 FROM idx.unplaced")?.exists([])
 }
@@ -129,7 +129,7 @@ struct Category<'a> {
     new_streams: i64,
 }
 
-/// The categories, and which of them each stream is of.
+/// The categories, and the category of each stream.
 fn categories<'a>(streams: &[Stream<'a>]) -> (Vec<Category<'a>>, Vec<u32>) {
     let mut categories = Vec::new();
     let mut numbers: HashMap<&str, usize> = HashMap::new();

@@ -1,6 +1,6 @@
-//! Answers about single streams and ids, and about how much there is.
+//! Looking up versions, ids, streams, categories and counts.
 //!
-//! Each looks into the memtable first and into the index afterwards.
+//! Each function looks into the memtable first and into the index afterwards.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -31,8 +31,7 @@ struct Last {
 /// The last position of each stream; -1 for one without messages.
 ///
 /// # Errors
-/// SQLite's, and [`ReadError::Damaged`] where the end of a stream cannot be told for a damaged message; so for all
-/// functions here.
+/// SQLite's, and [`ReadError::Damaged`] if a damaged message may be the end of a stream; so for all functions here.
 pub(super) fn versions(connection: &Connection, known: Known<'_>, streams: &[Arc<str>]) -> Result<Vec<i64>, ReadError> {
     let recent: Vec<Option<Last>> = {
         let memtable = known.memtable.read();
@@ -153,7 +152,7 @@ fn time_of(connection: &Connection, seed: Seed, global_position: i64) -> Result<
     Ok(rows.last().map(|message| message.time).unwrap_or_default())
 }
 
-/// One page of categories, counted as of one moment.
+/// One page of categories, counted at one moment.
 pub(super) fn categories(
     connection: &mut Connection,
     memtable: &RwLock<Memtable>,
@@ -173,7 +172,7 @@ pub(super) fn categories(
         counted
     })?;
     let mut select = snapshot.prepare_cached(include_str!("sql/categories.sql"))?;
-    // One more than wanted, as the first may be the cursor itself.
+    // One more than wanted, because the first may be the cursor itself.
     let mut rows = select.query(params![page.first(), page.limit as i64 + 1])?;
     while let Some(row) = rows.next()? {
         let category = row.get_ref(0)?.as_str()?;
@@ -192,7 +191,7 @@ pub(super) fn categories(
         .collect())
 }
 
-/// How much there is, counted as of one moment.
+/// How many messages and streams there are, counted at one moment.
 pub(super) fn counts(connection: &mut Connection, known: Known<'_>) -> rusqlite::Result<Counts> {
     let (snapshot, (messages, streams), indexed) =
         at_one_moment(connection, known.memtable, |memtable, completion| {
@@ -207,12 +206,12 @@ pub(super) fn counts(connection: &mut Connection, known: Known<'_>) -> rusqlite:
     Ok(Counts { messages: messages + indexed.messages, streams: streams + indexed.streams, last_activity })
 }
 
-/// A snapshot of the index, what `look` sees in the memtable beyond the index's completion position, which it is told,
-/// and how far the index reaches.
+/// A snapshot of the index, the result of `look` at the memtable, and the index's completion position, which `look` is
+/// given.
 ///
-/// Entries leave the memtable some time after the index has them, so that the two overlap; whoever counts must leave
-/// out the overlap. No entry leaves while the memtable is locked, and the snapshot is taken under that lock: the index
-/// reaches at least to where the memtable begins.
+/// Entries leave the memtable some time after the index has them, so that the two overlap, and counting must leave out
+/// the overlap. No entry leaves while the memtable is locked. The snapshot is taken under that lock, so that the index
+/// reaches at least to the beginning of the memtable.
 fn at_one_moment<'a, T>(
     connection: &'a mut Connection,
     memtable: &RwLock<Memtable>,
@@ -223,7 +222,7 @@ fn at_one_moment<'a, T>(
     // The snapshot is taken by the first statement, which is this one.
     let progress = indexer::progress(&snapshot)?;
     if progress.completion < memtable.completion() {
-        // The index lost what it held: it is damaged.
+        // The index lost entries that it held: it is damaged.
         return Err(rusqlite::Error::QueryReturnedNoRows);
     }
     let seen = look(&memtable, progress.completion);

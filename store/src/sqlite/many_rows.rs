@@ -1,8 +1,8 @@
 //! Inserting rows many at a time.
 //!
-//! A statement's start and end cost about as much as a row that it inserts where the row before it
-//! stands. The statements say `OR FAIL`: to undo a part of one, SQLite would keep a copy of each page
-//! that it touches, and a failed batch is undone as a whole anyway.
+//! The start and end of a statement cost about as much as inserting a row beside the one before. The statements say `OR
+//! FAIL`, because SQLite would otherwise copy each page that it changes, to undo a part of a statement, and a failed
+//! batch is undone as a whole anyway.
 
 use rusqlite::{CachedStatement, Connection, ToSql};
 

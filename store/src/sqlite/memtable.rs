@@ -62,7 +62,7 @@ impl IndexEntry {
     }
 }
 
-/// A 32-bit hash of a type or category. Two may share one, so a match is confirmed by the log.
+/// A 32-bit hash of a type or category. Two may have the same, so that a match is confirmed by the log.
 ///
 /// FNV-1a; source: <http://www.isthe.com/chongo/tech/comp/fnv/>.
 pub(super) fn text_hash(text: &str) -> u32 {
@@ -84,7 +84,7 @@ pub(super) struct Memtable {
     /// The memory of chunks that have left, for new ones.
     spare: Vec<Vec<IndexEntry>>,
     len: usize,
-    /// Position of the last message that is not here: everything up to it is indexed.
+    /// Global position up to which everything is indexed, and nothing is here.
     completion: i64,
     ids: HashMap<Uuid, i64>,
     streams: HashMap<Arc<str>, VecDeque<StreamEntry>>,

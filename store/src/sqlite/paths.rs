@@ -1,4 +1,4 @@
-//! Where the files of an incarnation are, and connections to them.
+//! The paths of an incarnation's files, and connections to them.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -40,7 +40,7 @@ pub(super) fn index(shared: &Shared, incarnation: Incarnation, least: Access) ->
     Attach::index(file).at_least(least)
 }
 
-/// A connection for the indexer, to an index that is one of this log.
+/// A connection for the indexer, to an index that belongs to this log.
 pub(super) fn open_index(
     shared: &Shared,
     incarnation: Incarnation,
@@ -89,13 +89,13 @@ pub(super) fn logs_in(directory: &Path) -> std::io::Result<Vec<(i64, PathBuf)>> 
     Ok(logs)
 }
 
-/// What holds for every connection to files: checkpoints are made when we say so.
+/// Sets a connection to files up: SQLite makes no checkpoints by itself.
 pub(super) fn set_up(connection: &Connection) -> rusqlite::Result<()> {
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
     connection.pragma_update(None, "wal_autocheckpoint", 0)
 }
 
-/// Removes a database's file and what SQLite keeps beside it.
+/// Removes a database's file and the files that SQLite keeps beside it.
 pub(super) fn remove_database(file: &Path) -> std::io::Result<()> {
     for file in [file.to_owned(), beside(file, "-wal"), beside(file, "-shm")] {
         match fs::remove_file(file) {

@@ -1,22 +1,22 @@
-//! How much room the disk has left: writes are refused soon where it is little.
+//! Watching the room on the disk: writes will be refused soon if it is nearly full.
 
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 use crate::degraded::Degraded;
 
-/// Bytes below which the disk counts as nearly full; of a small disk it is a [`SHARE`].
+/// The disk counts as nearly full if fewer bytes than this are left. On a small disk the limit is a [`SHARE`]th of it.
 const RESERVE: u64 = 64 * 1024 * 1024;
 const SHARE: u64 = 50;
 
-/// What was seen when it was last looked at.
+/// The state of the disk when it was last looked at.
 #[derive(Debug, Default)]
 pub(super) struct Room {
     is_scarce: AtomicBool,
 }
 
 impl Room {
-    /// Looks at the disk of a directory, and says so where that has changed.
+    /// Looks at the disk of a directory, and logs a change.
     pub(super) fn look(&self, directory: &Path) {
         let Ok(disk) = rustix::fs::statvfs(directory) else { return };
         let bytes = |blocks: u64| blocks.saturating_mul(disk.f_frsize);

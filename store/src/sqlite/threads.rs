@@ -1,4 +1,4 @@
-//! Where SQLite's calls, which block, are made.
+//! The threads on which SQLite's calls are made, because they block.
 
 use std::cell::Cell;
 use std::sync::Arc;
@@ -31,9 +31,9 @@ impl Threads {
         })
     }
 
-    /// Runs a sequencer's turn on a writer thread.
-    pub(super) fn write(&self, turn: BoxFuture<'static, ()>) {
-        self.writers.as_ref().expect("taken only by drop").spawn(turn);
+    /// Runs a future on a writer thread.
+    pub(super) fn write(&self, work: BoxFuture<'static, ()>) {
+        self.writers.as_ref().expect("taken only by drop").spawn(work);
     }
 
     /// Runs background work on an indexer thread.
@@ -41,7 +41,7 @@ impl Threads {
         self.indexers.as_ref().expect("taken only by drop").spawn(async move { work() });
     }
 
-    /// Runs a blocking call: here, where this is a thread made for it, else on another one.
+    /// Runs a blocking call: on this thread, if it is made for that, otherwise on another one.
     pub(super) async fn run<T: Send + 'static>(&self, work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
         if BLOCKING.get() {
             return work();

@@ -1,8 +1,8 @@
-//! Having the disk take a large write a little at a time.
+//! Giving the disk a large write in small steps.
 //!
-//! An index batch leaves its pages with the system, and so does a checkpoint; the sync that ends each of them would
-//! give the disk tens of megabytes at once, and an append that comes then waits behind all of it. A thread beside them
-//! syncs what is there again and again, so that no sync finds much.
+//! An index batch leaves its pages in the system's memory, and so does a checkpoint. The sync at its end would give the
+//! disk tens of megabytes at once, and an append that comes then would wait behind all of them. Therefore a thread
+//! beside the work syncs the file again and again, so that each sync has little to write.
 
 use std::fs::File;
 use std::sync::mpsc::{RecvTimeoutError, channel};
@@ -11,8 +11,8 @@ use std::time::Duration;
 
 /// Does work that writes to a file, which is synced meanwhile, with a `pause` from one sync to the next.
 ///
-/// Whoever needs it to be on the disk syncs it afterwards all the same, and is told there what fails here: the system
-/// reports an error of writing back to each open file of its own (Linux, fsync(2)).
+/// A caller that needs the file on the disk syncs it afterwards all the same. That sync reports an error of the syncs
+/// here, because the system reports an error of writing back to each open file (Linux, fsync(2)).
 pub(super) fn trickle<T>(file: Option<&File>, pause: Duration, work: impl FnOnce() -> T) -> T {
     let Some(file) = file else { return work() };
     thread::scope(|scope| {
@@ -24,7 +24,7 @@ pub(super) fn trickle<T>(file: Option<&File>, pause: Duration, work: impl FnOnce
                 }
             }
         };
-        // Without the thread it is only slower for others.
+        // Without the thread the work is done all the same, and appends wait longer.
         let _ = thread::Builder::new().name("trickle".to_owned()).spawn_scoped(scope, sync);
         let outcome = work();
         drop(over);

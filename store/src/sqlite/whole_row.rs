@@ -1,4 +1,4 @@
-//! One message with everything that the log keeps of it.
+//! One message with all columns of the log.
 
 use eventodb_protocol::{Limits, json, message, name, wire};
 use rusqlite::{CachedStatement, Connection, params};
@@ -41,7 +41,7 @@ impl WholeRow {
         })
     }
 
-    /// The same of a row that is as it was written; `None` of a damaged one.
+    /// The same for a row that is as it was written; `None` for a damaged one.
     ///
     /// # Errors
     /// As [`Self::read`].
@@ -54,9 +54,9 @@ impl WholeRow {
         self.stream.len() + self.kind.len() + self.data.len() + self.metadata.as_ref().map_or(0, String::len)
     }
 
-    /// What cannot have been written so, if anything.
+    /// The part that cannot have been written as it is, if there is one.
     pub(super) fn fault(&self) -> Option<&'static str> {
-        // What the limits of an earlier day admitted is no damage.
+        // The length of names is not checked, because earlier versions had other limits.
         let limits = Limits { name_bytes: usize::MAX, ..Limits::default() };
         let is_object = |text: &str| text.starts_with('{') && json::compact(text).is_ok();
         if self.global_position < 1 || self.position < 0 {
@@ -91,7 +91,7 @@ impl WholeRow {
         }
     }
 
-    /// Inserts it with its checksum in a log where the statement says: `sql/append.sql`.
+    /// Inserts it with its checksum by a statement with the parameters of `sql/append.sql`.
     ///
     /// # Errors
     /// SQLite's.
@@ -132,7 +132,7 @@ impl WholeRow {
     }
 }
 
-/// Where the last import ended, and the time of the last written message before it: the log's note.
+/// A log's note of its last import: where it ended, and the time of the last written message before it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Import {
     pub(super) last_position: i64,

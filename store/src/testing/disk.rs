@@ -15,7 +15,7 @@ pub struct Disk {
 }
 
 impl Disk {
-    /// A disk of so many bytes. `None` where this process may mount nothing; it says so.
+    /// A disk of `bytes` bytes. Says so and returns `None` if this process may not mount anything.
     ///
     /// # Panics
     /// There is no temporary folder.
@@ -53,7 +53,7 @@ impl Disk {
         }
     }
 
-    /// Gives back what [`Self::fill`] took.
+    /// Removes the file that [`Self::fill`] made.
     ///
     /// # Panics
     /// The filler is gone.

@@ -1,4 +1,4 @@
-//! What the tests of this and other crates share.
+//! Shared by the tests of this and other crates.
 
 mod disk;
 #[cfg(feature = "testing")]

@@ -1,9 +1,8 @@
 //! Copying a store that a server may be writing to.
 //!
-//! The server is not asked and not held up. A log is append-only, so that what lies below its head
-//! is the same at every later moment: it is copied in slices, each read in a transaction of its own.
-//! Indexes are left out, since they are built from the logs. The copy is made in a directory that
-//! gets its name at the very end, so that there never is half a backup.
+//! The server is not asked and not held up. A log is append-only, so that its messages up to a head stay the same: they
+//! are copied in slices, each read in a transaction of its own. Indexes are left out, because they are built from the
+//! logs. The copy is made in a directory that gets its name at the very end, so that there never is half a backup.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -30,7 +29,7 @@ const SLICE_BYTES: usize = 8 * 1024 * 1024;
 
 /// Copies a data directory, in use or not, into `output`, which must be new or empty. The copy is a
 /// data directory itself. A namespace that is deleted meanwhile is not in it. A damaged message is copied as it is, and
-/// told.
+/// reported.
 ///
 /// # Errors
 /// [`Error`]; nothing is left of the copy then.
@@ -68,7 +67,7 @@ pub fn backup(data_dir: &Path, output: &Path, progress: &mut Progress<'_>) -> Re
     Ok(manifest)
 }
 
-/// A backup under another name until it is whole; removed where it never gets so far.
+/// A backup under another name until it is whole. It is removed if it never becomes whole.
 struct Unfinished(PathBuf);
 
 impl Unfinished {
@@ -98,7 +97,7 @@ impl Unfinished {
 
 impl Drop for Unfinished {
     fn drop(&mut self) {
-        // Once it has its name there is nothing here any more.
+        // Once the backup has its name, there is nothing under this one.
         let _ = fs::remove_dir_all(&self.0);
     }
 }
@@ -158,7 +157,7 @@ fn beginning(source: &Connection) -> rusqlite::Result<(i64, Option<Import>)> {
     Ok((head, Import::read(&snapshot)?))
 }
 
-/// Messages that follow a position, and where between them one is missing.
+/// Messages that follow a position, and the missing positions between them.
 fn slice(source: &Connection, after: i64, head: i64) -> rusqlite::Result<(Vec<Copied>, Vec<i64>)> {
     let snapshot = source.unchecked_transaction()?;
     let checker = Checker::of_log(&snapshot)?;
@@ -187,8 +186,8 @@ fn insert(log: &mut Connection, slice: &[Copied], seed: Seed) -> rusqlite::Resul
     transaction.commit()
 }
 
-/// Removes what was copied of a namespace that was deleted meanwhile, and what reading it has put
-/// beside the file that the server removed. Its number is never used again.
+/// Removes the copy of a namespace that was deleted meanwhile, and the files that reading it has put beside the file
+/// that the server removed. Its number is never used again.
 fn leave_out(data_dir: &Path, target: &Path, incarnation: i64) -> Result<(), Error> {
     let source = files::log_path(data_dir, incarnation);
     let mut paths = vec![files::log_path(target, incarnation)];
@@ -210,7 +209,7 @@ fn write_registry(
     target: &Path,
     copied: &[(BackedUpNamespace, Namespace)],
 ) -> Result<(), Error> {
-    // Numbers that were used are not used again, also where their namespaces are gone.
+    // Numbers that were used are not used again, even if their namespaces are gone.
     let last: i64 = source
         .query_row("SELECT coalesce(max(seq), 0) FROM sqlite_sequence WHERE name = 'namespaces'", [], |row| row.get(0))
         .map_err(database(source_path))?;
@@ -225,7 +224,7 @@ fn fill_registry(registry: &Connection, last: i64, copied: &[(BackedUpNamespace,
     let transaction = registry.unchecked_transaction()?;
     for (copied, namespace) in copied {
         let Namespace { incarnation, name, token_hash, description, metadata, created_at, identity, .. } = namespace;
-        // Where the log has lost its end, so has the copy.
+        // If the log has lost its end, the copy has, too.
         let marked_head = copied.head.max(namespace.marked_head);
         transaction.execute(
             include_str!("../sql/registry_copy.sql"),

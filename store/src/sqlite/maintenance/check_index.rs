@@ -1,4 +1,4 @@
-//! Whether an index says what the log says, up to its completion position.
+//! Comparing an index with its log, up to the index's completion position.
 
 use std::collections::HashMap;
 
@@ -75,7 +75,7 @@ fn compare(
     compare_categories(connection, &mut categories, problems)
 }
 
-/// Whether everything that the index should say of a message is there.
+/// Whether the index has all entries of a message.
 fn has(connection: &Connection, entry: &IndexEntry) -> rusqlite::Result<bool> {
     let by_id: Option<i64> = connection
         .prepare_cached("SELECT global_position FROM idx.ids WHERE id = ?1")?

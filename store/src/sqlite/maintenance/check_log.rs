@@ -1,4 +1,4 @@
-//! What must hold in a log.
+//! Checking the content of a log.
 
 use std::path::Path;
 
@@ -10,10 +10,10 @@ use super::super::failure::is_damage;
 use super::super::whole_row::{Import, WholeRow};
 use super::{Progress, Step, TELL_EVERY, files};
 
-/// Problems that are told of one file; more are only counted.
+/// Number of problems of one file that are reported; more are only counted.
 const TELL_MOST: usize = 20;
 
-/// What is wrong with a file, in words.
+/// The problems of a file, in words.
 #[derive(Debug, Default)]
 pub(super) struct Problems {
     told: Vec<String>,
@@ -41,16 +41,16 @@ impl Problems {
     }
 }
 
-/// What was found in a log.
+/// The findings about a log.
 #[derive(Debug, Default)]
 pub(super) struct LogCheck {
     pub(super) messages: u64,
     pub(super) head: i64,
-    /// Global positions that an import left out, or a repair.
+    /// Number of global positions that an import or a repair left out.
     pub(super) gaps: u64,
     /// Messages of an earlier version that have no checksum yet.
     pub(super) unchecked: u64,
-    /// Global positions of messages that are not as they were written, where all of the log could be looked at.
+    /// Global positions of messages that are not as they were written; empty if not all of the log could be read.
     pub(super) damaged: Vec<i64>,
     pub(super) problems: Problems,
 }
@@ -71,7 +71,7 @@ pub(super) fn check(log: &Connection, file: &Path, progress: &mut Progress<'_>) 
         return check;
     }
     if !check.damaged.is_empty() {
-        // Of what they say nothing is to be relied on.
+        // The columns of a damaged message cannot be relied on.
         return check;
     }
     for part in [streams, ids] {

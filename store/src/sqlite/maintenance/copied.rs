@@ -49,7 +49,7 @@ impl Copied {
         }
     }
 
-    /// Inserts it in a log where the statement says: `sql/append.sql`.
+    /// Inserts it by a statement with the parameters of `sql/append.sql`.
     ///
     /// # Errors
     /// SQLite's.

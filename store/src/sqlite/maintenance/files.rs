@@ -21,7 +21,7 @@ pub(super) struct Namespace {
     pub(super) metadata: String,
     pub(super) created_at: i64,
     pub(super) messages: Option<u64>,
-    /// The identity of its log; `None` where an earlier version made it and it was not opened since.
+    /// The identity of its log; `None` if an earlier version made it and it was not opened since.
     pub(super) identity: Option<Vec<u8>>,
     /// A global position that its log has reached.
     pub(super) marked_head: i64,
@@ -54,7 +54,7 @@ pub(super) fn name_of(file: &Path) -> String {
 /// Opens a database to read, through its write-ahead log, while others may write to it.
 ///
 /// # Errors
-/// [`Error::Database`], also where the file is newer than this program.
+/// [`Error::Database`], also if the file is newer than this program.
 pub(super) fn open_live(file: &Path, migrations: &[&str]) -> Result<Connection, Error> {
     let failed = database(file);
     // Writing is needed for SQLite's shared memory alone; nothing is created.
@@ -77,7 +77,7 @@ pub(super) fn open_still(file: &Path, migrations: &[&str]) -> Result<Connection,
 
 fn set_up(connection: &Connection) -> rusqlite::Result<()> {
     connection.busy_timeout(connection::BUSY_TIMEOUT)?;
-    // The write-ahead log belongs to the server, also where this connection is the last one to close.
+    // The write-ahead log belongs to the server, even if this connection is the last one to close.
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
     // A file that was cut is read as far as it goes.
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_WRITABLE_SCHEMA, true)?;
@@ -152,7 +152,7 @@ pub(super) fn version(database: &Connection) -> rusqlite::Result<usize> {
     database.pragma_query_value(None, "user_version", |row| row.get(0))
 }
 
-/// What tells a log from every other.
+/// The identity of a log.
 ///
 /// # Errors
 /// SQLite's.

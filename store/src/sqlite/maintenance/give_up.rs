@@ -1,7 +1,8 @@
-//! Putting a marker in the place of a message that is damaged or missing, so that what follows it is read again.
+//! Putting a marker in the place of a message that is damaged or missing, so that the messages behind it can be read
+//! again.
 //!
-//! What the marker's stream, position and id are is taken from the index: of a damaged row nothing is to be relied on.
-//! Where the index does not have the message, the marker goes into a stream of its own.
+//! The marker's stream, position and id are taken from the index, because a damaged row cannot be relied on. If the
+//! index does not have the message, the marker goes into a stream of its own.
 
 use std::path::Path;
 
@@ -31,7 +32,7 @@ const MARKER: &str = "$damaged";
 /// the index anew.
 ///
 /// # Errors
-/// [`Error::NotDamaged`] where there is nothing to give up, and those of [`super::repair()`].
+/// [`Error::NotDamaged`] if there is nothing to give up, and those of [`super::repair()`].
 pub fn give_up(
     directory: &Path,
     namespace: &str,
@@ -81,7 +82,7 @@ fn open(path: &Path) -> Result<Connection, Error> {
     Ok(log)
 }
 
-/// What is wrong with a message.
+/// The fault of a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Fault {
     Damaged,
@@ -101,11 +102,11 @@ impl std::fmt::Display for Fault {
 }
 
 fn head_of(log: &Connection) -> i64 {
-    // A log whose end cannot be read is known by others.
+    // If the end of the log cannot be read, other files know its head.
     log.query_row("SELECT coalesce(max(global_position), 0) FROM log.messages", [], |row| row.get(0)).unwrap_or(0)
 }
 
-/// What is wrong with the message at a position of a log that reaches `head`.
+/// The fault of the message at a position of a log that reaches `head`.
 fn fault_at(log: &Connection, path: &Path, at: i64, head: i64) -> Result<Fault, Error> {
     if at > head || at < 1 {
         return Err(Error::NotDamaged(at, "the log does not reach it"));
@@ -124,7 +125,7 @@ fn fault_at(log: &Connection, path: &Path, at: i64, head: i64) -> Result<Fault, 
     }
 }
 
-/// Whether a message is as it was written; `None` where there is none.
+/// Whether a message is as it was written; `None` if there is none.
 fn is_sound(log: &Connection, checker: &Checker<'_>, at: i64) -> rusqlite::Result<Option<bool>> {
     let mut select = log.prepare(include_str!("../sql/message.sql"))?;
     let mut rows = select.query([at])?;
@@ -142,7 +143,7 @@ struct Indexed {
     starts_stream: bool,
 }
 
-/// What the index says of the message at a position, if it is an index of this log and has it.
+/// The index's entry of the message at a position, if it is an index of this log and has it.
 fn by_index(log: &Path, index: &Path, at: i64) -> Option<Indexed> {
     if !index.exists() {
         return None;
@@ -187,7 +188,7 @@ fn in_stream(index: &Connection, at: i64) -> rusqlite::Result<Option<(i64, i64)>
     Ok(None)
 }
 
-/// As [`replace`]; `None` where SQLite cannot, because pages are damaged.
+/// As [`replace`]; `None` if SQLite cannot, because pages are damaged.
 fn in_place(log: &Connection, known: Option<&Indexed>, at: i64) -> rusqlite::Result<Option<WholeRow>> {
     match replace(log, known, at) {
         Err(error) if is_damage(&error) => Ok(None),

@@ -1,4 +1,4 @@
-//! What a backup says about itself, so that every byte of it can be checked.
+//! The list of a backup's files with their checksums, by which every byte can be checked.
 
 use std::fs::{self, File};
 use std::io::{Read as _, Write as _};
@@ -32,7 +32,7 @@ pub struct Manifest {
     pub created_at: Timestamp,
     /// Its files.
     pub files: Vec<BackedUpFile>,
-    /// What is in them.
+    /// The namespaces in them.
     pub namespaces: Vec<BackedUpNamespace>,
 }
 
@@ -56,7 +56,7 @@ pub struct BackedUpNamespace {
     pub namespace: String,
     /// The number that names its files.
     pub incarnation: i64,
-    /// Global position of its last message; 0 where there is none.
+    /// Global position of its last message; 0 if there is none.
     pub head: i64,
     /// How many messages it holds.
     pub messages: u64,

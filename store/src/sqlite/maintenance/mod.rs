@@ -1,16 +1,15 @@
-//! Looking after data directories: [`backup()`] of a store in use, [`verify()`] and [`repair()`] of one
-//! that is not.
+//! Looking after data directories: [`backup()`] of a store in use, [`verify()`] and [`repair()`] of one that is not.
 //!
-//! All of it blocks, and tells a callback how far it is.
+//! All functions block, and report their progress to a callback.
 //!
-//! | file | what stands there |
+//! | file | what it is for |
 //! |---|---|
 //! | `backup` | copying a store that a server is writing to |
-//! | `manifest` | what a backup says about itself |
+//! | `manifest` | the list of a backup's files |
 //! | `verify` | a report on every file |
-//! | `check_log`, `check_index` | what must hold in one file |
-//! | `repair` | which files are made anew |
-//! | `rewrite` | saving what can be read of a damaged log |
+//! | `check_log`, `check_index` | checking the content of one file |
+//! | `repair` | making damaged files anew |
+//! | `rewrite` | saving the readable messages of a damaged log |
 //! | `give_up` | putting a marker in the place of a damaged message |
 //! | `renew` | a copy of a log around pages that cannot be read |
 //! | `copied` | messages that are copied, damaged ones as they are |
@@ -40,7 +39,7 @@ pub use manifest::{BackedUpFile, BackedUpNamespace, Manifest};
 pub use repair::{Outcome, Permissions, repair};
 pub use verify::{FileReport, Report, verify};
 
-/// Why a data directory could not be looked after; each in one line for the person who asked.
+/// Why the work on a data directory failed, in one line for the operator.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The directory cannot be used, or a server uses it.
@@ -49,7 +48,7 @@ pub enum Error {
     /// There is no registry in the directory.
     #[error("there is no store in {0}")]
     NoStore(Shown),
-    /// Logs are there and the registry is not.
+    /// There are logs and no registry.
     #[error("{0} is missing beside log files: put it back from a backup of this directory")]
     NoRegistry(Shown),
     /// A log has another identity than its namespace.
@@ -73,7 +72,7 @@ pub enum Error {
     /// The system cannot read or write a file.
     #[error("{0}: {1}")]
     File(Shown, std::io::Error),
-    /// A manifest that says nothing.
+    /// A manifest that cannot be read.
     #[error("{0} is no manifest of a backup: {1}")]
     Manifest(Shown, serde_json::Error),
 }
@@ -81,18 +80,18 @@ pub enum Error {
 /// How far a long step is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Step<'a> {
-    /// What is looked at: a namespace or a file.
+    /// The namespace or file that is worked on.
     pub what: &'a str,
     /// Messages, or bytes, that are done.
     pub done: u64,
-    /// How many there are, about.
+    /// About how many there are.
     pub of: u64,
 }
 
-/// Told now and then how far a step is.
+/// Called now and then with the progress of a step.
 pub type Progress<'a> = dyn FnMut(Step<'_>) + 'a;
 
-/// After how many messages progress is told again.
+/// Number of messages between two reports of progress.
 const TELL_EVERY: u64 = 4096;
 
 /// The registry's file in a directory.

@@ -1,7 +1,7 @@
 //! A copy of a log around the pages that SQLite cannot read, put in its place.
 //!
-//! What can be read is copied, damaged messages as they are. What cannot is missing in the copy, and counts as damaged
-//! there; each message of it can then be given up where it should stand.
+//! Messages that can be read are copied, damaged ones as they are. The others are missing in the copy and count as
+//! damaged there. Each of them can then be given up at its position.
 
 use std::path::Path;
 
@@ -18,7 +18,7 @@ use super::files::{self, Namespace};
 use super::rewrite::{Unfinished, put_in_place};
 use super::{Error, Progress, Step, TELL_EVERY, database};
 
-/// What became of a log.
+/// The result of renewing a log.
 #[derive(Debug)]
 pub(super) struct Renewed {
     /// The file with the damaged log.
@@ -65,7 +65,7 @@ struct Copying<'a> {
 }
 
 impl Copying<'_> {
-    /// Copies what can be read, up to the head. The stretches of positions that cannot come back.
+    /// Copies the messages that can be read, up to the head. Returns the stretches of positions that cannot be read.
     fn around(&self, head: i64, progress: &mut Progress<'_>) -> rusqlite::Result<Vec<(i64, i64)>> {
         let mut unreadable = Vec::new();
         let mut after = 0;
@@ -79,7 +79,7 @@ impl Copying<'_> {
                 unreadable.push((after + 1, next - 1));
             }
             if next <= head {
-                // By itself: what comes in its order may be out of order.
+                // Found by its position alone, because messages may be out of order.
                 self.copy(next - 1, next, progress)?;
             }
             after = next;
@@ -87,7 +87,8 @@ impl Copying<'_> {
         Ok(unreadable)
     }
 
-    /// Copies what follows a position up to another, and says how far it came: to the end, or to what cannot be read.
+    /// Copies the messages behind a position up to another. Returns how far it came: to the end, or to a message that
+    /// cannot be read.
     fn copy(&self, after: i64, to: i64, progress: &mut Progress<'_>) -> rusqlite::Result<i64> {
         let checker = Checker::of_log(self.source)?;
         let mut select = self.source.prepare(files::whole_rows(self.source)?)?;
@@ -97,7 +98,7 @@ impl Copying<'_> {
         loop {
             let copied = match rows.next().and_then(|row| row.map(|row| Copied::read(row, &checker)).transpose()) {
                 Ok(Some(copied)) if copied.global_position() > last => copied,
-                // Out of order: what follows is found by its position.
+                // Out of order: the next message is found by its position.
                 Ok(Some(_)) => return Ok(last),
                 Ok(None) => return Ok(to),
                 Err(error) if is_damage(&error) => return Ok(last),

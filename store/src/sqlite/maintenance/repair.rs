@@ -1,7 +1,7 @@
-//! Which files are made anew.
+//! Making damaged files anew.
 //!
-//! An index is derived: one that does not fit is dropped and built from the log. A log is not: what
-//! can be read of a damaged one is saved into a new file, and the damaged one stays beside it.
+//! An index is derived: if it does not fit, it is dropped and built from the log. A log is not: the readable messages
+//! of a damaged one are saved into a new file, and the damaged one stays beside it.
 
 use std::fs;
 use std::path::Path;
@@ -22,20 +22,20 @@ use super::{Error, Progress, Step, database, io, shown};
 /// Messages that are indexed in one transaction.
 const BATCH: usize = 8_192;
 
-/// What was done about one file.
+/// The repair of one file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Outcome {
     /// Its name in the directory.
     pub file: String,
-    /// What was wrong with it, in words; nothing where it was sound.
+    /// The problems that it had, in words; empty if it was sound.
     pub problems: Vec<String>,
-    /// What was done about it, in words.
+    /// The steps that were done, in words.
     pub done: Vec<String>,
     /// Whether it can be used now.
     pub is_usable: bool,
 }
 
-/// What a repair may do that only a person can decide.
+/// Steps of a repair that only a person can permit.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Permissions {
     /// Let a log that lost its end be written to again, so that the lost positions are given out anew.
@@ -43,17 +43,17 @@ pub struct Permissions {
 }
 
 /// Makes the files of a data directory usable again, as far as that can be done without a backup.
-/// What is sound stays as it is.
+/// Sound files stay as they are.
 ///
 /// - An index that does not fit its log is built anew.
 /// - A log with damaged messages that can be read to its end stays as it is: see [`super::give_up()`].
-/// - Of a log that cannot be read to its end, everything before the first damaged message is kept.
-/// - Of two messages with one id, or at one position of a stream, the first is kept; the later one
-///   is what a sound store would have refused. It is set aside in a file that `import` reads.
+/// - If a log cannot be read to its end, all messages before the first damaged one are kept.
+/// - If two messages have one id, or one position in a stream, the first is kept. A sound store would have refused the
+///   later one: it is set aside in a file that `import` reads.
 /// - A log that lost its end stays refused for writes until the loss is accepted.
 ///
 /// # Errors
-/// [`Error`]: where it could not go on. What it did until then stays done.
+/// [`Error`], if it could not go on. The steps until then stay done.
 pub fn repair(directory: &Path, permissions: Permissions, progress: &mut Progress<'_>) -> Result<Vec<Outcome>, Error> {
     let path = super::registry_of(directory)?;
     let _taken = Directory::take(directory)?;
@@ -164,7 +164,7 @@ fn told(saved: &Saved) -> Vec<String> {
     lines
 }
 
-/// What is said of the log of another namespace, if it is one.
+/// The report on a log, if it is the log of another namespace.
 fn foreign(log: &Path, namespace: &Namespace) -> Option<Outcome> {
     let identity = files::identity(&files::open_live(log, SQLITE_LOG).ok()?).ok()?;
     if namespace.owns(&identity) {
@@ -210,7 +210,8 @@ fn lost_end(outcome: &mut Outcome, head: i64, known: i64, permissions: Permissio
     }
 }
 
-/// The registry's count is not true any more, and the server counts anew; the mark is where the log must reach.
+/// Has the server count the messages anew, because the registry's count is wrong by now, and marks the head that the
+/// log must reach.
 pub(super) fn note(registry: &Path, namespace: &Namespace, marked_head: i64) -> Result<(), Error> {
     let connection = connection::open(&[Attach::registry(Some(registry.to_owned()))])
         .map_err(|error| Error::Database(shown(registry), error))?;

@@ -1,7 +1,7 @@
-//! Saving what can be read of a damaged log into a new one.
+//! Saving the readable messages of a damaged log into a new one.
 //!
-//! Messages are copied in global order up to the first one that cannot be read: what lies behind
-//! it is not, because whoever reads a log relies on there being nothing missing before what he sees.
+//! Messages are copied in global order up to the first one that cannot be read. Later ones are not copied, because
+//! readers rely on it that no message is missing before one that they have seen.
 
 use std::fs::{self, File};
 use std::io::{BufWriter, Write as _};
@@ -19,15 +19,15 @@ use super::super::whole_row::{self, Import, WholeRow};
 use super::files::{self, Namespace};
 use super::{Error, Progress, Step, TELL_EVERY, database, io};
 
-/// Messages that were set aside and are told one by one; more are only counted.
+/// Number of messages set aside that are reported one by one; more are only counted.
 const TELL_MOST: u64 = 20;
 
-/// What was saved of a log, and what was not.
+/// The result of saving a log.
 #[derive(Debug, Default)]
 pub(super) struct Saved {
     pub(super) messages: u64,
     pub(super) head: i64,
-    /// Why it ends there, where it was not the end.
+    /// Why the copy ends there, if it was not the end of the log.
     pub(super) cut: Option<String>,
     /// The last global position that the damaged log or the registry is known to have had.
     pub(super) reached: Option<i64>,
@@ -40,8 +40,8 @@ pub(super) struct Saved {
     last_time: i64,
 }
 
-/// Puts a new log in the place of a damaged one, which is kept beside it. `None`, and nothing is
-/// changed, where not one message could be read.
+/// Puts a new log in the place of a damaged one, which is kept beside it. Returns `None` and changes nothing if not one
+/// message could be read.
 ///
 /// # Errors
 /// [`Error`].
@@ -50,7 +50,7 @@ pub(super) fn rewrite(path: &Path, namespace: &Namespace, progress: &mut Progres
     let stamp = Timestamp::now().as_micros();
     let new = Unfinished::beside(path)?;
     let log = files::create_log(&new.0)?;
-    // Where the damaged file cannot tell it, the new one has an identity of its own.
+    // If the identity cannot be read in the damaged file, the new one gets an identity of its own.
     let _ = whole_row::keep_identity(&source, &log);
     let seed = Seed::of(&evidence::identity(&log).map_err(database(&new.0))?);
     let mut copy = Copy {
@@ -75,15 +75,15 @@ pub(super) fn rewrite(path: &Path, namespace: &Namespace, progress: &mut Progres
     Ok(Some(saved))
 }
 
-/// Puts a new log, whose connections are closed, in the place of a damaged one. That one is kept under the name that
-/// comes back.
+/// Puts a new log, whose connections are closed, in the place of a damaged one. Returns the name under which the
+/// damaged one is kept.
 ///
 /// # Errors
 /// [`Error::File`].
 pub(super) fn put_in_place(new: &Unfinished, path: &Path, stamp: i64) -> Result<String, Error> {
     files::sync(&new.0)?;
     let damaged = beside(path, &format!(".damaged-{stamp}"));
-    // The log's file goes first: without it, nothing is ever taken for the log.
+    // The log's file is moved first, because the other files are nothing without it.
     fs::rename(path, &damaged).map_err(io(path))?;
     let (wal, shm) = (beside(path, "-wal"), beside(path, "-shm"));
     if wal.exists() {
@@ -101,7 +101,7 @@ pub(super) fn put_in_place(new: &Unfinished, path: &Path, stamp: i64) -> Result<
 pub(super) struct Unfinished(PathBuf);
 
 impl Unfinished {
-    /// One that is to take the place of a log. What an interrupted repair left there goes.
+    /// A new log that is to take the place of another. The files of an interrupted repair are removed.
     ///
     /// # Errors
     /// [`Error::File`].
@@ -125,7 +125,7 @@ impl Unfinished {
 
 impl Drop for Unfinished {
     fn drop(&mut self) {
-        // Once it is in its place there is nothing here any more.
+        // Once the log is in its place, there is nothing under this name.
         let _ = self.remove();
     }
 }
@@ -197,7 +197,7 @@ impl Copy<'_> {
         }
     }
 
-    /// Why a sound store would have refused the message, if so.
+    /// Why a sound store would have refused the message; `None` if it would have taken it.
     fn objection(&self, row: &WholeRow) -> rusqlite::Result<Option<String>> {
         let first: Option<i64> = self
             .log
@@ -252,10 +252,10 @@ impl Copy<'_> {
         Ok(())
     }
 
-    /// What was given up, and up to where positions may have gaps. A message that was set aside leaves one, just as an
-    /// import does.
+    /// Copies the notes on messages that were given up, and on the position up to which there may be gaps. A message
+    /// that was set aside leaves a gap, as an import does.
     fn notes(&self, source: &Connection) -> rusqlite::Result<()> {
-        // Where the damaged file cannot tell it, the markers stand in the messages all the same.
+        // If the notes cannot be read in the damaged file, the markers are among the messages all the same.
         let _ = whole_row::keep_given_up(source, &self.log, self.saved.head);
         let import = Import::read(source).unwrap_or(None);
         let Saved { head, last_time, .. } = self.saved;

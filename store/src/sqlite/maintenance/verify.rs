@@ -15,7 +15,7 @@ use super::files::{self, Namespace};
 use super::manifest::{self, BackedUpFile, Manifest, describe};
 use super::{Error, Progress, check_index, database};
 
-/// What was found.
+/// The findings about a directory.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Report {
     /// Whether it is a backup on which no server was started yet.
@@ -24,14 +24,14 @@ pub struct Report {
     pub files: Vec<FileReport>,
 }
 
-/// What was found in one file.
+/// The findings about one file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FileReport {
     /// Its name in the directory.
     pub file: String,
-    /// What it holds, in words.
+    /// Its content, in words.
     pub holds: String,
-    /// What is wrong with it, in words; nothing where it is sound.
+    /// Its problems, in words; empty if it is sound.
     pub problems: Vec<String>,
 }
 
@@ -46,7 +46,7 @@ impl Report {
 /// that no server uses. Changes nothing.
 ///
 /// # Errors
-/// [`Error`]: where it could not look. What it found is in the report.
+/// [`Error`], if something could not be read. Problems that are found are in the report.
 pub fn verify(directory: &Path, progress: &mut Progress<'_>) -> Result<Report, Error> {
     if !directory.join(manifest::FILE).exists() {
         super::registry_of(directory)?;
@@ -90,7 +90,7 @@ fn verify_backup(directory: &Path, manifest: &Manifest, progress: &mut Progress<
     Ok(Report { is_backup: true, files: reports })
 }
 
-/// Compares a file with what the manifest says of it.
+/// Compares a file with its entry in the manifest.
 fn compare(directory: &Path, expected: &BackedUpFile, problems: &mut Problems, progress: &mut Progress<'_>) {
     match describe(&directory.join(&expected.name), progress) {
         Err(error) => problems.add(format!("it cannot be read: {error}")),
@@ -167,7 +167,7 @@ fn verify_namespace(directory: &Path, namespace: &Namespace, progress: &mut Prog
     }
     let mut reports = vec![FileReport { file: files::name_of(&path), holds, problems: problems.into_lines() }];
     if index.exists() {
-        // Of a damaged log the index cannot be told right from wrong.
+        // If the log is damaged, it cannot be told whether the index is right.
         let problems = if log_is_sound { check_index_of(&path, &index, progress) } else { Problems::default() };
         let holds = format!("index of namespace {}", namespace.name);
         reports.push(FileReport { file: files::name_of(&index), holds, problems: problems.into_lines() });
@@ -190,7 +190,7 @@ pub(super) fn check_log_of(path: &Path, progress: &mut Progress<'_>) -> LogCheck
     }
 }
 
-/// What does not fit between a log and what is known of it, if anything.
+/// Contradictions between a log and the evidence about it.
 pub(super) fn of_another_moment(namespace: &Namespace, log: &Path, index: &Path) -> Option<String> {
     let log = files::open_live(log, SQLITE_LOG).ok()?;
     if !namespace.owns(&files::identity(&log).ok()?) {
@@ -203,7 +203,7 @@ pub(super) fn of_another_moment(namespace: &Namespace, log: &Path, index: &Path)
         .then(|| format!("it ends at global position {head}, and {known} was acknowledged: it has lost its end"))
 }
 
-/// That the registry has counted more messages than there are, if so.
+/// The problem, if the registry has counted more messages than there are.
 pub(super) fn fewer_than_counted(namespace: &Namespace, messages: u64) -> Option<String> {
     let noted = namespace.messages.filter(|noted| *noted > messages)?;
     Some(format!("it holds {messages} messages, the registry has counted {noted}: it may be an older copy"))
@@ -244,7 +244,7 @@ fn strays(directory: &Path, registry: &Connection) -> rusqlite::Result<Vec<FileR
     let mut strays: Vec<String> = names.filter(is_ours).filter(|name| !known.contains(name)).collect();
     strays.sort_unstable();
     let report = |file: String| {
-        // An index is derived; of a log nobody knows whose it is, and the server does not start beside it.
+        // An index is derived, and does no harm. A server does not start beside a log whose namespace is not known.
         let of_log = "move it away, or put back the registry.db that knows it: the server does not start beside it";
         let problems = if file.ends_with(".log.db") { vec![of_log.to_owned()] } else { Vec::new() };
         FileReport { file, holds: "of no namespace in the registry".to_owned(), problems }

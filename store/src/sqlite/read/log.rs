@@ -1,4 +1,4 @@
-//! Along the log itself.
+//! Walks along the log itself.
 
 use eventodb_protocol::Direction;
 use rusqlite::Row;
@@ -9,7 +9,7 @@ use super::{Walk, message};
 use crate::model::{Rows, Slice};
 
 impl Walk<'_> {
-    /// Every message of a namespace, or those that the filter wants of them.
+    /// The messages of a namespace that match the filter.
     pub(super) fn log(&self) -> Result<Slice, ReadError> {
         if self.wanted.needs_row()
             && let Some(slice) = self.every_category()?
@@ -53,7 +53,7 @@ impl Walk<'_> {
         }
     }
 
-    /// Takes a row, if it is wanted. Says whether it is as it was written.
+    /// Takes a row, if it is wanted. Returns whether it is as it was written.
     fn take_row(&self, row: &Row<'_>, rows: &mut Rows) -> rusqlite::Result<bool> {
         let Some(stored) = self.checker.read(row)? else { return Ok(false) };
         let stream = stored.stream()?;

@@ -1,10 +1,9 @@
 //! Slices of messages.
 //!
-//! What is asked of a whole namespace is a walk along the log. What is asked of a stream or of
-//! categories is a walk along their entries, in the index and then in the memtable, whose matches
-//! are fetched from the log one by one; so is a search for types or a correlation in a namespace of
-//! not too many categories. Filters are answered from the entries' hashes; a hash of a type or a
-//! correlation is confirmed by the row.
+//! A read of a whole namespace walks along the log. A read of a stream or of categories walks along their entries, in
+//! the index and then in the memtable, and fetches the matching rows from the log. So does a search for types or a
+//! correlation in a namespace that has not too many categories. Filters are answered from the entries' hashes; a hash
+//! of a type or a correlation is confirmed by the row.
 
 mod categories;
 mod log;
@@ -23,7 +22,7 @@ use super::failure::{ReadError, is_damage};
 use super::memtable::{Hashes, Memtable, text_hash};
 use crate::model::{Axis, Columns, Rows, Select, Slice};
 
-/// What a read needs to know of a log beside its files.
+/// The parts of a log that a read needs besides its files.
 #[derive(Clone, Copy)]
 pub(super) struct Known<'a> {
     pub(super) memtable: &'a RwLock<Memtable>,
@@ -35,7 +34,7 @@ pub(super) struct Known<'a> {
 /// Reads one slice; looks at a bounded number of index entries in search of matches. It ends before a damaged message.
 ///
 /// # Errors
-/// SQLite's, and [`ReadError::Damaged`] where nothing comes before the damaged message.
+/// SQLite's, and [`ReadError::Damaged`] if nothing comes before the damaged message.
 pub(super) fn read(
     connection: &Connection,
     known: Known<'_>,
@@ -56,7 +55,7 @@ pub(super) fn read(
         Scope::Categories(categories) => walk.categories(categories),
     }?;
     match transaction.commit() {
-        // A damaged page that ended the slice fails the end of the transaction as well, in which nothing was written.
+        // If a damaged page ended the slice, the end of the transaction fails as well. Nothing was written in it.
         Err(error) if !is_damage(&error) => Err(error.into()),
         _ => Ok(slice),
     }
@@ -76,11 +75,11 @@ pub(super) fn fetch(checker: &Checker<'_>, connection: &Connection, at: i64, row
     sound.ok_or(ReadError::Damaged(at))
 }
 
-/// What `take` makes of the row that should be at a global position; `None` where the row is damaged, or missing
-/// where the log has no gaps. A row of another position was found because this one is missing.
+/// The result of `take` for the row at a global position. `None` if the row is damaged, or missing at a position at
+/// which the log has no gaps. If this row is missing, the query may have found one at another position.
 ///
 /// # Errors
-/// SQLite's; that there is no row where a gap may be means that the index does not fit the log.
+/// SQLite's; `QueryReturnedNoRows` if the row is missing where a gap may be: the index does not fit the log.
 fn row_at<T>(
     checker: &Checker<'_>,
     at: i64,
@@ -129,7 +128,7 @@ impl<'a> Wanted<'a> {
         }
     }
 
-    /// Whether an entry may match; types and correlations may still turn out to be others.
+    /// Whether an entry may match. Its type and correlation are only compared by their hashes.
     fn admits(&self, hashes: Hashes) -> bool {
         self.admits_kind(hashes.kind)
             && (self.correlation.is_none() || self.correlation == hashes.correlation)
@@ -140,7 +139,7 @@ impl<'a> Wanted<'a> {
         self.kinds.is_empty() || self.kinds.contains(&kind)
     }
 
-    /// Whether hashes decide nothing about types and correlations, so that rows are looked at.
+    /// Whether the filter has types or a correlation, so that rows have to confirm a match.
     fn needs_row(&self) -> bool {
         !self.kinds.is_empty() || self.correlation.is_some()
     }

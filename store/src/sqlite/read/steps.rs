@@ -25,7 +25,7 @@ pub(super) struct Runs<'a> {
     /// The stream or category.
     pub(super) id: i64,
     pub(super) rows: rusqlite::Rows<'a>,
-    /// The memtable's: from there on it knows.
+    /// The floor of the memtable: from there on its entries are used.
     pub(super) floor: i64,
     /// The lowest and the highest position wanted on the walk's axis.
     pub(super) bounds: (i64, i64),
@@ -64,7 +64,7 @@ impl Walk<'_> {
             }
             for &entry in &entries {
                 let (step, may_match) = look(entry);
-                // From the floor on the memtable knows, above the head nobody asks.
+                // From the floor on the memtable has the entries; above the head none are wanted.
                 let is_above = step.at > high || step.global_position >= floor.min(self.select.head.saturating_add(1));
                 let is_below = step.at < low;
                 if is_above || is_below {
@@ -106,7 +106,7 @@ impl Walk<'_> {
         Steps { steps, cut }
     }
 
-    /// Several walks as one: in order, and only as far as all of them came.
+    /// Merges several walks: in order, and only as far as all of them came.
     pub(super) fn merge(&self, walks: Vec<Steps>) -> Steps {
         let forward = self.select.direction == Direction::Forward;
         let cuts = walks.iter().filter_map(|walk| walk.cut);
@@ -121,7 +121,7 @@ impl Walk<'_> {
         Steps { steps, cut }
     }
 
-    /// The rows of what was found in the index and in the memtable, which lies above it.
+    /// The rows of the steps from the index, and of those from the memtable, which lie above.
     pub(super) fn join(&self, indexed: Steps, recent: Steps) -> Result<Slice, ReadError> {
         let (first, second) = match self.select.direction {
             Direction::Forward => (indexed, recent),
@@ -131,7 +131,7 @@ impl Walk<'_> {
             Some(cut) => (first.steps, Some(cut)),
             None => ([first.steps, second.steps].concat(), second.cut),
         };
-        // One statement for all of them: to begin one for each costs more than to find the row.
+        // One statement for all rows, because beginning a statement costs more than finding a row.
         let mut statement = self.connection.prepare_cached(include_str!("../sql/messages.sql"))?;
         let positions: Vec<Value> = steps.iter().map(|step| step.global_position.into()).collect();
         let mut found = statement.query([Rc::new(positions)])?;
@@ -155,7 +155,7 @@ impl Walk<'_> {
         }
         match (barrier, cut) {
             (None, _) => Ok(Slice { rows, covered: cut.unwrap_or(self.select.to) }),
-            // It did not come so far.
+            // The query ended before it.
             (Some(barrier), Some(cut)) if self.select.axis == Axis::Global && !self.lies_beyond(cut, barrier) => {
                 Ok(Slice { rows, covered: cut })
             }
@@ -166,7 +166,7 @@ impl Walk<'_> {
     /// Takes the row that a step led to, if it is wanted.
     fn take(&self, stored: &Stored<'_>, rows: &mut Rows) -> rusqlite::Result<()> {
         let stream = stored.stream()?;
-        // An index that leads to another stream's message is damaged, as if it led to none.
+        // An index that leads to another stream's message is as damaged as one that leads to none.
         if !self.select.filter.scope.contains(stream) {
             return Err(rusqlite::Error::QueryReturnedNoRows);
         }
