@@ -5,6 +5,7 @@
 
 use std::sync::{Arc, Weak};
 
+use futures_util::future::BoxFuture;
 use tokio::sync::{Mutex, MutexGuard};
 use tokio_postgres::Row;
 
@@ -43,16 +44,7 @@ impl Ticket<'_> {
                 let answer = connection.lock().await.send_one(statement, parameters).await?;
                 (connection, answer)
             }
-            None => {
-                let mut attempts = pool.attempts();
-                loop {
-                    let mut connection = attempts.connection().await?;
-                    match connection.send_one(statement, parameters).await {
-                        Err(failure) if attempts.go_on_unsent(&failure) => {}
-                        answer => break (Arc::new(Mutex::new(connection)), answer?),
-                    }
-                }
-            }
+            None => send_anew(pool, statement, parameters).await?,
         };
         *self.0 = Arc::downgrade(&connection);
         drop(self);
@@ -60,5 +52,24 @@ impl Ticket<'_> {
         // It goes back into the pool, if nothing was sent behind this.
         drop(connection);
         outcome
+    }
+}
+
+/// The answer to come of a statement.
+type Answer<'a> = BoxFuture<'a, Result<Option<Row>, Failure>>;
+
+/// Sends a statement on a connection of the pool, and on another one if that was dead.
+async fn send_anew<'a>(
+    pool: &Pool,
+    statement: Statement,
+    parameters: Parameters<'a>,
+) -> Result<(Arc<Mutex<Pooled>>, Answer<'a>), Failure> {
+    let mut attempts = pool.attempts();
+    loop {
+        let mut connection = attempts.connection().await?;
+        match connection.send_one(statement, parameters).await {
+            Err(failure) if attempts.go_on_unsent(&failure) => {}
+            answer => return Ok((Arc::new(Mutex::new(connection)), answer?)),
+        }
     }
 }
