@@ -104,7 +104,7 @@ fn a_file_that_cannot_be_written_is_found_out_before_anything_is_measured() {
     assert!(output.stdout.is_empty(), "{output:?}");
 }
 
-/// A report of one row of which so many requests a second were answered.
+/// A report of one row with this many answered requests per second.
 fn report(file: &Path, ops: f64) -> String {
     let text = format!(r#"{{"rows":[{{"name":"write@64","figures":{{"ops":{ops}}}}}]}}"#);
     std::fs::write(file, text).unwrap();
@@ -143,7 +143,7 @@ fn connections_follow_the_stages_of_a_ramp() {
     let rows = rows(&file);
     assert_eq!(rows[0].0, "sys-version@4");
     let elapsed = rows[0].1["rounds"][0]["elapsed_s"].as_f64().unwrap();
-    // What came of the time is not judged, only that the stages said how long it was.
+    // The measured times are not checked, only that each stage reports one.
     assert!((0.1..60.0).contains(&elapsed), "{elapsed}");
 }
 
@@ -251,7 +251,7 @@ fn begin(directory: &Path, arguments: &[&str]) -> Child {
         .unwrap()
 }
 
-/// Waits until it is so far; the files of its servers show it.
+/// Waits until the run has come this far, which the files of its servers show.
 fn wait_until(what: &str, mut is_so_far: impl FnMut() -> bool) {
     let begin = Instant::now();
     while !is_so_far() {
@@ -285,7 +285,7 @@ fn a_run_interrupted_in_its_first_round_has_the_figures_until_then() {
     let path = |name: &str| directory.path().join(name).to_str().unwrap().to_owned();
     let (json, page) = (path("report.json"), path("report.html"));
     let files_of = ["--json", &json, "--html", &page];
-    // With a rate there is no ceiling before it, and with the warm-up left out the first answer counts.
+    // With a rate no ceiling is measured before, and without a warm-up the first answer counts.
     let load = ["write", "append", "--connections", "2", "--rate", "500", "--warm-up", "0", "--preload", "1"];
     let bench = begin(directory.path(), &[&load[..], &files_of].concat());
     wait_until("writing", || files(directory.path(), ".log.db-wal").iter().any(|&size| size > 400_000));
@@ -319,12 +319,12 @@ fn a_second_interrupt_ends_a_run_at_once() {
     let load = ["write", "--connections", "2", "--rate", "500", "--warm-up", "0", "--preload", "1"];
     let mut bench = begin(directory.path(), &load);
     wait_until("writing", || files(directory.path(), ".log.db-wal").iter().any(|&size| size > 400_000));
-    // Servers that answer no more: whoever waits for them waits for ever.
+    // The servers answer no more, so that a run that waited for them would never end.
     let children = std::fs::read_to_string(format!("/proc/{0}/task/{0}/children", bench.id())).unwrap();
     for pid in children.split_ascii_whitespace() {
         kill_process(Pid::from_raw(pid.parse().unwrap()).unwrap(), Signal::STOP).unwrap();
     }
-    // Two that come together are one to the system.
+    // The system merges two signals that arrive at the same time.
     wait_until("its end", || {
         let has_ended = bench.try_wait().unwrap().is_some();
         if !has_ended {

@@ -35,7 +35,7 @@ pub struct Pages {
     pub hosts: Vec<String>,
 }
 
-/// Most namespaces that live at once because test mode made them, where nothing else is said.
+/// Default for the most namespaces that exist at once because test mode created them.
 pub const TEST_NAMESPACES: usize = 10_000;
 
 /// Whether tokens are needed.

@@ -1,5 +1,5 @@
-//! Replies that do not arrive: the connection is cut at every byte of a request and of its reply,
-//! and the client's retry finds or makes each message exactly once, at the positions it is told.
+//! Replies that do not arrive: the connection is cut at every byte of a request and of its reply. After the client's
+//! retry each message is there exactly once, at the positions that the client gets.
 
 use eventodb_client::{AppendMany, Appended, CategoryQuery, Client, Expected, NewMessage, StreamQuery};
 use eventodb_store::testing::{postgres, tell};
@@ -11,7 +11,7 @@ use crate::server::*;
 /// Global positions have four digits from here on, so that replies of one kind are equally long.
 const FIRST: i64 = 1000;
 
-/// The calls that are cut; each writes to streams of its own.
+/// The calls that are cut. Each writes to streams of its own.
 #[derive(Clone, Copy, Debug)]
 enum Call {
     Write,
@@ -19,7 +19,7 @@ enum Call {
     AppendMany,
 }
 
-/// What became of one call: by stream, the messages and where they are said to be.
+/// The result of one call: by stream, the messages and their positions.
 type Told = Vec<(String, Vec<NewMessage<Value>>, Appended)>;
 
 impl Call {
@@ -59,7 +59,7 @@ impl Call {
     }
 }
 
-/// Each message is in its stream once, where the client was told; how many there are.
+/// Checks that each message is in its stream once, at the position that the client got. Returns the number of messages.
 async fn check(client: &Client, told: &Told) -> i64 {
     let mut count = 0;
     for (stream, messages, appended) in told {
@@ -102,7 +102,7 @@ async fn each_message_is_there_once(server: Server) {
     server.stop().await;
 }
 
-/// A page that is cut comes whole in the end.
+/// A page whose reply is cut is complete after the retry.
 async fn reads_are_whole(client: &Client, proxy: &Proxy) {
     let query = CategoryQuery::new("fill").limit(3);
     let before = proxy.passed().1;

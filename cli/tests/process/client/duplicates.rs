@@ -1,5 +1,5 @@
-//! Two whole workers with the same name: the second is told, the first goes on, and the position stays
-//! that of what was handled, whether there is anything to handle or not.
+//! Two workers with the same name: the second one ends with an error, the first goes on, and the saved position stays
+//! right, whether there are messages to handle or not.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -20,7 +20,7 @@ use crate::server::*;
 
 const STREAMS: usize = 20;
 
-/// Counts what a worker handles, and how much of it is behind its saved position.
+/// Counts the messages that a worker handles, and those of them after its saved position.
 #[derive(Clone, Default)]
 struct Count {
     handled: Arc<AtomicUsize>,
@@ -141,7 +141,7 @@ async fn a_second_worker_with_its_position_in_postgres() {
     the_second_is_told(server, |_| PostgresReadModel::new(database.clone(), "x", Nothing)).await;
 }
 
-/// Neither has ever handled anything, so that no position was saved.
+/// Neither worker has handled a message, so that no position was saved.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_second_worker_where_nothing_was_ever_written() {
     let directory = tempfile::tempdir().expect("a temporary folder");

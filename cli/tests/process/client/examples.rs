@@ -1,4 +1,4 @@
-//! The examples of the client, as somebody would start them.
+//! The examples of the client, started as a user would.
 
 use std::path::{Path, PathBuf};
 
@@ -13,7 +13,7 @@ pub(super) async fn example(name: &str) -> PathBuf {
     BUILT.get_or_init(build).await.join(name)
 }
 
-/// Builds the examples, which `cargo test` has done already where it was asked for the whole workspace.
+/// Builds the examples. `cargo test` for the whole workspace has built them already.
 async fn build() -> PathBuf {
     let folder = Path::new(BINARY).parent().expect("a binary is in a folder").to_owned();
     let mut command = Command::new(env!("CARGO"));
@@ -25,7 +25,7 @@ async fn build() -> PathBuf {
     folder.join("examples")
 }
 
-/// What an example prints that must end well.
+/// The output of an example, which must succeed.
 async fn prints(server: &Server, name: &str, arguments: &[&str]) -> String {
     let output = Command::new(example(name).await)
         .args(arguments)

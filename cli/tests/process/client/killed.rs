@@ -1,6 +1,6 @@
-//! Workers that are killed at random moments: with the position in the transactions of the read model
-//! every message counts exactly once; with it anywhere else nothing is missed, and at most one
-//! checkpoint's interval is handled again.
+//! Workers that are killed at random moments: if the position is saved in the transactions of the read model, every
+//! message counts exactly once; otherwise no message is missed, and at most the messages of one checkpoint interval are
+//! handled again.
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -49,9 +49,9 @@ pub(super) async fn all(client: &Client, category: &str) -> Vec<Message> {
     }
 }
 
-/// Starts a worker again and again and kills it when it has come a random way further; the last one
-/// ends by itself. `progress` tells how many messages are handled, `total` how many there are.
-/// Answers what was handled at each start.
+/// Starts a worker repeatedly and kills it after a random number of messages. The last one ends by itself. `progress`
+/// returns the number of handled messages, `total` is the number of all messages. Returns the messages that each start
+/// handled.
 async fn kill_at_random(total: usize, start: impl Fn() -> Child, progress: impl AsyncFn() -> usize) -> Vec<usize> {
     let mut random = StdRng::seed_from_u64(seed());
     let mut starts = Vec::new();
@@ -108,7 +108,7 @@ async fn the_read_model_counts_every_message_once() {
     server.stop().await;
 }
 
-/// The read model: by account, the amount and the messages. Empty where there is none yet.
+/// The read model: by account, the amount and the number of messages. Empty if there is none yet.
 fn table(model: &Path) -> HashMap<String, (i64, i64)> {
     let read = || {
         let connection = Connection::open(model)?;
@@ -129,7 +129,7 @@ async fn a_position_in_a_file_repeats_at_most_an_interval() {
     at_most_an_interval_again(100_000, EVERY, |folder| Checkpoint::File(folder.join("position"))).await;
 }
 
-/// The one message that the worker was at is the one that it does not know to be handled.
+/// Only the message that the worker was handling when it was killed may be repeated.
 #[tokio::test(flavor = "multi_thread")]
 async fn ids_in_a_file_leave_at_most_one_message_to_repeat() {
     at_most_an_interval_again(100_000, 1, |folder| Checkpoint::FileAndIds(folder.join("position"), folder.join("ids")))

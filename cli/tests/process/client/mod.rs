@@ -1,5 +1,5 @@
-//! The Rust client against the real binary: its promises where processes are killed, connections are
-//! cut and many clients work at once.
+//! The Rust client against the real binary: its promises while processes are killed, connections are cut and many
+//! clients work at once.
 
 mod ambiguous;
 mod duplicates;
@@ -29,7 +29,7 @@ impl Server {
     }
 }
 
-/// A client of the server at `url` that tries again soon, for as long as a test may take.
+/// A client of the server at `url` that retries with short waits, for as long as a test may take.
 fn client(url: &str) -> Client {
     let retry = RetryPolicy { first: Duration::from_millis(1), ..RetryPolicy::default().give_up_after(PATIENCE) };
     Client::builder(url).token(TOKEN).retry(retry).build().expect("a URL and a token")

@@ -1,5 +1,5 @@
-//! The server is killed and started again while workers, buffered writers and subscribers run: they
-//! go on by themselves, nothing is lost, and they do not all come back at the same moment.
+//! The server is killed and started again while workers, buffered writers and subscribers run: they go on by
+//! themselves, no message is lost, and they do not all reconnect at the same moment.
 
 use std::collections::{HashMap, VecDeque};
 use std::path::PathBuf;
@@ -27,10 +27,10 @@ const CYCLES: usize = 6;
 const WRITERS: usize = 3;
 const STREAMS: usize = 40;
 
-/// Messages that a writer sent, by stream and number, and where they are.
+/// The messages of a writer, by stream and number, with their positions.
 type Told = Vec<(String, usize, Written)>;
 
-/// Writes to streams of its own until it is stopped; everything must be acknowledged in the end.
+/// Writes to streams of its own until it is stopped. Every write must be acknowledged in the end.
 async fn write(client: Client, writer: usize, stop: CancellationToken) -> Told {
     const PENDING: usize = 2000;
     let buffer = BufferedWriter::new(&client, BufferSettings::default()).expect("good settings");
@@ -55,7 +55,7 @@ async fn write(client: Client, writer: usize, stop: CancellationToken) -> Told {
     told
 }
 
-/// What a worker handled, as global positions.
+/// The global positions of the messages that a worker handled.
 type Seen = Arc<Mutex<Vec<i64>>>;
 
 fn worker<S: CheckpointStore>(client: &Client, checkpoint: S, seen: &Seen) -> Worker<Checkpointed<S>> {
@@ -80,7 +80,7 @@ fn model(path: &PathBuf) -> SqliteReadModel {
     })
 }
 
-/// The global positions that a subscriber is told of, until it is told of the end.
+/// The global positions of the pokes of a subscriber, up to the last message.
 async fn follow(client: Client) -> Vec<i64> {
     let mut told = Vec::new();
     let mut subscription = client.subscribe(Subscribe::categories(["thing", "end"]));
@@ -99,7 +99,7 @@ async fn everybody_goes_on_when_the_server_is_killed() {
     let directory = tempfile::tempdir().expect("a temporary folder");
     let (data, read_model) = (directory.path().join("data"), directory.path().join("model.db"));
     let mut server = Server::start(&data, &[]).await;
-    // With the waits of everyday, not those of a test.
+    // With the default waits instead of the short ones of tests.
     let client = Client::builder(&server.url()).token(TOKEN).build().expect("a URL and a token");
     let (stop, stop_writing) = (CancellationToken::new(), CancellationToken::new());
     let (in_store, in_file) = (Seen::default(), Seen::default());
@@ -114,7 +114,7 @@ async fn everybody_goes_on_when_the_server_is_killed() {
     let writers: Vec<_> =
         (0..WRITERS).map(|writer| tokio::spawn(write(client.clone(), writer, stop_writing.clone()))).collect();
     for _ in 0..CYCLES {
-        // The moment is what is random about the test; nothing waits for this to be enough.
+        // The sleep makes the moment of the kill random. Nothing depends on its length.
         tokio::time::sleep(Duration::from_millis(random.random_range(100..800))).await;
         let address = server.address.clone();
         server.kill().await;
@@ -147,7 +147,7 @@ async fn everybody_goes_on_when_the_server_is_killed() {
     server.stop().await;
 }
 
-/// Every message is there once, where its writer was told, in the order of its stream.
+/// Every message is there once, at the position that its writer got, in the order of its stream.
 fn check_writes(log: &[Message], told: &Told) {
     let mut places: HashMap<i64, &Message> = log.iter().map(|message| (message.global_position(), message)).collect();
     assert_eq!(places.len(), told.len(), "each message is there once");
@@ -163,7 +163,8 @@ fn check_writes(log: &[Message], told: &Told) {
     }
 }
 
-/// Everything was handled in order, from time to time again from a saved position; how much of it again.
+/// Checks that every message was handled in order, except for repetitions from a saved position. Returns the number of
+/// repetitions.
 fn check_handled(seen: &[i64], log: &[i64]) -> usize {
     let (mut done, mut repeated) = (0, 0);
     for position in seen {
@@ -183,12 +184,12 @@ fn positions(model: &PathBuf) -> Vec<i64> {
     rows.query_map([], |row| row.get(0)).expect("rows").collect::<Result<_, _>>().expect("numbers")
 }
 
-/// All of them come back and are told. How their moments are spread is printed; that waits are, is
-/// tested where they are chosen.
+/// All subscribers reconnect and get the next poke. The spread of their moments is printed. The test of `retry` checks
+/// the spread of waits.
 #[tokio::test(flavor = "multi_thread")]
 async fn fifty_subscribers_come_back() {
     const SUBSCRIBERS: usize = 50;
-    /// So often each of them fails to connect, on average, before the server is back.
+    /// The average number of failed connections of each subscriber before the server is back.
     const ATTEMPTS: usize = 7;
     let directory = tempfile::tempdir().expect("a temporary folder");
     let server = Server::start(directory.path(), &[]).await;
@@ -219,7 +220,7 @@ async fn fifty_subscribers_come_back() {
     all_connected(1).await;
     server.kill().await;
 
-    // In the server's place, somebody who counts who comes.
+    // A listener in place of the server, which counts connections.
     let counter = TcpListener::bind(&address).await.expect("the address is free");
     let killed = Instant::now();
     let mut attempts = Vec::new();

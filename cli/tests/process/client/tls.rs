@@ -1,4 +1,4 @@
-//! `https://`: the commands through something that ends TLS in front of the server, as in production.
+//! `https://`: the commands through a proxy that terminates TLS in front of the server, as in production.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -12,7 +12,7 @@ use tokio_rustls::TlsAcceptor;
 
 use crate::server::*;
 
-/// Passes on to `server` what comes encrypted; answers the port and the authority's certificate.
+/// Forwards encrypted connections to `server`. Returns the port and the certificate of the authority.
 async fn start(server: String) -> (u16, String) {
     let mut parameters = CertificateParams::default();
     parameters.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
@@ -36,7 +36,7 @@ async fn start(server: String) -> (u16, String) {
         while let Ok((client, _)) = listener.accept().await {
             let (acceptor, server) = (acceptor.clone(), server.clone());
             tokio::spawn(async move {
-                // Whoever does not trust the certificate ends the connection here.
+                // A client that does not trust the certificate closes the connection here.
                 let Ok(mut client) = acceptor.accept(client).await else { return };
                 let mut server = TcpStream::connect(server).await.expect("the server listens");
                 let _ = tokio::io::copy_bidirectional(&mut client, &mut server).await;
@@ -64,7 +64,7 @@ async fn commands_speak_tls_with_whom_they_trust() {
     let read = run(&["read", "--category", "a", "--json"], &url, &trusted).await;
     assert!(String::from_utf8_lossy(&read.stdout).contains(r#""data":{"n":1}"#), "{read:?}");
 
-    // Another name than the certificate's, and another authority than the one it comes from.
+    // A name that the certificate does not have, and an authority that has not signed it.
     let (_, stranger) = start(server.address.clone()).await;
     let untrusted = directory.path().join("stranger.pem");
     std::fs::write(&untrusted, stranger).expect("the folder is ours");

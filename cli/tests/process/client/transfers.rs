@@ -1,5 +1,5 @@
-//! Money moved by atomic appends to two streams: whoever reads the log up to a head that he was told
-//! finds no transfer half done and no money more or less.
+//! Money moved by atomic appends to two streams: a reader that reads the log up to a known head finds no half-done
+//! transfer, and always the same sum.
 
 use std::collections::HashMap;
 
@@ -25,7 +25,7 @@ struct Moved {
     transfer: Option<u64>,
 }
 
-/// What a reader makes of the log.
+/// The balances that a reader computes from the log.
 #[derive(Default)]
 struct Ledger {
     balances: HashMap<String, i64>,
@@ -36,7 +36,7 @@ struct Ledger {
 }
 
 impl Ledger {
-    /// Takes the next message; the two of a transfer are neighbours.
+    /// Applies the next message. The two messages of a transfer follow each other.
     fn take(&mut self, message: &Message) {
         assert!(message.global_position() > self.at, "read in global order");
         self.at = message.global_position();
@@ -52,7 +52,7 @@ impl Ledger {
         }
     }
 
-    /// Reads on to the head that the server tells; there everything must add up.
+    /// Reads up to the head that the server sends. There the sum must be right.
     async fn read_on(&mut self, client: &Client) {
         let head = client.head().await.expect("a head");
         while self.at < head {
@@ -78,8 +78,7 @@ async fn load(client: &Client, account: &str) -> (i64, i64) {
     (balance, page.messages.last().expect("it was opened").position())
 }
 
-/// Moves money between two random accounts, neither of which must change meanwhile; tells how many
-/// attempts it took.
+/// Moves money between two random accounts, neither of which must change meanwhile. Returns the number of attempts.
 async fn transfer(client: &Client) -> u64 {
     for attempt in 1.. {
         let from = rand::rng().random_range(0..ACCOUNTS);
@@ -108,7 +107,7 @@ async fn transfers_are_never_half_there(server: Server) {
         let opened = NewMessage::new("Opened", Moved { amount: BALANCE, transfer: None });
         client.write(&account(number), &opened, Expected::NoStream).await.expect("opened");
     }
-    // The first is told when there is something to read; the others look all the time.
+    // The first reader waits for new messages; the others poll all the time.
     let readers: Vec<_> =
         (0..READERS).map(|reader| tokio::spawn(read_to_the_end(server.client(), reader == 0))).collect();
     let clients: Vec<_> = (0..CLIENTS)
@@ -139,8 +138,7 @@ async fn transfers_are_never_half_there(server: Server) {
     server.stop().await;
 }
 
-/// Reads to one head after the other until there is nothing more to come; how many transfers there
-/// were, and how many heads.
+/// Reads to one head after the other until the writers have ended. Returns the numbers of transfers and of heads.
 async fn read_to_the_end(client: Client, is_told: bool) -> (usize, usize) {
     let (mut ledger, mut heads) = (Ledger::default(), 0);
     let mut subscription = client.subscribe(Subscribe::category("account"));
@@ -154,7 +152,7 @@ async fn read_to_the_end(client: Client, is_told: bool) -> (usize, usize) {
     (ledger.transfers, heads)
 }
 
-/// Waits until there is a message behind `position`.
+/// Waits until there is a message after `position`.
 async fn news(subscription: &mut Subscription, position: i64) {
     loop {
         match subscription.next().await.expect("pokes") {

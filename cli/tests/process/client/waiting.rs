@@ -1,5 +1,5 @@
-//! A thousand readers that wait: each is answered with the message that it waits for. What they cost
-//! in memory, and how soon after the commit a reader has the message, is printed.
+//! A thousand waiting readers: each gets the message that it waits for. The test prints their cost in memory, and the
+//! time from a commit to the reader's answer.
 
 use std::time::Duration;
 
@@ -59,7 +59,7 @@ async fn a_thousand_waiting_readers_are_answered() {
         assert!(Instant::now() < deadline, "they do not all connect");
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
-    // A reader that is not there yet finds its message at once: only the memory is then understated.
+    // If a reader is not waiting yet, it finds its message at once, and the printed memory is too low.
     let with_readers = memory(server.pid);
     write("all-1").await;
     for reader in (1..READERS).step_by(2) {

@@ -1,7 +1,7 @@
 //! A worker as a process of its own, to be killed: this test binary starts itself as one.
 //!
-//! It notes what it handles in a journal, before the handler returns: global positions in the order
-//! of handling. What is in the journal was handled, whatever happens to the process next.
+//! Its handler records each message's global position in a journal before it returns. Messages in the journal were
+//! therefore handled, even if the process is killed afterwards.
 
 use std::fs::OpenOptions;
 use std::io::Write as _;
@@ -19,13 +19,13 @@ use serde::{Deserialize, Serialize};
 use tokio::process::{Child, Command};
 use tokio_util::sync::CancellationToken;
 
-/// What makes this binary a worker.
+/// The variable that makes this binary a worker.
 const VARIABLE: &str = "EVENTODB_TEST_WORKER";
 /// Bytes of a line in a journal: a power of two, so that none lies across pages of the file. A kill may fall between
 /// the pages of one write.
 const LINE: usize = 16;
 
-/// What a worker does.
+/// The settings of a worker.
 #[derive(Clone, Serialize, Deserialize)]
 pub(super) struct Settings {
     pub(super) url: String,
@@ -37,7 +37,7 @@ pub(super) struct Settings {
     pub(super) journal: PathBuf,
 }
 
-/// Where its position is.
+/// Where it saves its position.
 #[derive(Clone, Serialize, Deserialize)]
 pub(super) enum Checkpoint {
     InTheStore,
@@ -61,7 +61,7 @@ impl Settings {
     }
 }
 
-/// The worker's life, where this binary was started as one; nothing to test else.
+/// Runs the worker if this binary was started as one. Otherwise it tests nothing.
 #[tokio::test(flavor = "multi_thread")]
 async fn process() {
     let Ok(settings) = std::env::var(VARIABLE) else { return };
@@ -114,7 +114,7 @@ impl Settings {
     }
 }
 
-/// Notes messages in a table.
+/// Records messages in a table.
 struct Table;
 
 #[async_trait]
@@ -125,7 +125,7 @@ impl PostgresHandler for Table {
     }
 }
 
-/// How many messages a journal has.
+/// The number of messages in a journal.
 pub(super) fn handled(journal: &Path) -> usize {
     journal.metadata().map_or(0, |metadata| usize::try_from(metadata.len()).expect("a small file") / LINE)
 }

@@ -17,18 +17,19 @@ use super::injector::{Fault, Injector, Survey, pid_of};
 use super::ledger::Ledger;
 use super::patiently;
 
-/// How long a row waits for its call; one that is not made by then is not made in this phase.
+/// How long a row waits for its call. If the call is not made by then, the phase does not make it this time.
 pub(super) const REACHED_WITHIN: Duration = Duration::from_secs(3);
-/// How long a fault that lasts stays.
+/// How long a lasting fault lasts.
 pub(super) const FAULT_FOR: Duration = Duration::from_millis(300);
-/// The token of the namespace that is created under faults; the caller gives it, so that a lost reply loses nothing.
+/// The token of the namespace that is created under faults. The caller chooses it, so that a lost reply does not lose
+/// it.
 const CREATED: (&str, &str) =
     ("created", "ns_Y3JlYXRlZA_0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef");
 /// The second namespace of all scenes, and its token.
 pub(super) const OTHER: (&str, &str) =
     ("other", "ns_b3RoZXI_0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef");
 
-/// What a server does while its calls fail.
+/// The phases of a server's life in which calls fail.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Phase {
     /// It starts on the files of a server that was killed.
@@ -78,7 +79,7 @@ impl fmt::Display for Case {
     }
 }
 
-/// A data directory with two namespaces, as a killed server left it.
+/// A data directory with two namespaces that a killed server has left.
 pub(super) struct Template {
     directory: TempDir,
     ledgers: [Ledger; 2],
@@ -107,7 +108,7 @@ impl Template {
         self.copy_to(data, directory)
     }
 
-    /// The same, with the data elsewhere.
+    /// The same, with the data in another directory.
     pub(super) fn copy_to(&self, data: PathBuf, directory: TempDir) -> Result<Scene> {
         std::fs::create_dir(&data)?;
         for entry in std::fs::read_dir(self.directory.path().join("data"))? {
@@ -118,13 +119,13 @@ impl Template {
     }
 }
 
-/// Creates a namespace; one that is there already was created by a call whose reply was lost.
+/// Creates a namespace. If it exists already, a call whose reply was lost has created it.
 pub(super) async fn create(http: &mut Http, (name, token): (&str, &str)) -> Result<()> {
     let create = json!(["ns.create", name, { "token": token }]);
     insist(http, &create, 409).await
 }
 
-/// Calls until it is answered with success or with this status.
+/// Repeats a call until the answer is success or this status.
 async fn insist(http: &mut Http, call: &Value, or: u16) -> Result<()> {
     patiently(&format!("{call} succeeds"), async {
         loop {
@@ -137,7 +138,7 @@ async fn insist(http: &mut Http, call: &Value, or: u16) -> Result<()> {
     .await?
 }
 
-/// A row's own directory and what is known of it.
+/// A row's directory, and the ledgers of its writers.
 pub(super) struct Scene {
     directory: TempDir,
     pub(super) data: PathBuf,
@@ -149,7 +150,7 @@ impl Scene {
         self.directory.path().join("trace")
     }
 
-    /// The server's command; what it logs goes into a file.
+    /// The server's command. Its log goes into a file.
     pub(super) fn command(&self, program: &str) -> Result<Command> {
         let log = std::fs::File::options().create(true).append(true).open(self.directory.path().join("log"))?;
         let mut command = Command::new(program);
@@ -164,7 +165,7 @@ impl Scene {
         started.map_err(|status| anyhow::anyhow!("without a fault the server does not start: {status}; {}", self.log()))
     }
 
-    /// What the server said last.
+    /// The last lines of the server's log.
     pub(super) fn log(&self) -> String {
         let log = std::fs::read_to_string(self.directory.path().join("log")).unwrap_or_default();
         log.lines().last().unwrap_or("it says nothing").chars().take(300).collect()
@@ -175,7 +176,7 @@ impl Scene {
         std::fs::read_to_string(self.directory.path().join("log")).is_ok_and(|log| log.contains(" ERROR "))
     }
 
-    /// Lets all of them write until each was acknowledged once.
+    /// Lets all writers write until each has one acknowledged write.
     async fn write_all(&self, address: &str) -> Result<()> {
         for ledger in &self.ledgers {
             ledger.until_written(address).await?;
@@ -183,7 +184,7 @@ impl Scene {
         Ok(())
     }
 
-    /// All of the ledgers, compared with what a server holds that may take no writes.
+    /// Compares all ledgers with a server that may refuse writes.
     pub(super) async fn check_served(&self, address: &str) -> Result<()> {
         for ledger in &self.ledgers {
             ledger.check(address).await.with_context(|| format!("namespace {}", ledger.namespace))?;
@@ -191,7 +192,7 @@ impl Scene {
         Ok(())
     }
 
-    /// All of the ledgers, compared with the server.
+    /// Compares all ledgers with the server.
     async fn check(&self, address: &str) -> Result<()> {
         for ledger in &self.ledgers {
             ledger.retry_unanswered(address).await?;
@@ -207,7 +208,8 @@ impl Scene {
         Ok(())
     }
 
-    /// The fault is gone: writes work again, all is there, and so it is after a restart.
+    /// After the fault: checks that writes work again and every acknowledged message is there, before and after a
+    /// restart.
     pub(super) async fn check_afterwards(&self, server: Server) -> Result<()> {
         self.write_all(&server.address).await?;
         self.check(&server.address).await?;
@@ -233,7 +235,7 @@ impl Scene {
     }
 }
 
-/// Either fails calls or writes down which are made.
+/// Either fails calls or records which calls are made.
 enum Watch<'a> {
     Inject(&'a Fault),
     Survey,
@@ -252,17 +254,17 @@ impl Watch<'_> {
         match self {
             Self::Inject(fault) => {
                 if injector.until_failed(REACHED_WITHIN).await && fault.lasts {
-                    // The time is what the fault is.
+                    // The fault lasts for this time.
                     tokio::time::sleep(FAULT_FOR).await;
                 }
             }
-            // What a phase does beside its calls, such as indexing, is to be seen as well.
+            // Background work of the phase, such as indexing, must be traced as well.
             Self::Survey => tokio::time::sleep(Duration::from_secs(1)).await,
         }
     }
 }
 
-/// What calls a phase makes.
+/// The calls that a phase makes.
 pub(super) async fn survey(phase: Phase, template: &Template) -> Result<Survey> {
     let mut scene = template.copy()?;
     let (injector, server) = enact(phase, &mut scene, &Watch::Survey).await?;
@@ -272,7 +274,7 @@ pub(super) async fn survey(phase: Phase, template: &Template) -> Result<Survey> 
 }
 
 impl Case {
-    /// Runs the row: how it held, in words, or what does not hold.
+    /// Runs the row. Returns a description of how it held, or the promise that was broken.
     pub(super) async fn run(&self, template: &Template) -> Result<String> {
         let mut scene = template.copy()?;
         let outcome = self.run_in(&mut scene).await;
@@ -296,7 +298,7 @@ impl Case {
     }
 }
 
-/// Goes through a phase under watch. The server comes back where it still runs.
+/// Runs a phase while the server is traced. Returns the server if it still runs.
 async fn enact(phase: Phase, scene: &mut Scene, watch: &Watch<'_>) -> Result<(Injector, Option<Server>)> {
     if phase == Phase::Start {
         return start_watched(scene, watch).await;
@@ -331,7 +333,7 @@ async fn enact(phase: Phase, scene: &mut Scene, watch: &Watch<'_>) -> Result<(In
     }
 }
 
-/// Work that may go on only when the fault is gone: the calls are let be while it still tries.
+/// Does work that may succeed only without the fault: the fault is ended while the work is still retried.
 async fn beside(work: impl Future<Output = Result<()>>, watch: &Watch<'_>, injector: Injector) -> Result<Injector> {
     let over = async {
         watch.until_over(&injector).await;
@@ -365,7 +367,8 @@ async fn load(
     Ok((injector, server))
 }
 
-/// Starts a server that is watched from its first instruction on: a shell waits to be watched, and becomes it.
+/// Starts a server that is traced from its first instruction on: a shell waits until it is traced, and then becomes the
+/// server.
 async fn start_watched(scene: &Scene, watch: &Watch<'_>) -> Result<(Injector, Option<Server>)> {
     let mut command = scene.command("sh")?;
     command.args(["-c", "kill -STOP $$; exec \"$0\" \"$@\"", BINARY]).args(Server::arguments(&scene.data));

@@ -1,8 +1,9 @@
 //! A server is killed under load, one of its files is damaged, and the next server starts on what is left.
 //!
-//! No message is served with other content than it was written with, be it along the log or along a category. If the server does not serve a message that was
-//! acknowledged more than two seconds before the kill, it says so: it does not start, refuses writes, or logs an error.
-//! If `verify` finds the files sound, all of these messages are there: the damage was in bytes that hold nothing.
+//! No message is served with other content than it was written with, be it along the log or along a category. If the
+//! server does not serve a message that was acknowledged more than two seconds before the kill, it says so: it does not
+//! start, refuses writes, or logs an error. If `verify` finds the files sound, all of these messages are there: the
+//! damage was in unused bytes.
 
 use std::fmt;
 use std::fs::File;
@@ -27,7 +28,7 @@ const ROUNDS: u64 = 20;
 const SAMPLED_ROUNDS: u64 = 4;
 const PAGE: u64 = 4096;
 
-/// What is done to a file, and where.
+/// The damage to a file, and its place.
 #[derive(Debug)]
 enum Damage {
     Flip { byte: u64, bit: u8 },
@@ -71,7 +72,7 @@ impl fmt::Display for Damage {
     }
 }
 
-/// A file to be damaged: one of all, or, each other time and always in the sample, one that holds messages.
+/// The file to damage: any one, or a file with messages, in every other row and in the whole sample.
 fn choose_file(data: &Path, all: bool, random: &mut StdRng) -> Result<String> {
     let any = all && random.random();
     let mut names = Vec::new();
@@ -112,7 +113,7 @@ async fn play(template: &Template, all: bool, random: &mut StdRng, title: &mut S
     fill(&scene, random).await?;
     let server = scene.start().await?;
     let writers: Vec<_> = scene.ledgers.iter().map(|ledger| ledger.write(&server.address)).collect();
-    // The moment is what is random; it is long enough for writes that are older than two seconds.
+    // The sleep makes the moment of the kill random, and is long enough for some writes to be older than two seconds.
     tokio::time::sleep(Duration::from_millis(random.random_range(2_500..4_500))).await;
     let killed = Instant::now();
     server.kill().await;
@@ -128,7 +129,8 @@ async fn play(template: &Template, all: bool, random: &mut StdRng, title: &mut S
     judge(&scene, killed, is_sound).await
 }
 
-/// A server writes for a while and stops: the files of its logs hold messages, and not only the write-ahead logs.
+/// A server writes for a while and stops, so that the files of its logs have messages, and not only the write-ahead
+/// logs.
 async fn fill(scene: &Scene, random: &mut StdRng) -> Result<()> {
     let server = scene.start().await?;
     let writers: Vec<_> = scene.ledgers.iter().map(|ledger| ledger.write(&server.address)).collect();
@@ -173,7 +175,7 @@ async fn judge(scene: &Scene, killed: Instant, is_sound: bool) -> Result<String>
 }
 
 impl Ledger {
-    /// Whether the namespace takes no write.
+    /// Whether the namespace refuses writes.
     async fn is_refused(&self, server: &Server) -> bool {
         self.write_once(&server.address).await.is_none_or(|status| status != 200)
     }

@@ -1,7 +1,8 @@
-//! System calls of a running process that fail: `strace` attaches to it, lets the calls on one file fail, and detaches.
+//! Makes system calls of a running process fail: `strace` attaches to it, lets the calls on one file fail, and
+//! detaches.
 //!
 //! strace counts the calls of each thread by itself. "The n-th call" therefore is the n-th one of a thread, and several
-//! threads may meet the fault before the injector detaches. Each case tells how many calls failed.
+//! threads may meet the fault before the injector detaches. Each case prints how many calls failed.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -19,7 +20,7 @@ use super::patiently;
 pub(super) const CALLS: [&str; 9] =
     ["openat", "pread64", "pwrite64", "fdatasync", "fsync", "ftruncate", "mmap", "unlink", "rename"];
 
-/// How often an injector's trace is looked at.
+/// How often the trace is checked.
 const LOOK_EVERY: Duration = Duration::from_millis(5);
 
 /// Which calls on which file fail, and how.
@@ -54,19 +55,19 @@ pub(super) struct Injector {
 }
 
 impl Injector {
-    /// Lets calls of a process fail from now on.
+    /// Begins to let calls of a process fail.
     pub(super) async fn attach(pid: u32, data: &Path, fault: &Fault, trace: PathBuf) -> Result<Self> {
         Self::start(&[pid], fault.arguments(data), trace, Path::new("/")).await
     }
 
-    /// The same for several processes and those that they begin, which name their files as seen from `data`.
+    /// The same for several processes and their children, whose files are named relative to `data`.
     pub(super) async fn attach_all(pids: &[u32], data: &Path, fault: &Fault, trace: PathBuf) -> Result<Self> {
         let mut arguments = fault.arguments(data);
         arguments.extend(["-P".to_owned(), fault.file.clone()]);
         Self::start(pids, arguments, trace, data).await
     }
 
-    /// Only writes down which calls are made.
+    /// Only records which calls are made.
     pub(super) async fn survey(pid: u32, trace: PathBuf) -> Result<Self> {
         let arguments = vec!["-e".to_owned(), format!("trace={}", CALLS.join(","))];
         Self::start(&[pid], arguments, trace, Path::new("/")).await
@@ -84,7 +85,7 @@ impl Injector {
     }
 
     async fn until_attached(&mut self, pids: &[u32]) -> Result<()> {
-        // One that has ended meanwhile needs no tracer.
+        // A process that has ended meanwhile needs no tracer.
         let exists = |pid: u32| Path::new(&format!("/proc/{pid}")).exists();
         while !pids.iter().all(|pid| is_traced(*pid) || !exists(*pid)) {
             if let Some(status) = self.strace.try_wait()? {
@@ -104,7 +105,7 @@ impl Injector {
         self.told().matches("(INJECTED)").count()
     }
 
-    /// Waits until a call has failed, but not for longer than this. Says whether one has.
+    /// Waits until a call has failed, at most for this time. Returns whether one has.
     pub(super) async fn until_failed(&self, within: Duration) -> bool {
         let failed = async {
             while self.failed() == 0 {
@@ -114,23 +115,23 @@ impl Injector {
         tokio::time::timeout(within, failed).await.is_ok()
     }
 
-    /// Lets all calls be again from about now on; [`Self::detach`] waits until it is so.
+    /// Begins to end the fault. [`Self::detach`] waits until it has ended.
     pub(super) fn let_be(&self) -> Result<()> {
         match self.strace.id().map(|pid| kill_process(pid_of(pid), Signal::INT)) {
-            // It has ended with the process.
+            // strace has ended with the process.
             None | Some(Ok(()) | Err(Errno::SRCH)) => Ok(()),
             Some(Err(error)) => Err(error).context("strace can be told to detach"),
         }
     }
 
-    /// Lets all calls be again; how many have failed.
+    /// Ends the fault, and returns how many calls have failed.
     pub(super) async fn detach(mut self) -> Result<usize> {
         self.let_be()?;
         patiently("strace detaches", self.strace.wait()).await??;
         Ok(self.failed())
     }
 
-    /// What was written down.
+    /// The recorded trace.
     pub(super) async fn surveyed(self, data: &Path) -> Result<Survey> {
         let trace = self.trace.clone();
         self.detach().await?;

@@ -1,4 +1,4 @@
-//! Writers that know what they were answered, and the comparison of that with what a server holds.
+//! Writers that remember their answers, and the comparison of these with the messages of a server.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -20,7 +20,7 @@ const WRITERS: usize = 2;
 const FILLING: usize = 100;
 /// Streams of one writer.
 const STREAMS: usize = 3;
-/// A message that was acknowledged longer ago than this is never lost in silence.
+/// The loss of a message that was acknowledged longer ago than this is always reported.
 const MARKED_WITHIN: Duration = Duration::from_secs(2);
 /// How long a writer waits after a write that was not acknowledged.
 const PAUSE: Duration = Duration::from_millis(10);
@@ -43,7 +43,7 @@ impl Write {
 #[derive(Clone, Debug, Default)]
 struct Known {
     acknowledged: Vec<(Write, i64, i64)>,
-    /// When each was acknowledged.
+    /// The time at which each write was acknowledged.
     acknowledged_at: HashMap<Uuid, Instant>,
     refused: Vec<Write>,
     unanswered: Vec<Write>,
@@ -51,7 +51,7 @@ struct Known {
     surprises: Vec<String>,
 }
 
-/// One namespace, as its writers know it.
+/// A namespace and the answers of its writers.
 #[derive(Clone, Debug)]
 pub(super) struct Ledger {
     pub(super) namespace: &'static str,
@@ -60,27 +60,27 @@ pub(super) struct Ledger {
     known: Arc<Mutex<Known>>,
 }
 
-/// What was served of damaged files.
+/// What a server has served from damaged files.
 #[derive(Debug, Default)]
 pub(super) struct Found {
     served: usize,
     /// Messages that were acknowledged more than two seconds before the kill, and are not served.
     pub(super) missing: usize,
-    /// Younger ones.
+    /// Messages that were acknowledged later and are not served.
     young: usize,
-    /// Damaged messages that were met along the log.
+    /// Damaged messages that the reads along the log have met.
     damaged: usize,
-    /// Why no more is served.
+    /// Why reads ended early.
     stopped: Option<String>,
 }
 
 impl Found {
-    /// Whether nothing was in the way of reading.
+    /// Whether all reads reached the end.
     pub(super) fn is_whole(&self) -> bool {
         self.damaged == 0 && self.stopped.is_none()
     }
 
-    /// What is on one page after the other; behind a damaged message it goes on.
+    /// Reads page after page, and continues after a damaged message.
     async fn read(&mut self, http: &mut Http, category: &str) -> Result<Vec<Value>> {
         let (mut all, mut from): (Vec<Value>, i64) = (Vec::new(), 1);
         loop {
@@ -120,7 +120,7 @@ pub(super) struct Writers {
 }
 
 impl Writers {
-    /// Lets the writers finish the write that each has begun.
+    /// Stops the writers after the write that each has begun.
     pub(super) async fn stop(self) -> Result<()> {
         self.stop.store(true, SeqCst);
         for task in self.tasks {
@@ -135,7 +135,7 @@ impl Ledger {
         Self { namespace, token: token.into(), filling: FILLING, known: Arc::default() }
     }
 
-    /// The same with messages of another size from now on.
+    /// The same ledger, with messages of another size from now on.
     pub(super) fn filled(self, filling: usize) -> Self {
         Self { filling, ..self }
     }
@@ -145,7 +145,7 @@ impl Ledger {
         self.known.lock().refused.len()
     }
 
-    /// A ledger of its own that begins with what this one knows.
+    /// A new ledger that begins with the content of this one.
     pub(super) fn fork(&self) -> Self {
         Self { known: Arc::new(Mutex::new(self.known.lock().clone())), ..self.clone() }
     }
@@ -154,7 +154,7 @@ impl Ledger {
         Http::connect(address, &self.token).await
     }
 
-    /// Starts writers, which go on until they are stopped or the server is gone.
+    /// Starts writers, which write until they are stopped or the server ends.
     pub(super) fn write(&self, address: &str) -> Writers {
         let stop = Arc::new(AtomicBool::new(false));
         let begin = |writer| {
@@ -189,7 +189,7 @@ impl Ledger {
         Write { id: Uuid::new_v4(), stream, filling: self.filling }
     }
 
-    /// Remembers an answer. Says whether it acknowledges the write.
+    /// Remembers an answer. Returns whether it acknowledges the write.
     fn note(&self, write: Write, answer: std::io::Result<(u16, Value)>) -> bool {
         let mut known = self.known.lock();
         match answer {
@@ -211,7 +211,7 @@ impl Ledger {
         false
     }
 
-    /// Writes once more, again and again until it is acknowledged.
+    /// Writes a message, and repeats the write until it is acknowledged.
     pub(super) async fn until_written(&self, address: &str) -> Result<()> {
         let what = format!("namespace {} takes a write again", self.namespace);
         patiently(&what, async {
@@ -232,7 +232,7 @@ impl Ledger {
         .await
     }
 
-    /// Writes that were not answered are written again with their ids, twice: each is there once.
+    /// Repeats unanswered writes with their ids, twice: each message is there once.
     pub(super) async fn retry_unanswered(&self, address: &str) -> Result<()> {
         let unanswered = std::mem::take(&mut self.known.lock().unanswered);
         let mut http = self.connect(address).await?;
@@ -246,7 +246,7 @@ impl Ledger {
         Ok(())
     }
 
-    /// Writes once; the status of the answer, if there was one.
+    /// Writes once, and returns the status of the answer, if there was one.
     pub(super) async fn write_once(&self, address: &str) -> Option<u16> {
         let write = self.next_write(0, 0);
         let mut http = self.connect(address).await.ok()?;
@@ -256,7 +256,7 @@ impl Ledger {
         status
     }
 
-    /// Reads what a server serves of damaged files. Fails where it serves what nobody wrote.
+    /// Reads what a server serves from damaged files. Fails if it serves content that no writer wrote.
     pub(super) async fn read_damaged(&self, address: &str, killed: Instant) -> Result<Found> {
         let mut http = self.connect(address).await?;
         let mut found = Found::default();
@@ -292,7 +292,7 @@ impl Ledger {
         Ok(found)
     }
 
-    /// Compares what a server holds with what the writers know.
+    /// Compares the messages of a server with the answers of the writers.
     pub(super) async fn check(&self, address: &str) -> Result<()> {
         let mut http = self.connect(address).await?;
         let all = read_all(&mut http).await?;
@@ -333,7 +333,7 @@ impl Ledger {
         Ok(())
     }
 
-    /// Each stream, by the index, is what the log says; so are the counts.
+    /// Checks that each stream, as the index has it, agrees with the log, and the counts too.
     async fn check_index(&self, http: &mut Http, all: &[Value]) -> Result<()> {
         let mut streams: HashMap<&str, Vec<&Value>> = HashMap::new();
         for message in all {
@@ -356,13 +356,13 @@ impl Ledger {
         Ok(())
     }
 
-    /// How many writes were acknowledged, and how many were not.
+    /// The numbers of acknowledged and of other writes.
     pub(super) fn counts(&self) -> (usize, usize) {
         let known = self.known.lock();
         (known.acknowledged.len(), known.refused.len() + known.unanswered.len())
     }
 
-    /// How the writers fared, in words.
+    /// A line about the writers' results.
     pub(super) fn tally(&self) -> String {
         let known = self.known.lock();
         let Known { acknowledged, refused, unanswered, .. } = &*known;
@@ -374,7 +374,7 @@ fn text(value: &Value) -> Result<&str> {
     value.as_str().with_context(|| format!("{value} is no text"))
 }
 
-/// Calls a method, again while the storage gets ready.
+/// Calls a method, and retries while the storage is unavailable.
 pub(super) async fn call(http: &mut Http, call: &Value) -> Result<Value> {
     match answer(http, call).await? {
         (200, result) => Ok(result),
@@ -382,7 +382,7 @@ pub(super) async fn call(http: &mut Http, call: &Value) -> Result<Value> {
     }
 }
 
-/// The same with any answer.
+/// The same for any answer.
 async fn answer(http: &mut Http, call: &Value) -> Result<(u16, Value)> {
     patiently(&format!("{} is answered", call[0]), async {
         loop {

@@ -1,10 +1,11 @@
 //! The fault matrix: each call on each file of a store fails, in each phase of a server's life, and the promise holds.
 //!
-//! Which calls there are is not listed here: each phase is watched once, and every call that it makes becomes rows. A
-//! row holds if everything acknowledged is found, nothing refused is there, writes work again without a restart once
-//! the fault is gone, SIGTERM ends the process, `eventodb verify` finds the store sound, and a restart finds the same.
+//! The calls are not listed here: each phase is traced once, and every call that it makes becomes rows. A row holds if
+//! everything acknowledged is found, nothing refused is there, writes work again without a restart once the fault is
+//! gone, SIGTERM ends the process, `eventodb verify` finds the store sound, and a restart finds the same.
 //!
-//! `make faults` runs all rows (`EVENTODB_TEST_FAULTS=all`) and prints them; otherwise a sample, chosen by the seed, runs.
+//! `make faults` runs all rows (`EVENTODB_TEST_FAULTS=all`) and prints them; otherwise a sample runs, which the seed
+//! chooses.
 
 mod case;
 mod damage;
@@ -28,11 +29,11 @@ use self::injector::{Fault, Survey};
 
 /// `all` runs every row; a word runs the rows whose title contains it.
 const WHICH: &str = "EVENTODB_TEST_FAULTS";
-/// Rows of each phase that run where nothing else is asked for, and rows more of reads that fail.
+/// The number of rows of each phase in the sample, and of additional rows of failing reads.
 const SAMPLE: usize = 4;
-/// Rows that run side by side; most of the time each waits.
+/// Rows that run side by side. Each waits most of the time.
 const AT_ONCE: usize = 4;
-/// How long anything may take before it counts as hanging.
+/// A row fails if one step takes longer than this.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Waits for something, but not for ever.
@@ -50,7 +51,7 @@ fn errors(call: &str) -> &'static [&'static str] {
     }
 }
 
-/// The rows that come of what a phase was seen to do.
+/// The rows made of the calls that a phase was seen to make.
 fn rows(phase: Phase, survey: &Survey) -> Vec<Case> {
     let mut rows = Vec::new();
     for ((file, call), most) in survey {
@@ -99,11 +100,11 @@ fn sample(all: &[Case], random: &mut StdRng) -> Vec<Case> {
     chosen
 }
 
-/// Runs rows side by side and prints each as it ends; those that fail come back in their order.
+/// Runs rows side by side and prints each as it ends. Returns the failed ones in their order.
 async fn run(mut cases: Vec<Case>, template: &Arc<Template>, random: &mut StdRng) -> Vec<String> {
     let begun = Instant::now();
     let places = Arc::new(Semaphore::new(AT_ONCE));
-    // In another order than they stand, so that rows of one kind are not all at work at once.
+    // The rows are shuffled, so that rows of one kind do not all run at the same time.
     cases.shuffle(random);
     let tasks: Vec<_> = cases
         .into_iter()

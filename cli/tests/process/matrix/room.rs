@@ -1,5 +1,5 @@
-//! A disk of its own that fills up under load: wherever the writes meet its end, nothing acknowledged is lost, reads are
-//! answered, also by a server that starts on the full disk, and writes go on once there is room.
+//! A small disk that fills up under load. Whichever write finds it full, no acknowledged message is lost, reads are
+//! answered, also by a server that starts on the full disk, and writes succeed once there is room.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -14,16 +14,16 @@ use super::super::server::Server;
 use super::case::{Scene, Template};
 use super::{WHICH, patiently};
 
-/// Sizes of disks, in units of half a megabyte: the end is met by appends, by the indexer and by checkpoints.
+/// Sizes of disks, in units of half a megabyte, so that appends, the indexer and checkpoints find a full disk in turn.
 const SIZES: std::ops::RangeInclusive<u64> = 16..=40;
 const UNIT: u64 = 512 * 1024;
-/// What is given back once the disk is full.
+/// Bytes that are freed once the disk is full.
 const ROOM: usize = 6 * 1024 * 1024;
 /// Bytes of each message: enough of them fit for each file to grow.
 const FILLING: usize = 2_000;
 /// Writes of each namespace that are refused before the disk counts as full.
 const REFUSED: usize = 20;
-/// Rows where nothing else is asked for.
+/// Rows of the sample.
 const SAMPLE: usize = 3;
 
 /// What happens to the server on the full disk.
@@ -102,7 +102,7 @@ impl Row {
                 Then::Stops => scene.stop(server).await?,
                 _ => server.kill().await,
             }
-            // Whatever was left is not enough either.
+            // The rest of the disk is not enough either.
             disk.fill();
             server = scene.start().await.context("the start on the full disk")?;
             scene.check_served(&server.address).await.context("on the full disk")?;

@@ -1,4 +1,4 @@
-//! Connections to PostgreSQL that are cut while one thing is done over them.
+//! Connections to PostgreSQL that are cut during one operation.
 
 use std::fmt;
 
@@ -12,7 +12,7 @@ use super::super::ledger::call;
 use super::super::patiently;
 use super::scene::Scene;
 
-/// What is done when the connection is cut.
+/// The operation during which the connection is cut.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Operation {
     Append,
@@ -35,7 +35,7 @@ impl fmt::Display for Operation {
     }
 }
 
-/// Where it is cut.
+/// The place of the cut.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Point {
     RequestBegin,
@@ -61,7 +61,7 @@ impl fmt::Display for Point {
 }
 
 impl Point {
-    /// The cut, where the operation sends and receives so many bytes.
+    /// The cut for an operation that sends and receives this many bytes.
     fn of(self, (requests, replies): (usize, usize)) -> Cut {
         match self {
             Self::RequestBegin => Cut::Request(0),
@@ -81,12 +81,12 @@ pub(super) async fn run(operation: Operation, point: Point, postgres: &postgres:
 }
 
 async fn cut_and_check(operation: Operation, point: Point, scene: &mut Scene<'_>) -> Result<String> {
-    // The next server has nothing in memory, so that it reads from the database.
+    // A new server has no messages in memory, so that it reads from the database.
     scene.stop().await?;
     let there = format!("127.0.0.1:{}", scene.postgres.port());
     let proxy = Proxy::start(&there).await;
     let relayed = scene.url.replace(&there, proxy.address());
-    // Listening goes another way: only the operation's own bytes count.
+    // Notifications use another connection, so that only the bytes of the operation are counted.
     let direct = scene.url.clone();
     scene.start(&relayed, &["--listen-url", &direct]).await?;
     let mut http = scene.connect().await;
@@ -95,7 +95,7 @@ async fn cut_and_check(operation: Operation, point: Point, scene: &mut Scene<'_>
             call(&mut http, &json!(["ns.create", name])).await?;
         }
     }
-    // The first one prepares statements.
+    // The first operation also prepares statements.
     operation.perform(scene, &mut http, "before").await?;
     let before = proxy.passed();
     operation.perform(scene, &mut http, "measured").await?;
@@ -120,7 +120,7 @@ impl Operation {
         }
     }
 
-    /// Does it once; the status of the answer.
+    /// Does the operation once, and returns the status of the answer.
     async fn perform(self, scene: &Scene<'_>, http: &mut Http, name: &str) -> Result<u16> {
         if matches!(self, Self::Append) {
             return scene.ledgers[0].write_once(&scene.server().address).await.context("a write is answered");
@@ -131,16 +131,16 @@ impl Operation {
         Ok(status)
     }
 
-    /// What was answered is so: done, certainly not done, or one of the two.
+    /// Checks that the answer was true: done, certainly not done, or unknown.
     async fn settle(self, scene: &Scene<'_>, status: u16) -> Result<()> {
         let done_already = match self {
             Self::Create => 409,
             Self::Delete => 404,
-            // The ledger knows, and a read changes nothing.
+            // The ledger checks appends, and a read changes nothing.
             Self::Append | Self::Read => return Ok(()),
         };
         let mut http = scene.connect().await;
-        // Where the cut came too late for the first call, it is met by one of these.
+        // If the cut came too late for the first call, one of these meets it.
         let mut is_open = status == 504;
         let again = patiently("it is answered again", async {
             loop {

@@ -1,4 +1,4 @@
-//! A disk of PostgreSQL that is full: that of its write-ahead log, or that of a tablespace with the messages.
+//! A full disk of PostgreSQL: the disk of its write-ahead log, or of a tablespace with the messages.
 
 use std::fmt;
 use std::os::unix::fs::{MetadataExt as _, chown, symlink};
@@ -11,12 +11,12 @@ use tempfile::TempDir;
 
 use super::scene::{LOOK_EVERY, Scene};
 
-/// Which disk.
+/// The disk that is full.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Full {
-    /// PostgreSQL ends, and does not start before there is room.
+    /// Of the write-ahead log: PostgreSQL ends, and does not start before there is room.
     Wal,
-    /// PostgreSQL refuses what needs room.
+    /// Of the messages: PostgreSQL refuses statements that need room.
     Tablespace,
 }
 
@@ -33,7 +33,7 @@ impl fmt::Display for Full {
 struct Disk(TempDir);
 
 impl Disk {
-    /// `None` where nothing may be mounted.
+    /// `None` if mounting is not allowed.
     fn mount(size: &str) -> Result<Option<Self>> {
         let directory = tempfile::tempdir()?;
         let mut mount = Command::new("mount");
@@ -41,7 +41,7 @@ impl Disk {
         Ok(mount.output()?.status.success().then_some(Self(directory)))
     }
 
-    /// A folder on it that belongs to whom the other folder belongs to.
+    /// A folder on the disk with the owner of the other folder.
     fn folder_like(&self, other: &Path) -> Result<std::path::PathBuf> {
         let folder = self.0.path().join("folder");
         std::fs::create_dir(&folder)?;
@@ -50,7 +50,7 @@ impl Disk {
         Ok(folder)
     }
 
-    /// Takes all of its room until [`Disk::empty`].
+    /// Fills the disk until [`Disk::empty`].
     fn fill(&self) -> Result<()> {
         let mut filler = std::fs::File::create(self.0.path().join("filler"))?;
         let full = std::io::copy(&mut std::io::repeat(1), &mut filler);
@@ -74,7 +74,7 @@ pub(super) async fn run(full: Full) -> Result<String> {
     let Some(disk) = Disk::mount("48m")? else {
         return Ok("NOT TRIED: this user may not mount a disk".to_owned());
     };
-    // Declared behind the disk, so that it ends before that goes away.
+    // It is declared after the disk, so that it ends before the disk is removed.
     let postgres = postgres::Server::start(&[]);
     let folder = disk.folder_like(postgres.folder())?;
     let options = match full {
@@ -109,10 +109,10 @@ async fn fill_and_check(full: Full, disk: &Disk, scene: &mut Scene<'_>) -> Resul
     Ok(format!("got over; {}", scene.tally()))
 }
 
-/// Begins new segments of the write-ahead log, which the load alone would not for long.
+/// Begins new segments of the write-ahead log, because the load alone would take long to fill one.
 async fn use_wal(full: Full, scene: &Scene<'_>) {
     loop {
-        // Where it fails, PostgreSQL has met the fault.
+        // If it fails, PostgreSQL has met the fault.
         if matches!(full, Full::Wal) && scene.sql("SELECT pg_switch_wal()").await.is_err() {
             return;
         }

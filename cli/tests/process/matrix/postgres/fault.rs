@@ -1,4 +1,4 @@
-//! What befalls PostgreSQL while a server writes.
+//! Faults of PostgreSQL while a server writes.
 
 use std::fmt;
 use std::time::Duration;
@@ -16,13 +16,13 @@ use super::scene::{LOOK_EVERY, Scene};
 /// Sessions of the server with the row's database.
 const SESSIONS: &str =
     "SELECT pid FROM pg_stat_activity WHERE pid <> pg_backend_pid() AND datname = current_database()";
-/// Sets whether sessions may write, and waits for nothing.
+/// Sets whether sessions may write, without waiting.
 const SET_READ_ONLY: &str = "ALTER SYSTEM SET default_transaction_read_only = on";
 const RESET_READ_ONLY: &str = "ALTER SYSTEM RESET default_transaction_read_only";
 const RELOAD: &str = "SELECT pg_reload_conf()";
-/// How long PostgreSQL is away, which is what the fault is. A write that was under way may wait for all of it.
+/// How long PostgreSQL is stopped. A write in progress may wait for the whole time.
 const AWAY_FOR: Duration = Duration::from_secs(1);
-/// How often PostgreSQL is made to write back what it holds in memory.
+/// Interval of the checkpoints that the row makes.
 const CHECKPOINT_EVERY: Duration = Duration::from_millis(100);
 
 /// A file of PostgreSQL.
@@ -71,7 +71,7 @@ impl fmt::Display for File {
 pub(super) enum Fault {
     /// Calls of PostgreSQL's processes on one of its files fail.
     Call { file: File, call: &'static str, error: &'static str, nth: u32, lasts: bool },
-    /// The connections are cut while one thing is done over them.
+    /// The connections are cut during one operation.
     Cut(Operation, Point),
     /// A disk is full.
     Full(Full),
@@ -85,7 +85,7 @@ pub(super) enum Fault {
     EndEachSession,
     /// Sessions may not write, and then may again.
     ReadOnly,
-    /// It is stopped, and the server is told to end before it is back.
+    /// PostgreSQL is stopped, and the server gets SIGTERM before PostgreSQL is back.
     StopServerMeanwhile,
 }
 
@@ -106,7 +106,7 @@ impl fmt::Display for Fault {
 }
 
 impl Fault {
-    /// The kind of row, in a word or two.
+    /// The name of the kind of row.
     pub(super) fn kind(&self) -> &'static str {
         match self {
             Self::Call { .. } => "call",
@@ -121,7 +121,7 @@ impl Fault {
         }
     }
 
-    /// Lets it happen under load, until the writers have got over it. What happened comes back, in words.
+    /// Makes the fault happen under load, and waits until writes succeed again. Returns a description of what happened.
     pub(super) async fn strike(&self, scene: &mut Scene<'_>) -> Result<String> {
         let load = scene.load();
         scene.until_more(3, 0).await?;
@@ -185,13 +185,14 @@ async fn end_each_session(scene: &Scene<'_>) -> Result<()> {
     Ok(())
 }
 
-/// Lets calls fail until one has failed, or for a moment where they fail for good.
+/// Lets calls fail until one has failed, or for 300 ms if all of them fail.
 async fn fail_calls(scene: &Scene<'_>, fault: &Failing) -> Result<String> {
-    // What a process does only once, or only for what is not in memory yet, new processes do.
+    // Some calls are made only once by a process, or only for pages that are not in memory, so that new processes are
+    // needed.
     let is_early = ["openat", "pread64"].contains(&fault.call);
     if is_early {
         tokio::task::block_in_place(|| scene.postgres.stop("fast"));
-        // Halted only now: PostgreSQL would wait for a session that is about to begin.
+        // The calls fail only from now on: before, PostgreSQL would wait for a session that is just beginning.
         scene.server().signal(Signal::STOP);
         tokio::task::block_in_place(|| scene.postgres.start_again());
     }
@@ -204,7 +205,7 @@ async fn fail_calls(scene: &Scene<'_>, fault: &Failing) -> Result<String> {
     }
     let over = async {
         if injector.until_failed(REACHED_WITHIN).await && fault.lasts {
-            // The time is what the fault is.
+            // The fault lasts for this time.
             tokio::time::sleep(FAULT_FOR).await;
         }
     };
@@ -218,7 +219,7 @@ async fn fail_calls(scene: &Scene<'_>, fault: &Failing) -> Result<String> {
     Ok(if failed == 0 { "the call was not made".to_owned() } else { format!("{failed} calls failed") })
 }
 
-/// Lets PostgreSQL write back what it has in memory, until this is dropped.
+/// Makes checkpoints until it is dropped.
 async fn checkpoint(scene: &Scene<'_>) {
     loop {
         // Where it fails, PostgreSQL has met the fault.

@@ -1,8 +1,8 @@
-//! Faults of PostgreSQL and of the way to it, under a server that writes: the promise holds.
+//! Faults of PostgreSQL and of the connections to it, under a server that writes: the server keeps its promises.
 //!
-//! A row holds if everything acknowledged is found, nothing refused is there, reads and writes were answered with
-//! nothing but 200, 503 and 504, writes work again without a restart of the server once PostgreSQL is well, SIGTERM
-//! ends the server, and a restart finds the same. Where PostgreSQL ends by the fault, the row starts it again.
+//! A row holds if everything acknowledged is found, nothing refused is there, reads and writes were answered with 200,
+//! 503 and 504 only, writes work again without a restart of the server once PostgreSQL works, SIGTERM ends the server,
+//! and a restart finds the same. If PostgreSQL ends by the fault, the row starts it again.
 
 mod cut;
 mod disk;
@@ -24,7 +24,7 @@ use self::fault::{Fault, File};
 use self::scene::Scene;
 use super::WHICH;
 
-/// Rows of failing calls that run where nothing else is asked for, beside one of each other kind.
+/// Rows of failing calls in the sample, which also has one row of each other kind.
 const SAMPLED_CALLS: usize = 2;
 
 /// Calls by which PostgreSQL uses its files, the errors of each, and whether a process makes it more than once.
@@ -86,7 +86,7 @@ async fn a_fault_of_postgresql_costs_no_acknowledged_write() {
     }
     let (begun, postgres) = (Instant::now(), postgres::Server::start(&[]));
     let mut failures = Vec::new();
-    // One after the other: a fault of PostgreSQL meets all of its databases.
+    // The rows run one after the other, because a fault of PostgreSQL affects all of its databases.
     for fault in chosen {
         let row_begun = Instant::now();
         let line = match run(&fault, &postgres).await {
@@ -102,7 +102,7 @@ async fn a_fault_of_postgresql_costs_no_acknowledged_write() {
     assert!(failures.is_empty(), "{} rows fail:\n{}", failures.len(), failures.join("\n"));
 }
 
-/// Runs a row: how it held, in words, or what does not hold.
+/// Runs a row. Returns a description of how it held, or the promise that was broken.
 async fn run(fault: &Fault, postgres: &postgres::Server) -> Result<String> {
     match fault {
         Fault::Full(full) => disk::run(*full).await,

@@ -1,4 +1,4 @@
-//! A server on a database of its own, whose writers know how each write was answered.
+//! A server on a database of its own, with writers that remember the answer to each write.
 
 use std::process::Stdio;
 use std::sync::Arc;
@@ -20,15 +20,15 @@ use super::super::case::{OTHER, create};
 use super::super::ledger::{Ledger, Writers};
 use super::super::patiently;
 
-/// Pause between two looks at something that is waited for.
+/// Pause between two checks of a condition.
 pub(super) const LOOK_EVERY: Duration = Duration::from_millis(10);
 
-/// A row's own database, server, and what is known of it.
+/// A row's database and server, and the ledgers of its writers.
 pub(super) struct Scene<'a> {
     pub(super) postgres: &'a postgres::Server,
-    /// The database as its superuser reaches it.
+    /// The database's URL for its superuser.
     pub(super) url: String,
-    /// The server, until it is told to end.
+    /// The server, until it is stopped.
     server: Option<Server>,
     pub(super) ledgers: [Ledger; 2],
     directory: TempDir,
@@ -42,7 +42,7 @@ pub(super) struct Load {
 }
 
 impl Load {
-    /// Lets them finish what each has begun. Fails where a read was answered with what no fault excuses.
+    /// Waits until each has finished its call. Fails if a read got an answer that no fault excuses.
     pub(super) async fn stop(self) -> Result<()> {
         for writers in self.writers {
             writers.stop().await?;
@@ -85,18 +85,18 @@ impl<'a> Scene<'a> {
         self.server().connect().await
     }
 
-    /// Where strace writes what it sees.
+    /// The file for the output of strace.
     pub(super) fn trace(&self) -> std::path::PathBuf {
         self.directory.path().join("trace")
     }
 
-    /// What the server said last.
+    /// The last lines of the server's log.
     pub(super) fn log(&self) -> String {
         let log = std::fs::read_to_string(self.directory.path().join("log")).unwrap_or_default();
         log.lines().last().unwrap_or("it says nothing").chars().take(400).collect()
     }
 
-    /// How the writers fared, in words.
+    /// A line about the writers' results.
     pub(super) fn tally(&self) -> String {
         self.ledgers.iter().map(Ledger::tally).collect::<Vec<_>>().join("; ")
     }
@@ -110,7 +110,7 @@ impl<'a> Scene<'a> {
         Load { writers, stop, reader }
     }
 
-    /// Waits until each namespace has so many more writes acknowledged, or so many more refused or open.
+    /// Waits until each namespace has this many more acknowledged writes, or this many more refused or unanswered ones.
     pub(super) async fn until_more(&self, acknowledged: usize, others: usize) -> Result<()> {
         let before = self.ledgers.each_ref().map(Ledger::counts);
         let are_there = |(ledger, before): (&Ledger, (usize, usize))| {
@@ -125,12 +125,12 @@ impl<'a> Scene<'a> {
         .await
     }
 
-    /// The column of what SQL returns, as the superuser; an error where PostgreSQL is away.
+    /// Runs SQL as the superuser and returns the first column; an error if PostgreSQL cannot be reached.
     pub(super) async fn sql(&self, text: &str) -> Result<Vec<String>> {
         sql(&self.url, text).await
     }
 
-    /// PostgreSQL is well again: it runs, and lets somebody in.
+    /// Waits until PostgreSQL accepts sessions again.
     pub(super) fn revive(&self) {
         tokio::task::block_in_place(|| self.postgres.revive());
     }
@@ -160,7 +160,7 @@ impl<'a> Scene<'a> {
         Ok(())
     }
 
-    /// Writes work, all is there, and so it is after a restart.
+    /// Checks that writes work and every acknowledged message is there, before and after a restart.
     pub(super) async fn check_afterwards(&mut self) -> Result<()> {
         if self.server.is_some() {
             self.write_all().await?;
@@ -175,7 +175,7 @@ impl<'a> Scene<'a> {
     }
 }
 
-/// The first column of what SQL returns.
+/// Runs SQL and returns the first column.
 pub(super) async fn sql(url: &str, text: &str) -> Result<Vec<String>> {
     let (client, driver) = tokio_postgres::connect(url, NoTls).await?;
     let driver = tokio::spawn(driver);
@@ -198,7 +198,7 @@ async fn read_until(address: String, stop: Arc<AtomicBool>) -> Result<()> {
             break;
         }
         let Ok((status, answer)) = patiently(&format!("{read} is answered"), http.call(read)).await? else {
-            // A page broke off, or the server has been told to end.
+            // A page broke off, or the server is stopping.
             let Ok(again) = Http::connect(&address, TOKEN).await else { return Ok(()) };
             http = again;
             continue;
