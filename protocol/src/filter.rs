@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::group::{ConsumerGroup, stream_hash};
+use crate::group::ConsumerGroup;
 use crate::name;
 
 /// The part of a namespace that a read or a subscription looks at.
@@ -30,7 +30,21 @@ impl Scope {
     }
 }
 
+/// What a filter looks at of a message.
+#[derive(Clone, Copy, Debug)]
+pub struct Traits<'a> {
+    /// The name of its stream.
+    pub stream: &'a str,
+    /// Its type.
+    pub kind: &'a str,
+    /// The category of its `metadata.correlationStreamName`.
+    pub correlation: Option<&'a str>,
+}
+
 /// Which messages of a namespace are wanted. All conditions must hold.
+///
+/// [`Filter::matches`] alone says what a condition means. A store may look for matches in an index, which may find too
+/// much, and applies it to what was found.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Filter {
     /// The part of the namespace.
@@ -60,18 +74,24 @@ impl Filter {
         Self { scope, group: None, correlation: None, types: Vec::new() }
     }
 
-    /// Whether a message with these properties is wanted. `correlation` is the category of its
-    /// `metadata.correlationStreamName`.
-    pub fn matches(&self, stream: &str, kind: &str, correlation: Option<&str>) -> bool {
-        self.scope.contains(stream)
-            && self.types_match(kind)
-            && self.correlation.as_deref().is_none_or(|wanted| correlation == Some(wanted))
-            && self.group.is_none_or(|group| group.owns_hash(stream_hash(stream)))
+    /// Whether it has conditions beyond its scope and its group.
+    pub fn has_conditions(&self) -> bool {
+        let Self { scope: _, group: _, correlation, types } = self;
+        correlation.is_some() || !types.is_empty()
     }
 
-    /// Whether the filter's types include this one.
-    pub fn types_match(&self, kind: &str) -> bool {
-        self.types.is_empty() || self.types.iter().any(|wanted| **wanted == *kind)
+    /// Whether every message of its scope is wanted.
+    pub fn is_open(&self) -> bool {
+        self.group.is_none() && !self.has_conditions()
+    }
+
+    /// Whether a message is wanted.
+    pub fn matches(&self, message: Traits<'_>) -> bool {
+        let Self { scope, group, correlation, types } = self;
+        scope.contains(message.stream)
+            && (types.is_empty() || types.iter().any(|wanted| **wanted == *message.kind))
+            && correlation.as_deref().is_none_or(|wanted| message.correlation == Some(wanted))
+            && group.is_none_or(|group| group.owns(message.stream))
     }
 }
 

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::time::Duration;
 
+use eventodb_protocol::filter::Traits;
 use eventodb_protocol::message::{Expected, Message, NewMessage};
 use eventodb_protocol::request::Read;
 use eventodb_protocol::{ConsumerGroup, Direction, Filter, Scope, name};
@@ -357,7 +358,8 @@ fn model_read(model: &[Message], read: &Read) -> Vec<Message> {
                 Direction::Forward => read.from.is_none_or(|from| at(message) >= from),
                 Direction::Backward => read.from.is_none_or(|from| at(message) <= from),
             };
-        within && read.filter.matches(&message.stream, &message.kind, correlation.as_deref())
+        let (stream, kind) = (&*message.stream, &*message.kind);
+        within && read.filter.matches(Traits { stream, kind, correlation: correlation.as_deref() })
     });
     let mut found: Vec<Message> = matching.cloned().collect();
     if read.direction == Direction::Backward {

@@ -3,6 +3,7 @@
 use std::sync::OnceLock;
 
 use bytes::Bytes;
+use eventodb_protocol::filter::Traits;
 use eventodb_protocol::message::Message;
 use eventodb_protocol::wire::{self, Form};
 
@@ -44,6 +45,11 @@ impl Entry {
     /// The category of its `metadata.correlationStreamName`.
     pub fn correlation(&self) -> Option<&str> {
         self.correlation.as_deref()
+    }
+
+    /// What filters look at.
+    pub fn traits(&self) -> Traits<'_> {
+        Traits { stream: &self.message.stream, kind: &self.message.kind, correlation: self.correlation() }
     }
 
     /// The bytes that it counts for in a bound: its text, and as much again for its bytes on the wire.

@@ -4,6 +4,7 @@
 //! positions, and reports the position of the next message of the scope behind the window. So each slice makes
 //! progress, and a gap or a rare category costs one look into the index.
 
+use eventodb_protocol::filter::Traits;
 use eventodb_protocol::message::MessageRef;
 use eventodb_protocol::{Direction, Filter, Scope};
 use tokio_postgres::Row;
@@ -91,10 +92,10 @@ impl Reader<'_> {
         }
         let (rows, bytes, data) = self.bounds();
         match categories {
-            None if is_open(&self.select.filter) => {
+            None if self.select.filter.is_open() => {
                 self.plain(&READ_ALL, &[&range.low, &range.high, &rows, &bytes, &data]).await?;
             }
-            Some([category]) if is_open(&self.select.filter) => {
+            Some([category]) if self.select.filter.is_open() => {
                 self.plain(&READ_CATEGORY, &[category, &range.low, &range.high, &rows, &bytes, &data]).await?;
             }
             _ => return self.filtered_global(categories, range).await,
@@ -137,7 +138,7 @@ impl Reader<'_> {
             return Ok(self.gathered.finish(Next::End));
         }
         let (rows, bytes, data) = self.bounds();
-        if is_open(&self.select.filter) {
+        if self.select.filter.is_open() {
             self.plain(&READ_STREAM, &[&stream, &range.low, &range.high, &rows, &bytes, &data]).await?;
             return Ok(self.gathered.finish(Next::End));
         }
@@ -240,11 +241,6 @@ impl<'a> Passes<'a> {
     }
 }
 
-/// Whether everything in its scope passes.
-fn is_open(filter: &Filter) -> bool {
-    filter.group.is_none() && filter.correlation.is_none() && filter.types.is_empty()
-}
-
 /// The rows of a slice as they come.
 struct Gathered<'a> {
     select: &'a Select,
@@ -277,10 +273,22 @@ impl<'a> Gathered<'a> {
             Direction::Backward => (position < to, message.global_position > head || position > from),
         };
         self.ended |= behind;
-        if !behind && !before {
-            self.bytes += message.data.len() + message.metadata.map_or(0, str::len);
+        if behind || before {
+            return;
+        }
+        // Those that do not match count as well, as they do for the statement's own bounds.
+        self.bytes += message.data.len() + message.metadata.map_or(0, str::len);
+        if self.matches(&message) {
             self.rows.push(message);
         }
+    }
+
+    /// Whether a message matches the filter's conditions. The statement has compared the correlation, which is not among
+    /// its columns, and the group.
+    fn matches(&self, message: &MessageRef<'_>) -> bool {
+        let filter = &self.select.filter;
+        let correlation = filter.correlation.as_deref();
+        !filter.has_conditions() || filter.matches(Traits { stream: message.stream, kind: message.kind, correlation })
     }
 
     fn finish(self, next: Next) -> Slice {

@@ -11,6 +11,7 @@
 
 use std::cell::OnceCell;
 
+use eventodb_protocol::filter::Traits;
 use rusqlite::types::{Type, ValueRef};
 use rusqlite::{Connection, OptionalExtension as _, Row};
 use uuid::Uuid;
@@ -163,6 +164,11 @@ impl<'a> Stored<'a> {
 
     pub(super) fn correlation(&self) -> rusqlite::Result<Option<&'a str>> {
         self.parts[3].map(|bytes| text(bytes, column::CORRELATION)).transpose()
+    }
+
+    /// What filters look at.
+    pub(super) fn traits(&self) -> rusqlite::Result<Traits<'a>> {
+        Ok(Traits { stream: self.stream()?, kind: self.kind()?, correlation: self.correlation()? })
     }
 
     pub(super) fn metadata(&self) -> rusqlite::Result<Option<&'a str>> {

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use eventodb_protocol::filter::Traits;
 use eventodb_protocol::message::{Expected, Message, NewMessage};
 use eventodb_protocol::request::{Append, AppendEntry, ListPage, Read};
 use eventodb_protocol::{ConsumerGroup, Direction, Filter, Scope, Token};
@@ -190,8 +191,10 @@ impl Model {
     }
 
     fn matching(&self, filter: &Filter) -> Vec<Message> {
-        let matches =
-            |message: &&Message| filter.matches(&message.stream, &message.kind, message.correlation().as_deref());
+        let matches = |message: &&Message| {
+            let (stream, kind, correlation) = (&*message.stream, &*message.kind, message.correlation());
+            filter.matches(Traits { stream, kind, correlation: correlation.as_deref() })
+        };
         self.0.iter().filter(matches).cloned().collect()
     }
 

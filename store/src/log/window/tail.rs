@@ -7,7 +7,7 @@ use std::collections::{VecDeque, vec_deque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
-use eventodb_protocol::{Direction, Filter, Scope};
+use eventodb_protocol::{Direction, Scope};
 use foldhash::HashMap;
 
 use crate::model::Entry;
@@ -153,12 +153,10 @@ impl Tail {
         if select.direction == Direction::Forward {
             return false;
         }
-        let Filter { scope, types, group, correlation } = &*select.filter;
-        let Scope::Stream(stream) = scope else { return false };
-        let simple = types.is_empty() && group.is_none() && correlation.is_none();
+        let Scope::Stream(stream) = &select.filter.scope else { return false };
         let Some(numbers) = self.streams.get(stream) else { return false };
         let within = within(numbers, select, |number| self.at(select, self.get(*number)));
-        simple && within.len() >= select.rows
+        select.filter.is_open() && within.len() >= select.rows
     }
 
     fn pick_numbered(&self, select: &Select, numbers: Option<&VecDeque<u64>>) -> Found {
@@ -179,7 +177,7 @@ impl Tail {
         let mut found = Found { entries: Vec::new(), covered: select.to };
         let mut bytes = 0;
         for entry in entries {
-            if entry.message().global_position > select.head || !matches(&select.filter, entry) {
+            if entry.message().global_position > select.head || !select.filter.matches(entry.traits()) {
                 continue;
             }
             bytes += entry.message().size();
@@ -220,12 +218,6 @@ fn within<'a, T>(items: &'a VecDeque<T>, select: &Select, at: impl Fn(&T) -> i64
     let start = items.partition_point(|item| at(item) < low);
     let end = items.partition_point(|item| at(item) <= high);
     items.range(start..end.max(start))
-}
-
-/// Whether an entry of the filter's scope matches it.
-fn matches(filter: &Filter, entry: &Entry) -> bool {
-    let message = entry.message();
-    filter.matches(&message.stream, &message.kind, entry.correlation())
 }
 
 fn forget_first(index: &mut HashMap<Arc<str>, VecDeque<u64>>, key: &str) {

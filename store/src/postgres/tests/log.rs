@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use eventodb_protocol::filter::Traits;
 use eventodb_protocol::{Direction, Scope};
 
 use super::fixture::{Fixture, batch, message, open_batch, positions, select};
@@ -196,7 +197,10 @@ async fn slices_cover_everything_in_both_directions() {
                 let mut expected: Vec<i64> = all
                     .rows
                     .iter()
-                    .filter(|m| m.global_position <= 57 && filter.matches(m.stream, m.kind, None))
+                    .filter(|m| {
+                        m.global_position <= 57
+                            && filter.matches(Traits { stream: m.stream, kind: m.kind, correlation: None })
+                    })
                     .map(|m| m.global_position)
                     .collect();
                 (wanted.rows, wanted.head, wanted.direction) = (3, 57, direction);

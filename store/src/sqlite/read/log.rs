@@ -11,7 +11,7 @@ use crate::model::{Rows, Slice};
 impl Walk<'_> {
     /// The messages of a namespace that match the filter.
     pub(super) fn log(&self) -> Result<Slice, ReadError> {
-        if self.wanted.needs_row()
+        if self.select.filter.has_conditions()
             && let Some(slice) = self.every_category()?
         {
             return Ok(slice);
@@ -56,10 +56,8 @@ impl Walk<'_> {
     /// Takes a row, if it is wanted. Returns whether it is as it was written.
     fn take_row(&self, row: &Row<'_>, rows: &mut Rows) -> rusqlite::Result<bool> {
         let Some(stored) = self.checker.read(row)? else { return Ok(false) };
-        let stream = stored.stream()?;
-        let owned = self.select.filter.group.is_none_or(|group| group.owns(stream));
-        if owned && self.wanted.confirms(&stored)? {
-            rows.push(message(&stored, stream, self.select.columns)?);
+        if self.select.filter.is_open() || self.select.filter.matches(stored.traits()?) {
+            rows.push(message(&stored, stored.stream()?, self.select.columns)?);
         }
         Ok(true)
     }

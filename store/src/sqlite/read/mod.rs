@@ -139,19 +139,10 @@ impl<'a> Wanted<'a> {
         self.kinds.is_empty() || self.kinds.contains(&kind)
     }
 
-    /// Whether the filter has types or a correlation, so that rows have to confirm a match.
-    fn needs_row(&self) -> bool {
-        !self.kinds.is_empty() || self.correlation.is_some()
-    }
-
-    /// Whether the message of an admitted entry matches.
+    /// Whether the message of an admitted entry matches. The hash of a stream decides its group; whatever else is asked
+    /// for is decided by the row.
     fn confirms(&self, stored: &Stored<'_>) -> rusqlite::Result<bool> {
-        if !self.needs_row() {
-            return Ok(true);
-        }
-        let filter = self.filter;
-        Ok(filter.types_match(stored.kind()?)
-            && (filter.correlation.is_none() || filter.correlation.as_deref() == stored.correlation()?))
+        Ok(!self.filter.has_conditions() || self.filter.matches(stored.traits()?))
     }
 }
 
