@@ -13,7 +13,7 @@ use eventodb_protocol::message::Message;
 use eventodb_protocol::{Timestamp, Token, group, name};
 use eventodb_store::backend::postgres::{Postgres, Settings};
 use eventodb_store::backend::{Backend, Batch, Head, NewNamespace, Opened};
-use eventodb_store::testing::postgres;
+use eventodb_testing::postgres;
 use tokio_postgres::binary_copy::BinaryCopyInWriter;
 use tokio_postgres::types::Type;
 use uuid::Uuid;

@@ -67,7 +67,7 @@ struct ServerDatabase(postgres::Settings);
 #[async_trait]
 impl Harness for Servers {
     async fn create(&self) -> Box<dyn Database> {
-        let url = testing::postgres::database().await;
+        let url = eventodb_testing::postgres::database().await;
         let mut settings = postgres::Settings::new(url.parse().expect("a good URL"));
         (self.0)(&mut settings);
         Box::new(ServerDatabase(settings))

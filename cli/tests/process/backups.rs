@@ -6,7 +6,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::time::Instant;
 
-use eventodb_store::testing::{postgres, tell};
+use eventodb_store::testing::tell;
+use eventodb_testing::postgres;
 use serde_json::json;
 
 use super::http::Http;

@@ -2,7 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use eventodb_store::testing::{postgres, seed, tell};
+use eventodb_store::testing::{seed, tell};
+use eventodb_testing::postgres;
 use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
 use serde_json::json;

@@ -2,7 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use eventodb_store::testing::{postgres, tell};
+use eventodb_store::testing::tell;
+use eventodb_testing::postgres;
 use serde_json::json;
 
 use super::load::{Load, Told};

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::process::Stdio;
 
-use eventodb_store::testing::postgres;
+use eventodb_testing::postgres;
 use serde_json::json;
 use tokio::process::Command;
 use tokio::task::JoinHandle;

@@ -3,7 +3,6 @@
 mod disk;
 #[cfg(feature = "testing")]
 pub mod logs;
-pub mod postgres;
 mod report;
 
 pub use disk::Disk;

@@ -2,7 +2,8 @@
 //! retry each message is there exactly once, at the positions that the client gets.
 
 use eventodb_client::{AppendMany, Appended, CategoryQuery, Client, Expected, NewMessage, StreamQuery};
-use eventodb_store::testing::{postgres, tell};
+use eventodb_store::testing::tell;
+use eventodb_testing::postgres;
 use serde_json::{Value, json};
 
 use super::super::proxy::{Cut, Proxy};

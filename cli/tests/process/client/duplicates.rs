@@ -11,7 +11,8 @@ use eventodb_client::checkpoint::{
 };
 use eventodb_client::worker::{Checkpointed, Consumer, HandlerError, Handlers, Lag, Observer, Worker, WorkerError};
 use eventodb_client::{Client, Message};
-use eventodb_store::testing::{postgres, tell};
+use eventodb_store::testing::tell;
+use eventodb_testing::postgres;
 use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 

@@ -6,7 +6,8 @@ use std::collections::HashMap;
 use std::path::Path;
 
 use eventodb_client::{BufferSettings, BufferedWriter, CategoryQuery, Client, Message, NewMessage};
-use eventodb_store::testing::{postgres, seed, tell};
+use eventodb_store::testing::{seed, tell};
+use eventodb_testing::postgres;
 use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
 use rusqlite::Connection;

@@ -7,7 +7,8 @@ use eventodb_client::{
     AppendMany, CategoryQuery, Client, Error, Event, Expected, Message, NewMessage, StreamQuery, Subscribe,
     Subscription,
 };
-use eventodb_store::testing::{postgres, tell};
+use eventodb_store::testing::tell;
+use eventodb_testing::postgres;
 use rand::RngExt as _;
 use serde::{Deserialize, Serialize};
 

@@ -8,7 +8,8 @@ use tokio_postgres::Client;
 use super::pair::Pair;
 use crate::conformance::support::{PATIENCE, all, namespace, write};
 use crate::postgres::Settings;
-use crate::testing::{postgres, tell};
+use crate::testing::tell;
+use eventodb_testing::postgres;
 
 /// A session that has begun a transaction, done this in it, and then nothing more.
 async fn idle(url: &str, statements: &str) -> Client {

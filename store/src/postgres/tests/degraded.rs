@@ -8,8 +8,8 @@ use tokio::time::{Instant, sleep};
 
 use super::fixture::{open_store, settings};
 use crate::conformance::support::{namespace, write};
-use crate::testing::postgres;
 use crate::{EventStore, Settings};
+use eventodb_testing::postgres;
 
 const PATIENCE: Duration = Duration::from_secs(60);
 

@@ -8,7 +8,7 @@ use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair}
 use super::fixture::settings;
 use crate::postgres::{OpenError, Postgres, Url, UrlError};
 use crate::storage::Backend as _;
-use crate::testing::postgres::{self, Server};
+use eventodb_testing::postgres::{self, Server};
 
 fn authority() -> CertifiedIssuer<'static, KeyPair> {
     let mut parameters = CertificateParams::default();

@@ -10,8 +10,8 @@ use eventodb_protocol::request::Read;
 use super::fixture::{open_store, settings};
 use crate::conformance::support::{PATIENCE, all, everything, message, namespace, subscribe, write, write_expecting};
 use crate::log::{Event, Log, Start};
-use crate::testing::postgres;
 use crate::{Error, EventStore, Settings};
+use eventodb_testing::postgres;
 
 /// How many messages were written before the failover, and how many of them it kept.
 const WRITTEN: i64 = 5;

@@ -16,8 +16,9 @@ use super::pair::{Pair, tail, take_until};
 use super::proxy::{Faults, Hold, Proxy};
 use crate::conformance::support::{PATIENCE, message, write_expecting};
 use crate::log::Log;
-use crate::testing::{postgres, seed, tell};
+use crate::testing::{seed, tell};
 use crate::{Error, Settings};
+use eventodb_testing::postgres;
 
 const WRITERS: usize = 16;
 /// Writes through the disturbed server that must be acknowledged under faults.

@@ -12,7 +12,7 @@ use crate::error::Result;
 use crate::model::{Axis, Batch, Columns, Head, Incarnation, NewNamespace, Select, Slice};
 use crate::postgres::{Postgres, Settings};
 use crate::storage::{Appender, Backend, Opened, Outcome, Settled, Storage};
-use crate::testing::postgres;
+use eventodb_testing::postgres;
 
 /// A server on the database.
 pub(super) async fn open_store(backend: Settings, settings: crate::Settings) -> Arc<EventStore> {

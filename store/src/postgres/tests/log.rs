@@ -159,7 +159,7 @@ async fn an_append_still_running_cannot_succeed_after_the_fence() {
     let second = fixture.second().await;
     let batch = fixture.batch(&[("a-1", "A")]).await;
     // A transaction that holds the number stands for an append whose client is gone.
-    let stuck = crate::testing::postgres::connect(&fixture.url).await;
+    let stuck = eventodb_testing::postgres::connect(&fixture.url).await;
     let insert =
         format!("BEGIN; INSERT INTO eventodb_{}.batches VALUES (1, '{}', 1, 1, 1, now())", fixture.log.0, batch.id);
     stuck.batch_execute(&insert).await.expect("good SQL");

@@ -11,7 +11,8 @@ use uuid::Uuid;
 use super::fixture::{open_store, settings};
 use crate::conformance::support::{all, is_conflict, message, write_expecting};
 use crate::postgres::{Postgres, Settings};
-use crate::testing::{postgres, tell};
+use crate::testing::tell;
+use eventodb_testing::postgres;
 
 const NAME: &str = "old";
 /// What `migrations` was in the first version.

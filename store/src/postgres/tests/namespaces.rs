@@ -9,7 +9,7 @@ use super::fixture::{Fixture, new_namespace, select};
 use crate::Error;
 use crate::model::{Counts, Incarnation};
 use crate::storage::{AppendError, Backend as _};
-use crate::testing::postgres;
+use eventodb_testing::postgres;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn no_append_is_acknowledged_after_the_deletion_and_none_before_is_missing() {

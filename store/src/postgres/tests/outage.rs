@@ -8,7 +8,7 @@ use super::fixture::{Fixture, positions, select};
 use super::proxy::{Hold, Proxy};
 use crate::Error;
 use crate::storage::{AppendError, Backend as _, Settled};
-use crate::testing::postgres::{self, Server};
+use eventodb_testing::postgres::{self, Server};
 
 const REQUESTS: Hold = Hold { requests: true, replies: false };
 /// Ends all other sessions with the database.

@@ -13,8 +13,8 @@ use super::fixture::{open_store, settings};
 use crate::conformance::support::{everything, namespace, pokes, read, subscribe};
 use crate::log::{Event, Log, Start};
 use crate::postgres;
-use crate::testing::postgres::database;
 use crate::{EventStore, Settings};
+use eventodb_testing::postgres::database;
 
 /// The namespace's name.
 pub(super) const NAME: &str = "test";

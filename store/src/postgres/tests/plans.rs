@@ -13,7 +13,7 @@ use crate::postgres::statement::{
     APPEND, COUNTS, FENCE, FILTER_ALL, FILTER_CATEGORIES, FILTER_STREAM, FIND, HEAD, LOCATE, READ_ALL, READ_CATEGORY,
     READ_STREAM, STREAMS, Template, VERSIONS,
 };
-use crate::testing::postgres;
+use eventodb_testing::postgres;
 
 /// 20 categories and 5,000 streams; but every third message is in one stream, and 10 are in a rare category.
 const MESSAGES: &str = "

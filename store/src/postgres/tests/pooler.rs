@@ -11,7 +11,7 @@ use tokio_postgres::config::Host;
 
 use super::fixture::{Fixture, positions, select, settings};
 use crate::storage::Backend as _;
-use crate::testing::postgres;
+use eventodb_testing::postgres;
 
 /// A running PgBouncer before the tests' server.
 struct Pooler {

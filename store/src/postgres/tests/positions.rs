@@ -11,8 +11,8 @@ use crate::conformance::support::{
     PATIENCE, all, everything, global_positions, message, subscribe, take, write, write_expecting,
 };
 use crate::log::{Log, Start};
-use crate::testing::postgres;
 use crate::{Error, Settings};
+use eventodb_testing::postgres;
 
 /// What an import at the highest 64-bit number and a write after it once left behind.
 const WRAPPED: &str = "

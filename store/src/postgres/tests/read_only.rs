@@ -5,8 +5,8 @@ use eventodb_protocol::message::Expected;
 
 use super::fixture::{open_store, settings};
 use crate::conformance::support::{all, message, namespace, write, write_expecting};
-use crate::testing::postgres::{self, Server};
 use crate::{Error, EventStore, Settings};
+use eventodb_testing::postgres::{self, Server};
 
 /// A store that holds one message, and has been closed.
 async fn prepared(url: &str) {

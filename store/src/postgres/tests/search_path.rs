@@ -5,9 +5,9 @@ use std::collections::BTreeSet;
 use super::fixture::{Fixture, positions, select};
 use crate::postgres::statement::TEXTS;
 use crate::storage::Backend as _;
-use crate::testing::postgres;
 use eventodb_protocol::Scope;
 use eventodb_protocol::request::ListPage;
+use eventodb_testing::postgres;
 
 /// Functions and an operator that fit what the statements call better than those of PostgreSQL do.
 const IMPOSTORS: &str = "

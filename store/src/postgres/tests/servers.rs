@@ -16,9 +16,9 @@ use crate::conformance::support::{PATIENCE, category, message, subscribe, take, 
 use crate::log::{Event, Log, Start};
 use crate::postgres::connection::Connection;
 use crate::postgres::turns::holders;
-use crate::testing::postgres::{connect, database};
 use crate::testing::tell;
 use crate::{Error, Settings};
+use eventodb_testing::postgres::{connect, database};
 
 const WRITERS: usize = 16;
 const WRITES: usize = 60;

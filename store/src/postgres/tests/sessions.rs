@@ -8,7 +8,7 @@ use super::fixture::{Fixture, open_store, select, settings};
 use crate::Error;
 use crate::conformance::support::{all, namespace, write};
 use crate::storage::Backend as _;
-use crate::testing::postgres::{self, Server};
+use eventodb_testing::postgres::{self, Server};
 
 /// Writes down what the session of an append says.
 const WATCH: &str = "

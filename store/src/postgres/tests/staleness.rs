@@ -15,8 +15,9 @@ use crate::conformance::support::{
     PATIENCE, all, everything, is_conflict, message, namespace, subscribe, write, write_expecting,
 };
 use crate::log::{Event, Log, Start};
-use crate::testing::{postgres, tell};
+use crate::testing::tell;
 use crate::{Error, Settings};
+use eventodb_testing::postgres;
 
 const DELAY: Duration = Duration::from_secs(1);
 

@@ -8,7 +8,7 @@ use futures_util::future::join_all;
 use super::fixture::{Fixture, settings};
 use crate::postgres::{OpenError, Postgres};
 use crate::storage::Backend as _;
-use crate::testing::postgres;
+use eventodb_testing::postgres;
 
 async fn refusal(url: &str) -> OpenError {
     let error = Postgres::open(settings(url)).await.expect_err("it must be refused");

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use anyhow::{Context as _, Result, ensure};
-use eventodb_store::testing::postgres;
+use eventodb_testing::postgres;
 use serde_json::{Value, json};
 
 use super::super::super::http::Http;

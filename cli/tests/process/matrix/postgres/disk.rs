@@ -6,7 +6,7 @@ use std::path::Path;
 use std::process::Command;
 
 use anyhow::{Context as _, Result, ensure};
-use eventodb_store::testing::postgres;
+use eventodb_testing::postgres;
 use tempfile::TempDir;
 
 use super::scene::{LOOK_EVERY, Scene};

@@ -13,7 +13,8 @@ use std::collections::HashSet;
 use std::time::Instant;
 
 use anyhow::{Context as _, Result};
-use eventodb_store::testing::{postgres, seed, tell};
+use eventodb_store::testing::{seed, tell};
+use eventodb_testing::postgres;
 use rand::SeedableRng as _;
 use rand::rngs::StdRng;
 use rand::seq::SliceRandom as _;

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, anyhow, ensure};
-use eventodb_store::testing::postgres;
+use eventodb_testing::postgres;
 use rustix::process::Signal;
 use serde_json::json;
 use tempfile::TempDir;
