@@ -2,4 +2,6 @@
 //!
 //! Only tests depend on it, and the load generator, which starts a PostgreSQL with it.
 
+pub mod http;
 pub mod postgres;
+pub mod proxy;

@@ -17,7 +17,6 @@ mod memory;
 mod opening;
 mod outages;
 mod planted;
-mod proxy;
 mod read_only;
 mod refusals;
 mod server;

@@ -217,7 +217,7 @@ async fn who_has_sent_all_may_close_that_side() {
     let body = lines((0..3000).map(|n| record("a-1", n, n + 1)));
     let length = format!("Content-Length: {}\r\n", body.len());
     client.send(head("POST", "/import", Some(&token), &length) + &body).await;
-    tokio::io::AsyncWriteExt::shutdown(&mut client.stream).await.expect("one side closes");
+    tokio::io::AsyncWriteExt::shutdown(client.stream()).await.expect("one side closes");
     let events = Events::of(client).await.rest().await;
     assert!(events.last().is_some_and(|event| event.starts_with(&done(3000))), "{events:?}");
 }
@@ -229,7 +229,7 @@ async fn a_body_that_breaks_off_is_noticed_at_once() {
     let mut client = server.connect().await;
     let body = lines((0..1000).map(|n| record("a-1", n, n + 1)));
     client.send(head("POST", "/import", Some(&token), "Content-Length: 10000000\r\n") + &body).await;
-    tokio::io::AsyncWriteExt::shutdown(&mut client.stream).await.expect("one side closes");
+    tokio::io::AsyncWriteExt::shutdown(client.stream()).await.expect("one side closes");
     client.rest().await;
     assert_eq!(server.rpc(&token, r#"["stream.version","a-1"]"#).await, "999");
 }

@@ -23,7 +23,7 @@ async fn a_head_must_come_in_time() {
     let started = Instant::now();
     let mut bytes = b"GET /health HTTP/1.1\r\nX: ".iter().chain(std::iter::repeat(&b'x'));
     let mut pause = tokio::time::interval(Duration::from_millis(5));
-    while tokio::io::AsyncWriteExt::write_all(&mut client.stream, &[*bytes.next().expect("endless")]).await.is_ok() {
+    while tokio::io::AsyncWriteExt::write_all(client.stream(), &[*bytes.next().expect("endless")]).await.is_ok() {
         assert!(started.elapsed() < crate::server::SOON, "the head never ends");
         pause.tick().await;
     }

@@ -96,14 +96,14 @@ async fn who_has_asked_all_may_close_that_side() {
     ] {
         let mut client = server.connect().await;
         client.send(call(Some(&token), body)).await;
-        client.stream.shutdown().await.expect("one side closes");
+        client.stream().shutdown().await.expect("one side closes");
         let reply = client.reply().await;
         assert!(reply.status == 200 || body == "[", "{}", reply.text());
         assert!(client.rest().await.is_empty(), "the connection ends after the reply");
     }
     let mut client = server.connect().await;
     client.send(head("GET", "/subscribe", Some(&token), "")).await;
-    client.stream.shutdown().await.expect("one side closes");
+    client.stream().shutdown().await.expect("one side closes");
     assert_eq!(client.reply().await.code(), "INVALID_REQUEST");
 }
 
@@ -112,7 +112,7 @@ async fn a_body_that_breaks_off_harms_nobody() {
     let (server, token) = (Server::start().await, fresh());
     let mut client = server.connect().await;
     client.send(head("POST", "/rpc", Some(&token), "Content-Length: 100\r\n") + "[\"stream").await;
-    client.stream.shutdown().await.expect("one side closes");
+    client.stream().shutdown().await.expect("one side closes");
     client.rest().await;
     server.rpc(&token, r#"["sys.version"]"#).await;
 }

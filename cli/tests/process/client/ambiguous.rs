@@ -4,9 +4,9 @@
 use eventodb_client::{AppendMany, Appended, CategoryQuery, Client, Expected, NewMessage, StreamQuery};
 use eventodb_store::testing::tell;
 use eventodb_testing::postgres;
+use eventodb_testing::proxy::{Cut, Proxy};
 use serde_json::{Value, json};
 
-use super::super::proxy::{Cut, Proxy};
 use crate::server::*;
 
 /// Global positions have four digits from here on, so that replies of one kind are equally long.
@@ -80,7 +80,7 @@ async fn check(client: &Client, told: &Told) -> i64 {
 
 async fn each_message_is_there_once(server: Server) {
     let (direct, proxy) = (server.client(), Proxy::start(&server.address).await);
-    let through = super::client(&proxy.url());
+    let through = super::client(&format!("http://{}", proxy.address()));
     let fill: Vec<_> = (1..FIRST).map(|n| NewMessage::new("Filled", json!({ "n": n }))).collect();
     direct.append("fill-1", &fill, Expected::NoStream).await.expect("filled");
     let mut written = fill.len() as i64;
@@ -91,7 +91,7 @@ async fn each_message_is_there_once(server: Server) {
         let (request, reply) = (after.0 - before.0, after.1 - before.1);
         let cuts = (0..request).map(Cut::Request).chain((0..reply).map(Cut::Reply));
         for (number, cut) in (1..).zip(cuts) {
-            proxy.cut(cut);
+            proxy.cut_at(cut);
             let told = call.make(&through, number).await;
             assert!(proxy.has_cut(), "{call:?} {cut:?}");
             written += check(&direct, &told).await;
@@ -109,7 +109,7 @@ async fn reads_are_whole(client: &Client, proxy: &Proxy) {
     let before = proxy.passed().1;
     let page = client.category_get(&query).await.expect("a page");
     for at in 0..proxy.passed().1 - before {
-        proxy.cut(Cut::Reply(at));
+        proxy.cut_at(Cut::Reply(at));
         let again = client.category_get(&query).await.expect("a page in the end");
         assert!(proxy.has_cut(), "{at}");
         let ids = |page: &eventodb_client::Page| page.messages.iter().map(|message| message.id()).collect::<Vec<_>>();

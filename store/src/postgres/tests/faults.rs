@@ -13,12 +13,12 @@ use uuid::Uuid;
 
 use super::fixture::settings;
 use super::pair::{Pair, tail, take_until};
-use super::proxy::{Faults, Hold, Proxy};
 use crate::conformance::support::{PATIENCE, message, write_expecting};
 use crate::log::Log;
 use crate::testing::{seed, tell};
 use crate::{Error, Settings};
 use eventodb_testing::postgres;
+use eventodb_testing::proxy::{Faults, Hold, Proxy};
 
 const WRITERS: usize = 16;
 /// Writes through the disturbed server that must be acknowledged under faults.
@@ -98,8 +98,8 @@ async fn leave_in_the_dark(proxy: &Proxy, told: &Mutex<Told>) {
 #[tokio::test(flavor = "multi_thread")]
 async fn nothing_is_lost_doubled_or_wrongly_denied_over_bad_connections() {
     let url = postgres::database().await;
-    let proxy = Proxy::seeded(&url, seed()).await;
-    let mut disturbed = settings(&proxy.url(&url));
+    let proxy = Proxy::to_database(&url, seed()).await;
+    let mut disturbed = settings(&proxy.database_url(&url));
     disturbed.statement_timeout = Duration::from_millis(300);
     disturbed.connect_timeout = Duration::from_secs(1);
     // Few enough versions that most appends have to find those of their streams.

@@ -15,7 +15,6 @@ mod pair;
 mod plans;
 mod pooler;
 mod positions;
-mod proxy;
 mod read_only;
 mod replacing;
 mod search_path;

@@ -5,10 +5,10 @@ use std::time::Duration;
 use eventodb_protocol::Scope;
 
 use super::fixture::{Fixture, positions, select};
-use super::proxy::{Hold, Proxy};
 use crate::Error;
 use crate::storage::{AppendError, Backend as _, Settled};
 use eventodb_testing::postgres::{self, Server};
+use eventodb_testing::proxy::{Hold, Proxy};
 
 const REQUESTS: Hold = Hold { requests: true, replies: false };
 /// Ends all other sessions with the database.
@@ -19,8 +19,8 @@ const REPLIES: Hold = Hold { requests: false, replies: true };
 /// A server behind a relay, which waits for nothing long.
 async fn relayed() -> (Proxy, Fixture, Fixture) {
     let direct = Fixture::new().await;
-    let proxy = Proxy::start(&direct.url).await;
-    let relayed = Fixture::at(proxy.url(&direct.url), |settings| {
+    let proxy = Proxy::to_database(&direct.url, 0).await;
+    let relayed = Fixture::at(proxy.database_url(&direct.url), |settings| {
         settings.statement_timeout = Duration::from_millis(200);
         settings.connect_timeout = Duration::from_millis(500);
         settings.listen_url = Some(direct.url.parse().expect("a good URL"));
@@ -89,7 +89,7 @@ async fn a_connection_cut_during_the_append_is_settled() {
                 // What is held may be the reply to the notification of the write before.
                 tokio::time::timeout(Duration::from_secs(10), is_written).await.expect("it is written");
             }
-            proxy.cut();
+            proxy.cut_all();
         };
         let (outcome, ()) = tokio::join!(append, cut);
         assert!(matches!(outcome, Err(AppendError::Unknown(_))), "{outcome:?}");

@@ -11,7 +11,6 @@ use tokio::sync::watch;
 
 use super::fixture::settings;
 use super::pair::{Pair, percentiles, tail, take_until};
-use super::proxy::Proxy;
 use crate::conformance::support::{PATIENCE, category, message, subscribe, take, write, write_expecting};
 use crate::log::{Event, Log, Start};
 use crate::postgres::connection::Connection;
@@ -19,6 +18,7 @@ use crate::postgres::turns::holders;
 use crate::testing::tell;
 use crate::{Error, Settings};
 use eventodb_testing::postgres::{connect, database};
+use eventodb_testing::proxy::Proxy;
 
 const WRITERS: usize = 16;
 const WRITES: usize = 60;
@@ -127,8 +127,8 @@ async fn two_servers_write_one_log_without_a_gap() {
 async fn a_busy_server_starves_no_slower_one() {
     const SLOW: usize = 100;
     let url = database().await;
-    let proxy = Proxy::start(&url).await;
-    let pair = Pair::of(url.clone(), [settings(&proxy.url(&url)), settings(&url)], Settings::default()).await;
+    let proxy = Proxy::to_database(&url, 0).await;
+    let pair = Pair::of(url.clone(), [settings(&proxy.database_url(&url)), settings(&url)], Settings::default()).await;
     let [slow, busy] = pair.logs().await;
     let done = Arc::new(AtomicBool::new(false));
     let stop = done.clone();

@@ -10,7 +10,6 @@ use eventodb_protocol::request::Read;
 
 use super::fixture::settings;
 use super::pair::{NAME, Pair};
-use super::proxy::{Faults, Proxy};
 use crate::conformance::support::{
     PATIENCE, all, everything, is_conflict, message, namespace, subscribe, write, write_expecting,
 };
@@ -18,15 +17,16 @@ use crate::log::{Event, Log, Start};
 use crate::testing::tell;
 use crate::{Error, Settings};
 use eventodb_testing::postgres;
+use eventodb_testing::proxy::{Faults, Proxy};
 
 const DELAY: Duration = Duration::from_secs(1);
 
 /// Two servers that hear of each other a second late.
 async fn late(poll_interval: Duration) -> (Pair, Proxy) {
     let url = postgres::database().await;
-    let proxy = Proxy::start(&url).await;
+    let proxy = Proxy::to_database(&url, 0).await;
     let mut backend = settings(&url);
-    backend.listen_url = Some(proxy.url(&url).parse().expect("a good URL"));
+    backend.listen_url = Some(proxy.database_url(&url).parse().expect("a good URL"));
     let pair = Pair::of(url, [backend.clone(), backend], Settings { poll_interval, ..Settings::default() }).await;
     pair.logs().await;
     proxy.faults(Faults { delay: 1.0, shortest: DELAY, longest: DELAY, ..Faults::default() });

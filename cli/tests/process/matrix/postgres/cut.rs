@@ -4,10 +4,10 @@ use std::fmt;
 
 use anyhow::{Context as _, Result, ensure};
 use eventodb_testing::postgres;
+use eventodb_testing::proxy::{Cut, Proxy};
 use serde_json::{Value, json};
 
 use super::super::super::http::Http;
-use super::super::super::proxy::{Cut, Proxy};
 use super::super::ledger::call;
 use super::super::patiently;
 use super::scene::Scene;
@@ -100,7 +100,7 @@ async fn cut_and_check(operation: Operation, point: Point, scene: &mut Scene<'_>
     let before = proxy.passed();
     operation.perform(scene, &mut http, "measured").await?;
     let after = proxy.passed();
-    proxy.cut(point.of((after.0 - before.0, after.1 - before.1)));
+    proxy.cut_at(point.of((after.0 - before.0, after.1 - before.1)));
     let status = operation.perform(scene, &mut http, "cut").await?;
     let is_cut = proxy.has_cut();
     operation.settle(scene, status).await?;
