@@ -19,10 +19,10 @@ pub(crate) const CROWD_BUDGET_MIB: u64 = 4_096;
 #[derive(Clone, Debug, clap::Args)]
 #[command(args_conflicts_with_subcommands = true, subcommand_precedence_over_arg = true)]
 pub struct Args {
-    /// Something else than measuring.
+    /// Something other than measuring.
     #[command(subcommand)]
     pub command: Option<Command>,
-    /// What is measured, in this order.
+    /// The scenarios, in the order in which they are measured.
     #[arg(value_enum, default_values = ["sys-version", "write", "append", "stream-get", "category-get"])]
     pub scenarios: Vec<Scenario>,
     /// Every scenario, in place of chosen ones.
@@ -62,9 +62,9 @@ pub struct Args {
     #[arg(long, value_name = "STAGES", value_delimiter = ',', value_parser = parse::<Stage>,
         conflicts_with_all = ["connections", "duration", "count"])]
     pub ramp: Vec<Stage>,
-    /// Seconds that each round measures [default: 10 of what is held against a ceiling; 600 of stalls and soak, 20 of idle
-    /// and mixed, 3 to 5 of the others, as --plan tells].
-    /// catch-up, rare and start end when they are through.
+    /// Seconds that each round measures [default: 10 where a ceiling is the measure; 600 for stalls and soak, 20 for idle
+    /// and mixed, 3 to 5 for the others, as --plan tells].
+    /// catch-up, rare and start end when all is done.
     #[arg(long, value_name = "SECONDS", value_parser = seconds)]
     pub duration: Option<f64>,
     /// Requests of each round, in place of a duration.
@@ -79,15 +79,15 @@ pub struct Args {
     /// Rounds of each scenario, each after one of its ceiling [default: 3, of mixed 1]; stalls, soak, idle, idle-server and rare have one.
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..))]
     pub rounds: Option<u32>,
-    /// Messages that a write run without a rate has at least, whatever its duration [default: 200000, three times what
-    /// a server on SQLite keeps unindexed; 0 on PostgreSQL and with --url].
+    /// Messages that a write run without a rate has at least, even if they take longer than the duration [default:
+    /// 200000, three times the number that a server on SQLite keeps unindexed; 0 on PostgreSQL and with --url].
     #[arg(long)]
     pub least: Option<u64>,
     /// Messages in place before anything is measured.
     #[arg(long, default_value_t = 10_000)]
     pub preload: u64,
-    /// Messages in place of rare, ns-info, ns-streams, ns-categories and start, over --many-streams [default: five times
-    /// --preload]; with --url they measure what is there.
+    /// Messages in place for rare, ns-info, ns-streams, ns-categories and start, over --many-streams [default: five times
+    /// --preload]; with --url they measure the messages that are there.
     #[arg(long)]
     pub large: Option<u64>,
     /// Names of streams.
@@ -111,7 +111,7 @@ pub struct Args {
     /// Subscribers of poke, fan-out, idle and mixed [default: as the targets have them].
     #[arg(long, value_parser = clap::value_parser!(u64).range(1..=100_000))]
     pub subscribers: Option<u64>,
-    /// Clients of the crowd of hostile, of whom one in ten waits to come again at any moment.
+    /// Clients of hostile's crowd. At any moment one in ten waits to come again.
     #[arg(long, default_value_t = CROWD, value_parser = clap::value_parser!(u64).range(1..=100_000))]
     pub crowd: u64,
     /// Memory budget of hostile's server, in MiB: with less the server lets in fewer of the crowd.
@@ -127,19 +127,19 @@ pub struct Args {
     /// Names of streams where there shall be very many: of write-million, grow-write-million and --large.
     #[arg(long, default_value_t = 1_000_000, value_parser = clap::value_parser!(u64).range(1..))]
     pub many_streams: u64,
-    /// What is random repeats with it.
+    /// The seed of random choices, which repeat with it.
     #[arg(long, default_value_t = 1)]
     pub seed: u64,
     /// A bound, such as write.p99<50ms or write@64.ops>20000; exit code 1 where one is missed.
     #[arg(long = "threshold", value_parser = parse::<Threshold>)]
     pub thresholds: Vec<Threshold>,
-    /// Write the report to this file, for `compare` and `report`; after each scenario what there is so far.
+    /// Write the report to this file, for `compare` and `report`; after each scenario the report so far.
     #[arg(long, value_name = "FILE")]
     pub json: Option<PathBuf>,
-    /// Leave out what --json's file has already, of the same commit, backend and sizes.
+    /// Leave out the scenarios that --json's file has already, of the same commit, backend and sizes.
     #[arg(long, requires = "json")]
     pub resume: bool,
-    /// Only tell what would be measured, and about how long it takes.
+    /// Only show the plan, and about how long it takes.
     #[arg(long)]
     pub plan: bool,
     /// Write the report to this file as a page with charts, which opens without a network.
@@ -147,13 +147,13 @@ pub struct Args {
     pub html: Option<PathBuf>,
 }
 
-/// What else there is.
+/// The other commands.
 #[derive(Clone, Debug, Subcommand)]
 pub enum Command {
     /// Compare two reports; exit code 1 where something became slower.
     ///
-    /// Requests a second are compared, as shares of the no-op ceiling where both reports have it; of what was
-    /// sent at a --rate, the median latency. Ceilings themselves are shown and never judged.
+    /// Requests a second are compared, as shares of the no-op ceiling if both reports have it. If they were sent at a
+    /// --rate, the median latency is compared. Ceilings themselves are shown and never judged.
     Compare {
         /// The report before.
         old: PathBuf,
@@ -165,16 +165,16 @@ pub enum Command {
     },
     /// Show reports beside each other, usually one a backend.
     Report {
-        /// What --json wrote.
+        /// Files that --json wrote.
         #[arg(required = true, value_name = "JSON")]
         reports: Vec<PathBuf>,
         /// Write a page with charts to this file, which opens without a network.
         #[arg(long, value_name = "FILE")]
         html: Option<PathBuf>,
-        /// Replace with tables what stands in this document between the lines <!-- bench:begin --> and <!-- bench:end -->.
+        /// Write tables into this document, between the lines <!-- bench:begin --> and <!-- bench:end -->.
         #[arg(long, value_name = "FILE")]
         markdown: Option<PathBuf>,
-        /// Write pictures of what was measured for minutes to this directory, in or beside that of --markdown's
+        /// Write pictures of scenarios that were measured for minutes to this directory, in or beside that of --markdown's
         /// document, which shows them.
         #[arg(long, value_name = "DIRECTORY", requires = "markdown")]
         pictures: Option<PathBuf>,
@@ -183,7 +183,7 @@ pub enum Command {
     NoopServer,
 }
 
-/// What the started server keeps its messages in.
+/// The storage of the server that is started.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Backend {
     /// SQLite files, each answer after fsync.
@@ -231,7 +231,7 @@ fn rate(text: &str) -> Result<f64, String> {
     (rate.is_finite() && rate > 0.0).then_some(rate).ok_or_else(|| format!("{text} requests a second cannot be sent"))
 }
 
-/// What these words on the command line mean.
+/// The options that these words on the command line mean.
 #[cfg(test)]
 pub(crate) fn parsed(words: &[&str]) -> Result<Args, clap::Error> {
     use clap::Parser as _;

@@ -1,13 +1,13 @@
-//! Which cases take turns: those that are held against the same other one share its rounds.
+//! Cases that take turns: those that are compared with the same other case share its rounds.
 //!
-//! Five kinds of writes are each a share of the plain one. Measured one after the other within each round they are of
-//! the same minutes, and the plain one is measured once a round and not five times.
+//! Five kinds of writes are each compared with the plain one. All of them are measured within each round, so that they
+//! are of the same minutes, and the plain one is measured once a round instead of five times.
 
 use crate::args::Backend;
 use crate::scenario::Case;
 use crate::target;
 
-/// Cases that take turns in each round, whoever others are held against first.
+/// Cases that take turns in each round, beginning with the one that the others are compared with.
 pub(crate) type Block = Vec<Case>;
 
 /// The cases in blocks, in the order in which their first ones come.
@@ -24,7 +24,7 @@ pub(crate) fn blocks(cases: &[Case], backend: Option<Backend>) -> Vec<Block> {
     blocks.into_iter().map(|(_, block)| block).collect()
 }
 
-/// The cases that a case is held against.
+/// The cases that a case is compared with.
 pub(crate) fn references(case: Case, backend: Option<Backend>) -> Vec<Case> {
     let targets = target::targets(case, backend);
     let mut found: Vec<Case> = targets.iter().flat_map(|target| target.beside()).collect();

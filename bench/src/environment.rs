@@ -1,4 +1,4 @@
-//! Where and with what was measured: what a figure means nothing without.
+//! The circumstances of a run: backend, machine, sizes. Without them a figure means nothing.
 
 use std::collections::BTreeMap;
 use std::os::unix::fs::MetadataExt as _;
@@ -61,8 +61,8 @@ fn postgres_settings(args: &Args) -> String {
     }
 }
 
-/// How much may be written to files before the kernel begins to bring it to the disk by itself: what piles up until
-/// then stands before each sync (Linux, `Documentation/admin-guide/sysctl/vm.rst`).
+/// The amount of written data from which on the kernel writes it to the disk by itself. Less is written with the next
+/// sync, which takes longer then (Linux, `Documentation/admin-guide/sysctl/vm.rst`).
 fn write_back() -> String {
     let setting = |name| std::fs::read_to_string(format!("/proc/sys/vm/{name}")).ok();
     let number = |name| setting(name).and_then(|text| text.trim().parse::<u64>().ok());
@@ -73,7 +73,7 @@ fn write_back() -> String {
     }
 }
 
-/// How the kernel orders what goes to the disk of the data (Linux, `Documentation/block/switching-sched.rst`).
+/// The kernel's scheduler for the disk of the data directory (Linux, `Documentation/block/switching-sched.rst`).
 fn scheduler(args: &Args) -> Option<String> {
     let directory = args.data_dir.as_deref().unwrap_or(Path::new("."));
     let disk = std::fs::metadata(directory).ok()?.dev();
@@ -86,7 +86,7 @@ fn scheduler(args: &Args) -> Option<String> {
     Some(chosen.split_once(']')?.0.to_owned())
 }
 
-/// Processes that wanted a core in the last minute: what else ran shows in the figures.
+/// The processes that wanted a core in the last minute, on average: other work slows the figures.
 fn load_average() -> f64 {
     // Fixed-point numbers; source: getloadavg(3) of Linux, sysinfo(2).
     const ONE: f64 = 65_536.0;

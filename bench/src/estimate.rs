@@ -15,7 +15,7 @@ use crate::scenario::{Case, Scenario};
 const GROW_PARTS: u32 = 4;
 /// Time between the last answer of a load and the next load: for connections, and for the index that catches up.
 const BETWEEN: Duration = Duration::from_millis(700);
-/// Messages a second that a reader who catches up reads.
+/// Messages a second of a reader that catches up.
 const READ: f64 = 400_000.0;
 /// Namespaces that are made a second.
 const NAMESPACES: f64 = 250.0;

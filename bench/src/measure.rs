@@ -1,4 +1,4 @@
-//! What was measured: a histogram of latencies, counts, and what happened in each second.
+//! The measurements of a load: a histogram of latencies, counts, and figures of each second.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use hdrhistogram::Histogram;
 use serde::{Deserialize, Serialize};
 
-/// What one lane measured, and lanes together.
+/// The measurements of one lane, or of several together.
 #[derive(Clone, Debug)]
 pub(crate) struct Measured {
     /// Latencies in nanoseconds.
@@ -15,7 +15,7 @@ pub(crate) struct Measured {
     pub(crate) messages: u64,
     /// Requests that failed.
     pub(crate) errors: u64,
-    /// What the first failure was.
+    /// The first failure.
     pub(crate) first_error: Option<String>,
     /// The measured time in seconds.
     pub(crate) seconds: Vec<Second>,
@@ -35,11 +35,11 @@ pub struct Second {
 pub struct Bucket {
     /// The longest latency that belongs here, in milliseconds.
     pub up_to_ms: f64,
-    /// Requests that took so long.
+    /// Requests with such a latency.
     pub requests: u64,
 }
 
-/// What the lanes of a run share with whoever watches it.
+/// The state that the lanes of a run share with its progress line.
 #[derive(Debug, Default)]
 pub(crate) struct Gauge {
     /// Requests answered so far.
@@ -50,7 +50,7 @@ pub(crate) struct Gauge {
 
 impl Default for Measured {
     fn default() -> Self {
-        // Fixed bounds: what is beyond them is counted at the bound, and histograms always fit together.
+        // Bounds that are always the same, so that histograms can be added. Longer latencies are counted at the bound.
         let latencies = Histogram::new_with_bounds(1, LONGEST_NS, 3).expect("the bounds are those that it can have");
         Self { latencies, messages: 0, errors: 0, first_error: None, seconds: Vec::new() }
     }
@@ -66,7 +66,7 @@ impl Measured {
         second.max_ms = second.max_ms.max(latency.as_secs_f64() * 1e3);
     }
 
-    /// Shows what took so long, and ended `since` the start, in the seconds before its end that it took part of, too.
+    /// Counts the latency of a request that ended `since` the start in the earlier seconds that it lasted through, too.
     pub(crate) fn lasted(&mut self, latency: Duration, since: Duration) {
         for second in since.saturating_sub(latency).as_secs()..since.as_secs() {
             let second = self.second(Duration::from_secs(second));
@@ -107,7 +107,7 @@ impl Measured {
         buckets
     }
 
-    /// Adds what another lane measured in the same time.
+    /// Adds the measurements of another lane in the same time.
     pub(crate) fn add(&mut self, other: Self) {
         self.latencies.add(&other.latencies).expect("all histograms have the same bounds");
         self.messages += other.messages;

@@ -10,7 +10,7 @@ use tokio::sync::Semaphore;
 
 use crate::measure::due;
 
-/// Moments, so many a second, without end.
+/// An endless sequence of moments at a rate.
 #[derive(Debug)]
 pub(crate) struct Pace {
     start: Instant,
@@ -27,7 +27,7 @@ impl Pace {
         std::thread::spawn(move || {
             for number in 0.. {
                 std::thread::sleep(due(start, number, rate).saturating_duration_since(Instant::now()));
-                // Once nobody takes moments, the thread ends with the next one.
+                // Once the pace is dropped, the thread ends with the next moment.
                 let Some(ready) = waiting.upgrade() else { return };
                 ready.add_permits(1);
             }

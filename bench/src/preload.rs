@@ -1,7 +1,7 @@
 //! Messages that are in place before anything is measured.
 //!
-//! Each follows on one of another stream, so that a stream's messages lie as far apart as years of use would put them:
-//! runs of one stream would flatter every read.
+//! Neighbours are of different streams, so that a stream's messages lie as far apart as after years of use. Messages of
+//! one stream beside each other would make every read faster than it is.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,7 +14,7 @@ use crate::rpc;
 use crate::scenario::write::data;
 use crate::wire::{Address, Reply, Template};
 
-/// What is filled, and with how much.
+/// The namespace that is filled, and the messages for it.
 #[derive(Clone, Debug)]
 pub(crate) struct Fill<'a> {
     /// The namespace.
@@ -31,7 +31,7 @@ pub(crate) struct Fill<'a> {
 
 /// Connections: with many messages in a request, and with one.
 const LANES: (u64, u64) = (4, 64);
-/// Messages in one request: each of another stream, of which a request may have so many.
+/// Messages in one request. Each is of another stream, and a request may have 100 streams.
 const BATCH: u64 = 100;
 
 /// Puts messages in place, at full speed: by `streams.append`, or one by one where the server does not know it.

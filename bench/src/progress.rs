@@ -1,4 +1,4 @@
-//! What is seen while a run goes on, on standard error where a terminal looks; and Ctrl-C, which ends the run.
+//! The progress of a run, shown on standard error if it is a terminal; and Ctrl-C, which ends the run.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -23,7 +23,7 @@ pub(crate) struct Progress {
 }
 
 impl Progress {
-    /// A line for so many rounds, whose pace is the gauge's. From now on Ctrl-C and SIGTERM stop the gauge.
+    /// A line that counts rounds and shows the gauge's pace. From now on Ctrl-C and SIGTERM stop the gauge.
     pub(crate) fn begin(gauge: Arc<Gauge>, rounds: u64) -> anyhow::Result<Self> {
         // Draws nothing where standard error is no terminal.
         let bar = ProgressBar::new(rounds);
@@ -35,7 +35,7 @@ impl Progress {
         Ok(Self { bar, watch, at_once })
     }
 
-    /// What runs now.
+    /// Shows what runs now.
     pub(crate) fn runs(&self, what: &str) {
         self.bar.set_prefix(what.to_owned());
     }
@@ -45,7 +45,7 @@ impl Progress {
         self.bar.inc(1);
     }
 
-    /// Runs to the end, or to the second signal: whoever sends one more does not want to wait.
+    /// Runs to the end, or to the second signal, which waits for nothing.
     pub(crate) async fn unless_ended_at_once<T>(&self, work: impl Future<Output = T>) -> Option<T> {
         self.at_once.run_until_cancelled(work).await
     }
@@ -63,8 +63,8 @@ impl Drop for Progress {
     }
 }
 
-/// Shows the pace once a second. The first signal stops the load: what was started for it must end with it, and what
-/// was measured is told. The second waits for neither.
+/// Shows the pace once a second. After the first signal the load stops, servers end, and the figures so far are shown.
+/// After the second signal the run ends without that.
 async fn watch(gauge: Arc<Gauge>, bar: ProgressBar, signals: (Signal, Signal), at_once: CancellationToken) {
     let mut before = 0;
     let (mut interrupted, mut terminated) = signals;

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 
-/// One stage: by its end so many connections ask, and on the way there evenly more or fewer.
+/// One stage: the number of connections changes evenly until its end.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Stage {
     /// How long it takes.
@@ -46,12 +46,12 @@ impl Ramp {
         self.0.iter().map(|stage| stage.duration).sum()
     }
 
-    /// The most connections that ask at once.
+    /// The most connections that send at once.
     pub(crate) fn most(&self) -> u64 {
         self.0.iter().map(|stage| stage.connections).max().unwrap_or(1)
     }
 
-    /// How many connections ask so long after the start.
+    /// How many connections send at this time after the start.
     pub(crate) fn connections(&self, since: Duration) -> u64 {
         let (mut begin, mut before) = (Duration::ZERO, 1.0);
         for stage in &self.0 {

@@ -1,4 +1,4 @@
-//! Single calls, for what is asked and arranged around a load.
+//! Single calls around a load.
 
 use anyhow::Context as _;
 use serde_json::{Value, json};

@@ -25,7 +25,7 @@ type Keep<'a> = dyn FnMut(&Report) -> anyhow::Result<()> + 'a;
 
 /// Measures what was asked for and `earlier` does not have; `keep` receives the report so far after each scenario.
 ///
-/// Ctrl-C ends the run with what there is, a second one at once.
+/// Ctrl-C ends the run with the figures so far, a second one at once.
 ///
 /// # Errors
 /// A server does not start or cannot be reached, or the run was ended at once.
@@ -62,7 +62,7 @@ async fn measure(
         return Ok(report);
     }
     let mut session = Session::start(args, gauge).await?;
-    // Even after an error, what was made is removed.
+    // Servers, databases and files are removed even after an error.
     let measured = fill_report(&mut session, &cases, &mut report, keep, progress).await;
     session.stop().await?;
     measured.map(|()| report)
@@ -148,9 +148,9 @@ struct Held {
     case: Case,
     others: Vec<Case>,
     row: Row,
-    /// For each round what was measured beside it.
+    /// For each round the cases that were measured beside it.
     beside: Vec<Vec<(Case, Round)>>,
-    /// What was measured beside a round that did not come.
+    /// The cases that were measured for a round that did not come.
     unfinished: Vec<(Case, Round)>,
     failed: Option<anyhow::Error>,
 }
@@ -232,7 +232,7 @@ impl Held {
         Ok(())
     }
 
-    /// Its row; for a case without a round, also the rows of what was measured for it.
+    /// Its row; for a case without a round, also the rows of the cases that were measured for it.
     fn end(mut self, session: &Session) -> Vec<Row> {
         let gauge = &session.gauge;
         if let Some(error) = self.failed.take_if(|_| !gauge.is_stopped()) {

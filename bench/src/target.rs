@@ -1,6 +1,6 @@
 //! The targets of the scenarios, in one table.
 //!
-//! A target is a share of what was measured beside the scenario in the same rounds, a fixed figure, or both together.
+//! A target is a share of another case that is measured in the same rounds, a fixed figure, or the sum of both.
 
 use std::fmt;
 
@@ -46,9 +46,9 @@ pub struct Verdict {
     pub target: String,
     /// Which figure it speaks of.
     pub figure: String,
-    /// What the figure was, in the median round.
+    /// The figure in the median round.
     pub value: f64,
-    /// What it had to be at least or at most, in that round.
+    /// The bound of the figure in that round.
     pub limit: f64,
     /// Whether `value` must be at most `limit`, rather than at least.
     pub is_upper: bool,
@@ -58,7 +58,7 @@ pub struct Verdict {
     pub is_full: bool,
 }
 
-/// What of a run's settings decides whether its verdicts mean anything.
+/// The settings of a run that decide whether its verdicts mean anything.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Extent {
     /// Messages in place.
@@ -246,7 +246,7 @@ mod tests {
     fn a_share_of_the_ceiling_is_taken_round_by_round() {
         let target = targets(Case::new(Write, 16), Some(Backend::Sqlite))[0];
         let beside = |ops| [(Case::new(Noop, 16), round(ops, 0.0))];
-        // The machine halves its pace in the second round: the share is what counts.
+        // The machine halves its pace in the second round; the share stays.
         let (one, other) = ((round(36.0, 0.0), beside(100.0)), (round(18.0, 0.0), beside(50.0)));
         let verdict = target.verdict(&[(&one.0, &one.1), (&other.0, &other.1)], FULL).unwrap();
         assert!(verdict.holds && verdict.is_full, "{verdict:?}");

@@ -13,8 +13,8 @@ use crate::measure::{Gauge, Measured};
 
 const BLOCK: [u8; 4096] = [0x65; 4096];
 
-/// Appends for so long to a file in `directory`, which is removed again; with an `interval` only so often, to watch the
-/// disk beside another load without taking it away.
+/// Appends to a file in `directory`, which is removed again. With an `interval` it pauses between two appends, so that it
+/// watches the disk beside another load without slowing it.
 pub(crate) async fn run(
     directory: &Path,
     duration: Duration,

@@ -1,4 +1,4 @@
-//! What nothing could beat on this machine: figures count only beside these.
+//! The ceilings: the most that this machine allows. Figures mean something only as shares of them.
 
 pub(crate) mod fsync;
 pub mod noop;

@@ -13,13 +13,13 @@ use hyper::{Request, Response};
 use hyper_util::rt::TokioIo;
 use tokio::net::{TcpListener, TcpStream};
 
-/// What every request is answered with: as much as a write is.
+/// The answer to every request, as long as that to a write.
 const ANSWER: &[u8] = br#"{"position":12345,"globalPosition":1234567}"#;
 
 /// Serves until the process is ended, after printing `http://127.0.0.1:PORT`.
 ///
 /// # Errors
-/// There is no port to be had, or nobody to tell it to.
+/// There is no free port, or standard output is closed.
 pub async fn serve() -> anyhow::Result<()> {
     let listener = TcpListener::bind("127.0.0.1:0").await?;
     writeln!(std::io::stdout(), "http://{}", listener.local_addr()?)?;

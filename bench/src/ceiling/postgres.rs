@@ -51,7 +51,7 @@ impl Postgres {
         Ok(ceiling)
     }
 
-    /// Commits `batch` messages after the other for so long.
+    /// Commits batches of `batch` messages for this long.
     pub(crate) async fn run(&mut self, batch: u64, duration: Duration, gauge: Arc<Gauge>) -> anyhow::Result<Loaded> {
         let mut measured = Measured::default();
         let begin = Instant::now();
@@ -62,7 +62,7 @@ impl Postgres {
         Ok(Loaded { measured, elapsed: begin.elapsed(), ..Loaded::default() })
     }
 
-    /// Inserts a batch; answers how long the database took.
+    /// Inserts a batch; returns how long the database took.
     async fn commit(&mut self, batch: u64) -> anyhow::Result<Duration> {
         let rows = self.rows.batch(batch);
         let global_positions: Vec<i64> = rows.iter().map(|row| row.global_position).collect();

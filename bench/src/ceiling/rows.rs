@@ -10,7 +10,7 @@ use crate::names::Names;
 use crate::random::{Random, random};
 use crate::scenario::write::data;
 
-/// One message, without what all have in common.
+/// One message, without its data, which all have in common.
 #[derive(Clone, Debug)]
 pub(super) struct Row {
     /// From 1 on, without gaps.

@@ -76,7 +76,7 @@ impl Sqlite {
         tokio::task::spawn_blocking(make).await.context("the ceiling panicked")?
     }
 
-    /// Commits `batch` messages after the other for so long; the time that the indexes take to catch up counts.
+    /// Commits batches of `batch` messages for this long. The time that the indexes take to catch up counts.
     pub(crate) async fn run(
         mut self,
         batch: u64,
@@ -115,7 +115,7 @@ impl Sqlite {
 }
 
 impl Index {
-    /// Indexes what comes, in large batches, until nothing more does.
+    /// Indexes the rows that come, in large batches, until the sender has gone.
     fn follow(&mut self, rows: &Receiver<Vec<Row>>) -> anyhow::Result<()> {
         let mut waiting = Vec::new();
         loop {
@@ -180,7 +180,7 @@ impl Index {
     }
 }
 
-/// A run of so many entries of so many bytes each, of which nobody reads one.
+/// A run of entries of this many bytes each. Nothing reads it.
 fn packed(entries: usize, bytes: usize) -> Vec<u8> {
     vec![1; 4 + entries * bytes]
 }

@@ -1,7 +1,7 @@
 //! When the indexes of a SQLite store have caught up with their logs: read from the files, which say it exactly.
 //!
-//! No call of the protocol tells it, and an idle processor does not either: the server lets the last messages wait
-//! a while for more.
+//! No call of the protocol tells it. An idle processor does not either, because the server lets the last messages wait a
+//! while for more.
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -9,19 +9,19 @@ use std::time::{Duration, Instant};
 use anyhow::Context as _;
 use rusqlite::{Connection, OpenFlags};
 
-/// How often is looked.
+/// The pause between two looks.
 const STEP: Duration = Duration::from_millis(10);
 /// How long the indexes may stand still before they are taken for stuck.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Waits until every index below `directory` reaches as far as its log; answers when that was seen.
+/// Waits until every index below `directory` reaches as far as its log; returns when that was seen.
 pub(super) async fn caught_up(directory: &Path) -> anyhow::Result<Instant> {
     let pairs = pairs(directory)?;
     let (mut before, mut moved) = (i64::MAX, Instant::now());
     loop {
         let mut behind = 0;
         for (log, index) in &pairs {
-            // Whoever has not indexed anything yet has no table.
+            // A new index has no table yet.
             let completion = position(index, include_str!("completion.sql")).unwrap_or_default();
             behind += position(log, include_str!("head.sql"))? - completion;
         }

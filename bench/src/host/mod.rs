@@ -95,7 +95,7 @@ impl Hosts {
         Ok(Host { address: Address::new(&server.url, token)?, server: Some(server), storage })
     }
 
-    /// Ends what was started for the hosts.
+    /// Ends the PostgreSQL that was started for the hosts.
     pub(crate) async fn stop(self) -> anyhow::Result<()> {
         match self.cluster {
             Some(cluster) => cluster.stop().await,
@@ -117,7 +117,7 @@ impl Host {
         self.server.as_ref().and_then(Server::pid)
     }
 
-    /// What the server's process holds.
+    /// The memory, files and threads of the server's process.
     pub(crate) fn vitals(&self) -> anyhow::Result<Vitals> {
         Vitals::of(self.pid().context("the server's process is not known")?)
     }

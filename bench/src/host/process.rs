@@ -17,7 +17,7 @@ pub(crate) struct Server {
     pub(crate) url: String,
 }
 
-/// What a process holds.
+/// The memory, files and threads of a process.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Vitals {
     /// Memory in RAM.

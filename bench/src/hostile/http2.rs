@@ -1,4 +1,4 @@
-//! Frames of HTTP/2 (RFC 9113), as many as a client needs that does not listen.
+//! Frames of HTTP/2 (RFC 9113), for a client that sends and does not read.
 
 /// Largest frame that a server takes.
 const FRAME: usize = 16 * 1024;
@@ -21,7 +21,7 @@ pub(super) enum Ends {
     Never,
 }
 
-/// What a connection begins with; each reply may have so many bytes before they are taken.
+/// The beginning of a connection. Each reply may have `window` bytes until more are allowed.
 pub(super) fn opening(window: u32) -> Vec<u8> {
     let setting = [&WINDOW[..], &window.to_be_bytes()].concat();
     [b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec(), frame(SETTINGS, 0, 0, &setting)].concat()

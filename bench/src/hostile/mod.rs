@@ -1,7 +1,7 @@
 //! Clients that hold as much of a server as it lets them: unfinished heads, bodies and lines of imports, replies that are
 //! not taken, reads that wait with long filters, bytes that come one a second.
 //!
-//! They never do what the server waits for. Whoever is refused or cut comes again a little later.
+//! A client never sends the rest that the server waits for. A client that is refused or cut comes again a little later.
 
 mod http2;
 mod kind;
@@ -16,32 +16,32 @@ use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use self::kind::{Kind, Then};
+use self::kind::{KINDS, Kind, Then};
 use crate::wire::{Address, connect_from};
 
 /// How long a client that is refused or cut stays away.
 const AWAY: Duration = Duration::from_secs(3);
-/// How long a client holds what it has before it begins anew.
+/// How long a client holds its connection before it begins anew.
 const HOLD: Duration = Duration::from_secs(60);
 /// Between two bytes of a client that sends one after the other.
 const TRICKLE: Duration = Duration::from_secs(1);
 /// Between two connections of a crowd that comes.
 const STEP: Duration = Duration::from_micros(500);
 
-/// Many such clients.
+/// A number of such clients.
 #[derive(Clone, Debug)]
 pub struct Crowd {
     /// Where the server listens, as `http://HOST:PORT`.
     pub url: String,
-    /// The tokens that those have who have one.
+    /// The tokens of the clients that have one.
     pub tokens: Vec<String>,
-    /// How many clients.
+    /// The number of clients.
     pub connections: u64,
     /// The number of the first one: crowds of different processes on one machine have different numbers.
     pub first: u64,
 }
 
-/// What a crowd has seen.
+/// The replies that a crowd got, and its connections.
 #[derive(Debug, Default)]
 pub struct Seen {
     /// Connections that were opened and not ended yet.
@@ -58,12 +58,12 @@ impl Seen {
         self.open.load(Ordering::Relaxed)
     }
 
-    fn reply(&self, kind: Kind, status: u16) {
-        *self.replies.lock().unwrap_or_else(PoisonError::into_inner).entry((kind.name(), status)).or_default() += 1;
+    fn reply(&self, kind: &Kind, status: u16) {
+        *self.replies.lock().unwrap_or_else(PoisonError::into_inner).entry((kind.name, status)).or_default() += 1;
     }
 
-    fn cut(&self, kind: Kind) {
-        *self.cut.lock().unwrap_or_else(PoisonError::into_inner).entry(kind.name()).or_default() += 1;
+    fn cut(&self, kind: &Kind) {
+        *self.cut.lock().unwrap_or_else(PoisonError::into_inner).entry(kind.name).or_default() += 1;
     }
 }
 
@@ -80,7 +80,7 @@ impl std::fmt::Display for Seen {
     }
 }
 
-/// The streams that a crowd reads: whoever has the token writes something long to it beforehand.
+/// The stream that a crowd reads in each namespace. It must have long messages.
 pub const STREAM: &str = kind::STREAM;
 
 impl Crowd {
@@ -91,7 +91,7 @@ impl Crowd {
     pub async fn hold(self, seen: Arc<Seen>, stop: CancellationToken) -> anyhow::Result<()> {
         let address = Address::new(&self.url, None)?;
         let mut clients = JoinSet::new();
-        let all: Vec<_> = Kind::ALL.iter().map(|&kind| kind.openings(&address, &self.tokens)).collect();
+        let all: Vec<_> = KINDS.iter().map(|kind| kind.openings(&address, &self.tokens)).collect();
         for number in 0..self.connections {
             let at = number as usize % all.len();
             let openings = &all[at];
@@ -99,7 +99,7 @@ impl Crowd {
             let client = Client {
                 address: address.clone(),
                 number: self.first + number,
-                kind: Kind::ALL[at],
+                kind: &KINDS[at],
                 opening,
                 seen: Arc::clone(&seen),
             };
@@ -115,7 +115,7 @@ impl Crowd {
 struct Client {
     address: Address,
     number: u64,
-    kind: Kind,
+    kind: &'static Kind,
     opening: Arc<[u8]>,
     seen: Arc<Seen>,
 }
@@ -145,8 +145,8 @@ impl Client {
             if to.write_all(&self.opening).await.is_err() {
                 return;
             }
-            match self.kind.then() {
-                Then::Wait => {}
+            match self.kind.then {
+                Then::Wait | Then::Ignore => {}
                 Then::Trickle => loop {
                     tokio::time::sleep(TRICKLE).await;
                     if to.write_all(b" ").await.is_err() {
@@ -163,7 +163,7 @@ impl Client {
             std::future::pending().await
         };
         let receive = async {
-            if !self.kind.reads() {
+            if matches!(self.kind.then, Then::Ignore) {
                 return std::future::pending().await;
             }
             let mut bytes = vec![0; 2048];

@@ -1,4 +1,4 @@
-//! Two reports beside each other: what became slower.
+//! Two reports compared: the rows that became slower.
 
 use std::fmt::Write as _;
 
@@ -11,7 +11,7 @@ use super::{Report, Row};
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Tolerance(f64);
 
-/// What a comparison found.
+/// The result of a comparison.
 #[derive(Clone, Debug)]
 pub struct Comparison {
     /// A line for each row.
@@ -52,7 +52,7 @@ pub fn compare(old: &Report, new: &Report, tolerance: Tolerance) -> Comparison {
         let texts: Vec<String> = pairs.iter().map(Pair::to_string).collect();
         let spread = format!("spread {:.0}% -> {:.0}%", before.spread * 100.0, after.spread * 100.0);
         let fails = if fails { format!(", {} errors", after.errors) } else { String::new() };
-        // A row whose own rounds differ so much passes without having shown anything.
+        // A row whose rounds differ by more than the tolerance passes, but shows nothing.
         let is_unclear = !is_worse && !before.is_ceiling && before.spread.max(after.spread) > tolerance.0;
         let unclear = if is_unclear { "  UNCLEAR: rounds differ by more than is tolerated" } else { "" };
         let text = format!("{}, {spread}{fails}{unclear}", texts.join(", "));
@@ -79,7 +79,7 @@ struct Pair {
 }
 
 impl Pair {
-    /// What is to be compared of a row.
+    /// The figures of a row that are compared.
     fn all(before: &Row, after: &Row) -> Vec<Self> {
         let pair = |name, was, is| Self { name, was, is, is_latency: false };
         let ops = pair("ops/s", before.figures.ops, after.figures.ops);

@@ -1,6 +1,6 @@
-//! What a run found, as it is kept in a file and shown.
+//! The report of a run, as it is kept in a file and shown.
 //!
-//! Files of earlier versions are read too: what they do not have yet is empty.
+//! Files of earlier versions can be read. Fields that they do not have are empty.
 
 mod compare;
 mod html;
@@ -26,7 +26,7 @@ use crate::target::Verdict;
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Report {
-    /// Where and with what, by name: backend, durability, cores, kernel, commit, …
+    /// The circumstances by name: backend, durability, cores, kernel, commit, …
     pub environment: BTreeMap<String, String>,
     /// One for each scenario and number of connections.
     pub rows: Vec<Row>,
@@ -34,7 +34,7 @@ pub struct Report {
     pub interrupted: bool,
 }
 
-/// What one scenario came to: of each figure the median of its rounds.
+/// The result of one scenario: the median of its rounds for each figure.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Row {
@@ -48,16 +48,16 @@ pub struct Row {
     pub rate: Option<f64>,
     /// Whether it is a figure of the machine and not of the server.
     pub is_ceiling: bool,
-    /// What it was to reach.
+    /// Its target.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub target: Option<Target>,
-    /// Each target of its own, with what was to be reached and what was.
+    /// The verdict on each of its targets.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub verdicts: Vec<Verdict>,
-    /// What is no latency, by name: kib_each, unexplained_seconds, …
+    /// Figures that are no latencies, by name: kib_each, unexplained_seconds, …
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub readings: BTreeMap<String, f64>,
-    /// What was measured in turn with it, by name: its ceilings, or what it is compared with.
+    /// The ceilings and scenarios that were measured in turn with it, by name.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub beside: BTreeMap<String, Figures>,
     /// The difference between the best and the worst round, as a share of the median.
@@ -67,7 +67,7 @@ pub struct Row {
     pub is_interrupted: bool,
     /// Requests that failed, in all rounds.
     pub errors: u64,
-    /// What the first failure was.
+    /// The first failure.
     pub first_error: Option<String>,
     /// Why it was not measured.
     pub skipped: Option<String>,
@@ -122,18 +122,18 @@ pub struct Round {
     pub resident_mib: Vec<f64>,
     /// Latencies by size, ascending.
     pub latencies: Vec<Bucket>,
-    /// What is no latency, by name.
+    /// Figures that are no latencies, by name.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub readings: BTreeMap<String, f64>,
     /// Requests that failed.
     #[serde(skip)]
     pub(crate) errors: u64,
-    /// What the first failure was.
+    /// The first failure.
     #[serde(skip)]
     pub(crate) first_error: Option<String>,
 }
 
-/// Processor time and time behind the answers, of one round.
+/// The processor time of one round, and the time of work that is left behind the answers.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Cost {
     /// Of the generator, in seconds.
@@ -152,7 +152,7 @@ impl Round {
         self.readings.get(name).copied().or_else(|| self.figures.get(name))
     }
 
-    /// The figures of what was measured, while the server had so much memory.
+    /// The figures of a load, during which the server had this memory each second.
     pub(crate) fn new(loaded: &Loaded, cost: Cost, resident_mib: Vec<f64>) -> Self {
         let latencies = &loaded.measured.latencies;
         let at = |quantile| latencies.value_at_quantile(quantile) as f64 / 1e6;
@@ -213,7 +213,7 @@ impl Row {
         self.spread = if self.figures.ops > 0.0 { range / self.figures.ops } else { 0.0 };
     }
 
-    /// Notes the verdicts, and what they come to together.
+    /// Notes the verdicts, and whether all targets are reached.
     pub(crate) fn judge(&mut self, verdicts: Vec<Verdict>) {
         let texts: Vec<String> = verdicts.iter().map(ToString::to_string).collect();
         self.target = (!verdicts.is_empty()).then(|| Target {
@@ -285,12 +285,12 @@ impl Figures {
 }
 
 impl Report {
-    /// What it was measured on, as its author calls it.
+    /// The name of its backend.
     pub(crate) fn backend(&self) -> &str {
         self.environment.get("backend").map_or("unknown", String::as_str)
     }
 
-    /// Whether it was measured there and with that; how busy the machine was is no part of it.
+    /// Whether it was measured in these circumstances, apart from the load of the machine before.
     pub(crate) fn is_of(&self, environment: &BTreeMap<String, String>) -> bool {
         let settings = |of: &BTreeMap<String, String>| {
             let mut settings = of.clone();
@@ -300,7 +300,7 @@ impl Report {
         settings(&self.environment) == settings(environment)
     }
 
-    /// Its rows that need not be measured again.
+    /// Its rows with results, which need not be measured again.
     pub(crate) fn into_results(self) -> Vec<Row> {
         self.rows.into_iter().filter(|row| row.is_result() && !row.is_interrupted).collect()
     }

@@ -1,19 +1,11 @@
-//! Figures as text: as many digits as mean something, and no more.
+//! Figures as text, with the digits that mean something.
+
+use indicatif::HumanCount;
 
 /// A rate or a count, its thousands apart: `31,193`.
 pub(super) fn count(value: f64) -> String {
-    let digits = format!("{:.0}", value.abs());
-    let mut text = String::with_capacity(digits.len() + digits.len() / 3 + 1);
-    if value <= -0.5 {
-        text.push('-');
-    }
-    for (at, digit) in digits.chars().enumerate() {
-        if at > 0 && (digits.len() - at).is_multiple_of(3) {
-            text.push(',');
-        }
-        text.push(digit);
-    }
-    text
+    let sign = if value <= -0.5 { "-" } else { "" };
+    format!("{sign}{}", HumanCount(value.abs().round_ties_even() as u64))
 }
 
 /// A rate: whole, but for small ones.
@@ -28,7 +20,7 @@ pub(super) fn short(value: f64) -> String {
         size if size >= 1e3 => (value / 1e3, "k"),
         _ => (value, ""),
     };
-    // Rounding rids it of what binary fractions add.
+    // Rounding removes the digits that binary fractions add.
     let digits = format!("{scaled:.4}");
     format!("{}{unit}", digits.trim_end_matches('0').trim_end_matches('.'))
 }

@@ -88,7 +88,7 @@ async fn comes(turn: &Turn<'_>, seen: &Seen) -> u64 {
     most
 }
 
-/// Writes what the crowd reads.
+/// Writes the messages that the crowd reads.
 async fn fill(address: &Address) -> anyhow::Result<()> {
     let message = json!({ "type": "Long", "data": { "x": "x".repeat(4_000) } });
     rpc::call(address, &json!(["stream.append", STREAM, vec![message; 200]])).await.map(drop)

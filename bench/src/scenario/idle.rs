@@ -50,7 +50,7 @@ pub(super) async fn subscriptions(turn: Turn<'_>) -> anyhow::Result<Loaded> {
     .await
 }
 
-/// Measures what a server with one message holds while nobody asks it.
+/// Measures the memory of a server with one message and without requests.
 pub(super) async fn server(turn: Turn<'_>) -> anyhow::Result<Loaded> {
     turn.with_server(async |host| {
         let (mut measured, begin) = (Measured::default(), Instant::now());

@@ -1,4 +1,4 @@
-//! Subscribers that count what comes and keep nothing: company for other loads.
+//! Subscribers that count pokes beside another load.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -59,7 +59,7 @@ impl Watch {
 pub(crate) async fn listen(asked: Vec<(Address, String)>, watch: Arc<Watch>) -> anyhow::Result<Loaded> {
     on_own_thread(move || async move {
         let listened = drive(asked, &watch).await;
-        // Whoever waits for the subscribers must see that they are gone.
+        // Otherwise the load beside them would wait for ever.
         watch.failed.store(true, Ordering::Relaxed);
         listened
     })

@@ -28,7 +28,7 @@ use crate::load::Loaded;
 /// A scenario, as it is asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
 pub enum Scenario {
-    /// Ceiling: a bare HTTP handler that answers a constant to the same request.
+    /// Ceiling: a bare HTTP handler that returns a constant.
     Noop,
     /// Ceiling: append 4 KiB to a file and wait for the disk.
     Fsync,
@@ -38,7 +38,7 @@ pub enum Scenario {
     SqliteLogIndex,
     /// Ceiling: one PostgreSQL connection that commits batches into the server's own tables.
     PgRaw,
-    /// `sys.version`: what HTTP and dispatch cost.
+    /// `sys.version`: the cost of HTTP and dispatch.
     SysVersion,
     /// `stream.write`.
     Write,
@@ -74,11 +74,11 @@ pub enum Scenario {
     FanOut,
     /// Writes beside 1,000 subscribers of another category with 50 writes a second.
     FanOutWrites,
-    /// 10,000 subscriptions that nothing happens to: memory and processor.
+    /// 10,000 subscriptions without messages: memory and processor.
     Idle,
-    /// A server that nobody asks: memory.
+    /// A server without requests: memory.
     IdleServer,
-    /// `stream.write` beside 2,000 connections that hold whatever they are let: latency, memory, refusals.
+    /// `stream.write` beside more than 2,000 connections that hold as much as they can: latency, memory, refusals.
     Hostile,
     /// 10,000 writes a second, category tails, subscribers and reads of old data at once.
     Mixed,
@@ -114,7 +114,7 @@ pub(crate) struct Case {
     pub(crate) width: u64,
 }
 
-/// What a scenario's width counts, and the widths that are measured unless others are asked for.
+/// The unit of a scenario's width, and the widths that are measured unless others are asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Width {
     Connections(&'static [u64]),
@@ -136,7 +136,7 @@ pub(crate) enum Rate {
     PerNamespace,
 }
 
-/// What must be in place before a round begins, and by it the server that is measured.
+/// The things that must be in place before a round begins. They tell which server is measured, too.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Needs {
     /// A ceiling: the no-op server.

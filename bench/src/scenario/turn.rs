@@ -14,7 +14,7 @@ use crate::session::Session;
 use crate::wire::Address;
 use crate::{plan, rpc};
 
-/// One round of a scenario: what is in place for it, and how much of it is wanted.
+/// One round of a scenario: the things that are in place, and how much is asked for.
 #[derive(Debug)]
 pub(crate) struct Turn<'a> {
     pub(crate) session: &'a mut Session,

@@ -7,7 +7,7 @@ use crate::names::Names;
 use crate::random::{Random, random, uuid};
 use crate::wire::{Address, NUMBER, Reply, Template};
 
-/// What is written.
+/// A kind of write.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Kind {
     /// Bytes of a message's data.

@@ -1,4 +1,4 @@
-//! What a reply's head says, and the chunks of a body without a known length.
+//! The fields of a reply's head, and the chunks of a body without a known length.
 
 use anyhow::Context as _;
 
@@ -37,11 +37,11 @@ pub(super) struct Chunks {
 
 #[derive(Debug, Default)]
 enum State {
-    /// In the line with a chunk's size, of which so much is known.
+    /// In the line with a chunk's size, of which this much is known.
     #[default]
     Start,
     Size(usize),
-    /// So many bytes of the chunk are to come.
+    /// This many bytes of the chunk are to come.
     Data(usize),
     /// In the line end behind a chunk.
     End,
@@ -51,7 +51,7 @@ enum State {
 }
 
 impl Chunks {
-    /// Appends to `out` what `piece` has of the body; answers whether the body goes on.
+    /// Appends to `out` the part of the body that `piece` has; returns whether the body goes on.
     pub(super) fn take(&mut self, mut piece: &[u8], out: &mut Vec<u8>) -> anyhow::Result<bool> {
         while let Some((&byte, rest)) = piece.split_first() {
             match self.state {

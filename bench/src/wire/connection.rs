@@ -14,9 +14,9 @@ use super::request::Address;
 #[derive(Debug)]
 pub(crate) struct Connection {
     stream: TcpStream,
-    /// What came.
+    /// Bytes that came.
     buffer: Vec<u8>,
-    /// What came in chunks, without their framing.
+    /// A body that came in chunks, without their framing.
     joined: Vec<u8>,
 }
 
@@ -85,8 +85,7 @@ impl Connection {
         Ok(Reply { status: body::status(head)?, head, body: &self.joined })
     }
 
-    /// Sends a request whose answer has no end that is known beforehand; what came of it behind the head stays in
-    /// the buffer that is given back with the stream.
+    /// Sends a request whose answer is a stream of events; returns the stream and the bytes that came behind the head.
     pub(crate) async fn into_stream(mut self, request: &[u8]) -> anyhow::Result<(TcpStream, Vec<u8>)> {
         self.buffer.clear();
         self.stream.write_all(request).await?;
@@ -98,7 +97,7 @@ impl Connection {
         Ok((self.stream, self.buffer))
     }
 
-    /// Reads up to the end of the head; answers how long it is.
+    /// Reads up to the end of the head; returns its length.
     async fn read_head(&mut self) -> anyhow::Result<usize> {
         let mut searched = 0;
         loop {
@@ -111,7 +110,7 @@ impl Connection {
     }
 
     async fn read(&mut self) -> anyhow::Result<()> {
-        // A reply to a write fits into the first piece; what reads pages grows once.
+        // A reply to a write fits into this; for pages the buffer grows once.
         self.buffer.reserve(1024);
         let read = self.stream.read_buf(&mut self.buffer).await?;
         anyhow::ensure!(read > 0, "the server closed the connection");
@@ -134,8 +133,8 @@ impl Reply<'_> {
     }
 }
 
-/// Connects from one of this machine's own addresses, as many of which as a loopback has: each has ports of
-/// its own, and one alone not enough for tens of thousands of connections.
+/// Connects from one of the loopback's addresses, by the number of the connection. One address does not have ports for
+/// tens of thousands of connections.
 pub(crate) async fn connect_from(address: &Address, number: u64) -> anyhow::Result<TcpStream> {
     /// Connections of one source address: well below the ports that it has.
     const OF_ONE: u64 = 10_000;

@@ -11,7 +11,7 @@ use super::connection::Connection;
 use super::request::Address;
 
 thread_local! {
-    /// What was read last: one for all subscriptions of a thread, so that an idle one costs next to nothing.
+    /// The buffer for reading: one for all subscriptions of a thread, so that an idle subscription has none of its own.
     static PIECE: RefCell<Vec<u8>> = RefCell::new(vec![0; 64 * 1024]);
 }
 
@@ -37,7 +37,7 @@ impl Events {
         events.goes_on = events.chunks.take(&first, &mut events.text)?;
         let mut is_ready = false;
         while !is_ready {
-            // What follows in the same piece is left for whoever reads on.
+            // The rest of the piece is left for the next read.
             match memmem::find(&events.text, b": ready")
                 .and_then(|at| memmem::find(&events.text[at..], b"\n\n").map(|end| at + end + 2))
             {
@@ -51,7 +51,7 @@ impl Events {
         Ok(events)
     }
 
-    /// Reads what is there, at least something, and hands its whole frames to `take`.
+    /// Waits for at least one whole frame, and hands all whole frames to `take`.
     pub(crate) async fn next(&mut self, mut take: impl FnMut(&[u8])) -> anyhow::Result<()> {
         loop {
             if let Some(end) = memmem::rfind(&self.text, b"\n\n") {
@@ -73,7 +73,7 @@ impl Events {
         }
     }
 
-    /// Takes what has arrived; answers whether that was anything.
+    /// Takes the bytes that have arrived; returns false if there were none.
     fn take(&mut self) -> anyhow::Result<bool> {
         PIECE.with_borrow_mut(|piece| match self.stream.try_read(piece) {
             Ok(0) => anyhow::bail!("the server closed the subscription's connection"),
