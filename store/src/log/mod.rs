@@ -32,7 +32,7 @@ use crate::storage::Opened;
 pub struct Log {
     namespace: Namespace,
     base: Arc<Base>,
-    /// Its door is also for whoever stops a log, or hears of other servers.
+    /// Used also to stop a log, and to tell it of other servers' work.
     pub(crate) writer: Arc<Writer>,
     reader: Arc<Reader>,
 }
@@ -87,7 +87,7 @@ impl Log {
         self.writer.import(records).await
     }
 
-    /// Whether appends are refused because what the namespace holds is being replaced, be it through another server.
+    /// Whether appends are refused because the namespace is being replaced, through this server or another one.
     pub async fn is_being_replaced(&self) -> Result<bool> {
         self.writer.is_being_replaced().await
     }
@@ -95,14 +95,13 @@ impl Log {
     /// Reads one page; waits for a first message as long as the request says. A page ends before a damaged message.
     ///
     /// # Errors
-    /// [`crate::Error::Damaged`] if a damaged message is the first one; the storage's.
+    /// [`crate::Error::Damaged`] if the first message is damaged, and those of [`crate::storage::Storage`].
     pub async fn read(&self, read: Read) -> Result<Page> {
         self.read_within(read, |_| true).await
     }
 
-    /// The same within bounds of memory: before the page keeps a piece of what it gathers, `room` is asked whether it
-    /// may, with the bytes of text that it keeps then in all. A page whose reply begins before it is whole keeps no
-    /// more.
+    /// The same within bounds of memory. Before the page keeps a piece, `room` is asked with the bytes of text that it
+    /// would keep in all. It keeps at most the pieces that it gathers before the reply begins.
     ///
     /// # Errors
     /// As [`Self::read`], and [`crate::Error::NoRoom`].
