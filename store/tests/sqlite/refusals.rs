@@ -28,7 +28,7 @@ async fn a_log_of_a_newer_program() {
     let (directory, _) = store_of(3).await;
     raise_version(&log_file(directory.path()));
     let store = open(directory.path(), Settings::default()).await;
-    let told = store.log(NAME).await.expect_err("it is refused").to_string();
+    let told = chain(&store.log(NAME).await.expect_err("it is refused"));
     assert!(told.contains("1.log.db") && told.contains("version 99") && told.contains("newer eventodb"), "{told}");
     store.close().await;
 }
@@ -76,7 +76,7 @@ async fn a_missing_log() {
                 fs::remove_file(&file).expect("it is there");
             }
             let store = open(copy.path(), Settings::default()).await;
-            let told = store.log(NAME).await.expect_err("it is refused").to_string();
+            let told = chain(&store.log(NAME).await.expect_err("it is refused"));
             assert!(told.contains("1.log.db") && told.contains("missing"), "{told}");
             store.close().await;
         }
