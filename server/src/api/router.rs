@@ -32,7 +32,7 @@ const VERSION: &str = "/version";
 /// All paths.
 pub(super) fn router(state: &Arc<AppState>) -> Router {
     let mut router = Router::new()
-        .route("/rpc", path("/rpc", POST, post(rpc::answer)))
+        .route(rpc::PATH, path(rpc::PATH, POST, post(rpc::answer)))
         .route("/subscribe", path("/subscribe", GET_ONLY, get(subscribe::answer)))
         .route("/import", path("/import", POST, post(import::answer)))
         .route(VERSION, path(VERSION, GET, get(probes::version)))

@@ -44,6 +44,8 @@ use crate::http::{Exchange, Upload};
 use crate::observe::Record;
 
 const X_EVENTODB_TOKEN: HeaderName = HeaderName::from_static("x-eventodb-token");
+/// Where calls are sent.
+pub(super) const PATH: &str = "/rpc";
 /// What the query string of a call may have.
 const PARAMETERS: &[&str] = &["token"];
 /// What the log calls a call that names no method.
