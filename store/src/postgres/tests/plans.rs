@@ -65,93 +65,77 @@ const SLICE: i64 = 600;
 /// Blocks of a slice whose rows are found in one index and fetched through another.
 const FETCHED: i64 = 2_500;
 
+/// The statements, with what each may cost.
+static TRIALS: &[Trial] = &[
+    trial(&HEAD, "900", 10),
+    trial(&COUNTS, "", 20),
+    trial(&FENCE, "1000, 1000000, '00000000-0000-0000-0000-000000000002', '00000000-0000-0000-0000-000000000001'", 10),
+    // Of its four messages those are thrown away that begin no stream, when streams are counted.
+    filtered(&APPEND, OPEN_BATCH, 200, 4),
+    trial(&VERSIONS, "ARRAY['big-1', 'rare-100000', 'none', 'c7-7']", 40),
+    trial(&FIND, "ARRAY['00000000-0000-0000-0000-000000000007', '00000000-0000-0000-0000-999999999999']::uuid[]", 20),
+    // A row a step.
+    filtered(&LOCATE, "'big-1', 500000", 200, 64),
+    trial(&READ_ALL, "500000, HIGH, 256, 1048576, true", SLICE),
+    backward(trial(&READ_ALL, "1, 500000, 256, 1048576, true", SLICE)),
+    trial(&READ_STREAM, "'big-1', 150000, HIGH, 256, 1048576, true", SLICE),
+    trial(&READ_STREAM, "'none', 0, HIGH, 256, 1048576, true", 10),
+    backward(trial(&READ_STREAM, "'big-1', 0, HIGH, 1, 1048576, true", 20)),
+    trial(&READ_CATEGORY, "'rare', 1, HIGH, 256, 1048576, true", 40),
+    trial(&READ_CATEGORY, "'big', 500000, HIGH, 256, 1048576, true", SLICE),
+    backward(trial(&READ_CATEGORY, "'c7', 1, HIGH, 256, 1048576, true", SLICE)),
+    // Nothing passes: a window is looked at, and not a block more.
+    filtered(&FILTER_ALL, "NULL, NULL, ARRAY['none'], NULL, 1, 50000, 50001, HIGH, 256, 1048576, true", 4_000, 50_000),
+    filtered(
+        &FILTER_CATEGORIES,
+        "NULL, NULL, ARRAY['none'], NULL, ARRAY['big'], 1, 50000, 50001, HIGH, 256, 1048576, true",
+        4_000,
+        17_000,
+    ),
+    filtered(
+        &FILTER_CATEGORIES,
+        "NULL, NULL, NULL, 'none', ARRAY['big', 'c7'], 1, 50000, 50001, HIGH, 256, 1048576, true",
+        4_000,
+        20_000,
+    ),
+    filtered(&FILTER_CATEGORIES, "16, 3, NULL, NULL, ARRAY['rare'], 1, 50000, 50001, HIGH, 256, 1048576, true", 40, 0),
+    // Something passes: it ends with the 256th. What was not vacuumed is looked at in the table too.
+    filtered(
+        &FILTER_CATEGORIES,
+        "NULL, NULL, ARRAY['B'], NULL, ARRAY['c7'], 1, 50000, 50001, HIGH, 256, 1048576, true",
+        FETCHED,
+        1_900,
+    ),
+    backward(filtered(
+        &FILTER_ALL,
+        "8, 3, NULL, NULL, 950001, 1000000, 1, 950000, 256, 1048576, true",
+        FETCHED,
+        50_000,
+    )),
+    filtered(
+        &FILTER_STREAM,
+        "NULL, NULL, ARRAY['none'], NULL, 'big-1', 0, 4999, 5000, HIGH, 256, 1048576, true",
+        5_100,
+        5_000,
+    ),
+    trial(&STREAMS, "'', 'c1', 100", 1_000),
+];
+
 #[tokio::test(flavor = "multi_thread")]
 async fn statements_follow_an_index_however_old_the_plan() {
     let fixture = Fixture::new().await;
-    let trials = [
-        trial(&HEAD, "900", 10),
-        trial(&COUNTS, "", 20),
-        trial(
-            &FENCE,
-            "1000, 1000000, '00000000-0000-0000-0000-000000000002', '00000000-0000-0000-0000-000000000001'",
-            10,
-        ),
-        // Of its four messages those are thrown away that begin no stream, when streams are counted.
-        filtered(&APPEND, OPEN_BATCH, 200, 4),
-        trial(&VERSIONS, "ARRAY['big-1', 'rare-100000', 'none', 'c7-7']", 40),
-        trial(
-            &FIND,
-            "ARRAY['00000000-0000-0000-0000-000000000007', '00000000-0000-0000-0000-999999999999']::uuid[]",
-            20,
-        ),
-        // A row a step.
-        filtered(&LOCATE, "'big-1', 500000", 200, 64),
-        trial(&READ_ALL, "500000, HIGH, 256, 1048576, true", SLICE),
-        backward(trial(&READ_ALL, "1, 500000, 256, 1048576, true", SLICE)),
-        trial(&READ_STREAM, "'big-1', 150000, HIGH, 256, 1048576, true", SLICE),
-        trial(&READ_STREAM, "'none', 0, HIGH, 256, 1048576, true", 10),
-        backward(trial(&READ_STREAM, "'big-1', 0, HIGH, 1, 1048576, true", 20)),
-        trial(&READ_CATEGORY, "'rare', 1, HIGH, 256, 1048576, true", 40),
-        trial(&READ_CATEGORY, "'big', 500000, HIGH, 256, 1048576, true", SLICE),
-        backward(trial(&READ_CATEGORY, "'c7', 1, HIGH, 256, 1048576, true", SLICE)),
-        // Nothing passes: a window is looked at, and not a block more.
-        filtered(
-            &FILTER_ALL,
-            "NULL, NULL, ARRAY['none'], NULL, 1, 50000, 50001, HIGH, 256, 1048576, true",
-            4_000,
-            50_000,
-        ),
-        filtered(
-            &FILTER_CATEGORIES,
-            "NULL, NULL, ARRAY['none'], NULL, ARRAY['big'], 1, 50000, 50001, HIGH, 256, 1048576, true",
-            4_000,
-            17_000,
-        ),
-        filtered(
-            &FILTER_CATEGORIES,
-            "NULL, NULL, NULL, 'none', ARRAY['big', 'c7'], 1, 50000, 50001, HIGH, 256, 1048576, true",
-            4_000,
-            20_000,
-        ),
-        filtered(
-            &FILTER_CATEGORIES,
-            "16, 3, NULL, NULL, ARRAY['rare'], 1, 50000, 50001, HIGH, 256, 1048576, true",
-            40,
-            0,
-        ),
-        // Something passes: it ends with the 256th. What was not vacuumed is looked at in the table too.
-        filtered(
-            &FILTER_CATEGORIES,
-            "NULL, NULL, ARRAY['B'], NULL, ARRAY['c7'], 1, 50000, 50001, HIGH, 256, 1048576, true",
-            FETCHED,
-            1_900,
-        ),
-        backward(filtered(
-            &FILTER_ALL,
-            "8, 3, NULL, NULL, 950001, 1000000, 1, 950000, 256, 1048576, true",
-            FETCHED,
-            50_000,
-        )),
-        filtered(
-            &FILTER_STREAM,
-            "NULL, NULL, ARRAY['none'], NULL, 'big-1', 0, 4999, 5000, HIGH, 256, 1048576, true",
-            5_100,
-            5_000,
-        ),
-        trial(&STREAMS, "'', 'c1', 100", 1_000),
-    ];
     let session = postgres::connect(&fixture.url).await;
     session.batch_execute(&session_text(Duration::from_secs(60))).await.expect("good SQL");
-    for (at, trial) in trials.iter().enumerate() {
+    for (at, trial) in TRIALS.iter().enumerate() {
         prepare(&session, &fixture, at, trial).await;
         // The plan is made now, of an empty log.
         explain(&session, at, trial).await;
     }
     fixture.sql(MESSAGES).await;
-    check(&session, &trials, "planned while empty").await;
+    check(&session, TRIALS, "planned while empty").await;
     fixture.sql("VACUUM (ANALYZE) {log}.messages").await;
     fixture.sql("ANALYZE {log}.batches").await;
-    check(&session, &trials, "planned after ANALYZE").await;
+    check(&session, TRIALS, "planned after ANALYZE").await;
 }
 
 async fn prepare(session: &Client, fixture: &Fixture, at: usize, trial: &Trial) {

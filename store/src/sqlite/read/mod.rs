@@ -218,6 +218,37 @@ mod tests {
     use super::*;
     use crate::model::Entry;
 
+    /// An entry of `account-1`, the only stream of the log.
+    fn entry(global_position: i64) -> IndexEntry {
+        IndexEntry {
+            global_position,
+            stream: "account-1".into(),
+            position: global_position - 1,
+            starts_stream: global_position == 1,
+            id: uuid::Uuid::from_u128(global_position.unsigned_abs().into()),
+            hashes: Hashes { stream: 1, kind: text_hash("Opened"), correlation: None },
+        }
+    }
+
+    /// Puts the message of an entry into the log.
+    fn insert(connection: &Connection, entry: &IndexEntry, seed: Seed) {
+        let IndexEntry { global_position, position, stream, .. } = entry;
+        let message = Message {
+            id: entry.id,
+            stream: stream.clone(),
+            kind: "Opened".into(),
+            position: *position,
+            global_position: *global_position,
+            data: "{}".into(),
+            metadata: None,
+            time: Timestamp::default(),
+        };
+        let checksum = Stored::of_entry(&Entry::new(message, entry.starts_stream)).checksum(seed);
+        let insert = "INSERT INTO log.messages VALUES (?1, ?2, ?3, ?4, ?5, 'Opened', NULL, 0, NULL, '{}', ?6)";
+        let values = params![global_position, stream, position, entry.starts_stream, entry.id.as_bytes(), checksum];
+        connection.execute(insert, values).unwrap();
+    }
+
     /// Entries leave the memtable after the index has them: for a moment both have them. A walk through the index whose
     /// bound of entries falls there must not pass for one that has seen them.
     #[test]
@@ -225,32 +256,8 @@ mod tests {
         let seed = Seed::of(b"a log's identity");
         let mut connection = connection::open(&[Attach::log(None), Attach::index(None)]).unwrap();
         assert!(indexer::belongs(&connection).unwrap());
-        let entry = |global_position: i64| IndexEntry {
-            global_position,
-            stream: "account-1".into(),
-            position: global_position - 1,
-            starts_stream: global_position == 1,
-            id: uuid::Uuid::from_u128(global_position.unsigned_abs().into()),
-            hashes: Hashes { stream: 1, kind: text_hash("Opened"), correlation: None },
-        };
         let entries: Vec<IndexEntry> = (1..=6).map(entry).collect();
-        for entry in &entries {
-            let IndexEntry { global_position, position, stream, .. } = entry;
-            let message = Message {
-                id: entry.id,
-                stream: stream.clone(),
-                kind: "Opened".into(),
-                position: *position,
-                global_position: *global_position,
-                data: "{}".into(),
-                metadata: None,
-                time: Timestamp::default(),
-            };
-            let checksum = Stored::of_entry(&Entry::new(message, entry.starts_stream)).checksum(seed);
-            let insert = "INSERT INTO log.messages VALUES (?1, ?2, ?3, ?4, ?5, 'Opened', NULL, 0, NULL, '{}', ?6)";
-            let values = params![global_position, stream, position, entry.starts_stream, entry.id.as_bytes(), checksum];
-            connection.execute(insert, values).unwrap();
-        }
+        entries.iter().for_each(|entry| insert(&connection, entry, seed));
         indexer::index(&mut connection, entries[..4].iter().collect(), true).unwrap();
         let mut memtable = Memtable::new(2);
         entries[2..].iter().for_each(|entry| memtable.push(entry.clone()));
