@@ -102,17 +102,6 @@ impl Error for Refused {
     }
 }
 
-/// An error and its causes in one line.
-pub(crate) fn chain(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text = format!("{text}: {error}");
-        cause = error.source();
-    }
-    text
-}
-
 /// The exit code for an error: that of the first error in its chain that has one.
 pub(crate) fn exit_code(error: &anyhow::Error) -> u8 {
     error.chain().find_map(exit_of).unwrap_or(Exit::Failed) as u8

@@ -90,8 +90,9 @@ impl Error {
     }
 }
 
-/// An error and its causes in one line, for the server's log.
-pub(crate) struct Chain<'a>(pub(crate) &'a dyn std::error::Error);
+/// An error and its causes in one line: `the storage failed: the disk is full`.
+#[derive(Debug)]
+pub struct Chain<'a>(pub &'a dyn std::error::Error);
 
 impl std::fmt::Display for Chain<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {

@@ -24,7 +24,7 @@ pub mod storage;
 pub mod testing;
 
 pub use degraded::Degraded;
-pub use error::{Conflict, Error, Result};
+pub use error::{Chain, Conflict, Error, Result};
 pub use event_store::{EventStore, Replacement};
 pub use log::{Log, Page, Subscription};
 pub use model::Entry;

@@ -16,7 +16,8 @@ use tokio::sync::mpsc;
 
 use super::connection::Connection;
 use super::{input, output, progress};
-use crate::usage::{Usage, chain};
+use crate::usage::Usage;
+use eventodb_store::Chain;
 
 /// Options of `eventodb import`.
 #[derive(Debug, clap::Args)]
@@ -124,7 +125,7 @@ async fn follow(pending: PendingImport, progress: &ProgressBar) -> anyhow::Resul
             Ok(None) => return Ok(last),
             // The reason may be local, such as an input that cannot be read. `send` then returns it.
             Err(error) => {
-                output::warn(progress, &chain(&error));
+                output::warn(progress, &Chain(&error).to_string());
                 return Ok(last);
             }
         }

@@ -7,8 +7,7 @@ use std::time::{Duration, Instant};
 
 use eventodb_client::worker::{HandlerError, Observer, Reaction};
 use eventodb_client::{CallObserver, Error, Message};
-
-use crate::usage::chain;
+use eventodb_store::Chain;
 
 /// How often a continuing failure is printed again.
 const AGAIN: Duration = Duration::from_secs(10);
@@ -31,7 +30,7 @@ impl Notices {
         let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
         if told.is_none_or(|told| told.elapsed() >= AGAIN) {
             *told = Some(Instant::now());
-            say(&format!("{}; trying again", chain(error)));
+            say(&format!("{}; trying again", Chain(error)));
         }
     }
 
@@ -67,7 +66,7 @@ impl Observer for Notices {
             message.position(),
             message.stream(),
             message.global_position(),
-            chain(&**error),
+            Chain(&**error),
         ));
     }
 

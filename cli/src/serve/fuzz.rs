@@ -51,7 +51,7 @@ fn refusal(arguments: Vec<String>) -> Option<String> {
         Ok(line) => Checked::try_from(line.args).err(),
         Err(error) => Some(crate::usage::of_clap(&error, &Line::command())),
     };
-    refused.map(|usage| crate::usage::chain(&usage))
+    refused.map(|usage| eventodb_store::Chain(&usage).to_string())
 }
 
 /// Whether the text is one line without a part of a secret.

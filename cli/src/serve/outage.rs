@@ -3,9 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use eventodb_store::EventStore;
-
-use crate::usage::chain;
+use eventodb_store::{Chain, EventStore};
 
 /// How often the database is pinged.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
@@ -21,7 +19,7 @@ pub(super) async fn watch(store: Arc<EventStore>) {
         tokio::time::sleep(LOOK_EVERY).await;
         let problem = match tokio::time::timeout(PATIENCE, store.ping()).await {
             Ok(Ok(())) => None,
-            Ok(Err(error)) => Some(chain(&error)),
+            Ok(Err(error)) => Some(Chain(&error).to_string()),
             Err(_) => Some(format!("no answer within {} s", PATIENCE.as_secs())),
         };
         match (problem, lost) {

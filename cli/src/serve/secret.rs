@@ -82,16 +82,16 @@ pub(super) fn read(flag: &str, file: &Path) -> Result<String, Usage> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::usage::chain;
+    use eventodb_store::Chain;
 
     #[test]
     fn a_secret_in_place_of_a_file_is_not_shown() {
         for secret in ["postgres://me:s3cret@localhost/events", "postgres:/me:s3cret@localhost", "ns_ZGVmYXVsdA_s3cret"]
         {
             let refused = read("db-url-file", Path::new(secret)).expect_err("there is no such file");
-            assert!(!chain(&refused).contains("s3cret"), "{refused}");
+            assert!(!Chain(&refused).to_string().contains("s3cret"), "{refused}");
         }
         let refused = read("db-url-file", Path::new("/no/such/file")).expect_err("there is no such file");
-        assert!(chain(&refused).contains("/no/such/file"), "{refused}");
+        assert!(Chain(&refused).to_string().contains("/no/such/file"), "{refused}");
     }
 }

@@ -1,7 +1,8 @@
 //! What went wrong inside: for the log, never for a client.
 
 use std::error::Error;
-use std::fmt;
+
+use eventodb_store::Chain;
 
 /// An error and all that lies behind it, kept until it is logged.
 #[derive(Clone, Debug)]
@@ -36,20 +37,5 @@ impl Cause {
             Level::Warn => tracing::warn!(cause = self.chain, "{}", self.what),
             Level::Error => tracing::error!(cause = self.chain, "{}", self.what),
         }
-    }
-}
-
-/// An error and what lies behind it, in one line.
-pub(crate) struct Chain<'a>(pub(crate) &'a dyn Error);
-
-impl fmt::Display for Chain<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}", self.0)?;
-        let mut next = self.0.source();
-        while let Some(error) = next {
-            write!(f, ": {error}")?;
-            next = error.source();
-        }
-        Ok(())
     }
 }

@@ -4,5 +4,5 @@ mod cause;
 mod request_log;
 mod sampler;
 
-pub(crate) use cause::{Cause, Chain};
+pub(crate) use cause::Cause;
 pub(crate) use request_log::{Record, RequestLog};

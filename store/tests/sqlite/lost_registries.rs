@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::Path;
 
+use eventodb_store::Chain;
 use eventodb_store::backend::sqlite::maintenance::{self, Permissions, backup, repair, verify};
 use eventodb_store::backend::sqlite::{Location, OpenError, Settings, Sqlite};
 use rusqlite::Connection;
@@ -68,7 +69,7 @@ async fn a_log_of_another_namespace_is_never_opened() {
     for file in ["1.log.db", "1.index.db"] {
         fs::copy(old.path().join(file), directory.path().join(file)).expect("both are ours");
     }
-    let told = chain(&store.log(NAME).await.expect_err("it is another's"));
+    let told = Chain(&store.log(NAME).await.expect_err("it is another's")).to_string();
     assert!(told.contains("another namespace"), "{told}");
     store.close().await;
     let outcomes = repair(directory.path(), Permissions { accept_loss: true }, &mut |_| {}).expect("it can be read");

@@ -2,6 +2,7 @@
 
 use std::fs;
 
+use eventodb_store::Chain;
 use eventodb_store::backend::sqlite::{Location, OpenError, Settings, Sqlite};
 use rusqlite::Connection;
 
@@ -28,7 +29,7 @@ async fn a_log_of_a_newer_program() {
     let (directory, _) = store_of(3).await;
     raise_version(&log_file(directory.path()));
     let store = open(directory.path(), Settings::default()).await;
-    let told = chain(&store.log(NAME).await.expect_err("it is refused"));
+    let told = Chain(&store.log(NAME).await.expect_err("it is refused")).to_string();
     assert!(told.contains("1.log.db") && told.contains("version 99") && told.contains("newer eventodb"), "{told}");
     store.close().await;
 }
@@ -76,7 +77,7 @@ async fn a_missing_log() {
                 fs::remove_file(&file).expect("it is there");
             }
             let store = open(copy.path(), Settings::default()).await;
-            let told = chain(&store.log(NAME).await.expect_err("it is refused"));
+            let told = Chain(&store.log(NAME).await.expect_err("it is refused")).to_string();
             assert!(told.contains("1.log.db") && told.contains("missing"), "{told}");
             store.close().await;
         }

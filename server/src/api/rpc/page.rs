@@ -11,6 +11,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use eventodb_protocol::request::Read;
 use eventodb_protocol::wire::Form;
+use eventodb_store::Chain;
 use eventodb_store::log::Chunk;
 use eventodb_store::{Log, Page};
 use futures_util::Stream;
@@ -21,7 +22,6 @@ use crate::api::errors::Failure;
 use crate::api::memory;
 use crate::api::reply::{self, Aborted};
 use crate::http::{Account, Exhausted, Permit};
-use crate::observe::Chain;
 
 const X_EVENTODB_HEAD: HeaderName = HeaderName::from_static("x-eventodb-head");
 
