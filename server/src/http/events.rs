@@ -13,12 +13,13 @@ use bytes::buf::Chain;
 use bytes::{Buf, Bytes};
 use http::Response;
 use http_body::Body;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::AsyncWrite;
 use tokio_util::io::poll_write_buf;
 
 use super::drive::drive;
 use super::outgoing::{Outgoing, Piece};
 use super::socket::Socket;
+use super::unwanted::Unwanted;
 use super::vitals::Vitals;
 
 type AnyError = Box<dyn std::error::Error + Send + Sync>;
@@ -40,7 +41,8 @@ where
     B: Body<Data = Bytes, Error: Into<AnyError>> + Unpin,
 {
     let piece = Some(head(&response));
-    let mut reply = Reply { socket, piece, body: response.into_body(), is_over: false, unwanted: 0 };
+    let mut reply =
+        Reply { socket, piece, body: response.into_body(), is_over: false, unwanted: Unwanted::new(MOST_UNWANTED) };
     // The application ends the body when the server stops.
     drive(vitals, &mut reply, |_| {}, Reply::poll).await.unwrap_or(Ok(()))
 }
@@ -55,15 +57,16 @@ struct Reply<B> {
     body: Outgoing<B>,
     /// The piece is the last one.
     is_over: bool,
-    /// Bytes that came and were thrown away.
-    unwanted: usize,
+    /// Bytes that the client still sends.
+    unwanted: Unwanted,
 }
 
 impl<B: Body<Data = Bytes, Error: Into<AnyError>> + Unpin> Reply<B> {
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self.poll_send(cx) {
             Poll::Ready(result) => Poll::Ready(result),
-            Poll::Pending => self.poll_gone(cx).map(Ok),
+            // Until the client is gone, or has sent too much: the connection closes after this reply.
+            Poll::Pending => self.unwanted.poll_rest(&mut self.socket, cx).map(Ok),
         }
     }
 
@@ -90,19 +93,6 @@ impl<B: Body<Data = Bytes, Error: Into<AnyError>> + Unpin> Reply<B> {
                 }
             });
         }
-    }
-
-    /// Waits until the client is gone, or has sent too much: the connection closes after this reply.
-    fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        let mut bytes = [0; 512];
-        while self.unwanted <= MOST_UNWANTED {
-            let mut buffer = ReadBuf::new(&mut bytes);
-            if ready!(Pin::new(&mut self.socket).poll_read(cx, &mut buffer)).is_err() || buffer.filled().is_empty() {
-                break;
-            }
-            self.unwanted += buffer.filled().len();
-        }
-        Poll::Ready(())
     }
 }
 

@@ -20,6 +20,7 @@ mod server;
 mod service;
 mod socket;
 mod takeover;
+mod unwanted;
 pub(crate) mod upload;
 mod vitals;
 mod watch;

@@ -10,6 +10,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
 use super::budget::{HEAD, Permit};
+use super::unwanted::Unwanted;
 use super::vitals::{Order, Phase, Vitals};
 
 /// What an HTTP/2 connection begins with, and no request of HTTP/1 does.
@@ -25,8 +26,8 @@ pub(super) struct Socket {
     has_early_bytes: bool,
     /// Nothing more is sent.
     is_shut: bool,
-    /// Bytes of a refused head that were thrown away.
-    unwanted: usize,
+    /// The rest of a refused head.
+    unwanted: Unwanted,
     /// Bytes of the head that is arriving.
     head: usize,
     /// Bytes of a head for which there is memory.
@@ -47,7 +48,7 @@ impl Socket {
             vitals,
             has_early_bytes: false,
             is_shut: false,
-            unwanted: 0,
+            unwanted: Unwanted::new(MOST_UNWANTED),
             head: 0,
             most_head: HEAD,
             room: None,
@@ -101,20 +102,6 @@ impl Socket {
             let early = std::mem::take(&mut self.has_early_bytes);
             self.vitals.set_phase(if early { Phase::Head } else { Phase::Waiting });
         }
-    }
-
-    /// Reads on after a head was refused, within the time for a head: a client that is still sending would get a reset
-    /// in place of the reply.
-    fn poll_rest_of_head(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        let mut bytes = [0; 4096];
-        while self.unwanted <= MOST_UNWANTED {
-            let mut buffer = ReadBuf::new(&mut bytes);
-            if ready!(Pin::new(&mut self.stream).poll_read(cx, &mut buffer)).is_err() || buffer.filled().is_empty() {
-                break;
-            }
-            self.unwanted += buffer.filled().len();
-        }
-        Poll::Ready(())
     }
 
     fn sent(&self, result: &Poll<io::Result<usize>>) {
@@ -174,7 +161,9 @@ impl AsyncWrite for Socket {
             self.is_shut = true;
         }
         if self.vitals.phase() == Phase::Head && self.vitals.told() == Order::None {
-            return self.poll_rest_of_head(cx).map(Ok);
+            // A client that is still sending would get a reset in place of the reply. The time for a head bounds it.
+            let Self { stream, unwanted, .. } = &mut *self;
+            return unwanted.poll_rest(stream, cx).map(Ok);
         }
         Poll::Ready(Ok(()))
     }
