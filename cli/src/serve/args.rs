@@ -233,8 +233,7 @@ pub(super) struct Sqlite {
     #[arg(long, value_name = "COUNT", value_parser = count)]
     pub(super) writer_threads: Option<usize>,
     /// Reads that run at once, for all namespaces. Two for each core if left out. Each keeps up to 8 MiB of the log in
-    /// memory
-    /// while it is used.
+    /// memory while it is used, and less if many namespaces are open.
     #[arg(long, value_name = "COUNT", value_parser = count)]
     pub(super) readers: Option<usize>,
     /// Messages that one query of a read examines in search of matches.

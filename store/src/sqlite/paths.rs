@@ -11,9 +11,18 @@ use super::connection::{self, Attach};
 use super::{Location, Shared, index_file, indexer};
 use crate::model::Incarnation;
 
-/// Pages of the log that a reader keeps in memory, in KiB. A page of old messages of one category touches a page of the
-/// file for nearly each message: with SQLite's own 2 MiB most of them are read anew. An idle reader gives them back.
-const READER_CACHE_KIB: i64 = 8 * 1024;
+/// Least and most KiB of a log's pages that a reader keeps in memory. The least is what SQLite keeps by itself. A read of
+/// old messages of one category touches a page of the file for nearly each message: with the least, most of them are
+/// read anew.
+const READER_CACHE_KIB: (usize, usize) = (2 * 1024, 8 * 1024);
+/// KiB that all readers may keep together, as long as each has more than the least.
+const READER_CACHES_KIB: usize = 256 * 1024;
+
+/// KiB that one more reader keeps where this number of namespaces is open, each with this number of readers.
+fn reader_cache_kib(namespaces: usize, readers: usize) -> usize {
+    let (least, most) = READER_CACHE_KIB;
+    (READER_CACHES_KIB / (namespaces.max(1) * readers.max(1))).clamp(least, most)
+}
 
 pub(super) fn log_path(shared: &Shared, incarnation: Incarnation) -> PathBuf {
     file(shared, &format!("{}.log.db", incarnation.0))
@@ -68,7 +77,9 @@ pub(super) fn open_reader(shared: &Shared, incarnation: Incarnation, least: Acce
         error => rusqlite::Error::ToSqlConversionFailure(Box::new(error)),
     })?;
     set_up(&connection)?;
-    connection.pragma_update(Some("log"), "cache_size", -READER_CACHE_KIB)?;
+    let cache = reader_cache_kib(shared.opened.lock().len(), shared.settings.readers);
+    // Negative numbers are KiB: https://sqlite.org/pragma.html#pragma_cache_size
+    connection.pragma_update(Some("log"), "cache_size", -(cache as i64))?;
     Ok(connection)
 }
 
@@ -110,4 +121,20 @@ pub(super) fn beside(file: &Path, suffix: &str) -> PathBuf {
     let mut name = file.as_os_str().to_owned();
     name.push(suffix);
     name.into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn readers_of_many_namespaces_keep_no_more_than_sqlite_would() {
+        let (least, most) = READER_CACHE_KIB;
+        assert_eq!(reader_cache_kib(0, 4), most);
+        assert_eq!(reader_cache_kib(8, 4), most);
+        assert_eq!(reader_cache_kib(256, 4), least);
+        for namespaces in 9..=32 {
+            assert!(reader_cache_kib(namespaces, 4) * namespaces * 4 <= READER_CACHES_KIB, "{namespaces}");
+        }
+    }
 }
