@@ -7,6 +7,7 @@
 use std::path::Path;
 use std::time::Duration;
 
+use parking_lot::RwLock;
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, ErrorCode, OpenFlags, ffi};
 
@@ -26,6 +27,11 @@ pub(super) enum Access {
     ReadOnly,
 }
 
+/// Held while a file is attached: alone where it is attached in another way than [`Access::Shared`]. SQLite shares the
+/// memory of a file between the connections of a process from the moment at which the first one tries to open it. A
+/// connection that came in another way meanwhile would get memory that lacks room, too.
+static ATTACHING: RwLock<()> = RwLock::new(());
+
 /// Attaches a file under a name, in the best way that is possible, and in none that is worse than `least`. Returns the
 /// way. Other ways than [`Access::Shared`] are for a process beside which no other writes. A connection that only reads
 /// does not see what others write; so if one connection to a file only reads, all must.
@@ -33,7 +39,10 @@ pub(super) enum Access {
 /// # Errors
 /// SQLite's.
 pub(super) fn attach(connection: &Connection, file: &Path, name: &str, least: Access) -> rusqlite::Result<Access> {
-    let Err(error) = attach_as(connection, file, name, Access::Shared) else {
+    let shared = ATTACHING.read();
+    let attached = attach_as(connection, file, name, Access::Shared);
+    drop(shared);
+    let Err(error) = attached else {
         if !connection.is_readonly(name)? {
             return Ok(Access::Shared);
         }
@@ -43,6 +52,7 @@ pub(super) fn attach(connection: &Connection, file: &Path, name: &str, least: Ac
     if least == Access::Shared || !lacks_something_beside(&error) {
         return Err(error);
     }
+    let _alone = ATTACHING.write();
     let is_attached = attach_as(connection, file, name, Access::Alone).is_ok();
     if is_attached && !connection.is_readonly(name)? {
         return Ok(Access::Alone);
@@ -77,7 +87,9 @@ fn attach_as(connection: &Connection, file: &Path, name: &str, access: Access) -
         Access::ReadOnly => uri(file, "immutable=1&mode=ro"),
     };
     // The names are our own constants; the file is bound.
-    connection.execute(&format!("ATTACH DATABASE ?1 AS {name}"), [file]).map(drop)
+    connection.execute(&format!("ATTACH DATABASE ?1 AS {name}"), [file])?;
+    // For the files that are attached after this one. This one keeps the mode, because its write-ahead log is open.
+    connection.pragma_update(None, "locking_mode", "NORMAL")
 }
 
 /// Whether the file beside a database cannot be made, lengthened, mapped or written to.
@@ -126,6 +138,7 @@ fn uri(file: &Path, options: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::testing::Disk;
 
     #[test]
     fn what_is_attached_for_reading_is_not_written_to_although_it_could_be() {
@@ -153,6 +166,54 @@ mod tests {
                 // Without a write-ahead log the file holds everything.
                 writer.pragma_update(None, "journal_mode", "DELETE").expect("nobody reads");
             }
+        }
+    }
+
+    /// A database of one table, which the connection that made it keeps open.
+    fn database(file: &Path) -> Connection {
+        let writer = Connection::open(file).expect("the folder is ours");
+        writer.pragma_update(None, "journal_mode", "WAL").expect("it is new");
+        writer.execute_batch("CREATE TABLE numbers (number INTEGER)").expect("it is new");
+        writer
+    }
+
+    #[test]
+    fn a_file_beside_one_that_is_only_read_is_shared_by_its_readers() {
+        let directory = tempfile::tempdir().expect("a temporary folder");
+        let (log, index) = (directory.path().join("a.db"), directory.path().join("b.db"));
+        let _writers = [database(&log), database(&index)];
+        let readers = [(); 2].map(|()| {
+            let reader = Connection::open_in_memory().expect("it needs nothing");
+            attach_as(&reader, &log, "log", Access::ReadOnly).expect("it is there");
+            assert_eq!(attach(&reader, &index, "idx", Access::ReadOnly), Ok(Access::Shared));
+            reader
+        });
+        for reader in &readers {
+            let count = reader.query_row("SELECT count(*) FROM idx.numbers", [], |row| row.get::<_, i64>(0));
+            assert_eq!(count, Ok(0));
+        }
+    }
+
+    #[test]
+    fn connections_that_attach_a_file_at_once_on_a_full_disk_can_all_write() {
+        let Some(disk) = Disk::mount(1024 * 1024) else { return };
+        let file = disk.path().join("a.db");
+        drop(database(&file));
+        disk.fill();
+        for _ in 0..200 {
+            std::thread::scope(|scope| {
+                let attached = [(); 4].map(|()| {
+                    scope.spawn(|| {
+                        let connection = Connection::open_in_memory().expect("it needs nothing");
+                        let access = attach(&connection, &file, "there", Access::ReadOnly);
+                        (connection, access)
+                    })
+                });
+                let attached = attached.map(|one| one.join().expect("it does not panic"));
+                for (_, access) in &attached {
+                    assert!(matches!(access, Ok(Access::Shared | Access::Alone)), "{access:?}");
+                }
+            });
         }
     }
 }
