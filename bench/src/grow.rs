@@ -26,16 +26,33 @@ use crate::target::Verdict;
 use crate::wire::Address;
 
 /// A load that is measured at each size.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Part {
-    Write,
-    StreamGet,
-    CategoryGet,
-    /// Over many streams, with random ids.
-    WriteMany,
+#[derive(Debug)]
+struct Part {
+    name: &'static str,
+    connections: u64,
+    /// Where it reads, in streams of a length; without it the load writes.
+    place: Option<fn(u64) -> Place>,
+    /// Whether it goes to many streams, with random ids.
+    is_many: bool,
+    /// The share of the first size's figure that each other shall have, in words as well.
+    target: (f64, &'static str),
 }
 
-const PARTS: [Part; 4] = [Part::Write, Part::StreamGet, Part::CategoryGet, Part::WriteMany];
+const ALIKE: (f64, &str) = (0.9, "≥ 0.9 of the first size's share of noop");
+const NEARLY_ALIKE: (f64, &str) = (0.6, "≥ 0.6 of the first size's share of noop");
+
+static PARTS: [Part; 4] = [
+    Part { name: "grow-write", connections: 64, place: None, is_many: false, target: ALIKE },
+    Part { name: "grow-stream-get", connections: 16, place: Some(Place::Stream), is_many: false, target: ALIKE },
+    Part {
+        name: "grow-category-get",
+        connections: 16,
+        place: Some(|_| Place::Anywhere),
+        is_many: false,
+        target: ALIKE,
+    },
+    Part { name: "grow-write-million", connections: 64, place: None, is_many: true, target: NEARLY_ALIKE },
+];
 
 /// The messages of one size.
 #[derive(Debug)]
@@ -48,33 +65,8 @@ struct Size {
 }
 
 impl Part {
-    fn name(self) -> &'static str {
-        match self {
-            Self::Write => "grow-write",
-            Self::StreamGet => "grow-stream-get",
-            Self::CategoryGet => "grow-category-get",
-            Self::WriteMany => "grow-write-million",
-        }
-    }
-
-    fn row(self, messages: u64) -> String {
-        format!("{}/{messages}", self.name())
-    }
-
-    fn width(self) -> u64 {
-        if self.writes() { 64 } else { 16 }
-    }
-
-    fn writes(self) -> bool {
-        matches!(self, Self::Write | Self::WriteMany)
-    }
-
-    /// The share of the first size's figure that each other shall have.
-    fn target(self) -> (f64, &'static str) {
-        match self {
-            Self::WriteMany => (0.6, "≥ 0.6 of the first size's share of noop"),
-            _ => (0.9, "≥ 0.9 of the first size's share of noop"),
-        }
+    fn row(&self, messages: u64) -> String {
+        format!("{}/{messages}", self.name)
     }
 }
 
@@ -104,15 +96,15 @@ async fn measure(session: &mut Session, host: &Host, progress: &Progress) -> any
         sizes.push(Size::new(session, host, messages).await?);
     }
     // For each part and size the rounds, and their shares of the ceiling.
-    let empty = |part: Part| {
+    let empty = |part: &Part| {
         let row = |size: &Size| (Row { name: part.row(size.messages), ..Row::default() }, Vec::new());
         sizes.iter().map(row).collect()
     };
-    let mut found: Vec<Vec<(Row, Vec<f64>)>> = PARTS.map(empty).to_vec();
+    let mut found: Vec<Vec<(Row, Vec<f64>)>> = PARTS.iter().map(empty).collect();
     for number in 0..rounds(&session.args, Scenario::Grow) {
         for (part, rows) in PARTS.iter().zip(&mut found) {
-            progress.runs(&format!("{}, round {}", part.name(), number + 1));
-            match turns(session, host, *part, &sizes, number, rows).await {
+            progress.runs(&format!("{}, round {}", part.name, number + 1));
+            match turns(session, host, part, &sizes, number, rows).await {
                 // After an interruption the rounds until then remain.
                 Err(error) if !session.gauge.is_stopped() => return Err(error),
                 _ => {}
@@ -120,7 +112,7 @@ async fn measure(session: &mut Session, host: &Host, progress: &Progress) -> any
         }
         progress.round_is_done();
     }
-    let judged = PARTS.iter().zip(found).flat_map(|(part, rows)| judge(session, *part, rows));
+    let judged = PARTS.iter().zip(found).flat_map(|(part, rows)| judge(session, part, rows));
     let rows = judged.collect();
     let largest = sizes.into_iter().max_by_key(|size| size.messages).context("there are no sizes")?;
     Ok((rows, largest))
@@ -130,13 +122,13 @@ async fn measure(session: &mut Session, host: &Host, progress: &Progress) -> any
 async fn turns(
     session: &mut Session,
     host: &Host,
-    part: Part,
+    part: &Part,
     sizes: &[Size],
     number: u32,
     rows: &mut [(Row, Vec<f64>)],
 ) -> anyhow::Result<()> {
     session.gauge.go_on(|| "it was measured".to_owned())?;
-    let noop = round(session, Case::new(Scenario::Noop, part.width()), number).await?;
+    let noop = round(session, Case::new(Scenario::Noop, part.connections), number).await?;
     for (size, (row, shares)) in sizes.iter().zip(rows) {
         session.gauge.go_on(|| "it was measured".to_owned())?;
         let measured = part_round(session, host, part, size, number).await?;
@@ -152,7 +144,7 @@ pub(crate) fn names(args: &Args) -> Vec<String> {
 }
 
 /// Compares each size with the first, round by round.
-fn judge(session: &Session, part: Part, rows: Vec<(Row, Vec<f64>)>) -> Vec<Row> {
+fn judge(session: &Session, part: &Part, rows: Vec<(Row, Vec<f64>)>) -> Vec<Row> {
     let first = rows.first().map(|(_, shares)| shares.clone()).unwrap_or_default();
     let is_usual = extent(&session.args, Case::new(Scenario::Grow, 1)).is_usual && session.args.sizes.len() >= 3;
     let is_full = is_usual && !session.gauge.is_stopped();
@@ -162,7 +154,7 @@ fn judge(session: &Session, part: Part, rows: Vec<(Row, Vec<f64>)>) -> Vec<Row> 
         }
         row.is_interrupted = session.gauge.is_stopped();
         row.of_noop = median(shares.iter().copied());
-        let (limit, target) = part.target();
+        let (limit, target) = part.target;
         let ratios = shares.iter().zip(&first).map(|(share, first)| share / first.max(f64::EPSILON));
         let value = median(ratios).unwrap_or_default();
         let (target, figure) = (target.to_owned(), "share of noop, of the first size's".to_owned());
@@ -173,34 +165,23 @@ fn judge(session: &Session, part: Part, rows: Vec<(Row, Vec<f64>)>) -> Vec<Row> 
     judged.collect()
 }
 
-async fn part_round(session: &Session, host: &Host, part: Part, size: &Size, number: u32) -> anyhow::Result<Round> {
+async fn part_round(session: &Session, host: &Host, part: &Part, size: &Size, number: u32) -> anyhow::Result<Round> {
     let (args, seed) = (&session.args, session.args.seed.wrapping_add(u64::from(number)));
-    let kind = Kind { size: args.size, client_ids: part == Part::WriteMany, ..Kind::default() };
-    let (address, names) = if part == Part::WriteMany { &size.many } else { &size.few };
+    let (address, names) = if part.is_many { &size.many } else { &size.few };
     // The plan is that of the scenario that the part repeats at another size.
-    let like = if part.writes() { Scenario::Write } else { Scenario::CategoryGet };
-    let of = |scenario| plan(args, session.hosts.backend(), Case::new(scenario, part.width()));
+    let like = if part.place.is_none() { Scenario::Write } else { Scenario::CategoryGet };
+    let of = |scenario| plan(args, session.hosts.backend(), Case::new(scenario, part.connections));
     let plan = Plan { ramp: None, duration: of(Scenario::Grow).duration, ..of(like) };
-    let filled = Filled { first: 1, last: size.messages };
     let clock = Clock::begin(host.pid(), &plan);
-    let lanes = 0..part.width();
-    let gauge = Arc::clone(&session.gauge);
-    let place = match part {
-        Part::StreamGet => Some(Place::Stream(size.messages / names.streams)),
-        Part::CategoryGet => Some(Place::Anywhere),
-        Part::Write | Part::WriteMany => None,
+    let (lanes, gauge) = (0..part.connections, Arc::clone(&session.gauge));
+    let Some(place) = part.place else {
+        let kind = Kind { size: args.size, client_ids: part.is_many, ..Kind::default() };
+        let lanes = lanes.map(|n| Write::new(address, names, kind, seed, n)).collect();
+        return clock.end(&load::run::<Write>(address, plan, lanes, gauge).await?, Some(host)).await;
     };
-    let loaded = match place {
-        Some(place) => {
-            let lanes = lanes.map(|n| Read::new(address, names, place.clone(), filled, seed, n)).collect();
-            load::run::<Read>(address, plan, lanes, gauge).await?
-        }
-        None => {
-            let lanes = lanes.map(|n| Write::new(address, names, kind, seed, n)).collect();
-            load::run::<Write>(address, plan, lanes, gauge).await?
-        }
-    };
-    clock.end(&loaded, part.writes().then_some(host)).await
+    let (place, filled) = (place(size.messages / names.streams), Filled { first: 1, last: size.messages });
+    let lanes = lanes.map(|n| Read::new(address, names, place.clone(), filled, seed, n)).collect();
+    clock.end(&load::run::<Read>(address, plan, lanes, gauge).await?, None).await
 }
 
 impl Size {

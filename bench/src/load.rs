@@ -18,6 +18,9 @@ use crate::wire::{Address, Connection, Reply};
 
 /// The requests of one connection.
 pub(crate) trait Lane: Send + 'static {
+    /// Receives when the next request should be sent.
+    fn due(&mut self, _moment: Instant) {}
+
     /// The next request.
     fn request(&mut self) -> &[u8];
 
@@ -96,7 +99,13 @@ pub(crate) async fn run<L: Lane>(
     on_own_thread(move || drive(address, plan, lanes, gauge)).await
 }
 
-async fn drive<L: Lane>(address: Address, plan: Plan, lanes: Vec<L>, gauge: Arc<Gauge>) -> anyhow::Result<Loaded> {
+/// The same on this thread.
+pub(crate) async fn drive<L: Lane>(
+    address: Address,
+    plan: Plan,
+    lanes: Vec<L>,
+    gauge: Arc<Gauge>,
+) -> anyhow::Result<Loaded> {
     let mut connected = Vec::new();
     for lane in lanes {
         connected.push((lane, Connection::open(&address).await?));
@@ -125,6 +134,7 @@ async fn run_lane<L: Lane>(number: u64, mut lane: L, connection: Connection, run
     let (mut ended, mut failures) = (begin, 0);
     while failures < PATIENCE && !lane.is_done() {
         let Some(sent) = run.next(number).await else { break };
+        lane.due(sent);
         let result = match ask(&mut lane, &mut connection, &run.address).await {
             Ok(result) => result,
             Err(error) => {

@@ -9,6 +9,7 @@ use anyhow::Context as _;
 use crate::Distribution;
 use crate::args::{Args, Backend};
 use crate::ceiling::postgres::Postgres;
+use crate::ceiling::rows::Rows;
 use crate::ceiling::sqlite::Sqlite;
 use crate::host::{Host, Hosts, Server};
 use crate::measure::Gauge;
@@ -155,11 +156,7 @@ impl Session {
             Needs::Rare => self.rare().await.map(drop),
             Needs::Namespaces => self.namespaces().await.map(drop),
             Needs::PostgresLog => self.postgres().await.map(drop),
-            Needs::SqliteLog { is_indexed } => {
-                let ceiling = self.take_sqlite(is_indexed).await?;
-                self.keep_sqlite(is_indexed, ceiling);
-                Ok(())
-            }
+            Needs::SqliteLog { is_indexed } => self.sqlite(is_indexed).map(drop),
         }
     }
 
@@ -259,28 +256,30 @@ impl Session {
         self.namespaces.as_ref().context("there are namespaces now")
     }
 
-    /// A ceiling of SQLite, which [`Self::keep_sqlite`] takes back.
-    pub(crate) async fn take_sqlite(&mut self, is_indexed: bool) -> anyhow::Result<Sqlite> {
-        if let Some(ceiling) = self.sqlite[usize::from(is_indexed)].take() {
-            return Ok(ceiling);
+    /// A ceiling of SQLite.
+    pub(crate) fn sqlite(&mut self, is_indexed: bool) -> anyhow::Result<&mut Sqlite> {
+        let rows = self.rows();
+        let kept = &mut self.sqlite[usize::from(is_indexed)];
+        if kept.is_none() {
+            let (directory, preload) = (self.directory.path(), self.args.preload);
+            let make = || Sqlite::new(directory, rows, preload, is_indexed, &self.gauge);
+            *kept = Some(tokio::task::block_in_place(make)?);
         }
-        let (size, preload, gauge) = (self.args.size, self.args.preload, Arc::clone(&self.gauge));
-        Sqlite::new(self.directory.path(), &self.names, size, preload, is_indexed, gauge).await
-    }
-
-    /// Keeps a ceiling of SQLite for the next round.
-    pub(crate) fn keep_sqlite(&mut self, is_indexed: bool, ceiling: Sqlite) {
-        self.sqlite[usize::from(is_indexed)] = Some(ceiling);
+        kept.as_mut().context("there is a ceiling now")
     }
 
     /// The ceiling of PostgreSQL.
     pub(crate) async fn postgres(&mut self) -> anyhow::Result<&mut Postgres> {
         if self.postgres.is_none() {
             let database = self.hosts.database().await?;
-            let made = Postgres::new(database, &self.names, self.args.size, self.args.preload, &self.gauge).await?;
-            self.postgres = Some(made);
+            self.postgres = Some(Postgres::new(database, self.rows(), self.args.preload, &self.gauge).await?);
         }
         self.postgres.as_mut().context("there is a ceiling now")
+    }
+
+    /// The messages that a ceiling commits.
+    fn rows(&self) -> Rows {
+        Rows::new(&self.names, self.args.size, 0)
     }
 }
 

@@ -3,5 +3,5 @@
 pub(crate) mod fsync;
 pub mod noop;
 pub(crate) mod postgres;
-mod rows;
+pub(crate) mod rows;
 pub(crate) mod sqlite;

@@ -1,6 +1,5 @@
 //! The ceiling of PostgreSQL: one connection that inserts batches into the server's own tables, a commit each.
 
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
@@ -11,7 +10,6 @@ use super::rows::Rows;
 use crate::host::Database;
 use crate::load::Loaded;
 use crate::measure::{Gauge, Measured};
-use crate::names::Names;
 
 /// A log in a database of its own.
 #[derive(Debug)]
@@ -29,20 +27,14 @@ const FILL: u64 = 1_000;
 
 impl Postgres {
     /// A log with `preload` messages in place.
-    pub(crate) async fn new(
-        database: Database,
-        names: &Names,
-        size: usize,
-        preload: u64,
-        gauge: &Gauge,
-    ) -> anyhow::Result<Self> {
+    pub(crate) async fn new(database: Database, rows: Rows, preload: u64, gauge: &Gauge) -> anyhow::Result<Self> {
         let client = database.connect().await?;
         client.batch_execute(&format!("CREATE SCHEMA {SCHEMA}")).await?;
         for step in POSTGRES_LOG {
             client.batch_execute(&step.sql.replace("{log}", SCHEMA)).await?;
         }
         let insert = client.prepare(&include_str!("postgres/insert.sql").replace("{log}", SCHEMA)).await?;
-        let mut ceiling = Self { database, client, insert, rows: Rows::new(names, size, 0) };
+        let mut ceiling = Self { database, client, insert, rows };
         while ceiling.rows.written() < preload {
             let placed = ceiling.rows.written();
             gauge.go_on(|| format!("messages were put in place: {placed} of {preload}"))?;
@@ -52,7 +44,7 @@ impl Postgres {
     }
 
     /// Commits batches of `batch` messages for this long.
-    pub(crate) async fn run(&mut self, batch: u64, duration: Duration, gauge: Arc<Gauge>) -> anyhow::Result<Loaded> {
+    pub(crate) async fn run(&mut self, batch: u64, duration: Duration, gauge: &Gauge) -> anyhow::Result<Loaded> {
         let mut measured = Measured::default();
         let begin = Instant::now();
         while begin.elapsed() < duration && !gauge.is_stopped() {

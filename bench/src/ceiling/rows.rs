@@ -39,7 +39,7 @@ struct Stream {
 
 /// Makes rows.
 #[derive(Debug)]
-pub(super) struct Rows {
+pub(crate) struct Rows {
     names: Names,
     random: Random,
     written: i64,
@@ -51,7 +51,7 @@ pub(super) struct Rows {
 
 impl Rows {
     /// Messages of `size` bytes to streams of `names`.
-    pub(super) fn new(names: &Names, size: usize, seed: u64) -> Self {
+    pub(crate) fn new(names: &Names, size: usize, seed: u64) -> Self {
         let (names, random) = (names.clone(), random(seed, 0));
         Self { names, random, written: 0, streams: HashMap::new(), data: data(size) }
     }

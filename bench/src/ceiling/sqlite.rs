@@ -5,18 +5,15 @@
 
 use std::collections::HashMap;
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
 use std::time::{Duration, Instant};
 
-use anyhow::Context as _;
 use eventodb_schema::{SQLITE_INDEX, SQLITE_LOG};
 use rusqlite::{Connection, params};
 
 use super::rows::{Row, Rows};
 use crate::load::Loaded;
 use crate::measure::{Gauge, Measured};
-use crate::names::Names;
 
 /// A log and, where it is wanted, its indexes.
 #[derive(Debug)]
@@ -48,46 +45,28 @@ const FILL: u64 = 1_000;
 
 impl Sqlite {
     /// A log in `directory` with `preload` messages in place, indexed where `is_indexed`.
-    pub(crate) async fn new(
+    pub(crate) fn new(
         directory: &Path,
-        names: &Names,
-        size: usize,
+        rows: Rows,
         preload: u64,
         is_indexed: bool,
-        gauge: Arc<Gauge>,
+        gauge: &Gauge,
     ) -> anyhow::Result<Self> {
         let name = if is_indexed { "ceiling-indexed" } else { "ceiling" };
-        let (log, index) = (directory.join(format!("{name}.log.db")), directory.join(format!("{name}.index.db")));
-        let rows = Rows::new(names, size, 0);
-        let make = move || {
-            let log = open("log", &log, "FULL", SQLITE_LOG)?;
-            let index = match is_indexed {
-                true => {
-                    Some(Index { connection: open("idx", &index, "NORMAL", SQLITE_INDEX)?, streams: HashMap::new() })
-                }
-                false => None,
-            };
-            let mut ceiling = Self { log, index, rows };
-            ceiling.append(FILL, &|written, _| written >= preload, &gauge)?;
-            let placed = ceiling.rows.written();
-            gauge.go_on(|| format!("messages were put in place: {placed} of {preload}"))?;
-            anyhow::Ok(ceiling)
-        };
-        tokio::task::spawn_blocking(make).await.context("the ceiling panicked")?
+        let file = |part: &str| directory.join(format!("{name}.{part}.db"));
+        let log = open("log", &file("log"), "FULL", SQLITE_LOG)?;
+        let index = is_indexed.then(|| open("idx", &file("index"), "NORMAL", SQLITE_INDEX)).transpose()?;
+        let index = index.map(|connection| Index { connection, streams: HashMap::new() });
+        let mut ceiling = Self { log, index, rows };
+        ceiling.append(FILL, &|written, _| written >= preload, gauge)?;
+        let placed = ceiling.rows.written();
+        gauge.go_on(|| format!("messages were put in place: {placed} of {preload}"))?;
+        Ok(ceiling)
     }
 
     /// Commits batches of `batch` messages for this long. The time that the indexes take to catch up counts.
-    pub(crate) async fn run(
-        mut self,
-        batch: u64,
-        duration: Duration,
-        gauge: Arc<Gauge>,
-    ) -> anyhow::Result<(Self, Loaded)> {
-        let measure = move || {
-            let loaded = self.append(batch, &|_, elapsed| elapsed >= duration, &gauge)?;
-            anyhow::Ok((self, loaded))
-        };
-        tokio::task::spawn_blocking(measure).await.context("the ceiling panicked")?
+    pub(crate) fn run(&mut self, batch: u64, duration: Duration, gauge: &Gauge) -> anyhow::Result<Loaded> {
+        self.append(batch, &|_, elapsed| elapsed >= duration, gauge)
     }
 
     fn append(&mut self, batch: u64, is_over: &dyn Fn(u64, Duration) -> bool, gauge: &Gauge) -> anyhow::Result<Loaded> {
@@ -214,14 +193,15 @@ fn open(name: &str, file: &Path, synchronous: &str, migrations: &[&str]) -> anyh
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::names::Distribution;
+    use crate::names::{Distribution, Names};
 
-    #[tokio::test]
-    async fn the_indexes_have_caught_up_at_the_end_of_a_run() {
+    #[test]
+    fn the_indexes_have_caught_up_at_the_end_of_a_run() {
         let directory = tempfile::tempdir().unwrap();
-        let names = Names::new(50, 5, Distribution::Uniform);
-        let ceiling = Sqlite::new(directory.path(), &names, 64, 3_000, true, Arc::default()).await.unwrap();
-        let (ceiling, loaded) = ceiling.run(32, Duration::from_millis(50), Arc::new(Gauge::default())).await.unwrap();
+        let rows = Rows::new(&Names::new(50, 5, Distribution::Uniform), 64, 0);
+        let gauge = Gauge::default();
+        let mut ceiling = Sqlite::new(directory.path(), rows, 3_000, true, &gauge).unwrap();
+        let loaded = ceiling.run(32, Duration::from_millis(50), &gauge).unwrap();
         let written = ceiling.rows.written() as i64;
         assert_eq!(loaded.measured.messages as i64, written - 3_000);
         let count =

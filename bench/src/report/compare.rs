@@ -109,74 +109,56 @@ impl std::fmt::Display for Pair {
 #[cfg(test)]
 mod tests {
     use super::super::Figures;
+    use super::super::tests::{report, row};
     use super::*;
 
-    fn report(ops: f64, of_noop: Option<f64>) -> Report {
-        let figures = Figures { ops, ..Figures::default() };
-        Report { rows: vec![Row { name: "write@64".into(), figures, of_noop, ..Row::default() }], ..Report::default() }
+    fn measured(ops: f64) -> Row {
+        row("write@64", Figures { ops, ..Figures::default() })
     }
 
-    fn regressions(old: &Report, new: &Report) -> usize {
-        compare(old, new, "20%".parse().unwrap()).regressions
+    fn compared(before: &Row, after: &Row) -> Comparison {
+        let [before, after] = [before, after].map(|row| report("sqlite", row.clone()));
+        compare(&before, &after, "20%".parse().unwrap())
     }
 
     #[test]
     fn a_slow_down_beyond_the_tolerance_is_found() {
-        assert_eq!(regressions(&report(1_000.0, None), &report(700.0, None)), 1);
-        assert_eq!(regressions(&report(1_000.0, None), &report(850.0, None)), 0);
-        assert_eq!(regressions(&report(1_000.0, None), &report(1_500.0, None)), 0);
-    }
-
-    #[test]
-    fn a_slower_machine_is_no_regression() {
-        assert_eq!(regressions(&report(1_000.0, Some(0.5)), &report(600.0, Some(0.5))), 0);
-        assert_eq!(regressions(&report(1_000.0, Some(0.5)), &report(1_000.0, Some(0.35))), 1);
-    }
-
-    #[test]
-    fn what_is_sent_at_a_rate_is_judged_by_its_latency() {
-        let paced = |ops, p50| {
-            let mut report = report(ops, None);
-            report.rows[0].rate = Some(1_000.0);
-            report.rows[0].figures.p50 = p50;
-            report
+        let of_noop = |ops, share| Row { of_noop: Some(share), ..measured(ops) };
+        let paced = |ops, p50| Row {
+            rate: Some(1_000.0),
+            figures: Figures { ops, p50, ..Figures::default() },
+            ..measured(ops)
         };
-        assert_eq!(regressions(&paced(1_000.0, 1.0), &paced(1_000.0, 1.2)), 0);
-        assert_eq!(regressions(&paced(1_000.0, 1.0), &paced(1_000.0, 1.3)), 1);
-        assert_eq!(regressions(&paced(1_000.0, 1.0), &paced(700.0, 1.0)), 1);
-        assert_eq!(regressions(&report(1_400.0, None), &paced(1_000.0, 1.0)), 1, "a rate holds back");
+        let ceiling = |ops| Row { is_ceiling: true, ..measured(ops) };
+        let failing = Row { errors: 3, ..measured(1_000.0) };
+        for (case, before, after, regressions) in [
+            ("slower", measured(1_000.0), measured(700.0), 1),
+            ("a little slower", measured(1_000.0), measured(850.0), 0),
+            ("faster", measured(1_000.0), measured(1_500.0), 0),
+            ("a slower machine", of_noop(1_000.0, 0.5), of_noop(600.0, 0.5), 0),
+            ("a smaller share of the ceiling", of_noop(1_000.0, 0.5), of_noop(1_000.0, 0.35), 1),
+            ("a slower ceiling is the machine's", ceiling(1_000.0), ceiling(500.0), 0),
+            ("at a rate, a little slower", paced(1_000.0, 1.0), paced(1_000.0, 1.2), 0),
+            ("at a rate, slower", paced(1_000.0, 1.0), paced(1_000.0, 1.3), 1),
+            ("a rate that is not reached", paced(1_000.0, 1.0), paced(700.0, 1.0), 1),
+            ("a rate holds back", measured(1_400.0), paced(1_000.0, 1.0), 1),
+            ("failing", measured(1_000.0), failing, 1),
+            ("gone", measured(1_000.0), row("append@8", Figures::default()), 1),
+        ] {
+            assert_eq!(compared(&before, &after).regressions, regressions, "{case}");
+        }
     }
 
     #[test]
     fn a_row_whose_rounds_differ_passes_and_is_called_unclear() {
-        let steady = report(1_000.0, None);
-        let mut noisy = steady.clone();
-        noisy.rows[0].spread = 0.5;
-        let compared = |new: &Report| compare(&steady, new, "20%".parse().unwrap());
-        let unclear = compared(&noisy);
-        assert_eq!((unclear.regressions, unclear.table.contains("UNCLEAR")), (0, true), "{unclear:?}");
-        assert!(!compared(&steady).table.contains("UNCLEAR"));
-        noisy.rows[0].figures.ops = 700.0;
-        let worse = compared(&noisy);
-        assert_eq!((worse.regressions, worse.table.contains("UNCLEAR")), (1, false), "{worse:?}");
-    }
-
-    #[test]
-    fn a_slower_ceiling_is_the_machines() {
-        let ceiling = |ops| {
-            let mut report = report(ops, None);
-            report.rows[0].is_ceiling = true;
-            report
-        };
-        assert_eq!(regressions(&ceiling(1_000.0), &ceiling(500.0)), 0);
-    }
-
-    #[test]
-    fn a_row_that_is_gone_or_fails_is_a_regression() {
-        assert_eq!(regressions(&report(1_000.0, None), &Report::default()), 1);
-        let mut failing = report(1_000.0, None);
-        failing.rows[0].errors = 3;
-        assert_eq!(regressions(&report(1_000.0, None), &failing), 1);
+        let (steady, noisy) = (measured(1_000.0), |ops| Row { spread: 0.5, ..measured(ops) });
+        for (after, regressions, is_unclear) in
+            [(steady.clone(), 0, false), (noisy(1_000.0), 0, true), (noisy(700.0), 1, false)]
+        {
+            let compared = compared(&steady, &after);
+            let found = (compared.regressions, compared.table.contains("UNCLEAR"));
+            assert_eq!(found, (regressions, is_unclear), "{compared:?}");
+        }
     }
 
     #[test]

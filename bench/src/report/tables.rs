@@ -105,21 +105,18 @@ fn cell(text: String) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Figures, Row, Target};
+    use super::super::tests::report;
+    use super::super::{Figures, Row, Target, tests};
     use super::*;
-
-    fn report(backend: &str, row: Row) -> Report {
-        Report {
-            environment: [("backend".to_owned(), backend.to_owned())].into(),
-            rows: vec![row],
-            ..Report::default()
-        }
-    }
 
     fn row(held: bool) -> Row {
         let figures = Figures { ops: 31_193.4, messages: 31_193.4, p50: 1.104, p99: 9.413, ..Figures::default() };
         let target = Target { text: ">= 0.55 x noop".into(), ratio: Some(0.55), held };
-        Row { name: "write@64".into(), figures, of_noop: Some(0.56), target: Some(target), ..Row::default() }
+        Row { of_noop: Some(0.56), target: Some(target), ..tests::row("write@64", figures) }
+    }
+
+    fn empty() -> String {
+        format!("{}\n{}", MARKS.0, MARKS.1)
     }
 
     #[test]
@@ -141,9 +138,8 @@ mod tests {
         for document in ["", "<!-- bench:begin -->", "<!-- bench:end -->\n<!-- bench:begin -->\n"] {
             assert!(fill(document, &[], None).is_err(), "{document}");
         }
-        let once = format!("{}\n{}\n", MARKS.0, MARKS.1);
-        assert!(fill(&once, &[], None).is_ok());
-        assert!(fill(&once.repeat(2), &[], None).is_err());
+        assert!(fill(&empty(), &[], None).is_ok());
+        assert!(fill(&format!("{0}\n{0}", empty()), &[], None).is_err());
     }
 
     #[test]
@@ -157,11 +153,11 @@ mod tests {
     #[test]
     fn what_failed_is_no_result() {
         let failed = Row { errors: 3, first_error: Some("a | b <!-- bench:end -->".into()), ..row(true) };
-        let filled = fill(&format!("{}\n{}", MARKS.0, MARKS.1), &[report("sqlite", failed)], None).unwrap();
+        let filled = fill(&empty(), &[report("sqlite", failed)], None).unwrap();
         assert!(filled.contains("| no result: 3 errors |"), "{filled}");
         assert_eq!(filled.matches(MARKS.1).count(), 1, "{filled}");
         let skipped = Row::skipped("append@8".into(), "no such method".into());
-        let filled = fill(&format!("{}\n{}", MARKS.0, MARKS.1), &[report("sqlite", skipped)], None).unwrap();
+        let filled = fill(&empty(), &[report("sqlite", skipped)], None).unwrap();
         assert!(filled.contains("| append@8 |  | not measured: no such method |"), "{filled}");
     }
 
@@ -169,7 +165,7 @@ mod tests {
     fn a_terminal_shows_the_same_tables_with_aligned_columns() {
         let readings = [("kib_each".to_owned(), 9.126)].into();
         let mut report = report("sqlite", Row { readings, ..row(false) });
-        report.rows.push(Row { name: "a".into(), ..Row::default() });
+        report.rows.push(tests::row("a", Figures::default()));
         report.rows.push(Row::skipped("append@8".into(), "no such method".into()));
         let text = table(&report);
         let result = "missed; 0.56 × no-op, 31,193/s, p50 1.10, p99 9.41, kib_each 9.13";

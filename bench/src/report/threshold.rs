@@ -71,16 +71,13 @@ fn figure_of(figures: Figures, name: &str) -> Option<f64> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::Row;
+    use super::super::tests::{report, row};
     use super::*;
-
-    fn report() -> Report {
-        let figures = Figures { ops: 1_000.0, p99: 40.0, p999: 70.0, ..Figures::default() };
-        Report { rows: vec![Row { name: "write@64".into(), figures, ..Row::default() }], ..Report::default() }
-    }
 
     #[test]
     fn a_bound_is_kept_or_missed() {
+        let figures = Figures { ops: 1_000.0, p99: 40.0, p999: 70.0, ..Figures::default() };
+        let report = report("sqlite", row("write@64", figures));
         for (text, missed) in [
             ("write.p99<50ms", 0),
             ("write.p99<0.05s", 0),
@@ -90,7 +87,7 @@ mod tests {
             ("write.ops>1100", 1),
             ("append.ops>1", 1),
         ] {
-            assert_eq!(text.parse::<Threshold>().unwrap().missed(&report()).len(), missed, "{text}");
+            assert_eq!(text.parse::<Threshold>().unwrap().missed(&report).len(), missed, "{text}");
         }
     }
 

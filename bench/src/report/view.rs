@@ -196,12 +196,13 @@ pub(super) fn render(name: &str, context: Value, cell: fn(String) -> String) -> 
 
 #[cfg(test)]
 mod tests {
+    use super::super::{Figures, tests};
     use super::*;
     use crate::target::Verdict;
 
-    fn report(backend: &str, rows: &[&str]) -> Report {
-        let rows = rows.iter().map(|name| Row { name: (*name).to_owned(), ..Row::default() }).collect();
-        Report { environment: [("backend".to_owned(), backend.to_owned())].into(), rows, ..Report::default() }
+    fn report(backend: &str, names: &[&str]) -> Report {
+        let rows = names.iter().map(|name| tests::row(name, Figures::default())).collect();
+        Report { rows, ..tests::report(backend, Row::default()) }
     }
 
     #[test]

@@ -14,13 +14,12 @@ pub(super) async fn fsync(turn: Turn<'_>) -> anyhow::Result<Loaded> {
 }
 
 pub(super) async fn sqlite(turn: Turn<'_>, is_indexed: bool) -> anyhow::Result<Loaded> {
-    let ceiling = turn.session.take_sqlite(is_indexed).await?;
-    let (ceiling, loaded) = ceiling.run(turn.case.width, turn.plan.duration, turn.gauge()).await?;
-    turn.session.keep_sqlite(is_indexed, ceiling);
-    Ok(loaded)
+    let gauge = turn.gauge();
+    let ceiling = turn.session.sqlite(is_indexed)?;
+    tokio::task::block_in_place(|| ceiling.run(turn.case.width, turn.plan.duration, &gauge))
 }
 
 pub(super) async fn postgres(turn: Turn<'_>) -> anyhow::Result<Loaded> {
     let gauge = turn.gauge();
-    turn.session.postgres().await?.run(turn.case.width, turn.plan.duration, gauge).await
+    turn.session.postgres().await?.run(turn.case.width, turn.plan.duration, &gauge).await
 }

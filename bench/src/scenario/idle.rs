@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::Turn;
-use super::listen::{Watch, listen};
+use super::listen::beside;
 use super::turn::pause;
 use crate::host::{Host, cpu};
 use crate::load::Loaded;
@@ -25,19 +25,14 @@ pub(super) async fn subscriptions(turn: Turn<'_>) -> anyhow::Result<Loaded> {
         tokio::time::sleep(REST.min(duration)).await;
         let before = host.vitals()?;
         let asked = (0..count).map(|n| (host.address.clone(), format!("category={}", names.category(n)))).collect();
-        let watch = Arc::new(Watch::default());
         let rest = async {
-            if watch.ready(count, &gauge).await {
-                tokio::time::sleep(REST.min(duration)).await;
-            }
+            tokio::time::sleep(REST.min(duration)).await;
             let (begin, before) = (Instant::now(), used());
             pause(duration, &gauge).await;
             let cores = (used() - before).as_secs_f64() / begin.elapsed().as_secs_f64();
-            let after = host.vitals();
-            watch.stop();
-            after.map(|after| (after, cores))
+            Ok((host.vitals()?, cores))
         };
-        let (mut loaded, (after, cores)) = tokio::try_join!(listen(asked, Arc::clone(&watch)), rest)?;
+        let (mut loaded, (after, cores)) = beside(asked, Arc::default(), &gauge, rest).await?;
         loaded.server_s = Some((used() - spent).as_secs_f64());
         loaded.readings = [
             ("kib_each", (after.resident_mib - before.resident_mib) * 1024.0 / count as f64),

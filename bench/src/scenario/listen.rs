@@ -1,7 +1,7 @@
-//! Subscribers that count pokes beside another load.
+//! Subscribers that note pokes beside another load.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
@@ -16,65 +16,90 @@ use crate::wire::{Address, Connection, Events, pokes};
 pub(crate) struct Watch {
     /// Subscriptions that are ready.
     ready: AtomicU64,
-    /// Pokes that came.
-    pokes: AtomicU64,
+    heard: Mutex<Vec<Heard>>,
     stop: AtomicBool,
     failed: AtomicBool,
+}
+
+/// A poke that came.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Heard {
+    /// The number of the subscription.
+    pub(super) by: usize,
+    /// The global position of the message.
+    pub(super) position: i64,
+    pub(super) at: Instant,
 }
 
 /// How often a condition is looked at.
 const STEP: Duration = Duration::from_millis(10);
 
 impl Watch {
-    /// Waits until `count` subscriptions are ready; returns false if one failed before.
-    pub(crate) async fn ready(&self, count: u64, gauge: &Gauge) -> bool {
-        self.until(gauge, || self.ready.load(Ordering::Relaxed) >= count).await
+    /// Waits until `count` subscriptions are ready, or one failed.
+    pub(super) async fn ready(&self, count: u64, gauge: &Gauge) {
+        self.until(gauge, || self.ready.load(Ordering::Relaxed) >= count).await;
     }
 
     /// Waits until `count` pokes came, at most this long.
-    pub(crate) async fn poked(&self, count: u64, within: Duration, gauge: &Gauge) {
+    pub(super) async fn poked(&self, count: u64, within: Duration, gauge: &Gauge) {
         let begin = Instant::now();
-        self.until(gauge, || self.pokes.load(Ordering::Relaxed) >= count || begin.elapsed() > within).await;
+        self.until(gauge, || self.heard().len() as u64 >= count || begin.elapsed() > within).await;
+    }
+
+    /// The pokes that came.
+    pub(super) fn heard(&self) -> MutexGuard<'_, Vec<Heard>> {
+        self.heard.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Ends the subscriptions.
-    pub(crate) fn stop(&self) {
+    pub(super) fn stop(&self) {
         self.stop.store(true, Ordering::Relaxed);
     }
 
-    async fn until(&self, gauge: &Gauge, is_over: impl Fn() -> bool) -> bool {
-        while !is_over() {
-            if gauge.is_stopped() || self.failed.load(Ordering::Relaxed) {
-                return false;
-            }
+    async fn until(&self, gauge: &Gauge, is_over: impl Fn() -> bool) {
+        while !is_over() && !gauge.is_stopped() && !self.failed.load(Ordering::Relaxed) {
             tokio::time::sleep(STEP).await;
         }
-        true
     }
 }
 
-/// Opens a subscription for each query, and listens until the watch says stop, on a thread of its own.
+/// Runs a load beside a subscription for each query: it begins once all are ready, and they end with it.
 ///
-/// A latency of the result is the time from connecting to `: ready`; its messages are pokes.
-pub(crate) async fn listen(asked: Vec<(Address, String)>, watch: Arc<Watch>) -> anyhow::Result<Loaded> {
-    on_own_thread(move || async move {
-        let listened = drive(asked, &watch).await;
-        // Otherwise the load beside them would wait for ever.
-        watch.failed.store(true, Ordering::Relaxed);
-        listened
-    })
-    .await
+/// In the first of the results, a latency is the time from connecting to `: ready`, and messages are pokes.
+pub(super) async fn beside<T>(
+    asked: Vec<(Address, String)>,
+    watch: Arc<Watch>,
+    gauge: &Gauge,
+    load: impl Future<Output = anyhow::Result<T>>,
+) -> anyhow::Result<(Loaded, T)> {
+    let count = asked.len() as u64;
+    let listening = Arc::clone(&watch);
+    let loads = async {
+        watch.ready(count, gauge).await;
+        let loaded = load.await;
+        watch.stop();
+        loaded
+    };
+    tokio::try_join!(on_own_thread(move || async move { listen(asked, &listening).await }), loads)
+}
+
+/// Opens a subscription for each query, and listens until the watch says stop.
+pub(super) async fn listen(asked: Vec<(Address, String)>, watch: &Arc<Watch>) -> anyhow::Result<Loaded> {
+    let listened = drive(asked, watch).await;
+    // Otherwise the load beside them would wait for ever.
+    watch.failed.store(true, Ordering::Relaxed);
+    listened
 }
 
 async fn drive(asked: Vec<(Address, String)>, watch: &Arc<Watch>) -> anyhow::Result<Loaded> {
     let (begin, mut measured, mut listeners) = (Instant::now(), Measured::default(), JoinSet::new());
-    for (number, (address, query)) in (0..).zip(&asked) {
+    for (number, (address, query)) in asked.iter().enumerate() {
         let asked = Instant::now();
-        let connection = Connection::open_from(address, number).await?;
+        let connection = Connection::open_from(address, number as u64).await?;
         let events = Events::over(connection, address, query).await?;
         measured.answer(asked.elapsed(), begin.elapsed(), 0);
         watch.ready.fetch_add(1, Ordering::Relaxed);
-        listeners.spawn(count(events, Arc::clone(watch)));
+        listeners.spawn(note(events, number, Arc::clone(watch)));
     }
     while !watch.stop.load(Ordering::Relaxed) {
         tokio::select! {
@@ -82,17 +107,18 @@ async fn drive(asked: Vec<(Address, String)>, watch: &Arc<Watch>) -> anyhow::Res
             () = tokio::time::sleep(STEP) => {}
         }
     }
-    measured.messages = watch.pokes.load(Ordering::Relaxed);
+    measured.messages = watch.heard().len() as u64;
     Ok(Loaded { measured, elapsed: begin.elapsed(), ..Loaded::default() })
 }
 
-/// Counts pokes until the subscription ends; returns why it did.
-async fn count(mut events: Events, watch: Arc<Watch>) -> anyhow::Error {
+/// Notes pokes until the subscription ends; returns why it did.
+async fn note(mut events: Events, by: usize, watch: Arc<Watch>) -> anyhow::Error {
     loop {
-        let counted = events.next(|frames| {
-            watch.pokes.fetch_add(pokes(frames).count() as u64, Ordering::Relaxed);
+        let noted = events.next(|frames| {
+            let at = Instant::now();
+            watch.heard().extend(pokes(frames).map(|position| Heard { by, position, at }));
         });
-        if let Err(error) = counted.await {
+        if let Err(error) = noted.await {
             return error;
         }
     }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::Turn;
-use super::listen::{Watch, listen};
+use super::listen::beside;
 use super::read::{Pages, Place, Read};
 use super::write::{Kind, Write};
 use crate::load::{self, Loaded, Plan};
@@ -29,20 +29,16 @@ pub(super) async fn run(turn: Turn<'_>) -> anyhow::Result<Loaded> {
     let reads = (0..READERS).map(|n| Read::new(&address, &names, Place::Anywhere, filled, seed, n)).collect();
     let query = |n| format!("category={}&position={}", names.category(n), head + 1);
     let asked = (0..subscribers).map(|n| (address.clone(), query(n))).collect();
-    let watch = Arc::new(Watch::default());
     let tailing = Plan { rate: None, least: 0, ..turn.plan.clone() };
     let reading = Plan { rate: Some(READS), ..tailing.clone() };
     let loads = async {
-        watch.ready(subscribers, &gauge).await;
-        let loads = tokio::try_join!(
+        tokio::try_join!(
             turn.load(&address, writes),
             load::run::<Pages>(&address, tailing, tails, Arc::clone(&gauge)),
             load::run::<Read>(&address, reading, reads, Arc::clone(&gauge)),
-        );
-        watch.stop();
-        loads
+        )
     };
-    let (poked, (mut written, tailed, read)) = tokio::try_join!(listen(asked, Arc::clone(&watch)), loads)?;
+    let (poked, (mut written, tailed, read)) = beside(asked, Arc::default(), &gauge, loads).await?;
     written.readings = [
         ("read_p99_ms", read.ms_at(0.99)),
         ("reads_s", read.pace(read.measured.latencies.len())),

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::Turn;
-use super::listen::{Watch, listen};
+use super::listen::{Watch, beside};
 use super::write::{InTurn, message};
 use crate::host::cpu;
 use crate::load::{self, Loaded};
@@ -42,16 +42,11 @@ pub(super) async fn run(turn: Turn<'_>) -> anyhow::Result<Loaded> {
     let watch = Arc::new(Watch::default());
     let spent = host.pid().and_then(cpu).unwrap_or_default();
     let writes = async {
-        let is_ready = watch.ready(namespaces.len() as u64, &gauge).await;
-        let loaded = load::run::<InTurn>(&host.address, plan, lanes, Arc::clone(&gauge)).await;
-        if let (true, Ok(loaded)) = (is_ready, &loaded) {
-            watch.poked(loaded.measured.messages, GRACE, &gauge).await;
-        }
-        let vitals = host.vitals();
-        watch.stop();
-        Ok((loaded?, vitals?))
+        let loaded = load::run::<InTurn>(&host.address, plan, lanes, Arc::clone(&gauge)).await?;
+        watch.poked(loaded.measured.messages, GRACE, &gauge).await;
+        Ok((loaded, host.vitals()?))
     };
-    let (poked, (mut loaded, vitals)) = tokio::try_join!(listen(asked, Arc::clone(&watch)), writes)?;
+    let (poked, (mut loaded, vitals)) = beside(asked, Arc::clone(&watch), &gauge, writes).await?;
     let lost = loaded.measured.messages.saturating_sub(poked.measured.messages);
     if lost > 0 && !gauge.is_stopped() {
         loaded.measured.error(&anyhow::anyhow!("{lost} pokes did not come"));

@@ -31,26 +31,14 @@ pub(crate) struct Reply<'a> {
 }
 
 impl Connection {
-    /// Connects.
+    /// The first connection to a server, or the only one.
     pub(crate) async fn open(address: &Address) -> anyhow::Result<Self> {
-        let authority = &address.authority;
-        let stream = match address.source {
-            None => TcpStream::connect(authority).await,
-            Some(source) => {
-                let socket = TcpSocket::new_v4()?;
-                socket.bind((source, 0).into())?;
-                socket.connect(authority.parse()?).await
-            }
-        };
-        Self::new(stream.with_context(|| format!("cannot connect to {authority}"))?)
+        Self::open_from(address, 0).await
     }
 
     /// Connects as [`connect_from`] does.
     pub(crate) async fn open_from(address: &Address, number: u64) -> anyhow::Result<Self> {
-        Self::new(connect_from(address, number).await?)
-    }
-
-    fn new(stream: TcpStream) -> anyhow::Result<Self> {
+        let stream = connect_from(address, number).await?;
         stream.set_nodelay(true)?;
         Ok(Self { stream, buffer: Vec::new(), joined: Vec::new() })
     }
@@ -133,23 +121,24 @@ impl Reply<'_> {
     }
 }
 
-/// Connects from one of the loopback's addresses, by the number of the connection. One address does not have ports for
-/// tens of thousands of connections.
+/// Connects from the source address that the server's address asks for. Without one, connections to the loopback come
+/// from several of its addresses, by their number: one address does not have ports for tens of thousands.
 pub(crate) async fn connect_from(address: &Address, number: u64) -> anyhow::Result<TcpStream> {
     /// Connections of one source address: well below the ports that it has.
     const OF_ONE: u64 = 10_000;
     let authority = &address.authority;
-    let failed = || format!("cannot connect to {authority}");
-    let target: Option<SocketAddr> = authority.parse().ok();
-    let Some(target) = target.filter(|target| target.is_ipv4() && target.ip().is_loopback()) else {
-        return TcpStream::connect(authority).await.with_context(failed);
-    };
     let last = u8::try_from(1 + number / OF_ONE).context("more connections than a loopback has ports")?;
-    let socket = TcpSocket::new_v4()?;
-    if last > 1 {
-        socket.bind((Ipv4Addr::new(127, 0, 0, last), 0).into())?;
-    }
-    socket.connect(target).await.with_context(failed)
+    let source = address.source.or((last > 1).then_some(Ipv4Addr::new(127, 0, 0, last)));
+    let target: Option<SocketAddr> = authority.parse().ok();
+    let connected = match source.zip(target.filter(|target| target.is_ipv4() && target.ip().is_loopback())) {
+        None => TcpStream::connect(authority).await,
+        Some((source, target)) => {
+            let socket = TcpSocket::new_v4()?;
+            socket.bind((source, 0).into())?;
+            socket.connect(target).await
+        }
+    };
+    connected.with_context(|| format!("cannot connect to {authority}"))
 }
 
 #[cfg(test)]

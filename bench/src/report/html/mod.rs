@@ -39,7 +39,7 @@ pub fn html(reports: &[Report]) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Figures, Round, Row, Target};
+    use super::super::{Figures, Round, Row, Target, tests};
     use super::*;
     use crate::measure::{Bucket, Second};
 
@@ -55,13 +55,9 @@ mod tests {
             ..Round::default()
         };
         let target = Target { text: ">= 0.55 x noop".into(), ratio: Some(0.55), held: true };
-        let mut row = Row { name: row.into(), target: Some(target), of_noop: Some(0.6), ..Row::default() };
+        let mut row = Row { target: Some(target), of_noop: Some(0.6), ..tests::row(row, Figures::default()) };
         row.push(round);
-        Report {
-            environment: [("backend".to_owned(), backend.to_owned())].into(),
-            rows: vec![row],
-            ..Report::default()
-        }
+        tests::report(backend, row)
     }
 
     #[test]
