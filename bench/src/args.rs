@@ -59,7 +59,7 @@ pub struct Args {
     pub connections: Vec<u64>,
     /// Connections that change while a round goes on, in place of --connections and --duration: SECONDS:CONNECTIONS,
     /// such as 10s:16,20s:64,10s:1; within a stage evenly from the number before.
-    #[arg(long, value_name = "STAGES", value_delimiter = ',', value_parser = parse::<Stage>,
+    #[arg(long, value_name = "STAGES", value_delimiter = ',',
         conflicts_with_all = ["connections", "duration", "count"])]
     pub ramp: Vec<Stage>,
     /// Seconds that each round measures [default: 10 where a ceiling is the measure; 600 for stalls and soak, 20 for idle
@@ -131,7 +131,7 @@ pub struct Args {
     #[arg(long, default_value_t = 1)]
     pub seed: u64,
     /// A bound, such as write.p99<50ms or write@64.ops>20000; exit code 1 where one is missed.
-    #[arg(long = "threshold", value_parser = parse::<Threshold>)]
+    #[arg(long = "threshold")]
     pub thresholds: Vec<Threshold>,
     /// Write the report to this file, for `compare` and `report`; after each scenario the report so far.
     #[arg(long, value_name = "FILE")]
@@ -160,7 +160,7 @@ pub enum Command {
         /// The report after.
         new: PathBuf,
         /// How much slower is tolerated.
-        #[arg(long, default_value = "20%", value_parser = parse::<Tolerance>)]
+        #[arg(long, default_value = "20%")]
         tolerance: Tolerance,
     },
     /// Show reports beside each other, usually one a backend.
@@ -196,17 +196,9 @@ pub enum Backend {
 
 impl Backend {
     /// Its name on the command line and in reports.
-    pub(crate) fn name(self) -> &'static str {
-        match self {
-            Self::Sqlite => "sqlite",
-            Self::Memory => "memory",
-            Self::Postgres => "postgres",
-        }
+    pub(crate) fn name(self) -> String {
+        self.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default()
     }
-}
-
-fn parse<T: std::str::FromStr<Err = anyhow::Error>>(text: &str) -> Result<T, String> {
-    text.parse().map_err(|error: anyhow::Error| format!("{error:#}"))
 }
 
 /// Name and value.

@@ -4,15 +4,16 @@ use std::collections::BTreeMap;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 
+use procfs::{Current as _, LoadAverage};
+
 use crate::args::{Args, Backend};
 
-/// The facts, by name.
 pub(crate) fn environment(args: &Args) -> BTreeMap<String, String> {
-    let (backend, durability) = match (&args.url, args.backend) {
-        (Some(url), _) => (url.as_str(), "as that server is configured"),
-        (None, Backend::Sqlite) => (args.backend.name(), "fsync before each answer"),
-        (None, Backend::Memory) => (args.backend.name(), "none"),
-        (None, Backend::Postgres) => (args.backend.name(), "the database's synchronous_commit"),
+    let durability = match (&args.url, args.backend) {
+        (Some(_), _) => "as that server is configured",
+        (None, Backend::Sqlite) => "fsync before each answer",
+        (None, Backend::Memory) => "none",
+        (None, Backend::Postgres) => "the database's synchronous_commit",
     };
     let cores = std::thread::available_parallelism().map_or(0, usize::from).to_string();
     let kernel = rustix::system::uname();
@@ -26,7 +27,7 @@ pub(crate) fn environment(args: &Args) -> BTreeMap<String, String> {
     let duration = args.duration.map_or_else(|| "as the scenario has it".to_owned(), |seconds| format!("{seconds} s"));
     let rounds = args.rounds.map_or_else(|| "as the scenario has them".to_owned(), |rounds| rounds.to_string());
     let mut pairs = vec![
-        ("backend", backend.to_owned()),
+        ("backend", args.url.clone().unwrap_or_else(|| args.backend.name())),
         ("durability", durability.to_owned()),
         ("version", eventodb_protocol::VERSION.to_owned()),
         ("commit", commit.map_or_else(|| "unknown".to_owned(), |commit| commit.trim().to_owned())),
@@ -87,8 +88,6 @@ fn scheduler(args: &Args) -> Option<String> {
 }
 
 /// The processes that wanted a core in the last minute, on average: other work slows the figures.
-fn load_average() -> f64 {
-    // Fixed-point numbers; source: getloadavg(3) of Linux, sysinfo(2).
-    const ONE: f64 = 65_536.0;
-    rustix::system::sysinfo().loads[0] as f64 / ONE
+fn load_average() -> f32 {
+    LoadAverage::current().map_or(f32::NAN, |load| load.one)
 }

@@ -34,7 +34,6 @@ pub fn outline(args: &Args) -> String {
     text
 }
 
-/// About how long a run takes.
 fn whole(args: &Args) -> Duration {
     let measured = measuring(args).into_iter().map(|(_, _, duration)| duration);
     measured.chain(preparation(args).into_iter().map(|(_, duration)| duration)).sum()
@@ -44,7 +43,6 @@ fn backend(args: &Args) -> Option<Backend> {
     args.url.is_none().then_some(args.backend)
 }
 
-/// The cases that can be measured there.
 fn possible(args: &Args) -> Vec<Case> {
     let backend = backend(args);
     let is_possible = |case: &Case| case.scenario.lacks(backend).is_none();

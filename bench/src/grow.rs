@@ -54,7 +54,6 @@ static PARTS: [Part; 4] = [
     Part { name: "grow-write-million", connections: 64, place: None, is_many: true, target: NEARLY_ALIKE },
 ];
 
-/// The messages of one size.
 #[derive(Debug)]
 struct Size {
     messages: u64,

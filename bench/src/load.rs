@@ -64,7 +64,6 @@ pub(crate) struct Loaded {
 }
 
 impl Loaded {
-    /// The latency at a quantile, in milliseconds.
     pub(crate) fn ms_at(&self, quantile: f64) -> f64 {
         self.measured.latencies.value_at_quantile(quantile) as f64 / 1e6
     }

@@ -1,7 +1,7 @@
 //! The measurements of a load: a histogram of latencies, counts, and figures of each second.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use hdrhistogram::Histogram;
 use serde::{Deserialize, Serialize};
@@ -13,9 +13,7 @@ pub(crate) struct Measured {
     pub(crate) latencies: Histogram<u64>,
     /// Messages written, read or poked.
     pub(crate) messages: u64,
-    /// Requests that failed.
     pub(crate) errors: u64,
-    /// The first failure.
     pub(crate) first_error: Option<String>,
     /// The measured time in seconds.
     pub(crate) seconds: Vec<Second>,
@@ -82,7 +80,6 @@ impl Measured {
         &mut self.seconds[second]
     }
 
-    /// Counts a failure.
     pub(crate) fn error(&mut self, error: &anyhow::Error) {
         self.errors += 1;
         self.first_error.get_or_insert_with(|| format!("{error:#}"));
@@ -121,7 +118,6 @@ impl Measured {
 }
 
 impl Gauge {
-    /// Whether nothing more shall be sent.
     pub(crate) fn is_stopped(&self) -> bool {
         self.stop.load(Ordering::Relaxed)
     }
@@ -152,11 +148,6 @@ fn bucket_bound_ms(ns: u64) -> f64 {
 
 fn nanoseconds(duration: Duration) -> u64 {
     u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
-}
-
-/// The moment `n` of `rate` a second after `start`.
-pub(crate) fn due(start: Instant, n: u64, rate: f64) -> Instant {
-    start + Duration::from_secs_f64(n as f64 / rate)
 }
 
 #[cfg(test)]
@@ -204,11 +195,5 @@ mod tests {
         let last = buckets.last().unwrap().up_to_ms;
         assert!((1000.0..1061.0).contains(&last), "{last}");
         assert!(buckets.len() < 130, "{}", buckets.len());
-    }
-
-    #[test]
-    fn requests_are_due_at_their_rate() {
-        let start = Instant::now();
-        assert_eq!(due(start, 50, 100.0) - start, Duration::from_millis(500));
     }
 }

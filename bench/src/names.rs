@@ -6,6 +6,8 @@ use std::sync::Arc;
 
 use clap::ValueEnum;
 use rand::RngExt as _;
+use rand::distr::Distribution as _;
+use rand::distr::weighted::WeightedIndex;
 
 use crate::random::{Random, random, uuid};
 
@@ -28,24 +30,18 @@ pub(crate) struct Names {
     uuids: bool,
     /// The beginning of every category's name.
     prefix: &'static str,
-    /// The sums of the frequencies, for Zipf's law.
-    sums: Option<Arc<[f64]>>,
+    /// The frequencies, for Zipf's law.
+    zipf: Option<Arc<WeightedIndex<f64>>>,
 }
 
 /// A set with more streams than this has UUIDs as ids.
 const NUMBERED: u64 = 100_000;
 
 impl Names {
-    /// `streams` names in `categories` categories.
     pub(crate) fn new(streams: u64, categories: u64, distribution: Distribution) -> Self {
-        let sums = (distribution == Distribution::Zipf).then(|| {
-            let add = |sum: &mut f64, k: u64| {
-                *sum += 1.0 / k as f64;
-                Some(*sum)
-            };
-            (1..=streams).scan(0.0, add).collect()
-        });
-        Self { streams, categories, uuids: streams > NUMBERED, prefix: "bench", sums }
+        let frequencies = || WeightedIndex::new((1..=streams).map(|k| 1.0 / k as f64)).expect("all are above 0");
+        let zipf = (distribution == Distribution::Zipf).then(|| Arc::new(frequencies()));
+        Self { streams, categories, uuids: streams > NUMBERED, prefix: "bench", zipf }
     }
 
     /// The same set with UUIDs as ids, even if it is small.
@@ -60,14 +56,15 @@ impl Names {
 
     /// The first `streams` names, each chosen as often as the others.
     pub(crate) fn first(&self, streams: u64) -> Self {
-        Self { streams: streams.min(self.streams), sums: None, ..self.clone() }
+        Self { streams: streams.min(self.streams), zipf: None, ..self.clone() }
     }
 
     /// The number of a stream, chosen by the distribution.
     pub(crate) fn choose(&self, random: &mut Random) -> u64 {
-        let Some(sums) = &self.sums else { return random.random_range(0..self.streams) };
-        let wanted = random.random::<f64>() * sums.last().copied().unwrap_or_default();
-        (sums.partition_point(|&sum| sum <= wanted) as u64).min(self.streams - 1)
+        match &self.zipf {
+            Some(frequencies) => frequencies.sample(random) as u64,
+            None => random.random_range(0..self.streams),
+        }
     }
 
     /// The stream of the `n`th message where all streams take turns, in an order that looks random.
@@ -77,7 +74,6 @@ impl Names {
         (u128::from(n) * PRIME % u128::from(self.streams)) as u64
     }
 
-    /// The name of stream `number`.
     pub(crate) fn stream(&self, number: u64) -> String {
         let category = self.category(number);
         match self.uuids {

@@ -4,11 +4,9 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use tokio::sync::Semaphore;
-
-use crate::measure::due;
 
 /// An endless sequence of moments at a rate.
 #[derive(Debug)]
@@ -42,11 +40,20 @@ impl Pace {
     }
 }
 
+/// The moment `n` of `rate` a second after `start`.
+fn due(start: Instant, n: u64, rate: f64) -> Instant {
+    start + Duration::from_secs_f64(n as f64 / rate)
+}
+
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
+
+    #[test]
+    fn requests_are_due_at_their_rate() {
+        let start = Instant::now();
+        assert_eq!(due(start, 50, 100.0) - start, Duration::from_millis(500));
+    }
 
     #[tokio::test]
     async fn moments_are_given_in_order_and_never_before_they_are_due() {

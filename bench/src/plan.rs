@@ -10,7 +10,6 @@ use crate::scenario::{Case, Rate, Scenario};
 /// Messages of three memtables of the server's default size. A write run that is shorter shows no index at work.
 pub const LEAST_ON_SQLITE: u64 = 200_000;
 
-/// The number of rounds of a scenario.
 pub(crate) fn rounds(args: &Args, scenario: Scenario) -> u32 {
     args.rounds.filter(|_| !scenario.is_once()).unwrap_or(scenario.usual_rounds())
 }
@@ -60,7 +59,6 @@ pub(crate) fn rate(args: &Args, scenario: Scenario) -> Option<f64> {
     }
 }
 
-/// Subscribers of a scenario.
 pub(crate) fn subscribers(args: &Args, scenario: Scenario) -> u64 {
     args.subscribers.unwrap_or(scenario.spec().subscribers)
 }

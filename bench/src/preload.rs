@@ -17,11 +17,9 @@ use crate::wire::{Address, Reply, Template};
 /// The namespace that is filled, and the messages for it.
 #[derive(Clone, Debug)]
 pub(crate) struct Fill<'a> {
-    /// The namespace.
     pub(crate) address: &'a Address,
     /// Its streams, each of which gets as many messages as the others.
     pub(crate) names: &'a Names,
-    /// Messages.
     pub(crate) count: u64,
     /// Bytes of a message's data.
     pub(crate) size: usize,
@@ -55,7 +53,6 @@ pub(crate) async fn fill(fill: &Fill<'_>, gauge: Arc<Gauge>) -> anyhow::Result<(
     gauge.go_on(|| format!("messages were put in place: {placed} of {}", fill.count))
 }
 
-/// A lane that writes a part.
 #[derive(Debug)]
 struct FillLane {
     address: Address,
@@ -117,15 +114,10 @@ mod tests {
     use std::collections::BTreeMap;
     use std::sync::atomic::{AtomicU64, Ordering};
 
-    use bytes::Bytes;
-    use http_body_util::{BodyExt as _, Full};
-    use hyper::body::Incoming;
-    use hyper::server::conn::http1;
-    use hyper::service::service_fn;
-    use hyper::{Request, Response, StatusCode};
-    use hyper_util::rt::TokioIo;
+    use hyper::StatusCode;
 
     use super::*;
+    use crate::ceiling::noop::answer_all;
     use crate::names::Distribution;
 
     fn written(streams: u64, count: u64, batch: Option<u64>) -> Vec<String> {
@@ -159,26 +151,13 @@ mod tests {
         }
     }
 
-    /// A server of the protocol's core: it knows `stream.write` and nothing that came later, and counts.
-    async fn foreign(listener: tokio::net::TcpListener, written: Arc<AtomicU64>) {
-        while let Ok((stream, _)) = listener.accept().await {
-            let written = Arc::clone(&written);
-            let answer = service_fn(move |request: Request<Incoming>| {
-                let written = Arc::clone(&written);
-                async move {
-                    let body = request.into_body().collect().await?.to_bytes();
-                    let (status, reply) = match body.starts_with(br#"["stream.write","#) {
-                        true => (200, r#"{"position":0,"globalPosition":1}"#),
-                        false => (404, r#"{"error":{"code":"METHOD_NOT_FOUND","message":"no such method"}}"#),
-                    };
-                    written.fetch_add(u64::from(status == 200), Ordering::Relaxed);
-                    let mut response = Response::new(Full::new(Bytes::from_static(reply.as_bytes())));
-                    *response.status_mut() = StatusCode::from_u16(status).unwrap();
-                    Ok::<_, hyper::Error>(response)
-                }
-            });
-            tokio::spawn(http1::Builder::new().serve_connection(TokioIo::new(stream), answer));
+    /// A server of the protocol's core knows `stream.write`, and nothing that came later.
+    fn of_the_core(body: &[u8], written: &AtomicU64) -> (StatusCode, &'static [u8]) {
+        if !body.starts_with(br#"["stream.write","#) {
+            return (StatusCode::NOT_FOUND, br#"{"error":{"code":"METHOD_NOT_FOUND","message":"no such method"}}"#);
         }
+        written.fetch_add(1, Ordering::Relaxed);
+        (StatusCode::OK, br#"{"position":0,"globalPosition":1}"#)
     }
 
     #[tokio::test]
@@ -186,7 +165,8 @@ mod tests {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = Address::new(&format!("http://{}", listener.local_addr().unwrap()), None).unwrap();
         let written = Arc::new(AtomicU64::new(0));
-        let server = tokio::spawn(foreign(listener, Arc::clone(&written)));
+        let counted = Arc::clone(&written);
+        let server = tokio::spawn(answer_all(listener, move |body| of_the_core(body, &counted)));
         let names = Names::new(50, 5, Distribution::Uniform);
         let what = Fill { address: &address, names: &names, count: 333, size: 64, random_ids: false };
         fill(&what, Arc::new(Gauge::default())).await.unwrap();

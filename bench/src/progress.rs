@@ -35,12 +35,10 @@ impl Progress {
         Ok(Self { bar, watch, at_once })
     }
 
-    /// Shows what runs now.
     pub(crate) fn runs(&self, what: &str) {
         self.bar.set_prefix(what.to_owned());
     }
 
-    /// One round more is done.
     pub(crate) fn round_is_done(&self) {
         self.bar.inc(1);
     }
@@ -49,17 +47,12 @@ impl Progress {
     pub(crate) async fn unless_ended_at_once<T>(&self, work: impl Future<Output = T>) -> Option<T> {
         self.at_once.run_until_cancelled(work).await
     }
-
-    /// Takes the line away.
-    pub(crate) fn end(&self) {
-        self.watch.abort();
-        self.bar.finish_and_clear();
-    }
 }
 
 impl Drop for Progress {
     fn drop(&mut self) {
-        self.end();
+        self.watch.abort();
+        self.bar.finish_and_clear();
     }
 }
 

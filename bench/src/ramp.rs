@@ -41,7 +41,6 @@ impl Ramp {
         (!stages.is_empty()).then(|| Self(stages.to_vec()))
     }
 
-    /// How long all stages take.
     pub(crate) fn duration(&self) -> Duration {
         self.0.iter().map(|stage| stage.duration).sum()
     }

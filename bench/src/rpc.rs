@@ -12,7 +12,6 @@ pub(crate) async fn call(address: &Address, body: &Value) -> anyhow::Result<Valu
     Ok(serde_json::from_slice(reply.success()?)?)
 }
 
-/// Whether the server has a method.
 pub(crate) async fn knows(address: &Address, method: &str) -> anyhow::Result<bool> {
     // Without arguments the call is refused in any case; the error code tells why.
     let mut connection = Connection::open(address).await?;
@@ -20,7 +19,6 @@ pub(crate) async fn knows(address: &Address, method: &str) -> anyhow::Result<boo
     Ok(reply.status != 404 && memchr::memmem::find(reply.body, b"METHOD_NOT_FOUND").is_none())
 }
 
-/// The global position of the newest message.
 pub(crate) async fn head(address: &Address) -> anyhow::Result<u64> {
     let mut connection = Connection::open(address).await?;
     let request = address.call(&json!(["category.get", "", {"position": i64::MAX, "batchSize": 1}]).to_string());

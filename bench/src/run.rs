@@ -20,7 +20,6 @@ use crate::scenario::{self, Case, Scenario, Width};
 use crate::session::Session;
 use crate::target::{self, Extent};
 
-/// Receives the report after each scenario.
 type Keep<'a> = dyn FnMut(&Report) -> anyhow::Result<()> + 'a;
 
 /// Measures what was asked for and `earlier` does not have; `keep` receives the report so far after each scenario.
@@ -39,7 +38,7 @@ pub async fn run(args: &Args, earlier: Option<Report>, keep: &mut Keep<'_>) -> a
     let progress = Progress::begin(Arc::clone(&gauge), rounds)?;
     let report = Report { environment, rows: done, interrupted: false };
     let measured = progress.unless_ended_at_once(measure(args, cases, gauge, report, keep, &progress)).await;
-    progress.end();
+    drop(progress);
     measured.context("ended at once: what was not written to a file is lost")?
 }
 

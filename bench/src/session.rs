@@ -26,7 +26,6 @@ use crate::wire::Address;
 pub(crate) struct Session {
     pub(crate) args: Args,
     pub(crate) gauge: Arc<Gauge>,
-    /// The usual streams.
     pub(crate) names: Names,
     pub(crate) hosts: Hosts,
     /// The usual server.
@@ -58,7 +57,6 @@ pub(crate) struct Large {
 }
 
 impl Session {
-    /// Starts the servers.
     pub(crate) async fn start(args: &Args, gauge: Arc<Gauge>) -> anyhow::Result<Self> {
         let parent = args.data_dir.clone().unwrap_or_else(|| ".".into());
         std::fs::create_dir_all(&parent).with_context(|| format!("cannot make {}", parent.display()))?;
@@ -160,7 +158,6 @@ impl Session {
         }
     }
 
-    /// The preloaded messages.
     pub(crate) async fn filled(&mut self) -> anyhow::Result<Filled> {
         if let Some(filled) = self.filled {
             return Ok(filled);
@@ -208,7 +205,6 @@ impl Session {
         self.names.first(64)
     }
 
-    /// Names of very many streams.
     pub(crate) fn many_names(&self) -> Names {
         Names::new(self.args.many_streams, self.args.categories, Distribution::Uniform).with_uuids()
     }
@@ -246,7 +242,6 @@ impl Session {
         self.large().await.map(|large| &*large)
     }
 
-    /// A server with very many namespaces.
     pub(crate) async fn namespaces(&mut self) -> anyhow::Result<&(Host, Vec<Address>)> {
         if self.namespaces.is_none() {
             let host = self.hosts.start(None).await?;
@@ -256,7 +251,6 @@ impl Session {
         self.namespaces.as_ref().context("there are namespaces now")
     }
 
-    /// A ceiling of SQLite.
     pub(crate) fn sqlite(&mut self, is_indexed: bool) -> anyhow::Result<&mut Sqlite> {
         let rows = self.rows();
         let kept = &mut self.sqlite[usize::from(is_indexed)];
@@ -268,7 +262,6 @@ impl Session {
         kept.as_mut().context("there is a ceiling now")
     }
 
-    /// The ceiling of PostgreSQL.
     pub(crate) async fn postgres(&mut self) -> anyhow::Result<&mut Postgres> {
         if self.postgres.is_none() {
             let database = self.hosts.database().await?;

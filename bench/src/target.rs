@@ -18,7 +18,8 @@ pub(crate) struct Target {
     on: &'static [Backend],
     /// A figure or a reading of a round, by its name in files.
     figure: &'static str,
-    comparison: Comparison,
+    /// Whether the figure is to stay at most at the bound, rather than reach it.
+    is_upper: bool,
     /// The bound is `factor` × the sum of these + `plus`.
     factor: f64,
     of: &'static [Reference],
@@ -27,12 +28,6 @@ pub(crate) struct Target {
     preload: u64,
     /// The target in words.
     source: &'static str,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Comparison {
-    AtLeast,
-    AtMost,
 }
 
 /// A figure that a bound is made of: of another case that is measured in the same rounds, or of the scenario itself.
@@ -85,7 +80,7 @@ const fn at_least(
     source: &'static str,
 ) -> Target {
     let case = Case::new(case.0, case.1);
-    Target { case, on, figure, comparison: Comparison::AtLeast, factor, of, plus: 0.0, preload: 2 * MILLION, source }
+    Target { case, on, figure, is_upper: false, factor, of, plus: 0.0, preload: 2 * MILLION, source }
 }
 
 const fn more_than(
@@ -105,7 +100,7 @@ const fn at_most(
     plus: f64,
     source: &'static str,
 ) -> Target {
-    Target { comparison: Comparison::AtMost, ..more_than(case, on, figure, plus, source) }
+    Target { is_upper: true, ..more_than(case, on, figure, plus, source) }
 }
 
 const fn with(preload: u64, target: Target) -> Target {
@@ -115,9 +110,9 @@ const fn with(preload: u64, target: Target) -> Target {
 #[rustfmt::skip]
 const TARGETS: &[Target] = &[
     with(0, at_least((SysVersion, 64), EITHER, "ops", 0.85, &[of(Noop, 64, "ops")], "≥ 0.85 × noop")),
-    Target { comparison: Comparison::AtMost, ..at_least((Write, 1), SQLITE, "p50", 1.3,
+    Target { is_upper: true, ..at_least((Write, 1), SQLITE, "p50", 1.3,
         &[of(Noop, 1, "p50"), of(SqliteRaw, 1, "p50")], "p50 ≤ 1.3 × (noop p50 + sqlite-raw/1 p50)") },
-    Target { comparison: Comparison::AtMost, ..at_least((Write, 1), POSTGRES, "p50", 1.3,
+    Target { is_upper: true, ..at_least((Write, 1), POSTGRES, "p50", 1.3,
         &[of(Noop, 1, "p50"), of(PgRaw, 1, "p50")], "p50 ≤ 1.3 × (noop p50 + pg-raw/1 p50)") },
     at_least((Write, 16), SQLITE, "ops", 0.35, &[of(Noop, 16, "ops")], "≥ 0.35 × noop"),
     at_least((Write, 16), POSTGRES, "ops", 0.18, &[of(Noop, 16, "ops")], "≥ 0.18 × noop"),
@@ -179,7 +174,6 @@ const TARGETS: &[Target] = &[
     with(10 * MILLION, at_most((Start, 1), POSTGRES, "max", 300.0, "≤ 300 ms")),
 ];
 
-/// The targets of a case.
 pub(crate) fn targets(case: Case, backend: Option<Backend>) -> Vec<&'static Target> {
     let applies = |target: &&Target| target.case == case && backend.is_some_and(|backend| target.on.contains(&backend));
     TARGETS.iter().filter(applies).collect()
@@ -207,14 +201,13 @@ impl Target {
             pairs.push((value, self.factor * sum + self.plus));
         }
         let (value, limit) = median_by(pairs, |(value, limit)| if limit > 0.0 { value / limit } else { value })?;
-        let is_upper = self.comparison == Comparison::AtMost;
         Some(Verdict {
             target: self.source.to_owned(),
             figure: self.figure.to_owned(),
             value,
             limit,
-            is_upper,
-            holds: if is_upper { value <= limit } else { value >= limit },
+            is_upper: self.is_upper,
+            holds: if self.is_upper { value <= limit } else { value >= limit },
             is_full: extent.is_usual && extent.preload >= self.preload,
         })
     }

@@ -75,7 +75,6 @@ impl Postgres {
         Ok(took)
     }
 
-    /// Removes it.
     pub(crate) async fn stop(self) -> anyhow::Result<()> {
         drop(self.client);
         self.database.drop().await

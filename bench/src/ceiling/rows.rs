@@ -15,7 +15,6 @@ use crate::scenario::write::data;
 pub(super) struct Row {
     /// From 1 on, without gaps.
     pub(super) global_position: i64,
-    /// The stream's name.
     pub(super) stream: Arc<str>,
     /// In the stream, from 0 on.
     pub(super) position: i64,
@@ -37,7 +36,6 @@ struct Stream {
     next: i64,
 }
 
-/// Makes rows.
 #[derive(Debug)]
 pub(crate) struct Rows {
     names: Names,
@@ -45,7 +43,6 @@ pub(crate) struct Rows {
     written: i64,
     /// The streams so far: making names and hashes anew would cost as much as inserting.
     streams: HashMap<u64, Stream>,
-    /// The data of every message.
     pub(super) data: String,
 }
 
@@ -56,17 +53,14 @@ impl Rows {
         Self { names, random, written: 0, streams: HashMap::new(), data: data(size) }
     }
 
-    /// How many there were so far.
     pub(super) fn written(&self) -> u64 {
         self.written as u64
     }
 
-    /// The name of a category.
     pub(super) fn category(&self, number: u64) -> String {
         self.names.category(number)
     }
 
-    /// The next `count` messages.
     pub(super) fn batch(&mut self, count: u64) -> Vec<Row> {
         let mut row = || {
             let number = self.names.choose(&mut self.random);

@@ -9,7 +9,6 @@ use std::time::{Duration, Instant};
 use anyhow::Context as _;
 use rusqlite::{Connection, OpenFlags};
 
-/// The pause between two looks.
 const STEP: Duration = Duration::from_millis(10);
 /// How long the indexes may stand still before they are taken for stuck.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -44,7 +43,6 @@ fn position(database: &Connection, select: &str) -> rusqlite::Result<i64> {
     database.prepare_cached(select)?.query_row([], |row| row.get(0))
 }
 
-/// Each log with its index.
 fn pairs(directory: &Path) -> anyhow::Result<Vec<(Connection, Connection)>> {
     let mut found = Vec::new();
     for file in files(directory)? {

@@ -74,7 +74,6 @@ impl Hosts {
         self.foreign.is_none().then_some(self.backend)
     }
 
-    /// A new database.
     pub(crate) async fn database(&self) -> anyhow::Result<Database> {
         self.cluster.as_ref().context("there is no PostgreSQL")?.database().await
     }
@@ -112,17 +111,14 @@ impl Guard {
 }
 
 impl Host {
-    /// The server's process, if the bench started it.
     pub(crate) fn pid(&self) -> Option<u32> {
         self.server.as_ref().and_then(Server::pid)
     }
 
-    /// The memory, files and threads of the server's process.
     pub(crate) fn vitals(&self) -> anyhow::Result<Vitals> {
         Vitals::of(self.pid().context("the server's process is not known")?)
     }
 
-    /// Another server on the same storage.
     pub(crate) async fn second(&self) -> anyhow::Result<Server> {
         Server::start(&serve(&self.storage, None)).await
     }
@@ -163,23 +159,22 @@ impl Host {
 
 /// The arguments of `eventodb` for a server on a storage.
 fn serve(storage: &Storage, guard: Option<&Guard>) -> Vec<String> {
-    let mut line: Vec<String> = ["serve", "--port", "0", "--log-level", "error"].map(str::to_owned).to_vec();
-    let mut add = |options: &[&str]| line.extend(options.iter().map(|&option| option.to_owned()));
-    match guard {
-        None => add(&["--test-mode"]),
-        Some(Guard { administrator, memory_budget }) => {
-            add(&["--token", administrator.as_str(), "--memory-budget", &memory_budget.to_string()]);
-        }
-    }
-    match storage {
-        Storage::Foreign => {}
-        Storage::Memory => add(&["--db-url", "sqlite://:memory:"]),
+    let storage = match storage {
+        Storage::Foreign => Vec::new(),
+        Storage::Memory => vec!["--db-url=sqlite://:memory:".to_owned()],
         // Test mode alone would keep everything in memory.
         Storage::Sqlite(directory) => {
-            let directory = directory.path().display().to_string();
-            add(&["--data-dir", &directory, "--db-url", "sqlite://eventodb.db"]);
+            let directory = directory.path().display();
+            vec![format!("--data-dir={directory}"), "--db-url=sqlite://eventodb.db".to_owned()]
         }
-        Storage::Postgres(database) => add(&["--db-url", database.url()]),
-    }
-    line
+        Storage::Postgres(database) => vec![format!("--db-url={}", database.url())],
+    };
+    let guard = match guard {
+        None => vec!["--test-mode".to_owned()],
+        Some(Guard { administrator, memory_budget }) => {
+            vec![format!("--token={}", administrator.as_str()), format!("--memory-budget={memory_budget}")]
+        }
+    };
+    let line = ["serve", "--port=0", "--log-level=error"].map(str::to_owned);
+    line.into_iter().chain(guard).chain(storage).collect()
 }

@@ -67,12 +67,10 @@ impl Cluster {
 }
 
 impl Database {
-    /// Its URL.
     pub(crate) fn url(&self) -> &str {
         &self.url
     }
 
-    /// A connection to it.
     pub(crate) async fn connect(&self) -> anyhow::Result<tokio_postgres::Client> {
         connect(&self.url).await
     }

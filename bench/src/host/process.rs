@@ -20,7 +20,6 @@ pub(crate) struct Server {
 /// The memory, files and threads of a process.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Vitals {
-    /// Memory in RAM.
     pub(crate) resident_mib: f64,
     /// Open files, sockets among them.
     pub(crate) files: f64,
@@ -50,17 +49,14 @@ impl Server {
         Ok(Self { child, url })
     }
 
-    /// Its process id.
     pub(crate) fn pid(&self) -> Option<u32> {
         self.child.id()
     }
 
-    /// Ends it at once.
     pub(crate) async fn kill(mut self) -> anyhow::Result<()> {
         self.child.kill().await.context("cannot end the server")
     }
 
-    /// Ends it by SIGTERM.
     pub(crate) async fn terminate(mut self, within: Duration) -> anyhow::Result<()> {
         let pid = self.child.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw);
         kill_process(pid.context("the server has ended")?, Signal::TERM).context("cannot signal the server")?;
@@ -71,7 +67,6 @@ impl Server {
 }
 
 impl Vitals {
-    /// Those of a process.
     pub(crate) fn of(pid: u32) -> anyhow::Result<Self> {
         let process = Process::new(i32::try_from(pid)?)?;
         let resident_mib = resident(pid).context("the system does not tell how much memory a process holds")?;

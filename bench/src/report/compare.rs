@@ -69,7 +69,6 @@ impl Comparison {
     }
 }
 
-/// One figure in both reports.
 struct Pair {
     name: &'static str,
     was: f64,
@@ -79,7 +78,6 @@ struct Pair {
 }
 
 impl Pair {
-    /// The figures of a row that are compared.
     fn all(before: &Row, after: &Row) -> Vec<Self> {
         let pair = |name, was, is| Self { name, was, is, is_latency: false };
         let ops = pair("ops/s", before.figures.ops, after.figures.ops);

@@ -19,7 +19,6 @@ pub use self::html::{Picture, html, pictures};
 pub use self::tables::{fill, table};
 pub use self::threshold::Threshold;
 pub use self::view::Target;
-use crate::load::Loaded;
 use crate::measure::{Bucket, Second};
 use crate::target::Verdict;
 
@@ -134,61 +133,14 @@ pub struct Round {
     pub(crate) first_error: Option<String>,
 }
 
-/// The processor time of one round, and the time of work that is left behind the answers.
-#[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Cost {
-    /// Of the generator, in seconds.
-    pub(crate) generator_s: f64,
-    /// Of the server, in seconds.
-    pub(crate) server_s: f64,
-    /// From the last answer until the server was idle, in seconds.
-    pub(crate) settle_s: f64,
-    /// From the first connection to the end, in seconds.
-    pub(crate) wall_s: f64,
-}
-
 impl Round {
     /// A figure or reading by its name; a reading counts first.
     pub(crate) fn figure(&self, name: &str) -> Option<f64> {
         self.readings.get(name).copied().or_else(|| self.figures.get(name))
     }
-
-    /// The figures of a load, during which the server had this memory each second.
-    pub(crate) fn new(loaded: &Loaded, cost: Cost, resident_mib: Vec<f64>) -> Self {
-        let latencies = &loaded.measured.latencies;
-        let at = |quantile| latencies.value_at_quantile(quantile) as f64 / 1e6;
-        let elapsed = (loaded.elapsed.as_secs_f64() + cost.settle_s).max(f64::EPSILON);
-        let wall = cost.wall_s.max(f64::EPSILON);
-        let figures = Figures {
-            ops: latencies.len() as f64 / elapsed,
-            messages: loaded.measured.messages as f64 / elapsed,
-            avg: latencies.mean() / 1e6,
-            p50: at(0.5),
-            p95: at(0.95),
-            p99: at(0.99),
-            p999: at(0.999),
-            max: latencies.max() as f64 / 1e6,
-            generator_cpu: cost.generator_s / wall,
-            server_cpu: cost.server_s / wall,
-            settle_s: cost.settle_s,
-            resident_mib: resident_mib.iter().copied().fold(0.0, f64::max),
-        };
-        Self {
-            figures,
-            elapsed_s: loaded.elapsed.as_secs_f64(),
-            seconds: loaded.measured.seconds.clone(),
-            fsync_seconds: loaded.fsync_seconds.clone(),
-            resident_mib,
-            latencies: loaded.measured.buckets(),
-            readings: loaded.readings.iter().map(|(&name, &value)| (name.to_owned(), value)).collect(),
-            errors: loaded.measured.errors,
-            first_error: loaded.measured.first_error.clone(),
-        }
-    }
 }
 
 impl Row {
-    /// A row that was not measured.
     pub(crate) fn skipped(name: String, why: String) -> Self {
         Self { name, skipped: Some(why), ..Self::default() }
     }
@@ -255,7 +207,6 @@ impl Figures {
         json!(self)[name].as_f64()
     }
 
-    /// The median of each figure.
     pub(crate) fn median(rounds: impl Iterator<Item = Self>) -> Self {
         let rounds: Vec<serde_json::Value> = rounds.map(|round| json!(round)).collect();
         let mut medians = json!(Self::default());
@@ -267,7 +218,6 @@ impl Figures {
 }
 
 impl Report {
-    /// The name of its backend.
     pub(crate) fn backend(&self) -> &str {
         self.environment.get("backend").map_or("unknown", String::as_str)
     }
@@ -296,7 +246,6 @@ impl Report {
         self.rows.sort_by_key(|row| place(row).unwrap_or(usize::MAX));
     }
 
-    /// The row of that name.
     pub(crate) fn row(&self, name: &str) -> Option<&Row> {
         self.rows.iter().find(|row| row.name == name)
     }

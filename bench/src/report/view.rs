@@ -79,7 +79,6 @@ impl<'a> View<'a> {
         Self { columns: reports.iter().enumerate().map(name).collect() }
     }
 
-    /// The names of the reports.
     pub(super) fn names(&self) -> Vec<&str> {
         self.columns.iter().map(|(name, _)| name.as_str()).collect()
     }
@@ -95,7 +94,6 @@ impl<'a> View<'a> {
         columns.map(|(at, (label, report))| Some(Shown::new(label, at % COLOURS, report.row(name)?))).collect()
     }
 
-    /// Where and with what was measured.
     pub(super) fn facts(&self) -> Vec<Fact<'a>> {
         let names = distinct(self.columns.iter().flat_map(|(_, report)| report.environment.keys().map(String::as_str)));
         let fact = |name| {

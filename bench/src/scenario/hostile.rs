@@ -43,7 +43,7 @@ async fn beside_crowd(turn: &Turn<'_>, host: &Host) -> anyhow::Result<Loaded> {
     }
     let honest = rpc::create_namespace(&host.address, "honest").await?;
     let honest = Address { source: Some(ELSEWHERE), ..honest };
-    let alone = turn.load(&honest, turn.writers(&honest)).await?;
+    let alone = turn.load(&honest, turn.writers(&honest, 0..turn.case.width)).await?;
     let before = host.vitals()?.resident_mib;
 
     let args = &turn.session.args;
@@ -55,7 +55,7 @@ async fn beside_crowd(turn: &Turn<'_>, host: &Host) -> anyhow::Result<Loaded> {
     let watch = resident::Watch::begin(host.pid(), Duration::ZERO);
     let mut most = comes(turn, &seen).await;
     pause(SETTLED.min(turn.plan.duration), &turn.session.gauge).await;
-    let loaded = turn.load(&honest, turn.writers(&honest)).await;
+    let loaded = turn.load(&honest, turn.writers(&honest, 0..turn.case.width)).await;
     most = most.max(seen.open());
     let resident = watch.end().await.into_iter().fold(before, f64::max);
     stop.cancel();

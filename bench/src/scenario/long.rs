@@ -4,8 +4,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use super::Turn;
-use super::read::{Place, Read};
-use super::write::{Kind, Write};
+use super::read::Read;
+use super::write::Write;
 use crate::ceiling::fsync;
 use crate::load::{self, Loaded, Plan};
 use crate::measure::{Measured, Second};
@@ -31,7 +31,7 @@ pub(super) async fn stalls(turn: Turn<'_>) -> anyhow::Result<Loaded> {
     let turn = Turn { plan: Plan { warm_up: Duration::ZERO, ..turn.plan.clone() }, ..turn };
     let address = turn.main();
     let probe = fsync::run(turn.session.directory.path(), turn.plan.duration, Some(PROBE), turn.gauge());
-    let (mut loaded, probe) = tokio::try_join!(turn.load(&address, turn.writers(&address)), probe)?;
+    let (mut loaded, probe) = tokio::try_join!(turn.load(&address, turn.writers(&address, 0..turn.case.width)), probe)?;
     let probed = probe.measured.seconds;
     let (stalled, unexplained) = count(&loaded.measured.seconds, &probed);
     loaded.readings = [
@@ -55,10 +55,8 @@ fn count(seconds: &[Second], probed: &[Second]) -> (f64, f64) {
 /// Writes, reads, and subscribers that come and go, while the server's memory is watched.
 pub(super) async fn soak(turn: Turn<'_>) -> anyhow::Result<Loaded> {
     let filled = turn.session.filled().await?;
-    let (address, names, seed) = (turn.main(), turn.names(), turn.seed);
-    let kind = turn.kind(Kind::default());
-    let writes = (0..SOAKERS.0).map(|n| Write::new(&address, &names, kind, seed, n)).collect();
-    let reads = (0..SOAKERS.1).map(|n| Read::new(&address, &names, Place::Anywhere, filled, seed, n)).collect();
+    let (address, names) = (turn.main(), turn.names());
+    let (writes, reads) = (turn.writers(&address, 0..SOAKERS.0), turn.readers(&address, filled, SOAKERS.1));
     let plan = Plan { warm_up: Duration::ZERO, ..turn.plan.clone() };
     let reading = Plan { rate: Some(READS), least: 0, ..plan.clone() };
     let over = AtomicBool::new(false);

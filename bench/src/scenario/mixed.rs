@@ -4,12 +4,10 @@ use std::sync::Arc;
 
 use super::Turn;
 use super::listen::beside;
-use super::read::{Pages, Place, Read};
-use super::write::{Kind, Write};
+use super::read::{Pages, Read};
 use crate::load::{self, Loaded, Plan};
 use crate::rpc;
 
-/// Connections that write.
 const WRITERS: u64 = 64;
 /// Reads of old data a second.
 const READS: f64 = 200.0;
@@ -21,14 +19,12 @@ const READERS: u64 = 16;
 /// Runs all parts. The writes are measured; figures of the other parts are readings.
 pub(super) async fn run(turn: Turn<'_>) -> anyhow::Result<Loaded> {
     let filled = turn.session.filled().await?;
-    let (address, names, seed, gauge) = (turn.main(), turn.names(), turn.seed, turn.gauge());
-    let (kind, subscribers) = (turn.kind(Kind::default()), turn.subscribers());
+    let (address, names, gauge) = (turn.main(), turn.names(), turn.gauge());
     let head = rpc::head(&address).await?;
-    let writes = (0..WRITERS).map(|n| Write::new(&address, &names, kind, seed, n)).collect();
+    let (writes, reads) = (turn.writers(&address, 0..WRITERS), turn.readers(&address, filled, READERS));
     let tails = (0..TAILS).map(|n| Pages::follow(&address, &names.category(n), head)).collect();
-    let reads = (0..READERS).map(|n| Read::new(&address, &names, Place::Anywhere, filled, seed, n)).collect();
     let query = |n| format!("category={}&position={}", names.category(n), head + 1);
-    let asked = (0..subscribers).map(|n| (address.clone(), query(n))).collect();
+    let asked = (0..turn.subscribers()).map(|n| (address.clone(), query(n))).collect();
     let tailing = Plan { rate: None, least: 0, ..turn.plan.clone() };
     let reading = Plan { rate: Some(READS), ..tailing.clone() };
     let loads = async {

@@ -182,7 +182,6 @@ pub(crate) enum Length {
     OnceUntilDone,
 }
 
-/// Runs one round.
 pub(crate) type Run = for<'a> fn(Turn<'a>) -> Pin<Box<dyn Future<Output = anyhow::Result<Loaded>> + 'a>>;
 
 /// A row of the table.
@@ -301,7 +300,6 @@ impl Scenario {
         self.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default()
     }
 
-    /// Its row of the table.
     pub(crate) fn spec(self) -> &'static Spec {
         let spec = &TABLE[self as usize];
         debug_assert_eq!(spec.scenario, self, "the table is in the order of the enumeration");
@@ -341,14 +339,12 @@ impl Scenario {
         if matches!(self.spec().length, Rounds(_) | UntilDone) { 3 } else { 1 }
     }
 
-    /// Whether it always has one round.
     pub(crate) fn is_once(self) -> bool {
         matches!(self.spec().length, Once(_) | OnceUntilDone)
     }
 }
 
 impl Case {
-    /// A scenario at a width.
     pub(crate) const fn new(scenario: Scenario, width: u64) -> Self {
         Self { scenario, width }
     }

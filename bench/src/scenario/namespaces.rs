@@ -12,7 +12,6 @@ use crate::measure::Gauge;
 use crate::rpc;
 use crate::wire::Address;
 
-/// Connections that write.
 const CONNECTIONS: usize = 64;
 /// How long the last pokes may take after the last write.
 const GRACE: Duration = Duration::from_secs(10);

@@ -56,7 +56,7 @@ pub(super) async fn beside_writes(turn: Turn<'_>) -> anyhow::Result<Loaded> {
     let writes = async {
         // Writes at full speed would delay the subscribers that still connect.
         watch.ready(subscribers, &turn.session.gauge).await;
-        let written = turn.load(&address, turn.writers(&address)).await;
+        let written = turn.load(&address, turn.writers(&address, 0..turn.case.width)).await;
         over.store(true, Ordering::Relaxed);
         written
     };

@@ -1,5 +1,6 @@
 //! One round of a scenario, and the scenarios that are one load of one kind of request.
 
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -25,7 +26,6 @@ pub(crate) struct Turn<'a> {
 }
 
 impl<'a> Turn<'a> {
-    /// Round `number` of a case.
     pub(crate) fn new(session: &'a mut Session, case: Case, number: u32) -> Self {
         let plan = plan::plan(&session.args, session.hosts.backend(), case);
         let seed = session.args.seed.wrapping_add(u64::from(number));
@@ -36,12 +36,10 @@ impl<'a> Turn<'a> {
         Arc::clone(&self.session.gauge)
     }
 
-    /// The usual server.
     pub(crate) fn main(&self) -> Address {
         self.session.main.address.clone()
     }
 
-    /// The usual streams.
     pub(crate) fn names(&self) -> Names {
         self.session.names.clone()
     }
@@ -55,15 +53,20 @@ impl<'a> Turn<'a> {
         Kind { size: self.session.args.size, ..kind }
     }
 
-    /// A lane for each connection.
     pub(crate) fn lanes<L>(&self, lane: impl Fn(u64) -> L) -> Vec<L> {
         (0..self.case.width).map(lane).collect()
     }
 
     /// Lanes that write one message a request to the usual streams.
-    pub(crate) fn writers(&self, address: &Address) -> Vec<Write> {
+    pub(crate) fn writers(&self, address: &Address, numbers: Range<u64>) -> Vec<Write> {
         let (names, kind) = (&self.session.names, self.kind(Kind::default()));
-        self.lanes(|lane| Write::new(address, names, kind, self.seed, lane))
+        numbers.map(|lane| Write::new(address, names, kind, self.seed, lane)).collect()
+    }
+
+    /// Lanes that read old pages of the usual categories.
+    pub(crate) fn readers(&self, address: &Address, filled: Filled, count: u64) -> Vec<Read> {
+        let read = |lane| Read::new(address, &self.session.names, Place::Anywhere, filled, self.seed, lane);
+        (0..count).map(read).collect()
     }
 
     /// Runs these lanes as the turn's plan says.
@@ -172,16 +175,12 @@ pub(super) async fn two_servers(turn: Turn<'_>) -> anyhow::Result<Loaded> {
     let main = &turn.session.main;
     let second = main.second().await?;
     let other = Address::new(&second.url, None)?;
-    let (names, kind) = (turn.names(), turn.kind(Kind::default()));
-    let lanes = |address: &Address, from: u64, to: u64| {
-        (from..to).map(|lane| Write::new(address, &names, kind, turn.seed, lane)).collect()
-    };
     let (width, half) = (turn.case.width, turn.case.width.div_ceil(2));
     let used = || [main.pid(), second.pid()].into_iter().flatten().filter_map(cpu).sum::<Duration>();
     let before = used();
     let both = tokio::try_join!(
-        turn.load(&main.address, lanes(&main.address, 0, half)),
-        turn.load(&other, lanes(&other, half, width.max(half + 1))),
+        turn.load(&main.address, turn.writers(&main.address, 0..half)),
+        turn.load(&other, turn.writers(&other, half..width.max(half + 1))),
     );
     let server_s = (used() - before).as_secs_f64();
     second.kill().await?;

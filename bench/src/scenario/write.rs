@@ -7,7 +7,6 @@ use crate::names::Names;
 use crate::random::{Random, random, uuid};
 use crate::wire::{Address, NUMBER, Reply, Template};
 
-/// A kind of write.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Kind {
     /// Bytes of a message's data.
@@ -22,7 +21,6 @@ pub(crate) struct Kind {
     pub(crate) one_stream: bool,
 }
 
-/// A lane that writes.
 #[derive(Debug)]
 pub(crate) struct Write {
     template: Template,
@@ -43,7 +41,6 @@ const ID_SLOT: usize = 1;
 const VERSION_SLOT: usize = 2;
 
 impl Write {
-    /// Lane `number`.
     pub(crate) fn new(address: &Address, names: &Names, kind: Kind, seed: u64, number: u64) -> Self {
         // Streams of its own and ids must differ from those of an earlier run.
         let unlike = uuid::Uuid::new_v4();
@@ -105,7 +102,6 @@ pub(crate) struct InTurn {
 }
 
 impl InTurn {
-    /// A lane that sends these.
     pub(crate) fn new(requests: Vec<Template>) -> Self {
         Self { requests, next: 0 }
     }

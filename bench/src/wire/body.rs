@@ -2,18 +2,15 @@
 
 use anyhow::Context as _;
 
-/// The status code in a reply's head.
 pub(super) fn status(head: &[u8]) -> anyhow::Result<u16> {
     let digits = head.strip_prefix(b"HTTP/1.1 ").and_then(|rest| rest.get(..3)).context("no reply of HTTP/1.1")?;
     Ok(std::str::from_utf8(digits)?.parse()?)
 }
 
-/// The length that the head announces.
 pub(super) fn length(head: &[u8]) -> Option<usize> {
     header(head, "content-length")?.parse().ok()
 }
 
-/// Whether the body comes in chunks.
 pub(super) fn is_chunked(head: &[u8]) -> bool {
     header(head, "transfer-encoding").is_some_and(|value| value.eq_ignore_ascii_case("chunked"))
 }

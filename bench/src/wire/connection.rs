@@ -14,7 +14,6 @@ use super::request::Address;
 #[derive(Debug)]
 pub(crate) struct Connection {
     stream: TcpStream,
-    /// Bytes that came.
     buffer: Vec<u8>,
     /// A body that came in chunks, without their framing.
     joined: Vec<u8>,
@@ -23,10 +22,8 @@ pub(crate) struct Connection {
 /// An answer, where it lies in the connection's buffers.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Reply<'a> {
-    /// The status code.
     pub(crate) status: u16,
     head: &'a [u8],
-    /// The body.
     pub(crate) body: &'a [u8],
 }
 
@@ -112,7 +109,6 @@ impl Reply<'_> {
         body::header(self.head, name)
     }
 
-    /// The body of a success.
     pub(crate) fn success(&self) -> anyhow::Result<&[u8]> {
         if self.status == 200 {
             return Ok(self.body);

@@ -30,7 +30,6 @@ impl Address {
         Ok(Self { authority: format!("{host}:{}", uri.port_u16().unwrap_or(80)), token, source: None })
     }
 
-    /// The namespace that the token opens.
     pub(crate) fn namespace(&self) -> String {
         let token = self.token.as_ref().and_then(|token| token.parse::<Token>().ok());
         token.map_or_else(|| DEFAULT_NAMESPACE.to_owned(), |token| token.namespace().to_owned())

@@ -22,7 +22,6 @@ pub(super) struct Chart {
     pub(super) dividers: Vec<f64>,
 }
 
-/// An axis.
 #[derive(Debug)]
 pub(super) struct Axis {
     /// Its unit.
