@@ -10,7 +10,6 @@ mod environment;
 mod estimate;
 mod grow;
 mod host;
-pub mod hostile;
 mod load;
 mod measure;
 mod names;

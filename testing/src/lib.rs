@@ -1,7 +1,8 @@
 //! What the tests of several crates share.
 //!
-//! Only tests depend on it, and the load generator, which starts a PostgreSQL with it.
+//! Only tests depend on it, and the load generator, which starts a PostgreSQL and a crowd of hostile clients with it.
 
+pub mod crowd;
 pub mod http;
 pub mod postgres;
 pub mod proxy;

@@ -2,15 +2,16 @@
 
 use std::net::Ipv4Addr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use eventodb_testing::crowd::{Crowd, STREAM};
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
 use super::Turn;
 use super::turn::pause;
 use crate::host::{Guard, Host};
-use crate::hostile::{Crowd, STREAM, Seen};
 use crate::load::{Loaded, on_own_thread};
 use crate::resident;
 use crate::rpc;
@@ -47,16 +48,20 @@ async fn beside_crowd(turn: &Turn<'_>, host: &Host) -> anyhow::Result<Loaded> {
     let before = host.vitals()?.resident_mib;
 
     let args = &turn.session.args;
-    let (seen, stop) = (Arc::new(Seen::default()), CancellationToken::new());
-    let url = format!("http://{}", host.address.authority);
-    let crowd = Crowd { url, tokens, connections: args.crowd, first: 0 };
-    let held = (Arc::clone(&seen), stop.clone());
-    let crowd = tokio::spawn(on_own_thread(move || crowd.hold(held.0, held.1)));
+    let (open, stop) = (Arc::new(AtomicU64::new(0)), CancellationToken::new());
+    let address = host.address.authority.clone();
+    let crowd = Crowd { address, tokens, connections: args.crowd, first: 0, open: Arc::clone(&open) };
+    let held = stop.clone();
+    let hold = async move {
+        crowd.hold(held).await;
+        anyhow::Ok(())
+    };
+    let crowd = tokio::spawn(on_own_thread(move || hold));
     let watch = resident::Watch::begin(host.pid(), Duration::ZERO);
-    let mut most = comes(turn, &seen).await;
+    let mut most = comes(turn, &open).await;
     pause(SETTLED.min(turn.plan.duration), &turn.session.gauge).await;
     let loaded = turn.load(&honest, turn.writers(&honest, 0..turn.case.width)).await;
-    most = most.max(seen.open());
+    most = most.max(open.load(Ordering::Relaxed));
     let resident = watch.end().await.into_iter().fold(before, f64::max);
     stop.cancel();
     crowd.await??;
@@ -75,15 +80,15 @@ async fn beside_crowd(turn: &Turn<'_>, host: &Host) -> anyhow::Result<Loaded> {
 }
 
 /// Waits until nine of ten are connected; returns the largest number that was seen.
-async fn comes(turn: &Turn<'_>, seen: &Seen) -> u64 {
+async fn comes(turn: &Turn<'_>, open: &AtomicU64) -> u64 {
     let (begin, mut most) = (Instant::now(), 0);
     let wanted = turn.session.args.crowd * 9 / 10;
     while begin.elapsed() < COMING.min(2 * turn.plan.duration)
-        && seen.open() < wanted
+        && open.load(Ordering::Relaxed) < wanted
         && !turn.session.gauge.is_stopped()
     {
         tokio::time::sleep(Duration::from_millis(50)).await;
-        most = most.max(seen.open());
+        most = most.max(open.load(Ordering::Relaxed));
     }
     most
 }

@@ -119,7 +119,7 @@ impl Reply<'_> {
 
 /// Connects from the source address that the server's address asks for. Without one, connections to the loopback come
 /// from several of its addresses, by their number: one address does not have ports for tens of thousands.
-pub(crate) async fn connect_from(address: &Address, number: u64) -> anyhow::Result<TcpStream> {
+async fn connect_from(address: &Address, number: u64) -> anyhow::Result<TcpStream> {
     /// Connections of one source address: well below the ports that it has.
     const OF_ONE: u64 = 10_000;
     let authority = &address.authority;

@@ -7,6 +7,6 @@ mod connection;
 mod events;
 mod request;
 
-pub(crate) use self::connection::{Connection, Reply, connect_from};
+pub(crate) use self::connection::{Connection, Reply};
 pub(crate) use self::events::{Events, pokes};
 pub(crate) use self::request::{Address, NUMBER, Template};

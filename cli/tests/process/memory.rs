@@ -9,7 +9,7 @@ use std::process::Stdio;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use eventodb_bench::hostile::{Crowd, STREAM, Seen};
+use eventodb_testing::crowd::{Crowd, STREAM};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use serde_json::{Value, json};
 use tokio::process::{Child, Command};
@@ -65,7 +65,7 @@ async fn memory_stays_below_its_budget_whatever_clients_hold() {
     let before = resident(server.pid);
     let crowds: Vec<Child> = (0..PROCESSES)
         .map(|number| {
-            let settings = json!([format!("http://{}", server.address), tokens, size.connections, number]);
+            let settings = json!([server.address, tokens, size.connections, number]);
             start(&settings)
         })
         .collect();
@@ -160,10 +160,9 @@ fn start(settings: &Value) -> Child {
 #[tokio::test]
 async fn crowd() {
     let Ok(settings) = std::env::var(CROWD) else { return };
-    let (url, tokens, connections, number): (String, Vec<String>, u64, u64) =
+    let (address, tokens, connections, number): (String, Vec<String>, u64, u64) =
         serde_json::from_str(&settings).expect("settings");
-    let crowd = Crowd { url, tokens, connections, first: number * connections };
-    let seen = Arc::new(Seen::default());
+    let crowd = Crowd { address, tokens, connections, first: number * connections, open: Arc::default() };
     // It is killed.
-    crowd.hold(seen, CancellationToken::new()).await.expect("an address");
+    crowd.hold(CancellationToken::new()).await;
 }
