@@ -3,6 +3,8 @@
 //! Five kinds of writes are each compared with the plain one. All of them are measured within each round, so that they
 //! are of the same minutes, and the plain one is measured once a round instead of five times.
 
+use std::collections::BTreeSet;
+
 use crate::args::Backend;
 use crate::scenario::Case;
 use crate::target;
@@ -14,7 +16,8 @@ pub(crate) type Block = Vec<Case>;
 pub(crate) fn blocks(cases: &[Case], backend: Option<Backend>) -> Vec<Block> {
     let mut blocks: Vec<(Case, Block)> = Vec::new();
     for &case in cases {
-        let key = peers(case, backend).first().copied().unwrap_or(case);
+        let peer = references(case, backend).into_iter().find(|other| !other.scenario.is_ceiling());
+        let key = peer.unwrap_or(case);
         match blocks.iter_mut().find(|(known, _)| *known == key) {
             Some((_, block)) if key == case => block.insert(0, case),
             Some((_, block)) => block.push(case),
@@ -25,17 +28,8 @@ pub(crate) fn blocks(cases: &[Case], backend: Option<Backend>) -> Vec<Block> {
 }
 
 /// The cases that a case is compared with.
-pub(crate) fn references(case: Case, backend: Option<Backend>) -> Vec<Case> {
-    let targets = target::targets(case, backend);
-    let mut found: Vec<Case> = targets.iter().flat_map(|target| target.beside()).collect();
-    found.sort_unstable();
-    found.dedup();
-    found
-}
-
-/// Those of them that are no ceilings.
-fn peers(case: Case, backend: Option<Backend>) -> Vec<Case> {
-    references(case, backend).into_iter().filter(|other| !other.scenario.is_ceiling()).collect()
+pub(crate) fn references(case: Case, backend: Option<Backend>) -> BTreeSet<Case> {
+    target::targets(case, backend).iter().flat_map(|target| target.beside()).collect()
 }
 
 #[cfg(test)]

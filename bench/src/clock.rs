@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::host::{Host, cpu};
+use crate::host::{Host, used};
 use crate::load::{Loaded, Plan};
 use crate::measure::Measured;
 use crate::report::{Figures, Round};
@@ -72,8 +72,4 @@ impl Clock {
             first_error: first_error.clone(),
         })
     }
-}
-
-fn used(pid: Option<u32>) -> Duration {
-    pid.and_then(cpu).unwrap_or_default()
 }

@@ -1,6 +1,6 @@
 //! A whole run: the cases and their rounds, each measured in turn with the cases that it is compared with.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use anyhow::Context as _;
@@ -130,27 +130,25 @@ fn unmeasured(case: Case, error: &anyhow::Error, gauge: &Gauge) -> Row {
 }
 
 /// The cases that a case is measured beside: those that its targets speak of, and the no-op ceiling at the same width.
-pub(crate) fn others(args: &Args, case: Case, backend: Option<Backend>) -> Vec<Case> {
+pub(crate) fn others(args: &Args, case: Case, backend: Option<Backend>) -> BTreeSet<Case> {
     let mut others = references(case, backend);
     let scenario = case.scenario;
     // The pace of a load with a rate is given, so that a share of the ceiling's would tell nothing.
     if scenario.has_connections() && scenario != Scenario::Noop && plan::rate(args, scenario).is_none() {
-        others.push(Case::new(Scenario::Noop, case.width));
+        others.insert(Case::new(Scenario::Noop, case.width));
     }
-    others.sort_unstable();
-    others.dedup();
     others
 }
 
 /// A case while its rounds are measured.
 struct Held {
     case: Case,
-    others: Vec<Case>,
+    others: BTreeSet<Case>,
     row: Row,
     /// For each round the cases that were measured beside it.
-    beside: Vec<Vec<(Case, Round)>>,
+    beside: Vec<BTreeMap<Case, Round>>,
     /// The cases that were measured for a round that did not come.
-    unfinished: Vec<(Case, Round)>,
+    unfinished: BTreeMap<Case, Round>,
     failed: Option<anyhow::Error>,
 }
 
@@ -195,7 +193,7 @@ async fn prepared(session: &mut Session, case: Case) -> anyhow::Result<Result<He
     session.gauge.go_on(|| format!("{case} was prepared"))?;
     let (rate, is_ceiling) = (plan::rate(&session.args, case.scenario), case.scenario.is_ceiling());
     let row = Row { name: case.to_string(), rate, is_ceiling, ..Row::default() };
-    Ok(Ok(Held { case, others, row, beside: Vec::new(), unfinished: Vec::new(), failed: None }))
+    Ok(Ok(Held { case, others, row, beside: Vec::new(), unfinished: BTreeMap::new(), failed: None }))
 }
 
 impl Held {
@@ -217,7 +215,7 @@ impl Held {
                 }
             };
             measured.insert(other, round.clone());
-            self.unfinished.push((other, round));
+            self.unfinished.insert(other, round);
             session.gauge.go_on(|| format!("{other} was measured for it"))?;
         }
         progress.runs(&format!("{}, round {}", self.case, number + 1));
@@ -257,7 +255,7 @@ impl Held {
         row.is_interrupted = session.gauge.is_stopped();
         row.of_noop = share(&row.rounds, &beside, Case::new(Scenario::Noop, self.case.width));
         row.beside = medians(&beside);
-        let held: Vec<_> = row.rounds.iter().zip(beside.iter().map(Vec::as_slice)).collect();
+        let held: Vec<_> = row.rounds.iter().zip(&beside).collect();
         let extent = extent(&session.args, self.case);
         let extent = Extent { is_usual: extent.is_usual && !row.is_interrupted, ..extent };
         let targets = target::targets(self.case, session.hosts.backend());
@@ -273,21 +271,17 @@ impl Held {
 }
 
 /// Requests a second as a share of the no-op ceiling's, round by round.
-fn share(rounds: &[Round], beside: &[Vec<(Case, Round)>], noop: Case) -> Option<f64> {
+fn share(rounds: &[Round], beside: &[BTreeMap<Case, Round>], noop: Case) -> Option<f64> {
     let ratios = rounds.iter().zip(beside).filter_map(|(round, beside)| {
-        let ceiling = beside.iter().find(|(case, _)| *case == noop)?.1.figures.ops;
+        let ceiling = beside.get(&noop)?.figures.ops;
         (ceiling > 0.0).then(|| round.figures.ops / ceiling)
     });
     median(ratios)
 }
 
-fn medians(beside: &[Vec<(Case, Round)>]) -> BTreeMap<String, Figures> {
-    let cases = beside.first().into_iter().flatten().map(|(case, _)| *case);
-    let of = |wanted: Case| {
-        let rounds = beside.iter().flatten().filter(move |(case, _)| *case == wanted);
-        Figures::median(rounds.map(|(_, round)| round.figures))
-    };
-    cases.map(|case| (case.to_string(), of(case))).collect()
+fn medians(beside: &[BTreeMap<Case, Round>]) -> BTreeMap<String, Figures> {
+    let of = |case| Figures::median(beside.iter().filter_map(|round| Some(round.get(case)?.figures)));
+    beside.iter().flat_map(BTreeMap::keys).map(|case| (case.to_string(), of(case))).collect()
 }
 
 /// Whether a run is as large and as long as the targets speak of.

@@ -2,6 +2,7 @@
 //!
 //! A target is a share of another case that is measured in the same rounds, a fixed figure, or the sum of both.
 
+use std::collections::BTreeMap;
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
@@ -186,7 +187,7 @@ impl Target {
     }
 
     /// Whether the rounds, each with the cases that were measured beside it, reach it; `None` if a figure is missing.
-    pub(crate) fn verdict(&self, rounds: &[(&Round, &[(Case, Round)])], extent: Extent) -> Option<Verdict> {
+    pub(crate) fn verdict(&self, rounds: &[(&Round, &BTreeMap<Case, Round>)], extent: Extent) -> Option<Verdict> {
         let mut pairs = Vec::new();
         for (round, beside) in rounds {
             let value = round.figure(self.figure)?;
@@ -194,7 +195,7 @@ impl Target {
             for Reference(case, figure) in self.of {
                 let of = match case {
                     None => Some(*round),
-                    Some(case) => beside.iter().find(|(other, _)| other == case).map(|(_, round)| round),
+                    Some(case) => beside.get(case),
                 };
                 sum += of?.figure(figure)?;
             }
@@ -238,20 +239,23 @@ mod tests {
     #[test]
     fn a_share_of_the_ceiling_is_taken_round_by_round() {
         let target = targets(Case::new(Write, 16), Some(Backend::Sqlite))[0];
-        let beside = |ops| [(Case::new(Noop, 16), round(ops, 0.0))];
+        let beside = |ops| [(Case::new(Noop, 16), round(ops, 0.0))].into();
         // The machine halves its pace in the second round; the share stays.
         let (one, other) = ((round(36.0, 0.0), beside(100.0)), (round(18.0, 0.0), beside(50.0)));
         let verdict = target.verdict(&[(&one.0, &one.1), (&other.0, &other.1)], FULL).unwrap();
         assert!(verdict.holds && verdict.is_full, "{verdict:?}");
         let slow = (round(34.0, 0.0), beside(100.0));
         assert!(!target.verdict(&[(&slow.0, &slow.1)], FULL).unwrap().holds);
-        assert!(target.verdict(&[(&slow.0, &[])], FULL).is_none(), "without its ceiling there is no verdict");
+        assert!(
+            target.verdict(&[(&slow.0, &BTreeMap::new())], FULL).is_none(),
+            "without its ceiling there is no verdict"
+        );
     }
 
     #[test]
     fn latencies_of_two_ceilings_are_added() {
         let target = targets(Case::new(Write, 1), Some(Backend::Postgres))[0];
-        let beside = [(Case::new(Noop, 1), round(0.0, 0.1)), (Case::new(PgRaw, 1), round(0.0, 0.3))];
+        let beside = [(Case::new(Noop, 1), round(0.0, 0.1)), (Case::new(PgRaw, 1), round(0.0, 0.3))].into();
         let verdict = |p50| target.verdict(&[(&round(0.0, p50), &beside)], FULL).unwrap();
         assert!(verdict(0.51).holds);
         assert!(!verdict(0.53).holds);
@@ -262,7 +266,7 @@ mod tests {
     fn a_small_run_says_so() {
         let target = targets(Case::new(Append, 8), Some(Backend::Sqlite))[0];
         let extent = Extent { preload: 1_000, is_usual: true };
-        assert!(!target.verdict(&[(&round(1.0, 1.0), &[])], extent).unwrap().is_full);
+        assert!(!target.verdict(&[(&round(1.0, 1.0), &BTreeMap::new())], extent).unwrap().is_full);
     }
 
     #[test]

@@ -11,7 +11,7 @@ use anyhow::Context as _;
 use eventodb_protocol::{DEFAULT_NAMESPACE, Token};
 
 pub(crate) use self::postgres::{Cluster, Database};
-pub(crate) use self::process::{Server, Vitals, cpu, resident};
+pub(crate) use self::process::{Server, Vitals, resident, used};
 use crate::args::{Args, Backend};
 use crate::wire::{Address, Connection};
 
@@ -113,6 +113,11 @@ impl Guard {
 impl Host {
     pub(crate) fn pid(&self) -> Option<u32> {
         self.server.as_ref().and_then(Server::pid)
+    }
+
+    /// Processor time that the server's process has used, as far as it is known.
+    pub(crate) fn used(&self) -> Duration {
+        used(self.pid())
     }
 
     pub(crate) fn vitals(&self) -> anyhow::Result<Vitals> {

@@ -74,8 +74,12 @@ impl Vitals {
     }
 }
 
-/// Processor time that a process has used; `None` if it has ended.
-pub(crate) fn cpu(pid: u32) -> Option<Duration> {
+/// Processor time that a process has used; none if it has ended or is not known.
+pub(crate) fn used(pid: Option<u32>) -> Duration {
+    pid.and_then(cpu).unwrap_or_default()
+}
+
+fn cpu(pid: u32) -> Option<Duration> {
     let stat = stat(pid)?;
     Some(Duration::from_secs_f64((stat.utime + stat.stime) as f64 / procfs::ticks_per_second() as f64))
 }

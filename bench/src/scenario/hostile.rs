@@ -29,10 +29,7 @@ const SETTLED: Duration = Duration::from_secs(3);
 /// Writes alone, then beside the crowd; the latter is measured.
 pub(super) async fn run(turn: Turn<'_>) -> anyhow::Result<Loaded> {
     let guard = Guard::new(turn.session.args.crowd_budget_mib * 1_048_576);
-    let host = turn.session.hosts.start(Some(&guard)).await?;
-    let loaded = beside_crowd(&turn, &host).await;
-    host.stop().await?;
-    loaded
+    turn.with_server(Some(&guard), async |host| beside_crowd(&turn, host).await).await
 }
 
 async fn beside_crowd(turn: &Turn<'_>, host: &Host) -> anyhow::Result<Loaded> {

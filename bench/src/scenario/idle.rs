@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use super::Turn;
 use super::listen::beside;
 use super::turn::pause;
-use crate::host::{Host, cpu};
+use crate::host::Host;
 use crate::load::Loaded;
 use crate::measure::Measured;
 use crate::names::Names;
@@ -17,23 +17,22 @@ const REST: Duration = Duration::from_secs(2);
 
 /// Opens subscriptions over the categories, and measures what they cost while nothing happens.
 pub(super) async fn subscriptions(turn: Turn<'_>) -> anyhow::Result<Loaded> {
-    turn.with_server(async |host| {
+    turn.with_server(None, async |host| {
         let (names, count, duration, gauge) = (turn.names(), turn.subscribers(), turn.plan.duration, turn.gauge());
-        let used = || host.pid().and_then(cpu).unwrap_or_default();
-        let spent = used();
+        let spent = host.used();
         write_one(host, &names).await?;
         tokio::time::sleep(REST.min(duration)).await;
         let before = host.vitals()?;
         let asked = (0..count).map(|n| (host.address.clone(), format!("category={}", names.category(n)))).collect();
         let rest = async {
             tokio::time::sleep(REST.min(duration)).await;
-            let (begin, before) = (Instant::now(), used());
+            let (begin, before) = (Instant::now(), host.used());
             pause(duration, &gauge).await;
-            let cores = (used() - before).as_secs_f64() / begin.elapsed().as_secs_f64();
+            let cores = host.used().saturating_sub(before).as_secs_f64() / begin.elapsed().as_secs_f64();
             Ok((host.vitals()?, cores))
         };
         let (mut loaded, (after, cores)) = beside(asked, Arc::default(), &gauge, rest).await?;
-        loaded.server_s = Some((used() - spent).as_secs_f64());
+        loaded.server_s = Some(host.used().saturating_sub(spent).as_secs_f64());
         loaded.readings = [
             ("kib_each", (after.resident_mib - before.resident_mib) * 1024.0 / count as f64),
             ("resident_mib", after.resident_mib),
@@ -47,7 +46,7 @@ pub(super) async fn subscriptions(turn: Turn<'_>) -> anyhow::Result<Loaded> {
 
 /// Measures the memory of a server with one message and without requests.
 pub(super) async fn server(turn: Turn<'_>) -> anyhow::Result<Loaded> {
-    turn.with_server(async |host| {
+    turn.with_server(None, async |host| {
         let (mut measured, begin) = (Measured::default(), Instant::now());
         write_one(host, &turn.session.names).await?;
         measured.answer(begin.elapsed(), begin.elapsed(), 1);

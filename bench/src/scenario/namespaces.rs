@@ -6,7 +6,6 @@ use std::time::Duration;
 use super::Turn;
 use super::listen::{Watch, beside};
 use super::write::{InTurn, message};
-use crate::host::cpu;
 use crate::load::{self, Loaded};
 use crate::measure::Gauge;
 use crate::rpc;
@@ -39,7 +38,7 @@ pub(super) async fn run(turn: Turn<'_>) -> anyhow::Result<Loaded> {
     // Without a position: messages that were there before are not poked.
     let asked = namespaces.iter().map(|address| (address.clone(), "all=true".to_owned())).collect();
     let watch = Arc::new(Watch::default());
-    let spent = host.pid().and_then(cpu).unwrap_or_default();
+    let spent = host.used();
     let writes = async {
         let loaded = load::run::<InTurn>(&host.address, plan, lanes, Arc::clone(&gauge)).await?;
         watch.poked(loaded.measured.messages, GRACE, &gauge).await;
@@ -50,7 +49,7 @@ pub(super) async fn run(turn: Turn<'_>) -> anyhow::Result<Loaded> {
     if lost > 0 && !gauge.is_stopped() {
         loaded.measured.error(&anyhow::anyhow!("{lost} pokes did not come"));
     }
-    loaded.server_s = host.pid().and_then(cpu).map(|used| (used - spent).as_secs_f64());
+    loaded.server_s = Some(host.used().saturating_sub(spent).as_secs_f64());
     loaded.readings =
         [("resident_mib", vitals.resident_mib), ("files", vitals.files), ("threads", vitals.threads)].into();
     Ok(loaded)

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use super::read::{Filled, Place, Read, StreamNames};
 use super::write::{InTurn, Kind, Write};
 use super::{Case, Scenario};
-use crate::host::{Host, cpu};
+use crate::host::{Guard, Host, used};
 use crate::load::{self, Lane, Loaded, Plan};
 use crate::measure::Gauge;
 use crate::names::Names;
@@ -80,12 +80,13 @@ impl<'a> Turn<'a> {
         self.load(address, self.lanes(|_| InTurn::new(vec![request.clone()]))).await
     }
 
-    /// Runs work beside an empty server of its own.
+    /// Runs work on an empty server of its own.
     pub(crate) async fn with_server(
         &self,
+        guard: Option<&Guard>,
         work: impl AsyncFnOnce(&Host) -> anyhow::Result<Loaded>,
     ) -> anyhow::Result<Loaded> {
-        let host = self.session.hosts.start(None).await?;
+        let host = self.session.hosts.start(guard).await?;
         let loaded = work(&host).await;
         host.stop().await?;
         loaded
@@ -176,13 +177,13 @@ pub(super) async fn two_servers(turn: Turn<'_>) -> anyhow::Result<Loaded> {
     let second = main.second().await?;
     let other = Address::new(&second.url, None)?;
     let (width, half) = (turn.case.width, turn.case.width.div_ceil(2));
-    let used = || [main.pid(), second.pid()].into_iter().flatten().filter_map(cpu).sum::<Duration>();
-    let before = used();
+    let both_used = || main.used() + used(second.pid());
+    let before = both_used();
     let both = tokio::try_join!(
         turn.load(&main.address, turn.writers(&main.address, 0..half)),
         turn.load(&other, turn.writers(&other, half..width.max(half + 1))),
     );
-    let server_s = (used() - before).as_secs_f64();
+    let server_s = both_used().saturating_sub(before).as_secs_f64();
     second.kill().await?;
     let (mut one, other) = both?;
     one.measured.add(other.measured);
