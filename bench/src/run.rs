@@ -197,8 +197,7 @@ async fn prepared(session: &mut Session, case: Case) -> anyhow::Result<Result<He
 }
 
 impl Held {
-    /// One round, after one of everything that it is compared with. A ceiling is measured anew each time; other cases
-    /// that were `measured` in the same round are not.
+    /// One round, after one of everything that it is compared with.
     async fn turn(
         &mut self,
         session: &mut Session,
@@ -207,24 +206,12 @@ impl Held {
         progress: &Progress,
     ) -> anyhow::Result<()> {
         for &other in &self.others {
-            let round = match measured.get(&other).filter(|_| !other.scenario.is_ceiling()) {
-                Some(round) => round.clone(),
-                None => {
-                    progress.runs(&format!("{other} for {}, round {}", self.case, number + 1));
-                    round(session, other, number).await?
-                }
-            };
-            measured.insert(other, round.clone());
-            self.unfinished.insert(other, round);
+            progress.runs(&format!("{other} for {}, round {}", self.case, number + 1));
+            self.unfinished.insert(other, once(session, other, number, measured).await?);
             session.gauge.go_on(|| format!("{other} was measured for it"))?;
         }
         progress.runs(&format!("{}, round {}", self.case, number + 1));
-        let round = match measured.get(&self.case) {
-            Some(round) => round.clone(),
-            None => round(session, self.case, number).await?,
-        };
-        measured.insert(self.case, round.clone());
-        self.row.push(round);
+        self.row.push(once(session, self.case, number, measured).await?);
         self.beside.push(std::mem::take(&mut self.unfinished));
         Ok(())
     }
@@ -268,6 +255,24 @@ impl Held {
         row.judge(verdicts);
         row
     }
+}
+
+/// A round of a case. A ceiling is measured anew for each case; other cases that were `measured` in the same round are
+/// not.
+async fn once(
+    session: &mut Session,
+    case: Case,
+    number: u32,
+    measured: &mut BTreeMap<Case, Round>,
+) -> anyhow::Result<Round> {
+    if let Some(round) = measured.get(&case) {
+        return Ok(round.clone());
+    }
+    let round = round(session, case, number).await?;
+    if !case.scenario.is_ceiling() {
+        measured.insert(case, round.clone());
+    }
+    Ok(round)
 }
 
 /// Requests a second as a share of the no-op ceiling's, round by round.

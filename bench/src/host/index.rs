@@ -3,7 +3,7 @@
 //! No call of the protocol tells it. An idle processor does not either, because the server lets the last messages wait a
 //! while for more.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
@@ -13,7 +13,7 @@ const STEP: Duration = Duration::from_millis(10);
 /// How long the indexes may stand still before they are taken for stuck.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Waits until every index below `directory` reaches as far as its log; returns when that was seen.
+/// Waits until every index in `directory` reaches as far as its log; returns when that was seen.
 pub(super) async fn caught_up(directory: &Path) -> anyhow::Result<Instant> {
     let pairs = pairs(directory)?;
     let (mut before, mut moved) = (i64::MAX, Instant::now());
@@ -45,11 +45,12 @@ fn position(database: &Connection, select: &str) -> rusqlite::Result<i64> {
 
 fn pairs(directory: &Path) -> anyhow::Result<Vec<(Connection, Connection)>> {
     let mut found = Vec::new();
-    for file in files(directory)? {
-        let name = file.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    for entry in std::fs::read_dir(directory).with_context(|| format!("cannot read {}", directory.display()))? {
+        let log = entry?.path();
+        let name = log.file_name().unwrap_or_default().to_string_lossy();
         if let Some(number) = name.strip_suffix(".log.db") {
-            let index = file.with_file_name(format!("{number}.index.db"));
-            found.push((open(&file)?, open(&index)?));
+            let index = directory.join(format!("{number}.index.db"));
+            found.push((open(&log)?, open(&index)?));
         }
     }
     anyhow::ensure!(!found.is_empty(), "there is no log in {}", directory.display());
@@ -62,20 +63,6 @@ fn open(file: &Path) -> anyhow::Result<Connection> {
         Connection::open_with_flags(file, flags).with_context(|| format!("cannot open {}", file.display()))?;
     database.busy_timeout(PATIENCE)?;
     Ok(database)
-}
-
-/// The files in a directory and in those in it.
-fn files(directory: &Path) -> anyhow::Result<Vec<PathBuf>> {
-    let mut found = Vec::new();
-    for entry in std::fs::read_dir(directory).with_context(|| format!("cannot read {}", directory.display()))? {
-        let path = entry?.path();
-        if path.is_dir() {
-            found.extend(files(&path)?);
-        } else {
-            found.push(path);
-        }
-    }
-    Ok(found)
 }
 
 #[cfg(test)]

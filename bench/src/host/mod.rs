@@ -57,6 +57,9 @@ pub(crate) struct Hosts {
 /// How long a server may take to end after SIGTERM.
 const END_WITHIN: Duration = Duration::from_secs(30);
 
+/// The directory of a SQLite store in its data directory.
+const STORE: &str = "eventodb.db";
+
 impl Hosts {
     /// Hosts as the arguments want them, with their files in `directory`.
     pub(crate) async fn new(args: &Args, directory: &Path) -> anyhow::Result<Self> {
@@ -143,7 +146,7 @@ impl Host {
     pub(crate) async fn caught_up(&self, since: Instant) -> anyhow::Result<f64> {
         let end = match &self.storage {
             Storage::Foreign | Storage::Postgres(_) => since,
-            Storage::Sqlite(directory) => index::caught_up(directory.path()).await?,
+            Storage::Sqlite(directory) => index::caught_up(&directory.path().join(STORE)).await?,
             Storage::Memory => process::settle(self.pid().context("the server's process is not known")?).await?,
         };
         Ok(end.saturating_duration_since(since).as_secs_f64())
@@ -170,7 +173,7 @@ fn serve(storage: &Storage, guard: Option<&Guard>) -> Vec<String> {
         // Test mode alone would keep everything in memory.
         Storage::Sqlite(directory) => {
             let directory = directory.path().display();
-            vec![format!("--data-dir={directory}"), "--db-url=sqlite://eventodb.db".to_owned()]
+            vec![format!("--data-dir={directory}"), format!("--db-url=sqlite://{STORE}")]
         }
         Storage::Postgres(database) => vec![format!("--db-url={}", database.url())],
     };

@@ -2,7 +2,7 @@
 //! category that many subscribe to.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -36,9 +36,9 @@ struct Pokes {
     /// Bytes of a message's data.
     size: usize,
     watch: Arc<Watch>,
-    /// Set to end the writes before their time.
-    over: Arc<AtomicBool>,
     gauge: Arc<Gauge>,
+    /// Stops the writes. It is the gauge of the run, unless the writes are to end before it.
+    writes: Arc<Gauge>,
 }
 
 /// Measures the pokes of subscribers that are spread over categories.
@@ -49,15 +49,15 @@ pub(super) async fn run(turn: Turn<'_>, categories: u64) -> anyhow::Result<Loade
 
 /// Measures writes to the usual categories beside a category that is written to at a low rate and poked to many.
 pub(super) async fn beside_writes(turn: Turn<'_>) -> anyhow::Result<Loaded> {
-    let mut pokes = Pokes::new(&turn, 1);
+    let mut pokes = Pokes { writes: Arc::default(), ..Pokes::new(&turn, 1) };
     pokes.plan.duration = Duration::MAX / 4;
-    let (watch, over, subscribers) = (Arc::clone(&pokes.watch), Arc::clone(&pokes.over), pokes.subscribers);
+    let (watch, poking, subscribers) = (Arc::clone(&pokes.watch), Arc::clone(&pokes.writes), pokes.subscribers);
     let address = turn.main();
     let writes = async {
         // Writes at full speed would delay the subscribers that still connect.
         watch.ready(subscribers, &turn.session.gauge).await;
         let written = turn.load(&address, turn.writers(&address, 0..turn.case.width)).await;
-        over.store(true, Ordering::Relaxed);
+        poking.stop.store(true, Ordering::Relaxed);
         written
     };
     let (mut written, poked) = tokio::try_join!(writes, on_own_thread(move || pokes.measure()))?;
@@ -77,8 +77,8 @@ impl Pokes {
             plan: Plan { rate, duration: turn.plan.duration, ..Plan::default() },
             size: turn.session.args.size,
             watch: Arc::default(),
-            over: Arc::default(),
             gauge: turn.gauge(),
+            writes: turn.gauge(),
         }
     }
 
@@ -92,7 +92,7 @@ impl Pokes {
         let writes = async {
             self.watch.ready(self.subscribers, &self.gauge).await;
             let lanes = (0..WRITERS).map(|_| Poking::new(&self, Arc::clone(&sent))).collect();
-            let written = load::drive(self.address.clone(), self.plan.clone(), lanes, Arc::clone(&self.gauge)).await;
+            let written = load::drive(self.address.clone(), self.plan.clone(), lanes, Arc::clone(&self.writes)).await;
             self.watch.poked(self.expected(&sent).iter().sum(), GRACE, &self.gauge).await;
             self.watch.stop();
             written
@@ -153,7 +153,6 @@ struct Poking {
     category: usize,
     due: Instant,
     sent: Arc<Sent>,
-    over: Arc<AtomicBool>,
 }
 
 impl Poking {
@@ -161,7 +160,7 @@ impl Poking {
         let message = message(pokes.size);
         let body = |n| format!(r#"["stream.write","{}-poke",{message}]"#, pokes.names.category(n));
         let requests = (0..pokes.names.categories).map(|n| pokes.address.call(&body(n))).collect();
-        Self { requests, category: 0, due: Instant::now(), sent, over: Arc::clone(&pokes.over) }
+        Self { requests, category: 0, due: Instant::now(), sent }
     }
 }
 
@@ -180,9 +179,5 @@ impl Lane for Poking {
         let position = written["globalPosition"].as_i64().context("a write without a global position")?;
         self.sent.messages().insert(position, (self.category, self.due));
         Ok(1)
-    }
-
-    fn is_done(&self) -> bool {
-        self.over.load(Ordering::Relaxed)
     }
 }

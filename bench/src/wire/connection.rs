@@ -42,9 +42,7 @@ impl Connection {
 
     /// Sends a request and waits for its whole answer.
     pub(crate) async fn exchange(&mut self, request: &[u8]) -> anyhow::Result<Reply<'_>> {
-        self.buffer.clear();
-        self.stream.write_all(request).await?;
-        let head = self.read_head().await?;
+        let head = self.send(request).await?;
         if body::is_chunked(&self.buffer[..head]) {
             return self.join_chunks(head).await;
         }
@@ -72,9 +70,7 @@ impl Connection {
 
     /// Sends a request whose answer is a stream of events; returns the stream and the bytes that came behind the head.
     pub(crate) async fn into_stream(mut self, request: &[u8]) -> anyhow::Result<(TcpStream, Vec<u8>)> {
-        self.buffer.clear();
-        self.stream.write_all(request).await?;
-        let head = self.read_head().await?;
+        let head = self.send(request).await?;
         let status = body::status(&self.buffer[..head])?;
         anyhow::ensure!(status == 200, "status {status} to a subscription");
         anyhow::ensure!(body::is_chunked(&self.buffer[..head]), "a subscription that is not chunked");
@@ -82,8 +78,10 @@ impl Connection {
         Ok((self.stream, self.buffer))
     }
 
-    /// Reads up to the end of the head; returns its length.
-    async fn read_head(&mut self) -> anyhow::Result<usize> {
+    /// Sends a request and reads up to the end of the reply's head; returns its length.
+    async fn send(&mut self, request: &[u8]) -> anyhow::Result<usize> {
+        self.buffer.clear();
+        self.stream.write_all(request).await?;
         let mut searched = 0;
         loop {
             if let Some(at) = memmem::find(&self.buffer[searched..], b"\r\n\r\n") {

@@ -35,20 +35,16 @@ impl Events {
         let (stream, first) = connection.into_stream(&address.subscribe(query)).await?;
         let mut events = Self { stream, chunks: Chunks::default(), text: Vec::new(), goes_on: true };
         events.goes_on = events.chunks.take(&first, &mut events.text)?;
-        let mut is_ready = false;
-        while !is_ready {
-            // The rest of the piece is left for the next read.
-            match memmem::find(&events.text, b": ready")
-                .and_then(|at| memmem::find(&events.text[at..], b"\n\n").map(|end| at + end + 2))
-            {
-                Some(end) => {
-                    events.text.drain(..end);
-                    is_ready = true;
-                }
-                None => events.read().await?,
+        loop {
+            let ready = memmem::find(&events.text, b": ready");
+            let end = ready.and_then(|at| memmem::find(&events.text[at..], b"\n\n").map(|end| at + end + 2));
+            if let Some(end) = end {
+                // The rest of the piece is left for the next read.
+                events.text.drain(..end);
+                return Ok(events);
             }
+            events.read().await?;
         }
-        Ok(events)
     }
 
     /// Waits for at least one whole frame, and hands all whole frames to `take`.
