@@ -9,12 +9,10 @@ use crate::args::Backend;
 use crate::scenario::Case;
 use crate::target;
 
-/// Cases that take turns in each round, beginning with the one that the others are compared with.
-pub(crate) type Block = Vec<Case>;
-
-/// The cases in blocks, in the order in which their first ones come.
-pub(crate) fn blocks(cases: &[Case], backend: Option<Backend>) -> Vec<Block> {
-    let mut blocks: Vec<(Case, Block)> = Vec::new();
+/// The cases in blocks, in the order in which their first ones come. The cases of a block take turns in each round,
+/// beginning with the one that the others are compared with.
+pub(crate) fn blocks(cases: &[Case], backend: Option<Backend>) -> Vec<Vec<Case>> {
+    let mut blocks: Vec<(Case, Vec<Case>)> = Vec::new();
     for &case in cases {
         let peer = references(case, backend).into_iter().find(|other| !other.scenario.is_ceiling());
         let key = peer.unwrap_or(case);

@@ -16,7 +16,7 @@ use crate::measure::Gauge;
 use crate::plan;
 use crate::progress::Progress;
 use crate::report::{Figures, Report, Round, Row, median};
-use crate::scenario::{self, Case, Scenario, Width};
+use crate::scenario::{Case, Scenario, Turn, Width};
 use crate::session::Session;
 use crate::target::{self, Extent};
 
@@ -311,8 +311,10 @@ pub(crate) async fn round(session: &mut Session, case: Case, number: u32) -> any
     // Messages are put in place before the clock runs.
     session.prepare(case.scenario).await?;
     let server = case.scenario.server(session).await?;
-    let clock = Clock::begin(server, &plan::plan(&session.args, session.hosts.backend(), case));
-    let loaded = scenario::run(session, case, number).await?;
+    let plan = plan::plan(&session.args, session.hosts.backend(), case);
+    let seed = session.args.seed.wrapping_add(u64::from(number));
+    let clock = Clock::begin(server, &plan);
+    let loaded = (case.scenario.spec().run)(Turn { session, case, plan, seed }).await?;
     if loaded.measured.latencies.is_empty() {
         session.gauge.go_on(|| format!("{case} warmed up"))?;
     }

@@ -14,21 +14,13 @@ use crate::wire::{Address, Connection, Events, pokes};
 /// The state that subscribers and the load beside them share.
 #[derive(Debug, Default)]
 pub(crate) struct Watch {
-    /// Subscriptions that are ready.
-    ready: AtomicU64,
-    heard: Mutex<Vec<Heard>>,
+    /// The pokes of each subscription that is ready: their global positions, and when they came. One list for all would
+    /// be copied as a whole when it grows, and pokes would wait for that.
+    heard: Mutex<Vec<Vec<(i64, Instant)>>>,
+    /// How many they are.
+    pokes: AtomicU64,
     stop: AtomicBool,
     failed: AtomicBool,
-}
-
-/// A poke that came.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Heard {
-    /// The number of the subscription.
-    pub(super) by: usize,
-    /// The global position of the message.
-    pub(super) position: i64,
-    pub(super) at: Instant,
 }
 
 /// How often a condition is looked at.
@@ -37,17 +29,17 @@ const STEP: Duration = Duration::from_millis(10);
 impl Watch {
     /// Waits until `count` subscriptions are ready, or one failed.
     pub(super) async fn ready(&self, count: u64, gauge: &Gauge) {
-        self.until(gauge, || self.ready.load(Ordering::Relaxed) >= count).await;
+        self.until(gauge, || self.heard().len() as u64 >= count).await;
     }
 
     /// Waits until `count` pokes came, at most this long.
     pub(super) async fn poked(&self, count: u64, within: Duration, gauge: &Gauge) {
         let begin = Instant::now();
-        self.until(gauge, || self.heard().len() as u64 >= count || begin.elapsed() > within).await;
+        self.until(gauge, || self.pokes.load(Ordering::Relaxed) >= count || begin.elapsed() > within).await;
     }
 
-    /// The pokes that came.
-    pub(super) fn heard(&self) -> MutexGuard<'_, Vec<Heard>> {
+    /// The pokes that came to each subscription.
+    pub(super) fn heard(&self) -> MutexGuard<'_, Vec<Vec<(i64, Instant)>>> {
         self.heard.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -98,7 +90,7 @@ async fn drive(asked: Vec<(Address, String)>, watch: &Arc<Watch>) -> anyhow::Res
         let connection = Connection::open_from(address, number as u64).await?;
         let events = Events::over(connection, address, query).await?;
         measured.answer(asked.elapsed(), begin.elapsed(), 0);
-        watch.ready.fetch_add(1, Ordering::Relaxed);
+        watch.heard().push(Vec::new());
         listeners.spawn(note(events, number, Arc::clone(watch)));
     }
     while !watch.stop.load(Ordering::Relaxed) {
@@ -107,7 +99,7 @@ async fn drive(asked: Vec<(Address, String)>, watch: &Arc<Watch>) -> anyhow::Res
             () = tokio::time::sleep(STEP) => {}
         }
     }
-    measured.messages = watch.heard().len() as u64;
+    measured.messages = watch.pokes.load(Ordering::Relaxed);
     Ok(Loaded { measured, elapsed: begin.elapsed(), ..Loaded::default() })
 }
 
@@ -115,8 +107,10 @@ async fn drive(asked: Vec<(Address, String)>, watch: &Arc<Watch>) -> anyhow::Res
 async fn note(mut events: Events, by: usize, watch: Arc<Watch>) -> anyhow::Error {
     loop {
         let noted = events.next(|frames| {
-            let at = Instant::now();
-            watch.heard().extend(pokes(frames).map(|position| Heard { by, position, at }));
+            let (now, mut heard) = (Instant::now(), watch.heard());
+            let before = heard[by].len();
+            heard[by].extend(pokes(frames).map(|position| (position, now)));
+            watch.pokes.fetch_add((heard[by].len() - before) as u64, Ordering::Relaxed);
         });
         if let Err(error) = noted.await {
             return error;

@@ -20,7 +20,7 @@ use std::time::Duration;
 
 use clap::ValueEnum;
 
-pub(crate) use self::turn::{Turn, run};
+pub(crate) use self::turn::Turn;
 use self::write::Kind;
 use crate::args::Backend::{self, Postgres, Sqlite};
 use crate::load::Loaded;

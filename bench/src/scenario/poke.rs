@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use anyhow::Context as _;
 
 use super::Turn;
-use super::listen::{Heard, Watch, listen};
+use super::listen::{Watch, listen};
 use super::write::message;
 use crate::Distribution;
 use crate::load::{self, Lane, Loaded, Plan, on_own_thread};
@@ -113,19 +113,21 @@ impl Pokes {
 
     /// The pokes that came, each measured from when its write should have been sent.
     fn loaded(&self, sent: &Sent) -> Loaded {
-        let mut missing = self.expected(sent);
+        let expected = self.expected(sent);
         let sent = sent.messages();
         let (mut measured, mut elapsed) = (Measured::default(), Duration::ZERO);
         let begin = sent.values().map(|(_, due)| *due).min().unwrap_or_else(Instant::now);
-        for Heard { by, position, at } in self.watch.heard().drain(..) {
-            missing[by] = missing[by].saturating_sub(1);
-            if let Some((_, due)) = sent.get(&position) {
-                measured.answer(at - *due, at - begin, 1);
-                elapsed = elapsed.max(at - begin);
+        for (heard, expected) in self.watch.heard().iter().zip(expected) {
+            let lost = expected.saturating_sub(heard.len() as u64);
+            if lost > 0 && !self.gauge.is_stopped() {
+                measured.error(&anyhow::anyhow!("{lost} pokes did not come"));
             }
-        }
-        for lost in missing.into_iter().filter(|&lost| lost > 0 && !self.gauge.is_stopped()) {
-            measured.error(&anyhow::anyhow!("{lost} pokes did not come"));
+            for (position, at) in heard {
+                if let Some((_, due)) = sent.get(position) {
+                    measured.answer(*at - *due, *at - begin, 1);
+                    elapsed = elapsed.max(*at - begin);
+                }
+            }
         }
         Loaded { measured, elapsed, ..Loaded::default() }
     }

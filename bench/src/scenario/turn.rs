@@ -25,13 +25,7 @@ pub(crate) struct Turn<'a> {
     pub(crate) seed: u64,
 }
 
-impl<'a> Turn<'a> {
-    pub(crate) fn new(session: &'a mut Session, case: Case, number: u32) -> Self {
-        let plan = plan::plan(&session.args, session.hosts.backend(), case);
-        let seed = session.args.seed.wrapping_add(u64::from(number));
-        Self { session, case, plan, seed }
-    }
-
+impl Turn<'_> {
     pub(crate) fn gauge(&self) -> Arc<Gauge> {
         Arc::clone(&self.session.gauge)
     }
@@ -201,11 +195,6 @@ pub(super) async fn pause(duration: Duration, gauge: &Gauge) {
     {
         tokio::time::sleep(left.min(STEP)).await;
     }
-}
-
-/// A round of a case, with everything that it needs in place.
-pub(crate) async fn run(session: &mut Session, case: Case, number: u32) -> anyhow::Result<Loaded> {
-    (case.scenario.spec().run)(Turn::new(session, case, number)).await
 }
 
 impl Scenario {
