@@ -30,11 +30,11 @@ use crate::wire::Address;
 struct Part {
     name: &'static str,
     connections: u64,
-    /// Where it reads, in streams of a length; without it the load writes.
+    /// The place that it reads, by the length of the streams. Without one it writes.
     place: Option<fn(u64) -> Place>,
-    /// Whether it goes to many streams, with random ids.
+    /// Whether it writes to very many streams, with random ids.
     is_many: bool,
-    /// The share of the first size's figure that each other shall have, in words as well.
+    /// The share of the first size's figure that each other size must have, and the same in words.
     target: (f64, &'static str),
 }
 
@@ -54,6 +54,7 @@ static PARTS: [Part; 4] = [
     Part { name: "grow-write-million", connections: 64, place: None, is_many: true, target: NEARLY_ALIKE },
 ];
 
+/// The namespaces with one number of messages.
 #[derive(Debug)]
 struct Size {
     messages: u64,

@@ -53,6 +53,7 @@ pub(crate) async fn fill(fill: &Fill<'_>, gauge: Arc<Gauge>) -> anyhow::Result<(
     gauge.go_on(|| format!("messages were put in place: {placed} of {}", fill.count))
 }
 
+/// A lane that writes one part of the messages.
 #[derive(Debug)]
 struct FillLane {
     address: Address,

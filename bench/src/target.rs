@@ -19,7 +19,7 @@ pub(crate) struct Target {
     on: &'static [Backend],
     /// A figure or a reading of a round, by its name in files.
     figure: &'static str,
-    /// Whether the figure is to stay at most at the bound, rather than reach it.
+    /// Whether the figure must be at most the bound, rather than at least.
     is_upper: bool,
     /// The bound is `factor` × the sum of these + `plus`.
     factor: f64,

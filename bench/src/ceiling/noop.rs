@@ -38,7 +38,7 @@ where
         let service = service_fn(move |request: Request<Incoming>| {
             let answer = answer.clone();
             async move {
-                // A client that breaks its body off gets no answer anyway.
+                // A client that breaks off its body does not read the answer.
                 let body = request.into_body().collect().await.map(Collected::to_bytes).unwrap_or_default();
                 let (status, text) = answer(&body);
                 let mut response = Response::new(Full::new(Bytes::from_static(text)));

@@ -36,6 +36,7 @@ struct Stream {
     next: i64,
 }
 
+/// Makes the messages, one batch after the other.
 #[derive(Debug)]
 pub(crate) struct Rows {
     names: Names,

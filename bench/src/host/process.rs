@@ -74,7 +74,7 @@ impl Vitals {
     }
 }
 
-/// Processor time that a process has used; none if it has ended or is not known.
+/// Processor time that a process has used: zero if it has ended or is not known.
 pub(crate) fn used(pid: Option<u32>) -> Duration {
     pid.and_then(cpu).unwrap_or_default()
 }

@@ -69,6 +69,7 @@ impl Comparison {
     }
 }
 
+/// One figure of a row, in both reports.
 struct Pair {
     name: &'static str,
     was: f64,

@@ -7,6 +7,7 @@ use crate::names::Names;
 use crate::random::{Random, random, uuid};
 use crate::wire::{Address, NUMBER, Reply, Template};
 
+/// What a lane writes.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Kind {
     /// Bytes of a message's data.
@@ -21,6 +22,7 @@ pub(crate) struct Kind {
     pub(crate) one_stream: bool,
 }
 
+/// A lane that writes messages of one kind.
 #[derive(Debug)]
 pub(crate) struct Write {
     template: Template,

@@ -22,6 +22,7 @@ pub(super) struct Chart {
     pub(super) dividers: Vec<f64>,
 }
 
+/// An axis of a chart.
 #[derive(Debug)]
 pub(super) struct Axis {
     /// Its unit.
