@@ -1,4 +1,4 @@
-//! What can be set, with the default of each setting.
+//! The settings of a server, and their defaults.
 //!
 //! Time limits are settings so that an operator can fit them to a network, and a test can make them
 //! short. The command line has a flag for each.
@@ -14,11 +14,11 @@ use crate::http;
 pub struct Config {
     /// Whether tokens are needed.
     pub mode: Mode,
-    /// How large the things may be that clients send.
+    /// The largest names, messages and requests that clients may send.
     pub limits: Limits,
-    /// How long things may take.
+    /// How long clients and the server may take.
     pub timeouts: Timeouts,
-    /// How many of each thing there may be at once.
+    /// The most connections, requests and bytes at once.
     pub bounds: Bounds,
     /// Which web pages may talk to the server.
     pub pages: Pages,
@@ -29,7 +29,8 @@ pub struct Config {
 /// Pages that may talk to the server, and names of the server.
 #[derive(Clone, Debug, Default)]
 pub struct Pages {
-    /// Origins such as `https://shop.example`. Where there are none, every origin may in production mode.
+    /// Origins such as `https://shop.example`. If there are none, the pages of every origin may do so in
+    /// production mode.
     pub origins: Vec<String>,
     /// Host names, without a port, by which the server may be called in test mode, beside `localhost` and addresses.
     pub hosts: Vec<String>,
@@ -43,15 +44,15 @@ pub const TEST_NAMESPACES: usize = 10_000;
 pub enum Mode {
     /// Each call needs a token.
     Production,
-    /// A token is optional, and namespaces come into being when they are used.
+    /// A token is optional, and the first use of a namespace creates it.
     Test {
-        /// Most namespaces that live at once and came into being by use.
+        /// Most namespaces that exist at once because a use created them.
         namespaces: usize,
     },
 }
 
 impl Config {
-    /// What of it the HTTP layer holds connections to.
+    /// The limits that the HTTP layer enforces.
     pub(crate) fn http_limits(&self) -> http::Limits {
         let Timeouts { head, idle, stall, drain, .. } = self.timeouts;
         let Bounds { connections, http2_streams, memory } = self.bounds;
@@ -71,7 +72,7 @@ impl Mode {
     }
 }
 
-/// How long things may take.
+/// How long clients and the server may take.
 #[derive(Clone, Copy, Debug)]
 pub struct Timeouts {
     /// From the first byte of a request (or the connection) to the end of its head.
@@ -94,14 +95,15 @@ pub struct Timeouts {
     pub slow_request: Duration,
 }
 
-/// How many of each thing there may be at once.
+/// The most connections, requests and bytes at once.
 #[derive(Clone, Copy, Debug)]
 pub struct Bounds {
     /// Open connections; more wait in the kernel's queue.
     pub connections: usize,
     /// Requests at the same time on one HTTP/2 connection.
     pub http2_streams: u32,
-    /// Bytes of what waits for clients: connections, bodies of calls, imports, pages, replies; more are refused as overload.
+    /// Bytes of memory for what waits for clients: connections, bodies of calls, imports, pages, replies. A request
+    /// that needs more is refused as overload.
     pub memory: usize,
 }
 

@@ -1,4 +1,4 @@
-//! A server from its start to its end.
+//! Runs a server: joins the sockets, the application and the request log.
 
 use std::sync::Arc;
 
@@ -11,7 +11,7 @@ use crate::config::Config;
 use crate::http::{Server, Stop};
 use crate::observe::RequestLog;
 
-/// Serves connections of `listener` until it is told to stop. The store is left open.
+/// Serves connections of `listener` until `stop` is cancelled and the last of them has ended. The store stays open.
 pub async fn run(listener: TcpListener, store: Arc<EventStore>, config: Config, stop: Stop) {
     let server = Server::new(config.http_limits());
     let log = Arc::new(RequestLog::new(config.timeouts.slow_request, config.access_log));

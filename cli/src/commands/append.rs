@@ -1,4 +1,4 @@
-//! `eventodb append`: NDJSON through the buffered writer.
+//! `eventodb append`: appends lines of NDJSON with the buffered writer.
 
 use std::borrow::Cow;
 use std::collections::VecDeque;
@@ -19,7 +19,7 @@ use super::{input, progress};
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// The file to read, which may be compressed. Standard input if left out. Each line is a message:
-    /// {"stream":…,"type":…,"data":{…},"metadata":{…},"id":…}, without metadata and id if it has none.
+    /// {"stream":…,"type":…,"data":{…},"metadata":{…},"id":…}. metadata and id may be left out.
     #[arg(long)]
     input: Option<PathBuf>,
     /// Write every line to this stream, whatever stream it names.

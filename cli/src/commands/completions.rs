@@ -32,7 +32,7 @@ pub(crate) fn man(mut root: clap::Command) -> anyhow::Result<ExitCode> {
     print(&text)
 }
 
-/// A section for each command of `parent`, and for the commands of those.
+/// Writes a section for each command of `parent`, and for their subcommands.
 fn describe_commands(parent: &clap::Command, path: &str, text: &mut Vec<u8>) -> std::io::Result<()> {
     for command in parent.get_subcommands().filter(|command| command.get_name() != "help") {
         let path = format!("{path} {}", command.get_name());

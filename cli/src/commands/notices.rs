@@ -1,5 +1,5 @@
-//! Lines on standard error about repeated calls, messages that are not handled, and lost connections, so that a person
-//! who waits knows why.
+//! Lines on standard error about repeated calls, messages that are not handled, and lost connections. They tell the
+//! user why a command waits.
 
 use std::io::Write as _;
 use std::sync::{LazyLock, Mutex, PoisonError};
@@ -9,10 +9,11 @@ use eventodb_client::worker::{HandlerError, Observer, Reaction};
 use eventodb_client::{CallObserver, Error, Message};
 use eventodb_store::Chain;
 
-/// How often a continuing failure is printed again.
+/// A failure that continues is printed again after this time.
 const AGAIN: Duration = Duration::from_secs(10);
 
-/// Prints failures that continue, and their end. All notices of a process share what was printed.
+/// Prints that the server does not answer, and that it answers again. All values of this type share the time of the
+/// last line, so that several connections of a process report one failure once.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Notices {
     told: &'static Mutex<Option<Instant>>,

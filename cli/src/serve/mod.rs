@@ -77,7 +77,7 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Logs that the server is stopping, before it has stopped.
+/// Waits for the end of the server, and logs that it is stopping as soon as the signal comes.
 async fn told_of_its_end(serving: impl Future<Output = ()>, soft: CancellationToken) {
     let mut serving = std::pin::pin!(serving);
     tokio::select! {
@@ -88,7 +88,8 @@ async fn told_of_its_end(serving: impl Future<Output = ()>, soft: CancellationTo
     serving.await;
 }
 
-/// Reports what runs where: to people by the banner, to programs by the log. The log never has a generated token.
+/// Logs the address, and prints the banner before it if the log is for people. A generated token is in the banner at
+/// most, never in the log.
 fn tell(checked: &Checked, address: SocketAddr, administrator: &Administrator) {
     if checked.log_format == Format::Console {
         banner::print(&checked.storage, address, checked.test_mode, administrator);
@@ -130,7 +131,7 @@ impl Existing {
 }
 
 /// Connections that may wait in the kernel until they are accepted. The kernel has a bound of its own
-/// (`net.core.somaxconn`). Beyond it a client that connects waits for seconds.
+/// (`net.core.somaxconn`). If more connections wait, the next client's attempt to connect takes seconds.
 const BACKLOG: u32 = 4096;
 
 async fn bind(checked: &Checked) -> Result<TcpListener, Refused> {

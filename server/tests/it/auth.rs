@@ -95,7 +95,7 @@ async fn the_administrators_token_is_that_of_default() {
 }
 
 #[tokio::test]
-async fn test_mode_tells_the_token_to_who_brings_none() {
+async fn test_mode_shows_a_token_to_a_client_without_one() {
     let server = Server::start().await;
     let mut client = server.connect().await;
     for (body, status) in [(VERSION, 200), (r#"["no.such"]"#, 404), ("[", 400), (r#"["ns.info","nobody"]"#, 404)] {
@@ -123,7 +123,7 @@ async fn test_mode_rejects_no_token() {
 }
 
 #[tokio::test]
-async fn test_mode_creates_what_is_used() {
+async fn test_mode_creates_a_namespace_at_its_first_use() {
     let server = Server::start().await;
     let exists = async |name: &str| server.call(&fresh(), &format!(r#"["ns.info","{name}"]"#)).await.status == 200;
     let (read, subscribed, imported, listed) = (
@@ -140,7 +140,7 @@ async fn test_mode_creates_what_is_used() {
     assert!(exists("imported").await);
     server.rpc(listed.as_str(), r#"["ns.list"]"#).await;
     assert_eq!(server.call(&fresh(), r#"["ns.info","listed"]"#).await.code(), "NAMESPACE_NOT_FOUND");
-    assert!(!exists("listed").await, "naming a namespace does not create it, nor does a call that uses none");
+    assert!(!exists("listed").await, "a call that uses no namespace does not create the one of its token");
 }
 
 #[tokio::test]
@@ -166,7 +166,7 @@ async fn a_token_does_not_bring_back_what_was_deleted() {
 }
 
 #[tokio::test]
-async fn a_token_may_not_name_a_namespace_that_cannot_be() {
+async fn a_token_of_a_namespace_with_an_invalid_name_is_refused() {
     let server = Server::start().await;
     let token = Token::generate(&"x".repeat(256));
     assert_eq!(server.call(token.as_str(), VERSION).await.code(), "INVALID_REQUEST");

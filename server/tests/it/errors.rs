@@ -108,8 +108,8 @@ async fn a_body_over_the_limit_is_answered_before_it_is_read() {
     assert!(client.rest().await.is_empty());
 }
 
-/// The client must be able to send all it has and then read the reply: were the connection closed on
-/// it before, the reply would be lost to a reset.
+/// The client must be able to send its whole body and then read the reply. If the server closed the connection before,
+/// the system would send a reset, and the client would lose the reply.
 #[tokio::test]
 async fn a_refused_body_can_be_sent_to_its_end() {
     let server = Server::start_with(|config| config.limits.body_bytes = 1000).await;
@@ -134,7 +134,7 @@ async fn a_message_over_the_limit_is_too_large() {
     server.rpc(&token, &fits).await;
     let reply = server.call(&token, &fits.replacen('x', "xx", 1)).await;
     assert_eq!((reply.status, reply.code().as_str()), (413, "PAYLOAD_TOO_LARGE"));
-    // The connection goes on: the body was taken in whole.
+    // The server read the whole body, so that the connection takes further calls.
     let mut client = server.connect().await;
     assert_eq!(client.call(Some(&token), &fits.replacen('x', "xx", 1)).await.status, 413);
     assert_eq!(client.call(Some(&token), r#"["stream.version","a-1"]"#).await.text(), "0");

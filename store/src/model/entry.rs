@@ -1,4 +1,4 @@
-//! A committed message in memory, with its bytes on the wire made at most once.
+//! A committed message in memory. Its bytes on the wire are made when they are first needed, and kept.
 
 use std::sync::OnceLock;
 
@@ -17,7 +17,7 @@ pub struct Entry {
     poke: OnceLock<Bytes>,
 }
 
-/// The message as `category.get` answers it; without the stream's name it is as `stream.get` does.
+/// The message as `category.get` returns it. Without the name of its stream it is what `stream.get` returns.
 #[derive(Debug)]
 struct Fragment {
     text: Box<[u8]>,
@@ -26,7 +26,7 @@ struct Fragment {
 }
 
 impl Entry {
-    /// An entry for `message`, which is the first of its stream or not.
+    /// An entry for `message`. `starts_stream` says whether it is the first message of its stream.
     pub fn new(message: Message, starts_stream: bool) -> Self {
         let correlation = message.correlation().map(Into::into);
         Self { message, starts_stream, correlation, fragment: OnceLock::new(), poke: OnceLock::new() }
@@ -52,12 +52,12 @@ impl Entry {
         Traits { stream: &self.message.stream, kind: &self.message.kind, correlation: self.correlation() }
     }
 
-    /// The bytes that it counts for in a bound: its text, and as much again for its bytes on the wire.
+    /// The bytes that it takes up in a bound: those of its text, and the same number for its form on the wire.
     pub fn size(&self) -> usize {
         2 * self.message.size() + 256
     }
 
-    /// Appends it to a reply.
+    /// Appends the message to a reply, in this form.
     pub fn write(&self, out: &mut Vec<u8>, form: Form) {
         let Fragment { text, stream } = self.fragment.get_or_init(|| self.make_fragment());
         match form {

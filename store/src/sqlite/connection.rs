@@ -102,13 +102,13 @@ impl Attach {
         }
     }
 
-    /// The same with the schema that it has. Opening it changes nothing: a file that was emptied stays empty, which
-    /// shows that its messages are gone.
+    /// The log of one incarnation, with the schema that the file has. Opening it changes nothing. A file that somebody
+    /// emptied stays empty, which shows that its messages are gone.
     pub(super) fn log_as_it_is(file: PathBuf) -> Self {
         Self { migrates: false, ..Self::log(Some(file)) }
     }
 
-    /// Its index, as `idx`.
+    /// The index of one incarnation, as `idx`.
     pub(super) fn index(file: Option<PathBuf>) -> Self {
         let synchronous = Synchronous::Normal;
         Self {
@@ -122,8 +122,8 @@ impl Attach {
         }
     }
 
-    /// The same in a directory that this process has taken, where it can be opened although nothing can be written
-    /// beside it, or to it.
+    /// The same, but if the file cannot be opened with [`Access::Shared`], it may be opened with any access up to
+    /// `least`. Only for a directory that this process has locked: see [`access`].
     pub(super) fn at_least(self, least: Access) -> Self {
         Self { least, ..self }
     }
@@ -137,7 +137,7 @@ pub(super) fn open(databases: &[Attach]) -> Result<Connection, Error> {
     open_somehow(databases).map(|(connection, _)| connection)
 }
 
-/// As [`open`]. Returns also the access of the database that has the least.
+/// As [`open`]. Also returns the worst access of these databases.
 ///
 /// # Errors
 /// [`Error`].
@@ -162,7 +162,8 @@ pub(super) fn open_somehow(databases: &[Attach]) -> Result<(Connection, Access),
 /// SQLite's.
 pub(super) fn open_alone(file: &Path) -> rusqlite::Result<Connection> {
     let connection = access::open_immutable(file)?;
-    // A checkpoint that was cut off leaves a file that is shorter than its header says, which is no damage.
+    // A checkpoint that was cut off leaves a file that is shorter than its header says. That is no damage, but SQLite
+    // reads such a file with this setting only.
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_WRITABLE_SCHEMA, true)?;
     Ok(connection)
 }
@@ -181,7 +182,7 @@ fn attach(connection: &mut Connection, database: &Attach) -> Result<Access, Erro
         Synchronous::Normal => "NORMAL",
     };
     if *migrates {
-        // Before anything that writes: afterwards it is what it is.
+        // First, because the first write to a new file fixes the size of its pages.
         connection.pragma_update(Some(*name), "page_size", page_size)?;
         connection.pragma_update(Some(*name), "journal_mode", "WAL")?;
     }

@@ -1,9 +1,9 @@
 //! The index entries of messages that are in the log but not in the index yet.
 //!
 //! The memtable gives the answers that the index will give once it has caught up: positions by stream, by category and
-//! by id. Texts stay in the log. A read must look here **first** and into the index afterwards: an entry leaves the
-//! memtable only after the index has it, so that a message which is in neither does not exist. [`Memtable::floor`] is
-//! where the two meet.
+//! by id. Texts stay in the log. An entry leaves the memtable only after the index has it. A read must therefore look
+//! here **first** and into the index afterwards; in the other order it would miss an entry that moved between its two
+//! looks. [`Memtable::floor`] is the lowest global position that is here.
 
 use std::collections::VecDeque;
 use std::collections::hash_map::Entry as MapEntry;
@@ -62,7 +62,8 @@ impl IndexEntry {
     }
 }
 
-/// A 32-bit hash of a type or category. Two may have the same, so that a match is confirmed by the log.
+/// A 32-bit hash of a type or category. Two texts may have the same hash, so the log
+/// confirms each match.
 ///
 /// FNV-1a; source: <http://www.isthe.com/chongo/tech/comp/fnv/>.
 pub(super) fn text_hash(text: &str) -> u32 {
@@ -81,10 +82,10 @@ pub(super) struct Memtable {
     chunks: VecDeque<Chunk>,
     /// Number of entries of the first chunk that have left.
     gone: usize,
-    /// The memory of chunks that have left, for new ones.
+    /// Emptied chunks, whose memory new chunks use.
     spare: Vec<Vec<IndexEntry>>,
     len: usize,
-    /// Global position up to which everything is indexed, and nothing is here.
+    /// Everything up to this global position is in the index and not here.
     completion: i64,
     ids: HashMap<Uuid, i64>,
     streams: HashMap<Arc<str>, VecDeque<StreamEntry>>,
@@ -162,8 +163,8 @@ impl Memtable {
         }
     }
 
-    /// The first entries, for the indexer: chunks with at least `count` of them, or all that there are, and the number
-    /// of entries of the first chunk that have left and do not count.
+    /// The first chunks, for the indexer, with at least `count` entries in all; if there are fewer entries, all chunks.
+    /// The number counts the entries at the start of the first chunk that have left.
     pub(super) fn first(&self, count: usize) -> (Vec<Chunk>, usize) {
         let mut wanted = count.saturating_add(self.gone);
         let is_wanted = |chunk: &&Chunk| {
@@ -277,7 +278,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_indexer_has_taken_stays_as_it_is_while_places_come_and_go() {
+    fn what_the_indexer_has_taken_stays_as_it_is_while_entries_come_and_go() {
         let (mut memtable, chunk) = (Memtable::new(-1), CHUNK as i64);
         (0..3 * chunk / 2).for_each(|position| memtable.push(entry(position)));
         let all: Vec<i64> = (0..3 * chunk / 2).collect();
@@ -308,7 +309,7 @@ mod tests {
     }
 
     #[test]
-    fn places_that_come_while_the_last_chunk_leaves_are_the_next_batch() {
+    fn entries_that_come_while_the_last_chunk_leaves_are_the_next_batch() {
         let mut memtable = Memtable::new(-1);
         (0..3).for_each(|position| memtable.push(entry(position)));
         drop(memtable.first(10));

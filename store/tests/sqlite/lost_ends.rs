@@ -1,5 +1,5 @@
-//! A log that lost its end, as a crash with a damaged write-ahead log leaves it: said loudly, read as far as it goes,
-//! and never written to before somebody accepts the loss.
+//! A log that lost its end, as a crash with a damaged write-ahead log leaves it. The store reports the loss, serves the
+//! messages that are left, and refuses writes until an operator accepts the loss.
 
 use std::fs;
 use std::path::Path;
@@ -16,7 +16,7 @@ use tempfile::TempDir;
 
 use super::support::*;
 
-/// Messages of a log whose end is lost.
+/// Number of messages that are written before the crash.
 const MANY: usize = 300;
 
 #[tokio::test(flavor = "multi_thread")]
@@ -44,7 +44,8 @@ async fn a_write_ahead_log_that_was_removed_after_a_crash() {
     check(|wal| fs::remove_file(wal).expect("it is there")).await;
 }
 
-/// Damages the end of a log in a copy as a crash leaves it, with each kind of evidence alone.
+/// Damages the write-ahead log in copies of a crashed directory. The mark in the registry and the index show the loss:
+/// one copy has only the mark, one only the index, and one has both.
 async fn check(damage: impl Fn(&Path)) {
     let (directory, model) = crashed().await;
     for (mark, index) in [(true, false), (false, true), (true, true)] {
@@ -57,7 +58,7 @@ async fn check(damage: impl Fn(&Path)) {
         }
         damage(&beside(&log_file(copy.path()), "-wal"));
         check_refused(copy.path(), &model).await;
-        // What knows of the loss is still there the next time.
+        // The first check leaves the mark and the index as they are, so that the second one finds the same.
         check_refused(copy.path(), &model).await;
         check_accepted(copy.path(), &model).await;
     }
@@ -90,7 +91,7 @@ fn indexed(directory: &Path) -> i64 {
     ask(directory, "1.index.db", "SELECT completion FROM progress")
 }
 
-/// Asks a copy of a file, so that the file stays as it is.
+/// Runs a query on a copy of a file, so that the file itself stays as it is.
 fn ask(directory: &Path, file: &str, select: &str) -> i64 {
     let copy = tempfile::tempdir().expect("a temporary folder");
     for name in [file.to_owned(), format!("{file}-wal")] {
@@ -149,7 +150,7 @@ async fn read_all(store: &EventStore) -> usize {
     found.len()
 }
 
-/// One attempt: a refusal is not waited out.
+/// Tries once. It does not try again after a refusal.
 async fn try_to_write(store: &EventStore) -> Result<(), Error> {
     let message = NewMessage { id: None, kind: "T".into(), data: "{}".into(), metadata: None };
     let entry = AppendEntry { stream: "a-1".into(), expected: Expected::Any, messages: vec![message] };
@@ -157,7 +158,8 @@ async fn try_to_write(store: &EventStore) -> Result<(), Error> {
     log(store, NAME).await.append(append).await.map(|_| ())
 }
 
-/// A backup is a store whose log reaches as far as is known of it; a log from before it does not.
+/// The mark in a backup is the head of the log in it. If an older log takes that log's place, the mark shows that its
+/// end is lost.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_backup_carries_the_mark_of_the_log_that_it_holds() {
     let (directory, mut model) = store_of(50).await;

@@ -28,7 +28,7 @@ fn assert_sound(directory: &Path) {
     assert!(report.is_sound(), "{report:?}");
 }
 
-/// Changes a log in ways that the store never would, checksums included.
+/// Changes a log in a way in which the store never writes one, and makes the checksums fit the changed rows.
 fn tamper(directory: &Path, sql: &str) {
     let connection = Connection::open(log_file(directory)).expect("a database");
     connection.execute_batch(sql).expect("a log");
@@ -123,7 +123,7 @@ async fn a_log_damaged_in_the_middle_keeps_what_is_before() {
     check_cut(directory.path(), &mut model).await;
 }
 
-/// Whether it is a damaged log that was kept, and not what is beside it.
+/// Whether the file is a damaged log that a repair kept. Its write-ahead log does not count.
 fn is_kept(file: &Path) -> bool {
     let file = file.to_string_lossy();
     file.contains(".damaged-") && !file.ends_with("-wal")
@@ -203,7 +203,7 @@ async fn check_set_aside(directory: &Path, model: &mut Model) {
     store.close().await;
 }
 
-/// A hole that a repair leaves is known as one, and writing goes on behind it.
+/// The store accepts a gap that a repair left, and writes further messages behind it.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_message_set_aside_in_the_middle_leaves_a_known_gap() {
     let (directory, mut model) = store_of(100).await;

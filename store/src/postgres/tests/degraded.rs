@@ -1,5 +1,5 @@
-//! What is told before anybody uses a namespace: that writes are refused, and that a log's last time lies ahead of the
-//! clock.
+//! Degradations that the store reports before a namespace is used: the database refuses writes, or the time of a log's
+//! last message lies ahead of the clock.
 
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ use eventodb_testing::postgres;
 
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Waits until the store tells exactly these codes.
+/// Waits until the store reports exactly these codes.
 async fn told(store: &EventStore, wanted: &[&str]) {
     let deadline = Instant::now() + PATIENCE;
     loop {

@@ -55,7 +55,7 @@ pub(super) struct LogCheck {
     pub(super) problems: Problems,
 }
 
-/// Looks at everything in a log.
+/// Checks everything in a log.
 pub(super) fn check(log: &Connection, file: &Path, progress: &mut Progress<'_>) -> LogCheck {
     let mut check = LogCheck::default();
     pages(log, &mut check.problems);
@@ -63,7 +63,7 @@ pub(super) fn check(log: &Connection, file: &Path, progress: &mut Progress<'_>) 
         check.problems.add(format!("its note about imports cannot be read: {error}"));
         None
     });
-    // Above it everything was written, so that it is dense.
+    // Messages above the last imported one were written, so their global positions have no gap.
     let dense_after = import.map_or(0, |import| import.last_position);
     if let Err(error) = rows(log, file, dense_after, &mut check, progress) {
         check.problems.add(format!("after global position {} nothing can be read: {error}", check.head));
@@ -82,7 +82,7 @@ pub(super) fn check(log: &Connection, file: &Path, progress: &mut Progress<'_>) 
     check
 }
 
-/// SQLite's own look at its pages.
+/// SQLite's own check of the pages.
 pub(super) fn pages(database: &Connection, problems: &mut Problems) {
     let found = database.prepare("PRAGMA integrity_check(20)").and_then(|mut check| {
         check.query_map([], |row| row.get::<_, String>(0))?.collect::<rusqlite::Result<Vec<_>>>()
@@ -124,14 +124,14 @@ fn rows(
     Ok(())
 }
 
-/// Looks at one message by itself.
+/// Checks one message, without comparing it with others.
 fn look_at(row: &Row<'_>, at: i64, checker: &Checker<'_>, check: &mut LogCheck) -> rusqlite::Result<()> {
     let verdict = checker.check(row)?;
     check.unchecked += u64::from(verdict == Verdict::Unchecked);
     let fault = match (verdict, WholeRow::read(row)) {
         (Verdict::Damaged, _) => Some("it is not as it was written"),
         (_, Ok(whole)) => whole.fault(),
-        (_, Err(error)) if is_damage(&error) => Some("its text is none"),
+        (_, Err(error)) if is_damage(&error) => Some("one of its columns has a value of a wrong type"),
         (_, Err(error)) => return Err(error),
     };
     if let Some(fault) = fault {
@@ -156,7 +156,8 @@ fn streams(log: &Connection, dense_after: i64, problems: &mut Problems) -> rusql
         }
         let (position, at, starts): (i64, i64, bool) = (row.get(1)?, row.get(2)?, row.get(3)?);
         if starts != last.is_none() {
-            problems.add(format!("the message at global position {at} is marked wrongly as a stream's first or not"));
+            let not = if starts { "not " } else { "" };
+            problems.add(format!("the message at global position {at} is marked wrongly: it is {not}its stream's first"));
         }
         match last {
             Some(last) if position == last => problems
@@ -175,7 +176,8 @@ fn streams(log: &Connection, dense_after: i64, problems: &mut Problems) -> rusql
     Ok(())
 }
 
-/// Messages that were given up without knowing their streams: each left out a position of one.
+/// Global positions of messages that a repair gave up without knowing their streams. Each leaves a gap in the
+/// positions of one stream.
 fn given_up_elsewhere(log: &Connection) -> rusqlite::Result<Vec<i64>> {
     if files::version(log)? == 1 {
         return Ok(Vec::new());
