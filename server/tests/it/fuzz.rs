@@ -2,30 +2,12 @@
 //! of the server.
 
 use eventodb_protocol::testing::{self, mangled};
+use eventodb_server::METHODS;
 use proptest::prelude::*;
 use proptest::sample::select;
 
 use crate::client::head;
 use crate::server::{Server, fresh};
-
-const METHODS: &[&str] = &[
-    "stream.write",
-    "stream.append",
-    "streams.append",
-    "stream.get",
-    "stream.last",
-    "stream.version",
-    "category.get",
-    "ns.create",
-    "ns.delete",
-    "ns.list",
-    "ns.info",
-    "ns.streams",
-    "ns.categories",
-    "sys.version",
-    "sys.health",
-    "none",
-];
 
 fn argument() -> impl Strategy<Value = String> {
     prop_oneof![
@@ -48,7 +30,8 @@ fn argument() -> impl Strategy<Value = String> {
 }
 
 fn body() -> impl Strategy<Value = String> {
-    (select(METHODS), prop::collection::vec(argument(), 0..4)).prop_map(|(method, arguments)| {
+    let methods: Vec<&str> = METHODS.iter().copied().chain(["none"]).collect();
+    (select(methods), prop::collection::vec(argument(), 0..4)).prop_map(|(method, arguments)| {
         let method = format!("\"{method}\"");
         format!("[{}]", [vec![method], arguments].concat().join(","))
     })
