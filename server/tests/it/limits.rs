@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use crate::client::{Client, End, call, head};
 use crate::events::Events;
-use crate::server::{Server, fresh, within};
+use crate::server::{Server, fresh};
 
 const SHORT: Duration = Duration::from_millis(100);
 const LONG: Duration = Duration::from_secs(600);
@@ -120,11 +120,5 @@ async fn connections_beyond_the_bound_wait() {
 
 /// Waits until the connection of the test is the only one.
 async fn gone(server: &Server) {
-    let mut client = server.connect().await;
-    within("the end of a connection", async {
-        while !client.call(None, r#"["sys.health"]"#).await.text().ends_with("\"connections\":1}") {
-            tokio::task::yield_now().await;
-        }
-    })
-    .await;
+    server.has_connections(1).await;
 }

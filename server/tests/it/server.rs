@@ -81,7 +81,18 @@ impl Server {
         reply.text()
     }
 
-    /// Writes so many messages to a stream.
+    /// Waits until this number of connections are open. One of them is the connection that asks.
+    pub(crate) async fn has_connections(&self, count: usize) {
+        let mut client = self.connect().await;
+        within("the number of connections", async {
+            while client.call(None, r#"["sys.health"]"#).await.json()["connections"] != count {
+                tokio::task::yield_now().await;
+            }
+        })
+        .await;
+    }
+
+    /// Writes this number of messages to a stream.
     pub(crate) async fn fill(&self, token: &str, stream: &str, count: usize, data: &str) {
         for _ in 0..count.div_ceil(1000) {
             let message = format!(r#"{{"type":"T","data":{data}}}"#);

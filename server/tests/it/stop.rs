@@ -68,14 +68,7 @@ async fn writes_that_have_begun_are_answered() {
 
 /// Waits until so many requests have begun: each is on a connection whose turn came.
 async fn begun(server: &Server, count: usize) {
-    let wanted = format!("\"connections\":{}}}", count + 1);
-    let mut client = server.connect().await;
-    within("the connections", async {
-        while !client.call(None, r#"["sys.health"]"#).await.text().ends_with(&wanted) {
-            tokio::task::yield_now().await;
-        }
-    })
-    .await;
+    server.has_connections(count + 1).await;
 }
 
 #[tokio::test]

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::client::{Client, End, call, head};
 use crate::events::{Events, poke};
-use crate::server::{Server, fresh, within};
+use crate::server::{Server, fresh};
 
 async fn write(server: &Server, token: &str, stream: &str) {
     server.rpc(token, &format!(r#"["stream.write","{stream}",{{"type":"T","data":{{}}}}]"#)).await;
@@ -148,13 +148,7 @@ async fn who_leaves_is_forgotten() {
     let mut events = Events::subscribe(&server, &token, "all=true").await;
     events.up_to(": caught-up").await;
     drop(events);
-    let mut client = server.connect().await;
-    within("the end of the subscription", async {
-        while !client.call(None, r#"["sys.health"]"#).await.text().ends_with("\"connections\":1}") {
-            tokio::task::yield_now().await;
-        }
-    })
-    .await;
+    server.has_connections(1).await;
 }
 
 #[tokio::test]
