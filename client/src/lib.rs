@@ -24,12 +24,13 @@ pub use buffered::{BufferSettings, BufferedWriter, Receipt};
 pub use client::{CallObserver, Client, ClientBuilder};
 pub use error::{Conflict, Error, Result};
 pub use eventodb_protocol::reply::{
-    Appended, CategoryListed, NamespaceCreated, NamespaceDeleted, NamespaceInfo, NamespaceListed, StreamListed, Written,
+    Appended, CategoryListed, Health, NamespaceCreated, NamespaceDeleted, NamespaceInfo, NamespaceListed, StreamListed,
+    Written,
 };
 pub use eventodb_protocol::{ConsumerGroup, Expected, Timestamp};
 pub use message::{Message, Page, Raw};
 pub use new_message::NewMessage;
 pub use query::{CategoryQuery, StreamQuery};
 pub use retry::{RetryPolicy, with_retry};
-pub use rpc::{AppendMany, CreateNamespace, Health, StreamsQuery};
+pub use rpc::{AppendMany, CreateNamespace, StreamsQuery};
 pub use subscription::{Event, Poke, Subscribe, Subscription};

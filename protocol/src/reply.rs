@@ -107,3 +107,15 @@ pub struct CategoryListed {
     /// How many messages they hold.
     pub message_count: u64,
 }
+
+/// Result of `sys.health`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Health {
+    /// `ok`.
+    pub status: String,
+    /// `sqlite` or `postgres`.
+    pub backend: String,
+    /// Connections of the server.
+    pub connections: u64,
+}

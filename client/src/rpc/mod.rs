@@ -6,7 +6,6 @@ mod system;
 mod write;
 
 pub use namespace::{CreateNamespace, StreamsQuery};
-pub use system::Health;
 pub use write::AppendMany;
 
 use serde::de::DeserializeOwned;

@@ -1,20 +1,9 @@
 //! `sys.*`, `/health`, `/version`.
 
-use serde::{Deserialize, Serialize};
+use eventodb_protocol::reply::Health;
 
 use crate::client::{Client, Repeat};
 use crate::error::Result;
-
-/// Result of `sys.health`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Health {
-    /// `ok`.
-    pub status: String,
-    /// `sqlite` or `postgres`.
-    pub backend: String,
-    /// Connections of the server.
-    pub connections: u64,
-}
 
 impl Client {
     /// The server's version.

@@ -157,7 +157,8 @@ fn streams(log: &Connection, dense_after: i64, problems: &mut Problems) -> rusql
         let (position, at, starts): (i64, i64, bool) = (row.get(1)?, row.get(2)?, row.get(3)?);
         if starts != last.is_none() {
             let not = if starts { "not " } else { "" };
-            problems.add(format!("the message at global position {at} is marked wrongly: it is {not}its stream's first"));
+            problems
+                .add(format!("the message at global position {at} is marked wrongly: it is {not}its stream's first"));
         }
         match last {
             Some(last) if position == last => problems
