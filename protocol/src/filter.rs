@@ -60,13 +60,14 @@ pub struct Filter {
 impl Filter {
     /// Every name in the filter: of the stream or the categories, of the types, and of the correlation.
     pub fn names(&self) -> impl Iterator<Item = &str> {
-        let (stream, categories): (Option<&str>, &[Arc<str>]) = match &self.scope {
+        let Self { scope, group: _, correlation, types } = self;
+        let (stream, categories): (Option<&str>, &[Arc<str>]) = match scope {
             Scope::All => (None, &[]),
             Scope::Stream(stream) => (Some(stream), &[]),
             Scope::Categories(categories) => (None, categories),
         };
-        let lists = categories.iter().chain(&self.types).map(|name| &**name);
-        lists.chain(stream).chain(self.correlation.as_deref())
+        let lists = categories.iter().chain(types).map(|name| &**name);
+        lists.chain(stream).chain(correlation.as_deref())
     }
 
     /// Everything in `scope`.
