@@ -22,7 +22,7 @@ run: deps-run build ## Builds and starts the server on SQLite in ./data
 run-postgres: deps build ## Starts a private PostgreSQL and the server on it, for a look
 	@.ci/with-postgres sh -c 'exec ./$(QUICK) serve --db-url "$$EVENTODB_TEST_PG_URL"'
 
-build: ## Builds the binary of `make run` and of the black-box tests, without link-time optimisation
+build: ## Builds the binary of `make run` and of the black-box tests, which is optimised little
 	@$(CARGO) build --locked --profile quick --bin eventodb
 
 # 20 MB bound what somebody downloads: names and lines for debuggers would be 60 MB more.
