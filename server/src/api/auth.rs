@@ -1,7 +1,7 @@
 //! The sender of a request, and the namespace that its token opens.
 //!
 //! In production mode a token opens its namespace, and the token of `default` is the
-//! administrator's. In test mode a token only names a namespace, which comes into being by that. The
+//! administrator's. In test mode a token only names a namespace, which its first use creates. The
 //! store compares tokens, by their hashes and in constant time.
 
 use std::sync::Arc;

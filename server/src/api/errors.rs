@@ -173,7 +173,7 @@ impl Failure {
     }
 }
 
-/// Makes the reply to a request, and tells the request log of it.
+/// Makes the reply to a request, and logs the request if it is worth a line.
 pub(crate) fn finish(log: &RequestLog, record: &Record, result: Result<Response, Failure>) -> Response {
     let code = result.as_ref().err().map(Failure::code);
     if let Some(cause) = result.as_ref().err().and_then(Failure::cause) {

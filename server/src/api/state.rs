@@ -24,9 +24,9 @@ pub(crate) struct AppState {
     pub(crate) log: Arc<RequestLog>,
     /// Cancelled when the server is told to stop: subscriptions and waiting reads end.
     pub(crate) stopping: CancellationToken,
-    /// In test mode: what callers without a token are told.
+    /// In test mode: the token that replies show to callers without one.
     pub(crate) default_token: Option<HeaderValue>,
-    /// In test mode: the living namespaces that came into being by use.
+    /// In test mode: the living namespaces that a use created.
     pub(crate) used: Used,
 }
 
@@ -61,7 +61,7 @@ impl AppState {
     }
 }
 
-/// The names of the namespaces that came into being by use. Their number is bounded.
+/// The names of the namespaces that a use created. Their number is bounded.
 pub(crate) struct Used {
     names: Mutex<HashSet<String>>,
     most: usize,
@@ -80,7 +80,7 @@ impl Used {
         let mut names = self.names.lock();
         if names.len() >= self.most && !names.contains(namespace) {
             let message = format!(
-                "{} namespaces came into being by use, as many as --test-namespaces allows: delete some with ns.delete",
+                "{} namespaces were created by their first use, as many as --test-namespaces allows: delete some with ns.delete",
                 names.len()
             );
             return Err(Failure::new(ErrorCode::Overloaded, message));
@@ -89,7 +89,7 @@ impl Used {
         Ok(())
     }
 
-    /// One that is there no more.
+    /// Forgets a namespace that does not exist any more.
     pub(crate) fn remove(&self, namespace: &str) {
         self.names.lock().remove(namespace);
     }

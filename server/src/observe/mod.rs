@@ -1,4 +1,4 @@
-//! What the server tells of itself.
+//! The request log, and the causes of failures in it.
 
 mod cause;
 mod request_log;

@@ -1,8 +1,8 @@
 //! The log of requests: those that failed or were slow, and with a setting all of them.
 //!
 //! A line has the method, the status, the duration and the namespace; never a token, a stream's name
-//! or data. Of requests that were refused or failed, the first few of each kind have a line in each ten seconds, and the
-//! others one together: whoever can be refused ten thousand times a second would fill the disk.
+//! or data. In each ten seconds, the first few refused or failed requests of each kind have a line each, and one line
+//! counts the others. Otherwise a client that is refused ten thousand times a second would fill the disk.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -14,17 +14,17 @@ use tokio_util::sync::CancellationToken;
 use super::cause::Cause;
 use super::sampler::Sampler;
 
-/// How often those that had no line of their own are told of.
+/// How often a line counts the requests that had no line of their own.
 const TURN: Duration = Duration::from_secs(10);
 
-/// What refusals and failures have in common that are told of together.
+/// The kind of a refusal or failure. Those of one kind are counted together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum Kind {
     /// Requests.
     Request { method: &'static str, status: u16, code: Option<&'static str> },
     /// Imports whose reply had begun.
     Import(&'static str),
-    /// What failed inside.
+    /// Causes inside the server.
     Inside(&'static str),
 }
 
@@ -43,7 +43,7 @@ impl RequestLog {
         Self { sampler: Sampler::default(), slow, has_all }
     }
 
-    /// Tells from time to time, and at the end, how many had no line of their own.
+    /// Logs every ten seconds, and at the end, how many requests had no line of their own.
     pub(crate) async fn keep(&self, end: CancellationToken) {
         while end.run_until_cancelled(tokio::time::sleep(TURN)).await.is_some() {
             self.turn();
@@ -66,7 +66,7 @@ impl RequestLog {
         }
     }
 
-    /// Tells of an import that failed after its reply had begun.
+    /// Logs an import that failed after its reply had begun.
     pub(crate) fn import_failed(&self, code: ErrorCode, line: u64, cause: Option<&Cause>) {
         if let Some(cause) = cause {
             self.cause(cause);
@@ -76,7 +76,7 @@ impl RequestLog {
         }
     }
 
-    /// Tells of a request that is answered with this status, if it is worth a line.
+    /// Logs a request that is answered with this status, if it failed, was slow, or all requests are logged.
     pub(crate) fn answered(&self, record: &Record, status: StatusCode, code: Option<ErrorCode>) {
         let duration = record.started.elapsed();
         let is_slow = duration.saturating_sub(record.wait) > self.slow;
@@ -97,7 +97,7 @@ impl RequestLog {
         }
     }
 
-    /// Tells what went wrong inside.
+    /// Logs the cause of a failure inside the server.
     pub(crate) fn cause(&self, cause: &Cause) {
         if self.sampler.passes(Kind::Inside(cause.what)) {
             cause.tell();
@@ -105,7 +105,7 @@ impl RequestLog {
     }
 }
 
-/// What the log says of a request.
+/// What a line of the log has of a request.
 pub(crate) struct Record {
     /// The name of the call, or the path.
     pub(crate) method: &'static str,

@@ -1,4 +1,5 @@
-//! Lets the first few of each kind pass, and counts the rest: for lines of the log that strangers can cause.
+//! Lets the first few of each kind pass, and counts the rest. It is for lines of the log that clients without a token can
+//! cause, too.
 
 use std::collections::HashMap;
 use std::hash::Hash;
