@@ -1,11 +1,13 @@
 //! The read model in PostgreSQL, on the server that `EVENTODB_TEST_PG_URL` names.
 
 use async_trait::async_trait;
+use deadpool_postgres::{Manager, Pool, PoolError};
 use eventodb_client::checkpoint::{CheckpointError, PostgresHandler, PostgresReadModel, PostgresUrl};
 use eventodb_client::worker::{Consumer as _, Failure, HandlerError};
 use eventodb_client::{Client, Message, StreamQuery};
 use serde_json::json;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio_postgres::NoTls;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
@@ -44,15 +46,30 @@ async fn messages() -> Vec<Message> {
     page.messages
 }
 
-#[tokio::test]
-async fn effects_and_position_are_saved_together_and_a_second_worker_is_told() {
-    let url = std::env::var("EVENTODB_TEST_PG_URL").expect("EVENTODB_TEST_PG_URL must name a PostgreSQL server");
-    let at: PostgresUrl = url.parse().expect("a PostgreSQL URL");
-    let (connection, driver) = at.connect().await.expect("connected");
+/// The server of the tests.
+fn url() -> String {
+    std::env::var("EVENTODB_TEST_PG_URL").expect("EVENTODB_TEST_PG_URL must name a PostgreSQL server")
+}
+
+/// A service's pool of at most one session.
+fn pool_of_one() -> Pool {
+    let manager = Manager::new(url().parse().expect("a configuration"), NoTls);
+    Pool::builder(manager).max_size(1).build().expect("a pool without time limits")
+}
+
+/// A new table, which is also the consumer's name, and a session to look into it.
+async fn table() -> (String, tokio_postgres::Client) {
+    let (connection, driver) = tokio_postgres::connect(&url(), NoTls).await.expect("connected");
     tokio::spawn(driver);
     let name = format!("seen_{}", Uuid::now_v7().simple());
     connection.batch_execute(&format!("CREATE TABLE {name} (position bigint)")).await.expect("created");
-    let model = || PostgresReadModel::new(at.clone(), name.clone(), Noting { table: name.clone() });
+    (name, connection)
+}
+
+/// `model` makes a worker's read model with this name and handler.
+async fn effects_and_position_are_saved_together(model: impl Fn(String, Noting) -> PostgresReadModel<Noting>) {
+    let (name, connection) = table().await;
+    let model = || model(name.clone(), Noting { table: name.clone() });
     let (messages, stop) = (messages().await, CancellationToken::new());
 
     let mut first = model();
@@ -69,6 +86,50 @@ async fn effects_and_position_are_saved_together_and_a_second_worker_is_told() {
     assert_eq!(rows.iter().map(|row| row.get::<_, i64>(0)).collect::<Vec<_>>(), [0, 1]);
     let mut second = model();
     assert_eq!(second.load().await.expect("the lock comes free"), Some(2));
+}
+
+#[tokio::test]
+async fn effects_and_position_are_saved_together_and_a_second_worker_is_told() {
+    let at: PostgresUrl = url().parse().expect("a PostgreSQL URL");
+    effects_and_position_are_saved_together(|name, noting| PostgresReadModel::new(at.clone(), name, noting)).await;
+}
+
+#[tokio::test]
+async fn effects_and_position_are_saved_together_over_a_pool() {
+    let pool = pool_of_one();
+    effects_and_position_are_saved_together(|name, noting| PostgresReadModel::with_pool(pool.clone(), name, noting))
+        .await;
+}
+
+#[tokio::test]
+async fn a_worker_leaves_its_pool_to_others() {
+    let (name, _) = table().await;
+    let (pool, messages, stop) = (pool_of_one(), messages().await, CancellationToken::new());
+    let session = async || {
+        let pooled = pool.get().await.expect("a session");
+        let row = pooled.query_one("SELECT pg_backend_pid(), txid_current_if_assigned() IS NULL", &[]);
+        let row = row.await.expect("an answer");
+        assert!(row.get::<_, bool>(1), "a transaction of the worker is open");
+        row.get::<_, i32>(0)
+    };
+    let before = session().await;
+    let mut model = PostgresReadModel::with_pool(pool.clone(), name.clone(), Noting { table: name });
+    model.load().await.expect("loaded");
+    assert_eq!(model.handle(&messages[..1], &stop).await.count, 1);
+    let beside = session().await;
+    assert_ne!(beside, before, "the worker has the first session");
+    drop(model);
+    assert_eq!(session().await, beside, "the worker's session came back");
+}
+
+#[tokio::test]
+async fn a_pool_that_gives_no_session_fails_the_load_with_its_reason() {
+    let pool = pool_of_one();
+    pool.close();
+    let mut model = PostgresReadModel::with_pool(pool, "nobody", Noting { table: "none".to_owned() });
+    let Err(CheckpointError::Failed { what, source }) = model.load().await else { panic!("the pool is closed") };
+    assert_eq!(what, "cannot get a session from the pool");
+    assert!(source.is::<PoolError>(), "{source:?}");
 }
 
 /// The first bytes that a server gets which offers TLS, and the bytes after its answer.

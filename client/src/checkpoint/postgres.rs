@@ -2,10 +2,17 @@
 //!
 //! As with SQLite, a transaction begins with the first message after a save, and the next save commits it. An advisory
 //! lock of the session keeps a second worker of the same name out.
+//!
+//! The session is the worker's own, also if it comes from a pool. It has the lock, and often an open transaction, which
+//! another user of the pool must not find. The worker therefore takes it out of the pool and never gives it back; its
+//! end releases the lock and rolls back what was not committed.
 
+use std::error::Error as StdError;
+use std::ops::Deref;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use deadpool_postgres::{ClientWrapper, Object, Pool};
 use eventodb_pg::Url;
 use tokio::time::{Instant, sleep};
 use tokio_postgres::Client;
@@ -33,7 +40,7 @@ pub trait PostgresHandler: Send {
 
 /// Handles messages by changing tables of a PostgreSQL database, each exactly once.
 pub struct PostgresReadModel<H> {
-    url: Url,
+    database: Database,
     consumer: String,
     handler: H,
     open: Option<Open>,
@@ -46,8 +53,21 @@ const LOCK_PATIENCE_AFTER_LOSS: Duration = Duration::from_secs(60);
 /// Time between two tries to get the lock.
 const LOCK_PAUSE: Duration = Duration::from_millis(50);
 
+/// The origin of sessions.
+enum Database {
+    Url(Url),
+    Pool(Pool),
+}
+
+/// A session that nobody else uses.
+enum Session {
+    FromUrl(Client),
+    /// Taken out of its pool.
+    FromPool(ClientWrapper),
+}
+
 struct Open {
-    connection: Client,
+    connection: Session,
     saved: Option<i64>,
     in_transaction: bool,
 }
@@ -56,24 +76,63 @@ impl<H: PostgresHandler> PostgresReadModel<H> {
     /// The read model in the database that `url` names, over TLS as its `sslmode` says. The position is kept in its
     /// table `eventodb_checkpoint` under the name `consumer`. Each member of a group needs a name of its own.
     pub fn new(url: Url, consumer: impl Into<String>, handler: H) -> Self {
-        Self { url, consumer: consumer.into(), handler, open: None }
+        Self::on(Database::Url(url), consumer, handler)
+    }
+
+    /// As [`Self::new`], in the database of a service's own pool. Connecting, TLS and time limits are then the pool's.
+    ///
+    /// The worker needs a session of its own: it takes one out of the pool when it starts, and closes it when it stops.
+    /// The pool may open another one in its place, so that it needs no more room for the worker. PostgreSQL needs room
+    /// for one more session per worker.
+    pub fn with_pool(pool: Pool, consumer: impl Into<String>, handler: H) -> Self {
+        Self::on(Database::Pool(pool), consumer, handler)
+    }
+
+    fn on(database: Database, consumer: impl Into<String>, handler: H) -> Self {
+        Self { database, consumer: consumer.into(), handler, open: None }
+    }
+}
+
+impl Database {
+    async fn connect(&self) -> Result<Session, CheckpointError> {
+        match self {
+            Self::Url(url) => {
+                let (client, driver) = url.connect().await.map_err(failed("cannot connect"))?;
+                tokio::spawn(async move {
+                    if let Err(error) = driver.await {
+                        tracing::warn!(%error, "the read model's connection ended");
+                    }
+                });
+                Ok(Session::FromUrl(client))
+            }
+            Self::Pool(pool) => {
+                let pooled = pool.get().await.map_err(failed("cannot get a session from the pool"))?;
+                Ok(Session::FromPool(Object::take(pooled)))
+            }
+        }
+    }
+}
+
+impl Deref for Session {
+    type Target = Client;
+
+    fn deref(&self) -> &Client {
+        match self {
+            Self::FromUrl(client) => client,
+            Self::FromPool(client) => client,
+        }
     }
 }
 
 impl Open {
-    async fn new(url: &Url, consumer: &str) -> Result<Self, CheckpointError> {
-        let (connection, driver) = url.connect().await.map_err(failed("cannot connect"))?;
-        tokio::spawn(async move {
-            if let Err(error) = driver.await {
-                tracing::warn!(%error, "the read model's connection ended");
+    /// Opens a session, and waits until `given_up` for the lock.
+    async fn new(database: &Database, consumer: &str, given_up: Instant) -> Result<Self, CheckpointError> {
+        let connection = database.connect().await?;
+        while !try_lock(&connection, consumer).await? {
+            if Instant::now() >= given_up {
+                return Err(CheckpointError::Taken(format!("the lock of {consumer} is held")));
             }
-        });
-        let row = connection
-            .query_one(include_str!("postgres/lock_checkpoint.sql"), &[&consumer])
-            .await
-            .map_err(failed("cannot lock"))?;
-        if !row.get::<_, bool>(0) {
-            return Err(CheckpointError::Taken(format!("the lock of {consumer} is held")));
+            sleep(LOCK_PAUSE).await;
         }
         connection
             .batch_execute(include_str!("postgres/create_checkpoint.sql"))
@@ -131,13 +190,7 @@ impl<H: PostgresHandler> Consumer for PostgresReadModel<H> {
         // The end of the earlier connection rolls back what it had not committed. PostgreSQL may take a moment to
         // notice this end, or that of a killed worker, and to release its lock.
         let patience = if self.open.take().is_some() { LOCK_PATIENCE_AFTER_LOSS } else { LOCK_PATIENCE };
-        let given_up = Instant::now() + patience;
-        let open = loop {
-            match Open::new(&self.url, &self.consumer).await {
-                Err(CheckpointError::Taken(_)) if Instant::now() < given_up => sleep(LOCK_PAUSE).await,
-                open => break open?,
-            }
-        };
+        let open = Open::new(&self.database, &self.consumer, Instant::now() + patience).await?;
         let saved = open.saved;
         self.open = Some(open);
         Ok(saved)
@@ -189,6 +242,14 @@ impl<H> std::fmt::Debug for PostgresReadModel<H> {
     }
 }
 
+async fn try_lock(connection: &Client, consumer: &str) -> Result<bool, CheckpointError> {
+    let row = connection
+        .query_one(include_str!("postgres/lock_checkpoint.sql"), &[&consumer])
+        .await
+        .map_err(failed("cannot lock"))?;
+    Ok(row.get(0))
+}
+
 async fn position(connection: &Client, consumer: &str) -> Result<Option<i64>, CheckpointError> {
     let row = connection
         .query_opt(include_str!("postgres/load_checkpoint.sql"), &[&consumer])
@@ -201,6 +262,6 @@ fn not_loaded() -> CheckpointError {
     CheckpointError::failed("read model", "used before it was loaded")
 }
 
-fn failed(what: &'static str) -> impl Fn(tokio_postgres::Error) -> CheckpointError {
+fn failed<E: StdError + Send + Sync + 'static>(what: &'static str) -> impl Fn(E) -> CheckpointError {
     move |error| CheckpointError::failed(what, error)
 }

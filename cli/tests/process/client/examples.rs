@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use eventodb_testing::postgres;
 use tokio::process::Command;
 use tokio::sync::OnceCell;
 
@@ -72,6 +73,19 @@ async fn read_model() {
     assert_eq!(result, "2000 messages now, 20 accounts hold 9000 from 2000 messages in all\n");
     let again = prints(&server, "read_model", &[model, category]).await;
     assert_eq!(again, format!("{category}: 0 messages now, 20 accounts hold 9000 from 2000 messages in all\n"));
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn read_model_postgres() {
+    let directory = tempfile::tempdir().expect("a temporary folder");
+    let database = postgres::database().await;
+    let server = with_server(&directory).await;
+    let printed = prints(&server, "read_model_postgres", &[&database]).await;
+    let (category, result) = printed.split_once(": ").expect("a category and what became of it");
+    assert_eq!(result, "100 messages now, 10 streams have 100 messages in all\n");
+    let again = prints(&server, "read_model_postgres", &[&database, category]).await;
+    assert_eq!(again, format!("{category}: 0 messages now, 10 streams have 100 messages in all\n"));
     server.stop().await;
 }
 
