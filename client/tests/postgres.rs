@@ -1,7 +1,7 @@
 //! The read model in PostgreSQL, on the server that `EVENTODB_TEST_PG_URL` names.
 
 use async_trait::async_trait;
-use deadpool_postgres::{Manager, Pool, PoolError};
+use deadpool_postgres::{Hook, HookError, Manager, Pool, PoolError};
 use eventodb_client::checkpoint::{CheckpointError, PostgresHandler, PostgresReadModel, PostgresUrl};
 use eventodb_client::worker::{Consumer as _, Failure, HandlerError};
 use eventodb_client::{Client, Message, StreamQuery};
@@ -120,6 +120,31 @@ async fn a_worker_leaves_its_pool_to_others() {
     assert_ne!(beside, before, "the worker has the first session");
     drop(model);
     assert_eq!(session().await, beside, "the worker's session came back");
+}
+
+#[tokio::test]
+async fn workers_may_make_the_checkpoints_table_at_once() {
+    for _ in 0..4 {
+        let (name, connection) = table().await;
+        connection.batch_execute(&format!("CREATE SCHEMA {name}")).await.expect("created");
+        let manager = Manager::new(url().parse().expect("a configuration"), NoTls);
+        let search = format!("SET search_path TO {name}");
+        let of_schema = Hook::async_fn(move |client, _| {
+            let search = search.clone();
+            Box::pin(async move { client.batch_execute(&search).await.map_err(HookError::Backend) })
+        });
+        let pool = Pool::builder(manager).post_create(of_schema).build().expect("a pool without time limits");
+        let starts: Vec<_> = (0..8)
+            .map(|number| {
+                let noting = Noting { table: name.clone() };
+                let mut model = PostgresReadModel::with_pool(pool.clone(), format!("consumer {number}"), noting);
+                tokio::spawn(async move { model.load().await })
+            })
+            .collect();
+        for start in starts {
+            assert_eq!(start.await.expect("no panic").expect("loaded"), None);
+        }
+    }
 }
 
 #[tokio::test]
