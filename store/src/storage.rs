@@ -202,7 +202,8 @@ pub trait Storage: Send + Sync + 'static {
     /// How many messages and streams the log has.
     async fn counts(&self) -> Result<Counts>;
 
-    /// Starts a run of the log's sequencer: SQLite on one of its writer threads, PostgreSQL as a task.
+    /// Starts a run of the log's sequencer: SQLite on one of its writer threads, PostgreSQL as a task. A run ends once
+    /// nothing waits to be appended, or after a number of batches.
     fn spawn(&self, run: BoxFuture<'static, ()>);
 
     /// Gives files and connections back; a later call of another method may open them again.
@@ -230,9 +231,6 @@ pub trait Appender: Send {
         None
     }
 
-    /// Nothing more is to be appended for now, so that another server may have its turn.
-    fn rest(&mut self) {}
-
     /// Commits a batch. Its messages get the time max(the database's clock, `batch.after.time`); those of an import
     /// keep their times. Messages to an open stream follow its last message.
     fn submit(&mut self, batch: Arc<Batch>) -> Submitted;
@@ -251,7 +249,8 @@ pub type Outcome = Result<Vec<Arc<Entry>>, AppendError>;
 /// An append that is under way once it has been polled. If it is dropped, its outcome is unknown.
 pub type Submitted = BoxFuture<'static, Outcome>;
 
-/// What an appender does beyond the rest of its contract.
+/// What an appender does beyond the rest of its contract. The sequencer plans with or without it, because only the
+/// sequencer knows the versions and ids that a batch under way will leave.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Abilities {
     /// An append finds the versions of streams that are open in its batch. Otherwise the caller leaves none open.

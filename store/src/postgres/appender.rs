@@ -14,7 +14,6 @@ use super::line::Line;
 use super::pool::retrying;
 use super::shared::Shared;
 use super::storage::PostgresStorage;
-use super::turns::Turns;
 use super::{append, seal};
 use crate::error::Result;
 use crate::model::Batch;
@@ -27,7 +26,6 @@ pub(super) struct PostgresAppender(Arc<Sender>);
 #[derive(Debug)]
 struct Sender {
     storage: Arc<PostgresStorage>,
-    turns: Turns,
     line: Line,
     /// Messages written since counts were folded.
     unfolded: AtomicUsize,
@@ -35,10 +33,9 @@ struct Sender {
 
 impl PostgresAppender {
     pub(super) fn new(storage: Arc<PostgresStorage>) -> Self {
-        let turns = Turns::new(storage.log, Arc::clone(&storage.shared.turns));
         // How much earlier servers left unfolded is found out with the first write.
         let unfolded = AtomicUsize::new(storage.shared.settings.fold_messages);
-        Self(Arc::new(Sender { storage, turns, line: Line::default(), unfolded }))
+        Self(Arc::new(Sender { storage, line: Line::default(), unfolded }))
     }
 }
 
@@ -46,16 +43,12 @@ impl PostgresAppender {
 impl Appender for PostgresAppender {
     fn abilities(&self) -> Abilities {
         // In contention a batch behind one that loses its race would be sent in vain.
-        Abilities { finds_versions: true, takes_batch_behind: !self.0.turns.is_to_wait() }
+        Abilities { finds_versions: true, takes_batch_behind: !self.0.storage.turns.is_to_wait() }
     }
 
     fn lead(&mut self) -> Option<BoxFuture<'_, ()>> {
-        let Sender { storage, turns, .. } = &*self.0;
-        turns.is_to_wait().then(|| turns.wait(&storage.shared.sequencers).boxed())
-    }
-
-    fn rest(&mut self) {
-        self.0.turns.rest();
+        let PostgresStorage { turns, shared, .. } = &*self.0.storage;
+        turns.is_to_wait().then(|| turns.wait(&shared.sequencers).boxed())
     }
 
     fn submit(&mut self, batch: Arc<Batch>) -> Submitted {
@@ -77,7 +70,7 @@ impl Appender for PostgresAppender {
 
 impl Sender {
     async fn append(&self, batch: &Batch) -> Outcome {
-        let PostgresStorage { log, shared, is_sealed } = &*self.storage;
+        let PostgresStorage { log, shared, turns, is_sealed } = &*self.storage;
         if is_sealed.load(Ordering::Relaxed) {
             match self.storage.look_at_seal().await.map_err(Failure::before_append)? {
                 seal::Verdict::Open => {}
@@ -87,10 +80,10 @@ impl Sender {
         }
         // First of all: a batch that is submitted behind this one is sent behind it.
         let ticket = self.line.enter().await;
-        let turn = self.turns.begin(batch.after.batch);
+        let turn = turns.begin(batch.after.batch);
         let appended = append::append(ticket, &shared.sequencers, *log, batch, turn).await;
         let is_written = !matches!(appended, Ok(None));
-        self.turns.end(is_written.then(|| batch.head().batch));
+        turns.end(is_written.then(|| batch.head().batch));
         match &appended {
             Ok(Some(_)) => shared.found_read_only(false),
             Err(failure) if failure.is_read_only() => shared.found_read_only(true),

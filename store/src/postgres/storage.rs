@@ -18,6 +18,7 @@ use super::seal;
 use super::shared::Shared;
 use super::statement::{CATEGORIES, COUNTS, FIND, HEAD, HEAD_BELOW, STREAMS, VERSIONS};
 use super::time::Time;
+use super::turns::Turns;
 use crate::error::{Error, Result};
 use crate::model::{Counts, Head, Incarnation, Lineage, Select, Slice};
 use crate::storage::Storage;
@@ -27,13 +28,15 @@ use crate::storage::Storage;
 pub(super) struct PostgresStorage {
     pub(super) log: Incarnation,
     pub(super) shared: Arc<Shared>,
+    pub(super) turns: Arc<Turns>,
     /// Whether the last batch was a seal when it was last looked at.
     pub(super) is_sealed: AtomicBool,
 }
 
 impl PostgresStorage {
     pub(super) fn new(log: Incarnation, shared: Arc<Shared>) -> Self {
-        Self { log, shared, is_sealed: AtomicBool::new(false) }
+        let turns = Arc::new(Turns::new(log, Arc::clone(&shared.turns)));
+        Self { log, shared, turns, is_sealed: AtomicBool::new(false) }
     }
 
     /// The last batch below the seal of a log.
@@ -142,7 +145,11 @@ impl Storage for PostgresStorage {
     }
 
     fn spawn(&self, run: BoxFuture<'static, ()>) {
-        tokio::spawn(run);
+        let turns = Arc::clone(&self.turns);
+        tokio::spawn(async move {
+            run.await;
+            turns.rest();
+        });
     }
 
     async fn close(&self) {

@@ -143,9 +143,12 @@ impl Turns {
         self.own.changed.notify_one();
     }
 
-    /// Nothing more is to be appended for now.
+    /// A run of the sequencer has ended, so that nothing more is to be appended for now. The next run may have begun
+    /// an append already.
     pub(super) fn rest(&self) {
-        self.own.state.lock().is_resting = true;
+        let mut state = self.own.state.lock();
+        state.is_resting = state.appends == 0;
+        drop(state);
         self.own.changed.notify_one();
     }
 

@@ -125,9 +125,6 @@ impl Sequencer {
         if let Some(last) = ahead {
             self.land(last).await;
         }
-        if queue.is_empty() {
-            self.appender.rest();
-        }
     }
 
     /// Drops what is remembered, because it may be wrong.
