@@ -9,10 +9,10 @@ use std::time::Duration;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use eventodb_protocol::{Direction, Filter, Message, Scope, Timestamp, Token};
-use eventodb_store::backend::sqlite::{Location, Settings as SqliteSettings, Sqlite};
-use eventodb_store::backend::{Axis, Columns, NewNamespace, Select};
 use eventodb_store::log::parts::{TailPart, TopicsPart, publish};
 use eventodb_store::log::{Event, Start, Subscribe};
+use eventodb_store::model::{Axis, Columns, NewNamespace, Select};
+use eventodb_store::sqlite::{Location, Settings as SqliteSettings, Sqlite};
 use eventodb_store::{Entry, EventStore, Log, Settings};
 use tokio::task::LocalSet;
 use uuid::Uuid;

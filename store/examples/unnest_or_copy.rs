@@ -11,8 +11,10 @@ use std::time::{Duration, Instant};
 
 use eventodb_protocol::message::Message;
 use eventodb_protocol::{Timestamp, Token, group, name};
-use eventodb_store::backend::postgres::{Postgres, Settings};
-use eventodb_store::backend::{Backend, Batch, Head, NewNamespace, Opened};
+use eventodb_store::Backend;
+use eventodb_store::model::{Batch, Head, NewNamespace};
+use eventodb_store::postgres::{Postgres, Settings};
+use eventodb_store::storage::Opened;
 use eventodb_testing::postgres;
 use tokio_postgres::binary_copy::BinaryCopyInWriter;
 use tokio_postgres::types::Type;

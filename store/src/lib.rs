@@ -30,10 +30,3 @@ pub use log::{Log, Page, Subscription};
 pub use model::Entry;
 pub use settings::Settings;
 pub use storage::Backend;
-
-/// The contract of a database and the two databases that fulfil it, under one name.
-pub mod backend {
-    pub use crate::model::*;
-    pub use crate::storage::*;
-    pub use crate::{postgres, sqlite};
-}

@@ -3,9 +3,9 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use eventodb_store::backend::postgres::{self, Postgres};
-use eventodb_store::backend::sqlite::{self, Location, Sqlite};
 use eventodb_store::conformance::{self, Database, Harness};
+use eventodb_store::postgres::{self, Postgres};
+use eventodb_store::sqlite::{self, Location, Sqlite};
 use eventodb_store::testing;
 use eventodb_store::{Backend, Settings};
 use tempfile::TempDir;

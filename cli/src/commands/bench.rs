@@ -114,7 +114,7 @@ fn write_file(file: &Path, text: &str) -> anyhow::Result<()> {
 #[cfg(test)]
 mod tests {
     use eventodb_bench::LEAST_ON_SQLITE;
-    use eventodb_store::backend::sqlite::Settings;
+    use eventodb_store::sqlite::Settings;
 
     #[test]
     fn a_write_run_outgrows_what_a_server_keeps_unindexed() {

@@ -3,8 +3,8 @@
 use std::io::Write as _;
 
 use anyhow::Context as _;
-use eventodb_store::backend::sqlite::OpenError;
-use eventodb_store::backend::sqlite::maintenance::{Error, Progress, Step};
+use eventodb_store::sqlite::OpenError;
+use eventodb_store::sqlite::maintenance::{Error, Progress, Step};
 
 use super::progress;
 use crate::usage::{Exit, Refused, Usage};

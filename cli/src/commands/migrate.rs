@@ -3,7 +3,7 @@
 use std::io::Write as _;
 use std::process::ExitCode;
 
-use eventodb_store::backend::postgres::{Postgres, Settings, UrlError};
+use eventodb_store::postgres::{Postgres, Settings, UrlError};
 
 use crate::serve;
 use crate::usage::{Refused, Usage};

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use eventodb_store::backend::sqlite::maintenance::{self, Permissions};
+use eventodb_store::sqlite::maintenance::{self, Permissions};
 
 use super::maintain::{look_after, say};
 use crate::serve;

@@ -9,8 +9,8 @@ use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
 use eventodb_protocol::{DEFAULT_NAMESPACE, Token};
-use eventodb_store::backend::NewNamespace;
-use eventodb_store::backend::sqlite::Location;
+use eventodb_store::model::NewNamespace;
+use eventodb_store::sqlite::Location;
 use eventodb_store::{Error, EventStore};
 
 use super::config::{CLIENT_VARIABLE, Checked, GivenToken, Storage};

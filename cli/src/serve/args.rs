@@ -14,7 +14,7 @@ use eventodb_protocol::limits::{BODY_BYTES, JSON_DEPTH, MESSAGE_BYTES, NAME_BYTE
 use eventodb_server::config::TEST_NAMESPACES;
 use eventodb_server::{Bounds, Timeouts};
 use eventodb_store::Settings;
-use eventodb_store::backend::{postgres, sqlite};
+use eventodb_store::{postgres, sqlite};
 
 use super::logging::{Format, Level};
 use super::secret::{DATA_DIR, Database, Secret};

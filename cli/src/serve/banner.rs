@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::path::Path;
 
 use eventodb_protocol::VERSION;
-use eventodb_store::backend::sqlite::Location;
+use eventodb_store::sqlite::Location;
 
 use super::administrator::{Administrator, Shown};
 use super::config::Storage;

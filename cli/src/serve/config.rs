@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use eventodb_protocol::{DEFAULT_NAMESPACE, Token};
 use eventodb_server::{Bounds, Config, Pages, Timeouts};
-use eventodb_store::backend::{postgres, sqlite};
+use eventodb_store::{postgres, sqlite};
 
 use super::args::{Args, Times};
 use super::logging::{Format, Level};

@@ -24,7 +24,7 @@ use std::sync::Arc;
 use anyhow::{Context as _, anyhow};
 use eventodb_protocol::Token;
 use eventodb_server::{Config, Mode};
-use eventodb_store::backend::sqlite::Location;
+use eventodb_store::sqlite::Location;
 use eventodb_store::{Backend, EventStore};
 use tokio::net::{TcpListener, TcpSocket};
 use tokio_util::sync::CancellationToken;

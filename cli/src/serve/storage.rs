@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use eventodb_store::Backend;
-use eventodb_store::backend::postgres::{OpenError as PostgresError, Postgres};
-use eventodb_store::backend::sqlite::{OpenError as SqliteError, Sqlite};
+use eventodb_store::postgres::{OpenError as PostgresError, Postgres};
+use eventodb_store::sqlite::{OpenError as SqliteError, Sqlite};
 
 use super::config::Storage;
 use crate::usage::{Exit, Refused};

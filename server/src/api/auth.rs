@@ -7,7 +7,7 @@
 use std::sync::Arc;
 
 use eventodb_protocol::{DEFAULT_NAMESPACE, ErrorCode, Token, name};
-use eventodb_store::backend::NewNamespace;
+use eventodb_store::model::NewNamespace;
 use eventodb_store::{Error, Log};
 use http::HeaderMap;
 use http::header::AUTHORIZATION;

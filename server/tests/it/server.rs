@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use eventodb_protocol::{DEFAULT_NAMESPACE, Token};
 use eventodb_server::{Config, Mode, Stop};
-use eventodb_store::backend::NewNamespace;
-use eventodb_store::backend::sqlite::{self, Location, Sqlite};
+use eventodb_store::model::NewNamespace;
+use eventodb_store::sqlite::{self, Location, Sqlite};
 use eventodb_store::{EventStore, Settings};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;

@@ -7,8 +7,8 @@ use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use eventodb_protocol::Filter;
 use eventodb_protocol::Scope;
 use eventodb_protocol::request::Read;
-use eventodb_store::backend::sqlite::Settings;
-use eventodb_store::backend::sqlite::maintenance::{Error, backup, verify};
+use eventodb_store::sqlite::Settings;
+use eventodb_store::sqlite::maintenance::{Error, backup, verify};
 
 use super::support::*;
 

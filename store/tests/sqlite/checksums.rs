@@ -8,11 +8,9 @@ use std::time::Duration;
 use eventodb_protocol::message::{Expected, NewMessage};
 use eventodb_protocol::request::{Append, AppendEntry, Read};
 use eventodb_protocol::{Direction, Filter, Scope};
-use eventodb_store::backend::sqlite::Settings;
-use eventodb_store::backend::sqlite::maintenance::{
-    Error as MaintenanceError, Permissions, backup, give_up, repair, verify,
-};
 use eventodb_store::log::{Event, Start, Subscribe};
+use eventodb_store::sqlite::Settings;
+use eventodb_store::sqlite::maintenance::{Error as MaintenanceError, Permissions, backup, give_up, repair, verify};
 use eventodb_store::{Error, Log, Result};
 use rusqlite::Connection;
 use tempfile::TempDir;

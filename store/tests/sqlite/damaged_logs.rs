@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use eventodb_protocol::request::Read;
 use eventodb_protocol::{Filter, Scope};
-use eventodb_store::backend::sqlite::Settings;
+use eventodb_store::sqlite::Settings;
 use eventodb_store::testing::logs::restamp;
 use eventodb_store::{Error, Log};
 use rusqlite::Connection;

@@ -6,8 +6,8 @@ use std::path::Path;
 use std::sync::Arc;
 
 use eventodb_protocol::Token;
-use eventodb_store::backend::NewNamespace;
-use eventodb_store::backend::sqlite::{Location, OpenError, Settings, Sqlite, maintenance};
+use eventodb_store::model::NewNamespace;
+use eventodb_store::sqlite::{Location, OpenError, Settings, Sqlite, maintenance};
 use eventodb_store::{Error, EventStore, Log};
 
 use super::support::*;

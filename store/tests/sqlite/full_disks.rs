@@ -6,7 +6,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use eventodb_store::backend::sqlite::Settings;
+use eventodb_store::sqlite::Settings;
 use eventodb_store::testing::Disk;
 use eventodb_store::{Error, EventStore};
 

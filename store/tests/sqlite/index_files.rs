@@ -4,8 +4,8 @@ use std::fs;
 use std::path::Path;
 
 use eventodb_schema::SQLITE_INDEX;
-use eventodb_store::backend::sqlite::Settings;
-use eventodb_store::backend::sqlite::maintenance::{Permissions, repair};
+use eventodb_store::sqlite::Settings;
+use eventodb_store::sqlite::maintenance::{Permissions, repair};
 use eventodb_store::testing::seed;
 use rand::rngs::StdRng;
 use rand::{Rng as _, SeedableRng as _};

@@ -4,8 +4,8 @@ use std::fs;
 use std::path::Path;
 
 use eventodb_store::Chain;
-use eventodb_store::backend::sqlite::maintenance::{self, Permissions, backup, repair, verify};
-use eventodb_store::backend::sqlite::{Location, OpenError, Settings, Sqlite};
+use eventodb_store::sqlite::maintenance::{self, Permissions, backup, repair, verify};
+use eventodb_store::sqlite::{Location, OpenError, Settings, Sqlite};
 use rusqlite::Connection;
 
 use super::support::*;

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use eventodb_store::backend::sqlite::Settings;
+use eventodb_store::sqlite::Settings;
 
 use super::support::*;
 

@@ -3,7 +3,7 @@
 use eventodb_protocol::request::Read;
 use eventodb_protocol::{Direction, Filter, Scope};
 use eventodb_store::Error;
-use eventodb_store::backend::sqlite::Settings;
+use eventodb_store::sqlite::Settings;
 use eventodb_store::testing::logs::restamp;
 use rusqlite::Connection;
 

@@ -1,7 +1,7 @@
 //! Index and memtable together always answer as a plain scan of the log does: a random walk of
 //! writes, restarts, crashes and evictions with tiny bounds.
 
-use eventodb_store::backend::sqlite::Settings;
+use eventodb_store::sqlite::Settings;
 use eventodb_store::testing::seed;
 use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};

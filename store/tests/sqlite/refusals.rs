@@ -3,7 +3,7 @@
 use std::fs;
 
 use eventodb_store::Chain;
-use eventodb_store::backend::sqlite::{Location, OpenError, Settings, Sqlite};
+use eventodb_store::sqlite::{Location, OpenError, Settings, Sqlite};
 use rusqlite::Connection;
 
 use super::support::*;

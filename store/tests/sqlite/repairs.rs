@@ -3,8 +3,8 @@
 use std::fs;
 use std::path::Path;
 
-use eventodb_store::backend::sqlite::maintenance::{Error, FileReport, Outcome, Permissions, repair, verify};
-use eventodb_store::backend::sqlite::{OpenError, Settings};
+use eventodb_store::sqlite::maintenance::{Error, FileReport, Outcome, Permissions, repair, verify};
+use eventodb_store::sqlite::{OpenError, Settings};
 use eventodb_store::testing::logs::restamp;
 use rusqlite::Connection;
 

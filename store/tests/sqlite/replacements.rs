@@ -1,6 +1,6 @@
 //! What is left in a data directory of a replacement that never came to its end.
 
-use eventodb_store::backend::sqlite::Settings;
+use eventodb_store::sqlite::Settings;
 
 use super::support::*;
 

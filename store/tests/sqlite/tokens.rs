@@ -1,7 +1,7 @@
 //! What a token costs that opens nothing.
 
 use eventodb_protocol::Token;
-use eventodb_store::backend::sqlite;
+use eventodb_store::sqlite;
 use rusqlite::Connection;
 
 use super::support::*;

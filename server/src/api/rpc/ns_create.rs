@@ -5,7 +5,7 @@ use eventodb_protocol::limits::DESCRIPTION_BYTES;
 use eventodb_protocol::reply::NamespaceCreated;
 use eventodb_protocol::request::{Call, Options, check_object};
 use eventodb_protocol::{Limits, Token};
-use eventodb_store::backend::NewNamespace;
+use eventodb_store::model::NewNamespace;
 
 use super::context::Context;
 use crate::api::errors::Failure;
