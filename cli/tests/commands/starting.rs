@@ -184,6 +184,56 @@ fn states_that_stand_in_the_way_have_exit_codes_of_their_own() {
     }
 }
 
+#[test]
+fn a_data_directory_that_cannot_be_used_has_the_exit_code_of_its_reason() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let at = |name: &str, file: &str, content: &[u8]| {
+        let directory = folder.path().join(name);
+        std::fs::create_dir_all(&directory).expect("the folder is ours");
+        std::fs::write(directory.join(file), content).expect("the folder is ours");
+        text(&directory).to_owned()
+    };
+    let store = text(&folder.path().join("store")).to_owned();
+    let server = Server::start(&["--data-dir", &store], &[]);
+    let admin = read(&folder.path().join("store"));
+    let write = outcome(&mut eventodb(&["write", "a-1", "T", "--url", &server.url, "--token", &admin]));
+    assert_eq!(write.0, Some(0), "{write:?}");
+    server.stop();
+    let orphan = at("orphan", "1.log.db", b"a log");
+    let unused = text(&folder.path().join("unused")).to_owned();
+    Server::start(&["--data-dir", &unused], &[]).stop();
+    let unknown = text(&folder.path().join("unknown")).to_owned();
+    Server::start(&["--data-dir", &unknown], &[]).stop();
+    std::fs::write(folder.path().join("unknown/99.log.db"), b"a log").expect("the folder is ours");
+    let damaged = at("damaged", "registry.db", &[b'x'; 8192]);
+    let listless = at("listless", "manifest.json", b"{");
+    let unlocked = at("unlocked", "registry.db", b"a registry");
+    std::fs::create_dir(folder.path().join("unlocked/lock")).expect("the folder is ours");
+    let full = at("full", "something", b"");
+    let (empty, output) = (at("none", "something", b""), text(&folder.path().join("copy")).to_owned());
+    for (code, arguments, reason) in [
+        (64, &["verify", &empty][..], "there is no store in"),
+        (64, &["repair", "--data-dir", &store, "--give-up", "1", "--namespace", "nobody"], "no namespace nobody"),
+        (1, &["repair", "--data-dir", &store, "--give-up", "1", "--namespace", "default"], "cannot be given up"),
+        (1, &["repair", "--data-dir", &unused, "--give-up", "1", "--namespace", "default"], "1.log.db is missing"),
+        (74, &["verify", &orphan], "registry.db is missing"),
+        (74, &["serve", "--port", "0", "--data-dir", &orphan], "registry.db is missing"),
+        (74, &["serve", "--port", "0", "--data-dir", &unknown], "99.log.db"),
+        (74, &["serve", "--port", "0", "--data-dir", &damaged], "registry.db: file is not a database"),
+        (73, &["serve", "--port", "0", "--data-dir", &unlocked], "unlocked: Is a directory"),
+        (73, &["repair", "--data-dir", &unlocked], "unlocked: Is a directory"),
+        (73, &["backup", "--data-dir", &store, "--output", &full], "full exists and is not empty"),
+        (1, &["backup", "--data-dir", &store, "--output", "/proc/none/copy"], "/proc/none: No such file"),
+        (1, &["backup", "--data-dir", &damaged, "--output", &output], "registry.db: file is not a database"),
+        (1, &["verify", &listless], "is no manifest of a backup: EOF"),
+    ] {
+        let (ended, told) = outcome(&mut eventodb(arguments));
+        assert_eq!(ended, Some(code), "{arguments:?}: {told}");
+        let last = told.lines().last().expect("a line");
+        assert!(last.contains(reason), "{arguments:?}: {told}");
+    }
+}
+
 fn read(directory: &Path) -> String {
     std::fs::read_to_string(directory.join("admin-token")).expect("the token's file").trim().to_owned()
 }
