@@ -11,6 +11,7 @@ use std::process::ExitCode;
 
 use clap::error::ErrorKind;
 use clap::{CommandFactory as _, Parser, Subcommand as _};
+use eventodb_store::Chain;
 
 use self::commands::Command;
 use self::usage::{Exit, Refused};
@@ -94,6 +95,6 @@ fn answer_usage(error: &clap::Error) -> ExitCode {
 }
 
 fn fail(error: &anyhow::Error) -> ExitCode {
-    let _ = writeln!(std::io::stderr(), "eventodb: {error:#}");
+    let _ = writeln!(std::io::stderr(), "eventodb: {}", Chain(&**error));
     ExitCode::from(usage::exit_code(error))
 }

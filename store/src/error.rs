@@ -90,17 +90,22 @@ impl Error {
     }
 }
 
-/// An error and its causes in one line: `the storage failed: the disk is full`.
+/// An error and its causes in one line: `the storage failed: the disk is full`. A cause that ends in the same words
+/// as the error that it caused, or the other way round, is left out: some libraries report one error as its own cause.
 #[derive(Debug)]
 pub struct Chain<'a>(pub &'a dyn std::error::Error);
 
 impl std::fmt::Display for Chain<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}", self.0)?;
+        let mut told = self.0.to_string();
+        f.write_str(&told)?;
         let mut next = self.0.source();
         while let Some(error) = next {
-            write!(f, ": {error}")?;
-            next = error.source();
+            let words = error.to_string();
+            if !words.ends_with(&told) && !told.ends_with(&words) {
+                write!(f, ": {words}")?;
+            }
+            (told, next) = (words, error.source());
         }
         Ok(())
     }
@@ -115,5 +120,16 @@ mod tests {
         let error = Error::unavailable(Error::failed("the disk is full"));
         assert_eq!(error.to_string(), "the storage is unavailable");
         assert_eq!(Chain(&error).to_string(), "the storage is unavailable: the storage failed: the disk is full");
+    }
+
+    #[test]
+    fn an_error_that_is_its_own_cause_is_told_once() {
+        for message in [None, Some("file is not a database".to_owned())] {
+            let code = rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_NOTADB);
+            let error = rusqlite::Error::SqliteFailure(code, message);
+            let words = error.to_string();
+            assert!(std::error::Error::source(&error).is_some_and(|cause| cause.to_string().ends_with(&words)));
+            assert_eq!(Chain(&Error::unavailable(error)).to_string(), format!("the storage is unavailable: {words}"));
+        }
     }
 }

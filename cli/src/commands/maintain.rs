@@ -33,7 +33,8 @@ pub(crate) async fn look_after<T: Send + 'static>(
         Err(error @ (Error::OutputExists(_) | Error::Open(OpenError::Locked(_) | OpenError::Directory(..)))) => {
             Err(Refused::new(Exit::CannotCreate, error).into())
         }
-        Err(error) => Err(error.into()),
+        // An error of the system among its causes has no say in the exit code.
+        Err(error) => Err(Refused::new(Exit::Failed, error).into()),
     }
 }
 

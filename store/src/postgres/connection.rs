@@ -17,7 +17,7 @@ use tokio_postgres::types::{ToSql, Type};
 use tokio_postgres::{Client, Config, Row, RowStream};
 use tokio_util::task::AbortOnDropHandle;
 
-use super::error::{Failure, OpenError, TimedOut, spoils_session};
+use super::error::{Failure, NoSession, OpenError, TimedOut, spoils_session};
 use super::settings::Settings;
 use super::statement::{Key, Statement};
 
@@ -72,7 +72,7 @@ impl Connection {
         if settings.prepare {
             let session = session_text(settings.statement_timeout);
             let begun = timeout(settings.connect_timeout, connection.client.batch_execute(&session)).await;
-            begun.map_err(|_| OpenError::Other(TimedOut("begin a session").to_string()))?.map_err(other)?;
+            begun.map_err(|_| OpenError::other(TimedOut("begin a session")))?.map_err(OpenError::of_statement)?;
         }
         Ok(connection)
     }
@@ -317,7 +317,7 @@ where
             Ok(Ok((client, connection))) => {
                 return Ok((client, AbortOnDropHandle::new(tokio::spawn(drive(connection)))));
             }
-            Ok(Err(error)) => last = Some(explain(&host, &error)),
+            Ok(Err(error)) => last = Some(explain(&host, error)),
             Err(_) => {
                 last = Some(OpenError::Unreachable {
                     place: place(&host),
@@ -330,7 +330,7 @@ where
 }
 
 /// Why there is no connection, in a line that tells the operator what to do about it.
-fn explain(host: &Config, error: &tokio_postgres::Error) -> OpenError {
+fn explain(host: &Config, error: tokio_postgres::Error) -> OpenError {
     let place = place(host);
     if let Some(refusal) = error.as_db_error() {
         return match refusal.code().code() {
@@ -340,30 +340,15 @@ fn explain(host: &Config, error: &tokio_postgres::Error) -> OpenError {
                 OpenError::MissingDatabase { place, database }
             }
             "53300" => OpenError::NoSlot { place },
-            "42501" => OpenError::Privilege(refusal.message().to_owned()),
-            _ => OpenError::Other(format!("{} (SQLSTATE {})", refusal.message(), refusal.code().code())),
+            _ => OpenError::of_refusal(refusal),
         };
     }
-    let source = std::error::Error::source(error);
-    if let Some(cause) = source.and_then(|source| source.downcast_ref::<io::Error>()) {
-        let is_tls = cause.get_ref().is_some_and(|inner| inner.is::<tokio_rustls::rustls::Error>());
-        return if is_tls {
-            OpenError::Tls { place, cause: cause.to_string() }
-        } else {
-            OpenError::Unreachable { place, cause: io::Error::new(cause.kind(), cause.to_string()) }
-        };
-    }
-    match source {
-        Some(cause) => OpenError::Other(format!("{error} at {place}: {cause}")),
-        None => OpenError::Other(format!("{error} at {place}")),
-    }
-}
-
-/// The error of a statement at the start.
-pub(super) fn other(error: tokio_postgres::Error) -> OpenError {
-    match error.as_db_error() {
-        Some(refusal) if refusal.code().code() == "42501" => OpenError::Privilege(refusal.message().to_owned()),
-        Some(refusal) => OpenError::Other(format!("{} (SQLSTATE {})", refusal.message(), refusal.code().code())),
-        None => OpenError::Other(error.to_string()),
-    }
+    let source = std::error::Error::source(&error);
+    let Some(cause) = source.and_then(|source| source.downcast_ref::<io::Error>()) else {
+        return OpenError::other(NoSession { place, cause: error });
+    };
+    let is_tls = cause.get_ref().is_some_and(|inner| inner.is::<tokio_rustls::rustls::Error>());
+    // The driver keeps its own.
+    let cause = io::Error::new(cause.kind(), cause.to_string());
+    if is_tls { OpenError::Tls { place, cause } } else { OpenError::Unreachable { place, cause } }
 }

@@ -8,15 +8,16 @@ use tokio_postgres::error::{DbError, Severity, SqlState};
 use crate::error::{Cause, Error};
 use crate::storage::AppendError;
 
-/// Why the backend could not be opened, in one line for the operator.
+/// Why the backend could not be opened: a line for the operator, with its causes behind it.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
     /// Nothing answers at that address.
-    #[error("cannot reach PostgreSQL at {place}: {cause}")]
+    #[error("cannot reach PostgreSQL at {place}")]
     Unreachable {
         /// Host and port.
         place: String,
         /// What happened.
+        #[source]
         cause: io::Error,
     },
     /// PostgreSQL does not let this user in.
@@ -44,12 +45,13 @@ pub enum OpenError {
         place: String,
     },
     /// The handshake failed.
-    #[error("TLS to PostgreSQL at {place} failed: {cause}")]
+    #[error("TLS to PostgreSQL at {place} failed")]
     Tls {
         /// Host and port.
         place: String,
         /// What happened.
-        cause: String,
+        #[source]
+        cause: io::Error,
     },
     /// The server is too old.
     #[error("PostgreSQL {0} is too old; 14 or newer is needed")]
@@ -71,9 +73,41 @@ pub enum OpenError {
     /// The schema is older than this version, and may not be changed.
     #[error("schema {0} needs a migration: run `eventodb migrate`, or allow it with --auto-migrate")]
     MigrationNeeded(String),
-    /// Something else, as PostgreSQL tells it.
-    #[error("PostgreSQL cannot be used: {0}")]
-    Other(String),
+    /// Something else.
+    #[error("PostgreSQL cannot be used")]
+    Other(#[source] Cause),
+}
+
+/// A host with which no session could be begun, for a reason that has no variant of its own.
+#[derive(Debug, thiserror::Error)]
+#[error("no session with {place}")]
+pub(super) struct NoSession {
+    pub(super) place: String,
+    #[source]
+    pub(super) cause: tokio_postgres::Error,
+}
+
+impl OpenError {
+    /// [`OpenError::Other`] because of `cause`.
+    pub(super) fn other(cause: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
+        Self::Other(Arc::from(cause.into()))
+    }
+
+    /// As the error of a statement at the start.
+    pub(super) fn of_statement(error: tokio_postgres::Error) -> Self {
+        match error.as_db_error() {
+            Some(refusal) => Self::of_refusal(refusal),
+            None => Self::other(error),
+        }
+    }
+
+    /// As the answer of PostgreSQL to a session or a statement at the start.
+    pub(super) fn of_refusal(refusal: &DbError) -> Self {
+        match *refusal.code() {
+            SqlState::INSUFFICIENT_PRIVILEGE => Self::Privilege(refusal.message().to_owned()),
+            _ => Self::other(Refusal::new(refusal)),
+        }
+    }
 }
 
 /// Why a statement has no result.

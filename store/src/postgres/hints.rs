@@ -18,9 +18,10 @@ use tokio_postgres::AsyncMessage;
 use tokio_util::sync::CancellationToken;
 
 use super::connection::{self, Connection};
-use super::error::OpenError;
+use super::error::{OpenError, TimedOut};
 use super::settings::Settings;
 use super::statement::NOTIFY;
+use crate::error::Chain;
 use crate::model::Incarnation;
 use crate::seldom::OUTAGE;
 use crate::storage::Hint;
@@ -85,7 +86,7 @@ impl Notifier {
                 Ok(()) => pause = RETRY.0,
                 // These notifications are lost: the other servers poll.
                 Err(error) => {
-                    tracing::debug!(error, "cannot notify other servers");
+                    tracing::debug!(error = %Chain(&*error), "cannot notify other servers");
                     connection = None;
                     pause = longer(pause);
                 }
@@ -130,12 +131,16 @@ impl Notifier {
     }
 }
 
-async fn send(connection: &mut Option<Connection>, settings: &Settings, payloads: &[String]) -> Result<(), String> {
+async fn send(
+    connection: &mut Option<Connection>,
+    settings: &Settings,
+    payloads: &[String],
+) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
     if !connection.as_ref().is_some_and(Connection::is_clean) {
-        *connection = Some(Connection::open(settings).await.map_err(|error| error.to_string())?);
+        *connection = Some(Connection::open(settings).await?);
     }
     let open = connection.as_mut().expect("it was just opened");
-    open.query(NOTIFY.on_registry(), &[&payloads]).await.map_err(|error| error.to_string())?;
+    open.query(NOTIFY.on_registry(), &[&payloads]).await?;
     Ok(())
 }
 
@@ -179,7 +184,7 @@ pub(super) async fn listen(notifier: Arc<Notifier>, hints: Hints, settings: Arc<
         let session = listen_once(&notifier, &hints, &url, &settings);
         let Some(Err(error)) = stop.run_until_cancelled(session).await else { return };
         if let Some(held_back) = OUTAGE.due("listen") {
-            tracing::warn!(%error, held_back, "not listening for other servers' notifications; polling goes on");
+            tracing::warn!(error = %Chain(&error), held_back, "not listening for other servers' notifications; polling goes on");
         }
         pause = if began.elapsed() > LISTENER_PING { RETRY.0 } else { longer(pause) };
         if stop.run_until_cancelled(sleep(pause)).await.is_none() {
@@ -209,14 +214,14 @@ async fn listen_once(
         }
     })
     .await?;
-    let silent = |_| OpenError::Other("the listening connection is silent".to_owned());
-    timeout(limit, client.batch_execute("LISTEN eventodb")).await.map_err(silent)?.map_err(connection::other)?;
+    let silent = |_| OpenError::other(TimedOut("answer the listening connection"));
+    timeout(limit, client.batch_execute("LISTEN eventodb")).await.map_err(silent)?.map_err(OpenError::of_statement)?;
     // Notifications that were sent while this server did not listen are lost.
     hints.put(Hint::All);
     loop {
         sleep_until(Instant::now() + LISTENER_PING).await;
         hints.catch_up();
-        timeout(limit, client.batch_execute("")).await.map_err(silent)?.map_err(connection::other)?;
+        timeout(limit, client.batch_execute("")).await.map_err(silent)?.map_err(OpenError::of_statement)?;
     }
 }
 

@@ -72,7 +72,7 @@ impl Postgres {
     /// Connects, checks that the database can be used, and brings the registry up to date.
     ///
     /// # Errors
-    /// [`OpenError`], in one line that says what to do.
+    /// [`OpenError`], which says what to do.
     pub async fn open(settings: Settings) -> Result<Arc<Self>, OpenError> {
         let settings = Arc::new(settings);
         let (mut connection, is_read_only) = prepare(&settings).await?;
@@ -80,7 +80,7 @@ impl Postgres {
         drop(connection);
         let shared = Arc::new(Shared::new(Arc::clone(&settings)));
         shared.found_read_only(is_read_only);
-        shared.readers.fill().await.map_err(|failure| OpenError::Other(failure.to_string()))?;
+        shared.readers.fill().await.map_err(OpenError::other)?;
         let (sender, receiver) = Hints::new();
         let (notifier, stop) = (Arc::clone(&shared.notifier), shared.stop.clone());
         shared.tasks.spawn(Arc::clone(&notifier).run(Arc::clone(&settings), stop.clone()));
@@ -277,7 +277,7 @@ async fn look(connection: &mut Connection) -> Result<bool, Failure> {
 async fn prepare(settings: &Settings) -> Result<(Connection, bool), OpenError> {
     let mut connection = Connection::open(settings).await?;
     let row = connection.query_one(SERVER.on_registry(), &[]).await.map_err(MigrateError::from)?;
-    let row = row.ok_or_else(|| OpenError::Other("it told nothing about itself".to_owned()))?;
+    let row = row.ok_or_else(|| OpenError::other("it told nothing about itself"))?;
     if row.get::<_, i32>(0) < OLDEST_SERVER {
         return Err(OpenError::TooOld(row.get(1)));
     }
@@ -310,9 +310,9 @@ impl From<MigrateError> for OpenError {
             MigrateError::Needed(schema) => Self::MigrationNeeded(schema),
             MigrateError::Failure(failure) => match failure.state().map(|state| state.code()) {
                 Some("42501") => Self::Privilege(failure.to_string()),
-                _ => Self::Other(failure.to_string()),
+                _ => Self::other(failure),
             },
-            MigrateError::Deleted => Self::Other(error.to_string()),
+            MigrateError::Deleted => Self::other(error),
         }
     }
 }

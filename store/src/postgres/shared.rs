@@ -13,6 +13,7 @@ use super::hints::Notifier;
 use super::pool::Pool;
 use super::settings::Settings;
 use super::upkeep;
+use crate::error::Chain;
 use crate::model::Incarnation;
 
 /// How often idle connections are looked for.
@@ -95,7 +96,7 @@ impl Shared {
                     Err(failure) => Err(failure),
                 };
                 if let Err(error) = outcome {
-                    tracing::debug!(%error, log = log.0, "cannot fold counts now");
+                    tracing::debug!(error = %Chain(&error), log = log.0, "cannot fold counts now");
                 }
             };
             shared.stop.run_until_cancelled(work).await

@@ -20,6 +20,7 @@ use super::connection::{Connection, GRACE};
 use super::error::Failure;
 use super::pool::Pool;
 use super::statement::{TAKE_TURN, TURN_HOLDERS};
+use crate::error::Chain;
 use crate::model::Incarnation;
 
 /// A server waits for its turns for this long after it met another server.
@@ -232,7 +233,7 @@ impl Own {
         }
         self.state.lock().phase = Phase::Ending;
         if let Err(error) = connection.commit().await {
-            tracing::debug!(%error, log = log.0, "cannot end a turn");
+            tracing::debug!(error = %Chain(&error), log = log.0, "cannot end a turn");
         }
         let mut state = self.state.lock();
         // The next turn may have begun meanwhile.

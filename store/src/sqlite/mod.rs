@@ -147,18 +147,18 @@ impl Default for Settings {
     }
 }
 
-/// Why a data directory could not be opened, in one line for the operator.
+/// Why a data directory could not be opened: a line for the operator, with its causes behind it.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
     /// It cannot be created or written to.
-    #[error("cannot use the data directory {0}: {1}")]
-    Directory(Shown, std::io::Error),
+    #[error("cannot use the data directory {0}")]
+    Directory(Shown, #[source] std::io::Error),
     /// Another server has it.
     #[error("the data directory {0} is in use by another server")]
     Locked(Shown),
     /// The registry is damaged, or newer than this program.
-    #[error("cannot open {0}: {1}")]
-    Registry(Shown, connection::Error),
+    #[error("cannot open {0}")]
+    Registry(Shown, #[source] connection::Error),
     /// There are logs and no registry, so that the namespaces of the logs are not known.
     #[error("{0} is missing beside log files: put it back from a backup of this directory, or move the log files away")]
     NoRegistry(Shown),
@@ -169,8 +169,8 @@ pub enum OpenError {
     )]
     UnknownLog(Shown),
     /// The system provides no threads.
-    #[error("cannot start threads: {0}")]
-    Threads(std::io::Error),
+    #[error("cannot start threads")]
+    Threads(#[source] std::io::Error),
 }
 
 /// A path as text for people.

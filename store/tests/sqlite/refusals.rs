@@ -20,7 +20,7 @@ async fn a_registry_of_a_newer_program() {
     let error = Sqlite::open(Location::Directory(directory.path().to_owned()), Settings::default()).err();
     let error = error.expect("it is refused");
     assert!(matches!(error, OpenError::Registry(..)), "{error}");
-    let told = error.to_string();
+    let told = Chain(&error).to_string();
     assert!(told.contains("registry.db") && told.contains("version 99") && told.contains("newer eventodb"), "{told}");
 }
 

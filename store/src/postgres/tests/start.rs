@@ -6,13 +6,14 @@ use eventodb_schema::{POSTGRES_LOG, POSTGRES_REGISTRY};
 use futures_util::future::join_all;
 
 use super::fixture::{Fixture, settings};
+use crate::error::Chain;
 use crate::postgres::{OpenError, Postgres};
 use crate::storage::Backend as _;
 use eventodb_testing::postgres;
 
 async fn refusal(url: &str) -> OpenError {
     let error = Postgres::open(settings(url)).await.expect_err("it must be refused");
-    let text = error.to_string();
+    let text = Chain(&error).to_string();
     assert!(!text.contains('\n') && !text.contains("for-tests-only") && !text.contains("s3cret"), "{text}");
     error
 }

@@ -39,7 +39,7 @@ pub use manifest::{BackedUpFile, BackedUpNamespace, Manifest};
 pub use repair::{Outcome, Permissions, repair};
 pub use verify::{FileReport, Report, verify};
 
-/// Why the work on a data directory failed, in one line for the operator.
+/// Why the work on a data directory failed: a line for the operator, with its causes behind it.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The directory cannot be used, or a server uses it.
@@ -67,14 +67,14 @@ pub enum Error {
     #[error("{0} is missing")]
     MissingLog(Shown),
     /// SQLite cannot read or write a file.
-    #[error("{0}: {1}")]
-    Database(Shown, connection::Error),
+    #[error("cannot use {0}")]
+    Database(Shown, #[source] connection::Error),
     /// The system cannot read or write a file.
-    #[error("{0}: {1}")]
-    File(Shown, std::io::Error),
+    #[error("cannot use {0}")]
+    File(Shown, #[source] std::io::Error),
     /// A manifest that cannot be read.
-    #[error("{0} is no manifest of a backup: {1}")]
-    Manifest(Shown, serde_json::Error),
+    #[error("{0} is no manifest of a backup")]
+    Manifest(Shown, #[source] serde_json::Error),
 }
 
 /// How far a long step is.

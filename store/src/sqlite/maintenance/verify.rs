@@ -14,6 +14,7 @@ use super::check_log::{self, LogCheck, Problems};
 use super::files::{self, Namespace};
 use super::manifest::{self, BackedUpFile, Manifest, describe};
 use super::{Error, Progress, check_index, database};
+use crate::error::Chain;
 
 /// The findings about a directory.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -93,7 +94,7 @@ fn verify_backup(directory: &Path, manifest: &Manifest, progress: &mut Progress<
 /// Compares a file with its entry in the manifest.
 fn compare(directory: &Path, expected: &BackedUpFile, problems: &mut Problems, progress: &mut Progress<'_>) {
     match describe(&directory.join(&expected.name), progress) {
-        Err(error) => problems.add(format!("it cannot be read: {error}")),
+        Err(error) => problems.add(format!("it cannot be read: {}", Chain(&error))),
         Ok(found) if found.bytes != expected.bytes => {
             problems.add(format!("it has {} bytes, the manifest says {}", found.bytes, expected.bytes));
         }
@@ -115,7 +116,7 @@ fn open_and_check(path: &Path, problems: &mut Problems, progress: &mut Progress<
             Some(check)
         }
         Err(error) => {
-            problems.add(error.to_string());
+            problems.add(Chain(&error).to_string());
             None
         }
     }
@@ -182,7 +183,7 @@ pub(super) fn check_log_of(path: &Path, progress: &mut Progress<'_>) -> LogCheck
         Err(error) => {
             let mut check = LogCheck::default();
             check.problems.add(match path.exists() {
-                true => error.to_string(),
+                true => Chain(&error).to_string(),
                 false => "it is missing".to_owned(),
             });
             check
@@ -224,7 +225,7 @@ pub(super) fn check_index_of(log: &Path, index: &Path, progress: &mut Progress<'
             check_index::check(&connection, &files::name_of(index), progress)
         }
         Err(error) => {
-            problems.add(error.to_string());
+            problems.add(Chain(&error).to_string());
             problems
         }
     }
