@@ -12,8 +12,8 @@ use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 
 use rustix::fs::{AtFlags, StatxFlags};
 
+use super::open_error::{OpenError, shown};
 use super::paths::beside;
-use super::{OpenError, shown};
 
 /// The mode of files: others have no rights.
 const PRIVATE_FILE: u32 = 0o600;

@@ -9,6 +9,9 @@
 //! | `access` | opening a file beside which nothing can be written |
 //! | `connection` | opening a database file: pragmas, migrations |
 //! | `directory` | making and taking the data directory, and seeing that it is still there |
+//! | `settings` | the location of a store, and its bounds |
+//! | `shared` | opening a store; what all incarnations share: the directory, the registry, the bounds of the process |
+//! | `open_error` | why a store is not opened |
 //! | `registry` | the namespaces |
 //! | `storage` | one incarnation: opening, closing, and the methods of `Storage` |
 //! | `appender` | the appends of one incarnation: the methods of `Appender` |
@@ -55,20 +58,21 @@ pub mod maintenance;
 mod many_rows;
 mod marks;
 mod memtable;
+mod open_error;
 mod paths;
 mod read;
 mod registry;
 mod room;
 mod runs;
+mod settings;
+mod shared;
 mod storage;
 mod threads;
 mod trickle;
 mod whole_row;
 
 use std::collections::HashMap;
-use std::path::{Path, PathBuf};
-use std::sync::atomic::AtomicUsize;
-use std::sync::{Arc, Weak};
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -78,103 +82,18 @@ use parking_lot::Mutex;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
+pub use open_error::{OpenError, Shown};
+pub use settings::{Location, Settings};
+
 use self::appender::SqliteAppender;
-use self::damage::Damage;
-use self::directory::{Directory, Found};
 use self::failure::{change_failed, fail};
-use self::marks::Marks;
 use self::registry::Registry;
-use self::room::Room;
+use self::shared::Shared;
 use self::storage::{Handle, SqliteStorage};
-use self::threads::Threads;
 use crate::degraded::Degraded;
 use crate::error::{Chain, Error, Result};
 use crate::model::{Incarnation, Namespace, NewNamespace};
 use crate::storage::{Backend, Hint, Opened, Storage};
-
-/// The location of a store's files.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Location {
-    /// In this directory, which is created if it is missing.
-    Directory(PathBuf),
-    /// In memory: all is gone when the process ends.
-    Memory,
-}
-
-/// Bounds of the SQLite backend.
-#[derive(Clone, Debug)]
-pub struct Settings {
-    /// Namespaces whose files are open at once.
-    pub open_namespaces: usize,
-    /// Messages of one namespace that may wait for the indexer; appends wait beyond it.
-    pub memtable_messages: usize,
-    /// Messages of all namespaces that may wait for the indexer before it works without pauses.
-    pub memtables_messages: usize,
-    /// Number of messages that the indexer moves in one transaction, at most.
-    pub index_batch: usize,
-    /// Threads that commit, for all namespaces.
-    pub writer_threads: usize,
-    /// Reads that run at once, for all namespaces.
-    pub readers: usize,
-    /// Rows that one slice looks at in search of matches.
-    pub examined_rows: usize,
-    /// A read of everything that filters by type or correlation uses the index if a namespace has at most this number
-    /// of categories, and the log if it has more.
-    pub merged_categories: usize,
-}
-
-impl Settings {
-    /// Number of waiting messages for which the indexer begins while appends go on: a batch, or all that a smaller
-    /// memtable holds.
-    fn whole_batch(&self) -> usize {
-        self.index_batch.min(self.memtable_messages).max(1)
-    }
-}
-
-impl Default for Settings {
-    fn default() -> Self {
-        let cores = std::thread::available_parallelism().map_or(2, usize::from);
-        Self {
-            open_namespaces: 256,
-            memtable_messages: 65_536,
-            memtables_messages: 400_000,
-            index_batch: 32_768,
-            writer_threads: 2 * cores,
-            readers: 2 * cores,
-            examined_rows: 20_000,
-            merged_categories: 256,
-        }
-    }
-}
-
-/// Why a data directory could not be opened: a line for the operator, with its causes behind it.
-#[derive(Debug, thiserror::Error)]
-pub enum OpenError {
-    /// It cannot be created or written to.
-    #[error("cannot use the data directory {0}")]
-    Directory(Shown, #[source] std::io::Error),
-    /// Another server has it.
-    #[error("the data directory {0} is in use by another server")]
-    Locked(Shown),
-    /// The registry is damaged, or newer than this program.
-    #[error("cannot open {0}")]
-    Registry(Shown, #[source] connection::Error),
-    /// There are logs and no registry, so that the namespaces of the logs are not known.
-    #[error("{0} is missing beside log files: put it back from a backup of this directory, or move the log files away")]
-    NoRegistry(Shown),
-    /// The registry does not know these logs, so that it would give their numbers to new namespaces.
-    #[error(
-        "the registry does not know {0}: put back the registry.db of the same moment, or move the log away and import \
-         what it holds"
-    )]
-    UnknownLog(Shown),
-    /// The system provides no threads.
-    #[error("cannot start threads")]
-    Threads(#[source] std::io::Error),
-}
-
-/// A path as text for people.
-pub type Shown = String;
 
 /// The SQLite backend.
 pub struct Sqlite {
@@ -183,67 +102,13 @@ pub struct Sqlite {
     housekeeping: CancellationToken,
 }
 
-/// What all incarnations share.
-struct Shared {
-    location: Location,
-    settings: Settings,
-    registry: Registry,
-    marks: Marks,
-    damage: Damage,
-    room: Room,
-    threads: Threads,
-    /// Namespaces whose files are open, and perhaps some whose files were closed since.
-    opened: Mutex<Vec<Weak<SqliteStorage>>>,
-    /// Held by the one that opens files while descriptors are scarce.
-    scarce: Mutex<()>,
-    /// Number of entries in all memtables.
-    waiting: Arc<AtomicUsize>,
-    /// The directory's lock, held until the backend is closed so that no other server uses it.
-    directory: Mutex<Option<Arc<Directory>>>,
-    /// The registry's files, as they were opened.
-    registry_files: Mutex<Arc<Found>>,
-}
-
 impl Sqlite {
     /// Opens the store at a location, and creates it if there is none.
     ///
     /// # Errors
     /// [`OpenError`].
     pub fn open(location: Location, settings: Settings) -> Result<Arc<Self>, OpenError> {
-        let directory = match &location {
-            Location::Directory(directory) => Some(Directory::take(directory)?),
-            Location::Memory => None,
-        };
-        if let Location::Directory(directory) = &location {
-            refuse_without_registry(directory)?;
-        }
-        let registry = Registry::open(&location).map_err(|error| match &location {
-            Location::Directory(directory) => OpenError::Registry(shown(&directory.join(Registry::FILE)), error),
-            Location::Memory => OpenError::Registry(":memory:".to_owned(), error),
-        })?;
-        let registry_files = match &location {
-            Location::Directory(directory) => Found::database(&directory.join(Registry::FILE))
-                .map_err(|error| OpenError::Directory(shown(directory), error))?,
-            Location::Memory => Found::default(),
-        };
-        if let Location::Directory(directory) = &location {
-            refuse_unknown_logs(directory, &registry)?;
-        }
-        let threads = Threads::start(&settings).map_err(OpenError::Threads)?;
-        let shared = Arc::new(Shared {
-            location,
-            settings,
-            registry,
-            marks: Marks::new(),
-            damage: Damage::default(),
-            room: Room::default(),
-            threads,
-            opened: Mutex::default(),
-            scarce: Mutex::default(),
-            waiting: Arc::default(),
-            directory: Mutex::new(directory.map(Arc::new)),
-            registry_files: Mutex::new(Arc::new(registry_files)),
-        });
+        let shared = Arc::new(Shared::open(location, settings)?);
         let sqlite = Self { shared, storages: Arc::default(), housekeeping: CancellationToken::new() };
         sqlite.keep_house();
         sqlite.keep_marks();
@@ -275,89 +140,9 @@ impl Sqlite {
 /// How often the backend looks after its files.
 const HOUSEKEEPING: Duration = Duration::from_millis(250);
 
-impl Shared {
-    /// Looks whether the directory and the registry in it are still those that were opened.
-    ///
-    /// # Errors
-    /// As [`Self::still_holds`].
-    fn still_holds_registry(&self) -> Result<()> {
-        let files = Arc::clone(&self.registry_files.lock());
-        self.still_holds(&files)
-    }
-
-    /// Writes to the registry, and to the logs whose last write failed.
-    fn write_test(&self, failing: &[Arc<SqliteStorage>]) -> Result<()> {
-        let Location::Directory(directory) = &self.location else { return Ok(()) };
-        if self.still_holds_registry().is_err() {
-            // That is logged and reported by itself.
-            return Ok(());
-        }
-        self.room.look(directory);
-        for storage in failing {
-            storage.write_test();
-        }
-        self.registry.write_test().map_err(Error::unavailable)?;
-        // It may have been opened anew.
-        let files = Found::database(&directory.join(Registry::FILE)).map_err(Error::unavailable)?;
-        *self.registry_files.lock() = Arc::new(files);
-        Ok(())
-    }
-
-    /// Looks whether the directory and these files in it are still those that were opened.
-    ///
-    /// # Errors
-    /// [`Error::Unavailable`] if not: nobody would find what is written.
-    fn still_holds(&self, files: &Found) -> Result<()> {
-        let directory = self.directory.lock().clone();
-        if directory.is_none_or(|directory| directory.lock().is_there()) && files.is_there() {
-            return Ok(());
-        }
-        Err(Error::unavailable("the data directory was removed or replaced while it was in use"))
-    }
-
-    /// Closes the namespaces that were unused for the longest time until no more than `most` are open. Namespaces that
-    /// are in use stay open. The caller holds no storage's lock.
-    fn close_beyond(&self, most: usize) {
-        let mut open: Vec<_> = {
-            let mut opened = self.opened.lock();
-            opened.retain(|storage| storage.strong_count() > 0);
-            opened.iter().filter_map(Weak::upgrade).collect()
-        };
-        if open.len() <= most {
-            return;
-        }
-        open.sort_by_cached_key(|storage| storage.last_use());
-        let beyond = open.len() - most;
-        open.into_iter().filter(|storage| storage.close_idle(false)).take(beyond).for_each(drop);
-        self.opened.lock().retain(|storage| storage.upgrade().is_some_and(|storage| storage.is_open()));
-    }
-}
-
 impl Drop for Sqlite {
     fn drop(&mut self) {
         self.housekeeping.cancel();
-    }
-}
-
-fn shown(path: &Path) -> Shown {
-    path.display().to_string()
-}
-
-/// A new registry would give the numbers of the logs that are there to other namespaces.
-fn refuse_without_registry(directory: &Path) -> Result<(), OpenError> {
-    let registry = directory.join(Registry::FILE);
-    let is_there = registry.metadata().is_ok_and(|metadata| metadata.len() > 0);
-    let logs = paths::logs_in(directory).map_err(|error| OpenError::Directory(shown(directory), error))?;
-    if is_there || logs.is_empty() { Ok(()) } else { Err(OpenError::NoRegistry(shown(&registry))) }
-}
-
-fn refuse_unknown_logs(directory: &Path, registry: &Registry) -> Result<(), OpenError> {
-    let path = || shown(&directory.join(Registry::FILE));
-    let known = registry.incarnations().map_err(|error| OpenError::Registry(path(), error.into()))?;
-    let logs = paths::logs_in(directory).map_err(|error| OpenError::Directory(shown(directory), error))?;
-    match logs.into_iter().find(|(number, _)| !known.contains(number)) {
-        Some((_, log)) => Err(OpenError::UnknownLog(shown(&log))),
-        None => Ok(()),
     }
 }
 
@@ -481,18 +266,7 @@ impl Backend for Sqlite {
     fn degraded(&self) -> Vec<Degraded> {
         let storages: Vec<Arc<SqliteStorage>> = self.storages.lock().values().cloned().collect();
         let mut degraded: Vec<Degraded> = storages.iter().flat_map(|storage| storage.degraded()).collect();
-        let is_lost = self.shared.registry_files.lock().is_lost()
-            || self.shared.directory.lock().as_ref().is_some_and(|directory| directory.lock().is_lost());
-        if is_lost {
-            let message = "the data directory was removed or replaced while it was in use: nothing is written";
-            degraded.push(Degraded::new("DIRECTORY_LOST", message));
-        }
-        degraded.extend(self.shared.room.degraded());
-        if self.shared.marks.fault.is_there() {
-            let message = "the registry cannot be written: a log that loses its end now may not be noticed";
-            degraded.push(Degraded::new("REGISTRY_NOT_WRITTEN", message));
-        }
-        degraded.extend(self.shared.damage.degraded());
+        degraded.extend(self.shared.degraded());
         degraded.sort_unstable();
         degraded.dedup();
         degraded
@@ -507,7 +281,7 @@ impl Backend for Sqlite {
         if let Err(error) = self.registry(Registry::checkpoint).await {
             tracing::warn!(error = %Chain(&error), "the registry was not closed cleanly");
         }
-        *self.shared.directory.lock() = None;
+        self.shared.release_directory();
     }
 }
 

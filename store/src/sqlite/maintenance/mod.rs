@@ -31,7 +31,8 @@ mod verify;
 
 use std::path::{Path, PathBuf};
 
-use super::{OpenError, Shown, connection};
+use super::connection;
+use super::open_error::{OpenError, Shown, shown};
 
 pub use backup::backup;
 pub use give_up::give_up;
@@ -104,10 +105,6 @@ fn registry_of(directory: &Path) -> Result<PathBuf, Error> {
         Ok(logs) if !logs.is_empty() => Err(Error::NoRegistry(shown(&path))),
         _ => Err(Error::NoStore(shown(directory))),
     }
-}
-
-fn shown(path: &Path) -> Shown {
-    super::shown(path)
 }
 
 fn database(file: &Path) -> impl Fn(rusqlite::Error) -> Error {
