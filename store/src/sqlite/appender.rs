@@ -1,14 +1,11 @@
 //! The appends to the log of one incarnation. A batch is committed on the thread that polls its future.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering::SeqCst;
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use futures_util::future::FutureExt as _;
 
-use super::append;
-use super::failure::fail;
 use super::files::Files;
 use super::storage::SqliteStorage;
 use crate::error::{Error, Result};
@@ -32,7 +29,7 @@ impl Appender for SqliteAppender {
 
     async fn settle(&mut self, batch: &Batch) -> Result<Settled> {
         let (storage, batch) = (Arc::clone(&self.0), batch.clone());
-        self.0.shared.threads.run(move || settle(&storage, &batch)).await
+        self.0.shared.threads.run(move || storage.files()?.settle(&batch)).await
     }
 }
 
@@ -44,7 +41,7 @@ async fn append(storage: &Arc<SqliteStorage>, batch: &Batch) -> Outcome {
     wait_for_room(storage, &files).await?;
     let entries = files.append(&storage.shared, storage.incarnation, batch)?;
     let whole = storage.shared.settings.whole_batch();
-    if files.memtable.read().len() >= whole {
+    if files.backlog.len() >= whole {
         storage.start_indexer(&files, whole);
     }
     storage.start_checkpoint(&files);
@@ -56,33 +53,17 @@ async fn append(storage: &Arc<SqliteStorage>, batch: &Batch) -> Outcome {
 async fn wait_for_room(storage: &Arc<SqliteStorage>, files: &Arc<Files>) -> Result<(), AppendError> {
     let deadline = Instant::now() + ROOM_WITHIN;
     loop {
-        let room = files.room.notified();
+        let room = files.backlog.room();
         tokio::pin!(room);
         room.as_mut().enable();
-        if !files.is_full(&storage.shared) || files.stopped.lock().is_some() {
+        if !files.backlog.is_full(&storage.shared.settings) || files.obstacles.has_stopped() {
             return Ok(());
         }
-        if files.damaged.load(SeqCst) || Instant::now() >= deadline {
+        if files.indexing.is_damaged() || Instant::now() >= deadline {
             let cause: Box<dyn std::error::Error + Send + Sync> = "the index does not keep up with the log".into();
             return Err(AppendError::Unavailable(Arc::from(cause)));
         }
         storage.start_indexer(files, 1);
         let _ = tokio::time::timeout(START_AGAIN_AFTER, room).await;
     }
-}
-
-/// Looks into the log whether a batch is there. A commit that reported an error may have happened all the same.
-fn settle(storage: &Arc<SqliteStorage>, batch: &Batch) -> Result<Settled> {
-    let files = storage.files()?;
-    let mut writer = files.writer.lock();
-    let head = append::head(&writer.connection, files.seed).map_err(fail)?;
-    writer.head = head;
-    drop(writer);
-    let Some(last) = batch.messages.last() else { return Ok(Settled::NotCommitted) };
-    if head.position < last.global_position {
-        return Ok(Settled::NotCommitted);
-    }
-    let entries = batch.entries(head.time);
-    files.remember(&entries);
-    Ok(Settled::Committed(entries))
 }

@@ -5,7 +5,7 @@ use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering::SeqCst;
 use std::time::{Duration, Instant};
 
-use super::failure::{is_damage, is_read_only};
+use super::failure::is_damage;
 use super::files::Files;
 use super::storage::SqliteStorage;
 
@@ -28,26 +28,26 @@ impl SqliteStorage {
     /// Indexes messages that have waited long enough, and closes connections that are not needed. Called now and then.
     pub(super) fn look_after(self: &Arc<Self>) {
         let Some(files) = self.opened_files() else { return };
-        if files.wants_reopening() {
+        if files.connections.want_reopening() {
             drop(files);
             // The next call opens them. While they are in use, they are not closed, and this is tried again.
             self.close_idle(false);
             return;
         }
-        if files.memtable.read().len() > 0 && files.last_append.lock().elapsed() >= INDEX_AFTER {
+        if files.backlog.len() > 0 && files.last_append.lock().elapsed() >= INDEX_AFTER {
             self.start_indexer(&files, 1);
         }
         self.start_backfill(&files);
         let last_use = *files.last_use.lock();
         if last_use.elapsed() >= SPARE_FOR {
-            files.close_spare_readers();
+            files.connections.close_spare_readers();
         }
     }
 
     /// Has the rest indexed as soon as no append came for a while. If it misses messages, [`Self::look_after`] indexes
     /// them.
     pub(super) fn index_when_quiet(self: &Arc<Self>, files: &Arc<Files>) {
-        if files.awaits_quiet.swap(true, SeqCst) {
+        if files.indexing.awaits_quiet.swap(true, SeqCst) {
             return;
         }
         // The files are not held meanwhile, so that they can be closed.
@@ -64,8 +64,8 @@ impl SqliteStorage {
                     continue;
                 }
                 // Cleared before it starts, so that an append from now on waits for quiet again.
-                files.awaits_quiet.store(false, SeqCst);
-                if storage.start_indexer(&files, 1) || files.awaits_quiet.swap(true, SeqCst) {
+                files.indexing.awaits_quiet.store(false, SeqCst);
+                if storage.start_indexer(&files, 1) || files.indexing.awaits_quiet.swap(true, SeqCst) {
                     return;
                 }
                 // The indexer is at work on messages that came before.
@@ -77,19 +77,19 @@ impl SqliteStorage {
     /// Has the indexer run while at least `at_least` messages wait, and then for whole batches. Returns whether it was
     /// not at work already.
     pub(super) fn start_indexer(self: &Arc<Self>, files: &Arc<Files>, at_least: usize) -> bool {
-        if files.indexing.swap(true, SeqCst) {
+        if files.indexing.is_at_work.swap(true, SeqCst) {
             return false;
         }
         let (storage, files) = (self.clone(), files.clone());
         self.shared.threads.index(move || {
             let mut wanted = at_least;
             loop {
-                let at_work = AtWork(&files.indexing);
+                let at_work = AtWork(&files.indexing.is_at_work);
                 let could = storage.index_batches(&files, wanted);
                 drop(at_work);
                 wanted = storage.shared.settings.whole_batch();
                 // An append that came until now found it at work, and did not start it.
-                if !could || files.memtable.read().len() < wanted || files.indexing.swap(true, SeqCst) {
+                if !could || files.backlog.len() < wanted || files.indexing.is_at_work.swap(true, SeqCst) {
                     return;
                 }
             }
@@ -99,21 +99,22 @@ impl SqliteStorage {
 
     /// Writes the log's write-ahead log back, if that is due and nobody does so already.
     pub(super) fn start_checkpoint(self: &Arc<Self>, files: &Arc<Files>) {
-        if !files.wants_checkpoint() || files.checkpointing.swap(true, SeqCst) {
+        if !files.write_back.is_due(&files.connections) || files.write_back.is_at_work.swap(true, SeqCst) {
             return;
         }
         let (storage, files) = (self.clone(), files.clone());
         self.shared.threads.index(move || {
-            let _at_work = AtWork(&files.checkpointing);
-            if let Err(error) = files.checkpoint_in_background(&storage.shared, storage.incarnation) {
-                files.log_checkpoint_fault.failed(storage.incarnation.0, &error);
+            let _at_work = AtWork(&files.write_back.is_at_work);
+            let done = files.write_back.do_most(&files.connections, &storage.shared, storage.incarnation);
+            if let Err(error) = done {
+                files.write_back.fault.failed(storage.incarnation.0, &error);
             }
         });
     }
 
     /// Indexes whole batches while at least this number of messages wait. Returns whether it succeeded.
     fn index_batches(&self, files: &Files, mut wanted: usize) -> bool {
-        while files.memtable.read().len() >= wanted {
+        while files.backlog.len() >= wanted {
             if let Err(error) = files.index_batch(&self.shared, self.incarnation) {
                 self.index_failed(files, error);
                 return false;
@@ -129,19 +130,19 @@ impl SqliteStorage {
         match error.sqlite_error_code() {
             Some(rusqlite::ErrorCode::ConstraintViolation) => {
                 tracing::error!(incarnation, %error, "the log holds an id or a position twice: no more writes; run `eventodb repair`");
-                *files.stopped.lock() = Some(Arc::new(error));
+                files.obstacles.stop(Arc::new(error));
             }
             _ if matches!(error, rusqlite::Error::QueryReturnedNoRows)
                 || is_damage(&error) && self.index_is_damaged() =>
             {
                 tracing::error!(incarnation, %error, "the index is damaged and will be built anew");
-                files.damaged.store(true, SeqCst);
+                files.indexing.damaged();
             }
             _ => {
-                files.read_only.fetch_or(is_read_only(&error), SeqCst);
-                files.index_fault.failed(incarnation, &error);
+                files.connections.failed(&error);
+                files.indexing.failed(self.incarnation, &error);
             }
         }
-        files.room.notify_waiters();
+        files.backlog.wake();
     }
 }

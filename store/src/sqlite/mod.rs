@@ -20,7 +20,7 @@
 //! | `background` | work beside the calls: indexing, checkpoints |
 //! | `room` | whether the disk is nearly full |
 //! | `failure` | the meaning of SQLite's errors |
-//! | `files` | the open files of one incarnation: appends, the indexer, checkpoints |
+//! | `files/` | the open files of one incarnation: opening, appends, the indexer, checkpoints |
 //! | `paths` | the paths of the files, and connections to them |
 //! | `append` | one commit to the log |
 //! | `checksum` | the checksum of a message, and the verdict on a row |

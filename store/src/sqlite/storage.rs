@@ -17,7 +17,7 @@ use uuid::Uuid;
 use super::access::Access;
 use super::connection::Attach;
 use super::failure::{READ_AGAIN, READ_PAUSE, ReadError, Suspicion, fail, is_damage, is_not_opened, lacks_one};
-use super::files::{Files, Opened};
+use super::files::{self, Files, Opened};
 use super::paths::{index, index_path, log_path, remove_database, set_up};
 use super::{Location, Shared, connection, index_file, indexer, lookup, read};
 use crate::degraded::Degraded;
@@ -83,7 +83,7 @@ impl SqliteStorage {
     pub(super) fn files(self: &Arc<Self>) -> Result<Arc<Files>> {
         let condition = self.condition.lock();
         match &*condition {
-            Condition::Open(files) if !files.damaged.load(SeqCst) => {
+            Condition::Open(files) if !files.indexing.is_damaged() => {
                 *files.last_use.lock() = Instant::now();
                 return Ok(files.clone());
             }
@@ -152,7 +152,7 @@ impl SqliteStorage {
     /// The log cannot be read.
     pub(super) fn last_time(&self) -> Result<Timestamp> {
         if let Some(files) = self.opened_files() {
-            return Ok(files.writer.lock().head.time);
+            return Ok(files.connections.writer().head.time);
         }
         let file = log_path(&self.shared, self.incarnation);
         let is_empty = std::fs::metadata(&file).map_or(0, |metadata| metadata.len()) == 0;
@@ -169,7 +169,7 @@ impl SqliteStorage {
     /// As [`Self::files`], after room was made for one more open namespace.
     fn open_files(self: &Arc<Self>, condition: &mut Condition) -> Result<Arc<Files>> {
         match condition {
-            Condition::Open(files) if !files.damaged.load(SeqCst) => return Ok(files.clone()),
+            Condition::Open(files) if !files.indexing.is_damaged() => return Ok(files.clone()),
             Condition::Open(files) => {
                 if Arc::get_mut(files).is_none() {
                     return Err(Error::unavailable("the index is damaged and will be built anew"));
@@ -187,11 +187,11 @@ impl SqliteStorage {
             *condition = Condition::Deleted;
             return Err(Error::Closed);
         };
-        let opened = Files::open(&self.shared, self.incarnation, &noted, &self.append_fault);
+        let opened = files::open(&self.shared, self.incarnation, &noted, &self.append_fault);
         match opened.map_err(|error| self.open_failed(error))? {
             Opened::Ready(files) => {
                 let files = Arc::new(*files);
-                self.lost_end.store(files.lost_end.is_some(), SeqCst);
+                self.lost_end.store(files.obstacles.has_lost_end(), SeqCst);
                 *condition = Condition::Open(files.clone());
                 self.shared.opened.lock().push(Arc::downgrade(self));
                 Ok(files)
@@ -324,7 +324,7 @@ impl SqliteStorage {
             .run(move || {
                 let files = storage.files()?;
                 let read = || {
-                    files.with_reader(&storage.shared, storage.incarnation, |connection| {
+                    files.connections.with_reader(&storage.shared, storage.incarnation, |connection| {
                         work(connection, &files, &storage.shared)
                     })
                 };
@@ -374,11 +374,11 @@ impl SqliteStorage {
             return Error::unavailable(error);
         }
         let leads_nowhere = matches!(error, rusqlite::Error::QueryReturnedNoRows);
-        if files.indexer.is_none() || !(leads_nowhere || is_damage(&error) && self.index_is_damaged()) {
+        if !files.connections.have_files() || !(leads_nowhere || is_damage(&error) && self.index_is_damaged()) {
             return fail(error);
         }
         tracing::error!(incarnation = self.incarnation.0, %error, "the index is damaged and will be built anew");
-        files.damaged.store(true, SeqCst);
+        files.indexing.damaged();
         Error::unavailable(error)
     }
 
@@ -406,7 +406,7 @@ fn lacks_descriptors(error: &Error) -> bool {
 impl Storage for Handle {
     async fn head_since(&self, known: &Head) -> Result<(Head, Lineage)> {
         let storage = self.0.clone();
-        let head = self.0.shared.threads.run(move || Ok(storage.files()?.writer.lock().head)).await?;
+        let head = self.0.shared.threads.run(move || Ok(storage.files()?.connections.writer().head)).await?;
         // Only this server writes here, so that no other batch can have the known head's number.
         let lineage = if head.position < known.position { Lineage::Diverged } else { Lineage::Follows };
         Ok((head, lineage))
@@ -439,7 +439,7 @@ impl Storage for Handle {
         let page = page.clone();
         self.0
             .clone()
-            .reading(move |connection, files, _| Ok(lookup::categories(connection, &files.memtable, &page)?))
+            .reading(move |connection, files, _| Ok(lookup::categories(connection, files.backlog.memtable(), &page)?))
             .await
     }
 
