@@ -80,7 +80,7 @@ impl Used {
         let mut names = self.names.lock();
         if names.len() >= self.most && !names.contains(namespace) {
             let message = format!(
-                "{} namespaces were created by their first use, as many as --test-namespaces allows: delete some with ns.delete",
+                "{} namespaces were created by use, as many as --test-namespaces allows: delete some with ns.delete",
                 names.len()
             );
             return Err(Failure::new(ErrorCode::Overloaded, message));

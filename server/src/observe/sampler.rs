@@ -1,5 +1,5 @@
-//! Lets the first few of each kind pass, and counts the rest. It is for lines of the log that clients without a token can
-//! cause, too.
+//! Lets the first few of each kind pass, and counts the rest. It is for lines of the log that clients without a token
+//! can cause, too.
 
 use std::collections::HashMap;
 use std::hash::Hash;
