@@ -5,14 +5,14 @@ use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use serde_json::Value;
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::{TcpSocket, TcpStream};
 
-/// A connection.
+/// A connection, in clear text or over TLS.
 #[derive(Debug)]
-pub struct Connection {
+pub struct Connection<S = TcpStream> {
     /// The socket, for tests that close a side or write byte by byte.
-    pub stream: TcpStream,
+    pub stream: S,
     /// Bytes that came and were not looked at yet.
     received: Vec<u8>,
     /// How long the next bytes may take.
@@ -78,9 +78,11 @@ impl Connection {
         socket.bind((source, 0).into())?;
         Ok(Self::over(socket.connect(address.parse().map_err(Error::other)?).await?))
     }
+}
 
+impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     /// The same on a socket that is connected.
-    pub fn over(stream: TcpStream) -> Self {
+    pub fn over(stream: S) -> Self {
         Self { stream, received: Vec::new(), patience: Duration::MAX }
     }
 

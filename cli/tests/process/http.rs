@@ -5,12 +5,14 @@ use std::net::Ipv4Addr;
 
 use eventodb_testing::http::{self, Connection};
 use serde_json::Value;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
 
 use super::server::integer;
 
 /// A connection that is kept alive.
-pub(crate) struct Http {
-    connection: Connection,
+pub(crate) struct Http<S = TcpStream> {
+    pub(crate) connection: Connection<S>,
     token: String,
     /// The beginning of a frame of a subscription.
     frames: Vec<u8>,
@@ -25,8 +27,10 @@ impl Http {
     pub(crate) async fn connect_from(source: Ipv4Addr, address: &str, token: &str) -> Result<Self> {
         Ok(Self::over(Connection::open_from(source, address).await?, token))
     }
+}
 
-    fn over(connection: Connection, token: &str) -> Self {
+impl<S: AsyncRead + AsyncWrite + Unpin> Http<S> {
+    pub(crate) fn over(connection: Connection<S>, token: &str) -> Self {
         Self { connection, token: token.to_owned(), frames: Vec::new() }
     }
 

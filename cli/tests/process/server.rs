@@ -78,8 +78,8 @@ impl Server {
         let mut lines = BufReader::new(child.stdout.take().expect("it is piped")).lines();
         let address = async {
             while let Some(line) = lines.next_line().await.expect("it is text") {
-                if let Some((_, address)) = line.split_once("address  http://") {
-                    return Some(address.to_owned());
+                if let Some((_, url)) = line.split_once("address  ") {
+                    return url.split_once("://").map(|(_, address)| address.to_owned());
                 }
             }
             None
