@@ -14,6 +14,8 @@ use tokio::time::timeout;
 
 use crate::error::{Error, Result};
 use crate::retry::RetryPolicy;
+#[cfg(feature = "tls")]
+use crate::transport::TlsSettings;
 use crate::transport::{Connector, Endpoint, Pool, PoolSettings, Reply};
 
 /// Connects to one namespace of one server. It is cheap to clone, and clones share their connections.
@@ -48,6 +50,8 @@ pub struct ClientBuilder {
     time_limit: Duration,
     retry: RetryPolicy,
     pool: PoolSettings,
+    #[cfg(feature = "tls")]
+    tls: TlsSettings,
 }
 
 /// Whether a call may be sent again if its outcome is unknown.
@@ -91,6 +95,8 @@ impl Client {
                 connect: Duration::from_secs(5),
                 reply_bytes: 1 << 30,
             },
+            #[cfg(feature = "tls")]
+            tls: TlsSettings::default(),
         }
     }
 
@@ -243,10 +249,26 @@ impl ClientBuilder {
         self
     }
 
+    /// The authorities that are trusted in place of the system's: their certificates in PEM.
+    #[cfg(feature = "tls")]
+    #[must_use]
+    pub fn authorities(mut self, pem: impl Into<Vec<u8>>) -> Self {
+        self.tls.authorities = Some(pem.into());
+        self
+    }
+
+    /// The client's own certificate, for a server that asks for one, and its private key, both in PEM.
+    #[cfg(feature = "tls")]
+    #[must_use]
+    pub fn identity(mut self, certificate: impl Into<Vec<u8>>, key: impl Into<Vec<u8>>) -> Self {
+        self.tls.identity = Some((certificate.into(), key.into()));
+        self
+    }
+
     /// Makes the client, which connects at its first call.
     ///
     /// # Errors
-    /// `Setting` if the URL or the token cannot be used.
+    /// `Setting` if the URL, the token, a certificate or a key cannot be used.
     pub fn build(self) -> Result<Client> {
         let endpoint: Endpoint = self.url.parse()?;
         let authorization = self
@@ -258,7 +280,12 @@ impl ClientBuilder {
                 Ok::<_, Error>(value)
             })
             .transpose()?;
-        let pool = Pool::new(Connector::new(endpoint)?, self.pool);
+        let connector = Connector::new(
+            endpoint,
+            #[cfg(feature = "tls")]
+            &self.tls,
+        )?;
+        let pool = Pool::new(connector, self.pool);
         let shared = Arc::new(Shared { pool, authorization, time_limit: self.time_limit });
         Ok(Client { shared, retry: self.retry, observer: None })
     }

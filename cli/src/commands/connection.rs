@@ -1,5 +1,6 @@
 //! Flags for the server's URL and the token, and the first connection.
 
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use eventodb_client::{Client, Error, RetryPolicy};
@@ -28,6 +29,16 @@ pub(crate) struct Connection {
     // The ids differ from those of `serve`, which has a token too, because clap carries global values upwards.
     #[arg(id = "server_token", long = "token", env = "EVENTODB_TOKEN", hide_env_values = true, global = true)]
     token: Option<String>,
+    /// File of the authorities in PEM that have signed the certificate of an https server. Without it those of the
+    /// system are trusted.
+    #[arg(long, env = "EVENTODB_CA_FILE", value_name = "FILE", global = true)]
+    ca_file: Option<PathBuf>,
+    /// File of the client's own certificate in PEM, for a server that asks for one.
+    #[arg(long, env = "EVENTODB_CERT_FILE", value_name = "FILE", requires = "key_file", global = true)]
+    cert_file: Option<PathBuf>,
+    /// File of the private key of --cert-file, in PEM.
+    #[arg(long, env = "EVENTODB_KEY_FILE", value_name = "FILE", requires = "cert_file", global = true)]
+    key_file: Option<PathBuf>,
 }
 
 impl Connection {
@@ -37,11 +48,24 @@ impl Connection {
     /// # Errors
     /// The URL or the token cannot be used, or no server answers.
     pub(crate) async fn connect(&self) -> anyhow::Result<Client> {
-        let token = self.token.as_deref().filter(|token| !token.is_empty());
-        let client = Client::new(&self.url, token).map_err(Usage::of)?;
+        let client = self.client()?;
         self.first_answer(&client.with_retry_policy(RetryPolicy::none())).await?;
         let retry = RetryPolicy::default().give_up_after(Duration::from_secs(10));
         Ok(client.with_retry_policy(retry).with_observer(Notices::of_process()))
+    }
+
+    fn client(&self) -> Result<Client, Usage> {
+        let mut builder = Client::builder(&self.url);
+        if let Some(token) = self.token.as_deref().filter(|token| !token.is_empty()) {
+            builder = builder.token(token);
+        }
+        if let Some(file) = &self.ca_file {
+            builder = builder.authorities(read("ca-file", file)?);
+        }
+        if let (Some(certificate), Some(key)) = (&self.cert_file, &self.key_file) {
+            builder = builder.identity(read("cert-file", certificate)?, read("key-file", key)?);
+        }
+        builder.build().map_err(Usage::of)
     }
 
     async fn first_answer(&self, client: &Client) -> anyhow::Result<()> {
@@ -68,6 +92,12 @@ impl Connection {
             }
         }
     }
+}
+
+/// What the file of a flag holds.
+fn read(flag: &str, file: &Path) -> Result<Vec<u8>, Usage> {
+    let unreadable = |error| Usage::at(flag, anyhow::Error::new(error).context(format!("cannot read {file:?}")));
+    std::fs::read(file).map_err(unreadable)
 }
 
 impl std::fmt::Debug for Connection {

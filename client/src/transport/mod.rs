@@ -17,6 +17,8 @@ use tokio::net::TcpStream;
 
 pub(crate) use endpoint::Endpoint;
 pub(crate) use pool::{Pool, PoolSettings, Reply, collect};
+#[cfg(feature = "tls")]
+pub(crate) use tls::TlsSettings;
 
 use crate::error::{Error, Result};
 
@@ -35,13 +37,13 @@ pub(crate) struct Connector {
 }
 
 impl Connector {
-    pub(crate) fn new(endpoint: Endpoint) -> Result<Self> {
+    pub(crate) fn new(endpoint: Endpoint, #[cfg(feature = "tls")] settings: &TlsSettings) -> Result<Self> {
         #[cfg(not(feature = "tls"))]
         if endpoint.tls {
             return Err(Error::setting("an https URL needs the feature `tls` of eventodb-client"));
         }
         #[cfg(feature = "tls")]
-        let tls = endpoint.tls.then(tls::Connector::new).transpose()?;
+        let tls = endpoint.tls.then(|| tls::Connector::new(settings)).transpose()?;
         Ok(Self {
             endpoint,
             #[cfg(feature = "tls")]
