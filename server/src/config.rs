@@ -3,11 +3,12 @@
 //! Time limits are settings so that an operator can fit them to a network, and a test can make them
 //! short. The command line has a flag for each.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use eventodb_protocol::Limits;
 
-use crate::http;
+use crate::http::{self, Tls};
 
 /// All settings of a server.
 #[derive(Clone, Debug)]
@@ -22,6 +23,8 @@ pub struct Config {
     pub bounds: Bounds,
     /// Which web pages may talk to the server.
     pub pages: Pages,
+    /// TLS on every connection; without it they are clear.
+    pub tls: Option<Arc<Tls>>,
     /// Whether every request is logged, not only those that failed or were slow.
     pub access_log: bool,
 }
@@ -115,6 +118,7 @@ impl Default for Config {
             timeouts: Timeouts::default(),
             bounds: Bounds::default(),
             pages: Pages::default(),
+            tls: None,
             access_log: false,
         }
     }

@@ -1,4 +1,4 @@
-//! EventoDB over HTTP: calls, subscriptions and imports on one port, HTTP/1.1 and h2c alike.
+//! EventoDB over HTTP: calls, subscriptions and imports on one port, HTTP/1.1 and HTTP/2 alike, clear or by TLS.
 //!
 //! [`run`] serves until it is told to stop. The caller owns the socket, the store and the stop signals. Folders import
 //! downwards only: `api/`, the application, knows no socket; `observe/` has the request log; `http/`, at the bottom, owns
@@ -14,4 +14,4 @@ pub use api::METHODS;
 pub use config::{Bounds, Config, Mode, Pages, Timeouts};
 pub use run::run;
 
-pub use crate::http::Stop;
+pub use crate::http::{Stop, Tls, TlsError, TlsFiles};

@@ -90,6 +90,8 @@ pub(crate) struct Args {
     pub(super) access_log: bool,
 
     #[command(flatten)]
+    pub(super) tls: Tls,
+    #[command(flatten)]
     pub(super) limits: Limits,
     #[command(flatten)]
     pub(super) times: Times,
@@ -99,6 +101,22 @@ pub(crate) struct Args {
     pub(super) sqlite: Sqlite,
     #[command(flatten)]
     pub(super) postgres: Postgres,
+}
+
+/// Encryption of what clients send and receive.
+#[derive(Clone, Debug, clap::Args)]
+#[command(next_help_heading = "TLS")]
+pub(super) struct Tls {
+    /// File of the server's certificate in PEM, followed by those between it and its authority. With it the port speaks
+    /// TLS and nothing else. A changed file is noticed within some seconds, and at once after SIGHUP.
+    #[arg(long, env = "EVENTODB_TLS_CERT", value_name = "FILE", requires = "tls_key")]
+    pub(super) tls_cert: Option<PathBuf>,
+    /// File of the certificate's private key in PEM, without a password.
+    #[arg(long, env = "EVENTODB_TLS_KEY", value_name = "FILE", requires = "tls_cert")]
+    pub(super) tls_key: Option<PathBuf>,
+    /// File of authorities in PEM. With it every client must show a certificate that one of them has signed.
+    #[arg(long, env = "EVENTODB_TLS_CLIENT_CA", value_name = "FILE", requires = "tls_cert")]
+    pub(super) tls_client_ca: Option<PathBuf>,
 }
 
 /// What clients may send.

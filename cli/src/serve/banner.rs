@@ -1,7 +1,6 @@
 //! What is printed at the start for people: what runs where, and how to make the first request. Programs read the log.
 
 use std::io::Write as _;
-use std::net::SocketAddr;
 use std::path::Path;
 
 use eventodb_protocol::VERSION;
@@ -11,18 +10,18 @@ use super::administrator::{Administrator, Shown};
 use super::config::Storage;
 
 /// Prints the banner to standard output. A token that was stored by an earlier start is not known and not printed.
-pub(super) fn print(storage: &Storage, address: SocketAddr, test_mode: bool, administrator: &Administrator) {
+pub(super) fn print(storage: &Storage, url: &str, test_mode: bool, administrator: &Administrator) {
     // An error means that the reader of standard output has gone: the server goes on without it.
-    let _ = std::io::stdout().write_all(banner(storage, address, test_mode, administrator).as_bytes());
+    let _ = std::io::stdout().write_all(banner(storage, url, test_mode, administrator).as_bytes());
     let _ = std::io::stdout().flush();
 }
 
-fn banner(storage: &Storage, address: SocketAddr, test_mode: bool, administrator: &Administrator) -> String {
+fn banner(storage: &Storage, url: &str, test_mode: bool, administrator: &Administrator) -> String {
     let mode = if test_mode { "test: tokens are optional" } else { "production: every call needs a token" };
     let mut lines = vec![
         format!("EventoDB {VERSION}"),
         format!("  storage  {}", describe(storage)),
-        format!("  address  http://{address}"),
+        format!("  address  {url}"),
         format!("  mode     {mode}"),
     ];
     match &administrator.shown {
@@ -35,7 +34,7 @@ fn banner(storage: &Storage, address: SocketAddr, test_mode: bool, administrator
         String::new(),
         "To write a first message, paste this into another terminal:".to_owned(),
         String::new(),
-        format!("export {}EVENTODB_URL=http://{address}", token_variable(administrator)),
+        format!("export {}EVENTODB_URL={url}", token_variable(administrator)),
         format!(
             "curl -s $EVENTODB_URL/rpc{authorization} -d '[\"stream.write\", \"greeting-1\", {{\"type\": \"Greeted\", \
              \"data\": {{\"name\": \"Ann\"}}}}]'"

@@ -2,9 +2,10 @@
 
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use eventodb_protocol::{DEFAULT_NAMESPACE, Token};
-use eventodb_server::{Bounds, Config, Pages, Timeouts};
+use eventodb_server::{Bounds, Config, Pages, Timeouts, Tls, TlsFiles};
 use eventodb_store::{postgres, sqlite};
 
 use super::args::{Args, Times};
@@ -73,6 +74,13 @@ impl TryFrom<Args> for Checked {
 impl Checked {
     /// Logs a warning for each setting that is allowed but unsafe.
     pub(super) fn warn(&self) {
+        if self.server.tls.is_none() && !is_loopback(&self.host) {
+            tracing::warn!(
+                host = self.host,
+                "tokens and messages cross the network in clear text: set --tls-cert and --tls-key, or let only a proxy \
+                 that ends TLS reach this address"
+            );
+        }
         if self.test_mode && !matches!(self.storage, Storage::Sqlite(sqlite::Location::Memory, _)) {
             tracing::warn!("test mode asks for no token, and this store lasts: whoever reaches it may change it");
         }
@@ -254,9 +262,18 @@ fn server(args: &Args) -> Result<Config, Usage> {
             memory: memory_budget(args.memory.memory_budget, limits.max_body_bytes)?,
         },
         pages: pages(args)?,
+        tls: tls(args)?,
         access_log: args.access_log,
         ..Config::default()
     })
+}
+
+/// TLS, if there is a certificate.
+fn tls(args: &Args) -> Result<Option<Arc<Tls>>, Usage> {
+    let flags = &args.tls;
+    let (Some(certificate), Some(key)) = (flags.tls_cert.clone(), flags.tls_key.clone()) else { return Ok(None) };
+    let files = TlsFiles { certificate, key, client_ca: flags.tls_client_ca.clone() };
+    Tls::load(files).map(|tls| Some(Arc::new(tls))).map_err(|error| Usage::at("tls-cert", error))
 }
 
 /// The memory budget. It has room for eight of the largest bodies, so that one client's body always finds some.
@@ -279,9 +296,7 @@ fn pages(args: &Args) -> Result<Pages, Usage> {
             return Err(Usage::new(message.to_owned()));
         }
     }
-    let is_loopback = args.host.eq_ignore_ascii_case("localhost")
-        || args.host.trim_matches(['[', ']']).parse().is_ok_and(|address: IpAddr| address.is_loopback());
-    if args.test_mode && !is_loopback && !args.allow_insecure {
+    if args.test_mode && !is_loopback(&args.host) && !args.allow_insecure {
         return Err(Usage::new(
             "--test-mode on this --host would let everybody who reaches it do everything: leave --host at 127.0.0.1, or \
              say --allow-insecure"
@@ -289,6 +304,12 @@ fn pages(args: &Args) -> Result<Pages, Usage> {
         ));
     }
     Ok(Pages { origins: args.cors_origin.clone(), hosts: args.allowed_host.clone() })
+}
+
+/// Whether only this machine reaches an address.
+fn is_loopback(host: &str) -> bool {
+    host.eq_ignore_ascii_case("localhost")
+        || host.trim_matches(['[', ']']).parse().is_ok_and(|address: IpAddr| address.is_loopback())
 }
 
 fn timeouts(times: &Times) -> Timeouts {

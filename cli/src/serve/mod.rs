@@ -47,6 +47,9 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<ExitCode> {
     let _log = logging::start(checked.log_level, checked.log_format);
     checked.warn();
     let stop = signals::listen().context("cannot listen for signals")?;
+    if let Some(tls) = &checked.server.tls {
+        signals::reload(Arc::clone(tls)).context("cannot listen for SIGHUP")?;
+    }
     files::raise_limit();
     let listener = bind(&checked).await?;
     checked.server.bounds.connections = files::bound_connections(checked.server.bounds.connections);
@@ -91,13 +94,14 @@ async fn told_of_its_end(serving: impl Future<Output = ()>, soft: CancellationTo
 /// Logs the address, and prints the banner before it if the log is for people. A generated token is in the banner at
 /// most, never in the log.
 fn tell(checked: &Checked, address: SocketAddr, administrator: &Administrator) {
+    let url = format!("{}://{address}", if checked.server.tls.is_some() { "https" } else { "http" });
     if checked.log_format == Format::Console {
-        banner::print(&checked.storage, address, checked.test_mode, administrator);
+        banner::print(&checked.storage, &url, checked.test_mode, administrator);
     }
     if let Some(Shown::File(file)) = &administrator.shown {
         tracing::info!(file = banner::full(file), "the administrator's token was made; it is in this file only");
     }
-    tracing::info!(address = format!("http://{address}"), test_mode = checked.test_mode, "ready");
+    tracing::info!(address = url, test_mode = checked.test_mode, "ready");
 }
 
 /// An existing store, opened with default bounds.

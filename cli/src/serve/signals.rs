@@ -1,6 +1,9 @@
-//! SIGTERM and SIGINT: the first stops the server gracefully, the second at once.
+//! SIGTERM and SIGINT: the first stops the server gracefully, the second at once. SIGHUP: the TLS certificate is read
+//! again.
 
-use eventodb_server::Stop;
+use std::sync::Arc;
+
+use eventodb_server::{Stop, Tls};
 use tokio::signal::unix::{SignalKind, signal};
 
 /// Listens for the signals from now on.
@@ -27,4 +30,18 @@ pub(super) fn listen() -> std::io::Result<Stop> {
         std::process::exit(1);
     });
     Ok(stop)
+}
+
+/// Reads the TLS certificate again at each SIGHUP. A server without TLS ends by it, as when its terminal is closed.
+///
+/// # Errors
+/// The system's.
+pub(super) fn reload(tls: Arc<Tls>) -> std::io::Result<()> {
+    let mut hangup = signal(SignalKind::hangup())?;
+    tokio::spawn(async move {
+        while hangup.recv().await.is_some() {
+            tls.reload();
+        }
+    });
+    Ok(())
 }

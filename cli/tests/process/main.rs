@@ -2,6 +2,7 @@
 //! and is used through the client by processes that are killed too.
 
 mod backups;
+mod certificates;
 mod checksums;
 mod children;
 mod client;
@@ -22,3 +23,4 @@ mod refusals;
 mod server;
 mod stopping;
 mod strace;
+mod tls;

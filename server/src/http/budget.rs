@@ -29,6 +29,10 @@ pub(crate) const HTTP2_CONNECTION: usize = CONNECTION + HTTP2_WINDOW + 64 * 1024
 pub(crate) const HTTP2_WINDOW: usize = 128 * 1024;
 /// Bytes of a request's head over HTTP/1.1 that its connection is counted with.
 pub(crate) const HEAD: usize = 8 * 1024;
+/// What TLS adds to a connection: a record that arrives, its content, what waits to be sent, and the session.
+pub(crate) const TLS: usize = 64 * 1024;
+/// What TLS adds to an event stream, which sends little and receives nothing.
+pub(crate) const TLS_EVENT_STREAM: usize = 16 * 1024;
 /// What a connection is counted with once it is an event stream and nothing else.
 pub(crate) const EVENT_STREAM: usize = 4 * 1024;
 /// What a request in progress is counted with over HTTP/2, where a connection has many.

@@ -1,4 +1,4 @@
-//! One connection: HTTP/1.1 or HTTP/2, as its first bytes say, within its time limits.
+//! One connection: HTTP/1.1 or HTTP/2, as its first bytes or the TLS handshake say, within its time limits.
 
 use std::convert::Infallible;
 use std::future::poll_fn;
@@ -16,6 +16,7 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::server::conn::auto;
 use tokio::io::ReadBuf;
 use tokio::net::TcpStream;
+use tokio_util::either::Either;
 use tokio_util::sync::CancellationToken;
 
 use super::arriving::Arriving;
@@ -27,9 +28,11 @@ use super::outgoing::Outgoing;
 use super::service::{Answer, Service};
 use super::socket::{HTTP2_PREFACE, Socket};
 use super::takeover::Takeover;
+use super::tls::{self, Tls};
 use super::vitals::Vitals;
 use super::watch::Watch;
-use super::{events, room};
+use super::wire::{Transport, Wire};
+use super::{events, handshake, room};
 
 /// Bytes of a request's head, and bytes that wait to be sent before a reply is asked for more.
 const BUFFER_BYTES: usize = 64 * 1024;
@@ -69,6 +72,7 @@ impl Protocol {
 /// What all connections of a server share.
 pub(super) struct Serving<S> {
     pub(super) service: Arc<S>,
+    pub(super) tls: Option<Arc<Tls>>,
     pub(super) watch: Arc<Watch>,
     pub(super) budget: Arc<Budget>,
     pub(super) stopping: CancellationToken,
@@ -83,13 +87,9 @@ pub(super) async fn serve<S: Service>(stream: TcpStream, address: IpAddr, memory
     }
     let vitals = Arc::new(Vitals::new(&serving.budget, Some(memory)));
     let _listed = serving.watch.add(&vitals, address);
-    let mut first = [0; HTTP2_PREFACE.len()];
-    let Some(first) = peek(&stream, &vitals, &mut first).await else { return };
-    let is_either = may_be_http2(first);
-    if is_either && room_for_http2(&vitals, address, &serving.watch).await.is_none() {
-        return;
-    }
-    let socket = Socket::new(stream, Arc::clone(&vitals));
+    let Some((transport, is_either)) = open(stream, address, &vitals, &serving).await else { return };
+    let socket = Socket::new(transport, Arc::clone(&vitals));
+    let of_tls = if serving.tls.is_some() { budget::TLS_EVENT_STREAM } else { 0 };
     // Boxed, so that the connection of a subscriber gives back the room for HTTP.
     let result = if is_either {
         Box::pin(serve_either(socket, serving, &vitals)).await
@@ -97,7 +97,7 @@ pub(super) async fn serve<S: Service>(stream: TcpStream, address: IpAddr, memory
         match Box::pin(serve_http1(socket, serving, &vitals)).await {
             Ok(None) => Ok(()),
             Ok(Some((socket, stream))) => {
-                vitals.shrink_to(budget::EVENT_STREAM);
+                vitals.shrink_to(budget::EVENT_STREAM + of_tls);
                 events::send(socket, stream, &vitals).await.map_err(Into::into)
             }
             Err(error) => Err(error.into()),
@@ -106,6 +106,30 @@ pub(super) async fn serve<S: Service>(stream: TcpStream, address: IpAddr, memory
     if let Err(error) = result {
         tracing::debug!(%error, "a connection ended early");
     }
+}
+
+/// What a new connection is read from and written to, and whether it may speak HTTP/2. `None` if it is to end.
+async fn open<S>(
+    stream: TcpStream,
+    address: IpAddr,
+    vitals: &Arc<Vitals>,
+    serving: &Serving<S>,
+) -> Option<(Transport, bool)> {
+    let mut first = [0; HTTP2_PREFACE.len()];
+    let first = peek(&stream, vitals, &mut first).await?;
+    let (transport, is_either) = match &serving.tls {
+        None => (Either::Left(Wire::new(stream, Arc::clone(vitals))), may_be_http2(first)),
+        Some(tls) => {
+            take(budget::TLS, vitals, address, &serving.watch).await?;
+            let stream = Box::pin(handshake::shake(stream, first, tls, vitals)).await?;
+            let is_http2 = stream.get_ref().1.alpn_protocol() == Some(tls::HTTP2);
+            (Either::Right(Box::new(stream)), is_http2)
+        }
+    };
+    if is_either {
+        take(budget::HTTP2_CONNECTION - budget::CONNECTION, vitals, address, &serving.watch).await?;
+    }
+    Some((transport, is_either))
 }
 
 /// Looks at the first bytes that come, and leaves them there. `None` if the connection is to end.
@@ -120,9 +144,8 @@ fn may_be_http2(first: &[u8]) -> bool {
     first.is_empty() || HTTP2_PREFACE.starts_with(first)
 }
 
-/// Takes the memory that a connection of HTTP/2 needs beyond that of another. `None` if the connection is to end.
-async fn room_for_http2(vitals: &Vitals, address: IpAddr, watch: &Watch) -> Option<()> {
-    let more = budget::HTTP2_CONNECTION - budget::CONNECTION;
+/// Takes memory that a connection needs beyond that of every other. `None` if the connection is to end.
+async fn take(more: usize, vitals: &Vitals, address: IpAddr, watch: &Watch) -> Option<()> {
     let Err(account) = vitals.grow(more) else { return Some(()) };
     vitals.add(unless_told(vitals, room::make(watch, address, account.wait(more))).await?);
     Some(())

@@ -81,6 +81,8 @@ impl<B: Body<Data = Bytes, Error: Into<AnyError>> + Unpin> Reply<B> {
                     return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
                 }
             }
+            // TLS keeps bytes that the client does not take.
+            ready!(Pin::new(&mut self.socket).poll_flush(cx))?;
             if self.is_over {
                 return Pin::new(&mut self.socket).poll_shutdown(cx);
             }

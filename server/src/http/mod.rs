@@ -1,4 +1,4 @@
-//! Sockets: accepts connections, speaks HTTP/1.1 and HTTP/2, keeps clients to time limits and memory bounds, and ends.
+//! Sockets: accepts connections, speaks TLS, HTTP/1.1 and HTTP/2, keeps clients to time limits and memory bounds, and ends.
 //!
 //! Nothing here knows the application. [`Server::serve`] is the door: it hands each request to a [`Service`] and sends
 //! what that answers.
@@ -6,11 +6,13 @@
 mod accept;
 mod arriving;
 mod budget;
+mod certificates;
 mod connection;
 mod drive;
 mod events;
 mod exchange;
 mod gauge;
+mod handshake;
 mod joined;
 mod limits;
 mod linger;
@@ -20,15 +22,18 @@ mod server;
 mod service;
 mod socket;
 mod takeover;
+mod tls;
 mod unwanted;
 pub(crate) mod upload;
 mod vitals;
 mod watch;
+mod wire;
 
 pub(crate) use arriving::Arriving;
 pub(crate) use budget::{Account, Exhausted, Permit, SMALL};
 #[cfg(test)]
 pub(crate) use budget::{Budget, Holder};
+pub use certificates::{TlsError, TlsFiles};
 pub(crate) use exchange::Exchange;
 pub(crate) use joined::Joined;
 pub(crate) use limits::Limits;
@@ -36,5 +41,6 @@ pub(crate) use linger::{Linger, Patience};
 pub(crate) use server::Server;
 pub use server::Stop;
 pub(crate) use service::{Answer, Service};
+pub use tls::Tls;
 pub(crate) use upload::{Beginning, Broken, Terms, Upload};
 pub(crate) use watch::Watch;

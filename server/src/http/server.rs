@@ -16,6 +16,7 @@ use super::budget::Budget;
 use super::connection::{Protocol, Serving};
 use super::limits::Limits;
 use super::service::Service;
+use super::tls::Tls;
 use super::vitals::Order;
 use super::watch::Watch;
 
@@ -34,13 +35,15 @@ pub struct Stop {
 /// A server that does not serve yet.
 pub(crate) struct Server {
     limits: Limits,
+    tls: Option<Arc<Tls>>,
     watch: Arc<Watch>,
     stopping: CancellationToken,
 }
 
 impl Server {
-    pub(crate) fn new(limits: Limits) -> Self {
-        Self { limits, watch: Arc::new(Watch::new(&limits)), stopping: CancellationToken::new() }
+    /// A server that speaks TLS, if it is given.
+    pub(crate) fn new(limits: Limits, tls: Option<Arc<Tls>>) -> Self {
+        Self { limits, tls, watch: Arc::new(Watch::new(&limits)), stopping: CancellationToken::new() }
     }
 
     /// All connections.
@@ -55,7 +58,7 @@ impl Server {
 
     /// Serves the connections of `listener` until the server is told to stop.
     pub(crate) async fn serve<S: Service>(self, listener: TcpListener, service: S, stop: Stop) {
-        let Self { limits, watch, stopping } = self;
+        let Self { limits, tls, watch, stopping } = self;
         let end = CancellationToken::new();
         let keeper = tokio::spawn({
             let (watch, end) = (Arc::clone(&watch), end.clone());
@@ -64,6 +67,7 @@ impl Server {
         let tracker = TaskTracker::new();
         let serving = Arc::new(Serving {
             service: Arc::new(service),
+            tls,
             watch: Arc::clone(&watch),
             budget: Arc::new(Budget::new(limits.memory)),
             stopping: stopping.clone(),

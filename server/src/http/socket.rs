@@ -7,11 +7,11 @@ use std::task::{Context, Poll, ready};
 
 use futures_util::future::BoxFuture;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
 
 use super::budget::{HEAD, Permit};
 use super::unwanted::Unwanted;
 use super::vitals::{Order, Phase, Vitals};
+use super::wire::Transport;
 
 /// What an HTTP/2 connection begins with, and no request of HTTP/1 does.
 pub(super) const HTTP2_PREFACE: &[u8] = b"PRI ";
@@ -20,7 +20,7 @@ const MOST_UNWANTED: usize = 1024 * 1024;
 
 /// A connection's socket.
 pub(super) struct Socket {
-    stream: TcpStream,
+    transport: Transport,
     vitals: Arc<Vitals>,
     /// Bytes of a later request came before the present one was answered.
     has_early_bytes: bool,
@@ -42,9 +42,9 @@ const HEAD_STEP: usize = 8 * 1024;
 const BUFFERED: usize = 2;
 
 impl Socket {
-    pub(super) fn new(stream: TcpStream, vitals: Arc<Vitals>) -> Self {
+    pub(super) fn new(transport: Transport, vitals: Arc<Vitals>) -> Self {
         Self {
-            stream,
+            transport,
             vitals,
             has_early_bytes: false,
             is_shut: false,
@@ -96,18 +96,11 @@ impl Socket {
         }
     }
 
-    /// The HTTP layer has handed over everything that it had to send.
+    /// Everything that the HTTP layer had to send is on the socket.
     fn flushed(&mut self) {
         if self.vitals.phase() == Phase::Finishing {
             let early = std::mem::take(&mut self.has_early_bytes);
             self.vitals.set_phase(if early { Phase::Head } else { Phase::Waiting });
-        }
-    }
-
-    fn sent(&self, result: &Poll<io::Result<usize>>) {
-        match result {
-            Poll::Pending => self.vitals.sending.block(),
-            Poll::Ready(_) => self.vitals.sending.advance(),
         }
     }
 }
@@ -118,7 +111,7 @@ impl AsyncRead for Socket {
             ready!(self.poll_room(cx));
         }
         let before = buf.filled().len();
-        ready!(Pin::new(&mut self.stream).poll_read(cx, buf))?;
+        ready!(Pin::new(&mut self.transport).poll_read(cx, buf))?;
         let bytes = &buf.filled()[before..];
         if !bytes.is_empty() {
             self.received(bytes);
@@ -131,9 +124,7 @@ impl AsyncRead for Socket {
 
 impl AsyncWrite for Socket {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        let result = Pin::new(&mut self.stream).poll_write(cx, bytes);
-        self.sent(&result);
-        result
+        Pin::new(&mut self.transport).poll_write(cx, bytes)
     }
 
     fn poll_write_vectored(
@@ -141,29 +132,29 @@ impl AsyncWrite for Socket {
         cx: &mut Context<'_>,
         bytes: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        let result = Pin::new(&mut self.stream).poll_write_vectored(cx, bytes);
-        self.sent(&result);
-        result
+        Pin::new(&mut self.transport).poll_write_vectored(cx, bytes)
     }
 
     fn is_write_vectored(&self) -> bool {
-        self.stream.is_write_vectored()
+        self.transport.is_write_vectored()
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        // TLS keeps bytes that the client does not take.
+        ready!(Pin::new(&mut self.transport).poll_flush(cx))?;
         self.flushed();
-        Pin::new(&mut self.stream).poll_flush(cx)
+        Poll::Ready(Ok(()))
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         if !self.is_shut {
-            ready!(Pin::new(&mut self.stream).poll_shutdown(cx))?;
+            ready!(Pin::new(&mut self.transport).poll_shutdown(cx))?;
             self.is_shut = true;
         }
         if self.vitals.phase() == Phase::Head && self.vitals.told() == Order::None {
             // A client that is still sending would get a reset in place of the reply. The time for a head bounds it.
-            let Self { stream, unwanted, .. } = &mut *self;
-            return unwanted.poll_rest(stream, cx).map(Ok);
+            let Self { transport, unwanted, .. } = &mut *self;
+            return unwanted.poll_rest(transport, cx).map(Ok);
         }
         Poll::Ready(Ok(()))
     }

@@ -3,31 +3,23 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 use rustls::ServerConfig;
-use rustls::pki_types::PrivateKeyDer;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::process::Command;
 use tokio_rustls::TlsAcceptor;
 
+use crate::certificates::{Authority, Valid};
 use crate::server::*;
 
 /// Forwards encrypted connections to `server`. Returns the port and the certificate of the authority.
 async fn start(server: String) -> (u16, String) {
-    let mut parameters = CertificateParams::default();
-    parameters.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-    let key = || KeyPair::generate().expect("there is randomness");
-    let authority = CertifiedIssuer::self_signed(parameters, key()).expect("good parameters");
-    let (key, parameters) = (key(), CertificateParams::new(vec!["localhost".to_owned()]).expect("a good name"));
-    let certificate = parameters.signed_by(&key, &authority).expect("good parameters");
+    let authority = Authority::new();
+    let issued = authority.issue(Valid::Long);
     let config = ServerConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
         .with_safe_default_protocol_versions()
         .expect("the provider knows them")
         .with_no_client_auth()
-        .with_single_cert(
-            vec![certificate.der().clone()],
-            PrivateKeyDer::try_from(key.serialize_der()).expect("a private key"),
-        )
+        .with_single_cert(vec![issued.certificate.clone()], issued.private_key())
         .expect("they belong together");
     let acceptor = TlsAcceptor::from(Arc::new(config));
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");

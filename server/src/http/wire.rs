@@ -1,0 +1,72 @@
+//! A connection's TCP stream, which notes whether its client takes what is sent.
+
+use std::io::{self, IoSlice};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+use tokio_rustls::server::TlsStream;
+use tokio_util::either::Either;
+
+use super::vitals::Vitals;
+
+/// A TCP stream. It counts below TLS, because TLS takes bytes for which the client has no room yet.
+pub(super) struct Wire {
+    stream: TcpStream,
+    vitals: Arc<Vitals>,
+}
+
+impl Wire {
+    pub(super) fn new(stream: TcpStream, vitals: Arc<Vitals>) -> Self {
+        Self { stream, vitals }
+    }
+
+    fn sent(&self, result: &Poll<io::Result<usize>>) {
+        match result {
+            Poll::Pending => self.vitals.sending.block(),
+            Poll::Ready(_) => self.vitals.sending.advance(),
+        }
+    }
+}
+
+impl AsyncRead for Wire {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_read(cx, buf)
+    }
+}
+
+impl AsyncWrite for Wire {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        let result = Pin::new(&mut self.stream).poll_write(cx, bytes);
+        self.sent(&result);
+        result
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let result = Pin::new(&mut self.stream).poll_write_vectored(cx, bytes);
+        self.sent(&result);
+        result
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}
+
+/// What a connection is read from and written to: clear, or TLS. A TLS session is boxed, because it is a hundred times as
+/// large as a socket. The type is not a parameter of what is above, so that HTTP is compiled once for both.
+pub(super) type Transport = Either<Wire, Box<TlsStream<Wire>>>;
