@@ -7,7 +7,7 @@ QUICK     := target/quick/eventodb
 SHIPPED   := target/release/eventodb
 EXTERNAL  := test_external
 FUZZ_SECONDS ?= 600
-DEBIAN    := build-essential ca-certificates openssl postgresql pgbouncer strace
+DEBIAN    := build-essential ca-certificates nginx-light openssl postgresql pgbouncer strace
 
 .DEFAULT_GOAL := help
 .PHONY: help run run-postgres build dist test black-box check lint test-rust test-external faults memory bench bench-smoke bench-micro fuzz deps deps-run clean

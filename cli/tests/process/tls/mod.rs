@@ -1,6 +1,7 @@
 //! TLS: what the server speaks over it, how its certificate is replaced, and whom it refuses.
 
 mod clients;
+mod proxies;
 mod refusals;
 mod renewal;
 mod speech;
