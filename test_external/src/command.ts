@@ -5,6 +5,7 @@ import { rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { dirname, join, resolve } from "node:path";
 import { fileURLToPath } from "node:url";
+import { tlsEnvironment } from "./tls.ts";
 import { within } from "./wait.ts";
 
 const here = dirname(fileURLToPath(import.meta.url));
@@ -24,7 +25,7 @@ export function binary(): string {
 /** The environment of this process without the program's own variables, and with those given. */
 export function cleanEnvironment(extra: Record<string, string> = {}): NodeJS.ProcessEnv {
   const kept = Object.entries(process.env).filter(([name]) => !name.startsWith("EVENTODB_"));
-  return { ...Object.fromEntries(kept), ...extra };
+  return { ...Object.fromEntries(kept), ...tlsEnvironment, ...extra };
 }
 
 /** An empty directory of its own, with the function that removes it. */

@@ -1,5 +1,7 @@
 /** One HTTP request and its whole reply, bytes untouched. Event streams are read by sse.ts, raw sockets by socket.ts. */
 import http from "node:http";
+import https from "node:https";
+import { transportOf } from "./tls.ts";
 
 /** How long a reply may take before a test fails; a bound for liveness, not an expectation of speed. */
 export const REPLY_LIMIT_MS = 40_000;
@@ -8,19 +10,22 @@ export type Body = string | Uint8Array | AsyncIterable<Uint8Array>;
 export type Request = { method?: string; path: string; headers?: http.OutgoingHttpHeaders; body?: Body; agent?: http.Agent };
 export type Reply = { status: number; headers: http.IncomingHttpHeaders; bytes: Buffer; text: string };
 
-const agent = new http.Agent({ keepAlive: true, maxSockets: 256 });
+const agents = {
+  "http:": new http.Agent({ keepAlive: true, maxSockets: 256 }),
+  "https:": new https.Agent({ keepAlive: true, maxSockets: 256 }),
+};
 
 export function send(url: string, request: Request): Promise<Reply> {
   return new Promise((resolve, reject) => {
     const { method = request.body === undefined ? "GET" : "POST", headers = {}, body } = request;
     const target = new URL(url);
-    const outgoing = http.request({
+    const outgoing = transportOf(url).request({
       host: target.hostname,
       port: target.port,
       path: request.path,
       method,
       headers,
-      agent: request.agent ?? agent,
+      agent: request.agent ?? agents[target.protocol as keyof typeof agents],
       timeout: REPLY_LIMIT_MS,
     });
     let answered = false;

@@ -51,7 +51,7 @@ export class Server {
   }
 
   static async start(options: StartOptions = {}): Promise<Server> {
-    const { mode = "test", flags = [], env = {}, address = /http:\/\/127\.0\.0\.1:(\d+)/ } = options;
+    const { mode = "test", flags = [], env = {}, address = /https?:\/\/127\.0\.0\.1:(\d+)/ } = options;
     const program = binary();
     const directory = temporaryDirectory();
     const cleanUp = [directory.remove];

@@ -1,22 +1,25 @@
-/** A raw TCP connection, for what no HTTP client would send. */
+/** A raw connection, of TCP or TLS, for what no HTTP client would send. */
 import net from "node:net";
+import tls from "node:tls";
 import type { Context } from "./suite.ts";
+import { TLS } from "./tls.ts";
 import { until } from "./wait.ts";
 
 export class Socket {
   received = Buffer.alloc(0);
   closed = false;
-  private constructor(readonly connection: net.Socket) {
+  private constructor(readonly connection: net.Socket, private wire: net.Socket) {
     connection.on("data", (chunk) => (this.received = Buffer.concat([this.received, chunk])));
     connection.on("error", () => {}); // a reset counts as closed
     connection.on("close", () => (this.closed = true));
   }
 
   static async connect(t: Context, port: number): Promise<Socket> {
-    const connection = net.connect({ port, host: "127.0.0.1", allowHalfOpen: true });
-    await new Promise<void>((resolve, reject) => connection.once("connect", resolve).once("error", reject));
+    const wire = net.connect({ port, host: "127.0.0.1", allowHalfOpen: true });
+    const connection = TLS ? tls.connect({ socket: wire, servername: "localhost" }) : wire;
+    await new Promise<void>((resolve, reject) => connection.once(TLS ? "secureConnect" : "connect", resolve).once("error", reject));
     t.after(() => connection.destroy());
-    return new Socket(connection);
+    return new Socket(connection, wire);
   }
 
   send(data: string | Uint8Array): void {
@@ -26,6 +29,11 @@ export class Socket {
   /** Sends the end of this side; the other may still answer. */
   finish(): void {
     this.connection.end();
+  }
+
+  /** Ends both sides at once. */
+  reset(): void {
+    this.wire.resetAndDestroy();
   }
 
   get text(): string {

@@ -4,6 +4,7 @@ import type { Client } from "./client.ts";
 import { utf8 } from "./http.ts";
 import { parseExact } from "./json.ts";
 import type { Context } from "./suite.ts";
+import { transportOf } from "./tls.ts";
 import { within } from "./wait.ts";
 
 export type Poke = { kind: "poke"; id: number; stream: string; position: number; globalPosition: number };
@@ -100,7 +101,7 @@ export class Subscription {
     const given = Object.entries(query).filter(([, value]) => value !== undefined);
     const parameters = new URLSearchParams(given.map(([name, value]) => [name, String(value)]));
     if (client.token !== undefined && !("Authorization" in headers)) headers = { ...headers, Authorization: `Bearer ${client.token}` };
-    const request = http.request(`${client.url}/subscribe?${parameters}`, { headers, agent: false });
+    const request = transportOf(client.url).request(`${client.url}/subscribe?${parameters}`, { headers, agent: false });
     const answer = new Promise<http.IncomingMessage>((resolve, reject) => request.on("response", resolve).on("error", reject));
     request.end();
     const response = await within("the reply to /subscribe", answer);

@@ -72,7 +72,7 @@ test("[R-cli.6] the default address is 127.0.0.1:8080", async (t) => {
   // Where the port is free the server says so; where somebody has it, the refusal names it.
   const started = await startServer(t, { args: ["--test-mode", "--data-dir", directory] }).catch((error: Error) => error);
   if (started instanceof Error) assert.match(started.message, /127\.0\.0\.1:8080/);
-  else assert.equal(started.url, "http://127.0.0.1:8080");
+  else assert.match(started.url, /^https?:\/\/127\.0\.0\.1:8080$/);
 });
 
 test("[R-cli.7] by default everything is durable, under --data-dir", async (t) => {

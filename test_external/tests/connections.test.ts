@@ -81,7 +81,7 @@ test("[R-http.17] a body that ends too early", async (t) => {
       socket.finish();
       await socket.end();
     } else {
-      socket.connection.resetAndDestroy();
+      socket.reset();
     }
     assert.doesNotMatch(socket.text, / 200 /);
     await serves();

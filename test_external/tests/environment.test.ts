@@ -10,7 +10,7 @@ const token = tokenFor("default");
 test("[R-cli.2] host, port, directory and token", async (t) => {
   const directory = directoryFor(t);
   const env = { EVENTODB_HOST: "127.0.0.2", EVENTODB_PORT: "0", EVENTODB_DATA_DIR: directory, EVENTODB_SERVE_TOKEN: token };
-  const server = await startServer(t, { args: ["serve"], env, address: /http:\/\/127\.0\.0\.2:(\d+)/ });
+  const server = await startServer(t, { args: ["serve"], env, address: /https?:\/\/127\.0\.0\.2:(\d+)/ });
   await server.client(token).write("a-1");
   assert.ok(readdirSync(directory).length > 0);
   await assertFails(server.client().failure("ns.list"), 401, "AUTH_REQUIRED");

@@ -1,11 +1,11 @@
 /** HTTP itself: paths, verbs, headers, queries. */
 import assert from "node:assert/strict";
-import http from "node:http";
 import http2 from "node:http2";
 import { failureOf, VERSION } from "../src/client.ts";
 import { send, utf8 } from "../src/http.ts";
 import { subscribe } from "../src/sse.ts";
 import { sharedServer, startServer, test } from "../src/suite.ts";
+import { transportOf } from "../src/tls.ts";
 import { within } from "../src/wait.ts";
 
 const { get, fresh } = sharedServer();
@@ -171,7 +171,7 @@ test("[R-http.16] a browser's preflight is answered", async (t) => {
 });
 
 test("[R-http.17] many calls over one connection", async () => {
-  const agent = new http.Agent({ keepAlive: true, maxSockets: 1 });
+  const agent = new (transportOf(get().url).Agent)({ keepAlive: true, maxSockets: 1 });
   const ports = new Set<number>();
   agent.on("free", (socket) => ports.add(socket.localPort));
   for (let i = 0; i < 20; i++) await send(get().url, { path: "/rpc", body: '["sys.version"]', agent });
@@ -202,7 +202,7 @@ test("[R-http.17] HTTP/2 without TLS", async () => {
 function firstPoke(url: string, path: string, token: string): Promise<string> {
   const found = new Promise<string>((resolve, reject) => {
     const { hostname: host, port } = new URL(url);
-    const request = http.get({ host, port, path, headers: { Authorization: `Bearer ${token}` }, agent: false }, (response) => {
+    const request = transportOf(url).get({ host, port, path, headers: { Authorization: `Bearer ${token}` }, agent: false }, (response) => {
       let text = "";
       response.on("data", (chunk) => {
         text += chunk;
