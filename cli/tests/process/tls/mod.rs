@@ -5,6 +5,7 @@ mod proxies;
 mod refusals;
 mod renewal;
 mod speech;
+mod warning;
 
 use std::io::Result;
 use std::path::Path;
