@@ -3,11 +3,11 @@
 use std::sync::Arc;
 
 use eventodb_protocol::filter::Traits;
-use eventodb_protocol::{Direction, Scope};
+use eventodb_protocol::{Direction, Filter, Scope};
 
 use super::fixture::{Fixture, batch, message, open_batch, positions, select};
-use crate::model::Entry;
-use crate::model::Head;
+
+use crate::model::{Entry, Head, Select};
 use crate::storage::{AppendError, Settled};
 
 #[tokio::test]
@@ -172,6 +172,29 @@ async fn an_append_still_running_cannot_succeed_after_the_fence() {
     assert_eq!(fixture.number("SELECT count(*) FROM {log}.batches WHERE last_position = 0").await, 2);
 }
 
+/// The positions that slices of three rows find one after the other; each covers what the next one begins after.
+async fn walk(fixture: &Fixture, mut wanted: Select) -> Vec<i64> {
+    let mut found = Vec::new();
+    loop {
+        let slice = fixture.read(wanted.clone()).await;
+        assert!(slice.rows.len() <= 3);
+        found.extend(positions(&slice));
+        if slice.covered == wanted.to {
+            return found;
+        }
+        wanted.from = match wanted.direction {
+            Direction::Forward => {
+                assert!(slice.covered >= wanted.from);
+                slice.covered + 1
+            }
+            Direction::Backward => {
+                assert!(slice.covered <= wanted.from);
+                slice.covered - 1
+            }
+        };
+    }
+}
+
 #[tokio::test]
 async fn slices_cover_everything_in_both_directions() {
     let fixture = Fixture::new().await;
@@ -185,49 +208,21 @@ async fn slices_cover_everything_in_both_directions() {
         Scope::Categories(vec!["b".into()]),
         Scope::Categories(vec!["c".into(), "a".into()]),
     ];
+    let others = [(vec![], None), (vec!["A".into()], None), (vec![], eventodb_protocol::ConsumerGroup::new(1, 3))];
+    let filters = scopes.iter().flat_map(|scope| {
+        others.iter().map(|(types, group)| Filter { types: types.clone(), group: *group, ..Filter::new(scope.clone()) })
+    });
     let all = fixture.read(select(Scope::All)).await;
-    for scope in scopes {
-        for (types, group) in
-            [(vec![], None), (vec!["A".into()], None), (vec![], eventodb_protocol::ConsumerGroup::new(1, 3))]
-        {
-            for direction in [Direction::Forward, Direction::Backward] {
-                let mut wanted = select(scope.clone());
-                let mut filter = (*wanted.filter).clone();
-                (filter.types, filter.group) = (types.clone(), group);
-                let mut expected: Vec<i64> = all
-                    .rows
-                    .iter()
-                    .filter(|m| {
-                        m.global_position <= 57
-                            && filter.matches(Traits { stream: m.stream, kind: m.kind, correlation: None })
-                    })
-                    .map(|m| m.global_position)
-                    .collect();
-                (wanted.rows, wanted.head, wanted.direction) = (3, 57, direction);
-                if direction == Direction::Backward {
-                    (wanted.from, wanted.to) = (i64::MAX, 1);
-                    expected.reverse();
-                }
-                wanted.filter = Arc::new(filter);
-                let mut found = Vec::new();
-                loop {
-                    let slice = fixture.read(wanted.clone()).await;
-                    assert!(slice.rows.len() <= 3);
-                    found.extend(positions(&slice));
-                    if slice.covered == wanted.to {
-                        break;
-                    }
-                    wanted.from = if direction == Direction::Forward {
-                        assert!(slice.covered >= wanted.from);
-                        slice.covered + 1
-                    } else {
-                        assert!(slice.covered <= wanted.from);
-                        slice.covered - 1
-                    };
-                }
-                assert_eq!(found, expected, "{wanted:?}");
-            }
-        }
+    for filter in filters {
+        let matching = all.rows.iter().filter(|m| {
+            m.global_position <= 57 && filter.matches(Traits { stream: m.stream, kind: m.kind, correlation: None })
+        });
+        let mut expected: Vec<i64> = matching.map(|m| m.global_position).collect();
+        let forward = Select { filter: Arc::new(filter), rows: 3, head: 57, ..select(Scope::All) };
+        assert_eq!(walk(&fixture, forward.clone()).await, expected, "{forward:?}");
+        expected.reverse();
+        let backward = Select { direction: Direction::Backward, from: i64::MAX, to: 1, ..forward };
+        assert_eq!(walk(&fixture, backward.clone()).await, expected, "{backward:?}");
     }
 }
 
