@@ -6,7 +6,6 @@ use eventodb_protocol::filter::Traits;
 use eventodb_protocol::{Direction, Filter, Scope};
 
 use super::fixture::{Fixture, batch, message, open_batch, positions, select};
-
 use crate::model::{Entry, Head, Select};
 use crate::storage::{AppendError, Settled};
 
