@@ -30,8 +30,10 @@ async fn what_is_wrong_is_said_in_one_line_without_the_password() {
     let closed = std::net::TcpListener::bind("127.0.0.1:0").and_then(|l| l.local_addr()).expect("a free port");
     let nobody = refusal(&format!("postgres://postgres:s3cret@{closed}/postgres")).await;
     assert!(matches!(nobody, OpenError::Unreachable { .. }), "{nobody}");
+    assert!(Chain(&nobody).to_string().contains(&format!("{closed}: Connection refused")), "{}", Chain(&nobody));
     let unencrypted = refusal(&format!("{url}?sslmode=require")).await;
     assert!(matches!(unencrypted, OpenError::Other(_)), "{unencrypted}");
+    assert!(Chain(&unencrypted).to_string().ends_with("server does not support TLS"), "{}", Chain(&unencrypted));
     let latin = postgres::create_database(&url, "ENCODING 'LATIN1' LOCALE 'C'").await;
     assert!(matches!(refusal(&latin).await, OpenError::NotUtf8(encoding) if encoding == "LATIN1"));
 }

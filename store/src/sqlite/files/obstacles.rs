@@ -11,7 +11,7 @@ use crate::error::{Cause, Result};
 use crate::model::Incarnation;
 use crate::storage::AppendError;
 
-/// Why a log takes no writes, if that is so. A store in memory has no obstacle by default.
+/// Why a log takes no writes, if that is so. The default is for a store in memory, which has no files.
 #[derive(Default)]
 pub(in crate::sqlite) struct Obstacles {
     /// The log's files, as they were opened.
