@@ -72,9 +72,13 @@ impl Tls {
         let mut is_asked = false;
         loop {
             let tls = Arc::clone(&self);
-            // The files may be on a disk that does not answer.
-            if tokio::task::spawn_blocking(move || tls.look(is_asked, SystemTime::now())).await.is_err() {
-                tracing::error!("reading the files of TLS failed");
+            // The files may be on a disk that does not answer, which must not keep the server from ending.
+            let looking = tokio::task::spawn_blocking(move || tls.look(is_asked, SystemTime::now()));
+            tokio::select! {
+                () = end.cancelled() => return,
+                looked = looking => if looked.is_err() {
+                    tracing::error!("reading the files of TLS failed");
+                },
             }
             is_asked = tokio::select! {
                 () = end.cancelled() => return,
@@ -258,6 +262,27 @@ mod tests {
         assert_eq!(state.validity.fault(files.now), None);
         assert_eq!(state.validity.fault(files.now - 2 * DAY), Some("not valid yet"));
         assert_eq!(state.validity.fault(files.now + 6 * DAY), Some("expired"));
+    }
+
+    #[tokio::test]
+    async fn files_that_cannot_be_read_to_their_end_hold_up_nobody() {
+        let files = Files::new();
+        let issued = files.issue(files.now + 99 * DAY);
+        files.write(&issued.0, &issued.1);
+        let (tls, end) = (Arc::new(files.load().expect("good files")), CancellationToken::new());
+        let path = files.path("crt");
+        std::fs::remove_file(&path).expect("it is there");
+        // Who opens a pipe for reading waits for somebody who writes.
+        let made = std::process::Command::new("mkfifo").arg(&path).status();
+        assert!(made.is_ok_and(|status| status.success()), "mkfifo makes a pipe");
+        let keeping = tokio::spawn(Arc::clone(&tls).keep(end.clone()));
+        while tls.state.try_lock().is_some() {
+            tokio::task::yield_now().await;
+        }
+        end.cancel();
+        keeping.await.expect("it ends");
+        // The look ends, too, so that the test can.
+        std::fs::write(&path, "").expect("somebody reads");
     }
 
     #[test]
