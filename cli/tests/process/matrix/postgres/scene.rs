@@ -93,7 +93,8 @@ impl<'a> Scene<'a> {
     /// The last lines of the server's log.
     pub(super) fn log(&self) -> String {
         let log = std::fs::read_to_string(self.directory.path().join("log")).unwrap_or_default();
-        log.lines().last().unwrap_or("it says nothing").chars().take(400).collect()
+        let lines: Vec<&str> = log.lines().collect();
+        lines[lines.len().saturating_sub(5)..].join("\n").chars().take(4000).collect()
     }
 
     /// A line about the writers' results.
