@@ -11,7 +11,7 @@ use eventodb_store::{postgres, sqlite};
 use super::args::{Args, Times};
 use super::logging::{Format, Level};
 use super::memory;
-use super::secret::Secret;
+use super::secret::{self, Secret};
 use crate::usage::Usage;
 
 /// The variable by which clients take their token.
@@ -272,7 +272,11 @@ fn server(args: &Args) -> Result<Config, Usage> {
 fn tls(args: &Args) -> Result<Option<Arc<Tls>>, Usage> {
     let flags = &args.tls;
     let (Some(certificate), Some(key)) = (flags.tls_cert.clone(), flags.tls_key.clone()) else { return Ok(None) };
-    let files = TlsFiles { certificate, key, client_ca: flags.tls_client_ca.clone() };
+    let client_ca = flags.tls_client_ca.clone();
+    for (flag, file) in [("tls-cert", Some(&certificate)), ("tls-key", Some(&key)), ("tls-client-ca", client_ca.as_ref())] {
+        file.map_or(Ok(()), |file| secret::readable(flag, file))?;
+    }
+    let files = TlsFiles { certificate, key, client_ca };
     Tls::load(files).map(|tls| Some(Arc::new(tls))).map_err(|error| Usage::at("tls-cert", error))
 }
 

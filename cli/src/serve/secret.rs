@@ -71,12 +71,23 @@ pub(super) fn read(flag: &str, file: &Path) -> Result<String, Usage> {
     const MOST: u64 = 64 * 1024;
     let mut text = String::new();
     let opened = File::open(file).and_then(|opened| opened.take(MOST).read_to_string(&mut text));
-    opened
-        .map_err(|error| Usage::at(flag, anyhow::Error::new(error).context(format!("cannot read {}", shown(file)))))?;
+    opened.map_err(|error| unreadable(flag, file, error))?;
     match text.lines().next().map(str::trim) {
         Some(line) if !line.is_empty() => Ok(line.to_owned()),
         _ => Err(Usage::at(flag, anyhow::anyhow!("{file:?} has nothing in its first line"))),
     }
+}
+
+/// Whether the file that `flag` names can be opened. It is asked before the file's reader is, whose errors show the name.
+///
+/// # Errors
+/// It cannot be opened.
+pub(super) fn readable(flag: &str, file: &Path) -> Result<(), Usage> {
+    File::open(file).map(drop).map_err(|error| unreadable(flag, file, error))
+}
+
+fn unreadable(flag: &str, file: &Path, error: std::io::Error) -> Usage {
+    Usage::at(flag, anyhow::Error::new(error).context(format!("cannot read {}", shown(file))))
 }
 
 #[cfg(test)]
@@ -88,8 +99,11 @@ mod tests {
     fn a_secret_in_place_of_a_file_is_not_shown() {
         for secret in ["postgres://me:s3cret@localhost/events", "postgres:/me:s3cret@localhost", "ns_ZGVmYXVsdA_s3cret"]
         {
-            let refused = read("db-url-file", Path::new(secret)).expect_err("there is no such file");
-            assert!(!Chain(&refused).to_string().contains("s3cret"), "{refused}");
+            let read = read("db-url-file", Path::new(secret)).expect_err("there is no such file");
+            let opened = readable("tls-cert", Path::new(secret)).expect_err("there is no such file");
+            for refused in [read, opened] {
+                assert!(!Chain(&refused).to_string().contains("s3cret"), "{refused}");
+            }
         }
         let refused = read("db-url-file", Path::new("/no/such/file")).expect_err("there is no such file");
         assert!(Chain(&refused).to_string().contains("/no/such/file"), "{refused}");
