@@ -12,6 +12,7 @@ pub mod message;
 pub mod name;
 pub mod reply;
 pub mod request;
+pub mod rights;
 pub mod spelling;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
@@ -24,6 +25,7 @@ pub use filter::{Direction, Filter, Scope};
 pub use group::ConsumerGroup;
 pub use limits::Limits;
 pub use message::{Expected, Message, NewMessage};
+pub use rights::{Grant, Right, Rights};
 pub use time::Timestamp;
 pub use token::Token;
 

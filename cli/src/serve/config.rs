@@ -273,7 +273,9 @@ fn tls(args: &Args) -> Result<Option<Arc<Tls>>, Usage> {
     let flags = &args.tls;
     let (Some(certificate), Some(key)) = (flags.tls_cert.clone(), flags.tls_key.clone()) else { return Ok(None) };
     let client_ca = flags.tls_client_ca.clone();
-    for (flag, file) in [("tls-cert", Some(&certificate)), ("tls-key", Some(&key)), ("tls-client-ca", client_ca.as_ref())] {
+    for (flag, file) in
+        [("tls-cert", Some(&certificate)), ("tls-key", Some(&key)), ("tls-client-ca", client_ca.as_ref())]
+    {
         file.map_or(Ok(()), |file| secret::readable(flag, file))?;
     }
     let files = TlsFiles { certificate, key, client_ca };
