@@ -56,6 +56,12 @@ pub enum Error {
         /// The text that the server sent.
         message: String,
     },
+    /// There is no token of that id, or none that this caller may know of.
+    #[error("token not found: {message}")]
+    TokenNotFound {
+        /// The text that the server sent.
+        message: String,
+    },
     /// There already is a namespace of that name.
     #[error("namespace exists: {message}")]
     NamespaceExists {
@@ -71,6 +77,12 @@ pub enum Error {
     /// A message or a request is larger than the server takes.
     #[error("too large: {message}")]
     TooLarge {
+        /// The text that the server sent.
+        message: String,
+    },
+    /// The namespace holds as much as it may. Nothing was written.
+    #[error("quota exceeded: {message}")]
+    QuotaExceeded {
         /// The text that the server sent.
         message: String,
     },
@@ -241,9 +253,11 @@ impl Error {
                 Self::Unauthorized { code, message }
             }
             ErrorCode::NamespaceNotFound => Self::NamespaceNotFound { message },
+            ErrorCode::TokenNotFound => Self::TokenNotFound { message },
             ErrorCode::NamespaceExists => Self::NamespaceExists { message },
             ErrorCode::MethodNotFound | ErrorCode::NotFound => Self::NotSupported { message },
             ErrorCode::PayloadTooLarge => Self::TooLarge { message },
+            ErrorCode::QuotaExceeded => Self::QuotaExceeded { message },
             ErrorCode::RateLimited => Self::RateLimited { message, retry_after },
             ErrorCode::Overloaded | ErrorCode::BackendUnavailable => {
                 Self::Unavailable { message, retry_after, maybe_done: false, source: None }

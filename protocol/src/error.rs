@@ -47,7 +47,7 @@ error_codes! {
     AuthRequired "AUTH_REQUIRED" 401 false;
     /// The given token does not have the form of a token.
     AuthInvalidToken "AUTH_INVALID_TOKEN" 401 false;
-    /// The token does not open this namespace.
+    /// The token does not open this namespace, or does not allow this there. The message names the missing right.
     AuthUnauthorized "AUTH_UNAUTHORIZED" 403 false;
     /// There is no method of that name.
     MethodNotFound "METHOD_NOT_FOUND" 404 false;
@@ -55,6 +55,8 @@ error_codes! {
     NotFound "NOT_FOUND" 404 false;
     /// There is no namespace of that name.
     NamespaceNotFound "NAMESPACE_NOT_FOUND" 404 false;
+    /// There is no token of that id, or none that this caller may know of.
+    TokenNotFound "TOKEN_NOT_FOUND" 404 false;
     /// There already is a namespace of that name.
     NamespaceExists "NAMESPACE_EXISTS" 409 false;
     /// The stream is not at the expected version.
@@ -79,6 +81,8 @@ error_codes! {
     BackendUnavailable "BACKEND_UNAVAILABLE" 503 true;
     /// The outcome is unknown: retry with the same id.
     Timeout "TIMEOUT" 504 false;
+    /// The namespace holds as much as it may. Certainly not written.
+    QuotaExceeded "QUOTA_EXCEEDED" 507 false;
 }
 
 impl fmt::Display for ErrorCode {

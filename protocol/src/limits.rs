@@ -27,6 +27,12 @@ pub const APPEND_STREAMS: usize = 100;
 pub const FILTER_NAMES: usize = 100;
 /// Longest description of a namespace, in bytes of UTF-8.
 pub const DESCRIPTION_BYTES: usize = 1024;
+/// Most living tokens of one namespace.
+pub const TOKENS: usize = 100;
+/// How long a token that was rotated still opens its namespace, if the caller does not say, in milliseconds.
+pub const GRACE_DEFAULT_MS: u64 = 300_000;
+/// The longest that it may, in milliseconds: 7 days.
+pub const GRACE_MAX_MS: u64 = 7 * 24 * 60 * 60 * 1000;
 /// Longest wait of a read, in milliseconds.
 pub const WAIT_MS: u64 = 30_000;
 /// Highest position, in a stream as in a namespace: the largest integer that a JavaScript number holds exactly.

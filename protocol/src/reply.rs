@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::rights::Rights;
 use crate::time::Timestamp;
 
 /// Result of `stream.write`.
@@ -82,6 +83,58 @@ pub struct NamespaceInfo {
     pub stream_count: u64,
     /// Time of its last message; none while it is empty.
     pub last_activity: Option<Timestamp>,
+}
+
+/// Result of `token.create` and `token.rotate`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct TokenCreated {
+    /// The token itself. No other reply has it.
+    pub token: String,
+    /// All else about it.
+    #[serde(flatten)]
+    pub about: TokenAbout,
+}
+
+/// One entry of `token.list`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct TokenListed {
+    /// All that does not change while it is used.
+    #[serde(flatten)]
+    pub about: TokenAbout,
+    /// The hour in which it was last used; none if it was not used yet.
+    pub last_used_at: Option<Timestamp>,
+}
+
+/// What is told about a token: everything but the token itself.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct TokenAbout {
+    /// Its public name: a UUID, which opens nothing.
+    pub id: String,
+    /// The namespace that it opens.
+    pub namespace: String,
+    /// Free text; empty if none was given.
+    pub description: String,
+    /// What it allows.
+    pub rights: Rights,
+    /// The categories, and prefixes with a `*`, that the rights are limited to; none if they hold in all.
+    pub categories: Option<Vec<String>>,
+    /// When it was created.
+    pub created_at: Timestamp,
+    /// When it ends by itself, because it expires or was rotated; none if it does not.
+    pub expires_at: Option<Timestamp>,
+}
+
+/// Result of `token.revoke`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct TokenRevoked {
+    /// Its public name.
+    pub id: String,
+    /// When it ended.
+    pub revoked_at: Timestamp,
 }
 
 /// One entry of `ns.streams`.

@@ -2,8 +2,11 @@
 //!
 //! Source: part 4 of the wire protocol.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
 
 use crate::{Error, Limits, name};
 
@@ -43,6 +46,15 @@ pub enum Categories {
 pub struct Grant {
     rights: Rights,
     categories: Categories,
+}
+
+/// A part of a list of names in byte order.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Span<'a> {
+    /// This name alone.
+    Name(&'a str),
+    /// All names that begin with this.
+    Prefix(Cow<'a, str>),
 }
 
 impl Right {
@@ -102,6 +114,21 @@ impl FromIterator<Right> for Rights {
     }
 }
 
+impl Serialize for Rights {
+    /// Writes the names, as replies have them.
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_seq(self.iter().map(Right::name))
+    }
+}
+
+impl<'de> Deserialize<'de> for Rights {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let names = Vec::<Cow<'_, str>>::deserialize(deserializer)?;
+        let unknown = |name: &str| serde::de::Error::custom(format!("unknown right {name}"));
+        names.iter().map(|name| Right::named(name).ok_or_else(|| unknown(name))).collect()
+    }
+}
+
 impl Categories {
     /// Limits to these names and prefixes. `limits` bounds their lengths.
     ///
@@ -144,6 +171,25 @@ impl Categories {
         }
     }
 
+    /// Where the allowed categories are in a list of all categories: in byte order, without overlap. `None` if every
+    /// category is allowed.
+    pub fn spans(&self) -> Option<Vec<Span<'_>>> {
+        let spans = self.names()?.iter().map(|pattern| match pattern.strip_suffix('*') {
+            Some(prefix) => Span::Prefix(prefix.into()),
+            None => Span::Name(pattern),
+        });
+        Some(disjoint(spans.collect()))
+    }
+
+    /// Where the streams of the allowed categories are in a list of all streams; as [`Categories::spans`].
+    pub fn spans_of_streams(&self) -> Option<Vec<Span<'_>>> {
+        let of_category = |span| match span {
+            Span::Name(name) => vec![Span::Name(name), Span::Prefix(format!("{name}-").into())],
+            prefix @ Span::Prefix(_) => vec![prefix],
+        };
+        Some(disjoint(self.spans()?.into_iter().flat_map(of_category).collect()))
+    }
+
     /// The names and prefixes, or `None` if every category is allowed.
     pub fn names(&self) -> Option<&[Box<str>]> {
         match self {
@@ -151,6 +197,31 @@ impl Categories {
             Self::Only(only) => Some(only),
         }
     }
+}
+
+impl Span<'_> {
+    /// Whether this name is in it.
+    pub fn contains(&self, name: &str) -> bool {
+        match self {
+            Self::Name(only) => name == *only,
+            Self::Prefix(prefix) => name.starts_with(&**prefix),
+        }
+    }
+
+    /// Its first name, if there is such a name.
+    pub fn first(&self) -> &str {
+        match self {
+            Self::Name(name) => name,
+            Self::Prefix(prefix) => prefix,
+        }
+    }
+}
+
+/// Sorts spans, and drops those that a wider one contains. Two spans overlap only if one contains the other.
+fn disjoint(mut spans: Vec<Span<'_>>) -> Vec<Span<'_>> {
+    spans.sort_by(|a, b| (a.first(), matches!(a, Span::Name(_))).cmp(&(b.first(), matches!(b, Span::Name(_)))));
+    spans.dedup_by(|later, kept| kept.contains(later.first()));
+    spans
 }
 
 fn check_pattern(pattern: &str, limits: &Limits) -> Result<(), Error> {
@@ -216,6 +287,9 @@ impl Grant {
 
 #[cfg(test)]
 mod tests {
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+
     use super::*;
 
     fn only(names: &[&str]) -> Categories {
@@ -257,6 +331,46 @@ mod tests {
             assert_eq!(wide.include(&narrow), included, "{narrow:?}");
         }
         assert!(Categories::All.include(&wide));
+    }
+
+    #[test]
+    fn spans_are_in_byte_order_and_do_not_overlap() {
+        let prefix = |prefix: &'static str| Span::Prefix(prefix.into());
+        let categories = only(&["order*", "orders", "account", "accounts", "orderLine*", "account!"]);
+        assert_eq!(
+            categories.spans().expect("limited"),
+            [Span::Name("account"), Span::Name("account!"), Span::Name("accounts"), prefix("order")]
+        );
+        assert_eq!(
+            categories.spans_of_streams().expect("limited"),
+            [
+                Span::Name("account"),
+                Span::Name("account!"),
+                prefix("account!-"),
+                prefix("account-"),
+                Span::Name("accounts"),
+                prefix("accounts-"),
+                prefix("order"),
+            ]
+        );
+        assert_eq!(Categories::All.spans(), None);
+    }
+
+    proptest! {
+        #[test]
+        fn a_stream_is_in_a_span_if_its_category_is_allowed(
+            patterns in vec("[ab!]{1,2}[*]?", 1..5),
+            stream in "[ab!-]{0,4}",
+        ) {
+            let categories = Categories::only(patterns, &Limits::default()).expect("categories");
+            let category = name::category(&stream);
+            let spans = |spans: Option<Vec<Span<'_>>>, name: &str| {
+                spans.expect("limited").iter().filter(|span| span.contains(name)).count()
+            };
+            let expected = usize::from(categories.contain(category));
+            prop_assert_eq!(spans(categories.spans(), category), expected);
+            prop_assert_eq!(spans(categories.spans_of_streams(), &stream), expected);
+        }
     }
 
     #[test]

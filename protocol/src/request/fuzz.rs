@@ -5,6 +5,7 @@ use proptest::sample::select;
 use serde_json::{Value, json};
 
 use super::*;
+use crate::Right;
 use crate::testing::{self, mangled};
 
 /// Arguments that some method takes.
@@ -23,6 +24,9 @@ fn argument() -> impl Strategy<Value = Value> {
         ),
         Just(
             json!({"correlation": "a", "consumerGroup": {"member": 1, "size": 2}, "limit": 5, "prefix": "a", "cursor": "a-1"})
+        ),
+        Just(
+            json!({"namespace": "a", "rights": ["read", "admin"], "categories": ["a", "b*"], "expiresAt": "2030-01-01T00:00:00Z", "graceMs": 10})
         ),
         testing::json(),
     ]
@@ -70,5 +74,14 @@ proptest! {
         }
         let _ = ListPage::streams(&mut call.clone(), &limits);
         let _ = ListPage::categories(&mut call.clone(), &limits);
+        if let Ok(new) = CreateToken::parse(&mut call.clone(), "own", &limits) {
+            prop_assert!(Right::ALL.into_iter().any(|right| new.grant.rights().has(right)));
+        }
+        if let Ok(rotation) = RotateToken::parse(&mut call.clone()) {
+            prop_assert!(rotation.grace.as_millis() <= u128::from(crate::limits::GRACE_MAX_MS));
+        }
+        let _ = ListTokens::parse(&mut call.clone(), "own", &limits);
+        let _ = RevokeToken::parse(&mut call.clone());
+        let _ = CreateNamespace::parse(&mut call.clone(), &limits);
     }
 }

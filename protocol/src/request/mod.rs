@@ -6,7 +6,9 @@
 #[cfg(test)]
 mod fuzz;
 mod message;
+mod namespace;
 mod read;
+mod token;
 mod write;
 
 use std::borrow::Cow;
@@ -15,7 +17,9 @@ use crate::spelling::{Shown, nearest};
 use crate::{Error, Limits, json, name};
 
 pub use message::{check_object, message_id};
+pub use namespace::{CreateNamespace, GivenToken};
 pub use read::{ListPage, Read};
+pub use token::{CreateToken, ListTokens, RevokeToken, RotateToken};
 pub use write::{Append, AppendEntry, Check, expected, single_write, stream_append, streams_append};
 
 /// A well-formed call: the method and its arguments, in compact JSON.
@@ -132,6 +136,14 @@ impl<'a> Options<'a> {
         self.raw(name).map(|value| integer(&self.full(name), value)).transpose()
     }
 
+    /// An option that is `true` or `false`.
+    ///
+    /// # Errors
+    /// `INVALID_REQUEST` naming it.
+    pub fn boolean(&self, name: &str) -> Result<Option<bool>, Error> {
+        self.raw(name).map(|value| boolean(&self.full(name), value)).transpose()
+    }
+
     /// An option that is a string.
     ///
     /// # Errors
@@ -176,6 +188,10 @@ fn unknown(prefix: &str, name: Option<&str>, known: &[&str]) -> Error {
 /// A JSON integer within 64 bits: digits, optionally after a minus, and nothing else.
 fn integer(name: &str, value: &str) -> Result<i64, Error> {
     value.parse().map_err(|_| Error::invalid(format!("{name} must be an integer within 64 bits")))
+}
+
+fn boolean(name: &str, value: &str) -> Result<bool, Error> {
+    value.parse().map_err(|_| Error::invalid(format!("{name} must be true or false")))
 }
 
 fn string<'a>(name: &str, value: &'a str) -> Result<Cow<'a, str>, Error> {

@@ -10,6 +10,7 @@ use crate::filter::{Direction, Filter, Scope};
 use crate::limits::{
     BATCH_SIZE_DEFAULT, BATCH_SIZE_MAX, CATEGORIES_MAX, FILTER_NAMES, STREAMS_DEFAULT, STREAMS_MAX, WAIT_MS,
 };
+use crate::rights::Span;
 use crate::{ConsumerGroup, Error, Limits, name};
 
 /// The options that both reads have.
@@ -170,6 +171,28 @@ impl ListPage {
         self.after.as_deref().is_none_or(|after| name > after) && name.starts_with(&self.prefix)
     }
 
+    /// The part of this page that is in a span, `limit` entries of it at most. `None` if nothing of the page can be there.
+    /// The entries for the span of one name may begin with another name, which is not in the span.
+    pub fn within(&self, span: &Span<'_>, limit: usize) -> Option<Self> {
+        match span {
+            Span::Name(name) => {
+                self.wants(name).then(|| Self { prefix: (*name).to_owned(), after: None, limit: limit.min(1) })
+            }
+            Span::Prefix(span) => {
+                let (narrow, wide) =
+                    if span.len() > self.prefix.len() { (&**span, &*self.prefix) } else { (&*self.prefix, &**span) };
+                let after = self.after.as_deref().filter(|after| *after >= narrow);
+                let is_over = after.is_some_and(|after| !after.starts_with(narrow));
+                let is_apart = !narrow.starts_with(wide);
+                (!is_over && !is_apart).then(|| Self {
+                    prefix: narrow.to_owned(),
+                    after: after.map(ToOwned::to_owned),
+                    limit,
+                })
+            }
+        }
+    }
+
     /// The name to begin at among names sorted by bytes: no wanted name is less.
     pub fn first(&self) -> &str {
         self.prefix.as_str().max(self.after.as_deref().unwrap_or_default())
@@ -267,7 +290,13 @@ impl Scope {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
+    use proptest::collection::{btree_set, vec};
+    use proptest::{option, prelude::*};
+
     use super::*;
+    use crate::rights::Categories;
 
     fn category_get(body: &str) -> Result<Read, Error> {
         Read::category_get(&mut Call::parse(body).expect("a call"), &Limits::default())
@@ -336,6 +365,33 @@ mod tests {
         let read = category_get(r#"["category.get",["a","b","a"]]"#).expect("a read");
         assert_eq!(read.filter.scope, Scope::Categories(vec!["a".into(), "b".into()]));
         assert_eq!(category_get(r#"["category.get",""]"#).expect("a read").filter.scope, Scope::All);
+    }
+
+    /// A store with these names.
+    fn listed(names: &BTreeSet<String>, page: &ListPage) -> Vec<String> {
+        names.iter().filter(|name| page.wants(name)).take(page.limit).cloned().collect()
+    }
+
+    proptest! {
+        #[test]
+        fn the_parts_of_a_page_are_the_page_of_what_is_in_the_spans(
+            names in btree_set("[ab-]{0,4}", 0..30),
+            patterns in vec("[ab]{1,2}[*]?", 1..4),
+            prefix in "[ab-]{0,2}",
+            after in option::of("[ab-]{1,3}"),
+            limit in 1..8usize,
+        ) {
+            let categories = Categories::only(patterns, &Limits::default()).expect("categories");
+            let page = ListPage { prefix, after, limit };
+            let allowed = names.iter().filter(|stream| categories.contain(name::category(stream))).cloned().collect();
+            let mut joined = Vec::new();
+            for span in categories.spans_of_streams().expect("limited") {
+                let Some(part) = page.within(&span, page.limit - joined.len()) else { continue };
+                prop_assert!(part.limit <= page.limit);
+                joined.extend(listed(&names, &part).into_iter().filter(|name| span.contains(name)));
+            }
+            prop_assert_eq!(joined, listed(&allowed, &page));
+        }
     }
 
     #[test]
