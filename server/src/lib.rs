@@ -10,7 +10,7 @@ mod http;
 mod observe;
 mod run;
 
-pub use api::METHODS;
+pub use api::{METHODS, NEEDS, Need, ROUTES};
 pub use config::{Bounds, Config, Mode, Pages, Timeouts};
 pub use run::run;
 

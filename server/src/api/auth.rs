@@ -1,12 +1,17 @@
 //! The sender of a request, and the namespace that its token opens.
 //!
-//! In production mode a token opens its namespace, and the token of `default` is the
-//! administrator's. In test mode a token only names a namespace, which its first use creates. The
-//! store compares tokens, by their hashes and in constant time.
+//! In production mode a token opens its namespace, and grants rights there; a token of `default` with the right `admin` is
+//! the administrator's. In test mode a token only names a namespace, which its first use creates, and every caller may do
+//! everything. The store compares tokens, by their hashes.
+//!
+//! A method or a route gets a [`Caller`], a [`Manager`] or an [`Administrator`] only by saying which right it needs
+//! ([`Need`]). What a right is limited to is checked by the `check_…` methods of the caller, once the request is parsed.
 
 use std::sync::Arc;
 
-use eventodb_protocol::{DEFAULT_NAMESPACE, ErrorCode, Token, name};
+use eventodb_protocol::request::Append;
+use eventodb_protocol::spelling::Shown;
+use eventodb_protocol::{DEFAULT_NAMESPACE, ErrorCode, Grant, Right, Scope, Token, name};
 use eventodb_store::model::NewNamespace;
 use eventodb_store::{Error, Log};
 use http::HeaderMap;
@@ -27,12 +32,33 @@ pub(crate) enum Credentials {
     Malformed,
 }
 
+/// What a method or a route needs of the token that comes with it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Need {
+    /// Nothing: the token is not looked at.
+    Nothing,
+    /// This right, in the token's own namespace.
+    Own(Right),
+    /// This right in the namespace that the call names, which only the administrator has in others than its own.
+    Named(Right),
+    /// The administrator's token.
+    Administrator,
+}
+
 /// The sender of a request, and the namespace that it opened.
 #[derive(Clone, Debug)]
 pub(crate) struct Caller {
     pub(crate) log: Arc<Log>,
-    is_administrator: bool,
+    grant: Grant,
 }
+
+/// A caller that may see or change namespaces: its own, or all of them if it is the administrator.
+#[derive(Clone, Debug)]
+pub(crate) struct Manager(Option<Caller>);
+
+/// Says that the caller is the administrator, or that this is test mode.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Administrator(());
 
 impl Credentials {
     /// What stands in the request: a token in the query wins over one in the header.
@@ -66,13 +92,115 @@ impl Credentials {
 }
 
 impl Caller {
+    /// The caller with this right in its own namespace. Its categories are not checked.
+    ///
+    /// # Errors
+    /// As [`authorize`]; `AUTH_UNAUTHORIZED` if the token does not have the right.
+    pub(crate) async fn with(right: Right, state: &AppState, credentials: &Credentials) -> Result<Self, Failure> {
+        let caller = authorize(state, credentials).await?;
+        if caller.grant.rights().has(right) { Ok(caller) } else { Err(lacks(right)) }
+    }
+
     /// The caller's namespace.
     pub(crate) fn namespace(&self) -> &Arc<str> {
         &self.log.namespace().name
     }
 
-    fn may_manage(&self, namespace: &str) -> bool {
-        self.is_administrator || **self.namespace() == *namespace
+    /// What the caller may do in its namespace.
+    pub(crate) fn grant(&self) -> &Grant {
+        &self.grant
+    }
+
+    /// Checks that the right holds for all categories.
+    ///
+    /// # Errors
+    /// `AUTH_UNAUTHORIZED`; so for all checks.
+    pub(crate) fn check_everywhere(&self, right: Right) -> Result<(), Failure> {
+        if self.grant.allows_everywhere(right) {
+            return Ok(());
+        }
+        Err(self.refusal(right, || "and this needs it in all categories".to_owned()))
+    }
+
+    /// Checks that the right holds for the category of this stream.
+    pub(crate) fn check_stream(&self, right: Right, stream: &str) -> Result<(), Failure> {
+        self.check_category(right, name::category(stream))
+    }
+
+    /// Checks that the right holds for all categories of a scope.
+    pub(crate) fn check_scope(&self, right: Right, scope: &Scope) -> Result<(), Failure> {
+        match scope {
+            Scope::All => self.check_everywhere(right),
+            Scope::Stream(stream) => self.check_stream(right, stream),
+            Scope::Categories(names) => names.iter().try_for_each(|name| self.check_category(right, name)),
+        }
+    }
+
+    /// Checks that the caller may write to these streams, and read those whose versions are checked: a check that fails
+    /// tells the version.
+    pub(crate) fn check_append(&self, append: &Append) -> Result<(), Failure> {
+        append.entries.iter().try_for_each(|entry| self.check_stream(Right::Write, &entry.stream))?;
+        append.checks.iter().try_for_each(|check| self.check_stream(Right::Read, &check.stream))
+    }
+
+    fn check_category(&self, right: Right, category: &str) -> Result<(), Failure> {
+        if self.grant.allows(right, category) {
+            return Ok(());
+        }
+        Err(self.refusal(right, || format!("which do not include {}", Shown(category))))
+    }
+
+    /// Says that the right is missing; or if it is there, that it is limited, and `why` that does not suffice.
+    #[cold]
+    fn refusal(&self, right: Right, why: impl FnOnce() -> String) -> Failure {
+        if !self.grant.rights().has(right) {
+            return lacks(right);
+        }
+        let message = format!("the token has the right {right} in some categories only, {}", why());
+        Failure::new(ErrorCode::AuthUnauthorized, message)
+    }
+
+    fn is_administrator(&self) -> bool {
+        **self.namespace() == *DEFAULT_NAMESPACE && self.grant.rights().has(Right::Admin)
+    }
+}
+
+impl Manager {
+    /// The caller with this right, before the namespace that it asks for is known. In test mode no namespace is opened,
+    /// because that would create the one that the token names.
+    ///
+    /// # Errors
+    /// As [`Caller::with`].
+    pub(crate) async fn with(right: Right, state: &AppState, credentials: &Credentials) -> Result<Self, Failure> {
+        if state.is_test_mode() {
+            return Ok(Self(None));
+        }
+        Caller::with(right, state, credentials).await.map(|caller| Self(Some(caller)))
+    }
+
+    /// Checks that the caller's right is one to this namespace.
+    ///
+    /// # Errors
+    /// `AUTH_UNAUTHORIZED`, whether there is such a namespace or not.
+    pub(crate) fn check(&self, namespace: &str) -> Result<(), Failure> {
+        match &self.0 {
+            Some(caller) if **caller.namespace() != *namespace && !caller.is_administrator() => Err(unauthorized()),
+            _ => Ok(()),
+        }
+    }
+}
+
+impl Administrator {
+    /// Lets the administrator pass, and everybody in test mode.
+    ///
+    /// # Errors
+    /// As [`authorize`]; `AUTH_UNAUTHORIZED` for every other token.
+    pub(crate) async fn check(state: &AppState, credentials: &Credentials) -> Result<Self, Failure> {
+        if state.is_test_mode() || authorize(state, credentials).await?.is_administrator() {
+            return Ok(Self(()));
+        }
+        let message = "only the administrator's token, one of default with the right admin, allows this";
+        Err(Failure::new(ErrorCode::AuthUnauthorized, message))
     }
 }
 
@@ -80,9 +208,9 @@ impl Caller {
 ///
 /// # Errors
 /// `AUTH_REQUIRED`, `AUTH_INVALID_TOKEN`, `AUTH_UNAUTHORIZED`, or the store's.
-pub(crate) async fn authorize(state: &AppState, credentials: &Credentials) -> Result<Caller, Failure> {
+async fn authorize(state: &AppState, credentials: &Credentials) -> Result<Caller, Failure> {
     if state.is_test_mode() {
-        return Ok(Caller { log: open_freely(state, credentials).await?, is_administrator: true });
+        return Ok(Caller { log: open_freely(state, credentials).await?, grant: Grant::everything() });
     }
     let token = match credentials {
         Credentials::Token(token) => token,
@@ -93,8 +221,7 @@ pub(crate) async fn authorize(state: &AppState, credentials: &Credentials) -> Re
         }
     };
     let log = state.store.authorize(token).await?.ok_or_else(unauthorized)?;
-    let is_administrator = &*log.namespace().name == DEFAULT_NAMESPACE;
-    Ok(Caller { log, is_administrator })
+    Ok(Caller { log, grant: Grant::everything() })
 }
 
 /// The namespace that the caller's memory is counted to. In test mode it need not be there yet.
@@ -106,42 +233,6 @@ pub(crate) async fn namespace(state: &AppState, credentials: &Credentials) -> Re
         _ if !state.is_test_mode() => Ok(Arc::clone(authorize(state, credentials).await?.namespace())),
         Credentials::Token(token) => Ok(token.namespace().into()),
         Credentials::None | Credentials::Malformed => Ok(DEFAULT_NAMESPACE.into()),
-    }
-}
-
-/// Lets the administrator pass, and everybody in test mode.
-///
-/// # Errors
-/// As [`authorize`].
-pub(crate) async fn administrator(state: &AppState, credentials: &Credentials) -> Result<(), Failure> {
-    if state.is_test_mode() || authorize(state, credentials).await?.is_administrator {
-        return Ok(());
-    }
-    Err(Failure::new(ErrorCode::AuthUnauthorized, "only the administrator's token, that of default, allows this"))
-}
-
-/// A caller that may see and delete namespaces: its own, or all of them if it is the administrator.
-#[derive(Clone, Debug)]
-pub(crate) struct Manager(Option<Caller>);
-
-impl Manager {
-    /// Checks the caller before the namespace that it asks for is known.
-    ///
-    /// # Errors
-    /// As [`authorize`].
-    pub(crate) async fn authorize(state: &AppState, credentials: &Credentials) -> Result<Self, Failure> {
-        if state.is_test_mode() {
-            return Ok(Self(None));
-        }
-        authorize(state, credentials).await.map(|caller| Self(Some(caller)))
-    }
-
-    /// Checks that the caller may manage this namespace.
-    ///
-    /// # Errors
-    /// `AUTH_UNAUTHORIZED`, whether there is such a namespace or not.
-    pub(crate) fn check(&self, namespace: &str) -> Result<(), Failure> {
-        if self.0.as_ref().is_none_or(|caller| caller.may_manage(namespace)) { Ok(()) } else { Err(unauthorized()) }
     }
 }
 
@@ -174,6 +265,11 @@ async fn open_freely(state: &AppState, credentials: &Credentials) -> Result<Arc<
             Err(error.into())
         }
     }
+}
+
+#[cold]
+fn lacks(right: Right) -> Failure {
+    Failure::new(ErrorCode::AuthUnauthorized, format!("the token does not have the right {right}"))
 }
 
 /// The same words for an unknown namespace and a wrong token.

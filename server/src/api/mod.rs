@@ -17,5 +17,7 @@ mod service;
 mod state;
 mod subscribe;
 
-pub use rpc::METHODS;
+pub use auth::Need;
+pub use router::ROUTES;
+pub use rpc::{METHODS, NEEDS};
 pub(crate) use service::Api;

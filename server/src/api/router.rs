@@ -10,6 +10,7 @@ use eventodb_protocol::ErrorCode;
 use http_body::Body;
 
 use crate::api::arrival::Arrival;
+use crate::api::auth::Need;
 use crate::api::errors::{self, Failure};
 use crate::api::headers::awaits_leave;
 use crate::api::state::AppState;
@@ -28,24 +29,38 @@ const POST: Verbs = "POST, OPTIONS";
 const HEALTH: [&str; 2] = ["/health", "/health/live"];
 const READY: [&str; 2] = ["/health/ready", "/ready"];
 const VERSION: &str = "/version";
+const SUBSCRIBE: &str = "/subscribe";
+const IMPORT: &str = "/import";
+
+/// Every path that is not for calls, and what it needs of a token.
+pub const ROUTES: &[(&str, Need)] = &[
+    (SUBSCRIBE, Need::Own(subscribe::RIGHT)),
+    (IMPORT, Need::Own(import::RIGHT)),
+    (VERSION, Need::Nothing),
+    (HEALTH[0], Need::Nothing),
+    (HEALTH[1], Need::Nothing),
+    (READY[0], Need::Nothing),
+    (READY[1], Need::Nothing),
+];
 
 /// All paths.
 pub(super) fn router(state: &Arc<AppState>) -> Router {
-    let mut router = Router::new()
-        .route(rpc::PATH, path(rpc::PATH, POST, post(rpc::answer)))
-        .route("/subscribe", path("/subscribe", GET_ONLY, get(subscribe::answer)))
-        .route("/import", path("/import", POST, post(import::answer)))
-        .route(VERSION, path(VERSION, GET, get(probes::version)))
-        .fallback(nowhere);
-    for name in HEALTH {
-        let health = get(move |state, arrival| probes::health(name, state, arrival));
-        router = router.route(name, path(name, GET, health));
-    }
-    for name in READY {
-        let ready = get(move |state, arrival, query| probes::ready(name, state, arrival, query));
-        router = router.route(name, path(name, GET, ready));
-    }
+    let router = Router::new().route(rpc::PATH, path(rpc::PATH, POST, post(rpc::answer))).fallback(nowhere);
+    let router = ROUTES.iter().fold(router, |router, (name, _)| router.route(name, route(name)));
     router.with_state(Arc::clone(state))
+}
+
+/// What answers at one of [`ROUTES`].
+fn route(name: &'static str) -> MethodRouter<Arc<AppState>> {
+    match name {
+        SUBSCRIBE => path(name, GET_ONLY, get(subscribe::answer)),
+        IMPORT => path(name, POST, post(import::answer)),
+        VERSION => path(name, GET, get(probes::version)),
+        ready if READY.contains(&ready) => {
+            path(name, GET, get(move |state, arrival, query| probes::ready(name, state, arrival, query)))
+        }
+        _ => path(name, GET, get(move |state, arrival| probes::health(name, state, arrival))),
+    }
 }
 
 /// Whether a probe is at this path: everybody may ask it.

@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::response::Response;
-use eventodb_protocol::Limits;
+use eventodb_protocol::{Limits, Right};
 use eventodb_store::{Log, Replacement};
 use tokio_util::sync::CancellationToken;
 
@@ -24,7 +24,7 @@ use self::batch::Batch;
 use self::lines::{Line, Lines, Stop, Terms};
 use self::progress::{Failed, Progress};
 use crate::api::arrival::Arrival;
-use crate::api::auth::{self, Caller, Credentials};
+use crate::api::auth::{Caller, Credentials};
 use crate::api::errors::{self, Failure};
 use crate::api::headers::awaits_leave;
 use crate::api::query::Query;
@@ -35,6 +35,9 @@ use crate::observe::{Record as Observed, RequestLog};
 
 /// What the query string of an import may have.
 const PARAMETERS: &[&str] = &["token", "force"];
+
+/// The right that an import needs, for all categories. One that replaces everything needs `admin`.
+pub(super) const RIGHT: Right = Right::Write;
 
 /// What an import is counted with beside its lines and batch: the piece of its body that is being cut into lines, what
 /// the HTTP layer has read behind it, and progress that is not read.
@@ -52,7 +55,7 @@ pub(super) async fn answer(State(state): State<Arc<AppState>>, arrival: Arrival,
 /// The progress of an import.
 ///
 /// # Errors
-/// `INVALID_REQUEST`, why the caller has no namespace, `OVERLOADED` if there is no memory to begin with, or
+/// `INVALID_REQUEST`, why the caller may not import, `OVERLOADED` if there is no memory to begin with, or
 /// `BACKEND_UNAVAILABLE` if the namespace is being replaced. A later failure is an event.
 async fn import(
     state: &AppState,
@@ -63,12 +66,14 @@ async fn import(
     let (parts, body) = request.into_parts();
     let wanted = async {
         let query = Query::parse(parts.uri.query(), PARAMETERS)?;
-        let caller = auth::authorize(state, &Credentials::of(&parts.headers, &query)).await?;
+        let caller = Caller::with(RIGHT, state, &Credentials::of(&parts.headers, &query)).await?;
         record.namespace = Some(Arc::clone(caller.namespace()));
         exchange.belongs_to(caller.namespace())?;
         exchange.admit()?;
         let memory = exchange.account().take(IMPORT)?;
-        Ok((Target::open(state, caller, is_forced(&query)?).await?, memory))
+        let is_forced = is_forced(&query)?;
+        caller.check_everywhere(if is_forced { Right::Admin } else { RIGHT })?;
+        Ok((Target::open(state, caller, is_forced).await?, memory))
     };
     let (target, memory) = match wanted.await {
         Ok(wanted) => wanted,

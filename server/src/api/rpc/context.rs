@@ -2,10 +2,9 @@
 
 use std::sync::Arc;
 
-use eventodb_protocol::Limits;
-use eventodb_store::Log;
+use eventodb_protocol::{Limits, Right};
 
-use crate::api::auth::{self, Credentials};
+use crate::api::auth::{Administrator, Caller, Credentials, Manager};
 use crate::api::errors::Failure;
 use crate::api::state::AppState;
 use crate::http::Exchange;
@@ -19,15 +18,36 @@ pub(super) struct Context<'a> {
     pub(super) record: &'a mut Record,
 }
 
+/// A caller of whom nothing is known.
+pub(super) struct Anybody;
+
+/// What the table of methods asks for. Each of these has a [`Need`] of the same name.
 impl Context<'_> {
-    /// The log of the caller's namespace.
-    pub(super) async fn log(&mut self) -> Result<Arc<Log>, Failure> {
-        let caller = auth::authorize(self.state, self.credentials).await?;
-        self.exchange.belongs_to(caller.namespace())?;
-        self.record.namespace = Some(Arc::clone(caller.namespace()));
-        Ok(caller.log)
+    /// Anybody: the token is not looked at.
+    pub(super) async fn nothing(&mut self) -> Result<Anybody, Failure> {
+        Ok(Anybody)
     }
 
+    /// The caller with this right, in its own namespace.
+    pub(super) async fn own(&mut self, right: Right) -> Result<Caller, Failure> {
+        let caller = Caller::with(right, self.state, self.credentials).await?;
+        self.exchange.belongs_to(caller.namespace())?;
+        self.record.namespace = Some(Arc::clone(caller.namespace()));
+        Ok(caller)
+    }
+
+    /// The caller with this right, in a namespace that its call names.
+    pub(super) async fn named(&mut self, right: Right) -> Result<Manager, Failure> {
+        Manager::with(right, self.state, self.credentials).await
+    }
+
+    /// The administrator.
+    pub(super) async fn administrator(&mut self) -> Result<Administrator, Failure> {
+        Administrator::check(self.state, self.credentials).await
+    }
+}
+
+impl Context<'_> {
     pub(super) fn limits(&self) -> &Limits {
         &self.state.config.limits
     }

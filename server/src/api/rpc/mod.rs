@@ -6,6 +6,7 @@
 mod append;
 mod category_get;
 mod context;
+mod listing;
 mod ns_categories;
 mod ns_create;
 mod ns_delete;
@@ -29,13 +30,13 @@ use axum::extract::{Request, State};
 use axum::response::Response;
 use eventodb_protocol::request::Call;
 use eventodb_protocol::spelling::{self, Shown};
-use eventodb_protocol::{ErrorCode, json};
+use eventodb_protocol::{ErrorCode, Right, json};
 use http::HeaderName;
 use http::request::Parts;
 
 use self::context::Context;
 use crate::api::arrival::Arrival;
-use crate::api::auth::Credentials;
+use crate::api::auth::{Credentials, Need};
 use crate::api::errors::{self, Failure};
 use crate::api::headers::awaits_leave;
 use crate::api::query::Query;
@@ -51,21 +52,38 @@ const PARAMETERS: &[&str] = &["token"];
 /// What the log calls a call that names no method.
 const UNKNOWN: &str = "unknown call";
 
-/// Declares the methods: `"name" => file;`. The first is the one that is not worth a box.
+/// Declares the methods: `"name" => file, need;`. A method's function gets its caller only as what the need comes to, so
+/// that none can be without one. The first method is the one that is not worth a box.
 macro_rules! methods {
-    ($first_name:literal => $first:ident; $($name:literal => $module:ident;)*) => {
+    (@need nothing) => { Need::Nothing };
+    (@need own $right:ident) => { Need::Own(Right::$right) };
+    (@need named $right:ident) => { Need::Named(Right::$right) };
+    (@need administrator) => { Need::Administrator };
+    (
+        $first_name:literal => $first:ident, $first_need:ident $(($first_right:ident))?;
+        $($name:literal => $module:ident, $need:ident $(($right:ident))?;)*
+    ) => {
         /// Every method, by the name that a call has for it.
         pub const METHODS: &[&str] = &[$first_name, $($name,)*];
+
+        /// What each of [`METHODS`] needs, in their order.
+        pub const NEEDS: &[Need] =
+            &[methods!(@need $first_need $($first_right)?), $(methods!(@need $need $($right)?),)*];
 
         async fn dispatch(context: &mut Context<'_>, call: &mut Call<'_>) -> Result<Response, Failure> {
             match call.method() {
                 $first_name => {
                     context.record.method = $first_name;
-                    $first::answer(context, call).await
+                    let caller = context.$first_need($(Right::$first_right)?).await?;
+                    $first::answer(context, caller, call).await
                 }
                 $($name => {
                     context.record.method = $name;
-                    Box::pin($module::answer(context, call)).await
+                    Box::pin(async {
+                        let caller = context.$need($(Right::$right)?).await?;
+                        $module::answer(context, caller, call).await
+                    })
+                    .await
                 })*
                 unknown => Err(no_method(unknown)),
             }
@@ -74,21 +92,21 @@ macro_rules! methods {
 }
 
 methods! {
-    "stream.write" => stream_write;
-    "stream.append" => stream_append;
-    "streams.append" => streams_append;
-    "stream.get" => stream_get;
-    "stream.last" => stream_last;
-    "stream.version" => stream_version;
-    "category.get" => category_get;
-    "ns.create" => ns_create;
-    "ns.delete" => ns_delete;
-    "ns.list" => ns_list;
-    "ns.info" => ns_info;
-    "ns.streams" => ns_streams;
-    "ns.categories" => ns_categories;
-    "sys.version" => sys_version;
-    "sys.health" => sys_health;
+    "stream.write" => stream_write, own(Write);
+    "stream.append" => stream_append, own(Write);
+    "streams.append" => streams_append, own(Write);
+    "stream.get" => stream_get, own(Read);
+    "stream.last" => stream_last, own(Read);
+    "stream.version" => stream_version, own(Read);
+    "category.get" => category_get, own(Read);
+    "ns.create" => ns_create, administrator;
+    "ns.delete" => ns_delete, named(Admin);
+    "ns.list" => ns_list, administrator;
+    "ns.info" => ns_info, named(Read);
+    "ns.streams" => ns_streams, own(Read);
+    "ns.categories" => ns_categories, own(Read);
+    "sys.version" => sys_version, nothing;
+    "sys.health" => sys_health, nothing;
 }
 
 #[cold]

@@ -8,8 +8,11 @@ use crate::api::auth::Manager;
 use crate::api::errors::Failure;
 use crate::api::reply;
 
-pub(super) async fn answer(context: &mut Context<'_>, call: &mut Call<'_>) -> Result<Response, Failure> {
-    let manager = Manager::authorize(context.state, context.credentials).await?;
+pub(super) async fn answer(
+    context: &mut Context<'_>,
+    manager: Manager,
+    call: &mut Call<'_>,
+) -> Result<Response, Failure> {
     let namespace = call.name("namespace", context.limits())?;
     manager.check(&namespace)?;
     Ok(reply::json(&context.state.store.info(&namespace).await?))

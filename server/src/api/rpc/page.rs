@@ -5,19 +5,19 @@
 
 use async_stream::try_stream;
 use axum::response::Response;
-use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use eventodb_protocol::request::Read;
 use eventodb_protocol::wire::Form;
 use eventodb_store::Chain;
+use eventodb_store::Page;
 use eventodb_store::log::Chunk;
-use eventodb_store::{Log, Page};
 use futures_util::Stream;
 use http::{HeaderName, HeaderValue};
 
 use super::context::Context;
+use crate::api::auth::Caller;
 use crate::api::errors::Failure;
 use crate::api::memory;
 use crate::api::reply::{self, Aborted};
@@ -30,16 +30,16 @@ const FRAME: usize = 128;
 /// What the next piece of a page that is sent while it is read is expected to take, read and as JSON.
 const PIECE: usize = 512 * 1024;
 
-/// Reads a page and answers with it.
+/// Reads a page, whose scope the caller may read, and answers with it.
 pub(super) async fn answer(
     context: &mut Context<'_>,
-    log: &Arc<Log>,
+    caller: &Caller,
     read: Read,
     form: Form,
 ) -> Result<Response, Failure> {
     context.record.wait = read.wait;
     let mut memory = Memory { account: context.exchange.account(), permit: None };
-    let mut page = open(context, log, read, &mut memory).await?;
+    let mut page = open(context, caller, read, &mut memory).await?;
     let head = page.head();
     let mut response = if page.is_gathered() {
         reply::text(gathered(&mut page, form, memory).await?)
@@ -90,7 +90,8 @@ async fn gathered(page: &mut Page, form: Form, mut memory: Memory<'_>) -> Result
 }
 
 /// A read that waits for a message stops waiting when the server stops.
-async fn open(context: &Context<'_>, log: &Arc<Log>, read: Read, memory: &mut Memory<'_>) -> Result<Page, Failure> {
+async fn open(context: &Context<'_>, caller: &Caller, read: Read, memory: &mut Memory<'_>) -> Result<Page, Failure> {
+    let log = &caller.log;
     let mut room = |bytes| memory.hold(bytes).is_ok();
     if read.wait.is_zero() {
         return Ok(log.read_within(read, room).await?);

@@ -1,17 +1,23 @@
 //! `stream.version`: the position of a stream's last message.
 
 use axum::response::Response;
+use eventodb_protocol::Right;
 use eventodb_protocol::request::Call;
 
 use super::context::Context;
+use crate::api::auth::Caller;
 use crate::api::errors::Failure;
 use crate::api::reply;
 
-pub(super) async fn answer(context: &mut Context<'_>, call: &mut Call<'_>) -> Result<Response, Failure> {
-    let log = context.log().await?;
+pub(super) async fn answer(
+    context: &mut Context<'_>,
+    caller: Caller,
+    call: &mut Call<'_>,
+) -> Result<Response, Failure> {
     let stream = call.name("stream", context.limits())?;
     if stream.is_empty() {
         return Err(Failure::invalid("stream must be a non-empty string"));
     }
-    Ok(reply::json(&log.version(&stream).await?))
+    caller.check_stream(Right::Read, &stream)?;
+    Ok(reply::json(&caller.log.version(&stream).await?))
 }

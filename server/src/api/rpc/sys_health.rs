@@ -4,11 +4,11 @@ use axum::response::Response;
 use eventodb_protocol::reply::Health;
 use eventodb_protocol::request::Call;
 
-use super::context::Context;
+use super::context::{Anybody, Context};
 use crate::api::errors::Failure;
 use crate::api::reply;
 
-pub(super) async fn answer(context: &mut Context<'_>, _call: &mut Call<'_>) -> Result<Response, Failure> {
+pub(super) async fn answer(context: &mut Context<'_>, _: Anybody, _call: &mut Call<'_>) -> Result<Response, Failure> {
     Ok(reply::json(&Health {
         status: "ok".to_owned(),
         backend: context.state.store.backend_kind().to_owned(),

@@ -12,13 +12,14 @@ use async_stream::stream;
 use axum::extract::State;
 use axum::response::Response;
 use bytes::Bytes;
+use eventodb_protocol::Right;
 use eventodb_store::Subscription;
 use eventodb_store::log::Event;
 use futures_util::{Stream, StreamExt as _};
 use http::request::Parts;
 
 use crate::api::arrival::Arrival;
-use crate::api::auth::{self, Credentials};
+use crate::api::auth::{Caller, Credentials};
 use crate::api::errors::{self, Failure};
 use crate::api::query::Query;
 use crate::api::reply::{self, Aborted, Endless};
@@ -26,6 +27,9 @@ use crate::api::state::AppState;
 use crate::api::{cors, memory};
 use crate::http::{Account, Exchange, Permit, SMALL};
 use crate::observe::Record;
+
+/// The right that a subscriber needs, for all categories that it subscribes to.
+pub(super) const RIGHT: Right = Right::Read;
 
 /// Answers with a stream of events that ends with the namespace, the server, or the client's leaving.
 pub(super) async fn answer(State(state): State<Arc<AppState>>, arrival: Arrival, request: Parts) -> Response {
@@ -37,7 +41,7 @@ pub(super) async fn answer(State(state): State<Arc<AppState>>, arrival: Arrival,
 /// The stream of events.
 ///
 /// # Errors
-/// `INVALID_REQUEST` naming the parameter, or why the caller has no namespace.
+/// `INVALID_REQUEST` naming the parameter, or why the caller may not read that.
 async fn subscribe(
     state: &AppState,
     exchange: &Exchange,
@@ -46,11 +50,12 @@ async fn subscribe(
 ) -> Result<Response, Failure> {
     let query = Query::parse(request.uri.query(), request::PARAMETERS)?;
     let credentials = Credentials::of(&request.headers, &query);
-    let caller = auth::authorize(state, &credentials).await?;
+    let caller = Caller::with(RIGHT, state, &credentials).await?;
     record.namespace = Some(Arc::clone(caller.namespace()));
     exchange.belongs_to(caller.namespace())?;
     exchange.admit()?;
     let wanted = request::parse(&query, &request.headers, &state.config)?;
+    caller.check_scope(RIGHT, &wanted.filter.scope)?;
     let filter = exchange.account().take_if_large(memory::of_filter(&wanted.filter))?;
     let subscription = caller.log.subscribe(wanted);
     let events = events(subscription, exchange.account().clone(), filter)
