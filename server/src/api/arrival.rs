@@ -8,6 +8,7 @@ use axum::extract::FromRequestParts;
 use http::request::Parts;
 
 use crate::http::Exchange;
+use crate::observe::Record;
 
 /// A request as the HTTP layer handed it over. Handlers take it as an argument.
 #[derive(Clone)]
@@ -15,6 +16,13 @@ pub(super) struct Arrival {
     pub(super) exchange: Arc<Exchange>,
     /// When the request began.
     pub(super) started: Instant,
+}
+
+impl Arrival {
+    /// What the log has of the request, which it calls `method`.
+    pub(super) fn record(&self, method: &'static str) -> Record {
+        Record::new(self.exchange.id().clone(), method, self.started)
+    }
 }
 
 impl<S: Sync> FromRequestParts<S> for Arrival {

@@ -177,7 +177,7 @@ impl Failure {
 pub(crate) fn finish(log: &RequestLog, record: &Record, result: Result<Response, Failure>) -> Response {
     let code = result.as_ref().err().map(Failure::code);
     if let Some(cause) = result.as_ref().err().and_then(Failure::cause) {
-        log.cause(cause);
+        log.cause(&record.id, cause);
     }
     let response = result.unwrap_or_else(Failure::into_response);
     log.answered(record, response.status(), code);

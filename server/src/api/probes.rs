@@ -14,7 +14,6 @@ use crate::api::arrival::Arrival;
 use crate::api::errors::{self, Failure};
 use crate::api::reply;
 use crate::api::state::AppState;
-use crate::observe::Record;
 
 /// How long the store has to answer.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -74,5 +73,5 @@ async fn probe(
         Ok(()) => answer.await,
         Err(exhausted) => Err(exhausted.into()),
     };
-    errors::finish(&state.log, &Record::new(name, arrival.started), result)
+    errors::finish(&state.log, &arrival.record(name), result)
 }

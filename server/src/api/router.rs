@@ -16,7 +16,6 @@ use crate::api::headers::awaits_leave;
 use crate::api::state::AppState;
 use crate::api::{cors, import, probes, rpc, subscribe};
 use crate::http::Patience;
-use crate::observe::Record;
 
 /// What a path takes, as `Allow` names it.
 type Verbs = &'static str;
@@ -98,5 +97,5 @@ where
     if !awaits_leave(&parts.headers) {
         arrival.exchange.linger().read_on(body, Patience::STRANGER);
     }
-    errors::finish(&state.log, &Record::new(name, arrival.started), Err(failure))
+    errors::finish(&state.log, &arrival.record(name), Err(failure))
 }

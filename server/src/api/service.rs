@@ -25,7 +25,7 @@ use crate::api::rpc;
 use crate::api::state::AppState;
 use crate::config::Config;
 use crate::http::{Answer, Arriving, Exchange, Server, Service};
-use crate::observe::{Record, RequestLog};
+use crate::observe::RequestLog;
 
 /// EventoDB as an application of the HTTP layer.
 pub(crate) struct Api {
@@ -70,10 +70,12 @@ impl Service for Api {
     async fn answer(self: Arc<Self>, request: Request<Arriving>, exchange: Arc<Exchange>) -> Answer<Body> {
         let started = Instant::now();
         let readers = Readers::of(&request, &self.state.config);
-        let response = AssertUnwindSafe(self.route(request, Arrival { exchange, started })).catch_unwind();
+        let arrival = Arrival { exchange, started };
+        let unknown = arrival.record("unknown");
+        let response = AssertUnwindSafe(self.route(request, arrival)).catch_unwind();
         let mut response = response.await.unwrap_or_else(|_| {
             // The panic hook has logged what happened. Other requests are not concerned.
-            errors::finish(&self.state.log, &Record::new("unknown", started), Err(Failure::panicked()))
+            errors::finish(&self.state.log, &unknown, Err(Failure::panicked()))
         });
         readers.tell(response.headers_mut());
         match response.extensions_mut().remove::<Endless>() {

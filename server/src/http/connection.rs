@@ -25,6 +25,7 @@ use super::drive::{drive, unless_told};
 use super::exchange::Exchange;
 use super::limits::Limits;
 use super::outgoing::Outgoing;
+use super::request_id::RequestId;
 use super::service::{Answer, Service};
 use super::socket::{HTTP2_PREFACE, Socket};
 use super::takeover::Takeover;
@@ -216,12 +217,15 @@ fn answer<S: Service>(
     vitals: &Arc<Vitals>,
     request: Request<Incoming>,
 ) -> impl Future<Output = Answer<Outgoing<S::Body>>> + Send + use<S> {
-    let exchange = Exchange::begin(vitals);
+    let exchange = Exchange::begin(vitals, RequestId::of(request.headers()));
     let version = request.version();
     let request = request.map(|body| Arriving::new(body, vitals));
     let answer = Arc::clone(&serving.service).answer(request, Arc::clone(&exchange));
     async move {
-        match answer.await {
+        let mut answer = answer.await;
+        let (Answer::Reply(response) | Answer::Stream(response)) = &mut answer;
+        exchange.id().tell(response.headers_mut());
+        match answer {
             Answer::Reply(mut response) => {
                 set_connection(response.headers_mut(), version, version == Version::HTTP_10);
                 Answer::Reply(response.map(|body| Outgoing::new(body, exchange, &serving.watch)))

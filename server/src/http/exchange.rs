@@ -4,11 +4,13 @@ use std::sync::{Arc, OnceLock};
 
 use super::budget::{Account, Exhausted, Holder, Permit, REQUEST};
 use super::linger::Linger;
+use super::request_id::RequestId;
 use super::vitals::{Order, Phase, Vitals};
 
 /// A request in progress. It ends when this is dropped, which is when its reply is sent.
 pub(crate) struct Exchange {
     vitals: Arc<Vitals>,
+    id: RequestId,
     /// Of the valid token that came with the request.
     namespace: OnceLock<Arc<str>>,
     /// Where the request's memory is counted.
@@ -19,10 +21,11 @@ pub(crate) struct Exchange {
 
 impl Exchange {
     /// A request begins.
-    pub(super) fn begin(vitals: &Arc<Vitals>) -> Arc<Self> {
+    pub(super) fn begin(vitals: &Arc<Vitals>, id: RequestId) -> Arc<Self> {
         vitals.begin();
         Arc::new(Self {
             vitals: Arc::clone(vitals),
+            id,
             namespace: OnceLock::new(),
             account: OnceLock::new(),
             permit: OnceLock::new(),
@@ -32,6 +35,11 @@ impl Exchange {
     /// The connection by which the request came.
     pub(super) fn vitals(&self) -> &Arc<Vitals> {
         &self.vitals
+    }
+
+    /// The request's id.
+    pub(crate) fn id(&self) -> &RequestId {
+        &self.id
     }
 
     /// Reads the rest of the request's body after a refusal.
@@ -113,10 +121,14 @@ mod tests {
         Arc::new(Vitals::new(&Arc::new(Budget::new(1024)), None))
     }
 
+    fn begin(vitals: &Arc<Vitals>) -> Arc<Exchange> {
+        Exchange::begin(vitals, RequestId::new())
+    }
+
     #[test]
     fn the_end_is_shown_once_the_reply_is_sent() {
         let vitals = vitals();
-        let exchange = Exchange::begin(&vitals);
+        let exchange = begin(&vitals);
         assert!(vitals.hide_end());
         drop(exchange);
         assert_eq!(vitals.phase(), Phase::Finishing);
@@ -128,7 +140,7 @@ mod tests {
     #[test]
     fn the_end_is_shown_once_more_of_the_body_is_missed() {
         let vitals = vitals();
-        let _exchange = Exchange::begin(&vitals);
+        let _exchange = begin(&vitals);
         vitals.misses_body(Waker::noop());
         assert!(!vitals.shows_end(), "it may still come");
         assert!(vitals.hide_end());
@@ -139,9 +151,9 @@ mod tests {
     #[test]
     fn a_subscription_ends_with_its_client() {
         let vitals = vitals();
-        Exchange::begin(&vitals).goes_on();
+        begin(&vitals).goes_on();
         assert!(!vitals.shows_end(), "it has ended");
-        let exchange = Exchange::begin(&vitals);
+        let exchange = begin(&vitals);
         exchange.goes_on();
         assert!(vitals.shows_end());
     }
@@ -156,22 +168,22 @@ mod tests {
             all.push(Arc::new(Vitals::new(&budget, Some(memory))));
         }
         assert_eq!(all.len(), 4, "those without a token have half");
-        Exchange::begin(&all[0]).belongs_to(&first).expect("there is room");
-        Exchange::begin(&all[0]).belongs_to(&second).expect("it is the first one's");
+        begin(&all[0]).belongs_to(&first).expect("there is room");
+        begin(&all[0]).belongs_to(&second).expect("it is the first one's");
         let another = budget.account(&Arc::default(), Holder::Connection).take(CONNECTION / 2);
         assert!(another.is_ok(), "others may come");
         drop(another);
         for connection in &all[1..3] {
-            Exchange::begin(connection).belongs_to(&first).expect("there is room");
+            begin(connection).belongs_to(&first).expect("there is room");
         }
-        assert!(Exchange::begin(&all[3]).belongs_to(&first).is_err(), "it would have more than is left for others");
+        assert!(begin(&all[3]).belongs_to(&first).is_err(), "it would have more than is left for others");
         assert!(!all[3].has_token());
     }
 
     #[test]
     fn who_has_no_token_and_takes_no_reply_may_be_cut_for_others() {
         let vitals = vitals();
-        let exchange = Exchange::begin(&vitals);
+        let exchange = begin(&vitals);
         assert!(!vitals.is_expendable(), "it is being answered");
         vitals.sending.block();
         assert!(vitals.is_expendable());

@@ -10,6 +10,7 @@ use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
 use super::drive::unless_told;
+use super::request_id::RequestId;
 use super::tls::Tls;
 use super::unwanted::Unwanted;
 use super::vitals::{Phase, Vitals};
@@ -19,16 +20,20 @@ use super::wire::Wire;
 pub(super) const BUFFER_BYTES: usize = 32 * 1024;
 /// Bytes of a client that was refused which are read and thrown away.
 const MOST_UNWANTED: usize = 64 * 1024;
-/// The reply to a request that came in clear text.
-const CLEAR_TEXT: &[u8] = b"HTTP/1.1 400 Bad Request\r\ncontent-type: text/plain\r\ncontent-length: 43\r\n\
-    connection: close\r\n\r\nThis port speaks TLS: use an https:// URL.\n";
+/// The reply to a request that came in clear text, less the line with its id.
+const CLEAR_TEXT: [&str; 2] = [
+    "HTTP/1.1 400 Bad Request\r\ncontent-type: text/plain\r\ncontent-length: 43\r\nconnection: close\r\n",
+    "\r\nThis port speaks TLS: use an https:// URL.\n",
+];
 
 /// Makes a connection an encrypted one. `first` are the first bytes that it has for us. `None` if it is to end.
 pub(super) async fn shake(stream: TcpStream, first: &[u8], tls: &Tls, vitals: &Arc<Vitals>) -> Option<TlsStream<Wire>> {
     let wire = Wire::new(stream, Arc::clone(vitals));
     // A method of HTTP begins with a capital letter, and no record of TLS does.
     if first.first().is_some_and(u8::is_ascii_uppercase) {
-        part(wire, CLEAR_TEXT, vitals).await;
+        let id = RequestId::new();
+        tracing::debug!(request_id = &*id.to_string(), "a request in clear text is refused");
+        part(wire, CLEAR_TEXT.join(&id.line()).as_bytes(), vitals).await;
         return None;
     }
     let accepting = TlsAcceptor::from(tls.config())

@@ -125,6 +125,7 @@ mod tests {
 
     use super::super::budget::{Budget, Holder};
     use super::super::limits::Limits;
+    use super::super::request_id::RequestId;
     use super::super::vitals::Vitals;
     use super::*;
 
@@ -144,7 +145,7 @@ mod tests {
         }
 
         fn reply<B: Body<Data = Bytes>>(&self, body: B) -> Outgoing<B> {
-            Outgoing::new(body, Exchange::begin(&self.vitals), &self.watch)
+            Outgoing::new(body, Exchange::begin(&self.vitals, RequestId::new()), &self.watch)
         }
 
         /// Whether anything is taken of the budget: one namespace alone gets half of it.

@@ -1,14 +1,17 @@
 //! A socket that keeps the signs of life of its connection.
 
-use std::io::{self, IoSlice};
+use std::io::{self, Cursor, IoSlice};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
+use bytes::Buf as _;
 use futures_util::future::BoxFuture;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio_util::io::poll_write_buf;
 
 use super::budget::{HEAD, Permit};
+use super::request_id::RequestId;
 use super::unwanted::Unwanted;
 use super::vitals::{Order, Phase, Vitals};
 use super::wire::Transport;
@@ -26,6 +29,8 @@ pub(super) struct Socket {
     has_early_bytes: bool,
     /// Nothing more is sent.
     is_shut: bool,
+    /// hyper's reply to a malformed head, with an id, while it is being sent.
+    refusal: Option<Cursor<Vec<u8>>>,
     /// The rest of a refused head.
     unwanted: Unwanted,
     /// Bytes of the head that is arriving.
@@ -38,6 +43,8 @@ pub(super) struct Socket {
 
 /// Memory for a head is taken in steps of this many bytes.
 const HEAD_STEP: usize = 8 * 1024;
+/// What hyper's replies to malformed heads begin with.
+const REFUSAL: &[u8] = b"HTTP/1.1 4";
 /// Bytes of the HTTP layer's buffer for each byte of a head: it grows to twice its size.
 const BUFFERED: usize = 2;
 
@@ -48,6 +55,7 @@ impl Socket {
             vitals,
             has_early_bytes: false,
             is_shut: false,
+            refusal: None,
             unwanted: Unwanted::new(MOST_UNWANTED),
             head: 0,
             most_head: HEAD,
@@ -96,6 +104,24 @@ impl Socket {
         }
     }
 
+    /// Whether hyper sends a reply of its own. It does so only to a head that it cannot read, and while no request is in
+    /// progress.
+    fn is_refusal(&self, bytes: &[u8]) -> bool {
+        self.vitals.phase() == Phase::Head && !self.vitals.is_http2() && bytes.starts_with(REFUSAL)
+    }
+
+    /// Sends hyper's own reply, with an id.
+    fn poll_refuse(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        let refusal = self.refusal.get_or_insert_with(|| Cursor::new(identified(bytes)));
+        while refusal.has_remaining() {
+            if ready!(poll_write_buf(Pin::new(&mut self.transport), cx, refusal))? == 0 {
+                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+            }
+        }
+        self.refusal = None;
+        Poll::Ready(Ok(bytes.len()))
+    }
+
     /// Everything that the HTTP layer had to send is on the socket.
     fn flushed(&mut self) {
         if self.vitals.phase() == Phase::Finishing {
@@ -124,6 +150,9 @@ impl AsyncRead for Socket {
 
 impl AsyncWrite for Socket {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        if self.is_refusal(bytes) {
+            return self.poll_refuse(cx, bytes);
+        }
         Pin::new(&mut self.transport).poll_write(cx, bytes)
     }
 
@@ -132,6 +161,9 @@ impl AsyncWrite for Socket {
         cx: &mut Context<'_>,
         bytes: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
+        if let Some(first) = bytes.first().filter(|first| self.is_refusal(first)) {
+            return self.poll_refuse(cx, first);
+        }
         Pin::new(&mut self.transport).poll_write_vectored(cx, bytes)
     }
 
@@ -158,4 +190,12 @@ impl AsyncWrite for Socket {
         }
         Poll::Ready(Ok(()))
     }
+}
+
+/// A reply that hyper made, with an id behind its first line.
+fn identified(reply: &[u8]) -> Vec<u8> {
+    let id = RequestId::new();
+    tracing::debug!(request_id = &*id.to_string(), "a request with a malformed head is refused");
+    let first = reply.iter().position(|&byte| byte == b'\n').map_or(reply.len(), |end| end + 1);
+    [&reply[..first], id.line().as_bytes(), &reply[first..]].concat()
 }

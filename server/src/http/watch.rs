@@ -248,6 +248,7 @@ mod tests {
 
     use super::super::budget::Budget;
     use super::super::exchange::Exchange;
+    use super::super::request_id::RequestId;
     use super::*;
 
     const HERE: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
@@ -336,7 +337,7 @@ mod tests {
         for watched in watch.list.lock().connections.values_mut() {
             watched.changes.since -= SETTLED;
         }
-        Exchange::begin(&hog[0].0).belongs_to(&"a".into()).expect("it takes nothing");
+        Exchange::begin(&hog[0].0, RequestId::new()).belongs_to(&"a".into()).expect("it takes nothing");
         hog[0].0.set_phase(Phase::Waiting);
         make_room(1);
         assert!(make_room(1) >= 1);

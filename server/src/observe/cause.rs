@@ -4,6 +4,8 @@ use std::error::Error;
 
 use eventodb_store::Chain;
 
+use crate::http::RequestId;
+
 /// An error and all that lies behind it, kept until it is logged.
 #[derive(Clone, Debug)]
 pub(crate) struct Cause {
@@ -31,11 +33,12 @@ impl Cause {
         Self { what, level: Level::Error, chain: Chain(error).to_string() }
     }
 
-    /// Writes it into the log.
-    pub(crate) fn tell(&self) {
+    /// Writes it into the log, with the id of the request that met it.
+    pub(crate) fn tell(&self, id: &RequestId) {
+        let request_id = &*id.to_string();
         match self.level {
-            Level::Warn => tracing::warn!(cause = self.chain, "{}", self.what),
-            Level::Error => tracing::error!(cause = self.chain, "{}", self.what),
+            Level::Warn => tracing::warn!(cause = self.chain, request_id, "{}", self.what),
+            Level::Error => tracing::error!(cause = self.chain, request_id, "{}", self.what),
         }
     }
 }

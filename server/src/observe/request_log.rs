@@ -1,6 +1,6 @@
 //! The log of requests: those that failed or were slow, and with a setting all of them.
 //!
-//! A line has the method, the status, the duration and the namespace; never a token, a stream's name
+//! A line has the method, the status, the duration, the namespace and the request's id; never a token, a stream's name
 //! or data. In each ten seconds, the first few refused or failed requests of each kind have a line each, and one line
 //! counts the others. Otherwise a client that is refused ten thousand times a second would fill the disk.
 
@@ -13,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::cause::Cause;
 use super::sampler::Sampler;
+use crate::http::RequestId;
 
 /// How often a line counts the requests that had no line of their own.
 const TURN: Duration = Duration::from_secs(10);
@@ -67,12 +68,13 @@ impl RequestLog {
     }
 
     /// Logs an import that failed after its reply had begun.
-    pub(crate) fn import_failed(&self, code: ErrorCode, line: u64, cause: Option<&Cause>) {
+    pub(crate) fn import_failed(&self, id: &RequestId, code: ErrorCode, line: u64, cause: Option<&Cause>) {
         if let Some(cause) = cause {
-            self.cause(cause);
+            self.cause(id, cause);
         }
         if self.sampler.passes(Kind::Import(code.as_str())) {
-            tracing::info!(code = code.as_str(), line, "an import failed");
+            let request_id = &*id.to_string();
+            tracing::info!(code = code.as_str(), line, request_id, "an import failed");
         }
     }
 
@@ -89,24 +91,26 @@ impl RequestLog {
         if is_sampled && !self.sampler.passes(Kind::Request { method, status, code }) {
             return;
         }
+        let request_id = &*record.id.to_string();
         match status {
-            500.. => tracing::warn!(method, status, duration_ms, namespace, code, "a request failed"),
-            400.. => tracing::info!(method, status, duration_ms, namespace, code, "a request was refused"),
-            _ if is_slow => tracing::warn!(method, status, duration_ms, namespace, "a request was slow"),
-            _ => tracing::info!(method, status, duration_ms, namespace, "a request"),
+            500.. => tracing::warn!(method, status, duration_ms, namespace, code, request_id, "a request failed"),
+            400.. => tracing::info!(method, status, duration_ms, namespace, code, request_id, "a request was refused"),
+            _ if is_slow => tracing::warn!(method, status, duration_ms, namespace, request_id, "a request was slow"),
+            _ => tracing::info!(method, status, duration_ms, namespace, request_id, "a request"),
         }
     }
 
-    /// Logs the cause of a failure inside the server.
-    pub(crate) fn cause(&self, cause: &Cause) {
+    /// Logs the cause of a failure inside the server, which the request of this id met.
+    pub(crate) fn cause(&self, id: &RequestId, cause: &Cause) {
         if self.sampler.passes(Kind::Inside(cause.what)) {
-            cause.tell();
+            cause.tell(id);
         }
     }
 }
 
 /// What a line of the log has of a request.
 pub(crate) struct Record {
+    pub(crate) id: RequestId,
     /// The name of the call, or the path.
     pub(crate) method: &'static str,
     /// The namespace, once it is known.
@@ -117,7 +121,7 @@ pub(crate) struct Record {
 }
 
 impl Record {
-    pub(crate) fn new(method: &'static str, started: Instant) -> Self {
-        Self { method, namespace: None, wait: Duration::ZERO, started }
+    pub(crate) fn new(id: RequestId, method: &'static str, started: Instant) -> Self {
+        Self { id, method, namespace: None, wait: Duration::ZERO, started }
     }
 }

@@ -30,7 +30,7 @@ use crate::api::headers::awaits_leave;
 use crate::api::query::Query;
 use crate::api::state::AppState;
 use crate::api::{cors, reply};
-use crate::http::{Account, Exchange, Linger, Patience, Permit};
+use crate::http::{Account, Exchange, Linger, Patience, Permit, RequestId};
 use crate::observe::{Record as Observed, RequestLog};
 
 /// What the query string of an import may have.
@@ -47,7 +47,7 @@ const ROOM_PAUSE: Duration = Duration::from_millis(250);
 
 /// Answers with the progress of an import.
 pub(super) async fn answer(State(state): State<Arc<AppState>>, arrival: Arrival, request: Request) -> Response {
-    let mut record = Observed::new("/import", arrival.started);
+    let mut record = arrival.record("/import");
     let result = import(&state, &arrival.exchange, request, &mut record).await;
     errors::finish(&state.log, &record, result)
 }
@@ -91,6 +91,7 @@ async fn import(
         terms: Terms { most: limits.body_bytes, gap: timeouts.body_gap, line: timeouts.body_total },
         stopping: state.stopping.clone(),
         progress,
+        id: record.id.clone(),
         log: Arc::clone(&state.log),
         account: exchange.account().clone(),
         linger: exchange.linger(),
@@ -159,6 +160,8 @@ struct Import {
     terms: Terms,
     stopping: CancellationToken,
     progress: Progress,
+    /// Of the request.
+    id: RequestId,
     log: Arc<RequestLog>,
     /// Where lines and batches are counted.
     account: Account,
@@ -175,7 +178,7 @@ impl Import {
         match result {
             Ok(imported) => self.progress.done(imported, started.elapsed()),
             Err(failed) => {
-                self.log.import_failed(failed.code, failed.line, failed.cause.as_ref());
+                self.log.import_failed(&self.id, failed.code, failed.line, failed.cause.as_ref());
                 self.progress.failed(&failed);
             }
         }

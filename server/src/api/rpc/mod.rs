@@ -119,7 +119,7 @@ fn no_method(name: &str) -> Failure {
 /// Answers a call.
 pub(super) async fn answer(State(state): State<Arc<AppState>>, arrival: Arrival, request: Request) -> Response {
     let (state, exchange) = (&*state, &*arrival.exchange);
-    let mut record = Record::new(UNKNOWN, arrival.started);
+    let mut record = arrival.record(UNKNOWN);
     let (parts, mut body) = request.into_parts();
     let credentials = credentials(&parts);
     let awaits_leave = awaits_leave(&parts.headers);

@@ -21,7 +21,7 @@ use crate::api::auth::Caller;
 use crate::api::errors::Failure;
 use crate::api::memory;
 use crate::api::reply::{self, Aborted};
-use crate::http::{Account, Exhausted, Permit};
+use crate::http::{Account, Exhausted, Permit, RequestId};
 
 const X_EVENTODB_HEAD: HeaderName = HeaderName::from_static("x-eventodb-head");
 
@@ -44,7 +44,7 @@ pub(super) async fn answer(
     let mut response = if page.is_gathered() {
         reply::text(gathered(&mut page, form, memory).await?)
     } else {
-        reply::streamed(pieces(page, form, memory.of_what_follows()?))
+        reply::streamed(pieces(page, form, memory.of_what_follows()?, context.record.id.clone()))
     };
     if let Some(head) = head {
         response.headers_mut().insert(X_EVENTODB_HEAD, HeaderValue::from(head));
@@ -117,10 +117,11 @@ fn pieces(
     mut page: Page,
     form: Form,
     mut memory: Permit,
+    id: RequestId,
 ) -> impl Stream<Item = Result<Bytes, Aborted>> + Send + 'static {
     try_stream! {
         let mut json = Vec::from(b"[");
-        while let Some(chunk) = next(&mut page, &mut memory).await? {
+        while let Some(chunk) = next(&mut page, &mut memory, &id).await? {
             json.reserve(chunk.bytes() + FRAME * chunk.len());
             write(&mut json, &chunk, form);
             yield std::mem::take(&mut json).into();
@@ -131,10 +132,11 @@ fn pieces(
 }
 
 /// The next chunk of a page, once there is room for it. The HTTP layer counts it from when it is handed over.
-async fn next(page: &mut Page, memory: &mut Permit) -> Result<Option<Chunk>, Aborted> {
+async fn next(page: &mut Page, memory: &mut Permit, id: &RequestId) -> Result<Option<Chunk>, Aborted> {
     let _room = memory.account().wait(PIECE).await;
     let chunk = page.next().await.map_err(|error| {
-        tracing::error!(error = %Chain(&error), "a reply is cut off: the rest of its page cannot be read");
+        let request_id = &*id.to_string();
+        tracing::error!(error = %Chain(&error), request_id, "a reply is cut off: the rest of its page cannot be read");
         Aborted
     })?;
     memory.shrink_to(page.bytes());

@@ -33,7 +33,7 @@ pub(super) const RIGHT: Right = Right::Read;
 
 /// Answers with a stream of events that ends with the namespace, the server, or the client's leaving.
 pub(super) async fn answer(State(state): State<Arc<AppState>>, arrival: Arrival, request: Parts) -> Response {
-    let mut record = Record::new("/subscribe", arrival.started);
+    let mut record = arrival.record("/subscribe");
     let result = subscribe(&state, &arrival.exchange, &request, &mut record).await;
     errors::finish(&state.log, &record, result)
 }

@@ -1,0 +1,107 @@
+//! The id of a request, which its reply and every line of the log about it have, so that a client and an operator can
+//! speak of the same request.
+//!
+//! It is the client's, if the client sends a usable one in `X-Request-Id`. Otherwise it is a number of this process
+//! behind digits that differ from process to process: no request waits for random digits, and one server's ids are in
+//! the order of its requests.
+
+use std::fmt;
+use std::io::Write as _;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, LazyLock};
+
+use http::{HeaderMap, HeaderName, HeaderValue};
+
+const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+/// Bytes of the longest id that is taken from a client.
+const MOST: usize = 128;
+
+/// Tells the ids of one process from those of another.
+static PROCESS: LazyLock<u32> = LazyLock::new(|| uuid::Uuid::new_v4().as_fields().0);
+static NEXT: AtomicU64 = AtomicU64::new(1);
+
+/// The id of a request. [`fmt::Display`] writes it as it stands in the reply.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum RequestId {
+    /// The number of the request in this process.
+    Own(u64),
+    /// The client's, which is 1 to 128 printable bytes of ASCII.
+    Clients(Arc<str>),
+}
+
+impl RequestId {
+    /// The id in the head of a request, or a new one if there is no usable one.
+    pub(super) fn of(headers: &HeaderMap) -> Self {
+        let given = headers.get(X_REQUEST_ID).and_then(|value| value.to_str().ok());
+        // `to_str` allows tabs, too.
+        let usable = given.filter(|id| (1..=MOST).contains(&id.len()) && !id.contains('\t'));
+        usable.map_or_else(Self::new, |id| Self::Clients(id.into()))
+    }
+
+    /// A new one.
+    pub(super) fn new() -> Self {
+        Self::Own(NEXT.fetch_add(1, Relaxed))
+    }
+
+    /// Puts it into the head of the reply.
+    pub(super) fn tell(&self, headers: &mut HeaderMap) {
+        headers.insert(X_REQUEST_ID, self.value());
+    }
+
+    /// The line with it in the head of a reply of HTTP/1.1.
+    pub(super) fn line(&self) -> String {
+        format!("{X_REQUEST_ID}: {self}\r\n")
+    }
+
+    fn value(&self) -> HeaderValue {
+        let mut text = [0; MOST];
+        let mut rest = &mut text[..];
+        write!(rest, "{self}").expect("it is no longer");
+        let length = MOST - rest.len();
+        HeaderValue::from_bytes(&text[..length]).expect("an id is printable ASCII")
+    }
+}
+
+impl fmt::Display for RequestId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Own(number) => write!(f, "{:08x}-{number}", *PROCESS),
+            Self::Clients(id) => f.write_str(id),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of(value: &[u8]) -> RequestId {
+        let value = HeaderValue::from_bytes(value).expect("a header's value");
+        RequestId::of(&HeaderMap::from_iter([(X_REQUEST_ID, value)]))
+    }
+
+    #[test]
+    fn an_id_of_printable_ascii_is_kept() {
+        for id in ["7", "a b~!\"\\", &"x".repeat(128)] {
+            assert_eq!(of(id.as_bytes()), RequestId::Clients(id.into()));
+            let mut headers = HeaderMap::new();
+            of(id.as_bytes()).tell(&mut headers);
+            assert_eq!(headers[X_REQUEST_ID], id);
+        }
+    }
+
+    #[test]
+    fn other_ids_are_replaced() {
+        for id in ["", "a\tb", "ä", &"x".repeat(129)] {
+            assert!(matches!(of(id.as_bytes()), RequestId::Own(_)), "{id}");
+        }
+    }
+
+    #[test]
+    fn no_two_are_alike() {
+        let [first, second] = [RequestId::new(), RequestId::of(&HeaderMap::new())];
+        assert_ne!(first, second);
+        assert_ne!(first.to_string(), second.to_string());
+        assert_eq!(first.line(), format!("x-request-id: {first}\r\n"));
+    }
+}
