@@ -23,6 +23,8 @@ pub(crate) enum Exit {
     Io = 74,
     /// The server asks the client to try again later.
     TryAgain = 75,
+    /// The token does not allow it.
+    NotAllowed = 77,
     /// Ended by Ctrl-C before anything was finished.
     Interrupted = 130,
 }
@@ -30,7 +32,8 @@ pub(crate) enum Exit {
 /// All exit codes, for the help and the manual page. `docs/OPERATIONS.md` has the same table.
 pub(crate) const EXIT_CODES: &str = "\
 0 done, 1 refused or failed, 64 wrong usage or configuration, 69 server or database unavailable, \
-73 cannot create (port, directory, file), 74 I/O error, 75 try again later, 130 Ctrl-C before the end.";
+73 cannot create (port, directory, file), 74 I/O error, 75 try again later, 77 not allowed by the token, \
+130 Ctrl-C before the end.";
 
 /// The command line or the configuration is wrong. The message says what to do.
 #[derive(Debug)]
@@ -131,7 +134,9 @@ fn of_client(error: &ClientError) -> Exit {
     match error {
         ClientError::RateLimited { .. } | ClientError::Unavailable { retry_after: Some(_), .. } => Exit::TryAgain,
         ClientError::Unavailable { .. } => Exit::Unavailable,
-        ClientError::Setting { .. } => Exit::Usage,
+        // The command was given no token, or something that is none.
+        ClientError::Setting { .. } | ClientError::Unauthenticated { .. } => Exit::Usage,
+        ClientError::Forbidden { .. } => Exit::NotAllowed,
         _ => Exit::Failed,
     }
 }

@@ -42,12 +42,16 @@ pub enum Error {
         /// The text that the server sent. It names the argument.
         message: String,
     },
-    /// A token is missing, malformed, or does not open this namespace.
-    #[error("unauthorized: {message}")]
-    Unauthorized {
-        /// Which of the three.
-        code: ErrorCode,
+    /// The request had no token, or something that is none (status 401).
+    #[error("no token: {message}")]
+    Unauthenticated {
         /// The text that the server sent.
+        message: String,
+    },
+    /// The token does not allow this: it opens nothing, or does not have the right (status 403).
+    #[error("not allowed: {message}")]
+    Forbidden {
+        /// The text that the server sent. It names the right that is missing.
         message: String,
     },
     /// There is no namespace of that name.
@@ -249,9 +253,8 @@ impl Error {
             ErrorCode::InvalidRequest | ErrorCode::InvalidJson | ErrorCode::PositionExists => {
                 Self::InvalidRequest { message }
             }
-            ErrorCode::AuthRequired | ErrorCode::AuthInvalidToken | ErrorCode::AuthUnauthorized => {
-                Self::Unauthorized { code, message }
-            }
+            ErrorCode::AuthRequired | ErrorCode::AuthInvalidToken => Self::Unauthenticated { message },
+            ErrorCode::AuthUnauthorized => Self::Forbidden { message },
             ErrorCode::NamespaceNotFound => Self::NamespaceNotFound { message },
             ErrorCode::TokenNotFound => Self::TokenNotFound { message },
             ErrorCode::NamespaceExists => Self::NamespaceExists { message },
@@ -271,8 +274,8 @@ impl Error {
 
     fn from_status(status: u16, message: String, retry_after: Option<Duration>) -> Self {
         match status {
-            401 => Self::Unauthorized { code: ErrorCode::AuthRequired, message },
-            403 => Self::Unauthorized { code: ErrorCode::AuthUnauthorized, message },
+            401 => Self::Unauthenticated { message },
+            403 => Self::Forbidden { message },
             404 | 405 | 501 => Self::NotSupported { message },
             413 => Self::TooLarge { message },
             429 => Self::RateLimited { message, retry_after },

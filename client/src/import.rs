@@ -112,7 +112,7 @@ impl PendingImport {
     /// Waits until the server has accepted the import.
     ///
     /// # Errors
-    /// `Unauthorized`, and any other error by which the server refuses it.
+    /// `Unauthenticated`, `Forbidden`, and any other error by which the server refuses it.
     pub async fn accepted(self) -> Result<ImportProgress> {
         let response = self.response.await?;
         let (parts, body) = response.into_parts();

@@ -71,13 +71,14 @@ pub struct Backoff {
 }
 
 impl Backoff {
-    /// How long to wait now, or `None` if it is time to give up. `at_least` is the wait that the server asked for. The
-    /// jitter is added to it, so that clients do not all return at the same moment.
+    /// How long to wait now, or `None` if it is time to give up. `at_least` is the wait that the server asked for. A random
+    /// wait up to its length is added to it: a server that asked a crowd to come back gets it spread over a time.
     pub fn next_wait(&mut self, at_least: Option<Duration>) -> Option<Duration> {
-        let ceiling = self.policy.ceiling(self.failures);
+        let at_least = at_least.unwrap_or_default();
+        let ceiling = self.policy.ceiling(self.failures).max(at_least.min(self.policy.longest));
         self.failures = self.failures.saturating_add(1);
         let jitter = ceiling.mul_f64(rand::rng().random_range(0.0..=1.0));
-        let wait = at_least.unwrap_or_default().saturating_add(jitter);
+        let wait = at_least.saturating_add(jitter);
         let due = self.started.elapsed().saturating_add(wait);
         (due < self.policy.give_up_after).then_some(wait)
     }
@@ -132,17 +133,23 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_wait_is_within_its_bounds(first_ms in 0u64..2000, longest_ms in 0u64..10_000, failures in 0u32..200) {
+        fn a_wait_is_within_its_bounds(
+            first_ms in 0u64..2000,
+            longest_ms in 0u64..10_000,
+            failures in 0u32..200,
+            asked_ms in 0u64..20_000,
+        ) {
             let policy = RetryPolicy {
                 first: Duration::from_millis(first_ms),
                 longest: Duration::from_millis(longest_ms),
                 give_up_after: Duration::MAX,
             };
             let mut backoff = Backoff { policy, started: Instant::now(), failures };
-            let asked = Duration::from_millis(7);
+            let asked = Duration::from_millis(asked_ms);
             let wait = backoff.next_wait(Some(asked)).expect("never gives up");
             prop_assert!(wait >= asked);
-            prop_assert!(wait <= asked + policy.ceiling(failures) + Duration::from_nanos(1));
+            let ceiling = policy.ceiling(failures).max(asked.min(policy.longest));
+            prop_assert!(wait <= asked + ceiling + Duration::from_nanos(1));
             prop_assert!(policy.ceiling(failures) <= policy.longest);
             prop_assert!(policy.ceiling(failures) <= policy.ceiling(failures + 1));
         }
@@ -155,19 +162,19 @@ mod tests {
         assert_eq!(ceilings, [50, 100, 200, 400, 800, 1600, 3200, 5000, 5000]);
     }
 
-    /// Of a thousand clients that lost their server at once, no tenth of the time sees a fifth.
+    /// Of a thousand clients that lost their server at once, or were sent away by it, no tenth of the time sees a fifth.
     #[test]
     fn many_clients_come_back_spread_out() {
-        for failures in [0, 3, 6, 9] {
-            let ceiling = RetryPolicy::forever().ceiling(failures);
+        for (failures, asked) in [(0, None), (3, None), (6, None), (9, None), (0, Some(Duration::from_secs(1)))] {
+            let ceiling = asked.unwrap_or_else(|| RetryPolicy::forever().ceiling(failures));
             let mut tenths = [0; 10];
             for _ in 0..1000 {
                 let mut backoff = Backoff { failures, ..RetryPolicy::forever().start() };
-                let wait = backoff.next_wait(None).expect("never gives up");
-                let tenth = wait.as_nanos() * 10 / (ceiling.as_nanos() + 1);
+                let wait = backoff.next_wait(asked).expect("never gives up");
+                let tenth = (wait - asked.unwrap_or_default()).as_nanos() * 10 / (ceiling.as_nanos() + 1);
                 tenths[usize::try_from(tenth).expect("one of ten")] += 1;
             }
-            assert!(tenths.iter().all(|&tenth| tenth < 200), "after {failures} failures: {tenths:?}");
+            assert!(tenths.iter().all(|&tenth| tenth < 200), "after {failures} failures, asked {asked:?}: {tenths:?}");
         }
     }
 

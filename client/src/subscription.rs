@@ -218,7 +218,7 @@ impl Subscription {
     /// The next event. No event is lost if the future is dropped.
     ///
     /// # Errors
-    /// `Unauthorized`, `InvalidRequest` and others that reconnecting cannot cure, or `Unavailable` when the retry
+    /// `Unauthenticated`, `Forbidden`, `InvalidRequest` and others that reconnecting cannot cure, or `Unavailable` when the retry
     /// policy gives up. The subscription has then ended, and all further calls return `Closed`.
     pub async fn next(&mut self) -> Result<Event> {
         std::future::poll_fn(|cx| self.poll_event(cx)).await.unwrap_or(Err(Error::Closed))

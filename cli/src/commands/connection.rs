@@ -6,6 +6,7 @@ use std::time::Duration;
 use eventodb_client::{Client, Error, RetryPolicy};
 
 use super::notices::Notices;
+use crate::serve;
 use crate::usage::{Exit, Refused, Usage};
 
 /// Time limit for the first connection.
@@ -29,6 +30,10 @@ pub(crate) struct Connection {
     // The ids differ from those of `serve`, which has a token too, because clap carries global values upwards.
     #[arg(id = "server_token", long = "token", env = "EVENTODB_TOKEN", hide_env_values = true, global = true)]
     token: Option<String>,
+    /// File that has the token in its first line. It is used in place of --token and its variable, and keeps the token out
+    /// of the list of processes.
+    #[arg(id = "server_token_file", long = "token-file", value_name = "FILE", global = true)]
+    token_file: Option<PathBuf>,
     /// File of the authorities in PEM that have signed the certificate of an https server. Without it those of the
     /// system are trusted.
     #[arg(long, env = "EVENTODB_CA_FILE", value_name = "FILE", global = true)]
@@ -56,7 +61,7 @@ impl Connection {
 
     fn client(&self) -> Result<Client, Usage> {
         let mut builder = Client::builder(&self.url);
-        if let Some(token) = self.token.as_deref().filter(|token| !token.is_empty()) {
+        if let Some(token) = self.token()? {
             builder = builder.token(token);
         }
         if let Some(file) = &self.ca_file {
@@ -66,6 +71,15 @@ impl Connection {
             builder = builder.identity(read("cert-file", certificate)?, read("key-file", key)?);
         }
         builder.build().map_err(Usage::of)
+    }
+
+    fn token(&self) -> Result<Option<String>, Usage> {
+        let Some(file) = &self.token_file else { return Ok(self.token.clone().filter(|token| !token.is_empty())) };
+        let token = serve::first_line("token-file", file)?;
+        if is_open_to_all(file) {
+            super::notices::say(&format!("every user of this machine may read {file:?}, which has a token: chmod 600"));
+        }
+        Ok(Some(token))
     }
 
     async fn first_answer(&self, client: &Client) -> anyhow::Result<()> {
@@ -92,6 +106,12 @@ impl Connection {
             }
         }
     }
+}
+
+/// Whether every user of the machine may read a file. A group may: services get their secrets that way.
+fn is_open_to_all(file: &Path) -> bool {
+    use std::os::unix::fs::PermissionsExt as _;
+    std::fs::metadata(file).is_ok_and(|metadata| metadata.permissions().mode() & 0o004 != 0)
 }
 
 /// What the file of a flag holds.

@@ -66,7 +66,7 @@ fn shown(file: &Path) -> String {
 ///
 /// # Errors
 /// The file cannot be read, or its first line is empty.
-pub(super) fn read(flag: &str, file: &Path) -> Result<String, Usage> {
+pub(crate) fn read(flag: &str, file: &Path) -> Result<String, Usage> {
     /// More bytes than any URL or token has.
     const MOST: u64 = 64 * 1024;
     let mut text = String::new();

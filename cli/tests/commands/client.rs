@@ -1,6 +1,7 @@
 //! The client's commands against the real server, each as a person would type it.
 
 use std::io::{BufRead as _, BufReader, Write as _};
+use std::net::TcpListener;
 use std::path::Path;
 use std::process::{Child, Output, Stdio};
 
@@ -73,6 +74,74 @@ fn a_token_may_stand_before_and_behind_a_subcommand() {
         [["ns", "--token", token, "info", "mine", "--json"], ["ns", "info", "mine", "--json", "--token", token]]
     {
         assert_eq!(server.json(&arguments)["messageCount"], 1);
+    }
+}
+
+#[test]
+fn a_token_may_stand_in_a_file() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let server = Server::start();
+    let created = server.json(&["ns", "create", "mine", "--json"]);
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("token");
+    std::fs::write(&file, format!("{}\nof the shop\n", created["token"].as_str().expect("a token"))).expect("written");
+    let file = file.to_str().expect("UTF-8");
+    let other = format!("ns_b3RoZXI_{}", "0".repeat(64));
+    for (mode, warned) in [(0o600, false), (0o640, false), (0o644, true)] {
+        std::fs::set_permissions(file, std::fs::Permissions::from_mode(mode)).expect("the file is ours");
+        let output = eventodb(&["write", "a-1", "T", "--token-file", file])
+            .envs([("EVENTODB_URL", server.url.as_str()), ("EVENTODB_TOKEN", other.as_str())])
+            .output()
+            .expect("ran");
+        let told = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{told}");
+        assert_eq!(told.contains("every user of this machine may read"), warned, "{mode:o}: {told}");
+    }
+    let mine = server.json(&["ns", "info", "mine", "--json", "--token-file", file]);
+    assert_eq!(mine["messageCount"], 3, "the file wins over the variable");
+    let missing = server.run(&["read", "a-1", "--token-file", "/no/such/file"], "");
+    assert_eq!(missing.status.code(), Some(64));
+    let told = String::from_utf8_lossy(&missing.stderr);
+    assert!(told.contains("--token-file: cannot read \"/no/such/file\""), "{told}");
+}
+
+/// Answers every call with this refusal, and probes well. It goes on until the tests end.
+fn refusing(status: u16, code: &'static str) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let url = format!("http://{}", listener.local_addr().expect("it is bound"));
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = BufReader::new(stream.expect("a connection"));
+            let mut head = Vec::new();
+            while !head.ends_with(b"\r\n\r\n") && stream.read_until(b'\n', &mut head).is_ok_and(|read| read > 0) {}
+            let (status, body) = match head.starts_with(b"POST") {
+                true => (status, format!(r#"{{"error":{{"code":"{code}","message":"the reason"}}}}"#)),
+                false => (200, "{}".to_owned()),
+            };
+            let length = body.len();
+            let head =
+                format!("HTTP/1.1 {status} X\r\nretry-after: 60\r\nconnection: close\r\ncontent-length: {length}");
+            // A command that was killed takes no answer.
+            let _ = write!(stream.get_mut(), "{head}\r\n\r\n{body}");
+        }
+    });
+    url
+}
+
+#[test]
+fn refusals_have_exit_codes_of_their_own() {
+    for (status, code, exit, words) in [
+        (401, "AUTH_REQUIRED", 64, "no token: the reason"),
+        (403, "AUTH_UNAUTHORIZED", 77, "not allowed: the reason"),
+        (429, "RATE_LIMITED", 75, "rate limited: the reason"),
+    ] {
+        let url = refusing(status, code);
+        for arguments in [&["read", "a-1"][..], &["write", "a-1", "T"], &["ns", "list"]] {
+            let output = eventodb(arguments).env("EVENTODB_URL", &url).output().expect("ran");
+            let told = String::from_utf8_lossy(&output.stderr);
+            assert_eq!(output.status.code(), Some(exit), "{arguments:?}: {told}");
+            assert!(told.contains(words), "{arguments:?}: {told}");
+        }
     }
 }
 

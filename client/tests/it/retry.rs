@@ -39,6 +39,25 @@ async fn what_is_wrong_is_told_at_once() {
 }
 
 #[tokio::test]
+async fn a_missing_token_a_missing_right_and_too_many_requests_are_told_apart() {
+    let told = async |status, code| {
+        let fake = Fake::start(move |_| Answer::error(status, code).with_header("retry-after: 1")).await;
+        let client = fake.client().with_retry_policy(RetryPolicy::none());
+        let error = client.get("a-1", &StreamQuery::new()).await.expect_err("refused");
+        assert!(error.to_string().ends_with("as the test wants"), "{error}");
+        error
+    };
+    for code in ["AUTH_REQUIRED", "AUTH_INVALID_TOKEN", "UNKNOWN_TO_THIS_CLIENT"] {
+        assert!(matches!(told(401, code).await, Error::Unauthenticated { .. }), "{code}");
+    }
+    for code in ["AUTH_UNAUTHORIZED", "UNKNOWN_TO_THIS_CLIENT"] {
+        assert!(matches!(told(403, code).await, Error::Forbidden { .. }), "{code}");
+    }
+    let error = told(429, "RATE_LIMITED").await;
+    assert!(matches!(error, Error::RateLimited { retry_after: Some(_), .. }) && error.is_transient(), "{error:?}");
+}
+
+#[tokio::test]
 async fn creating_a_namespace_is_repeated_only_when_it_was_certainly_not_done() {
     let created = r#"{"namespace":"n","token":"t","createdAt":"2026-01-01T00:00:00Z"}"#;
     let fake = fails_once(|| Answer::error(503, "OVERLOADED"), created).await;

@@ -83,7 +83,7 @@ async fn comments_tell_how_far_it_is() {
 async fn a_refusal_ends_it() {
     let fake = Fake::start(|_| Answer::error(403, "AUTH_UNAUTHORIZED")).await;
     let mut subscription = fake.client().subscribe(Subscribe::all());
-    assert!(matches!(subscription.next().await, Err(Error::Unauthorized { .. })));
+    assert!(matches!(subscription.next().await, Err(Error::Forbidden { .. })));
     assert!(matches!(subscription.next().await, Err(Error::Closed)));
 }
 
