@@ -3,12 +3,13 @@
 //! Time limits are settings so that an operator can fit them to a network, and a test can make them
 //! short. The command line has a flag for each.
 
+use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
 
 use eventodb_protocol::Limits;
 
-use crate::http::{self, Tls};
+use crate::http::{self, Network, Tls};
 
 /// All settings of a server.
 #[derive(Clone, Debug)]
@@ -21,6 +22,10 @@ pub struct Config {
     pub timeouts: Timeouts,
     /// The most connections, requests and bytes at once.
     pub bounds: Bounds,
+    /// The most requests a second.
+    pub rates: Rates,
+    /// Proxies whose word on the address of a client is believed.
+    pub trusted_proxies: Arc<[Network]>,
     /// Which web pages may talk to the server.
     pub pages: Pages,
     /// TLS on every connection; without it they are clear.
@@ -58,8 +63,9 @@ impl Config {
     /// The limits that the HTTP layer enforces.
     pub(crate) fn http_limits(&self) -> http::Limits {
         let Timeouts { head, idle, stall, drain, .. } = self.timeouts;
-        let Bounds { connections, http2_streams, memory } = self.bounds;
-        http::Limits { connections, http2_streams, memory, head, idle, stall, drain }
+        let Bounds { connections, connections_per_address, http2_streams, memory } = self.bounds;
+        let proxies = Arc::clone(&self.trusted_proxies);
+        http::Limits { connections, connections_per_address, proxies, http2_streams, memory, head, idle, stall, drain }
     }
 
     /// Whether tokens are optional.
@@ -103,11 +109,24 @@ pub struct Timeouts {
 pub struct Bounds {
     /// Open connections; more wait in the kernel's queue.
     pub connections: usize,
+    /// Open connections of one address that is no trusted proxy's. More are closed at once.
+    pub connections_per_address: usize,
     /// Requests at the same time on one HTTP/2 connection.
     pub http2_streams: u32,
     /// Bytes of memory for what waits for clients: connections, bodies of calls, imports, pages, replies. A request
     /// that needs more is refused as overload.
     pub memory: usize,
+}
+
+/// The most requests a second; what is `None` has no bound.
+#[derive(Clone, Copy, Debug)]
+pub struct Rates {
+    /// Requests of one address, except probes.
+    pub requests_per_address: Option<NonZeroU32>,
+    /// Requests with one token, except probes.
+    pub requests_per_token: Option<NonZeroU32>,
+    /// Wrong tokens of one address. Beyond it they are refused as too many. Right ones never are.
+    pub wrong_tokens: Option<NonZeroU32>,
 }
 
 impl Default for Config {
@@ -117,6 +136,8 @@ impl Default for Config {
             limits: Limits::default(),
             timeouts: Timeouts::default(),
             bounds: Bounds::default(),
+            rates: Rates::default(),
+            trusted_proxies: Arc::default(),
             pages: Pages::default(),
             tls: None,
             access_log: false,
@@ -140,8 +161,14 @@ impl Default for Timeouts {
     }
 }
 
+impl Default for Rates {
+    fn default() -> Self {
+        Self { requests_per_address: None, requests_per_token: None, wrong_tokens: NonZeroU32::new(20) }
+    }
+}
+
 impl Default for Bounds {
     fn default() -> Self {
-        Self { connections: 20_000, http2_streams: 256, memory: 1024 * 1024 * 1024 }
+        Self { connections: 20_000, connections_per_address: 20_000, http2_streams: 256, memory: 1024 * 1024 * 1024 }
     }
 }

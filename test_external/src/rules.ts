@@ -2,7 +2,6 @@
 export const NOT_OBSERVABLE: Record<string, string> = {
   "R-auth.7": "how long a comparison takes is below the noise of a network and a shared machine",
   "R-limit.8": "a test of 120 s is too long for a suite that runs on every change",
-  "R-error.12": "there is no rate limit unless one is configured, and its configuration is not part of the protocol",
   "R-error.13": "an internal failure of the backend cannot be caused by a client",
   "R-error.14": "how much is too much depends on the machine; no request causes it reliably",
   "R-limit.15": "how much memory there is depends on the machine; server/tests/it/memory.rs sets a budget and fills it",

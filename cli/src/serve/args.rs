@@ -4,7 +4,7 @@
 //! `config` checks what depends on more than one flag.
 
 use std::fmt;
-use std::num::ParseIntError;
+use std::num::{NonZeroU32, ParseIntError};
 use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
@@ -12,7 +12,7 @@ use std::time::Duration;
 use clap::builder::{PossibleValuesParser, TypedValueParser as _};
 use eventodb_protocol::limits::{BODY_BYTES, JSON_DEPTH, MESSAGE_BYTES, NAME_BYTES};
 use eventodb_server::config::TEST_NAMESPACES;
-use eventodb_server::{Bounds, Timeouts};
+use eventodb_server::{Bounds, Network, Rates, Timeouts};
 use eventodb_store::Settings;
 use eventodb_store::{postgres, sqlite};
 
@@ -94,6 +94,8 @@ pub(crate) struct Args {
     #[command(flatten)]
     pub(super) limits: Limits,
     #[command(flatten)]
+    pub(super) per_client: PerClient,
+    #[command(flatten)]
     pub(super) times: Times,
     #[command(flatten)]
     pub(super) memory: Memory,
@@ -144,6 +146,35 @@ pub(super) struct Limits {
         value_parser = positive::<u32>
     )]
     pub(super) max_http2_streams: u32,
+}
+
+/// What one client may have.
+#[derive(Clone, Debug, clap::Args)]
+#[command(next_help_heading = "Limits on each client")]
+pub(super) struct PerClient {
+    /// Networks, separated by commas, of proxies whose `X-Forwarded-For` or `Forwarded` names the client: the last address
+    /// there that is in none of these networks. Without this flag the headers are ignored.
+    #[arg(long, env = "EVENTODB_TRUSTED_PROXY", value_name = "NETWORK,…", value_delimiter = ',')]
+    pub(super) trusted_proxy: Vec<Network>,
+    /// Connections of one address, or of one IPv6 network of 64 bits, except those of trusted proxies. More are closed at
+    /// once. If left out, as many as --max-connections.
+    #[arg(long, env = "EVENTODB_MAX_CONNECTIONS_PER_ADDRESS", value_name = "COUNT", value_parser = count)]
+    pub(super) max_connections_per_address: Option<usize>,
+    /// Requests a second of one address, or of one IPv6 network of 64 bits. More are refused with RATE_LIMITED before their
+    /// body is read. Probes are not counted. If left out, there is no such limit.
+    #[arg(long, env = "EVENTODB_MAX_REQUESTS_PER_ADDRESS", value_name = "COUNT", value_parser = rate)]
+    pub(super) max_requests_per_address: Option<u32>,
+    /// Requests a second with one token. More are refused with RATE_LIMITED before their body is read. If left out, there is
+    /// no such limit.
+    #[arg(long, env = "EVENTODB_MAX_REQUESTS_PER_TOKEN", value_name = "COUNT", value_parser = rate)]
+    pub(super) max_requests_per_token: Option<u32>,
+    /// Wrong tokens a second of one address that are refused as wrong. More are refused with RATE_LIMITED. Requests with a
+    /// right token are never refused for them. With 0 there is no such limit.
+    #[arg(
+        long, env = "EVENTODB_MAX_WRONG_TOKENS", value_name = "COUNT", default_value_t = wrong_tokens(),
+        value_parser = clap::value_parser!(u32).range(0..=MOST_A_SECOND)
+    )]
+    pub(super) max_wrong_tokens: u32,
 }
 
 /// How long things may take.
@@ -343,6 +374,19 @@ fn count(text: &str) -> Result<usize, String> {
 
 fn time(text: &str) -> Result<Millis, String> {
     positive(text)
+}
+
+/// Between two requests there is at least a microsecond.
+const MOST_A_SECOND: i64 = 1_000_000;
+
+fn rate(text: &str) -> Result<u32, String> {
+    let count: u32 = positive(text)?;
+    if i64::from(count) > MOST_A_SECOND { Err(format!("it must be at most {MOST_A_SECOND}")) } else { Ok(count) }
+}
+
+/// The default number of wrong tokens.
+fn wrong_tokens() -> u32 {
+    Rates::default().wrong_tokens.map_or(0, NonZeroU32::get)
 }
 
 fn connections(text: &str) -> Result<usize, String> {

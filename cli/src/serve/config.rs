@@ -1,11 +1,12 @@
 //! The configuration that the flags make up. It is checked before a socket is bound or a file is opened.
 
 use std::net::IpAddr;
+use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use eventodb_protocol::{DEFAULT_NAMESPACE, Token};
-use eventodb_server::{Bounds, Config, Pages, Timeouts, Tls, TlsFiles};
+use eventodb_server::{Bounds, Config, Network, Pages, Rates, Timeouts, Tls, TlsFiles};
 use eventodb_store::{postgres, sqlite};
 
 use super::args::{Args, Times};
@@ -79,6 +80,12 @@ impl Checked {
                 host = self.host,
                 "tokens and messages cross the network in clear text: set --tls-cert and --tls-key, or let only a proxy \
                  that ends TLS reach this address"
+            );
+        }
+        if self.server.trusted_proxies.iter().any(Network::is_everything) {
+            tracing::warn!(
+                "--trusted-proxy has a network of all addresses: every client may name another address as its own, so that \
+                 no limit on addresses holds"
             );
         }
         if self.test_mode && !matches!(self.storage, Storage::Sqlite(sqlite::Location::Memory, _)) {
@@ -247,7 +254,7 @@ fn store(args: &Args) -> eventodb_store::Settings {
 }
 
 fn server(args: &Args) -> Result<Config, Usage> {
-    let limits = &args.limits;
+    let (limits, per_client) = (&args.limits, &args.per_client);
     Ok(Config {
         limits: eventodb_protocol::Limits {
             name_bytes: limits.max_name_bytes,
@@ -258,9 +265,16 @@ fn server(args: &Args) -> Result<Config, Usage> {
         timeouts: timeouts(&args.times),
         bounds: Bounds {
             connections: limits.max_connections,
+            connections_per_address: per_client.max_connections_per_address.unwrap_or(limits.max_connections),
             http2_streams: limits.max_http2_streams,
             memory: memory_budget(args.memory.memory_budget, limits.max_body_bytes)?,
         },
+        rates: Rates {
+            requests_per_address: per_client.max_requests_per_address.and_then(NonZeroU32::new),
+            requests_per_token: per_client.max_requests_per_token.and_then(NonZeroU32::new),
+            wrong_tokens: NonZeroU32::new(per_client.max_wrong_tokens),
+        },
+        trusted_proxies: per_client.trusted_proxy.clone().into(),
         pages: pages(args)?,
         tls: tls(args)?,
         access_log: args.access_log,

@@ -1,6 +1,7 @@
 //! What comes with each request beside the request itself.
 
 use std::convert::Infallible;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -14,6 +15,8 @@ use crate::observe::Record;
 #[derive(Clone)]
 pub(super) struct Arrival {
     pub(super) exchange: Arc<Exchange>,
+    /// The address of the client.
+    pub(super) client: IpAddr,
     /// When the request began.
     pub(super) started: Instant,
 }

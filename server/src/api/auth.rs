@@ -14,8 +14,8 @@ use eventodb_protocol::spelling::Shown;
 use eventodb_protocol::{DEFAULT_NAMESPACE, ErrorCode, Grant, Right, Scope, Token, name};
 use eventodb_store::model::NewNamespace;
 use eventodb_store::{Error, Log};
-use http::HeaderMap;
 use http::header::AUTHORIZATION;
+use http::{HeaderMap, Request};
 
 use crate::api::errors::Failure;
 use crate::api::query::Query;
@@ -88,6 +88,15 @@ impl Credentials {
 
     fn from_token(token: &str) -> Self {
         token.parse().map_or(Self::Malformed, Self::Token)
+    }
+}
+
+/// The token that a request shows, which is not checked yet.
+pub(super) fn shown<B>(request: &Request<B>) -> Option<Token> {
+    let query = Query::parse(request.uri().query(), &["token"]).ok()?;
+    match Credentials::of(request.headers(), &query) {
+        Credentials::Token(token) => Some(token),
+        Credentials::None | Credentials::Malformed => None,
     }
 }
 
@@ -217,10 +226,10 @@ async fn authorize(state: &AppState, credentials: &Credentials) -> Result<Caller
         Credentials::None => return Err(Failure::new(ErrorCode::AuthRequired, "a token is required")),
         Credentials::Malformed => {
             let message = "a token is sent as Bearer and has the form ns_<base64url of the namespace>_<64 hex digits>";
-            return Err(Failure::new(ErrorCode::AuthInvalidToken, message));
+            return Err(Failure::new(ErrorCode::AuthInvalidToken, message).of_wrong_token());
         }
     };
-    let log = state.store.authorize(token).await?.ok_or_else(unauthorized)?;
+    let log = state.store.authorize(token).await?.ok_or_else(|| unauthorized().of_wrong_token())?;
     Ok(Caller { log, grant: Grant::everything() })
 }
 

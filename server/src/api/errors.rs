@@ -12,9 +12,10 @@ use http::header::{ALLOW, CONNECTION, RETRY_AFTER, WWW_AUTHENTICATE};
 use http::{HeaderValue, StatusCode};
 use serde::{Serialize, Serializer};
 
+use crate::api::rates::Limited;
 use crate::api::reply;
 use crate::http::{Broken, Exhausted};
-use crate::observe::{Cause, Record, RequestLog};
+use crate::observe::Cause;
 
 /// Seconds after which a refused request may be tried again.
 const RETRY_AFTER_SECONDS: HeaderValue = HeaderValue::from_static("1");
@@ -31,6 +32,7 @@ pub(crate) struct Failure {
     status: Option<StatusCode>,
     allow: Option<&'static str>,
     closes: bool,
+    is_of_wrong_token: bool,
     /// What went wrong inside.
     cause: Option<Box<Cause>>,
 }
@@ -87,7 +89,16 @@ pub(crate) enum Conflicts {
 
 impl Failure {
     pub(crate) fn new(code: ErrorCode, message: impl Into<String>) -> Self {
-        Self { code, message: message.into(), details: None, status: None, allow: None, closes: false, cause: None }
+        Self {
+            code,
+            message: message.into(),
+            details: None,
+            status: None,
+            allow: None,
+            closes: false,
+            is_of_wrong_token: false,
+            cause: None,
+        }
     }
 
     pub(crate) fn invalid(message: impl Into<String>) -> Self {
@@ -133,6 +144,23 @@ impl Failure {
         Self { closes: true, ..self }
     }
 
+    /// The same failure, whose reason is a token that opens nothing.
+    #[must_use]
+    pub(crate) fn of_wrong_token(self) -> Self {
+        Self { is_of_wrong_token: true, ..self }
+    }
+
+    /// Whether the reason is a token that opens nothing.
+    pub(crate) fn is_of_wrong_token(&self) -> bool {
+        self.is_of_wrong_token
+    }
+
+    /// The refusal of a client that has failed like this too often.
+    #[must_use]
+    pub(crate) fn too_often(self, limited: Limited) -> Self {
+        Self { closes: self.closes, ..limited.into() }
+    }
+
     pub(crate) fn code(&self) -> ErrorCode {
         self.code
     }
@@ -173,17 +201,6 @@ impl Failure {
     }
 }
 
-/// Makes the reply to a request, and logs the request if it is worth a line.
-pub(crate) fn finish(log: &RequestLog, record: &Record, result: Result<Response, Failure>) -> Response {
-    let code = result.as_ref().err().map(Failure::code);
-    if let Some(cause) = result.as_ref().err().and_then(Failure::cause) {
-        log.cause(&record.id, cause);
-    }
-    let response = result.unwrap_or_else(Failure::into_response);
-    log.answered(record, response.status(), code);
-    response
-}
-
 const INTERNAL: &str = "the server failed; its log tells why";
 
 impl From<Exhausted> for Failure {
@@ -191,6 +208,12 @@ impl From<Exhausted> for Failure {
         let message = "the memory for what waits is used up, or your connection's or namespace's share of it; \
                        nothing was done: try again, with less at a time";
         Self::new(ErrorCode::Overloaded, message).closing()
+    }
+}
+
+impl From<Limited> for Failure {
+    fn from(limited: Limited) -> Self {
+        Self::new(ErrorCode::RateLimited, limited.to_string())
     }
 }
 

@@ -2,6 +2,8 @@
 
 mod arrival;
 mod auth;
+mod client_address;
+mod conclusion;
 mod cors;
 mod errors;
 mod headers;
@@ -10,6 +12,7 @@ mod memory;
 mod origin;
 mod probes;
 mod query;
+mod rates;
 mod reply;
 mod router;
 mod rpc;

@@ -11,7 +11,8 @@ use http::StatusCode;
 use serde::Serialize;
 
 use crate::api::arrival::Arrival;
-use crate::api::errors::{self, Failure};
+use crate::api::conclusion::conclude;
+use crate::api::errors::Failure;
 use crate::api::reply;
 use crate::api::state::AppState;
 
@@ -73,5 +74,5 @@ async fn probe(
         Ok(()) => answer.await,
         Err(exhausted) => Err(exhausted.into()),
     };
-    errors::finish(&state.log, &arrival.record(name), result)
+    conclude(state, arrival, &arrival.record(name), result)
 }

@@ -11,7 +11,8 @@ use http_body::Body;
 
 use crate::api::arrival::Arrival;
 use crate::api::auth::Need;
-use crate::api::errors::{self, Failure};
+use crate::api::conclusion::conclude;
+use crate::api::errors::Failure;
 use crate::api::headers::awaits_leave;
 use crate::api::state::AppState;
 use crate::api::{cors, import, probes, rpc, subscribe};
@@ -97,5 +98,5 @@ where
     if !awaits_leave(&parts.headers) {
         arrival.exchange.linger().read_on(body, Patience::STRANGER);
     }
-    errors::finish(&state.log, &arrival.record(name), Err(failure))
+    conclude(state, arrival, &arrival.record(name), Err(failure))
 }

@@ -1,6 +1,7 @@
 //! The application as the HTTP layer sees it: whether a request may be answered at all, then the call or the router,
 //! then what every reply has.
 
+use std::net::IpAddr;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Instant;
@@ -15,10 +16,14 @@ use http::{Method, Request};
 use tower_service::Service as _;
 
 use crate::api::arrival::Arrival;
+use crate::api::auth;
+use crate::api::client_address;
+use crate::api::conclusion::conclude;
 use crate::api::cors::Readers;
-use crate::api::errors::{self, Failure};
+use crate::api::errors::Failure;
 use crate::api::headers::check_host;
 use crate::api::origin;
+use crate::api::rates::Limited;
 use crate::api::reply::Endless;
 use crate::api::router::{is_probe, refuse, router};
 use crate::api::rpc;
@@ -40,6 +45,16 @@ impl Api {
         Self { router: router(&state), state }
     }
 
+    /// Counts a request for the bounds on requests a second. Probes are always answered: a server that is asked much must
+    /// not seem dead.
+    fn admit<B>(&self, request: &Request<B>, arrival: &Arrival) -> Result<(), Limited> {
+        let rates = &self.state.rates;
+        if !rates.count_requests() || is_probe(request.uri().path()) {
+            return Ok(());
+        }
+        rates.admit(arrival.client, auth::shown(request).as_ref())
+    }
+
     async fn route(&self, mut request: Request<Arriving>, arrival: Arrival) -> Response {
         if arrival.exchange.is_draining() {
             return Failure::stopping().closing().into_response();
@@ -52,6 +67,9 @@ impl Api {
             && let Err(failure) = origin::check(&self.state.config.pages, &request)
         {
             return refuse(&self.state, &arrival, request, failure, "unknown sender");
+        }
+        if let Err(limited) = self.admit(&request, &arrival) {
+            return refuse(&self.state, &arrival, request, limited.into(), "too many requests");
         }
         // Nearly all requests are calls. The router would cost each of them some allocations: see decision 0026.
         if request.method() == Method::POST && request.uri().path() == rpc::PATH {
@@ -67,15 +85,20 @@ impl Api {
 impl Service for Api {
     type Body = Body;
 
-    async fn answer(self: Arc<Self>, request: Request<Arriving>, exchange: Arc<Exchange>) -> Answer<Body> {
+    async fn answer(
+        self: Arc<Self>,
+        request: Request<Arriving>,
+        exchange: Arc<Exchange>,
+        peer: IpAddr,
+    ) -> Answer<Body> {
         let started = Instant::now();
+        let client = client_address::of(peer, request.headers(), &self.state.config.trusted_proxies);
         let readers = Readers::of(&request, &self.state.config);
-        let arrival = Arrival { exchange, started };
-        let unknown = arrival.record("unknown");
-        let response = AssertUnwindSafe(self.route(request, arrival)).catch_unwind();
+        let arrival = Arrival { exchange, client, started };
+        let response = AssertUnwindSafe(self.route(request, arrival.clone())).catch_unwind();
         let mut response = response.await.unwrap_or_else(|_| {
             // The panic hook has logged what happened. Other requests are not concerned.
-            errors::finish(&self.state.log, &unknown, Err(Failure::panicked()))
+            conclude(&self.state, &arrival, &arrival.record("unknown"), Err(Failure::panicked()))
         });
         readers.tell(response.headers_mut());
         match response.extensions_mut().remove::<Endless>() {

@@ -10,6 +10,7 @@ use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;
 
 use crate::api::errors::Failure;
+use crate::api::rates::Rates;
 use crate::config::{Config, Mode};
 use crate::http::{Server, Watch};
 use crate::observe::RequestLog;
@@ -20,6 +21,8 @@ pub(crate) struct AppState {
     pub(crate) config: Config,
     /// All connections.
     pub(crate) watch: Arc<Watch>,
+    /// The bounds on requests a second.
+    pub(crate) rates: Rates,
     /// The request log.
     pub(crate) log: Arc<RequestLog>,
     /// Cancelled when the server is told to stop: subscriptions and waiting reads end.
@@ -47,6 +50,7 @@ impl AppState {
         Self {
             watch: Arc::clone(server.watch()),
             stopping: server.stopping().clone(),
+            rates: Rates::new(&config.rates),
             log,
             store,
             config,

@@ -2,23 +2,25 @@
 //!
 //! If there is no place, a connection waits for one in a task of its own for a while. Accepting goes on meanwhile:
 //! otherwise a crowd that waits would shut out every later client. The number that may wait is bounded, and one address
-//! may have as many waiting connections as places in the line are left for others.
+//! may have as many waiting connections as places in the line are left for others. A connection of an address that has as
+//! many as it may is closed at once.
 
-use std::collections::HashMap;
 use std::io;
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use parking_lot::Mutex;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Mutex as Line, OwnedSemaphorePermit, Semaphore};
 use tokio_util::task::TaskTracker;
 
+use super::addresses::{Network, Subnet};
 use super::budget::{self, Account, Holder, Permit};
 use super::connection::{self, Serving};
+use super::limits::Limits;
 use super::room;
 use super::service::Service;
+use super::tally::{Counted, Tally};
 
 /// How long nothing is accepted after the system refused to, for want of file descriptors or memory.
 const PAUSE: Duration = Duration::from_millis(100);
@@ -26,46 +28,90 @@ const PAUSE: Duration = Duration::from_millis(100);
 const WAITING: usize = 512;
 /// How long each may wait.
 const PATIENCE: Duration = Duration::from_secs(20);
+/// How often the log tells that connections are closed at once.
+const TELL: Duration = Duration::from_secs(10);
 
-/// Takes connections in, at most `connections` at once. Does not end by itself.
+/// Takes connections in, within the bounds on their number. Does not end by itself.
 pub(super) async fn accept<S: Service>(
     listener: &TcpListener,
-    connections: usize,
+    limits: &Limits,
     serving: &Arc<Serving<S>>,
     tracker: &TaskTracker,
 ) {
     let door = Arc::new(Door {
-        places: Arc::new(Semaphore::new(connections)),
+        places: Arc::new(Semaphore::new(limits.connections)),
         account: serving.budget.account(&Arc::default(), Holder::Connection),
         line: Line::default(),
-        waiting: Waiting::default(),
+        waiting: Arc::default(),
     });
+    let mut crowds = Crowds::new(limits);
     loop {
-        let (stream, address) = next(listener).await;
+        let (stream, peer) = next(listener).await;
+        let Some(counted) = crowds.admit(peer) else { continue };
+        let visitor = Visitor { stream, peer, _counted: counted };
         let serving = Arc::clone(serving);
         if let Some(place) = door.place() {
-            tracker.spawn(serve(stream, address, place, serving));
+            tracker.spawn(visitor.serve(place, serving));
             continue;
         }
-        let Some(turn) = door.waiting.turn(address) else {
+        let Some(turn) = door.turn(peer) else {
             tracing::debug!("a connection is closed: more wait for a place than may");
             continue;
         };
         let door = Arc::clone(&door);
         tracker.spawn(async move {
-            let place = tokio::time::timeout(PATIENCE, room::make(&serving.watch, address, door.free()));
-            let place = serving.stopping.run_until_cancelled(place).await;
-            door.waiting.give_up(turn);
+            let place = room::make(&serving.watch, Subnet::of(peer), door.free());
+            let place = serving.stopping.run_until_cancelled(tokio::time::timeout(PATIENCE, place)).await;
+            drop(turn);
             if let Some(Ok(place)) = place {
-                serve(stream, address, place, serving).await;
+                visitor.serve(place, serving).await;
             }
         });
     }
 }
 
-async fn serve<S: Service>(stream: TcpStream, address: IpAddr, place: Place, serving: Arc<Serving<S>>) {
-    let Place { memory, _connection } = place;
-    connection::serve(stream, address, memory, serving).await;
+/// A connection that came in.
+struct Visitor {
+    stream: TcpStream,
+    peer: IpAddr,
+    _counted: Counted,
+}
+
+impl Visitor {
+    async fn serve<S: Service>(self, place: Place, serving: Arc<Serving<S>>) {
+        let Self { stream, peer, _counted } = self;
+        let Place { memory, _connection } = place;
+        connection::serve(stream, peer, memory, serving).await;
+    }
+}
+
+/// The connections of each address, those that wait included.
+struct Crowds {
+    all: Arc<Tally>,
+    most: usize,
+    /// Their connections are those of many clients.
+    proxies: Arc<[Network]>,
+    /// When the log told last that connections are closed.
+    told: Option<Instant>,
+}
+
+impl Crowds {
+    fn new(limits: &Limits) -> Self {
+        let Limits { connections_per_address: most, ref proxies, .. } = *limits;
+        Self { all: Arc::default(), most, proxies: Arc::clone(proxies), told: None }
+    }
+
+    /// Counts a connection of a peer. `None` if its address has as many as it may.
+    fn admit(&mut self, peer: IpAddr) -> Option<Counted> {
+        let is_proxy = self.proxies.iter().any(|network| network.contains(peer));
+        let most = if is_proxy { usize::MAX } else { self.most };
+        let counted = self.all.add(Subnet::of(peer), |_| most);
+        if counted.is_none() && self.told.is_none_or(|told| told.elapsed() >= TELL) {
+            self.told = Some(Instant::now());
+            tracing::warn!(address = %peer, most, "connections beyond --max-connections-per-address are closed");
+        }
+        counted
+    }
 }
 
 /// What a connection needs to be served.
@@ -80,7 +126,8 @@ struct Door {
     account: Account,
     /// Connections that wait take places in the order in which they came, and before any newer connection.
     line: Line<()>,
-    waiting: Waiting,
+    /// How many of each address wait for a place.
+    waiting: Arc<Tally>,
 }
 
 impl Door {
@@ -91,40 +138,16 @@ impl Door {
         Some(Place { memory: self.account.take(budget::CONNECTION).ok()?, _connection: connection })
     }
 
+    /// Lets a connection of a peer wait, if fewer of its address do than are left for others.
+    fn turn(&self, peer: IpAddr) -> Option<Counted> {
+        self.waiting.add(Subnet::of(peer), |all| WAITING.saturating_sub(all))
+    }
+
     /// A place, once there is one.
     async fn free(&self) -> Place {
         let _first = self.line.lock().await;
         let connection = Arc::clone(&self.places).acquire_owned().await.expect("the semaphore is never closed");
         Place { memory: self.account.wait(budget::CONNECTION).await, _connection: connection }
-    }
-}
-
-/// How many of each address wait for a place.
-#[derive(Default)]
-struct Waiting(Mutex<HashMap<IpAddr, usize>>);
-
-impl Waiting {
-    /// Lets one of this address wait, if fewer of it do than are left for others.
-    fn turn(&self, address: IpAddr) -> Option<IpAddr> {
-        let mut waiting = self.0.lock();
-        let left = WAITING.saturating_sub(waiting.values().sum());
-        let own = waiting.entry(address).or_default();
-        if *own >= left {
-            return None;
-        }
-        *own += 1;
-        Some(address)
-    }
-
-    /// One of this address waits no more.
-    fn give_up(&self, address: IpAddr) {
-        let mut waiting = self.0.lock();
-        if let Some(own) = waiting.get_mut(&address) {
-            *own -= 1;
-            if *own == 0 {
-                waiting.remove(&address);
-            }
-        }
     }
 }
 
@@ -153,14 +176,25 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_crowd_of_one_address_leaves_turns_for_others() {
-        let waiting = Waiting::default();
-        let [crowd, other] = [1, 2].map(|last| IpAddr::from([10, 0, 0, last]));
-        let turns = std::iter::from_fn(|| waiting.turn(crowd)).count();
-        assert_eq!(turns, WAITING / 2);
-        assert!(waiting.turn(other).is_some());
-        waiting.give_up(other);
-        (0..turns).for_each(|_| waiting.give_up(crowd));
-        assert!(waiting.0.lock().is_empty());
+    fn an_address_has_as_many_connections_as_it_may_and_a_proxy_more() {
+        let proxies: Arc<[Network]> = Arc::new(["10.0.0.9".parse().expect("an address")]);
+        let mut crowds = Crowds::new(&Limits { connections_per_address: 2, proxies, ..Limits::default() });
+        let [client, other, proxy] = [1, 2, 9].map(|last| IpAddr::from([10, 0, 0, last]));
+        let held: Vec<_> = std::iter::from_fn(|| crowds.admit(client)).collect();
+        assert_eq!(held.len(), 2);
+        assert!(crowds.admit(other).is_some());
+        let of_proxy: Vec<_> = (0..100).map_while(|_| crowds.admit(proxy)).collect();
+        assert_eq!(of_proxy.len(), 100);
+        drop(held);
+        assert!(crowds.admit(client).is_some(), "they have ended");
+    }
+
+    #[test]
+    fn an_ipv6_client_has_one_count_whichever_of_its_addresses_it_uses() {
+        let mut crowds = Crowds::new(&Limits { connections_per_address: 2, ..Limits::default() });
+        let address = |network: u16, host: u16| IpAddr::from([0x2001, 0xdb8, 0, network, 0, 0, 0, host]);
+        let held: Vec<_> = (0..10).map_while(|host| crowds.admit(address(1, host))).collect();
+        assert_eq!(held.len(), 2);
+        assert!(crowds.admit(address(2, 0)).is_some());
     }
 }

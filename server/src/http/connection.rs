@@ -19,6 +19,7 @@ use tokio::net::TcpStream;
 use tokio_util::either::Either;
 use tokio_util::sync::CancellationToken;
 
+use super::addresses::Subnet;
 use super::arriving::Arriving;
 use super::budget::{self, Budget, Permit};
 use super::drive::{drive, unless_told};
@@ -81,11 +82,12 @@ pub(super) struct Serving<S> {
 }
 
 /// Serves one connection until it ends, or is told to. `memory` is what it is counted with.
-pub(super) async fn serve<S: Service>(stream: TcpStream, address: IpAddr, memory: Permit, serving: Arc<Serving<S>>) {
+pub(super) async fn serve<S: Service>(stream: TcpStream, peer: IpAddr, memory: Permit, serving: Arc<Serving<S>>) {
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!(%error, "a connection ended before it began");
         return;
     }
+    let address = Subnet::of(peer);
     let vitals = Arc::new(Vitals::new(&serving.budget, Some(memory)));
     let _listed = serving.watch.add(&vitals, address);
     let Some((transport, is_either)) = open(stream, address, &vitals, &serving).await else { return };
@@ -93,9 +95,9 @@ pub(super) async fn serve<S: Service>(stream: TcpStream, address: IpAddr, memory
     let of_tls = if serving.tls.is_some() { budget::TLS_EVENT_STREAM } else { 0 };
     // Boxed, so that the connection of a subscriber gives back the room for HTTP.
     let result = if is_either {
-        Box::pin(serve_either(socket, serving, &vitals)).await
+        Box::pin(serve_either(socket, peer, serving, &vitals)).await
     } else {
-        match Box::pin(serve_http1(socket, serving, &vitals)).await {
+        match Box::pin(serve_http1(socket, peer, serving, &vitals)).await {
             Ok(None) => Ok(()),
             Ok(Some((socket, stream))) => {
                 vitals.shrink_to(budget::EVENT_STREAM + of_tls);
@@ -112,7 +114,7 @@ pub(super) async fn serve<S: Service>(stream: TcpStream, address: IpAddr, memory
 /// What a new connection is read from and written to, and whether it may speak HTTP/2. `None` if it is to end.
 async fn open<S>(
     stream: TcpStream,
-    address: IpAddr,
+    address: Subnet,
     vitals: &Arc<Vitals>,
     serving: &Serving<S>,
 ) -> Option<(Transport, bool)> {
@@ -146,7 +148,7 @@ fn may_be_http2(first: &[u8]) -> bool {
 }
 
 /// Takes memory that a connection needs beyond that of every other. `None` if the connection is to end.
-async fn take(more: usize, vitals: &Vitals, address: IpAddr, watch: &Watch) -> Option<()> {
+async fn take(more: usize, vitals: &Vitals, address: Subnet, watch: &Watch) -> Option<()> {
     let Err(account) = vitals.grow(more) else { return Some(()) };
     vitals.add(unless_told(vitals, room::make(watch, address, account.wait(more))).await?);
     Some(())
@@ -157,11 +159,12 @@ type AnyError = Box<dyn std::error::Error + Send + Sync>;
 /// Serves a connection whose version is not known yet.
 async fn serve_either<S: Service>(
     socket: Socket,
+    peer: IpAddr,
     serving: Arc<Serving<S>>,
     vitals: &Arc<Vitals>,
 ) -> Result<(), AnyError> {
     let handler = service_fn(|request| {
-        let answer = answer(Arc::clone(&serving), vitals, request);
+        let answer = answer(Arc::clone(&serving), vitals, peer, request);
         async move {
             let (Answer::Reply(response) | Answer::Stream(response)) = answer.await;
             Ok::<_, Infallible>(response)
@@ -181,6 +184,7 @@ async fn serve_either<S: Service>(
 /// returned.
 async fn serve_http1<S: Service>(
     socket: Socket,
+    peer: IpAddr,
     serving: Arc<Serving<S>>,
     vitals: &Arc<Vitals>,
 ) -> hyper::Result<Option<(Socket, Response<Outgoing<S::Body>>)>> {
@@ -188,7 +192,7 @@ async fn serve_http1<S: Service>(
     let handler = service_fn(|request: Request<Incoming>| {
         // HTTP/1.0 knows no chunks: hyper sends the stream as it is.
         let knows_chunks = request.version() == Version::HTTP_11;
-        let answer = answer(Arc::clone(&serving), vitals, request);
+        let answer = answer(Arc::clone(&serving), vitals, peer, request);
         let takeover = &takeover;
         async move {
             match answer.await {
@@ -215,12 +219,13 @@ async fn serve_http1<S: Service>(
 fn answer<S: Service>(
     serving: Arc<Serving<S>>,
     vitals: &Arc<Vitals>,
+    peer: IpAddr,
     request: Request<Incoming>,
 ) -> impl Future<Output = Answer<Outgoing<S::Body>>> + Send + use<S> {
     let exchange = Exchange::begin(vitals, RequestId::of(request.headers()));
     let version = request.version();
     let request = request.map(|body| Arriving::new(body, vitals));
-    let answer = Arc::clone(&serving.service).answer(request, Arc::clone(&exchange));
+    let answer = Arc::clone(&serving.service).answer(request, Arc::clone(&exchange), peer);
     async move {
         let mut answer = answer.await;
         let (Answer::Reply(response) | Answer::Stream(response)) = &mut answer;

@@ -1,12 +1,19 @@
 //! Limits of the HTTP layer: how long clients may take, and how much of each thing there may be at once.
 
+use std::sync::Arc;
 use std::time::Duration;
 
+use super::addresses::Network;
+
 /// Time limits and bounds of all connections together.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Limits {
     /// Open connections.
     pub(crate) connections: usize,
+    /// Open connections of one address, where that is no trusted proxy's.
+    pub(crate) connections_per_address: usize,
+    /// Proxies that clients share.
+    pub(crate) proxies: Arc<[Network]>,
     /// Requests at the same time on one HTTP/2 connection.
     pub(crate) http2_streams: u32,
     /// Bytes of what waits for clients.
@@ -26,6 +33,8 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             connections: 10,
+            connections_per_address: 10,
+            proxies: Arc::default(),
             http2_streams: 10,
             memory: 1024 * 1024,
             head: Duration::from_secs(10),

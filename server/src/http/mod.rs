@@ -4,6 +4,7 @@
 //! what that answers.
 
 mod accept;
+mod addresses;
 mod arriving;
 mod budget;
 mod certificates;
@@ -23,6 +24,7 @@ mod server;
 mod service;
 mod socket;
 mod takeover;
+mod tally;
 mod tls;
 mod unwanted;
 pub(crate) mod upload;
@@ -30,6 +32,8 @@ mod vitals;
 mod watch;
 mod wire;
 
+pub(crate) use addresses::Subnet;
+pub use addresses::{Network, ParseNetworkError};
 pub(crate) use arriving::Arriving;
 pub(crate) use budget::{Account, Exhausted, Permit, SMALL};
 #[cfg(test)]

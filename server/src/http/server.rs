@@ -43,7 +43,8 @@ pub(crate) struct Server {
 impl Server {
     /// A server that speaks TLS, if it is given.
     pub(crate) fn new(limits: Limits, tls: Option<Arc<Tls>>) -> Self {
-        Self { limits, tls, watch: Arc::new(Watch::new(&limits)), stopping: CancellationToken::new() }
+        let watch = Arc::new(Watch::new(&limits));
+        Self { limits, tls, watch, stopping: CancellationToken::new() }
     }
 
     /// All connections.
@@ -74,7 +75,7 @@ impl Server {
             protocol: Protocol::new(&limits),
         });
         tokio::select! {
-            () = accept::accept(&listener, limits.connections, &serving, &tracker) => {}
+            () = accept::accept(&listener, &limits, &serving, &tracker) => {}
             () = stop.soft.cancelled() => {}
             () = stop.hard.cancelled() => {}
         }

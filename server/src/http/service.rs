@@ -1,6 +1,7 @@
 //! What an application is to the HTTP layer.
 
 use std::error::Error;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -15,11 +16,12 @@ pub(crate) trait Service: Send + Sync + 'static {
     /// The body of its replies. Pieces of it are counted from when they are handed over until they are sent.
     type Body: Body<Data = Bytes, Error: Into<Box<dyn Error + Send + Sync>>> + Send + Unpin + 'static;
 
-    /// Answers a request. The HTTP layer drops the future when the client leaves.
+    /// Answers a request, which came by a connection from `peer`. The HTTP layer drops the future when the client leaves.
     fn answer(
         self: Arc<Self>,
         request: Request<Arriving>,
         exchange: Arc<Exchange>,
+        peer: IpAddr,
     ) -> impl Future<Output = Answer<Self::Body>> + Send + 'static;
 }
 

@@ -4,7 +4,6 @@
 //! loads for each and nothing on the way of a request; a limit is kept to within one look.
 
 use std::collections::HashMap;
-use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -12,6 +11,7 @@ use std::time::{Duration, Instant};
 use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;
 
+use super::addresses::Subnet;
 use super::gauge::Pending;
 use super::limits::Limits;
 use super::vitals::{Order, Phase, Vitals};
@@ -54,8 +54,8 @@ struct List {
 
 struct Watched {
     vitals: Arc<Vitals>,
-    /// Of its client.
-    address: IpAddr,
+    /// Of its peer.
+    address: Subnet,
     changes: Since<u32>,
     sending: Since<Option<u32>>,
 }
@@ -105,7 +105,7 @@ impl Watch {
     }
 
     /// Takes a connection into the list, until the result is dropped.
-    pub(super) fn add(self: &Arc<Self>, vitals: &Arc<Vitals>, address: IpAddr) -> Listed {
+    pub(super) fn add(self: &Arc<Self>, vitals: &Arc<Vitals>, address: Subnet) -> Listed {
         let now = Instant::now();
         let key = self.next.fetch_add(1, Ordering::Relaxed);
         let mut list = self.list.lock();
@@ -137,14 +137,14 @@ impl Watch {
     /// Cuts some connections that have shown no valid token and wait for their clients: those of the address that has the
     /// most of them, the longest unchanged first. A new one keeps its place for a while, unless it makes room for an
     /// address that has fewer of them.
-    pub(super) fn make_room(&self, address: IpAddr) {
+    pub(super) fn make_room(&self, address: Subnet) {
         let now = Instant::now();
         let mut list = self.list.lock();
         if list.made_room.is_some_and(|made| now.duration_since(made) < ROOM_PAUSE) {
             return;
         }
         list.made_room = Some(now);
-        let mut by_address: HashMap<IpAddr, Vec<(Duration, Arc<Vitals>)>> = HashMap::new();
+        let mut by_address: HashMap<Subnet, Vec<(Duration, Arc<Vitals>)>> = HashMap::new();
         for watched in list
             .connections
             .values_mut()
@@ -243,7 +243,7 @@ impl Drop for Listed {
 
 #[cfg(test)]
 mod tests {
-    use std::net::Ipv4Addr;
+    use std::net::IpAddr;
     use std::task::Waker;
 
     use super::super::budget::Budget;
@@ -251,7 +251,10 @@ mod tests {
     use super::super::request_id::RequestId;
     use super::*;
 
-    const HERE: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
+    /// The address with this last byte.
+    fn address(last: u8) -> Subnet {
+        Subnet::of(IpAddr::from([10, 0, 0, last]))
+    }
 
     fn watch() -> Arc<Watch> {
         Arc::new(Watch::new(&Limits::default()))
@@ -271,7 +274,7 @@ mod tests {
             (Phase::Answering, None),
         ] {
             let (watch, vitals) = (watch(), Arc::new(Vitals::new(&Arc::new(Budget::new(1024)), None)));
-            let _listed = watch.add(&vitals, HERE);
+            let _listed = watch.add(&vitals, address(1));
             vitals.set_phase(phase);
             let start = Instant::now();
             watch.look(start);
@@ -286,7 +289,7 @@ mod tests {
     #[test]
     fn who_takes_nothing_is_cut_and_who_takes_something_is_not() {
         let (watch, vitals) = (watch(), Arc::new(Vitals::new(&Arc::new(Budget::new(1024)), None)));
-        let _listed = watch.add(&vitals, HERE);
+        let _listed = watch.add(&vitals, address(1));
         vitals.set_phase(Phase::Open);
         let start = Instant::now();
         for second in 0..100 {
@@ -303,7 +306,7 @@ mod tests {
     fn a_stopping_server_does_not_wait_for_a_subscriber_that_takes_nothing() {
         for (phase, is_waited_for) in [(Phase::Open, false), (Phase::Answering, true)] {
             let (watch, vitals) = (watch(), Arc::new(Vitals::new(&Arc::new(Budget::new(1024)), None)));
-            let _listed = watch.add(&vitals, HERE);
+            let _listed = watch.add(&vitals, address(1));
             vitals.set_phase(phase);
             vitals.sending.block();
             let start = Instant::now();
@@ -319,17 +322,17 @@ mod tests {
     #[test]
     fn room_is_made_by_those_without_a_token_of_the_address_that_has_most() {
         let watch = watch();
-        let listed = |address: u8, phase: Phase| {
+        let listed = |last: u8, phase: Phase| {
             let vitals = Arc::new(Vitals::new(&Arc::new(Budget::new(1024)), None));
             vitals.set_phase(phase);
-            let listed = watch.add(&vitals, IpAddr::from([10, 0, 0, address]));
+            let listed = watch.add(&vitals, address(last));
             (vitals, listed)
         };
         let hog: Vec<_> = (0..4).map(|_| listed(1, Phase::Waiting)).collect();
         let (guest, other) = (listed(2, Phase::New), listed(1, Phase::Answering));
         let make_room = |last: u8| {
             watch.list.lock().made_room = None;
-            watch.make_room(IpAddr::from([10, 0, 0, last]));
+            watch.make_room(address(last));
             hog.iter().filter(|(vitals, _)| is_cut(vitals)).count()
         };
         assert_eq!(make_room(1), 0, "they came just now");
@@ -348,7 +351,7 @@ mod tests {
     fn later_connections_get_the_order_too() {
         let (watch, vitals) = (watch(), Arc::new(Vitals::new(&Arc::new(Budget::new(1024)), None)));
         watch.give_all(Order::Drain);
-        let listed = watch.add(&vitals, HERE);
+        let listed = watch.add(&vitals, address(1));
         assert_eq!(vitals.order(Waker::noop()), Order::Drain);
         assert_eq!(watch.connections(), 1);
         drop(listed);

@@ -26,6 +26,13 @@ impl Client {
         Self::over(TcpStream::connect(address).await.expect("the server listens"))
     }
 
+    /// A connection from `127.0.0.LAST`.
+    pub(crate) async fn connect_from(last: u8, address: SocketAddr) -> Self {
+        let socket = TcpSocket::new_v4().expect("a socket");
+        socket.bind(SocketAddr::from(([127, 0, 0, last], 0))).expect("a free port");
+        Self::over(socket.connect(address).await.expect("the server listens"))
+    }
+
     /// A connection that holds little of what the client does not read.
     pub(crate) async fn connect_narrow(address: SocketAddr) -> Self {
         let socket = TcpSocket::new_v4().expect("a socket");

@@ -2,6 +2,7 @@
 //! a free port and a store in memory.
 
 mod auth;
+mod bounds;
 mod client;
 mod errors;
 mod events;

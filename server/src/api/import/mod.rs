@@ -25,7 +25,8 @@ use self::lines::{Line, Lines, Stop, Terms};
 use self::progress::{Failed, Progress};
 use crate::api::arrival::Arrival;
 use crate::api::auth::{Caller, Credentials};
-use crate::api::errors::{self, Failure};
+use crate::api::conclusion::conclude;
+use crate::api::errors::Failure;
 use crate::api::headers::awaits_leave;
 use crate::api::query::Query;
 use crate::api::state::AppState;
@@ -49,7 +50,7 @@ const ROOM_PAUSE: Duration = Duration::from_millis(250);
 pub(super) async fn answer(State(state): State<Arc<AppState>>, arrival: Arrival, request: Request) -> Response {
     let mut record = arrival.record("/import");
     let result = import(&state, &arrival.exchange, request, &mut record).await;
-    errors::finish(&state.log, &record, result)
+    conclude(&state, &arrival, &record, result)
 }
 
 /// The progress of an import.

@@ -37,7 +37,8 @@ use http::request::Parts;
 use self::context::Context;
 use crate::api::arrival::Arrival;
 use crate::api::auth::{Credentials, Need};
-use crate::api::errors::{self, Failure};
+use crate::api::conclusion::conclude;
+use crate::api::errors::Failure;
 use crate::api::headers::awaits_leave;
 use crate::api::query::Query;
 use crate::api::state::AppState;
@@ -134,7 +135,7 @@ pub(super) async fn answer(State(state): State<Arc<AppState>>, arrival: Arrival,
             Err(refused.failure)
         }
     };
-    let mut response = errors::finish(&state.log, &record, result);
+    let mut response = conclude(state, &arrival, &record, result);
     if let (Some(token), Ok(Credentials::None)) = (&state.default_token, &credentials) {
         response.headers_mut().insert(X_EVENTODB_TOKEN, token.clone());
     }

@@ -20,7 +20,8 @@ use http::request::Parts;
 
 use crate::api::arrival::Arrival;
 use crate::api::auth::{Caller, Credentials};
-use crate::api::errors::{self, Failure};
+use crate::api::conclusion::conclude;
+use crate::api::errors::Failure;
 use crate::api::query::Query;
 use crate::api::reply::{self, Aborted, Endless};
 use crate::api::state::AppState;
@@ -35,7 +36,7 @@ pub(super) const RIGHT: Right = Right::Read;
 pub(super) async fn answer(State(state): State<Arc<AppState>>, arrival: Arrival, request: Parts) -> Response {
     let mut record = arrival.record("/subscribe");
     let result = subscribe(&state, &arrival.exchange, &request, &mut record).await;
-    errors::finish(&state.log, &record, result)
+    conclude(&state, &arrival, &record, result)
 }
 
 /// The stream of events.

@@ -1,0 +1,36 @@
+//! The end of every request: its result becomes a reply, and a line in the log where it is worth one.
+
+use axum::response::Response;
+
+use crate::api::arrival::Arrival;
+use crate::api::errors::Failure;
+use crate::api::state::AppState;
+use crate::observe::Record;
+
+/// Makes the reply to a request.
+pub(super) fn conclude(
+    state: &AppState,
+    arrival: &Arrival,
+    record: &Record,
+    result: Result<Response, Failure>,
+) -> Response {
+    let result = result.map_err(|failure| counted(state, arrival, failure));
+    let code = result.as_ref().err().map(Failure::code);
+    if let Some(cause) = result.as_ref().err().and_then(Failure::cause) {
+        state.log.cause(&record.id, cause);
+    }
+    let response = result.unwrap_or_else(Failure::into_response);
+    state.log.answered(record, response.status(), code);
+    response
+}
+
+/// The failure itself, or the refusal of a client that has shown too many wrong tokens.
+fn counted(state: &AppState, arrival: &Arrival, failure: Failure) -> Failure {
+    if !failure.is_of_wrong_token() {
+        return failure;
+    }
+    match state.rates.count_wrong_token(arrival.client) {
+        Ok(()) => failure,
+        Err(limited) => failure.too_often(limited),
+    }
+}

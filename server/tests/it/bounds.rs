@@ -1,0 +1,183 @@
+//! What one client may have. Addresses of the loopback network make different clients.
+
+use std::num::NonZeroU32;
+
+use eventodb_server::{Config, Mode};
+
+use crate::client::{Client, Reply, call, head};
+use crate::server::{Server, fresh};
+
+const VERSION: &str = r#"["stream.version","a-1"]"#;
+
+/// The reply to a call from `127.0.0.LAST`.
+async fn call_from(last: u8, server: &Server, token: Option<&str>, body: &str) -> Reply {
+    Client::connect_from(last, server.address).await.call(token, body).await
+}
+
+/// The replies to a call that is sent this often on one connection, by their statuses and codes.
+async fn repeated(client: &mut Client, times: usize, request: &str) -> Vec<(u16, String)> {
+    let mut replies = Vec::new();
+    for _ in 0..times {
+        client.send(request).await;
+        let reply = client.reply().await;
+        if reply.status == 429 {
+            assert_eq!(reply.header("retry-after"), Some("1"));
+        }
+        replies.push((reply.status, if reply.status == 200 { String::new() } else { reply.code() }));
+    }
+    replies
+}
+
+fn count(replies: &[(u16, String)], status: u16) -> usize {
+    replies.iter().filter(|(of_reply, _)| *of_reply == status).count()
+}
+
+/// So few a second that none comes free while a test runs, and so many that a test sees them all.
+fn few(rate: &mut Option<NonZeroU32>) {
+    *rate = NonZeroU32::new(1);
+}
+
+fn trust_127_0_0_9(config: &mut Config) {
+    config.trusted_proxies = ["127.0.0.9".parse().expect("an address")].into();
+}
+
+/// The head of a call with one more header field.
+fn call_with(field: &str, token: &str) -> String {
+    head("POST", "/rpc", Some(token), &format!("{field}\r\nContent-Length: {}\r\n", VERSION.len())) + VERSION
+}
+
+#[tokio::test]
+async fn an_address_has_as_many_connections_as_it_may() {
+    let server = Server::start_with(|config| {
+        config.bounds.connections_per_address = 2;
+        trust_127_0_0_9(config);
+    })
+    .await;
+    let mut held = Vec::new();
+    for _ in 0..2 {
+        let mut client = server.connect().await;
+        assert_eq!(client.request("GET", "/health", None).await.status, 200);
+        held.push(client);
+    }
+    assert!(server.connect().await.rest().await.is_empty(), "it is closed without an answer");
+    let mut other = Client::connect_from(2, server.address).await;
+    assert_eq!(other.request("GET", "/health", None).await.status, 200);
+    for _ in 0..5 {
+        let mut shared = Client::connect_from(9, server.address).await;
+        assert_eq!(shared.request("GET", "/health", None).await.status, 200);
+        held.push(shared);
+    }
+    for client in &mut held[..2] {
+        assert_eq!(client.request("GET", "/health", None).await.status, 200, "they stay");
+    }
+}
+
+#[tokio::test]
+async fn requests_of_an_address_have_a_rate() {
+    let server = Server::start_with(|config| few(&mut config.rates.requests_per_address)).await;
+    let token = fresh();
+    let mut client = server.connect().await;
+    let replies = repeated(&mut client, 10, &call(Some(&token), VERSION)).await;
+    assert!(count(&replies, 429) >= 5, "{replies:?}");
+    assert_eq!(replies.last(), Some(&(429, "RATE_LIMITED".to_owned())));
+    assert_eq!(call_from(2, &server, Some(&token), VERSION).await.status, 200, "another client");
+    // A probe is always answered, and a body that was announced does not spoil the connection.
+    let reply = client.request("GET", "/health/ready", None).await;
+    assert_eq!(reply.status, 200);
+    for path in ["/subscribe?all=true", "/nowhere"] {
+        assert_eq!(client.request("GET", path, Some(&token)).await.status, 429, "{path}");
+    }
+}
+
+#[tokio::test]
+async fn requests_with_a_token_have_a_rate() {
+    let server = Server::start_with(|config| few(&mut config.rates.requests_per_token)).await;
+    let (token, other) = (fresh(), fresh());
+    let replies = repeated(&mut server.connect().await, 10, &call(Some(&token), VERSION)).await;
+    assert!(count(&replies, 429) >= 5, "{replies:?}");
+    let elsewhere = call_from(2, &server, Some(&token), VERSION).await;
+    assert_eq!((elsewhere.status, elsewhere.code().as_str()), (429, "RATE_LIMITED"), "wherever it is shown");
+    assert!(elsewhere.text().contains("--max-requests-per-token"));
+    assert_eq!(server.call(&other, VERSION).await.status, 200);
+}
+
+#[tokio::test]
+async fn a_refused_request_leaves_its_body_unread_and_its_connection_usable() {
+    let server = Server::start_with(|config| few(&mut config.rates.requests_per_token)).await;
+    let token = fresh();
+    repeated(&mut server.connect().await, 2, &call(Some(&token), VERSION)).await;
+    let mut client = server.connect().await;
+    // The body never comes, and the answer does.
+    client.send(head("POST", "/rpc", Some(&token), "Content-Length: 1000000\r\n")).await;
+    assert_eq!(client.reply().await.status, 429);
+}
+
+#[tokio::test]
+async fn wrong_tokens_have_a_rate_and_right_ones_have_none() {
+    let server = Server::start_with(|config| {
+        config.mode = Mode::Production;
+        few(&mut config.rates.wrong_tokens);
+    })
+    .await;
+    let right = server.token.to_string();
+    let mut client = server.connect().await;
+    for (wrong, status) in [(fresh(), 403), ("nonsense".to_owned(), 401)] {
+        let replies = repeated(&mut client, 10, &call(Some(&wrong), VERSION)).await;
+        assert!(count(&replies, 429) >= 5 && count(&replies, status) + count(&replies, 429) == 10, "{replies:?}");
+        let replies = repeated(&mut client, 50, &call(Some(&right), VERSION)).await;
+        assert_eq!(count(&replies, 200), 50, "from the same address");
+    }
+    let refused = call_from(2, &server, Some(&fresh()), VERSION).await;
+    assert_eq!(refused.status, 403, "another client");
+    // No token is not a wrong one.
+    let replies = repeated(&mut client, 10, &call(None, VERSION)).await;
+    assert_eq!(count(&replies, 401), 10);
+    for path in ["/subscribe?all=true"] {
+        assert_eq!(client.request("GET", path, Some(&fresh())).await.status, 429, "{path}");
+    }
+}
+
+#[tokio::test]
+async fn by_default_twenty_wrong_tokens_a_second_are_refused_as_such() {
+    let server = Server::start_production().await;
+    let replies = repeated(&mut server.connect().await, 300, &call(Some(&fresh()), VERSION)).await;
+    assert!(
+        count(&replies, 403) >= 20 && count(&replies, 429) > 0,
+        "{} and {}",
+        count(&replies, 403),
+        count(&replies, 429)
+    );
+    let replies = repeated(&mut server.connect().await, 300, &call(Some(server.token.as_str()), VERSION)).await;
+    assert_eq!(count(&replies, 200), 300);
+}
+
+#[tokio::test]
+async fn a_forged_header_changes_no_limit() {
+    let server = Server::start_with(|config| {
+        few(&mut config.rates.requests_per_address);
+        trust_127_0_0_9(config);
+    })
+    .await;
+    let token = fresh();
+    for name in ["X-Forwarded-For: 192.0.2", "Forwarded: for=192.0.2"] {
+        let mut client = server.connect().await;
+        for last in 1..10 {
+            client.send(call_with(&format!("{name}.{last}"), &token)).await;
+            let status = client.reply().await.status;
+            assert!(status == 429 || last < 5, "{name}.{last}: {status}");
+        }
+    }
+    // The proxy's word counts, and each of its clients has a count of its own.
+    let mut proxy = Client::connect_from(9, server.address).await;
+    for last in 1..10 {
+        proxy.send(call_with(&format!("X-Forwarded-For: 10.0.0.1, 192.0.2.{last}"), &token)).await;
+        assert_eq!(proxy.reply().await.status, 200, "{last}");
+    }
+    // What a client wrote before the proxy's word does not help it.
+    let mut refused = 0;
+    for last in 1..10 {
+        proxy.send(call_with(&format!("X-Forwarded-For: 10.0.0.{last}, 198.51.100.1"), &token)).await;
+        refused += usize::from(proxy.reply().await.status == 429);
+    }
+    assert!(refused >= 5, "{refused}");
+}

@@ -1,0 +1,96 @@
+/** What one client may have: connections, requests and wrong tokens. */
+import assert from "node:assert/strict";
+import { failureOf, tokenFor, unique, type Client } from "../src/client.ts";
+import { Socket, rpcBytes } from "../src/socket.ts";
+import { startServer, test } from "../src/suite.ts";
+
+const VERSION = '["stream.version","a-1"]';
+const call = (client: Client, headers: Record<string, string> = {}) => client.send({ path: "/rpc", headers, body: VERSION });
+
+/** The statuses of a call that is sent this often, one after the other. */
+async function statuses(times: number, send: () => ReturnType<Client["send"]>): Promise<number[]> {
+  const found = [];
+  for (let i = 0; i < times; i++) {
+    const reply = await send();
+    if (reply.status === 429) {
+      assert.equal(failureOf(reply).code, "RATE_LIMITED");
+      assert.equal(reply.headers["retry-after"], "1");
+    }
+    found.push(reply.status);
+  }
+  return found;
+}
+
+const count = (found: number[], status: number) => found.filter((one) => one === status).length;
+
+test("[R-limit.7 R-error.12] requests of an address, and with a token, have a rate where one is configured", async (t) => {
+  for (const flag of ["--max-requests-per-address", "--max-requests-per-token"]) {
+    const server = await startServer(t, { flags: [flag, "1"] });
+    const client = server.fresh();
+    const found = await statuses(20, () => call(client));
+    assert.equal(found[0], 200);
+    assert.ok(count(found, 429) >= 10, `${flag}: ${found}`);
+    for (const path of ["/health", "/health/ready", "/version"]) assert.equal((await client.send({ path })).status, 200, path);
+    const refused = await statuses(5, () => client.send({ path: "/subscribe?all=true" }).then((reply) => reply));
+    assert.ok(count(refused, 429) >= 1, `${flag}: ${refused}`);
+  }
+});
+
+test("[R-limit.7] the body of a refused request is not waited for", async (t) => {
+  const server = await startServer(t, { flags: ["--max-requests-per-address", "1"] });
+  await statuses(5, () => call(server.fresh()));
+  const socket = await Socket.connect(t, server.port);
+  socket.send("POST /rpc HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100000\r\n\r\n[");
+  await socket.expect(/^HTTP\/1\.1 429 [^]*RATE_LIMITED/);
+});
+
+test("[R-limit.17] wrong tokens of an address have a rate, and right ones have none", async (t) => {
+  const server = await startServer(t, { mode: "production" });
+  const wrong = server.client(tokenFor(unique("nobody-")));
+  const found = await statuses(300, () => call(wrong));
+  assert.ok(count(found, 403) >= 20, `${found}`);
+  assert.ok(count(found, 429) >= 1, `${found}`);
+  const right = server.client(server.madeToken);
+  assert.equal(count(await statuses(50, () => call(right)), 200), 50);
+  const anonymous = server.client();
+  assert.equal(count(await statuses(50, () => call(anonymous)), 401), 50, "no token is not a wrong one");
+});
+
+test("[R-limit.18] connections of an address", async (t) => {
+  const server = await startServer(t, { flags: ["--max-connections-per-address", "3"] });
+  const sockets = [];
+  for (let i = 0; i < 3; i++) {
+    const socket = await Socket.connect(t, server.port);
+    socket.send(rpcBytes('["sys.version"]'));
+    await socket.expect(/^HTTP\/1\.1 200 /);
+    sockets.push(socket);
+  }
+  // Over TLS the handshake fails.
+  const refused = await Socket.connect(t, server.port).catch(() => undefined);
+  if (refused) await refused.end();
+  assert.equal(refused?.text ?? "", "");
+  sockets[0]!.send(rpcBytes('["sys.version"]'));
+  await sockets[0]!.expect(/^HTTP\/1\.1 200 [^]*HTTP\/1\.1 200 /);
+});
+
+test("[R-limit.19] headers name a client only where a trusted proxy wrote them", async (t) => {
+  for (const trusted of [false, true]) {
+    const proxy = trusted ? "127.0.0.0/8" : "192.0.2.0/24";
+    const server = await startServer(t, { flags: ["--max-requests-per-address", "1", "--trusted-proxy", `${proxy},2001:db8::/32`] });
+    const client = server.fresh();
+    for (const name of ["X-Forwarded-For", "Forwarded"]) {
+      const value = (address: string) => (name === "Forwarded" ? `for="${address}"` : address);
+      const each = (of: (i: number) => string) => {
+        let i = 0;
+        return statuses(20, () => call(client, { [name]: value(of(++i)) }));
+      };
+      const network = name === "Forwarded" ? 1 : 2;
+      const apart = await each((i) => `198.51.${network}.${i}`);
+      assert.equal(count(apart, 200) === 20, trusted, `${name}: ${apart}`);
+      const together = await each((i) => `[fd00:0:0:${network}::${i}]:80`);
+      assert.ok(count(together, 429) >= 10, `${name}: ${together}`);
+      const malformed = await each((i) => `nobody${i}`);
+      assert.ok(count(malformed, 429) >= 10, `${name}: ${malformed}`);
+    }
+  }
+});
