@@ -83,6 +83,21 @@ pub struct NamespaceInfo {
     pub stream_count: u64,
     /// Time of its last message; none while it is empty.
     pub last_activity: Option<Timestamp>,
+    /// Whether `ns.delete` and an import that replaces everything are refused.
+    #[serde(default)]
+    pub protected: bool,
+    /// How much it may hold.
+    #[serde(default)]
+    pub quota: Quota,
+}
+
+/// How much a namespace may hold; what is not given has no bound.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Quota {
+    /// Messages.
+    pub messages: Option<i64>,
+    /// Bytes of `data` and `metadata`.
+    pub bytes: Option<i64>,
 }
 
 /// Result of `token.create` and `token.rotate`.

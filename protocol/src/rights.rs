@@ -259,6 +259,11 @@ impl Grant {
         Ok(Self { rights, categories })
     }
 
+    /// As a store has kept it: it was checked when it was made.
+    pub fn stored(rights: Rights, categories: Categories) -> Self {
+        Self { rights, categories }
+    }
+
     /// The rights, wherever they apply.
     pub fn rights(&self) -> Rights {
         self.rights

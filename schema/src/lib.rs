@@ -3,8 +3,11 @@
 //! Migrations only go forward. A released migration is never changed, because databases exist that have run it.
 
 /// Steps of `registry.db`.
-pub const SQLITE_REGISTRY: &[&str] =
-    &[include_str!("migrations/sqlite/registry_0001.sql"), include_str!("migrations/sqlite/registry_0002.sql")];
+pub const SQLITE_REGISTRY: &[&str] = &[
+    include_str!("migrations/sqlite/registry_0001.sql"),
+    include_str!("migrations/sqlite/registry_0002.sql"),
+    include_str!("migrations/sqlite/registry_0003.sql"),
+];
 /// Steps of `N.log.db`.
 pub const SQLITE_LOG: &[&str] =
     &[include_str!("migrations/sqlite/log_0001.sql"), include_str!("migrations/sqlite/log_0002.sql")];
@@ -29,6 +32,10 @@ pub const POSTGRES_REGISTRY: &[Migration] = &[
     Migration { sql: include_str!("migrations/postgres/registry_0001.sql"), oldest_binary: "0.1.0" },
     Migration { sql: include_str!("migrations/postgres/registry_0002.sql"), oldest_binary: "0.1.0" },
     Migration { sql: include_str!("migrations/postgres/registry_0003.sql"), oldest_binary: "0.1.0" },
+    Migration { sql: include_str!("migrations/postgres/registry_0004.sql"), oldest_binary: "0.1.0" },
+    Migration { sql: include_str!("migrations/postgres/registry_0005.sql"), oldest_binary: "0.1.0" },
+    Migration { sql: include_str!("migrations/postgres/registry_0006.sql"), oldest_binary: "0.1.0" },
+    Migration { sql: include_str!("migrations/postgres/registry_0007.sql"), oldest_binary: "0.1.0" },
 ];
 /// Steps of the schema of one incarnation.
 pub const POSTGRES_LOG: &[Migration] =

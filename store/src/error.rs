@@ -27,6 +27,21 @@ pub enum Error {
     /// There already is a namespace of that name.
     #[error("there already is such a namespace")]
     NamespaceExists,
+    /// The namespace is protected: it can be neither deleted nor replaced.
+    #[error("the namespace is protected")]
+    Protected,
+    /// There is no such token.
+    #[error("there is no such token")]
+    TokenNotFound,
+    /// There is such a token with other rights, categories or expiry, or one that has ended. Nothing was changed.
+    #[error("there is such a token with other rights, or it has ended")]
+    TokenExists,
+    /// The namespace has as many living tokens as it may have.
+    #[error("the namespace has {} living tokens", eventodb_protocol::limits::TOKENS)]
+    TooManyTokens,
+    /// Without this token nobody could administer the store. Nothing was changed.
+    #[error("it is the last token of default that has the right admin and does not expire")]
+    LastAdministrator,
     /// The namespace was deleted, or the store is closing: this log serves no more calls.
     #[error("the log is closed")]
     Closed,

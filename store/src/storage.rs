@@ -19,7 +19,10 @@ use uuid::Uuid;
 
 use crate::degraded::Degraded;
 use crate::error::{Cause, Result};
-use crate::model::{Batch, Counts, Entry, Head, Incarnation, Lineage, Namespace, NewNamespace, Select, Slice};
+use crate::model::{
+    Batch, Counts, Entry, Head, Incarnation, Lineage, Namespace, NamespaceUpdate, NewNamespace, Select, Slice,
+    TokenChange, TokenId, TokenRecord,
+};
 
 /// How often a caller of [`Backend::stage`] calls [`Backend::keep`].
 pub const KEEP_EVERY: Duration = Duration::from_secs(5);
@@ -46,21 +49,52 @@ pub trait Backend: Send + Sync + 'static {
     /// [`crate::Error::Unavailable`], [`crate::Error::Failed`]; so for all methods here.
     async fn namespace(&self, name: &str) -> Result<Option<Namespace>>;
 
-    /// The hash of that namespace's token. Nothing else of the namespace is read, because the cost of a wrong token
-    /// must not tell whether its namespace exists, nor how much is stored with it.
-    async fn token_hash(&self, name: &str) -> Result<Option<TokenHash>>;
+    /// The token with this hash of the living namespace of that name, whether the token lives or not. Nothing else of
+    /// the namespace is read, because the cost of a wrong token must not tell whether its namespace exists, nor how much
+    /// is stored with it.
+    async fn token(&self, namespace: &str, hash: &TokenHash) -> Result<Option<TokenRecord>>;
+
+    /// The token of a living namespace with this id, whether the token lives or not.
+    async fn token_by_id(&self, id: TokenId) -> Result<Option<TokenRecord>>;
+
+    /// All tokens of the living namespace of that name, oldest first, also some that have ended.
+    async fn tokens(&self, namespace: &str) -> Result<Vec<TokenRecord>>;
+
+    /// Changes the tokens of a namespace, in one transaction that no other change of them overlaps. Returns the token
+    /// that the change is about, as it is now. A change that is repeated returns the same.
+    ///
+    /// # Errors
+    /// [`crate::Error::NamespaceNotFound`], [`crate::Error::TokenNotFound`], [`crate::Error::TokenExists`],
+    /// [`crate::Error::TooManyTokens`], [`crate::Error::LastAdministrator`]: nothing has changed.
+    async fn change_tokens(&self, change: TokenChange) -> Result<TokenRecord>;
+
+    /// Which of these tokens are neither revoked nor gone with their namespaces, and when each ends because it was
+    /// rotated.
+    async fn living_tokens(&self, ids: &[TokenId]) -> Result<Vec<(TokenId, Option<Timestamp>)>>;
+
+    /// Notes that these tokens were used in the hour that begins at `hour`.
+    async fn note_used(&self, ids: &[TokenId], hour: Timestamp) -> Result<()>;
+
+    /// Changes a namespace, and returns it.
+    ///
+    /// # Errors
+    /// [`crate::Error::NamespaceNotFound`].
+    async fn update(&self, name: &str, update: &NamespaceUpdate) -> Result<Namespace>;
 
     /// All living namespaces, by name in byte order.
     async fn namespaces(&self) -> Result<Vec<Namespace>>;
 
-    /// Creates a namespace with a new incarnation.
+    /// Creates a namespace with a new incarnation, and its first token.
     ///
     /// # Errors
     /// [`crate::Error::NamespaceExists`].
     async fn create(&self, new: &NewNamespace) -> Result<Namespace>;
 
-    /// Marks the incarnation deleted; that commit is the deletion. `None` if it was deleted before. Its storage is
-    /// dropped by [`Backend::purge`].
+    /// Marks the incarnation deleted; that commit is the deletion, and the namespace's tokens open nothing from then
+    /// on. `None` if it was deleted before. Its storage is dropped by [`Backend::purge`].
+    ///
+    /// # Errors
+    /// [`crate::Error::Protected`].
     async fn delete(&self, incarnation: Incarnation) -> Result<Option<Timestamp>>;
 
     /// Creates an empty incarnation that is to take the place of a living one. It cannot be found by its name before it
@@ -69,7 +103,7 @@ pub trait Backend: Send + Sync + 'static {
     ///
     /// # Errors
     /// [`crate::Error::NamespaceNotFound`] if the living one was deleted meanwhile, [`crate::Error::Replacing`] if
-    /// another is staged for its place.
+    /// another is staged for its place, [`crate::Error::Protected`].
     async fn stage(&self, living: Incarnation) -> Result<Namespace>;
 
     /// Says that a staged incarnation is still being filled. A caller does so each [`KEEP_EVERY`], because
@@ -79,8 +113,8 @@ pub trait Backend: Send + Sync + 'static {
     /// [`crate::Error::Overtaken`] if it cannot be promoted any more.
     async fn keep(&self, staged: Incarnation) -> Result<()>;
 
-    /// Deletes the living incarnation and gives its name, token, description, metadata and time of creation to the
-    /// staged one, in one step. A caller repeats it if the outcome is unknown.
+    /// Deletes the living incarnation and gives its name, tokens, description and whatever else it has to the staged
+    /// one, in one step. A caller repeats it if the outcome is unknown.
     ///
     /// # Errors
     /// [`crate::Error::Overtaken`] if the living one was deleted or the staged one discarded; nothing has changed then.
@@ -89,12 +123,6 @@ pub trait Backend: Send + Sync + 'static {
     /// Gives a staged incarnation up, so that the living one takes appends again. Changes nothing if it was promoted or
     /// discarded before.
     async fn discard(&self, staged: Incarnation) -> Result<()>;
-
-    /// Gives a namespace another token.
-    ///
-    /// # Errors
-    /// [`crate::Error::NamespaceNotFound`].
-    async fn set_token(&self, name: &str, token_hash: &TokenHash) -> Result<()>;
 
     /// Drops the storage of deleted and discarded incarnations that is not in use. It is called again later for the
     /// rest, also after a crash.

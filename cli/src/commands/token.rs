@@ -3,8 +3,9 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use eventodb_protocol::{DEFAULT_NAMESPACE, Token};
+use eventodb_protocol::{DEFAULT_NAMESPACE, Grant, Token};
 use eventodb_store::Error;
+use eventodb_store::model::{NewToken, TokenChange, TokenId};
 
 use super::maintain::say;
 use crate::serve;
@@ -18,7 +19,8 @@ pub(crate) struct Args {
 
 #[derive(Debug, clap::Subcommand)]
 enum Command {
-    /// Give a namespace a new token and print it. The old token opens nothing any more.
+    /// Give a namespace a new token with every right and print it. Its other tokens with the right `admin` open nothing
+    /// any more.
     Rotate {
         /// The namespace. `default` is the administrator's.
         namespace: String,
@@ -34,10 +36,10 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<ExitCode> {
     let Command::Rotate { namespace, data_dir, database } = args.command;
     let store = serve::Existing::open(&database, &data_dir).await?;
     let token = Token::generate(&namespace);
-    let outcome = store.backend.set_token(&namespace, &token.hash()).await;
+    let outcome = store.backend.change_tokens(TokenChange::Recover(everything(&token))).await;
     store.backend.close().await;
     match outcome {
-        Ok(()) => say(token.as_str())?,
+        Ok(_) => say(token.as_str())?,
         Err(Error::NamespaceNotFound) => anyhow::bail!("there is no namespace {namespace}"),
         Err(error) => return Err(error.into()),
     }
@@ -45,4 +47,16 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<ExitCode> {
         store.renew_token_file(&token)?;
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// A new token with every right.
+fn everything(token: &Token) -> NewToken {
+    NewToken {
+        id: TokenId::generate(),
+        hash: token.hash(),
+        namespace: token.namespace().into(),
+        description: String::new(),
+        grant: Grant::everything(),
+        expires_at: None,
+    }
 }

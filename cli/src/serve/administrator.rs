@@ -8,7 +8,7 @@ use std::io::{IsTerminal as _, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
-use eventodb_protocol::{DEFAULT_NAMESPACE, Token};
+use eventodb_protocol::{DEFAULT_NAMESPACE, Right, Token};
 use eventodb_store::model::NewNamespace;
 use eventodb_store::sqlite::Location;
 use eventodb_store::{Error, EventStore};
@@ -38,10 +38,10 @@ pub(super) enum Shown {
     Nowhere,
 }
 
-/// Creates the namespace if it does not exist. If it exists, a given token must be the stored one.
+/// Creates the namespace if it does not exist. If it exists, a given token must be a living administrator's.
 ///
 /// # Errors
-/// [`Usage`] if a given token is not the stored one, or a generated token would be shown nowhere. [`Refused`] if the
+/// [`Usage`] if a given token is not an administrator's, or a generated token would be shown nowhere. [`Refused`] if the
 /// store or the file fails.
 pub(super) async fn prepare(store: &EventStore, checked: &Checked) -> anyhow::Result<Administrator> {
     if store.exists(DEFAULT_NAMESPACE).await.map_err(refused)? {
@@ -85,19 +85,19 @@ pub(super) async fn prepare(store: &EventStore, checked: &Checked) -> anyhow::Re
     }
 }
 
-/// The namespace exists: a given token must be the stored one.
+/// The namespace exists: a given token must be a living administrator's.
 async fn existing(store: &EventStore, given: &GivenToken) -> anyhow::Result<Administrator> {
     let token = match given {
         GivenToken::None => None,
-        GivenToken::Administrators(token) if store.has_token(token).await.map_err(refused)? => Some(token.clone()),
+        GivenToken::Administrators(token) if is_administrators(store, token).await? => Some(token.clone()),
         GivenToken::Administrators(_) => {
             return Err(Usage::new(format!(
-                "--token is not the stored token of the namespace {DEFAULT_NAMESPACE}: leave it out, or give the \
-                 namespace a new one with `eventodb token rotate {DEFAULT_NAMESPACE}` while the server is stopped"
+                "--token is no living token of the namespace {DEFAULT_NAMESPACE} with the right admin: leave it out, or \
+                 give the namespace a new one with `eventodb token rotate {DEFAULT_NAMESPACE}` while the server is stopped"
             ))
             .into());
         }
-        GivenToken::Clients(token) if store.has_token(token).await.map_err(refused)? => {
+        GivenToken::Clients(token) if is_administrators(store, token).await? => {
             tracing::warn!(
                 "the token was given by {CLIENT_VARIABLE}, which is the clients' variable; the server's is \
                  EVENTODB_SERVE_TOKEN, and none is needed"
@@ -110,6 +110,12 @@ async fn existing(store: &EventStore, given: &GivenToken) -> anyhow::Result<Admi
         }
     };
     Ok(Administrator { token, shown: None })
+}
+
+/// Whether it is a living token of `default` with the right `admin`.
+async fn is_administrators(store: &EventStore, token: &Token) -> anyhow::Result<bool> {
+    let found = store.living_token(token).await.map_err(refused)?;
+    Ok(token.namespace() == DEFAULT_NAMESPACE && found.is_some_and(|found| found.grant.rights().has(Right::Admin)))
 }
 
 fn refused(error: Error) -> Refused {

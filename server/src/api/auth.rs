@@ -229,8 +229,8 @@ async fn authorize(state: &AppState, credentials: &Credentials) -> Result<Caller
             return Err(Failure::new(ErrorCode::AuthInvalidToken, message).of_wrong_token());
         }
     };
-    let log = state.store.authorize(token).await?.ok_or_else(|| unauthorized().of_wrong_token())?;
-    Ok(Caller { log, grant: Grant::everything() })
+    let access = state.store.authorize(token).await?.ok_or_else(|| unauthorized().of_wrong_token())?;
+    Ok(Caller { log: Arc::clone(access.log()), grant: access.grant().clone() })
 }
 
 /// The namespace that the caller's memory is counted to. In test mode it need not be there yet.

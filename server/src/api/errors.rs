@@ -252,6 +252,11 @@ impl From<eventodb_store::Error> for Failure {
             Error::Full(stream) => Self::new(ErrorCode::BackendUnavailable, describe_full(stream.as_deref())),
             Error::NamespaceNotFound => Self::new(ErrorCode::NamespaceNotFound, "there is no such namespace"),
             Error::NamespaceExists => Self::new(ErrorCode::NamespaceExists, "there already is such a namespace"),
+            Error::Protected => Self::invalid(PROTECTED),
+            Error::TokenNotFound => Self::new(ErrorCode::TokenNotFound, "there is no such token"),
+            Error::TokenExists => Self::invalid(TOKEN_EXISTS),
+            Error::TooManyTokens => Self::new(ErrorCode::Overloaded, TOO_MANY_TOKENS),
+            Error::LastAdministrator => Self::invalid(LAST_ADMINISTRATOR),
             Error::Overloaded => {
                 Self::new(ErrorCode::Overloaded, "more writes wait than the server takes; nothing was written")
             }
@@ -294,6 +299,13 @@ impl From<eventodb_store::Error> for Failure {
         }
     }
 }
+
+const PROTECTED: &str = "the namespace is protected: ns.update with \"protected\":false ends that";
+const TOKEN_EXISTS: &str =
+    "token exists with other rights, categories or expiry, or it has ended: give another one, or none";
+const TOO_MANY_TOKENS: &str = "the namespace has as many living tokens as it may have: revoke one";
+const LAST_ADMINISTRATOR: &str = "this is the last token of default that has the right admin and does not expire: \
+    create another one first, or rotate it with a grace";
 
 /// The message to a writer whose write may have happened.
 pub(crate) const UNKNOWN: &str = "the write may or may not have happened: send it again with the same id";

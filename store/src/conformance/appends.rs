@@ -238,7 +238,14 @@ pub(super) async fn answered_positions_are_those_that_are_read(world: &mut World
     let token = world.create("kept").await;
     // Nothing is remembered of the streams that there were before, the second time.
     for round in 0..2 {
-        let log = world.store.authorize(&token).await.expect("the storage answers").expect("the token opens it");
+        let log = world
+            .store
+            .authorize(&token)
+            .await
+            .expect("the storage answers")
+            .expect("the token opens it")
+            .log()
+            .clone();
         let before = all(&log).await.len();
         let writers: Vec<_> = (0..16).map(|writer| tokio::spawn(write_in_many_ways(log.clone(), writer))).collect();
         let mut answered = Vec::new();
@@ -312,7 +319,8 @@ pub(super) async fn ids_are_checked_after_a_restart(world: &mut World) {
     if !world.reopen().await {
         return;
     }
-    let log = world.store.authorize(&token).await.expect("the storage answers").expect("the token opens it");
+    let log =
+        world.store.authorize(&token).await.expect("the storage answers").expect("the token opens it").log().clone();
     for (message, original) in messages.iter().zip(originals) {
         let again = write_expecting(&log, "a-1", Expected::NoStream, message.clone()).await;
         assert_eq!(again.expect("it was written before"), original);

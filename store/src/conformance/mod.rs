@@ -11,6 +11,7 @@ mod reads;
 mod replacements;
 mod subscriptions;
 pub(crate) mod support;
+mod tokens;
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
@@ -118,6 +119,20 @@ cases! {
         streams_are_listed_in_pages,
         categories_are_listed_in_pages,
         a_reopened_database_has_everything;
+    tokens:
+        a_token_is_created_once,
+        a_namespace_has_a_bounded_number_of_tokens,
+        a_revoked_token_ends_at_once_and_for_good,
+        a_rotated_token_lasts_for_its_grace,
+        a_rotation_is_repeated_without_a_second_token,
+        a_token_expires_by_the_clock,
+        the_last_administrator_stays,
+        a_lost_administrator_is_recovered,
+        tokens_go_with_their_namespace,
+        tokens_stay_when_the_namespace_is_replaced,
+        tokens_are_kept,
+        what_is_noted_about_a_namespace_is_changed,
+        a_protected_namespace_is_neither_deleted_nor_replaced;
     replacements:
         a_replacement_takes_the_place_when_it_is_whole,
         one_of_nothing_empties_the_namespace,

@@ -1,6 +1,7 @@
 //! Promises about replacing the messages of a namespace.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use eventodb_protocol::message::Message;
 use eventodb_protocol::{Timestamp, Token};
@@ -10,6 +11,7 @@ use super::World;
 use super::support::*;
 use crate::error::Result;
 use crate::log::{Event, Log, Start};
+use crate::model::{Rotation, TokenId};
 use crate::{Error, Replacement};
 
 const NAME: &str = "replaced";
@@ -51,7 +53,7 @@ async fn try_write(log: &Arc<Log>) -> Result<i64> {
 }
 
 async fn opened(world: &World, token: &Token) -> Arc<Log> {
-    world.store.authorize(token).await.expect("the storage answers").expect("the token stays")
+    world.store.authorize(token).await.expect("the storage answers").expect("the token stays").log().clone()
 }
 
 pub(super) async fn a_replacement_takes_the_place_when_it_is_whole(world: &mut World) {
@@ -144,9 +146,11 @@ pub(super) async fn what_was_set_meanwhile_is_kept(world: &mut World) {
     let replacement = begin(world).await;
     import(&replacement, 3).await;
     let rotated = Token::generate(NAME);
-    world.store.set_token(NAME, &rotated.hash()).await.expect("it is there");
+    let from = world.store.authorize(&token).await.expect("the storage answers").expect("it is good").token_id();
+    let rotation = Rotation { from, id: TokenId::generate(), hash: rotated.hash(), grace: Duration::ZERO };
+    world.store.rotate_token(rotation).await.expect("it is there");
     let log = opened(world, &rotated).await;
-    assert!(matches!(try_write(&log).await, Err(Error::Replacing)), "a log that was opened anew refuses too");
+    assert!(matches!(try_write(&log).await, Err(Error::Replacing)), "it is the same log");
     replacement.finish().await.expect("a token is nothing that it holds");
     assert!(world.store.authorize(&token).await.expect("the storage answers").is_none(), "the old token");
     assert_eq!(all(&opened(world, &rotated).await).await.len(), 3);

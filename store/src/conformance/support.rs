@@ -44,6 +44,11 @@ impl World {
         token
     }
 
+    /// The database behind the store.
+    pub(crate) fn backend(&self) -> &dyn crate::Backend {
+        self.store.backend()
+    }
+
     /// Closes the store and opens the same database again. Returns false if the database ends with its backend.
     pub(crate) async fn reopen(&mut self) -> bool {
         if !self.database.is_durable() {

@@ -1,24 +1,27 @@
 //! The namespaces, and the log of each.
 
+mod access;
 mod replacement;
+mod tokens;
 
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use eventodb_protocol::reply::{NamespaceInfo, NamespaceListed};
-use eventodb_protocol::token::TokenHash;
-use eventodb_protocol::{Timestamp, Token};
+use eventodb_protocol::Timestamp;
+use eventodb_protocol::reply::{NamespaceInfo, NamespaceListed, Quota};
 use parking_lot::{Mutex, RwLock};
 use tokio_util::sync::CancellationToken;
 
+pub use access::Access;
 pub use replacement::Replacement;
 
+use self::access::KnownTokens;
 use crate::clock::{self, Leapt};
 use crate::degraded::Degraded;
 use crate::error::{Chain, Error, Result};
 use crate::log::{Budget, Log};
-use crate::model::{Incarnation, Namespace, NewNamespace};
+use crate::model::{Incarnation, Namespace, NamespaceUpdate, NewNamespace};
 use crate::name_locks::NameLocks;
 use crate::self_test::SelfTest;
 use crate::settings::Settings;
@@ -35,6 +38,7 @@ pub struct EventStore {
     logs: RwLock<HashMap<Arc<str>, Arc<Log>>>,
     /// Held while a log is opened, so that a namespace never has two.
     opening: NameLocks,
+    tokens: Arc<KnownTokens>,
     deleted: Mutex<HashSet<String>>,
     /// Incarnations that this server is replacing.
     replacing: Mutex<HashSet<Incarnation>>,
@@ -60,6 +64,7 @@ impl EventStore {
             settings: Arc::new(settings),
             logs: RwLock::default(),
             opening: NameLocks::default(),
+            tokens: Arc::default(),
             deleted: Mutex::default(),
             replacing: Mutex::default(),
             self_test: Arc::new(SelfTest::new()),
@@ -74,6 +79,8 @@ impl EventStore {
         tokio::spawn(Arc::clone(&store.self_test).run(backend, store.stop.clone()));
         tokio::spawn(look_at_times(Arc::downgrade(&store), store.stop.clone()));
         tokio::spawn(keep_up(Arc::downgrade(&store), store.stop.clone()));
+        tokio::spawn(tokens::end_in_time(Arc::downgrade(&store), store.stop.clone()));
+        tokio::spawn(tokens::note_uses(Arc::downgrade(&store), store.stop.clone()));
         if let Some(hints) = store.backend.hints() {
             tokio::spawn(take_hints(Arc::downgrade(&store), hints, store.stop.clone()));
         }
@@ -83,31 +90,6 @@ impl EventStore {
     /// `sqlite` or `postgres`.
     pub fn backend_kind(&self) -> &'static str {
         self.backend.kind()
-    }
-
-    /// The log that a token opens; `None` for an unknown namespace and for a wrong token alike.
-    pub async fn authorize(&self, token: &Token) -> Result<Option<Arc<Log>>> {
-        let hash = token.hash();
-        if let Some(log) = self.known(token.namespace())
-            && log.namespace().token_hash == hash
-        {
-            return Ok(Some(log));
-        }
-        // The token may have been changed through another server.
-        if !self.has_token(token).await? {
-            return Ok(None);
-        }
-        match self.backend.namespace(token.namespace()).await? {
-            // The token may have changed between the two looks.
-            Some(namespace) if namespace.token_hash == hash => self.log_of(namespace).await.map(Some),
-            _ => Ok(None),
-        }
-    }
-
-    /// Whether this is the token of its namespace; the namespace's storage need not be ready for that.
-    pub async fn has_token(&self, token: &Token) -> Result<bool> {
-        let hash = self.backend.token_hash(token.namespace()).await?;
-        Ok(hash.is_some_and(|hash| hash == token.hash()))
     }
 
     /// Whether there is a namespace of that name.
@@ -138,8 +120,7 @@ impl EventStore {
     async fn log_of(&self, namespace: Namespace) -> Result<Arc<Log>> {
         let _opening = self.opening.lock(&namespace.name).await;
         if let Some(log) = self.known(&namespace.name) {
-            let known = log.namespace();
-            if known.incarnation == namespace.incarnation && known.token_hash == namespace.token_hash {
+            if log.namespace().incarnation == namespace.incarnation {
                 return Ok(log);
             }
             self.forget(&log);
@@ -191,11 +172,19 @@ impl EventStore {
     /// messages the namespace held.
     ///
     /// # Errors
-    /// [`crate::Error::NamespaceNotFound`].
+    /// [`crate::Error::NamespaceNotFound`], [`crate::Error::Protected`].
     pub async fn delete(&self, name: &str) -> Result<(Timestamp, u64)> {
-        let log = self.log_of(self.namespace(name).await?).await?;
+        let namespace = self.namespace(name).await?;
+        if namespace.protected {
+            return Err(Error::Protected);
+        }
+        let origin = namespace.origin;
+        let log = self.log_of(namespace).await?;
         let outcome = self.delete_log(&log).await;
         self.forget(&log);
+        if matches!(outcome, Ok(_) | Err(Error::Unknown(_))) {
+            self.tokens.end_of(origin);
+        }
         let (deleted, messages) = outcome?;
         let at = deleted.ok_or(Error::NamespaceNotFound)?;
         self.leapt.forget(log.namespace().incarnation);
@@ -221,7 +210,8 @@ impl EventStore {
     /// are read, and appends are refused with [`crate::Error::Replacing`].
     ///
     /// # Errors
-    /// [`crate::Error::NamespaceNotFound`]; [`crate::Error::Replacing`] if another replacement has begun.
+    /// [`crate::Error::NamespaceNotFound`]; [`crate::Error::Replacing`] if another replacement has begun;
+    /// [`crate::Error::Protected`].
     pub async fn replace(self: &Arc<Self>, name: &str) -> Result<Replacement> {
         let living = self.log_of(self.namespace(name).await?).await?;
         let begun = tokio::spawn(Replacement::begin(Arc::clone(self), living));
@@ -229,7 +219,7 @@ impl EventStore {
         begun.await.unwrap_or_else(|_| Err(Error::failed("the start of a replacement panicked")))
     }
 
-    fn backend(&self) -> &dyn Backend {
+    pub(crate) fn backend(&self) -> &dyn Backend {
         &*self.backend
     }
 
@@ -264,16 +254,16 @@ impl EventStore {
         }
     }
 
-    /// Gives a namespace another token.
+    /// Changes what is noted about a namespace, and returns what it is now.
     ///
     /// # Errors
     /// [`crate::Error::NamespaceNotFound`].
-    pub async fn set_token(&self, name: &str, hash: &TokenHash) -> Result<()> {
-        self.backend.set_token(name, hash).await?;
-        if let Some(log) = self.known(name) {
-            self.forget(&log);
+    pub async fn update(&self, name: &str, update: &NamespaceUpdate) -> Result<Namespace> {
+        let namespace = self.backend.update(name, update).await?;
+        if let Some(log) = self.known(name).filter(|log| log.namespace().incarnation == namespace.incarnation) {
+            log.set_quota(namespace.quota);
         }
-        Ok(())
+        Ok(namespace)
     }
 
     /// All namespaces, by name.
@@ -307,6 +297,8 @@ impl EventStore {
             message_count: counts.messages,
             stream_count: counts.streams,
             last_activity: counts.last_activity,
+            protected: namespace.protected,
+            quota: namespace.quota,
         })
     }
 
@@ -339,17 +331,21 @@ impl EventStore {
         self.backend.close().await;
     }
 
-    /// Asks the registry which namespaces live, and closes the logs of others.
+    /// Asks the registry which tokens and namespaces live, and what namespaces may hold. Closes the logs of others.
     async fn refresh(&self) -> Result<()> {
+        self.refresh_tokens().await?;
         let living = self.backend.namespaces().await?;
-        let living: HashMap<Incarnation, TokenHash> =
-            living.into_iter().map(|namespace| (namespace.incarnation, namespace.token_hash)).collect();
+        let living: HashMap<Incarnation, Quota> =
+            living.into_iter().map(|namespace| (namespace.incarnation, namespace.quota)).collect();
         let logs: Vec<Arc<Log>> = self.logs.read().values().cloned().collect();
         for log in logs {
-            let known = log.namespace();
-            if living.get(&known.incarnation) != Some(&known.token_hash) {
-                self.leapt.forget(known.incarnation);
-                self.forget(&log);
+            let incarnation = log.namespace().incarnation;
+            match living.get(&incarnation) {
+                Some(quota) => log.set_quota(*quota),
+                None => {
+                    self.leapt.forget(incarnation);
+                    self.forget(&log);
+                }
             }
         }
         Ok(())

@@ -6,10 +6,13 @@ mod head;
 mod namespace;
 mod rows;
 mod select;
+mod token;
 
 pub use batch::Batch;
 pub use entry::Entry;
 pub use head::{Head, Lineage};
-pub use namespace::{Counts, Incarnation, Namespace, NewNamespace};
+pub use namespace::{Counts, Incarnation, Namespace, NamespaceUpdate, NewNamespace};
 pub use rows::Rows;
 pub use select::{Axis, Columns, Select, Slice};
+pub(crate) use token::{Decision, TokensOf, stored_grant};
+pub use token::{NewToken, Rotation, TokenChange, TokenId, TokenRecord};

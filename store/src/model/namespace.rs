@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use eventodb_protocol::Timestamp;
+use eventodb_protocol::reply::Quota;
 use eventodb_protocol::token::TokenHash;
 
 /// The number of one incarnation of a namespace: each creation and each replacement makes a new one. The names of
@@ -17,12 +18,17 @@ pub struct Namespace {
     pub incarnation: Incarnation,
     /// Its name.
     pub name: Arc<str>,
-    /// SHA-256 of its token.
-    pub token_hash: TokenHash,
+    /// The incarnation with which it was created. Its tokens belong to that: a replacement keeps it, and a later
+    /// namespace of the same name has another.
+    pub origin: Incarnation,
     /// Free text.
     pub description: String,
     /// When it was created.
     pub created_at: Timestamp,
+    /// Whether it can be neither deleted nor replaced.
+    pub protected: bool,
+    /// How much it may hold.
+    pub quota: Quota,
 }
 
 /// A namespace to be created.
@@ -30,12 +36,23 @@ pub struct Namespace {
 pub struct NewNamespace {
     /// Its name.
     pub name: String,
-    /// SHA-256 of its token.
+    /// SHA-256 of its first token, which has every right.
     pub token_hash: TokenHash,
     /// Free text; empty where none was given.
     pub description: String,
     /// A compact JSON object.
     pub metadata: String,
+}
+
+/// What is to be changed about a namespace; `None` leaves it as it is.
+#[derive(Clone, Debug, Default)]
+pub struct NamespaceUpdate {
+    /// Free text.
+    pub description: Option<String>,
+    /// Whether it can be neither deleted nor replaced.
+    pub protected: Option<bool>,
+    /// How much it may hold, both parts of it.
+    pub quota: Option<Quota>,
 }
 
 /// How much a log holds.

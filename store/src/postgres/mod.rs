@@ -20,6 +20,7 @@ mod storage;
 #[cfg(test)]
 mod tests;
 mod time;
+mod tokens;
 mod turns;
 mod upkeep;
 
@@ -40,7 +41,7 @@ pub use settings::Settings;
 
 use crate::degraded::Degraded;
 use crate::error::{Error, Result};
-use crate::model::{Incarnation, Namespace, NewNamespace};
+use crate::model::{Incarnation, Namespace, NamespaceUpdate, NewNamespace, TokenChange, TokenId, TokenRecord};
 use crate::storage::{Backend, Hint, Opened, Storage};
 use appender::PostgresAppender;
 use connection::Connection;
@@ -98,6 +99,10 @@ impl Postgres {
         Ok(migrate::all(&mut connection).await?)
     }
 
+    async fn is_living(&self, incarnation: Incarnation) -> Result<bool> {
+        retrying!(self.shared.readers, connection => seal::lives(connection, incarnation)).map_err(Failure::of_read)
+    }
+
     /// A connection for a change of the registry.
     async fn connection(&self) -> Result<pool::Pooled> {
         self.shared.readers.get().await.map_err(Failure::of_change)
@@ -118,8 +123,38 @@ impl Backend for Postgres {
         retrying!(self.shared.readers, connection => registry::namespace(connection, name)).map_err(Failure::of_read)
     }
 
-    async fn token_hash(&self, name: &str) -> Result<Option<TokenHash>> {
-        retrying!(self.shared.doors, connection => registry::token_hash(connection, name)).map_err(Failure::of_read)
+    async fn token(&self, namespace: &str, hash: &TokenHash) -> Result<Option<TokenRecord>> {
+        retrying!(self.shared.doors, connection => tokens::by_hash(connection, namespace, hash))
+            .map_err(Failure::of_read)
+    }
+
+    async fn token_by_id(&self, id: TokenId) -> Result<Option<TokenRecord>> {
+        retrying!(self.shared.readers, connection => tokens::by_id(connection, id)).map_err(Failure::of_read)
+    }
+
+    async fn tokens(&self, namespace: &str) -> Result<Vec<TokenRecord>> {
+        retrying!(self.shared.readers, connection => tokens::all(connection, namespace)).map_err(Failure::of_read)
+    }
+
+    async fn change_tokens(&self, change: TokenChange) -> Result<TokenRecord> {
+        let outcome = tokens::change(&mut *self.connection().await?, change).await;
+        self.shared.notifier.registry();
+        Ok(outcome?)
+    }
+
+    async fn living_tokens(&self, ids: &[TokenId]) -> Result<Vec<(TokenId, Option<Timestamp>)>> {
+        retrying!(self.shared.readers, connection => tokens::living(connection, ids)).map_err(Failure::of_read)
+    }
+
+    async fn note_used(&self, ids: &[TokenId], hour: Timestamp) -> Result<()> {
+        retrying!(self.shared.readers, connection => tokens::note_used(connection, ids, hour)).map_err(Failure::of_read)
+    }
+
+    async fn update(&self, name: &str, update: &NamespaceUpdate) -> Result<Namespace> {
+        let updated =
+            registry::update(&mut *self.connection().await?, name, update).await.map_err(Failure::of_change)?;
+        self.shared.notifier.registry();
+        updated.ok_or(Error::NamespaceNotFound)
     }
 
     async fn namespaces(&self) -> Result<Vec<Namespace>> {
@@ -137,6 +172,9 @@ impl Backend for Postgres {
         let deleted =
             registry::delete(&mut *self.connection().await?, incarnation).await.map_err(Failure::of_change)?;
         self.shared.notifier.registry();
+        if deleted.is_none() && self.is_living(incarnation).await? {
+            return Err(Error::Protected);
+        }
         Ok(deleted)
     }
 
@@ -148,8 +186,7 @@ impl Backend for Postgres {
         })?;
         let mut connection = self.connection().await?;
         let Some(staged) = staging::stage(&mut connection, living).await.map_err(Failure::of_change)? else {
-            let lives = seal::lives(&mut connection, living).await.map_err(Failure::of_read)?;
-            return Err(if lives { Error::Replacing } else { Error::NamespaceNotFound });
+            return Err(registry::why_not_staged(&mut connection, living).await.map_err(Failure::of_read)?);
         };
         if let Err(failure) = seal::put(&mut connection, living).await {
             drop(connection);
@@ -174,13 +211,6 @@ impl Backend for Postgres {
     async fn discard(&self, staged: Incarnation) -> Result<()> {
         let discarded = retrying!(self.shared.readers, connection => staging::discard(connection, staged));
         discarded.map_err(Failure::of_read)
-    }
-
-    async fn set_token(&self, name: &str, token_hash: &TokenHash) -> Result<()> {
-        let changed =
-            registry::set_token(&mut *self.connection().await?, name, token_hash).await.map_err(Failure::of_change)?;
-        self.shared.notifier.registry();
-        if changed { Ok(()) } else { Err(Error::NamespaceNotFound) }
     }
 
     async fn purge(&self) -> Result<()> {

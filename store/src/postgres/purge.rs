@@ -5,7 +5,7 @@ use tokio_postgres::Row;
 use super::connection::Connection;
 use super::error::Failure;
 use super::pool::Pool;
-use super::statement::{DELETED, DISCARD_EXPIRED, FORGET, LOGS, MESSAGE_COUNT, schema};
+use super::statement::{ADOPT_TOKENS, DELETED, DISCARD_EXPIRED, FORGET, FORGET_TOKENS, LOGS, MESSAGE_COUNT, schema};
 use super::storage::count;
 use crate::model::Incarnation;
 
@@ -15,16 +15,17 @@ const LOCK_TIMEOUT_MS: u32 = 200;
 const COUNT_AT_ONCE: usize = 100;
 
 /// Drops the schemas of deleted incarnations, and of staged ones that nobody keeps; whether all are gone. What somebody
-/// uses stays for a later call.
+/// uses stays for a later call. Also takes over what servers of earlier versions noted about tokens.
 pub(super) async fn run(pool: &Pool) -> Result<bool, Failure> {
     let mut connection = pool.get().await?;
     connection.query(DISCARD_EXPIRED.on_registry(), &[]).await?;
+    connection.query(ADOPT_TOKENS.on_registry(), &[]).await?;
     let deleted = connection.query(DELETED.on_registry(), &[]).await?;
-    let mut all = true;
+    let (mut all, mut any) = (true, false);
     for row in deleted {
         let incarnation = Incarnation(row.get(0));
         match drop_schema(&mut connection, incarnation).await {
-            Ok(()) => {}
+            Ok(()) => any = true,
             Err(failure) if failure.state().is_some() => {
                 tracing::debug!(%failure, incarnation = incarnation.0, "a deleted namespace is still in use");
                 connection.rollback().await?;
@@ -32,6 +33,9 @@ pub(super) async fn run(pool: &Pool) -> Result<bool, Failure> {
             }
             Err(failure) => return Err(failure),
         }
+    }
+    if any {
+        connection.query(FORGET_TOKENS.on_registry(), &[]).await?;
     }
     Ok(all)
 }

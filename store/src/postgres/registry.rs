@@ -1,17 +1,16 @@
-//! The registry of namespaces.
+//! The registry of namespaces; their tokens are in [`super::tokens`].
 
 use eventodb_protocol::Timestamp;
-use eventodb_protocol::token::TokenHash;
+use eventodb_protocol::reply::Quota;
 use tokio_postgres::Row;
 use uuid::Uuid;
 
-use super::connection::Connection;
+use super::connection::{Connection, Parameters};
 use super::error::Failure;
-use super::statement::{
-    CREATE, DELETE, EXISTS, LOCK_LOG, NAMESPACE, NAMESPACES, SET_TOKEN, TOKEN_HASH, TOMBSTONE, schema,
-};
+use super::statement::{CREATE, DELETE, EXISTS, LIVES, LOCK_LOG, NAMESPACE, NAMESPACES, TOMBSTONE, UPDATE, schema};
 use super::time::Time;
-use crate::model::{Incarnation, Namespace, NewNamespace};
+use crate::error::Error;
+use crate::model::{Incarnation, Namespace, NamespaceUpdate, NewNamespace, TokenId};
 
 /// The living namespace of that name.
 pub(super) async fn namespace(connection: &mut Connection, name: &str) -> Result<Option<Namespace>, Failure> {
@@ -21,16 +20,8 @@ pub(super) async fn namespace(connection: &mut Connection, name: &str) -> Result
     Ok(connection.query_one(NAMESPACE.on_registry(), &[&name]).await?.map(|row| to_namespace(&row)))
 }
 
-/// The hash of the living namespace's token.
-pub(super) async fn token_hash(connection: &mut Connection, name: &str) -> Result<Option<TokenHash>, Failure> {
-    if !can_be_stored(name) {
-        return Ok(None);
-    }
-    Ok(connection.query_one(TOKEN_HASH.on_registry(), &[&name]).await?.map(|row| to_token_hash(&row, 0)))
-}
-
 /// Whether a name can be one here: PostgreSQL refuses a text with U+0000, which a token may name all the same.
-fn can_be_stored(name: &str) -> bool {
+pub(super) fn can_be_stored(name: &str) -> bool {
     !name.contains('\0')
 }
 
@@ -44,7 +35,21 @@ pub(super) async fn namespaces(connection: &mut Connection) -> Result<Vec<Namesp
 /// Creates a namespace; `None` if there is one of that name.
 pub(super) async fn create(connection: &mut Connection, new: &NewNamespace) -> Result<Option<Namespace>, Failure> {
     let hash = &new.token_hash.as_bytes()[..];
-    let row = connection.query_one(CREATE.on_registry(), &[&new.name, &hash, &new.description, &new.metadata]).await?;
+    let values: Parameters<'_> = &[&new.name, &hash, &new.description, &new.metadata, &TokenId::generate().0];
+    let row = connection.query_one(CREATE.on_registry(), values).await?;
+    Ok(row.map(|row| to_namespace(&row)))
+}
+
+/// Changes a namespace; `None` if there is none of that name.
+pub(super) async fn update(
+    connection: &mut Connection,
+    name: &str,
+    update: &NamespaceUpdate,
+) -> Result<Option<Namespace>, Failure> {
+    let Quota { messages, bytes } = update.quota.unwrap_or_default();
+    let values: Parameters<'_> =
+        &[&name, &update.description, &update.protected, &update.quota.is_some(), &messages, &bytes];
+    let row = connection.query_one(UPDATE.on_registry(), values).await?;
     Ok(row.map(|row| to_namespace(&row)))
 }
 
@@ -59,10 +64,13 @@ pub(super) async fn delete(
     Ok(deleted_at)
 }
 
-/// Gives a namespace another token. Returns whether there is such a namespace.
-pub(super) async fn set_token(connection: &mut Connection, name: &str, hash: &TokenHash) -> Result<bool, Failure> {
-    let row = connection.query_one(SET_TOKEN.on_registry(), &[&name, &&hash.as_bytes()[..]]).await?;
-    Ok(row.is_some())
+/// Why no incarnation can be staged for the place of this one.
+pub(super) async fn why_not_staged(connection: &mut Connection, incarnation: Incarnation) -> Result<Error, Failure> {
+    Ok(match connection.query_one(LIVES.on_registry(), &[&incarnation.0]).await? {
+        None => Error::NamespaceNotFound,
+        Some(row) if row.get(1) => Error::Protected,
+        Some(_) => Error::Replacing,
+    })
 }
 
 /// Marks an incarnation deleted and puts a batch into its log that no batch can follow. An append that is under way
@@ -80,16 +88,14 @@ async fn end(connection: &mut Connection, incarnation: Incarnation) -> Result<Op
 }
 
 pub(super) fn to_namespace(row: &Row) -> Namespace {
-    let created_at: Time = row.get(4);
+    let created_at: Time = row.get(3);
     Namespace {
         incarnation: Incarnation(row.get(0)),
         name: row.get::<_, &str>(1).into(),
-        token_hash: to_token_hash(row, 2),
-        description: row.get(3),
+        description: row.get(2),
         created_at: created_at.0,
+        origin: Incarnation(row.get(4)),
+        protected: row.get(5),
+        quota: Quota { messages: row.get(6), bytes: row.get(7) },
     }
-}
-
-fn to_token_hash(row: &Row, column: usize) -> TokenHash {
-    TokenHash::from_bytes(row.get::<_, &[u8]>(column).try_into().expect("a SHA-256 has 32 bytes"))
 }

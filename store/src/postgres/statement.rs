@@ -111,7 +111,8 @@ templates! {
     TOMBSTONE "tombstone" [UUID];
     NAMESPACE "namespace" [TEXT];
     NAMESPACES "namespaces" [];
-    CREATE "create" [TEXT, BYTEA, TEXT, TEXT];
+    CREATE "create" [TEXT, BYTEA, TEXT, TEXT, UUID];
+    UPDATE "update" [TEXT, TEXT, BOOL, BOOL, INT8, INT8];
     DELETE "delete" [INT8];
     STAGE "stage" [INT8, FLOAT8];
     KEEP "keep" [INT8, FLOAT8];
@@ -119,8 +120,18 @@ templates! {
     DISCARD "discard" [INT8];
     DISCARD_EXPIRED "discard_expired" [];
     HELD "held" [INT8];
-    SET_TOKEN "set_token" [TEXT, BYTEA];
-    TOKEN_HASH "token_hash" [TEXT];
+    TOKEN "token" [TEXT, BYTEA];
+    TOKEN_BY_ID "token_by_id" [UUID];
+    TOKENS "tokens" [TEXT];
+    LOCK_TOKENS "lock_tokens" [TEXT];
+    SAVE_TOKEN "save_token" [UUID, INT8, BYTEA, TEXT, INT2, TEXT, TIMESTAMPTZ, TIMESTAMPTZ, TIMESTAMPTZ, TIMESTAMPTZ,
+        TIMESTAMPTZ, UUID];
+    DROP_TOKENS "drop_tokens" [UUID_ARRAY];
+    SHOW_TOKEN "show_token" [TEXT, BYTEA, BYTEA];
+    ADOPT_TOKENS "adopt_tokens" [];
+    LIVING_TOKENS "living_tokens" [UUID_ARRAY];
+    USE_TOKENS "use_tokens" [UUID_ARRAY, TIMESTAMPTZ];
+    FORGET_TOKENS "forget_tokens" [];
     LIVES "lives" [INT8];
     USABLE "usable" [INT8];
     LOCK_USABLE "lock_usable" [INT8];

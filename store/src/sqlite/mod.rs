@@ -35,6 +35,7 @@
 //! | `index_file` | whether an index file fits its log |
 //! | `lookup` | versions, ids, streams, categories, counts |
 //! | `read` | slices of messages |
+//! | `tokens` | the tokens in the registry |
 //! | `threads` | the threads on which blocking calls are made |
 //! | `maintenance` | backup, verify, repair |
 
@@ -68,6 +69,7 @@ mod settings;
 mod shared;
 mod storage;
 mod threads;
+mod tokens;
 mod trickle;
 mod whole_row;
 
@@ -92,7 +94,7 @@ use self::shared::Shared;
 use self::storage::{Handle, SqliteStorage};
 use crate::degraded::Degraded;
 use crate::error::{Chain, Error, Result};
-use crate::model::{Incarnation, Namespace, NewNamespace};
+use crate::model::{Incarnation, Namespace, NamespaceUpdate, NewNamespace, TokenChange, TokenId, TokenRecord};
 use crate::storage::{Backend, Hint, Opened, Storage};
 
 /// The SQLite backend.
@@ -161,9 +163,37 @@ impl Backend for Sqlite {
         self.registry(move |registry| registry.namespace(&name)).await
     }
 
-    async fn token_hash(&self, name: &str) -> Result<Option<TokenHash>> {
-        let name = name.to_owned();
-        self.registry(move |registry| registry.token_hash(&name)).await
+    async fn token(&self, namespace: &str, hash: &TokenHash) -> Result<Option<TokenRecord>> {
+        let (namespace, hash) = (namespace.to_owned(), *hash);
+        self.registry(move |registry| registry.token(&namespace, &hash)).await
+    }
+
+    async fn token_by_id(&self, id: TokenId) -> Result<Option<TokenRecord>> {
+        self.registry(move |registry| registry.token_by_id(id)).await
+    }
+
+    async fn tokens(&self, namespace: &str) -> Result<Vec<TokenRecord>> {
+        let namespace = namespace.to_owned();
+        self.registry(move |registry| registry.tokens(&namespace)).await
+    }
+
+    async fn change_tokens(&self, change: TokenChange) -> Result<TokenRecord> {
+        self.change(move |registry| registry.change_tokens(change)).await?
+    }
+
+    async fn living_tokens(&self, ids: &[TokenId]) -> Result<Vec<(TokenId, Option<Timestamp>)>> {
+        let ids = ids.to_owned();
+        self.registry(move |registry| registry.living_tokens(&ids)).await
+    }
+
+    async fn note_used(&self, ids: &[TokenId], hour: Timestamp) -> Result<()> {
+        let ids = ids.to_owned();
+        self.change(move |registry| registry.note_used(&ids, hour)).await
+    }
+
+    async fn update(&self, name: &str, update: &NamespaceUpdate) -> Result<Namespace> {
+        let (name, update) = (name.to_owned(), update.clone());
+        self.change(move |registry| registry.update(&name, &update)).await?.ok_or(Error::NamespaceNotFound)
     }
 
     async fn namespaces(&self) -> Result<Vec<Namespace>> {
@@ -176,15 +206,22 @@ impl Backend for Sqlite {
     }
 
     async fn delete(&self, incarnation: Incarnation) -> Result<Option<Timestamp>> {
-        self.change(move |registry| registry.delete(incarnation)).await
+        let deleted = self.change(move |registry| registry.delete(incarnation)).await?;
+        if deleted.is_none() && self.registry(move |registry| registry.lives(incarnation)).await? {
+            return Err(Error::Protected);
+        }
+        Ok(deleted)
     }
 
     async fn stage(&self, living: Incarnation) -> Result<Namespace> {
         if let Some(staged) = self.change(move |registry| registry.stage(living)).await? {
             return Ok(staged);
         }
-        let lives = self.registry(move |registry| registry.lives(living)).await?;
-        Err(if lives { Error::Replacing } else { Error::NamespaceNotFound })
+        Err(match self.registry(move |registry| registry.is_protected(living)).await? {
+            None => Error::NamespaceNotFound,
+            Some(true) => Error::Protected,
+            Some(false) => Error::Replacing,
+        })
     }
 
     async fn keep(&self, staged: Incarnation) -> Result<()> {
@@ -200,12 +237,6 @@ impl Backend for Sqlite {
     async fn discard(&self, staged: Incarnation) -> Result<()> {
         self.shared.registry.discard(staged);
         Ok(())
-    }
-
-    async fn set_token(&self, name: &str, token_hash: &TokenHash) -> Result<()> {
-        let (name, hash) = (name.to_owned(), *token_hash);
-        let found = self.change(move |registry| registry.set_token(&name, &hash)).await?;
-        if found { Ok(()) } else { Err(Error::NamespaceNotFound) }
     }
 
     async fn purge(&self) -> Result<()> {

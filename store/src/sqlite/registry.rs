@@ -1,4 +1,4 @@
-//! `registry.db`: the namespaces, the hashes of their tokens, how many messages a closed one holds, and the identity
+//! `registry.db`: the namespaces and their tokens ([`super::tokens`]), how many messages a closed one holds, and the identity
 //! and a mark of the head of its log.
 
 use std::collections::{HashMap, HashSet};
@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use eventodb_protocol::Timestamp;
-use eventodb_protocol::token::TokenHash;
+use eventodb_protocol::reply::Quota;
 use parking_lot::{MappedMutexGuard, Mutex, MutexGuard};
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OptionalExtension as _, Row, TransactionBehavior, ffi, params};
@@ -16,7 +16,8 @@ use super::Location;
 use super::access::{ALONE_FOR, Access};
 use super::connection::{self, Attach};
 use super::failure::{is_not_opened, is_read_only};
-use crate::model::{Incarnation, Namespace, NewNamespace};
+use super::tokens;
+use crate::model::{Incarnation, Namespace, NamespaceUpdate, NewNamespace, TokenRecord};
 
 /// The registry of one data directory. Cloning shares it.
 #[derive(Clone)]
@@ -112,7 +113,7 @@ impl Registry {
         self.open_marking(access)
     }
 
-    fn connection(&self) -> rusqlite::Result<MappedMutexGuard<'_, Connection>> {
+    pub(super) fn connection(&self) -> rusqlite::Result<MappedMutexGuard<'_, Connection>> {
         kept(&self.connection)
     }
 
@@ -149,13 +150,6 @@ impl Registry {
             .optional()
     }
 
-    pub(super) fn token_hash(&self, name: &str) -> rusqlite::Result<Option<TokenHash>> {
-        self.connection()?
-            .prepare_cached(include_str!("sql/registry_token_hash.sql"))?
-            .query_row([name], |row| row.get(0).map(TokenHash::from_bytes))
-            .optional()
-    }
-
     pub(super) fn namespaces(&self) -> rusqlite::Result<Vec<Namespace>> {
         let connection = self.connection()?;
         let mut select = connection.prepare_cached(include_str!("sql/registry_namespaces.sql"))?;
@@ -168,16 +162,30 @@ impl Registry {
         // A statement without a transaction commits when it is reset after its first row, and an error of that is lost.
         let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
         let created_at = Timestamp::now().as_micros();
-        let values = params![new.name, new.token_hash.as_bytes(), new.description, new.metadata, created_at];
+        let values = params![new.name, new.description, new.metadata, created_at];
         let created = transaction
             .prepare_cached(include_str!("sql/registry_create.sql"))?
             .query_row(values, namespace)
             .optional()?;
+        if let Some(created) = &created {
+            let Namespace { name, origin, created_at, .. } = created;
+            let first = TokenRecord::first(Arc::clone(name), *origin, new.token_hash, *created_at);
+            tokens::save(&transaction, &first)?;
+        }
         transaction.commit()?;
         Ok(created)
     }
 
-    /// Deletes an incarnation; `None` if it was deleted before.
+    /// Changes a namespace; `None` if there is none of that name.
+    pub(super) fn update(&self, name: &str, update: &NamespaceUpdate) -> rusqlite::Result<Option<Namespace>> {
+        let NamespaceUpdate { description, protected, quota } = update;
+        let Quota { messages, bytes } = quota.unwrap_or_default();
+        let values = params![name, description, protected, quota.is_some(), messages, bytes];
+        self.connection()?.execute(include_str!("sql/registry_update.sql"), values)?;
+        self.namespace(name)
+    }
+
+    /// Deletes an incarnation, unless it is protected; `None` if it is, or was deleted before.
     pub(super) fn delete(&self, incarnation: Incarnation) -> rusqlite::Result<Option<Timestamp>> {
         let now = Timestamp::now();
         let changed = self
@@ -187,7 +195,8 @@ impl Registry {
         Ok((changed > 0).then_some(now))
     }
 
-    /// Stages an incarnation for the place of a living one; `None` if that was deleted or another is staged.
+    /// Stages an incarnation for the place of a living one; `None` if that was deleted or is protected, or another is
+    /// staged.
     /// Its row counts as deleted until it is promoted, so that nothing is left of it after a crash.
     pub(super) fn stage(&self, living: Incarnation) -> rusqlite::Result<Option<Namespace>> {
         let mut staged = self.staged.lock();
@@ -219,6 +228,14 @@ impl Registry {
             .optional()
     }
 
+    /// Whether an incarnation is protected; `None` if it does not live.
+    pub(super) fn is_protected(&self, incarnation: Incarnation) -> rusqlite::Result<Option<bool>> {
+        self.connection()?
+            .prepare_cached("SELECT protected FROM registry.namespaces WHERE incarnation = ?1 AND deleted_at IS NULL")?
+            .query_row([incarnation.0], |row| row.get(0))
+            .optional()
+    }
+
     /// Whether an incarnation lives.
     pub(super) fn lives(&self, incarnation: Incarnation) -> rusqlite::Result<bool> {
         self.connection()?
@@ -236,7 +253,7 @@ impl Registry {
         let mut connection = self.connection()?;
         let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
         let now = Timestamp::now().as_micros();
-        if transaction.execute(include_str!("sql/registry_delete.sql"), params![living.0, now])? == 0 {
+        if transaction.execute(include_str!("sql/registry_end.sql"), params![living.0, now])? == 0 {
             return Ok(false);
         }
         transaction.execute(include_str!("sql/registry_promote.sql"), params![incarnation.0, living.0])?;
@@ -248,11 +265,6 @@ impl Registry {
     /// Gives a staged incarnation up.
     pub(super) fn discard(&self, incarnation: Incarnation) {
         self.staged.lock().remove(&incarnation);
-    }
-
-    pub(super) fn set_token(&self, name: &str, hash: &TokenHash) -> rusqlite::Result<bool> {
-        let sql = include_str!("sql/registry_set_token.sql");
-        Ok(self.connection()?.execute(sql, params![name, hash.as_bytes()])? > 0)
     }
 
     /// Notes how many messages an incarnation holds; `None` if they have to be counted.
@@ -286,7 +298,7 @@ impl Registry {
         if self.file.is_none() {
             return Ok(());
         }
-        let mut connection = kept(&self.marking)?;
+        let mut connection = self.marking()?;
         let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
         {
             let mut update = transaction.prepare_cached(include_str!("sql/registry_mark.sql"))?;
@@ -295,6 +307,11 @@ impl Registry {
             }
         }
         transaction.commit()
+    }
+
+    /// The connection that marks heads, for what else must not make a lookup wait for the disk.
+    pub(super) fn marking(&self) -> rusqlite::Result<MappedMutexGuard<'_, Connection>> {
+        kept(&self.marking)
     }
 
     /// Notes the identity of a log that an earlier version made.
@@ -321,11 +338,14 @@ impl Registry {
         deleted.filter(|row| !row.as_ref().is_ok_and(|deleted| staged.contains_key(deleted))).collect()
     }
 
-    /// Forgets an incarnation whose files are gone.
+    /// Forgets an incarnation whose files are gone, and its tokens, unless another incarnation has them.
     pub(super) fn forget(&self, incarnation: Incarnation) -> rusqlite::Result<()> {
         let sql = "DELETE FROM registry.namespaces WHERE incarnation = ?1 AND deleted_at IS NOT NULL";
-        self.connection()?.execute(sql, [incarnation.0])?;
-        Ok(())
+        let mut connection = self.connection()?;
+        let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        transaction.execute(sql, [incarnation.0])?;
+        transaction.execute(include_str!("sql/registry_forget_tokens.sql"), [])?;
+        transaction.commit()
     }
 
     /// Whether the file can be read.
@@ -348,8 +368,10 @@ fn namespace(row: &Row<'_>) -> rusqlite::Result<Namespace> {
     Ok(Namespace {
         incarnation: Incarnation(row.get(0)?),
         name: row.get(1)?,
-        token_hash: TokenHash::from_bytes(row.get(2)?),
-        description: row.get(3)?,
-        created_at: Timestamp::from_micros(row.get(4)?),
+        description: row.get(2)?,
+        created_at: Timestamp::from_micros(row.get(3)?),
+        origin: Incarnation(row.get(4)?),
+        protected: row.get(5)?,
+        quota: Quota { messages: row.get(6)?, bytes: row.get(7)? },
     })
 }

@@ -82,14 +82,7 @@ async fn a_log_of_another_namespace_is_never_opened() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_registry_of_an_earlier_version_takes_the_identities_of_its_logs() {
     let (directory, mut model) = store_of(20).await;
-    let registry = Connection::open(directory.path().join("registry.db")).expect("a database");
-    registry
-        .execute_batch(
-            "ALTER TABLE namespaces DROP COLUMN identity; ALTER TABLE namespaces DROP COLUMN marked_head;
-             PRAGMA user_version = 1;",
-        )
-        .expect("it is ours");
-    drop(registry);
+    make_registry_earlier(directory.path(), 1);
     assert!(verify(directory.path(), &mut |_| {}).expect("it can be read").is_sound());
     let store = open(directory.path(), Settings::default()).await;
     model.check(&store).await;

@@ -13,6 +13,7 @@ use eventodb_protocol::{ConsumerGroup, Direction, Filter, Scope, Token};
 use eventodb_store::model::NewNamespace;
 use eventodb_store::sqlite::{self, Location, Sqlite};
 use eventodb_store::{Error, EventStore, Log, Result, Settings};
+use rusqlite::Connection;
 use tempfile::TempDir;
 use uuid::Uuid;
 
@@ -79,6 +80,29 @@ pub(crate) fn new_namespace(name: &str) -> NewNamespace {
         token_hash: Token::generate(name).hash(),
         description: format!("about {name}"),
         metadata: "{}".to_owned(),
+    }
+}
+
+/// Gives a registry the schema that it had in version 1 or 2, with the token that each namespace had there.
+pub(crate) fn make_registry_earlier(directory: &Path, version: u32) {
+    let registry = Connection::open(directory.join("registry.db")).expect("a database");
+    let second = "
+        ALTER TABLE namespaces ADD COLUMN token_hash BLOB NOT NULL DEFAULT x'';
+        UPDATE namespaces SET token_hash = (SELECT hash FROM tokens WHERE origin = incarnation);
+        DROP INDEX namespaces_origin;
+        DROP TABLE tokens;
+        ALTER TABLE namespaces DROP COLUMN origin;
+        ALTER TABLE namespaces DROP COLUMN protected;
+        ALTER TABLE namespaces DROP COLUMN quota_messages;
+        ALTER TABLE namespaces DROP COLUMN quota_bytes;
+        PRAGMA user_version = 2;";
+    registry.execute_batch(second).expect("it is ours");
+    if version == 1 {
+        let first = "
+            ALTER TABLE namespaces DROP COLUMN identity;
+            ALTER TABLE namespaces DROP COLUMN marked_head;
+            PRAGMA user_version = 1;";
+        registry.execute_batch(first).expect("it is ours");
     }
 }
 

@@ -1,7 +1,12 @@
-//! What a token costs that opens nothing.
+//! What a token costs that opens nothing, and what becomes of the tokens of earlier versions and in backups.
 
-use eventodb_protocol::Token;
+use std::path::Path;
+
+use eventodb_protocol::{Grant, Right, Token};
+use eventodb_store::EventStore;
+use eventodb_store::model::{NewToken, TokenId};
 use eventodb_store::sqlite;
+use eventodb_store::sqlite::maintenance::{backup, verify};
 use rusqlite::Connection;
 
 use super::support::*;
@@ -19,5 +24,74 @@ async fn of_a_namespace_a_wrong_token_reads_the_hash_alone() {
         let opened = store.authorize(&Token::generate(namespace)).await.expect("nothing else is read");
         assert!(opened.is_none(), "{namespace}");
     }
+    store.close().await;
+}
+
+async fn opens_everything(store: &EventStore, token: &Token) {
+    let access = store.authorize(token).await.expect("the storage answers").expect("it is good");
+    assert_eq!(access.grant(), &Grant::everything());
+    let listed = store.tokens(token.namespace()).await.expect("it lives");
+    assert_eq!(listed.iter().map(|token| token.id).collect::<Vec<_>>(), [access.token_id()]);
+}
+
+async fn backed_up(directory: &Path, folder: &Path) -> std::sync::Arc<EventStore> {
+    let output = folder.join("backup");
+    backup(directory, &output, &mut |_| {}).expect("the store is there");
+    assert!(verify(&output, &mut |_| {}).expect("it can be read").is_sound());
+    open(&output, sqlite::Settings::default()).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_token_of_an_earlier_version_gets_every_right() {
+    for version in [1, 2] {
+        let directory = tempfile::tempdir().expect("a temporary folder");
+        let store = open(directory.path(), sqlite::Settings::default()).await;
+        let tokens = [create(&store, "one").await, create(&store, "two").await];
+        store.close().await;
+        make_registry_earlier(directory.path(), version);
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let restored = backed_up(directory.path(), folder.path()).await;
+        let store = open(directory.path(), sqlite::Settings::default()).await;
+        for store in [restored, store] {
+            for token in &tokens {
+                opens_everything(&store, token).await;
+                let id = store.tokens(token.namespace()).await.expect("it lives")[0].id.0;
+                assert!([4, 7].contains(&id.get_version_num()), "{id}");
+            }
+            store.close().await;
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_backup_carries_tokens_and_revives_the_revoked() {
+    let directory = tempfile::tempdir().expect("a temporary folder");
+    let store = open(directory.path(), sqlite::Settings::default()).await;
+    let first = create(&store, "shop").await;
+    let token = Token::generate("shop");
+    let reader = Grant::new([Right::Read].into_iter().collect(), Default::default()).expect("good rights");
+    let new = NewToken {
+        id: TokenId::generate(),
+        hash: token.hash(),
+        namespace: "shop".into(),
+        description: "for the till".to_owned(),
+        grant: reader.clone(),
+        expires_at: None,
+    };
+    let record = store.create_token(new).await.expect("there is room");
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let restored = backed_up(directory.path(), folder.path()).await;
+    store.revoke_token(record.id).await.expect("it lives");
+    assert!(store.authorize(&token).await.expect("the storage answers").is_none());
+    assert_eq!(restored.tokens("shop").await.expect("it lives")[1], record);
+    for (token, grant) in [(&first, &Grant::everything()), (&token, &reader)] {
+        let access = restored.authorize(token).await.expect("the storage answers").expect("it is good");
+        assert_eq!(access.grant(), grant);
+    }
+    restored.close().await;
+    let after = tempfile::tempdir().expect("a temporary folder");
+    let restored = backed_up(directory.path(), after.path()).await;
+    assert!(restored.authorize(&token).await.expect("the storage answers").is_none(), "it was revoked before");
+    restored.close().await;
     store.close().await;
 }

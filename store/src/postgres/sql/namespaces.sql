@@ -1,2 +1,2 @@
-SELECT incarnation, name, token_hash, description, created_at
+SELECT incarnation, name, description, created_at, coalesce(origin, incarnation), protected, quota_messages, quota_bytes
 FROM eventodb.namespaces WHERE deleted_at IS NULL ORDER BY name

@@ -9,10 +9,12 @@ WITH staged AS MATERIALIZED (
     UPDATE eventodb.namespaces AS living SET deleted_at = pg_catalog.now()
     FROM staged
     WHERE living.incarnation = staged.replaces AND living.deleted_at IS NULL
-    RETURNING living.token_hash, living.description, living.metadata
+    RETURNING living.*
 )
 UPDATE eventodb.namespaces AS promoted
 SET token_hash = ended.token_hash, description = ended.description, metadata = ended.metadata,
+    origin = coalesce(ended.origin, ended.incarnation), protected = ended.protected,
+    quota_messages = ended.quota_messages, quota_bytes = ended.quota_bytes,
     deleted_at = NULL, staged_until = NULL, replaces = NULL
 FROM ended
 WHERE promoted.incarnation = $1

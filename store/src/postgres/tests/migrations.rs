@@ -97,7 +97,7 @@ async fn what_the_first_version_has_written_is_used_by_this_one() {
     }
 
     let store = open_store(settings(&url), crate::Settings::default()).await;
-    let log = store.authorize(&token).await.expect("it answers").expect("the token is still good");
+    let log = store.authorize(&token).await.expect("it answers").expect("the token is still good").log().clone();
     let found = all(&log).await;
     let places: Vec<_> =
         found.iter().map(|m| (&*m.stream, m.position, m.metadata.as_deref(), m.global_position, m.id)).collect();

@@ -85,16 +85,12 @@ async fn the_registry_keeps_what_it_was_given() {
     assert!(matches!(fixture.backend.create(&new).await, Err(Error::NamespaceExists)));
     let found = fixture.backend.namespace(&new.name).await.expect("it answers").expect("it lives");
     assert_eq!(
-        (found.incarnation, &*found.name, found.token_hash, &*found.description, found.created_at),
-        (created.incarnation, &*new.name, new.token_hash, &*new.description, created.created_at)
+        (found.incarnation, &*found.name, &*found.description, found.created_at),
+        (created.incarnation, &*new.name, &*new.description, created.created_at)
     );
-    let other = new_namespace("other").token_hash;
-    fixture.backend.set_token(&new.name, &other).await.expect("it lives");
-    let found = fixture.backend.namespace(&new.name).await.expect("it answers").expect("it lives");
-    assert_eq!(found.token_hash, other);
-    assert_eq!(fixture.backend.token_hash(&new.name).await.expect("it answers"), Some(other));
-    assert_eq!(fixture.backend.token_hash("none").await.expect("it answers"), None);
-    assert!(matches!(fixture.backend.set_token("none", &other).await, Err(Error::NamespaceNotFound)));
+    let token = fixture.backend.token(&new.name, &new.token_hash).await.expect("it answers").expect("it is the first");
+    assert_eq!((token.origin, &*token.namespace), (created.origin, &*new.name));
+    assert_eq!(fixture.backend.token("none", &new.token_hash).await.expect("it answers"), None);
     let names: Vec<_> = fixture.backend.namespaces().await.expect("it answers").into_iter().map(|n| n.name).collect();
     assert_eq!(names.iter().map(|name| &**name).collect::<Vec<_>>(), ["test", &*new.name]);
 }

@@ -67,8 +67,8 @@ async fn late_notifications_make_nothing_stale() {
 /// Appends by a token as long as that opens a log; how many were acknowledged.
 async fn append_until_refused(pair: &Pair, token: &Token) -> usize {
     let mut acknowledged = 0;
-    while let Some(log) = pair.servers[0].authorize(token).await.expect("it answers") {
-        match write_expecting(&log, "a-1", Expected::Any, message("old")).await {
+    while let Some(access) = pair.servers[0].authorize(token).await.expect("it answers") {
+        match write_expecting(access.log(), "a-1", Expected::Any, message("old")).await {
             Ok(_) => acknowledged += 1,
             Err(Error::Closed) => tokio::task::yield_now().await,
             Err(error) => panic!("{error}"),
@@ -97,7 +97,8 @@ async fn a_namespace_created_anew_through_the_other_server_is_another() {
         assert!(matches!(read, Err(Error::Closed)), "{read:?}");
         let refused = write_expecting(&old, "a-1", Expected::Any, message("old")).await;
         assert!(matches!(refused, Err(Error::Closed)), "{refused:?}");
-        let new = pair.servers[0].authorize(&new_token).await.expect("it answers").expect("it is the token");
+        let new =
+            pair.servers[0].authorize(&new_token).await.expect("it answers").expect("it is the token").log().clone();
         assert!(all(&new).await.is_empty());
         (messages, recreated, new)
     };
@@ -138,7 +139,8 @@ async fn a_namespace_replaced_through_the_other_server_goes_on_at_once() {
     write(&log, "a-1", "old").await;
     pair.servers[1].replace(NAME).await.expect("it lives").finish().await.expect("nothing is in the way");
     assert!(matches!(log.read(Read::forward(everything(), 1, 100)).await, Err(Error::Closed)));
-    let log = pair.servers[0].authorize(&pair.token).await.expect("it answers").expect("the token is the same");
+    let log =
+        pair.servers[0].authorize(&pair.token).await.expect("it answers").expect("the token is the same").log().clone();
     assert!(all(&log).await.is_empty());
     pair.close().await;
 }
@@ -190,8 +192,14 @@ async fn an_open_dump_delays_nobody() {
     let token = Token::generate(NAME);
     pair.servers[1].create(namespace(NAME, &token)).await.expect("the name is free");
     for server in &pair.servers {
-        assert!(server.authorize(&pair.token).await.expect("it answers").is_none_or(|log| Arc::ptr_eq(&log, &first)));
-        let new = server.authorize(&token).await.expect("it answers").expect("it is the token");
+        assert!(
+            server
+                .authorize(&pair.token)
+                .await
+                .expect("it answers")
+                .is_none_or(|known| Arc::ptr_eq(known.log(), &first))
+        );
+        let new = server.authorize(&token).await.expect("it answers").expect("it is the token").log().clone();
         write(&new, "b-1", "T").await;
     }
     assert_eq!(pair.servers[0].info(NAME).await.expect("it lives").message_count, 2);

@@ -16,6 +16,7 @@ use super::super::connection::{self, Attach};
 use super::super::directory::{create_private, parent};
 use super::super::evidence;
 use super::super::paths::beside;
+use super::super::tokens;
 use super::super::whole_row::{self, Import};
 use super::copied::Copied;
 use super::files::{self, Namespace};
@@ -223,7 +224,7 @@ fn fill_registry(registry: &Connection, last: i64, copied: &[(BackedUpNamespace,
     registry.pragma_update(Some("registry"), "journal_mode", "DELETE")?;
     let transaction = registry.unchecked_transaction()?;
     for (copied, namespace) in copied {
-        let Namespace { incarnation, name, token_hash, description, metadata, created_at, identity, .. } = namespace;
+        let Namespace { incarnation, name, description, metadata, created_at, identity, origin, .. } = namespace;
         // If the log has lost its end, the copy has, too.
         let marked_head = copied.head.max(namespace.marked_head);
         transaction.execute(
@@ -231,15 +232,19 @@ fn fill_registry(registry: &Connection, last: i64, copied: &[(BackedUpNamespace,
             params![
                 incarnation,
                 name,
-                token_hash,
                 description,
                 metadata,
                 created_at,
                 copied.messages,
                 identity,
-                marked_head
+                marked_head,
+                origin,
+                namespace.protected,
+                namespace.quota.messages,
+                namespace.quota.bytes
             ],
         )?;
+        namespace.tokens.iter().try_for_each(|token| tokens::save(registry, token))?;
     }
     transaction.execute("DELETE FROM registry.sqlite_sequence WHERE name = 'namespaces'", [])?;
     transaction.execute("INSERT INTO registry.sqlite_sequence (name, seq) VALUES ('namespaces', ?1)", [last])?;

@@ -3,20 +3,27 @@
 use std::fs::File;
 use std::path::{Path, PathBuf};
 
+use eventodb_protocol::Timestamp;
+use eventodb_protocol::reply::Quota;
+use eventodb_protocol::token::TokenHash;
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags, Row};
 
 use super::super::connection::{self, Attach};
 use super::super::evidence;
 use super::super::registry::Registry;
+use super::super::tokens;
 use super::{Error, database, io, shown};
+use crate::model::{Incarnation, TokenRecord};
 
-/// A living namespace, with every column of the registry.
+/// The first version of the registry's schema that has tokens of their own.
+const FIRST_WITH_TOKENS: usize = 3;
+
+/// A living namespace, with every column of the registry, and its tokens.
 #[derive(Clone, Debug)]
 pub(super) struct Namespace {
     pub(super) incarnation: i64,
     pub(super) name: String,
-    pub(super) token_hash: Vec<u8>,
     pub(super) description: String,
     pub(super) metadata: String,
     pub(super) created_at: i64,
@@ -25,6 +32,11 @@ pub(super) struct Namespace {
     pub(super) identity: Option<Vec<u8>>,
     /// A global position that its log has reached.
     pub(super) marked_head: i64,
+    /// The incarnation with which it was created.
+    pub(super) origin: i64,
+    pub(super) protected: bool,
+    pub(super) quota: Quota,
+    pub(super) tokens: Vec<TokenRecord>,
 }
 
 impl Namespace {
@@ -112,24 +124,45 @@ pub(super) fn create_log(file: &Path) -> Result<Connection, Error> {
 /// # Errors
 /// SQLite's.
 pub(super) fn namespaces(registry: &Connection) -> rusqlite::Result<Vec<Namespace>> {
-    let mut select = registry.prepare(match version(registry)? {
+    let version = version(registry)?;
+    let mut select = registry.prepare(match version {
         1 => include_str!("../sql/registry_rows_1.sql"),
+        2 => include_str!("../sql/registry_rows_2.sql"),
         _ => include_str!("../sql/registry_rows.sql"),
     })?;
-    select.query_map([], namespace)?.collect()
+    let mut namespaces = select.query_map([], namespace)?.collect::<rusqlite::Result<Vec<_>>>()?;
+    for namespace in &mut namespaces {
+        namespace.tokens = if version < FIRST_WITH_TOKENS {
+            vec![only_token(registry, namespace)?]
+        } else {
+            tokens::of_origin(registry, Incarnation(namespace.origin), &namespace.name)?
+        };
+    }
+    Ok(namespaces)
+}
+
+/// The one token that a namespace had in earlier versions.
+fn only_token(registry: &Connection, namespace: &Namespace) -> rusqlite::Result<TokenRecord> {
+    let sql = "SELECT token_hash FROM namespaces WHERE incarnation = ?1";
+    let hash = registry.query_row(sql, [namespace.incarnation], |row| row.get(0).map(TokenHash::from_bytes))?;
+    let created_at = Timestamp::from_micros(namespace.created_at);
+    Ok(TokenRecord::first(namespace.name.as_str().into(), Incarnation(namespace.origin), hash, created_at))
 }
 
 fn namespace(row: &Row<'_>) -> rusqlite::Result<Namespace> {
     Ok(Namespace {
         incarnation: row.get(0)?,
         name: row.get(1)?,
-        token_hash: row.get(2)?,
-        description: row.get(3)?,
-        metadata: row.get(4)?,
-        created_at: row.get(5)?,
-        messages: row.get(6)?,
-        identity: row.get(7)?,
-        marked_head: row.get(8)?,
+        description: row.get(2)?,
+        metadata: row.get(3)?,
+        created_at: row.get(4)?,
+        messages: row.get(5)?,
+        identity: row.get(6)?,
+        marked_head: row.get(7)?,
+        origin: row.get(8)?,
+        protected: row.get(9)?,
+        quota: Quota { messages: row.get(10)?, bytes: row.get(11)? },
+        tokens: Vec::new(),
     })
 }
 

@@ -1,4 +1,4 @@
-INSERT INTO registry.namespaces (name, token_hash, description, metadata, created_at, messages, identity)
-VALUES (?1, ?2, ?3, ?4, ?5, 0, randomblob(16))
+INSERT INTO registry.namespaces (name, description, metadata, created_at, messages, identity)
+VALUES (?1, ?2, ?3, ?4, 0, randomblob(16))
 ON CONFLICT DO NOTHING
-RETURNING incarnation, name, token_hash, description, created_at
+RETURNING incarnation, name, description, created_at, coalesce(origin, incarnation), protected, quota_messages, quota_bytes

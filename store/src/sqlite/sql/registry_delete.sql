@@ -1,1 +1,1 @@
-UPDATE registry.namespaces SET deleted_at = ?2 WHERE incarnation = ?1 AND deleted_at IS NULL
+UPDATE registry.namespaces SET deleted_at = ?2 WHERE incarnation = ?1 AND deleted_at IS NULL AND NOT protected

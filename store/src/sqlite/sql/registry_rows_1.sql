@@ -1,5 +1,5 @@
 -- Of the schema's first version, which knew neither identities nor heads.
-SELECT incarnation, name, token_hash, description, metadata, created_at, messages, NULL, 0
+SELECT incarnation, name, description, metadata, created_at, messages, NULL, 0, incarnation, 0, NULL, NULL
 FROM namespaces
 WHERE deleted_at IS NULL
 ORDER BY name

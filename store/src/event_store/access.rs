@@ -1,0 +1,236 @@
+//! The tokens that are known to be good, and what each opens.
+//!
+//! A token is looked up in the registry when it is first used. From then on it is known here, until it is revoked, until
+//! it expires, or until its namespace is gone. Wrong tokens are never kept, so that there are at most as many known
+//! ones as there are living ones.
+//!
+//! The tokens are found by their SHA-256, which a sender cannot choose: how long a lookup takes tells nothing about
+//! the tokens that are known.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering::Relaxed};
+use std::time::Duration;
+
+use eventodb_protocol::token::TokenHash;
+use eventodb_protocol::{Grant, Timestamp};
+use foldhash::fast::RandomState;
+use parking_lot::RwLock;
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
+
+use crate::log::Log;
+use crate::model::{Incarnation, TokenId, TokenRecord};
+
+/// Stands for no end.
+const NEVER: i64 = i64::MAX;
+/// How often the clock is looked at while a token is known that will end, because the clock may jump.
+const LOOK_AT_CLOCK: Duration = Duration::from_millis(500);
+
+/// What a token opens: the log of its namespace, with the token's rights.
+#[derive(Debug)]
+pub struct Access {
+    log: Arc<Log>,
+    token: Arc<LivingToken>,
+}
+
+/// A token that is known to be good.
+#[derive(Debug)]
+struct LivingToken {
+    id: TokenId,
+    origin: Incarnation,
+    grant: Grant,
+    /// Microseconds since 1970; it never moves to a later time.
+    end: AtomicI64,
+    ended: CancellationToken,
+    /// Whether it was used since that was last noted.
+    used: AtomicBool,
+    /// The hour that is noted, in microseconds since 1970.
+    noted: AtomicI64,
+}
+
+impl Access {
+    /// The log of the token's namespace.
+    pub fn log(&self) -> &Arc<Log> {
+        &self.log
+    }
+
+    /// The token's public name.
+    pub fn token_id(&self) -> TokenId {
+        self.token.id
+    }
+
+    /// What the token allows.
+    pub fn grant(&self) -> &Grant {
+        &self.token.grant
+    }
+
+    /// Is cancelled when the token ends: when it is revoked or expires, when the grace of its rotation is over, or when
+    /// its namespace is gone. What the token has opened ends then.
+    pub fn ended(&self) -> &CancellationToken {
+        &self.token.ended
+    }
+}
+
+impl LivingToken {
+    fn new(record: &TokenRecord) -> Self {
+        Self {
+            id: record.id,
+            origin: record.origin,
+            grant: record.grant.clone(),
+            end: AtomicI64::new(record.end().map_or(NEVER, Timestamp::as_micros)),
+            ended: CancellationToken::new(),
+            used: AtomicBool::new(false),
+            noted: AtomicI64::new(record.last_used_at.map_or(i64::MIN, Timestamp::as_micros)),
+        }
+    }
+
+    fn has_ended(&self) -> bool {
+        let end = self.end.load(Relaxed);
+        end != NEVER && end <= Timestamp::now().as_micros()
+    }
+
+    fn note_use(&self) {
+        // Most of the time it is noted already, and then the line of the cache is not written to.
+        if !self.used.load(Relaxed) {
+            self.used.store(true, Relaxed);
+        }
+    }
+}
+
+/// The tokens that are known to be good.
+#[derive(Debug, Default)]
+pub(super) struct KnownTokens {
+    known: RwLock<HashMap<TokenHash, Arc<Access>, RandomState>>,
+    /// One that will end was added, or will end sooner.
+    sooner: Notify,
+}
+
+impl KnownTokens {
+    /// What the token with this hash opens, if it is known.
+    pub(super) fn get(&self, hash: &TokenHash) -> Option<Arc<Access>> {
+        let known = self.known.read();
+        let access = known.get(hash)?;
+        if access.log.is_closed() || access.token.has_ended() {
+            return None;
+        }
+        access.token.note_use();
+        Some(Arc::clone(access))
+    }
+
+    /// From now on this token is known to open that log.
+    pub(super) fn add(&self, record: &TokenRecord, log: Arc<Log>) -> Arc<Access> {
+        let mut known = self.known.write();
+        let before = known.get(&record.hash).map(|access| Arc::clone(&access.token));
+        // If the namespace was replaced, what the token opened before must still end with the token.
+        let token = match before {
+            Some(token) if token.id == record.id => token,
+            before => {
+                before.iter().for_each(|token| token.ended.cancel());
+                Arc::new(LivingToken::new(record))
+            }
+        };
+        token.note_use();
+        let access = Arc::new(Access { log, token });
+        known.insert(record.hash, Arc::clone(&access));
+        drop(known);
+        self.end_at(record.id, record.end());
+        access
+    }
+
+    /// This token opens nothing any more.
+    pub(super) fn end(&self, id: TokenId) {
+        self.end_if(|token| token.id == id);
+    }
+
+    /// No token of this origin opens anything any more.
+    pub(super) fn end_of(&self, origin: Incarnation) {
+        self.end_if(|token| token.origin == origin);
+    }
+
+    /// The tokens, of those that were `asked` about, that are not among the `living` have ended. The others end when it
+    /// is said there.
+    pub(super) fn keep(&self, asked: &[TokenId], living: &[(TokenId, Option<Timestamp>)]) {
+        let mut gone: HashSet<TokenId> = asked.iter().copied().collect();
+        for (id, _) in living {
+            gone.remove(id);
+        }
+        if !gone.is_empty() {
+            self.end_if(|token| gone.contains(&token.id));
+        }
+        let ends: HashMap<_, _> = living.iter().filter_map(|(id, end)| end.map(|end| (*id, end))).collect();
+        self.end_sooner(&ends);
+    }
+
+    /// A token ends at this time, if it would end later otherwise.
+    pub(super) fn end_at(&self, id: TokenId, end: Option<Timestamp>) {
+        if let Some(end) = end {
+            self.end_sooner(&HashMap::from([(id, end)]));
+        }
+    }
+
+    fn end_sooner(&self, ends: &HashMap<TokenId, Timestamp>) {
+        if ends.is_empty() {
+            return;
+        }
+        for access in self.known.read().values() {
+            if let Some(end) = ends.get(&access.token.id) {
+                access.token.end.fetch_min(end.as_micros(), Relaxed);
+            }
+        }
+        self.sooner.notify_one();
+    }
+
+    fn end_if(&self, ends: impl Fn(&LivingToken) -> bool) {
+        self.known.write().retain(|_, access| {
+            let ended = ends(&access.token);
+            if ended {
+                access.token.ended.cancel();
+            }
+            !ended
+        });
+    }
+
+    /// The ids of all.
+    pub(super) fn ids(&self) -> Vec<TokenId> {
+        self.known.read().values().map(|access| access.token.id).collect()
+    }
+
+    /// The ids of those that were used, and whose use in this hour is not noted yet.
+    pub(super) fn take_used(&self, hour: Timestamp) -> Vec<TokenId> {
+        let known = self.known.read();
+        let tokens = known.values().map(|access| &access.token);
+        let used = tokens.filter(|token| token.noted.load(Relaxed) < hour.as_micros() && token.used.load(Relaxed));
+        used.inspect(|token| token.used.store(false, Relaxed)).map(|token| token.id).collect()
+    }
+
+    /// The use of these in this hour is noted, or has to be noted another time.
+    pub(super) fn noted(&self, ids: &[TokenId], hour: Option<Timestamp>) {
+        let ids: HashSet<&TokenId> = ids.iter().collect();
+        for access in self.known.read().values().filter(|access| ids.contains(&access.token.id)) {
+            match hour {
+                Some(hour) => access.token.noted.store(hour.as_micros(), Relaxed),
+                None => access.token.used.store(true, Relaxed),
+            }
+        }
+    }
+
+    /// Ends each token when its time has come, until the caller drops this.
+    pub(super) async fn end_in_time(&self) {
+        loop {
+            let next = self.known.read().values().map(|access| access.token.end.load(Relaxed)).min().unwrap_or(NEVER);
+            if next == NEVER {
+                self.sooner.notified().await;
+                continue;
+            }
+            let left = next.saturating_sub(Timestamp::now().as_micros());
+            if left <= 0 {
+                self.end_if(LivingToken::has_ended);
+                continue;
+            }
+            let left = Duration::from_micros(left.unsigned_abs()).min(LOOK_AT_CLOCK);
+            // Woken or not, the clock is looked at again.
+            let _ = tokio::time::timeout(left, self.sooner.notified()).await;
+        }
+    }
+}

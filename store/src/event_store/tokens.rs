@@ -1,0 +1,155 @@
+//! Tokens: what one opens, and changes of them.
+
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use eventodb_protocol::{Timestamp, Token};
+use tokio_util::sync::CancellationToken;
+
+use super::EventStore;
+use super::access::Access;
+use crate::error::{Chain, Error, Result};
+use crate::model::{NewToken, Rotation, TokenChange, TokenId, TokenRecord};
+
+/// How often the uses of tokens are noted.
+const NOTE_USES: Duration = Duration::from_secs(60);
+/// Tokens whose use is noted by one transaction.
+const NOTE_AT_ONCE: usize = 1_000;
+const HOUR: i64 = 3_600_000_000;
+
+impl EventStore {
+    /// What a token opens; `None` for an unknown namespace, for a wrong token, and for one that has ended alike.
+    ///
+    /// A token that was found good is good until its end, also while the registry does not answer.
+    pub async fn authorize(&self, token: &Token) -> Result<Option<Arc<Access>>> {
+        let hash = token.hash();
+        match self.tokens.get(&hash) {
+            Some(access) => Ok(Some(access)),
+            None => self.look_up(token).await,
+        }
+    }
+
+    /// Looks a token up that is not known, or whose log was closed.
+    async fn look_up(&self, token: &Token) -> Result<Option<Arc<Access>>> {
+        let Some(record) = self.living_token(token).await? else { return Ok(None) };
+        let namespace = match self.backend.namespace(token.namespace()).await? {
+            Some(namespace) if namespace.origin == record.origin => namespace,
+            _ => return Ok(None),
+        };
+        let log = self.log_of(namespace).await?;
+        let access = self.tokens.add(&record, log);
+        // If it was revoked before it was known here, nobody has ended it.
+        match self.living_token(token).await {
+            Ok(Some(again)) if again.id == record.id => {
+                self.tokens.end_at(again.id, again.end());
+                Ok(Some(access))
+            }
+            outcome => {
+                self.tokens.end(record.id);
+                outcome.map(|_| None)
+            }
+        }
+    }
+
+    /// The record of a token, if it lives. The namespace's storage need not be ready for that.
+    pub async fn living_token(&self, token: &Token) -> Result<Option<TokenRecord>> {
+        let found = self.backend.token(token.namespace(), &token.hash()).await?;
+        Ok(found.filter(|found| found.lives(Timestamp::now())))
+    }
+
+    /// The token of this id, whether it lives or not, unless its namespace is gone.
+    pub async fn token(&self, id: TokenId) -> Result<Option<TokenRecord>> {
+        self.backend.token_by_id(id).await
+    }
+
+    /// The living tokens of a namespace, oldest first.
+    ///
+    /// # Errors
+    /// [`crate::Error::NamespaceNotFound`].
+    pub async fn tokens(&self, namespace: &str) -> Result<Vec<TokenRecord>> {
+        self.namespace(namespace).await?;
+        let now = Timestamp::now();
+        let mut tokens = self.backend.tokens(namespace).await?;
+        tokens.retain(|token| token.lives(now));
+        Ok(tokens)
+    }
+
+    /// Creates a token. The same call again returns the same token.
+    ///
+    /// # Errors
+    /// [`crate::Error::NamespaceNotFound`], [`crate::Error::TokenExists`], [`crate::Error::TooManyTokens`].
+    pub async fn create_token(&self, new: NewToken) -> Result<TokenRecord> {
+        self.backend.change_tokens(TokenChange::Create(new)).await
+    }
+
+    /// Ends a token at once. Returns the token, which tells when it was revoked; the same call again returns the same.
+    ///
+    /// # Errors
+    /// [`crate::Error::TokenNotFound`], [`crate::Error::LastAdministrator`].
+    pub async fn revoke_token(&self, id: TokenId) -> Result<TokenRecord> {
+        let outcome = self.backend.change_tokens(TokenChange::Revoke(id)).await;
+        if matches!(outcome, Ok(_) | Err(Error::Unknown(_) | Error::TokenNotFound)) {
+            // If it is still good, its next use finds that out.
+            self.tokens.end(id);
+        }
+        outcome
+    }
+
+    /// Has a new token take the place of another, which ends after a grace. The same call again returns the same.
+    ///
+    /// # Errors
+    /// [`crate::Error::TokenNotFound`], also for one that has ended; [`crate::Error::TokenExists`],
+    /// [`crate::Error::TooManyTokens`], [`crate::Error::LastAdministrator`].
+    pub async fn rotate_token(&self, rotation: Rotation) -> Result<TokenRecord> {
+        let (from, grace) = (rotation.from, rotation.grace);
+        let outcome = self.backend.change_tokens(TokenChange::Rotate(rotation)).await;
+        if outcome.is_ok() || matches!(outcome, Err(Error::Unknown(_))) {
+            match self.backend.token_by_id(from).await {
+                Ok(Some(old)) if old.revoked_at.is_none() => self.tokens.end_at(from, old.end()),
+                // Without a grace it has ended. If that is not known, its next use finds it out.
+                Ok(_) => self.tokens.end(from),
+                Err(_) if grace.is_zero() => self.tokens.end(from),
+                Err(_) => {}
+            }
+        }
+        outcome
+    }
+
+    /// Looks up anew all tokens that are known.
+    pub(super) async fn refresh_tokens(&self) -> Result<()> {
+        let ids = self.tokens.ids();
+        if !ids.is_empty() {
+            let living = self.backend.living_tokens(&ids).await?;
+            self.tokens.keep(&ids, &living);
+        }
+        Ok(())
+    }
+
+    /// Notes which tokens were used in this hour. What cannot be noted now is noted the next time.
+    async fn note_uses(&self) {
+        let now = Timestamp::now().as_micros();
+        let hour = Timestamp::from_micros(now - now.rem_euclid(HOUR));
+        let used = self.tokens.take_used(hour);
+        for ids in used.chunks(NOTE_AT_ONCE) {
+            let outcome = self.backend.note_used(ids, hour).await;
+            self.tokens.noted(ids, outcome.is_ok().then_some(hour));
+            if let Err(error) = outcome {
+                tracing::debug!(error = %Chain(&error), "cannot note that tokens were used");
+            }
+        }
+    }
+}
+
+/// Ends each token when its time has come.
+pub(super) async fn end_in_time(store: Weak<EventStore>, stop: CancellationToken) {
+    let Some(tokens) = store.upgrade().map(|store| Arc::clone(&store.tokens)) else { return };
+    stop.run_until_cancelled(tokens.end_in_time()).await;
+}
+
+/// Notes now and then which tokens were used.
+pub(super) async fn note_uses(store: Weak<EventStore>, stop: CancellationToken) {
+    while stop.run_until_cancelled(tokio::time::sleep(NOTE_USES)).await.is_some() {
+        let Some(store) = store.upgrade() else { return };
+        store.note_uses().await;
+    }
+}

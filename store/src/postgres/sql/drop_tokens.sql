@@ -1,0 +1,1 @@
+DELETE FROM eventodb.tokens WHERE id = ANY ($1)

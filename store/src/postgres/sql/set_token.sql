@@ -1,4 +1,0 @@
-UPDATE eventodb.namespaces SET token_hash = $2
-WHERE name = $1 AND deleted_at IS NULL
-    AND {synchronous}
-RETURNING incarnation

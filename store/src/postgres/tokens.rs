@@ -1,0 +1,195 @@
+//! Tokens in the registry.
+//!
+//! All changes of a namespace's tokens lock its row first, so that the rules are applied to what really is there. A
+//! statement of its own reads the tokens afterwards: the statement that waits for the lock sees the tokens as they were
+//! before it waited.
+
+use std::sync::Arc;
+
+use eventodb_protocol::Timestamp;
+use eventodb_protocol::token::TokenHash;
+use tokio_postgres::Row;
+use uuid::Uuid;
+
+use super::connection::{Connection, Parameters};
+use super::error::Failure;
+use super::registry::can_be_stored;
+use super::statement::{
+    DROP_TOKENS, LIVING_TOKENS, LOCK_TOKENS, SAVE_TOKEN, SHOW_TOKEN, TOKEN, TOKEN_BY_ID, TOKENS, USE_TOKENS,
+};
+use super::time::Time;
+use crate::error::Error;
+use crate::model::{Decision, Incarnation, TokenChange, TokenId, TokenRecord, TokensOf, stored_grant};
+
+/// What servers of earlier versions see if a namespace has no token that they could know. No token has this hash.
+const NO_HASH: [u8; 32] = [0; 32];
+
+/// Why tokens were not changed.
+#[derive(Debug)]
+pub(super) enum NotChanged {
+    /// A rule forbids it, or there is nothing to change.
+    Refused(Error),
+    /// A statement failed.
+    Failed(Failure),
+}
+
+impl From<Failure> for NotChanged {
+    fn from(failure: Failure) -> Self {
+        Self::Failed(failure)
+    }
+}
+
+impl From<NotChanged> for Error {
+    fn from(not_changed: NotChanged) -> Self {
+        match not_changed {
+            NotChanged::Refused(error) => error,
+            NotChanged::Failed(failure) => failure.of_change(),
+        }
+    }
+}
+
+/// The token with this hash, of the living namespace of that name.
+pub(super) async fn by_hash(
+    connection: &mut Connection,
+    namespace: &str,
+    hash: &TokenHash,
+) -> Result<Option<TokenRecord>, Failure> {
+    if !can_be_stored(namespace) {
+        return Ok(None);
+    }
+    let row = connection.query_one(TOKEN.on_registry(), &[&namespace, &&hash.as_bytes()[..]]).await?;
+    Ok(row.map(|row| to_token(&row)))
+}
+
+/// The token of a living namespace with this id.
+pub(super) async fn by_id(connection: &mut Connection, id: TokenId) -> Result<Option<TokenRecord>, Failure> {
+    Ok(connection.query_one(TOKEN_BY_ID.on_registry(), &[&id.0]).await?.map(|row| to_token(&row)))
+}
+
+/// All tokens of the living namespace of that name.
+pub(super) async fn all(connection: &mut Connection, namespace: &str) -> Result<Vec<TokenRecord>, Failure> {
+    if !can_be_stored(namespace) {
+        return Ok(Vec::new());
+    }
+    Ok(connection.query(TOKENS.on_registry(), &[&namespace]).await?.iter().map(to_token).collect())
+}
+
+/// Which of these tokens are not revoked, and when they end because they were rotated.
+pub(super) async fn living(
+    connection: &mut Connection,
+    ids: &[TokenId],
+) -> Result<Vec<(TokenId, Option<Timestamp>)>, Failure> {
+    let rows = connection.query(LIVING_TOKENS.on_registry(), &[&uuids(ids)]).await?;
+    Ok(rows.iter().map(|row| (TokenId(row.get(0)), time(row, 1))).collect())
+}
+
+/// Notes that these tokens were used in that hour.
+pub(super) async fn note_used(connection: &mut Connection, ids: &[TokenId], hour: Timestamp) -> Result<(), Failure> {
+    connection.query(USE_TOKENS.on_registry(), &[&uuids(ids), &Time(hour)]).await?;
+    Ok(())
+}
+
+/// Changes the tokens of a namespace.
+pub(super) async fn change(connection: &mut Connection, change: TokenChange) -> Result<TokenRecord, NotChanged> {
+    let namespace = match &change {
+        TokenChange::Create(new) | TokenChange::Recover(new) => Arc::clone(&new.namespace),
+        TokenChange::Revoke(id) | TokenChange::Rotate(crate::model::Rotation { from: id, .. }) => {
+            by_id(connection, *id).await?.ok_or(NotChanged::Refused(Error::TokenNotFound))?.namespace
+        }
+    };
+    connection.begin().await?;
+    let decision = match lock(connection, &namespace).await? {
+        Some(tokens) => change.decide(&tokens),
+        None => Err(Error::NamespaceNotFound),
+    };
+    match decision {
+        Ok(decision) => {
+            write(connection, &decision).await?;
+            connection.commit().await?;
+            Ok(decision.answer)
+        }
+        Err(refused) => {
+            connection.rollback().await?;
+            Err(NotChanged::Refused(refused))
+        }
+    }
+}
+
+/// Locks the tokens of the living namespace of that name.
+async fn lock(connection: &mut Connection, namespace: &Arc<str>) -> Result<Option<TokensOf>, Failure> {
+    if !can_be_stored(namespace) {
+        return Ok(None);
+    }
+    let mut locked = connection.query_one(LOCK_TOKENS.on_registry(), &[&&**namespace]).await?;
+    if locked.is_none() {
+        // A replacement may have taken the place of the row that the first attempt waited for.
+        locked = connection.query_one(LOCK_TOKENS.on_registry(), &[&&**namespace]).await?;
+    }
+    let Some(row) = locked else { return Ok(None) };
+    let now: Time = row.get(1);
+    let tokens = all(connection, namespace).await?;
+    Ok(Some(TokensOf { namespace: Arc::clone(namespace), origin: Incarnation(row.get(0)), tokens, now: now.0 }))
+}
+
+async fn write(connection: &mut Connection, decision: &Decision) -> Result<(), Failure> {
+    for token in &decision.save {
+        save(connection, token).await?;
+    }
+    let shown = if decision.answer.end().is_none() && decision.answer.grant == eventodb_protocol::Grant::everything() {
+        decision.answer.hash.as_bytes()
+    } else {
+        &NO_HASH
+    };
+    for ended in decision.save.iter().filter(|token| token.end().is_some()) {
+        let values: Parameters<'_> = &[&&*ended.namespace, &&ended.hash.as_bytes()[..], &&shown[..]];
+        connection.query(SHOW_TOKEN.on_registry(), values).await?;
+    }
+    if !decision.forget.is_empty() {
+        connection.query(DROP_TOKENS.on_registry(), &[&uuids(&decision.forget)]).await?;
+    }
+    Ok(())
+}
+
+async fn save(connection: &mut Connection, token: &TokenRecord) -> Result<(), Failure> {
+    let values: Parameters<'_> = &[
+        &token.id.0,
+        &token.origin.0,
+        &&token.hash.as_bytes()[..],
+        &token.description,
+        &i16::from(token.grant.rights().bits()),
+        &token.categories(),
+        &Time(token.created_at),
+        &token.expires_at.map(Time),
+        &token.ends_at.map(Time),
+        &token.revoked_at.map(Time),
+        &token.last_used_at.map(Time),
+        &token.rotated_from.map(|id| id.0),
+    ];
+    connection.query(SAVE_TOKEN.on_registry(), values).await?;
+    Ok(())
+}
+
+fn uuids(ids: &[TokenId]) -> Vec<Uuid> {
+    ids.iter().map(|id| id.0).collect()
+}
+
+fn time(row: &Row, column: usize) -> Option<Timestamp> {
+    row.get::<_, Option<Time>>(column).map(|time| time.0)
+}
+
+fn to_token(row: &Row) -> TokenRecord {
+    TokenRecord {
+        id: TokenId(row.get(0)),
+        origin: Incarnation(row.get(1)),
+        hash: TokenHash::from_bytes(row.get::<_, &[u8]>(2).try_into().expect("a SHA-256 has 32 bytes")),
+        namespace: row.get::<_, &str>(3).into(),
+        description: row.get(4),
+        grant: stored_grant(row.get::<_, i16>(5).into(), row.get(6)),
+        created_at: row.get::<_, Time>(7).0,
+        expires_at: time(row, 8),
+        ends_at: time(row, 9),
+        revoked_at: time(row, 10),
+        last_used_at: time(row, 11),
+        rotated_from: row.get::<_, Option<Uuid>>(12).map(TokenId),
+    }
+}

@@ -1,1 +1,0 @@
-SELECT token_hash FROM registry.namespaces WHERE name = ?1 AND deleted_at IS NULL
