@@ -51,8 +51,8 @@ pub enum Error {
     /// The namespace was deleted or replaced meanwhile, or the replacement was given up. Nothing was replaced.
     #[error("the namespace was deleted or replaced meanwhile")]
     Overtaken,
-    /// The queue is full and stayed so. Certainly not written.
-    #[error("the queue of appends is full")]
+    /// Earlier appends wait for too long, or take all the room of the queue. Certainly not written.
+    #[error("earlier appends wait for too long")]
     Overloaded,
     /// The caller has no memory for the messages that a read gathers.
     #[error("there is no room for the page")]

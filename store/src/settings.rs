@@ -9,8 +9,11 @@ pub struct Settings {
     pub queue_appends: usize,
     /// Bytes of appends that may wait for the sequencer of one log.
     pub queue_bytes: usize,
-    /// How long an append waits for room in the queue before it is refused as overload.
-    pub queue_wait: Duration,
+    /// The age of the oldest append that waits for the sequencer of one log, above which the log is under pressure.
+    pub queue_target: Duration,
+    /// Once the age has stayed above the target for this time, new appends are refused until it is below again. An
+    /// append waits as long for room in a full queue.
+    pub queue_interval: Duration,
     /// At most this number of messages are committed together, unless one append alone has more.
     pub batch_messages: usize,
     /// Bytes that are committed together, unless one append alone has more.
@@ -42,7 +45,8 @@ impl Default for Settings {
         Self {
             queue_appends: 10_000,
             queue_bytes: 64 * 1024 * 1024,
-            queue_wait: Duration::from_secs(5),
+            queue_target: Duration::from_millis(100),
+            queue_interval: Duration::from_secs(1),
             batch_messages: 1_000,
             batch_bytes: 4 * 1024 * 1024,
             tail_messages: 16_384,

@@ -212,9 +212,20 @@ pub(super) struct Times {
     /// Milliseconds after which a request counts as slow and is logged.
     #[arg(long, value_name = "MS", default_value_t = Millis(Timeouts::default().slow_request))]
     pub(super) slow_request_ms: Millis,
-    /// Milliseconds that an append waits for room in a full queue before it is refused with OVERLOADED.
-    #[arg(long, value_name = "MS", default_value_t = Millis(Settings::default().queue_wait))]
-    pub(super) queue_wait_ms: Millis,
+    /// Milliseconds that the oldest waiting append of a namespace may wait. If it waits longer for all of
+    /// --queue-interval-ms, new appends are refused with OVERLOADED until it does not.
+    #[arg(
+        long, env = "EVENTODB_QUEUE_TARGET_MS", value_name = "MS",
+        default_value_t = Millis(Settings::default().queue_target), value_parser = time
+    )]
+    pub(super) queue_target_ms: Millis,
+    /// Milliseconds for which the oldest append must wait too long before others are refused. An append waits as long
+    /// for room in a queue that is full (--queue-appends, --queue-bytes).
+    #[arg(
+        long, env = "EVENTODB_QUEUE_INTERVAL_MS", value_name = "MS",
+        default_value_t = Millis(Settings::default().queue_interval), value_parser = time
+    )]
+    pub(super) queue_interval_ms: Millis,
 }
 
 /// Bounds on memory.

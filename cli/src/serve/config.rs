@@ -237,7 +237,8 @@ fn store(args: &Args) -> eventodb_store::Settings {
     eventodb_store::Settings {
         queue_appends: memory.queue_appends,
         queue_bytes: memory.queue_bytes,
-        queue_wait: args.times.queue_wait_ms.0,
+        queue_target: args.times.queue_target_ms.0,
+        queue_interval: args.times.queue_interval_ms.0,
         batch_messages: memory.batch_messages,
         batch_bytes: memory.batch_bytes,
         tail_messages: memory.tail_messages,

@@ -258,7 +258,7 @@ impl From<eventodb_store::Error> for Failure {
             Error::TooManyTokens => Self::new(ErrorCode::Overloaded, TOO_MANY_TOKENS),
             Error::LastAdministrator => Self::invalid(LAST_ADMINISTRATOR),
             Error::Overloaded => {
-                Self::new(ErrorCode::Overloaded, "more writes wait than the server takes; nothing was written")
+                Self::new(ErrorCode::Overloaded, "earlier writes wait for too long; nothing was written")
             }
             Error::NoRoom => Exhausted.into(),
             Error::Closed => Self::new(

@@ -153,7 +153,6 @@ pub fn tiny(seed: u64) -> Settings {
         page_bytes: 64,
         poke_bytes: 150,
         poke_gap: Duration::ZERO,
-        queue_wait: Duration::from_secs(60),
         pause_seed: Some(seed),
         poll_interval: Duration::from_millis(50),
         ..Settings::default()

@@ -65,7 +65,9 @@ impl World {
 }
 
 async fn open(database: &dyn Database, settings: &Settings) -> Arc<EventStore> {
-    EventStore::open(database.open().await, settings.clone()).await.expect("a database opens")
+    // That the machine is busy with other tests is no overload.
+    let settings = Settings { queue_interval: PATIENCE, ..settings.clone() };
+    EventStore::open(database.open().await, settings).await.expect("a database opens")
 }
 
 pub(crate) fn namespace(name: &str, token: &Token) -> NewNamespace {

@@ -45,7 +45,9 @@ pub(crate) fn lazy() -> sqlite::Settings {
 /// Opens the store in a directory.
 pub(crate) async fn open(directory: &Path, settings: sqlite::Settings) -> Arc<EventStore> {
     let backend = Sqlite::open(Location::Directory(directory.to_owned()), settings).expect("the directory is ours");
-    EventStore::open(backend, Settings::default()).await.expect("the store opens")
+    // That the machine is busy with other tests is no overload.
+    let settings = Settings { queue_interval: PATIENCE, ..Settings::default() };
+    EventStore::open(backend, settings).await.expect("the store opens")
 }
 
 /// Asks until the storage is available.

@@ -10,6 +10,7 @@
 use std::collections::VecDeque;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
 
 use futures_util::future::{FutureExt as _, MaybeDone, join, maybe_done};
@@ -40,6 +41,8 @@ pub(super) struct Sequencer {
     versions: Versions,
     /// Batches whose outcome is unknown, each followed by the next.
     unsettled: VecDeque<Arc<Batch>>,
+    /// Tells the queue that there are such batches, and that nothing else is appended before they are settled.
+    is_settling: Arc<AtomicBool>,
 }
 
 /// A batch that is submitted, and the appends that wait for it.
@@ -98,9 +101,14 @@ impl Attempts {
 }
 
 impl Sequencer {
-    pub(super) fn new(base: Arc<Base>, appender: Box<dyn Appender>, follower: Arc<Follower>) -> Self {
+    pub(super) fn new(
+        base: Arc<Base>,
+        appender: Box<dyn Appender>,
+        follower: Arc<Follower>,
+        is_settling: Arc<AtomicBool>,
+    ) -> Self {
         let versions = Versions::new(base.settings.version_cache);
-        Self { base, appender, follower, versions, unsettled: VecDeque::new() }
+        Self { base, appender, follower, versions, unsettled: VecDeque::new(), is_settling }
     }
 
     /// Commits what waits in the queue, batch by batch.
@@ -250,9 +258,14 @@ impl Sequencer {
         }
     }
 
-    /// Commits these appends as one batch, and answers everybody.
+    /// Commits these appends, of which nothing is written, as one batch, and answers everybody.
     async fn commit(&mut self, pending: Vec<Pending>) {
-        let verdicts = self.try_to_commit(&pending, Attempts::new()).await;
+        let verdicts = match self.settle().await {
+            Ok(_) => self.try_to_commit(&pending, Attempts::new()).await,
+            // Unknown is what became of earlier appends. These were never submitted.
+            Err(Error::Unknown(cause)) => Err(Failure::All(Error::Unavailable(cause))),
+            Err(error) => Err(Failure::All(error)),
+        };
         self.answer(pending, verdicts).await;
     }
 
@@ -342,9 +355,11 @@ impl Sequencer {
     async fn settle(&mut self) -> Result<Option<Vec<Arc<Entry>>>> {
         let mut committed = None;
         while let Some(batch) = self.unsettled.front().cloned() {
+            self.is_settling.store(true, Relaxed);
             committed = self.settle_one(&batch).await?;
             self.unsettled.pop_front();
         }
+        self.is_settling.store(false, Relaxed);
         Ok(committed)
     }
 

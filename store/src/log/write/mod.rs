@@ -14,6 +14,7 @@
 mod commit;
 mod follow;
 mod gate;
+mod overload;
 mod plan;
 mod queue;
 mod standing;
@@ -62,10 +63,11 @@ impl Writer {
     /// The writer of a log that ends at `head`.
     pub(super) fn new(base: Arc<Base>, appender: Box<dyn Appender>, head: Head) -> Self {
         let follower = Arc::new(Follower::new(Arc::clone(&base), head));
-        let sequencer = Sequencer::new(Arc::clone(&base), appender, Arc::clone(&follower));
+        let is_settling = Arc::default();
+        let sequencer = Sequencer::new(Arc::clone(&base), appender, Arc::clone(&follower), Arc::clone(&is_settling));
         Self {
             gate: Gate::default(),
-            queue: Queue::new(&base.settings),
+            queue: Queue::new(&base.settings, is_settling),
             follower,
             sequencer: tokio::sync::Mutex::new(sequencer),
             is_running: AtomicBool::new(false),

@@ -1,7 +1,11 @@
 //! The bounded queue in front of the sequencer.
+//!
+//! Overload is found by the age of the oldest append that waits ([`Overload`]). The bounds on the number of appends and
+//! their bytes are for memory: an append that finds no room waits for it, and is refused if none comes free.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
 
 use eventodb_protocol::message::Message;
@@ -9,15 +13,21 @@ use eventodb_protocol::reply::Appended;
 use eventodb_protocol::request::Append;
 use parking_lot::Mutex;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, oneshot};
+use tokio::time::Instant;
 use uuid::Uuid;
 
+use super::overload::Overload;
 use crate::error::{Error, Result};
 use crate::settings::Settings;
+
+/// How long an import waits for room. It holds one batch at a time, and would end half done.
+const IMPORT_PATIENCE: Duration = Duration::from_secs(30);
 
 /// An append that waits for the sequencer.
 #[derive(Debug)]
 pub(super) struct Pending {
     pub(super) work: Work,
+    arrived: Instant,
     reply: oneshot::Sender<Result<Done>>,
     /// Its room in the queue, free again once it is answered.
     _room: [OwnedSemaphorePermit; 2],
@@ -67,11 +77,19 @@ impl Pending {
     }
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Waiting {
     pending: VecDeque<Pending>,
+    overload: Overload,
     /// How many have to wait until `Queue::enough` is told.
     awaited: Option<usize>,
+}
+
+impl Waiting {
+    fn look(&mut self, now: Instant) {
+        let oldest = self.pending.front().map(|pending| pending.arrived);
+        self.overload.look(oldest, now);
+    }
 }
 
 /// Appends in the order of their arrival, with room for a number of appends and a number of bytes.
@@ -84,34 +102,51 @@ pub(super) struct Queue {
     bytes: Arc<Semaphore>,
     all_bytes: usize,
     patience: Duration,
+    /// Whether the outcome of an earlier append is being found out, which holds up all others.
+    is_settling: Arc<AtomicBool>,
 }
 
 impl Queue {
-    pub(super) fn new(settings: &Settings) -> Self {
+    /// An empty one. Whoever finds out the outcome of an earlier append says so by `is_settling`.
+    pub(super) fn new(settings: &Settings, is_settling: Arc<AtomicBool>) -> Self {
         let all_bytes = settings.queue_bytes.min(Semaphore::MAX_PERMITS).min(u32::MAX as usize);
+        let overload = Overload::new(settings.queue_target, settings.queue_interval);
         Self {
-            waiting: Mutex::default(),
+            waiting: Mutex::new(Waiting { pending: VecDeque::new(), overload, awaited: None }),
             enough: Notify::new(),
             appends: Arc::new(Semaphore::new(settings.queue_appends)),
             bytes: Arc::new(Semaphore::new(all_bytes)),
             all_bytes,
-            patience: settings.queue_wait,
+            patience: settings.queue_interval,
+            is_settling,
         }
     }
 
     /// Puts work into the queue; waits for room if there is none.
     ///
     /// # Errors
-    /// [`Error::Overloaded`] if none came free in time.
+    /// [`Error::Overloaded`] if earlier appends wait for too long, or if no room came free in time. If the reason is
+    /// that the outcome of an earlier append is being found out: [`Error::Unavailable`].
     pub(super) async fn put(&self, work: Work) -> Result<oneshot::Receiver<Result<Done>>> {
         let bytes = work.size().clamp(1, self.all_bytes) as u32;
+        let is_import = matches!(work, Work::Import(_));
         let room = match self.room_now(bytes) {
             Some(room) => room,
-            None => tokio::time::timeout(self.patience, self.room(bytes)).await.map_err(|_| Error::Overloaded)?,
+            None => {
+                let patience = if is_import { self.patience.max(IMPORT_PATIENCE) } else { self.patience };
+                tokio::time::timeout(patience, self.room(bytes)).await.map_err(|_| self.refusal())?
+            }
         };
         let (reply, answer) = oneshot::channel();
+        let arrived = Instant::now();
         let mut waiting = self.waiting.lock();
-        waiting.pending.push_back(Pending { work, reply, _room: room });
+        waiting.look(arrived);
+        // Each import has one batch here at most, and would end half done.
+        if waiting.overload.refuses() && !is_import {
+            drop(waiting);
+            return Err(self.refusal());
+        }
+        waiting.pending.push_back(Pending { work, arrived, reply, _room: room });
         let is_enough = waiting.awaited.is_some_and(|awaited| waiting.pending.len() >= awaited);
         if is_enough {
             waiting.awaited = None;
@@ -121,6 +156,13 @@ impl Queue {
             self.enough.notify_one();
         }
         Ok(answer)
+    }
+
+    fn refusal(&self) -> Error {
+        if self.is_settling.load(Relaxed) {
+            return Error::unavailable("the outcome of an earlier write is being found out");
+        }
+        Error::Overloaded
     }
 
     fn room_now(&self, bytes: u32) -> Option<[OwnedSemaphorePermit; 2]> {
@@ -137,20 +179,26 @@ impl Queue {
     /// Takes appends in order, up to these bounds in all. One that exceeds the bounds by itself is taken alone, and so
     /// is an import always.
     pub(super) fn take(&self, messages: usize, bytes: usize) -> Vec<Pending> {
-        let waiting = &mut self.waiting.lock().pending;
+        let mut waiting = self.waiting.lock();
         let (mut taken, mut taken_messages, mut taken_bytes) = (Vec::new(), 0, 0);
-        while let Some(next) = waiting.front() {
+        if waiting.pending.is_empty() {
+            return taken;
+        }
+        let now = Instant::now();
+        waiting.look(now);
+        while let Some(next) = waiting.pending.front() {
             taken_messages += next.work.len();
             taken_bytes += next.work.size();
             let alone = matches!(next.work, Work::Import(_));
             if !taken.is_empty() && (alone || taken_messages > messages || taken_bytes > bytes) {
                 break;
             }
-            taken.extend(waiting.pop_front());
+            taken.extend(waiting.pending.pop_front());
             if alone {
                 break;
             }
         }
+        waiting.look(now);
         taken
     }
 

@@ -15,6 +15,8 @@ use crate::settings::Settings;
 use crate::sqlite::{self, Location, Sqlite};
 use crate::storage::{Backend as _, Opened, Storage};
 
+mod overload;
+
 /// A storage that cannot be asked for versions while it is told so.
 struct Failing {
     storage: Arc<dyn Storage>,

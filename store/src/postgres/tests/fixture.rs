@@ -8,6 +8,7 @@ use tokio::sync::Mutex;
 use uuid::Uuid;
 
 use crate::EventStore;
+use crate::conformance::support::PATIENCE;
 use crate::error::Result;
 use crate::model::{Axis, Batch, Columns, Head, Incarnation, NewNamespace, Select, Slice};
 use crate::postgres::{Postgres, Settings};
@@ -17,6 +18,8 @@ use eventodb_testing::postgres;
 /// A server on the database.
 pub(super) async fn open_store(backend: Settings, settings: crate::Settings) -> Arc<EventStore> {
     let backend = Postgres::open(backend).await.expect("the database is fine");
+    // That the machine is busy with other tests is no overload.
+    let settings = crate::Settings { queue_interval: PATIENCE, ..settings };
     EventStore::open(backend, settings).await.expect("it answers")
 }
 
