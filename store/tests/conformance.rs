@@ -103,6 +103,7 @@ fn tiny() -> sqlite::Settings {
         readers: 2,
         examined_rows: 3,
         merged_categories: 1,
+        min_free: 0,
     }
 }
 

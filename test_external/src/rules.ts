@@ -3,9 +3,7 @@ export const NOT_OBSERVABLE: Record<string, string> = {
   "R-auth.7": "how long a comparison takes is below the noise of a network and a shared machine",
   "R-limit.8": "a test of 120 s is too long for a suite that runs on every change",
   "R-error.13": "an internal failure of the backend cannot be caused by a client",
-  "R-error.14": "how much is too much depends on the machine; no request causes it reliably",
   "R-limit.15": "how much memory there is depends on the machine; server/tests/it/memory.rs sets a budget and fills it",
   "R-error.16": "needs a backend that hangs in the middle of a commit",
-  "R-probe.3": "needs a disk that fails or a clock that leaps, and no client causes either",
   "R-error.18": "needs a backend that fails in the middle of an import",
 };

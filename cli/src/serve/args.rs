@@ -296,6 +296,10 @@ pub(super) struct Sqlite {
     /// memory while it is used, and less if many namespaces are open.
     #[arg(long, value_name = "COUNT", value_parser = count)]
     pub(super) readers: Option<usize>,
+    /// Bytes that stay free on the disk of the data directory: if fewer are left, writes are refused with
+    /// BACKEND_UNAVAILABLE until there is room again. 0 takes writes until the disk is full.
+    #[arg(long, env = "EVENTODB_MIN_FREE", value_name = "BYTES", default_value_t = sqlite().min_free)]
+    pub(super) min_free: u64,
     /// Messages that one query of a read examines in search of matches.
     #[arg(long, value_name = "COUNT", default_value_t = sqlite().examined_rows, value_parser = count)]
     pub(super) examined_rows: usize,

@@ -150,6 +150,7 @@ fn storage(args: &Args) -> Result<Storage, Usage> {
         writer_threads: flags.writer_threads.unwrap_or(defaults.writer_threads),
         readers: flags.readers.unwrap_or(defaults.readers),
         examined_rows: flags.examined_rows,
+        min_free: flags.min_free,
         ..defaults
     };
     let url = args.database.url()?;
@@ -177,7 +178,9 @@ pub(super) fn existing_storage(db_url: Option<&str>, data_dir: &Path) -> Result<
     if !directory.join("registry.db").exists() {
         return Err(Usage::new(format!("there is no store in {}", directory.display())));
     }
-    Ok(Storage::Sqlite(sqlite::Location::Directory(directory), sqlite::Settings::default()))
+    // An operator may have to work on a disk that has no room left.
+    let settings = sqlite::Settings { min_free: 0, ..sqlite::Settings::default() };
+    Ok(Storage::Sqlite(sqlite::Location::Directory(directory), settings))
 }
 
 fn is_postgres(url: &str) -> bool {

@@ -58,7 +58,8 @@ impl Server {
 
     fn arguments_at(port: &str, directory: &Path) -> Vec<String> {
         let directory = directory.to_str().expect("a temporary folder's name");
-        let place = ["--port", port, "--data-dir", directory];
+        // Some of these tests need a disk to be full.
+        let place = ["--port", port, "--data-dir", directory, "--min-free", "0"];
         ARGUMENTS.into_iter().chain(place).map(str::to_owned).collect()
     }
 

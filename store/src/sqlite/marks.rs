@@ -87,8 +87,11 @@ impl Sqlite {
             while stop.run_until_cancelled(tokio::time::sleep(MARK_EVERY)).await.is_some() {
                 let Some(shared) = shared.upgrade() else { return };
                 // The write waits for the disk, and therefore takes a thread that no append needs.
-                let written = tokio::task::spawn_blocking(move || shared.marks.write(&shared.registry)).await;
-                if let Err(error) = written {
+                let written = tokio::task::spawn_blocking(move || {
+                    shared.look_at_room();
+                    shared.marks.write(&shared.registry);
+                });
+                if let Err(error) = written.await {
                     tracing::error!(%error, "heads of logs were not marked");
                 }
             }

@@ -18,7 +18,7 @@
 //! | `marks` | how far logs have come, noted in the registry |
 //! | `evidence` | what the registry and the index know of a log |
 //! | `background` | work beside the calls: indexing, checkpoints |
-//! | `room` | whether the disk is nearly full |
+//! | `room` | whether the disk has room for writes |
 //! | `failure` | the meaning of SQLite's errors |
 //! | `files/` | the open files of one incarnation: opening, appends, the indexer, checkpoints |
 //! | `paths` | the paths of the files, and connections to them |
@@ -201,6 +201,7 @@ impl Backend for Sqlite {
     }
 
     async fn create(&self, new: &NewNamespace) -> Result<Namespace> {
+        self.shared.room.let_write().map_err(Error::Unavailable)?;
         let new = new.clone();
         self.change(move |registry| registry.create(&new)).await?.ok_or(Error::NamespaceExists)
     }
@@ -214,6 +215,7 @@ impl Backend for Sqlite {
     }
 
     async fn stage(&self, living: Incarnation) -> Result<Namespace> {
+        self.shared.room.let_write().map_err(Error::Unavailable)?;
         if let Some(staged) = self.change(move |registry| registry.stage(living)).await? {
             return Ok(staged);
         }

@@ -31,6 +31,8 @@ pub struct Settings {
     /// A read of everything that filters by type or correlation uses the index if a namespace has at most this number
     /// of categories, and the log if it has more.
     pub merged_categories: usize,
+    /// Bytes that stay free on the disk of the directory: writes are refused if fewer are left. 0: they never are.
+    pub min_free: u64,
 }
 
 impl Settings {
@@ -53,6 +55,7 @@ impl Default for Settings {
             readers: 2 * cores,
             examined_rows: 20_000,
             merged_categories: 256,
+            min_free: 256 * 1024 * 1024,
         }
     }
 }

@@ -26,7 +26,7 @@ pub(super) struct Shared {
     pub(super) registry: Registry,
     pub(super) marks: Marks,
     pub(super) damage: Damage,
-    room: Room,
+    pub(super) room: Room,
     pub(super) threads: Threads,
     /// Namespaces whose files are open, and perhaps some whose files were closed since.
     pub(super) opened: Mutex<Vec<Weak<SqliteStorage>>>,
@@ -63,20 +63,29 @@ impl Shared {
             }
         };
         let threads = Threads::start(&settings).map_err(OpenError::Threads)?;
-        Ok(Self {
+        let shared = Self {
             location,
-            settings,
             registry,
             marks: Marks::new(),
             damage: Damage::default(),
-            room: Room::default(),
+            room: Room::new(settings.min_free),
             threads,
+            settings,
             opened: Mutex::default(),
             scarce: Mutex::default(),
             waiting: Arc::default(),
             directory: Mutex::new(directory),
             registry_files: Mutex::new(Arc::new(registry_files)),
-        })
+        };
+        shared.look_at_room();
+        Ok(shared)
+    }
+
+    /// Looks how much room the disk has. The call waits for the disk.
+    pub(super) fn look_at_room(&self) {
+        if let Location::Directory(directory) = &self.location {
+            self.room.look(directory);
+        }
     }
 
     /// Gives the directory back, so that another server may take it.
@@ -115,7 +124,6 @@ impl Shared {
             // That is logged and reported by itself.
             return Ok(());
         }
-        self.room.look(directory);
         for storage in failing {
             storage.write_test();
         }

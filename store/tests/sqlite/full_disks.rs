@@ -77,6 +77,11 @@ async fn takes_writes_again(store: &Arc<EventStore>, mut model: Model) {
     store.close().await;
 }
 
+/// These disks are smaller than the reserve.
+fn without_reserve() -> Settings {
+    Settings { min_free: 0, ..Settings::default() }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_store_on_a_full_disk_is_read_and_written_once_there_is_room() {
     for end in ENDS {
@@ -84,7 +89,7 @@ async fn a_store_on_a_full_disk_is_read_and_written_once_there_is_room() {
         let data = disk.path().join("data");
         let model = prepare(&data, end).await;
         disk.fill();
-        let store = open(&data, Settings::default()).await;
+        let store = open(&data, without_reserve()).await;
         is_read_and_not_written(&store, &model).await;
         disk.make_room();
         takes_writes_again(&store, model).await;
@@ -98,7 +103,7 @@ async fn a_store_on_a_read_only_disk_is_read_and_written_once_it_may_be() {
         let data = disk.path().join("data");
         let model = prepare(&data, end).await;
         disk.set_read_only(true);
-        let store = open(&data, Settings::default()).await;
+        let store = open(&data, without_reserve()).await;
         is_read_and_not_written(&store, &model).await;
         disk.set_read_only(false);
         takes_writes_again(&store, model).await;
@@ -110,11 +115,35 @@ async fn a_disk_that_fills_up_is_told_before_anybody_writes() {
     let Some(disk) = Disk::mount(SIZE) else { return };
     let data = disk.path().join("data");
     let model = prepare(&data, End::Clean).await;
-    let store = open(&data, Settings::default()).await;
+    let store = open(&data, without_reserve()).await;
     model.check_served(&store).await;
     assert_eq!(codes(&store), Vec::<&str>::new());
     disk.fill();
     told(&store, |codes| codes.contains(&"SELF_TEST_FAILED")).await;
     disk.make_room();
     takes_writes_again(&store, model).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn writes_are_refused_before_the_disk_is_full_and_come_back_by_themselves() {
+    let Some(disk) = Disk::mount(4 * SIZE) else { return };
+    let data = disk.path().join("data");
+    let mut model = prepare(&data, End::Clean).await;
+    let store = open(&data, Settings { min_free: SIZE, ..Settings::default() }).await;
+    assert_eq!(codes(&store), Vec::<&str>::new());
+    let log = log(&store, NAME).await;
+    model.write(&log, 10).await;
+    let filler = disk.path().join("filler");
+    fs::write(&filler, vec![0; 3 * SIZE as usize]).expect("there is room");
+    told(&store, |codes| codes == ["DISK_LOW"]).await;
+    let refused = try_append(&log).await;
+    assert!(matches!(refused, Err(Error::Unavailable(_))), "{refused:?}");
+    let refused = store.create(new_namespace("m")).await;
+    assert!(matches!(refused, Err(Error::Unavailable(_))), "{refused:?}");
+    model.check_served(&store).await;
+    fs::remove_file(&filler).expect("it is there");
+    told(&store, |codes| codes.is_empty()).await;
+    model.write(&log, 10).await;
+    model.check(&store).await;
+    store.close().await;
 }

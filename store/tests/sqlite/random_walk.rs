@@ -21,6 +21,7 @@ fn bounds(random: &mut StdRng) -> Settings {
         readers: 2,
         examined_rows: random.random_range(1..10),
         merged_categories: random.random_range(0..6),
+        min_free: 0,
     }
 }
 

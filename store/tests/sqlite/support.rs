@@ -34,6 +34,7 @@ pub(crate) fn tiny() -> sqlite::Settings {
         readers: 2,
         examined_rows: 3,
         merged_categories: 1,
+        min_free: 0,
     }
 }
 

@@ -86,6 +86,7 @@ impl Obstacles {
         if let Some(cause) = &*self.stopped.lock() {
             return Err(AppendError::Rejected(cause.clone()));
         }
+        shared.room.let_write().map_err(AppendError::Unavailable)?;
         self.still_there(shared).map_err(|error| AppendError::Unavailable(Arc::new(error)))?;
         match self.refusal() {
             Some(cause) => {
