@@ -62,10 +62,21 @@ pub enum Mode {
 impl Config {
     /// The limits that the HTTP layer enforces.
     pub(crate) fn http_limits(&self) -> http::Limits {
-        let Timeouts { head, idle, stall, drain, .. } = self.timeouts;
+        let Timeouts { head, idle, stall, grace, drain, .. } = self.timeouts;
         let Bounds { connections, connections_per_address, http2_streams, memory } = self.bounds;
         let proxies = Arc::clone(&self.trusted_proxies);
-        http::Limits { connections, connections_per_address, proxies, http2_streams, memory, head, idle, stall, drain }
+        http::Limits {
+            connections,
+            connections_per_address,
+            proxies,
+            http2_streams,
+            memory,
+            head,
+            idle,
+            stall,
+            grace,
+            drain,
+        }
     }
 
     /// Whether tokens are optional.
@@ -98,7 +109,10 @@ pub struct Timeouts {
     pub append: Duration,
     /// How long a subscription may be silent before it gets a heartbeat.
     pub heartbeat: Duration,
-    /// How long requests in progress have to end once the server is told to stop.
+    /// How long requests are still answered, after the server is told to stop, before the socket closes. Readiness is
+    /// 503 meanwhile, and replies close their connections.
+    pub grace: Duration,
+    /// How long requests in progress have to end once the socket is closed.
     pub drain: Duration,
     /// A request that takes longer than this is logged.
     pub slow_request: Duration,
@@ -155,6 +169,7 @@ impl Default for Timeouts {
             stall: Duration::from_secs(30),
             append: Duration::from_secs(30),
             heartbeat: Duration::from_secs(15),
+            grace: Duration::ZERO,
             drain: Duration::from_secs(10),
             slow_request: Duration::from_secs(1),
         }

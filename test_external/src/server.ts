@@ -97,6 +97,11 @@ export class Server {
     return this.client(tokenFor(unique("test-")));
   }
 
+  /** Sends a signal. */
+  signal(name: NodeJS.Signals): void {
+    this.child.kill(name);
+  }
+
   /** Sends the signal and waits for the end; a server that does not end is killed, and the test fails. */
   async stop(signal: NodeJS.Signals = "SIGTERM"): Promise<Finished> {
     this.child.kill(signal);

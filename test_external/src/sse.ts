@@ -50,7 +50,7 @@ function parseNotice(lines: string[]): Notice {
 /** Cuts bytes into frames, holding them to the rules about line ends and empty lines. */
 export class FrameReader {
   private rest = Buffer.alloc(0);
-  private first = true;
+  private state: "new" | "begun" | "ready" | "over" = "new";
 
   push(chunk: Uint8Array): Frame[] {
     let bytes = Buffer.concat([this.rest, chunk]);
@@ -73,8 +73,12 @@ export class FrameReader {
   }
 
   private checked(frame: Frame): Frame {
-    if ((frame.kind === "retry") !== this.first) throw new Error(`retry comes first, and only then: ${JSON.stringify(frame)}`);
-    this.first = false;
+    const mayRetry = this.state === "new" || this.state === "ready";
+    if (this.state === "over" || (frame.kind === "retry" ? !mayRetry : this.state === "new")) {
+      throw new Error(`retry comes first, and once more as the last frame: ${JSON.stringify(frame)}`);
+    }
+    if (frame.kind === "retry") this.state = this.state === "new" ? "begun" : "over";
+    else if (frame.kind === "ready") this.state = "ready";
     return frame;
   }
 }

@@ -14,7 +14,7 @@ async function statuses(times: number, send: () => ReturnType<Client["send"]>): 
     const reply = await send();
     if (reply.status === 429) {
       assert.equal(failureOf(reply).code, "RATE_LIMITED");
-      assert.equal(reply.headers["retry-after"], "1");
+      assert.match(reply.headers["retry-after"] as string, /^[1-3]$/);
     }
     found.push(reply.status);
   }

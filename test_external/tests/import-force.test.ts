@@ -47,7 +47,8 @@ test("[R-import.23 R-import.26] what it held is read until all is in, and nothin
   await assertFails(client.failure(...WRITE), 503, "BACKEND_UNAVAILABLE");
   for (const path of ["/import", "/import?force=true"]) {
     const refused = await client.send({ path, body: "" });
-    assert.deepEqual([refused.status, failureOf(refused).code, refused.headers["retry-after"]], [503, "BACKEND_UNAVAILABLE", "1"]);
+    assert.deepEqual([refused.status, failureOf(refused).code], [503, "BACKEND_UNAVAILABLE"]);
+    assert.match(refused.headers["retry-after"] as string, /^[1-3]$/);
   }
   socket.send("0\r\n\r\n");
   await socket.expect(/data: \{"done":true,"imported":1500,/);

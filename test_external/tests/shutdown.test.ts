@@ -1,10 +1,11 @@
 /** Stopping, and who may have the port. */
 import assert from "node:assert/strict";
-import type { Client, Written } from "../src/client.ts";
+import { failureOf, type Client, type Written } from "../src/client.ts";
 import { run } from "../src/command.ts";
 import { Socket, rpcBytes } from "../src/socket.ts";
 import { subscribe } from "../src/sse.ts";
 import { durableStorage, startServer, test } from "../src/suite.ts";
+import { until } from "../src/wait.ts";
 
 const inMemory = (port: number) => ["--port", String(port), "--test-mode"];
 
@@ -34,7 +35,54 @@ test("[R-stop.2 R-resume.4] after SIGTERM subscriptions end and the exit code is
   for (const subscription of subscriptions) await subscription.upTo("caught-up");
   const { code, signal } = await server.stop();
   assert.deepEqual([code, signal], [0, null]);
-  for (const subscription of subscriptions) assert.deepEqual(await subscription.ended(), []);
+  for (const subscription of subscriptions) {
+    const [retry, ...more] = await subscription.ended();
+    assert.ok(retry?.kind === "retry" && retry.milliseconds >= 500 && retry.milliseconds <= 2000, JSON.stringify(retry));
+    assert.deepEqual(more, []);
+  }
+});
+
+test("[R-stop.4 R-probe.2] for --drain-grace the port stays open, requests are answered and connections closed, and the server is not ready", async (t) => {
+  const server = await startServer(t, { flags: ["--drain-grace", "600000"] });
+  const client = server.fresh();
+  const subscription = await subscribe(t, client, { all: "true" });
+  await subscription.upTo("ready");
+  const used = await Socket.connect(t, server.port);
+  used.send(rpcBytes('["sys.version"]'));
+  await used.expect(/^HTTP\/1\.1 200 /);
+  server.signal("SIGTERM");
+  const ready = () => client.send({ path: "/health/ready" });
+  const refused = await until("the server is not ready", async () => {
+    const reply = await ready();
+    return reply.status === 503 && reply;
+  });
+  assert.equal(failureOf(refused).code, "BACKEND_UNAVAILABLE");
+  assert.equal((await client.send({ path: "/health/live" })).status, 200);
+  used.send(rpcBytes('["sys.version"]'));
+  await used.expect(/^HTTP\/1\.1 200 [^]*\r\nconnection: close\r\n/i);
+  await used.end();
+  await client.write("a-1");
+  assert.deepEqual((await subscription.pokes(1)).map((poke) => poke.id), [1], "subscriptions go on");
+  // A second signal ends it at once.
+  assert.equal((await server.stop()).code, 0);
+});
+
+test("[R-stop.4 R-stop.5 R-frame.3] after the grace the server stops", async (t) => {
+  const server = await startServer(t, { flags: ["--drain-grace", "200"] });
+  const client = server.fresh();
+  const subscriptions = await Promise.all(Array.from({ length: 20 }, () => subscribe(t, client, { all: "true" })));
+  for (const subscription of subscriptions) await subscription.upTo("ready");
+  const before = performance.now();
+  const { code } = await server.stop();
+  assert.equal(code, 0);
+  assert.ok(performance.now() - before >= 200, "not before its time");
+  const retries = new Set<number>();
+  for (const subscription of subscriptions) {
+    const last = (await subscription.ended()).at(-1);
+    assert.ok(last?.kind === "retry" && last.milliseconds >= 500 && last.milliseconds <= 2000, JSON.stringify(last));
+    retries.add(last.milliseconds);
+  }
+  assert.ok(retries.size > 10, "their clients do not come back at once");
 });
 
 test("[R-stop.2] SIGINT, which is Ctrl-C, does the same", async (t) => {

@@ -155,7 +155,7 @@ test("[R-frame.11 R-frame.13 R-frame.14] the reader of this suite refuses what b
     start + poke.replaceAll("\n", "\r\n"), start + poke.replace("id: 1", "id:1"), start + poke.replace("id: 1", "id: 2"),
     start + 'event: poke\nid: 1\ndata: {"stream":"a","position":0,"globalPosition":1}\n\n', `${start}: caught-up 1\nid: 2\n\n`,
     `${start}data: {"stream":"a","position":0,"globalPosition":1}\n\n`, `${start}: ready\nid: 0\ndata: {}\n\n`,
-    start + poke.replace(",", ",\ndata: "), start + poke.replace('"position":0,', ""),
+    `${start}: ready\nid: 0\n\nretry: 700\n\n${poke}`, start + poke.replace(",", ",\ndata: "), start + poke.replace('"position":0,', ""),
   ];
   for (const text of broken) assert.throws(() => new FrameReader().push(Buffer.from(text)), JSON.stringify(text));
 });

@@ -35,6 +35,15 @@ impl Reply {
         self.headers.iter().find(|(key, _)| key.eq_ignore_ascii_case(name)).map(|(_, value)| value.as_str())
     }
 
+    /// The seconds of `Retry-After`.
+    ///
+    /// # Panics
+    /// The reply has none.
+    pub fn retry_after(&self) -> u32 {
+        let value = self.header("retry-after").expect("the reply says when to come back");
+        value.parse().expect("a number of seconds")
+    }
+
     /// The body as text.
     ///
     /// # Panics

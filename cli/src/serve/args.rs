@@ -203,7 +203,14 @@ pub(super) struct Times {
     /// most 60000.
     #[arg(long, value_name = "MS", default_value_t = Millis(Settings::default().poke_gap), value_parser = poke_gap)]
     pub(super) poke_gap_ms: Millis,
-    /// Milliseconds that requests in progress have to end after SIGTERM.
+    /// Milliseconds after SIGTERM for which the port stays open and requests are answered, while /health/ready is 503
+    /// and each reply closes its connection, so that load balancers and clients go elsewhere. At most 3600000.
+    #[arg(
+        long, env = "EVENTODB_DRAIN_GRACE", value_name = "MS", default_value_t = Millis(Timeouts::default().grace),
+        value_parser = drain_grace
+    )]
+    pub(super) drain_grace: Millis,
+    /// Milliseconds that requests in progress have to end once the port is closed after SIGTERM.
     #[arg(long, value_name = "MS", default_value_t = Millis(Timeouts::default().drain))]
     pub(super) drain_timeout_ms: Millis,
     /// Milliseconds that a write waits for its commit before the reply is TIMEOUT.
@@ -414,8 +421,16 @@ fn connections(text: &str) -> Result<usize, String> {
 fn poke_gap(text: &str) -> Result<Millis, String> {
     /// A subscriber may ask for merging within at most the same time.
     const MOST: Millis = Millis(Duration::from_secs(60));
-    let gap: Millis = text.parse().map_err(|error: ParseIntError| error.to_string())?;
-    if gap.0 > MOST.0 { Err(format!("it must be at most {MOST}")) } else { Ok(gap) }
+    at_most(text, MOST)
+}
+
+fn drain_grace(text: &str) -> Result<Millis, String> {
+    at_most(text, Millis(Duration::from_secs(3_600)))
+}
+
+fn at_most(text: &str, most: Millis) -> Result<Millis, String> {
+    let time: Millis = text.parse().map_err(|error: ParseIntError| error.to_string())?;
+    if time.0 > most.0 { Err(format!("it must be at most {most}")) } else { Ok(time) }
 }
 
 /// A flag without a value, whose variable takes 1, true, 0 or false.

@@ -345,6 +345,7 @@ fn timeouts(times: &Times) -> Timeouts {
         stall: times.stall_timeout_ms.0,
         append: times.append_timeout_ms.0,
         heartbeat: times.heartbeat_ms.0,
+        grace: times.drain_grace.0,
         drain: times.drain_timeout_ms.0,
         slow_request: times.slow_request_ms.0,
     }

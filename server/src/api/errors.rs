@@ -3,6 +3,8 @@
 //! What a client needs to act on is in the code, the message and the details. What went wrong inside
 //! is for the log, once, and never for the client.
 
+use std::ops::RangeInclusive;
+
 use axum::response::Response;
 use eventodb_protocol::ErrorCode;
 use eventodb_protocol::limits::POSITION_MAX;
@@ -17,8 +19,8 @@ use crate::api::reply;
 use crate::http::{Broken, Exhausted};
 use crate::observe::Cause;
 
-/// Seconds after which a refused request may be tried again.
-const RETRY_AFTER_SECONDS: HeaderValue = HeaderValue::from_static("1");
+/// Seconds after which a refused request may be tried again: any of these, so that not all clients come back at once.
+const RETRY_AFTER_SECONDS: RangeInclusive<u16> = 1..=3;
 const BEARER: HeaderValue = HeaderValue::from_static("Bearer");
 const CLOSE: HeaderValue = HeaderValue::from_static("close");
 
@@ -181,7 +183,7 @@ impl Failure {
         let mut response = reply::with_status(self.status(), json);
         let headers = response.headers_mut();
         if self.code.retry_after() {
-            headers.insert(RETRY_AFTER, RETRY_AFTER_SECONDS);
+            headers.insert(RETRY_AFTER, rand::random_range(RETRY_AFTER_SECONDS).into());
         }
         if response.status() == StatusCode::UNAUTHORIZED {
             response.headers_mut().insert(WWW_AUTHENTICATE, BEARER);

@@ -5,6 +5,7 @@ mod auth;
 mod client_address;
 mod conclusion;
 mod cors;
+mod departure;
 mod errors;
 mod headers;
 mod import;

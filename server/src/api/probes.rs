@@ -50,8 +50,11 @@ pub(super) async fn ready(
 }
 
 /// # Errors
-/// `BACKEND_UNAVAILABLE` if the store does not answer.
+/// `BACKEND_UNAVAILABLE` if the store does not answer, or the server is about to stop.
 async fn readiness(state: &AppState, query: Option<&str>) -> Result<Response, Failure> {
+    if state.watch.is_leaving() {
+        return Err(Failure::stopping());
+    }
     match tokio::time::timeout(PATIENCE, state.store.ping()).await {
         Ok(answer) => answer?,
         Err(_) => return Err(Failure::new(ErrorCode::BackendUnavailable, "the store does not answer")),

@@ -9,6 +9,7 @@ use http::HeaderValue;
 use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;
 
+use crate::api::departure::Departures;
 use crate::api::errors::Failure;
 use crate::api::rates::Rates;
 use crate::config::{Config, Mode};
@@ -25,8 +26,10 @@ pub(crate) struct AppState {
     pub(crate) rates: Rates,
     /// The request log.
     pub(crate) log: Arc<RequestLog>,
-    /// Cancelled when the server is told to stop: subscriptions and waiting reads end.
+    /// Cancelled when the server closes its socket: waiting reads end.
     pub(crate) stopping: CancellationToken,
+    /// How subscriptions end then.
+    pub(crate) departures: Arc<Departures>,
     /// In test mode: the token that replies show to callers without one.
     pub(crate) default_token: Option<HeaderValue>,
     /// In test mode: the living namespaces that a use created.
@@ -51,6 +54,7 @@ impl AppState {
             watch: Arc::clone(server.watch()),
             stopping: server.stopping().clone(),
             rates: Rates::new(&config.rates),
+            departures: Arc::new(Departures::new(server.stopping().clone(), config.timeouts.drain)),
             log,
             store,
             config,

@@ -31,35 +31,73 @@ const PATIENCE: Duration = Duration::from_secs(20);
 /// How often the log tells that connections are closed at once.
 const TELL: Duration = Duration::from_secs(10);
 
-/// Takes connections in, within the bounds on their number. Does not end by itself.
-pub(super) async fn accept<S: Service>(
-    listener: &TcpListener,
-    limits: &Limits,
-    serving: &Arc<Serving<S>>,
-    tracker: &TaskTracker,
-) {
-    let door = Arc::new(Door {
-        places: Arc::new(Semaphore::new(limits.connections)),
-        account: serving.budget.account(&Arc::default(), Holder::Connection),
-        line: Line::default(),
-        waiting: Arc::default(),
-    });
-    let mut crowds = Crowds::new(limits);
-    loop {
-        let (stream, peer) = next(listener).await;
-        let Some(counted) = crowds.admit(peer) else { continue };
-        let visitor = Visitor { stream, peer, _counted: counted };
-        let serving = Arc::clone(serving);
-        if let Some(place) = door.place() {
-            tracker.spawn(visitor.serve(place, serving));
-            continue;
+/// Takes connections in, within the bounds on their number.
+pub(super) struct Entrance<'a, S> {
+    door: Arc<Door>,
+    crowds: Crowds,
+    serving: &'a Arc<Serving<S>>,
+    tracker: &'a TaskTracker,
+}
+
+impl<'a, S: Service> Entrance<'a, S> {
+    /// An entrance that lets in as many as the limits say.
+    pub(super) fn new(limits: &Limits, serving: &'a Arc<Serving<S>>, tracker: &'a TaskTracker) -> Self {
+        let door = Arc::new(Door {
+            places: Arc::new(Semaphore::new(limits.connections)),
+            account: serving.budget.account(&Arc::default(), Holder::Connection),
+            line: Line::default(),
+            waiting: Arc::default(),
+        });
+        Self { door, crowds: Crowds::new(limits), serving, tracker }
+    }
+
+    /// Takes in all that come. Does not end by itself; nothing is lost if it is dropped.
+    pub(super) async fn accept(&mut self, listener: &TcpListener) {
+        loop {
+            let (stream, peer) = next(listener).await;
+            self.take_in(stream, peer);
         }
-        let Some(turn) = door.turn(peer) else {
+    }
+
+    /// Closes the socket, and takes in those that the kernel has connected before. They would be reset with it, and
+    /// their clients may have sent requests.
+    pub(super) fn close(&mut self, listener: TcpListener) {
+        // Without tokio, which asks the kernel only after it was told of news.
+        let Ok(listener) = listener.into_std() else { return };
+        while let Ok((stream, address)) = listener.accept() {
+            if stream.set_nonblocking(true).is_ok()
+                && let Ok(stream) = TcpStream::from_std(stream)
+            {
+                self.take_in(stream, address.ip());
+            }
+        }
+    }
+
+    /// Tells clients to leave from now on.
+    pub(super) fn show_out(&self) {
+        self.serving.watch.leave();
+    }
+
+    /// Whether a connection has not sent its first request yet.
+    pub(super) fn awaits_requests(&self) -> bool {
+        // Some may not be in the list yet.
+        self.tracker.len() > self.serving.watch.connections() || self.serving.watch.awaits_requests()
+    }
+
+    fn take_in(&mut self, stream: TcpStream, peer: IpAddr) {
+        let Some(counted) = self.crowds.admit(peer) else { return };
+        let visitor = Visitor { stream, peer, _counted: counted };
+        let serving = Arc::clone(self.serving);
+        if let Some(place) = self.door.place() {
+            self.tracker.spawn(visitor.serve(place, serving));
+            return;
+        }
+        let Some(turn) = self.door.turn(peer) else {
             tracing::debug!("a connection is closed: more wait for a place than may");
-            continue;
+            return;
         };
-        let door = Arc::clone(&door);
-        tracker.spawn(async move {
+        let door = Arc::clone(&self.door);
+        self.tracker.spawn(async move {
             let place = room::make(&serving.watch, Subnet::of(peer), door.free());
             let place = serving.stopping.run_until_cancelled(tokio::time::timeout(PATIENCE, place)).await;
             drop(turn);

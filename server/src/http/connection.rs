@@ -232,7 +232,8 @@ fn answer<S: Service>(
         exchange.id().tell(response.headers_mut());
         match answer {
             Answer::Reply(mut response) => {
-                set_connection(response.headers_mut(), version, version == Version::HTTP_10);
+                let closes = version == Version::HTTP_10 || serving.watch.is_leaving();
+                set_connection(response.headers_mut(), version, closes);
                 Answer::Reply(response.map(|body| Outgoing::new(body, exchange, &serving.watch)))
             }
             Answer::Stream(mut response) => {

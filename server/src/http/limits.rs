@@ -24,6 +24,8 @@ pub(crate) struct Limits {
     pub(crate) idle: Duration,
     /// How long a client may take nothing of what is sent to it.
     pub(crate) stall: Duration,
+    /// How long requests are still answered, after the server is told to stop, before the socket closes.
+    pub(crate) grace: Duration,
     /// How long requests in progress have to end once the server is told to stop.
     pub(crate) drain: Duration,
 }
@@ -40,6 +42,7 @@ impl Default for Limits {
             head: Duration::from_secs(10),
             idle: Duration::from_secs(120),
             stall: Duration::from_secs(30),
+            grace: Duration::ZERO,
             drain: Duration::from_secs(10),
         }
     }

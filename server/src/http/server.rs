@@ -1,8 +1,9 @@
 //! From the first connection to the last.
 //!
-//! A stop is soft first: the socket and idle connections close at once, so that a successor can bind the address;
-//! requests in progress are answered, and the application is told to end its streams. Whatever has not
-//! ended within the drain time, or at a hard stop, is cut.
+//! A stop is soft first. With a grace, the server goes on for that time, tells clients to leave (each reply closes its
+//! connection), and the application tells probes that it is not ready. Then the socket and idle connections close, so
+//! that a successor can bind the address; requests in progress are answered, and the application is told to end its
+//! streams. Whatever has not ended within the drain time, or at a hard stop, is cut.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,7 +12,7 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::accept;
+use super::accept::Entrance;
 use super::budget::Budget;
 use super::connection::{Protocol, Serving};
 use super::limits::Limits;
@@ -22,6 +23,10 @@ use super::watch::Watch;
 
 /// How long connections that are cut have to notice: they only need to be scheduled.
 const CUT_TIME: Duration = Duration::from_secs(1);
+/// How long a connection that was made before the socket closed has, after a grace, to send its first request.
+const LAST_CALL: Duration = Duration::from_millis(500);
+/// How often it is looked whether they have.
+const LOOK_EVERY: Duration = Duration::from_millis(5);
 
 /// How a server is told to stop.
 #[derive(Clone, Debug, Default)]
@@ -74,12 +79,19 @@ impl Server {
             stopping: stopping.clone(),
             protocol: Protocol::new(&limits),
         });
+        let mut entrance = Entrance::new(&limits, &serving, &tracker);
         tokio::select! {
-            () = accept::accept(&listener, &limits, &serving, &tracker) => {}
+            () = entrance.accept(&listener) => {}
             () = stop.soft.cancelled() => {}
             () = stop.hard.cancelled() => {}
         }
-        drop(listener);
+        if limits.grace.is_zero() {
+            drop(listener);
+        } else {
+            let grace = see_out(&mut entrance, listener, limits.grace);
+            // The socket is dropped with it at a hard stop.
+            stop.hard.run_until_cancelled(grace).await;
+        }
         stopping.cancel();
         watch.give_all(Order::Drain);
         tracker.close();
@@ -94,4 +106,18 @@ impl Server {
             tracing::error!("the keeper of time limits failed");
         }
     }
+}
+
+/// Goes on for the grace, while clients are told to leave, and then closes the socket so that no request is lost.
+async fn see_out<S: Service>(entrance: &mut Entrance<'_, S>, listener: TcpListener, grace: Duration) {
+    tracing::info!(grace_ms = grace.as_millis(), "not ready any more; requests are still answered");
+    entrance.show_out();
+    let _ = tokio::time::timeout(grace, entrance.accept(&listener)).await;
+    entrance.close(listener);
+    let last_call = async {
+        while entrance.awaits_requests() {
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
+    };
+    let _ = tokio::time::timeout(LAST_CALL, last_call).await;
 }

@@ -35,6 +35,8 @@ const CUT_PART: usize = 32;
 pub(crate) struct Watch {
     list: Mutex<List>,
     next: AtomicU64,
+    /// Whether clients are told to leave.
+    is_leaving: AtomicBool,
     is_draining: AtomicBool,
     head: Duration,
     idle: Duration,
@@ -87,6 +89,7 @@ impl Watch {
         Self {
             list: Mutex::default(),
             next: AtomicU64::new(0),
+            is_leaving: AtomicBool::new(false),
             is_draining: AtomicBool::new(false),
             head: limits.head,
             idle: limits.idle,
@@ -99,7 +102,23 @@ impl Watch {
         self.list.lock().connections.len()
     }
 
-    /// Whether the server was told to stop.
+    /// Tells clients to leave from now on: every reply closes its connection.
+    pub(super) fn leave(&self) {
+        self.is_leaving.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether clients are told to leave, although requests are still answered.
+    pub(crate) fn is_leaving(&self) -> bool {
+        self.is_leaving.load(Ordering::Relaxed)
+    }
+
+    /// Whether a connection has not sent its first request yet, or not all of a request's head.
+    pub(super) fn awaits_requests(&self) -> bool {
+        let list = self.list.lock();
+        list.connections.values().any(|watched| matches!(watched.vitals.phase(), Phase::New | Phase::Head))
+    }
+
+    /// Whether the server drains.
     pub(super) fn is_draining(&self) -> bool {
         self.is_draining.load(Ordering::Relaxed)
     }

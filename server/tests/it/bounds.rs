@@ -21,7 +21,7 @@ async fn repeated(client: &mut Client, times: usize, request: &str) -> Vec<(u16,
         client.send(request).await;
         let reply = client.reply().await;
         if reply.status == 429 {
-            assert_eq!(reply.header("retry-after"), Some("1"));
+            assert!((1..=3).contains(&reply.retry_after()), "{reply:?}");
         }
         replies.push((reply.status, if reply.status == 200 { String::new() } else { reply.code() }));
     }

@@ -166,7 +166,7 @@ async fn writes_and_imports_are_refused_during_force() {
     for path in ["/import", "/import?force=true"] {
         let reply = server.connect().await.request("POST", path, Some(&token)).await;
         assert_eq!((reply.status, reply.code().as_str()), (503, "BACKEND_UNAVAILABLE"));
-        assert_eq!(reply.header("retry-after"), Some("1"));
+        assert!((1..=3).contains(&reply.retry_after()), "{reply:?}");
     }
     assert_eq!(server.rpc(&token, VERSION).await, "0");
 }

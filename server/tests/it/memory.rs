@@ -92,7 +92,8 @@ async fn the_memory_for_bodies_is_bounded_and_a_namespace_has_a_share() {
         hogs.push(hog);
         assert!(hogs.len() < 10, "ten of them are more than the budget");
     };
-    assert_eq!((refused.status, refused.header("retry-after")), (503, Some("1")));
+    assert_eq!(refused.status, 503);
+    assert!((1..=3).contains(&refused.retry_after()), "{refused:?}");
     assert!(!hogs.is_empty());
     let body = format!("{VERSION}{}", " ".repeat(500_000));
     assert_eq!(server.call(&modest, &body).await.status, 200, "another namespace has a share of its own");
@@ -132,7 +133,8 @@ async fn unfinished_lines_of_imports_are_counted() {
         }
     })
     .await;
-    assert_eq!((refused.status, refused.header("retry-after")), (503, Some("1")));
+    assert_eq!(refused.status, 503);
+    assert!((1..=3).contains(&refused.retry_after()), "{refused:?}");
     let body = format!("{VERSION}{}", " ".repeat(500_000));
     assert_eq!(server.call(&modest, &body).await.status, 200, "another namespace has a share of its own");
     let mut failed = 0;

@@ -1,6 +1,6 @@
 //! Stopping: what is in progress ends well, and in time.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::net::TcpListener;
 
@@ -35,8 +35,46 @@ async fn subscriptions_end_cleanly() {
     let mut events = Events::subscribe(&server, &token, "all=true").await;
     events.up_to(": caught-up").await;
     server.stop.soft.cancel();
-    assert!(events.rest().await.is_empty());
+    let frames = events.rest().await;
+    assert!(matches!(&frames[..], [retry] if retry.starts_with("retry: ")), "{frames:?}");
     server.ended().await;
+}
+
+#[tokio::test]
+async fn during_the_grace_requests_are_answered_and_clients_are_sent_elsewhere() {
+    let server = Server::start_with(|config| config.timeouts.grace = Duration::from_secs(600)).await;
+    let mut used = server.connect().await;
+    let ready = used.request("GET", "/ready", None).await;
+    assert_eq!((ready.status, ready.header("connection")), (200, None));
+    server.stop.soft.cancel();
+    within("the server is not ready", async {
+        while server.connect().await.request("GET", "/ready", None).await.status != 503 {}
+    })
+    .await;
+    for path in ["/health", "/health/live"] {
+        let reply = server.connect().await.request("GET", path, None).await;
+        assert_eq!((reply.status, reply.header("connection")), (200, Some("close")), "{path}");
+    }
+    let reply = used.request("GET", "/health", None).await;
+    assert_eq!((reply.status, reply.header("connection")), (200, Some("close")));
+    assert!(used.rest().await.is_empty());
+    let mut events = Events::subscribe(&server, &fresh(), "all=true").await;
+    events.up_to(": caught-up").await;
+    server.stop.hard.cancel();
+    server.ended().await;
+}
+
+#[tokio::test]
+async fn after_the_grace_the_server_stops() {
+    let server = Server::start_with(|config| config.timeouts.grace = Duration::from_millis(100)).await;
+    let mut events = Events::subscribe(&server, &fresh(), "all=true").await;
+    events.up_to(": caught-up").await;
+    let (started, address) = (Instant::now(), server.address);
+    server.stop.soft.cancel();
+    assert_eq!(events.rest().await.len(), 1);
+    server.ended().await;
+    assert!(started.elapsed() >= Duration::from_millis(100));
+    TcpListener::bind(address).await.expect("the address is free");
 }
 
 #[tokio::test]

@@ -3,10 +3,14 @@
 //! Only pokes have a `data:` line, as some clients take every such line for a poke. All else is a
 //! comment; where it also has an `id:` line, a client's Last-Event-ID moves without an event.
 
+use std::ops::RangeInclusive;
+
 use bytes::Bytes;
 
 /// How long a client waits before it connects again, in milliseconds.
 const RETRY_MS: u32 = 1000;
+/// The same where the server stops: any of these, so that not all of its clients come at once.
+const RETRY_AFTER_STOP_MS: RangeInclusive<u32> = 500..=2000;
 
 /// What a subscription begins with.
 pub(super) fn opening(position: i64) -> Bytes {
@@ -31,6 +35,11 @@ pub(super) fn ahead_of_head(head: i64) -> Bytes {
 /// The message at `position` is damaged: the stream ends before it.
 pub(super) fn damaged(position: i64) -> Bytes {
     format!(": damaged {position}\n\n").into()
+}
+
+/// The server stops, and the client goes on elsewhere.
+pub(super) fn farewell() -> Bytes {
+    format!("retry: {}\n\n", rand::random_range(RETRY_AFTER_STOP_MS)).into()
 }
 
 #[cfg(test)]

@@ -8,15 +8,15 @@ mod request;
 
 use std::sync::Arc;
 
-use async_stream::stream;
 use axum::extract::State;
 use axum::response::Response;
 use bytes::Bytes;
 use eventodb_protocol::Right;
 use eventodb_store::Subscription;
 use eventodb_store::log::Event;
-use futures_util::{Stream, StreamExt as _};
+use futures_util::{Stream, StreamExt as _, stream};
 use http::request::Parts;
+use tokio_util::sync::CancellationToken;
 
 use crate::api::arrival::Arrival;
 use crate::api::auth::{Caller, Credentials};
@@ -59,12 +59,19 @@ async fn subscribe(
     caller.check_scope(RIGHT, &wanted.filter.scope)?;
     let filter = exchange.account().take_if_large(memory::of_filter(&wanted.filter))?;
     let subscription = caller.log.subscribe(wanted);
+    let departure = state.departures.join();
     let events = events(subscription, exchange.account().clone(), filter)
-        .take_until(state.stopping.child_token().cancelled_owned());
+        .take_until(async move { departure.is_due().await })
+        .chain(farewell(state.stopping.clone()));
     let mut response = reply::events(events);
     response.extensions_mut().insert(Endless);
     cors::allow(response.headers_mut());
     Ok(response)
+}
+
+/// What a stream ends with if the reason is that the server stops.
+fn farewell(stopping: CancellationToken) -> impl Stream<Item = Result<Bytes, Aborted>> + Send + 'static {
+    stream::once(async move { stopping.is_cancelled().then(|| Ok(frames::farewell())) }).filter_map(std::future::ready)
 }
 
 /// The events of a subscription. `filter` is the memory of what it asks for.
@@ -73,7 +80,7 @@ fn events(
     account: Account,
     filter: Option<Permit>,
 ) -> impl Stream<Item = Result<Bytes, Aborted>> + Send + 'static {
-    stream! {
+    async_stream::stream! {
         let _filter = filter;
         yield Ok(frames::opening(subscription.position()));
         loop {
