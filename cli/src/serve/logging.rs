@@ -1,7 +1,12 @@
 //! The log. A thread of its own writes it to standard error, so that logging never blocks a request.
+//!
+//! The audit is part of it, whatever the level: who looks for what was done must not find that it was too unimportant.
 
+use eventodb_server::AUDIT;
 use tracing_appender::non_blocking::WorkerGuard;
-use tracing_subscriber::filter::LevelFilter;
+use tracing_subscriber::filter::{LevelFilter, Targets};
+use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::util::SubscriberInitExt as _;
 
 /// The least severe level that is logged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -37,10 +42,12 @@ pub(super) fn start(level: Level, format: Format) -> WorkerGuard {
         Level::Debug => LevelFilter::DEBUG,
         Level::Trace => LevelFilter::TRACE,
     };
-    let builder = tracing_subscriber::fmt().with_max_level(level).with_writer(writer).with_ansi(false);
+    let lines = tracing_subscriber::fmt::layer().with_writer(writer).with_ansi(false);
+    let wanted = Targets::new().with_default(level).with_target(AUDIT, level.max(LevelFilter::INFO));
+    let log = tracing_subscriber::registry().with(wanted);
     match format {
-        Format::Json => builder.json().flatten_event(true).init(),
-        Format::Console => builder.with_target(false).init(),
+        Format::Json => log.with(lines.json().flatten_event(true)).init(),
+        Format::Console => log.with(lines.with_target(false)).init(),
     }
     guard
 }

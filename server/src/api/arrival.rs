@@ -24,7 +24,7 @@ pub(super) struct Arrival {
 impl Arrival {
     /// What the log has of the request, which it calls `method`.
     pub(super) fn record(&self, method: &'static str) -> Record {
-        Record::new(self.exchange.id().clone(), method, self.started)
+        Record::new(self.exchange.id().clone(), self.client, method, self.started)
     }
 }
 

@@ -1,8 +1,10 @@
-//! The request log, and the causes of failures in it.
+//! The request log, the causes of failures in it, and the audit.
 
+mod audit;
 mod cause;
 mod request_log;
 mod sampler;
 
+pub use audit::TARGET as AUDIT;
 pub(crate) use cause::Cause;
 pub(crate) use request_log::{Record, RequestLog};

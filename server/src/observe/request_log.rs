@@ -4,6 +4,7 @@
 //! or data. In each ten seconds, the first few refused or failed requests of each kind have a line each, and one line
 //! counts the others. Otherwise a client that is refused ten thousand times a second would fill the disk.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -11,6 +12,7 @@ use eventodb_protocol::ErrorCode;
 use http::StatusCode;
 use tokio_util::sync::CancellationToken;
 
+use super::audit::{Act, Audit};
 use super::cause::Cause;
 use super::sampler::Sampler;
 use crate::http::RequestId;
@@ -37,11 +39,12 @@ pub(crate) struct RequestLog {
     slow: Duration,
     /// Every request has a line.
     has_all: bool,
+    audit: Audit,
 }
 
 impl RequestLog {
     pub(crate) fn new(slow: Duration, has_all: bool) -> Self {
-        Self { sampler: Sampler::default(), slow, has_all }
+        Self { sampler: Sampler::default(), slow, has_all, audit: Audit::default() }
     }
 
     /// Logs every ten seconds, and at the end, how many requests had no line of their own.
@@ -53,6 +56,7 @@ impl RequestLog {
     }
 
     fn turn(&self) {
+        self.audit.turn();
         for (kind, more) in self.sampler.turn() {
             match kind {
                 Kind::Request { method, status, code } if status >= 500 => {
@@ -67,19 +71,27 @@ impl RequestLog {
         }
     }
 
+    /// Logs an import that is done after its reply had begun, if it was administrative.
+    pub(crate) fn import_done(&self, record: &Record) {
+        self.audit.answered(record, None);
+    }
+
     /// Logs an import that failed after its reply had begun.
-    pub(crate) fn import_failed(&self, id: &RequestId, code: ErrorCode, line: u64, cause: Option<&Cause>) {
+    pub(crate) fn import_failed(&self, record: &Record, code: ErrorCode, line: u64, cause: Option<&Cause>) {
+        self.audit.answered(record, Some(code));
         if let Some(cause) = cause {
-            self.cause(id, cause);
+            self.cause(&record.id, cause);
         }
         if self.sampler.passes(Kind::Import(code.as_str())) {
-            let request_id = &*id.to_string();
+            let request_id = &*record.id.to_string();
             tracing::info!(code = code.as_str(), line, request_id, "an import failed");
         }
     }
 
-    /// Logs a request that is answered with this status, if it failed, was slow, or all requests are logged.
+    /// Logs a request that is answered with this status, if it failed, was slow, or all requests are logged, and if it was
+    /// administrative.
     pub(crate) fn answered(&self, record: &Record, status: StatusCode, code: Option<ErrorCode>) {
+        self.audit.answered(record, code);
         let duration = record.started.elapsed();
         let is_slow = duration.saturating_sub(record.wait) > self.slow;
         if status.as_u16() < 400 && !is_slow && !self.has_all {
@@ -109,19 +121,30 @@ impl RequestLog {
 }
 
 /// What a line of the log has of a request.
+#[derive(Clone)]
 pub(crate) struct Record {
     pub(crate) id: RequestId,
+    /// The address of the client.
+    pub(super) client: IpAddr,
     /// The name of the call, or the path.
     pub(crate) method: &'static str,
     /// The namespace, once it is known.
     pub(crate) namespace: Option<Arc<str>>,
+    /// What the request changes as an administrator.
+    pub(super) act: Option<Act>,
     /// How long the request asked to wait.
     pub(crate) wait: Duration,
     pub(crate) started: Instant,
 }
 
 impl Record {
-    pub(crate) fn new(id: RequestId, method: &'static str, started: Instant) -> Self {
-        Self { id, method, namespace: None, wait: Duration::ZERO, started }
+    pub(crate) fn new(id: RequestId, client: IpAddr, method: &'static str, started: Instant) -> Self {
+        Self { id, client, method, namespace: None, act: None, wait: Duration::ZERO, started }
+    }
+
+    /// The request is administrative: it does `act` to `object`, which is a namespace or the id of a token. The audit has a
+    /// line about how it ends.
+    pub(crate) fn administers(&mut self, act: &'static str, object: &str) {
+        self.act = Some(Act::new(act, object));
     }
 }

@@ -31,7 +31,7 @@ use crate::api::headers::awaits_leave;
 use crate::api::query::Query;
 use crate::api::state::AppState;
 use crate::api::{cors, reply};
-use crate::http::{Account, Exchange, Linger, Patience, Permit, RequestId};
+use crate::http::{Account, Exchange, Linger, Patience, Permit};
 use crate::observe::{Record as Observed, RequestLog};
 
 /// What the query string of an import may have.
@@ -85,6 +85,10 @@ async fn import(
             return Err(failure);
         }
     };
+    let mut record = record.clone();
+    if let Target::Replacement(replacement) = &target {
+        record.administers("import?force", &replacement.log().namespace().name);
+    }
     let (progress, events) = progress::channel();
     let (limits, timeouts) = (state.config.limits, state.config.timeouts);
     let import = Import {
@@ -92,7 +96,7 @@ async fn import(
         terms: Terms { most: limits.body_bytes, gap: timeouts.body_gap, line: timeouts.body_total },
         stopping: state.stopping.clone(),
         progress,
-        id: record.id.clone(),
+        record,
         log: Arc::clone(&state.log),
         account: exchange.account().clone(),
         linger: exchange.linger(),
@@ -162,7 +166,7 @@ struct Import {
     stopping: CancellationToken,
     progress: Progress,
     /// Of the request.
-    id: RequestId,
+    record: Observed,
     log: Arc<RequestLog>,
     /// Where lines and batches are counted.
     account: Account,
@@ -177,9 +181,12 @@ impl Import {
         let started = Instant::now();
         let result = self.take(body, target).await;
         match result {
-            Ok(imported) => self.progress.done(imported, started.elapsed()),
+            Ok(imported) => {
+                self.log.import_done(&self.record);
+                self.progress.done(imported, started.elapsed());
+            }
             Err(failed) => {
-                self.log.import_failed(&self.id, failed.code, failed.line, failed.cause.as_ref());
+                self.log.import_failed(&self.record, failed.code, failed.line, failed.cause.as_ref());
                 self.progress.failed(&failed);
             }
         }

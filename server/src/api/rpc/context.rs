@@ -48,6 +48,11 @@ impl Context<'_> {
 }
 
 impl Context<'_> {
+    /// The call is administrative, and `object` is what it changes. The audit has a line about how it ends.
+    pub(super) fn administers(&mut self, object: &str) {
+        self.record.administers(self.record.method, object);
+    }
+
     pub(super) fn limits(&self) -> &Limits {
         &self.state.config.limits
     }

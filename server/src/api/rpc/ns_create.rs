@@ -16,6 +16,7 @@ pub(super) async fn answer(
     call: &mut Call<'_>,
 ) -> Result<Response, Failure> {
     let CreateNamespace { namespace, token, description, metadata } = CreateNamespace::parse(call, context.limits())?;
+    context.administers(&namespace);
     let new = NewNamespace { name: namespace, token_hash: token.hash(), description, metadata };
     let created = context.state.store.create(new).await?;
     Ok(reply::json(&NamespaceCreated {

@@ -17,6 +17,7 @@ pub(super) async fn answer(
 ) -> Result<Response, Failure> {
     let namespace = call.name("namespace", context.limits())?;
     manager.check(&namespace)?;
+    context.administers(&namespace);
     if namespace == DEFAULT_NAMESPACE {
         return Err(Failure::invalid("the namespace default cannot be deleted"));
     }

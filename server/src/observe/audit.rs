@@ -1,0 +1,85 @@
+//! The audit: lines of the log with the target `audit` about administrative acts, requests that were refused their right,
+//! and load that was shed.
+//!
+//! A line has the time, the token's id, the client's address, the act, its object, how it ended, and the request's id. It
+//! never has a token or data. Each act that succeeds has a line. What ends otherwise can be caused at will, by strangers
+//! too: in each ten seconds, the first few of each act and code have a line each, and one line counts the others.
+
+use eventodb_protocol::{ErrorCode, Token};
+
+use super::request_log::Record;
+use super::sampler::Sampler;
+
+/// The target of the lines.
+pub const TARGET: &str = "audit";
+
+/// What an administrative request does, and to what.
+#[derive(Clone, Debug)]
+pub(super) struct Act {
+    name: &'static str,
+    object: Box<str>,
+}
+
+impl Act {
+    pub(super) fn new(name: &'static str, object: &str) -> Self {
+        // Somebody may have given a token where a name belongs.
+        let object = if object.parse::<Token>().is_ok() { "(a token)" } else { object };
+        Self { name, object: object.into() }
+    }
+}
+
+/// Writes the audit.
+#[derive(Debug, Default)]
+pub(super) struct Audit {
+    sampler: Sampler<Kind>,
+}
+
+/// Lines that are counted together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+struct Kind {
+    act: &'static str,
+    outcome: &'static str,
+}
+
+impl Audit {
+    /// Tells how a request ended, if it was administrative, was refused its right, or was shed. It succeeded if there is no
+    /// code.
+    pub(super) fn answered(&self, record: &Record, code: Option<ErrorCode>) {
+        let is_refused = code.is_some_and(is_refusal);
+        if record.act.is_none() && !is_refused {
+            return;
+        }
+        let (act, object) = record.act.as_ref().map_or((record.method, None), |act| (act.name, Some(&*act.object)));
+        let outcome = code.map_or("done", ErrorCode::as_str);
+        if code.is_some() && !self.sampler.passes(Kind { act, outcome }) {
+            return;
+        }
+        let (namespace, address) = (record.namespace.as_deref(), &*record.client.to_string());
+        let request_id = &*record.id.to_string();
+        tracing::info!(target: TARGET, act, object, outcome, namespace, address, request_id, "audit");
+    }
+
+    /// Begins the next turn of sampling, and counts what had no line.
+    pub(super) fn turn(&self) {
+        for (Kind { act, outcome }, more) in self.sampler.turn() {
+            tracing::info!(target: TARGET, act, outcome, more, "audit: more ended alike");
+        }
+    }
+}
+
+/// Whether a request that ends with this code was refused its right, or was shed.
+fn is_refusal(code: ErrorCode) -> bool {
+    use ErrorCode::{AuthInvalidToken, AuthRequired, AuthUnauthorized, Overloaded, RateLimited};
+    matches!(code, AuthRequired | AuthInvalidToken | AuthUnauthorized | RateLimited | Overloaded)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_token_in_place_of_a_name_is_not_shown() {
+        assert_eq!(&*Act::new("ns.delete", Token::generate("shop").as_str()).object, "(a token)");
+        assert_eq!(&*Act::new("ns.delete", "shop").object, "shop");
+    }
+}
