@@ -10,12 +10,12 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering::Relaxed};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use eventodb_protocol::token::TokenHash;
 use eventodb_protocol::{Grant, Timestamp};
 use foldhash::fast::RandomState;
-use parking_lot::RwLock;
+use parking_lot::{Mutex, RwLock};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
@@ -99,11 +99,19 @@ impl LivingToken {
 }
 
 /// The tokens that are known to be good.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct KnownTokens {
     known: RwLock<HashMap<TokenHash, Arc<Access>, RandomState>>,
     /// One that will end was added, or will end sooner.
     sooner: Notify,
+    /// When the registry was last asked about all of them and answered.
+    pub(super) looked_up: Mutex<Instant>,
+}
+
+impl Default for KnownTokens {
+    fn default() -> Self {
+        Self { known: RwLock::default(), sooner: Notify::new(), looked_up: Mutex::new(Instant::now()) }
+    }
 }
 
 impl KnownTokens {

@@ -81,6 +81,9 @@ impl EventStore {
         tokio::spawn(keep_up(Arc::downgrade(&store), store.stop.clone()));
         tokio::spawn(tokens::end_in_time(Arc::downgrade(&store), store.stop.clone()));
         tokio::spawn(tokens::note_uses(Arc::downgrade(&store), store.stop.clone()));
+        if store.backend.is_shared() {
+            tokio::spawn(tokens::watch(Arc::downgrade(&store), store.stop.clone()));
+        }
         if let Some(hints) = store.backend.hints() {
             tokio::spawn(take_hints(Arc::downgrade(&store), hints, store.stop.clone()));
         }

@@ -1,7 +1,7 @@
 //! Tokens: what one opens, and changes of them.
 
 use std::sync::{Arc, Weak};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use eventodb_protocol::{Timestamp, Token};
 use tokio_util::sync::CancellationToken;
@@ -11,6 +11,12 @@ use super::access::Access;
 use crate::error::{Chain, Error, Result};
 use crate::model::{NewToken, Rotation, TokenChange, TokenId, TokenRecord};
 
+/// How often it is looked whether it is time to look up the known tokens.
+const WATCH_EVERY: Duration = Duration::from_millis(200);
+/// The known tokens of a shared database are looked up if they were not for this long.
+const LOOK_UP_AFTER: Duration = Duration::from_millis(700);
+/// How long one attempt to look them up may take.
+const ATTEMPT: Duration = Duration::from_millis(500);
 /// How often the uses of tokens are noted.
 const NOTE_USES: Duration = Duration::from_secs(60);
 /// Tokens whose use is noted by one transaction.
@@ -117,11 +123,12 @@ impl EventStore {
 
     /// Looks up anew all tokens that are known.
     pub(super) async fn refresh_tokens(&self) -> Result<()> {
-        let ids = self.tokens.ids();
+        let (ids, began) = (self.tokens.ids(), Instant::now());
         if !ids.is_empty() {
             let living = self.backend.living_tokens(&ids).await?;
             self.tokens.keep(&ids, &living);
         }
+        *self.tokens.looked_up.lock() = began;
         Ok(())
     }
 
@@ -136,6 +143,24 @@ impl EventStore {
             if let Err(error) = outcome {
                 tracing::debug!(error = %Chain(&error), "cannot note that tokens were used");
             }
+        }
+    }
+}
+
+/// Looks up the known tokens anew if nobody has done so for a while. A database that is back after it did not answer is
+/// asked soon: an attempt is given up long before the time limit of a statement.
+pub(super) async fn watch(store: Weak<EventStore>, stop: CancellationToken) {
+    while stop.run_until_cancelled(tokio::time::sleep(WATCH_EVERY)).await.is_some() {
+        let Some(store) = store.upgrade() else { return };
+        if store.tokens.looked_up.lock().elapsed() < LOOK_UP_AFTER {
+            continue;
+        }
+        let attempt = tokio::time::timeout(ATTEMPT, store.refresh_tokens());
+        match stop.run_until_cancelled(attempt).await {
+            None => return,
+            Some(Ok(Ok(()))) => {}
+            Some(Ok(Err(error))) => tracing::debug!(error = %Chain(&error), "cannot look up tokens anew"),
+            Some(Err(_)) => tracing::debug!("looking up tokens anew takes too long"),
         }
     }
 }

@@ -143,7 +143,7 @@ impl Backend for Postgres {
     }
 
     async fn living_tokens(&self, ids: &[TokenId]) -> Result<Vec<(TokenId, Option<Timestamp>)>> {
-        retrying!(self.shared.readers, connection => tokens::living(connection, ids)).map_err(Failure::of_read)
+        retrying!(self.shared.doors, connection => tokens::living(connection, ids)).map_err(Failure::of_read)
     }
 
     async fn note_used(&self, ids: &[TokenId], hour: Timestamp) -> Result<()> {

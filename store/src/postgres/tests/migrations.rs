@@ -4,7 +4,7 @@
 
 use eventodb_protocol::message::Expected;
 use eventodb_protocol::request::ListPage;
-use eventodb_protocol::{Token, group, name};
+use eventodb_protocol::{Grant, Token, group, name};
 use eventodb_schema::{Migration, POSTGRES_LOG, POSTGRES_REGISTRY};
 use uuid::Uuid;
 
@@ -97,8 +97,10 @@ async fn what_the_first_version_has_written_is_used_by_this_one() {
     }
 
     let store = open_store(settings(&url), crate::Settings::default()).await;
-    let log = store.authorize(&token).await.expect("it answers").expect("the token is still good").log().clone();
-    let found = all(&log).await;
+    let access = store.authorize(&token).await.expect("it answers").expect("the token is still good");
+    assert_eq!(access.grant(), &Grant::everything());
+    let log = access.log();
+    let found = all(log).await;
     let places: Vec<_> =
         found.iter().map(|m| (&*m.stream, m.position, m.metadata.as_deref(), m.global_position, m.id)).collect();
     let expected: Vec<_> =
@@ -112,13 +114,13 @@ async fn what_the_first_version_has_written_is_used_by_this_one() {
     let categories: Vec<_> = categories.iter().map(|c| (&*c.category, c.stream_count, c.message_count)).collect();
     assert_eq!(categories, [("account", 2, 4), ("transfer", 1, 1)]);
 
-    let conflict = write_expecting(&log, "account-1", Expected::Version(1), message("T")).await;
+    let conflict = write_expecting(log, "account-1", Expected::Version(1), message("T")).await;
     assert!(is_conflict(&conflict.expect_err("it has three")));
     let mut repeated = message("T");
     repeated.id = Some(id(4));
-    let again = write_expecting(&log, "transfer-7", Expected::Any, repeated).await.expect("it was written before");
+    let again = write_expecting(log, "transfer-7", Expected::Any, repeated).await.expect("it was written before");
     assert_eq!(again.first_global_position, 4);
-    let next = write_expecting(&log, "account-1", Expected::Version(2), message("T")).await.expect("it is so");
+    let next = write_expecting(log, "account-1", Expected::Version(2), message("T")).await.expect("it is so");
     assert_eq!((next.first_position, next.first_global_position), (3, 6));
     store.close().await;
 

@@ -22,3 +22,4 @@ mod servers;
 mod sessions;
 mod staleness;
 mod start;
+mod tokens;

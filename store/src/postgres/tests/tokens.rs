@@ -1,0 +1,242 @@
+//! Tokens on several servers, over connections that break, and with a registry that is away.
+
+use std::future::Future;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use eventodb_protocol::{Grant, Timestamp, Token};
+use uuid::Uuid;
+
+use super::fixture::{open_store, settings};
+use super::pair::{NAME, Pair, percentiles};
+use crate::conformance::support::{PATIENCE, namespace};
+use crate::error::Result;
+use crate::model::{NewToken, Rotation, TokenId, TokenRecord};
+use crate::testing::{seed, tell};
+use crate::{Error, EventStore, Settings};
+use eventodb_testing::postgres::{self, Server};
+use eventodb_testing::proxy::{Faults, Hold, Proxy};
+
+fn new_token(token: &Token) -> NewToken {
+    NewToken {
+        id: TokenId::generate(),
+        hash: token.hash(),
+        namespace: NAME.into(),
+        description: String::new(),
+        grant: Grant::everything(),
+        expires_at: None,
+    }
+}
+
+/// A token that is made by one server and known to be good by another.
+async fn known(maker: &EventStore, other: &EventStore) -> (Token, TokenRecord, Arc<crate::Access>) {
+    let token = Token::generate(NAME);
+    let record = maker.create_token(new_token(&token)).await.expect("there is room");
+    let access = other.authorize(&token).await.expect("it answers").expect("it is good");
+    (token, record, access)
+}
+
+/// How long it takes until what was revoked through one server has ended on the other.
+async fn revoked_elsewhere(pair: &Pair, rounds: usize) -> Vec<Duration> {
+    let mut times = Vec::new();
+    for _ in 0..rounds {
+        let (token, record, access) = known(&pair.servers[0], &pair.servers[1]).await;
+        pair.servers[0].revoke_token(record.id).await.expect("it lives");
+        let revoked = Instant::now();
+        access.ended().cancelled().await;
+        times.push(revoked.elapsed());
+        assert!(pair.servers[1].authorize(&token).await.expect("it answers").is_none());
+    }
+    times
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_token_that_is_revoked_through_one_server_ends_on_the_other() {
+    // No poll comes to the rescue.
+    let pair = Pair::with(Settings { poll_interval: PATIENCE, ..Settings::default() }, |_| {}).await;
+    // Until both servers listen, the first rounds wait for that.
+    revoked_elsewhere(&pair, 3).await;
+    let mut times = revoked_elsewhere(&pair, 100).await;
+    tell(&format!("revoked elsewhere, by notification: {}", percentiles(times.clone())));
+    times.sort_unstable();
+    assert!(times[98] < Duration::from_secs(1), "{times:?}");
+    pair.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_token_that_is_revoked_through_one_server_ends_on_the_other_without_notifications() {
+    let url = postgres::database().await;
+    let mut deaf = settings(&url);
+    // Nobody listens there.
+    deaf.listen_url = Some("postgres://nobody@127.0.0.1:1/none".parse().expect("a good URL"));
+    let pair = Pair::of(url, [deaf.clone(), deaf], Settings::default()).await;
+    let times = revoked_elsewhere(&pair, 10).await;
+    tell(&format!("revoked elsewhere, by polling: {}", percentiles(times.clone())));
+    assert!(times.iter().all(|time| *time < Duration::from_secs(5)), "{times:?}");
+    pair.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rotation_and_a_deletion_end_tokens_on_the_other_server() {
+    let pair = Pair::new().await;
+    let (token, record, access) = known(&pair.servers[0], &pair.servers[1]).await;
+    let grace = Duration::from_secs(2);
+    let rotation = Rotation { from: record.id, id: TokenId::generate(), hash: Token::generate(NAME).hash(), grace };
+    let began = Instant::now();
+    pair.servers[0].rotate_token(rotation).await.expect("it lives");
+    assert!(pair.servers[1].authorize(&token).await.expect("it answers").is_some());
+    access.ended().cancelled().await;
+    let took = began.elapsed();
+    assert!(took >= grace - Duration::from_millis(100) && took < grace + Duration::from_secs(1), "{took:?}");
+
+    let (_, _, access) = known(&pair.servers[0], &pair.servers[1]).await;
+    pair.servers[0].delete(NAME).await.expect("it lives");
+    access.ended().cancelled().await;
+    assert!(pair.servers[1].authorize(&pair.token).await.expect("it answers").is_none());
+    pair.close().await;
+}
+
+/// While nothing comes through, and with connections that are refused.
+#[tokio::test(flavor = "multi_thread")]
+async fn while_the_registry_is_away_good_tokens_stay_good_and_expire() {
+    let url = postgres::database().await;
+    let proxy = Proxy::to_database(&url, 0).await;
+    let cut_off = settings(&proxy.database_url(&url));
+    let pair = Pair::of(url.clone(), [settings(&url), cut_off], Settings::default()).await;
+    let away = &pair.servers[1];
+    let (revoked, record, access) = known(&pair.servers[0], away).await;
+    let expiring = Token::generate(NAME);
+    let expires_at = Some(Timestamp::from_micros(Timestamp::now().as_micros() + 3_000_000));
+    let new = NewToken { expires_at, ..new_token(&expiring) };
+    pair.servers[0].create_token(new).await.expect("there is room");
+    let expiring = away.authorize(&expiring).await.expect("it answers").expect("it is good");
+    let first = away.authorize(&pair.token).await.expect("it answers").expect("it is good");
+
+    proxy.hold(Hold { requests: true, replies: true });
+    pair.servers[0].revoke_token(record.id).await.expect("it lives");
+    let unknown = away.authorize(&Token::generate(NAME)).await;
+    assert!(matches!(unknown, Err(Error::Unavailable(_))), "{unknown:?}");
+    expiring.ended().cancelled().await;
+    assert!(Some(Timestamp::now()) >= expires_at);
+    assert!(away.authorize(&revoked).await.expect("it was good").is_some(), "nobody knows better");
+    assert!(away.authorize(&pair.token).await.expect("it was good").is_some());
+
+    // A network that is back does not deliver what was sent before.
+    proxy.cut_all();
+    proxy.hold(Hold::default());
+    let back = Instant::now();
+    access.ended().cancelled().await;
+    let took = back.elapsed();
+    tell(&format!("looked up anew {took:?} after the registry was back"));
+    assert!(took < Duration::from_secs(1), "{took:?}");
+    assert!(!first.ended().is_cancelled());
+    pair.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_registry_that_was_stopped_is_asked_within_a_second_of_its_return() {
+    let server = Server::start(&[]);
+    let url = postgres::create_database(&server.url("postgres"), "ENCODING 'UTF8'").await;
+    let pair = Pair::of(url.clone(), [settings(&url), settings(&url)], Settings::default()).await;
+    let (_, record, access) = known(&pair.servers[0], &pair.servers[1]).await;
+    // As another server would, without a notification.
+    let revoke = format!("UPDATE eventodb.tokens SET revoked_at = now() WHERE id = '{}'", record.id.0);
+    postgres::run(&url, &revoke).await;
+    server.stop("immediate");
+    let known = pair.servers[1].authorize(&pair.token).await.expect_err("it is not known there yet");
+    assert!(matches!(known, Error::Unavailable(_)), "{known}");
+    server.start_again();
+    let back = Instant::now();
+    access.ended().cancelled().await;
+    assert!(back.elapsed() < Duration::from_secs(1), "{:?}", back.elapsed());
+    pair.close().await;
+}
+
+/// Calls until there is an answer that leaves nothing open.
+async fn until_done<F: Future<Output = Result<TokenRecord>>>(call: impl Fn() -> F) -> (TokenRecord, usize) {
+    for repeated in 0.. {
+        match call().await {
+            Ok(record) => return (record, repeated),
+            Err(Error::Unknown(_) | Error::Unavailable(_)) => {}
+            Err(error) => panic!("{error}"),
+        }
+    }
+    unreachable!("it is repeated for ever")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lost_reply_loses_nothing() {
+    let url = postgres::database().await;
+    let proxy = Proxy::to_database(&url, seed()).await;
+    let mut backend = settings(&proxy.database_url(&url));
+    backend.statement_timeout = Duration::from_millis(500);
+    let store = open_store(backend, Settings::default()).await;
+    store.create(namespace(NAME, &Token::generate(NAME))).await.expect("the name is free");
+    let mut repeats = 0;
+    for round in 0..8 {
+        proxy.faults(Faults { cut: 0.03, ..Faults::default() });
+        let (first, second) = (Token::generate(NAME), Token::generate(NAME));
+        // A caller that repeats a call makes a new id each time.
+        let (created, again) = until_done(|| store.create_token(new_token(&first))).await;
+        repeats += again;
+        let rotate = || {
+            let rotation = Rotation {
+                from: created.id,
+                id: TokenId(Uuid::now_v7()),
+                hash: second.hash(),
+                grace: if round % 2 == 0 { Duration::ZERO } else { Duration::from_secs(60) },
+            };
+            store.rotate_token(rotation)
+        };
+        let (rotated, again) = until_done(rotate).await;
+        repeats += again;
+        proxy.faults(Faults::default());
+        let (same, _) = until_done(rotate).await;
+        assert_eq!(same, rotated);
+        let (revoked, again) = until_done(|| store.revoke_token(rotated.id)).await;
+        repeats += again;
+        let (same, _) = until_done(|| store.revoke_token(rotated.id)).await;
+        assert_eq!(same.revoked_at, revoked.revoked_at);
+        let (_, _) = until_done(|| store.revoke_token(created.id)).await;
+    }
+    tell(&format!("{repeats} calls were repeated"));
+    assert!(repeats > 0, "something went wrong");
+    let living = store.tokens(NAME).await.expect("it lives");
+    assert_eq!(living.len(), 1, "no call happened twice: {living:?}");
+    store.close().await;
+}
+
+/// What a server of an earlier version does beside this one.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_an_earlier_version_notes_about_tokens_is_taken_over() {
+    let pair = Pair::new().await;
+    let store = &pair.servers[0];
+    let session = postgres::connect(&pair.url).await;
+    let theirs = Token::generate("theirs");
+    let create = "INSERT INTO eventodb.namespaces (name, token_hash, description, metadata, created_at)
+                  VALUES ('theirs', $1, '', '{}', now())";
+    session.execute(create, &[&&theirs.hash().as_bytes()[..]]).await.expect("good SQL");
+    let opened = async {
+        while store.authorize(&theirs).await.expect("it answers").is_none() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, opened).await.expect("it is taken over");
+    let known = async |name: &str| -> Vec<u8> {
+        let select = "SELECT token_hash FROM eventodb.namespaces WHERE name = $1 AND deleted_at IS NULL";
+        session.query_one(select, &[&name]).await.expect("it lives").get(0)
+    };
+    // They know the token that takes the place of theirs, and none that ends it.
+    let id = store.authorize(&theirs).await.expect("it answers").expect("it is good").token_id();
+    let next = Token::generate("theirs");
+    let grace = Duration::from_secs(60);
+    let rotation = Rotation { from: id, id: TokenId::generate(), hash: next.hash(), grace };
+    let next_id = store.rotate_token(rotation).await.expect("it lives").id;
+    assert_eq!(known("theirs").await, next.hash().as_bytes());
+    store.revoke_token(next_id).await.expect("it lives");
+    assert_eq!(known("theirs").await, [0; 32]);
+    store.backend().purge().await.expect("it answers");
+    let left = store.tokens("theirs").await.expect("it lives");
+    assert_eq!(left.iter().map(|token| token.id).collect::<Vec<_>>(), [id], "only the one in its grace is left");
+    pair.close().await;
+}
