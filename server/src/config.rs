@@ -63,7 +63,7 @@ impl Config {
     /// The limits that the HTTP layer enforces.
     pub(crate) fn http_limits(&self) -> http::Limits {
         let Timeouts { head, idle, stall, grace, drain, .. } = self.timeouts;
-        let Bounds { connections, connections_per_address, http2_streams, memory } = self.bounds;
+        let Bounds { connections, connections_per_address, http2_streams, memory, .. } = self.bounds;
         let proxies = Arc::clone(&self.trusted_proxies);
         http::Limits {
             connections,
@@ -125,11 +125,26 @@ pub struct Bounds {
     pub connections: usize,
     /// Open connections of one address that is no trusted proxy's. More are closed at once.
     pub connections_per_address: usize,
+    /// Subscriptions.
+    pub subscriptions: AtOnce,
+    /// Calls that wait for a message.
+    pub waits: AtOnce,
+    /// Imports of all namespaces.
+    pub imports: usize,
     /// Requests at the same time on one HTTP/2 connection.
     pub http2_streams: u32,
     /// Bytes of memory for what waits for clients: connections, bodies of calls, imports, pages, replies. A request
     /// that needs more is refused as overload.
     pub memory: usize,
+}
+
+/// The most of something at once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AtOnce {
+    /// Of one namespace.
+    pub per_namespace: usize,
+    /// With one token.
+    pub per_token: usize,
 }
 
 /// The most requests a second; what is `None` has no bound.
@@ -184,6 +199,15 @@ impl Default for Rates {
 
 impl Default for Bounds {
     fn default() -> Self {
-        Self { connections: 20_000, connections_per_address: 20_000, http2_streams: 256, memory: 1024 * 1024 * 1024 }
+        let many = AtOnce { per_namespace: 100_000, per_token: 100_000 };
+        Self {
+            connections: 20_000,
+            connections_per_address: 20_000,
+            subscriptions: many,
+            waits: many,
+            imports: 64,
+            http2_streams: 256,
+            memory: 1024 * 1024 * 1024,
+        }
     }
 }

@@ -11,7 +11,7 @@ mod observe;
 mod run;
 
 pub use api::{METHODS, NEEDS, Need, ROUTES};
-pub use config::{Bounds, Config, Mode, Pages, Rates, Timeouts};
+pub use config::{AtOnce, Bounds, Config, Mode, Pages, Rates, Timeouts};
 pub use run::run;
 
 pub use crate::http::{Network, ParseNetworkError, Stop, Tls, TlsError, TlsFiles};

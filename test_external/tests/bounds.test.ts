@@ -2,7 +2,9 @@
 import assert from "node:assert/strict";
 import { failureOf, tokenFor, unique, type Client } from "../src/client.ts";
 import { Socket, rpcBytes } from "../src/socket.ts";
+import { subscribe } from "../src/sse.ts";
 import { startServer, test } from "../src/suite.ts";
+import { until } from "../src/wait.ts";
 
 const VERSION = '["stream.version","a-1"]';
 const call = (client: Client, headers: Record<string, string> = {}) => client.send({ path: "/rpc", headers, body: VERSION });
@@ -93,4 +95,58 @@ test("[R-limit.19] headers name a client only where a trusted proxy wrote them",
       assert.ok(count(malformed, 429) >= 10, `${name}: ${malformed}`);
     }
   }
+});
+
+/** The message of a refusal as overload. */
+async function overloaded(reply: ReturnType<Client["send"]>): Promise<string> {
+  const { status, code, message } = failureOf(await reply);
+  assert.deepEqual([status, code], [503, "OVERLOADED"]);
+  assert.equal((await reply).headers["retry-after"], "1");
+  return message;
+}
+
+test("[R-limit.20 R-error.14] subscriptions of a namespace and with a token", async (t) => {
+  const server = await startServer(t, { flags: ["--max-subscriptions-per-namespace", "2", "--max-subscriptions-per-token", "1"] });
+  const name = unique("crowded-");
+  const [one, two, three] = [1, 2, 3].map(() => server.client(tokenFor(name))) as [Client, Client, Client];
+  const held = await subscribe(t, one, { all: "true" });
+  const more = (client: Client) => client.send({ path: "/subscribe?all=true" });
+  assert.match(await overloaded(more(one)), /--max-subscriptions-per-token/);
+  await subscribe(t, two, { category: "a" });
+  assert.match(await overloaded(more(three)), /--max-subscriptions-per-namespace/);
+  await subscribe(t, server.fresh(), { all: "true" });
+  held.close();
+  await until("room for another", async () => {
+    try {
+      return await subscribe(t, three, { all: "true" });
+    } catch {
+      return undefined;
+    }
+  });
+});
+
+test("[R-limit.20] waiting calls of a namespace and with a token", async (t) => {
+  const server = await startServer(t, { flags: ["--max-waits-per-namespace", "2", "--max-waits-per-token", "1"] });
+  const name = unique("crowded-");
+  const [one, two, three] = [1, 2, 3].map(() => server.client(tokenFor(name))) as [Client, Client, Client];
+  const wait = (client: Client) => client.call("category.get", "a", { waitMs: 20_000 });
+  // One of two is refused at once, whichever comes later.
+  const ofToken = [wait(one), wait(one)];
+  assert.match(await overloaded(Promise.race(ofToken)), /--max-waits-per-token/);
+  const ofNamespace = [wait(two), wait(three)];
+  assert.match(await overloaded(Promise.race(ofNamespace)), /--max-waits-per-namespace/);
+  assert.deepEqual(await one.rpc("category.get", "a"), [], "a call that does not wait needs no place");
+  await one.write("a-1");
+  for (const calls of [ofToken, ofNamespace]) {
+    assert.deepEqual((await Promise.all(calls)).map((reply) => reply.status).sort(), [200, 503]);
+  }
+  assert.equal((await wait(three)).status, 200, "their places are free");
+});
+
+test("[R-limit.21 R-error.14] imports at once", async (t) => {
+  const server = await startServer(t, { flags: ["--max-imports", "1"] });
+  const socket = await Socket.connect(t, server.port);
+  socket.send(`POST /import HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer ${server.fresh().token}\r\nContent-Length: 10\r\n\r\n`);
+  await socket.expect(/^HTTP\/1\.1 200 /);
+  assert.match(await overloaded(server.fresh().send({ path: "/import", method: "POST", body: "" })), /--max-imports/);
 });

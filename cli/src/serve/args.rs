@@ -138,7 +138,7 @@ pub(super) struct Limits {
     #[arg(long, value_name = "LEVELS", default_value_t = JSON_DEPTH, value_parser = count)]
     pub(super) max_json_depth: usize,
     /// Connections at once. More wait to be accepted.
-    #[arg(long, value_name = "COUNT", default_value_t = Bounds::default().connections, value_parser = connections)]
+    #[arg(long, value_name = "COUNT", default_value_t = Bounds::default().connections, value_parser = permits)]
     pub(super) max_connections: usize,
     /// Requests at once on one HTTP/2 connection.
     #[arg(
@@ -146,6 +146,12 @@ pub(super) struct Limits {
         value_parser = positive::<u32>
     )]
     pub(super) max_http2_streams: u32,
+    /// Imports at once. More are refused with OVERLOADED.
+    #[arg(
+        long, env = "EVENTODB_MAX_IMPORTS", value_name = "COUNT", default_value_t = Bounds::default().imports,
+        value_parser = permits
+    )]
+    pub(super) max_imports: usize,
 }
 
 /// What one client may have.
@@ -160,6 +166,30 @@ pub(super) struct PerClient {
     /// once. If left out, as many as --max-connections.
     #[arg(long, env = "EVENTODB_MAX_CONNECTIONS_PER_ADDRESS", value_name = "COUNT", value_parser = count)]
     pub(super) max_connections_per_address: Option<usize>,
+    /// Subscriptions of one namespace. More are refused with OVERLOADED.
+    #[arg(
+        long, env = "EVENTODB_MAX_SUBSCRIPTIONS_PER_NAMESPACE", value_name = "COUNT",
+        default_value_t = Bounds::default().subscriptions.per_namespace, value_parser = count
+    )]
+    pub(super) max_subscriptions_per_namespace: usize,
+    /// Subscriptions with one token. More are refused with OVERLOADED.
+    #[arg(
+        long, env = "EVENTODB_MAX_SUBSCRIPTIONS_PER_TOKEN", value_name = "COUNT",
+        default_value_t = Bounds::default().subscriptions.per_token, value_parser = count
+    )]
+    pub(super) max_subscriptions_per_token: usize,
+    /// Calls of one namespace that wait for a message (`waitMs`). More are refused with OVERLOADED.
+    #[arg(
+        long, env = "EVENTODB_MAX_WAITS_PER_NAMESPACE", value_name = "COUNT",
+        default_value_t = Bounds::default().waits.per_namespace, value_parser = count
+    )]
+    pub(super) max_waits_per_namespace: usize,
+    /// Calls with one token that wait for a message. More are refused with OVERLOADED.
+    #[arg(
+        long, env = "EVENTODB_MAX_WAITS_PER_TOKEN", value_name = "COUNT",
+        default_value_t = Bounds::default().waits.per_token, value_parser = count
+    )]
+    pub(super) max_waits_per_token: usize,
     /// Requests a second of one address, or of one IPv6 network of 64 bits. More are refused with RATE_LIMITED before their
     /// body is read. Probes are not counted. If left out, there is no such limit.
     #[arg(long, env = "EVENTODB_MAX_REQUESTS_PER_ADDRESS", value_name = "COUNT", value_parser = rate)]
@@ -411,7 +441,7 @@ fn wrong_tokens() -> u32 {
     Rates::default().wrong_tokens.map_or(0, NonZeroU32::get)
 }
 
-fn connections(text: &str) -> Result<usize, String> {
+fn permits(text: &str) -> Result<usize, String> {
     /// What a semaphore can count.
     const MOST: usize = tokio::sync::Semaphore::MAX_PERMITS;
     let count = positive(text)?;

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use eventodb_protocol::{DEFAULT_NAMESPACE, Token};
-use eventodb_server::{Bounds, Config, Network, Pages, Rates, Timeouts, Tls, TlsFiles};
+use eventodb_server::{AtOnce, Bounds, Config, Network, Pages, Rates, Timeouts, Tls, TlsFiles};
 use eventodb_store::{postgres, sqlite};
 
 use super::args::{Args, Times};
@@ -270,6 +270,15 @@ fn server(args: &Args) -> Result<Config, Usage> {
         bounds: Bounds {
             connections: limits.max_connections,
             connections_per_address: per_client.max_connections_per_address.unwrap_or(limits.max_connections),
+            subscriptions: AtOnce {
+                per_namespace: per_client.max_subscriptions_per_namespace,
+                per_token: per_client.max_subscriptions_per_token,
+            },
+            waits: AtOnce {
+                per_namespace: per_client.max_waits_per_namespace,
+                per_token: per_client.max_waits_per_token,
+            },
+            imports: limits.max_imports,
             http2_streams: limits.max_http2_streams,
             memory: memory_budget(args.memory.memory_budget, limits.max_body_bytes)?,
         },

@@ -86,6 +86,14 @@ impl Credentials {
         }
     }
 
+    /// The token, if it has the form of one.
+    pub(crate) fn token(&self) -> Option<&Token> {
+        match self {
+            Self::Token(token) => Some(token),
+            Self::None | Self::Malformed => None,
+        }
+    }
+
     fn from_token(token: &str) -> Self {
         token.parse().map_or(Self::Malformed, Self::Token)
     }
@@ -94,10 +102,7 @@ impl Credentials {
 /// The token that a request shows, which is not checked yet.
 pub(super) fn shown<B>(request: &Request<B>) -> Option<Token> {
     let query = Query::parse(request.uri().query(), &["token"]).ok()?;
-    match Credentials::of(request.headers(), &query) {
-        Credentials::Token(token) => Some(token),
-        Credentials::None | Credentials::Malformed => None,
-    }
+    Credentials::of(request.headers(), &query).token().cloned()
 }
 
 impl Caller {

@@ -14,6 +14,7 @@ use http::header::{ALLOW, CONNECTION, RETRY_AFTER, WWW_AUTHENTICATE};
 use http::{HeaderValue, StatusCode};
 use serde::{Serialize, Serializer};
 
+use crate::api::places::Occupied;
 use crate::api::rates::Limited;
 use crate::api::reply;
 use crate::http::{Broken, Exhausted};
@@ -210,6 +211,12 @@ impl From<Exhausted> for Failure {
         let message = "the memory for what waits is used up, or your connection's or namespace's share of it; \
                        nothing was done: try again, with less at a time";
         Self::new(ErrorCode::Overloaded, message).closing()
+    }
+}
+
+impl From<Occupied> for Failure {
+    fn from(occupied: Occupied) -> Self {
+        Self::new(ErrorCode::Overloaded, occupied.to_string())
     }
 }
 

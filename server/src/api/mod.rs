@@ -11,6 +11,7 @@ mod headers;
 mod import;
 mod memory;
 mod origin;
+mod places;
 mod probes;
 mod query;
 mod rates;

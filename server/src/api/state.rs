@@ -11,6 +11,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::api::departure::Departures;
 use crate::api::errors::Failure;
+use crate::api::places::Places;
 use crate::api::rates::Rates;
 use crate::config::{Config, Mode};
 use crate::http::{Server, Watch};
@@ -24,6 +25,8 @@ pub(crate) struct AppState {
     pub(crate) watch: Arc<Watch>,
     /// The bounds on requests a second.
     pub(crate) rates: Rates,
+    /// The bounds on what stays.
+    pub(crate) places: Places,
     /// The request log.
     pub(crate) log: Arc<RequestLog>,
     /// Cancelled when the server closes its socket: waiting reads end.
@@ -54,6 +57,7 @@ impl AppState {
             watch: Arc::clone(server.watch()),
             stopping: server.stopping().clone(),
             rates: Rates::new(&config.rates),
+            places: Places::new(&config.bounds),
             departures: Arc::new(Departures::new(server.stopping().clone(), config.timeouts.drain)),
             log,
             store,

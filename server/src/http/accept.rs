@@ -112,7 +112,7 @@ impl<'a, S: Service> Entrance<'a, S> {
 struct Visitor {
     stream: TcpStream,
     peer: IpAddr,
-    _counted: Counted,
+    _counted: Counted<Subnet>,
 }
 
 impl Visitor {
@@ -125,7 +125,7 @@ impl Visitor {
 
 /// The connections of each address, those that wait included.
 struct Crowds {
-    all: Arc<Tally>,
+    all: Arc<Tally<Subnet>>,
     most: usize,
     /// Their connections are those of many clients.
     proxies: Arc<[Network]>,
@@ -140,7 +140,7 @@ impl Crowds {
     }
 
     /// Counts a connection of a peer. `None` if its address has as many as it may.
-    fn admit(&mut self, peer: IpAddr) -> Option<Counted> {
+    fn admit(&mut self, peer: IpAddr) -> Option<Counted<Subnet>> {
         let is_proxy = self.proxies.iter().any(|network| network.contains(peer));
         let most = if is_proxy { usize::MAX } else { self.most };
         let counted = self.all.add(Subnet::of(peer), |_| most);
@@ -165,7 +165,7 @@ struct Door {
     /// Connections that wait take places in the order in which they came, and before any newer connection.
     line: Line<()>,
     /// How many of each address wait for a place.
-    waiting: Arc<Tally>,
+    waiting: Arc<Tally<Subnet>>,
 }
 
 impl Door {
@@ -177,7 +177,7 @@ impl Door {
     }
 
     /// Lets a connection of a peer wait, if fewer of its address do than are left for others.
-    fn turn(&self, peer: IpAddr) -> Option<Counted> {
+    fn turn(&self, peer: IpAddr) -> Option<Counted<Subnet>> {
         self.waiting.add(Subnet::of(peer), |all| WAITING.saturating_sub(all))
     }
 

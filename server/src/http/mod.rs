@@ -47,6 +47,7 @@ pub(crate) use request_id::RequestId;
 pub(crate) use server::Server;
 pub use server::Stop;
 pub(crate) use service::{Answer, Service};
+pub(crate) use tally::{Counted, Tally};
 pub use tls::Tls;
 pub(crate) use upload::{Beginning, Broken, Terms, Upload};
 pub(crate) use watch::Watch;

@@ -2,10 +2,11 @@
 
 use std::num::NonZeroU32;
 
-use eventodb_server::{Config, Mode};
+use eventodb_server::{AtOnce, Config, Mode};
 
 use crate::client::{Client, Reply, call, head};
-use crate::server::{Server, fresh};
+use crate::events::Events;
+use crate::server::{Server, fresh, within};
 
 const VERSION: &str = r#"["stream.version","a-1"]"#;
 
@@ -180,4 +181,99 @@ async fn a_forged_header_changes_no_limit() {
         refused += usize::from(proxy.reply().await.status == 429);
     }
     assert!(refused >= 5, "{refused}");
+}
+
+/// The codes and messages of what is refused for being too much at once.
+async fn refused(server: &Server, token: &str, path: &str) -> String {
+    let mut client = server.connect().await;
+    client.send(head("GET", path, Some(token), "")).await;
+    let reply = client.reply().await;
+    assert_eq!((reply.status, reply.code().as_str()), (503, "OVERLOADED"), "{}", reply.text());
+    assert_eq!(reply.header("retry-after"), Some("1"));
+    reply.text()
+}
+
+#[tokio::test]
+async fn subscriptions_have_a_bound_and_an_ended_one_makes_room() {
+    let few = AtOnce { per_namespace: 2, per_token: 1 };
+    let server = Server::start_with(|config| config.bounds.subscriptions = few).await;
+    let [first, second, third] = [(); 3].map(|()| eventodb_protocol::Token::generate("crowded").to_string());
+    let held = Events::subscribe(&server, &first, "all=true").await;
+    assert!(refused(&server, &first, "/subscribe?all=true").await.contains("--max-subscriptions-per-token"));
+    let _other = Events::subscribe(&server, &second, "category=a").await;
+    assert!(refused(&server, &third, "/subscribe?stream=a-1").await.contains("--max-subscriptions-per-namespace"));
+    Events::subscribe(&server, &fresh(), "all=true").await;
+    drop(held);
+    within("the place of the one that ended", async {
+        loop {
+            let mut client = server.connect().await;
+            client.send(head("GET", "/subscribe?all=true", Some(&third), "")).await;
+            if client.head().await.status == 200 {
+                break;
+            }
+        }
+    })
+    .await;
+}
+
+/// Sends the same waiting call with each of the two tokens. One of the calls is refused, whichever comes later; returns
+/// the other, which waits.
+async fn one_waits(server: &Server, tokens: [&str; 2], flag: &str) -> Client {
+    let mut clients = [server.connect().await, server.connect().await];
+    for (client, token) in clients.iter_mut().zip(tokens) {
+        client.send(call(Some(token), r#"["category.get","a",{"waitMs":20000}]"#)).await;
+    }
+    let [first, second] = &mut clients;
+    let (reply, waits) = tokio::select! {
+        reply = first.reply() => (reply, 1),
+        reply = second.reply() => (reply, 0),
+    };
+    assert_eq!((reply.status, reply.code().as_str()), (503, "OVERLOADED"));
+    assert!(reply.text().contains(flag), "{}", reply.text());
+    let [first, second] = clients;
+    if waits == 0 { first } else { second }
+}
+
+#[tokio::test]
+async fn waiting_calls_have_a_bound() {
+    let few = AtOnce { per_namespace: 2, per_token: 1 };
+    let server = Server::start_with(|config| config.bounds.waits = few).await;
+    let [first, second, third] = [(); 3].map(|()| eventodb_protocol::Token::generate("crowded").to_string());
+    let waiting = [
+        one_waits(&server, [&first, &first], "--max-waits-per-token").await,
+        one_waits(&server, [&second, &third], "--max-waits-per-namespace").await,
+    ];
+    assert_eq!(server.rpc(&first, r#"["category.get","a"]"#).await, "[]", "a call that does not wait has no place");
+    assert_eq!(server.rpc(&fresh(), r#"["category.get","a",{"waitMs":1}]"#).await, "[]", "another namespace");
+    server.rpc(&third, r#"["stream.write","a-1",{"type":"T","data":{}}]"#).await;
+    for mut client in waiting {
+        assert_eq!(client.reply().await.status, 200);
+    }
+    server.rpc(&third, r#"["category.get","b",{"waitMs":1}]"#).await;
+}
+
+#[tokio::test]
+async fn imports_have_a_bound() {
+    let server = Server::start_with(|config| config.bounds.imports = 1).await;
+    let import =
+        |token: &str, length: usize| head("POST", "/import", Some(token), &format!("Content-Length: {length}\r\n"));
+    let mut running = server.connect().await;
+    running.send(import(&fresh(), 10)).await;
+    assert_eq!(running.head().await.status, 200);
+    let mut second = server.connect().await;
+    second.send(import(&fresh(), 0)).await;
+    let reply = second.reply().await;
+    assert_eq!((reply.status, reply.code().as_str()), (503, "OVERLOADED"));
+    assert!(reply.text().contains("--max-imports"), "{}", reply.text());
+    drop(running);
+    within("the place of the import that broke off", async {
+        loop {
+            second = server.connect().await;
+            second.send(import(&fresh(), 0)).await;
+            if second.head().await.status == 200 {
+                break;
+            }
+        }
+    })
+    .await;
 }

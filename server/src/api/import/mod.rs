@@ -28,6 +28,7 @@ use crate::api::auth::{Caller, Credentials};
 use crate::api::conclusion::conclude;
 use crate::api::errors::Failure;
 use crate::api::headers::awaits_leave;
+use crate::api::places::ImportPlace;
 use crate::api::query::Query;
 use crate::api::state::AppState;
 use crate::api::{cors, reply};
@@ -56,7 +57,7 @@ pub(super) async fn answer(State(state): State<Arc<AppState>>, arrival: Arrival,
 /// The progress of an import.
 ///
 /// # Errors
-/// `INVALID_REQUEST`, why the caller may not import, `OVERLOADED` if there is no memory to begin with, or
+/// `INVALID_REQUEST`, why the caller may not import, `OVERLOADED` if there is no place or no memory to begin with, or
 /// `BACKEND_UNAVAILABLE` if the namespace is being replaced. A later failure is an event.
 async fn import(
     state: &AppState,
@@ -71,12 +72,13 @@ async fn import(
         record.namespace = Some(Arc::clone(caller.namespace()));
         exchange.belongs_to(caller.namespace())?;
         exchange.admit()?;
+        let place = state.places.import()?;
         let memory = exchange.account().take(IMPORT)?;
         let is_forced = is_forced(&query)?;
         caller.check_everywhere(if is_forced { Right::Admin } else { RIGHT })?;
-        Ok((Target::open(state, caller, is_forced).await?, memory))
+        Ok((Target::open(state, caller, is_forced).await?, (place, memory)))
     };
-    let (target, memory) = match wanted.await {
+    let (target, held) = match wanted.await {
         Ok(wanted) => wanted,
         Err(failure) => {
             if !awaits_leave(&parts.headers) {
@@ -101,7 +103,7 @@ async fn import(
         account: exchange.account().clone(),
         linger: exchange.linger(),
         starved: None,
-        _memory: memory,
+        _held: held,
     };
     tokio::spawn(import.run(body, target));
     let mut response = reply::events(events);
@@ -173,7 +175,7 @@ struct Import {
     linger: Linger,
     /// Since when there is no memory for the next line.
     starved: Option<Instant>,
-    _memory: Permit,
+    _held: (ImportPlace, Permit),
 }
 
 impl Import {

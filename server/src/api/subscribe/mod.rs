@@ -22,6 +22,7 @@ use crate::api::arrival::Arrival;
 use crate::api::auth::{Caller, Credentials};
 use crate::api::conclusion::conclude;
 use crate::api::errors::Failure;
+use crate::api::places::Place;
 use crate::api::query::Query;
 use crate::api::reply::{self, Aborted, Endless};
 use crate::api::state::AppState;
@@ -57,10 +58,11 @@ async fn subscribe(
     exchange.admit()?;
     let wanted = request::parse(&query, &request.headers, &state.config)?;
     caller.check_scope(RIGHT, &wanted.filter.scope)?;
+    let place = state.places.subscribe(caller.namespace(), credentials.token())?;
     let filter = exchange.account().take_if_large(memory::of_filter(&wanted.filter))?;
     let subscription = caller.log.subscribe(wanted);
     let departure = state.departures.join();
-    let events = events(subscription, exchange.account().clone(), filter)
+    let events = events(subscription, exchange.account().clone(), (place, filter))
         .take_until(async move { departure.is_due().await })
         .chain(farewell(state.stopping.clone()));
     let mut response = reply::events(events);
@@ -74,14 +76,14 @@ fn farewell(stopping: CancellationToken) -> impl Stream<Item = Result<Bytes, Abo
     stream::once(async move { stopping.is_cancelled().then(|| Ok(frames::farewell())) }).filter_map(std::future::ready)
 }
 
-/// The events of a subscription. `filter` is the memory of what it asks for.
+/// The events of a subscription, which holds `held` as long as it stays.
 fn events(
     mut subscription: Subscription,
     account: Account,
-    filter: Option<Permit>,
+    held: (Place, Option<Permit>),
 ) -> impl Stream<Item = Result<Bytes, Aborted>> + Send + 'static {
     async_stream::stream! {
-        let _filter = filter;
+        let _held = held;
         yield Ok(frames::opening(subscription.position()));
         loop {
             let event = subscription.next().await;
