@@ -25,12 +25,12 @@ pub use client::{CallObserver, Client, ClientBuilder};
 pub use error::{Conflict, Error, Result};
 pub use eventodb_protocol::reply::{
     Appended, CategoryListed, Health, NamespaceCreated, NamespaceDeleted, NamespaceInfo, NamespaceListed, StreamListed,
-    Written,
+    TokenAbout, TokenCreated, TokenListed, TokenRevoked, Written,
 };
-pub use eventodb_protocol::{ConsumerGroup, Expected, Timestamp};
+pub use eventodb_protocol::{ConsumerGroup, Expected, Right, Rights, Timestamp};
 pub use message::{Message, Page, Raw};
 pub use new_message::NewMessage;
 pub use query::{CategoryQuery, StreamQuery};
 pub use retry::{RetryPolicy, with_retry};
-pub use rpc::{AppendMany, CreateNamespace, StreamsQuery};
+pub use rpc::{AppendMany, CreateNamespace, CreateToken, RotateToken, StreamsQuery};
 pub use subscription::{Event, Poke, Subscribe, Subscription};

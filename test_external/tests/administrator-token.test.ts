@@ -98,3 +98,31 @@ test("[R-rotate.1 R-rotate.2] a rotated token", async (t) => {
     await assertFails(server.client(old).failure("stream.version", "a-1"), 403, "AUTH_UNAUTHORIZED");
   }
 });
+
+test("[R-rotate.3 R-rotate.4] tokens in the store itself", async (t) => {
+  const storage = await durableStorage(t);
+  const first = await startServer(t, { mode: "production", storage });
+  await first.client(first.madeToken).rpc("ns.create", "shop");
+  await first.stop();
+  const token = async (...args: string[]): Promise<string> => {
+    const { code, stdout, stderr } = await run(["token", ...args, ...storage.flags("production")]);
+    assert.equal(code, 0, stderr);
+    return stdout.trim();
+  };
+  const list = async (): Promise<{ id: string; rights: string[] }[]> =>
+    JSON.parse(await token("list", "--json", "--namespace", "shop"));
+  const limited = await token("create", "--namespace", "shop", "--rights", "read,write", "--description", "limited");
+  const revoked = await token("create", "--namespace", "shop", "--rights", "read");
+  await token("revoke", (await list())[2]!.id);
+  await token("rotate", "--namespace", "shop");
+  assert.deepEqual(
+    (await list()).map((entry) => entry.rights),
+    [
+      ["read", "write"],
+      ["read", "write", "consume", "admin"],
+    ],
+  );
+  const server = await startServer(t, { mode: "production", storage });
+  await server.client(limited).write("a-1");
+  await assertFails(server.client(revoked).failure("stream.version", "a-1"), 403, "AUTH_UNAUTHORIZED");
+});

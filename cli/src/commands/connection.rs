@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use eventodb_client::{Client, Error, RetryPolicy};
+use eventodb_protocol::Token;
 
 use super::notices::Notices;
 use crate::serve;
@@ -71,6 +72,15 @@ impl Connection {
             builder = builder.identity(read("cert-file", certificate)?, read("key-file", key)?);
         }
         builder.build().map_err(Usage::of)
+    }
+
+    /// The namespace of the token, if one is given and it has the form of a token.
+    ///
+    /// # Errors
+    /// The token's file cannot be read.
+    pub(super) fn namespace(&self) -> Result<Option<String>, Usage> {
+        let token = self.token()?.and_then(|token| token.parse::<Token>().ok());
+        Ok(token.map(|token| token.namespace().to_owned()))
     }
 
     fn token(&self) -> Result<Option<String>, Usage> {

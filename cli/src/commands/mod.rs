@@ -66,7 +66,7 @@ pub(crate) enum Command {
     Verify(verify::Args),
     /// Make a damaged data directory usable again. The server must be stopped.
     Repair(repair::Args),
-    /// Change tokens of namespaces in the store itself. A server on SQLite must be stopped.
+    /// Create, list, revoke and rotate tokens, through a server or in the store itself.
     Token(token::Args),
     /// Measure a server, or compare reports.
     Bench(Box<eventodb_bench::Args>),

@@ -4,3 +4,4 @@ mod client;
 mod consuming;
 mod starting;
 mod support;
+mod tokens;

@@ -3,9 +3,11 @@
 mod namespace;
 mod read;
 mod system;
+mod token;
 mod write;
 
 pub use namespace::{CreateNamespace, StreamsQuery};
+pub use token::{CreateToken, RotateToken};
 pub use write::AppendMany;
 
 use serde::de::DeserializeOwned;
