@@ -51,6 +51,9 @@ pub struct Args {
     /// A no-op ceiling that runs already, as `bench noop-server` starts it.
     #[arg(long, value_name = "URL")]
     pub noop_url: Option<String>,
+    /// File of the authorities in PEM that have signed the certificate of --url at https [default: those of the system].
+    #[arg(long, env = "EVENTODB_CA_FILE", value_name = "FILE", requires = "url")]
+    pub ca_file: Option<PathBuf>,
     /// The token for --url.
     #[arg(long, requires = "url")]
     pub token: Option<String>,

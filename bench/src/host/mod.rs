@@ -63,7 +63,9 @@ const STORE: &str = "eventodb.db";
 impl Hosts {
     /// Hosts as the arguments want them, with their files in `directory`.
     pub(crate) async fn new(args: &Args, directory: &Path) -> anyhow::Result<Self> {
-        let foreign = args.url.as_ref().map(|url| Address::new(url, args.token.clone())).transpose()?;
+        let foreign = args.url.as_ref();
+        let foreign =
+            foreign.map(|url| Address::trusting(url, args.token.clone(), args.ca_file.as_deref())).transpose()?;
         let cluster = match (&foreign, args.backend, &args.db_url) {
             (None, Backend::Postgres, Some(url)) => Some(Cluster::existing(url).await?),
             (None, Backend::Postgres, None) => Some(Cluster::start(directory, &args.pg_settings).await?),

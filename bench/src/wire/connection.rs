@@ -6,14 +6,16 @@ use anyhow::Context as _;
 use memchr::memmem;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpSocket, TcpStream};
+use tokio_util::either::Either;
 
 use super::body::{self, Chunks};
 use super::request::Address;
+use super::tls::Stream;
 
 /// A connection that is kept open.
 #[derive(Debug)]
 pub(crate) struct Connection {
-    stream: TcpStream,
+    stream: Stream,
     buffer: Vec<u8>,
     /// A body that came in chunks, without their framing.
     joined: Vec<u8>,
@@ -37,6 +39,10 @@ impl Connection {
     pub(crate) async fn open_from(address: &Address, number: u64) -> anyhow::Result<Self> {
         let stream = connect_from(address, number).await?;
         stream.set_nodelay(true)?;
+        let stream = match &address.tls {
+            None => Either::Left(stream),
+            Some(tls) => tls.wrap(stream).await?,
+        };
         Ok(Self { stream, buffer: Vec::new(), joined: Vec::new() })
     }
 
@@ -69,7 +75,7 @@ impl Connection {
     }
 
     /// Sends a request whose answer is a stream of events; returns the stream and the bytes that came behind the head.
-    pub(crate) async fn into_stream(mut self, request: &[u8]) -> anyhow::Result<(TcpStream, Vec<u8>)> {
+    pub(crate) async fn into_stream(mut self, request: &[u8]) -> anyhow::Result<(Stream, Vec<u8>)> {
         let head = self.send(request).await?;
         let status = body::status(&self.buffer[..head])?;
         anyhow::ensure!(status == 200, "status {status} to a subscription");
@@ -82,6 +88,8 @@ impl Connection {
     async fn send(&mut self, request: &[u8]) -> anyhow::Result<usize> {
         self.buffer.clear();
         self.stream.write_all(request).await?;
+        // TLS may keep bytes for which the socket has no room.
+        self.stream.flush().await?;
         let mut searched = 0;
         loop {
             if let Some(at) = memmem::find(&self.buffer[searched..], b"\r\n\r\n") {
@@ -179,7 +187,8 @@ mod tests {
             let connection = Connection::open_from(&address, number).await.unwrap();
             let (_, peer) = listener.accept().await.unwrap();
             assert_eq!(peer.ip(), Ipv4Addr::new(127, 0, 0, source), "{number}");
-            assert_eq!(connection.stream.local_addr().unwrap(), peer);
+            let Either::Left(stream) = &connection.stream else { panic!("it is clear") };
+            assert_eq!(stream.local_addr().unwrap(), peer);
         }
     }
 }

@@ -1,14 +1,17 @@
 //! A subscription, read frame by frame.
 
 use std::cell::RefCell;
-use std::io::ErrorKind;
+use std::future::poll_fn;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
 
 use memchr::memmem;
-use tokio::net::TcpStream;
+use tokio::io::{AsyncRead as _, ReadBuf};
 
 use super::body::Chunks;
 use super::connection::Connection;
 use super::request::Address;
+use super::tls::Stream;
 
 thread_local! {
     /// The buffer for reading: one for all subscriptions of a thread, so that an idle subscription has none of its own.
@@ -18,7 +21,7 @@ thread_local! {
 /// A stream of events.
 #[derive(Debug)]
 pub(crate) struct Events {
-    stream: TcpStream,
+    stream: Stream,
     chunks: Chunks,
     text: Vec<u8>,
     goes_on: bool,
@@ -60,25 +63,20 @@ impl Events {
     }
 
     async fn read(&mut self) -> anyhow::Result<()> {
-        loop {
-            anyhow::ensure!(self.goes_on, "the server ended the subscription");
-            self.stream.readable().await?;
-            if self.take()? {
-                return Ok(());
-            }
-        }
+        anyhow::ensure!(self.goes_on, "the server ended the subscription");
+        poll_fn(|cx| self.poll_take(cx)).await
     }
 
-    /// Takes the bytes that have arrived; returns false if there were none.
-    fn take(&mut self) -> anyhow::Result<bool> {
-        PIECE.with_borrow_mut(|piece| match self.stream.try_read(piece) {
-            Ok(0) => anyhow::bail!("the server closed the subscription's connection"),
-            Ok(read) => {
-                self.goes_on = self.chunks.take(&piece[..read], &mut self.text)?;
-                Ok(true)
+    /// Takes the bytes that have arrived.
+    fn poll_take(&mut self, cx: &mut Context<'_>) -> Poll<anyhow::Result<()>> {
+        PIECE.with_borrow_mut(|piece| {
+            let mut piece = ReadBuf::new(piece);
+            ready!(Pin::new(&mut self.stream).poll_read(cx, &mut piece))?;
+            if piece.filled().is_empty() {
+                return Poll::Ready(Err(anyhow::anyhow!("the server closed the subscription's connection")));
             }
-            Err(error) if error.kind() == ErrorKind::WouldBlock => Ok(false),
-            Err(error) => Err(error.into()),
+            self.goes_on = self.chunks.take(piece.filled(), &mut self.text)?;
+            Poll::Ready(Ok(()))
         })
     }
 }

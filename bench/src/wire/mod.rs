@@ -9,6 +9,7 @@ mod body;
 mod connection;
 mod events;
 mod request;
+mod tls;
 
 pub(crate) use self::connection::{Connection, Reply};
 pub(crate) use self::events::{Events, pokes};

@@ -2,11 +2,14 @@
 
 use std::net::Ipv4Addr;
 use std::ops::Range;
+use std::path::Path;
 
 use anyhow::Context as _;
 use eventodb_protocol::{DEFAULT_NAMESPACE, Token};
 use hyper::Uri;
 use memchr::memmem;
+
+use super::tls::Tls;
 
 /// The place of a number in a body, as wide as a position: JSON allows blanks before a number.
 pub(crate) const NUMBER: &str = "                   0";
@@ -19,15 +22,27 @@ pub(crate) struct Address {
     pub(crate) token: Option<String>,
     /// The address of this machine that connections come from, if it matters.
     pub(crate) source: Option<Ipv4Addr>,
+    /// How the server is spoken to, if not in clear text.
+    pub(crate) tls: Option<Tls>,
 }
 
 impl Address {
-    /// The server at `http://HOST:PORT`.
+    /// The server at `http://HOST:PORT` or `https://HOST:PORT`.
     pub(crate) fn new(url: &str, token: Option<String>) -> anyhow::Result<Self> {
+        Self::trusting(url, token, None)
+    }
+
+    /// The same, where the authorities in this file are trusted in place of the system's.
+    pub(crate) fn trusting(url: &str, token: Option<String>, authorities: Option<&Path>) -> anyhow::Result<Self> {
         let uri: Uri = url.parse().with_context(|| format!("{url} is no URL"))?;
-        anyhow::ensure!(uri.scheme_str() == Some("http"), "{url}: only http:// is measured");
         let host = uri.host().with_context(|| format!("{url} names no host"))?;
-        Ok(Self { authority: format!("{host}:{}", uri.port_u16().unwrap_or(80)), token, source: None })
+        let (tls, port) = match uri.scheme_str() {
+            Some("http") => (None, 80),
+            Some("https") => (Some(Tls::new(host, authorities)?), 443),
+            _ => anyhow::bail!("{url}: only http:// and https:// are measured"),
+        };
+        let authority = format!("{host}:{}", uri.port_u16().unwrap_or(port));
+        Ok(Self { authority, token, source: None, tls })
     }
 
     pub(crate) fn namespace(&self) -> String {
@@ -106,7 +121,7 @@ mod tests {
 
     #[test]
     fn other_schemes_are_refused() {
-        assert!(Address::new("https://example.com", None).is_err());
+        assert!(Address::new("ftp://example.com", None).is_err());
         assert!(Address::new("nonsense", None).is_err());
     }
 }

@@ -129,14 +129,14 @@ async fn namespace(administrator: &mut Http, name: &str) -> String {
 }
 
 /// Memory of a process that is in RAM, in bytes.
-fn resident(pid: u32) -> u64 {
+pub(crate) fn resident(pid: u32) -> u64 {
     let text = std::fs::read_to_string(format!("/proc/{pid}/statm")).expect("the process is there");
     let pages: u64 = text.split_ascii_whitespace().nth(1).and_then(|pages| pages.parse().ok()).expect("a number");
     pages * rustix::param::page_size() as u64
 }
 
 /// Raises the limit on open files, for this process and those that it starts.
-fn may_open(files: u64) -> bool {
+pub(crate) fn may_open(files: u64) -> bool {
     let limit = getrlimit(Resource::Nofile);
     if limit.current.is_none_or(|current| current >= files) {
         return true;

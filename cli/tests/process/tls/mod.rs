@@ -1,6 +1,8 @@
 //! TLS: what the server speaks over it, how its certificate is replaced, and whom it refuses.
 
+mod bench;
 mod clients;
+mod memory;
 mod proxies;
 mod refusals;
 mod renewal;
