@@ -6,6 +6,8 @@ CARGO     ?= cargo
 QUICK     := target/quick/eventodb
 SHIPPED   := target/release/eventodb
 EXTERNAL  := test_external
+# What the servers of a run wrote: it is searched for secrets.
+LOGS      := $(CURDIR)/target/black-box-logs
 FUZZ_SECONDS ?= 600
 DEBIAN    := build-essential ca-certificates nginx-light openssl postgresql pgbouncer strace
 
@@ -59,7 +61,9 @@ test-external: deps build ## The black-box tests of the binary that `make build`
 	cd $(EXTERNAL) && npm ci --no-audit --no-fund --silent
 	cd $(EXTERNAL) && npm run typecheck
 	cd $(EXTERNAL) && EVENTODB_TEST_BACKEND=memory npm run suite
-	cd $(EXTERNAL) && ../.ci/with-postgres env EVENTODB_TEST_BACKEND=postgres npm run suite
+	rm -rf $(LOGS)
+	cd $(EXTERNAL) && ../.ci/with-postgres env EVENTODB_TEST_BACKEND=postgres EVENTODB_TEST_LOGS=$(LOGS) npm run suite
+	cd $(EXTERNAL) && EVENTODB_TEST_LOGS=$(LOGS) npm run search
 	cd $(EXTERNAL) && EVENTODB_TEST_BACKEND=sqlite npm run suite
 
 faults: deps ## Fails each call on each file of a SQLite store, whatever befalls a PostgreSQL, and damages files of killed servers; prints what holds

@@ -3,6 +3,7 @@ import assert from "node:assert/strict";
 import { randomBytes, randomUUID } from "node:crypto";
 import { send, type Body, type Reply, type Request } from "./http.ts";
 import { parseExact } from "./json.ts";
+import { PLANTED, rememberTokens } from "./secrets.ts";
 
 /** A message as stream.get returns it. */
 export type StreamMessage = [
@@ -42,20 +43,23 @@ export class Client {
   }
 
   /** Any request, with this client's token unless it brings an Authorization of its own. */
-  send(request: Request): Promise<Reply> {
+  async send(request: Request): Promise<Reply> {
     const authorization = this.token === undefined ? {} : { Authorization: `Bearer ${this.token}` };
-    return send(this.url, { ...request, headers: { ...authorization, ...request.headers } });
+    const reply = await send(this.url, { ...request, headers: { ...authorization, ...request.headers } });
+    // A token that the server made.
+    if (reply.text.includes('"token":')) rememberTokens(reply.text);
+    return reply;
   }
 
   /** Writes a message where only its place matters. */
-  write(stream: string, type = "Happened", data: object = {}): Promise<Written> {
+  write(stream: string, type = "Happened", data: object = { secret: PLANTED }): Promise<Written> {
     return this.rpc("stream.write", stream, { type, data });
   }
 
   /** Appends `count` small messages to a stream, in batches that the server takes. */
   async fill(stream: string, count: number, type = "Happened"): Promise<void> {
     for (let done = 0; done < count; done += 1000) {
-      const batch = Array.from({ length: Math.min(1000, count - done) }, (_, i) => ({ type, data: { n: done + i } }));
+      const batch = Array.from({ length: Math.min(1000, count - done) }, (_, i) => ({ type, data: { n: done + i, secret: PLANTED } }));
       await this.rpc("stream.append", stream, batch);
     }
   }
@@ -90,7 +94,9 @@ export async function assertFails(attempt: Promise<Failure>, status: number, cod
 
 /** A well-formed token for a namespace, with random digits or those given. */
 export function tokenFor(namespace: string, digits = randomBytes(32).toString("hex")): string {
-  return `ns_${Buffer.from(namespace).toString("base64url")}_${digits}`;
+  const token = `ns_${Buffer.from(namespace).toString("base64url")}_${digits}`;
+  rememberTokens(token);
+  return token;
 }
 
 /** A name nobody else uses. */

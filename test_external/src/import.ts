@@ -4,6 +4,7 @@ import { randomUUID } from "node:crypto";
 import type { Client } from "./client.ts";
 import type { Body, Reply } from "./http.ts";
 import { parseExact } from "./json.ts";
+import { PLANTED } from "./secrets.ts";
 
 export type Progress = { imported: number; gpos: number };
 export type Done = { done: true; imported: number; elapsed: string };
@@ -14,7 +15,7 @@ export type RecordFields = { id: string; stream: string; type: string; pos: numb
 /** A record with these fields, and others that go with them. */
 export function record(fields: Partial<RecordFields> & { gpos: number }): RecordFields {
   const { gpos } = fields;
-  const others = { id: randomUUID(), stream: `a-${gpos}`, type: "T", pos: 0, data: { n: gpos }, meta: null };
+  const others = { id: randomUUID(), stream: `a-${gpos}`, type: "T", pos: 0, data: { n: gpos, secret: PLANTED }, meta: null };
   return { ...others, time: "2026-01-02T03:04:05.678901Z", ...fields };
 }
 

@@ -4,6 +4,7 @@ import { join, resolve } from "node:path";
 import { spawn, type ChildProcess } from "node:child_process";
 import { Client, TOKEN, tokenFor, unique } from "./client.ts";
 import { binary, cleanEnvironment, temporaryDirectory, type Finished } from "./command.ts";
+import { keepOutput, logEnvironment, rememberTokens } from "./secrets.ts";
 import { newStorage, type Mode, type Storage } from "./storage.ts";
 import { SOON_MS, until, within } from "./wait.ts";
 
@@ -42,6 +43,7 @@ export class Server {
       child.on("error", reject);
       child.on("exit", (code, signal) => {
         if (options.ignoreLog) child.stderr!.destroy();
+        child.on("close", () => keepOutput(`${this.stdout}\n${this.stderr}`));
         child.on("close", () => resolve({ code, signal, stdout: this.stdout, stderr: this.stderr }));
       });
     });
@@ -63,7 +65,7 @@ export class Server {
       const mine = mode === "test" ? ["--test-mode"] : tokenOut;
       args = ["serve", "--port", "0", ...mine, ...storage.flags(mode), ...flags];
     }
-    const child = spawn(program, args, { cwd: directory.path, env: cleanEnvironment(env), stdio: ["ignore", "pipe", "pipe"] });
+    const child = spawn(program, args, { cwd: directory.path, env: cleanEnvironment({ ...logEnvironment, ...env }), stdio: ["ignore", "pipe", "pipe"] });
     const server = new Server(child, directory.path, tokenFileOf(args, directory.path), options);
     server.cleanUp = cleanUp;
     try {
@@ -81,6 +83,7 @@ export class Server {
   get madeToken(): string {
     const found = TOKEN.exec(readFileSync(this.tokenFile, "utf8"));
     if (!found) throw new Error(`no token in ${this.tokenFile}`);
+    rememberTokens(found[0]);
     return found[0];
   }
 

@@ -3,6 +3,7 @@ import { execFile } from "node:child_process";
 import { promisify } from "node:util";
 import { unique } from "./client.ts";
 import { temporaryDirectory } from "./command.ts";
+import { rememberPassword } from "./secrets.ts";
 
 export type Mode = "test" | "production";
 export type Storage = {
@@ -46,6 +47,7 @@ const open = {
   },
   async postgres() {
     const url = new URL(adminUrl());
+    rememberPassword(url.href);
     url.pathname = `/${unique("eventodb_test_")}`;
     await sql(`CREATE DATABASE ${url.pathname.slice(1)}`);
     return {
