@@ -241,7 +241,7 @@ fn check_pattern(pattern: &str, limits: &Limits) -> Result<(), Error> {
 
 impl Grant {
     /// Every right in every category.
-    pub fn everything() -> Self {
+    pub const fn everything() -> Self {
         Self { rights: Rights::EVERY, categories: Categories::All }
     }
 

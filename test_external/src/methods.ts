@@ -5,7 +5,7 @@
 import { randomUUID } from "node:crypto";
 import { unique } from "./client.ts";
 
-export type Kind = "string" | "name" | "object" | "array" | "strings" | "integer" | "version" | "uuid" | "categories" | "direction";
+export type Kind = "string" | "boolean" | "name" | "object" | "array" | "strings" | "integer" | "version" | "uuid" | "categories" | "direction";
 export type Method = {
   name: string;
   /** Name, kind and a good value of each required argument. */
@@ -29,7 +29,8 @@ const reading: Record<string, Kind> = {
 };
 const message = '{"type":"T","data":{}}';
 
-/** Good values hold `$new` for a name that does not exist and `$uuid` for a fresh id; `$old` is a namespace that exists. */
+/** Good values hold `$new` for a name that does not exist and `$uuid` for a fresh id; `$old` is a namespace that exists, and
+ * `$token` the id of a token that does. */
 export const METHODS: Method[] = [
   { name: "stream.write", required: [["stream", "name", '"a-$new"'], ["message", "object", message]], options: { id: "uuid", expectedVersion: "version" } },
   { name: "stream.append", required: [["stream", "name", '"a-$new"'], ["messages", "array", `[${message}]`]], options: { expectedVersion: "version" } },
@@ -41,9 +42,13 @@ export const METHODS: Method[] = [
   { name: "ns.create", required: [["namespace", "name", '"$new"']], options: { description: "string", token: "string", metadata: "object" } },
   { name: "ns.delete", required: [["namespace", "name", '"$old"']], options: {} },
   { name: "ns.info", required: [["namespace", "name", '"$old"']], options: {} },
+  { name: "ns.update", required: [["namespace", "name", '"$old"']], options: { description: "string", protected: "boolean", quota: "object" } },
   { name: "ns.list", required: [], options: {} },
   { name: "ns.streams", required: [], options: { prefix: "string", limit: "integer", cursor: "string" } },
   { name: "ns.categories", required: [], options: { prefix: "string", limit: "integer", cursor: "string" } },
+  { name: "token.list", required: [], options: { namespace: "name" } },
+  { name: "token.revoke", required: [["id", "uuid", '"$token"']], options: {} },
+  { name: "token.rotate", required: [["id", "uuid", '"$token"']], options: { token: "string", graceMs: "integer" } },
   { name: "sys.version", required: [], options: {} },
   { name: "sys.health", required: [], options: {} },
 ];
@@ -82,6 +87,22 @@ export const NESTED: Nested[] = [
     around: (object) => `["streams.append",[{"stream":"a-$new","messages":[${message}]}],{"checks":[${object}]}]`,
   },
   {
+    name: "the options of token.create",
+    good: { rights: '["read"]' },
+    members: { namespace: "name", token: "string", description: "string", rights: "strings", categories: "strings", expiresAt: "string" },
+    required: ["rights"],
+    ignoresUnknown: false,
+    around: (object) => `["token.create",${object}]`,
+  },
+  {
+    name: "the quota of ns.update",
+    good: { messages: "7", bytes: "0" },
+    members: { messages: "integer", bytes: "integer" },
+    required: [],
+    ignoresUnknown: false,
+    around: (object) => `["ns.update","$old",{"quota":${object}}]`,
+  },
+  {
     name: "the consumerGroup of category.get",
     good: { member: "0", size: "2" },
     members: { member: "integer", size: "integer" },
@@ -92,12 +113,14 @@ export const NESTED: Nested[] = [
 ];
 
 const notIntegers = ["1.5", "1e2", "1.0", "9223372036854775808", "-9223372036854775809", "1" + "0".repeat(300), '"1"', "true", "[]", "{}"];
+const notBooleans = ['"true"', "1", "[]", "{}"];
 const notStrings = ["1", "true", "[]", "{}"];
 const notObjects = ['"x"', "1", "true", "[]"];
 
 /** Values of a wrong type or form, for each kind. */
 export const WRONG: Record<Kind, string[]> = {
   string: notStrings,
+  boolean: notBooleans,
   name: [...notStrings, '""', '"\\u0000"', '"a\\nb"', '"\\ud800"'],
   object: notObjects,
   array: ['"x"', "1", "true", "{}"],
@@ -112,9 +135,10 @@ export const WRONG: Record<Kind, string[]> = {
   direction: [...notStrings, '"up"', '"Backward"'],
 };
 
-/** Puts fresh names and ids into a text. */
-export function filled(text: string, existing = "default"): string {
-  return text.replace(/\$new/g, () => unique("n")).replace(/\$uuid/g, () => randomUUID()).replace(/\$old/g, existing);
+/** Puts fresh names and ids into a text, and the names of what exists. */
+export function filled(text: string, existing = "default", token: string = randomUUID()): string {
+  const names = text.replace(/\$new/g, () => unique("n")).replace(/\$uuid/g, () => randomUUID());
+  return names.replace(/\$old/g, existing).replace(/\$token/g, token);
 }
 
 /** The body of a call with these required arguments and options. */

@@ -1,7 +1,7 @@
 /** An event stream, read frame by frame and judged byte by byte: any frame that breaks a rule ends the reading with an error. */
 import http from "node:http";
 import type { Client } from "./client.ts";
-import { utf8 } from "./http.ts";
+import { utf8, type Reply } from "./http.ts";
 import { parseExact } from "./json.ts";
 import type { Context } from "./suite.ts";
 import { transportOf } from "./tls.ts";
@@ -102,16 +102,9 @@ export class Subscription {
   }
 
   static async open(client: Client, query: Query, headers: http.OutgoingHttpHeaders = {}): Promise<Subscription> {
-    const given = Object.entries(query).filter(([, value]) => value !== undefined);
-    const parameters = new URLSearchParams(given.map(([name, value]) => [name, String(value)]));
-    if (client.token !== undefined && !("Authorization" in headers)) headers = { ...headers, Authorization: `Bearer ${client.token}` };
-    const request = transportOf(client.url).request(`${client.url}/subscribe?${parameters}`, { headers, agent: false });
-    const answer = new Promise<http.IncomingMessage>((resolve, reject) => request.on("response", resolve).on("error", reject));
-    request.end();
-    const response = await within("the reply to /subscribe", answer);
-    request.on("error", () => {}); // after the reply it is told by the response
+    const [sent, response] = await request(client, query, headers);
     if (response.statusCode !== 200) throw new Error(`/subscribe was answered with ${response.statusCode}`);
-    return new Subscription(request, response);
+    return new Subscription(sent, response);
   }
 
   /** The next frame. */
@@ -209,6 +202,33 @@ export class Subscription {
 
 export function pokesOf(frames: Frame[]): Poke[] {
   return frames.filter((frame): frame is Poke => frame.kind === "poke");
+}
+
+function parametersOf(query: Query): URLSearchParams {
+  const given = Object.entries(query).filter(([, value]) => value !== undefined);
+  return new URLSearchParams(given.map(([name, value]) => [name, String(value)]));
+}
+
+/** Asks for a subscription. */
+async function request(client: Client, query: Query, headers: http.OutgoingHttpHeaders): Promise<[http.ClientRequest, http.IncomingMessage]> {
+  if (client.token !== undefined && !("Authorization" in headers)) headers = { ...headers, Authorization: `Bearer ${client.token}` };
+  const request = transportOf(client.url).request(`${client.url}/subscribe?${parametersOf(query)}`, { headers, agent: false });
+  const answer = new Promise<http.IncomingMessage>((resolve, reject) => request.on("response", resolve).on("error", reject));
+  request.end();
+  const response = await within("the reply to /subscribe", answer);
+  request.on("error", () => {}); // after the reply it is told by the response
+  return [request, response];
+}
+
+/** The reply to a subscription: the whole of it if it is refused, else its head, and the subscription is given up. */
+export async function replyTo(client: Client, query: Query): Promise<Reply> {
+  const [sent, response] = await request(client, query, {});
+  const chunks: Buffer[] = [];
+  response.on("error", () => {});
+  if (response.statusCode === 200) sent.destroy();
+  else for await (const chunk of response) chunks.push(chunk);
+  const bytes = Buffer.concat(chunks);
+  return { status: response.statusCode!, headers: response.headers, bytes, text: utf8(bytes) };
 }
 
 /** Opens a subscription that ends with the test. */

@@ -157,7 +157,8 @@ function mistypings(name: string): string[] {
 async function accepts(client: Client, text: string): Promise<void> {
   const existing = unique("old-");
   if (text.includes("$old")) await client.rpc("ns.create", existing);
-  const sent = filled(text, existing);
+  const token = text.includes("$token") ? (await client.rpc("token.create", { rights: ["read"] })).id : undefined;
+  const sent = filled(text, existing, token);
   const reply = await client.post(sent);
   assert.equal(reply.status, 200, `${sent}: ${reply.text}`);
 }

@@ -40,6 +40,8 @@ test("[R-error.6] no such path", provokes("NOT_FOUND", 404, () => open.fresh().s
 
 test("[R-error.7] no such namespace", provokes("NAMESPACE_NOT_FOUND", 404, () => open.fresh().call("ns.info", unique("nobody"))));
 
+test("[R-error.20] no such token", provokes("TOKEN_NOT_FOUND", 404, () => open.fresh().call("token.revoke", randomUUID())));
+
 test("[R-error.8] a namespace that exists", provokes("NAMESPACE_EXISTS", 409, () => open.fresh().call("ns.create", "default")));
 
 test("[R-error.9] another version", provokes("STREAM_VERSION_CONFLICT", 409, () => open.fresh().call("stream.write", "a-1", message, { expectedVersion: 9 })));

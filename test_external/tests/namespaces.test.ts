@@ -60,9 +60,10 @@ test("[R-ns.5 R-ns.6 R-ns.7 R-ns.8 R-message.16] what is known of a namespace", 
   const client = fresh();
   const name = unique("n");
   const { token, createdAt } = await client.rpc("ns.create", name);
+  const unlimited = { protected: false, quota: { messages: null, bytes: null } };
   const empty = await client.rpc("ns.info", name);
-  assert.deepEqual(empty, { namespace: name, description: "", createdAt, messageCount: 0, streamCount: 0, lastActivity: null });
-  assert.deepEqual(Object.keys(empty), ["namespace", "description", "createdAt", "messageCount", "streamCount", "lastActivity"]);
+  assert.deepEqual(empty, { namespace: name, description: "", createdAt, messageCount: 0, streamCount: 0, lastActivity: null, ...unlimited });
+  assert.deepEqual(Object.keys(empty), ["namespace", "description", "createdAt", "messageCount", "streamCount", "lastActivity", "protected", "quota"]);
   const own = client.as(token);
   for (const stream of ["a-1", "a-1", "b-1", "c"]) await own.write(stream);
   const [last] = await own.rpc<CategoryMessage[]>("category.get", "", { direction: "backward", batchSize: 1 });

@@ -83,5 +83,6 @@ proptest! {
         let _ = ListTokens::parse(&mut call.clone(), "own", &limits);
         let _ = RevokeToken::parse(&mut call.clone());
         let _ = CreateNamespace::parse(&mut call.clone(), &limits);
+        let _ = UpdateNamespace::parse(&mut call.clone());
     }
 }

@@ -17,7 +17,7 @@ use crate::spelling::{Shown, nearest};
 use crate::{Error, Limits, json, name};
 
 pub use message::{check_object, message_id};
-pub use namespace::{CreateNamespace, GivenToken};
+pub use namespace::{CreateNamespace, GivenToken, UpdateNamespace};
 pub use read::{ListPage, Read};
 pub use token::{CreateToken, ListTokens, RevokeToken, RotateToken};
 pub use write::{Append, AppendEntry, Check, expected, single_write, stream_append, streams_append};

@@ -1,10 +1,13 @@
-//! The arguments of `ns.create`.
+//! The arguments of `ns.create` and `ns.update`.
 
 use super::{Call, Options, check_object};
 use crate::limits::DESCRIPTION_BYTES;
+use crate::reply::Quota;
 use crate::{Error, Limits, Token};
 
 const CREATE_OPTIONS: &[&str] = &["description", "token", "metadata"];
+const UPDATE_OPTIONS: &[&str] = &["description", "protected", "quota"];
+const QUOTA_MEMBERS: &[&str] = &["messages", "bytes"];
 
 /// A namespace to be created.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -36,6 +39,38 @@ impl CreateNamespace {
             namespace,
         })
     }
+}
+
+/// What is to be changed about a namespace; what was left out stays as it is.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct UpdateNamespace {
+    /// Free text.
+    pub description: Option<String>,
+    /// Whether it can be neither deleted nor replaced.
+    pub protected: Option<bool>,
+    /// How much it may hold. A part that was left out, or is `null`, has no bound from then on.
+    pub quota: Option<Quota>,
+}
+
+impl UpdateNamespace {
+    /// Reads the arguments of `ns.update` behind the namespace: `options`.
+    ///
+    /// # Errors
+    /// `INVALID_REQUEST` naming the argument.
+    pub fn parse(call: &mut Call<'_>) -> Result<Self, Error> {
+        let options = call.options(UPDATE_OPTIONS)?;
+        let quota = options.object("quota")?.map(quota).transpose()?;
+        Ok(Self { description: description(&options)?, protected: options.boolean("protected")?, quota })
+    }
+}
+
+fn quota(text: &str) -> Result<Quota, Error> {
+    let quota = Options::parse("quota", "quota.", text, QUOTA_MEMBERS)?;
+    let part = |name: &str| match quota.integer(name)? {
+        Some(negative) if negative < 0 => Err(Error::invalid(format!("quota.{name} must be 0 or more, or null"))),
+        part => Ok(part),
+    };
+    Ok(Quota { messages: part("messages")?, bytes: part("bytes")? })
 }
 
 /// A token as a call gives it, before it is known for which namespace.
@@ -95,6 +130,26 @@ mod tests {
         assert!(parsed(&format!(r#"["ns.create","other",{{"token":"{token}"}}]"#)).is_err());
         assert!(parsed(r#"["ns.create","shop",{"token":"x"}]"#).is_err());
         assert!(parsed(r#"["ns.create",""]"#).is_err());
+    }
+
+    #[test]
+    fn an_update_changes_what_it_names() {
+        let update = |options: &str| {
+            let body = format!(r#"["ns.update",{options}]"#);
+            UpdateNamespace::parse(&mut Call::parse(&body).expect("a call"))
+        };
+        assert_eq!(update("{}"), Ok(UpdateNamespace::default()));
+        assert_eq!(update(r#"{"protected":false,"quota":null}"#).expect("an update").protected, Some(false));
+        let quota = |text: &str| update(&format!(r#"{{"quota":{text}}}"#)).map(|update| update.quota);
+        assert_eq!(quota("{}"), Ok(Some(Quota::default())));
+        let limited = Quota { messages: Some(7), bytes: None };
+        assert_eq!(quota(r#"{"messages":7,"bytes":null}"#), Ok(Some(limited)));
+        for bad in ["7", r#"{"messages":-1}"#, r#"{"bytes":1.5}"#, r#"{"Bytes":1}"#] {
+            assert!(quota(bad).is_err(), "{bad}");
+        }
+        for bad in [r#"{"protected":1}"#, r#"{"protected":"true"}"#, r#"{"description":1}"#, r#"{"Protected":true}"#] {
+            assert!(update(bad).is_err(), "{bad}");
+        }
     }
 
     #[test]

@@ -12,8 +12,8 @@ use std::sync::Arc;
 use eventodb_protocol::request::Append;
 use eventodb_protocol::spelling::Shown;
 use eventodb_protocol::{DEFAULT_NAMESPACE, ErrorCode, Grant, Right, Scope, Token, name};
-use eventodb_store::model::NewNamespace;
-use eventodb_store::{Error, Log};
+use eventodb_store::model::{NewNamespace, TokenId};
+use eventodb_store::{Access, Error, Log};
 use http::header::AUTHORIZATION;
 use http::{HeaderMap, Request};
 
@@ -47,10 +47,18 @@ pub enum Need {
 
 /// The sender of a request, and the namespace that it opened.
 #[derive(Clone, Debug)]
-pub(crate) struct Caller {
-    pub(crate) log: Arc<Log>,
-    grant: Grant,
+pub(crate) struct Caller(Opened);
+
+#[derive(Clone, Debug)]
+enum Opened {
+    /// By a good token.
+    ByToken(Arc<Access>),
+    /// In test mode.
+    Freely(Arc<Log>),
 }
+
+/// What a caller may do in test mode.
+static EVERYTHING: Grant = Grant::everything();
 
 /// A caller that may see or change namespaces: its own, or all of them if it is the administrator.
 #[derive(Clone, Debug)]
@@ -112,17 +120,54 @@ impl Caller {
     /// As [`authorize`]; `AUTH_UNAUTHORIZED` if the token does not have the right.
     pub(crate) async fn with(right: Right, state: &AppState, credentials: &Credentials) -> Result<Self, Failure> {
         let caller = authorize(state, credentials).await?;
-        if caller.grant.rights().has(right) { Ok(caller) } else { Err(lacks(right)) }
+        if caller.grant().rights().has(right) { Ok(caller) } else { Err(lacks(right)) }
+    }
+
+    /// The log of the caller's namespace.
+    pub(crate) fn log(&self) -> &Arc<Log> {
+        match &self.0 {
+            Opened::ByToken(access) => access.log(),
+            Opened::Freely(log) => log,
+        }
     }
 
     /// The caller's namespace.
     pub(crate) fn namespace(&self) -> &Arc<str> {
-        &self.log.namespace().name
+        &self.log().namespace().name
     }
 
     /// What the caller may do in its namespace.
     pub(crate) fn grant(&self) -> &Grant {
-        &self.grant
+        match &self.0 {
+            Opened::ByToken(access) => access.grant(),
+            Opened::Freely(_) => &EVERYTHING,
+        }
+    }
+
+    /// The public name of the caller's token; `None` in test mode, where no token need be known.
+    pub(crate) fn token_id(&self) -> Option<TokenId> {
+        match &self.0 {
+            Opened::ByToken(access) => Some(access.token_id()),
+            Opened::Freely(_) => None,
+        }
+    }
+
+    /// Waits for the end of the caller's token: what it has opened ends then. In test mode no token ends.
+    pub(crate) async fn ended(&self) {
+        match &self.0 {
+            Opened::ByToken(access) => access.ended().cancelled().await,
+            Opened::Freely(_) => std::future::pending().await,
+        }
+    }
+
+    /// Whether the caller's token has ended meanwhile.
+    pub(crate) fn has_ended(&self) -> bool {
+        matches!(&self.0, Opened::ByToken(access) if access.ended().is_cancelled())
+    }
+
+    /// Checks that the caller's rights are ones to this namespace: its own, or any if it is the administrator.
+    pub(crate) fn check_namespace(&self, namespace: &str) -> Result<(), Failure> {
+        if **self.namespace() == *namespace || self.is_administrator() { Ok(()) } else { Err(unauthorized()) }
     }
 
     /// Checks that the right holds for all categories.
@@ -130,7 +175,7 @@ impl Caller {
     /// # Errors
     /// `AUTH_UNAUTHORIZED`; so for all checks.
     pub(crate) fn check_everywhere(&self, right: Right) -> Result<(), Failure> {
-        if self.grant.allows_everywhere(right) {
+        if self.grant().allows_everywhere(right) {
             return Ok(());
         }
         Err(self.refusal(right, || "and this needs it in all categories".to_owned()))
@@ -158,7 +203,7 @@ impl Caller {
     }
 
     fn check_category(&self, right: Right, category: &str) -> Result<(), Failure> {
-        if self.grant.allows(right, category) {
+        if self.grant().allows(right, category) {
             return Ok(());
         }
         Err(self.refusal(right, || format!("which do not include {}", Shown(category))))
@@ -167,15 +212,19 @@ impl Caller {
     /// Says that the right is missing; or if it is there, that it is limited, and `why` that does not suffice.
     #[cold]
     fn refusal(&self, right: Right, why: impl FnOnce() -> String) -> Failure {
-        if !self.grant.rights().has(right) {
+        if !self.grant().rights().has(right) {
             return lacks(right);
         }
         let message = format!("the token has the right {right} in some categories only, {}", why());
         Failure::new(ErrorCode::AuthUnauthorized, message)
     }
 
-    fn is_administrator(&self) -> bool {
-        **self.namespace() == *DEFAULT_NAMESPACE && self.grant.rights().has(Right::Admin)
+    /// Whether the caller is the administrator. In test mode everybody is.
+    pub(crate) fn is_administrator(&self) -> bool {
+        match &self.0 {
+            Opened::ByToken(_) => **self.namespace() == *DEFAULT_NAMESPACE && self.grant().rights().has(Right::Admin),
+            Opened::Freely(_) => true,
+        }
     }
 }
 
@@ -197,10 +246,15 @@ impl Manager {
     /// # Errors
     /// `AUTH_UNAUTHORIZED`, whether there is such a namespace or not.
     pub(crate) fn check(&self, namespace: &str) -> Result<(), Failure> {
-        match &self.0 {
-            Some(caller) if **caller.namespace() != *namespace && !caller.is_administrator() => Err(unauthorized()),
-            _ => Ok(()),
-        }
+        self.0.as_ref().map_or(Ok(()), |caller| caller.check_namespace(namespace))
+    }
+
+    /// Checks that the caller is the administrator.
+    ///
+    /// # Errors
+    /// `AUTH_UNAUTHORIZED`.
+    pub(crate) fn check_administrator(&self) -> Result<(), Failure> {
+        if self.0.as_ref().is_none_or(Caller::is_administrator) { Ok(()) } else { Err(administrators_only()) }
     }
 }
 
@@ -213,8 +267,7 @@ impl Administrator {
         if state.is_test_mode() || authorize(state, credentials).await?.is_administrator() {
             return Ok(Self(()));
         }
-        let message = "only the administrator's token, one of default with the right admin, allows this";
-        Err(Failure::new(ErrorCode::AuthUnauthorized, message))
+        Err(administrators_only())
     }
 }
 
@@ -224,7 +277,7 @@ impl Administrator {
 /// `AUTH_REQUIRED`, `AUTH_INVALID_TOKEN`, `AUTH_UNAUTHORIZED`, or the store's.
 async fn authorize(state: &AppState, credentials: &Credentials) -> Result<Caller, Failure> {
     if state.is_test_mode() {
-        return Ok(Caller { log: open_freely(state, credentials).await?, grant: Grant::everything() });
+        return Ok(Caller(Opened::Freely(open_freely(state, credentials).await?)));
     }
     let token = match credentials {
         Credentials::Token(token) => token,
@@ -235,7 +288,7 @@ async fn authorize(state: &AppState, credentials: &Credentials) -> Result<Caller
         }
     };
     let access = state.store.authorize(token).await?.ok_or_else(|| unauthorized().of_wrong_token())?;
-    Ok(Caller { log: Arc::clone(access.log()), grant: access.grant().clone() })
+    Ok(Caller(Opened::ByToken(access)))
 }
 
 /// The namespace that the caller's memory is counted to. In test mode it need not be there yet.
@@ -282,8 +335,19 @@ async fn open_freely(state: &AppState, credentials: &Credentials) -> Result<Arc<
 }
 
 #[cold]
+fn administrators_only() -> Failure {
+    let message = "only the administrator's token, one of default with the right admin, allows this";
+    Failure::new(ErrorCode::AuthUnauthorized, message)
+}
+
+#[cold]
 fn lacks(right: Right) -> Failure {
     Failure::new(ErrorCode::AuthUnauthorized, format!("the token does not have the right {right}"))
+}
+
+/// The token ended while a call of it waited.
+pub(crate) fn ended() -> Failure {
+    Failure::new(ErrorCode::AuthUnauthorized, "the token has ended meanwhile")
 }
 
 /// The same words for an unknown namespace and a wrong token.

@@ -11,6 +11,7 @@ mod import;
 mod limits;
 mod memory;
 mod pages;
+mod rights;
 mod rpc;
 mod server;
 mod stop;

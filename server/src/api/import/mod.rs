@@ -68,17 +68,19 @@ async fn import(
     let (parts, body) = request.into_parts();
     let wanted = async {
         let query = Query::parse(parts.uri.query(), PARAMETERS)?;
-        let caller = Caller::with(RIGHT, state, &Credentials::of(&parts.headers, &query)).await?;
+        let is_forced = is_forced(&query);
+        let right = if matches!(is_forced, Ok(true)) { Right::Admin } else { RIGHT };
+        let caller = Caller::with(right, state, &Credentials::of(&parts.headers, &query)).await?;
         record.namespace = Some(Arc::clone(caller.namespace()));
         exchange.belongs_to(caller.namespace())?;
         exchange.admit()?;
         let place = state.places.import()?;
         let memory = exchange.account().take(IMPORT)?;
-        let is_forced = is_forced(&query)?;
-        caller.check_everywhere(if is_forced { Right::Admin } else { RIGHT })?;
-        Ok((Target::open(state, caller, is_forced).await?, (place, memory)))
+        caller.check_everywhere(right)?;
+        let target = Target::open(state, &caller, is_forced?).await?;
+        Ok((target, caller, (place, memory)))
     };
-    let (target, held) = match wanted.await {
+    let (target, caller, held) = match wanted.await {
         Ok(wanted) => wanted,
         Err(failure) => {
             if !awaits_leave(&parts.headers) {
@@ -96,6 +98,7 @@ async fn import(
     let import = Import {
         limits,
         terms: Terms { most: limits.body_bytes, gap: timeouts.body_gap, line: timeouts.body_total },
+        caller,
         stopping: state.stopping.clone(),
         progress,
         record,
@@ -128,13 +131,13 @@ enum Target {
 }
 
 impl Target {
-    async fn open(state: &AppState, caller: Caller, force: bool) -> Result<Self, Failure> {
+    async fn open(state: &AppState, caller: &Caller, force: bool) -> Result<Self, Failure> {
         if force {
             return Ok(Self::Replacement(state.store.replace(caller.namespace()).await?));
         }
-        match caller.log.is_being_replaced().await? {
+        match caller.log().is_being_replaced().await? {
             true => Err(eventodb_store::Error::Replacing.into()),
-            false => Ok(Self::Log(caller.log)),
+            false => Ok(Self::Log(Arc::clone(caller.log()))),
         }
     }
 
@@ -143,6 +146,10 @@ impl Target {
             Self::Log(log) => log,
             Self::Replacement(replacement) => replacement.log(),
         }
+    }
+
+    fn is_replacement(&self) -> bool {
+        matches!(self, Self::Replacement(_))
     }
 
     /// All records are in.
@@ -165,6 +172,8 @@ impl Target {
 struct Import {
     limits: Limits,
     terms: Terms,
+    /// The import ends with the token of its caller.
+    caller: Caller,
     stopping: CancellationToken,
     progress: Progress,
     /// Of the request.
@@ -203,6 +212,11 @@ impl Import {
             self.linger.read_on(rest, Patience::KNOWN);
         }
         match result {
+            // What was there must not be replaced any more.
+            Ok(_) if target.is_replacement() && self.caller.has_ended() => {
+                target.give_up().await;
+                Err(Failed::token_ended(last))
+            }
             Ok(imported) => {
                 target.finish().await.map_err(|error| Failed::of_store(error, last))?;
                 Ok(imported)
@@ -241,8 +255,12 @@ impl Import {
     }
 
     async fn next(&self, lines: &mut Lines<Body>) -> Result<Option<Line>, Stop> {
-        let next = self.stopping.run_until_cancelled(lines.next()).await;
-        next.unwrap_or_else(|| Err(Failed::stopping(lines.number() + 1).into()))
+        let line = lines.number() + 1;
+        tokio::select! {
+            biased;
+            failed = self.ended(line) => Err(failed.into()),
+            next = lines.next() => next,
+        }
     }
 
     /// There is no memory for the next line: stores the batch as it is, or waits if it is empty. Returns how many records
@@ -255,9 +273,19 @@ impl Import {
             return Err(Failed::no_room(line));
         }
         let room = tokio::time::timeout(ROOM_PAUSE, self.account.given_back());
-        match self.stopping.run_until_cancelled(room).await {
-            Some(_) => Ok(0),
-            None => Err(Failed::stopping(line)),
+        tokio::select! {
+            biased;
+            failed = self.ended(line) => Err(failed),
+            _ = room => Ok(0),
+        }
+    }
+
+    /// Waits for the end of the server or of the caller's token: why the import does not come to `line`.
+    async fn ended(&self, line: u64) -> Failed {
+        tokio::select! {
+            biased;
+            () = self.stopping.cancelled() => Failed::stopping(line),
+            () = self.caller.ended() => Failed::token_ended(line),
         }
     }
 

@@ -110,6 +110,13 @@ impl Failed {
         Self::new(ErrorCode::ImportFailed, message, line)
     }
 
+    /// The caller's token ended before the import, by itself or with its namespace.
+    pub(super) fn token_ended(line: u64) -> Self {
+        let message = "the token has ended meanwhile, or its namespace was deleted; without force, what was reported as \
+                       imported is kept";
+        Self::new(ErrorCode::ImportFailed, message, line)
+    }
+
     /// There is no memory for a line, and none came free in time.
     pub(super) fn no_room(line: u64) -> Self {
         let message = "the memory for what waits is used up, or your connection's or namespace's share of it; without \

@@ -24,14 +24,14 @@ pub(super) trait Listed: Sized + Send {
 
 /// The entries of a page that the caller may see.
 pub(super) async fn page<T: Listed>(caller: &Caller, page: &ListPage) -> Result<Vec<T>> {
-    let Some(spans) = T::spans(caller) else { return T::page(&caller.log, page).await };
+    let Some(spans) = T::spans(caller) else { return T::page(caller.log(), page).await };
     let mut listed: Vec<T> = Vec::new();
     for span in spans {
         if listed.len() == page.limit {
             break;
         }
         let Some(part) = page.within(&span, page.limit - listed.len()) else { continue };
-        let part = T::page(&caller.log, &part).await?;
+        let part = T::page(caller.log(), &part).await?;
         listed.extend(part.into_iter().filter(|listed| span.contains(listed.name())));
     }
     Ok(listed)

@@ -13,6 +13,7 @@ mod ns_delete;
 mod ns_info;
 mod ns_list;
 mod ns_streams;
+mod ns_update;
 mod page;
 mod receive;
 mod stream_append;
@@ -23,6 +24,11 @@ mod stream_write;
 mod streams_append;
 mod sys_health;
 mod sys_version;
+mod token;
+mod token_create;
+mod token_list;
+mod token_revoke;
+mod token_rotate;
 
 use std::sync::Arc;
 
@@ -102,10 +108,15 @@ methods! {
     "category.get" => category_get, own(Read);
     "ns.create" => ns_create, administrator;
     "ns.delete" => ns_delete, named(Admin);
+    "ns.update" => ns_update, named(Admin);
     "ns.list" => ns_list, administrator;
     "ns.info" => ns_info, named(Read);
     "ns.streams" => ns_streams, own(Read);
     "ns.categories" => ns_categories, own(Read);
+    "token.create" => token_create, own(Admin);
+    "token.list" => token_list, own(Admin);
+    "token.revoke" => token_revoke, own(Admin);
+    "token.rotate" => token_rotate, own(Admin);
     "sys.version" => sys_version, nothing;
     "sys.health" => sys_health, nothing;
 }

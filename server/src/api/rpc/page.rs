@@ -17,7 +17,7 @@ use futures_util::Stream;
 use http::{HeaderName, HeaderValue};
 
 use super::context::Context;
-use crate::api::auth::Caller;
+use crate::api::auth::{self, Caller};
 use crate::api::errors::Failure;
 use crate::api::memory;
 use crate::api::reply::{self, Aborted};
@@ -44,7 +44,8 @@ pub(super) async fn answer(
     let mut response = if page.is_gathered() {
         reply::text(gathered(&mut page, form, memory).await?)
     } else {
-        reply::streamed(pieces(page, form, memory.of_what_follows()?, context.record.id.clone()))
+        let (caller, id) = (caller.clone(), context.record.id.clone());
+        reply::streamed(pieces(Rest { page, form, caller, memory: memory.of_what_follows()?, id }))
     };
     if let Some(head) = head {
         response.headers_mut().insert(X_EVENTODB_HEAD, HeaderValue::from(head));
@@ -89,9 +90,9 @@ async fn gathered(page: &mut Page, form: Form, mut memory: Memory<'_>) -> Result
     Ok(json)
 }
 
-/// A read that waits for a message stops waiting when the server stops.
+/// A read that waits for a message stops waiting when the server stops, and fails when the token of its caller ends.
 async fn open(context: &Context<'_>, caller: &Caller, read: Read, memory: &mut Memory<'_>) -> Result<Page, Failure> {
-    let log = &caller.log;
+    let log = caller.log();
     let mut room = |bytes| memory.hold(bytes).is_ok();
     if read.wait.is_zero() {
         return Ok(log.read_within(read, room).await?);
@@ -99,10 +100,13 @@ async fn open(context: &Context<'_>, caller: &Caller, read: Read, memory: &mut M
     let _place = context.state.places.wait(&log.namespace().name, context.credentials.token())?;
     let _filter = context.exchange.account().take_if_large(memory::of_filter(&read.filter))?;
     let at_once = Read { wait: Duration::ZERO, ..read.clone() };
-    match context.state.stopping.run_until_cancelled(log.read_within(read, &mut room)).await {
-        Some(page) => Ok(page?),
-        None => Ok(log.read_within(at_once, room).await?),
+    tokio::select! {
+        biased;
+        () = caller.ended() => return Err(auth::ended()),
+        page = log.read_within(read, &mut room) => return Ok(page?),
+        () = context.state.stopping.cancelled() => {}
     }
+    Ok(log.read_within(at_once, room).await?)
 }
 
 /// Appends a chunk to the array that `json` begins, or goes on with.
@@ -113,18 +117,23 @@ fn write(json: &mut Vec<u8>, chunk: &Chunk, form: Form) {
     chunk.write(json, form);
 }
 
-/// A page piece by piece. `memory` has what is gathered of it.
-fn pieces(
-    mut page: Page,
+/// What is left of a page that is sent while it is read.
+struct Rest {
+    page: Page,
     form: Form,
-    mut memory: Permit,
+    caller: Caller,
+    /// Has what is gathered of the page.
+    memory: Permit,
     id: RequestId,
-) -> impl Stream<Item = Result<Bytes, Aborted>> + Send + 'static {
+}
+
+/// A page piece by piece.
+fn pieces(mut rest: Rest) -> impl Stream<Item = Result<Bytes, Aborted>> + Send + 'static {
     try_stream! {
         let mut json = Vec::from(b"[");
-        while let Some(chunk) = next(&mut page, &mut memory, &id).await? {
+        while let Some(chunk) = rest.next().await? {
             json.reserve(chunk.bytes() + FRAME * chunk.len());
-            write(&mut json, &chunk, form);
+            write(&mut json, &chunk, rest.form);
             yield std::mem::take(&mut json).into();
         }
         json.push(b']');
@@ -132,14 +141,23 @@ fn pieces(
     }
 }
 
-/// The next chunk of a page, once there is room for it. The HTTP layer counts it from when it is handed over.
-async fn next(page: &mut Page, memory: &mut Permit, id: &RequestId) -> Result<Option<Chunk>, Aborted> {
-    let _room = memory.account().wait(PIECE).await;
-    let chunk = page.next().await.map_err(|error| {
-        let request_id = &*id.to_string();
-        tracing::error!(error = %Chain(&error), request_id, "a reply is cut off: the rest of its page cannot be read");
-        Aborted
-    })?;
-    memory.shrink_to(page.bytes());
-    Ok(chunk)
+impl Rest {
+    /// The next chunk, once there is room for it. The HTTP layer counts it from when it is handed over.
+    async fn next(&mut self) -> Result<Option<Chunk>, Aborted> {
+        let _room = self.memory.account().wait(PIECE).await;
+        if self.caller.has_ended() {
+            tracing::debug!(
+                request_id = &*self.id.to_string(),
+                "a reply is cut off: the token of its caller has ended"
+            );
+            return Err(Aborted);
+        }
+        let chunk = self.page.next().await.map_err(|error| {
+            let request_id = &*self.id.to_string();
+            tracing::error!(error = %Chain(&error), request_id, "a reply is cut off: the rest of its page cannot be read");
+            Aborted
+        })?;
+        self.memory.shrink_to(self.page.bytes());
+        Ok(chunk)
+    }
 }

@@ -17,7 +17,7 @@ pub(super) async fn answer(
 ) -> Result<Response, Failure> {
     let read = Read::stream_last(call, context.limits())?;
     caller.check_scope(Right::Read, &read.filter.scope)?;
-    let mut page = caller.log.read(read).await?;
+    let mut page = caller.log().read(read).await?;
     let mut json = Vec::new();
     match page.next().await? {
         Some(chunk) => chunk.write(&mut json, Form::Stream),

@@ -19,5 +19,5 @@ pub(super) async fn answer(
         return Err(Failure::invalid("stream must be a non-empty string"));
     }
     caller.check_stream(Right::Read, &stream)?;
-    Ok(reply::json(&caller.log.version(&stream).await?))
+    Ok(reply::json(&caller.log().version(&stream).await?))
 }

@@ -33,7 +33,7 @@ use crate::observe::Record;
 /// The right that a subscriber needs, for all categories that it subscribes to.
 pub(super) const RIGHT: Right = Right::Read;
 
-/// Answers with a stream of events that ends with the namespace, the server, or the client's leaving.
+/// Answers with a stream of events that ends with the namespace, the token, the server, or the client's leaving.
 pub(super) async fn answer(State(state): State<Arc<AppState>>, arrival: Arrival, request: Parts) -> Response {
     let mut record = arrival.record("/subscribe");
     let result = subscribe(&state, &arrival.exchange, &request, &mut record).await;
@@ -60,9 +60,10 @@ async fn subscribe(
     caller.check_scope(RIGHT, &wanted.filter.scope)?;
     let place = state.places.subscribe(caller.namespace(), credentials.token())?;
     let filter = exchange.account().take_if_large(memory::of_filter(&wanted.filter))?;
-    let subscription = caller.log.subscribe(wanted);
+    let subscription = caller.log().subscribe(wanted);
     let departure = state.departures.join();
     let events = events(subscription, exchange.account().clone(), (place, filter))
+        .take_until(async move { caller.ended().await })
         .take_until(async move { departure.is_due().await })
         .chain(farewell(state.stopping.clone()));
     let mut response = reply::events(events);

@@ -1,0 +1,26 @@
+//! `ns.update`: changes a namespace's description, its protection and, as the administrator, its quota.
+
+use axum::response::Response;
+use eventodb_protocol::request::{Call, UpdateNamespace};
+use eventodb_store::model::NamespaceUpdate;
+
+use super::context::Context;
+use crate::api::auth::Manager;
+use crate::api::errors::Failure;
+use crate::api::reply;
+
+pub(super) async fn answer(
+    context: &mut Context<'_>,
+    manager: Manager,
+    call: &mut Call<'_>,
+) -> Result<Response, Failure> {
+    let namespace = call.name("namespace", context.limits())?;
+    manager.check(&namespace)?;
+    context.administers(&namespace);
+    let UpdateNamespace { description, protected, quota } = UpdateNamespace::parse(call)?;
+    if quota.is_some() {
+        manager.check_administrator()?;
+    }
+    context.state.store.update(&namespace, &NamespaceUpdate { description, protected, quota }).await?;
+    Ok(reply::json(&context.state.store.info(&namespace).await?))
+}
