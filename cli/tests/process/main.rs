@@ -24,3 +24,4 @@ mod server;
 mod stopping;
 mod strace;
 mod tls;
+mod tokens;
