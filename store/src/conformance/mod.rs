@@ -131,6 +131,7 @@ cases! {
         tokens_go_with_their_namespace,
         tokens_stay_when_the_namespace_is_replaced,
         tokens_are_kept,
+        the_hour_of_the_last_use_is_noted,
         what_is_noted_about_a_namespace_is_changed,
         a_protected_namespace_is_neither_deleted_nor_replaced;
     replacements:

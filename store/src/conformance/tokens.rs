@@ -314,6 +314,22 @@ pub(super) async fn tokens_are_kept(world: &mut World) {
     }
 }
 
+pub(super) async fn the_hour_of_the_last_use_is_noted(world: &mut World) {
+    world.create(NAME).await;
+    let (token, record) = add(world, reader()).await;
+    add(world, reader()).await;
+    access(world, &token).await;
+    let hour = |time: Timestamp| time.as_micros().div_euclid(3_600_000_000);
+    let before = Timestamp::now();
+    world.store.note_uses().await;
+    let noted = world.store.token(record.id).await.expect("it answers").and_then(|token| token.last_used_at);
+    let noted = noted.expect("it was used");
+    assert!((hour(before)..=hour(Timestamp::now())).contains(&hour(noted)) && noted.as_micros() % 3_600_000_000 == 0);
+    let unused =
+        world.store.tokens(NAME).await.expect("it lives").into_iter().filter(|token| token.last_used_at.is_none());
+    assert_eq!(unused.count(), 2);
+}
+
 pub(super) async fn what_is_noted_about_a_namespace_is_changed(world: &mut World) {
     world.create(NAME).await;
     let log = world.store.log(NAME).await.expect("it lives");

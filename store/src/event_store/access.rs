@@ -207,9 +207,8 @@ impl KnownTokens {
     /// The ids of those that were used, and whose use in this hour is not noted yet.
     pub(super) fn take_used(&self, hour: Timestamp) -> Vec<TokenId> {
         let known = self.known.read();
-        let tokens = known.values().map(|access| &access.token);
-        let used = tokens.filter(|token| token.noted.load(Relaxed) < hour.as_micros() && token.used.load(Relaxed));
-        used.inspect(|token| token.used.store(false, Relaxed)).map(|token| token.id).collect()
+        let used = known.values().map(|access| &access.token).filter(|token| token.used.swap(false, Relaxed));
+        used.filter(|token| token.noted.load(Relaxed) < hour.as_micros()).map(|token| token.id).collect()
     }
 
     /// The use of these in this hour is noted, or has to be noted another time.

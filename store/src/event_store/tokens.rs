@@ -133,7 +133,7 @@ impl EventStore {
     }
 
     /// Notes which tokens were used in this hour. What cannot be noted now is noted the next time.
-    async fn note_uses(&self) {
+    pub(crate) async fn note_uses(&self) {
         let now = Timestamp::now().as_micros();
         let hour = Timestamp::from_micros(now - now.rem_euclid(HOUR));
         let used = self.tokens.take_used(hour);

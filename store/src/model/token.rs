@@ -306,3 +306,140 @@ fn after(time: Timestamp, pause: Duration) -> Timestamp {
     let micros = i64::try_from(pause.as_micros()).unwrap_or(i64::MAX);
     Timestamp::from_micros(time.as_micros().saturating_add(micros))
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// What somebody tries: the numbers choose a token.
+    #[derive(Clone, Debug)]
+    enum Try {
+        Create { admin: bool, expires: bool },
+        Revoke(usize),
+        Rotate(usize, bool),
+        Recover,
+        Wait,
+    }
+
+    fn any_try() -> impl Strategy<Value = Try> {
+        prop_oneof![
+            4 => (any::<bool>(), any::<bool>()).prop_map(|(admin, expires)| Try::Create { admin, expires }),
+            4 => any::<usize>().prop_map(Try::Revoke),
+            4 => (any::<usize>(), any::<bool>()).prop_map(|(at, grace)| Try::Rotate(at, grace)),
+            1 => Just(Try::Recover),
+            2 => Just(Try::Wait),
+        ]
+    }
+
+    const GRACE: Duration = Duration::from_secs(10);
+
+    struct Namespace {
+        of: TokensOf,
+        made: u64,
+    }
+
+    impl Namespace {
+        fn new(name: &str) -> Self {
+            let now = Timestamp::from_micros(0);
+            let first = TokenRecord::first(name.into(), Incarnation(1), hash(0), now);
+            let of = TokensOf { namespace: name.into(), origin: Incarnation(1), tokens: vec![first], now };
+            Self { of, made: 1 }
+        }
+
+        fn change(&mut self, tried: &Try) -> Option<TokenChange> {
+            self.made += 1;
+            let (id, hash) = (TokenId::generate(), hash(self.made));
+            let new = |grant, expires_at| NewToken {
+                id,
+                hash,
+                namespace: Arc::clone(&self.of.namespace),
+                description: String::new(),
+                grant,
+                expires_at,
+            };
+            let at = |at: usize| self.of.tokens[at % self.of.tokens.len()].id;
+            Some(match *tried {
+                Try::Create { admin, expires } => {
+                    let right = if admin { Right::Admin } else { Right::Read };
+                    let grant = Grant::new([right].into_iter().collect(), Categories::All).expect("good rights");
+                    TokenChange::Create(new(grant, expires.then(|| after(self.of.now, GRACE))))
+                }
+                Try::Revoke(token) => TokenChange::Revoke(at(token)),
+                Try::Rotate(token, has_grace) => {
+                    let grace = if has_grace { GRACE } else { Duration::ZERO };
+                    TokenChange::Rotate(Rotation { from: at(token), id, hash, grace })
+                }
+                Try::Recover => TokenChange::Recover(new(Grant::everything(), None)),
+                Try::Wait => return None,
+            })
+        }
+
+        fn write(&mut self, decision: Decision) {
+            for saved in decision.save {
+                match self.of.tokens.iter_mut().find(|token| token.id == saved.id) {
+                    Some(token) => *token = saved,
+                    None => self.of.tokens.push(saved),
+                }
+            }
+            self.of.tokens.retain(|token| !decision.forget.contains(&token.id));
+        }
+
+        fn ended(&self) -> Vec<TokenId> {
+            self.of.tokens.iter().filter(|token| !token.lives(self.of.now)).map(|token| token.id).collect()
+        }
+    }
+
+    fn hash(number: u64) -> TokenHash {
+        let mut bytes = [0; 32];
+        bytes[..8].copy_from_slice(&number.to_le_bytes());
+        TokenHash::from_bytes(bytes)
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_is_tried_the_rules_hold(tries in prop::collection::vec(any_try(), 1..300)) {
+            let mut namespace = Namespace::new(DEFAULT_NAMESPACE);
+            for tried in &tries {
+                let ended = namespace.ended();
+                let Some(change) = namespace.change(tried) else {
+                    namespace.of.now = after(namespace.of.now, Duration::from_secs(3));
+                    continue;
+                };
+                if let Ok(decision) = change.clone().decide(&namespace.of) {
+                    let answer = decision.answer.clone();
+                    namespace.write(decision);
+                    let again = change.clone().decide(&namespace.of);
+                    // Recovering twice is two recoveries.
+                    if !matches!(change, TokenChange::Recover(_)) {
+                        let again = again.expect("it was done before");
+                        prop_assert_eq!(&again.answer, &answer);
+                        prop_assert!(again.save.is_empty(), "{:?}", again);
+                    }
+                }
+                let of = &namespace.of;
+                prop_assert!(of.tokens.iter().any(TokenRecord::is_lasting_admin), "nobody can administer");
+                let living = of.tokens.iter().filter(|token| token.lives(of.now)).count();
+                prop_assert!(living <= TOKENS + 1, "{living}");
+                prop_assert!(of.tokens.len() - living <= ENDED_TOKENS + TOKENS, "{}", of.tokens.len());
+                for id in ended {
+                    let revived = of.tokens.iter().any(|token| token.id == id && token.lives(of.now));
+                    prop_assert!(!revived, "an ended token is good again");
+                }
+            }
+        }
+
+        #[test]
+        fn a_grant_comes_back_as_it_was_stored(names in prop::collection::btree_set("[a-z_ü]{1,5}\\*?", 0..5)) {
+            let limits = eventodb_protocol::Limits::default();
+            let categories = Categories::only(names, &limits).unwrap_or(Categories::All);
+            let grant = Grant::new([Right::Read].into_iter().collect(), categories).expect("good rights");
+            let record = TokenRecord {
+                grant: grant.clone(),
+                ..TokenRecord::first("n".into(), Incarnation(1), hash(0), Timestamp::default())
+            };
+            prop_assert_eq!(stored_grant(record.grant.rights().bits().into(), record.categories()), grant);
+        }
+    }
+}

@@ -57,6 +57,8 @@ use storage::PostgresStorage;
 const OLDEST_SERVER: i32 = 140_000;
 /// Pause after an attempt to drop a schema that was in use, because each attempt holds up its users.
 const PURGE_PAUSE: Duration = Duration::from_secs(10);
+/// How often it is looked for tokens that servers of earlier versions noted: that reads all namespaces.
+const ADOPT_EVERY: Duration = Duration::from_secs(2);
 /// How long [`Backend::ping`] waits.
 const PING_TIMEOUT: Duration = Duration::from_secs(2);
 
@@ -67,6 +69,8 @@ pub struct Postgres {
     hints: Mutex<Option<mpsc::Receiver<Hint>>>,
     /// When to try again to drop schemas that were in use.
     purge_after: Mutex<Option<Instant>>,
+    /// When it was last looked for tokens that servers of earlier versions noted.
+    adopted_at: Mutex<Option<Instant>>,
 }
 
 impl Postgres {
@@ -87,7 +91,12 @@ impl Postgres {
         shared.tasks.spawn(Arc::clone(&notifier).run(Arc::clone(&settings), stop.clone()));
         shared.tasks.spawn(hints::listen(notifier, sender, settings, stop));
         shared.tasks.spawn(Arc::clone(&shared).shrink());
-        Ok(Arc::new(Self { shared, hints: Mutex::new(Some(receiver)), purge_after: Mutex::default() }))
+        Ok(Arc::new(Self {
+            shared,
+            hints: Mutex::new(Some(receiver)),
+            purge_after: Mutex::default(),
+            adopted_at: Mutex::default(),
+        }))
     }
 
     /// Brings the registry and the logs of all namespaces up to date, and does nothing else.
@@ -217,7 +226,11 @@ impl Backend for Postgres {
         if self.purge_after.lock().is_some_and(|after| Instant::now() < after) {
             return Ok(());
         }
-        let all = purge::run(&self.shared.readers).await.map_err(Failure::of_read)?;
+        let adopts = self.adopted_at.lock().is_none_or(|at| at.elapsed() >= ADOPT_EVERY);
+        let all = purge::run(&self.shared.readers, adopts).await.map_err(Failure::of_read)?;
+        if adopts {
+            *self.adopted_at.lock() = Some(Instant::now());
+        }
         *self.purge_after.lock() = (!all).then(|| Instant::now() + PURGE_PAUSE);
         Ok(())
     }

@@ -15,11 +15,13 @@ const LOCK_TIMEOUT_MS: u32 = 200;
 const COUNT_AT_ONCE: usize = 100;
 
 /// Drops the schemas of deleted incarnations, and of staged ones that nobody keeps; whether all are gone. What somebody
-/// uses stays for a later call. Also takes over what servers of earlier versions noted about tokens.
-pub(super) async fn run(pool: &Pool) -> Result<bool, Failure> {
+/// uses stays for a later call. If it `adopts`, what servers of earlier versions noted about tokens is taken over.
+pub(super) async fn run(pool: &Pool, adopts: bool) -> Result<bool, Failure> {
     let mut connection = pool.get().await?;
     connection.query(DISCARD_EXPIRED.on_registry(), &[]).await?;
-    connection.query(ADOPT_TOKENS.on_registry(), &[]).await?;
+    if adopts {
+        connection.query(ADOPT_TOKENS.on_registry(), &[]).await?;
+    }
     let deleted = connection.query(DELETED.on_registry(), &[]).await?;
     let (mut all, mut any) = (true, false);
     for row in deleted {
