@@ -96,7 +96,7 @@ pub struct NamespaceInfo {
 pub struct Quota {
     /// Messages.
     pub messages: Option<i64>,
-    /// Bytes of `data` and `metadata`.
+    /// Bytes that it takes in the database, with indexes.
     pub bytes: Option<i64>,
 }
 

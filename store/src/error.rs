@@ -21,6 +21,9 @@ pub enum Error {
     /// The namespace has no position left, or this stream has none. Nothing was written.
     #[error("{} has no position left", .0.as_ref().map_or_else(|| "the namespace".to_owned(), |stream| format!("stream {stream}")))]
     Full(Option<Arc<str>>),
+    /// The namespace would hold more than its quota allows. Nothing was written.
+    #[error("the namespace would exceed its quota of {0}")]
+    OverQuota(QuotaOf),
     /// There is no namespace of that name.
     #[error("there is no such namespace")]
     NamespaceNotFound,
@@ -69,6 +72,24 @@ pub enum Error {
     /// The storage failed, and a later attempt would fail too.
     #[error("the storage failed")]
     Failed(#[source] Cause),
+}
+
+/// What a quota bounds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum QuotaOf {
+    /// The number of messages.
+    Messages,
+    /// The bytes that they take.
+    Bytes,
+}
+
+impl std::fmt::Display for QuotaOf {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Messages => "messages",
+            Self::Bytes => "bytes",
+        })
+    }
 }
 
 /// The cause of an error: for the server's log, never for clients.

@@ -230,6 +230,9 @@ pub trait Storage: Send + Sync + 'static {
     /// How many messages and streams the log has.
     async fn counts(&self) -> Result<Counts>;
 
+    /// How many bytes the log takes in the database, with its indexes. It may lag a little behind.
+    async fn bytes(&self) -> Result<u64>;
+
     /// Starts a run of the log's sequencer: SQLite on one of its writer threads, PostgreSQL as a task. A run ends once
     /// nothing waits to be appended, or after a number of batches.
     fn spawn(&self, run: BoxFuture<'static, ()>);

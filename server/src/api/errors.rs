@@ -259,6 +259,10 @@ impl From<eventodb_store::Error> for Failure {
                 Self::new(ErrorCode::MessageIdConflict, message)
             }
             Error::Full(stream) => Self::new(ErrorCode::BackendUnavailable, describe_full(stream.as_deref())),
+            Error::OverQuota(of) => {
+                let message = format!("the namespace would exceed its quota of {of}; nothing was written");
+                Self::new(ErrorCode::QuotaExceeded, message)
+            }
             Error::NamespaceNotFound => Self::new(ErrorCode::NamespaceNotFound, "there is no such namespace"),
             Error::NamespaceExists => Self::new(ErrorCode::NamespaceExists, "there already is such a namespace"),
             Error::Protected => Self::invalid(PROTECTED),

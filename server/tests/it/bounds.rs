@@ -2,7 +2,9 @@
 
 use std::num::NonZeroU32;
 
+use eventodb_protocol::reply::Quota;
 use eventodb_server::{AtOnce, Config, Mode};
+use eventodb_store::model::NamespaceUpdate;
 
 use crate::client::{Client, Reply, call, head};
 use crate::events::Events;
@@ -276,4 +278,33 @@ async fn imports_have_a_bound() {
         }
     })
     .await;
+}
+
+#[tokio::test]
+async fn a_namespace_holds_no_more_than_its_quota() {
+    let server = Server::start().await;
+    let token = fresh();
+    let namespace = token.parse::<eventodb_protocol::Token>().expect("a token").namespace().to_owned();
+    server.rpc(&token, r#"["stream.write","a-1",{"type":"T","data":{}}]"#).await;
+    let quota = Some(Quota { messages: Some(2), bytes: None });
+    let update = NamespaceUpdate { quota, ..NamespaceUpdate::default() };
+    server.store.update(&namespace, &update).await.expect("it lives");
+    let write = r#"["stream.write","a-1",{"type":"T","data":{}}]"#;
+    server.rpc(&token, write).await;
+    for call in [write, r#"["stream.append","a-1",[{"type":"T","data":{}}]]"#] {
+        let reply = server.call(&token, call).await;
+        assert_eq!((reply.status, reply.code().as_str()), (507, "QUOTA_EXCEEDED"));
+        assert_eq!(reply.header("retry-after"), None, "it would be refused again");
+    }
+    let record = r#"{"id":"11111111-2222-4333-8444-555555555555","stream":"b-1","type":"T","pos":0,"gpos":9,"data":{},"meta":null,"time":"2026-01-02T03:04:05Z"}"#;
+    let mut client = server.connect().await;
+    let length = format!("Content-Length: {}\r\n", record.len());
+    client.send(head("POST", "/import", Some(&token), &length) + record).await;
+    let events = Events::of(client).await.rest().await;
+    assert!(
+        events[0].contains(r#""error":"IMPORT_FAILED","message":"the namespace would exceed its quota"#),
+        "{events:?}"
+    );
+    assert_eq!(server.rpc(&token, r#"["stream.version","a-1"]"#).await, "1", "reads go on");
+    server.rpc(&fresh(), write).await;
 }

@@ -367,7 +367,7 @@ pub(super) async fn time_never_goes_back(world: &mut World) {
     assert!(last.time < future && last.time >= times[19]);
 }
 
-fn record(stream: &str, position: i64, global_position: i64, time: Timestamp) -> Message {
+pub(super) fn record(stream: &str, position: i64, global_position: i64, time: Timestamp) -> Message {
     Message {
         id: Uuid::new_v4(),
         stream: stream.into(),

@@ -7,6 +7,7 @@
 
 mod appends;
 mod namespaces;
+mod quotas;
 mod reads;
 mod replacements;
 mod subscriptions;
@@ -134,6 +135,11 @@ cases! {
         the_hour_of_the_last_use_is_noted,
         what_is_noted_about_a_namespace_is_changed,
         a_protected_namespace_is_neither_deleted_nor_replaced;
+    quotas:
+        messages_are_bounded_exactly,
+        parallel_appends_fill_a_quota_and_no_more,
+        positions_that_an_import_leaves_out_count_for_nothing,
+        bytes_are_bounded;
     replacements:
         a_replacement_takes_the_place_when_it_is_whole,
         one_of_nothing_empties_the_namespace,

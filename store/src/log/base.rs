@@ -2,6 +2,9 @@
 
 use std::sync::Arc;
 
+use eventodb_protocol::reply::Quota;
+use parking_lot::RwLock;
+
 use super::window::Window;
 use crate::pauses::Pauses;
 use crate::settings::Settings;
@@ -17,6 +20,8 @@ pub(super) struct Base {
     pub(super) is_shared: bool,
     pub(super) window: Window,
     pub(super) pauses: Pauses,
+    /// How much the namespace may hold, as far as this server knows.
+    pub(super) quota: RwLock<Quota>,
 }
 
 impl Base {
@@ -26,8 +31,9 @@ impl Base {
         storage: Arc<dyn Storage>,
         is_shared: bool,
         window: Window,
+        quota: Quota,
     ) -> Self {
         let pauses = Pauses::new(settings.pause_seed);
-        Self { namespace, settings, storage, is_shared, window, pauses }
+        Self { namespace, settings, storage, is_shared, window, pauses, quota: RwLock::new(quota) }
     }
 }

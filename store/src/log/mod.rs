@@ -15,7 +15,6 @@ use std::sync::Arc;
 use eventodb_protocol::message::Message;
 use eventodb_protocol::reply::{Appended, CategoryListed, Quota, StreamListed};
 use eventodb_protocol::request::{Append, ListPage, Read};
-use parking_lot::RwLock;
 
 pub use read::{Chunk, Event, Page, Start, Subscribe, Subscription};
 pub(crate) use window::Budget;
@@ -32,7 +31,6 @@ use crate::storage::Opened;
 /// The log of one incarnation of a namespace.
 pub struct Log {
     namespace: Namespace,
-    quota: RwLock<Quota>,
     base: Arc<Base>,
     /// Used also to stop a log, and to tell it of other servers' work.
     pub(crate) writer: Arc<Writer>,
@@ -57,10 +55,10 @@ impl Log {
         let Opened { storage, appender } = opened;
         let head = storage.head().await?;
         let window = Window::new(head.position, settings.tail_messages, budget);
-        let base = Arc::new(Base::new(namespace.name.clone(), settings, storage, is_shared, window));
+        let base = Arc::new(Base::new(namespace.name.clone(), settings, storage, is_shared, window, namespace.quota));
         let writer = Arc::new(Writer::new(Arc::clone(&base), appender, head));
         let reader = Arc::new(Reader::new(Arc::clone(&base), Arc::clone(&writer)));
-        Ok(Arc::new(Self { quota: RwLock::new(namespace.quota), namespace, base, writer, reader }))
+        Ok(Arc::new(Self { namespace, base, writer, reader }))
     }
 
     /// The namespace that it is the log of, as it was when the log was opened.
@@ -70,12 +68,12 @@ impl Log {
 
     /// How much the namespace may hold, as far as this server knows.
     pub fn quota(&self) -> Quota {
-        *self.quota.read()
+        *self.base.quota.read()
     }
 
     /// What the namespace may hold has changed.
     pub(crate) fn set_quota(&self, quota: Quota) {
-        *self.quota.write() = quota;
+        *self.base.quota.write() = quota;
     }
 
     /// Global position of the last message that readers can see; 0 if there is none.

@@ -102,6 +102,7 @@ templates! {
         BOOL];
     STREAMS "streams" [TEXT, TEXT, INT8];
     CATEGORIES "categories" [TEXT, TEXT, INT8];
+    BYTES "bytes" [];
     COUNTS "counts" [];
     MESSAGE_COUNT "message_count" [];
     FOLDED "folded" [];

@@ -16,7 +16,7 @@ use super::pool::retrying;
 use super::read;
 use super::seal;
 use super::shared::Shared;
-use super::statement::{CATEGORIES, COUNTS, FIND, HEAD, HEAD_BELOW, STREAMS, VERSIONS};
+use super::statement::{BYTES, CATEGORIES, COUNTS, FIND, HEAD, HEAD_BELOW, STREAMS, VERSIONS};
 use super::time::Time;
 use super::turns::Turns;
 use crate::error::{Error, Result};
@@ -142,6 +142,11 @@ impl Storage for PostgresStorage {
         let row = row.map_err(Failure::of_read)?.ok_or_else(|| Error::failed("the log has no batch"))?;
         let last_activity = row.get::<_, Option<Time>>(2).map(|time| time.0);
         Ok(Counts { messages: count(row.get(0)), streams: count(row.get(1)), last_activity })
+    }
+
+    async fn bytes(&self) -> Result<u64> {
+        let row = retrying!(self.shared.readers, connection => connection.query_one(BYTES.on(self.log), &[]));
+        Ok(row.map_err(Failure::of_read)?.map_or(0, |row| count(row.get(0))))
     }
 
     fn spawn(&self, run: BoxFuture<'static, ()>) {

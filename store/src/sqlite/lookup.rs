@@ -206,6 +206,11 @@ pub(super) fn counts(connection: &mut Connection, known: Known<'_>) -> rusqlite:
     Ok(Counts { messages: messages + indexed.messages, streams: streams + indexed.streams, last_activity })
 }
 
+/// How many bytes the log and its index take.
+pub(super) fn bytes(connection: &Connection) -> rusqlite::Result<u64> {
+    connection.prepare_cached(include_str!("sql/bytes.sql"))?.query_one([], |row| row.get(0))
+}
+
 /// A snapshot of the index, the result of `look` at the memtable, and the index's completion position, which `look` is
 /// given.
 ///

@@ -447,6 +447,10 @@ impl Storage for Handle {
         self.0.clone().reading(move |connection, files, _| Ok(lookup::counts(connection, files.known())?)).await
     }
 
+    async fn bytes(&self) -> Result<u64> {
+        self.0.clone().reading(move |connection, _, _| Ok(lookup::bytes(connection)?)).await
+    }
+
     fn spawn(&self, run: BoxFuture<'static, ()>) {
         self.0.shared.threads.write(run);
     }

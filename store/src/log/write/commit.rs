@@ -20,6 +20,7 @@ use super::super::base::Base;
 use super::follow::Follower;
 use super::plan::{Plan, Planner, Verdict};
 use super::queue::{Pending, Queue};
+use super::quota::Usage;
 use super::versions::Versions;
 use crate::error::{Cause, Chain, Error, Result};
 use crate::model::{Batch, Entry};
@@ -39,6 +40,7 @@ pub(super) struct Sequencer {
     appender: Box<dyn Appender>,
     follower: Arc<Follower>,
     versions: Versions,
+    usage: Usage,
     /// Batches whose outcome is unknown, each followed by the next.
     unsettled: VecDeque<Arc<Batch>>,
     /// Tells the queue that there are such batches, and that nothing else is appended before they are settled.
@@ -108,7 +110,7 @@ impl Sequencer {
         is_settling: Arc<AtomicBool>,
     ) -> Self {
         let versions = Versions::new(base.settings.version_cache);
-        Self { base, appender, follower, versions, unsettled: VecDeque::new(), is_settling }
+        Self { base, appender, follower, versions, usage: Usage::default(), unsettled: VecDeque::new(), is_settling }
     }
 
     /// Commits what waits in the queue, batch by batch.
@@ -204,7 +206,7 @@ impl Sequencer {
             return Err(pending);
         }
         if let Some(ahead) = ahead
-            && (self.follower.is_behind() || !ahead.can_be_followed_by(&pending))
+            && (self.follower.is_behind() || !ahead.can_be_followed_by(&pending) || !self.fits(ahead, &pending))
         {
             return Err(pending);
         }
@@ -220,15 +222,30 @@ impl Sequencer {
     }
 
     async fn plan(&mut self, pending: &[Pending], ahead: Option<&Plan>, is_uncertain: bool) -> Result<Plan> {
+        let known = self.follower.head();
+        let after = ahead.map_or(known.position, |ahead| ahead.batch.head().position);
+        let quota = *self.base.quota.read();
+        let room = self.usage.room(quota, after, pending, &*self.base.storage).await?;
         let planner = Planner {
+            room,
             storage: &*self.base.storage,
             versions: &mut self.versions,
-            known: self.follower.head(),
+            known,
             ahead,
             is_uncertain,
             finds_versions: self.appender.abilities().finds_versions,
         };
-        planner.plan(pending).await
+        let plan = planner.plan(pending).await?;
+        if quota.bytes.is_some() {
+            self.usage.plan(plan.batch.messages.iter().map(|message| message.size() as u64).sum());
+        }
+        Ok(plan)
+    }
+
+    /// Whether what waits surely fits into the quota behind the batch of a plan. Otherwise that has to land first, so that
+    /// the messages can be counted.
+    fn fits(&self, ahead: &Plan, pending: &[Pending]) -> bool {
+        self.usage.fits(*self.base.quota.read(), ahead.batch.head().position, pending)
     }
 
     /// Waits for the outcome of a batch that is under way, and answers everybody.

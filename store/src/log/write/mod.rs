@@ -17,6 +17,7 @@ mod gate;
 mod overload;
 mod plan;
 mod queue;
+mod quota;
 mod standing;
 #[cfg(test)]
 mod tests;

@@ -16,8 +16,9 @@ use foldhash::{HashMap, HashMapExt as _, HashSet, HashSetExt as _};
 use uuid::Uuid;
 
 use super::queue::{Done, Pending, Work};
+use super::quota::Room;
 use super::versions::Versions;
-use crate::error::{Conflict, Error, Result};
+use crate::error::{Conflict, Error, QuotaOf, Result};
 use crate::model::{Batch, Entry, Head};
 use crate::storage::Storage;
 
@@ -118,6 +119,8 @@ pub(super) struct Planner<'a> {
     pub(super) ahead: Option<&'a Plan>,
     /// Whether each append may have been written before, because the outcome of an earlier attempt is unknown.
     pub(super) is_uncertain: bool,
+    /// How much the batch may bring.
+    pub(super) room: Room,
     /// Whether the append finds versions that nothing depends on.
     pub(super) finds_versions: bool,
 }
@@ -134,6 +137,7 @@ impl Planner<'_> {
         let stored = self.known_ids(pending).await?;
         let mut draft = Draft {
             next: after.position.saturating_add(1),
+            room: self.room,
             versions,
             open,
             stored,
@@ -230,6 +234,7 @@ impl Planner<'_> {
 struct Draft {
     /// The next global position; above [`POSITION_MAX`] if none is left.
     next: i64,
+    room: Room,
     /// The version of each stream, what stands in the batch included.
     versions: HashMap<Arc<str>, i64>,
     /// Streams whose versions count from -1 at an end that is to be found.
@@ -259,6 +264,9 @@ impl Draft {
         }
         if let Some(full) = self.full(append) {
             return Verdict::Refused(full);
+        }
+        if let Err(over) = self.take_room(append.len(), || append.size()) {
+            return Verdict::Refused(over);
         }
         let mut ids = ids.iter();
         let accepted = append.entries.iter().map(|entry| {
@@ -304,6 +312,16 @@ impl Draft {
         let next = |stream| self.versions[stream].saturating_add(1);
         let full = append.entries.iter().find(|entry| left_from(next(&entry.stream)) < entry.messages.len());
         full.map(|entry| Error::Full(Some(entry.stream.clone())))
+    }
+
+    /// Takes the quota's room for these messages. Their bytes are counted only if there is a quota of bytes.
+    fn take_room(&mut self, messages: usize, bytes: impl FnOnce() -> usize) -> Result<()> {
+        let left = self.room.messages.checked_sub(messages as u64).ok_or(Error::OverQuota(QuotaOf::Messages))?;
+        if self.room.bytes != u64::MAX {
+            self.room.bytes = self.room.bytes.checked_sub(bytes() as u64).ok_or(Error::OverQuota(QuotaOf::Bytes))?;
+        }
+        self.room.messages = left;
+        Ok(())
     }
 
     fn accept(&mut self, stream: &Arc<str>, message: &NewMessage, id: Uuid) {
@@ -360,6 +378,13 @@ impl Draft {
         Some(results)
     }
 
+    /// Takes everything out again.
+    fn clear(&mut self) {
+        self.messages.clear();
+        self.given.clear();
+        self.starts_stream.clear();
+    }
+
     /// Records keep their positions; each must lie above everything that is there.
     fn import(&mut self, records: &[Message]) -> Verdict {
         if let Some(beyond) = records.iter().find(|record| record.position.max(record.global_position) > POSITION_MAX) {
@@ -370,9 +395,7 @@ impl Draft {
             let version = self.versions.get_mut(&record.stream).expect("the version of each stream was fetched");
             let fits = record.global_position >= self.next && record.position > *version;
             if known || !fits {
-                self.messages.clear();
-                self.given.clear();
-                self.starts_stream.clear();
+                self.clear();
                 return Verdict::Refused(Error::PositionExists(at));
             }
             self.starts_stream.push(*version == -1);
@@ -380,6 +403,10 @@ impl Draft {
             self.next = record.global_position + 1;
             self.given.insert(record.id, self.messages.len());
             self.messages.push(record.clone());
+        }
+        if let Err(over) = self.take_room(records.len(), || records.iter().map(Message::size).sum()) {
+            self.clear();
+            return Verdict::Refused(over);
         }
         Verdict::Accepted(Done::Imported(self.next - 1))
     }

@@ -2,7 +2,7 @@
 
 use async_trait::async_trait;
 use eventodb_protocol::message::{Expected, NewMessage};
-use eventodb_protocol::reply::{CategoryListed, StreamListed};
+use eventodb_protocol::reply::{CategoryListed, Quota, StreamListed};
 use eventodb_protocol::request::{AppendEntry, ListPage};
 use eventodb_protocol::token::Token;
 use futures_util::future::BoxFuture;
@@ -59,6 +59,10 @@ impl Storage for Failing {
         self.storage.counts().await
     }
 
+    async fn bytes(&self) -> Result<u64> {
+        self.storage.bytes().await
+    }
+
     fn spawn(&self, run: BoxFuture<'static, ()>) {
         self.storage.spawn(run);
     }
@@ -79,7 +83,8 @@ async fn writer() -> (Arc<Writer>, Arc<Failing>, Arc<Sqlite>) {
     let failing = Arc::new(Failing { storage, fails: AtomicBool::new(false), asked: Mutex::default() });
     let settings = Arc::new(Settings::default());
     let window = Window::new(0, settings.tail_messages, Arc::new(Budget::new(settings.tail_bytes)));
-    let base = Base::new(namespace.name, settings, Arc::clone(&failing) as Arc<dyn Storage>, false, window);
+    let base =
+        Base::new(namespace.name, settings, Arc::clone(&failing) as Arc<dyn Storage>, false, window, Quota::default());
     (Arc::new(Writer::new(Arc::new(base), appender, Head::default())), failing, backend)
 }
 

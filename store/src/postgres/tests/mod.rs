@@ -15,6 +15,7 @@ mod pair;
 mod plans;
 mod pooler;
 mod positions;
+mod quotas;
 mod read_only;
 mod replacing;
 mod search_path;

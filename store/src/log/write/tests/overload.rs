@@ -78,6 +78,10 @@ impl Storage for Slow {
         Ok(Counts::default())
     }
 
+    async fn bytes(&self) -> Result<u64> {
+        Ok(0)
+    }
+
     fn spawn(&self, run: BoxFuture<'static, ()>) {
         tokio::spawn(run);
     }
@@ -91,7 +95,7 @@ fn slow_writer(batch_messages: usize) -> (Arc<Writer>, Arc<Slow>) {
     let settings = Arc::new(Settings { batch_messages, ..Settings::default() });
     let window = Window::new(0, settings.tail_messages, Arc::new(Budget::new(settings.tail_bytes)));
     let storage = Arc::clone(&slow) as Arc<dyn Storage>;
-    let base = Base::new("shop".into(), settings, storage, false, window);
+    let base = Base::new("shop".into(), settings, storage, false, window, Quota::default());
     let appender = Box::new(SlowAppender(Arc::clone(&slow)));
     (Arc::new(Writer::new(Arc::new(base), appender, Head::default())), slow)
 }
