@@ -159,6 +159,8 @@ const TARGETS: &[Target] = &[
     with(0, at_most((IdleServer, 1), EITHER, "resident_mib", 25e6 / 1_048_576.0, "≤ 25 MB resident")),
     with(0, at_most((Hostile, 64), EITHER, "p99_times", 3.0, "p99 ≤ 3 × of without the crowd")),
     with(0, at_most((Hostile, 64), EITHER, "budget_share", 1.1, "resident memory grows by ≤ 1.1 × the budget")),
+    with(0, at_most((Siege, 64), SQLITE, "p99", 50.0, "p99 ≤ 50 ms")),
+    with(0, at_most((Siege, 64), POSTGRES, "p99_times", 3.0, "p99 ≤ 3 × of without the others")),
     at_most((Mixed, 1), EITHER, "p99", 15.0, "write p99 ≤ 15 ms"),
     at_most((Mixed, 1), EITHER, "read_p99_ms", 30.0, "read p99 ≤ 30 ms"),
     with(10 * MILLION, at_most((Rare, 1), EITHER, "max", 2_000.0, "an answer within 2 s")),

@@ -91,7 +91,7 @@ async fn comes(turn: &Turn<'_>, open: &AtomicU64) -> u64 {
 }
 
 /// Writes the messages that the crowd reads.
-async fn fill(address: &Address) -> anyhow::Result<()> {
+pub(super) async fn fill(address: &Address) -> anyhow::Result<()> {
     let message = json!({ "type": "Long", "data": { "x": "x".repeat(4_000) } });
     rpc::call(address, &json!(["stream.append", STREAM, vec![message; 200]])).await.map(drop)
 }

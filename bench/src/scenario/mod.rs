@@ -11,6 +11,7 @@ pub(crate) mod namespaces;
 pub(crate) mod poke;
 pub(crate) mod rare;
 pub(crate) mod read;
+mod siege;
 mod turn;
 pub(crate) mod write;
 
@@ -80,6 +81,8 @@ pub enum Scenario {
     IdleServer,
     /// `stream.write` beside more than 2,000 connections that hold as much as they can: latency, memory, refusals.
     Hostile,
+    /// `stream.write` beside slow heads, idle connections, a slow reader, an import, and subscribers who come and go.
+    Siege,
     /// 10,000 writes a second, category tails, subscribers and reads of old data at once.
     Mixed,
     /// Writes and reads at each of --sizes messages.
@@ -232,7 +235,7 @@ use Rate::{At, PerNamespace, Unpaced};
 ///
 /// Rounds are 10 s long where a share of a ceiling is the target, and shorter where the figure is far from a fixed
 /// target. An idle round is longer than a heartbeat, a mixed one writes three times what a server on SQLite keeps
-/// unindexed, and the hostile one runs twice: alone and beside the crowd.
+/// unindexed, and hostile and siege run twice: alone and beside the others.
 #[rustfmt::skip]
 static TABLE: &[Spec] = &[
     ceiling(Scenario::Noop, Needs::Noop, AT_64, None, |turn| Box::pin(ceiling::noop(turn))),
@@ -273,6 +276,7 @@ static TABLE: &[Spec] = &[
         ..spec(Scenario::Idle, OwnServer, NONE, Once(20), |turn| Box::pin(idle::subscriptions(turn))) },
     spec(Scenario::IdleServer, OwnServer, NONE, Once(2), |turn| Box::pin(idle::server(turn))),
     spec(Scenario::Hostile, OwnServer, AT_64, Once(15), |turn| Box::pin(hostile::run(turn))),
+    spec(Scenario::Siege, OwnServer, AT_64, Once(15), |turn| Box::pin(siege::run(turn))),
     Spec { rate: At(10_000.0), subscribers: 100, writes: true,
         ..spec(Scenario::Mixed, Messages, NONE, OneRound(20), |turn| Box::pin(mixed::run(turn))) },
     spec(Scenario::Grow, OwnServer, NONE, Rounds(4),

@@ -1,10 +1,13 @@
 //! Clients that hold as much of a server as it lets them: unfinished heads, bodies and lines of imports, replies that are
 //! not taken, reads that wait with long filters, bytes that come one a second.
 //!
+//! [`Siege`] has clients that keep a server busy instead.
+//!
 //! A client never sends the rest that the server waits for. A client that is refused or cut comes again a little later.
 
 mod http2;
 mod kind;
+mod siege;
 
 use std::net::Ipv4Addr;
 use std::sync::Arc;
@@ -17,6 +20,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use self::kind::{KINDS, Then};
+pub use self::siege::{SOURCE, Seen, Siege};
 use crate::http::Connection;
 
 /// How long a client that is refused or cut stays away.
