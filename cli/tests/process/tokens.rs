@@ -94,6 +94,29 @@ async fn it_ends_there_without_notifications_too() {
     server.stop().await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_revoked_token_makes_no_other_one() {
+    let url = postgres::database().await;
+    let server = Server::on_database(&url, &[]).await;
+    let mut http = server.connect().await;
+    let expires = "2100-01-01T00:00:00Z";
+    let made = call(&mut http, &json!(["token.create", { "rights": ["admin"], "expiresAt": expires }])).await;
+    let (id, token) = (made["id"].as_str().expect("an id"), made["token"].as_str().expect("a token"));
+    let mut stolen = Http::connect(&server.address, token).await.expect("the server listens");
+    call(&mut stolen, &json!(["token.list"])).await;
+    // The server does not know it yet.
+    postgres::run(&url, &format!("UPDATE eventodb.tokens SET revoked_at = now() WHERE id = '{id}'")).await;
+    for attempt in
+        [json!(["token.create", { "rights": ["read"] }]), json!(["token.rotate", null]), json!(["ns.create", "mine"])]
+    {
+        let (status, error) = stolen.call(&attempt).await.expect("the server answers");
+        assert_eq!((status, &error["error"]["code"]), (403, &json!("AUTH_UNAUTHORIZED")), "{attempt}");
+    }
+    let tokens = call(&mut http, &json!(["token.list"])).await;
+    assert_eq!(tokens.as_array().map(Vec::len), Some(1), "{tokens}");
+    server.stop().await;
+}
+
 fn report(what: &str, times: &mut [Duration]) {
     times.sort_unstable();
     let (middle, late, last) = (times[times.len() / 2], times[times.len() * 99 / 100], times[times.len() - 1]);

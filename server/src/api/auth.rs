@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use eventodb_protocol::request::Append;
 use eventodb_protocol::spelling::Shown;
-use eventodb_protocol::{DEFAULT_NAMESPACE, ErrorCode, Grant, Right, Scope, Token, name};
+use eventodb_protocol::{DEFAULT_NAMESPACE, ErrorCode, Grant, Right, Scope, Timestamp, Token, name};
 use eventodb_store::model::{NewNamespace, TokenId};
 use eventodb_store::{Access, Error, Log};
 use http::header::AUTHORIZATION;
@@ -64,9 +64,9 @@ static EVERYTHING: Grant = Grant::everything();
 #[derive(Clone, Debug)]
 pub(crate) struct Manager(Option<Caller>);
 
-/// Says that the caller is the administrator, or that this is test mode.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Administrator(());
+/// The administrator; everybody in test mode, where it is nobody in particular.
+#[derive(Clone, Debug)]
+pub(crate) struct Administrator(Option<Caller>);
 
 impl Credentials {
     /// What stands in the request: a token in the query wins over one in the header.
@@ -158,6 +158,17 @@ impl Caller {
             Opened::ByToken(access) => access.ended().cancelled().await,
             Opened::Freely(_) => std::future::pending().await,
         }
+    }
+
+    /// Asks the registry whether the caller's token still lives, before the caller makes another token. This server may not
+    /// know of a revocation yet, and a token that is made in that moment would outlive it.
+    ///
+    /// # Errors
+    /// `AUTH_UNAUTHORIZED`, or the store's.
+    pub(crate) async fn confirm(&self, state: &AppState) -> Result<(), Failure> {
+        let Some(id) = self.token_id() else { return Ok(()) };
+        let found = state.store.token(id).await?;
+        if found.is_some_and(|token| token.lives(Timestamp::now())) { Ok(()) } else { Err(ended()) }
     }
 
     /// Whether the caller's token has ended meanwhile.
@@ -264,10 +275,19 @@ impl Administrator {
     /// # Errors
     /// As [`authorize`]; `AUTH_UNAUTHORIZED` for every other token.
     pub(crate) async fn check(state: &AppState, credentials: &Credentials) -> Result<Self, Failure> {
-        if state.is_test_mode() || authorize(state, credentials).await?.is_administrator() {
-            return Ok(Self(()));
+        if state.is_test_mode() {
+            return Ok(Self(None));
         }
-        Err(administrators_only())
+        let caller = authorize(state, credentials).await?;
+        if caller.is_administrator() { Ok(Self(Some(caller))) } else { Err(administrators_only()) }
+    }
+
+    /// As [`Caller::confirm`].
+    pub(crate) async fn confirm(&self, state: &AppState) -> Result<(), Failure> {
+        match &self.0 {
+            Some(caller) => caller.confirm(state).await,
+            None => Ok(()),
+        }
     }
 }
 
@@ -345,7 +365,7 @@ fn lacks(right: Right) -> Failure {
     Failure::new(ErrorCode::AuthUnauthorized, format!("the token does not have the right {right}"))
 }
 
-/// The token ended while a call of it waited.
+/// The token has ended since the call was let in.
 pub(crate) fn ended() -> Failure {
     Failure::new(ErrorCode::AuthUnauthorized, "the token has ended meanwhile")
 }

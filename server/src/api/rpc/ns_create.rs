@@ -12,12 +12,13 @@ use crate::api::reply;
 
 pub(super) async fn answer(
     context: &mut Context<'_>,
-    _: Administrator,
+    administrator: Administrator,
     call: &mut Call<'_>,
 ) -> Result<Response, Failure> {
     let CreateNamespace { namespace, token, description, metadata } = CreateNamespace::parse(call, context.limits())?;
     context.administers(&namespace);
     let new = NewNamespace { name: namespace, token_hash: token.hash(), description, metadata };
+    administrator.confirm(context.state).await?;
     let created = context.state.store.create(new).await?;
     Ok(reply::json(&NamespaceCreated {
         namespace: created.name.to_string(),

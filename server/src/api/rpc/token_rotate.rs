@@ -23,6 +23,7 @@ pub(super) async fn answer(
     let old = token::find(context, &caller, id).await?;
     let token = token.of(&old.namespace)?;
     let rotation = Rotation { from: id, id: TokenId::generate(), hash: token.hash(), grace };
+    caller.confirm(context.state).await?;
     let new = context.state.store.rotate_token(rotation).await?;
     Ok(reply::json(&token::created(&token, new)))
 }
