@@ -1,6 +1,7 @@
 /** What one client may have: connections, requests and wrong tokens. */
 import assert from "node:assert/strict";
-import { failureOf, tokenFor, unique, type Client } from "../src/client.ts";
+import { randomBytes, randomUUID } from "node:crypto";
+import { assertFails, failureOf, tokenFor, unique, type Client } from "../src/client.ts";
 import { Socket, rpcBytes } from "../src/socket.ts";
 import { subscribe } from "../src/sse.ts";
 import { startServer, test } from "../src/suite.ts";
@@ -101,7 +102,7 @@ test("[R-limit.19] headers name a client only where a trusted proxy wrote them",
 async function overloaded(reply: ReturnType<Client["send"]>): Promise<string> {
   const { status, code, message } = failureOf(await reply);
   assert.deepEqual([status, code], [503, "OVERLOADED"]);
-  assert.equal((await reply).headers["retry-after"], "1");
+  assert.match(String((await reply).headers["retry-after"]), /^[1-3]$/);
   return message;
 }
 
@@ -149,4 +150,43 @@ test("[R-limit.21 R-error.14] imports at once", async (t) => {
   socket.send(`POST /import HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer ${server.fresh().token}\r\nContent-Length: 10\r\n\r\n`);
   await socket.expect(/^HTTP\/1\.1 200 /);
   assert.match(await overloaded(server.fresh().send({ path: "/import", method: "POST", body: "" })), /--max-imports/);
+});
+
+test("[R-limit.22 R-error.21 R-ns.16] a quota of messages", async (t) => {
+  const server = await startServer(t, { mode: "production" });
+  const administrator = server.client(server.madeToken);
+  const name = unique("quota-");
+  const client = server.client((await administrator.rpc("ns.create", name)).token);
+  await administrator.rpc("ns.update", name, { quota: { messages: 3 } });
+  const id = randomUUID();
+  const first = await client.rpc("stream.write", "a-1", { type: "T", data: {} }, { id });
+  await assertFails(client.failure("stream.append", "a-1", [1, 2, 3].map(() => ({ type: "T", data: {} }))), 507, "QUOTA_EXCEEDED");
+  await client.write("a-1");
+  await client.write("a-2");
+  await assertFails(client.failure("stream.write", "a-1", { type: "T", data: {} }), 507, "QUOTA_EXCEEDED");
+  assert.deepEqual(await client.rpc("stream.write", "a-1", { type: "T", data: {} }, { id }), first);
+  const line = `{"id":"${randomUUID()}","stream":"b-1","type":"T","pos":0,"gpos":99,"data":{},"meta":null,"time":"2026-01-02T03:04:05Z"}`;
+  const imported = await client.send({ path: "/import", method: "POST", body: line });
+  assert.match(imported.text, /"error":"IMPORT_FAILED","message":"[^"]*quota/);
+  assert.equal((await client.rpc("ns.info", name)).messageCount, 3);
+  await administrator.rpc("ns.update", name, { quota: { messages: 4 } });
+  assert.equal((await client.write("a-1")).position, 2);
+});
+
+test("[R-limit.22] a quota of bytes", async (t) => {
+  const server = await startServer(t, { mode: "production" });
+  const administrator = server.client(server.madeToken);
+  const name = unique("quota-");
+  const client = server.client((await administrator.rpc("ns.create", name)).token);
+  await administrator.rpc("ns.update", name, { quota: { bytes: 3 * 2 ** 20 } });
+  const large = { type: "T", data: { x: randomBytes(150_000).toString("hex") } };
+  let written = 0;
+  for (; written < 100; written++) {
+    const reply = await client.call("stream.write", "a-1", large);
+    if (reply.status !== 200) {
+      assert.deepEqual([failureOf(reply).status, failureOf(reply).code], [507, "QUOTA_EXCEEDED"]);
+      break;
+    }
+  }
+  assert.ok(written >= 3 && written <= 20, `${written}`);
 });

@@ -13,7 +13,7 @@ const production = sharedServer({ mode: "production" });
 const message = { type: "T", data: {} };
 
 /** The codes that the tests of this file provoke, `DATA_DAMAGED`, which those of damage do, and those of bounds. */
-const provoked = new Set(["INVALID_JSON", "POSITION_EXISTS", "BACKEND_UNAVAILABLE", "DATA_DAMAGED", "RATE_LIMITED", "OVERLOADED"]);
+const provoked = new Set(["INVALID_JSON", "POSITION_EXISTS", "BACKEND_UNAVAILABLE", "DATA_DAMAGED", "RATE_LIMITED", "OVERLOADED", "QUOTA_EXCEEDED"]);
 
 /** A test that this request is answered with this code and status. */
 function provokes(code: string, status: number, by: () => Promise<Reply>): () => Promise<void> {

@@ -191,7 +191,7 @@ async fn refused(server: &Server, token: &str, path: &str) -> String {
     client.send(head("GET", path, Some(token), "")).await;
     let reply = client.reply().await;
     assert_eq!((reply.status, reply.code().as_str()), (503, "OVERLOADED"), "{}", reply.text());
-    assert_eq!(reply.header("retry-after"), Some("1"));
+    assert!(reply.header("retry-after").is_some());
     reply.text()
 }
 
