@@ -271,6 +271,9 @@ impl New {
         if self.description.len() > DESCRIPTION_BYTES || self.description.contains('\0') {
             return Err(Usage::new(format!("--description has at most {DESCRIPTION_BYTES} bytes, and no U+0000")));
         }
+        if self.expires_at.is_some_and(|end| end <= Timestamp::now()) {
+            return Err(Usage::new("--expires-at must lie in the future"));
+        }
         let categories = match self.categories.is_empty() {
             true => Categories::All,
             false => Categories::only(self.categories, &Limits::default()).map_err(Usage::of)?,

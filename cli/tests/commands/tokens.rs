@@ -1,4 +1,4 @@
-//! `eventodb token`: in the store itself, and which of store and server a command line means.
+//! `eventodb token`: in the store itself, through a server, and which of store and server a command line means.
 
 use std::process::{Output, Stdio};
 
@@ -50,6 +50,8 @@ fn tokens_are_changed_in_the_store_itself() {
     assert!(printed(&[&["token", "list"], &store[..]].concat()).contains("till"));
 
     let id = |at: usize| tokens[at]["id"].as_str().expect("an id").to_owned();
+    let past = ["token", "create", "--rights", "read", "--expires-at", "2000-01-01T00:00:00Z"];
+    assert_eq!(ran(&[&past[..], &store].concat()).0, Some(64), "it would open nothing");
     let (code, _, told) = ran(&[&["token", "revoke", &id(0)], &store[..]].concat());
     assert_eq!((code, told.contains("the last token of default")), (Some(1), true), "{told}");
     for _ in 0..2 {
@@ -81,4 +83,39 @@ fn what_is_typed_says_whether_a_server_is_asked() {
     assert_eq!(of(&[("EVENTODB_DATA_DIR", &path)], &["--url", nowhere]), Some(69));
     assert_eq!(of(&[("EVENTODB_DATA_DIR", &path), ("EVENTODB_URL", nowhere)], &[]), Some(69));
     assert_eq!(of(&[], &["--data-dir", &path, "--url", nowhere]), Some(64));
+}
+
+#[test]
+fn tokens_are_changed_through_a_server() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().to_str().expect("its name").to_owned();
+    let mut server = eventodb(&["serve", "--port", "0", "--data-dir", &path, "--token", FIRST]);
+    server.stderr(Stdio::null());
+    let (_server, url) = started(server);
+    let with =
+        |token: &str, arguments: &[&str]| ran(&[&["token"], arguments, &["--url", &url, "--token", token]].concat());
+    let by = |token: &str, arguments: &[&str]| {
+        let (code, printed, told) = with(token, arguments);
+        assert_eq!(code, Some(0), "{told}");
+        printed.trim().to_owned()
+    };
+    let list = || -> Vec<Value> { serde_json::from_str(&by(FIRST, &["list", "--json"])).expect("a list") };
+    let reader = by(FIRST, &["create", "--rights", "read", "--categories", "account", "--description", "for reports"]);
+    let tokens = list();
+    assert_eq!((&tokens[1]["description"], &tokens[1]["categories"][0]), (&"for reports".into(), &"account".into()));
+    assert_eq!(with(&reader, &["list"]).0, Some(77), "it has not the right");
+
+    let id = tokens[1]["id"].as_str().expect("an id");
+    let rotated = by(FIRST, &["rotate", id, "--grace-ms", "0"]);
+    let (code, _, told) = with(&reader, &["list"]);
+    assert_eq!(code, Some(77), "{told}");
+    let id = list()[1]["id"].as_str().expect("an id").to_owned();
+    assert!(by(FIRST, &["revoke", &id]).starts_with(&id));
+    assert_eq!((list().len(), rotated.starts_with("ns_")), (1, true));
+    assert_eq!(with(FIRST, &["revoke", "01a2236d-bd8f-7740-b06a-e8f5df111812"]).0, Some(1), "there is none");
+    // One's own, which goes on for its grace.
+    let next = by(FIRST, &["rotate"]);
+    assert_eq!(list().len(), 2);
+    by(&next, &["list"]);
+    assert_eq!(with(FIRST, &["rotate", "--namespace", "default"]).0, Some(64));
 }
