@@ -15,4 +15,4 @@ pub use config::{AtOnce, Bounds, Config, Mode, Pages, Rates, Timeouts};
 pub use run::run;
 
 pub use crate::http::{Network, ParseNetworkError, Stop, Tls, TlsError, TlsFiles};
-pub use crate::observe::AUDIT;
+pub use crate::observe::{AUDIT, act_in_store};

@@ -52,6 +52,24 @@ test("[R-audit.1] each administrative act has a line", async (t) => {
   assert.deepEqual([deleted.act, deleted.object, deleted.outcome], ["ns.delete", "shop", "done"]);
 });
 
+test("[R-audit.1] the life of a token is told by its id", async (t) => {
+  const server = await start(t);
+  const administrator = server.client(server.madeToken);
+  const own = (await administrator.rpc("token.list"))[0].id;
+  const { id } = await administrator.rpc("token.create", { rights: ["read"] });
+  await administrator.rpc("token.rotate", id);
+  await administrator.rpc("token.revoke", id);
+  await administrator.rpc("ns.update", "default", { description: "changed" });
+  await server.stop();
+  const told = audited(server).map(({ act, object, outcome, token_id }) => [act, object, outcome, token_id]);
+  assert.deepEqual(told.slice(1), [
+    ["token.rotate", id, "done", own],
+    ["token.revoke", id, "done", own],
+    ["ns.update", "default", "done", own],
+  ]);
+  assert.deepEqual([told[0]![0], told[0]![2], told[0]![3]], ["token.create", "done", own]);
+});
+
 test("[R-audit.1] what is not administrative has no line", async (t) => {
   const server = await start(t);
   const administrator = server.client(server.madeToken);
@@ -67,14 +85,18 @@ test("[R-audit.2] refusals have lines", async (t) => {
   const server = await start(t);
   const administrator = server.client(server.madeToken);
   const { token } = await administrator.rpc("ns.create", "shop");
-  await until("the line of ns.create", () => audited(server).length === 1);
+  const { id, token: reader } = await server.client(token).rpc("token.create", { rights: ["read"] });
+  await until("the lines of what was made", () => audited(server).length === 2);
   for (const [given, body, outcome] of [
     [undefined, '["ns.list"]', "AUTH_REQUIRED"],
     ["nonsense", '["ns.list"]', "AUTH_INVALID_TOKEN"],
     [tokenFor("nobody"), '["ns.list"]', "AUTH_UNAUTHORIZED"],
     [token, '["ns.delete","other"]', "AUTH_UNAUTHORIZED"],
+    [reader, '["stream.write","a-1",{"type":"T","data":{}}]', "AUTH_UNAUTHORIZED"],
   ] as const) {
     const line = await lineOf(server, () => server.client(given).post(body));
+    assert.equal(line.namespace, given === token || given === reader ? "shop" : undefined);
+    if (given === reader) assert.equal(line.token_id, id);
     assert.deepEqual([line.act, line.outcome, line.address], [JSON.parse(body)[0], outcome, "127.0.0.1"]);
     assert.match(line.request_id, /^[0-9a-f]{8}-\d+$/);
   }

@@ -1,6 +1,7 @@
 //! Flags for the server's URL and the token, and the first connection.
 
 use std::path::{Path, PathBuf};
+use std::sync::Once;
 use std::time::Duration;
 
 use eventodb_client::{Client, Error, RetryPolicy};
@@ -87,7 +88,9 @@ impl Connection {
         let Some(file) = &self.token_file else { return Ok(self.token.clone().filter(|token| !token.is_empty())) };
         let token = serve::first_line("token-file", file)?;
         if is_open_to_all(file) {
-            super::notices::say(&format!("every user of this machine may read {file:?}, which has a token: chmod 600"));
+            static TOLD: Once = Once::new();
+            let warning = format!("every user of this machine may read {file:?}, which has a token: chmod 600");
+            TOLD.call_once(|| super::notices::say(&warning));
         }
         Ok(Some(token))
     }

@@ -257,12 +257,19 @@ async fn change(store: &serve::Existing, command: Command, output: &mut Output) 
     }
 }
 
-/// Makes a change in the store. `namespace` is for the error.
+/// Makes a change in the store, with a line of the audit. `namespace` is for the error.
 async fn changed(store: &serve::Existing, change: TokenChange, namespace: &str) -> anyhow::Result<TokenRecord> {
-    match store.backend.change_tokens(change).await {
+    let act = match change {
+        TokenChange::Create(_) => "token.create",
+        TokenChange::Revoke(_) => "token.revoke",
+        TokenChange::Rotate(_) | TokenChange::Recover(_) => "token.rotate",
+    };
+    let record = match store.backend.change_tokens(change).await {
         Err(Error::NamespaceNotFound) => anyhow::bail!("there is no namespace {namespace}"),
-        outcome => Ok(outcome?),
-    }
+        outcome => outcome?,
+    };
+    serve::audit(act, &record.id.0.to_string(), &record.namespace);
+    Ok(record)
 }
 
 impl New {

@@ -32,6 +32,13 @@ pub(super) enum Format {
     Console,
 }
 
+/// Writes a line of the audit about what a command has done to the store itself, to standard error.
+pub(crate) fn audit(act: &'static str, object: &str, namespace: &str) {
+    let lines = tracing_subscriber::fmt::layer().json().flatten_event(true).with_writer(std::io::stderr);
+    let log = tracing_subscriber::registry().with(lines);
+    tracing::subscriber::with_default(log, || eventodb_server::act_in_store(act, object, namespace));
+}
+
 /// Starts logging. When the guard is dropped, the rest of the log is written.
 pub(super) fn start(level: Level, format: Format) -> WorkerGuard {
     let (writer, guard) = tracing_appender::non_blocking(std::io::stderr());

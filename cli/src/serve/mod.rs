@@ -33,6 +33,7 @@ use self::administrator::{Administrator, Shown};
 pub(crate) use self::args::Args;
 use self::config::Checked;
 use self::logging::Format;
+pub(crate) use self::logging::audit;
 pub(crate) use self::secret::{DATA_DIR, Database, read as first_line};
 pub(crate) use self::storage::of_postgres;
 use crate::usage::{Exit, Refused, of_store};

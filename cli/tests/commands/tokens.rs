@@ -58,7 +58,11 @@ fn tokens_are_changed_in_the_store_itself() {
         printed(&[&["token", "revoke", &id(1)], &store[..]].concat());
     }
     printed(&[&["token", "create", "--rights", "read"], &store[..]].concat());
-    let rotated = printed(&[&["token", "rotate", "--namespace", "default"], &store[..]].concat());
+    let (code, rotated, told) = ran(&[&["token", "rotate", "--namespace", "default"], &store[..]].concat());
+    assert_eq!(code, Some(0), "{told}");
+    let audited: serde_json::Value = serde_json::from_str(&told).expect("a line of the audit");
+    assert_eq!([&audited["target"], &audited["act"], &audited["outcome"]], ["audit", "token.rotate", "done"]);
+    assert!(!told.contains("ns_"), "{told}");
     let left: Vec<_> = listed(&store).into_iter().map(|token| token["rights"].clone()).collect();
     assert_eq!(left, [serde_json::json!(["read"]), serde_json::json!(["read", "write", "consume", "admin"])]);
 

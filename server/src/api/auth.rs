@@ -20,6 +20,7 @@ use http::{HeaderMap, Request};
 use crate::api::errors::Failure;
 use crate::api::query::Query;
 use crate::api::state::AppState;
+use crate::observe::Record;
 
 /// How a request identifies its sender.
 #[derive(Clone, Debug)]
@@ -114,13 +115,25 @@ pub(super) fn shown<B>(request: &Request<B>) -> Option<Token> {
 }
 
 impl Caller {
-    /// The caller with this right in its own namespace. Its categories are not checked.
+    /// The caller with this right in its own namespace, of whom `record` has the namespace and the token's id then. Its
+    /// categories are not checked.
     ///
     /// # Errors
     /// As [`authorize`]; `AUTH_UNAUTHORIZED` if the token does not have the right.
-    pub(crate) async fn with(right: Right, state: &AppState, credentials: &Credentials) -> Result<Self, Failure> {
+    pub(crate) async fn with(
+        right: Right,
+        state: &AppState,
+        credentials: &Credentials,
+        record: &mut Record,
+    ) -> Result<Self, Failure> {
         let caller = authorize(state, credentials).await?;
+        caller.enter(record);
         if caller.grant().rights().has(right) { Ok(caller) } else { Err(lacks(right)) }
+    }
+
+    fn enter(&self, record: &mut Record) {
+        record.namespace = Some(Arc::clone(self.namespace()));
+        record.token_id = self.token_id();
     }
 
     /// The log of the caller's namespace.
@@ -245,11 +258,16 @@ impl Manager {
     ///
     /// # Errors
     /// As [`Caller::with`].
-    pub(crate) async fn with(right: Right, state: &AppState, credentials: &Credentials) -> Result<Self, Failure> {
+    pub(crate) async fn with(
+        right: Right,
+        state: &AppState,
+        credentials: &Credentials,
+        record: &mut Record,
+    ) -> Result<Self, Failure> {
         if state.is_test_mode() {
             return Ok(Self(None));
         }
-        Caller::with(right, state, credentials).await.map(|caller| Self(Some(caller)))
+        Caller::with(right, state, credentials, record).await.map(|caller| Self(Some(caller)))
     }
 
     /// Checks that the caller's right is one to this namespace.
@@ -274,11 +292,16 @@ impl Administrator {
     ///
     /// # Errors
     /// As [`authorize`]; `AUTH_UNAUTHORIZED` for every other token.
-    pub(crate) async fn check(state: &AppState, credentials: &Credentials) -> Result<Self, Failure> {
+    pub(crate) async fn check(
+        state: &AppState,
+        credentials: &Credentials,
+        record: &mut Record,
+    ) -> Result<Self, Failure> {
         if state.is_test_mode() {
             return Ok(Self(None));
         }
         let caller = authorize(state, credentials).await?;
+        caller.enter(record);
         if caller.is_administrator() { Ok(Self(Some(caller))) } else { Err(administrators_only()) }
     }
 

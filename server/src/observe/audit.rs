@@ -6,6 +6,7 @@
 //! too: in each ten seconds, the first few of each act and code have a line each, and one line counts the others.
 
 use eventodb_protocol::{ErrorCode, Token};
+use eventodb_store::model::TokenId;
 
 use super::request_log::Record;
 use super::sampler::Sampler;
@@ -26,6 +27,11 @@ impl Act {
         let object = if object.parse::<Token>().is_ok() { "(a token)" } else { object };
         Self { name, object: object.into() }
     }
+}
+
+/// Tells of an act that a command has done to the store itself, without a server.
+pub fn act_in_store(act: &'static str, object: &str, namespace: &str) {
+    tracing::info!(target: TARGET, act, object, outcome = "done", namespace, "audit");
 }
 
 /// Writes the audit.
@@ -55,8 +61,9 @@ impl Audit {
             return;
         }
         let (namespace, address) = (record.namespace.as_deref(), &*record.client.to_string());
-        let request_id = &*record.id.to_string();
-        tracing::info!(target: TARGET, act, object, outcome, namespace, address, request_id, "audit");
+        let token_id = record.token_id.map(|TokenId(id)| id.to_string());
+        let (token_id, request_id) = (token_id.as_deref(), &*record.id.to_string());
+        tracing::info!(target: TARGET, act, object, outcome, namespace, token_id, address, request_id, "audit");
     }
 
     /// Begins the next turn of sampling, and counts what had no line.

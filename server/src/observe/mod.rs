@@ -5,6 +5,6 @@ mod cause;
 mod request_log;
 mod sampler;
 
-pub use audit::TARGET as AUDIT;
+pub use audit::{TARGET as AUDIT, act_in_store};
 pub(crate) use cause::Cause;
 pub(crate) use request_log::{Record, RequestLog};

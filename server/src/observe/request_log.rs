@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use eventodb_protocol::ErrorCode;
+use eventodb_store::model::TokenId;
 use http::StatusCode;
 use tokio_util::sync::CancellationToken;
 
@@ -130,6 +131,8 @@ pub(crate) struct Record {
     pub(crate) method: &'static str,
     /// The namespace, once it is known.
     pub(crate) namespace: Option<Arc<str>>,
+    /// The id of the token, once it is known.
+    pub(crate) token_id: Option<TokenId>,
     /// What the request changes as an administrator.
     pub(super) act: Option<Act>,
     /// How long the request asked to wait.
@@ -139,7 +142,7 @@ pub(crate) struct Record {
 
 impl Record {
     pub(crate) fn new(id: RequestId, client: IpAddr, method: &'static str, started: Instant) -> Self {
-        Self { id, client, method, namespace: None, act: None, wait: Duration::ZERO, started }
+        Self { id, client, method, namespace: None, token_id: None, act: None, wait: Duration::ZERO, started }
     }
 
     /// The request is administrative: it does `act` to `object`, which is a namespace or the id of a token. The audit has a

@@ -70,8 +70,7 @@ async fn import(
         let query = Query::parse(parts.uri.query(), PARAMETERS)?;
         let is_forced = is_forced(&query);
         let right = if matches!(is_forced, Ok(true)) { Right::Admin } else { RIGHT };
-        let caller = Caller::with(right, state, &Credentials::of(&parts.headers, &query)).await?;
-        record.namespace = Some(Arc::clone(caller.namespace()));
+        let caller = Caller::with(right, state, &Credentials::of(&parts.headers, &query), record).await?;
         exchange.belongs_to(caller.namespace())?;
         exchange.admit()?;
         let place = state.places.import()?;

@@ -1,7 +1,5 @@
 //! What a method knows of its caller.
 
-use std::sync::Arc;
-
 use eventodb_protocol::{Limits, Right};
 
 use crate::api::auth::{Administrator, Caller, Credentials, Manager};
@@ -30,20 +28,19 @@ impl Context<'_> {
 
     /// The caller with this right, in its own namespace.
     pub(super) async fn own(&mut self, right: Right) -> Result<Caller, Failure> {
-        let caller = Caller::with(right, self.state, self.credentials).await?;
+        let caller = Caller::with(right, self.state, self.credentials, self.record).await?;
         self.exchange.belongs_to(caller.namespace())?;
-        self.record.namespace = Some(Arc::clone(caller.namespace()));
         Ok(caller)
     }
 
     /// The caller with this right, in a namespace that its call names.
     pub(super) async fn named(&mut self, right: Right) -> Result<Manager, Failure> {
-        Manager::with(right, self.state, self.credentials).await
+        Manager::with(right, self.state, self.credentials, self.record).await
     }
 
     /// The administrator.
     pub(super) async fn administrator(&mut self) -> Result<Administrator, Failure> {
-        Administrator::check(self.state, self.credentials).await
+        Administrator::check(self.state, self.credentials, self.record).await
     }
 }
 

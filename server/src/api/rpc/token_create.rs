@@ -31,5 +31,7 @@ pub(super) async fn answer(
         grant: new.grant,
         expires_at: new.expires_at,
     });
-    Ok(reply::json(&token::created(&new.token, created.await?)))
+    let created = created.await?;
+    context.administers(&created.id.0.to_string());
+    Ok(reply::json(&token::created(&new.token, created)))
 }

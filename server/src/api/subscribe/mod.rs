@@ -52,8 +52,7 @@ async fn subscribe(
 ) -> Result<Response, Failure> {
     let query = Query::parse(request.uri.query(), request::PARAMETERS)?;
     let credentials = Credentials::of(&request.headers, &query);
-    let caller = Caller::with(RIGHT, state, &credentials).await?;
-    record.namespace = Some(Arc::clone(caller.namespace()));
+    let caller = Caller::with(RIGHT, state, &credentials, record).await?;
     exchange.belongs_to(caller.namespace())?;
     exchange.admit()?;
     let wanted = request::parse(&query, &request.headers, &state.config)?;
