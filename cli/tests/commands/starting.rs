@@ -176,7 +176,7 @@ fn states_that_stand_in_the_way_have_exit_codes_of_their_own() {
         (73, &["token", "rotate", "default", "--data-dir", directory]),
         (73, &["export", "-o", "/nowhere/file", "--url", &server.url, "--token", &read(folder.path())]),
         (69, &["write", "a-1", "T", "--url", &nobody]),
-        (1, &["write", "a-1", "T", "--url", &server.url]),
+        (64, &["write", "a-1", "T", "--url", &server.url]),
         (74, &["append", "--input", "/nowhere/file", "--url", &server.url]),
     ] {
         let (ended, told) = outcome(&mut eventodb(arguments));
