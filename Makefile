@@ -9,7 +9,7 @@ EXTERNAL  := test_external
 # What the servers of a run wrote: it is searched for secrets.
 LOGS      := $(CURDIR)/target/black-box-logs
 FUZZ_SECONDS ?= 600
-DEBIAN    := build-essential ca-certificates nginx-light openssl postgresql pgbouncer strace
+DEBIAN    := build-essential ca-certificates caddy nginx-light openssl postgresql pgbouncer strace
 
 .DEFAULT_GOAL := help
 .PHONY: help run run-postgres build dist test black-box check lint test-rust test-external faults memory bench bench-smoke bench-micro fuzz deps deps-run clean

@@ -47,8 +47,13 @@ impl Server {
 
     /// A server on PostgreSQL.
     pub(crate) async fn on_database(url: &str, flags: &[&str]) -> Self {
+        Self::on_database_at("0", url, flags).await
+    }
+
+    /// A server on PostgreSQL that listens on this port.
+    pub(crate) async fn on_database_at(port: &str, url: &str, flags: &[&str]) -> Self {
         let mut command = Command::new(BINARY);
-        command.args(ARGUMENTS).args(["--port", "0", "--db-url", url]).args(flags);
+        command.args(ARGUMENTS).args(["--port", port, "--db-url", url]).args(flags);
         Self::launch(command).await
     }
 

@@ -6,6 +6,7 @@ mod memory;
 mod proxies;
 mod refusals;
 mod renewal;
+mod rolling;
 mod speech;
 mod warning;
 
