@@ -141,6 +141,9 @@ pub trait Backend: Send + Sync + 'static {
     /// Hints of what other servers did. One may be lost. `None` if the backend is not shared, or at the second call.
     fn hints(&self) -> Option<mpsc::Receiver<Hint>>;
 
+    /// How many reads run at once.
+    fn readers(&self) -> Readers;
+
     /// Whether the database answers, within a short time.
     async fn ping(&self) -> Result<()>;
 
@@ -159,6 +162,15 @@ pub trait Backend: Send + Sync + 'static {
 
     /// Ends background work and closes files and connections. No call comes after it.
     async fn close(&self);
+}
+
+/// The bound on reads that run at once in a backend, of all logs together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Readers {
+    /// Their number.
+    pub at_once: usize,
+    /// How long one more waits.
+    pub patience: Duration,
 }
 
 /// Something that another server did.

@@ -20,7 +20,7 @@ use self::access::KnownTokens;
 use crate::clock::{self, Leapt};
 use crate::degraded::Degraded;
 use crate::error::{Chain, Error, Result};
-use crate::log::{Budget, Log};
+use crate::log::{Budget, Log, Reads};
 use crate::model::{Incarnation, Namespace, NamespaceUpdate, NewNamespace};
 use crate::name_locks::NameLocks;
 use crate::self_test::SelfTest;
@@ -35,6 +35,7 @@ pub struct EventStore {
     backend: Arc<dyn Backend>,
     settings: Arc<Settings>,
     budget: Arc<Budget>,
+    reads: Arc<Reads>,
     logs: RwLock<HashMap<Arc<str>, Arc<Log>>>,
     /// Held while a log is opened, so that a namespace never has two.
     opening: NameLocks,
@@ -61,6 +62,7 @@ impl EventStore {
     pub async fn open(backend: Arc<dyn Backend>, settings: Settings) -> Result<Arc<Self>> {
         let store = Arc::new(Self {
             budget: Arc::new(Budget::new(settings.tail_bytes)),
+            reads: Arc::new(Reads::new(backend.readers())),
             settings: Arc::new(settings),
             logs: RwLock::default(),
             opening: NameLocks::default(),
@@ -143,8 +145,8 @@ impl EventStore {
 
     async fn open_log(&self, namespace: Namespace) -> Result<Arc<Log>> {
         let opened = self.backend.open(namespace.incarnation).await?;
-        let (settings, budget) = (self.settings.clone(), self.budget.clone());
-        Log::open(namespace, opened, self.backend.is_shared(), settings, budget).await
+        let (settings, budget, reads) = (self.settings.clone(), self.budget.clone(), self.reads.clone());
+        Log::open(namespace, opened, self.backend.is_shared(), settings, budget, reads).await
     }
 
     /// Closes a log and forgets it, if it is still the one of its name.

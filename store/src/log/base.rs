@@ -5,6 +5,7 @@ use std::sync::Arc;
 use eventodb_protocol::reply::Quota;
 use parking_lot::RwLock;
 
+use super::reads::Reads;
 use super::window::Window;
 use crate::pauses::Pauses;
 use crate::settings::Settings;
@@ -19,6 +20,8 @@ pub(super) struct Base {
     /// Whether other servers may write to the log.
     pub(super) is_shared: bool,
     pub(super) window: Window,
+    /// The reads of the storage that run at once, of all logs.
+    pub(super) reads: Arc<Reads>,
     pub(super) pauses: Pauses,
     /// How much the namespace may hold, as far as this server knows.
     pub(super) quota: RwLock<Quota>,
@@ -32,8 +35,9 @@ impl Base {
         is_shared: bool,
         window: Window,
         quota: Quota,
+        reads: Arc<Reads>,
     ) -> Self {
         let pauses = Pauses::new(settings.pause_seed);
-        Self { namespace, settings, storage, is_shared, window, pauses, quota: RwLock::new(quota) }
+        Self { namespace, settings, storage, is_shared, window, reads, pauses, quota: RwLock::new(quota) }
     }
 }

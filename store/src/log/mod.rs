@@ -7,6 +7,7 @@ mod base;
 #[cfg(feature = "testing")]
 pub mod parts;
 mod read;
+mod reads;
 mod window;
 mod write;
 
@@ -17,6 +18,7 @@ use eventodb_protocol::reply::{Appended, CategoryListed, Quota, StreamListed};
 use eventodb_protocol::request::{Append, ListPage, Read};
 
 pub use read::{Chunk, Event, Page, Start, Subscribe, Subscription};
+pub(crate) use reads::Reads;
 pub(crate) use window::Budget;
 
 use self::base::Base;
@@ -51,11 +53,13 @@ impl Log {
         is_shared: bool,
         settings: Arc<Settings>,
         budget: Arc<Budget>,
+        reads: Arc<Reads>,
     ) -> Result<Arc<Self>> {
         let Opened { storage, appender } = opened;
         let head = storage.head().await?;
         let window = Window::new(head.position, settings.tail_messages, budget);
-        let base = Arc::new(Base::new(namespace.name.clone(), settings, storage, is_shared, window, namespace.quota));
+        let base =
+            Arc::new(Base::new(namespace.name.clone(), settings, storage, is_shared, window, namespace.quota, reads));
         let writer = Arc::new(Writer::new(Arc::clone(&base), appender, head));
         let reader = Arc::new(Reader::new(Arc::clone(&base), Arc::clone(&writer)));
         Ok(Arc::new(Self { namespace, base, writer, reader }))

@@ -42,7 +42,7 @@ pub use settings::Settings;
 use crate::degraded::Degraded;
 use crate::error::{Error, Result};
 use crate::model::{Incarnation, Namespace, NamespaceUpdate, NewNamespace, TokenChange, TokenId, TokenRecord};
-use crate::storage::{Backend, Hint, Opened, Storage};
+use crate::storage::{Backend, Hint, Opened, Readers, Storage};
 use appender::PostgresAppender;
 use connection::Connection;
 use error::{Failure, TimedOut};
@@ -257,6 +257,11 @@ impl Backend for Postgres {
 
     fn hints(&self) -> Option<mpsc::Receiver<Hint>> {
         self.hints.lock().take()
+    }
+
+    fn readers(&self) -> Readers {
+        let settings = &self.shared.settings;
+        Readers { at_once: settings.pool_max, patience: settings.acquire_timeout }
     }
 
     async fn ping(&self) -> Result<()> {

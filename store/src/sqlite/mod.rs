@@ -95,7 +95,7 @@ use self::storage::{Handle, SqliteStorage};
 use crate::degraded::Degraded;
 use crate::error::{Chain, Error, Result};
 use crate::model::{Incarnation, Namespace, NamespaceUpdate, NewNamespace, TokenChange, TokenId, TokenRecord};
-use crate::storage::{Backend, Hint, Opened, Storage};
+use crate::storage::{Backend, Hint, Opened, Readers, Storage};
 
 /// The SQLite backend.
 pub struct Sqlite {
@@ -141,6 +141,9 @@ impl Sqlite {
 
 /// How often the backend looks after its files.
 const HOUSEKEEPING: Duration = Duration::from_millis(250);
+
+/// How long a call waits while other calls have all reads that run at once.
+const READ_PATIENCE: Duration = Duration::from_secs(30);
 
 impl Drop for Sqlite {
     fn drop(&mut self) {
@@ -277,6 +280,10 @@ impl Backend for Sqlite {
 
     fn hints(&self) -> Option<mpsc::Receiver<Hint>> {
         None
+    }
+
+    fn readers(&self) -> Readers {
+        Readers { at_once: self.shared.settings.readers, patience: READ_PATIENCE }
     }
 
     async fn ping(&self) -> Result<()> {

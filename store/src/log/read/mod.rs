@@ -124,7 +124,10 @@ impl Reader {
         self.confirm_head().await?;
         let version = match self.base.window.version(stream) {
             Some(version) => version,
-            None => self.base.storage.versions(&[stream.into()]).await?.first().copied().unwrap_or(-1),
+            None => {
+                let _turn = self.base.reads.of_call().await?;
+                self.base.storage.versions(&[stream.into()]).await?.first().copied().unwrap_or(-1)
+            }
         };
         Ok((version >= 0).then_some(version))
     }
@@ -135,6 +138,7 @@ impl Reader {
     /// As [`Self::confirm_head`].
     pub(super) async fn streams(&self, page: &ListPage) -> Result<Vec<StreamListed>> {
         self.base.window.open_or_closed()?;
+        let _turn = self.base.reads.of_call().await?;
         self.base.storage.streams(page).await
     }
 
@@ -144,6 +148,7 @@ impl Reader {
     /// As [`Self::confirm_head`].
     pub(super) async fn categories(&self, page: &ListPage) -> Result<Vec<CategoryListed>> {
         self.base.window.open_or_closed()?;
+        let _turn = self.base.reads.of_call().await?;
         self.base.storage.categories(page).await
     }
 
@@ -153,6 +158,7 @@ impl Reader {
     /// As [`Self::confirm_head`].
     pub(super) async fn counts(&self) -> Result<Counts> {
         self.base.window.open_or_closed()?;
+        let _turn = self.base.reads.of_call().await?;
         self.base.storage.counts().await
     }
 

@@ -238,7 +238,9 @@ impl Subscription {
         let mut select = self.select(self.stream_position, i64::MAX, head, 1);
         select.axis = Axis::Stream;
         loop {
+            let turn = self.reader.base.reads.of_subscription().await;
             let slice = self.reader.base.storage.read(&select).await?;
+            drop(turn);
             if let Some(first) = slice.rows.last() {
                 return Ok(first.global_position - 1);
             }
@@ -267,12 +269,14 @@ impl Subscription {
                 None => {
                     self.told_caught_up = false;
                     self.reader.base.pauses.at("before a subscription's slice").await;
+                    let turn = self.reader.base.reads.of_subscription().await;
                     let slice = match self.reader.base.storage.read(&select).await {
                         Ok(slice) => slice,
                         Err(error) if newest.len() == 0 => return Err(error),
                         // What was merged so far goes first; the next look fails again.
                         Err(_) => return Ok(newest.into_found()),
                     };
+                    drop(turn);
                     (self.frames_of_rows(&slice.rows, &mut newest), slice.covered)
                 }
             };

@@ -111,6 +111,7 @@ impl Walk {
             None => {
                 self.select.rows = self.left.min(self.reader.base.settings.slice_rows);
                 self.reader.base.pauses.at("before a slice").await;
+                let _turn = self.reader.base.reads.of_call().await?;
                 let slice = self.reader.base.storage.read(&self.select).await?;
                 (Chunk::Stored(slice.rows), slice.covered)
             }
@@ -133,6 +134,7 @@ impl Walk {
         let (mut last, mut last_at) = (None, None);
         while !ahead.done {
             ahead.select.rows = ahead.left;
+            let turn = self.reader.base.reads.of_call().await?;
             let slice = match self.reader.base.storage.read(&ahead.select).await {
                 Ok(slice) => slice,
                 Err(Error::Damaged(_)) => {
@@ -141,6 +143,7 @@ impl Walk {
                 }
                 Err(error) => return Err(error),
             };
+            drop(turn);
             if let Some(message) = slice.rows.last() {
                 last = Some(message.global_position);
                 last_at =

@@ -8,12 +8,13 @@ use eventodb_protocol::token::Token;
 use futures_util::future::BoxFuture;
 use parking_lot::Mutex;
 
+use super::super::reads::Reads;
 use super::super::window::{Budget, Window};
 use super::*;
 use crate::model::{Counts, Lineage, NewNamespace, Select, Slice};
 use crate::settings::Settings;
 use crate::sqlite::{self, Location, Sqlite};
-use crate::storage::{Backend as _, Opened, Storage};
+use crate::storage::{Backend as _, Opened, Readers, Storage};
 
 mod overload;
 
@@ -72,6 +73,10 @@ impl Storage for Failing {
     }
 }
 
+pub(super) fn reads() -> Arc<Reads> {
+    Arc::new(Reads::new(Readers { at_once: 1, patience: Duration::MAX }))
+}
+
 /// A writer on an empty log in memory.
 async fn writer() -> (Arc<Writer>, Arc<Failing>, Arc<Sqlite>) {
     let backend = Sqlite::open(Location::Memory, sqlite::Settings::default()).unwrap();
@@ -83,8 +88,15 @@ async fn writer() -> (Arc<Writer>, Arc<Failing>, Arc<Sqlite>) {
     let failing = Arc::new(Failing { storage, fails: AtomicBool::new(false), asked: Mutex::default() });
     let settings = Arc::new(Settings::default());
     let window = Window::new(0, settings.tail_messages, Arc::new(Budget::new(settings.tail_bytes)));
-    let base =
-        Base::new(namespace.name, settings, Arc::clone(&failing) as Arc<dyn Storage>, false, window, Quota::default());
+    let base = Base::new(
+        namespace.name,
+        settings,
+        Arc::clone(&failing) as Arc<dyn Storage>,
+        false,
+        window,
+        Quota::default(),
+        reads(),
+    );
     (Arc::new(Writer::new(Arc::new(base), appender, Head::default())), failing, backend)
 }
 

@@ -95,7 +95,7 @@ fn slow_writer(batch_messages: usize) -> (Arc<Writer>, Arc<Slow>) {
     let settings = Arc::new(Settings { batch_messages, ..Settings::default() });
     let window = Window::new(0, settings.tail_messages, Arc::new(Budget::new(settings.tail_bytes)));
     let storage = Arc::clone(&slow) as Arc<dyn Storage>;
-    let base = Base::new("shop".into(), settings, storage, false, window, Quota::default());
+    let base = Base::new("shop".into(), settings, storage, false, window, Quota::default(), reads());
     let appender = Box::new(SlowAppender(Arc::clone(&slow)));
     (Arc::new(Writer::new(Arc::new(base), appender, Head::default())), slow)
 }
