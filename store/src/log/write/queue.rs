@@ -198,7 +198,8 @@ impl Queue {
                 break;
             }
         }
-        waiting.look(now);
+        let left = waiting.pending.front().map(|pending| pending.arrived);
+        waiting.overload.taken(left, now);
         taken
     }
 
