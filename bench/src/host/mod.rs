@@ -1,5 +1,6 @@
 //! The servers that are measured, and the storage of each.
 
+mod certificate;
 mod index;
 mod postgres;
 mod process;
@@ -10,6 +11,7 @@ use std::time::{Duration, Instant};
 use anyhow::Context as _;
 use eventodb_protocol::{DEFAULT_NAMESPACE, Token};
 
+pub(crate) use self::certificate::Certificate;
 pub(crate) use self::postgres::{Cluster, Database};
 pub(crate) use self::process::{Server, Vitals, resident, used};
 use crate::args::{Args, Backend};
@@ -28,8 +30,10 @@ pub(crate) struct Host {
 #[derive(Debug)]
 pub(crate) struct Guard {
     administrator: Token,
-    /// The memory that waiting requests and replies may take, in bytes.
-    memory_budget: u64,
+    /// What else the server is started with.
+    flags: Vec<String>,
+    /// Its certificate, if it has TLS.
+    certificate: Option<Certificate>,
 }
 
 /// The place of a server's messages.
@@ -96,7 +100,11 @@ impl Hosts {
         };
         let server = Server::start(&serve(&storage, guard)).await?;
         let token = guard.map(|guard| guard.administrator.as_str().to_owned());
-        Ok(Host { address: Address::new(&server.url, token)?, server: Some(server), storage })
+        Ok(Host {
+            address: Address::trusting(&server.url, token, guard.and_then(Guard::authorities))?,
+            server: Some(server),
+            storage,
+        })
     }
 
     /// Ends the PostgreSQL that was started for the hosts.
@@ -109,9 +117,19 @@ impl Hosts {
 }
 
 impl Guard {
-    /// A new administrator's token, and this memory budget in bytes.
-    pub(crate) fn new(memory_budget: u64) -> Self {
-        Self { administrator: Token::generate(DEFAULT_NAMESPACE), memory_budget }
+    /// A new administrator's token, and these flags beside it.
+    pub(crate) fn new(flags: impl IntoIterator<Item = String>) -> Self {
+        let flags = flags.into_iter().collect();
+        Self { administrator: Token::generate(DEFAULT_NAMESPACE), flags, certificate: None }
+    }
+
+    /// The same, with TLS by this certificate.
+    pub(crate) fn with_tls(certificate: Certificate) -> Self {
+        Self { certificate: Some(certificate.clone()), ..Self::new(certificate.flags()) }
+    }
+
+    fn authorities(&self) -> Option<&Path> {
+        self.certificate.as_ref().map(|certificate| &*certificate.file)
     }
 }
 
@@ -127,6 +145,14 @@ impl Host {
 
     pub(crate) fn vitals(&self) -> anyhow::Result<Vitals> {
         Vitals::of(self.pid().context("the server's process is not known")?)
+    }
+
+    /// Its database, if it is the bench's own.
+    pub(crate) fn database(&self) -> Option<&Database> {
+        match &self.storage {
+            Storage::Postgres(database) => Some(database),
+            Storage::Foreign | Storage::Memory | Storage::Sqlite(_) => None,
+        }
     }
 
     pub(crate) async fn second(&self) -> anyhow::Result<Server> {
@@ -181,8 +207,9 @@ fn serve(storage: &Storage, guard: Option<&Guard>) -> Vec<String> {
     };
     let guard = match guard {
         None => vec!["--test-mode".to_owned()],
-        Some(Guard { administrator, memory_budget }) => {
-            vec![format!("--token={}", administrator.as_str()), format!("--memory-budget={memory_budget}")]
+        Some(Guard { administrator, flags, .. }) => {
+            let token = format!("--token={}", administrator.as_str());
+            [token].into_iter().chain(flags.iter().cloned()).collect()
         }
     };
     let line = ["serve", "--port=0", "--log-level=error"].map(str::to_owned);

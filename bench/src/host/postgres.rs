@@ -71,6 +71,10 @@ impl Database {
         &self.url
     }
 
+    pub(crate) fn name(&self) -> &str {
+        &self.name
+    }
+
     pub(crate) async fn connect(&self) -> anyhow::Result<tokio_postgres::Client> {
         connect(&self.url).await
     }

@@ -13,7 +13,7 @@ use tokio::process::{Child, Command};
 #[derive(Debug)]
 pub(crate) struct Server {
     child: Child,
-    /// Where it listens, as `http://HOST:PORT`.
+    /// Where it listens, as `http://HOST:PORT` or `https://HOST:PORT`.
     pub(crate) url: String,
 }
 
@@ -40,7 +40,7 @@ impl Server {
         let mut lines = BufReader::new(child.stdout.take().context("the server has no output")?).lines();
         let url = loop {
             let line = lines.next_line().await?.context("the server ended at once")?;
-            if let Some(at) = line.find("http://") {
+            if let Some(at) = ["http://", "https://"].iter().find_map(|scheme| line.find(scheme)) {
                 break line[at..].trim_end().to_owned();
             }
         };

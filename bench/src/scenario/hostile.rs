@@ -28,7 +28,7 @@ const SETTLED: Duration = Duration::from_secs(3);
 
 /// Writes alone, then beside the crowd; the latter is measured.
 pub(super) async fn run(turn: Turn<'_>) -> anyhow::Result<Loaded> {
-    let guard = Guard::new(turn.session.args.crowd_budget_mib * 1_048_576);
+    let guard = Guard::new([format!("--memory-budget={}", turn.session.args.crowd_budget_mib * 1_048_576)]);
     turn.with_server(Some(&guard), async |host| beside_crowd(&turn, host).await).await
 }
 

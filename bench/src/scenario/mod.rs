@@ -2,6 +2,7 @@
 
 pub(crate) mod catch_up;
 pub(crate) mod ceiling;
+mod guarded;
 pub(crate) mod hostile;
 pub(crate) mod idle;
 pub(crate) mod listen;
@@ -79,6 +80,16 @@ pub enum Scenario {
     Idle,
     /// A server without requests: memory.
     IdleServer,
+    /// `stream.write` over four HTTP/2 connections.
+    WriteHttp2,
+    /// The same over TLS 1.3.
+    WriteTls,
+    /// Requests with a wrong token.
+    RefusedToken,
+    /// `stream.write` to a log that takes nothing because it is overloaded.
+    RefusedOverload,
+    /// `stream.append` at four times the rate that a server with slow commits takes: how much is accepted?
+    Overload,
     /// `stream.write` beside more than 2,000 connections that hold as much as they can: latency, memory, refusals.
     Hostile,
     /// `stream.write` beside slow heads, idle connections, a slow reader, an import, and subscribers who come and go.
@@ -275,6 +286,13 @@ static TABLE: &[Spec] = &[
     Spec { subscribers: 10_000,
         ..spec(Scenario::Idle, OwnServer, NONE, Once(20), |turn| Box::pin(idle::subscriptions(turn))) },
     spec(Scenario::IdleServer, OwnServer, NONE, Once(2), |turn| Box::pin(idle::server(turn))),
+    spec(Scenario::WriteHttp2, OwnServer, AT_64, Rounds(5), |turn| Box::pin(guarded::write_over_http2(turn, false))),
+    spec(Scenario::WriteTls, OwnServer, AT_64, Rounds(5), |turn| Box::pin(guarded::write_over_http2(turn, true))),
+    Spec { rate: Unpaced, ..spec(Scenario::RefusedToken, OwnServer, AT_64, Rounds(5), |turn| Box::pin(guarded::wrong_token(turn))) },
+    Spec { rate: Unpaced, backend: Some(Postgres),
+        ..spec(Scenario::RefusedOverload, OwnServer, AT_64, Rounds(3), |turn| Box::pin(guarded::shed(turn))) },
+    Spec { rate: Unpaced, backend: Some(Postgres),
+        ..spec(Scenario::Overload, OwnServer, Width::Connections(&[1_024]), Once(10), |turn| Box::pin(guarded::overload(turn))) },
     spec(Scenario::Hostile, OwnServer, AT_64, Once(15), |turn| Box::pin(hostile::run(turn))),
     spec(Scenario::Siege, OwnServer, AT_64, Once(15), |turn| Box::pin(siege::run(turn))),
     Spec { rate: At(10_000.0), subscribers: 100, writes: true,

@@ -9,16 +9,25 @@ use tokio::net::{TcpSocket, TcpStream};
 use tokio_util::either::Either;
 
 use super::body::{self, Chunks};
+use super::http2::Streams;
 use super::request::Address;
 use super::tls::Stream;
+
+const NO_STREAM: &str = "over HTTP/2 whole replies are measured only";
 
 /// A connection that is kept open.
 #[derive(Debug)]
 pub(crate) struct Connection {
-    stream: Stream,
+    way: Way,
     buffer: Vec<u8>,
     /// A body that came in chunks, without their framing.
     joined: Vec<u8>,
+}
+
+#[derive(Debug)]
+enum Way {
+    Http1(Stream),
+    Http2(Streams),
 }
 
 /// An answer, where it lies in the connection's buffers.
@@ -37,17 +46,19 @@ impl Connection {
 
     /// Connects as [`connect_from`] does.
     pub(crate) async fn open_from(address: &Address, number: u64) -> anyhow::Result<Self> {
-        let stream = connect_from(address, number).await?;
-        stream.set_nodelay(true)?;
-        let stream = match &address.tls {
-            None => Either::Left(stream),
-            Some(tls) => tls.wrap(stream).await?,
+        let way = match &address.http2 {
+            Some(http2) => Way::Http2(http2.streams(address).await?),
+            None => Way::Http1(stream_from(address, number).await?),
         };
-        Ok(Self { stream, buffer: Vec::new(), joined: Vec::new() })
+        Ok(Self { way, buffer: Vec::new(), joined: Vec::new() })
     }
 
     /// Sends a request and waits for its whole answer.
     pub(crate) async fn exchange(&mut self, request: &[u8]) -> anyhow::Result<Reply<'_>> {
+        if let Way::Http2(streams) = &mut self.way {
+            let status = streams.exchange(request, &mut self.buffer).await?;
+            return Ok(Reply { status, head: &[], body: &self.buffer });
+        }
         let head = self.send(request).await?;
         if body::is_chunked(&self.buffer[..head]) {
             return self.join_chunks(head).await;
@@ -81,15 +92,19 @@ impl Connection {
         anyhow::ensure!(status == 200, "status {status} to a subscription");
         anyhow::ensure!(body::is_chunked(&self.buffer[..head]), "a subscription that is not chunked");
         self.buffer.drain(..head);
-        Ok((self.stream, self.buffer))
+        match self.way {
+            Way::Http1(stream) => Ok((stream, self.buffer)),
+            Way::Http2(_) => anyhow::bail!(NO_STREAM),
+        }
     }
 
     /// Sends a request and reads up to the end of the reply's head; returns its length.
     async fn send(&mut self, request: &[u8]) -> anyhow::Result<usize> {
         self.buffer.clear();
-        self.stream.write_all(request).await?;
+        let stream = self.stream()?;
+        stream.write_all(request).await?;
         // TLS may keep bytes for which the socket has no room.
-        self.stream.flush().await?;
+        stream.flush().await?;
         let mut searched = 0;
         loop {
             if let Some(at) = memmem::find(&self.buffer[searched..], b"\r\n\r\n") {
@@ -100,10 +115,18 @@ impl Connection {
         }
     }
 
+    fn stream(&mut self) -> anyhow::Result<&mut Stream> {
+        match &mut self.way {
+            Way::Http1(stream) => Ok(stream),
+            Way::Http2(_) => anyhow::bail!(NO_STREAM),
+        }
+    }
+
     async fn read(&mut self) -> anyhow::Result<()> {
         // A reply to a write fits into this; for pages the buffer grows once.
         self.buffer.reserve(1024);
-        let read = self.stream.read_buf(&mut self.buffer).await?;
+        let Way::Http1(stream) = &mut self.way else { anyhow::bail!(NO_STREAM) };
+        let read = stream.read_buf(&mut self.buffer).await?;
         anyhow::ensure!(read > 0, "the server closed the connection");
         Ok(())
     }
@@ -120,6 +143,16 @@ impl Reply<'_> {
             return Ok(self.body);
         }
         anyhow::bail!("status {}: {}", self.status, String::from_utf8_lossy(self.body))
+    }
+}
+
+/// A connection of its own, in clear text or over TLS.
+async fn stream_from(address: &Address, number: u64) -> anyhow::Result<Stream> {
+    let stream = connect_from(address, number).await?;
+    stream.set_nodelay(true)?;
+    match &address.tls {
+        None => Ok(Either::Left(stream)),
+        Some(tls) => tls.wrap(stream).await,
     }
 }
 
@@ -184,10 +217,10 @@ mod tests {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = Address::new(&format!("http://{}", listener.local_addr().unwrap()), None).unwrap();
         for (number, source) in [(0, 1), (9_999, 1), (10_000, 2), (25_000, 3)] {
-            let connection = Connection::open_from(&address, number).await.unwrap();
+            let mut connection = Connection::open_from(&address, number).await.unwrap();
             let (_, peer) = listener.accept().await.unwrap();
             assert_eq!(peer.ip(), Ipv4Addr::new(127, 0, 0, source), "{number}");
-            let Either::Left(stream) = &connection.stream else { panic!("it is clear") };
+            let Ok(Either::Left(stream)) = connection.stream() else { panic!("it is clear") };
             assert_eq!(stream.local_addr().unwrap(), peer);
         }
     }

@@ -8,6 +8,7 @@
 mod body;
 mod connection;
 mod events;
+mod http2;
 mod request;
 mod tls;
 

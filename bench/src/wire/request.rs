@@ -3,12 +3,14 @@
 use std::net::Ipv4Addr;
 use std::ops::Range;
 use std::path::Path;
+use std::sync::Arc;
 
 use anyhow::Context as _;
 use eventodb_protocol::{DEFAULT_NAMESPACE, Token};
 use hyper::Uri;
 use memchr::memmem;
 
+use super::http2::Http2;
 use super::tls::Tls;
 
 /// The place of a number in a body, as wide as a position: JSON allows blanks before a number.
@@ -24,6 +26,8 @@ pub(crate) struct Address {
     pub(crate) source: Option<Ipv4Addr>,
     /// How the server is spoken to, if not in clear text.
     pub(crate) tls: Option<Tls>,
+    /// Connections over HTTP/2 that requests share; without them each lane has one of its own over HTTP/1.1.
+    pub(crate) http2: Option<Arc<Http2>>,
 }
 
 impl Address {
@@ -42,7 +46,7 @@ impl Address {
             _ => anyhow::bail!("{url}: only http:// and https:// are measured"),
         };
         let authority = format!("{host}:{}", uri.port_u16().unwrap_or(port));
-        Ok(Self { authority, token, source: None, tls })
+        Ok(Self { authority, token, source: None, tls, http2: None })
     }
 
     pub(crate) fn namespace(&self) -> String {

@@ -38,6 +38,13 @@ impl Tls {
         Ok(Self { config: Arc::new(config), name })
     }
 
+    /// The same for connections over HTTP/2.
+    pub(super) fn for_http2(&self) -> Self {
+        let mut config = ClientConfig::clone(&self.config);
+        config.alpn_protocols = vec![b"h2".to_vec()];
+        Self { config: Arc::new(config), name: self.name.clone() }
+    }
+
     pub(super) async fn wrap(&self, stream: TcpStream) -> anyhow::Result<Stream> {
         let wrapped = TlsConnector::from(Arc::clone(&self.config)).connect(self.name.clone(), stream).await;
         Ok(Either::Right(Box::new(wrapped.context("no TLS with the server")?)))
