@@ -5,29 +5,14 @@
 //! never has a token or data. Each act that succeeds has a line. What ends otherwise can be caused at will, by strangers
 //! too: in each ten seconds, the first few of each act and code have a line each, and one line counts the others.
 
-use eventodb_protocol::{ErrorCode, Token};
+use eventodb_protocol::ErrorCode;
 use eventodb_store::model::TokenId;
 
-use super::request_log::Record;
+use super::record::Record;
 use super::sampler::Sampler;
 
 /// The target of the lines.
 pub const TARGET: &str = "audit";
-
-/// What an administrative request does, and to what.
-#[derive(Clone, Debug)]
-pub(super) struct Act {
-    name: &'static str,
-    object: Box<str>,
-}
-
-impl Act {
-    pub(super) fn new(name: &'static str, object: &str) -> Self {
-        // Somebody may have given a token where a name belongs.
-        let object = if object.parse::<Token>().is_ok() { "(a token)" } else { object };
-        Self { name, object: object.into() }
-    }
-}
 
 /// Tells of an act that a command has done to the store itself, without a server.
 pub fn act_in_store(act: &'static str, object: &str, namespace: &str) {
@@ -78,15 +63,4 @@ impl Audit {
 fn is_refusal(code: ErrorCode) -> bool {
     use ErrorCode::{AuthInvalidToken, AuthRequired, AuthUnauthorized, Overloaded, RateLimited};
     matches!(code, AuthRequired | AuthInvalidToken | AuthUnauthorized | RateLimited | Overloaded)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_token_in_place_of_a_name_is_not_shown() {
-        assert_eq!(&*Act::new("ns.delete", Token::generate("shop").as_str()).object, "(a token)");
-        assert_eq!(&*Act::new("ns.delete", "shop").object, "shop");
-    }
 }

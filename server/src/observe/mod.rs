@@ -2,9 +2,11 @@
 
 mod audit;
 mod cause;
+mod record;
 mod request_log;
 mod sampler;
 
 pub use audit::{TARGET as AUDIT, act_in_store};
 pub(crate) use cause::Cause;
-pub(crate) use request_log::{Record, RequestLog};
+pub(crate) use record::Record;
+pub(crate) use request_log::RequestLog;

@@ -4,17 +4,15 @@
 //! or data. In each ten seconds, the first few refused or failed requests of each kind have a line each, and one line
 //! counts the others. Otherwise a client that is refused ten thousand times a second would fill the disk.
 
-use std::net::IpAddr;
-use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use eventodb_protocol::ErrorCode;
-use eventodb_store::model::TokenId;
 use http::StatusCode;
 use tokio_util::sync::CancellationToken;
 
-use super::audit::{Act, Audit};
+use super::audit::Audit;
 use super::cause::Cause;
+use super::record::Record;
 use super::sampler::Sampler;
 use crate::http::RequestId;
 
@@ -118,36 +116,5 @@ impl RequestLog {
         if self.sampler.passes(Kind::Inside(cause.what)) {
             cause.tell(id);
         }
-    }
-}
-
-/// What a line of the log has of a request.
-#[derive(Clone)]
-pub(crate) struct Record {
-    pub(crate) id: RequestId,
-    /// The address of the client.
-    pub(super) client: IpAddr,
-    /// The name of the call, or the path.
-    pub(crate) method: &'static str,
-    /// The namespace, once it is known.
-    pub(crate) namespace: Option<Arc<str>>,
-    /// The id of the token, once it is known.
-    pub(crate) token_id: Option<TokenId>,
-    /// What the request changes as an administrator.
-    pub(super) act: Option<Act>,
-    /// How long the request asked to wait.
-    pub(crate) wait: Duration,
-    pub(crate) started: Instant,
-}
-
-impl Record {
-    pub(crate) fn new(id: RequestId, client: IpAddr, method: &'static str, started: Instant) -> Self {
-        Self { id, client, method, namespace: None, token_id: None, act: None, wait: Duration::ZERO, started }
-    }
-
-    /// The request is administrative: it does `act` to `object`, which is a namespace or the id of a token. The audit has a
-    /// line about how it ends.
-    pub(crate) fn administers(&mut self, act: &'static str, object: &str) {
-        self.act = Some(Act::new(act, object));
     }
 }
