@@ -173,6 +173,30 @@ test("[R-limit.22 R-error.21 R-ns.16] a quota of messages", async (t) => {
   assert.equal((await client.write("a-1")).position, 2);
 });
 
+test("[R-limit.22 R-ns.16] a quota and tokens are changed while others write", async (t) => {
+  const server = await startServer(t, { mode: "production" });
+  const administrator = server.client(server.madeToken);
+  const name = unique("quota-");
+  const { token } = await administrator.rpc("ns.create", name);
+  let isDone = false;
+  const writer = async (number: number) => {
+    const client = server.client(token);
+    let written = 0;
+    for (; !isDone; written++) await client.write(`load-${number}`);
+    return written;
+  };
+  const writers = Array.from({ length: 8 }, (_, number) => writer(number));
+  for (let round = 0; round < 20; round++) {
+    await administrator.rpc("ns.update", name, { quota: { messages: 1_000_000 + round, bytes: 2 ** 40 } });
+    const { id } = await administrator.rpc("token.create", { namespace: name, rights: ["read"] });
+    await administrator.rpc("token.revoke", id);
+    await administrator.rpc("ns.update", name, { quota: { messages: null, bytes: null } });
+  }
+  isDone = true;
+  const written = (await Promise.all(writers)).reduce((sum, some) => sum + some, 0);
+  assert.equal((await administrator.rpc("ns.info", name)).messageCount, written);
+});
+
 test("[R-limit.22] a quota of bytes", async (t) => {
   const server = await startServer(t, { mode: "production" });
   const administrator = server.client(server.madeToken);
