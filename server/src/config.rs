@@ -202,7 +202,7 @@ impl Default for Bounds {
         let many = AtOnce { per_namespace: 100_000, per_token: 100_000 };
         Self {
             connections: 20_000,
-            connections_per_address: 20_000,
+            connections_per_address: usize::MAX,
             subscriptions: many,
             waits: many,
             imports: 64,

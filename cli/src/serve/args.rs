@@ -163,7 +163,7 @@ pub(super) struct PerClient {
     #[arg(long, env = "EVENTODB_TRUSTED_PROXY", value_name = "NETWORK,…", value_delimiter = ',')]
     pub(super) trusted_proxy: Vec<Network>,
     /// Connections of one address, or of one IPv6 network of 64 bits, except those of trusted proxies. More are closed at
-    /// once. If left out, as many as --max-connections.
+    /// once. If left out, there is no such limit.
     #[arg(long, env = "EVENTODB_MAX_CONNECTIONS_PER_ADDRESS", value_name = "COUNT", value_parser = count)]
     pub(super) max_connections_per_address: Option<usize>,
     /// Subscriptions of one namespace. More are refused with OVERLOADED.

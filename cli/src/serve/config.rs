@@ -269,7 +269,7 @@ fn server(args: &Args) -> Result<Config, Usage> {
         timeouts: timeouts(&args.times),
         bounds: Bounds {
             connections: limits.max_connections,
-            connections_per_address: per_client.max_connections_per_address.unwrap_or(limits.max_connections),
+            connections_per_address: per_client.max_connections_per_address.unwrap_or(usize::MAX),
             subscriptions: AtOnce {
                 per_namespace: per_client.max_subscriptions_per_namespace,
                 per_token: per_client.max_subscriptions_per_token,
