@@ -1,4 +1,4 @@
-//! Consumer groups: which member of a group reads a stream and is poked about it.
+//! Which member of a static group, or which partition of a kept one, a stream belongs to.
 
 use md5::{Digest, Md5};
 use serde::Serialize;
@@ -51,6 +51,16 @@ pub fn stream_hash(stream: &str) -> i64 {
     i64::from_be_bytes(*digest.first_chunk().expect("an MD5 has 16 bytes"))
 }
 
+/// The partition of `stream` in a group of `count` partitions, counted from 0. It is the member of the same number of a
+/// static group of that size.
+///
+/// # Panics
+/// If `count` is 0. A group has at least one partition.
+pub fn partition_of(stream: &str, count: u32) -> u32 {
+    let partition = stream_hash(stream).unsigned_abs() % u64::from(count);
+    u32::try_from(partition).expect("the rest of a division by a u32 is a u32")
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -88,6 +98,12 @@ mod tests {
                 .filter(|&member| ConsumerGroup::new(member, size).is_some_and(|g| g.owns(&stream)))
                 .count();
             prop_assert_eq!(owners, 1);
+        }
+
+        #[test]
+        fn a_partition_has_the_streams_of_the_member_of_that_number(stream in "\\PC{1,20}", count in 1u32..9) {
+            let member = ConsumerGroup::new(partition_of(&stream, count).into(), count.into()).expect("a member");
+            prop_assert!(member.owns(&stream));
         }
 
         #[test]

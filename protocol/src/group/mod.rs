@@ -1,0 +1,12 @@
+//! Consumer groups: the pure rules that server and clients share.
+//!
+//! A stream belongs to one member of a static group, or to one partition of a group that the server keeps, by the same
+//! function. The assignor says which member of a kept group gets which partition, and an epoch numbers each assignment.
+
+mod assignor;
+mod epoch;
+mod member;
+
+pub use assignor::{Holder, Moves, assign};
+pub use epoch::Epoch;
+pub use member::{ConsumerGroup, partition_of, stream_hash};
