@@ -72,6 +72,21 @@ pub enum Error {
         /// The text that the server sent.
         message: String,
     },
+    /// There is no group of that name.
+    #[error("group not found: {message}")]
+    GroupNotFound {
+        /// The text that the server sent.
+        message: String,
+    },
+    /// What was asked for is at odds with the state of a group, or a condition of an append does not hold. Nothing was
+    /// done.
+    #[error("refused: {message}")]
+    Refused {
+        /// Which refusal it is.
+        code: ErrorCode,
+        /// The text that the server sent.
+        message: String,
+    },
     /// The server has no such method or path.
     #[error("not supported by this server: {message}")]
     NotSupported {
@@ -258,6 +273,12 @@ impl Error {
             ErrorCode::NamespaceNotFound => Self::NamespaceNotFound { message },
             ErrorCode::TokenNotFound => Self::TokenNotFound { message },
             ErrorCode::NamespaceExists => Self::NamespaceExists { message },
+            ErrorCode::GroupNotFound => Self::GroupNotFound { message },
+            ErrorCode::ConditionFailed
+            | ErrorCode::GroupExists
+            | ErrorCode::GroupBusy
+            | ErrorCode::Fenced
+            | ErrorCode::ParkFull => Self::Refused { code, message },
             ErrorCode::MethodNotFound | ErrorCode::NotFound => Self::NotSupported { message },
             ErrorCode::PayloadTooLarge => Self::TooLarge { message },
             ErrorCode::QuotaExceeded => Self::QuotaExceeded { message },

@@ -57,12 +57,24 @@ error_codes! {
     NamespaceNotFound "NAMESPACE_NOT_FOUND" 404 false;
     /// There is no token of that id, or none that this caller may know of.
     TokenNotFound "TOKEN_NOT_FOUND" 404 false;
+    /// There is no group of that name.
+    GroupNotFound "GROUP_NOT_FOUND" 404 false;
     /// There already is a namespace of that name.
     NamespaceExists "NAMESPACE_EXISTS" 409 false;
     /// The stream is not at the expected version.
     StreamVersionConflict "STREAM_VERSION_CONFLICT" 409 false;
     /// The id was written before with other content.
     MessageIdConflict "MESSAGE_ID_CONFLICT" 409 false;
+    /// A message that the condition of an append excludes exists.
+    ConditionFailed "CONDITION_FAILED" 409 false;
+    /// There already is a group of that name, which reads something else.
+    GroupExists "GROUP_EXISTS" 409 false;
+    /// The group is being resized, or carries over as many earlier partition counts as it can.
+    GroupBusy "GROUP_BUSY" 409 false;
+    /// The member, or the epoch that it presents, has no right to this any more. The details say why.
+    Fenced "FENCED" 409 false;
+    /// As many streams of the group are parked as may be.
+    ParkFull "PARK_FULL" 409 false;
     /// An import record's position, global position or id is taken.
     PositionExists "POSITION_EXISTS" 0 false;
     /// An import could not continue.

@@ -5,8 +5,11 @@
 
 mod assignor;
 mod epoch;
+mod fence;
 mod member;
+pub mod reply;
 
 pub use assignor::{Holder, Moves, assign};
 pub use epoch::Epoch;
+pub use fence::{Fence, Fenced};
 pub use member::{ConsumerGroup, partition_of, stream_hash};
