@@ -33,6 +33,40 @@ pub const TOKENS: usize = 100;
 pub const GRACE_DEFAULT_MS: u64 = 300_000;
 /// The longest that it may, in milliseconds: 7 days.
 pub const GRACE_MAX_MS: u64 = 7 * 24 * 60 * 60 * 1000;
+/// Partitions of a group, if its creator does not say.
+pub const PARTITIONS_DEFAULT: u32 = 16;
+/// Most partitions of a group.
+pub const PARTITIONS: u32 = 1024;
+/// How long a member's lease lasts after its last call, if the group's creator does not say, in milliseconds.
+pub const SESSION_DEFAULT_MS: i64 = 30_000;
+/// The shortest that it may, in milliseconds.
+pub const SESSION_MIN_MS: i64 = 1_000;
+/// The longest that it may, in milliseconds.
+pub const SESSION_MAX_MS: i64 = 600_000;
+/// Most parked streams of a group, if its creator does not say.
+pub const PARKED_DEFAULT: i64 = 1_000;
+/// Most groups of one namespace.
+pub const GROUPS: usize = 1_000;
+/// Most members of one group.
+pub const GROUP_MEMBERS: usize = 1_000;
+/// Most earlier partition counts that a group carries over at once.
+pub const CARRIED: usize = 8;
+/// Entries of a group's audit that are kept.
+pub const AUDIT_ENTRIES: usize = 10_000;
+/// Where counting messages for a person ends.
+pub const COUNTED: usize = 10_000;
+/// Page size of `group.read` without `batchSize`.
+pub const GROUP_BATCH_DEFAULT: usize = 100;
+/// Page size of `group.parked` and `group.audit` without `limit`.
+pub const GROUP_LIST_DEFAULT: usize = 100;
+/// Largest page of `group.parked` and `group.audit`.
+pub const GROUP_LIST_MAX: usize = 1000;
+/// What is kept of the reason for which a stream is parked, in bytes of UTF-8.
+pub const REASON_BYTES: usize = 4096;
+/// Longest wait of a member's call that is not refused, in milliseconds. A server cuts it to a third of the session.
+pub const MEMBER_WAIT_MS: i64 = 600_000;
+/// Wait of `group.wait` without `timeoutMs`, in milliseconds.
+pub const GROUP_WAIT_DEFAULT_MS: i64 = 10_000;
 /// Longest wait of a read, in milliseconds.
 pub const WAIT_MS: u64 = 30_000;
 /// Highest position, in a stream as in a namespace: the largest integer that a JavaScript number holds exactly.

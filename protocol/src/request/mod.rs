@@ -5,6 +5,7 @@
 
 #[cfg(test)]
 mod fuzz;
+pub mod group;
 mod message;
 mod namespace;
 mod read;
