@@ -1,5 +1,6 @@
-//! A proxy that holds back, delays or cuts what goes through it.
+//! A proxy that holds back, delays or cuts what goes through it, and forges PostgreSQL's answers.
 
+use std::borrow::Cow;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -12,6 +13,8 @@ use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, watch};
 use tokio_util::task::AbortOnDropHandle;
+
+use crate::forgery::Forgery;
 
 /// The directions in which everything is held back.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -42,6 +45,10 @@ pub struct Faults {
     pub longest: Duration,
     /// The shortest delay.
     pub shortest: Duration,
+    /// The probability that PostgreSQL's report that a statement is done becomes an error, although it is done.
+    pub forge: f64,
+    /// The SQLSTATEs of these errors.
+    pub states: &'static [&'static str],
 }
 
 /// A proxy on a port of its own.
@@ -62,7 +69,7 @@ impl Proxy {
     /// # Panics
     /// The address has another form, or there is no free port.
     pub async fn start(server: &str) -> Self {
-        Self::seeded(server, 0).await
+        Self::seeded(server, 0, None).await
     }
 
     /// A proxy in front of the server of the database at `url`, whose faults are drawn from a seed.
@@ -71,10 +78,10 @@ impl Proxy {
     /// The URL names no user, host and database, or there is no free port.
     pub async fn to_database(url: &str, seed: u64) -> Self {
         let place = url.rsplit_once('@').and_then(|(_, place)| place.split_once('/')).expect("a good URL").0;
-        Self::seeded(place, seed).await
+        Self::seeded(place, seed, Some(Forgery::default())).await
     }
 
-    async fn seeded(server: &str, seed: u64) -> Self {
+    async fn seeded(server: &str, seed: u64, forgery: Option<Forgery>) -> Self {
         let target = server.parse().expect("tests name a server by its address");
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("there is a free port");
         let address = listener.local_addr().expect("it is bound").to_string();
@@ -82,7 +89,7 @@ impl Proxy {
         let (cut_all, cuts) = watch::channel(0);
         let held = Arc::new(Semaphore::new(0));
         let chance = Arc::new(Mutex::new(Chance::new(seed)));
-        let way = Way { holds, held: Arc::clone(&held), chance: Arc::clone(&chance) };
+        let way = Way { holds, held: Arc::clone(&held), chance: Arc::clone(&chance), forgery };
         let accepting = tokio::spawn(async move {
             while let Ok((client, _)) = listener.accept().await {
                 tokio::spawn(relay(client, target, way.clone(), cuts.clone()));
@@ -132,6 +139,11 @@ impl Proxy {
         (chance.cuts, chance.delays)
     }
 
+    /// The number of reports of PostgreSQL that were made errors.
+    pub fn forged(&self) -> usize {
+        self.chance.lock().forgeries
+    }
+
     /// Cuts all connections.
     pub fn cut_all(&self) {
         self.cut_all.send_modify(|cuts| *cuts += 1);
@@ -164,6 +176,8 @@ struct Way {
     holds: watch::Receiver<Hold>,
     held: Arc<Semaphore>,
     chance: Arc<Mutex<Chance>>,
+    /// The replies of one connection, where they are PostgreSQL's.
+    forgery: Option<Forgery>,
 }
 
 /// The faults to come, and counts of what went through.
@@ -173,6 +187,7 @@ struct Chance {
     random: StdRng,
     cuts: usize,
     delays: usize,
+    forgeries: usize,
     /// The cut to come, with the bytes that are left until then.
     cut_at: Option<Cut>,
     requests: usize,
@@ -222,11 +237,17 @@ impl Way {
             }
             let delay = self.chance.lock().draw()?;
             tokio::time::sleep(delay).await;
-            let through = self.chance.lock().count(direction, count);
-            if to.write_all(&buffer[..through]).await.is_err() {
+            let piece = match &mut self.forgery {
+                Some(forgery) if direction == Direction::Replies => {
+                    Cow::Owned(forgery.pass(&buffer[..count], || self.chance.lock().forge()))
+                }
+                _ => Cow::Borrowed(&buffer[..count]),
+            };
+            let through = self.chance.lock().count(direction, piece.len());
+            if to.write_all(&piece[..through]).await.is_err() {
                 break;
             }
-            if through < count {
+            if through < piece.len() {
                 return Err(io::ErrorKind::ConnectionAborted.into());
             }
         }
@@ -238,12 +259,21 @@ impl Way {
 impl Chance {
     fn new(seed: u64) -> Self {
         let random = StdRng::seed_from_u64(seed);
-        Self { faults: Faults::default(), random, cuts: 0, delays: 0, cut_at: None, requests: 0, replies: 0 }
+        Self {
+            faults: Faults::default(),
+            random,
+            cuts: 0,
+            delays: 0,
+            forgeries: 0,
+            cut_at: None,
+            requests: 0,
+            replies: 0,
+        }
     }
 
     /// How long the next piece is delayed; an error if its connection is cut instead.
     fn draw(&mut self) -> io::Result<Duration> {
-        let Faults { cut, delay, shortest, longest } = self.faults;
+        let Faults { cut, delay, shortest, longest, .. } = self.faults;
         if self.random.random_bool(cut) {
             self.cuts += 1;
             return Err(io::ErrorKind::ConnectionAborted.into());
@@ -253,6 +283,16 @@ impl Chance {
         }
         self.delays += 1;
         Ok(self.random.random_range(shortest..=longest))
+    }
+
+    /// The SQLSTATE of the error that takes the place of the next report, if one does.
+    fn forge(&mut self) -> Option<&'static str> {
+        let Faults { forge, states, .. } = self.faults;
+        if !self.random.random_bool(forge) {
+            return None;
+        }
+        self.forgeries += 1;
+        states.get(self.random.random_range(0..states.len())).copied()
     }
 
     /// How many of these bytes pass before the cut to come; all of them if there is none in this direction.
