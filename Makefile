@@ -12,7 +12,7 @@ FUZZ_SECONDS ?= 600
 DEBIAN    := build-essential ca-certificates caddy nginx-light openssl postgresql pgbouncer strace
 
 .DEFAULT_GOAL := help
-.PHONY: help run run-postgres build dist test black-box check lint test-rust test-external faults memory bench bench-smoke bench-micro fuzz deps deps-run clean
+.PHONY: help run run-postgres build dist test black-box check lint test-rust test-external faults memory scaling-check bench bench-smoke bench-micro fuzz deps deps-run clean
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -71,6 +71,9 @@ faults: deps ## Fails each call on each file of a SQLite store, whatever befalls
 
 memory: deps ## 16,000 connections of four processes that hold whatever they are let, against a budget of 1 GiB
 	EVENTODB_TEST_MEMORY=all $(CARGO) test --locked -p eventodb --test process -- memory --nocapture
+
+scaling-check: deps ## 10,000 writes over connections that are cut and whose answers are forged: what was said not to be written is not there
+	EVENTODB_TEST_OUTCOMES=10000 .ci/with-postgres $(CARGO) test --locked -p eventodb-store --lib postgres::tests::outcomes -- --nocapture
 
 bench: deps dist ## Every scenario on each backend; reports below target/bench, tables and pictures in docs/
 	./bench/run

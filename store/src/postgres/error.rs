@@ -143,7 +143,9 @@ impl Failure {
     pub(super) fn of_sent(error: tokio_postgres::Error) -> Self {
         match error.as_db_error() {
             // An answer that leaves the outcome open may have come after the commit.
-            Some(refusal) if !leaves_open(refusal) => Self::Undone(Arc::new(Refusal::new(refusal))),
+            Some(refusal) if !leaves_open(refusal.parsed_severity(), refusal.code()) => {
+                Self::Undone(Arc::new(Refusal::new(refusal)))
+            }
             _ => Self::Open(Arc::new(error)),
         }
     }
@@ -262,9 +264,32 @@ pub(super) fn spoils_session(state: &SqlState) -> bool {
     )
 }
 
-/// Whether an answer leaves open whether the statement is or will be committed: the session ends, or something between
-/// PostgreSQL and this server lost the connection over which the statement went on (class 08).
-fn leaves_open(error: &DbError) -> bool {
-    matches!(error.parsed_severity(), Some(Severity::Fatal | Severity::Panic) | None)
-        || error.code().code().starts_with("08")
+/// Whether an answer leaves open whether the statement is or will be committed. The session ends, or the answer is one
+/// of a middleman that sent the statement on: it lost the connection (class 08), or passes on that the session there
+/// ended (57P0x) or something unexpected happened (XX000). PostgreSQL itself undoes a statement that ends with XX000;
+/// to leave its outcome open costs one question and harms nothing.
+fn leaves_open(severity: Option<Severity>, state: &SqlState) -> bool {
+    let code = state.code();
+    !matches!(severity, Some(Severity::Error)) || code.starts_with("08") || code.starts_with("57P0") || code == "XX000"
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_answer_that_may_come_after_the_commit_leaves_the_outcome_open() {
+        let open = ["08000", "08003", "08006", "08P01", "57P01", "57P02", "57P03", "57P05", "XX000"];
+        let certain =
+            ["23505", "22003", "40001", "40P01", "42P01", "53100", "53300", "55P03", "57014", "58030", "XX001"];
+        for (codes, is_open) in [(&open[..], true), (&certain[..], false)] {
+            for code in codes {
+                let state = SqlState::from_code(code);
+                assert_eq!(leaves_open(Some(Severity::Error), &state), is_open, "{code}");
+                for severity in [Some(Severity::Fatal), Some(Severity::Panic), None] {
+                    assert!(leaves_open(severity, &state), "{code}");
+                }
+            }
+        }
+    }
 }

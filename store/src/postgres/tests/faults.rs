@@ -24,14 +24,20 @@ const WRITERS: usize = 16;
 /// Writes through the disturbed server that must be acknowledged under faults.
 const ENOUGH: usize = 100;
 /// Every so often a connection is cut, or a piece comes later than the server waits for it.
-const FAULTS: Faults =
-    Faults { cut: 0.005, delay: 0.008, shortest: Duration::from_millis(20), longest: Duration::from_secs(2) };
+const FAULTS: Faults = Faults {
+    cut: 0.005,
+    delay: 0.008,
+    shortest: Duration::from_millis(20),
+    longest: Duration::from_secs(2),
+    forge: 0.0,
+    states: &[],
+};
 
 /// A write, told from all others by its message's type.
 #[derive(Clone)]
-struct Write {
-    stream: String,
-    message: NewMessage,
+pub(super) struct Write {
+    pub(super) stream: String,
+    pub(super) message: NewMessage,
 }
 
 /// Stream, position, global position.
@@ -39,11 +45,11 @@ type Place = (String, i64, i64);
 
 /// What the writers were told.
 #[derive(Default)]
-struct Told {
-    acknowledged: HashMap<String, Place>,
+pub(super) struct Told {
+    pub(super) acknowledged: HashMap<String, Place>,
     /// Certainly not written.
-    refused: usize,
-    unknown: Vec<Write>,
+    pub(super) refused: usize,
+    pub(super) unknown: Vec<Write>,
 }
 
 /// Writes until `done`; every other message has an id of the writer's choice.
@@ -58,7 +64,7 @@ async fn write_many(name: &'static str, log: Arc<Log>, done: Arc<AtomicBool>, to
     }
 }
 
-async fn write(log: &Arc<Log>, write: Write, told: &Mutex<Told>) {
+pub(super) async fn write(log: &Arc<Log>, write: Write, told: &Mutex<Told>) {
     let outcome = write_expecting(log, &write.stream, Expected::Any, write.message.clone()).await;
     let mut told = told.lock();
     match outcome {
@@ -73,7 +79,7 @@ async fn write(log: &Arc<Log>, write: Write, told: &Mutex<Told>) {
 }
 
 /// Waits until `condition` holds of what the writers were told.
-async fn until(told: &Mutex<Told>, condition: impl Fn(&Told) -> bool) {
+pub(super) async fn until(told: &Mutex<Told>, condition: impl Fn(&Told) -> bool) {
     let holds = async {
         while !condition(&told.lock()) {
             tokio::time::sleep(Duration::from_millis(5)).await;
@@ -156,7 +162,11 @@ async fn nothing_is_lost_doubled_or_wrongly_denied_over_bad_connections() {
 }
 
 /// What was acknowledged is in its place, once; what else is there is a write that nobody knew of.
-fn check<'a>(found: &[Message], acknowledged: impl Iterator<Item = (&'a String, &'a Place)>, open: &[Write]) {
+pub(super) fn check<'a>(
+    found: &[Message],
+    acknowledged: impl Iterator<Item = (&'a String, &'a Place)>,
+    open: &[Write],
+) {
     let mut rest: HashMap<&str, &Message> = HashMap::new();
     for message in found {
         assert!(rest.insert(&message.kind, message).is_none(), "it is there twice: {message:?}");

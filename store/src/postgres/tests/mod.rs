@@ -11,6 +11,7 @@ mod log;
 mod migrations;
 mod namespaces;
 mod outage;
+mod outcomes;
 mod pair;
 mod plans;
 mod pooler;
