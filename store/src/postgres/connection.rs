@@ -197,6 +197,14 @@ impl Connection {
         outcome
     }
 
+    /// The same, with a commit that is at least synchronous, whatever the role or a pooler's session says.
+    pub(super) async fn begin_synchronous(&mut self) -> Result<(), Failure> {
+        let text = concat!("BEGIN ISOLATION LEVEL READ COMMITTED; SELECT ", include_str!("sql/synchronous.sql"));
+        let outcome = self.execute(text, self.limit).await;
+        self.unclean = true;
+        outcome
+    }
+
     /// Commits the transaction.
     pub(super) async fn commit(&mut self) -> Result<(), Failure> {
         self.unclean = false;

@@ -152,9 +152,22 @@ impl Failure {
 
     /// The outcome of a call that changes nothing, such as the preparation of a statement.
     pub(super) fn of_harmless(error: tokio_postgres::Error) -> Self {
-        match Self::of_sent(error) {
+        Self::of_sent(error).before_commit()
+    }
+
+    /// As the failure of a transaction that was not told to commit: nothing has changed, and nothing will.
+    pub(super) fn before_commit(self) -> Self {
+        match self {
             Self::Open(cause) => Self::NotSent(cause),
             other => other,
+        }
+    }
+
+    /// As the failure of a read of what a commit has left: the outcome of the change is open.
+    pub(super) fn after_commit(self) -> Self {
+        match self {
+            Self::NotSent(cause) | Self::Open(cause) => Self::Open(cause),
+            Self::Undone(refusal) => Self::Open(refusal),
         }
     }
 

@@ -6,8 +6,9 @@ use eventodb_schema::{Migration, POSTGRES_LOG, POSTGRES_REGISTRY};
 
 use super::connection::Connection;
 use super::error::Failure;
+use super::registry;
 use super::statement::{
-    EXISTS, LOCK_USABLE, LOGS, MIGRATED, MIGRATION_LOCK, REGISTRY, SCHEMA_EXISTS, Statement, USABLE, VERSION, schema,
+    EXISTS, LOCK_USABLE, MIGRATED, MIGRATION_LOCK, REGISTRY, SCHEMA_EXISTS, Statement, USABLE, VERSION, schema,
 };
 use crate::model::Incarnation;
 
@@ -69,10 +70,9 @@ pub(super) async fn log(
 
 /// Brings the registry and every log that has a schema up to date.
 pub(super) async fn all(connection: &mut Connection) -> Result<(), MigrateError> {
-    registry(connection, true).await?;
-    let rows = connection.query(LOGS.on_registry(), &[]).await?;
-    for row in rows.iter().filter(|row| row.get(1)) {
-        match log(connection, Incarnation(row.get(0)), true).await {
+    self::registry(connection, true).await?;
+    for (incarnation, _) in registry::logs(connection).await?.into_iter().filter(|(_, is_made)| *is_made) {
+        match log(connection, incarnation, true).await {
             Ok(()) | Err(MigrateError::Deleted) => {}
             Err(error) => return Err(error),
         }

@@ -2,6 +2,7 @@
 
 mod append;
 mod appender;
+mod change;
 mod connection;
 mod error;
 mod hints;
@@ -275,7 +276,7 @@ impl Backend for Postgres {
         // As an append does: on a connection for appends, with a write that waits for everything that commits wait for.
         let work = async {
             let mut connection = self.shared.sequencers.get().await?;
-            connection.query_one(SELF_TEST.on_registry(), &[]).await
+            change::one(&mut connection, SELF_TEST.on_registry(), &[]).await
         };
         match work.await {
             Ok(_) => Ok(()),

@@ -5,8 +5,9 @@ use tokio_postgres::Row;
 use super::connection::Connection;
 use super::error::Failure;
 use super::pool::Pool;
-use super::statement::{ADOPT_TOKENS, DELETED, DISCARD_EXPIRED, FORGET, FORGET_TOKENS, LOGS, MESSAGE_COUNT, schema};
+use super::statement::{DELETED, FORGET, FORGET_TOKENS, MESSAGE_COUNT, schema};
 use super::storage::count;
+use super::{registry, staging, tokens};
 use crate::model::Incarnation;
 
 /// How long a drop waits for readers of the schema, such as a backup. Meanwhile it holds up others.
@@ -18,9 +19,9 @@ const COUNT_AT_ONCE: usize = 100;
 /// uses stays for a later call. If it `adopts`, what servers of earlier versions noted about tokens is taken over.
 pub(super) async fn run(pool: &Pool, adopts: bool) -> Result<bool, Failure> {
     let mut connection = pool.get().await?;
-    connection.query(DISCARD_EXPIRED.on_registry(), &[]).await?;
+    staging::discard_expired(&mut connection).await?;
     if adopts {
-        connection.query(ADOPT_TOKENS.on_registry(), &[]).await?;
+        tokens::adopt(&mut connection).await?;
     }
     let deleted = connection.query(DELETED.on_registry(), &[]).await?;
     let (mut all, mut any) = (true, false);
@@ -53,12 +54,11 @@ async fn drop_schema(connection: &mut Connection, incarnation: Incarnation) -> R
 
 /// How many messages each living incarnation holds. One that was never opened holds none.
 pub(super) async fn message_counts(connection: &mut Connection) -> Result<Vec<(Incarnation, u64)>, Failure> {
-    let rows = connection.query(LOGS.on_registry(), &[]).await?;
-    let mut counts = Vec::with_capacity(rows.len());
-    let mut logs = Vec::with_capacity(rows.len());
-    for row in &rows {
-        let log = Incarnation(row.get(0));
-        if row.get(1) { logs.push(log) } else { counts.push((log, 0)) }
+    let living = registry::logs(connection).await?;
+    let mut counts = Vec::with_capacity(living.len());
+    let mut logs = Vec::with_capacity(living.len());
+    for (log, is_made) in living {
+        if is_made { logs.push(log) } else { counts.push((log, 0)) }
     }
     for logs in logs.chunks(COUNT_AT_ONCE) {
         let each: Vec<String> = logs.iter().map(|&log| MESSAGE_COUNT.on(log).text()).collect();

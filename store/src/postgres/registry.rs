@@ -1,16 +1,24 @@
 //! The registry of namespaces; their tokens are in [`super::tokens`].
 
+use std::collections::HashSet;
+use std::sync::Arc;
+
 use eventodb_protocol::Timestamp;
 use eventodb_protocol::reply::Quota;
 use tokio_postgres::Row;
 use uuid::Uuid;
 
+use super::change::{self, Change, confirmed};
 use super::connection::{Connection, Parameters};
 use super::error::Failure;
-use super::statement::{CREATE, DELETE, EXISTS, LIVES, LOCK_LOG, NAMESPACE, NAMESPACES, TOMBSTONE, UPDATE, schema};
+use super::seal::lives;
+use super::statement::{
+    CREATE, DELETE, EXISTS, LIVES, LOCK_LOG, LOGS, MADE, NAMESPACE, NAMESPACES, TOMBSTONE, UPDATE, schema,
+};
 use super::time::Time;
+use super::tokens;
 use crate::error::Error;
-use crate::model::{Incarnation, Namespace, NamespaceUpdate, NewNamespace, TokenId};
+use crate::model::{Incarnation, Namespace, NamespaceUpdate, NewNamespace, TokenRecord};
 
 /// The living namespace of that name.
 pub(super) async fn namespace(connection: &mut Connection, name: &str) -> Result<Option<Namespace>, Failure> {
@@ -32,12 +40,34 @@ pub(super) async fn namespaces(connection: &mut Connection) -> Result<Vec<Namesp
     Ok(all)
 }
 
-/// Creates a namespace; `None` if there is one of that name.
+/// The living incarnations in the order of their numbers, and whether the schema of each has been made.
+pub(super) async fn logs(connection: &mut Connection) -> Result<Vec<(Incarnation, bool)>, Failure> {
+    let living = connection.query(LOGS.on_registry(), &[]).await?;
+    let made = connection.query(MADE.on_registry(), &[]).await?;
+    let made: HashSet<&str> = made.iter().map(|row| row.get(0)).collect();
+    let log = |row: &Row| {
+        let incarnation = Incarnation(row.get(0));
+        (incarnation, made.contains(&*schema(incarnation)))
+    };
+    Ok(living.iter().map(log).collect())
+}
+
+/// Creates a namespace and its first token; `None` if there is a namespace of that name.
 pub(super) async fn create(connection: &mut Connection, new: &NewNamespace) -> Result<Option<Namespace>, Failure> {
+    let mut change = Change::begin(connection).await?;
+    let created_at = change.time().await?;
     let hash = &new.token_hash.as_bytes()[..];
-    let values: Parameters<'_> = &[&new.name, &hash, &new.description, &new.metadata, &TokenId::generate().0];
-    let row = connection.query_one(CREATE.on_registry(), values).await?;
-    Ok(row.map(|row| to_namespace(&row)))
+    let values: Parameters<'_> = &[&new.name, &hash, &new.description, &new.metadata, &created_at];
+    let Some(row) = change.query_one(CREATE.on_registry(), values).await? else {
+        change.undo().await?;
+        return Ok(None);
+    };
+    let created = to_namespace(&row);
+    let token = TokenRecord::first(Arc::clone(&created.name), created.origin, new.token_hash, created.created_at);
+    tokens::save(&mut change, &token).await?;
+    change.commit().await?;
+    let found = namespace(connection, &new.name).await;
+    confirmed(found.map(|found| found.filter(|found| found.incarnation == created.incarnation))).map(Some)
 }
 
 /// Changes a namespace; `None` if there is none of that name.
@@ -49,8 +79,19 @@ pub(super) async fn update(
     let Quota { messages, bytes } = update.quota.unwrap_or_default();
     let values: Parameters<'_> =
         &[&name, &update.description, &update.protected, &update.quota.is_some(), &messages, &bytes];
-    let row = connection.query_one(UPDATE.on_registry(), values).await?;
-    Ok(row.map(|row| to_namespace(&row)))
+    if change::one(connection, UPDATE.on_registry(), values).await?.is_none() {
+        return Ok(None);
+    }
+    let found = namespace(connection, name).await;
+    confirmed(found.map(|found| found.filter(|found| has(found, update)))).map(Some)
+}
+
+/// Whether a namespace is as this update leaves it.
+fn has(namespace: &Namespace, update: &NamespaceUpdate) -> bool {
+    let NamespaceUpdate { description, protected, quota } = update;
+    description.as_ref().is_none_or(|description| namespace.description == *description)
+        && protected.is_none_or(|protected| namespace.protected == protected)
+        && quota.is_none_or(|quota| namespace.quota == quota)
 }
 
 /// Deletes an incarnation; `None` if it was deleted before.
@@ -58,10 +99,17 @@ pub(super) async fn delete(
     connection: &mut Connection,
     incarnation: Incarnation,
 ) -> Result<Option<Timestamp>, Failure> {
-    connection.begin().await?;
-    let deleted_at = end(connection, incarnation).await?;
-    connection.commit().await?;
-    Ok(deleted_at)
+    let mut change = Change::begin(connection).await?;
+    let deleted_at = change.time().await?;
+    // The row is locked first, which also keeps the log's schema from being made meanwhile.
+    if change.query_one(DELETE.on_registry(), &[&incarnation.0, &deleted_at]).await?.is_none() {
+        change.undo().await?;
+        return Ok(None);
+    }
+    end(&mut change, incarnation).await?;
+    change.commit().await?;
+    let lives = lives(connection, incarnation).await;
+    confirmed(lives.map(|lives| (!lives).then_some(deleted_at.0))).map(Some)
 }
 
 /// Why no incarnation can be staged for the place of this one.
@@ -73,18 +121,15 @@ pub(super) async fn why_not_staged(connection: &mut Connection, incarnation: Inc
     })
 }
 
-/// Marks an incarnation deleted and puts a batch into its log that no batch can follow. An append that is under way
-/// happens before it or not at all.
-async fn end(connection: &mut Connection, incarnation: Incarnation) -> Result<Option<Timestamp>, Failure> {
-    // The row is locked first, which also keeps the log's schema from being made meanwhile.
-    let Some(row) = connection.query_one(DELETE.on_registry(), &[&incarnation.0]).await? else { return Ok(None) };
-    let deleted_at: Time = row.get(0);
+/// Puts a batch into the log of a deleted incarnation that no batch can follow. An append that is under way happens
+/// before it or not at all.
+async fn end(change: &mut Change<'_>, incarnation: Incarnation) -> Result<(), Failure> {
     let (schema, table) = (schema(incarnation), "batches");
-    if connection.query_one(EXISTS.on_registry(), &[&schema, &table]).await?.is_some_and(|row| row.get(0)) {
-        connection.query(LOCK_LOG.on(incarnation), &[]).await?;
-        connection.query(TOMBSTONE.on(incarnation), &[&Uuid::new_v4()]).await?;
+    if change.query_one(EXISTS.on_registry(), &[&schema, &table]).await?.is_some_and(|row| row.get(0)) {
+        change.query(LOCK_LOG.on(incarnation), &[]).await?;
+        change.query(TOMBSTONE.on(incarnation), &[&Uuid::new_v4()]).await?;
     }
-    Ok(Some(deleted_at.0))
+    Ok(())
 }
 
 pub(super) fn to_namespace(row: &Row) -> Namespace {

@@ -9,7 +9,8 @@ use uuid::Uuid;
 
 use super::connection::Connection;
 use super::error::Failure;
-use super::statement::{DISCARD_EXPIRED, HEAD, HELD, LIVES, LOCK_LOG, TOMBSTONE, UNSEAL};
+use super::staging;
+use super::statement::{HEAD, LIVES, LOCK_LOG, TOMBSTONE, UNSEAL};
 use crate::model::{Head, Incarnation};
 
 /// The first half of the ids of seals. The ids of other batches are random UUIDs of version 4.
@@ -50,10 +51,10 @@ pub(super) async fn look(connection: &mut Connection, log: Incarnation) -> Resul
     let Some(seal) = last.map(|row| row.get::<_, Uuid>(3)).filter(|id| is_seal(*id)) else {
         return Ok(Verdict::Open);
     };
-    if is_kept(connection, log).await? == Some(false) {
-        connection.query(DISCARD_EXPIRED.on_registry(), &[]).await?;
+    if staging::is_kept(connection, log).await? == Some(false) {
+        staging::discard_expired(connection).await?;
     }
-    if is_kept(connection, log).await?.is_some() {
+    if staging::is_kept(connection, log).await?.is_some() {
         return Ok(Verdict::Held);
     }
     if !lives(connection, log).await? {
@@ -67,11 +68,6 @@ pub(super) async fn look(connection: &mut Connection, log: Incarnation) -> Resul
 /// Whether an incarnation lives.
 pub(super) async fn lives(connection: &mut Connection, log: Incarnation) -> Result<bool, Failure> {
     Ok(connection.query_one(LIVES.on_registry(), &[&log.0]).await?.is_some())
-}
-
-/// If an incarnation is staged for the place of this one: whether it is kept.
-async fn is_kept(connection: &mut Connection, log: Incarnation) -> Result<Option<bool>, Failure> {
-    Ok(connection.query_one(HELD.on_registry(), &[&log.0]).await?.map(|row| row.get(0)))
 }
 
 #[cfg(test)]

@@ -2,11 +2,13 @@
 
 use std::time::Duration;
 
+use super::change::{self, Change, confirmed, time};
 use super::connection::Connection;
 use super::error::Failure;
 use super::registry::to_namespace;
 use super::seal;
-use super::statement::{DISCARD, DISCARD_EXPIRED, KEEP, PROMOTE, STAGE};
+use super::statement::{DISCARD, DISCARD_EXPIRED, HELD, KEEP, LOCK_STAGED, PROMOTE, REPLACE, STAGE};
+use super::time::Time;
 use crate::model::{Incarnation, Namespace};
 use crate::storage::KEEP_EVERY;
 
@@ -16,27 +18,69 @@ const KEPT_FOR: Duration = KEEP_EVERY.saturating_mul(4);
 
 /// Stages an incarnation for the place of a living one; `None` if that was deleted, or another is staged.
 pub(super) async fn stage(connection: &mut Connection, living: Incarnation) -> Result<Option<Namespace>, Failure> {
-    connection.query(DISCARD_EXPIRED.on_registry(), &[]).await?;
-    let staged = connection.query_one(STAGE.on_registry(), &[&living.0, &KEPT_FOR.as_secs_f64()]).await?;
+    discard_expired(connection).await?;
+    let mut change = Change::begin(connection).await?;
+    let now = change.time().await?;
+    let staged = change.query_one(STAGE.on_registry(), &[&living.0, &now, &(now + KEPT_FOR)]).await?;
+    change.commit().await?;
     Ok(staged.map(|row| to_namespace(&row)))
 }
 
 /// Keeps a staged incarnation; whether it can still be promoted.
 pub(super) async fn keep(connection: &mut Connection, staged: Incarnation) -> Result<bool, Failure> {
-    let kept = connection.query_one(KEEP.on_registry(), &[&staged.0, &KEPT_FOR.as_secs_f64()]).await?;
+    let mut change = Change::begin(connection).await?;
+    let until = change.time().await? + KEPT_FOR;
+    let kept = change.query_one(KEEP.on_registry(), &[&staged.0, &until]).await?;
+    change.commit().await?;
     Ok(kept.is_some())
 }
 
 /// Promotes a staged incarnation; whether it lives now.
 pub(super) async fn promote(connection: &mut Connection, staged: Incarnation) -> Result<bool, Failure> {
-    let promoted = connection.query_one(PROMOTE.on_registry(), &[&staged.0]).await?;
-    // An earlier attempt, whose outcome was unknown, may have done it.
-    Ok(promoted.is_some() || seal::lives(connection, staged).await?)
+    if !replace(connection, staged).await? {
+        // An earlier attempt, whose outcome was unknown, may have done it.
+        return seal::lives(connection, staged).await;
+    }
+    let lives = seal::lives(connection, staged).await;
+    confirmed(lives.map(|lives| lives.then_some(true)))
+}
+
+/// Lets a staged incarnation take the place of the living one; `false` if either cannot.
+async fn replace(connection: &mut Connection, staged: Incarnation) -> Result<bool, Failure> {
+    let mut change = Change::begin(connection).await?;
+    let now = change.time().await?;
+    // Locked first: given up meanwhile, it must not end the living one.
+    let replaced = change.query_one(LOCK_STAGED.on_registry(), &[&staged.0]).await?;
+    let Some(replaced) = replaced.map(|row| row.get::<_, i64>(0)) else {
+        change.undo().await?;
+        return Ok(false);
+    };
+    if change.query_one(REPLACE.on_registry(), &[&replaced, &now]).await?.is_none() {
+        change.undo().await?;
+        return Ok(false);
+    }
+    change.query(PROMOTE.on_registry(), &[&staged.0, &replaced]).await?;
+    change.commit().await?;
+    Ok(true)
+}
+
+/// Gives up the staged incarnations that nobody keeps.
+pub(super) async fn discard_expired(connection: &mut Connection) -> Result<(), Failure> {
+    let now = time(connection).await?;
+    change::one(connection, DISCARD_EXPIRED.on_registry(), &[&now]).await?;
+    Ok(())
+}
+
+/// Where an incarnation is staged for the place of this one: whether it is kept.
+pub(super) async fn is_kept(connection: &mut Connection, living: Incarnation) -> Result<Option<bool>, Failure> {
+    let Some(row) = connection.query_one(HELD.on_registry(), &[&living.0]).await? else { return Ok(None) };
+    let until: Time = row.get(0);
+    Ok(Some(until.0 >= time(connection).await?.0))
 }
 
 /// Gives a staged incarnation up, and unseals the log that it was to replace.
 pub(super) async fn discard(connection: &mut Connection, staged: Incarnation) -> Result<(), Failure> {
-    if let Some(row) = connection.query_one(DISCARD.on_registry(), &[&staged.0]).await? {
+    if let Some(row) = change::one(connection, DISCARD.on_registry(), &[&staged.0]).await? {
         seal::look(connection, Incarnation(row.get(0))).await?;
     }
     Ok(())

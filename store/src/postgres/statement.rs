@@ -112,14 +112,16 @@ templates! {
     TOMBSTONE "tombstone" [UUID];
     NAMESPACE "namespace" [TEXT];
     NAMESPACES "namespaces" [];
-    CREATE "create" [TEXT, BYTEA, TEXT, TEXT, UUID];
+    CREATE "create" [TEXT, BYTEA, TEXT, TEXT, TIMESTAMPTZ];
     UPDATE "update" [TEXT, TEXT, BOOL, BOOL, INT8, INT8];
-    DELETE "delete" [INT8];
-    STAGE "stage" [INT8, FLOAT8];
-    KEEP "keep" [INT8, FLOAT8];
-    PROMOTE "promote" [INT8];
+    DELETE "delete" [INT8, TIMESTAMPTZ];
+    STAGE "stage" [INT8, TIMESTAMPTZ, TIMESTAMPTZ];
+    KEEP "keep" [INT8, TIMESTAMPTZ];
+    LOCK_STAGED "lock_staged" [INT8];
+    REPLACE "replace" [INT8, TIMESTAMPTZ];
+    PROMOTE "promote" [INT8, INT8];
     DISCARD "discard" [INT8];
-    DISCARD_EXPIRED "discard_expired" [];
+    DISCARD_EXPIRED "discard_expired" [TIMESTAMPTZ];
     HELD "held" [INT8];
     TOKEN "token" [TEXT, BYTEA];
     TOKEN_BY_ID "token_by_id" [UUID];
@@ -129,7 +131,8 @@ templates! {
         TIMESTAMPTZ, UUID];
     DROP_TOKENS "drop_tokens" [UUID_ARRAY];
     SHOW_TOKEN "show_token" [TEXT, BYTEA, BYTEA];
-    ADOPT_TOKENS "adopt_tokens" [];
+    ADOPTABLE "adoptable" [];
+    ADOPT_TOKEN "adopt_token" [UUID, INT8, BYTEA, TIMESTAMPTZ];
     LIVING_TOKENS "living_tokens" [UUID_ARRAY];
     USE_TOKENS "use_tokens" [UUID_ARRAY, TIMESTAMPTZ];
     FORGET_TOKENS "forget_tokens" [];
@@ -139,6 +142,7 @@ templates! {
     EXISTS "exists" [TEXT, TEXT];
     SCHEMA_EXISTS "schema_exists" [TEXT];
     LOGS "logs" [];
+    MADE "made" [];
     DELETED "deleted" [];
     FORGET "forget" [INT8];
     NOTIFY "notify" [TEXT_ARRAY];
@@ -148,6 +152,7 @@ templates! {
     MIGRATION_LOCK "migration_lock" [];
     VERSION "version" [];
     MIGRATED "migrated" [INT8, TEXT];
+    CLOCK "clock" [];
     PING "ping" [];
     SELF_TEST "self_test" [];
 }

@@ -1,5 +1,8 @@
 //! Points in time as PostgreSQL sends them: microseconds since 2000.
 
+use std::ops::Add;
+use std::time::Duration;
+
 use bytes::{BufMut as _, BytesMut};
 use eventodb_protocol::Timestamp;
 use tokio_postgres::types::{FromSql, IsNull, ToSql, Type, to_sql_checked};
@@ -10,6 +13,15 @@ const EPOCH: i64 = 946_684_800_000_000;
 /// A `timestamptz`.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Time(pub(super) Timestamp);
+
+impl Add<Duration> for Time {
+    type Output = Self;
+
+    fn add(self, pause: Duration) -> Self {
+        let micros = i64::try_from(pause.as_micros()).unwrap_or(i64::MAX);
+        Self(Timestamp::from_micros(self.0.as_micros().saturating_add(micros)))
+    }
+}
 
 impl<'a> FromSql<'a> for Time {
     fn from_sql(_: &Type, raw: &'a [u8]) -> Result<Self, Box<dyn std::error::Error + Sync + Send>> {

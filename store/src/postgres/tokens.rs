@@ -11,11 +11,13 @@ use eventodb_protocol::token::TokenHash;
 use tokio_postgres::Row;
 use uuid::Uuid;
 
+use super::change::{Change, confirmed};
 use super::connection::{Connection, Parameters};
 use super::error::Failure;
 use super::registry::can_be_stored;
 use super::statement::{
-    DROP_TOKENS, LIVING_TOKENS, LOCK_TOKENS, SAVE_TOKEN, SHOW_TOKEN, TOKEN, TOKEN_BY_ID, TOKENS, USE_TOKENS,
+    ADOPT_TOKEN, ADOPTABLE, DROP_TOKENS, LIVING_TOKENS, LOCK_TOKENS, SAVE_TOKEN, SHOW_TOKEN, TOKEN, TOKEN_BY_ID,
+    TOKENS, USE_TOKENS,
 };
 use super::time::Time;
 use crate::error::Error;
@@ -97,43 +99,61 @@ pub(super) async fn change(connection: &mut Connection, change: TokenChange) -> 
             by_id(connection, *id).await?.ok_or(NotChanged::Refused(Error::TokenNotFound))?.namespace
         }
     };
-    connection.begin().await?;
-    let decision = match lock(connection, &namespace).await? {
+    let mut transaction = Change::begin(connection).await?;
+    let decision = match lock(&mut transaction, &namespace).await? {
         Some(tokens) => change.decide(&tokens),
         None => Err(Error::NamespaceNotFound),
     };
-    match decision {
-        Ok(decision) => {
-            write(connection, &decision).await?;
-            connection.commit().await?;
-            Ok(decision.answer)
+    let decision = match decision {
+        Ok(decision) if !decision.save.is_empty() => decision,
+        unchanged => {
+            transaction.undo().await?;
+            return unchanged.map(|decision| decision.answer).map_err(NotChanged::Refused);
         }
-        Err(refused) => {
-            connection.rollback().await?;
-            Err(NotChanged::Refused(refused))
-        }
+    };
+    write(&mut transaction, &decision).await?;
+    transaction.commit().await?;
+    let answer = decision.answer;
+    let found = by_id(connection, answer.id).await;
+    confirmed(found.map(|found| found.filter(|found| has(found, &answer))))?;
+    Ok(answer)
+}
+
+/// Whether a token is there as it was written. It may have ended since.
+fn has(found: &TokenRecord, written: &TokenRecord) -> bool {
+    found.hash == written.hash && (found.revoked_at.is_some() || written.revoked_at.is_none())
+}
+
+/// Takes over the tokens that servers of earlier versions noted: those are in the rows of their namespaces alone.
+pub(super) async fn adopt(connection: &mut Connection) -> Result<(), Failure> {
+    for row in connection.query(ADOPTABLE.on_registry(), &[]).await? {
+        let (origin, hash, created_at): (i64, Vec<u8>, Time) = (row.get(0), row.get(1), row.get(2));
+        let values: Parameters<'_> = &[&TokenId::generate().0, &origin, &hash, &created_at];
+        connection.query(ADOPT_TOKEN.on_registry(), values).await?;
     }
+    Ok(())
 }
 
 /// Locks the tokens of the living namespace of that name.
-async fn lock(connection: &mut Connection, namespace: &Arc<str>) -> Result<Option<TokensOf>, Failure> {
+async fn lock(change: &mut Change<'_>, namespace: &Arc<str>) -> Result<Option<TokensOf>, Failure> {
     if !can_be_stored(namespace) {
         return Ok(None);
     }
-    let mut locked = connection.query_one(LOCK_TOKENS.on_registry(), &[&&**namespace]).await?;
+    let mut locked = change.query_one(LOCK_TOKENS.on_registry(), &[&&**namespace]).await?;
     if locked.is_none() {
         // A replacement may have taken the place of the row that the first attempt waited for.
-        locked = connection.query_one(LOCK_TOKENS.on_registry(), &[&&**namespace]).await?;
+        locked = change.query_one(LOCK_TOKENS.on_registry(), &[&&**namespace]).await?;
     }
     let Some(row) = locked else { return Ok(None) };
-    let now: Time = row.get(1);
-    let tokens = all(connection, namespace).await?;
-    Ok(Some(TokensOf { namespace: Arc::clone(namespace), origin: Incarnation(row.get(0)), tokens, now: now.0 }))
+    // Asked behind the lock: a token that ended while this waited is decided on as ended.
+    let now = change.time().await?.0;
+    let tokens = change.query(TOKENS.on_registry(), &[&&**namespace]).await?.iter().map(to_token).collect();
+    Ok(Some(TokensOf { namespace: Arc::clone(namespace), origin: Incarnation(row.get(0)), tokens, now }))
 }
 
-async fn write(connection: &mut Connection, decision: &Decision) -> Result<(), Failure> {
+async fn write(change: &mut Change<'_>, decision: &Decision) -> Result<(), Failure> {
     for token in &decision.save {
-        save(connection, token).await?;
+        save(change, token).await?;
     }
     let shown = if decision.answer.end().is_none() && decision.answer.grant == eventodb_protocol::Grant::everything() {
         decision.answer.hash.as_bytes()
@@ -142,15 +162,16 @@ async fn write(connection: &mut Connection, decision: &Decision) -> Result<(), F
     };
     for ended in decision.save.iter().filter(|token| token.end().is_some()) {
         let values: Parameters<'_> = &[&&*ended.namespace, &&ended.hash.as_bytes()[..], &&shown[..]];
-        connection.query(SHOW_TOKEN.on_registry(), values).await?;
+        change.query(SHOW_TOKEN.on_registry(), values).await?;
     }
     if !decision.forget.is_empty() {
-        connection.query(DROP_TOKENS.on_registry(), &[&uuids(&decision.forget)]).await?;
+        change.query(DROP_TOKENS.on_registry(), &[&uuids(&decision.forget)]).await?;
     }
     Ok(())
 }
 
-async fn save(connection: &mut Connection, token: &TokenRecord) -> Result<(), Failure> {
+/// Adds a token, or changes when it ends.
+pub(super) async fn save(change: &mut Change<'_>, token: &TokenRecord) -> Result<(), Failure> {
     let values: Parameters<'_> = &[
         &token.id.0,
         &token.origin.0,
@@ -165,7 +186,7 @@ async fn save(connection: &mut Connection, token: &TokenRecord) -> Result<(), Fa
         &token.last_used_at.map(Time),
         &token.rotated_from.map(|id| id.0),
     ];
-    connection.query(SAVE_TOKEN.on_registry(), values).await?;
+    change.query(SAVE_TOKEN.on_registry(), values).await?;
     Ok(())
 }
 

@@ -1,4 +1,3 @@
-UPDATE eventodb.namespaces SET deleted_at = pg_catalog.clock_timestamp()
+UPDATE eventodb.namespaces SET deleted_at = $2
 WHERE incarnation = $1 AND deleted_at IS NULL AND NOT protected
-    AND {synchronous}
-RETURNING deleted_at
+RETURNING incarnation

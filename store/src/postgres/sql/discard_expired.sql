@@ -1,5 +1,3 @@
--- Gives up the staged incarnations that nobody keeps.
+-- Gives up the staged incarnations that nobody has kept until $1.
 UPDATE eventodb.namespaces SET staged_until = NULL
-WHERE staged_until < pg_catalog.now()
-    AND {synchronous}
-RETURNING incarnation
+WHERE staged_until < $1

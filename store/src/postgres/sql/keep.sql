@@ -1,5 +1,5 @@
--- A staged incarnation is kept for $2 more seconds, if what it is to replace still lives.
-UPDATE eventodb.namespaces AS staged SET staged_until = pg_catalog.now() + pg_catalog.make_interval(secs => $2)
+-- A staged incarnation is kept until $2, if what it is to replace still lives.
+UPDATE eventodb.namespaces AS staged SET staged_until = $2
 WHERE incarnation = $1 AND staged_until IS NOT NULL
     AND EXISTS (SELECT FROM eventodb.namespaces AS living
                 WHERE living.incarnation = staged.replaces AND living.deleted_at IS NULL)

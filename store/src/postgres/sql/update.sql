@@ -4,5 +4,4 @@ SET description = coalesce($2, description), protected = coalesce($3, protected)
     quota_messages = CASE WHEN $4 THEN $5 ELSE quota_messages END,
     quota_bytes = CASE WHEN $4 THEN $6 ELSE quota_bytes END
 WHERE name = $1 AND deleted_at IS NULL
-    AND {synchronous}
-RETURNING incarnation, name, description, created_at, coalesce(origin, incarnation), protected, quota_messages, quota_bytes
+RETURNING incarnation

@@ -1,6 +1,7 @@
 //! Tests of what only this backend does; what every backend must do is in the conformance suite.
 
 mod bystanders;
+mod changes;
 mod degraded;
 mod encryption;
 mod failover;
