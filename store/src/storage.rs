@@ -230,6 +230,14 @@ pub trait Storage: Send + Sync + 'static {
     /// The messages with these ids, as far as there are any, in any order.
     async fn find(&self, ids: &[Uuid]) -> Result<Vec<Message>>;
 
+    /// The message with this id.
+    async fn message(&self, id: Uuid) -> Result<Option<Message>>;
+
+    /// The global position of the first message up to `head` that is at or after `time`; one above `head` if there is
+    /// none. If times descend somewhere, as those of imported messages may, it is a message at or after `time` whose
+    /// predecessor is earlier.
+    async fn position_at(&self, time: Timestamp, head: i64) -> Result<i64>;
+
     /// One slice of messages.
     async fn read(&self, select: &Select) -> Result<Slice>;
 

@@ -5,7 +5,7 @@
 import { randomUUID } from "node:crypto";
 import { unique } from "./client.ts";
 
-export type Kind = "string" | "boolean" | "name" | "object" | "array" | "strings" | "integer" | "version" | "uuid" | "categories" | "direction";
+export type Kind = "string" | "boolean" | "name" | "object" | "array" | "strings" | "integer" | "version" | "uuid" | "categories" | "direction" | "time";
 export type Method = {
   name: string;
   /** Name, kind and a good value of each required argument. */
@@ -25,7 +25,7 @@ export type Nested = {
 
 const reading: Record<string, Kind> = {
   position: "integer", globalPosition: "integer", batchSize: "integer", direction: "direction", types: "strings",
-  until: "integer", waitMs: "integer",
+  until: "integer", waitMs: "integer", time: "time",
 };
 const message = '{"type":"T","data":{}}';
 
@@ -39,6 +39,7 @@ export const METHODS: Method[] = [
   { name: "stream.last", required: [["stream", "name", '"a-1"']], options: { type: "string" } },
   { name: "stream.version", required: [["stream", "name", '"a-1"']], options: {} },
   { name: "category.get", required: [["category", "categories", '"a"']], options: { ...reading, correlation: "string", consumerGroup: "object" } },
+  { name: "message.get", required: [["id", "uuid", '"$uuid"']], options: {} },
   { name: "ns.create", required: [["namespace", "name", '"$new"']], options: { description: "string", token: "string", metadata: "object" } },
   { name: "ns.delete", required: [["namespace", "name", '"$old"']], options: {} },
   { name: "ns.info", required: [["namespace", "name", '"$old"']], options: {} },
@@ -133,6 +134,7 @@ export const WRONG: Record<Kind, string[]> = {
   ],
   categories: ["1", "true", "{}", "[1]", "[null]"],
   direction: [...notStrings, '"up"', '"Backward"'],
+  time: [...notStrings, '""', '"2026-01-02"', '"2026-01-02T03:04:05"', '"yesterday"', '"2026-13-01T00:00:00Z"'],
 };
 
 /** Puts fresh names and ids into a text, and the names of what exists. */

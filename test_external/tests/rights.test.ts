@@ -1,5 +1,6 @@
 /** Who may do what: the table of docs/API.md, every call with every kind of token. */
 import assert from "node:assert/strict";
+import { randomUUID } from "node:crypto";
 import { failureOf, tokenFor, unique, type Client } from "../src/client.ts";
 import { readApiDocument } from "../src/document.ts";
 import type { Reply } from "../src/http.ts";
@@ -71,6 +72,7 @@ const CALLS: Record<string, (client: Client, touch: Touch, tenant: Tenant) => Pr
   "stream.last": (client, touch) => client.call("stream.last", stream(touch)),
   "stream.version": (client, touch) => client.call("stream.version", stream(touch)),
   "category.get": (client, touch) => client.call("category.get", touch === "both" ? ["account", "secret"] : category(touch)),
+  "message.get": (client) => client.call("message.get", randomUUID()),
   "/subscribe": (client, touch) => replyTo(client, { category: touch === "both" ? "account,secret" : category(touch) }),
   "/import": (client) => client.send({ path: "/import", body: "" }),
   "/import?force=true": (client) => client.send({ path: "/import?force=true", body: "" }),
@@ -248,6 +250,15 @@ test("[R-right.7 R-right.8] a limited token lists its categories only, in full p
   assert.deepEqual(await categoriesWith({ limit: 2, cursor: "account" }), ["accounts", "order1"]);
   assert.deepEqual(await categoriesWith({ prefix: "order1" }), ["order1"]);
   assert.equal((await limited.rpc("ns.info", name)).messageCount, named.length + 2);
+});
+
+test("[R-right.11] a limited token finds messages of its categories only", async () => {
+  const { admin } = await newTenant();
+  const { token } = await admin.rpc("token.create", { rights: ["read"], categories: ["account"] });
+  for (const [[id, stream]] of await Promise.all([admin.rpc("category.get", "account"), admin.rpc("category.get", "secret")])) {
+    assert.equal((await admin.rpc("message.get", id))[1], stream);
+    assert.equal((await admin.as(token).rpc("message.get", id))?.[1], stream === "account-1" ? stream : undefined);
+  }
 });
 
 /** Records that go on after a head. */

@@ -15,7 +15,7 @@ mod write;
 use std::borrow::Cow;
 
 use crate::spelling::{Shown, nearest};
-use crate::{Error, Limits, json, name};
+use crate::{Error, Limits, Timestamp, json, name};
 
 pub use message::{check_object, message_id};
 pub use namespace::{CreateNamespace, GivenToken, UpdateNamespace};
@@ -151,6 +151,15 @@ impl<'a> Options<'a> {
     /// `INVALID_REQUEST` naming it.
     pub fn string(&self, name: &str) -> Result<Option<Cow<'a, str>>, Error> {
         self.raw(name).map(|value| string(&self.full(name), value)).transpose()
+    }
+
+    /// An option that is a time.
+    ///
+    /// # Errors
+    /// `INVALID_REQUEST` naming it.
+    pub fn time(&self, name: &str) -> Result<Option<Timestamp>, Error> {
+        let Some(text) = self.string(name)? else { return Ok(None) };
+        text.parse().map(Some).map_err(|error| Error::invalid(format!("{}: {error}", self.full(name))))
     }
 
     /// An option that is an array of at most `most` strings.

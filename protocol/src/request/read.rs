@@ -11,12 +11,12 @@ use crate::limits::{
     BATCH_SIZE_DEFAULT, BATCH_SIZE_MAX, CATEGORIES_MAX, FILTER_NAMES, STREAMS_DEFAULT, STREAMS_MAX, WAIT_MS,
 };
 use crate::rights::Span;
-use crate::{ConsumerGroup, Error, Limits, name};
+use crate::{ConsumerGroup, Error, Limits, Timestamp, name};
 
 /// The options that both reads have.
 macro_rules! page_options {
     ($($more:literal),*) => {
-        &["position", "globalPosition", "batchSize", "direction", "types", "until", "waitMs", $($more),*]
+        &["position", "globalPosition", "batchSize", "direction", "types", "until", "waitMs", "time", $($more),*]
     };
 }
 
@@ -36,6 +36,9 @@ pub struct Read {
     /// The position that the page begins at, inclusive; `None` is the start of a forward read and
     /// the end of a backward one.
     pub from: Option<i64>,
+    /// A time that stands for `from`, which is `None` then: the page begins at the global position of the first message
+    /// at or after it, or at the one behind the last message if there is no such message.
+    pub time: Option<Timestamp>,
     /// The highest position wanted, inclusive.
     pub until: Option<i64>,
     /// Ascending or descending.
@@ -53,6 +56,7 @@ impl Read {
             filter,
             by_stream_position: false,
             from: Some(from),
+            time: None,
             until: None,
             direction: Direction::Forward,
             limit,
@@ -67,10 +71,9 @@ impl Read {
     pub fn stream_get(call: &mut Call<'_>, limits: &Limits) -> Result<Self, Error> {
         let stream = call.name("stream", limits)?;
         let options = call.options(STREAM_OPTIONS)?;
-        let (position, global) = (options.integer("position")?, options.integer("globalPosition")?);
-        let mut read = Self::page(Filter::new(Scope::Stream(stream.into())), global.or(position), &options, limits)?;
-        read.by_stream_position = global.is_none();
-        Ok(read)
+        let read = Self::page(Filter::new(Scope::Stream(stream.into())), &options, limits)?;
+        let by_stream_position = options.raw("globalPosition").is_none() && read.time.is_none();
+        Ok(Self { by_stream_position, ..read })
     }
 
     /// Reads the arguments of `category.get`: `category, options`.
@@ -80,11 +83,10 @@ impl Read {
     pub fn category_get(call: &mut Call<'_>, limits: &Limits) -> Result<Self, Error> {
         let scope = category_scope(call.required("category")?, limits)?;
         let options = call.options(CATEGORY_OPTIONS)?;
-        let (position, global) = (options.integer("position")?, options.integer("globalPosition")?);
         let mut filter = Filter::new(scope);
         filter.group = consumer_group(&options)?;
         filter.correlation = asked(&options, "correlation", limits)?.map(Into::into);
-        Self::page(filter, global.or(position), &options, limits)
+        Self::page(filter, &options, limits)
     }
 
     /// Reads the arguments of `stream.last`: `stream, options`.
@@ -99,7 +101,8 @@ impl Read {
         Ok(Self { by_stream_position: true, from: None, direction: Direction::Backward, ..Self::forward(filter, 0, 1) })
     }
 
-    fn page(mut filter: Filter, from: Option<i64>, options: &Options<'_>, limits: &Limits) -> Result<Self, Error> {
+    fn page(mut filter: Filter, options: &Options<'_>, limits: &Limits) -> Result<Self, Error> {
+        let (from, time) = start(options)?;
         let limit = batch_size(options.integer("batchSize")?)?;
         let direction = match options.string("direction")?.as_deref() {
             None | Some("forward") => Direction::Forward,
@@ -117,8 +120,8 @@ impl Read {
                 .filter(|wait| *wait <= WAIT_MS)
                 .ok_or_else(|| Error::invalid(format!("waitMs must be between 0 and {WAIT_MS}")))?,
         };
-        let from = from.map(|from| from.max(0));
-        Ok(Self { filter, by_stream_position: false, from, until, direction, limit, wait: Duration::from_millis(wait) })
+        let wait = Duration::from_millis(wait);
+        Ok(Self { filter, by_stream_position: false, from, time, until, direction, limit, wait })
     }
 }
 
@@ -196,6 +199,19 @@ impl ListPage {
     /// The name to begin at among names sorted by bytes: no wanted name is less.
     pub fn first(&self) -> &str {
         self.prefix.as_str().max(self.after.as_deref().unwrap_or_default())
+    }
+}
+
+/// The position or the time at which a read begins. Of two positions the global one counts.
+fn start(options: &Options<'_>) -> Result<(Option<i64>, Option<Timestamp>), Error> {
+    let positions =
+        [("globalPosition", options.integer("globalPosition")?), ("position", options.integer("position")?)];
+    let given = positions.into_iter().find_map(|(name, value)| Some((name, value?)));
+    match (given, options.time("time")?) {
+        (Some((name, _)), Some(_)) => {
+            Err(Error::invalid(format!("time and {name} must not be given together: each says where to begin")))
+        }
+        (given, time) => Ok((given.map(|(_, position)| position.max(0)), time)),
     }
 }
 
@@ -356,6 +372,28 @@ mod tests {
         let mut call = Call::parse(r#"["stream.get","a",{"position":3,"globalPosition":7}]"#).expect("a call");
         let read = Read::stream_get(&mut call, &Limits::default()).expect("a read");
         assert!(!read.by_stream_position);
+    }
+
+    #[test]
+    fn a_time_takes_the_place_of_a_position() {
+        let stream_get = |body: &str| Read::stream_get(&mut Call::parse(body).expect("a call"), &Limits::default());
+        let read = category_get(r#"["category.get","a",{"time":"2026-01-02T03:04:05.6789Z"}]"#).expect("a read");
+        assert_eq!((read.from, read.time), (None, "2026-01-02T03:04:05.6789Z".parse().ok()));
+        let read = stream_get(r#"["stream.get","a",{"time":"2026-01-02T03:04:05Z","until":7}]"#).expect("a read");
+        assert!(!read.by_stream_position, "until is a global position then");
+        for (bad, message) in [
+            (r#"{"time":"2026-01-02T03:04:05Z","position":0}"#, "time and position must not be given together"),
+            (r#"{"time":"2026-01-02T03:04:05Z","globalPosition":-1}"#, "time and globalPosition must not"),
+            (r#"{"time":"2026-01-02"}"#, "time: expected an RFC 3339 time"),
+            (r#"{"time":1767323045}"#, "time must be a string"),
+        ] {
+            for method in ["stream.get", "category.get"] {
+                let body = format!(r#"["{method}","a",{bad}]"#);
+                let read = if method == "stream.get" { stream_get(&body) } else { category_get(&body) };
+                let error = read.expect_err(bad);
+                assert!(error.message.starts_with(message), "{}", error.message);
+            }
+        }
     }
 
     #[test]

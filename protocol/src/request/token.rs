@@ -71,7 +71,7 @@ impl CreateToken {
             token: given_token(&options)?.of(&namespace)?,
             description: description(&options)?.unwrap_or_default(),
             grant: Grant::new(rights, categories)?,
-            expires_at: time("expiresAt", &options)?,
+            expires_at: options.time("expiresAt")?,
         })
     }
 }
@@ -126,11 +126,6 @@ fn right(name: &str) -> Result<Right, Error> {
         let nearest = nearest(name, &Right::ALL.map(Right::name)).unwrap_or_default();
         Error::invalid(format!("rights must not have {}, which is unknown; did you mean {nearest}?", Shown(name)))
     })
-}
-
-fn time(name: &str, options: &Options<'_>) -> Result<Option<Timestamp>, Error> {
-    let Some(text) = options.string(name)? else { return Ok(None) };
-    text.parse().map(Some).map_err(|error| Error::invalid(format!("{name}: {error}")))
 }
 
 #[cfg(test)]

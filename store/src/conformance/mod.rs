@@ -99,6 +99,9 @@ cases! {
         the_last_message_of_a_type,
         long_pages_come_in_chunks,
         a_read_waits_for_a_message,
+        a_message_is_found_by_its_id,
+        a_time_stands_for_a_position,
+        times_that_descend_are_found_between,
         reads_agree_with_a_plain_model,
         tailing_readers_see_no_position_appear_below;
     subscriptions:

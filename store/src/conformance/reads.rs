@@ -7,11 +7,13 @@ use std::time::Duration;
 use eventodb_protocol::filter::Traits;
 use eventodb_protocol::message::{Expected, Message, NewMessage};
 use eventodb_protocol::request::Read;
-use eventodb_protocol::{ConsumerGroup, Direction, Filter, Scope, name};
+use eventodb_protocol::{ConsumerGroup, Direction, Filter, Scope, Timestamp, name};
 use rand::rngs::SmallRng;
 use rand::{RngExt as _, SeedableRng as _};
+use uuid::Uuid;
 
 use super::World;
+use super::appends::record;
 use super::support::*;
 use crate::log::Log;
 use crate::log::parts::is_watched;
@@ -279,6 +281,89 @@ pub(super) async fn a_read_waits_for_a_message(world: &mut World) {
     }
     let wanted = Read { wait: Duration::from_millis(1), ..Read::forward(category("none"), 0, 10) };
     assert_eq!(read(&log, wanted).await, vec![]);
+}
+
+pub(super) async fn a_message_is_found_by_its_id(world: &mut World) {
+    let mut log = twelve(world).await;
+    let written = all(&log).await;
+    for _ in 0..2 {
+        for message in &written {
+            let found = log.message(message.id).await.expect("the storage answers");
+            assert_eq!(found.as_ref(), Some(message));
+        }
+        assert_eq!(log.message(Uuid::new_v4()).await.expect("the storage answers"), None);
+        let name = log.namespace().name.clone();
+        if !world.reopen().await {
+            return;
+        }
+        log = world.store.log(&name).await.expect("it outlives the store");
+    }
+}
+
+/// Messages with gaps between them, and times that ascend, some of them equal.
+async fn timed(world: &World) -> Arc<Log> {
+    let log = world.log().await;
+    let places = [(1, 10), (2, 10), (7, 20), (8, 20), (9, 20), (50, 30), (51, 40), (1 << 40, 40)];
+    let records = places.iter().enumerate().map(|(at, &(global_position, time))| {
+        record(if at % 2 == 0 { "a-1" } else { "b-1" }, at as i64 / 2, global_position, Timestamp::from_micros(time))
+    });
+    log.import(records.collect()).await.expect("it fits");
+    for stream in ["a-1", "c-1", "b-1"] {
+        write(&log, stream, "T").await;
+    }
+    log
+}
+
+pub(super) async fn a_time_stands_for_a_position(world: &mut World) {
+    let empty = world.log().await;
+    assert_eq!(empty.position_at(Timestamp::now()).await.expect("the storage answers"), 1);
+    let mut log = timed(world).await;
+    let model = all(&log).await;
+    for _ in 0..2 {
+        let times = model.iter().map(|message| message.time.as_micros());
+        for time in times.flat_map(|time| [time - 1, time, time + 1]).map(Timestamp::from_micros) {
+            check_time(&log, &model, time).await;
+        }
+        let name = log.namespace().name.clone();
+        if !world.reopen().await {
+            return;
+        }
+        log = world.store.log(&name).await.expect("it outlives the store");
+    }
+}
+
+/// Reads from a time on, of a log with these messages, whose times ascend.
+async fn check_time(log: &Arc<Log>, model: &[Message], time: Timestamp) {
+    let first = log.position_at(time).await.expect("the storage answers");
+    let (earlier, later): (Vec<_>, Vec<_>) = model.iter().partition(|message| message.time < time);
+    assert!(earlier.iter().all(|message| message.global_position < first), "{time}: {first}");
+    assert!(later.iter().all(|message| message.global_position >= first), "{time}: {first}");
+    assert!(first <= log.head() + 1, "{time}: {first}");
+    let forward = Read { from: None, time: Some(time), ..Read::forward(everything(), 0, 100) };
+    for filter in [everything(), category("a"), stream("b-1")] {
+        let wanted = Read { filter: filter.clone(), ..forward.clone() };
+        let matching = later.iter().filter(|message| filter.scope.contains(&message.stream));
+        let expected: Vec<_> = matching.map(|message| message.global_position).collect();
+        assert_eq!(global_positions(&read(log, wanted).await), expected, "{time} {filter:?}");
+    }
+    let backward = Read { direction: Direction::Backward, limit: 1, ..forward };
+    let expected = later.first().copied().or(model.last()).map(|message| message.global_position);
+    assert_eq!(read(log, backward).await.first().map(|message| message.global_position), expected, "{time}");
+}
+
+pub(super) async fn times_that_descend_are_found_between(world: &mut World) {
+    let log = world.log().await;
+    let times = [40, 10, 50, 20, 20, 60, 5, 30];
+    let records = times.iter().zip(1..).map(|(time, at)| record("a-1", at, 2 * at, Timestamp::from_micros(*time)));
+    log.import(records.collect()).await.expect("it fits");
+    let model = all(&log).await;
+    for time in (0..70).map(Timestamp::from_micros) {
+        let first = log.position_at(time).await.expect("the storage answers");
+        let before = model.iter().rev().find(|message| message.global_position < first);
+        let at = model.iter().find(|message| message.global_position >= first);
+        assert!(before.is_none_or(|message| message.time < time), "{time}: {first}");
+        assert!(at.is_none_or(|message| message.time >= time), "{time}: {first}");
+    }
 }
 
 /// Random appends and reads of every kind, against a plain list of messages.

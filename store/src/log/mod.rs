@@ -13,9 +13,11 @@ mod write;
 
 use std::sync::Arc;
 
+use eventodb_protocol::Timestamp;
 use eventodb_protocol::message::Message;
 use eventodb_protocol::reply::{Appended, CategoryListed, Quota, StreamListed};
 use eventodb_protocol::request::{Append, ListPage, Read};
+use uuid::Uuid;
 
 pub use read::{Chunk, Event, Page, Start, Subscribe, Subscription};
 pub(crate) use reads::Reads;
@@ -121,6 +123,18 @@ impl Log {
     /// As [`Self::read`], and [`crate::Error::NoRoom`].
     pub async fn read_within(&self, read: Read, room: impl FnMut(usize) -> bool + Send) -> Result<Page> {
         self.reader.page(read, room).await
+    }
+
+    /// The message with this id.
+    pub async fn message(&self, id: Uuid) -> Result<Option<Message>> {
+        self.reader.message(id).await
+    }
+
+    /// The global position at which a read from a time on begins: that of the first message at or after it, or the one
+    /// behind the last message if there is none. If times of imported messages descend, it is a position whose message
+    /// is at or after the time while the one before it is not.
+    pub async fn position_at(&self, time: Timestamp) -> Result<i64> {
+        self.reader.position_at(time).await
     }
 
     /// Position of a stream's last message.

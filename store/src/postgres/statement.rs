@@ -93,6 +93,7 @@ templates! {
     VERSIONS "versions" [TEXT_ARRAY];
     FIND "find" [UUID_ARRAY];
     LOCATE "locate" [TEXT, INT8];
+    LOCATE_TIME "locate_time" [TIMESTAMPTZ, INT8];
     READ_STREAM "read_stream" [TEXT, INT8, INT8, INT8, INT8, BOOL];
     READ_ALL "read_all" [INT8, INT8, INT8, INT8, BOOL];
     READ_CATEGORY "read_category" [TEXT, INT8, INT8, INT8, INT8, BOOL];

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use async_trait::async_trait;
+use eventodb_protocol::Timestamp;
 use eventodb_protocol::message::Message;
 use eventodb_protocol::reply::{CategoryListed, StreamListed};
 use eventodb_protocol::request::ListPage;
@@ -16,7 +17,7 @@ use super::pool::retrying;
 use super::read;
 use super::seal;
 use super::shared::Shared;
-use super::statement::{BYTES, CATEGORIES, COUNTS, FIND, HEAD, HEAD_BELOW, STREAMS, VERSIONS};
+use super::statement::{BYTES, CATEGORIES, COUNTS, FIND, HEAD, HEAD_BELOW, LOCATE_TIME, STREAMS, VERSIONS};
 use super::time::Time;
 use super::turns::Turns;
 use crate::error::{Error, Result};
@@ -98,6 +99,21 @@ impl Storage for PostgresStorage {
     async fn find(&self, ids: &[Uuid]) -> Result<Vec<Message>> {
         let rows = retrying!(self.shared.sequencers, connection => connection.query(FIND.on(self.log), &[&ids]));
         Ok(rows.map_err(Failure::of_read)?.iter().map(|row| read::to_message(row).to_message()).collect())
+    }
+
+    async fn message(&self, id: Uuid) -> Result<Option<Message>> {
+        let ids: &[Uuid] = &[id];
+        let row = retrying!(self.shared.readers, connection => connection.query_one(FIND.on(self.log), &[&ids]));
+        Ok(row.map_err(Failure::of_read)?.map(|row| read::to_message(&row).to_message()))
+    }
+
+    async fn position_at(&self, time: Timestamp, head: i64) -> Result<i64> {
+        let statement = LOCATE_TIME.on(self.log);
+        let row = retrying!(
+            self.shared.readers,
+            connection => connection.query_one(statement, &[&Time(time), &head])
+        );
+        row.map_err(Failure::of_read)?.map(|row| row.get(0)).ok_or_else(|| Error::failed("a search has no end"))
     }
 
     async fn read(&self, select: &Select) -> Result<Slice> {

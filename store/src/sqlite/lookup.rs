@@ -14,8 +14,8 @@ use parking_lot::RwLock;
 use rusqlite::{Connection, OptionalExtension as _, Transaction, params};
 use uuid::Uuid;
 
-use super::checksum::{Checker, Seed};
-use super::failure::ReadError;
+use super::checksum::{Checker, Seed, column};
+use super::failure::{ReadError, is_damage};
 use super::memtable::Memtable;
 use super::read::{self, Known};
 use super::{append, indexer};
@@ -83,6 +83,70 @@ pub(super) fn find(connection: &Connection, known: Known<'_>, ids: &[Uuid]) -> R
         }
     }
     Ok(found)
+}
+
+/// The message with this id. If there is none, a damaged message whose stream is not known may be it.
+pub(super) fn message(connection: &Connection, known: Known<'_>, id: Uuid) -> Result<Option<Message>, ReadError> {
+    match (find(connection, known, &[id])?.pop(), known.unplaced.first()) {
+        (None, Some(unplaced)) => Err(ReadError::Damaged(*unplaced)),
+        (found, _) => Ok(found),
+    }
+}
+
+/// The global position of the first message up to `head` that is at or after `time`, by halving: times ascend with
+/// positions. A damaged message tells no time, and is not passed over: the position is its own if the next sound message
+/// is at or after `time`.
+pub(super) fn position_at(
+    connection: &Connection,
+    known: Known<'_>,
+    time: Timestamp,
+    head: i64,
+) -> Result<i64, ReadError> {
+    let snapshot = connection.unchecked_transaction()?;
+    let checker = Checker::new(&snapshot, known.seed);
+    let mut select = snapshot.prepare_cached(include_str!("sql/log_forward.sql"))?;
+    // Messages before `low` are earlier; from `high` on none is, and `found` is the first of those.
+    let (mut low, mut high, mut found) = (1, head.saturating_add(1), head.saturating_add(1));
+    while low < high {
+        let middle = low + (high - low) / 2;
+        let rows = select.query([middle, high - 1, high - middle])?;
+        match Probe::of(&checker, rows, (middle, high - 1)) {
+            Ok(Probe { sound: Some((position, there)), .. }) if there < time.as_micros() => low = position + 1,
+            Ok(Probe { first, .. }) => (high, found) = (middle, first.unwrap_or(found)),
+            Err(error) if is_damage(&error) => return Err(ReadError::Damaged(middle)),
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(found)
+}
+
+/// A look at the first messages within bounds.
+struct Probe {
+    /// Position of the first one, damaged or not.
+    first: Option<i64>,
+    /// Position and time of the first one that is as it was written.
+    sound: Option<(i64, i64)>,
+}
+
+impl Probe {
+    /// At the rows within these bounds.
+    fn of(checker: &Checker<'_>, mut rows: rusqlite::Rows<'_>, (low, high): (i64, i64)) -> rusqlite::Result<Self> {
+        let mut first = None;
+        while let Some(row) = rows.next()? {
+            let at: i64 = row.get(column::GLOBAL_POSITION)?;
+            if first.is_none() {
+                first = checker.missing(low, at - 1)?.or(Some(at));
+            }
+            if let Some(stored) = checker.read(row)? {
+                return Ok(Self { first, sound: Some((at, stored.time())) });
+            }
+        }
+        let first = match first {
+            Some(first) => Some(first),
+            None => checker.missing(low, high)?,
+        };
+        Ok(Self { first, sound: None })
+    }
 }
 
 /// One page of streams, by byte order of their names.

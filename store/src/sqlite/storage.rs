@@ -422,6 +422,17 @@ impl Storage for Handle {
         self.0.clone().reading(move |connection, files, _| lookup::find(connection, files.known(), &ids)).await
     }
 
+    async fn message(&self, id: Uuid) -> Result<Option<Message>> {
+        self.0.clone().reading(move |connection, files, _| lookup::message(connection, files.known(), id)).await
+    }
+
+    async fn position_at(&self, time: Timestamp, head: i64) -> Result<i64> {
+        self.0
+            .clone()
+            .reading(move |connection, files, _| lookup::position_at(connection, files.known(), time, head))
+            .await
+    }
+
     async fn read(&self, select: &Select) -> Result<Slice> {
         let select = select.clone();
         self.0

@@ -177,6 +177,25 @@ async fn the_id_of_a_damaged_message_fails_the_write_that_has_it_alone() {
     store.close().await;
 }
 
+/// A damaged message tells no time: a read from a time on passes over none that may be at or after it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_read_from_a_time_on_begins_at_no_later_message_than_a_damaged_one() {
+    let (directory, model) = store_of(100).await;
+    change(directory.path(), "time = 0");
+    let store = open(directory.path(), Settings::default()).await;
+    let log = log(&store, NAME).await;
+    for message in &model.0 {
+        let first = model.0.iter().find(|first| first.time >= message.time).expect("it is one");
+        let from = log.position_at(message.time).await.expect("its neighbours tell times");
+        let expected = first.global_position;
+        let is_beside_damage = expected == DAMAGED || expected == DAMAGED + 1;
+        assert!(from == expected || is_beside_damage && from == DAMAGED, "{from} in place of {expected}");
+    }
+    let lost = log.message(model.0[DAMAGED as usize - 1].id).await;
+    assert!(is_damaged(&lost), "{lost:?}");
+    store.close().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_message_that_is_gone_is_not_passed_over() {
     let (directory, model) = store_of(100).await;

@@ -7,6 +7,7 @@ mod append;
 mod category_get;
 mod context;
 mod listing;
+mod message_get;
 mod ns_categories;
 mod ns_create;
 mod ns_delete;
@@ -106,6 +107,7 @@ methods! {
     "stream.last" => stream_last, own(Read);
     "stream.version" => stream_version, own(Read);
     "category.get" => category_get, own(Read);
+    "message.get" => message_get, own(Read);
     "ns.create" => ns_create, administrator;
     "ns.delete" => ns_delete, named(Admin);
     "ns.update" => ns_update, named(Admin);

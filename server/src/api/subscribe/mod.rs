@@ -13,11 +13,12 @@ use axum::response::Response;
 use bytes::Bytes;
 use eventodb_protocol::Right;
 use eventodb_store::Subscription;
-use eventodb_store::log::Event;
+use eventodb_store::log::{Event, Start};
 use futures_util::{Stream, StreamExt as _, stream};
 use http::request::Parts;
 use tokio_util::sync::CancellationToken;
 
+use self::request::Wanted;
 use crate::api::arrival::Arrival;
 use crate::api::auth::{Caller, Credentials};
 use crate::api::conclusion::conclude;
@@ -55,10 +56,14 @@ async fn subscribe(
     let caller = Caller::with(RIGHT, state, &credentials, record).await?;
     exchange.belongs_to(caller.namespace())?;
     exchange.admit()?;
-    let wanted = request::parse(&query, &request.headers, &state.config)?;
+    let Wanted { subscribe: mut wanted, time } = request::parse(&query, &request.headers, &state.config)?;
     caller.check_scope(RIGHT, &wanted.filter.scope)?;
     let place = state.places.subscribe(caller.namespace(), credentials.token())?;
     let filter = exchange.account().take_if_large(memory::of_filter(&wanted.filter))?;
+    if let Some(time) = time {
+        // Before the reply, so that its first frames tell the position.
+        wanted.start = Start::Global(caller.log().position_at(time).await?);
+    }
     let subscription = caller.log().subscribe(wanted);
     let departure = state.departures.join();
     let events = events(subscription, exchange.account().clone(), (place, filter))

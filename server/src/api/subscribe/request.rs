@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use eventodb_protocol::{ConsumerGroup, Filter, Limits, Scope, name};
+use eventodb_protocol::{ConsumerGroup, Filter, Limits, Scope, Timestamp, name};
 use eventodb_store::log::{Start, Subscribe};
 use http::{HeaderMap, HeaderName};
 
@@ -17,6 +17,7 @@ pub(super) const PARAMETERS: &[&str] = &[
     "category",
     "all",
     "position",
+    "time",
     "consumer",
     "size",
     "consumerGroupMember",
@@ -28,19 +29,32 @@ pub(super) const PARAMETERS: &[&str] = &[
 /// Longest window in which pokes may be merged, in milliseconds.
 const COALESCE_MS: i64 = 60_000;
 
+/// What a subscriber asks for.
+#[derive(Debug)]
+pub(super) struct Wanted {
+    pub(super) subscribe: Subscribe,
+    /// A time that stands for the start: it begins at the global position of the first message at or after it.
+    pub(super) time: Option<Timestamp>,
+}
+
 /// Reads a subscription's parameters.
 ///
 /// # Errors
 /// `INVALID_REQUEST` naming the parameter.
-pub(super) fn parse(query: &Query, headers: &HeaderMap, config: &Config) -> Result<Subscribe, Failure> {
+pub(super) fn parse(query: &Query, headers: &HeaderMap, config: &Config) -> Result<Wanted, Failure> {
     let mut filter = Filter::new(scope(query, &config.limits)?);
     filter.group = group(query, &filter.scope)?;
     let position = integer("position", query.get("position"))?;
-    let start = match last_event_id(query, headers)? {
-        Some(id) => Start::Global(id.max(0).saturating_add(1)),
-        None => start(&filter.scope, is_all(query), position.unwrap_or(0).max(0)),
+    let time = time(query)?;
+    if position.is_some() && time.is_some() {
+        return Err(Failure::invalid("time and position must not be given together: each says where to begin"));
+    }
+    let (start, time) = match last_event_id(query, headers)? {
+        Some(id) => (Start::Global(id.max(0).saturating_add(1)), None),
+        None => (start(&filter.scope, is_all(query), position.unwrap_or(0).max(0)), time),
     };
-    Ok(Subscribe { filter, start, coalesce: coalesce(query)?, heartbeat: config.timeouts.heartbeat })
+    let subscribe = Subscribe { filter, start, coalesce: coalesce(query)?, heartbeat: config.timeouts.heartbeat };
+    Ok(Wanted { subscribe, time })
 }
 
 fn is_all(query: &Query) -> bool {
@@ -95,6 +109,11 @@ fn coalesce(query: &Query) -> Result<Option<Duration>, Failure> {
     }
 }
 
+fn time(query: &Query) -> Result<Option<Timestamp>, Failure> {
+    let parse = |text: &str| text.parse().map_err(|error| Failure::invalid(format!("time: {error}")));
+    query.get("time").map(parse).transpose()
+}
+
 fn integer(name: &str, value: Option<&str>) -> Result<Option<i64>, Failure> {
     let invalid = || Failure::invalid(format!("{name} must be an integer within 64 bits"));
     value.map(|value| value.parse().ok().filter(|_| !value.starts_with('+')).ok_or_else(invalid)).transpose()
@@ -107,6 +126,10 @@ mod tests {
     use super::*;
 
     fn subscribe(query: &str, header: Option<&'static str>) -> Result<Subscribe, Failure> {
+        wanted(query, header).map(|wanted| wanted.subscribe)
+    }
+
+    fn wanted(query: &str, header: Option<&'static str>) -> Result<Wanted, Failure> {
         let mut headers = HeaderMap::new();
         if let Some(header) = header {
             headers.insert(LAST_EVENT_ID, HeaderValue::from_static(header));
@@ -141,6 +164,17 @@ mod tests {
     }
 
     #[test]
+    fn a_time_takes_the_place_of_a_position_and_gives_way_to_the_last_event_id() {
+        let time = |query, header| wanted(query, header).expect("a subscription").time;
+        let given = "2026-01-02T03:04:05Z".parse().ok();
+        assert_eq!(time("all=true&time=2026-01-02T03:04:05Z", None), given);
+        assert_eq!(time("stream=a-1&time=2026-01-02T04:04:05%2B01:00", None), given);
+        assert_eq!(time("stream=a-1&time=", None), None);
+        assert_eq!(time("category=a&time=2026-01-02T03:04:05Z", Some("7")), None);
+        assert_eq!(starts("category=a&time=2026-01-02T03:04:05Z", Some("7")), Start::Global(8));
+    }
+
+    #[test]
     fn groups_are_for_categories() {
         let group = subscribe("category=a&consumer=1&size=4", None).expect("a subscription").filter.group;
         assert_eq!(group, ConsumerGroup::new(1, 4));
@@ -172,6 +206,9 @@ mod tests {
             "category=a&lastEventId=x",
             "category=a&coalesce=-1",
             "category=a&coalesce=60001",
+            "category=a&time=yesterday",
+            "category=a&time=2026-01-02",
+            "category=a&time=2026-01-02T03:04:05Z&position=0",
             "stream=a%00",
             "stream=a%0Ab",
             "category=a%7F",
@@ -196,6 +233,7 @@ mod tests {
             "stream=account-1&position=3",
             "category=a,b&consumer=1&size=2&position=5&lastEventId=7",
             "all=true&position=-1&coalesce=10",
+            "all=true&time=2026-01-02T03:04:05.678901Z",
             "category=%C3%A9&consumerGroupMember=0&consumerGroupSize=1",
         ];
 
@@ -211,7 +249,7 @@ mod tests {
                     headers.insert(LAST_EVENT_ID, value);
                 }
                 let Ok(wanted) = super::super::parse(&query, &headers, &Config::default()) else { return Ok(()) };
-                let from = match wanted.start {
+                let from = match wanted.subscribe.start {
                     Start::Stream(position) | Start::Global(position) => position,
                     Start::Now => 0,
                 };

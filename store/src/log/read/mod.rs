@@ -15,10 +15,12 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
-use eventodb_protocol::Direction;
+use eventodb_protocol::message::Message;
 use eventodb_protocol::reply::{CategoryListed, StreamListed};
 use eventodb_protocol::request::{ListPage, Read};
+use eventodb_protocol::{Direction, Timestamp};
 use tokio::time::Instant;
+use uuid::Uuid;
 
 pub use page::{Chunk, Page};
 pub use subscription::{Event, Start, Subscribe, Subscription};
@@ -61,6 +63,7 @@ impl Reader {
     /// # Errors
     /// As [`super::Log::read_within`].
     pub(super) async fn page(self: &Arc<Self>, read: Read, mut room: impl FnMut(usize) -> bool + Send) -> Result<Page> {
+        let read = self.placed(read).await?;
         if read.wait.is_zero() || read.limit == 0 {
             return self.page_now(&read, &mut room).await;
         }
@@ -78,6 +81,25 @@ impl Reader {
                 () = self.base.window.closed() => return Err(Error::Closed),
             }
         }
+    }
+
+    /// The same read, whose time is a position.
+    async fn placed(&self, read: Read) -> Result<Read> {
+        let Some(time) = read.time else { return Ok(read) };
+        Ok(Read { from: Some(self.position_at(time).await?), time: None, ..read })
+    }
+
+    /// The global position at which a read from a time on begins.
+    ///
+    /// # Errors
+    /// As [`Self::confirm_head`].
+    pub(super) async fn position_at(&self, time: Timestamp) -> Result<i64> {
+        let head = self.confirm_head().await?;
+        if let Some(position) = self.base.window.position_at(time) {
+            return Ok(position);
+        }
+        let _turn = self.base.reads.of_call().await?;
+        self.base.storage.position_at(time, head).await
     }
 
     async fn page_now(self: &Arc<Self>, read: &Read, room: &mut (impl FnMut(usize) -> bool + Send)) -> Result<Page> {
@@ -114,6 +136,18 @@ impl Reader {
         }
         let complete = if walk.is_cut() { last.unwrap_or(head) } else { walk::complete_at_the_end(read, head) };
         Ok(Page::new(chunks, walk, Some(complete)))
+    }
+
+    /// The message with this id.
+    ///
+    /// # Errors
+    /// As [`Self::confirm_head`].
+    pub(super) async fn message(&self, id: Uuid) -> Result<Option<Message>> {
+        let head = self.confirm_head().await?;
+        let _turn = self.base.reads.of_call().await?;
+        let found = self.base.storage.message(id).await?;
+        // What was committed meanwhile is not shown before everything below it is.
+        Ok(found.filter(|message| message.global_position <= head))
     }
 
     /// Position of a stream's last message.

@@ -17,7 +17,7 @@ mod topics;
 
 use std::sync::Arc;
 
-use eventodb_protocol::Scope;
+use eventodb_protocol::{Scope, Timestamp};
 use parking_lot::RwLock;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -92,6 +92,11 @@ impl Window {
     /// Position of the last message of a stream, if that message is in memory.
     pub(super) fn version(&self, stream: &str) -> Option<i64> {
         self.tail.read().version(stream)
+    }
+
+    /// The global position at which a read from a time on begins, if it is known from memory.
+    pub(super) fn position_at(&self, time: Timestamp) -> Option<i64> {
+        self.tail.read().position_at(time)
     }
 
     /// Registers a waiter for the messages of a scope above the head as it is now.

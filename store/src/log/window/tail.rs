@@ -7,7 +7,7 @@ use std::collections::{VecDeque, vec_deque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
-use eventodb_protocol::{Direction, Scope};
+use eventodb_protocol::{Direction, Scope, Timestamp};
 use foldhash::HashMap;
 
 use crate::model::Entry;
@@ -114,6 +114,16 @@ impl Tail {
     pub(crate) fn version(&self, stream: &str) -> Option<i64> {
         let number = self.streams.get(stream)?.back()?;
         Some(self.get(*number).message().position)
+    }
+
+    /// The global position of the first message at or after a time, or one above the head if there is none. `None` if
+    /// messages before those that are here may be at or after it, too.
+    pub(crate) fn position_at(&self, time: Timestamp) -> Option<i64> {
+        let at = self.entries.partition_point(|entry| entry.message().time < time);
+        if at == 0 && self.start > 0 {
+            return None;
+        }
+        Some(self.entries.get(at).map_or(self.head.saturating_add(1), |entry| entry.message().global_position))
     }
 
     /// The slice, if all of it lies here; `select.to` is at most the head.

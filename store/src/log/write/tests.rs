@@ -1,6 +1,7 @@
 //! Runs that meet what no database does on demand: a panic, and a read that fails.
 
 use async_trait::async_trait;
+use eventodb_protocol::Timestamp;
 use eventodb_protocol::message::{Expected, NewMessage};
 use eventodb_protocol::reply::{CategoryListed, Quota, StreamListed};
 use eventodb_protocol::request::{AppendEntry, ListPage};
@@ -42,6 +43,14 @@ impl Storage for Failing {
 
     async fn find(&self, ids: &[Uuid]) -> Result<Vec<Message>> {
         self.storage.find(ids).await
+    }
+
+    async fn message(&self, id: Uuid) -> Result<Option<Message>> {
+        self.storage.message(id).await
+    }
+
+    async fn position_at(&self, time: Timestamp, head: i64) -> Result<i64> {
+        self.storage.position_at(time, head).await
     }
 
     async fn read(&self, select: &Select) -> Result<Slice> {

@@ -10,8 +10,8 @@ use tokio_postgres::Client;
 use super::fixture::Fixture;
 use crate::postgres::connection::session_text;
 use crate::postgres::statement::{
-    APPEND, COUNTS, FENCE, FILTER_ALL, FILTER_CATEGORIES, FILTER_STREAM, FIND, HEAD, LOCATE, READ_ALL, READ_CATEGORY,
-    READ_STREAM, STREAMS, Template, VERSIONS,
+    APPEND, COUNTS, FENCE, FILTER_ALL, FILTER_CATEGORIES, FILTER_STREAM, FIND, HEAD, LOCATE, LOCATE_TIME, READ_ALL,
+    READ_CATEGORY, READ_STREAM, STREAMS, Template, VERSIONS,
 };
 use eventodb_testing::postgres;
 
@@ -76,6 +76,8 @@ static TRIALS: &[Trial] = &[
     trial(&FIND, "ARRAY['00000000-0000-0000-0000-000000000007', '00000000-0000-0000-0000-999999999999']::uuid[]", 20),
     // A row a step.
     filtered(&LOCATE, "'big-1', 500000", 200, 64),
+    filtered(&LOCATE_TIME, "'2000-01-01', 1000000", 200, 64),
+    filtered(&LOCATE_TIME, "'2100-01-01', 1000000", 200, 64),
     trial(&READ_ALL, "500000, HIGH, 256, 1048576, true", SLICE),
     backward(trial(&READ_ALL, "1, 500000, 256, 1048576, true", SLICE)),
     trial(&READ_STREAM, "'big-1', 150000, HIGH, 256, 1048576, true", SLICE),

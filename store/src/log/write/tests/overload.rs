@@ -62,6 +62,14 @@ impl Storage for Slow {
         Ok(Vec::new())
     }
 
+    async fn message(&self, _id: Uuid) -> Result<Option<Message>> {
+        Ok(None)
+    }
+
+    async fn position_at(&self, _time: Timestamp, head: i64) -> Result<i64> {
+        Ok(head + 1)
+    }
+
     async fn read(&self, select: &Select) -> Result<Slice> {
         unreachable!("nothing is read: {select:?}")
     }
