@@ -208,6 +208,13 @@ impl Page {
 }
 
 impl Message {
+    /// Reads the reply to `message.get`.
+    pub(crate) fn found(text: String) -> Result<Option<Self>> {
+        let page = Arc::new(Text(text));
+        let row: Option<CategoryRow<'_>> = page.parse()?;
+        row.map(|row| row.message(&page)).transpose()
+    }
+
     /// Reads the reply to `stream.last` of `stream`.
     pub(crate) fn last_of_stream(stream: &str, text: String) -> Result<Option<Self>> {
         let page = Arc::new(Text(text));
@@ -350,6 +357,15 @@ pub(crate) mod tests {
         assert_eq!(second.metadata_json(), None);
         assert_eq!(second.time_text(), "1970-01-01T00:00:00Z");
         assert_eq!(page.next(), Some(13));
+    }
+
+    #[test]
+    fn one_message_is_found_or_none() {
+        let text =
+            r#"["00000000-0000-0000-0000-000000000001","a-1","T",5,9,{"n":1.10},null,"2026-01-02T03:04:05.123456Z"]"#;
+        let found = Message::found(text.to_owned()).expect("a message").expect("there is one");
+        assert_eq!((found.stream(), found.position(), found.data_json()), ("a-1", 5, r#"{"n":1.10}"#));
+        assert!(Message::found("null".to_owned()).expect("none").is_none());
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use eventodb_protocol::ConsumerGroup;
+use eventodb_protocol::{ConsumerGroup, Timestamp};
 use serde::{Serialize, Serializer};
 
 /// Which messages of one stream to read. The default is everything from its start.
@@ -47,6 +47,8 @@ struct PageOptions {
     limit: Option<i64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     direction: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    time: Option<Timestamp>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     types: Vec<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -66,6 +68,13 @@ macro_rules! page_settings {
         #[must_use]
         pub fn limit(mut self, limit: i64) -> Self {
             self.page.limit = Some(limit);
+            self
+        }
+
+        /// From the first message at or after this time, in place of a position. The server refuses both at once.
+        #[must_use]
+        pub fn from_time(mut self, time: Timestamp) -> Self {
+            self.page.time = Some(time);
             self
         }
 
@@ -182,6 +191,14 @@ impl CategoryQuery {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_time_is_sent_in_place_of_a_position() {
+        let time = "2026-01-02T03:04:05Z".parse().expect("a time");
+        let sent = (StreamQuery::new().from_time(time), CategoryQuery::all().from_time(time));
+        let text = r#"{"time":"2026-01-02T03:04:05.000000Z"}"#;
+        assert_eq!(serde_json::to_string(&sent).expect("JSON"), format!("[{text},{text}]"));
+    }
 
     #[test]
     fn only_what_was_set_is_sent() {

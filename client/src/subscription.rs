@@ -10,7 +10,7 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
-use eventodb_protocol::ConsumerGroup;
+use eventodb_protocol::{ConsumerGroup, Timestamp};
 use futures_core::Stream;
 use hyper::body::{Body as _, Incoming};
 use hyper::header::HeaderValue;
@@ -76,6 +76,7 @@ enum Scope {
 #[derive(Clone, Copy, Debug)]
 enum Start {
     At(i64),
+    Time(Timestamp),
     Now,
 }
 
@@ -116,6 +117,13 @@ impl Subscribe {
     #[must_use]
     pub fn from(mut self, position: i64) -> Self {
         self.start = Start::At(position);
+        self
+    }
+
+    /// From the first message at or after this time. If there is none yet, from now on.
+    #[must_use]
+    pub fn from_time(mut self, time: Timestamp) -> Self {
+        self.start = Start::Time(time);
         self
     }
 
@@ -198,6 +206,7 @@ impl Client {
             // With `all=true` the position 0 means "from now on".
             (Start::At(position), Scope::All) => (*position).max(1),
             (Start::At(position), _) => (*position).max(0),
+            (Start::Time(_), _) => 0,
         };
         let backoff = options.retry.start();
         let mut subscription = Subscription {
@@ -390,7 +399,10 @@ fn query(options: &Subscribe, position: i64) -> String {
         Scope::Stream(stream) => query.append_pair("stream", stream),
         Scope::Categories(names) => query.append_pair("category", &names.join(",")),
     };
-    query.append_pair("position", &position.max(0).to_string());
+    match options.start {
+        Start::Time(time) => query.append_pair("time", &time.to_string()),
+        Start::At(_) | Start::Now => query.append_pair("position", &position.max(0).to_string()),
+    };
     if let Some(group) = options.group {
         query.append_pair("consumer", &group.member().to_string());
         query.append_pair("size", &group.size().to_string());
@@ -449,5 +461,7 @@ mod tests {
         let categories = Subscribe::categories(["a", "b"]).group(group);
         assert_eq!(query(&categories, 7), "category=a%2Cb&position=7&consumer=1&size=3");
         assert_eq!(query(&Subscribe::all(), 1), "all=true&position=1");
+        let since = Subscribe::all().from_time("2026-01-02T03:04:05Z".parse().expect("a time"));
+        assert_eq!(query(&since, 0), "all=true&time=2026-01-02T03%3A04%3A05.000000Z");
     }
 }

@@ -22,6 +22,7 @@ mod read;
 mod repair;
 mod resize;
 mod tail;
+mod time;
 mod token;
 mod verify;
 mod write;

@@ -2,10 +2,13 @@
 
 use std::process::ExitCode;
 
-use eventodb_client::{CategoryQuery, Client, ConsumerGroup, Page, StreamQuery};
+use anyhow::Context as _;
+use eventodb_client::{CategoryQuery, Client, ConsumerGroup, Page, StreamQuery, Timestamp};
+use uuid::Uuid;
 
 use super::connection::Connection;
 use super::output::{Output, finish};
+use super::time;
 use crate::usage::Usage;
 
 /// Options of `eventodb read`.
@@ -16,6 +19,12 @@ pub(crate) struct Args {
     /// From this position, inclusive. With a stream a position in the stream, otherwise a global position.
     #[arg(long)]
     from: Option<i64>,
+    /// From the first message at or after this time: RFC 3339, or YYYY-MM-DD.
+    #[arg(long, conflicts_with = "from", value_parser = time::parse)]
+    since: Option<Timestamp>,
+    /// Only the message with this id, whatever its stream.
+    #[arg(long, conflicts_with_all = ["stream", "categories", "types", "correlation", "member", "from", "since", "until", "backward"])]
+    id: Option<Uuid>,
     /// Up to this position, inclusive.
     #[arg(long)]
     until: Option<i64>,
@@ -66,6 +75,8 @@ pub(super) struct Group {
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Place {
     pub(super) from: Option<i64>,
+    /// In place of `from`.
+    pub(super) since: Option<Timestamp>,
     pub(super) until: Option<i64>,
     pub(super) limit: i64,
     pub(super) backward: bool,
@@ -104,6 +115,8 @@ impl What {
                 let mut query = $query.limit(place.limit).types(&self.types).wait(place.wait);
                 if let Some(from) = place.from {
                     query = query.from(from);
+                } else if let Some(since) = place.since {
+                    query = query.from_time(since);
                 }
                 if let Some(until) = place.until {
                     query = query.until(until);
@@ -154,10 +167,15 @@ async fn print(args: &Args, output: &mut Output) -> anyhow::Result<()> {
     const PAGE: u64 = 1000;
     args.what.check()?;
     let client = args.connection.connect().await?;
+    if let Some(id) = args.id {
+        let found = client.message(id).await?.with_context(|| format!("there is no message with the id {id}"))?;
+        return output.message(&found);
+    }
     let (mut left, mut from) = (args.limit, args.from);
     while left > 0 {
         let limit = i64::try_from(left.min(PAGE)).expect("a page is small");
-        let place = Place { from, until: args.until, limit, backward: args.backward, ..Place::default() };
+        let place =
+            Place { from, since: args.since, until: args.until, limit, backward: args.backward, ..Place::default() };
         let page = args.what.page(&client, place).await?;
         for message in &page.messages {
             output.message(message)?;

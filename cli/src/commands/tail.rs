@@ -4,12 +4,13 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use eventodb_client::{Client, Error, RetryPolicy};
+use eventodb_client::{Client, Error, RetryPolicy, Timestamp};
 use tokio::time::Instant;
 
 use super::connection::Connection;
 use super::output::{Output, finish};
 use super::read::{Place, What};
+use super::time;
 
 /// Options of `eventodb tail`.
 #[derive(Debug, clap::Args)]
@@ -22,6 +23,9 @@ pub(crate) struct Args {
     /// Begin at this position instead, inclusive. With a stream a position in the stream, otherwise a global position.
     #[arg(long)]
     from: Option<i64>,
+    /// Begin at the first message at or after this time instead: RFC 3339, or YYYY-MM-DD.
+    #[arg(long, conflicts_with_all = ["from", "lines"], value_parser = time::parse)]
+    since: Option<Timestamp>,
     /// Print JSON lines.
     #[arg(long)]
     json: bool,
@@ -43,21 +47,22 @@ async fn follow(args: &Args, output: &mut Output) -> anyhow::Result<()> {
     const PAUSE: Duration = Duration::from_secs(1);
     args.what.check()?;
     let client = args.connection.connect().await?;
-    let mut from = match args.from {
-        Some(from) => from,
-        None => print_last(args, &client, output).await?,
+    let mut from = match (args.from, args.since) {
+        (None, None) => Some(print_last(args, &client, output).await?),
+        (from, _) => from,
     };
     // An unreachable server is an error up to here. From here on the command waits for it.
     let client = client.with_retry_policy(RetryPolicy::forever());
     loop {
         let asked = Instant::now();
-        let place = Place { from: Some(from), limit: 1000, wait: Duration::from_secs(20), ..Place::default() };
+        let wait = Duration::from_secs(20);
+        let place = Place { from, since: args.since, limit: 1000, wait, ..Place::default() };
         let page = args.what.page(&client, place).await?;
         for message in &page.messages {
             output.message(message)?;
         }
         output.flush()?;
-        from = args.what.after(&page, false).unwrap_or(from).max(from);
+        from = args.what.after(&page, false).max(from);
         if page.messages.is_empty() && asked.elapsed() < PAUSE {
             tokio::time::sleep(PAUSE).await;
         }

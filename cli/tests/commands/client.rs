@@ -61,6 +61,13 @@ fn messages_are_written_and_read() {
     assert_eq!(lines.lines().count(), 2);
     assert!(lines.contains(r#""data":{"amount":1.10}"#), "{lines}");
     assert!(server.prints(&["read", "account-1", "--backward", "-n", "1"]).contains("Closed"));
+    let id = written["id"].as_str().expect("an id");
+    assert!(server.prints(&["read", "--id", id]).contains("Deposited"));
+    let missing = server.run(&["read", "--id", "00000000-0000-0000-0000-000000000000"], "");
+    assert_eq!(missing.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&missing.stderr).contains("there is no message with the id"));
+    assert_eq!(server.prints(&["read", "--since", "2026-01-01"]).lines().count(), 2);
+    assert_eq!(server.prints(&["read", "account-1", "--since", "9999-01-01T00:00:00Z"]), "");
     assert!(server.prints(&["ns", "categories"]).contains("account"));
 }
 
@@ -149,6 +156,10 @@ fn refusals_have_exit_codes_of_their_own() {
 fn wrong_usage_is_64() {
     for arguments in [
         &["read", "a-1", "--category", "b"][..],
+        &["read", "a-1", "--since", "yesterday"],
+        &["read", "a-1", "--since", "2026-01-01", "--from", "3"],
+        &["read", "a-1", "--id", "00000000-0000-0000-0000-000000000000"],
+        &["tail", "--since", "2026-01-01", "--lines", "3"],
         &["read", "a-1", "--member", "3", "--size", "4"],
         &["read", "--category", "a", "--member", "4", "--size", "4"],
         &["read", "a-1", "--url", "localhost:8080"],

@@ -1,6 +1,7 @@
-//! `stream.get`, `stream.last`, `stream.version`, `category.get`.
+//! `stream.get`, `stream.last`, `stream.version`, `category.get`, `message.get`.
 
 use serde::Serialize;
+use uuid::Uuid;
 
 use crate::client::{Client, Repeat};
 use crate::error::{Error, Result};
@@ -39,6 +40,14 @@ impl Client {
         }
         let call = ("stream.last", stream, Options { kind });
         Message::last_of_stream(stream, self.call(&call, Repeat::Always).await?.text)
+    }
+
+    /// The message with this id; none if there is none in a category that the token may read.
+    ///
+    /// # Errors
+    /// Whatever a call can fail with.
+    pub async fn message(&self, id: Uuid) -> Result<Option<Message>> {
+        Message::found(self.call(&("message.get", id), Repeat::Always).await?.text)
     }
 
     /// The position of a stream's last message; none if it has no messages.
