@@ -7,7 +7,9 @@ WITH hits AS MATERIALIZED (
     FROM pg_catalog.unnest($5) AS wanted(category)
     CROSS JOIN LATERAL (
         SELECT m.global_position FROM {log}.messages AS m
-        WHERE m.category = wanted.category AND m.global_position BETWEEN $6 AND $7
+        -- The second condition: see read_category.
+        WHERE m.category = wanted.category AND m.category BETWEEN wanted.category AND wanted.category
+          AND m.global_position BETWEEN $6 AND $7
           AND {passes}
         ORDER BY m.global_position {order} LIMIT $10
     ) AS hit
@@ -29,7 +31,8 @@ SELECT NULL, '', '', 0,
         FROM pg_catalog.unnest($5) AS wanted(category)
         CROSS JOIN LATERAL (
             SELECT m.global_position FROM {log}.messages AS m
-            WHERE m.category = wanted.category AND m.global_position BETWEEN $8 AND $9
+            WHERE m.category = wanted.category AND m.category BETWEEN wanted.category AND wanted.category
+              AND m.global_position BETWEEN $8 AND $9
             ORDER BY m.global_position {order} LIMIT 1
         ) AS next
         ORDER BY next.global_position {order} LIMIT 1),

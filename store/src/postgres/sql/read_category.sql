@@ -6,8 +6,11 @@ FROM (
     SELECT m.*, pg_catalog.sum(pg_catalog.octet_length(m.data) + coalesce(pg_catalog.octet_length(m.metadata), 0))
                OVER (ORDER BY m.global_position {order} ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING) AS before
     FROM (SELECT * FROM {log}.messages
-          -- In a subquery the value is unknown to the planner also where nothing is prepared.
-          WHERE category = (SELECT $1) AND global_position BETWEEN $2 AND $3
+          -- In a subquery the value is unknown to the planner also where nothing is prepared. That it lies between itself
+          -- and itself makes the planner take every category for rare, whatever the statistics say: it then follows the
+          -- index by category, and does not walk all messages for one that is rare.
+          WHERE category = (SELECT $1) AND category BETWEEN (SELECT $1) AND (SELECT $1)
+            AND global_position BETWEEN $2 AND $3
           ORDER BY global_position {order} LIMIT $4) AS m
 ) AS slice
 WHERE before IS NULL OR NOT $6 OR before < $5
