@@ -1,6 +1,6 @@
 //! The database schemas of both backends: SQL files, and the lists of their migrations, oldest first.
 //!
-//! Migrations only go forward. A released migration is never changed, because databases exist that have run it.
+//! Migrations only go forward. What a released migration does is never changed, because databases exist that have run it.
 
 /// Steps of `registry.db`.
 pub const SQLITE_REGISTRY: &[&str] = &[
@@ -27,6 +27,14 @@ pub struct Migration {
     pub oldest_binary: &'static str,
 }
 
+impl Migration {
+    /// Its statements, to be sent one at a time: Citus does not take several in one message. A semicolon and an empty
+    /// line stand between two of them, and nowhere else in the file.
+    pub fn statements(&self) -> impl Iterator<Item = &'static str> {
+        self.sql.split(";\n\n").map(str::trim_end)
+    }
+}
+
 /// Steps of the schema `eventodb`, which holds the registry.
 pub const POSTGRES_REGISTRY: &[Migration] = &[
     Migration { sql: include_str!("migrations/postgres/registry_0001.sql"), oldest_binary: "0.1.0" },
@@ -37,6 +45,14 @@ pub const POSTGRES_REGISTRY: &[Migration] = &[
     Migration { sql: include_str!("migrations/postgres/registry_0006.sql"), oldest_binary: "0.1.0" },
     Migration { sql: include_str!("migrations/postgres/registry_0007.sql"), oldest_binary: "0.1.0" },
 ];
-/// Steps of the schema of one incarnation.
-pub const POSTGRES_LOG: &[Migration] =
-    &[Migration { sql: include_str!("migrations/postgres/log_0001.sql"), oldest_binary: "0.1.0" }];
+/// Steps of the schema of one incarnation. The number in a function's name is the version of what it does: a step that
+/// changes that makes a new function, and the old one stays for servers that call it.
+pub const POSTGRES_LOG: &[Migration] = &[
+    Migration { sql: include_str!("migrations/postgres/log_0001.sql"), oldest_binary: "0.1.0" },
+    Migration { sql: include_str!("migrations/postgres/log_0002.sql"), oldest_binary: "0.1.0" },
+    Migration { sql: include_str!("migrations/postgres/log_0003.sql"), oldest_binary: "0.1.0" },
+    Migration { sql: include_str!("migrations/postgres/log_0004.sql"), oldest_binary: "0.1.0" },
+    Migration { sql: include_str!("migrations/postgres/log_0005.sql"), oldest_binary: "0.1.0" },
+    Migration { sql: include_str!("migrations/postgres/log_0006.sql"), oldest_binary: "0.1.0" },
+    Migration { sql: include_str!("migrations/postgres/log_0007.sql"), oldest_binary: "0.1.0" },
+];

@@ -1,10 +1,9 @@
-//! The write path: one statement, one round trip, one commit.
+//! The write path: one call of a function in the schema of the log, one round trip, one commit.
 
 use std::sync::Arc;
 
 use eventodb_protocol::message::Message;
 use eventodb_protocol::{group, name};
-use tokio_postgres::Row;
 
 use super::connection::Connection;
 use super::error::Failure;
@@ -32,7 +31,7 @@ pub(super) async fn append(
     let correlations: Vec<Option<String>> = messages.iter().map(Message::correlation).collect();
     let has_open = !batch.open.is_empty();
     let position = |message: &Message| match has_open && batch.open.contains(&message.stream) {
-        // The statement takes positions below 0 for open ones: -1 is the next position of the stream.
+        // The function takes positions below 0 for open ones: -1 is the next position of the stream.
         true => -1 - message.position,
         false => message.position,
     };
@@ -44,9 +43,12 @@ pub(super) async fn append(
             &[
                 &batch.after.batch,
                 &batch.after.position,
+                &batch.after.id,
                 &batch.id,
                 &last_position,
                 &started,
+                &(turn == Turn::Free).then_some(log.0),
+                &has_open,
                 &each(messages, |m| m.global_position),
                 &each(messages, |m| &*m.stream),
                 &each(messages, position),
@@ -59,15 +61,15 @@ pub(super) async fn append(
                 &each(messages, |m| m.metadata.as_deref()),
                 &each(messages, |m| &*m.data),
                 &times,
-                &batch.after.id,
-                &(turn == Turn::Own),
-                &has_open,
             ],
         )
         .await?;
-    Ok(row.map(|row| match row.get::<_, Option<Vec<i64>>>(1) {
-        Some(positions) => batch.entries_at(time(&row, 0), &positions),
-        None => batch.entries(time(&row, 0)),
+    let Some((row, Time(written_at))) = row.and_then(|row| row.get::<_, Option<Time>>(0).map(|at| (row, at))) else {
+        return Ok(None);
+    };
+    Ok(Some(match row.get::<_, Option<Vec<i64>>>(1) {
+        Some(positions) => batch.entries_at(written_at, &positions),
+        None => batch.entries(written_at),
     }))
 }
 
@@ -76,8 +78,8 @@ pub(super) async fn fence(connection: &mut Connection, log: Incarnation, batch: 
     // An id of its own, so that the empty batch does not pass for the lost one later.
     let id = uuid::Uuid::new_v4();
     let after = &batch.after;
-    let fenced = connection.query_one(FENCE.on(log), &[&after.batch, &after.position, &id, &after.id]).await?;
-    if fenced.is_some() {
+    let fenced = connection.query_one(FENCE.on(log), &[&after.batch, &after.position, &after.id, &id]).await?;
+    if fenced.is_some_and(|row| row.get(0)) {
         return Ok(Settled::NotCommitted);
     }
     // The number is taken, or the head that it follows is not in the log any more, after a failover.
@@ -88,15 +90,11 @@ pub(super) async fn fence(connection: &mut Connection, log: Incarnation, batch: 
     let last = batch.head().position;
     let found = connection.query_one(SETTLE.on(log), &[&number, &batch.id, &position, &id, &last]).await?;
     Ok(match found.filter(|row| row.get(0)) {
-        Some(row) => Settled::Committed(batch.entries_at(time(&row, 1), &row.get::<_, Vec<i64>>(2))),
+        Some(row) => Settled::Committed(batch.entries_at(row.get::<_, Time>(1).0, &row.get::<_, Vec<i64>>(2))),
         None => Settled::NotCommitted,
     })
 }
 
 fn each<'a, T>(messages: &'a [Message], part: impl Fn(&'a Message) -> T) -> Vec<T> {
     messages.iter().map(part).collect()
-}
-
-fn time(row: &Row, column: usize) -> eventodb_protocol::Timestamp {
-    row.get::<_, Time>(column).0
 }

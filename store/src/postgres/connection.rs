@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use eventodb_pg::{Stream, Url, place};
 use futures_util::StreamExt as _;
-use futures_util::future::{BoxFuture, FutureExt as _, poll_immediate, ready};
+use futures_util::future::{BoxFuture, FutureExt as _, join_all, poll_immediate, ready};
 use lru::LruCache;
 use tokio::time::timeout;
 use tokio_postgres::types::{ToSql, Type};
@@ -179,11 +179,31 @@ impl Connection {
         self.execute(text, self.limit).await
     }
 
-    /// Runs text that is made for this once, and hands each row on as it comes.
-    pub(super) async fn for_each_of_text(&mut self, text: &str, mut each: impl FnMut(Row)) -> Result<(), Failure> {
+    /// Runs one statement of fixed text that returns nothing and may take as long as `limit`. PostgreSQL refuses a text
+    /// of several.
+    pub(super) async fn execute_one(&mut self, text: &str, limit: Duration) -> Result<(), Failure> {
+        let usual = std::mem::replace(&mut self.limit, limit);
+        let outcome = self.for_each_of_texts(&[text.to_owned()], |_| {}).await;
+        self.limit = usual;
+        outcome
+    }
+
+    /// Runs statements that are made for this once, without waiting for one before the next is sent, and hands each row
+    /// on as it comes.
+    pub(super) async fn for_each_of_texts(
+        &mut self,
+        texts: &[String],
+        mut each: impl FnMut(Row),
+    ) -> Result<(), Failure> {
         let was_unclean = std::mem::replace(&mut self.unclean, true);
         let none: [(bool, Type); 0] = [];
-        let rows = async { drain(self.client.query_typed_raw(text, none).await?, &mut each).await };
+        let rows = async {
+            let sent = texts.iter().map(|text| self.client.query_typed_raw(text, none.iter().cloned()));
+            for rows in join_all(sent).await {
+                drain(rows?, &mut each).await?;
+            }
+            Ok(())
+        };
         let outcome = within(self.limit + GRACE, rows).await;
         self.unclean = was_unclean || outcome.is_err();
         outcome

@@ -1,4 +1,5 @@
-//! Migrations: forward only, each in one transaction, under a lock, so that any number of servers may start at once.
+//! Migrations: forward only, each in one transaction, under a lock, so that any number of servers may start at once. The
+//! statements are sent one at a time.
 
 use std::time::Duration;
 
@@ -126,7 +127,9 @@ impl Target {
             }
         };
         for (at, step) in self.steps.iter().enumerate().skip(done) {
-            connection.execute(&step.sql.replace("{log}", &self.schema), LIMIT).await?;
+            for statement in step.statements() {
+                connection.execute_one(&statement.replace("{log}", &self.schema), LIMIT).await?;
+            }
             let version = i64::try_from(at + 1).expect("there are few steps");
             connection.query(self.migrated, &[&version, &step.oldest_binary]).await?;
             tracing::info!(schema = self.schema, version, "migrated a schema");
@@ -156,9 +159,9 @@ impl Target {
         // An administrator may have made the schema, so that this role needs no right to.
         let name = connection.query_one(SCHEMA_EXISTS.on_registry(), &[&self.schema]).await?;
         if name.is_none_or(|row| !row.get::<_, bool>(0)) {
-            connection.execute(&format!("CREATE SCHEMA {}", self.schema), LIMIT).await?;
+            connection.execute_one(&format!("CREATE SCHEMA {}", self.schema), LIMIT).await?;
         }
-        connection.execute(&include_str!("sql/migrations.sql").replace("{log}", &self.schema), LIMIT).await
+        connection.execute_one(&include_str!("sql/migrations.sql").replace("{log}", &self.schema), LIMIT).await
     }
 }
 

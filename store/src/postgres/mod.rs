@@ -113,6 +113,24 @@ impl Postgres {
         retrying!(self.shared.readers, connection => seal::lives(connection, incarnation)).map_err(Failure::of_read)
     }
 
+    /// Ends the log of a deleted incarnation, if anybody has used it.
+    async fn end(&self, log: Incarnation) -> Result<(), Failure> {
+        let ended = retrying!(self.shared.readers, connection => seal::end(connection, log));
+        match ended {
+            // Without a schema nothing can be appended, and after the deletion none is made.
+            Err(_) if !self.is_used(log).await? => Ok(()),
+            ended => ended,
+        }
+    }
+
+    /// Whether the schema of an incarnation was made.
+    async fn is_used(&self, log: Incarnation) -> Result<bool, Failure> {
+        let (schema, table) = (schema(log), "batches");
+        let statement = EXISTS.on_registry();
+        let found = retrying!(self.shared.readers, connection => connection.query_one(statement, &[&schema, &table]));
+        Ok(found?.is_some_and(|row| row.get(0)))
+    }
+
     /// A connection for a change of the registry.
     async fn connection(&self) -> Result<pool::Pooled> {
         self.shared.readers.get().await.map_err(Failure::of_change)
@@ -181,7 +199,10 @@ impl Backend for Postgres {
     async fn delete(&self, incarnation: Incarnation) -> Result<Option<Timestamp>> {
         let deleted =
             registry::delete(&mut *self.connection().await?, incarnation).await.map_err(Failure::of_change)?;
+        // The answer comes after the last append. If that cannot be told, the deletion stands, and purge ends the log.
+        let ended = if deleted.is_some() { self.end(incarnation).await } else { Ok(()) };
         self.shared.notifier.registry();
+        ended.map_err(Error::unknown)?;
         if deleted.is_none() && self.is_living(incarnation).await? {
             return Err(Error::Protected);
         }
@@ -290,10 +311,7 @@ impl Backend for Postgres {
     }
 
     async fn last_time(&self, incarnation: Incarnation) -> Result<Timestamp> {
-        let (schema, table) = (schema(incarnation), "batches");
-        let found = retrying!(self.shared.readers, connection => connection.query_one(EXISTS.on_registry(), &[&schema, &table]));
-        if !found.map_err(Failure::of_read)?.is_some_and(|row| row.get(0)) {
-            // Nobody has used it yet.
+        if !self.is_used(incarnation).await.map_err(Failure::of_read)? {
             return Ok(Timestamp::default());
         }
         Ok(PostgresStorage::new(incarnation, Arc::clone(&self.shared)).head().await?.time)

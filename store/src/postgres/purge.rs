@@ -7,12 +7,12 @@ use super::error::Failure;
 use super::pool::Pool;
 use super::statement::{DELETED, FORGET, FORGET_TOKENS, MESSAGE_COUNT, schema};
 use super::storage::count;
-use super::{registry, staging, tokens};
+use super::{registry, seal, staging, tokens};
 use crate::model::Incarnation;
 
 /// How long a drop waits for readers of the schema, such as a backup. Meanwhile it holds up others.
 const LOCK_TIMEOUT_MS: u32 = 200;
-/// Logs whose messages are counted by one statement.
+/// Logs whose statements are sent one behind the other, before the first is answered.
 const COUNT_AT_ONCE: usize = 100;
 
 /// Drops the schemas of deleted incarnations, and of staged ones that nobody keeps; whether all are gone. What somebody
@@ -32,6 +32,10 @@ pub(super) async fn run(pool: &Pool, adopts: bool) -> Result<bool, Failure> {
             Err(failure) if failure.state().is_some() => {
                 tracing::debug!(%failure, incarnation = incarnation.0, "a deleted namespace is still in use");
                 connection.rollback().await?;
+                // The server that deleted it may have died before it did this.
+                if let Err(failure) = seal::end(&mut connection, incarnation).await {
+                    tracing::debug!(%failure, incarnation = incarnation.0, "cannot end a deleted log now");
+                }
                 all = false;
             }
             Err(failure) => return Err(failure),
@@ -45,11 +49,11 @@ pub(super) async fn run(pool: &Pool, adopts: bool) -> Result<bool, Failure> {
 
 async fn drop_schema(connection: &mut Connection, incarnation: Incarnation) -> Result<(), Failure> {
     connection.begin().await?;
-    let drop =
-        format!("SET LOCAL lock_timeout = {LOCK_TIMEOUT_MS}; DROP SCHEMA IF EXISTS {} CASCADE", schema(incarnation));
-    connection.batch(&drop).await?;
+    connection.batch(&format!("SET LOCAL lock_timeout = {LOCK_TIMEOUT_MS}")).await?;
+    connection.batch(&format!("DROP SCHEMA IF EXISTS {} CASCADE", schema(incarnation))).await?;
+    connection.commit().await?;
     connection.query(FORGET.on_registry(), &[&incarnation.0]).await?;
-    connection.commit().await
+    Ok(())
 }
 
 /// How many messages each living incarnation holds. One that was never opened holds none.
@@ -61,9 +65,9 @@ pub(super) async fn message_counts(connection: &mut Connection) -> Result<Vec<(I
         if is_made { logs.push(log) } else { counts.push((log, 0)) }
     }
     for logs in logs.chunks(COUNT_AT_ONCE) {
-        let each: Vec<String> = logs.iter().map(|&log| MESSAGE_COUNT.on(log).text()).collect();
+        let texts: Vec<String> = logs.iter().map(|&log| MESSAGE_COUNT.on(log).text()).collect();
         let each_row = |row: Row| counts.push((Incarnation(row.get(0)), count(row.get(1))));
-        connection.for_each_of_text(&each.join(" UNION ALL "), each_row).await?;
+        connection.for_each_of_texts(&texts, each_row).await?;
     }
     Ok(counts)
 }

@@ -6,15 +6,12 @@ use std::sync::Arc;
 use eventodb_protocol::Timestamp;
 use eventodb_protocol::reply::Quota;
 use tokio_postgres::Row;
-use uuid::Uuid;
 
 use super::change::{self, Change, confirmed};
 use super::connection::{Connection, Parameters};
 use super::error::Failure;
 use super::seal::lives;
-use super::statement::{
-    CREATE, DELETE, EXISTS, LIVES, LOCK_LOG, LOGS, MADE, NAMESPACE, NAMESPACES, TOMBSTONE, UPDATE, schema,
-};
+use super::statement::{CREATE, DELETE, LIVES, LOGS, MADE, NAMESPACE, NAMESPACES, UPDATE, schema};
 use super::time::Time;
 use super::tokens;
 use crate::error::Error;
@@ -94,19 +91,18 @@ fn has(namespace: &Namespace, update: &NamespaceUpdate) -> bool {
         && quota.is_none_or(|quota| namespace.quota == quota)
 }
 
-/// Deletes an incarnation; `None` if it was deleted before.
+/// Marks an incarnation deleted; `None` if it was deleted before, or is protected. Its log takes appends until
+/// [`super::seal::end`].
 pub(super) async fn delete(
     connection: &mut Connection,
     incarnation: Incarnation,
 ) -> Result<Option<Timestamp>, Failure> {
     let mut change = Change::begin(connection).await?;
     let deleted_at = change.time().await?;
-    // The row is locked first, which also keeps the log's schema from being made meanwhile.
     if change.query_one(DELETE.on_registry(), &[&incarnation.0, &deleted_at]).await?.is_none() {
         change.undo().await?;
         return Ok(None);
     }
-    end(&mut change, incarnation).await?;
     change.commit().await?;
     let lives = lives(connection, incarnation).await;
     confirmed(lives.map(|lives| (!lives).then_some(deleted_at.0))).map(Some)
@@ -119,17 +115,6 @@ pub(super) async fn why_not_staged(connection: &mut Connection, incarnation: Inc
         Some(row) if row.get(1) => Error::Protected,
         Some(_) => Error::Replacing,
     })
-}
-
-/// Puts a batch into the log of a deleted incarnation that no batch can follow. An append that is under way happens
-/// before it or not at all.
-async fn end(change: &mut Change<'_>, incarnation: Incarnation) -> Result<(), Failure> {
-    let (schema, table) = (schema(incarnation), "batches");
-    if change.query_one(EXISTS.on_registry(), &[&schema, &table]).await?.is_some_and(|row| row.get(0)) {
-        change.query(LOCK_LOG.on(incarnation), &[]).await?;
-        change.query(TOMBSTONE.on(incarnation), &[&Uuid::new_v4()]).await?;
-    }
-    Ok(())
 }
 
 pub(super) fn to_namespace(row: &Row) -> Namespace {

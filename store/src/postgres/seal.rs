@@ -4,17 +4,21 @@
 //! A seal holds only while the registry has an incarnation that is staged for the log's place and kept. A server that
 //! meets a seal that does not hold takes it away, so that nothing has to be repaired if a server dies while it replaces
 //! a namespace.
+//!
+//! The log of a deleted incarnation ends with such a batch, too, which nobody takes away.
 
 use uuid::Uuid;
 
 use super::connection::Connection;
 use super::error::Failure;
 use super::staging;
-use super::statement::{HEAD, LIVES, LOCK_LOG, TOMBSTONE, UNSEAL};
+use super::statement::{HEAD, LIVES, TOMBSTONE, UNSEAL};
 use crate::model::{Head, Incarnation};
 
 /// The first half of the ids of seals. The ids of other batches are random UUIDs of version 4.
 const PREFIX: u64 = 0x6576_656e_746f_8000;
+/// The id of the last batch of a deleted log. All have the same, so that one is found where it was put before.
+const END: Uuid = Uuid::from_u64_pair(0x6576_656e_746f_8001, 0x8000_0000_0000_0000);
 
 /// The id of a new seal.
 fn new_id() -> Uuid {
@@ -28,10 +32,17 @@ pub(super) fn is_seal(id: Uuid) -> bool {
 
 /// Puts a seal behind the last batch of a log, and behind the append that is under way.
 pub(super) async fn put(connection: &mut Connection, log: Incarnation) -> Result<(), Failure> {
-    connection.begin().await?;
-    connection.query(LOCK_LOG.on(log), &[]).await?;
-    connection.query(TOMBSTONE.on(log), &[&new_id()]).await?;
-    connection.commit().await
+    put_last(connection, log, new_id()).await
+}
+
+/// Ends the log of a deleted incarnation: no append is committed afterwards. May be repeated.
+pub(super) async fn end(connection: &mut Connection, log: Incarnation) -> Result<(), Failure> {
+    put_last(connection, log, END).await
+}
+
+async fn put_last(connection: &mut Connection, log: Incarnation, id: Uuid) -> Result<(), Failure> {
+    connection.query(TOMBSTONE.on(log), &[&id]).await?;
+    Ok(())
 }
 
 /// Whether a log takes appends, by its end.
@@ -77,7 +88,7 @@ mod tests {
     #[test]
     fn seals_are_told_from_other_batches() {
         assert!(is_seal(new_id()));
-        assert!(!is_seal(Uuid::nil()));
+        assert!(!is_seal(Uuid::nil()) && !is_seal(END));
         assert!(!(0..1000).any(|_| is_seal(Uuid::new_v4())));
     }
 }

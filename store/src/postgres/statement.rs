@@ -76,15 +76,15 @@ macro_rules! templates {
         $(pub(super) static $name: Template =
             Template { text: include_str!(concat!("sql/", $file, ".sql")), types: &[$(Type::$type),*] };)*
 
-        /// The texts of all of them.
+        /// The names and texts of all of them.
         #[cfg(test)]
-        pub(super) static TEXTS: &[&str] = &[$(include_str!(concat!("sql/", $file, ".sql"))),*];
+        pub(super) static TEXTS: &[(&str, &str)] = &[$(($file, include_str!(concat!("sql/", $file, ".sql")))),*];
     };
 }
 
 templates! {
-    APPEND "append" [INT8, INT8, UUID, INT8, INT8, INT8_ARRAY, TEXT_ARRAY, INT8_ARRAY, BOOL_ARRAY, TEXT_ARRAY,
-        INT8_ARRAY, TEXT_ARRAY, TEXT_ARRAY, UUID_ARRAY, TEXT_ARRAY, TEXT_ARRAY, TIMESTAMPTZ_ARRAY, UUID, BOOL, BOOL];
+    APPEND "append" [INT8, INT8, UUID, UUID, INT8, INT8, INT8, BOOL, INT8_ARRAY, TEXT_ARRAY, INT8_ARRAY, BOOL_ARRAY,
+        TEXT_ARRAY, INT8_ARRAY, TEXT_ARRAY, TEXT_ARRAY, UUID_ARRAY, TEXT_ARRAY, TEXT_ARRAY, TIMESTAMPTZ_ARRAY];
     FENCE "fence" [INT8, INT8, UUID, UUID];
     SETTLE "settle" [INT8, UUID, INT8, UUID, INT8];
     HEAD "head" [INT8];
@@ -109,7 +109,6 @@ templates! {
     FOLDED "folded" [];
     FOLD "fold" [INT8, INT8];
     PRUNE "prune" [INT8, INT8];
-    LOCK_LOG "lock_log" [];
     TOMBSTONE "tombstone" [UUID];
     NAMESPACE "namespace" [TEXT];
     NAMESPACES "namespaces" [];

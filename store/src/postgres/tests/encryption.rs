@@ -64,7 +64,7 @@ async fn certificates_are_checked_as_far_as_the_mode_says() {
         let mut connection = backend.shared.readers.get().await.expect("it is free");
         let mut found = None;
         let ssl = "SELECT ssl FROM pg_stat_ssl WHERE pid = pg_backend_pid()";
-        connection.for_each_of_text(ssl, |row| found = Some(row.get(0))).await.expect("it answers");
+        connection.for_each_of_texts(&[ssl.to_owned()], |row| found = Some(row.get(0))).await.expect("it answers");
         drop(connection);
         assert_eq!(found, Some(encrypted), "{mode}");
         backend.close().await;

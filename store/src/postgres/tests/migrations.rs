@@ -6,20 +6,22 @@ use eventodb_protocol::message::Expected;
 use eventodb_protocol::request::ListPage;
 use eventodb_protocol::{Grant, Token, group, name};
 use eventodb_schema::{Migration, POSTGRES_LOG, POSTGRES_REGISTRY};
+use tokio_postgres::error::SqlState;
 use uuid::Uuid;
 
-use super::fixture::{open_store, settings};
-use crate::conformance::support::{all, is_conflict, message, write_expecting};
+use super::fixture::{Fixture, open_store, settings};
+use crate::conformance::support::{PATIENCE, all, is_conflict, message, write_expecting};
+use crate::postgres::connection::Connection;
 use crate::postgres::{Postgres, Settings};
 use crate::testing::tell;
 use eventodb_testing::postgres;
 
-const NAME: &str = "old";
+pub(super) const NAME: &str = "old";
 /// What `migrations` was in the first version.
 const MIGRATIONS: &str = "CREATE TABLE {log}.migrations (
     version bigint PRIMARY KEY, oldest_binary text NOT NULL, applied_at timestamptz NOT NULL)";
 /// Stream, position, metadata of each message.
-const MESSAGES: [(&str, i64, Option<&str>); 5] = [
+pub(super) const MESSAGES: [(&str, i64, Option<&str>); 5] = [
     ("account-1", 0, None),
     ("account-2", 0, Some(r#"{"correlationStreamName":"transfer-7"}"#)),
     ("account-1", 1, Some("{}")),
@@ -43,7 +45,7 @@ async fn first_step(url: &str, schema: &str, steps: &[Migration]) {
 
 /// A database of the first version: a namespace with messages in three batches, one of them folded into the
 /// counts, and a fence; and a namespace that was deleted, whose schema is still there.
-async fn first_version(url: &str, token: &Token) {
+pub(super) async fn first_version(url: &str, token: &Token) {
     first_step(url, "eventodb", POSTGRES_REGISTRY).await;
     let session = postgres::connect(url).await;
     let namespace = "INSERT INTO eventodb.namespaces (name, token_hash, description, metadata, created_at, deleted_at)
@@ -128,4 +130,39 @@ async fn what_the_first_version_has_written_is_used_by_this_one() {
     let left: String = postgres::connect(&url).await.query_one(names, &[]).await.expect("good SQL").get(0);
     assert_eq!(left, "eventodb eventodb_2", "what was deleted is gone");
     Postgres::migrate(&settings(&url)).await.expect("there is nothing to do");
+}
+
+#[tokio::test]
+async fn a_backup_that_runs_does_not_hold_up_a_migration() {
+    let url = postgres::database().await;
+    let token = Token::generate(NAME);
+    first_version(&url, &token).await;
+    // As pg_dump does for as long as it takes.
+    let dump = postgres::connect(&url).await;
+    let read = "BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT count(*) FROM eventodb_2.messages, eventodb_2.folded";
+    dump.batch_execute(read).await.expect("good SQL");
+    let store = open_store(settings(&url), crate::Settings::default()).await;
+    let access = store.authorize(&token).await.expect("it answers").expect("the token is still good");
+    write_expecting(access.log(), "account-1", Expected::Version(2), message("T")).await.expect("it is so");
+    store.close().await;
+}
+
+#[tokio::test]
+async fn a_step_is_sent_one_statement_at_a_time() {
+    let mut connection = Connection::open(&settings(&postgres::database().await)).await.expect("it answers");
+    let two = connection.execute_one("SELECT 1; SELECT 2", PATIENCE).await.expect_err("these are two");
+    assert_eq!(two.state(), Some(&SqlState::SYNTAX_ERROR));
+    for step in POSTGRES_REGISTRY.iter().chain(POSTGRES_LOG) {
+        assert!(step.statements().all(|statement| !statement.is_empty()), "{}", step.sql);
+    }
+}
+
+#[tokio::test]
+async fn each_table_has_a_primary_key() {
+    let fixture = Fixture::new().await;
+    let without = "SELECT coalesce(string_agg(t.oid::regclass::text, ' '), '') FROM pg_class AS t
+                   WHERE t.relkind = 'r' AND t.relnamespace::regnamespace::text LIKE 'eventodb%'
+                       AND NOT EXISTS (SELECT FROM pg_index AS i WHERE i.indrelid = t.oid AND i.indisprimary)";
+    let session = postgres::connect(&fixture.url).await;
+    assert_eq!(session.query_one(without, &[]).await.expect("good SQL").get::<_, &str>(0), "");
 }

@@ -23,6 +23,8 @@ mod replacing;
 mod search_path;
 mod servers;
 mod sessions;
+mod side_by_side;
 mod staleness;
 mod start;
+mod statements;
 mod tokens;

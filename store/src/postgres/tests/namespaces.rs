@@ -5,9 +5,10 @@ use std::sync::Arc;
 use eventodb_protocol::Scope;
 use eventodb_protocol::request::ListPage;
 
-use super::fixture::{Fixture, new_namespace, select};
+use super::fixture::{Fixture, new_namespace, select, settings};
 use crate::Error;
 use crate::model::{Counts, Incarnation};
+use crate::postgres::Postgres;
 use crate::storage::{AppendError, Backend as _};
 use eventodb_testing::postgres;
 
@@ -69,12 +70,49 @@ async fn storage_in_use_is_dropped_later() {
     let next = fixture.backend.stage(fixture.log).await.expect("it lives");
     assert!(next.incarnation > fixture.log && &*next.name == "test");
     fixture.backend.promote(next.incarnation).await.expect("it lives");
+    fixture.long_ago().await;
     fixture.backend.purge().await.expect("it answers");
     assert_eq!(fixture.number("SELECT count(*) FROM {log}.messages").await, 1);
     dump.batch_execute("COMMIT").await.expect("it is open");
     fixture.purge_all().await;
     assert_eq!(fixture.number("SELECT count(*) FROM pg_namespace WHERE nspname = '{log}'").await, 0);
     assert!(matches!(fixture.backend.stage(fixture.log).await, Err(Error::NamespaceNotFound)));
+}
+
+/// The server that deleted it has died before it ended the log, and the schema cannot be dropped.
+#[tokio::test]
+async fn a_purge_ends_the_log_of_a_deleted_namespace() {
+    let fixture = Fixture::new().await;
+    fixture.write(&[("a-1", "A")]).await;
+    let batch = fixture.batch(&[("a-1", "A")]).await;
+    let dump = postgres::connect(&fixture.url).await;
+    let read = format!("BEGIN; SELECT count(*) FROM eventodb_{}.messages", fixture.log.0);
+    dump.batch_execute(&read).await.expect("good SQL");
+    fixture.sql("UPDATE eventodb.namespaces SET deleted_at = now()").await;
+    fixture.long_ago().await;
+    for _ in 0..2 {
+        // A server that has met somebody there pauses.
+        let server = Postgres::open(settings(&fixture.url)).await.expect("the database is fine");
+        server.purge().await.expect("it answers");
+        assert_eq!(fixture.number("SELECT count(*) FROM {log}.batches WHERE last_position IS NULL").await, 1);
+    }
+    assert!(matches!(fixture.append(&batch).await, Err(AppendError::Behind)));
+    assert!(matches!(fixture.storage.head().await, Err(Error::Closed)));
+    assert_eq!(fixture.storage.counts().await.expect("still there").messages, 1);
+}
+
+#[tokio::test]
+async fn a_deletion_ends_a_log_behind_its_seal() {
+    let fixture = Fixture::new().await;
+    fixture.write(&[("a-1", "A")]).await;
+    let batch = fixture.batch(&[("a-1", "A")]).await;
+    let staged = fixture.backend.stage(fixture.log).await.expect("it lives");
+    fixture.backend.delete(fixture.log).await.expect("it answers").expect("it lives");
+    // Whoever looks at the seal now finds it no longer the last batch.
+    fixture.backend.discard(staged.incarnation).await.expect("it answers");
+    assert!(matches!(fixture.append(&batch).await, Err(AppendError::Behind)));
+    assert!(matches!(fixture.storage.head().await, Err(Error::Closed)));
+    assert_eq!(fixture.number("SELECT count(*) FROM {log}.batches WHERE last_position IS NULL").await, 2);
 }
 
 #[tokio::test]

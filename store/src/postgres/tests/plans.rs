@@ -52,11 +52,12 @@ const fn backward(trial: Trial) -> Trial {
 }
 
 /// An append to streams whose versions it has to find.
-const OPEN_BATCH: &str = "1000, 1000000, '00000000-0000-0000-0000-000000000002', 1000004, 0,
+const OPEN_BATCH: &str = "1000, 1000000, '00000000-0000-0000-0000-000000000001',
+    '00000000-0000-0000-0000-000000000002', 1000004, 0, NULL, true,
     '{1000001, 1000002, 1000003, 1000004}', '{big-1, rare-100000, none, c7-7}', '{-1, -1, -1, -1}',
     '{false, false, false, false}', '{big, rare, none, c7}', '{1, 2, 3, 4}', '{A, A, A, A}', '{NULL, NULL, NULL, NULL}',
     ARRAY[gen_random_uuid(), gen_random_uuid(), gen_random_uuid(), gen_random_uuid()], '{NULL, NULL, NULL, NULL}',
-    '{a, b, c, d}', NULL, '00000000-0000-0000-0000-000000000001', true, true";
+    '{a, b, c, d}', NULL";
 
 const HIGH: &str = "9223372036854775807";
 
@@ -69,9 +70,8 @@ const FETCHED: i64 = 2_500;
 static TRIALS: &[Trial] = &[
     trial(&HEAD, "900", 10),
     trial(&COUNTS, "", 20),
-    trial(&FENCE, "1000, 1000000, '00000000-0000-0000-0000-000000000002', '00000000-0000-0000-0000-000000000001'", 10),
-    // Of its four messages those are thrown away that begin no stream, when streams are counted.
-    filtered(&APPEND, OPEN_BATCH, 200, 4),
+    trial(&FENCE, "1000, 1000000, '00000000-0000-0000-0000-000000000001', '00000000-0000-0000-0000-000000000002'", 10),
+    trial(&APPEND, OPEN_BATCH, 200),
     trial(&VERSIONS, "ARRAY['big-1', 'rare-100000', 'none', 'c7-7']", 40),
     trial(&FIND, "ARRAY['00000000-0000-0000-0000-000000000007', '00000000-0000-0000-0000-999999999999']::uuid[]", 20),
     // A row a step.
@@ -126,6 +126,8 @@ static TRIALS: &[Trial] = &[
 #[tokio::test(flavor = "multi_thread")]
 async fn statements_follow_an_index_however_old_the_plan() {
     let fixture = Fixture::new().await;
+    // A schema that Citus has moved has lost the hint.
+    fixture.sql("ALTER TABLE {log}.messages ALTER COLUMN category RESET (n_distinct)").await;
     let session = postgres::connect(&fixture.url).await;
     session.batch_execute(&session_text(Duration::from_secs(60))).await.expect("good SQL");
     for (at, trial) in TRIALS.iter().enumerate() {
@@ -135,9 +137,13 @@ async fn statements_follow_an_index_however_old_the_plan() {
     }
     fixture.sql(MESSAGES).await;
     check(&session, TRIALS, "planned while empty").await;
-    fixture.sql("VACUUM (ANALYZE) {log}.messages").await;
+    session.batch_execute("DISCARD PLANS").await.expect("good SQL");
+    check(&session, TRIALS, "planned without statistics").await;
+    fixture.sql("ANALYZE {log}.messages").await;
     fixture.sql("ANALYZE {log}.batches").await;
     check(&session, TRIALS, "planned after ANALYZE").await;
+    fixture.sql("VACUUM (ANALYZE) {log}.messages").await;
+    check(&session, TRIALS, "planned after VACUUM").await;
 }
 
 async fn prepare(session: &Client, fixture: &Fixture, at: usize, trial: &Trial) {

@@ -58,7 +58,7 @@ async fn a_read_that_is_given_up_leaves_no_connection_in_doubt() {
     let fixture = Fixture::with(|settings| settings.pool_max = 1).await;
     let sleeping = async {
         let mut connection = fixture.backend.shared.readers.get().await.expect("it is free");
-        connection.for_each_of_text("SELECT pg_sleep(60)", |_| {}).await
+        connection.for_each_of_texts(&["SELECT pg_sleep(60)".to_owned()], |_| {}).await
     };
     let sleeps = async {
         while fixture.number("SELECT count(*) FROM pg_stat_activity WHERE query = 'SELECT pg_sleep(60)'").await == 0 {}
@@ -81,8 +81,8 @@ async fn prepared_statements_are_bounded_in_each_session() {
         connection.query(statement, &[]).await.expect("it answers");
     }
     let mut prepared = 0i64;
-    let count = "SELECT count(*) FROM pg_prepared_statements";
-    connection.for_each_of_text(count, |row| prepared = row.get(0)).await.expect("it answers");
+    let count = ["SELECT count(*) FROM pg_prepared_statements".to_owned()];
+    connection.for_each_of_texts(&count, |row| prepared = row.get(0)).await.expect("it answers");
     assert!((90..=101).contains(&prepared), "{prepared}");
 }
 
