@@ -12,7 +12,7 @@ FUZZ_SECONDS ?= 600
 DEBIAN    := build-essential ca-certificates caddy nginx-light openssl postgresql pgbouncer strace
 
 .DEFAULT_GOAL := help
-.PHONY: help run run-postgres build dist test black-box check lint test-rust test-external faults memory scaling-check bench bench-smoke bench-micro fuzz deps deps-run clean
+.PHONY: help run run-postgres build dist test black-box check lint test-rust test-external faults groups-check memory scaling-check bench bench-smoke bench-micro fuzz deps deps-run clean
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -68,6 +68,10 @@ test-external: deps build ## The black-box tests of the binary that `make build`
 
 faults: deps ## Fails each call on each file of a SQLite store, whatever befalls a PostgreSQL, and damages files of killed servers; prints what holds
 	EVENTODB_TEST_FAULTS=all RUST_BACKTRACE=0 $(CARGO) test --locked -p eventodb --test process -- matrix --nocapture
+
+# The seeds of CI are among them.
+groups-check: deps-run ## A million steps of consumer groups in a simulation with faults, the rules beside their model
+	EVENTODB_TEST_GROUPS_STEPS=1000000 $(CARGO) test --locked -p eventodb-store --test groups -- the_rules --nocapture
 
 memory: deps ## 16,000 connections of four processes that hold whatever they are let, against a budget of 1 GiB
 	EVENTODB_TEST_MEMORY=all $(CARGO) test --locked -p eventodb --test process -- memory --nocapture

@@ -1,0 +1,253 @@
+//! A group as a decision sees it: all its rows, loaded while the backend keeps others from changing them.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use eventodb_protocol::group::reply::GroupSummary;
+use eventodb_protocol::group::{Epoch, partition_of};
+use eventodb_protocol::{Timestamp, name};
+use serde_json::Value;
+
+use super::carried::{Carried, CarriedOver};
+use super::leases::{Gone, Leases, Member, MemberId};
+use super::parked::{Park, Parked};
+use super::partitions::{Partition, Partitions};
+use super::rows::Changed;
+
+/// What a decision takes from outside, and the one row that all groups of a namespace share.
+#[derive(Clone, Debug)]
+pub struct Moment {
+    /// The time, in milliseconds since 1970, by the clock of the database.
+    pub now: i64,
+    /// Position of the namespace's last message. It must not be older than the call: a position above it is refused.
+    pub head: i64,
+    /// Random bits for epochs.
+    pub random: u16,
+    /// The last epoch that was given in the namespace. It is stored with the decision if it changed.
+    pub last_epoch: Epoch,
+    /// The public name of the token that the call came with, for the audit.
+    pub token: Option<String>,
+}
+
+impl Moment {
+    pub(super) fn next_epoch(&mut self) -> Epoch {
+        self.last_epoch = self.last_epoch.next(self.now, self.random).expect("64 bits hold epochs for a million years");
+        self.last_epoch
+    }
+}
+
+/// What never changes about a group.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Definition {
+    /// Its name.
+    pub name: String,
+    /// The categories that it reads; empty if it reads all.
+    pub categories: BTreeSet<String>,
+    /// The types that it reads; empty if it reads all.
+    pub types: BTreeSet<String>,
+    /// When it was created, in milliseconds since 1970.
+    pub created_at: i64,
+}
+
+impl Definition {
+    /// Whether the group reads messages of this type in this stream.
+    pub fn reads(&self, stream: &str, kind: &str) -> bool {
+        let admits = |names: &BTreeSet<String>, name: &str| names.is_empty() || names.contains(name);
+        admits(&self.categories, name::category(stream)) && admits(&self.types, kind)
+    }
+}
+
+/// The group's own row, but for its [`Definition`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Settings {
+    /// Free text.
+    pub description: String,
+    /// How long a lease lasts after a call of its member, in milliseconds.
+    pub session_ms: i64,
+    /// How many streams may be parked at once.
+    pub max_parked: i64,
+    /// Whether it hands out nothing.
+    pub is_paused: bool,
+    /// The partition count for which the partitions are asked back.
+    pub resizing_to: Option<u32>,
+    /// Counts every change of an assignment.
+    pub generation: i64,
+    /// The highest number that a member got.
+    pub last_member: i64,
+    /// The highest number that a parked stream got.
+    pub last_rev: i64,
+    /// The highest id of the audit.
+    pub last_audit: i64,
+}
+
+/// An entry of the audit.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AuditEntry {
+    /// Its number.
+    pub id: i64,
+    /// When, in milliseconds since 1970.
+    pub at: i64,
+    /// The token that was used, by its public name.
+    pub token: Option<String>,
+    /// What was done.
+    pub act: &'static str,
+    /// With what.
+    pub details: Value,
+}
+
+/// A group's rows as a backend stores them. The audit is never loaded; `gone` needs only the rows of the member and
+/// the instance that the call names.
+#[derive(Clone, Debug)]
+pub struct Stored {
+    /// What never changes.
+    pub definition: Arc<Definition>,
+    /// The group's own row.
+    pub settings: Settings,
+    /// By number, without gaps.
+    pub partitions: Vec<(u32, Partition)>,
+    /// By id.
+    pub members: Vec<(MemberId, Member)>,
+    /// By member's id or instance.
+    pub gone: Vec<(Arc<str>, Gone)>,
+    /// By stream.
+    pub parked: Vec<(Arc<str>, Parked)>,
+    /// By number.
+    pub carried: Vec<(i64, Carried)>,
+}
+
+/// What a decision changed. It is stored whole, also if the call was refused: a refused call renews its member's
+/// lease.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Changes {
+    /// The group's own row, if it changed.
+    pub settings: Option<Settings>,
+    /// Partitions, by number.
+    pub partitions: Changed<u32, Partition>,
+    /// Members, by id.
+    pub members: Changed<MemberId, Member>,
+    /// Memberships that ended, by member's id and by instance.
+    pub gone: Changed<Arc<str>, Gone>,
+    /// Parked streams, by name.
+    pub parked: Changed<Arc<str>, Parked>,
+    /// What is carried over, by number.
+    pub carried: Changed<i64, Carried>,
+    /// Entries to be added to the audit.
+    pub audit: Vec<AuditEntry>,
+}
+
+/// A group, about which calls are decided.
+#[derive(Clone, Debug)]
+pub struct Group {
+    pub(super) definition: Arc<Definition>,
+    pub(super) settings: Settings,
+    pub(super) partitions: Partitions,
+    pub(super) leases: Leases,
+    pub(super) park: Park,
+    pub(super) carried: CarriedOver,
+    pub(super) audit: Vec<AuditEntry>,
+    /// The settings as they are stored; none of a group that is not stored yet.
+    pub(super) stored: Option<Settings>,
+}
+
+impl Group {
+    /// The group whose rows these are.
+    pub fn load(stored: Stored) -> Self {
+        Self {
+            definition: stored.definition,
+            stored: Some(stored.settings.clone()),
+            settings: stored.settings,
+            partitions: Partitions::stored(stored.partitions),
+            leases: Leases::stored(stored.members, stored.gone),
+            park: Park::stored(stored.parked),
+            carried: CarriedOver::stored(stored.carried),
+            audit: Vec::new(),
+        }
+    }
+
+    /// What was changed since it was loaded.
+    pub fn into_changes(self) -> Changes {
+        let (members, gone) = self.leases.into_changes();
+        let settings = (self.stored.as_ref() != Some(&self.settings)).then_some(self.settings);
+        Changes {
+            settings,
+            partitions: self.partitions.into_changes(),
+            members,
+            gone,
+            parked: self.park.into_changes(),
+            carried: self.carried.into_changes(),
+            audit: self.audit,
+        }
+    }
+
+    /// What never changes about it.
+    pub fn definition(&self) -> &Arc<Definition> {
+        &self.definition
+    }
+
+    /// The reply to a call that creates or changes the group.
+    pub fn summary(&self, at: &Moment) -> GroupSummary {
+        GroupSummary {
+            group: self.definition.name.clone(),
+            description: self.settings.description.clone(),
+            categories: self.definition.categories.iter().cloned().collect(),
+            types: self.definition.types.iter().cloned().collect(),
+            partition_count: self.partitions.count(),
+            session_ms: self.settings.session_ms,
+            max_parked: self.settings.max_parked,
+            created_at: time(self.definition.created_at),
+            paused: self.settings.is_paused,
+            resizing: self.settings.resizing_to.is_some(),
+            resizing_to: self.settings.resizing_to,
+            head: at.head,
+        }
+    }
+
+    /// The partition of a stream.
+    pub(super) fn partition_of(&self, stream: &str) -> u32 {
+        partition_of(stream, self.partitions.count())
+    }
+
+    /// The position up to which the messages of a stream that is not parked are handled: the checkpoint, or what is
+    /// carried over for the stream.
+    pub(super) fn known(&self, stream: &str) -> i64 {
+        let checkpoint = self.partitions.at(self.partition_of(stream)).checkpoint;
+        checkpoint.max(self.carried.of(stream))
+    }
+
+    /// Whether a message is handled.
+    pub(super) fn is_handled(&self, stream: &str, position: i64) -> bool {
+        position <= self.park.get(stream).map_or_else(|| self.known(stream), |parked| parked.handled)
+    }
+
+    /// The partition of a message that the group reads and that is neither handled nor in a parked stream.
+    pub(super) fn waiting(&self, stream: &str, kind: &str, position: i64) -> Option<u32> {
+        if !self.definition.reads(stream, kind) || self.park.get(stream).is_some() {
+            return None;
+        }
+        (!self.is_handled(stream, position)).then(|| self.partition_of(stream))
+    }
+
+    pub(super) fn record(&mut self, at: &Moment, act: &'static str, details: Value) {
+        self.settings.last_audit += 1;
+        let (id, token) = (self.settings.last_audit, at.token.clone());
+        self.audit.push(AuditEntry { id, at: at.now, token, act, details });
+    }
+}
+
+impl Changes {
+    /// Whether nothing has to be stored.
+    pub fn is_empty(&self) -> bool {
+        self.settings.is_none()
+            && self.partitions.is_empty()
+            && self.members.is_empty()
+            && self.gone.is_empty()
+            && self.parked.is_empty()
+            && self.carried.is_empty()
+            && self.audit.is_empty()
+    }
+}
+
+/// Milliseconds since 1970 as replies have them.
+pub(super) fn time(ms: i64) -> Timestamp {
+    Timestamp::from_micros(ms.saturating_mul(1000))
+}

@@ -1,0 +1,148 @@
+//! `group.status` and `group.wait`: how far a group is, and why a checkpoint does not move.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use eventodb_protocol::group::reply::{
+    GroupStatus, Lag, MemberStatus, Owner, ParkedStatus, PartitionStatus, Waited, Why,
+};
+use eventodb_protocol::limits::COUNTED;
+use eventodb_protocol::request::group::Wait;
+
+use super::group::{Group, Moment, time};
+use super::partitions::Partition;
+use super::span::Span;
+
+/// What waits in each partition: an accumulator that is offered the messages of the log.
+#[derive(Clone, Debug)]
+pub struct Waiting<'a> {
+    group: &'a Group,
+    partitions: BTreeMap<u32, Waits>,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Waits {
+    /// One more than is counted shows that there are more.
+    messages: usize,
+    /// Time of the oldest, in milliseconds since 1970.
+    oldest: i64,
+}
+
+impl Waiting<'_> {
+    /// The position above which messages may wait.
+    pub fn begins_above(&self) -> i64 {
+        self.group.partitions.checkpoints().into_iter().min().unwrap_or_default()
+    }
+
+    /// Counts a message, written at `time` (milliseconds since 1970), if it waits.
+    pub fn offer(&mut self, position: i64, stream: &str, kind: &str, time: i64) {
+        let Some(partition) = self.group.waiting(stream, kind, position) else { return };
+        let waits = self.partitions.entry(partition).or_default();
+        if waits.messages == 0 {
+            waits.oldest = time;
+        }
+        waits.messages = (waits.messages + 1).min(COUNTED + 1);
+    }
+
+    /// Whether counting on would change nothing.
+    pub fn is_counted(&self) -> bool {
+        let counted = self.partitions.values().filter(|waits| waits.messages > COUNTED).count();
+        u32::try_from(counted) == Ok(self.group.partitions.count())
+    }
+
+    /// The reply to `group.status`, once everything up to the head was offered or counted.
+    pub fn status(&self, at: &Moment) -> GroupStatus {
+        let group = self.group;
+        let waits = |number: u32| self.partitions.get(&number).copied().unwrap_or_default();
+        let partitions = group.partitions.iter();
+        let partitions = partitions.map(|(number, partition)| group.status_of(number, partition, waits(number), at));
+        let members = group.leases.in_order().into_iter().map(|(id, member)| MemberStatus {
+            member: (**id).to_owned(),
+            name: member.name.clone(),
+            partitions: group.partitions.iter().filter(|(_, p)| p.is_of(id)).map(|(number, _)| number).collect(),
+            lease_ms: member.lease_end - at.now,
+            joined_at: time(member.joined_at),
+        });
+        GroupStatus { summary: group.summary(at), partitions: partitions.collect(), members: members.collect() }
+    }
+}
+
+impl Group {
+    /// An accumulator of what waits.
+    pub fn waits(&self) -> Waiting<'_> {
+        Waiting { group: self, partitions: BTreeMap::new() }
+    }
+
+    /// Whether a message keeps `group.wait` waiting.
+    pub fn keeps_waiting(&self, call: &Wait, position: i64, stream: &str, kind: &str) -> bool {
+        position <= call.position
+            && call.stream.as_deref().is_none_or(|wanted| *wanted == *stream)
+            && self.waiting(stream, kind, position).is_some()
+    }
+
+    /// What [`Self::waited`] has to know of parked streams.
+    pub fn wait_spans(&self, call: &Wait) -> Vec<Span> {
+        let is_meant = |stream: &Arc<str>| call.stream.as_deref().is_none_or(|wanted| *wanted == **stream);
+        let parked = self.park.iter().filter(|(stream, _)| is_meant(stream));
+        let span =
+            |(stream, above): (&Arc<str>, i64)| Span { stream: stream.clone(), above, upto: call.position, limit: 1 };
+        parked.map(|(stream, parked)| span((stream, parked.handled))).collect()
+    }
+
+    /// The reply to `group.wait`, as things are. `is_waiting`: a message of the log keeps it waiting, as
+    /// [`Self::keeps_waiting`] says. `left` are the answers to [`Self::wait_spans`].
+    pub fn waited(&self, call: &Wait, is_waiting: bool, left: &[Vec<i64>], at: &Moment) -> Waited {
+        let parked = left.iter().filter(|positions| !positions.is_empty()).count();
+        Waited { reached: at.head >= call.position && !is_waiting, parked }
+    }
+
+    fn status_of(&self, number: u32, partition: &Partition, waits: Waits, at: &Moment) -> PartitionStatus {
+        let owner = partition.owner.as_ref().and_then(|owner| Some((owner, self.leases.get(&owner.member)?)));
+        let parked: Vec<_> = self.park.of(number, self.partitions.count()).map(|(_, parked)| parked).collect();
+        let oldest = parked.iter().map(|parked| parked.since).min();
+        PartitionStatus {
+            partition: number,
+            owner: owner.map(|(owner, member)| Owner { member: (*owner.member).to_owned(), name: member.name.clone() }),
+            epoch: partition.epoch,
+            lease_ms: owner.map(|(_, member)| member.lease_end - at.now),
+            checkpoint: partition.checkpoint,
+            checkpoint_at: time(partition.moved_at),
+            lag: Lag {
+                messages: waits.messages.min(COUNTED),
+                at_least: waits.messages > COUNTED,
+                ms: if waits.messages > 0 { at.now - waits.oldest } else { 0 },
+            },
+            parked: ParkedStatus { streams: parked.len(), oldest_ms: oldest.map_or(0, |since| at.now - since) },
+            why: self.why(partition, waits, at),
+        }
+    }
+
+    /// Why the checkpoint does not move: the first reason that applies.
+    fn why(&self, partition: &Partition, waits: Waits, at: &Moment) -> Why {
+        let session = self.settings.session_ms;
+        if waits.messages == 0 {
+            return Why::CaughtUp;
+        }
+        if self.settings.is_paused {
+            return Why::Paused;
+        }
+        if self.settings.resizing_to.is_some() {
+            return Why::Resizing { waits_for: self.partitions.owned() };
+        }
+        let owner = partition.owner.as_ref();
+        let Some((owner, member)) = owner.and_then(|owner| Some((owner, self.leases.get(&owner.member)?))) else {
+            return Why::NoMember;
+        };
+        if at.now - member.last_call > 2 * (session / 3) {
+            return Why::SilentMember { lease_ms: member.lease_end - at.now };
+        }
+        if let Some(deadline) = owner.give_back_by {
+            return Why::Revoking { deadline_ms: deadline - at.now };
+        }
+        if i64::try_from(self.park.len()).is_ok_and(|count| count >= self.settings.max_parked) {
+            return Why::ParkedFull;
+        }
+        let since = partition.moved_at.max(waits.oldest);
+        if at.now - since <= session { Why::Working } else { Why::SlowHandler }
+    }
+}
