@@ -57,7 +57,15 @@ pub fn stream_hash(stream: &str) -> i64 {
 /// # Panics
 /// If `count` is 0. A group has at least one partition.
 pub fn partition_of(stream: &str, count: u32) -> u32 {
-    let partition = stream_hash(stream).unsigned_abs() % u64::from(count);
+    partition_of_hash(stream_hash(stream), count)
+}
+
+/// The partition of a stream with this [`stream_hash`].
+///
+/// # Panics
+/// If `count` is 0.
+pub fn partition_of_hash(hash: i64, count: u32) -> u32 {
+    let partition = hash.unsigned_abs() % u64::from(count);
     u32::try_from(partition).expect("the rest of a division by a u32 is a u32")
 }
 

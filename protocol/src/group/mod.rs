@@ -12,4 +12,4 @@ pub mod reply;
 pub use assignor::{Holder, Moves, assign};
 pub use epoch::Epoch;
 pub use fence::{Fence, Fenced};
-pub use member::{ConsumerGroup, partition_of, stream_hash};
+pub use member::{ConsumerGroup, partition_of, partition_of_hash, stream_hash};

@@ -3,11 +3,9 @@
 //! A partition moves in two steps. It is asked back from its owner; once the owner gave it back, or its time for that is
 //! over, the assignor deals it out under a new epoch. Between the two nobody else acts for it.
 
-use std::collections::BTreeSet;
-
 use eventodb_protocol::group::{Fence, assign};
 
-use super::carried::Carried;
+use super::carried::{Carried, Void};
 use super::group::{Group, Moment};
 use super::leases::MemberId;
 
@@ -52,16 +50,20 @@ impl Group {
         let moves = assign(&self.partitions.holders(&members), members.len());
         let asked: Vec<u32> = moves.ask_back.iter().copied().map(number).collect();
         self.ask_back(&asked, at);
+        let mut given = Vec::new();
         for (partition, member) in moves.give {
             self.partitions.give(number(partition), members[member].clone());
-            self.begin_epoch(number(partition), at);
+            given.push(number(partition));
         }
+        self.begin_epochs(&given, at);
     }
 
-    /// A partition begins a new epoch. What was handed out of it and not answered is due at once.
-    pub(super) fn begin_epoch(&mut self, partition: u32, at: &mut Moment) {
-        self.partitions.set_epoch(partition, at.next_epoch());
-        self.park.take_back(partition, self.partitions.count(), at.now);
+    /// Partitions begin new epochs. What was handed out of them and not answered is due at once.
+    pub(super) fn begin_epochs(&mut self, partitions: &[u32], at: &mut Moment) {
+        for &partition in partitions {
+            self.partitions.set_epoch(partition, at.next_epoch());
+        }
+        self.park.take_back(partitions, self.partitions.count(), at.now);
     }
 
     /// Forgets what every checkpoint has passed.
@@ -86,12 +88,10 @@ impl Group {
         if count != self.partitions.count() {
             let checkpoints = self.partitions.checkpoints();
             let lowest = checkpoints.iter().copied().min().unwrap_or_default();
-            self.carried.add(Carried { checkpoints, void: BTreeSet::new() });
+            self.carried.add(Carried { checkpoints, void: Void::new() });
             self.partitions.begin(count, lowest, at.now);
         }
-        for partition in 0..count {
-            self.begin_epoch(partition, at);
-        }
+        self.begin_epochs(&Vec::from_iter(0..count), at);
         self.forget_carried();
     }
 }

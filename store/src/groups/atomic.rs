@@ -83,7 +83,7 @@ impl Group {
         {
             return Err(Refusal::fenced_in(Fence::Parked, partition));
         }
-        self.move_checkpoint(partition, position, at);
+        self.move_checkpoints(&[(partition, position)], at);
         Ok(())
     }
 

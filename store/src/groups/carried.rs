@@ -3,30 +3,44 @@
 //! A resize begins the new partitions at the lowest of the old checkpoints. What the old partitions had handled above it
 //! stays handled: a message is handled if it is at or below the old checkpoint of the partition that it belonged to.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
-use eventodb_protocol::group::partition_of;
+use eventodb_protocol::group::partition_of_hash;
 
 use super::rows::{Changed, Rows};
+
+/// Partitions, by partition count.
+pub type Void = BTreeMap<u32, BTreeSet<u32>>;
 
 /// The checkpoints of an earlier partition count.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Carried {
     /// By partition of that count.
     pub checkpoints: Vec<i64>,
-    /// `(partition count, partition)`: streams of these partitions were reset since, so that nothing is carried over
-    /// for them. They stay void over later resizes.
-    pub void: BTreeSet<(u32, u32)>,
+    /// By partition count, the partitions that were reset since: nothing is carried over for streams that belong to one
+    /// of them. That stays so over later resizes.
+    pub void: Void,
 }
 
 impl Carried {
-    /// The position that is carried over for a stream; 0 if there is none.
-    fn of(&self, stream: &str) -> i64 {
-        if self.void.iter().any(|&(count, partition)| partition_of(stream, count) == partition) {
+    /// The position that is carried over for a stream with this hash; 0 if there is none.
+    fn of(&self, hash: i64) -> i64 {
+        if self.void.iter().any(|(count, partitions)| partitions.contains(&partition_of_hash(hash, *count))) {
             return 0;
         }
         let count = u32::try_from(self.checkpoints.len()).expect("a partition count");
-        self.checkpoints[partition_of(stream, count) as usize]
+        self.checkpoints[partition_of_hash(hash, count) as usize]
+    }
+
+    fn is_void(&self, count: u32, partition: u32) -> bool {
+        self.void.get(&count).is_some_and(|partitions| partitions.contains(&partition))
+    }
+
+    /// Nothing applies to these partitions of `count` any more.
+    pub(super) fn make_void(&mut self, count: u32, partitions: &BTreeSet<u32>) {
+        if !partitions.is_empty() {
+            self.void.entry(count).or_default().extend(partitions);
+        }
     }
 
     fn highest(&self) -> i64 {
@@ -45,9 +59,9 @@ impl CarriedOver {
         Self { rows: Rows::stored(rows) }
     }
 
-    /// The highest position that is carried over for a stream; 0 if there is none.
-    pub(super) fn of(&self, stream: &str) -> i64 {
-        self.rows.iter().map(|(_, carried)| carried.of(stream)).max().unwrap_or_default()
+    /// The highest position that is carried over for a stream with this hash; 0 if there is none.
+    pub(super) fn of(&self, hash: i64) -> i64 {
+        self.rows.iter().map(|(_, carried)| carried.of(hash)).max().unwrap_or_default()
     }
 
     pub(super) fn len(&self) -> usize {
@@ -63,10 +77,10 @@ impl CarriedOver {
         self.rows.insert(last + 1, carried);
     }
 
-    /// Nothing that was carried over so far applies to these partitions any more.
-    pub(super) fn make_void(&mut self, partitions: &BTreeSet<(u32, u32)>) {
+    /// Nothing that was carried over so far applies to these partitions of `count` any more.
+    pub(super) fn make_void(&mut self, count: u32, partitions: &BTreeSet<u32>) {
         for number in self.numbers() {
-            self.rows.change(&number).expect("it is there").void.extend(partitions);
+            self.rows.change(&number).expect("it is there").make_void(count, partitions);
         }
     }
 
@@ -78,7 +92,7 @@ impl CarriedOver {
             let highest = carried.highest();
             let is_passed = (0u32..)
                 .zip(checkpoints)
-                .all(|(partition, &checkpoint)| checkpoint >= highest || carried.void.contains(&(count, partition)));
+                .all(|(partition, &checkpoint)| checkpoint >= highest || carried.is_void(count, partition));
             if is_passed {
                 self.rows.remove(&number);
             }
@@ -96,24 +110,27 @@ impl CarriedOver {
 
 #[cfg(test)]
 mod tests {
+    use eventodb_protocol::group::{partition_of, stream_hash};
+
     use super::*;
 
     #[test]
     fn a_message_stays_handled_by_the_checkpoint_of_its_old_partition() {
         let mut carried = CarriedOver::stored([]);
-        assert_eq!(carried.of("a-1"), 0);
+        assert_eq!(carried.of(stream_hash("a-1")), 0);
         let checkpoints: Vec<i64> = (0..8).map(|partition| 10 * (partition + 1)).collect();
-        carried.add(Carried { checkpoints: checkpoints.clone(), void: BTreeSet::new() });
+        carried.add(Carried { checkpoints: checkpoints.clone(), void: Void::new() });
         for stream in ["a-1", "a-2", "a"] {
-            assert_eq!(carried.of(stream), checkpoints[partition_of(stream, 8) as usize]);
+            assert_eq!(carried.of(stream_hash(stream)), checkpoints[partition_of(stream, 8) as usize]);
         }
-        carried.make_void(&[(3, partition_of("a-1", 3))].into());
-        assert_eq!(carried.of("a-1"), 0);
+        carried.make_void(3, &[partition_of("a-1", 3)].into());
+        assert_eq!(carried.of(stream_hash("a-1")), 0);
     }
 
     #[test]
     fn what_every_checkpoint_has_passed_is_forgotten() {
-        let mut carried = CarriedOver::stored([(1, Carried { checkpoints: vec![5, 9], void: [(3, 2)].into() })]);
+        let mut carried =
+            CarriedOver::stored([(1, Carried { checkpoints: vec![5, 9], void: [(3, [2].into())].into() })]);
         carried.forget_passed(&[9, 8, 0]);
         assert_eq!(carried.len(), 1, "8 is below 9");
         carried.forget_passed(&[9, 9, 0]);

@@ -53,11 +53,10 @@ impl Group {
         self.check_positions("checkpoints", checkpoints, at)?;
         let epochs = checkpoints.iter().map(|(partition, presented)| (*partition, presented.epoch));
         let stale = self.stale(epochs.chain(released.iter().map(|(partition, epoch)| (*partition, *epoch))));
-        for (&partition, presented) in checkpoints {
-            if self.partitions.current(partition, presented.epoch).is_some() {
-                self.move_checkpoint(partition, presented.position, at);
-            }
-        }
+        let current =
+            checkpoints.iter().filter(|(n, presented)| self.partitions.current(**n, presented.epoch).is_some());
+        let current: Vec<(u32, i64)> = current.map(|(partition, presented)| (*partition, presented.position)).collect();
+        self.move_checkpoints(&current, at);
         let mut is_freed = false;
         for (&partition, &epoch) in released {
             let current = self.partitions.current(partition, epoch);
@@ -78,11 +77,13 @@ impl Group {
         presented.filter(is_stale).map(|(partition, _)| partition).collect()
     }
 
-    /// A checkpoint only moves forward.
-    pub(super) fn move_checkpoint(&mut self, partition: u32, position: i64, at: &Moment) {
-        if position > self.partitions.at(partition).checkpoint {
-            self.partitions.set_checkpoint(partition, position, at.now);
-            self.forget_carried();
+    /// Moves checkpoints forward; a lower one is ignored.
+    pub(super) fn move_checkpoints(&mut self, checkpoints: &[(u32, i64)], at: &Moment) {
+        for &(partition, position) in checkpoints {
+            if position > self.partitions.at(partition).checkpoint {
+                self.partitions.set_checkpoint(partition, position, at.now);
+            }
         }
+        self.forget_carried();
     }
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use eventodb_protocol::group::reply::GroupSummary;
-use eventodb_protocol::group::{Epoch, partition_of};
+use eventodb_protocol::group::{Epoch, partition_of, partition_of_hash, stream_hash};
 use eventodb_protocol::{Timestamp, name};
 use serde_json::Value;
 
@@ -210,8 +210,12 @@ impl Group {
     /// The position up to which the messages of a stream that is not parked are handled: the checkpoint, or what is
     /// carried over for the stream.
     pub(super) fn known(&self, stream: &str) -> i64 {
-        let checkpoint = self.partitions.at(self.partition_of(stream)).checkpoint;
-        checkpoint.max(self.carried.of(stream))
+        self.known_of(stream_hash(stream))
+    }
+
+    fn known_of(&self, hash: i64) -> i64 {
+        let partition = partition_of_hash(hash, self.partitions.count());
+        self.partitions.at(partition).checkpoint.max(self.carried.of(hash))
     }
 
     /// Whether a message is handled.
@@ -224,7 +228,8 @@ impl Group {
         if !self.definition.reads(stream, kind) || self.park.get(stream).is_some() {
             return None;
         }
-        (!self.is_handled(stream, position)).then(|| self.partition_of(stream))
+        let hash = stream_hash(stream);
+        (position > self.known_of(hash)).then(|| partition_of_hash(hash, self.partitions.count()))
     }
 
     pub(super) fn record(&mut self, at: &Moment, act: &'static str, details: Value) {

@@ -8,7 +8,7 @@ use eventodb_protocol::limits::{CARRIED, GROUPS};
 use eventodb_protocol::request::group::{CreateGroup, ResizeGroup, Start, UpdateGroup};
 use serde_json::json;
 
-use super::carried::{Carried, CarriedOver};
+use super::carried::{Carried, CarriedOver, Void};
 use super::group::{Definition, Group, Moment, Settings, time};
 use super::leases::Leases;
 use super::parked::Park;
@@ -26,7 +26,7 @@ impl Group {
             Start::After(position) => (*position, None),
             Start::Adopt(adopted) => {
                 let lowest = adopted.0.iter().copied().min().unwrap_or_default();
-                (lowest, Some(Carried { checkpoints: adopted.0.clone(), void: BTreeSet::new() }))
+                (lowest, Some(Carried { checkpoints: adopted.0.clone(), void: Void::new() }))
             }
         };
         let highest = adopted.iter().flat_map(|carried| &carried.checkpoints).copied().max().unwrap_or(start);
@@ -42,9 +42,7 @@ impl Group {
         if let Some(carried) = adopted {
             group.carried.add(carried);
         }
-        for partition in 0..new.partitions {
-            group.begin_epoch(partition, at);
-        }
+        group.begin_epochs(&Vec::from_iter(0..new.partitions), at);
         group.forget_carried();
         Ok(group)
     }

@@ -120,9 +120,9 @@ impl Group {
     fn replace(&mut self, older: &str, younger: &MemberId, at: &mut Moment) {
         let inherited = self.partitions.kept_by(older);
         self.end(older, Fence::Replaced, at.now);
-        for partition in inherited {
+        for &partition in &inherited {
             self.partitions.give(partition, younger.clone());
-            self.begin_epoch(partition, at);
         }
+        self.begin_epochs(&inherited, at);
     }
 }

@@ -49,7 +49,7 @@ mod span;
 mod status;
 
 pub use atomic::{Asked, Known};
-pub use carried::Carried;
+pub use carried::{Carried, Void};
 pub use group::{AuditEntry, Changes, Definition, Group, Moment, Settings, Stored};
 pub use leases::{Gone, Member, MemberId};
 pub use page::{Filled, Page};

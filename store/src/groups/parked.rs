@@ -1,5 +1,6 @@
 //! Parked streams: one message of each could not be handled, and what follows it waits.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use eventodb_protocol::group::partition_of;
@@ -69,11 +70,6 @@ impl Park {
         self.rows.above(stream)
     }
 
-    /// Those of one partition of `count`.
-    pub(super) fn of(&self, partition: u32, count: u32) -> impl Iterator<Item = (&Arc<str>, &Parked)> {
-        self.rows.iter().filter(move |(stream, _)| partition_of(stream, count) == partition)
-    }
-
     pub(super) fn add(&mut self, stream: Arc<str>, parked: Parked) {
         self.rows.insert(stream, parked);
     }
@@ -86,10 +82,12 @@ impl Park {
         self.rows.remove(stream);
     }
 
-    /// Makes due what was handed out of a partition and not answered: its owner is another one, or begins anew.
-    pub(super) fn take_back(&mut self, partition: u32, count: u32, now: i64) {
-        let out: Vec<Arc<str>> =
-            self.of(partition, count).filter(|(_, parked)| parked.is_out).map(|(stream, _)| stream.clone()).collect();
+    /// Makes due what was handed out of partitions and not answered: their owners are others, or begin anew.
+    pub(super) fn take_back(&mut self, partitions: &[u32], count: u32, now: i64) {
+        let partitions: BTreeSet<u32> = partitions.iter().copied().collect();
+        let is_meant = |stream: &str| partitions.contains(&partition_of(stream, count));
+        let out = self.rows.iter().filter(|(stream, parked)| parked.is_out && is_meant(stream));
+        let out: Vec<Arc<str>> = out.map(|(stream, _)| stream.clone()).collect();
         for stream in out {
             self.rows.change(&*stream).expect("it is there").make_due(now);
         }

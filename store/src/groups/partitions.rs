@@ -1,5 +1,7 @@
 //! The partitions of a group: their owners, epochs and checkpoints.
 
+use std::collections::HashMap;
+
 use eventodb_protocol::group::{Epoch, Holder};
 
 use super::leases::MemberId;
@@ -84,11 +86,11 @@ impl Partitions {
 
     /// What the assignor has to know, with the members in this order.
     pub(super) fn holders(&self, members: &[MemberId]) -> Vec<Holder> {
-        let place = |member: &MemberId| members.iter().position(|other| other == member);
+        let places: HashMap<&str, usize> = members.iter().map(|member| &**member).zip(0..).collect();
         let holder = |partition: &Partition| match &partition.owner {
             None => Holder::Nobody,
             Some(owner) if owner.give_back_by.is_some() => Holder::AskedBack,
-            Some(owner) => place(&owner.member).map_or(Holder::Nobody, Holder::Member),
+            Some(owner) => places.get(&*owner.member).map_or(Holder::Nobody, |place| Holder::Member(*place)),
         };
         self.iter().map(|(_, partition)| holder(partition)).collect()
     }
@@ -99,6 +101,11 @@ impl Partitions {
             (partition.is_of(member) && partition.give_back_by().is_none()).then_some(number)
         };
         self.iter().filter_map(kept).collect()
+    }
+
+    /// The partitions that the member owns.
+    pub(super) fn of(&self, member: &str) -> Vec<u32> {
+        self.iter().filter(|(_, partition)| partition.is_of(member)).map(|(number, _)| number).collect()
     }
 
     /// The partitions that have an owner and are not asked back.
@@ -131,8 +138,7 @@ impl Partitions {
 
     /// Takes everything from a member.
     pub(super) fn free_all_of(&mut self, member: &str) {
-        let owned: Vec<u32> = self.iter().filter(|(_, partition)| partition.is_of(member)).map(|(n, _)| n).collect();
-        for number in owned {
+        for number in self.of(member) {
             self.free(number);
         }
     }

@@ -104,7 +104,7 @@ impl Group {
         for (number, partition) in self.partitions.iter().filter(|(_, partition)| partition.is_of(member)) {
             let after = call.after.get(&number).filter(|_| !fenced.contains(&number));
             start.insert(number, partition.checkpoint.max(after.map_or(0, |after| after.position)));
-            let is_asked_for = call.partitions.as_ref().is_none_or(|asked| asked.contains(&number));
+            let is_asked_for = call.partitions.as_ref().is_none_or(|asked| asked.binary_search(&number).is_ok());
             if is_asked_for && !self.settings.is_paused && partition.give_back_by().is_none() {
                 open.insert(number);
             }

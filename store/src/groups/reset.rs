@@ -11,7 +11,7 @@ use eventodb_protocol::group::reply::{PartitionReset, Reset};
 use eventodb_protocol::limits::COUNTED;
 use serde_json::json;
 
-use super::carried::Carried;
+use super::carried::{Carried, Void};
 use super::group::{Group, Moment};
 use super::parked::Parked;
 use super::refusal::Refusal;
@@ -78,9 +78,7 @@ impl Group {
         let chosen: Vec<u32> = plan.messages.keys().copied().collect();
         *self = plan.after;
         self.record(at, "reset", json!({ "to": plan.to, "partitions": chosen }));
-        for partition in chosen {
-            self.begin_epoch(partition, at);
-        }
+        self.begin_epochs(&chosen, at);
         self.settings.generation += 1;
         self.forget_carried();
     }
@@ -96,7 +94,7 @@ impl Group {
         for &partition in chosen {
             self.partitions.set_checkpoint(partition, to, at.now);
         }
-        self.carried.make_void(&chosen.iter().map(|partition| (count, *partition)).collect());
+        self.carried.make_void(count, chosen);
         let is_inside = |stream: &str| chosen.contains(&partition_of(stream, count));
         let released = self.park.iter().filter(|(_, parked)| source.is_some() || parked.handled >= to);
         let released: Vec<Arc<str>> = released.map(|(stream, _)| stream.clone()).filter(|s| is_inside(s)).collect();
@@ -104,11 +102,11 @@ impl Group {
             self.park.remove(&stream);
         }
         let Some(source) = source else { return };
-        let others: BTreeSet<(u32, u32)> =
-            (0..count).filter(|partition| !chosen.contains(partition)).map(|partition| (count, partition)).collect();
-        let checkpoints = Carried { checkpoints: source.partitions.checkpoints(), void: BTreeSet::new() };
-        for layer in source.carried.iter().cloned().chain([checkpoints]) {
-            self.carried.add(Carried { void: &layer.void | &others, ..layer });
+        let others: BTreeSet<u32> = (0..count).filter(|partition| !chosen.contains(partition)).collect();
+        let checkpoints = Carried { checkpoints: source.partitions.checkpoints(), void: Void::new() };
+        for mut layer in source.carried.iter().cloned().chain([checkpoints]) {
+            layer.make_void(count, &others);
+            self.carried.add(layer);
         }
         for (stream, parked) in source.park.iter().filter(|(stream, _)| is_inside(stream)) {
             let due = if parked.is_out { Some(at.now) } else { parked.due };

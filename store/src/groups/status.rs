@@ -54,12 +54,16 @@ impl Waiting<'_> {
     pub fn status(&self, at: &Moment) -> GroupStatus {
         let group = self.group;
         let waits = |number: u32| self.partitions.get(&number).copied().unwrap_or_default();
-        let partitions = group.partitions.iter();
-        let partitions = partitions.map(|(number, partition)| group.status_of(number, partition, waits(number), at));
+        let mut parked = group.parked_by_partition(at);
+        let mut parked_of = |number| parked.remove(&number).unwrap_or_default();
+        let partitions = group
+            .partitions
+            .iter()
+            .map(|(number, partition)| group.status_of(number, partition, waits(number), parked_of(number), at));
         let members = group.leases.in_order().into_iter().map(|(id, member)| MemberStatus {
             member: (**id).to_owned(),
             name: member.name.clone(),
-            partitions: group.partitions.iter().filter(|(_, p)| p.is_of(id)).map(|(number, _)| number).collect(),
+            partitions: group.partitions.of(id),
             lease_ms: member.lease_end - at.now,
             joined_at: time(member.joined_at),
         });
@@ -96,10 +100,25 @@ impl Group {
         Waited { reached: at.head >= call.position && !is_waiting, parked }
     }
 
-    fn status_of(&self, number: u32, partition: &Partition, waits: Waits, at: &Moment) -> PartitionStatus {
+    fn parked_by_partition(&self, at: &Moment) -> BTreeMap<u32, ParkedStatus> {
+        let mut partitions: BTreeMap<u32, ParkedStatus> = BTreeMap::new();
+        for (stream, parked) in self.park.iter() {
+            let status = partitions.entry(self.partition_of(stream)).or_default();
+            status.streams += 1;
+            status.oldest_ms = status.oldest_ms.max(at.now - parked.since);
+        }
+        partitions
+    }
+
+    fn status_of(
+        &self,
+        number: u32,
+        partition: &Partition,
+        waits: Waits,
+        parked: ParkedStatus,
+        at: &Moment,
+    ) -> PartitionStatus {
         let owner = partition.owner.as_ref().and_then(|owner| Some((owner, self.leases.get(&owner.member)?)));
-        let parked: Vec<_> = self.park.of(number, self.partitions.count()).map(|(_, parked)| parked).collect();
-        let oldest = parked.iter().map(|parked| parked.since).min();
         PartitionStatus {
             partition: number,
             owner: owner.map(|(owner, member)| Owner { member: (*owner.member).to_owned(), name: member.name.clone() }),
@@ -112,7 +131,7 @@ impl Group {
                 at_least: waits.messages > COUNTED,
                 ms: if waits.messages > 0 { at.now - waits.oldest } else { 0 },
             },
-            parked: ParkedStatus { streams: parked.len(), oldest_ms: oldest.map_or(0, |since| at.now - since) },
+            parked,
             why: self.why(partition, waits, at),
         }
     }
