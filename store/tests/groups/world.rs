@@ -45,8 +45,6 @@ pub(crate) struct Plan {
     pub(crate) literal: &'static [&'static str],
     /// Mistakes in the oracle.
     pub(crate) faults: &'static [&'static str],
-    /// Members come and go all the time, many replies are lost, and copies come late.
-    pub(crate) is_restless: bool,
 }
 
 /// What happens how often in one world.
@@ -102,7 +100,7 @@ pub(crate) struct World {
 impl World {
     pub(crate) fn new(seed: u64, plan: Plan, subject: Option<Box<dyn Subject>>, is_traced: bool) -> Result<Self, Stop> {
         let mut dice = Dice::new(seed, SETUP);
-        let mut habits = Habits {
+        let habits = Habits {
             is_atomic: dice.chance(0.4),
             stall: dice.choose(&[0.002, 0.01, 0.05]),
             loss: dice.choose(&[0.0, 0.05, 0.15, 0.4]),
@@ -114,9 +112,6 @@ impl World {
         };
         let count = dice.choose(&[1, 2, 4, 8]);
         let streams = dice.sample(&STREAMS, count);
-        if plan.is_restless {
-            habits = Habits { is_atomic: false, loss: 0.5, writes: 0.25, operations: 0.0, failures: 0.1, ..habits };
-        }
         let mut world = Self {
             dice,
             now: 1_000_000,
