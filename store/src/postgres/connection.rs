@@ -23,9 +23,9 @@ use super::statement::{Key, Statement};
 
 /// Prepared statements that a session keeps. Each costs PostgreSQL some 50 kB.
 const PREPARED: NonZeroUsize = NonZeroUsize::new(100).expect("it is not 0");
-/// A session is closed after this number of preparations, because PostgreSQL keeps some 70 kB for each log that a
-/// session has seen, and never gives them back.
-const PREPARATIONS: usize = 1_000;
+/// A session is closed after this number of preparations, because PostgreSQL keeps some 300 kB for each log that a
+/// session has appended to, and never gives them back.
+const PREPARATIONS: usize = 250;
 /// How much longer than PostgreSQL's own time limit a statement is waited for.
 pub(super) const GRACE: Duration = Duration::from_secs(1);
 
