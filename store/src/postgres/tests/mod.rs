@@ -2,6 +2,7 @@
 
 mod bystanders;
 mod changes;
+mod citus;
 mod degraded;
 mod encryption;
 mod failover;
