@@ -36,6 +36,8 @@ pub enum UrlError {
 #[derive(Clone)]
 pub struct Url {
     hosts: Arc<[Config]>,
+    /// What `sslmode` says; a host that is a Unix socket has no TLS all the same.
+    mode: SslMode,
     tls: Tls,
 }
 
@@ -48,15 +50,29 @@ impl Url {
     /// Whether a session to another machine may be in clear text because `sslmode` is `prefer` or left out. An attacker
     /// on the network can then force clear text and read it.
     pub fn may_be_clear_text(&self) -> bool {
-        let is_near = |host: &Host| match host {
-            Host::Unix(_) => true,
-            Host::Tcp(name) => {
-                name == "localhost" || name.parse().is_ok_and(|address: std::net::IpAddr| address.is_loopback())
-            }
-        };
-        self.hosts
-            .iter()
-            .any(|config| config.get_ssl_mode() == SslMode::Prefer && !config.get_hosts().iter().all(is_near))
+        self.hosts.iter().any(|config| config.get_ssl_mode() == SslMode::Prefer && !is_near(config))
+    }
+
+    /// Whether all its hosts are this machine: Unix sockets and loopback addresses.
+    pub fn is_local(&self) -> bool {
+        self.hosts.iter().all(is_near)
+    }
+
+    /// The same database at another server: user, password, options and TLS stay. With `sslmode=verify-full` the
+    /// certificate has to have the name of the other server.
+    ///
+    /// # Errors
+    /// [`UrlError::Form`] if `host` is empty or has a control character.
+    pub fn at(&self, host: &str, port: u16) -> Result<Self, UrlError> {
+        if host.is_empty() || host.contains(char::is_control) {
+            return Err(UrlError::Form("the name of its other server is empty or has a control character"));
+        }
+        let mut place = Config::new();
+        place.host(host).port(port);
+        let like = &self.hosts[0];
+        let mode = if is_socket(&place) { SslMode::Disable } else { self.mode };
+        let config = like_at(like, place, mode, like.get_target_session_attrs());
+        Ok(Self { hosts: [config].into(), mode: self.mode, tls: self.tls.clone() })
     }
 
     /// Connects to the first host that accepts the session.
@@ -102,7 +118,7 @@ impl FromStr for Url {
         }
         config.ssl_mode(mode);
         let hosts = each_host(&config)?;
-        let url = Self { hosts: hosts.into(), tls: tls::connector(verify, options.root_certificate)? };
+        let url = Self { hosts: hosts.into(), mode, tls: tls::connector(verify, options.root_certificate)? };
         if url.to_string().contains(char::is_control) {
             return Err(UrlError::Form("its host or database has a control character"));
         }
@@ -180,27 +196,47 @@ fn one_host(config: &Config, at: usize, count: usize) -> Config {
         one.hostaddr(address);
     }
     one.port(config.get_ports().get(at).or(config.get_ports().first()).copied().unwrap_or(5432));
-    let is_socket = matches!(config.get_hosts().get(at), Some(Host::Unix(_)));
-    one.ssl_mode(if is_socket { SslMode::Disable } else { config.get_ssl_mode() });
-    one.ssl_negotiation(config.get_ssl_negotiation()).channel_binding(config.get_channel_binding());
-    one.application_name(config.get_application_name().unwrap_or(APPLICATION_NAME));
-    if let Some(user) = config.get_user() {
-        one.user(user);
-    }
-    if let Some(password) = config.get_password() {
-        one.password(password);
-    }
-    if let Some(database) = config.get_dbname() {
-        one.dbname(database);
-    }
-    if let Some(options) = config.get_options() {
-        one.options(options);
-    }
+    let mode = if is_socket(&one) { SslMode::Disable } else { config.get_ssl_mode() };
     // If there are several hosts, only the primary is wanted.
     let attributes = if count > 1 { TargetSessionAttrs::ReadWrite } else { config.get_target_session_attrs() };
-    one.target_session_attrs(attributes);
+    like_at(config, one, mode, attributes)
+}
+
+/// The session that `like` describes, at the host, address and port of `one`.
+fn like_at(like: &Config, mut one: Config, mode: SslMode, attributes: TargetSessionAttrs) -> Config {
+    one.ssl_mode(mode).target_session_attrs(attributes);
+    one.ssl_negotiation(like.get_ssl_negotiation()).channel_binding(like.get_channel_binding());
+    one.application_name(like.get_application_name().unwrap_or(APPLICATION_NAME));
+    if let Some(user) = like.get_user() {
+        one.user(user);
+    }
+    if let Some(password) = like.get_password() {
+        one.password(password);
+    }
+    if let Some(database) = like.get_dbname() {
+        one.dbname(database);
+    }
+    if let Some(options) = like.get_options() {
+        one.options(options);
+    }
     one.keepalives_idle(KEEPALIVE_IDLE).keepalives_interval(KEEPALIVE_INTERVAL).keepalives_retries(KEEPALIVE_RETRIES);
     one
+}
+
+fn is_socket(config: &Config) -> bool {
+    config.get_hosts().iter().any(|host| !matches!(host, Host::Tcp(_)))
+}
+
+/// Whether a host is this machine.
+fn is_near(config: &Config) -> bool {
+    let is_loopback = |host: &Host| match host {
+        Host::Tcp(name) => {
+            name == "localhost" || name.parse().is_ok_and(|address: std::net::IpAddr| address.is_loopback())
+        }
+        #[cfg(unix)]
+        Host::Unix(_) => true,
+    };
+    config.get_hosts().iter().all(is_loopback) && config.get_hostaddrs().iter().all(std::net::IpAddr::is_loopback)
 }
 
 impl fmt::Display for Url {
@@ -284,6 +320,46 @@ mod tests {
         ] {
             let error = bad.parse::<Url>().expect_err(bad).to_string();
             assert!(!error.contains("s3") && !error.contains("cret"), "{error}");
+        }
+    }
+
+    #[test]
+    fn another_server_of_the_same_database_has_everything_but_the_place() {
+        let url: Url = "postgres://me:s3cret@db1:5433,db2:5434/events?sslmode=require&application_name=mine"
+            .parse()
+            .expect("a good URL");
+        let node = url.at("node-2.internal", 6000).expect("a good name");
+        assert_eq!(node.to_string(), "postgres://node-2.internal:6000/events");
+        let [host] = node.hosts() else { panic!("{node}") };
+        assert_eq!(host.get_hosts(), [Host::Tcp("node-2.internal".to_owned())]);
+        assert!(host.get_hostaddrs().is_empty());
+        assert_eq!((host.get_user(), host.get_password()), (Some("me"), Some(&b"s3cret"[..])));
+        assert_eq!((host.get_dbname(), host.get_application_name()), (Some("events"), Some("mine")));
+        assert_eq!(host.get_ssl_mode(), SslMode::Require);
+        assert_eq!(host.get_target_session_attrs(), TargetSessionAttrs::ReadWrite);
+        for bad in ["", "a\nb"] {
+            assert!(url.at(bad, 1).is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn another_server_is_encrypted_as_the_url_says_although_a_socket_is_not() {
+        let url: Url = "postgres://%2Ftmp/events?sslmode=require".parse().expect("a good URL");
+        assert_eq!(url.hosts()[0].get_ssl_mode(), SslMode::Disable);
+        assert_eq!(url.at("db2", 5432).expect("a good name").hosts()[0].get_ssl_mode(), SslMode::Require);
+        assert_eq!(url.at("/run", 5432).expect("a good name").hosts()[0].get_ssl_mode(), SslMode::Disable);
+    }
+
+    #[test]
+    fn only_this_machine_is_local() {
+        for (text, is_local) in [
+            ("postgres://127.0.0.1/x", true),
+            ("postgres://localhost,[::1]/x", true),
+            ("postgres://%2Ftmp/x", true),
+            ("postgres://localhost,db2/x", false),
+            ("postgres:///x?hostaddr=10.0.0.1", false),
+        ] {
+            assert_eq!(text.parse::<Url>().expect("a good URL").is_local(), is_local, "{text}");
         }
     }
 
