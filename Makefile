@@ -76,8 +76,10 @@ groups-check: deps-run ## A million steps of consumer groups in a simulation wit
 memory: deps ## 16,000 connections of four processes that hold whatever they are let, against a budget of 1 GiB
 	EVENTODB_TEST_MEMORY=all $(CARGO) test --locked -p eventodb --test process -- memory --nocapture
 
-scaling-check: deps ## 10,000 writes over connections that are cut and whose answers are forged: what was said not to be written is not there
+scaling-check: deps ## 10,000 writes over connections that are cut and whose answers are forged; 40 moves of a log between two nodes under writes: nothing is lost, and what was said not to be written is not there
 	EVENTODB_TEST_OUTCOMES=10000 .ci/with-postgres $(CARGO) test --locked -p eventodb-store --lib postgres::tests::outcomes -- --nocapture
+	EVENTODB_TEST_NODES=40 .ci/with-postgres $(CARGO) test --locked -p eventodb-store --lib postgres::tests::nodes -- --nocapture
+	EVENTODB_TEST_NODES=40 .ci/with-postgres $(CARGO) test --locked -p eventodb-store --test conformance two_nodes -- --nocapture
 
 bench: deps dist ## Every scenario on each backend; reports below target/bench, tables and pictures in docs/
 	./bench/run

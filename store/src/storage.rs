@@ -164,7 +164,7 @@ pub trait Backend: Send + Sync + 'static {
     async fn close(&self);
 }
 
-/// The bound on reads that run at once in a backend, of all logs together.
+/// The bound on reads that run at once at each node of a backend, of all logs together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Readers {
     /// Their number.
@@ -205,6 +205,12 @@ impl std::fmt::Debug for Opened {
 /// - Reads see everything that was committed before they were called.
 #[async_trait]
 pub trait Storage: Send + Sync + 'static {
+    /// The name of the node that has the log, if the backend has several and it is another one than most calls go to.
+    /// The log may move.
+    fn node(&self) -> Option<Arc<str>> {
+        None
+    }
+
     /// The committed head.
     ///
     /// # Errors

@@ -3,11 +3,15 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use eventodb_protocol::Token;
 use eventodb_store::conformance::{self, Database, Harness};
+use eventodb_store::model::NewNamespace;
 use eventodb_store::postgres::{self, Postgres};
 use eventodb_store::sqlite::{self, Location, Sqlite};
 use eventodb_store::testing;
 use eventodb_store::{Backend, Settings};
+use eventodb_testing::nodes::{self, Nodes};
+use eventodb_testing::postgres::run;
 use tempfile::TempDir;
 
 /// Databases in files.
@@ -68,7 +72,7 @@ struct ServerDatabase(postgres::Settings);
 impl Harness for Servers {
     async fn create(&self) -> Box<dyn Database> {
         let url = eventodb_testing::postgres::database().await;
-        let mut settings = postgres::Settings::new(url.parse().expect("a good URL"));
+        let mut settings = settings(&url);
         (self.0)(&mut settings);
         Box::new(ServerDatabase(settings))
     }
@@ -83,6 +87,74 @@ impl Database for ServerDatabase {
     fn is_durable(&self) -> bool {
         true
     }
+}
+
+/// Databases at two nodes: the registry is at one, and each log from its beginning at the other.
+struct TwoNodes {
+    nodes: &'static Nodes,
+    /// Its database at the other node has the schemas of the first logs.
+    template: nodes::Database,
+    change: fn(&mut postgres::Settings),
+}
+
+struct Spread {
+    database: nodes::Database,
+    settings: postgres::Settings,
+}
+
+/// No case makes more logs.
+const LOGS: i64 = 12;
+
+impl TwoNodes {
+    async fn new(change: fn(&mut postgres::Settings)) -> Self {
+        let nodes = Nodes::shared();
+        let template = nodes.database().await;
+        let backend = Postgres::open(settings(&template.away)).await.expect("the database is ours");
+        for at in 0..LOGS {
+            let namespace = NewNamespace {
+                name: format!("n{at}"),
+                token_hash: Token::generate("n").hash(),
+                description: String::new(),
+                metadata: "{}".to_owned(),
+            };
+            let made = backend.create(&namespace).await.expect("the name is free");
+            backend.open(made.incarnation).await.expect("it lives");
+        }
+        backend.close().await;
+        run(&template.away, "DROP SCHEMA eventodb CASCADE").await;
+        Self { nodes, template, change }
+    }
+}
+
+#[async_trait]
+impl Harness for TwoNodes {
+    async fn create(&self) -> Box<dyn Database> {
+        let database = self.nodes.database_like(&self.template).await;
+        database.note_away(1..=LOGS).await;
+        let mut settings = settings(&database.home);
+        settings.stand_in = true;
+        (self.change)(&mut settings);
+        Box::new(Spread { database, settings })
+    }
+}
+
+#[async_trait]
+impl Database for Spread {
+    async fn open(&self) -> Arc<dyn Backend> {
+        Postgres::open(self.settings.clone()).await.expect("the database is ours")
+    }
+
+    fn is_durable(&self) -> bool {
+        true
+    }
+
+    async fn end(&self) {
+        assert_eq!(self.database.logs_at_home().await, 0, "all logs are at the other node");
+    }
+}
+
+fn settings(url: &str) -> postgres::Settings {
+    postgres::Settings::new(url.parse().expect("a good URL"))
 }
 
 fn tiny_postgres(settings: &mut postgres::Settings) {
@@ -135,4 +207,16 @@ async fn postgres() {
 #[tokio::test(flavor = "multi_thread")]
 async fn postgres_with_tiny_bounds() {
     conformance::run(&Servers(tiny_postgres), &conformance::tiny(testing::seed())).await;
+}
+
+/// The long form, with tiny bounds too, is a part of `make scaling-check`. The short one leaves out tokens, which are in
+/// the registry alone.
+#[tokio::test(flavor = "multi_thread")]
+async fn postgres_at_two_nodes() {
+    let is_long = std::env::var_os("EVENTODB_TEST_NODES").is_some();
+    let is_wanted = |case: &str| is_long || !case.starts_with("tokens::");
+    conformance::run_where(&TwoNodes::new(|_| {}).await, &Settings::default(), is_wanted).await;
+    if is_long {
+        conformance::run(&TwoNodes::new(tiny_postgres).await, &conformance::tiny(testing::seed())).await;
+    }
 }

@@ -5,5 +5,6 @@
 pub mod crowd;
 mod forgery;
 pub mod http;
+pub mod nodes;
 pub mod postgres;
 pub mod proxy;

@@ -346,13 +346,13 @@ pub(super) struct Sqlite {
 #[derive(Clone, Debug, clap::Args)]
 #[command(next_help_heading = "PostgreSQL")]
 pub(super) struct Postgres {
-    /// Connections for reads that are kept open although nobody uses them. At most --pg-pool-max.
+    /// Connections for reads that are kept open although nobody uses them, with each node. At most --pg-pool-max.
     #[arg(long, value_name = "COUNT", default_value_t = postgres().pool_min)]
     pub(super) pg_pool_min: usize,
-    /// Most connections for reads.
+    /// Most connections for reads, with each node of the database that has namespaces.
     #[arg(long, value_name = "COUNT", default_value_t = postgres().pool_max, value_parser = count)]
     pub(super) pg_pool_max: usize,
-    /// Most connections for appends.
+    /// Most connections for appends, with each node of the database that has namespaces.
     #[arg(long, value_name = "COUNT", default_value_t = postgres().sequencer_connections, value_parser = count)]
     pub(super) pg_append_connections: usize,
     /// Milliseconds that a call waits for a connection of the pool.

@@ -61,6 +61,7 @@ impl World {
 
     pub(crate) async fn close(self) {
         self.store.close().await;
+        self.database.end().await;
     }
 }
 

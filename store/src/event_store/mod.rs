@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use eventodb_protocol::Timestamp;
 use eventodb_protocol::reply::{NamespaceInfo, NamespaceListed, Quota};
+use futures_util::future::join_all;
 use parking_lot::{Mutex, RwLock};
 use tokio_util::sync::CancellationToken;
 
@@ -80,10 +81,11 @@ impl EventStore {
         let backend = Arc::downgrade(&store.backend);
         tokio::spawn(Arc::clone(&store.self_test).run(backend, store.stop.clone()));
         tokio::spawn(look_at_times(Arc::downgrade(&store), store.stop.clone()));
-        tokio::spawn(keep_up(Arc::downgrade(&store), store.stop.clone()));
+        tokio::spawn(clean_up(Arc::downgrade(&store), store.stop.clone()));
         tokio::spawn(tokens::end_in_time(Arc::downgrade(&store), store.stop.clone()));
         tokio::spawn(tokens::note_uses(Arc::downgrade(&store), store.stop.clone()));
         if store.backend.is_shared() {
+            tokio::spawn(keep_up(Arc::downgrade(&store), store.stop.clone()));
             tokio::spawn(tokens::watch(Arc::downgrade(&store), store.stop.clone()));
         }
         if let Some(hints) = store.backend.hints() {
@@ -329,9 +331,7 @@ impl EventStore {
         self.stop.cancel();
         let logs: Vec<Arc<Log>> = self.logs.read().values().cloned().collect();
         logs.iter().for_each(|log| log.writer.refuse());
-        for log in &logs {
-            log.writer.drain().await;
-        }
+        join_all(logs.iter().map(|log| log.writer.drain())).await;
         logs.iter().for_each(|log| log.close());
         self.backend.close().await;
     }
@@ -356,18 +356,10 @@ impl EventStore {
         Ok(())
     }
 
-    /// Asks about everything that other servers may have done. If one namespace fails, the others are asked about all
-    /// the same; the last error is returned.
+    /// Asks about everything that other servers may have done. What they wrote to the logs is looked at in the background.
     async fn poll(&self) -> Result<()> {
-        let mut outcome = self.refresh().await;
-        let logs: Vec<Arc<Log>> = self.logs.read().values().cloned().collect();
-        for log in logs {
-            match log.poll().await {
-                Ok(()) | Err(Error::Closed) => {}
-                Err(error) => outcome = Err(error),
-            }
-        }
-        outcome
+        self.logs.read().values().for_each(|log| log.poll());
+        self.refresh().await
     }
 }
 
@@ -386,20 +378,26 @@ async fn look_at_times(store: Weak<EventStore>, stop: CancellationToken) {
     }
 }
 
-/// Polls a shared backend, and drops the storage of deleted namespaces.
-async fn keep_up(store: Weak<EventStore>, stop: CancellationToken) {
-    loop {
-        let Some(interval) = store.upgrade().map(|store| store.settings.poll_interval) else { return };
-        if stop.run_until_cancelled(tokio::time::sleep(interval)).await.is_none() {
-            return;
-        }
-        let Some(store) = store.upgrade() else { return };
+/// The store after one more interval of the poll; `None` if it has stopped.
+async fn after_the_interval(store: &Weak<EventStore>, stop: &CancellationToken) -> Option<Arc<EventStore>> {
+    let interval = store.upgrade()?.settings.poll_interval;
+    stop.run_until_cancelled(tokio::time::sleep(interval)).await?;
+    store.upgrade()
+}
+
+/// Drops the storage of deleted namespaces. A drop may take long, and holds up nothing else here.
+async fn clean_up(store: Weak<EventStore>, stop: CancellationToken) {
+    while let Some(store) = after_the_interval(&store, &stop).await {
         if let Err(error) = store.backend.purge().await {
             tracing::debug!(error = %Chain(&error), "the storage of deleted namespaces stays for now");
         }
-        if store.backend.is_shared()
-            && let Err(error) = store.poll().await
-        {
+    }
+}
+
+/// Polls a shared backend.
+async fn keep_up(store: Weak<EventStore>, stop: CancellationToken) {
+    while let Some(store) = after_the_interval(&store, &stop).await {
+        if let Err(error) = store.poll().await {
             tracing::debug!(error = %Chain(&error), "cannot see what other servers did");
         }
     }

@@ -4,9 +4,11 @@ use std::sync::Arc;
 
 use eventodb_protocol::reply::Quota;
 use parking_lot::RwLock;
+use tokio::sync::OwnedSemaphorePermit;
 
 use super::reads::Reads;
 use super::window::Window;
+use crate::error::Result;
 use crate::pauses::Pauses;
 use crate::settings::Settings;
 use crate::storage::Storage;
@@ -21,7 +23,7 @@ pub(super) struct Base {
     pub(super) is_shared: bool,
     pub(super) window: Window,
     /// The reads of the storage that run at once, of all logs.
-    pub(super) reads: Arc<Reads>,
+    reads: Arc<Reads>,
     pub(super) pauses: Pauses,
     /// How much the namespace may hold, as far as this server knows.
     pub(super) quota: RwLock<Quota>,
@@ -39,5 +41,18 @@ impl Base {
     ) -> Self {
         let pauses = Pauses::new(settings.pause_seed);
         Self { namespace, settings, storage, is_shared, window, reads, pauses, quota: RwLock::new(quota) }
+    }
+
+    /// Waits until a call may read the storage.
+    ///
+    /// # Errors
+    /// As [`Reads::of_call`].
+    pub(super) async fn call_reads(&self) -> Result<OwnedSemaphorePermit> {
+        self.reads.of_call(self.storage.node()).await
+    }
+
+    /// Waits until a subscription may read the storage.
+    pub(super) async fn subscription_reads(&self) -> OwnedSemaphorePermit {
+        self.reads.of_subscription(self.storage.node()).await
     }
 }

@@ -17,6 +17,7 @@ use eventodb_protocol::Timestamp;
 use eventodb_protocol::message::Message;
 use eventodb_protocol::reply::{Appended, CategoryListed, Quota, StreamListed};
 use eventodb_protocol::request::{Append, ListPage, Read};
+use tokio::sync::Mutex;
 use uuid::Uuid;
 
 pub use read::{Chunk, Event, Page, Start, Subscribe, Subscription};
@@ -27,7 +28,7 @@ use self::base::Base;
 use self::read::Reader;
 use self::window::Window;
 use self::write::Writer;
-use crate::error::Result;
+use crate::error::{Chain, Result};
 use crate::model::{Counts, Namespace};
 use crate::settings::Settings;
 use crate::storage::Opened;
@@ -39,6 +40,8 @@ pub struct Log {
     /// Used also to stop a log, and to tell it of other servers' work.
     pub(crate) writer: Arc<Writer>,
     reader: Arc<Reader>,
+    /// Held while the database is asked for the head.
+    polls: Arc<Mutex<()>>,
 }
 
 impl std::fmt::Debug for Log {
@@ -64,7 +67,7 @@ impl Log {
             Arc::new(Base::new(namespace.name.clone(), settings, storage, is_shared, window, namespace.quota, reads));
         let writer = Arc::new(Writer::new(Arc::clone(&base), appender, head));
         let reader = Arc::new(Reader::new(Arc::clone(&base), Arc::clone(&writer)));
-        Ok(Arc::new(Self { namespace, base, writer, reader }))
+        Ok(Arc::new(Self { namespace, base, writer, reader, polls: Arc::default() }))
     }
 
     /// The namespace that it is the log of, as it was when the log was opened.
@@ -162,9 +165,18 @@ impl Log {
         self.reader.subscribe(subscribe)
     }
 
-    /// Asks the database for the head if somebody waits here for other servers' writes.
-    pub(crate) async fn poll(&self) -> Result<()> {
-        self.reader.poll().await
+    /// Asks the database for the head in the background, if somebody waits here for other servers' writes. The answer to
+    /// an earlier call is waited for, but not by the caller: a node of the database that does not answer holds up its
+    /// own logs and no others.
+    pub(crate) fn poll(&self) {
+        let Ok(turn) = Arc::clone(&self.polls).try_lock_owned() else { return };
+        let (reader, base) = (Arc::clone(&self.reader), Arc::clone(&self.base));
+        tokio::spawn(async move {
+            if let Err(error) = reader.poll().await {
+                tracing::debug!(namespace = %base.namespace, error = %Chain(&error), "cannot see what other servers did");
+            }
+            drop(turn);
+        });
     }
 
     /// Serves nothing more: appends are refused, reads fail and subscriptions end.

@@ -10,13 +10,12 @@ use async_trait::async_trait;
 use futures_util::future::{BoxFuture, FutureExt as _};
 
 use super::error::Failure;
-use super::line::Line;
+use super::places::Site;
 use super::pool::retrying;
-use super::shared::Shared;
-use super::storage::PostgresStorage;
+use super::storage::{PostgresStorage, at_node};
 use super::{append, seal};
-use crate::error::Result;
-use crate::model::Batch;
+use crate::error;
+use crate::model::{Batch, Entry};
 use crate::storage::{Abilities, AppendError, Appender, Outcome, Settled, Submitted};
 
 /// Appends to the log of one incarnation.
@@ -26,7 +25,6 @@ pub(super) struct PostgresAppender(Arc<Sender>);
 #[derive(Debug)]
 struct Sender {
     storage: Arc<PostgresStorage>,
-    line: Line,
     /// Messages written since counts were folded.
     unfolded: AtomicUsize,
 }
@@ -35,7 +33,7 @@ impl PostgresAppender {
     pub(super) fn new(storage: Arc<PostgresStorage>) -> Self {
         // How much earlier servers left unfolded is found out with the first write.
         let unfolded = AtomicUsize::new(storage.shared.settings.fold_messages);
-        Self(Arc::new(Sender { storage, line: Line::default(), unfolded }))
+        Self(Arc::new(Sender { storage, unfolded }))
     }
 }
 
@@ -47,8 +45,13 @@ impl Appender for PostgresAppender {
     }
 
     fn lead(&mut self) -> Option<BoxFuture<'_, ()>> {
-        let PostgresStorage { turns, shared, .. } = &*self.0.storage;
-        turns.is_to_wait().then(|| turns.wait(&shared.sequencers).boxed())
+        let PostgresStorage { turns, place, .. } = &*self.0.storage;
+        let wait = async {
+            let site = place.site();
+            let pools = site.node.pools().await;
+            turns.wait(&pools.sequencers, &pools.turns).await;
+        };
+        turns.is_to_wait().then(|| wait.boxed())
     }
 
     fn submit(&mut self, batch: Arc<Batch>) -> Submitted {
@@ -56,10 +59,11 @@ impl Appender for PostgresAppender {
         async move { sender.append(&batch).await }.boxed()
     }
 
-    async fn settle(&mut self, batch: &Batch) -> Result<Settled> {
-        let PostgresStorage { log, shared, .. } = &*self.0.storage;
+    async fn settle(&mut self, batch: &Batch) -> error::Result<Settled> {
+        let storage = &*self.0.storage;
+        let PostgresStorage { log, shared, .. } = storage;
         // It may be repeated: what an earlier one put there is found and is not the batch.
-        let settled = retrying!(shared.sequencers, connection => append::fence(connection, *log, batch));
+        let settled = at_node!(storage, sequencers, connection => append::fence(connection, *log, batch));
         let settled = settled.map_err(Failure::of_read)?;
         if let (Settled::Committed(_), Some(last)) = (&settled, batch.messages.last()) {
             shared.notifier.written(*log, last.global_position);
@@ -70,7 +74,7 @@ impl Appender for PostgresAppender {
 
 impl Sender {
     async fn append(&self, batch: &Batch) -> Outcome {
-        let PostgresStorage { log, shared, turns, is_sealed } = &*self.storage;
+        let PostgresStorage { log, shared, is_sealed, .. } = &*self.storage;
         if is_sealed.load(Ordering::Relaxed) {
             match self.storage.look_at_seal().await.map_err(Failure::before_append)? {
                 seal::Verdict::Open => {}
@@ -78,17 +82,15 @@ impl Sender {
                 seal::Verdict::Gone => return Err(AppendError::Closed),
             }
         }
-        // First of all: a batch that is submitted behind this one is sent behind it.
-        let ticket = self.line.enter().await;
-        let turn = turns.begin(batch.after.batch);
-        let appended = append::append(ticket, &shared.sequencers, *log, batch, turn).await;
-        let is_written = !matches!(appended, Ok(None));
-        turns.end(is_written.then(|| batch.head().batch));
-        match &appended {
-            Ok(Some(_)) => shared.found_read_only(false),
-            Err(failure) if failure.is_read_only() => shared.found_read_only(true),
-            _ => {}
-        }
+        let appended = loop {
+            let site = self.storage.place.site();
+            let appended = self.append_at(&site, batch).await;
+            let Err(failure) = appended else { break appended };
+            // Where the schema is missing, nothing was written.
+            if let Err(failure) = self.storage.follow(&site, failure).await {
+                break Err(failure);
+            }
+        };
         let Some(entries) = appended.map_err(Failure::of_append)? else { return Err(AppendError::Behind) };
         if let Some(last) = batch.messages.last() {
             shared.notifier.written(*log, last.global_position);
@@ -97,11 +99,28 @@ impl Sender {
         Ok(entries)
     }
 
+    async fn append_at(&self, site: &Site, batch: &Batch) -> Result<Option<Vec<Arc<Entry>>>, Failure> {
+        let PostgresStorage { log, shared, turns, .. } = &*self.storage;
+        // First of all: a batch that is submitted behind this one is sent behind it.
+        let ticket = site.line.enter().await;
+        let pools = site.node.pools().await;
+        let turn = turns.begin(batch.after.batch);
+        let appended = append::append(ticket, &pools.sequencers, *log, batch, turn).await;
+        let is_written = !matches!(appended, Ok(None));
+        turns.end(is_written.then(|| batch.head().batch));
+        match &appended {
+            Ok(Some(_)) if site.node.is_home() => shared.found_read_only(false),
+            Err(failure) if failure.is_read_only() && site.node.is_home() => shared.found_read_only(true),
+            _ => {}
+        }
+        appended
+    }
+
     fn count_written(&self, messages: usize) {
-        let PostgresStorage { log, shared, .. } = &*self.storage;
+        let PostgresStorage { log, shared, place, .. } = &*self.storage;
         if self.unfolded.fetch_add(messages, Ordering::Relaxed) + messages >= shared.settings.fold_messages {
             self.unfolded.store(0, Ordering::Relaxed);
-            Shared::fold(shared, *log);
+            shared.fold(*log, Arc::clone(&place.site().node));
         }
     }
 }

@@ -179,6 +179,26 @@ impl Connection {
         self.execute(text, self.limit).await
     }
 
+    /// Runs texts of at most one row each that are made for this once. They are sent together, and each is a transaction
+    /// of its own. The inner errors are PostgreSQL's answers.
+    pub(super) async fn query_each(&mut self, texts: &[String]) -> Result<Vec<Result<Option<Row>, Failure>>, Failure> {
+        let was_unclean = std::mem::replace(&mut self.unclean, true);
+        let query = async |text: &String| {
+            let none: [(bool, Type); 0] = [];
+            let mut last = None;
+            let rows =
+                async { drain(self.client.query_typed_raw(text, none).await?, &mut |row| last = Some(row)).await };
+            within(self.limit + GRACE, rows).await.map(|()| last)
+        };
+        let outcomes = join_all(texts.iter().map(query)).await;
+        self.unclean = was_unclean || !outcomes.iter().all(is_end_seen);
+        let answer = |outcome| match outcome {
+            Err(failure @ (Failure::NotSent(_) | Failure::Open(_))) => Err(failure),
+            answer => Ok(answer),
+        };
+        outcomes.into_iter().map(answer).collect()
+    }
+
     /// Runs one statement of fixed text that returns nothing and may take as long as `limit`. PostgreSQL refuses a text
     /// of several.
     pub(super) async fn execute_one(&mut self, text: &str, limit: Duration) -> Result<(), Failure> {

@@ -155,7 +155,7 @@ impl Failure {
         Self::of_sent(error).before_commit()
     }
 
-    /// As the failure of a transaction that was not told to commit: nothing has changed, and nothing will.
+    /// As the failure of what changes nothing, or was not told to commit: nothing has changed, and nothing will.
     pub(super) fn before_commit(self) -> Self {
         match self {
             Self::Open(cause) => Self::NotSent(cause),
@@ -173,10 +173,7 @@ impl Failure {
 
     /// As the error of an append that failed before its statement was sent.
     pub(super) fn before_append(self) -> AppendError {
-        match self {
-            Self::Open(cause) => AppendError::Unavailable(cause),
-            other => other.of_append(),
-        }
+        self.before_commit().of_append()
     }
 
     /// PostgreSQL's code, if it answered.
@@ -185,6 +182,12 @@ impl Failure {
             Self::Undone(refusal) => Some(&refusal.state),
             _ => None,
         }
+    }
+
+    /// Whether something that a statement names is not there: its schema, a table, or a function.
+    pub(super) fn is_missing(&self) -> bool {
+        let missing = [SqlState::INVALID_SCHEMA_NAME, SqlState::UNDEFINED_TABLE, SqlState::UNDEFINED_FUNCTION];
+        self.state().is_some_and(|state| missing.contains(state))
     }
 
     /// Whether PostgreSQL takes no writes.

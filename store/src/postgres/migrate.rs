@@ -7,6 +7,7 @@ use eventodb_schema::{Migration, POSTGRES_LOG, POSTGRES_REGISTRY};
 
 use super::connection::Connection;
 use super::error::Failure;
+use super::placement::Placement;
 use super::registry;
 use super::statement::{
     EXISTS, LOCK_USABLE, MIGRATED, MIGRATION_LOCK, REGISTRY, SCHEMA_EXISTS, Statement, USABLE, VERSION, schema,
@@ -36,6 +37,9 @@ pub(super) enum MigrateError {
     /// Its incarnation was deleted.
     #[error("the namespace was deleted")]
     Deleted,
+    /// It is not here, but at another node, and is not to be made anew.
+    #[error("schema {0} is at another node of the database")]
+    Elsewhere(String),
 }
 
 /// Brings the registry up to date.
@@ -46,18 +50,20 @@ pub(super) async fn registry(connection: &mut Connection, may_migrate: bool) -> 
         steps: POSTGRES_REGISTRY,
         version: VERSION.on_registry(),
         migrated: MIGRATED.on_registry(),
+        placement: Placement::One,
     };
     // If there is no registry at all, it may be the wrong database: making it is a migration too, which may be
     // forbidden.
     registry.bring_up_to_date(connection, may_migrate, may_migrate).await
 }
 
-/// Makes the schema of a log, or brings it up to date. A missing one is made in any case: it
-/// belongs to a namespace that was just created.
+/// Makes the schema of a log, or brings it up to date. A missing one is made in any case: it belongs to a namespace that
+/// was just created, unless `placement` tells that another node has it.
 pub(super) async fn log(
     connection: &mut Connection,
     incarnation: Incarnation,
     may_migrate: bool,
+    placement: Placement,
 ) -> Result<(), MigrateError> {
     let log = Target {
         schema: schema(incarnation),
@@ -65,15 +71,23 @@ pub(super) async fn log(
         steps: POSTGRES_LOG,
         version: VERSION.on(incarnation),
         migrated: MIGRATED.on(incarnation),
+        placement,
     };
     log.bring_up_to_date(connection, may_migrate, true).await
 }
 
+/// Whether the schema of a log, which is there, has exactly the steps that this program knows.
+pub(super) async fn is_current(connection: &mut Connection, incarnation: Incarnation) -> Result<bool, Failure> {
+    let row = connection.query_one(VERSION.on(incarnation), &[]).await?;
+    let version: i64 = row.map_or(0, |row| row.get(0));
+    Ok(usize::try_from(version) == Ok(POSTGRES_LOG.len()))
+}
+
 /// Brings the registry and every log that has a schema up to date.
-pub(super) async fn all(connection: &mut Connection) -> Result<(), MigrateError> {
+pub(super) async fn all(connection: &mut Connection, placement: Placement) -> Result<(), MigrateError> {
     self::registry(connection, true).await?;
     for (incarnation, _) in registry::logs(connection).await?.into_iter().filter(|(_, is_made)| *is_made) {
-        match log(connection, incarnation, true).await {
+        match log(connection, incarnation, true, placement).await {
             Ok(()) | Err(MigrateError::Deleted) => {}
             Err(error) => return Err(error),
         }
@@ -89,6 +103,8 @@ struct Target {
     steps: &'static [Migration],
     version: Statement,
     migrated: Statement,
+    /// Where it is written that another node has the schema.
+    placement: Placement,
 }
 
 impl Target {
@@ -122,6 +138,7 @@ impl Target {
         let done = match self.done(connection).await? {
             Some(done) => done,
             None => {
+                self.check_nowhere(connection).await?;
                 self.create(connection).await?;
                 0
             }
@@ -153,6 +170,14 @@ impl Target {
             return Err(MigrateError::Newer { schema: self.schema.clone(), needs });
         }
         Ok(Some(done))
+    }
+
+    /// Checks that no other node has the schema. The move of a schema is on record before the schema is gone from where
+    /// it was. Whoever finds it missing, and then no record, therefore knows that it was never made.
+    async fn check_nowhere(&self, connection: &mut Connection) -> Result<(), MigrateError> {
+        let owner = self.owner.as_slice();
+        let is_elsewhere = !self.placement.find(connection, owner).await?.is_empty();
+        if is_elsewhere { Err(MigrateError::Elsewhere(self.schema.clone())) } else { Ok(()) }
     }
 
     async fn create(&self, connection: &mut Connection) -> Result<(), Failure> {

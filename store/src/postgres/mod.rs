@@ -4,10 +4,14 @@ mod append;
 mod appender;
 mod change;
 mod connection;
+mod counts;
 mod error;
 mod hints;
 mod line;
 mod migrate;
+mod node;
+mod placement;
+mod places;
 mod pool;
 mod purge;
 mod read;
@@ -49,10 +53,11 @@ use connection::Connection;
 use error::{Failure, TimedOut};
 use hints::Hints;
 use migrate::MigrateError;
+use placement::Placement;
 use pool::retrying;
 use shared::Shared;
-use statement::{EXISTS, PING, SELF_TEST, SERVER, schema};
-use storage::PostgresStorage;
+use statement::{PING, SELF_TEST, SERVER, USABLE};
+use storage::{PostgresStorage, at_node};
 
 /// The oldest version of PostgreSQL that works.
 const OLDEST_SERVER: i32 = 140_000;
@@ -83,8 +88,9 @@ impl Postgres {
         let settings = Arc::new(settings);
         let (mut connection, is_read_only) = prepare(&settings).await?;
         migrate::registry(&mut connection, settings.auto_migrate).await.map_err(OpenError::from)?;
+        let placement = Placement::look(&mut connection, &settings).await.map_err(OpenError::other)?;
         drop(connection);
-        let shared = Arc::new(Shared::new(Arc::clone(&settings)));
+        let shared = Arc::new(Shared::new(Arc::clone(&settings), placement).await);
         shared.found_read_only(is_read_only);
         shared.readers.fill().await.map_err(OpenError::other)?;
         let (sender, receiver) = Hints::new();
@@ -92,6 +98,7 @@ impl Postgres {
         shared.tasks.spawn(Arc::clone(&notifier).run(Arc::clone(&settings), stop.clone()));
         shared.tasks.spawn(hints::listen(notifier, sender, settings, stop));
         shared.tasks.spawn(Arc::clone(&shared).shrink());
+        shared.tasks.spawn(Arc::clone(&shared.places).follow());
         Ok(Arc::new(Self {
             shared,
             hints: Mutex::new(Some(receiver)),
@@ -106,7 +113,8 @@ impl Postgres {
     /// As [`Postgres::open`].
     pub async fn migrate(settings: &Settings) -> Result<(), OpenError> {
         let (mut connection, _) = prepare(settings).await?;
-        Ok(migrate::all(&mut connection).await?)
+        let placement = Placement::look(&mut connection, settings).await.map_err(OpenError::other)?;
+        Ok(migrate::all(&mut connection, placement).await?)
     }
 
     async fn is_living(&self, incarnation: Incarnation) -> Result<bool> {
@@ -115,20 +123,67 @@ impl Postgres {
 
     /// Ends the log of a deleted incarnation, if anybody has used it.
     async fn end(&self, log: Incarnation) -> Result<(), Failure> {
-        let ended = retrying!(self.shared.readers, connection => seal::end(connection, log));
+        let storage = PostgresStorage::new(log, Arc::clone(&self.shared)).await?;
+        let ended = at_node!(storage, readers, connection => seal::end(connection, log));
         match ended {
             // Without a schema nothing can be appended, and after the deletion none is made.
-            Err(_) if !self.is_used(log).await? => Ok(()),
+            Err(_) if !storage.is_used().await? => Ok(()),
             ended => ended,
         }
     }
 
-    /// Whether the schema of an incarnation was made.
-    async fn is_used(&self, log: Incarnation) -> Result<bool, Failure> {
-        let (schema, table) = (schema(log), "batches");
-        let statement = EXISTS.on_registry();
-        let found = retrying!(self.shared.readers, connection => connection.query_one(statement, &[&schema, &table]));
-        Ok(found?.is_some_and(|row| row.get(0)))
+    /// The log of an incarnation where it is, whether its schema was made or not.
+    async fn storage(&self, incarnation: Incarnation) -> Result<PostgresStorage> {
+        PostgresStorage::new(incarnation, Arc::clone(&self.shared)).await.map_err(Failure::of_read)
+    }
+
+    /// Makes the schema of a log, or brings it up to date. Schemas are made and changed at home, because Citus spreads
+    /// such changes from there.
+    async fn bring_up_to_date(&self, storage: &PostgresStorage) -> Result<()> {
+        let (log, places) = (storage.log, &self.shared.places);
+        loop {
+            let site = storage.place.site();
+            // Home would have to ask that node as well, and hold a connection meanwhile.
+            if !site.node.is_home() && self.is_usable(log).await? {
+                let is_current = at_node!(storage, readers, connection => migrate::is_current(connection, log));
+                if is_current.map_err(Failure::of_read)? {
+                    return Ok(());
+                }
+            }
+            let outcome = self.migrate_at_home(log).await;
+            if let Err(error) = &outcome
+                && !matches!(error, MigrateError::Elsewhere(_))
+            {
+                return outcome.map_err(Error::from);
+            }
+            // What was just made may have been placed at another node.
+            let has_moved = places.has_moved(&storage.place, &site).await.map_err(Failure::of_read)?;
+            match outcome {
+                Ok(()) => return Ok(()),
+                Err(_) if has_moved => {}
+                Err(error) => return Err(Error::unavailable(error)),
+            }
+        }
+    }
+
+    async fn migrate_at_home(&self, log: Incarnation) -> Result<(), MigrateError> {
+        let (may_migrate, placement) = (self.shared.settings.auto_migrate, self.shared.places.placement());
+        let mut attempts = self.shared.readers.attempts();
+        loop {
+            let mut connection = attempts.connection().await?;
+            match migrate::log(&mut connection, log, may_migrate, placement).await {
+                // The migration is one transaction: it happened or not, and the next attempt looks.
+                Err(MigrateError::Failure(failure)) if attempts.go_on_after(&failure) => {}
+                outcome => return outcome,
+            }
+        }
+    }
+
+    /// Whether an incarnation lives or is staged.
+    async fn is_usable(&self, incarnation: Incarnation) -> Result<bool> {
+        let statement = USABLE.on_registry();
+        let row = retrying!(self.shared.readers, connection => connection.query_one(statement, &[&incarnation.0]));
+        Ok(row.map_err(Failure::of_read)?.is_some())
     }
 
     /// A connection for a change of the registry.
@@ -219,8 +274,10 @@ impl Backend for Postgres {
         let Some(staged) = staging::stage(&mut connection, living).await.map_err(Failure::of_change)? else {
             return Err(registry::why_not_staged(&mut connection, living).await.map_err(Failure::of_read)?);
         };
-        if let Err(failure) = seal::put(&mut connection, living).await {
-            drop(connection);
+        drop(connection);
+        let storage = self.storage(living).await?;
+        let sealed = at_node!(storage, readers, connection => seal::put(connection, living));
+        if let Err(failure) = sealed {
             // Nobody fills it. If this fails too, it is given up once it was not kept for a while.
             let _ = self.discard(staged.incarnation).await;
             return Err(failure.of_read());
@@ -241,7 +298,10 @@ impl Backend for Postgres {
 
     async fn discard(&self, staged: Incarnation) -> Result<()> {
         let discarded = retrying!(self.shared.readers, connection => staging::discard(connection, staged));
-        discarded.map_err(Failure::of_read)
+        if let Some(replaced) = discarded.map_err(Failure::of_read)? {
+            self.storage(replaced).await?.look_at_seal().await.map_err(Failure::of_read)?;
+        }
+        Ok(())
     }
 
     async fn purge(&self) -> Result<()> {
@@ -258,22 +318,12 @@ impl Backend for Postgres {
     }
 
     async fn message_counts(&self) -> Result<Vec<(Incarnation, u64)>> {
-        retrying!(self.shared.readers, connection => purge::message_counts(connection)).map_err(Failure::of_read)
+        counts::message_counts(&self.shared).await.map_err(Failure::of_read)
     }
 
     async fn open(&self, incarnation: Incarnation) -> Result<Opened> {
-        let may_migrate = self.shared.settings.auto_migrate;
-        let mut attempts = self.shared.readers.attempts();
-        loop {
-            let mut connection = attempts.connection().await.map_err(Failure::of_read)?;
-            match migrate::log(&mut connection, incarnation, may_migrate).await {
-                Ok(()) => break,
-                // The migration is one transaction: it happened or not, and the next attempt looks.
-                Err(MigrateError::Failure(failure)) if attempts.go_on_after(&failure) => {}
-                Err(error) => return Err(error.into()),
-            }
-        }
-        let storage = Arc::new(PostgresStorage::new(incarnation, Arc::clone(&self.shared)));
+        let storage = Arc::new(self.storage(incarnation).await?);
+        self.bring_up_to_date(&storage).await?;
         Ok(Opened { appender: Box::new(PostgresAppender::new(Arc::clone(&storage))), storage })
     }
 
@@ -296,7 +346,7 @@ impl Backend for Postgres {
     async fn self_test(&self) -> Result<()> {
         // As an append does: on a connection for appends, with a write that waits for everything that commits wait for.
         let work = async {
-            let mut connection = self.shared.sequencers.get().await?;
+            let mut connection = self.shared.places.home().pools().await.sequencers.get().await?;
             change::one(&mut connection, SELF_TEST.on_registry(), &[]).await
         };
         match work.await {
@@ -311,10 +361,11 @@ impl Backend for Postgres {
     }
 
     async fn last_time(&self, incarnation: Incarnation) -> Result<Timestamp> {
-        if !self.is_used(incarnation).await.map_err(Failure::of_read)? {
+        let storage = self.storage(incarnation).await?;
+        if !storage.is_used().await.map_err(Failure::of_read)? {
             return Ok(Timestamp::default());
         }
-        Ok(PostgresStorage::new(incarnation, Arc::clone(&self.shared)).head().await?.time)
+        Ok(storage.head().await?.time)
     }
 
     fn degraded(&self) -> Vec<Degraded> {
@@ -379,7 +430,7 @@ impl From<MigrateError> for OpenError {
                 Some("42501") => Self::Privilege(failure.to_string()),
                 _ => Self::other(failure),
             },
-            MigrateError::Deleted => Self::other(error),
+            MigrateError::Deleted | MigrateError::Elsewhere(_) => Self::other(error),
         }
     }
 }
@@ -389,7 +440,7 @@ impl From<MigrateError> for Error {
         match error {
             MigrateError::Failure(failure) => failure.of_read(),
             MigrateError::Deleted => Self::Closed,
-            MigrateError::Newer { .. } | MigrateError::Needed(_) => Self::failed(error),
+            MigrateError::Newer { .. } | MigrateError::Needed(_) | MigrateError::Elsewhere(_) => Self::failed(error),
         }
     }
 }

@@ -1,19 +1,14 @@
-//! Work that goes over many schemas: dropping those of deleted incarnations, counting messages.
-
-use tokio_postgres::Row;
+//! Dropping the schemas of deleted incarnations. That is done at home, because Citus drops them at their nodes from there.
 
 use super::connection::Connection;
 use super::error::Failure;
 use super::pool::Pool;
-use super::statement::{DELETED, FORGET, FORGET_TOKENS, MESSAGE_COUNT, schema};
-use super::storage::count;
-use super::{registry, seal, staging, tokens};
+use super::statement::{DELETED, FORGET, FORGET_TOKENS, schema};
+use super::{seal, staging, tokens};
 use crate::model::Incarnation;
 
 /// How long a drop waits for readers of the schema, such as a backup. Meanwhile it holds up others.
 const LOCK_TIMEOUT_MS: u32 = 200;
-/// Logs whose statements are sent one behind the other, before the first is answered.
-const COUNT_AT_ONCE: usize = 100;
 
 /// Drops the schemas of deleted incarnations, and of staged ones that nobody keeps; whether all are gone. What somebody
 /// uses stays for a later call. If it `adopts`, what servers of earlier versions noted about tokens is taken over.
@@ -54,20 +49,4 @@ async fn drop_schema(connection: &mut Connection, incarnation: Incarnation) -> R
     connection.commit().await?;
     connection.query(FORGET.on_registry(), &[&incarnation.0]).await?;
     Ok(())
-}
-
-/// How many messages each living incarnation holds. One that was never opened holds none.
-pub(super) async fn message_counts(connection: &mut Connection) -> Result<Vec<(Incarnation, u64)>, Failure> {
-    let living = registry::logs(connection).await?;
-    let mut counts = Vec::with_capacity(living.len());
-    let mut logs = Vec::with_capacity(living.len());
-    for (log, is_made) in living {
-        if is_made { logs.push(log) } else { counts.push((log, 0)) }
-    }
-    for logs in logs.chunks(COUNT_AT_ONCE) {
-        let texts: Vec<String> = logs.iter().map(|&log| MESSAGE_COUNT.on(log).text()).collect();
-        let each_row = |row: Row| counts.push((Incarnation(row.get(0)), count(row.get(1))));
-        connection.for_each_of_texts(&texts, each_row).await?;
-    }
-    Ok(counts)
 }

@@ -56,24 +56,28 @@ pub(super) enum Verdict {
     Gone,
 }
 
-/// Whether the log is sealed and the seal holds. A seal that does not hold is taken away.
-pub(super) async fn look(connection: &mut Connection, log: Incarnation) -> Result<Verdict, Failure> {
+/// The id of the seal at the end of a log.
+pub(super) async fn find(connection: &mut Connection, log: Incarnation) -> Result<Option<Uuid>, Failure> {
     let last = connection.query_one(HEAD.on(log), &[&Head::default().batch]).await?;
-    let Some(seal) = last.map(|row| row.get::<_, Uuid>(3)).filter(|id| is_seal(*id)) else {
-        return Ok(Verdict::Open);
-    };
+    Ok(last.map(|row| row.get(3)).filter(|id| is_seal(*id)))
+}
+
+/// What the registry says about a log that is sealed. If it is open, its seal does not hold.
+pub(super) async fn judge(connection: &mut Connection, log: Incarnation) -> Result<Verdict, Failure> {
     if staging::is_kept(connection, log).await? == Some(false) {
         staging::discard_expired(connection).await?;
     }
     if staging::is_kept(connection, log).await?.is_some() {
         return Ok(Verdict::Held);
     }
-    if !lives(connection, log).await? {
-        return Ok(Verdict::Gone);
-    }
-    // The incarnation that was staged can never take the log's place any more; the next one has another seal.
+    Ok(if lives(connection, log).await? { Verdict::Open } else { Verdict::Gone })
+}
+
+/// Takes away a seal that does not hold. The incarnation that was staged can never take the log's place any more; the
+/// next one has another seal.
+pub(super) async fn take_away(connection: &mut Connection, log: Incarnation, seal: Uuid) -> Result<(), Failure> {
     connection.query(UNSEAL.on(log), &[&seal, &Uuid::new_v4()]).await?;
-    Ok(Verdict::Open)
+    Ok(())
 }
 
 /// Whether an incarnation lives.

@@ -34,6 +34,9 @@ pub struct Settings {
     pub fold_messages: usize,
     /// Whether statements are prepared. They must not be behind a pooler in transaction mode.
     pub prepare: bool,
+    /// For tests: whether a table `eventodb.test_placements`, with the columns `schema_name`, `nodename` and `nodeport`,
+    /// tells which node has a log's schema, instead of Citus. It is never looked for otherwise.
+    pub stand_in: bool,
     /// Whether an older schema is brought up to date; otherwise it is refused.
     pub auto_migrate: bool,
 }
@@ -54,6 +57,7 @@ impl Settings {
             examined_rows: 50_000,
             fold_messages: 5_000,
             prepare: true,
+            stand_in: false,
             auto_migrate: true,
         }
     }

@@ -78,10 +78,8 @@ pub(super) async fn is_kept(connection: &mut Connection, living: Incarnation) ->
     Ok(Some(until.0 >= time(connection).await?.0))
 }
 
-/// Gives a staged incarnation up, and unseals the log that it was to replace.
-pub(super) async fn discard(connection: &mut Connection, staged: Incarnation) -> Result<(), Failure> {
-    if let Some(row) = change::one(connection, DISCARD.on_registry(), &[&staged.0]).await? {
-        seal::look(connection, Incarnation(row.get(0))).await?;
-    }
-    Ok(())
+/// Gives a staged incarnation up. Returns the one that it was to replace, whose seal does not hold then.
+pub(super) async fn discard(connection: &mut Connection, staged: Incarnation) -> Result<Option<Incarnation>, Failure> {
+    let replaced = change::one(connection, DISCARD.on_registry(), &[&staged.0]).await?;
+    Ok(replaced.map(|row| Incarnation(row.get(0))))
 }

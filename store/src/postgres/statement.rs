@@ -104,6 +104,7 @@ templates! {
     STREAMS "streams" [TEXT, TEXT, INT8];
     CATEGORIES "categories" [TEXT, TEXT, INT8];
     BYTES "bytes" [];
+    BYTES_CITUS "bytes_citus" [];
     COUNTS "counts" [];
     MESSAGE_COUNT "message_count" [];
     FOLDED "folded" [];
@@ -153,6 +154,9 @@ templates! {
     VERSION "version" [];
     MIGRATED "migrated" [INT8, TEXT];
     CLOCK "clock" [];
+    HAS_CITUS "has_citus" [];
+    PLACEMENTS_CITUS "placements_citus" [TEXT_ARRAY];
+    PLACEMENTS_STAND_IN "placements_stand_in" [TEXT_ARRAY];
     PING "ping" [];
     SELF_TEST "self_test" [];
 }

@@ -13,11 +13,14 @@ use tokio_postgres::Row;
 use uuid::Uuid;
 
 use super::error::Failure;
+use super::places::{Place, Site};
 use super::pool::retrying;
 use super::read;
 use super::seal;
 use super::shared::Shared;
-use super::statement::{BYTES, CATEGORIES, COUNTS, FIND, HEAD, HEAD_BELOW, LOCATE_TIME, STREAMS, VERSIONS};
+use super::statement::{
+    CATEGORIES, COUNTS, EXISTS, FIND, HEAD, HEAD_BELOW, LOCATE_TIME, STREAMS, USABLE, VERSIONS, schema,
+};
 use super::time::Time;
 use super::turns::Turns;
 use crate::error::{Error, Result};
@@ -29,33 +32,93 @@ use crate::storage::Storage;
 pub(super) struct PostgresStorage {
     pub(super) log: Incarnation,
     pub(super) shared: Arc<Shared>,
+    /// The node that has the schema.
+    pub(super) place: Arc<Place>,
     pub(super) turns: Arc<Turns>,
     /// Whether the last batch was a seal when it was last looked at.
     pub(super) is_sealed: AtomicBool,
 }
 
+/// The schema of a log that lives is at no node that the database names.
+#[derive(Debug, thiserror::Error)]
+#[error("the schema of log {0} is not at the node that the database names for it")]
+struct Misplaced(i64);
+
+/// Runs `$work`, which may be repeated, on a connection to the node of a log, and again where the log has moved to.
+macro_rules! at_node {
+    ($storage:expr, $pool:ident, $connection:ident => $work:expr) => {
+        loop {
+            let site = $storage.place.site();
+            let pools = site.node.pools().await;
+            let outcome = retrying!(pools.$pool, $connection => $work);
+            let Err(failure) = outcome else { break outcome };
+            if let Err(failure) = $storage.follow(&site, failure).await {
+                break Err(failure);
+            }
+        }
+    };
+}
+pub(super) use at_node;
+
 impl PostgresStorage {
-    pub(super) fn new(log: Incarnation, shared: Arc<Shared>) -> Self {
-        let turns = Arc::new(Turns::new(log, Arc::clone(&shared.turns)));
-        Self { log, shared, turns, is_sealed: AtomicBool::new(false) }
+    pub(super) async fn new(log: Incarnation, shared: Arc<Shared>) -> Result<Self, Failure> {
+        let place = shared.places.of(log).await?;
+        Ok(Self { log, place, shared, turns: Arc::new(Turns::new(log)), is_sealed: AtomicBool::new(false) })
+    }
+
+    /// After a failure at a site: if the schema is not there, looks where the log is. Returns if it is at another place
+    /// by now. A statement whose schema, table or function is missing has changed nothing.
+    ///
+    /// # Errors
+    /// The failure, if the log has not moved.
+    pub(super) async fn follow(&self, site: &Arc<Site>, failure: Failure) -> Result<(), Failure> {
+        let places = &self.shared.places;
+        if !places.are_several() || !failure.is_missing() {
+            return Err(failure);
+        }
+        if places.has_moved(&self.place, site).await.map_err(Failure::before_commit)? {
+            return Ok(());
+        }
+        let readers = &self.shared.readers;
+        let usable = retrying!(readers, connection => connection.query_one(USABLE.on_registry(), &[&self.log.0]));
+        match usable.map_err(Failure::before_commit)? {
+            Some(_) => Err(Failure::NotSent(Arc::new(Misplaced(self.log.0)))),
+            // The incarnation was deleted, and its schema was dropped.
+            None => Err(failure),
+        }
+    }
+
+    /// Whether the schema of the log was made.
+    pub(super) async fn is_used(&self) -> Result<bool, Failure> {
+        let (schema, table) = (schema(self.log), "batches");
+        let statement = EXISTS.on_registry();
+        let found = at_node!(self, readers, connection => connection.query_one(statement, &[&schema, &table]))?;
+        Ok(found.is_some_and(|row| row.get(0)))
     }
 
     /// The last batch below the seal of a log.
     async fn head_below_seal(&self, known: &Head) -> Result<Row> {
         self.is_sealed.store(true, Ordering::Relaxed);
         // Another incarnation may have taken its place by now.
-        let lives = retrying!(self.shared.sequencers, connection => seal::lives(connection, self.log));
+        let lives = retrying!(self.shared.readers, connection => seal::lives(connection, self.log));
         if !lives.map_err(Failure::of_read)? {
             return Err(Error::Closed);
         }
         let statement = HEAD_BELOW.on(self.log);
-        let row = retrying!(self.shared.sequencers, connection => connection.query_one(statement, &[&known.batch]));
+        let row = at_node!(self, sequencers, connection => connection.query_one(statement, &[&known.batch]));
         row.map_err(Failure::of_read)?.ok_or_else(|| Error::failed("the log has no batch"))
     }
 
     /// Whether the log is sealed and the seal holds. A seal that does not hold is taken away.
     pub(super) async fn look_at_seal(&self) -> Result<seal::Verdict, Failure> {
-        let verdict = retrying!(self.shared.sequencers, connection => seal::look(connection, self.log))?;
+        let found = at_node!(self, sequencers, connection => seal::find(connection, self.log))?;
+        let verdict = match found {
+            None => seal::Verdict::Open,
+            Some(_) => retrying!(self.shared.readers, connection => seal::judge(connection, self.log))?,
+        };
+        if let (Some(seal), seal::Verdict::Open) = (found, verdict) {
+            at_node!(self, sequencers, connection => seal::take_away(connection, self.log, seal))?;
+        }
         self.is_sealed.store(verdict != seal::Verdict::Open, Ordering::Relaxed);
         Ok(verdict)
     }
@@ -63,9 +126,13 @@ impl PostgresStorage {
 
 #[async_trait]
 impl Storage for PostgresStorage {
+    fn node(&self) -> Option<Arc<str>> {
+        self.place.site().node.name()
+    }
+
     async fn head_since(&self, known: &Head) -> Result<(Head, Lineage)> {
         let statement = HEAD.on(self.log);
-        let row = retrying!(self.shared.sequencers, connection => connection.query_one(statement, &[&known.batch]));
+        let row = at_node!(self, sequencers, connection => connection.query_one(statement, &[&known.batch]));
         let mut row = row.map_err(Failure::of_read)?.ok_or_else(|| Error::failed("the log has no batch"))?;
         if seal::is_seal(row.get(3)) {
             row = self.head_below_seal(known).await?;
@@ -92,33 +159,31 @@ impl Storage for PostgresStorage {
 
     async fn versions(&self, streams: &[Arc<str>]) -> Result<Vec<i64>> {
         let names: Vec<&str> = streams.iter().map(|name| &**name).collect();
-        let rows = retrying!(self.shared.sequencers, connection => connection.query(VERSIONS.on(self.log), &[&names]));
+        let rows = at_node!(self, sequencers, connection => connection.query(VERSIONS.on(self.log), &[&names]));
         Ok(rows.map_err(Failure::of_read)?.iter().map(|row| row.get(0)).collect())
     }
 
     async fn find(&self, ids: &[Uuid]) -> Result<Vec<Message>> {
-        let rows = retrying!(self.shared.sequencers, connection => connection.query(FIND.on(self.log), &[&ids]));
+        let rows = at_node!(self, sequencers, connection => connection.query(FIND.on(self.log), &[&ids]));
         Ok(rows.map_err(Failure::of_read)?.iter().map(|row| read::to_message(row).to_message()).collect())
     }
 
     async fn message(&self, id: Uuid) -> Result<Option<Message>> {
         let ids: &[Uuid] = &[id];
-        let row = retrying!(self.shared.readers, connection => connection.query_one(FIND.on(self.log), &[&ids]));
+        let row = at_node!(self, readers, connection => connection.query_one(FIND.on(self.log), &[&ids]));
         Ok(row.map_err(Failure::of_read)?.map(|row| read::to_message(&row).to_message()))
     }
 
     async fn position_at(&self, time: Timestamp, head: i64) -> Result<i64> {
         let statement = LOCATE_TIME.on(self.log);
-        let row = retrying!(
-            self.shared.readers,
-            connection => connection.query_one(statement, &[&Time(time), &head])
+        let row = at_node!(self, readers, connection => connection.query_one(statement, &[&Time(time), &head])
         );
         row.map_err(Failure::of_read)?.map(|row| row.get(0)).ok_or_else(|| Error::failed("a search has no end"))
     }
 
     async fn read(&self, select: &Select) -> Result<Slice> {
         let examined_rows = self.shared.settings.examined_rows;
-        retrying!(self.shared.readers, connection => read::read(connection, self.log, select, examined_rows))
+        at_node!(self, readers, connection => read::read(connection, self.log, select, examined_rows))
             .map_err(Failure::of_read)
     }
 
@@ -126,9 +191,7 @@ impl Storage for PostgresStorage {
         let limit = i64::try_from(page.limit).unwrap_or(i64::MAX);
         let after = page.after.as_deref().unwrap_or_default();
         let statement = STREAMS.on(self.log);
-        let rows = retrying!(
-            self.shared.readers,
-            connection => connection.query(statement, &[&page.prefix, &after, &limit])
+        let rows = at_node!(self, readers, connection => connection.query(statement, &[&page.prefix, &after, &limit])
         );
         let stream = |row: &Row| {
             let last_activity = row.get::<_, Time>(2).0;
@@ -141,9 +204,7 @@ impl Storage for PostgresStorage {
         let limit = i64::try_from(page.limit).unwrap_or(i64::MAX);
         let after = page.after.as_deref();
         let statement = CATEGORIES.on(self.log);
-        let rows = retrying!(
-            self.shared.readers,
-            connection => connection.query(statement, &[&page.prefix, &after, &limit])
+        let rows = at_node!(self, readers, connection => connection.query(statement, &[&page.prefix, &after, &limit])
         );
         let category = |row: &Row| CategoryListed {
             category: row.get(0),
@@ -154,14 +215,15 @@ impl Storage for PostgresStorage {
     }
 
     async fn counts(&self) -> Result<Counts> {
-        let row = retrying!(self.shared.readers, connection => connection.query_one(COUNTS.on(self.log), &[]));
+        let row = at_node!(self, readers, connection => connection.query_one(COUNTS.on(self.log), &[]));
         let row = row.map_err(Failure::of_read)?.ok_or_else(|| Error::failed("the log has no batch"))?;
         let last_activity = row.get::<_, Option<Time>>(2).map(|time| time.0);
         Ok(Counts { messages: count(row.get(0)), streams: count(row.get(1)), last_activity })
     }
 
     async fn bytes(&self) -> Result<u64> {
-        let row = retrying!(self.shared.readers, connection => connection.query_one(BYTES.on(self.log), &[]));
+        let statement = self.shared.places.placement().bytes().on(self.log);
+        let row = at_node!(self, readers, connection => connection.query_one(statement, &[]));
         Ok(row.map_err(Failure::of_read)?.map_or(0, |row| count(row.get(0))))
     }
 

@@ -49,8 +49,6 @@ pub(super) struct Holder {
 #[derive(Debug)]
 pub(super) struct Turns {
     log: Incarnation,
-    /// Bounds the connections that all logs' turns take from the appends'.
-    permits: Arc<Semaphore>,
     own: Arc<Own>,
 }
 
@@ -108,8 +106,8 @@ pub(super) enum Turn {
 }
 
 impl Turns {
-    pub(super) fn new(log: Incarnation, permits: Arc<Semaphore>) -> Self {
-        Self { log, permits, own: Arc::default() }
+    pub(super) fn new(log: Incarnation) -> Self {
+        Self { log, own: Arc::default() }
     }
 
     /// An append begins, of the batch after the one of this number.
@@ -160,9 +158,11 @@ impl Turns {
         is_contended && !matches!(state.phase, Phase::Begun | Phase::Within) && !state.is_impatient(now)
     }
 
-    /// Waits for this server's turn, or until it may append without.
-    pub(super) async fn wait(&self, pool: &Arc<Pool>) {
-        let patience = match Arc::clone(&self.permits).try_acquire_owned() {
+    /// Waits for this server's turn, or until it may append without. The lock is at the node that the pool connects to,
+    /// where the appends look for it; `permits` bounds the connections that the turns of all logs there take from the
+    /// appends'.
+    pub(super) async fn wait(&self, pool: &Arc<Pool>, permits: &Arc<Semaphore>) {
+        let patience = match Arc::clone(permits).try_acquire_owned() {
             // The turns of other logs have all connections.
             Err(_) => LONGEST,
             Ok(permit) => {

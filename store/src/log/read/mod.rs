@@ -98,7 +98,7 @@ impl Reader {
         if let Some(position) = self.base.window.position_at(time) {
             return Ok(position);
         }
-        let _turn = self.base.reads.of_call().await?;
+        let _turn = self.base.call_reads().await?;
         self.base.storage.position_at(time, head).await
     }
 
@@ -144,7 +144,7 @@ impl Reader {
     /// As [`Self::confirm_head`].
     pub(super) async fn message(&self, id: Uuid) -> Result<Option<Message>> {
         let head = self.confirm_head().await?;
-        let _turn = self.base.reads.of_call().await?;
+        let _turn = self.base.call_reads().await?;
         let found = self.base.storage.message(id).await?;
         // What was committed meanwhile is not shown before everything below it is.
         Ok(found.filter(|message| message.global_position <= head))
@@ -159,7 +159,7 @@ impl Reader {
         let version = match self.base.window.version(stream) {
             Some(version) => version,
             None => {
-                let _turn = self.base.reads.of_call().await?;
+                let _turn = self.base.call_reads().await?;
                 self.base.storage.versions(&[stream.into()]).await?.first().copied().unwrap_or(-1)
             }
         };
@@ -172,7 +172,7 @@ impl Reader {
     /// As [`Self::confirm_head`].
     pub(super) async fn streams(&self, page: &ListPage) -> Result<Vec<StreamListed>> {
         self.base.window.open_or_closed()?;
-        let _turn = self.base.reads.of_call().await?;
+        let _turn = self.base.call_reads().await?;
         self.base.storage.streams(page).await
     }
 
@@ -182,7 +182,7 @@ impl Reader {
     /// As [`Self::confirm_head`].
     pub(super) async fn categories(&self, page: &ListPage) -> Result<Vec<CategoryListed>> {
         self.base.window.open_or_closed()?;
-        let _turn = self.base.reads.of_call().await?;
+        let _turn = self.base.call_reads().await?;
         self.base.storage.categories(page).await
     }
 
@@ -192,7 +192,7 @@ impl Reader {
     /// As [`Self::confirm_head`].
     pub(super) async fn counts(&self) -> Result<Counts> {
         self.base.window.open_or_closed()?;
-        let _turn = self.base.reads.of_call().await?;
+        let _turn = self.base.call_reads().await?;
         self.base.storage.counts().await
     }
 

@@ -238,7 +238,7 @@ impl Subscription {
         let mut select = self.select(self.stream_position, i64::MAX, head, 1);
         select.axis = Axis::Stream;
         loop {
-            let turn = self.reader.base.reads.of_subscription().await;
+            let turn = self.reader.base.subscription_reads().await;
             let slice = self.reader.base.storage.read(&select).await?;
             drop(turn);
             if let Some(first) = slice.rows.last() {
@@ -269,7 +269,7 @@ impl Subscription {
                 None => {
                     self.told_caught_up = false;
                     self.reader.base.pauses.at("before a subscription's slice").await;
-                    let turn = self.reader.base.reads.of_subscription().await;
+                    let turn = self.reader.base.subscription_reads().await;
                     let slice = match self.reader.base.storage.read(&select).await {
                         Ok(slice) => slice,
                         Err(error) if newest.len() == 0 => return Err(error),

@@ -111,7 +111,7 @@ impl Walk {
             None => {
                 self.select.rows = self.left.min(self.reader.base.settings.slice_rows);
                 self.reader.base.pauses.at("before a slice").await;
-                let _turn = self.reader.base.reads.of_call().await?;
+                let _turn = self.reader.base.call_reads().await?;
                 let slice = self.reader.base.storage.read(&self.select).await?;
                 (Chunk::Stored(slice.rows), slice.covered)
             }
@@ -134,7 +134,7 @@ impl Walk {
         let (mut last, mut last_at) = (None, None);
         while !ahead.done {
             ahead.select.rows = ahead.left;
-            let turn = self.reader.base.reads.of_call().await?;
+            let turn = self.reader.base.call_reads().await?;
             let slice = match self.reader.base.storage.read(&ahead.select).await {
                 Ok(slice) => slice,
                 Err(Error::Damaged(_)) => {

@@ -1,9 +1,13 @@
 //! What is sent where the extension `citus` is installed. A stand-in of it notes what it is asked to do; what Citus makes
 //! of that cannot be tested here.
 
+use std::collections::HashMap;
+
 use super::fixture::{Fixture, new_namespace, settings};
+use crate::model::Incarnation;
 use crate::postgres::connection::Connection;
 use crate::postgres::migrate;
+use crate::postgres::placement::{Address, Placement};
 use crate::storage::Backend as _;
 use eventodb_testing::postgres;
 
@@ -21,6 +25,43 @@ const STAND_IN: &str = "
         EXECUTE format('ALTER DATABASE %I SET citus.enable_schema_based_sharding = on', current_database());
     END $$";
 
+/// The tables in which Citus has what is where, with the columns that are read. This server is group 0.
+const DISTRIBUTION: &str = "
+    SET allow_system_table_mods = on;
+    CREATE TYPE pg_catalog.noderole AS ENUM ('primary', 'secondary', 'unavailable');
+    CREATE TABLE pg_catalog.pg_dist_local_group (groupid int4 PRIMARY KEY);
+    CREATE TABLE pg_catalog.pg_dist_node (nodeid int4 PRIMARY KEY, groupid int4 NOT NULL, nodename text NOT NULL,
+                                          nodeport int4 NOT NULL, noderole noderole NOT NULL);
+    CREATE TABLE pg_catalog.pg_dist_shard (logicalrelid regclass NOT NULL, shardid int8 PRIMARY KEY);
+    CREATE TABLE pg_catalog.pg_dist_placement (placementid int8 PRIMARY KEY, shardid int8 NOT NULL, groupid int4 NOT NULL);
+    INSERT INTO pg_dist_local_group VALUES (0);
+    INSERT INTO pg_dist_node VALUES (1, 0, 'coord', 5432, 'primary'), (2, 7, 'worker1', 6432, 'primary'),
+                                    (3, 7, 'worker1-standby', 5432, 'secondary');
+    CREATE SCHEMA eventodb_1001;
+    CREATE TABLE eventodb_1001.batches ();
+    CREATE TABLE eventodb_1001.messages ();
+    CREATE SCHEMA eventodb_1002;
+    CREATE TABLE eventodb_1002.batches ();
+    INSERT INTO pg_dist_shard VALUES ('eventodb_1001.batches', 1), ('eventodb_1001.messages', 2),
+                                     ('eventodb_1002.batches', 3);
+    INSERT INTO pg_dist_placement VALUES (1, 1, 7), (2, 2, 7), (3, 3, 0)";
+
+#[tokio::test]
+async fn the_node_of_a_log_is_found_in_the_tables_of_citus() {
+    let fixture = Fixture::new().await;
+    let mut connection = Connection::open(&settings(&fixture.url)).await.expect("it answers");
+    let look = Placement::look(&mut connection, &settings(&fixture.url)).await;
+    assert!(matches!(look, Ok(Placement::One)), "{look:?}");
+    fixture.sql(STAND_IN).await;
+    fixture.sql(DISTRIBUTION).await;
+    let look = Placement::look(&mut connection, &settings(&fixture.url)).await;
+    let Ok(placement @ Placement::Citus) = look else { panic!("{look:?}") };
+    let logs = [1001, 1002, 1003].map(Incarnation);
+    let found = placement.find(&mut connection, &logs).await.expect("good SQL");
+    let worker = Address { host: "worker1".to_owned(), port: 6432 };
+    assert_eq!(found, HashMap::from([(logs[0], worker)]), "the others are here, or nowhere yet");
+}
+
 async fn plan_mode(url: &str) -> String {
     let mut connection = Connection::open(&settings(url)).await.expect("it answers");
     let mut mode = String::new();
@@ -35,7 +76,7 @@ async fn functions_are_distributed_with_the_tables_of_their_log() {
     let spread = fixture.backend.create(&new_namespace("spread")).await.expect("the name is free").incarnation;
     fixture.sql(STAND_IN).await;
     let mut connection = Connection::open(&settings(&fixture.url)).await.expect("it answers");
-    migrate::log(&mut connection, spread, true).await.expect("it lives");
+    migrate::log(&mut connection, spread, true, Placement::One).await.expect("it lives");
     let session = postgres::connect(&fixture.url).await;
     let asked = session.query("SELECT called, beside FROM public.distributed", &[]).await.expect("good SQL");
     let schema = format!("eventodb_{}", spread.0);

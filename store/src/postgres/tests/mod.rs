@@ -12,6 +12,7 @@ mod hints;
 mod log;
 mod migrations;
 mod namespaces;
+mod nodes;
 mod outage;
 mod outcomes;
 mod pair;

@@ -1,0 +1,231 @@
+//! Logs at several nodes: each is used where it is, and followed where it moves to.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+use std::time::{Duration, Instant};
+
+use eventodb_protocol::Token;
+use eventodb_protocol::message::Expected;
+use eventodb_testing::nodes::{Database, Nodes};
+use eventodb_testing::postgres::connect;
+use tokio::sync::watch;
+use tokio::time::timeout;
+
+use super::fixture::{new_namespace, open_store, settings};
+use super::pair::{tail, take_until};
+use crate::conformance::support::{PATIENCE, all, message, namespace, write, write_expecting};
+use crate::log::Log;
+use crate::postgres::{Postgres, Settings};
+use crate::storage::Backend as _;
+use crate::testing::tell;
+use crate::{Error, EventStore};
+
+const WRITERS: usize = 8;
+/// How often a log moves while it is written to, unless `EVENTODB_TEST_NODES` tells another number.
+const MOVES: usize = 4;
+
+fn near(database: &Database) -> Settings {
+    Settings { stand_in: true, ..settings(&database.home) }
+}
+
+async fn server(database: &Database) -> Arc<EventStore> {
+    open_store(near(database), crate::Settings::default()).await
+}
+
+/// A new namespace, and its log.
+async fn create(server: &EventStore, name: &str) -> Arc<Log> {
+    server.create(namespace(name, &Token::generate(name))).await.expect("the name is free");
+    server.log(name).await.expect("it was just created")
+}
+
+fn number(log: &Log) -> i64 {
+    log.namespace().incarnation.0
+}
+
+/// Writes until it is told to stop; returns the marks of what was acknowledged, with their global positions.
+async fn write_until(log: Arc<Log>, writer: usize, stop: Arc<AtomicBool>) -> Vec<(String, i64)> {
+    let mut written = Vec::new();
+    while !stop.load(SeqCst) {
+        let mark = format!("{writer}/{}", written.len());
+        let stream = format!("w-{}", (writer + written.len()) % 5);
+        let outcome = write_expecting(&log, &stream, Expected::Any, message(&mark)).await;
+        let outcome = outcome.unwrap_or_else(|error| panic!("{mark}: {error:?}"));
+        written.push((mark, outcome.first_global_position));
+    }
+    written
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_log_that_moves_under_writes_loses_nothing() {
+    let database = Nodes::shared().database().await;
+    let servers = [server(&database).await, server(&database).await];
+    let first = create(&servers[0], "moving").await;
+    let log = number(&first);
+    let logs = [first, servers[1].log("moving").await.expect("it lives")];
+    let stop = Arc::new(AtomicBool::new(false));
+    let (total, last) = watch::channel(0);
+    let subscribers: Vec<_> = logs.iter().map(|log| tokio::spawn(take_until(log.clone(), last.clone()))).collect();
+    let reader = tokio::spawn(tail(logs[1].clone(), stop.clone()));
+    let writers: Vec<_> =
+        (0..WRITERS).map(|writer| tokio::spawn(write_until(logs[writer % 2].clone(), writer, stop.clone()))).collect();
+    let moves = std::env::var("EVENTODB_TEST_NODES").map_or(MOVES, |moves| moves.parse().expect("a number"));
+    for at in 0..moves {
+        let before = logs[0].head();
+        if at % 2 == 0 {
+            database.move_away(log).await
+        } else {
+            database.move_home(log).await
+        }
+        let goes_on = async {
+            while logs[0].head() < before + 50 {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        timeout(PATIENCE, goes_on).await.expect("writes go on");
+    }
+    if moves.is_multiple_of(2) {
+        database.move_away(log).await;
+    }
+    stop.store(true, SeqCst);
+    let mut acknowledged = BTreeMap::new();
+    for writer in writers {
+        for (mark, position) in writer.await.expect("no write fails") {
+            assert!(acknowledged.insert(position, mark).is_none(), "{position} was given twice");
+        }
+    }
+    total.send_replace(acknowledged.len() as i64);
+    tell(&format!("{} messages while the log moved {} times", acknowledged.len(), moves / 2 * 2 + 1));
+    let seen = reader.await.expect("no read fails");
+    for subscriber in subscribers {
+        assert_eq!(subscriber.await.expect("no subscription ends").len(), acknowledged.len());
+    }
+    let marks: Vec<&str> = seen.iter().map(|message| &*message.kind).collect();
+    let expected: Vec<&str> = acknowledged.values().map(String::as_str).collect();
+    assert_eq!(marks, expected, "what was acknowledged is there, at its place, and nothing else");
+    assert!(!Database::has(&database.home, log).await, "it was not made anew where it was");
+    for server in servers {
+        server.close().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_that_dies_stops_its_own_logs_alone() {
+    let nodes = Nodes::start();
+    let database = nodes.database().await;
+    let server = server(&database).await;
+    let (near, far) = (create(&server, "near").await, create(&server, "far").await);
+    write(&far, "a-1", "Before").await;
+    database.move_away(number(&far)).await;
+    write(&far, "a-1", "There").await;
+    // A subscriber, so that the poll asks the node as well.
+    let (_total, last) = watch::channel(0);
+    let _subscriber = tokio::spawn(take_until(far.clone(), last));
+    let stop = Arc::new(AtomicBool::new(false));
+    let writer = tokio::spawn(write_until(near.clone(), 0, stop.clone()));
+
+    let pid = nodes.away.pid().to_string();
+    let killed = std::process::Command::new("kill").args(["-9", &pid]).status().expect("there is kill");
+    assert!(killed.success());
+    let died = Instant::now();
+    for _ in 0..5 {
+        let refused = far.version("a-1").await;
+        assert!(matches!(refused, Err(Error::Unavailable(_))), "{refused:?}");
+    }
+    tell(&format!("5 reads were refused in {:?}", died.elapsed()));
+    let refused = write_expecting(&far, "a-1", Expected::Any, message("Lost")).await;
+    assert!(matches!(refused, Err(Error::Unavailable(_) | Error::Unknown(_))), "{refused:?}");
+    tell(&format!("a write was refused after {:?}", died.elapsed()));
+    assert!(matches!(server.list().await, Err(Error::Unavailable(_))), "counts are exact or not told");
+    server.ping().await.expect("home answers");
+    assert!(server.degraded().is_empty(), "{:?}", server.degraded());
+    let before = near.head();
+    write(&near, "b-1", "Meanwhile").await;
+    assert!(near.head() > before);
+    tell(&format!("home was asked after {:?}", died.elapsed()));
+    nodes.away.revive();
+    tell(&format!("the node was started again after {:?}", died.elapsed()));
+    let is_back = async {
+        while write_expecting(&far, "a-1", Expected::Any, message("After")).await.is_err() {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    timeout(PATIENCE, is_back).await.expect("it comes back by itself");
+    tell(&format!("it was written to again after {:?}", died.elapsed()));
+    stop.store(true, SeqCst);
+    let written = writer.await.expect("no write of the other log fails").len();
+    tell(&format!("{written} messages to the other log meanwhile"));
+    let kinds: Vec<Box<str>> = all(&far).await.into_iter().map(|message| message.kind.as_ref().into()).collect();
+    assert_eq!(kinds[..2], ["Before".into(), "There".into()]);
+    assert_eq!(server.list().await.expect("all answer").len(), 2);
+    server.close().await;
+}
+
+/// A server finds no schema, and is about to make one; another server makes it meanwhile, and it is moved.
+#[tokio::test]
+async fn a_log_that_was_made_and_moved_meanwhile_is_not_made_anew() {
+    let database = Nodes::shared().database().await;
+    let (slow, fast) = (open(&database).await, open(&database).await);
+    let log = slow.create(&new_namespace("test")).await.expect("the name is free").incarnation;
+    let holder = connect(&database.home).await;
+    let lock = include_str!("../sql/migration_lock.sql");
+    holder.batch_execute(&format!("BEGIN; {lock}")).await.expect("nobody has it");
+    let opening = tokio::spawn({
+        let slow = slow.clone();
+        async move { slow.open(log).await }
+    });
+    let waiting = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted
+                   AND database = (SELECT oid FROM pg_database WHERE datname = current_database())";
+    while holder.query_one(waiting, &[]).await.expect("good SQL").get::<_, i64>(0) == 0 {}
+    // Made at the other node while the first server waits; the same statements, as there is no registry.
+    for step in eventodb_schema::POSTGRES_LOG {
+        let schema = format!("eventodb_{}", log.0);
+        let made = format!("CREATE SCHEMA IF NOT EXISTS {schema}; {}", step.sql.replace("{log}", &schema));
+        connect(&database.away).await.batch_execute(&made).await.expect("good SQL");
+    }
+    let version = include_str!("../sql/migrations.sql").replace("{log}", &format!("eventodb_{}", log.0));
+    let steps = eventodb_schema::POSTGRES_LOG.len();
+    let done = format!("{version}; INSERT INTO eventodb_{}.migrations VALUES ({steps}, '0.1.0', now())", log.0);
+    connect(&database.away).await.batch_execute(&done).await.expect("good SQL");
+    database.note_away([log.0]).await;
+    holder.batch_execute("ROLLBACK").await.expect("it is open");
+    opening.await.expect("it does not panic").expect("it finds the log where it is");
+    fast.open(log).await.expect("it finds the log where it is");
+    assert!(!Database::has(&database.home, log.0).await);
+    slow.close().await;
+    fast.close().await;
+}
+
+async fn open(database: &Database) -> Arc<Postgres> {
+    Postgres::open(near(database)).await.expect("the database is fine")
+}
+
+#[tokio::test]
+async fn a_node_whose_name_means_nothing_here_is_used_by_way_of_home() {
+    let database = Nodes::shared().database().await;
+    let server = server(&database).await;
+    let log = create(&server, "test").await;
+    // Home leads there, as a coordinator does. Nobody listens on the port of discarded packets.
+    database.note_at([number(&log)], "127.0.0.1", 9).await;
+    let again = open_store(near(&database), crate::Settings::default()).await;
+    let log = again.log("test").await.expect("it is reached by home");
+    write(&log, "a-1", "T").await;
+    assert_eq!(all(&log).await.len(), 1);
+    server.close().await;
+    again.close().await;
+}
+
+#[tokio::test]
+async fn a_log_whose_schema_is_at_no_node_is_unavailable_and_not_made_anew() {
+    let database = Nodes::shared().database().await;
+    let backend = open(&database).await;
+    let log = backend.create(&new_namespace("test")).await.expect("the name is free").incarnation;
+    database.note_away([log.0]).await;
+    let outcome = backend.open(log).await.map(|_| ());
+    assert!(matches!(outcome, Err(Error::Unavailable(_))), "{outcome:?}");
+    assert!(!Database::has(&database.home, log.0).await && !Database::has(&database.away, log.0).await);
+    backend.delete(log).await.expect("it lives");
+    let outcome = backend.open(log).await.map(|_| ());
+    assert!(matches!(outcome, Err(Error::Closed)), "{outcome:?}");
+    backend.close().await;
+}
