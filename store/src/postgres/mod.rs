@@ -121,17 +121,6 @@ impl Postgres {
         retrying!(self.shared.readers, connection => seal::lives(connection, incarnation)).map_err(Failure::of_read)
     }
 
-    /// Ends the log of a deleted incarnation, if anybody has used it.
-    async fn end(&self, log: Incarnation) -> Result<(), Failure> {
-        let storage = PostgresStorage::new(log, Arc::clone(&self.shared)).await?;
-        let ended = at_node!(storage, readers, connection => seal::end(connection, log));
-        match ended {
-            // Without a schema nothing can be appended, and after the deletion none is made.
-            Err(_) if !storage.is_used().await? => Ok(()),
-            ended => ended,
-        }
-    }
-
     /// The log of an incarnation where it is, whether its schema was made or not.
     async fn storage(&self, incarnation: Incarnation) -> Result<PostgresStorage> {
         PostgresStorage::new(incarnation, Arc::clone(&self.shared)).await.map_err(Failure::of_read)
@@ -255,7 +244,7 @@ impl Backend for Postgres {
         let deleted =
             registry::delete(&mut *self.connection().await?, incarnation).await.map_err(Failure::of_change)?;
         // The answer comes after the last append. If that cannot be told, the deletion stands, and purge ends the log.
-        let ended = if deleted.is_some() { self.end(incarnation).await } else { Ok(()) };
+        let ended = if deleted.is_some() { PostgresStorage::end(incarnation, &self.shared).await } else { Ok(()) };
         self.shared.notifier.registry();
         ended.map_err(Error::unknown)?;
         if deleted.is_none() && self.is_living(incarnation).await? {
@@ -309,7 +298,7 @@ impl Backend for Postgres {
             return Ok(());
         }
         let adopts = self.adopted_at.lock().is_none_or(|at| at.elapsed() >= ADOPT_EVERY);
-        let all = purge::run(&self.shared.readers, adopts).await.map_err(Failure::of_read)?;
+        let all = purge::run(&self.shared, adopts).await.map_err(Failure::of_read)?;
         if adopts {
             *self.adopted_at.lock() = Some(Instant::now());
         }

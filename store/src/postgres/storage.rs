@@ -88,6 +88,16 @@ impl PostgresStorage {
         }
     }
 
+    /// Ends the log of a deleted incarnation, if anybody has used it. May be repeated.
+    pub(super) async fn end(log: Incarnation, shared: &Arc<Shared>) -> Result<(), Failure> {
+        let storage = Self::new(log, Arc::clone(shared)).await?;
+        match at_node!(storage, readers, connection => seal::end(connection, log)) {
+            // Without a schema nothing can be appended, and after the deletion none is made.
+            Err(_) if !storage.is_used().await? => Ok(()),
+            ended => ended,
+        }
+    }
+
     /// Whether the schema of the log was made.
     pub(super) async fn is_used(&self) -> Result<bool, Failure> {
         let (schema, table) = (schema(self.log), "batches");

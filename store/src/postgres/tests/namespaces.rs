@@ -79,6 +79,31 @@ async fn storage_in_use_is_dropped_later() {
     assert!(matches!(fixture.backend.stage(fixture.log).await, Err(Error::NamespaceNotFound)));
 }
 
+/// As where the node of the first one is dead, and home answers for it.
+#[tokio::test]
+async fn a_schema_that_cannot_be_dropped_holds_up_no_other() {
+    let fixture = Fixture::new().await;
+    let next = fixture.backend.create(&new_namespace("next")).await.expect("the name is free").incarnation;
+    fixture.backend.open(next).await.expect("it lives");
+    let refuse = format!(
+        "CREATE FUNCTION public.refuse() RETURNS event_trigger LANGUAGE plpgsql AS $$ BEGIN
+             IF EXISTS (SELECT FROM pg_event_trigger_dropped_objects() WHERE schema_name = 'eventodb_{}') THEN
+                 RAISE EXCEPTION 'the node is dead' USING ERRCODE = '08006';
+             END IF;
+         END $$;
+         CREATE EVENT TRIGGER refuse ON sql_drop EXECUTE FUNCTION public.refuse()",
+        fixture.log.0
+    );
+    fixture.sql(&refuse).await;
+    fixture.sql("UPDATE eventodb.namespaces SET deleted_at = now()").await;
+    fixture.long_ago().await;
+    fixture.backend.purge().await.expect("it answers");
+    assert_eq!(fixture.number("SELECT min(incarnation) FROM eventodb.namespaces").await, fixture.log.0);
+    assert_eq!(fixture.number("SELECT count(*) FROM eventodb.namespaces").await, 1);
+    fixture.sql("DROP EVENT TRIGGER refuse").await;
+    fixture.purge_all().await;
+}
+
 /// The server that deleted it has died before it ended the log, and the schema cannot be dropped.
 #[tokio::test]
 async fn a_purge_ends_the_log_of_a_deleted_namespace() {

@@ -9,6 +9,7 @@ use eventodb_protocol::Token;
 use eventodb_protocol::message::Expected;
 use eventodb_testing::nodes::{Database, Nodes};
 use eventodb_testing::postgres::connect;
+use eventodb_testing::proxy::{Hold, Proxy};
 use tokio::sync::watch;
 use tokio::time::timeout;
 
@@ -25,12 +26,12 @@ const WRITERS: usize = 8;
 /// How often a log moves while it is written to, unless `EVENTODB_TEST_NODES` tells another number.
 const MOVES: usize = 4;
 
-fn near(database: &Database) -> Settings {
+fn near_settings(database: &Database) -> Settings {
     Settings { stand_in: true, ..settings(&database.home) }
 }
 
 async fn server(database: &Database) -> Arc<EventStore> {
-    open_store(near(database), crate::Settings::default()).await
+    open_store(near_settings(database), crate::Settings::default()).await
 }
 
 /// A new namespace, and its log.
@@ -161,6 +162,45 @@ async fn a_node_that_dies_stops_its_own_logs_alone() {
     server.close().await;
 }
 
+/// Its machine takes packets and answers none. What waits for it uses up nothing that others need.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_silent_node_holds_up_its_own_logs_alone() {
+    let database = Nodes::shared().database().await;
+    let proxy = Proxy::to_database(&database.away, 0).await;
+    // No call gives up before the end.
+    let settings = Settings { acquire_timeout: PATIENCE, statement_timeout: PATIENCE, ..near_settings(&database) };
+    let server = open_store(settings.clone(), crate::Settings::default()).await;
+    let (near, far) = (create(&server, "near").await, create(&server, "far").await);
+    write(&near, "a-1", "T").await;
+    write(&far, "a-1", "T").await;
+    database.move_away(number(&far)).await;
+    let (host, port) = proxy.address().rsplit_once(':').expect("HOST:PORT");
+    database.note_at([number(&far)], host, port.parse().expect("a port")).await;
+    write(&far, "a-1", "T").await;
+    let read = |log: &Arc<Log>| {
+        let log = log.clone();
+        async move { log.counts().await }
+    };
+    proxy.hold(Hold { requests: true, replies: true });
+    let waiting: Vec<_> = (0..4 * settings.pool_max).map(|_| tokio::spawn(read(&far))).collect();
+    let writing = tokio::spawn({
+        let far = far.clone();
+        async move { write_expecting(&far, "a-1", Expected::Any, message("T")).await }
+    });
+    proxy.until_held().await;
+    for _ in 0..20 {
+        read(&near).await.expect("home answers");
+        write(&near, "a-1", "T").await;
+    }
+    assert!(!waiting.iter().any(tokio::task::JoinHandle::is_finished), "all of them wait meanwhile");
+    proxy.hold(Hold::default());
+    for read in waiting {
+        read.await.expect("no panic").expect("it was only slow");
+    }
+    writing.await.expect("no panic").expect("it was only slow");
+    server.close().await;
+}
+
 /// A server finds no schema, and is about to make one; another server makes it meanwhile, and it is moved.
 #[tokio::test]
 async fn a_log_that_was_made_and_moved_meanwhile_is_not_made_anew() {
@@ -197,7 +237,7 @@ async fn a_log_that_was_made_and_moved_meanwhile_is_not_made_anew() {
 }
 
 async fn open(database: &Database) -> Arc<Postgres> {
-    Postgres::open(near(database)).await.expect("the database is fine")
+    Postgres::open(near_settings(database)).await.expect("the database is fine")
 }
 
 #[tokio::test]
@@ -207,7 +247,7 @@ async fn a_node_whose_name_means_nothing_here_is_used_by_way_of_home() {
     let log = create(&server, "test").await;
     // Home leads there, as a coordinator does. Nobody listens on the port of discarded packets.
     database.note_at([number(&log)], "127.0.0.1", 9).await;
-    let again = open_store(near(&database), crate::Settings::default()).await;
+    let again = open_store(near_settings(&database), crate::Settings::default()).await;
     let log = again.log("test").await.expect("it is reached by home");
     write(&log, "a-1", "T").await;
     assert_eq!(all(&log).await.len(), 1);
