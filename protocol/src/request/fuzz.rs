@@ -28,6 +28,15 @@ fn argument() -> impl Strategy<Value = Value> {
         Just(
             json!({"namespace": "a", "rights": ["read", "admin"], "categories": ["a", "b*"], "expiresAt": "2030-01-01T00:00:00Z", "graceMs": 10})
         ),
+        Just(
+            json!({"partitions": 3, "sessionMs": 1000, "maxParked": 5, "adopt": {"size": 2, "checkpoints": [1, 2]}, "to": {"group": "a"}})
+        ),
+        Just(
+            json!({"checkpoints": {"1": {"epoch": 5, "position": 6}}, "after": {"1": {"epoch": 5, "position": 7}}, "released": {"2": 8}, "waitMs": 9})
+        ),
+        Just(
+            json!({"partition": 1, "epoch": 5, "stream": "a-1", "position": 6, "readTo": 7, "rev": 8, "attempt": 2, "reason": "x", "retryInMs": 9})
+        ),
         testing::json(),
     ]
 }
@@ -84,5 +93,38 @@ proptest! {
         let _ = RevokeToken::parse(&mut call.clone());
         let _ = CreateNamespace::parse(&mut call.clone(), &limits);
         let _ = UpdateNamespace::parse(&mut call.clone());
+    }
+
+    #[test]
+    fn any_group_call_is_refused_or_within_the_bounds(body in mangled(body())) {
+        let limits = Limits { name_bytes: 20, ..Limits::default() };
+        let Ok(text) = std::str::from_utf8(&body) else { return Ok(()) };
+        let Ok(compact) = json::compact(text) else { return Ok(()) };
+        let Ok(call) = Call::parse(&compact) else { return Ok(()) };
+        if let Ok(new) = group::CreateGroup::parse(&mut call.clone(), &limits) {
+            prop_assert!((1..=crate::limits::PARTITIONS).contains(&new.partitions));
+            prop_assert!(new.categories.len() <= crate::limits::FILTER_NAMES);
+        }
+        if let Ok(read) = group::ReadGroup::parse(&mut call.clone()) {
+            prop_assert!(read.batch <= crate::limits::BATCH_SIZE_MAX);
+            prop_assert!(read.after.len() <= crate::limits::PARTITIONS as usize);
+        }
+        if let Ok(park) = group::Park::parse(&mut call.clone()) {
+            prop_assert!(park.reason.len() <= crate::limits::REASON_BYTES && !park.reason.contains('\0'));
+        }
+        if let Ok(page) = group::ParkedPage::parse(&mut call.clone(), &limits) {
+            prop_assert!((1..=crate::limits::GROUP_LIST_MAX).contains(&page.limit));
+        }
+        let _ = group::Join::parse(&mut call.clone(), &limits);
+        let _ = group::MemberCall::parse(&mut call.clone());
+        let _ = group::Leave::parse(&mut call.clone());
+        let _ = group::UpdateGroup::parse(&mut call.clone());
+        let _ = group::ResizeGroup::parse(&mut call.clone());
+        let _ = group::ResetGroup::parse(&mut call.clone(), &limits);
+        let _ = group::Handled::parse(&mut call.clone(), &limits);
+        let _ = group::Retry::parse(&mut call.clone(), &limits);
+        let _ = group::Skip::parse(&mut call.clone(), &limits);
+        let _ = group::AuditPage::parse(&mut call.clone());
+        let _ = group::Wait::parse(&mut call.clone(), &limits);
     }
 }

@@ -213,6 +213,52 @@ fn a_poison_message_stops_its_stream_only() {
 }
 
 #[test]
+fn a_stream_that_was_skipped_past_the_checkpoint_flows_only_once_the_checkpoint_is_there() {
+    let mut stage = Stage::new(1);
+    stage.write(&["a-1", "a-2", "a-1"]);
+    let member = stage.join();
+    let epoch = stage.epoch(&member, 0);
+    stage.park(&member, epoch, 1, 1).expect("it is parked");
+    stage.checkpoint(&member, epoch, 2);
+    let retry = stage.read(&member, json!({}))["retries"][0].clone();
+    stage.ask("group.skip", json!(["g", { "stream": "a-1", "position": 3 }]));
+    let reply = stage.handled(&member, epoch, &retry, 3);
+    assert_eq!(reply["flowing"], json!(false), "3 would come again, because the checkpoint is 2");
+    stage.checkpoint(&member, epoch, 3);
+    let drained = stage.read(&member, json!({}))["drained"][0].clone();
+    assert_eq!((&drained["stream"], &drained["position"]), (&json!("a-1"), &json!(3)));
+}
+
+#[test]
+fn a_reset_releases_exactly_the_parked_streams_that_come_again() {
+    for (to, left) in [(1, 0), (2, 1)] {
+        let mut stage = Stage::new(1);
+        stage.write(&["a-2", "a-1"]);
+        let member = stage.join();
+        let epoch = stage.epoch(&member, 0);
+        stage.park(&member, epoch, 2, 1).expect("it is parked");
+        stage.ask("group.reset", json!(["g", { "to": to }]));
+        let parked = stage.ask("group.parked", json!(["g"]));
+        assert_eq!(parked.as_array().expect("a list").len(), left, "to {to}");
+    }
+}
+
+#[test]
+fn a_retry_is_committed_once() {
+    let mut stage = Stage::new(1);
+    stage.write(&["a-1", "a-1"]);
+    let member = stage.join();
+    let epoch = stage.epoch(&member, 0);
+    stage.park(&member, epoch, 1, 1).expect("it is parked");
+    stage.checkpoint(&member, epoch, 2);
+    let form = json!({ "handled": { "group": "g", "partition": 0, "epoch": epoch, "stream": "a-1", "position": 1 } });
+    let append = json!(["out", [{ "type": "Done", "data": {} }], form]);
+    assert_eq!(stage.ask("stream.append", append.clone())["lastPosition"], json!(0));
+    assert_eq!(stage.refused("stream.append", append), ("FENCED".to_owned(), "handled".to_owned()));
+    assert_eq!(positions(&stage.read(&member, json!({})), "retries"), [2]);
+}
+
+#[test]
 fn a_message_that_is_parked_twice_is_parked_once() {
     let mut stage = Stage::new(1);
     stage.write(&["a-1", "a-1"]);
