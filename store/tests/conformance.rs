@@ -210,11 +210,12 @@ async fn postgres_with_tiny_bounds() {
 }
 
 /// The long form, with tiny bounds too, is a part of `make scaling-check`. The short one leaves out tokens, which are in
-/// the registry alone.
+/// the registry alone, and subscriptions, which the tests of moves have.
 #[tokio::test(flavor = "multi_thread")]
 async fn postgres_at_two_nodes() {
     let is_long = std::env::var_os("EVENTODB_TEST_NODES").is_some();
-    let is_wanted = |case: &str| is_long || !case.starts_with("tokens::");
+    let left_out = ["tokens::", "subscriptions::"];
+    let is_wanted = |case: &str| is_long || !left_out.iter().any(|module| case.starts_with(module));
     conformance::run_where(&TwoNodes::new(|_| {}).await, &Settings::default(), is_wanted).await;
     if is_long {
         conformance::run(&TwoNodes::new(tiny_postgres).await, &conformance::tiny(testing::seed())).await;

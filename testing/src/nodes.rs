@@ -17,6 +17,8 @@ const TABLE: &str = "CREATE SCHEMA IF NOT EXISTS eventodb;
 /// The tables of a log, those first that a write locks first.
 const TABLES: &str = "SELECT c.relname::text FROM pg_class AS c JOIN pg_namespace AS s ON s.oid = c.relnamespace
     WHERE s.nspname = $1 AND c.relkind = 'r' ORDER BY c.relname <> 'batches', c.relname <> 'messages', c.relname";
+/// What the servers hold need not outlive the machine.
+const SETTINGS: [&str; 1] = ["fsync=off"];
 /// How long a move waits for a lock before it begins anew: a write may wait for a lock that the move has.
 const LOCK_TIMEOUT_MS: u32 = 300;
 
@@ -45,7 +47,7 @@ impl Nodes {
     /// # Panics
     /// They do not start.
     pub fn start() -> Self {
-        Self { home: Server::start(&[]), away: Server::start(&[]) }
+        Self { home: Server::start(&SETTINGS), away: Server::start(&SETTINGS) }
     }
 
     /// The two servers of the process.
