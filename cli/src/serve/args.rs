@@ -370,9 +370,13 @@ pub(super) struct Postgres {
     /// Whether statements are prepared. `off` is for a PgBouncer that does not support prepared statements.
     #[arg(long, value_name = "on|off", default_value = "on", value_parser = on_off(), action = clap::ArgAction::Set)]
     pub(super) pg_prepare: bool,
-    /// Database URL to listen on for notifications, if --db-url is a pooler. Without it the server polls instead.
+    /// URL of the database by which servers notify each other, the same for all of them: that of PostgreSQL itself if
+    /// --db-url is a pooler, and of one node of a cluster. --db-url if left out. A server that cannot listen polls.
     #[arg(long, env = "EVENTODB_LISTEN_URL", hide_env_values = true)]
-    pub(super) listen_url: Option<String>,
+    pub(super) listen_url: Option<Secret>,
+    /// File that contains that URL, in place of --listen-url, so that the list of processes does not show its password.
+    #[arg(long, value_name = "FILE", conflicts_with = "listen_url")]
+    pub(super) listen_url_file: Option<PathBuf>,
     /// Milliseconds between two polls for what other servers did, besides their notifications.
     #[arg(long, value_name = "MS", default_value_t = Millis(Settings::default().poll_interval), value_parser = time)]
     pub(super) poll_interval_ms: Millis,

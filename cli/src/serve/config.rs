@@ -9,7 +9,7 @@ use eventodb_protocol::{DEFAULT_NAMESPACE, Token};
 use eventodb_server::{AtOnce, Bounds, Config, Network, Pages, Rates, Timeouts, Tls, TlsFiles};
 use eventodb_store::{postgres, sqlite};
 
-use super::args::{Args, Times};
+use super::args::{self, Args, Times};
 use super::logging::{Format, Level};
 use super::memory;
 use super::secret::{self, Secret};
@@ -221,7 +221,7 @@ fn postgres(url: &str, args: &Args) -> Result<postgres::Settings, Usage> {
         return Err(Usage::new("--pg-pool-min must be at most --pg-pool-max".to_owned()));
     }
     Ok(postgres::Settings {
-        listen_url: flags.listen_url.as_deref().map(|url| parse("listen-url", url)).transpose()?,
+        listen_url: listen_url(flags)?.map(|url| parse("listen-url", &url)).transpose()?,
         pool_min: flags.pg_pool_min,
         pool_max: flags.pg_pool_max,
         sequencer_connections: flags.pg_append_connections,
@@ -233,6 +233,13 @@ fn postgres(url: &str, args: &Args) -> Result<postgres::Settings, Usage> {
         auto_migrate: flags.auto_migrate,
         ..postgres::Settings::new(parse("db-url", url)?)
     })
+}
+
+fn listen_url(flags: &args::Postgres) -> Result<Option<String>, Usage> {
+    match (&flags.listen_url_file, &flags.listen_url) {
+        (Some(file), _) => secret::read("listen-url-file", file).map(Some),
+        (None, given) => Ok(given.as_ref().map(|Secret(url)| url.clone())),
+    }
 }
 
 fn store(args: &Args) -> eventodb_store::Settings {

@@ -2,7 +2,8 @@
 //!
 //! The append's own transaction never notifies, because a notifying commit takes a lock that the whole instance shares.
 //! After the commit, positions are gathered and sent together on a connection of their own.
-//! One connection listens for all namespaces.
+//! One connection listens for all namespaces. PostgreSQL delivers a notification to sessions of the same server and
+//! database: servers that reach the data in different ways name one database for both connections.
 
 use std::collections::HashMap;
 use std::future::poll_fn;
@@ -74,7 +75,7 @@ impl Notifier {
     }
 
     /// Sends the gathered notifications until `stop`.
-    pub(super) async fn run(self: Arc<Self>, settings: Arc<Settings>, stop: CancellationToken) {
+    pub(super) async fn run(self: Arc<Self>, settings: Settings, stop: CancellationToken) {
         let mut connection = None;
         let mut pause = RETRY.0;
         while stop.run_until_cancelled(self.wake.notified()).await.is_some() {

@@ -95,7 +95,7 @@ impl Postgres {
         shared.readers.fill().await.map_err(OpenError::other)?;
         let (sender, receiver) = Hints::new();
         let (notifier, stop) = (Arc::clone(&shared.notifier), shared.stop.clone());
-        shared.tasks.spawn(Arc::clone(&notifier).run(Arc::clone(&settings), stop.clone()));
+        shared.tasks.spawn(Arc::clone(&notifier).run(settings.of_notifier(), stop.clone()));
         shared.tasks.spawn(hints::listen(notifier, sender, settings, stop));
         shared.tasks.spawn(Arc::clone(&shared).shrink());
         shared.tasks.spawn(Arc::clone(&shared.places).follow());

@@ -12,7 +12,8 @@ const SEQUENCER_CONNECTIONS: usize = 8;
 pub struct Settings {
     /// Where the database is.
     pub url: Url,
-    /// Where to listen for notifications, if not at `url`: `url` may be a pooler, which cannot.
+    /// Where servers notify each other, if not at `url`: a pooler forwards no notifications, and a node of a cluster
+    /// none to another. The database there needs no tables.
     pub listen_url: Option<Url>,
     /// Number of connections for reads that are kept open while they are idle.
     pub pool_min: usize,
@@ -59,6 +60,15 @@ impl Settings {
             prepare: true,
             stand_in: false,
             auto_migrate: true,
+        }
+    }
+
+    /// Settings of the sessions that notify other servers.
+    pub(super) fn of_notifier(&self) -> Self {
+        match &self.listen_url {
+            // Whoever can listen there keeps a session, and with it prepared statements.
+            Some(url) => Self { url: url.clone(), prepare: true, ..self.clone() },
+            None => self.clone(),
         }
     }
 

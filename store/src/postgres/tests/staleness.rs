@@ -14,6 +14,7 @@ use crate::conformance::support::{
     PATIENCE, all, everything, is_conflict, message, namespace, subscribe, write, write_expecting,
 };
 use crate::log::{Event, Log, Start};
+use crate::model::NamespaceUpdate;
 use crate::testing::tell;
 use crate::{Error, Settings};
 use eventodb_testing::postgres;
@@ -27,8 +28,19 @@ async fn late(poll_interval: Duration) -> (Pair, Proxy) {
     let proxy = Proxy::to_database(&url, 0).await;
     let mut backend = settings(&url);
     backend.listen_url = Some(proxy.database_url(&url).parse().expect("a good URL"));
-    let pair = Pair::of(url, [backend.clone(), backend], Settings { poll_interval, ..Settings::default() }).await;
+    let settings = Settings { poll_interval, ..Settings::default() };
+    let pair = Pair::of(url.clone(), [backend.clone(), backend], settings).await;
     pair.logs().await;
+    // Over a slow way no session begins in time: both servers notify once before.
+    for server in &pair.servers {
+        server.backend().update(NAME, &NamespaceUpdate::default()).await.expect("it lives");
+    }
+    let session = postgres::connect(&url).await;
+    let notifiers = "SELECT count(*) FROM pg_stat_activity
+                     WHERE query LIKE '%pg_notify%' AND datname = current_database() AND pid <> pg_backend_pid()";
+    while session.query_one(notifiers, &[]).await.expect("good SQL").get::<_, i64>(0) < 2 {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
     proxy.faults(Faults { delay: 1.0, shortest: DELAY, longest: DELAY, ..Faults::default() });
     (pair, proxy)
 }
