@@ -35,10 +35,10 @@ fn of_sqlite(error: &SqliteError) -> Exit {
 
 /// The exit code if the database cannot be used. A wrong configuration has another code than an unreachable database.
 pub(crate) fn of_postgres(error: &PostgresError) -> Exit {
-    use PostgresError::{MigrationNeeded, MissingDatabase, NewerSchema, NotUtf8, Privilege, TooOld};
+    use PostgresError::{Citus, MigrationNeeded, MissingDatabase, NewerSchema, NotUtf8, Privilege, TooOld};
     match error {
         PostgresError::Refused { .. } | MissingDatabase { .. } => Exit::Usage,
-        TooOld(_) | NotUtf8(_) | Privilege(_) | NewerSchema { .. } | MigrationNeeded(_) => Exit::Usage,
+        TooOld(_) | NotUtf8(_) | Citus(_) | Privilege(_) | NewerSchema { .. } | MigrationNeeded(_) => Exit::Usage,
         _ => Exit::Unavailable,
     }
 }

@@ -116,6 +116,7 @@ async fn a_database_that_is_lost_and_comes_back_is_logged() {
         };
         tokio::time::timeout(PATIENCE, found).await.unwrap_or_else(|_| panic!("no {message} in the log"));
     };
+    logged("INFO", "found PostgreSQL 1").await;
     tokio::task::block_in_place(|| database.stop("immediate"));
     logged("ERROR", "the database is lost").await;
     tokio::task::block_in_place(|| database.start_again());

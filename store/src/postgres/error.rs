@@ -62,6 +62,9 @@ pub enum OpenError {
     /// A privilege is missing.
     #[error("a privilege is missing: {0}")]
     Privilege(String),
+    /// Namespaces cannot be spread over the nodes of this cluster.
+    #[error("Citus cannot be used: {0}")]
+    Citus(String),
     /// The schema was made by a newer version.
     #[error("schema {schema} needs version {needs} of this program or newer, this is {}", eventodb_protocol::VERSION)]
     NewerSchema {

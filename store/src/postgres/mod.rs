@@ -3,6 +3,7 @@
 mod append;
 mod appender;
 mod change;
+mod citus;
 mod connection;
 mod counts;
 mod error;
@@ -20,6 +21,7 @@ mod seal;
 mod settings;
 mod shared;
 mod staging;
+mod start;
 mod statement;
 mod storage;
 #[cfg(test)]
@@ -56,11 +58,9 @@ use migrate::MigrateError;
 use placement::Placement;
 use pool::retrying;
 use shared::Shared;
-use statement::{PING, SELF_TEST, SERVER, USABLE};
+use statement::{PING, SELF_TEST, USABLE};
 use storage::{PostgresStorage, at_node};
 
-/// The oldest version of PostgreSQL that works.
-const OLDEST_SERVER: i32 = 140_000;
 /// Pause after an attempt to drop a schema that was in use, because each attempt holds up its users.
 const PURGE_PAUSE: Duration = Duration::from_secs(10);
 /// How often it is looked for tokens that servers of earlier versions noted: that reads all namespaces.
@@ -86,7 +86,7 @@ impl Postgres {
     /// [`OpenError`], which says what to do.
     pub async fn open(settings: Settings) -> Result<Arc<Self>, OpenError> {
         let settings = Arc::new(settings);
-        let (mut connection, is_read_only) = prepare(&settings).await?;
+        let (mut connection, is_read_only) = start::prepare(&settings).await?;
         migrate::registry(&mut connection, settings.auto_migrate).await.map_err(OpenError::from)?;
         let placement = Placement::look(&mut connection, &settings).await.map_err(OpenError::other)?;
         drop(connection);
@@ -112,7 +112,7 @@ impl Postgres {
     /// # Errors
     /// As [`Postgres::open`].
     pub async fn migrate(settings: &Settings) -> Result<(), OpenError> {
-        let (mut connection, _) = prepare(settings).await?;
+        let (mut connection, _) = start::prepare(settings).await?;
         let placement = Placement::look(&mut connection, settings).await.map_err(OpenError::other)?;
         Ok(migrate::all(&mut connection, placement).await?)
     }
@@ -378,36 +378,6 @@ async fn look(connection: &mut Connection) -> Result<bool, Failure> {
         connection.retire();
     }
     Ok(is_read_only)
-}
-
-/// A connection to a database that has been looked at, and whether that is read-only.
-async fn prepare(settings: &Settings) -> Result<(Connection, bool), OpenError> {
-    let mut connection = Connection::open(settings).await?;
-    let row = connection.query_one(SERVER.on_registry(), &[]).await.map_err(MigrateError::from)?;
-    let row = row.ok_or_else(|| OpenError::other("it told nothing about itself"))?;
-    if row.get::<_, i32>(0) < OLDEST_SERVER {
-        return Err(OpenError::TooOld(row.get(1)));
-    }
-    let encoding: String = row.get(2);
-    if encoding != "UTF8" {
-        return Err(OpenError::NotUtf8(encoding));
-    }
-    for (column, setting) in [(3, "fsync"), (4, "full_page_writes")] {
-        if !row.get::<_, bool>(column) {
-            tracing::warn!("PostgreSQL runs with {setting}=off: A CRASH OF ITS MACHINE LOSES OR DAMAGES MESSAGES");
-        }
-    }
-    if !row.get::<_, bool>(8) {
-        tracing::warn!(
-            "PostgreSQL runs with data_checksums=off: it does not notice a page that its disk changed, and damaged \
-             messages may be served as true; stop it and run `pg_checksums --enable`"
-        );
-    }
-    if !row.get::<_, bool>(5) {
-        let database: String = row.get(6);
-        return Err(OpenError::Privilege(format!("GRANT CREATE ON DATABASE {database} to this user")));
-    }
-    Ok((connection, row.get(7)))
 }
 
 impl From<MigrateError> for OpenError {

@@ -7,4 +7,5 @@ SELECT pg_catalog.current_setting('server_version_num')::int4,
        pg_catalog.has_database_privilege(pg_catalog.current_database(), 'CREATE'),
        pg_catalog.current_database()::text,
        pg_catalog.current_setting('transaction_read_only') = 'on',
-       pg_catalog.current_setting('data_checksums') = 'on'
+       pg_catalog.current_setting('data_checksums') = 'on',
+       (SELECT extversion FROM pg_catalog.pg_extension WHERE extname = 'citus')

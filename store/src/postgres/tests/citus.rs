@@ -6,8 +6,8 @@ use std::collections::HashMap;
 use super::fixture::{Fixture, new_namespace, settings};
 use crate::model::Incarnation;
 use crate::postgres::connection::Connection;
-use crate::postgres::migrate;
 use crate::postgres::placement::{Address, Placement};
+use crate::postgres::{OpenError, citus, migrate, start};
 use crate::storage::Backend as _;
 use eventodb_testing::postgres;
 
@@ -31,7 +31,8 @@ const DISTRIBUTION: &str = "
     CREATE TYPE pg_catalog.noderole AS ENUM ('primary', 'secondary', 'unavailable');
     CREATE TABLE pg_catalog.pg_dist_local_group (groupid int4 PRIMARY KEY);
     CREATE TABLE pg_catalog.pg_dist_node (nodeid int4 PRIMARY KEY, groupid int4 NOT NULL, nodename text NOT NULL,
-                                          nodeport int4 NOT NULL, noderole noderole NOT NULL);
+                                          nodeport int4 NOT NULL, noderole noderole NOT NULL,
+                                          isactive boolean NOT NULL DEFAULT true);
     CREATE TABLE pg_catalog.pg_dist_shard (logicalrelid regclass NOT NULL, shardid int8 PRIMARY KEY);
     CREATE TABLE pg_catalog.pg_dist_placement (placementid int8 PRIMARY KEY, shardid int8 NOT NULL, groupid int4 NOT NULL);
     INSERT INTO pg_dist_local_group VALUES (0);
@@ -60,6 +61,27 @@ async fn the_node_of_a_log_is_found_in_the_tables_of_citus() {
     let found = placement.find(&mut connection, &logs).await.expect("good SQL");
     let worker = Address { host: "worker1".to_owned(), port: 6432 };
     assert_eq!(found, HashMap::from([(logs[0], worker)]), "the others are here, or nowhere yet");
+}
+
+#[tokio::test]
+async fn a_start_looks_at_the_cluster_and_refuses_what_cannot_work() {
+    let fixture = Fixture::new().await;
+    fixture.sql(STAND_IN).await;
+    fixture.sql(DISTRIBUTION).await;
+    start::prepare(&settings(&fixture.url)).await.expect("it can be used");
+    let mut connection = Connection::open(&settings(&fixture.url)).await.expect("it answers");
+    let cluster = citus::look(&mut connection, "13.2-1".to_owned()).await.expect("good SQL").to_string();
+    assert_eq!(cluster, "Citus 13.2-1, schema-based sharding on, 1 worker; this is the coordinator");
+    for change in [
+        "UPDATE pg_extension SET extversion = '11.3-1' WHERE extname = 'citus'",
+        "DO $$ BEGIN
+            EXECUTE format('ALTER DATABASE %I SET citus.enable_schema_based_sharding = off', current_database());
+        END $$; UPDATE pg_extension SET extversion = '13.2-1' WHERE extname = 'citus'",
+    ] {
+        fixture.sql(&format!("SET allow_system_table_mods = on; {change}")).await;
+        let refused = start::prepare(&settings(&fixture.url)).await.expect_err("it cannot work");
+        assert!(matches!(refused, OpenError::Citus(_)), "{refused}");
+    }
 }
 
 async fn plan_mode(url: &str) -> String {
