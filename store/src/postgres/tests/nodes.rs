@@ -167,15 +167,24 @@ async fn a_node_that_dies_stops_its_own_logs_alone() {
 async fn a_silent_node_holds_up_its_own_logs_alone() {
     let database = Nodes::shared().database().await;
     let proxy = Proxy::to_database(&database.away, 0).await;
-    // No call gives up before the end.
-    let settings = Settings { acquire_timeout: PATIENCE, statement_timeout: PATIENCE, ..near_settings(&database) };
-    let server = open_store(settings.clone(), crate::Settings::default()).await;
-    let (near, far) = (create(&server, "near").await, create(&server, "far").await);
-    write(&near, "a-1", "T").await;
-    write(&far, "a-1", "T").await;
-    database.move_away(number(&far)).await;
+    let maker = server(&database).await;
+    create(&maker, "near").await;
+    let made = create(&maker, "far").await;
+    let log = number(&made);
+    database.move_away(log).await;
     let (host, port) = proxy.address().rsplit_once(':').expect("HOST:PORT");
-    database.note_at([number(&far)], host, port.parse().expect("a port")).await;
+    database.note_at([log], host, port.parse().expect("a port")).await;
+    maker.close().await;
+    // No call gives up before the end.
+    let settings = Settings {
+        acquire_timeout: PATIENCE,
+        connect_timeout: PATIENCE,
+        statement_timeout: PATIENCE,
+        ..near_settings(&database)
+    };
+    let server = open_store(settings.clone(), crate::Settings::default()).await;
+    let (near, far) = (server.log("near").await.expect("it lives"), server.log("far").await.expect("it lives"));
+    write(&near, "a-1", "T").await;
     write(&far, "a-1", "T").await;
     let read = |log: &Arc<Log>| {
         let log = log.clone();
