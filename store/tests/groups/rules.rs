@@ -218,7 +218,12 @@ impl Rules {
             return Ok(json!({}));
         }
         let heartbeat = request::MemberCall::parse(call)?;
-        to_reply(self.decide(now, name, |group, at, _| group.heartbeat(&member, &heartbeat, at))?)
+        to_reply(self.decide(now, name, |group, at, _| {
+            let reply = group.heartbeat(&member, &heartbeat, at)?;
+            let waited = group.look_again(&member, reply.fenced.clone(), at)?;
+            assert_eq!(waited, reply, "nothing has changed while it waited");
+            Ok(reply)
+        })?)
     }
 
     fn read(&mut self, now: i64, name: &str, call: &mut Call<'_>) -> Reply {
