@@ -148,8 +148,10 @@ fn secrets_may_come_from_files() {
     std::fs::write(&url, "sqlite://:memory:\n").expect("written");
     let server = Server::start(&["--token-file", text(&mine), "--db-url-file", text(&url)], &[]);
     assert!(server.takes(&token("3c")));
-    for (flag, file) in ["--token-file", "--db-url-file", "--listen-url-file"].map(|flag| (flag, "nowhere")) {
-        let (code, told) = outcome(&mut eventodb(&["serve", "--db-url=postgres://nobody@localhost/none", flag, file]));
+    let database = "--db-url=postgres://nobody@localhost/none";
+    for (flag, others) in [("--token-file", &[][..]), ("--db-url-file", &[]), ("--listen-url-file", &[database])] {
+        let (file, arguments) = ("nowhere", [&["serve", flag, "nowhere"], others].concat());
+        let (code, told) = outcome(&mut eventodb(&arguments));
         assert_eq!(code, Some(64));
         assert!(told.contains(flag) && told.contains(file), "{told}");
     }
