@@ -1,5 +1,6 @@
 //! Filters: which messages a read or a subscription returns.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use crate::group::ConsumerGroup;
@@ -17,6 +18,21 @@ pub enum Scope {
 }
 
 impl Scope {
+    /// The scope of these categories. If `""` is among them, it is everything. A name with a `-` is no category's.
+    pub fn of_categories<'a>(names: impl IntoIterator<Item = &'a str>) -> Self {
+        let mut seen = HashSet::new();
+        let mut kept: Vec<Arc<str>> = Vec::new();
+        for name in names {
+            if name.is_empty() {
+                return Self::All;
+            }
+            if name::is_category(name) && seen.insert(name) {
+                kept.push(name.into());
+            }
+        }
+        Self::Categories(kept)
+    }
+
     /// Whether messages of `stream` are in it.
     pub fn contains(&self, stream: &str) -> bool {
         match self {

@@ -3,6 +3,7 @@
 //! Everything that server, store and clients must agree on is defined here once: names and categories, consumer-group
 //! membership, tokens, messages, requests and replies, error codes and limits. No I/O, no runtime, no SQL.
 
+pub mod condition;
 pub mod error;
 pub mod filter;
 pub mod group;
@@ -20,6 +21,7 @@ pub mod time;
 pub mod token;
 pub mod wire;
 
+pub use condition::{Condition, Matching};
 pub use error::{Error, ErrorCode};
 pub use filter::{Direction, Filter, Scope};
 pub use group::ConsumerGroup;

@@ -23,7 +23,8 @@ pub const CATEGORIES_MAX: usize = 10_000;
 pub const APPEND_MESSAGES: usize = 1000;
 /// Most streams, and most checks, in one atomic append.
 pub const APPEND_STREAMS: usize = 100;
-/// Most categories, and most types, that one read or subscription may name.
+/// Most categories, and most types, that one read or subscription may name; most of both that the conditions of one append
+/// may.
 pub const FILTER_NAMES: usize = 100;
 /// Longest description of a namespace, in bytes of UTF-8.
 pub const DESCRIPTION_BYTES: usize = 1024;

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use eventodb_protocol::Condition;
 use eventodb_protocol::message::Expected;
 use uuid::Uuid;
 
@@ -11,6 +12,9 @@ pub enum Error {
     /// One or more streams are not at the expected version. Nothing was written.
     #[error("stream version conflict")]
     VersionConflict(Vec<Conflict>),
+    /// All streams are at their expected versions, and a condition of the append does not hold. Nothing was written.
+    #[error("a condition does not hold")]
+    ConditionFailed(Vec<Conflict>),
     /// The id was written before with something else. Nothing was written.
     #[error("message id {0} was written before with something else")]
     IdConflict(Uuid),
@@ -98,18 +102,43 @@ pub type Cause = Arc<dyn std::error::Error + Send + Sync>;
 /// Shorthand for this crate's results.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// A stream that was not as expected.
+/// What did not hold of an append.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Conflict {
-    /// The stream.
-    pub stream: Arc<str>,
-    /// What was expected.
-    pub expected: Expected,
-    /// Its last position; -1 if it does not exist.
-    pub actual: i64,
+pub enum Conflict {
+    /// A stream is not as expected.
+    Version {
+        /// The place among the checks; `None` if the stream was to be written.
+        check: Option<usize>,
+        /// The stream.
+        stream: Arc<str>,
+        /// What was expected.
+        expected: Expected,
+        /// Its last position; -1 if it does not exist.
+        actual: i64,
+    },
+    /// There is a message that matches a condition, or the condition looks at what comes after a head that this log does
+    /// not have.
+    Condition {
+        /// The place among the checks.
+        check: usize,
+        /// The condition.
+        condition: Condition,
+        /// The global position of a message that matches.
+        found: Option<i64>,
+        /// The log's head.
+        head: i64,
+    },
 }
 
 impl Error {
+    /// The refusal of an append of which this does not hold.
+    pub(crate) fn of_conflicts(conflicts: Vec<Conflict>) -> Self {
+        if conflicts.iter().any(|conflict| matches!(conflict, Conflict::Version { .. })) {
+            return Self::VersionConflict(conflicts);
+        }
+        Self::ConditionFailed(conflicts)
+    }
+
     /// [`Error::Unavailable`] because of `cause`.
     pub fn unavailable(cause: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
         Self::Unavailable(Arc::from(cause.into()))

@@ -82,10 +82,26 @@ export const NESTED: Nested[] = [
   {
     name: "a check of streams.append",
     good: { stream: '"b-$new"', expectedVersion: "-1" },
-    members: { stream: "name", expectedVersion: "version" },
+    members: { stream: "name", expectedVersion: "version", match: "object", after: "integer", absent: "object" },
     required: ["stream", "expectedVersion"],
     ignoresUnknown: false,
     around: (object) => `["streams.append",[{"stream":"a-$new","messages":[${message}]}],{"checks":[${object}]}]`,
+  },
+  {
+    name: "a condition of streams.append",
+    good: { match: '{"types":["$new"]}', after: "0" },
+    members: { match: "object", after: "integer", expectedVersion: "version" },
+    required: ["match", "after"],
+    ignoresUnknown: false,
+    around: (object) => `["streams.append",[{"stream":"a-$new","messages":[${message}]}],{"checks":[${object}]}]`,
+  },
+  {
+    name: "what a condition of streams.append matches",
+    good: { categories: '["$new"]', types: '["T"]' },
+    members: { categories: "strings", types: "strings" },
+    required: [],
+    ignoresUnknown: false,
+    around: (object) => `["streams.append",[{"stream":"a-$new","messages":[${message}]}],{"checks":[{"absent":${object}}]}]`,
   },
   {
     name: "the options of token.create",

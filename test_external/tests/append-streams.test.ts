@@ -38,7 +38,7 @@ test("[R-multi.2 R-multi.4] all expectations that failed are told, and nothing i
     { stream: "a-1", expected: 5, actual: 0 },
     { stream: "b-1", expected: -1, actual: 0 },
     { stream: "d-1", expected: "exists", actual: -1 },
-    { stream: "e-1", expected: 3, actual: -1 },
+    { check: 0, stream: "e-1", expected: 3, actual: -1 },
   ]);
   assert.equal((await client.rpc<unknown[]>("category.get", "")).length, 2);
 });
@@ -48,7 +48,7 @@ test("[R-multi.3] checks on streams that are not written", async () => {
   await client.write("a-1");
   await client.rpc("streams.append", [entry("b-1")], { checks: [{ stream: "a-1", expectedVersion: 0 }, { stream: "x-1", expectedVersion: -1 }] });
   const failure = await client.failure("streams.append", [entry("b-1")], { checks: [{ stream: "a-1", expectedVersion: 1 }] });
-  assert.deepEqual(failure.details.conflicts, [{ stream: "a-1", expected: 1, actual: 0 }]);
+  assert.deepEqual(failure.details.conflicts, [{ check: 0, stream: "a-1", expected: 1, actual: 0 }]);
   assert.equal(await client.rpc("stream.version", "b-1"), 0);
   assert.equal(await client.rpc("stream.version", "x-1"), null, "a check writes nothing");
 });

@@ -46,6 +46,12 @@ test("[R-error.8] a namespace that exists", provokes("NAMESPACE_EXISTS", 409, ()
 
 test("[R-error.9] another version", provokes("STREAM_VERSION_CONFLICT", 409, () => open.fresh().call("stream.write", "a-1", message, { expectedVersion: 9 })));
 
+test("[R-error.22] a condition that does not hold", provokes("CONDITION_FAILED", 409, async () => {
+  const client = open.fresh();
+  await client.write("a-1");
+  return client.call("streams.append", [{ stream: "b-1", messages: [message] }], { checks: [{ absent: { categories: ["a"] } }] });
+}));
+
 test("[R-error.10] another message of that id", provokes("MESSAGE_ID_CONFLICT", 409, () => writtenTwice(open.fresh())));
 
 test("[R-error.11] a message too large", provokes("PAYLOAD_TOO_LARGE", 413, () => {

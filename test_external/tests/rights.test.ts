@@ -207,6 +207,23 @@ test("[R-right.9] checks need the right to read the categories of their streams"
   assert.deepEqual([unread.status, unread.message.includes("read")], [403, true], unread.message);
 });
 
+test("[R-right.12] conditions need the right to read their categories", async () => {
+  const { admin } = await newTenant();
+  const failure = async (options: object, condition: object) => {
+    const client = admin.as((await admin.rpc("token.create", options)).token);
+    return failureOf(await client.call("streams.append", [{ stream: "account-1", messages: [message] }], { checks: [condition] }));
+  };
+  const secret = { match: { categories: ["account", "secret"] }, after: 0 };
+  assert.equal((await failure({ rights: ["read", "write"] }, secret)).code, "CONDITION_FAILED");
+  const limited = { rights: ["read", "write"], categories: ["account"] };
+  const outside = await failure(limited, secret);
+  assert.deepEqual([outside.status, outside.message.includes('"secret"')], [403, true], outside.message);
+  assert.equal((await failure(limited, { absent: { types: ["T"] } })).code, "AUTH_UNAUTHORIZED", "all categories");
+  assert.equal((await failure(limited, { absent: { categories: ["account"] } })).code, "CONDITION_FAILED");
+  const unread = await failure({ rights: ["write"] }, { absent: { categories: ["account"] } });
+  assert.deepEqual([unread.status, unread.message.includes("read")], [403, true], unread.message);
+});
+
 test("[R-right.5 R-right.6] what a limited token may subscribe to, and write at once", async (t) => {
   const { admin } = await newTenant();
   const { token } = await admin.rpc("token.create", { rights: ["read", "write"], categories: ["account", "order*"] });

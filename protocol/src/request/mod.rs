@@ -3,6 +3,7 @@
 //! A body is `["method", arg1, arg2, …]`. An argument is parsed only when the method asks for it. Every error names the
 //! argument or option at fault.
 
+mod check;
 #[cfg(test)]
 mod fuzz;
 pub mod group;
@@ -17,11 +18,12 @@ use std::borrow::Cow;
 use crate::spelling::{Shown, nearest};
 use crate::{Error, Limits, Timestamp, json, name};
 
+pub use check::Check;
 pub use message::{check_object, message_id};
 pub use namespace::{CreateNamespace, GivenToken, UpdateNamespace};
 pub use read::{ListPage, Read};
 pub use token::{CreateToken, ListTokens, RevokeToken, RotateToken};
-pub use write::{Append, AppendEntry, Check, expected, single_write, stream_append, streams_append};
+pub use write::{Append, AppendEntry, expected, single_write, stream_append, streams_append};
 
 /// A well-formed call: the method and its arguments, in compact JSON.
 #[derive(Clone, Debug)]

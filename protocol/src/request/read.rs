@@ -1,7 +1,6 @@
 //! The arguments of reads: `stream.get`, `category.get`, `stream.last`, and lists of names.
 
 use std::borrow::Cow;
-use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -244,29 +243,14 @@ fn category_scope(argument: &str, limits: &Limits) -> Result<Scope, Error> {
         let name = string("category", argument)
             .map_err(|_| Error::invalid("category must be a string or an array of strings"))?;
         name::check_asked("category", &name, limits)?;
-        return Ok(categories([&*name]));
+        return Ok(Scope::of_categories([&*name]));
     }
     let names = strings("category", argument, FILTER_NAMES)?;
     if names.is_empty() {
         return Err(Error::invalid("category must name at least one category"));
     }
     checked("category", &names, limits)?;
-    Ok(categories(names.iter().map(|name| &**name)))
-}
-
-/// The scope of these categories, at most [`FILTER_NAMES`]. If `""` is among them, it is everything.
-fn categories<'a>(names: impl IntoIterator<Item = &'a str>) -> Scope {
-    let mut seen = HashSet::new();
-    let mut kept: Vec<Arc<str>> = Vec::new();
-    for name in names {
-        if name.is_empty() {
-            return Scope::All;
-        }
-        if name::is_category(name) && seen.insert(name) {
-            kept.push(name.into());
-        }
-    }
-    Scope::Categories(kept)
+    Ok(Scope::of_categories(names.iter().map(|name| &**name)))
 }
 
 fn consumer_group(options: &Options<'_>) -> Result<Option<ConsumerGroup>, Error> {
@@ -295,7 +279,7 @@ impl Scope {
             return Err(Error::invalid(format!("category must have at most {FILTER_NAMES} names, got {count}")));
         }
         names().try_for_each(|name| name::check("category", name, limits))?;
-        Ok(categories(names()))
+        Ok(Self::of_categories(names()))
     }
 
     /// Whether no message can match the filter.

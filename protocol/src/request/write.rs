@@ -3,8 +3,10 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
+use super::check::{Check, checks};
 use super::message::{message, message_id, messages};
 use super::{Call, Options, integer};
+use crate::condition::Condition;
 use crate::limits::{APPEND_MESSAGES, APPEND_STREAMS};
 use crate::message::{Expected, NewMessage};
 use crate::{Error, Limits, json, name};
@@ -13,7 +15,6 @@ const WRITE_OPTIONS: &[&str] = &["id", "expectedVersion"];
 const APPEND_OPTIONS: &[&str] = &["expectedVersion"];
 const STREAMS_OPTIONS: &[&str] = &["checks"];
 const ENTRY_MEMBERS: &[&str] = &["stream", "messages", "expectedVersion"];
-const CHECK_MEMBERS: &[&str] = &["stream", "expectedVersion"];
 
 /// Messages for one stream, in order.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -26,21 +27,12 @@ pub struct AppendEntry {
     pub messages: Vec<NewMessage>,
 }
 
-/// An expectation about a stream that is not written.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Check {
-    /// The stream.
-    pub stream: Arc<str>,
-    /// Its expected version.
-    pub expected: Expected,
-}
-
 /// An atomic append: all of it is written, or nothing.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Append {
     /// At least one. Each stream at most once.
     pub entries: Vec<AppendEntry>,
-    /// Each stream at most once.
+    /// What must hold besides. Each stream at most once.
     pub checks: Vec<Check>,
 }
 
@@ -53,6 +45,22 @@ impl Append {
     /// Whether it has no messages. A parsed append always has one.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
+    }
+
+    /// The streams that its checks expect something of.
+    pub fn checked_streams(&self) -> impl Iterator<Item = &Arc<str>> {
+        self.checks.iter().filter_map(|check| match check {
+            Check::Version { stream, .. } => Some(stream),
+            Check::Condition(_) => None,
+        })
+    }
+
+    /// The conditions among its checks, in order.
+    pub fn conditions(&self) -> impl Iterator<Item = &Condition> {
+        self.checks.iter().filter_map(|check| match check {
+            Check::Version { .. } => None,
+            Check::Condition(condition) => Some(condition),
+        })
     }
 
     /// Bytes of text in it.
@@ -105,18 +113,13 @@ pub fn streams_append(call: &mut Call<'_>, limits: &Limits) -> Result<Append, Er
         .collect::<Result<Vec<_>, _>>()?;
     let checks = match call.options(STREAMS_OPTIONS)?.raw("checks") {
         None => Vec::new(),
-        Some(checks) => array("checks", checks)?
-            .enumerate()
-            .map(|(at, element)| check(&format!("checks[{at}]"), element, limits))
-            .collect::<Result<_, _>>()?,
+        Some(text) => checks(text, limits)?,
     };
     if entries.is_empty() {
         return Err(Error::invalid("entries must have at least one entry"));
     }
     within("entries", "streams", entries.len(), APPEND_STREAMS)?;
-    within("checks", "checks", checks.len(), APPEND_STREAMS)?;
     unique("entries", entries.iter().map(|entry| &*entry.stream))?;
-    unique("checks", checks.iter().map(|check| &*check.stream))?;
     let append = Append { entries, checks };
     within("entries", "messages in all", append.len(), APPEND_MESSAGES)?;
     Ok(append)
@@ -133,24 +136,13 @@ fn entry(field: &str, text: &str, limits: &Limits) -> Result<AppendEntry, Error>
     Ok(AppendEntry { stream, expected, messages })
 }
 
-fn check(field: &str, text: &str, limits: &Limits) -> Result<Check, Error> {
-    let prefix = format!("{field}.");
-    let options = Options::parse(field, &prefix, text, CHECK_MEMBERS)?;
-    let stream = required_stream(field, &options, limits)?;
-    let version_field = format!("{field}.expectedVersion");
-    if options.raw("expectedVersion").is_none() {
-        return Err(Error::invalid(format!("{version_field} is required")));
-    }
-    Ok(Check { stream, expected: expected(&version_field, &options)? })
-}
-
 fn required_stream(field: &str, options: &Options<'_>, limits: &Limits) -> Result<Arc<str>, Error> {
     let field = format!("{field}.stream");
     let stream = options.string("stream")?.ok_or_else(|| Error::invalid(format!("{field} is required")))?;
     stream_name(&field, &stream, limits)
 }
 
-fn stream_name(field: &str, stream: &str, limits: &Limits) -> Result<Arc<str>, Error> {
+pub(super) fn stream_name(field: &str, stream: &str, limits: &Limits) -> Result<Arc<str>, Error> {
     name::check(field, stream, limits)?;
     Ok(stream.into())
 }
@@ -188,7 +180,9 @@ pub(super) fn within(field: &str, what: &str, count: usize, most: usize) -> Resu
     Ok(())
 }
 
-fn unique<'a>(field: &str, streams: impl Iterator<Item = &'a str>) -> Result<(), Error> {
+/// # Errors
+/// `INVALID_REQUEST` if one of these streams stands twice in the list `field`.
+pub(super) fn unique<'a>(field: &str, streams: impl Iterator<Item = &'a str>) -> Result<(), Error> {
     let mut seen = HashSet::new();
     for stream in streams {
         if !seen.insert(stream) {

@@ -9,7 +9,7 @@
 
 use std::sync::Arc;
 
-use eventodb_protocol::request::Append;
+use eventodb_protocol::request::{Append, Check};
 use eventodb_protocol::spelling::Shown;
 use eventodb_protocol::{DEFAULT_NAMESPACE, ErrorCode, Grant, Right, Scope, Timestamp, Token, name};
 use eventodb_store::model::{NewNamespace, TokenId};
@@ -219,11 +219,14 @@ impl Caller {
         }
     }
 
-    /// Checks that the caller may write to these streams, and read those whose versions are checked: a check that fails
-    /// tells the version.
+    /// Checks that the caller may write to these streams, and read what is checked: a check that fails tells the version of
+    /// its stream, or where a message is.
     pub(crate) fn check_append(&self, append: &Append) -> Result<(), Failure> {
         append.entries.iter().try_for_each(|entry| self.check_stream(Right::Write, &entry.stream))?;
-        append.checks.iter().try_for_each(|check| self.check_stream(Right::Read, &check.stream))
+        append.checks.iter().try_for_each(|check| match check {
+            Check::Version { stream, .. } => self.check_stream(Right::Read, stream),
+            Check::Condition(condition) => self.check_scope(Right::Read, &condition.matching.scope()),
+        })
     }
 
     fn check_category(&self, right: Right, category: &str) -> Result<(), Failure> {

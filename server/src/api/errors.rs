@@ -6,9 +6,9 @@
 use std::ops::RangeInclusive;
 
 use axum::response::Response;
-use eventodb_protocol::ErrorCode;
 use eventodb_protocol::limits::POSITION_MAX;
 use eventodb_protocol::message::Expected;
+use eventodb_protocol::{ErrorCode, Matching};
 use eventodb_store::Conflict;
 use http::header::{ALLOW, CONNECTION, RETRY_AFTER, WWW_AUTHENTICATE};
 use http::{HeaderValue, StatusCode};
@@ -46,7 +46,7 @@ pub(crate) struct Failure {
 enum Details {
     One(Mismatch),
     All {
-        conflicts: Vec<StreamMismatch>,
+        conflicts: Vec<Failed>,
     },
     #[serde(rename_all = "camelCase")]
     Damaged {
@@ -61,8 +61,33 @@ struct Mismatch {
     actual: i64,
 }
 
+/// What did not hold of an append.
+#[derive(Clone, Debug, Serialize)]
+#[serde(untagged)]
+enum Failed {
+    Version(StreamMismatch),
+    Condition(FailedCondition),
+}
+
+#[derive(Clone, Debug, Serialize)]
+struct FailedCondition {
+    check: usize,
+    #[serde(rename = "match", skip_serializing_if = "Option::is_none")]
+    matching: Option<Matching>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    absent: Option<Matching>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    after: Option<i64>,
+    found: Option<i64>,
+    /// Only if `after` lies above it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    head: Option<i64>,
+}
+
 #[derive(Clone, Debug, Serialize)]
 struct StreamMismatch {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    check: Option<usize>,
     stream: String,
     #[serde(flatten)]
     mismatch: Mismatch,
@@ -127,18 +152,25 @@ impl Failure {
     /// An append failed.
     pub(crate) fn of_append(error: eventodb_store::Error, report: Conflicts) -> Self {
         match error {
-            eventodb_store::Error::VersionConflict(conflicts) => Self::of_conflicts(&conflicts, report),
+            eventodb_store::Error::VersionConflict(conflicts) => {
+                Self::of_conflicts(ErrorCode::StreamVersionConflict, &conflicts, report)
+            }
+            eventodb_store::Error::ConditionFailed(conflicts) => {
+                Self::of_conflicts(ErrorCode::ConditionFailed, &conflicts, report)
+            }
             error => error.into(),
         }
     }
 
-    fn of_conflicts(conflicts: &[Conflict], report: Conflicts) -> Self {
+    fn of_conflicts(code: ErrorCode, conflicts: &[Conflict], report: Conflicts) -> Self {
         let message = conflicts.iter().map(|conflict| describe(conflict, report)).collect::<Vec<_>>().join("; ");
         let details = match (report, conflicts) {
-            (Conflicts::One, [conflict]) => Details::One(Mismatch::from(conflict)),
-            _ => Details::All { conflicts: conflicts.iter().map(StreamMismatch::from).collect() },
+            (Conflicts::One, [Conflict::Version { expected, actual, .. }]) => {
+                Details::One(Mismatch { expected: *expected, actual: *actual })
+            }
+            _ => Details::All { conflicts: conflicts.iter().map(Failed::from).collect() },
         };
-        Self { details: Some(details), ..Self::new(ErrorCode::StreamVersionConflict, message) }
+        Self { details: Some(details), ..Self::new(code, message) }
     }
 
     /// The same failure, after whose reply the connection is closed.
@@ -253,7 +285,7 @@ impl From<eventodb_store::Error> for Failure {
     fn from(error: eventodb_store::Error) -> Self {
         use eventodb_store::Error;
         match error {
-            Error::VersionConflict(conflicts) => Self::of_conflicts(&conflicts, Conflicts::All),
+            error @ (Error::VersionConflict(_) | Error::ConditionFailed(_)) => Self::of_append(error, Conflicts::All),
             Error::IdConflict(id) => {
                 let message = format!("the id {id} was written before with something else");
                 Self::new(ErrorCode::MessageIdConflict, message)
@@ -324,15 +356,23 @@ const LAST_ADMINISTRATOR: &str = "this is the last token of default that has the
 pub(crate) const UNKNOWN: &str = "the write may or may not have happened: send it again with the same id";
 
 fn describe(conflict: &Conflict, report: Conflicts) -> String {
-    let actual = conflict.actual;
-    let sentence = match conflict.expected {
+    let (stream, expected, actual) = match conflict {
+        Conflict::Version { stream, expected, actual, .. } => (stream, expected, actual),
+        Conflict::Condition { check, found: Some(found), .. } => {
+            return format!("checks[{check}]: there is a message that matches, at global position {found}");
+        }
+        Conflict::Condition { check, found: None, head, .. } => {
+            return format!("checks[{check}].after lies above the head of the log, which is {head}");
+        }
+    };
+    let sentence = match expected {
         Expected::Exists => "Expected the stream to exist, it does not".to_owned(),
         Expected::Version(expected) => format!("Expected version {expected}, stream is at version {actual}"),
         Expected::NoStream | Expected::Any => format!("Expected version -1, stream is at version {actual}"),
     };
     match report {
         Conflicts::One => sentence,
-        Conflicts::All => format!("{}: {sentence}", conflict.stream),
+        Conflicts::All => format!("{stream}: {sentence}"),
     }
 }
 
@@ -341,15 +381,31 @@ fn describe_full(stream: Option<&str>) -> String {
     format!("{full} has no position left, the highest is {POSITION_MAX}; nothing was written")
 }
 
-impl From<&Conflict> for Mismatch {
+impl From<&Conflict> for Failed {
     fn from(conflict: &Conflict) -> Self {
-        Self { expected: conflict.expected, actual: conflict.actual }
-    }
-}
-
-impl From<&Conflict> for StreamMismatch {
-    fn from(conflict: &Conflict) -> Self {
-        Self { stream: conflict.stream.to_string(), mismatch: conflict.into() }
+        match conflict {
+            Conflict::Version { check, stream, expected, actual } => Self::Version(StreamMismatch {
+                check: *check,
+                stream: stream.to_string(),
+                mismatch: Mismatch { expected: *expected, actual: *actual },
+            }),
+            Conflict::Condition { check, condition, found, head } => {
+                let matching = condition.matching.clone();
+                let (matching, absent) = match condition.after {
+                    Some(_) => (Some(matching), None),
+                    None => (None, Some(matching)),
+                };
+                let head = found.is_none().then_some(*head);
+                Self::Condition(FailedCondition {
+                    check: *check,
+                    matching,
+                    absent,
+                    after: condition.after,
+                    found: *found,
+                    head,
+                })
+            }
+        }
     }
 }
 
@@ -365,6 +421,7 @@ fn expectation<S: Serializer>(expected: &Expected, serializer: S) -> Result<S::O
 
 #[cfg(test)]
 mod tests {
+    use eventodb_protocol::Condition;
     use http_body_util::BodyExt as _;
 
     use super::*;
@@ -375,7 +432,7 @@ mod tests {
     }
 
     fn conflict(stream: &str, expected: Expected, actual: i64) -> Conflict {
-        Conflict { stream: stream.into(), expected, actual }
+        Conflict::Version { check: None, stream: stream.into(), expected, actual }
     }
 
     #[tokio::test]
@@ -394,6 +451,28 @@ mod tests {
         assert!(body(failure).await.ends_with(
             r#""details":{"conflicts":[{"stream":"a-1","expected":-1,"actual":0},{"stream":"a-2","expected":"exists","actual":-1}]}}}"#
         ));
+    }
+
+    #[tokio::test]
+    async fn conditions_are_told_as_they_were_sent() {
+        let matching = Matching::categories(["seat"]).types(["Taken"]);
+        let condition = |check, after, found| {
+            let condition = Condition { matching: matching.clone(), after };
+            Conflict::Condition { check, condition, found, head: 9 }
+        };
+        let conflicts = vec![condition(0, Some(3), Some(7)), condition(2, None, Some(5)), condition(3, Some(12), None)];
+        let failure = Failure::from(eventodb_store::Error::ConditionFailed(conflicts));
+        assert_eq!(failure.status(), StatusCode::CONFLICT);
+        let body = body(failure).await;
+        assert!(body.starts_with(r#"{"error":{"code":"CONDITION_FAILED","message":"checks[0]: there is"#), "{body}");
+        assert!(
+            body.ends_with(concat!(
+                r#""details":{"conflicts":[{"check":0,"match":{"categories":["seat"],"types":["Taken"]},"after":3,"found":7},"#,
+                r#"{"check":2,"absent":{"categories":["seat"],"types":["Taken"]},"found":5},"#,
+                r#"{"check":3,"match":{"categories":["seat"],"types":["Taken"]},"after":12,"found":null,"head":9}]}}}"#
+            )),
+            "{body}"
+        );
     }
 
     #[tokio::test]

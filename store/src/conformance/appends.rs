@@ -42,7 +42,7 @@ pub(super) async fn versions_are_checked(world: &mut World) {
         if let Err(error) = outcome {
             let actual = before.len() as i64 - 1;
             let Error::VersionConflict(conflicts) = error else { panic!("{error}") };
-            assert_eq!(conflicts, vec![Conflict { stream: "a-1".into(), expected, actual }]);
+            assert_eq!(conflicts, vec![Conflict::Version { check: None, stream: "a-1".into(), expected, actual }]);
             assert_eq!(all(&log).await, before, "a refused append writes nothing");
         }
     }
@@ -77,7 +77,8 @@ pub(super) async fn expectations_have_words(world: &mut World) {
     let log = world.log().await;
     let outcome = write_expecting(&log, "a-1", Expected::Exists, message("T")).await;
     let Err(Error::VersionConflict(conflicts)) = outcome else { panic!("{outcome:?}") };
-    assert_eq!(conflicts, vec![Conflict { stream: "a-1".into(), expected: Expected::Exists, actual: -1 }]);
+    let missing = Conflict::Version { check: None, stream: "a-1".into(), expected: Expected::Exists, actual: -1 };
+    assert_eq!(conflicts, vec![missing]);
     write_expecting(&log, "a-1", Expected::Any, message("T")).await.expect("anything goes");
     write_expecting(&log, "a-1", Expected::Exists, message("T")).await.expect("it exists now");
 }
@@ -91,12 +92,18 @@ pub(super) async fn all_conflicts_are_told(world: &mut World) {
         entry("a-3", Expected::Version(4), vec![message("T")]),
     ]);
     wanted.checks = vec![
-        Check { stream: "a-4".into(), expected: Expected::Exists },
-        Check { stream: "a-1".into(), expected: Expected::Version(0) },
+        Check::Version { stream: "a-4".into(), expected: Expected::Exists },
+        Check::Version { stream: "a-1".into(), expected: Expected::Version(0) },
     ];
     let Err(Error::VersionConflict(conflicts)) = log.append(wanted.clone()).await else { panic!("it conflicts") };
-    let told: Vec<_> = conflicts.iter().map(|conflict| (&*conflict.stream, conflict.actual)).collect();
-    assert_eq!(told, vec![("a-1", 0), ("a-3", -1), ("a-4", -1)]);
+    let told: Vec<_> = conflicts
+        .iter()
+        .map(|conflict| match conflict {
+            Conflict::Version { check, stream, actual, .. } => (*check, &**stream, *actual),
+            condition @ Conflict::Condition { .. } => panic!("there is none: {condition:?}"),
+        })
+        .collect();
+    assert_eq!(told, vec![(None, "a-1", 0), (None, "a-3", -1), (Some(0), "a-4", -1)]);
     assert_eq!(all(&log).await.len(), 1);
     wanted.entries.remove(2);
     wanted.entries[0].expected = Expected::Version(0);
@@ -282,7 +289,9 @@ async fn write_in_many_ways(log: Arc<Log>, writer: usize) -> Vec<(String, i64, i
         let mut wanted = append(vec![entry(&first, Expected::Any, vec![message("T"), message("T")])]);
         match (writer + at) % 4 {
             0 => wanted.entries[0].messages[1].id = Some(Uuid::new_v4()),
-            1 if at > 6 => wanted.checks = vec![Check { stream: first.clone().into(), expected: Expected::Exists }],
+            1 if at > 6 => {
+                wanted.checks = vec![Check::Version { stream: first.clone().into(), expected: Expected::Exists }];
+            }
             2 if first != second => wanted.entries.push(entry(&second, Expected::Any, vec![message("T")])),
             _ => {}
         }

@@ -6,6 +6,7 @@
 //! the time, and seeded pauses change the order of tasks.
 
 mod appends;
+mod conditions;
 mod namespaces;
 mod quotas;
 mod reads;
@@ -89,6 +90,14 @@ cases! {
         an_import_that_does_not_fit_changes_nothing,
         a_log_without_a_position_left_refuses_writes_and_is_read,
         a_stream_without_a_position_left_refuses_its_own_writes_alone;
+    conditions:
+        a_condition_fails_if_a_message_matches,
+        all_failed_conditions_and_streams_are_told,
+        a_position_above_the_head_fails,
+        messages_of_the_same_append_do_not_count,
+        a_repeated_append_is_not_checked_again,
+        one_of_many_wins_under_conditions_that_exclude_each_other,
+        conditions_agree_with_a_plain_model;
     reads:
         a_stream_is_read_by_position,
         a_stream_is_read_by_global_position,

@@ -94,6 +94,11 @@ impl Window {
         self.tail.read().version(stream)
     }
 
+    /// The messages in memory of those above a global position, and the position above which they are all.
+    pub(super) fn after(&self, position: i64) -> (i64, Vec<Arc<Entry>>) {
+        self.tail.read().after(position)
+    }
+
     /// The global position at which a read from a time on begins, if it is known from memory.
     pub(super) fn position_at(&self, time: Timestamp) -> Option<i64> {
         self.tail.read().position_at(time)

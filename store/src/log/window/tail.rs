@@ -126,6 +126,13 @@ impl Tail {
         Some(self.entries.get(at).map_or(self.head.saturating_add(1), |entry| entry.message().global_position))
     }
 
+    /// The messages that are here of those above a global position, and the position above which they are all.
+    pub(crate) fn after(&self, position: i64) -> (i64, Vec<Arc<Entry>>) {
+        let since = position.max(self.start);
+        let first = self.entries.partition_point(|entry| entry.message().global_position <= since);
+        (since, self.entries.range(first..).cloned().collect())
+    }
+
     /// The slice, if all of it lies here; `select.to` is at most the head.
     pub(crate) fn read(&self, select: &Select) -> Option<Found> {
         if !self.holds(select) {

@@ -228,7 +228,7 @@ impl Sequencer {
         let room = self.usage.room(quota, after, pending, &*self.base.storage).await?;
         let planner = Planner {
             room,
-            storage: &*self.base.storage,
+            base: &self.base,
             versions: &mut self.versions,
             known,
             ahead,
@@ -412,7 +412,11 @@ impl Sequencer {
         match verdicts {
             Ok(verdicts) => {
                 for (pending, verdict) in pending.into_iter().zip(verdicts) {
-                    pending.answer(verdict.into_result());
+                    match verdict {
+                        Verdict::Accepted(done) => pending.answer(Ok(done)),
+                        Verdict::Refused(error) => pending.answer(Err(error)),
+                        Verdict::Outrun => pending.give_back(),
+                    }
                 }
             }
             Err(Failure::One(error)) if pending.len() > 1 => {

@@ -155,28 +155,36 @@ impl Follower {
         if head.position - known.position > self.base.settings.tail_messages as i64 {
             return Ok(None);
         }
-        let mut select = Select {
-            filter: Arc::new(Filter::new(Scope::All)),
-            axis: Axis::Global,
-            from: known.position + 1,
-            to: head.position,
-            head: head.position,
-            direction: Direction::Forward,
-            rows: self.base.settings.slice_rows,
-            bytes: self.base.settings.slice_bytes,
-            columns: Columns::All,
-        };
-        let mut entries = Vec::new();
-        loop {
-            let slice = self.base.storage.read(&select).await?;
-            entries.extend(slice.rows.iter().map(|message| {
-                let starts_stream = message.position == 0;
-                Arc::new(Entry::new(message.to_message(), starts_stream))
-            }));
-            match slice.covered.checked_add(1) {
-                Some(next) if next <= head.position => select.from = next,
-                _ => return Ok(Some(entries)),
-            }
+        entries_between(&self.base, known.position, head.position).await.map(Some)
+    }
+}
+
+/// The messages above a global position and up to another one, from the storage.
+///
+/// # Errors
+/// As [`crate::storage::Storage::read`].
+pub(super) async fn entries_between(base: &Base, after: i64, upto: i64) -> Result<Vec<Arc<Entry>>> {
+    let mut select = Select {
+        filter: Arc::new(Filter::new(Scope::All)),
+        axis: Axis::Global,
+        from: after + 1,
+        to: upto,
+        head: upto,
+        direction: Direction::Forward,
+        rows: base.settings.slice_rows,
+        bytes: base.settings.slice_bytes,
+        columns: Columns::All,
+    };
+    let mut entries = Vec::new();
+    loop {
+        let slice = base.storage.read(&select).await?;
+        entries.extend(slice.rows.iter().map(|message| {
+            let starts_stream = message.position == 0;
+            Arc::new(Entry::new(message.to_message(), starts_stream))
+        }));
+        match slice.covered.checked_add(1) {
+            Some(next) if next <= upto => select.from = next,
+            _ => return Ok(entries),
         }
     }
 }

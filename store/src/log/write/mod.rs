@@ -6,12 +6,15 @@
 //! - Only a run moves the known head, shows messages, and plans on versions that are remembered.
 //! - What was accepted is answered, also if its caller is gone or the gate was shut meanwhile.
 //!
+//! An append with conditions is looked up before it waits, and may have to go round once more: see `conditions`.
+//!
 //! No timer gathers appends: while one batch commits, the next gathers.
 //!
 //! **Lock order:** the sequencer, then any of the queue's, the known head's and the window's. Nobody holds two of the
 //! latter, and nobody but a run waits for anything while it holds one.
 
 mod commit;
+mod conditions;
 mod follow;
 mod gate;
 mod overload;
@@ -36,6 +39,7 @@ use tokio::sync::Notify;
 use uuid::Uuid;
 
 use self::commit::Sequencer;
+use self::conditions::Sight;
 use self::follow::Follower;
 use self::gate::Gate;
 use self::queue::{Done, Queue, Work};
@@ -84,9 +88,17 @@ impl Writer {
     pub(super) async fn append(self: &Arc<Self>, append: Append) -> Result<Vec<Appended>> {
         let messages = append.entries.iter().flat_map(|entry| &entry.messages);
         let ids = messages.map(|message| message.id.unwrap_or_else(Uuid::now_v7)).collect();
-        match self.write(Work::Append(append, ids)).await? {
-            Done::Appended(results) => Ok(results),
-            Done::Imported(_) => unreachable!("an append is answered as an append"),
+        let sight = Sight::of(&append).map(Box::new);
+        let mut work = Work::Append(append, ids, sight);
+        loop {
+            if let Work::Append(_, _, Some(sight)) = &mut work {
+                sight.look(&self.base).await?;
+            }
+            match self.write(work).await? {
+                Done::Appended(results) => return Ok(results),
+                Done::Outrun(again) => work = again,
+                Done::Imported(_) => unreachable!("an append is answered as an append"),
+            }
         }
     }
 
@@ -97,7 +109,7 @@ impl Writer {
     pub(super) async fn import(self: &Arc<Self>, records: Vec<Message>) -> Result<i64> {
         match self.write(Work::Import(records)).await? {
             Done::Imported(head) => Ok(head),
-            Done::Appended(_) => unreachable!("an import is answered as an import"),
+            Done::Appended(_) | Done::Outrun(_) => unreachable!("an import is answered as an import"),
         }
     }
 

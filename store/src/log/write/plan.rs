@@ -7,26 +7,29 @@
 
 use std::sync::Arc;
 
-use eventodb_protocol::Timestamp;
 use eventodb_protocol::limits::POSITION_MAX;
 use eventodb_protocol::message::{Expected, Message, NewMessage};
 use eventodb_protocol::reply::Appended;
-use eventodb_protocol::request::Append;
+use eventodb_protocol::request::{Append, Check};
+use eventodb_protocol::{Condition, Timestamp};
 use foldhash::{HashMap, HashMapExt as _, HashSet, HashSetExt as _};
 use uuid::Uuid;
 
+use super::super::base::Base;
+use super::conditions::{Recent, Sight};
 use super::queue::{Done, Pending, Work};
 use super::quota::Room;
 use super::versions::Versions;
 use crate::error::{Conflict, Error, QuotaOf, Result};
 use crate::model::{Batch, Entry, Head};
-use crate::storage::Storage;
 
 /// What becomes of one append.
 pub(super) enum Verdict {
     /// It is in the batch, or was written before.
     Accepted(Done),
     Refused(Error),
+    /// Its conditions are to be looked up once more.
+    Outrun,
 }
 
 /// What a batch will do: its messages, and one verdict for each append that waits.
@@ -69,13 +72,6 @@ impl Plan {
 }
 
 impl Verdict {
-    pub(super) fn into_result(self) -> Result<Done> {
-        match self {
-            Self::Accepted(done) => Ok(done),
-            Self::Refused(error) => Err(error),
-        }
-    }
-
     /// The same with the positions that the append found: `entries` are the batch's messages.
     fn found(mut self, batch: &Batch, entries: &[Arc<Entry>]) -> Self {
         let position = |global_position: i64| {
@@ -98,20 +94,22 @@ impl Verdict {
 /// append may be a repeated one.
 fn decisive(pending: &[Pending], uncertain: bool) -> impl Iterator<Item = &Arc<str>> {
     pending.iter().flat_map(move |pending| {
-        let (entries, checks, records) = match &pending.work {
-            Work::Append(append, _) => (&*append.entries, &*append.checks, &[][..]),
-            Work::Import(records) => (&[][..], &[][..], &**records),
+        let (append, records) = match &pending.work {
+            Work::Append(append, ..) => (Some(append), &[][..]),
+            Work::Import(records) => (None, &**records),
         };
+        let entries = append.map_or(&[][..], |append| &append.entries);
         let has_ids = uncertain || entries.iter().flat_map(|entry| &entry.messages).any(|message| message.id.is_some());
         let entries = entries.iter().filter(move |entry| has_ids || entry.expected != Expected::Any);
         let entries = entries.map(|entry| &entry.stream);
-        entries.chain(checks.iter().map(|check| &check.stream)).chain(records.iter().map(|record| &record.stream))
+        let checked = append.into_iter().flat_map(Append::checked_streams);
+        entries.chain(checked).chain(records.iter().map(|record| &record.stream))
     })
 }
 
 /// Everything that a plan is made on.
 pub(super) struct Planner<'a> {
-    pub(super) storage: &'a dyn Storage,
+    pub(super) base: &'a Base,
     pub(super) versions: &'a mut Versions,
     /// The head that this server knows.
     pub(super) known: Head,
@@ -135,12 +133,14 @@ impl Planner<'_> {
         let after = self.ahead.map_or(self.known, |ahead| ahead.batch.head());
         let (versions, open) = self.versions_of(pending).await?;
         let stored = self.known_ids(pending).await?;
+        let recent = self.recent(pending).await?;
         let mut draft = Draft {
             next: after.position.saturating_add(1),
             room: self.room,
             versions,
             open,
             stored,
+            recent,
             given: HashMap::new(),
             messages: Vec::new(),
             starts_stream: Vec::new(),
@@ -149,7 +149,7 @@ impl Planner<'_> {
         let verdicts = pending
             .iter()
             .map(|pending| match &pending.work {
-                Work::Append(append, ids) => draft.append(append, ids),
+                Work::Append(append, ids, sight) => draft.append(append, ids, sight.as_deref()),
                 Work::Import(records) => {
                     keep_times = true;
                     draft.import(records)
@@ -182,9 +182,9 @@ impl Planner<'_> {
         };
         for pending in pending {
             match &pending.work {
-                Work::Append(append, _) => {
+                Work::Append(append, ..) => {
                     append.entries.iter().for_each(|entry| want(&entry.stream));
-                    append.checks.iter().for_each(|check| want(&check.stream));
+                    append.checked_streams().for_each(&mut want);
                 }
                 Work::Import(records) => records.iter().for_each(|record| want(&record.stream)),
             }
@@ -194,7 +194,7 @@ impl Planner<'_> {
             false => unknown.drain().collect(),
         };
         if !missing.is_empty() {
-            let fetched = self.storage.versions(&missing).await.map_err(|error| match error {
+            let fetched = self.base.storage.versions(&missing).await.map_err(|error| match error {
                 // The log takes no writes.
                 Error::Damaged(_) => Error::unavailable(error),
                 error => error,
@@ -209,7 +209,7 @@ impl Planner<'_> {
         let mut ids = Vec::new();
         for pending in pending {
             match &pending.work {
-                Work::Append(append, all) => {
+                Work::Append(append, all, _) => {
                     let messages = append.entries.iter().flat_map(|entry| &entry.messages);
                     let given = messages.zip(all).filter(|(message, _)| self.is_uncertain || message.id.is_some());
                     ids.extend(given.map(|(_, id)| *id));
@@ -220,13 +220,26 @@ impl Planner<'_> {
         if ids.is_empty() {
             return Ok(HashMap::new());
         }
-        let found = self.storage.find(&ids).await?;
+        let found = self.base.storage.find(&ids).await?;
         let mut known: HashMap<Uuid, Message> = found.into_iter().map(|message| (message.id, message)).collect();
         if let Some(ahead) = self.ahead {
             let places = ids.iter().filter_map(|id| Some((*id, *ahead.given.get(id)?)));
             known.extend(places.map(|(id, at)| (id, ahead.batch.messages[at].clone())));
         }
         Ok(known)
+    }
+
+    /// The messages above those that the conditions of these appends were looked up for, up to the ones that the new batch
+    /// follows; `None` if none has conditions.
+    async fn recent(&self, pending: &[Pending]) -> Result<Option<Recent>> {
+        let sights = pending.iter().filter_map(|pending| pending.work.sight());
+        if sights.clone().next().is_none() {
+            return Ok(None);
+        }
+        let mut recent = Recent::above(self.base, sights).await?;
+        let under_way = self.ahead.into_iter().flat_map(|ahead| &ahead.batch.messages);
+        under_way.for_each(|message| recent.note(message));
+        Ok(Some(recent))
     }
 }
 
@@ -241,6 +254,8 @@ struct Draft {
     open: HashSet<Arc<str>>,
     /// Messages of the storage that have one of the ids.
     stored: HashMap<Uuid, Message>,
+    /// What conditions are decided on, if there are some. What stands in the batch is included.
+    recent: Option<Recent>,
     /// Where in `messages` an id stands that a client gave; one that was made here cannot come twice.
     given: HashMap<Uuid, usize>,
     messages: Vec<Message>,
@@ -248,7 +263,7 @@ struct Draft {
 }
 
 impl Draft {
-    fn append(&mut self, append: &Append, ids: &[Uuid]) -> Verdict {
+    fn append(&mut self, append: &Append, ids: &[Uuid], sight: Option<&Sight>) -> Verdict {
         if let Some(known) = ids.iter().find(|id| self.known(id).is_some()) {
             return match self.repeated(append, ids) {
                 Some(done) => Verdict::Accepted(Done::Appended(done)),
@@ -258,9 +273,13 @@ impl Draft {
         if let Some(twice) = given_twice(append) {
             return Verdict::Refused(Error::IdConflict(twice));
         }
-        let conflicts = self.conflicts(append);
+        let sight = sight.zip(self.recent.as_ref());
+        if sight.is_some_and(|(sight, recent)| sight.is_outrun(recent)) {
+            return Verdict::Outrun;
+        }
+        let conflicts = self.conflicts(append, sight);
         if !conflicts.is_empty() {
-            return Verdict::Refused(Error::VersionConflict(conflicts));
+            return Verdict::Refused(Error::of_conflicts(conflicts));
         }
         if let Some(full) = self.full(append) {
             return Verdict::Refused(full);
@@ -292,15 +311,28 @@ impl Draft {
         given.or_else(|| self.stored.get(id))
     }
 
-    /// Every expectation that does not hold.
-    fn conflicts(&self, append: &Append) -> Vec<Conflict> {
-        let entries = append.entries.iter().map(|entry| (&entry.stream, entry.expected));
-        let checks = append.checks.iter().map(|check| (&check.stream, check.expected));
-        let failed = entries.chain(checks).filter_map(|(stream, expected)| {
-            let actual = self.versions[stream];
-            (!expected.admits(actual)).then(|| Conflict { stream: stream.clone(), expected, actual })
+    /// Every expectation and every condition that does not hold.
+    fn conflicts(&self, append: &Append, sight: Option<(&Sight, &Recent)>) -> Vec<Conflict> {
+        let entries = append.entries.iter().map(|entry| self.version_conflict(None, &entry.stream, entry.expected));
+        let mut found = sight.into_iter().flat_map(|(sight, recent)| sight.found(recent));
+        let checks = append.checks.iter().enumerate().map(|(at, check)| match check {
+            Check::Version { stream, expected } => self.version_conflict(Some(at), stream, *expected),
+            Check::Condition(condition) => self.condition_conflict(at, condition, found.next().flatten()),
         });
-        failed.collect()
+        entries.chain(checks).flatten().collect()
+    }
+
+    fn version_conflict(&self, check: Option<usize>, stream: &Arc<str>, expected: Expected) -> Option<Conflict> {
+        let actual = self.versions[stream];
+        (!expected.admits(actual)).then(|| Conflict::Version { check, stream: Arc::clone(stream), expected, actual })
+    }
+
+    /// A condition does not hold if a message matches, nor if its position lies above the head: its caller has seen what is
+    /// not there any more.
+    fn condition_conflict(&self, check: usize, condition: &Condition, found: Option<i64>) -> Option<Conflict> {
+        let head = self.next - 1;
+        let is_ahead = condition.after.is_some_and(|after| after > head);
+        (found.is_some() || is_ahead).then(|| Conflict::Condition { check, condition: condition.clone(), found, head })
     }
 
     /// The error, if the log or a stream has fewer positions left than an append needs. The append looks at those of an
@@ -331,7 +363,7 @@ impl Draft {
         if message.id.is_some() {
             self.given.insert(id, self.messages.len());
         }
-        self.messages.push(Message {
+        let message = Message {
             id,
             stream: stream.clone(),
             kind: message.kind.clone(),
@@ -340,7 +372,11 @@ impl Draft {
             data: message.data.clone(),
             metadata: message.metadata.clone(),
             time: Timestamp::default(),
-        });
+        };
+        if let Some(recent) = &mut self.recent {
+            recent.note(&message);
+        }
+        self.messages.push(message);
         self.next += 1;
     }
 

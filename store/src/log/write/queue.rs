@@ -16,6 +16,7 @@ use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, oneshot};
 use tokio::time::Instant;
 use uuid::Uuid;
 
+use super::conditions::Sight;
 use super::overload::Overload;
 use crate::error::{Error, Result};
 use crate::settings::Settings;
@@ -37,34 +38,44 @@ pub(super) struct Pending {
 #[derive(Debug)]
 pub(super) enum Work {
     /// New messages, with the id of each: the client's, or one made for it. An append keeps its ids
-    /// over all attempts.
-    Append(Append, Vec<Uuid>),
+    /// over all attempts. If it has conditions, what is known of them.
+    Append(Append, Vec<Uuid>, Option<Box<Sight>>),
     /// Records that keep their positions and times.
     Import(Vec<Message>),
 }
 
 /// The result of an append that was accepted.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Debug)]
 pub(super) enum Done {
     /// One result per entry of the append.
     Appended(Vec<Appended>),
     /// The last global position of the import.
     Imported(i64),
+    /// Nothing is decided: the conditions are to be looked up once more.
+    Outrun(Work),
 }
 
 impl Work {
     /// How many messages it has.
     pub(super) fn len(&self) -> usize {
         match self {
-            Self::Append(append, _) => append.len(),
+            Self::Append(append, ..) => append.len(),
             Self::Import(records) => records.len(),
         }
     }
 
     fn size(&self) -> usize {
         match self {
-            Self::Append(append, _) => append.size(),
+            Self::Append(append, ..) => append.size(),
             Self::Import(records) => records.iter().map(Message::size).sum(),
+        }
+    }
+
+    /// What is known of its conditions, if it has some.
+    pub(super) fn sight(&self) -> Option<&Sight> {
+        match self {
+            Self::Append(_, _, sight) => sight.as_deref(),
+            Self::Import(_) => None,
         }
     }
 }
@@ -74,6 +85,11 @@ impl Pending {
     pub(super) fn answer(self, result: Result<Done>) {
         // It fails if the caller went away.
         let _ = self.reply.send(result);
+    }
+
+    /// Gives the work back to the caller, who looks its conditions up once more.
+    pub(super) fn give_back(self) {
+        let _ = self.reply.send(Ok(Done::Outrun(self.work)));
     }
 }
 

@@ -119,7 +119,7 @@ fn append(stream: &str) -> Append {
 async fn a_run_that_panics_costs_its_caller_an_answer_and_nobody_the_log() {
     let (writer, _, _backend) = writer().await;
     // Without an id for its message.
-    let panics = writer.write(Work::Append(append("account-1"), Vec::new())).await;
+    let panics = writer.write(Work::Append(append("account-1"), Vec::new(), None)).await;
     assert!(matches!(panics, Err(Error::Unknown(_))), "{panics:?}");
     let written = tokio::time::timeout(Duration::from_secs(60), writer.append(append("account-1"))).await;
     assert_eq!(written.expect("the log goes on").unwrap()[0].last_global_position, 1);
@@ -131,7 +131,7 @@ async fn a_read_that_fails_is_not_taken_for_a_batch_that_is_rejected() {
     failing.fails.store(true, SeqCst);
     let mut answers = Vec::new();
     for stream in ["account-1", "account-2", "account-3"] {
-        answers.push(writer.queue.put(Work::Append(append(stream), vec![Uuid::now_v7()])).await.unwrap());
+        answers.push(writer.queue.put(Work::Append(append(stream), vec![Uuid::now_v7()], None)).await.unwrap());
     }
     writer.schedule();
     for answer in answers {
@@ -149,7 +149,7 @@ async fn draining_waits_for_everything_that_was_accepted() {
     let (writer, _, _backend) = writer().await;
     let mut answers = Vec::new();
     for at in 0..100 {
-        let work = Work::Append(append(&format!("account-{at}")), vec![Uuid::now_v7()]);
+        let work = Work::Append(append(&format!("account-{at}")), vec![Uuid::now_v7()], None);
         answers.push(writer.queue.put(work).await.unwrap());
     }
     writer.schedule();

@@ -3,6 +3,7 @@
 mod bystanders;
 mod changes;
 mod citus;
+mod conditions;
 mod degraded;
 mod encryption;
 mod failover;

@@ -12,6 +12,7 @@ use tokio::sync::watch;
 use super::fixture::settings;
 use super::pair::{Pair, percentiles, tail, take_until};
 use crate::conformance::support::{PATIENCE, category, message, subscribe, take, write, write_expecting};
+use crate::error::Conflict;
 use crate::log::{Event, Log, Start};
 use crate::postgres::connection::Connection;
 use crate::postgres::turns::holders;
@@ -50,7 +51,9 @@ async fn write_many(writer: usize, own: Arc<Log>, other: Arc<Log>) -> Vec<Acknow
             Ok(written) => written,
             Err(Error::VersionConflict(conflicts)) => {
                 // Somebody was faster; the version is another than the expected one, and a later one.
-                assert!(Expected::Version(conflicts[0].actual) != expected);
+                assert!(
+                    matches!(conflicts[0], Conflict::Version { actual, .. } if Expected::Version(actual) != expected)
+                );
                 continue;
             }
             Err(error) => panic!("{error}"),
