@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use eventodb_protocol::{ErrorCode, Expected};
+use serde::Deserialize;
 use serde_json::Value;
 
 type Source = Arc<dyn std::error::Error + Send + Sync>;
@@ -29,6 +30,16 @@ pub enum Error {
         actual: i64,
         /// Every failed expectation of an append to several streams; empty for a single stream.
         conflicts: Vec<Conflict>,
+        /// The conditions of the append that failed, too.
+        conditions: Vec<FailedCondition>,
+    },
+    /// Conditions of the append do not hold. Nothing was written. Read again and decide again.
+    #[error("a condition failed: {message}")]
+    ConditionFailed {
+        /// The text that the server sent.
+        message: String,
+        /// All of them that failed.
+        conditions: Vec<FailedCondition>,
     },
     /// The message's id was written before with other content.
     #[error("message id conflict: {message}")]
@@ -166,9 +177,25 @@ pub enum Error {
     Closed,
 }
 
+/// One failed condition of an append.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[non_exhaustive]
+pub struct FailedCondition {
+    /// Its place among the checks of the append.
+    pub check: usize,
+    /// The global position of a message that matches; none if the condition looks at what comes after a head that the log
+    /// does not have, as after a restore.
+    pub found: Option<i64>,
+    /// The log's head in that case.
+    #[serde(default)]
+    pub head: Option<i64>,
+}
+
 /// One failed expectation of an append to several streams.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Conflict {
+    /// Its place among the checks of the append; none if the stream was to be written.
+    pub check: Option<usize>,
     /// The stream.
     pub stream: String,
     /// The expected version.
@@ -231,11 +258,11 @@ impl Error {
     /// The error for a reply with this status and body. If the body does not have the form of the protocol, such as an
     /// error page of a proxy, the status decides.
     pub(crate) fn from_reply(status: u16, retry_after: Option<Duration>, body: &[u8]) -> Self {
-        #[derive(serde::Deserialize)]
+        #[derive(Deserialize)]
         struct Reply {
             error: Body,
         }
-        #[derive(serde::Deserialize)]
+        #[derive(Deserialize)]
         struct Body {
             code: String,
             #[serde(default)]
@@ -264,6 +291,7 @@ impl Error {
     ) -> Self {
         match code {
             ErrorCode::StreamVersionConflict => Self::version_conflict(details),
+            ErrorCode::ConditionFailed => Self::ConditionFailed { message, conditions: conditions(details) },
             ErrorCode::MessageIdConflict => Self::IdConflict { message },
             ErrorCode::InvalidRequest | ErrorCode::InvalidJson | ErrorCode::PositionExists => {
                 Self::InvalidRequest { message }
@@ -274,11 +302,9 @@ impl Error {
             ErrorCode::TokenNotFound => Self::TokenNotFound { message },
             ErrorCode::NamespaceExists => Self::NamespaceExists { message },
             ErrorCode::GroupNotFound => Self::GroupNotFound { message },
-            ErrorCode::ConditionFailed
-            | ErrorCode::GroupExists
-            | ErrorCode::GroupBusy
-            | ErrorCode::Fenced
-            | ErrorCode::ParkFull => Self::Refused { code, message },
+            ErrorCode::GroupExists | ErrorCode::GroupBusy | ErrorCode::Fenced | ErrorCode::ParkFull => {
+                Self::Refused { code, message }
+            }
             ErrorCode::MethodNotFound | ErrorCode::NotFound => Self::NotSupported { message },
             ErrorCode::PayloadTooLarge => Self::TooLarge { message },
             ErrorCode::QuotaExceeded => Self::QuotaExceeded { message },
@@ -307,15 +333,26 @@ impl Error {
         }
     }
 
-    /// From `{"expected","actual"}`, or `{"conflicts":[{"stream","expected","actual"},…]}`.
+    /// From `{"expected","actual"}`, or `{"conflicts":[{"check","stream","expected","actual"},…]}`, in which conditions may
+    /// stand, too.
     fn version_conflict(details: &Value) -> Self {
-        let conflicts: Vec<Conflict> = details["conflicts"]
-            .as_array()
-            .map(|conflicts| conflicts.iter().map(conflict).collect())
-            .unwrap_or_default();
+        let of_streams = entries(details).filter(|entry| entry.get("stream").is_some());
+        let conflicts: Vec<Conflict> = of_streams.map(conflict).collect();
         let first = conflicts.first().cloned().unwrap_or_else(|| conflict(details));
-        Self::VersionConflict { expected: first.expected, actual: first.actual, conflicts }
+        let conditions = conditions(details);
+        Self::VersionConflict { expected: first.expected, actual: first.actual, conflicts, conditions }
     }
+}
+
+/// The entries of `{"conflicts":[…]}`.
+fn entries(details: &Value) -> impl Iterator<Item = &Value> {
+    details["conflicts"].as_array().into_iter().flatten()
+}
+
+/// The conditions among them.
+fn conditions(details: &Value) -> Vec<FailedCondition> {
+    let of_conditions = entries(details).filter(|entry| entry.get("stream").is_none());
+    of_conditions.filter_map(|entry| FailedCondition::deserialize(entry).ok()).collect()
 }
 
 fn conflict(details: &Value) -> Conflict {
@@ -328,6 +365,7 @@ fn conflict(details: &Value) -> Conflict {
         _ => Expected::Any,
     };
     Conflict {
+        check: details["check"].as_u64().and_then(|check| usize::try_from(check).ok()),
         stream: details["stream"].as_str().unwrap_or_default().to_owned(),
         expected,
         actual: details["actual"].as_i64().unwrap_or(-1),
@@ -355,20 +393,33 @@ mod tests {
     #[test]
     fn a_conflict_tells_expected_and_actual() {
         let body = br#"{"error":{"code":"STREAM_VERSION_CONFLICT","message":"Expected version 5, stream is at version 1","details":{"expected":5,"actual":1}}}"#;
-        let Error::VersionConflict { expected, actual, conflicts } = Error::from_reply(409, None, body) else {
+        let Error::VersionConflict { expected, actual, conflicts, conditions } = Error::from_reply(409, None, body)
+        else {
             panic!("a conflict")
         };
-        assert_eq!((expected, actual, conflicts), (Expected::Version(5), 1, vec![]));
+        assert_eq!((expected, actual, conflicts, conditions), (Expected::Version(5), 1, vec![], vec![]));
     }
 
     #[test]
     fn all_conflicts_of_an_append_to_several_streams_are_told() {
-        let body = br#"{"error":{"code":"STREAM_VERSION_CONFLICT","message":"2 streams","details":{"conflicts":[{"stream":"a-1","expected":-1,"actual":4},{"stream":"b-1","expected":"exists","actual":-1}]}}}"#;
-        let Error::VersionConflict { expected, actual, conflicts } = Error::from_reply(409, None, body) else {
+        let body = br#"{"error":{"code":"STREAM_VERSION_CONFLICT","message":"2 streams","details":{"conflicts":[{"stream":"a-1","expected":-1,"actual":4},{"check":0,"stream":"b-1","expected":"exists","actual":-1},{"check":2,"absent":{"types":["T"]},"found":7}]}}}"#;
+        let Error::VersionConflict { expected, actual, conflicts, conditions } = Error::from_reply(409, None, body)
+        else {
             panic!("a conflict")
         };
         assert_eq!((expected, actual), (Expected::NoStream, 4));
-        assert_eq!(conflicts[1], Conflict { stream: "b-1".into(), expected: Expected::Exists, actual: -1 });
+        let second = Conflict { check: Some(0), stream: "b-1".into(), expected: Expected::Exists, actual: -1 };
+        assert_eq!((conflicts.len(), &conflicts[1]), (2, &second));
+        assert_eq!(conditions, [FailedCondition { check: 2, found: Some(7), head: None }]);
+    }
+
+    #[test]
+    fn failed_conditions_are_told() {
+        let body = br#"{"error":{"code":"CONDITION_FAILED","message":"m","details":{"conflicts":[{"check":1,"match":{"types":["T"]},"after":9,"found":null,"head":7}]}}}"#;
+        let Error::ConditionFailed { conditions, .. } = Error::from_reply(409, None, body) else {
+            panic!("a conflict")
+        };
+        assert_eq!(conditions, [FailedCondition { check: 1, found: None, head: Some(7) }]);
     }
 
     #[test]

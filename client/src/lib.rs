@@ -22,12 +22,12 @@ mod transport;
 pub use aggregate::{Aggregate, Aggregates, ExecuteError, Loaded};
 pub use buffered::{BufferSettings, BufferedWriter, Receipt};
 pub use client::{CallObserver, Client, ClientBuilder};
-pub use error::{Conflict, Error, Result};
+pub use error::{Conflict, Error, FailedCondition, Result};
 pub use eventodb_protocol::reply::{
     Appended, CategoryListed, Health, NamespaceCreated, NamespaceDeleted, NamespaceInfo, NamespaceListed, StreamListed,
     TokenAbout, TokenCreated, TokenListed, TokenRevoked, Written,
 };
-pub use eventodb_protocol::{ConsumerGroup, Expected, Right, Rights, Timestamp};
+pub use eventodb_protocol::{ConsumerGroup, Expected, Matching, Right, Rights, Timestamp};
 pub use message::{Message, Page, Raw};
 pub use new_message::NewMessage;
 pub use query::{CategoryQuery, StreamQuery};

@@ -3,8 +3,8 @@
 //! All of them may be repeated after a failure whose outcome is unknown, because every message has its id: the server
 //! answers a repeated batch with the positions of the first time.
 
-use eventodb_protocol::Expected;
 use eventodb_protocol::reply::{Appended, Written};
+use eventodb_protocol::{Expected, Matching};
 use serde::Serialize;
 use serde_json::value::{RawValue, to_raw_value};
 use uuid::Uuid;
@@ -48,22 +48,23 @@ impl Client {
     /// Writes to several streams at once: everything, or nothing. Returns one result for each entry.
     ///
     /// # Errors
-    /// As [`Client::write`]. A `VersionConflict` lists all failed expectations.
+    /// As [`Client::write`]. A `VersionConflict` lists all failed expectations. `ConditionFailed` if only conditions failed.
     pub async fn append_many(&self, append: &AppendMany) -> Result<Vec<Appended>> {
         self.call(&append.call(), Repeat::Always).await?.parse()
     }
 }
 
-/// An atomic append to up to 100 streams, with up to 100 checks on others.
+/// An atomic append to up to 100 streams, with up to 100 checks on others and on what must not have been written.
 ///
 /// ```
-/// # use eventodb_client::{AppendMany, Expected, NewMessage};
+/// # use eventodb_client::{AppendMany, Expected, Matching, NewMessage};
 /// # use serde_json::json;
 /// # fn main() -> Result<(), eventodb_client::Error> {
 /// let transfer = AppendMany::new()
 ///     .entry("account-1", Expected::Version(4), &[NewMessage::new("Withdrawn", json!({"amount": 5}))])?
 ///     .entry("account-2", Expected::Any, &[NewMessage::new("Deposited", json!({"amount": 5}))])?
-///     .check("limit-1", Expected::Version(0));
+///     .check("limit-1", Expected::Version(0))
+///     .check_absent(Matching::categories(["freeze"]).types(["Frozen"]));
 /// # let _ = transfer;
 /// # Ok(())
 /// # }
@@ -93,12 +94,23 @@ struct Entry<'a> {
     expected_version: Expected,
 }
 
-/// An expectation about a stream that is not written.
+/// Something that must hold, or nothing is written.
 #[derive(Clone, Debug, Serialize)]
-#[serde(rename_all = "camelCase")]
-struct Check {
-    stream: String,
-    expected_version: Expected,
+#[serde(untagged)]
+enum Check {
+    #[serde(rename_all = "camelCase")]
+    Version {
+        stream: String,
+        expected_version: Expected,
+    },
+    Match {
+        #[serde(rename = "match")]
+        matching: Matching,
+        after: i64,
+    },
+    Absent {
+        absent: Matching,
+    },
 }
 
 #[derive(Serialize)]
@@ -134,7 +146,22 @@ impl AppendMany {
     /// Adds an expectation about a stream that is not written.
     #[must_use]
     pub fn check(mut self, stream: &str, expected: Expected) -> Self {
-        self.checks.push(Check { stream: stream.to_owned(), expected_version: expected });
+        self.checks.push(Check::Version { stream: stream.to_owned(), expected_version: expected });
+        self
+    }
+
+    /// Adds the condition that no such message was written after a global position: the [`head`](crate::Page::head) of the
+    /// page that the decision stands on; of several pages, the smallest.
+    #[must_use]
+    pub fn check_absent_after(mut self, matching: Matching, global_position: i64) -> Self {
+        self.checks.push(Check::Match { matching, after: global_position });
+        self
+    }
+
+    /// Adds the condition that there is no such message at all.
+    #[must_use]
+    pub fn check_absent(mut self, matching: Matching) -> Self {
+        self.checks.push(Check::Absent { absent: matching });
         self
     }
 
@@ -158,13 +185,16 @@ mod tests {
             .and_then(|append| append.entry("b-1", Expected::Any, &[message]))
             .expect("objects")
             .check("c-1", Expected::Exists)
-            .check("d-1", Expected::Any);
+            .check("d-1", Expected::Any)
+            .check_absent_after(Matching::categories(["e"]), 7)
+            .check_absent(Matching::categories(["f"]).types(["T"]));
         assert_eq!(
             serde_json::to_string(&append.call()).expect("JSON"),
             concat!(
                 r#"["streams.append",[{"stream":"a-1","messages":[{"type":"T","data":{},"id":"00000000-0000-0000-0000-000000000001"}],"expectedVersion":4},"#,
                 r#"{"stream":"b-1","messages":[{"type":"T","data":{},"id":"00000000-0000-0000-0000-000000000001"}]}],"#,
-                r#"{"checks":[{"stream":"c-1","expectedVersion":"exists"},{"stream":"d-1","expectedVersion":"any"}]}]"#
+                r#"{"checks":[{"stream":"c-1","expectedVersion":"exists"},{"stream":"d-1","expectedVersion":"any"},"#,
+                r#"{"match":{"categories":["e"]},"after":7},{"absent":{"categories":["f"],"types":["T"]}}]}]"#
             )
         );
     }
