@@ -2,6 +2,7 @@
 
 pub(crate) mod catch_up;
 pub(crate) mod ceiling;
+mod conditions;
 mod guarded;
 pub(crate) mod hostile;
 pub(crate) mod idle;
@@ -54,6 +55,8 @@ pub enum Scenario {
     WriteClientIds,
     /// `stream.append` of --batch messages.
     Append,
+    /// `stream.write` beside 16 connections whose appends have conditions on a million older messages.
+    Conditions,
     /// `stream.get` at the end of streams that were just written to.
     StreamTail,
     /// `stream.get` at random positions.
@@ -268,6 +271,8 @@ static TABLE: &[Spec] = &[
         |turn| Box::pin(turn::write(turn, Kind { client_ids: true, ..PLAIN }))),
     Spec { method: Some("stream.append"),
         ..writes(Scenario::Append, Messages, Width::Connections(&[8]), |turn| Box::pin(turn::append(turn))) },
+    Spec { method: Some("streams.append"),
+        ..writes(Scenario::Conditions, Messages, AT_64, |turn| Box::pin(conditions::run(turn))) },
     spec(Scenario::StreamTail, HotStreams, AT_16, Rounds(5), |turn| Box::pin(turn::stream_tail(turn))),
     spec(Scenario::StreamGet, Messages, AT_16, Rounds(5), |turn| Box::pin(turn::stream_get(turn))),
     spec(Scenario::CategoryTail, Newest, AT_16, Rounds(5), |turn| Box::pin(turn::category_tail(turn))),
