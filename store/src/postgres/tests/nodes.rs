@@ -64,10 +64,10 @@ async fn a_log_that_moves_under_writes_loses_nothing() {
     let first = create(&servers[0], "moving").await;
     let log = number(&first);
     let logs = [first, servers[1].log("moving").await.expect("it lives")];
-    let stop = Arc::new(AtomicBool::new(false));
+    let (stop, all_written) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
     let (total, last) = watch::channel(0);
     let subscribers: Vec<_> = logs.iter().map(|log| tokio::spawn(take_until(log.clone(), last.clone()))).collect();
-    let reader = tokio::spawn(tail(logs[1].clone(), stop.clone()));
+    let reader = tokio::spawn(tail(logs[1].clone(), all_written.clone()));
     let writers: Vec<_> =
         (0..WRITERS).map(|writer| tokio::spawn(write_until(logs[writer % 2].clone(), writer, stop.clone()))).collect();
     let moves = std::env::var("EVENTODB_TEST_NODES").map_or(MOVES, |moves| moves.parse().expect("a number"));
@@ -95,6 +95,7 @@ async fn a_log_that_moves_under_writes_loses_nothing() {
             assert!(acknowledged.insert(position, mark).is_none(), "{position} was given twice");
         }
     }
+    all_written.store(true, SeqCst);
     total.send_replace(acknowledged.len() as i64);
     tell(&format!("{} messages while the log moved {} times", acknowledged.len(), moves / 2 * 2 + 1));
     let seen = reader.await.expect("no read fails");
