@@ -49,7 +49,7 @@ pub trait Backend: Send + Sync + 'static {
     /// [`crate::Error::Unavailable`], [`crate::Error::Failed`]; so for all methods here.
     async fn namespace(&self, name: &str) -> Result<Option<Namespace>>;
 
-    /// The token with this hash of the living namespace of that name, whether the token lives or not. Nothing else of
+    /// The token with this hash of the living namespace of that name. One that has ended may be left out. Nothing else of
     /// the namespace is read, because the cost of a wrong token must not tell whether its namespace exists, nor how much
     /// is stored with it.
     async fn token(&self, namespace: &str, hash: &TokenHash) -> Result<Option<TokenRecord>>;

@@ -36,6 +36,7 @@
 //! | `lookup` | versions, ids, streams, categories, counts |
 //! | `read` | slices of messages |
 //! | `tokens` | the tokens in the registry |
+//! | `living_hashes` | the hashes of the living tokens, in memory |
 //! | `threads` | the threads on which blocking calls are made |
 //! | `maintenance` | backup, verify, repair |
 
@@ -54,6 +55,7 @@ mod files;
 mod index_file;
 mod indexer;
 mod interned;
+mod living_hashes;
 mod lookup;
 pub mod maintenance;
 mod many_rows;
@@ -167,6 +169,9 @@ impl Backend for Sqlite {
     }
 
     async fn token(&self, namespace: &str, hash: &TokenHash) -> Result<Option<TokenRecord>> {
+        if !self.shared.registry.living.may_have(hash) {
+            return Ok(None);
+        }
         let (namespace, hash) = (namespace.to_owned(), *hash);
         self.registry(move |registry| registry.token(&namespace, &hash)).await
     }

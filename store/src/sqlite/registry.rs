@@ -16,6 +16,7 @@ use super::Location;
 use super::access::{ALONE_FOR, Access};
 use super::connection::{self, Attach};
 use super::failure::{is_not_opened, is_read_only};
+use super::living_hashes::LivingHashes;
 use super::tokens;
 use crate::model::{Incarnation, Namespace, NamespaceUpdate, NewNamespace, TokenRecord};
 
@@ -30,6 +31,8 @@ pub(super) struct Registry {
     /// Marks heads. It is a connection of its own, so that looking up a namespace never waits for the disk behind it.
     marking: Kept,
     opened: Arc<Mutex<Opened>>,
+    /// Changed by whoever holds the connection.
+    pub(super) living: Arc<LivingHashes>,
 }
 
 /// A connection; `None` if the file could not be opened anew.
@@ -67,12 +70,15 @@ impl Registry {
         };
         let (connection, access) =
             connection::open_somehow(&[Attach::registry(file.clone()).at_least(Access::ReadOnly)])?;
+        let living = Arc::new(LivingHashes::default());
+        living.read(&connection)?;
         let connection = Arc::new(Mutex::new(Some(connection)));
         let mut registry = Self {
             marking: Arc::clone(&connection),
             connection,
             staged: Arc::default(),
             opened: Arc::new(Mutex::new(Opened { access, at: Instant::now() })),
+            living,
             file,
         };
         if registry.file.is_some() {
@@ -171,6 +177,7 @@ impl Registry {
             let Namespace { name, origin, created_at, .. } = created;
             let first = TokenRecord::first(Arc::clone(name), *origin, new.token_hash, *created_at);
             tokens::save(&transaction, &first)?;
+            self.living.expect(&[first]);
         }
         transaction.commit()?;
         Ok(created)
@@ -187,12 +194,17 @@ impl Registry {
 
     /// Deletes an incarnation, unless it is protected; `None` if it is, or was deleted before.
     pub(super) fn delete(&self, incarnation: Incarnation) -> rusqlite::Result<Option<Timestamp>> {
+        let mut connection = self.connection()?;
+        let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
         let now = Timestamp::now();
-        let changed = self
-            .connection()?
-            .prepare_cached(include_str!("sql/registry_delete.sql"))?
-            .execute(params![incarnation.0, now.as_micros()])?;
-        Ok((changed > 0).then_some(now))
+        let sql = include_str!("sql/registry_delete.sql");
+        if transaction.prepare_cached(sql)?.execute(params![incarnation.0, now.as_micros()])? == 0 {
+            return Ok(None);
+        }
+        let hashes = tokens::hashes(&transaction, incarnation)?;
+        transaction.commit()?;
+        self.living.gone(hashes);
+        Ok(Some(now))
     }
 
     /// Stages an incarnation for the place of a living one; `None` if that was deleted or is protected, or another is

@@ -49,7 +49,8 @@ impl Registry {
         };
         let Some(origin) = origin(&transaction, &namespace)? else { return Ok(Err(Error::NamespaceNotFound)) };
         let tokens = of_origin(&transaction, origin, &namespace)?;
-        let decision = match change.decide(&TokensOf { namespace, origin, tokens, now: Timestamp::now() }) {
+        let of = TokensOf { namespace, origin, tokens, now: Timestamp::now() };
+        let decision = match change.decide(&of) {
             Ok(decision) => decision,
             Err(refused) => return Ok(Err(refused)),
         };
@@ -59,7 +60,11 @@ impl Registry {
         for id in &decision.forget {
             transaction.execute("DELETE FROM registry.tokens WHERE id = ?1", [id.0.as_bytes()])?;
         }
+        self.living.expect(&decision.save);
         transaction.commit()?;
+        self.living.saved(&decision.save);
+        let forgotten = of.tokens.iter().filter(|token| decision.forget.contains(&token.id));
+        self.living.gone(forgotten.map(|token| token.hash));
         Ok(Ok(decision.answer))
     }
 
@@ -113,6 +118,12 @@ fn by_id(connection: &Connection, id: TokenId) -> rusqlite::Result<Option<TokenR
         .prepare_cached(include_str!("sql/registry_token_by_id.sql"))?
         .query_row([id.0.as_bytes()], named_token)
         .optional()
+}
+
+/// The hashes of all tokens of an incarnation.
+pub(super) fn hashes(connection: &Connection, incarnation: Incarnation) -> rusqlite::Result<Vec<TokenHash>> {
+    let mut select = connection.prepare_cached(include_str!("sql/registry_hashes_of.sql"))?;
+    select.query_map([incarnation.0], |row| row.get(0).map(TokenHash::from_bytes))?.collect()
 }
 
 /// All tokens of the namespace with this origin and name, oldest first.

@@ -1,10 +1,11 @@
 //! What a token costs that opens nothing, and what becomes of the tokens of earlier versions and in backups.
 
 use std::path::Path;
+use std::time::Duration;
 
-use eventodb_protocol::{Grant, Right, Token};
+use eventodb_protocol::{Grant, Right, Timestamp, Token};
 use eventodb_store::EventStore;
-use eventodb_store::model::{NewToken, TokenId};
+use eventodb_store::model::{NewToken, Rotation, TokenId};
 use eventodb_store::sqlite;
 use eventodb_store::sqlite::maintenance::{backup, verify};
 use rusqlite::Connection;
@@ -23,6 +24,70 @@ async fn of_a_namespace_a_wrong_token_reads_the_hash_alone() {
     for namespace in ["described", "unknown"] {
         let opened = store.authorize(&Token::generate(namespace)).await.expect("nothing else is read");
         assert!(opened.is_none(), "{namespace}");
+    }
+    store.close().await;
+}
+
+fn new_token(token: &Token) -> NewToken {
+    NewToken {
+        id: TokenId::generate(),
+        hash: token.hash(),
+        namespace: token.namespace().into(),
+        description: String::new(),
+        grant: Grant::everything(),
+        expires_at: None,
+    }
+}
+
+/// A token that opens nothing, of each kind, and what it is.
+async fn wrong_tokens(store: &EventStore) -> Vec<(&'static str, Token)> {
+    create(store, "shop").await;
+    let token = || Token::generate("shop");
+    let [revoked, rotated, rotated_to, expired] = [(); 4].map(|()| token());
+    let revoked_id = store.create_token(new_token(&revoked)).await.expect("there is room").id;
+    store.revoke_token(revoked_id).await.expect("it lives");
+    let from = store.create_token(new_token(&rotated)).await.expect("there is room").id;
+    let rotation = Rotation { from, id: TokenId::generate(), hash: rotated_to.hash(), grace: Duration::ZERO };
+    store.rotate_token(rotation).await.expect("it lives");
+    let long_ago = Some(Timestamp::from_micros(1));
+    store.create_token(NewToken { expires_at: long_ago, ..new_token(&expired) }).await.expect("there is room");
+    let of_a_deleted_namespace = create(store, "gone").await;
+    store.delete("gone").await.expect("it lives");
+    vec![
+        ("unknown", token()),
+        ("of an unknown namespace", Token::generate("none")),
+        ("revoked", revoked),
+        ("rotated without a grace", rotated),
+        ("expired", expired),
+        ("of a deleted namespace", of_a_deleted_namespace),
+    ]
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn wrong_tokens_of_every_kind_ask_nothing_of_the_registry() {
+    let directory = tempfile::tempdir().expect("a temporary folder");
+    let mut store = open(directory.path(), sqlite::Settings::default()).await;
+    let wrong = wrong_tokens(&store).await;
+    let registry = Connection::open(directory.path().join("registry.db")).expect("it is there");
+    let rename = |from, to| registry.execute_batch(&format!("ALTER TABLE {from} RENAME TO {to}")).expect("it is ours");
+    for is_opened_anew in [false, true] {
+        if is_opened_anew {
+            store.close().await;
+            store = open(directory.path(), sqlite::Settings::default()).await;
+        }
+        let [good, fresh] = [(); 2].map(|()| Token::generate("shop"));
+        for token in [&good, &fresh] {
+            store.create_token(new_token(token)).await.expect("there is room");
+        }
+        assert!(store.authorize(&good).await.expect("it answers").is_some());
+        rename("tokens", "hidden");
+        for (kind, token) in &wrong {
+            let opened = store.authorize(token).await.expect("the registry is not asked");
+            assert!(opened.is_none(), "{kind}");
+        }
+        store.authorize(&fresh).await.expect_err("the registry is asked");
+        rename("hidden", "tokens");
+        assert!(store.authorize(&fresh).await.expect("it answers").is_some());
     }
     store.close().await;
 }
@@ -70,14 +135,7 @@ async fn a_backup_carries_tokens_and_revives_the_revoked() {
     let first = create(&store, "shop").await;
     let token = Token::generate("shop");
     let reader = Grant::new([Right::Read].into_iter().collect(), Default::default()).expect("good rights");
-    let new = NewToken {
-        id: TokenId::generate(),
-        hash: token.hash(),
-        namespace: "shop".into(),
-        description: "for the till".to_owned(),
-        grant: reader.clone(),
-        expires_at: None,
-    };
+    let new = NewToken { grant: reader.clone(), ..new_token(&token) };
     let record = store.create_token(new).await.expect("there is room");
     let folder = tempfile::tempdir().expect("a temporary folder");
     let restored = backed_up(directory.path(), folder.path()).await;
