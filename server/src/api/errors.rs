@@ -3,6 +3,7 @@
 //! What a client needs to act on is in the code, the message and the details. What went wrong inside
 //! is for the log, once, and never for the client.
 
+use std::borrow::Cow;
 use std::ops::RangeInclusive;
 
 use axum::response::Response;
@@ -29,7 +30,7 @@ const CLOSE: HeaderValue = HeaderValue::from_static("close");
 #[derive(Clone, Debug)]
 pub(crate) struct Failure {
     code: ErrorCode,
-    message: String,
+    message: Cow<'static, str>,
     details: Option<Details>,
     /// Where it is not the one that goes with the code.
     status: Option<StatusCode>,
@@ -116,7 +117,7 @@ pub(crate) enum Conflicts {
 }
 
 impl Failure {
-    pub(crate) fn new(code: ErrorCode, message: impl Into<String>) -> Self {
+    pub(crate) fn new(code: ErrorCode, message: impl Into<Cow<'static, str>>) -> Self {
         Self {
             code,
             message: message.into(),
@@ -129,7 +130,7 @@ impl Failure {
         }
     }
 
-    pub(crate) fn invalid(message: impl Into<String>) -> Self {
+    pub(crate) fn invalid(message: impl Into<Cow<'static, str>>) -> Self {
         Self::new(ErrorCode::InvalidRequest, message)
     }
 

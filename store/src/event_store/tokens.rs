@@ -3,6 +3,7 @@
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
+use eventodb_protocol::token::TokenHash;
 use eventodb_protocol::{Timestamp, Token};
 use tokio_util::sync::CancellationToken;
 
@@ -31,13 +32,16 @@ impl EventStore {
         let hash = token.hash();
         match self.tokens.get(&hash) {
             Some(access) => Ok(Some(access)),
-            None => self.look_up(token).await,
+            None => match self.look_up(token, &hash).await? {
+                // Boxed, because it is rare: all requests would carry the room for it.
+                Some(record) => Box::pin(self.open_by(token, record)).await,
+                None => Ok(None),
+            },
         }
     }
 
-    /// Looks a token up that is not known, or whose log was closed.
-    async fn look_up(&self, token: &Token) -> Result<Option<Arc<Access>>> {
-        let Some(record) = self.living_token(token).await? else { return Ok(None) };
+    /// Opens the log of a good token that is not known yet, or whose log was closed.
+    async fn open_by(&self, token: &Token, record: TokenRecord) -> Result<Option<Arc<Access>>> {
         let namespace = match self.backend.namespace(token.namespace()).await? {
             Some(namespace) if namespace.origin == record.origin => namespace,
             _ => return Ok(None),
@@ -59,7 +63,11 @@ impl EventStore {
 
     /// The record of a token, if it lives. The namespace's storage need not be ready for that.
     pub async fn living_token(&self, token: &Token) -> Result<Option<TokenRecord>> {
-        let found = self.backend.token(token.namespace(), &token.hash()).await?;
+        self.look_up(token, &token.hash()).await
+    }
+
+    async fn look_up(&self, token: &Token, hash: &TokenHash) -> Result<Option<TokenRecord>> {
+        let found = self.backend.token(token.namespace(), hash).await?;
         Ok(found.filter(|found| found.lives(Timestamp::now())))
     }
 

@@ -37,6 +37,19 @@ pub(super) async fn call(
         }
     }
     let first = begun.unwrap_or_default();
+    // Boxed, because it is rare: all requests would carry the room for it.
+    Box::pin(rest(state, exchange, credentials, first, body, started)).await
+}
+
+/// Reads the rest of a body, of which the first bytes are here.
+async fn rest(
+    state: &AppState,
+    exchange: &Exchange,
+    credentials: &Result<Credentials, Failure>,
+    first: Bytes,
+    body: &mut Body,
+    started: Instant,
+) -> Result<Upload, Refused> {
     match identify(state, exchange, credentials).await {
         Ok(()) => known(state, exchange, first, body, started).await,
         Err(failure) => stranger(state, exchange, failure, first, body, started).await,

@@ -150,7 +150,9 @@ impl Queue {
             Some(room) => room,
             None => {
                 let patience = if is_import { self.patience.max(IMPORT_PATIENCE) } else { self.patience };
-                tokio::time::timeout(patience, self.room(bytes)).await.map_err(|_| self.refusal())?
+                // Boxed, because it is rare: all appends would carry the room for it.
+                let room = Box::pin(tokio::time::timeout(patience, self.room(bytes)));
+                room.await.map_err(|_| self.refusal())?
             }
         };
         let (reply, answer) = oneshot::channel();
