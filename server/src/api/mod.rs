@@ -1,5 +1,6 @@
 //! The application: answers requests with what the store holds. It sees no socket.
 
+mod appends;
 mod arrival;
 mod auth;
 mod client_address;

@@ -9,6 +9,7 @@ use http::HeaderValue;
 use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;
 
+use crate::api::appends::Appends;
 use crate::api::departure::Departures;
 use crate::api::errors::Failure;
 use crate::api::places::Places;
@@ -27,6 +28,8 @@ pub(crate) struct AppState {
     pub(crate) rates: Rates,
     /// The bounds on what stays.
     pub(crate) places: Places,
+    /// The appends that came in.
+    pub(crate) appends: Arc<Appends>,
     /// The request log.
     pub(crate) log: Arc<RequestLog>,
     /// Cancelled when the server closes its socket: waiting reads end.
@@ -58,6 +61,7 @@ impl AppState {
             stopping: server.stopping().clone(),
             rates: Rates::new(&config.rates),
             places: Places::new(&config.bounds),
+            appends: Arc::default(),
             departures: Arc::new(Departures::new(server.stopping().clone(), config.timeouts.drain)),
             log,
             store,

@@ -1,6 +1,5 @@
 //! Records that are stored together.
 
-use eventodb_protocol::limits::IMPORT_BATCH;
 use eventodb_protocol::message::Message;
 use eventodb_protocol::{ErrorCode, Limits};
 
@@ -71,8 +70,9 @@ impl Batch {
         Ok(())
     }
 
-    pub(super) fn is_full(&self) -> bool {
-        self.records.len() >= IMPORT_BATCH || self.bytes >= MOST_BYTES
+    /// Whether it has this number of records, or as many bytes as it may have.
+    pub(super) fn is_full(&self, most: usize) -> bool {
+        self.records.len() >= most || self.bytes >= MOST_BYTES
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -94,6 +94,8 @@ impl Batch {
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
+
+    use eventodb_protocol::limits::IMPORT_BATCH;
 
     use super::*;
     use crate::http::{Budget, Holder};
@@ -128,16 +130,16 @@ mod tests {
     fn a_batch_is_full_by_count_or_bytes() {
         let mut small = batch(1 << 30);
         for number in 1..=IMPORT_BATCH as u64 {
-            assert!(!small.is_full());
+            assert!(!small.is_full(IMPORT_BATCH));
             small.add(&line(number, number.cast_signed(), "")).expect("a record");
         }
-        assert!(small.is_full());
+        assert!(small.is_full(IMPORT_BATCH));
         let mut batch = batch(1 << 30);
         let large = "x".repeat(1_000_000);
         for number in 1..=17 {
             batch.add(&line(number, number.cast_signed(), &large)).expect("a record");
         }
-        assert!(batch.is_full());
+        assert!(batch.is_full(IMPORT_BATCH));
     }
 
     #[test]

@@ -7,6 +7,7 @@
 
 mod batch;
 mod lines;
+mod pace;
 mod progress;
 mod record;
 
@@ -22,6 +23,7 @@ use tokio_util::sync::CancellationToken;
 
 use self::batch::Batch;
 use self::lines::{Line, Lines, Stop, Terms};
+use self::pace::Pace;
 use self::progress::{Failed, Progress};
 use crate::api::arrival::Arrival;
 use crate::api::auth::{Caller, Credentials};
@@ -99,6 +101,7 @@ async fn import(
         terms: Terms { most: limits.body_bytes, gap: timeouts.body_gap, line: timeouts.body_total },
         caller,
         stopping: state.stopping.clone(),
+        pace: Pace::new(Arc::clone(&state.appends)),
         progress,
         record,
         log: Arc::clone(&state.log),
@@ -174,6 +177,7 @@ struct Import {
     /// The import ends with the token of its caller.
     caller: Caller,
     stopping: CancellationToken,
+    pace: Pace,
     progress: Progress,
     /// Of the request.
     record: Observed,
@@ -243,7 +247,7 @@ impl Import {
                 Err(Stop::NoRoom) => imported += self.give_way(log, &mut batch, imported, lines.number() + 1).await?,
                 Err(Stop::Failed(failed)) => return Err(failed),
             }
-            if batch.is_full() {
+            if batch.is_full(self.pace.most()) {
                 imported += self.store(log, &mut batch, imported).await?;
             }
         }
@@ -288,11 +292,13 @@ impl Import {
         }
     }
 
-    /// Stores a batch and reports it. Returns how many records it had.
+    /// Stores a batch, as soon as the pace lets it, and reports it. Returns how many records it had.
     async fn store(&mut self, log: &Arc<Log>, batch: &mut Batch, before: u64) -> Result<u64, Failed> {
         let (records, places) = batch.take();
         let (first, last) = (places.first().copied().unwrap_or(0), places.last().copied().unwrap_or(0));
+        self.rest(first).await?;
         let count = records.len() as u64;
+        let begun = Instant::now();
         let stored = log.import(records).await;
         batch.stored();
         let head = stored.map_err(|error| match error {
@@ -301,7 +307,20 @@ impl Import {
             }
             error => Failed::of_store(error, first),
         })?;
+        self.pace.stored(begun.elapsed());
         self.progress.imported(before + count, head);
         Ok(count)
+    }
+
+    /// Waits until the pace lets the next batch be stored, which begins at this line.
+    async fn rest(&self, line: u64) -> Result<(), Failed> {
+        if self.pace.next() <= Instant::now() {
+            return Ok(());
+        }
+        tokio::select! {
+            biased;
+            failed = self.ended(line) => Err(failed),
+            () = tokio::time::sleep_until(self.pace.next().into()) => Ok(()),
+        }
     }
 }

@@ -17,6 +17,7 @@ pub(super) async fn append(
     report: Conflicts,
 ) -> Result<Vec<Appended>, Failure> {
     caller.check_append(&append)?;
+    context.state.appends.count();
     match tokio::time::timeout(context.state.config.timeouts.append, caller.log().append(append)).await {
         Ok(result) => result.map_err(|error| Failure::of_append(error, report)),
         Err(_) => Err(Failure::new(ErrorCode::Timeout, UNKNOWN)),
