@@ -130,6 +130,9 @@ async fn a_node_that_dies_stops_its_own_logs_alone() {
     let killed = std::process::Command::new("kill").args(["-9", &pid]).status().expect("there is kill");
     assert!(killed.success());
     let died = Instant::now();
+    // The sessions outlive the process that listens by a moment.
+    let is_dead = async { while far.version("a-1").await.is_ok() {} };
+    timeout(PATIENCE, is_dead).await.expect("they end by themselves");
     for _ in 0..5 {
         let refused = far.version("a-1").await;
         assert!(matches!(refused, Err(Error::Unavailable(_))), "{refused:?}");
