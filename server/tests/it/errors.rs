@@ -56,7 +56,7 @@ async fn conflicts_have_details() {
     let reply = server.call(&token, &all).await;
     assert!(
         reply.text().ends_with(
-            r#""details":{"conflicts":[{"stream":"a-1","expected":0,"actual":1},{"stream":"a-2","expected":3,"actual":-1}]}}}"#
+            r#""details":{"conflicts":[{"stream":"a-1","expected":0,"actual":1},{"check":0,"stream":"a-2","expected":3,"actual":-1}]}}}"#
         ),
         "{}",
         reply.text()
