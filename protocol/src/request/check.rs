@@ -118,3 +118,42 @@ fn matching(field: &str, text: Option<&str>, limits: &Limits) -> Result<Matching
     }
     Ok(matching)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_condition_names_categories_or_types() {
+        let text = r#"[{"match":{"categories":["a","b-1"],"types":["T"]},"after":7},{"absent":{"types":["T"]}}]"#;
+        let read = checks(text, &Limits::default()).expect("checks");
+        let matching = Matching::categories(["a", "b-1"]).types(["T"]);
+        let types = Matching::default().types(["T"]);
+        assert_eq!(
+            read,
+            [
+                Check::Condition(Condition { matching, after: Some(7) }),
+                Check::Condition(Condition { matching: types, after: None }),
+            ]
+        );
+    }
+
+    #[test]
+    fn errors_name_the_check() {
+        for (check, message) in [
+            ("{}", "checks[0].stream is required, or match, or absent"),
+            (r#"{"match":{"types":["T"]}}"#, "checks[0].after is required"),
+            (r#"{"match":{"types":["T"]},"after":-1}"#, "checks[0].after must be 0 or more"),
+            (r#"{"match":{},"after":0}"#, "checks[0].match must name categories or types"),
+            (r#"{"absent":{"types":[]}}"#, "checks[0].absent.types must have at least one name"),
+            (r#"{"absent":{"types":["T"]},"after":0}"#, "checks[0].after must not be given"),
+            (r#"{"absent":{"kinds":["T"]}}"#, "checks[0].absent must not have"),
+            (r#"{"stream":"a","match":{"types":["T"]},"after":0}"#, "checks[0] must have only one of"),
+            (r#"{"stream":"a","expectedVersion":1,"after":0}"#, "checks[0].after must not be given"),
+            (r#"{"absent":{"categories":["a\n"]}}"#, "checks[0].absent.categories[0] must"),
+        ] {
+            let error = checks(&format!("[{check}]"), &Limits::default()).expect_err(check);
+            assert!(error.message.starts_with(message), "{check}: {}", error.message);
+        }
+    }
+}
