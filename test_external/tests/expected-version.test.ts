@@ -73,7 +73,7 @@ test("[R-version.6 R-version.7 R-version.8] the words are taken wherever a versi
   });
   assert.deepEqual(failure.details.conflicts, [
     { stream: "none-1", expected: "exists", actual: -1 },
-    { stream: "old-1", expected: -1, actual: 2 },
+    { check: 0, stream: "old-1", expected: -1, actual: 2 },
   ]);
 });
 
