@@ -91,11 +91,19 @@ pub trait Backend: Send + Sync + 'static {
     async fn create(&self, new: &NewNamespace) -> Result<Namespace>;
 
     /// Marks the incarnation deleted; that commit is the deletion, and the namespace's tokens open nothing from then
-    /// on. `None` if it was deleted before. Its storage is dropped by [`Backend::purge`].
+    /// on. `None` if it was deleted before. In either case no append is acknowledged after the answer. Its storage is
+    /// dropped by [`Backend::purge`].
     ///
     /// # Errors
-    /// [`crate::Error::Protected`].
+    /// [`crate::Error::Protected`]; [`crate::Error::Unknown`] also if it is deleted, and appends to it may be acknowledged.
     async fn delete(&self, incarnation: Incarnation) -> Result<Option<Timestamp>>;
+
+    /// Makes sure that no append to a deleted incarnation of that name is acknowledged any more: the server that deleted
+    /// it may have died before it did so.
+    ///
+    /// # Errors
+    /// [`crate::Error::Unknown`] if some may be.
+    async fn end_deleted(&self, name: &str) -> Result<()>;
 
     /// Creates an empty incarnation that is to take the place of a living one. It cannot be found by its name before it
     /// is promoted. Until it is promoted or discarded, a shared backend refuses every append to the living one, through

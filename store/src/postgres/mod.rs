@@ -57,6 +57,7 @@ use hints::Hints;
 use migrate::MigrateError;
 use placement::Placement;
 use pool::retrying;
+use registry::Created;
 use shared::Shared;
 use statement::{PING, SELF_TEST, USABLE};
 use storage::{PostgresStorage, at_node};
@@ -175,6 +176,14 @@ impl Postgres {
         Ok(row.map_err(Failure::of_read)?.is_some())
     }
 
+    /// Ends the logs of deleted incarnations.
+    async fn end(&self, deleted: &[Incarnation]) -> Result<(), Failure> {
+        for &incarnation in deleted {
+            PostgresStorage::end(incarnation, &self.shared).await?;
+        }
+        Ok(())
+    }
+
     /// A connection for a change of the registry.
     async fn connection(&self) -> Result<pool::Pooled> {
         self.shared.readers.get().await.map_err(Failure::of_change)
@@ -234,23 +243,41 @@ impl Backend for Postgres {
     }
 
     async fn create(&self, new: &NewNamespace) -> Result<Namespace> {
-        let created = registry::create(&mut *self.connection().await?, new).await.map_err(Failure::of_change)?;
-        let namespace = created.ok_or(Error::NamespaceExists)?;
-        self.shared.notifier.registry();
-        Ok(namespace)
+        let mut ended = Vec::new();
+        loop {
+            let created = registry::create(&mut *self.connection().await?, new, &ended).await;
+            self.shared.notifier.registry();
+            match created.map_err(Failure::of_change)? {
+                Created::New(namespace) => return Ok(namespace),
+                Created::Exists => return Err(Error::NamespaceExists),
+                Created::Behind(earlier) => {
+                    self.end(&earlier).await.map_err(Failure::of_read)?;
+                    ended.extend(earlier);
+                }
+            }
+        }
     }
 
     async fn delete(&self, incarnation: Incarnation) -> Result<Option<Timestamp>> {
-        let deleted =
-            registry::delete(&mut *self.connection().await?, incarnation).await.map_err(Failure::of_change)?;
-        // The answer comes after the last append. If that cannot be told, the deletion stands, and purge ends the log.
-        let ended = if deleted.is_some() { PostgresStorage::end(incarnation, &self.shared).await } else { Ok(()) };
+        let deleted = registry::delete(&mut *self.connection().await?, incarnation).await;
+        // The answer comes after the last append, whoever deleted the namespace. If that cannot be told, the deletion
+        // stands, and purge ends the log.
+        let is_living = match &deleted {
+            Ok(Some(_)) => Ok(false),
+            _ => self.is_living(incarnation).await,
+        };
+        let ended = if matches!(is_living, Ok(false)) { self.end(&[incarnation]).await } else { Ok(()) };
         self.shared.notifier.registry();
+        let deleted = deleted.map_err(Failure::of_change)?;
         ended.map_err(Error::unknown)?;
-        if deleted.is_none() && self.is_living(incarnation).await? {
-            return Err(Error::Protected);
-        }
-        Ok(deleted)
+        if is_living? { Err(Error::Protected) } else { Ok(deleted) }
+    }
+
+    async fn end_deleted(&self, name: &str) -> Result<()> {
+        let deleted = retrying!(self.shared.readers, connection => registry::deleted_of_name(connection, name));
+        let ended = self.end(&deleted.map_err(Failure::of_read)?).await;
+        self.shared.notifier.registry();
+        ended.map_err(Error::unknown)
     }
 
     async fn stage(&self, living: Incarnation) -> Result<Namespace> {

@@ -11,7 +11,7 @@ use super::change::{self, Change, confirmed};
 use super::connection::{Connection, Parameters};
 use super::error::Failure;
 use super::seal::lives;
-use super::statement::{CREATE, DELETE, LIVES, LOGS, MADE, NAMESPACE, NAMESPACES, UPDATE, schema};
+use super::statement::{CREATE, DELETE, DELETED_OF_NAME, LIVES, LOGS, MADE, NAMESPACE, NAMESPACES, UPDATE, schema};
 use super::time::Time;
 use super::tokens;
 use crate::error::Error;
@@ -49,22 +49,56 @@ pub(super) async fn logs(connection: &mut Connection) -> Result<Vec<(Incarnation
     Ok(living.iter().map(log).collect())
 }
 
-/// Creates a namespace and its first token; `None` if there is a namespace of that name.
-pub(super) async fn create(connection: &mut Connection, new: &NewNamespace) -> Result<Option<Namespace>, Failure> {
+/// What became of the creation of a namespace.
+#[derive(Debug)]
+pub(super) enum Created {
+    /// It was created.
+    New(Namespace),
+    /// There is a namespace of that name.
+    Exists,
+    /// Nothing was created, because the logs of these deleted incarnations of that name may take appends.
+    Behind(Vec<Incarnation>),
+}
+
+/// Creates a namespace and its first token, if the logs of all earlier ones of that name are among `ended`.
+pub(super) async fn create(
+    connection: &mut Connection,
+    new: &NewNamespace,
+    ended: &[Incarnation],
+) -> Result<Created, Failure> {
     let mut change = Change::begin(connection).await?;
     let created_at = change.time().await?;
     let hash = &new.token_hash.as_bytes()[..];
     let values: Parameters<'_> = &[&new.name, &hash, &new.description, &new.metadata, &created_at];
     let Some(row) = change.query_one(CREATE.on_registry(), values).await? else {
         change.undo().await?;
-        return Ok(None);
+        return Ok(Created::Exists);
     };
+    // Asked behind the insertion, which waits for a deletion that is under way.
+    let earlier = change.query(DELETED_OF_NAME.on_registry(), &[&new.name]).await?;
+    let open: Vec<_> = incarnations(&earlier).filter(|earlier| !ended.contains(earlier)).collect();
+    if !open.is_empty() {
+        change.undo().await?;
+        return Ok(Created::Behind(open));
+    }
     let created = to_namespace(&row);
     let token = TokenRecord::first(Arc::clone(&created.name), created.origin, new.token_hash, created.created_at);
     tokens::save(&mut change, &token).await?;
     change.commit().await?;
     let found = namespace(connection, &new.name).await;
-    confirmed(found.map(|found| found.filter(|found| found.incarnation == created.incarnation))).map(Some)
+    confirmed(found.map(|found| found.filter(|found| found.incarnation == created.incarnation))).map(Created::New)
+}
+
+/// The deleted incarnations of a name whose schemas may still be there.
+pub(super) async fn deleted_of_name(connection: &mut Connection, name: &str) -> Result<Vec<Incarnation>, Failure> {
+    if !can_be_stored(name) {
+        return Ok(Vec::new());
+    }
+    Ok(incarnations(&connection.query(DELETED_OF_NAME.on_registry(), &[&name]).await?).collect())
+}
+
+fn incarnations(rows: &[Row]) -> impl Iterator<Item = Incarnation> {
+    rows.iter().map(|row| Incarnation(row.get(0)))
 }
 
 /// Changes a namespace; `None` if there is none of that name.

@@ -116,6 +116,7 @@ templates! {
     CREATE "create" [TEXT, BYTEA, TEXT, TEXT, TIMESTAMPTZ];
     UPDATE "update" [TEXT, TEXT, BOOL, BOOL, INT8, INT8];
     DELETE "delete" [INT8, TIMESTAMPTZ];
+    DELETED_OF_NAME "deleted_of_name" [TEXT];
     STAGE "stage" [INT8, TIMESTAMPTZ, TIMESTAMPTZ];
     KEEP "keep" [INT8, TIMESTAMPTZ];
     LOCK_STAGED "lock_staged" [INT8];

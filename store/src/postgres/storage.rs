@@ -92,8 +92,9 @@ impl PostgresStorage {
     pub(super) async fn end(log: Incarnation, shared: &Arc<Shared>) -> Result<(), Failure> {
         let storage = Self::new(log, Arc::clone(shared)).await?;
         match at_node!(storage, readers, connection => seal::end(connection, log)) {
-            // Without a schema nothing can be appended, and after the deletion none is made.
-            Err(_) if !storage.is_used().await? => Ok(()),
+            // It is at no other node: that was asked after the failure. Without a schema nothing can be appended, and
+            // after the deletion none is made. A schema that is there may be too old for the call.
+            Err(failure) if failure.is_missing() && !storage.is_used().await? => Ok(()),
             ended => ended,
         }
     }

@@ -1,16 +1,19 @@
 //! Deletion against appends, counts, storage that goes away.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use eventodb_protocol::Scope;
 use eventodb_protocol::request::ListPage;
 
-use super::fixture::{Fixture, new_namespace, select, settings};
+use super::fixture::{Fixture, new_namespace, open_store, select, settings};
 use crate::Error;
-use crate::model::{Counts, Incarnation};
-use crate::postgres::Postgres;
-use crate::storage::{AppendError, Backend as _};
+use crate::conformance::support::PATIENCE;
+use crate::model::{Batch, Counts, Incarnation};
+use crate::postgres::{Postgres, Settings};
+use crate::storage::{AppendError, Backend as _, Hint};
 use eventodb_testing::postgres;
+use eventodb_testing::proxy::{Hold, Proxy};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn no_append_is_acknowledged_after_the_deletion_and_none_before_is_missing() {
@@ -124,6 +127,113 @@ async fn a_purge_ends_the_log_of_a_deleted_namespace() {
     assert!(matches!(fixture.append(&batch).await, Err(AppendError::Behind)));
     assert!(matches!(fixture.storage.head().await, Err(Error::Closed)));
     assert_eq!(fixture.storage.counts().await.expect("still there").messages, 1);
+}
+
+/// How many batches that nothing can follow a log has.
+const ENDS: &str = "SELECT count(*) FROM {log}.batches WHERE last_position IS NULL";
+
+/// The server that deleted it has died before it ended the log.
+async fn half_deleted() -> (Fixture, Batch) {
+    let fixture = Fixture::new().await;
+    fixture.write(&[("a-1", "A")]).await;
+    let batch = fixture.batch(&[("a-1", "A")]).await;
+    fixture.sql("UPDATE eventodb.namespaces SET deleted_at = now()").await;
+    (fixture, batch)
+}
+
+#[tokio::test]
+async fn a_second_deletion_answers_once_the_log_has_ended() {
+    let (fixture, batch) = half_deleted().await;
+    assert_eq!(fixture.backend.delete(fixture.log).await.expect("it answers"), None);
+    assert!(matches!(fixture.append(&batch).await, Err(AppendError::Behind)));
+    assert_eq!(fixture.number(ENDS).await, 1);
+}
+
+#[tokio::test]
+async fn a_deletion_that_finds_no_namespace_answers_once_the_log_has_ended() {
+    let (fixture, batch) = half_deleted().await;
+    let server = open_store(settings(&fixture.url), crate::Settings::default()).await;
+    assert!(matches!(server.delete("test").await, Err(Error::NamespaceNotFound)));
+    assert!(matches!(fixture.append(&batch).await, Err(AppendError::Behind)));
+    server.close().await;
+}
+
+#[tokio::test]
+async fn a_name_is_given_again_once_the_earlier_log_has_ended() {
+    let (fixture, batch) = half_deleted().await;
+    let holder = postgres::connect(&fixture.url).await;
+    let lock = format!("BEGIN; LOCK TABLE eventodb_{}.batches", fixture.log.0);
+    holder.batch_execute(&lock).await.expect("nobody writes");
+    let hasty = Settings { statement_timeout: Duration::from_millis(200), ..settings(&fixture.url) };
+    let hasty = Postgres::open(hasty).await.expect("the database is fine");
+    let refused = hasty.create(&new_namespace("test")).await;
+    assert!(matches!(refused, Err(Error::Unavailable(_))), "{refused:?}");
+    assert!(hasty.namespace("test").await.expect("it answers").is_none(), "nothing was created");
+    holder.batch_execute("ROLLBACK").await.expect("it is open");
+    let created = fixture.backend.create(&new_namespace("test")).await.expect("the name is free");
+    assert!(created.incarnation > fixture.log);
+    assert!(matches!(fixture.append(&batch).await, Err(AppendError::Behind)));
+    hasty.close().await;
+}
+
+/// Lets the commit of a deletion wait for the lock that [`HELD`] takes.
+const SLOW: &str = "
+    CREATE FUNCTION public.wait() RETURNS trigger LANGUAGE plpgsql AS $$
+    BEGIN
+        PERFORM pg_advisory_xact_lock(21);
+        RETURN NULL;
+    END $$;
+    CREATE CONSTRAINT TRIGGER slow AFTER UPDATE ON eventodb.namespaces DEFERRABLE INITIALLY DEFERRED
+        FOR EACH ROW EXECUTE FUNCTION public.wait()";
+const HELD: &str = "SELECT pg_advisory_lock(21)";
+
+/// The deletion is done, and the report of its commit never comes.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_deletion_of_unknown_outcome_ends_the_log_and_tells_the_other_servers() {
+    let fixture = Fixture::new().await;
+    fixture.write(&[("a-1", "A")]).await;
+    let batch = fixture.batch(&[("a-1", "A")]).await;
+    fixture.sql(SLOW).await;
+    let other = fixture.second().await;
+    let mut hints = other.backend.hints().expect("nobody has taken them");
+    while hints.recv().await != Some(Hint::All) {}
+    let holder = postgres::connect(&fixture.url).await;
+    holder.batch_execute(HELD).await.expect("nobody has it");
+    let proxy = Proxy::to_database(&fixture.url, 0).await;
+    let server = Postgres::open(settings(&proxy.database_url(&fixture.url))).await.expect("the database is fine");
+    let log = fixture.log;
+    let deleting = tokio::spawn({
+        let server = Arc::clone(&server);
+        async move { server.delete(log).await }
+    });
+    let waiting = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted AND objid = 21";
+    while fixture.number(waiting).await == 0 {}
+    proxy.hold(Hold { requests: false, replies: true });
+    holder.batch_execute("SELECT pg_advisory_unlock(21)").await.expect("it has the lock");
+    while fixture.number("SELECT count(*) FROM eventodb.namespaces WHERE deleted_at IS NULL").await > 0 {}
+    proxy.until_held().await;
+    proxy.cut_all();
+    proxy.hold(Hold::default());
+    let outcome = deleting.await.expect("no panic");
+    assert!(matches!(outcome, Err(Error::Unknown(_))), "{outcome:?}");
+    assert!(matches!(fixture.append(&batch).await, Err(AppendError::Behind)));
+    let told = async { while hints.recv().await != Some(Hint::Registry) {} };
+    tokio::time::timeout(PATIENCE, told).await.expect("the other server is told");
+    server.close().await;
+}
+
+#[tokio::test]
+async fn a_log_that_could_not_be_ended_is_not_taken_for_one_that_was_never_made() {
+    let fixture = Fixture::new().await;
+    let deleted = fixture.backend.create(&new_namespace("never")).await.expect("the name is free").incarnation;
+    assert!(fixture.backend.delete(deleted).await.expect("it was never made").is_some());
+    let refusing = fixture.backend.create(&new_namespace("refusing")).await.expect("the name is free").incarnation;
+    let refuse =
+        "CREATE SCHEMA eventodb_#; CREATE FUNCTION eventodb_#.tombstone_2(uuid) RETURNS void LANGUAGE plpgsql AS
+        $$ BEGIN RAISE 'the disk is broken' USING ERRCODE = '58030'; END $$";
+    fixture.sql(&refuse.replace('#', &refusing.0.to_string())).await;
+    let outcome = fixture.backend.delete(refusing).await;
+    assert!(matches!(outcome, Err(Error::Unknown(_))), "{outcome:?}");
 }
 
 #[tokio::test]
