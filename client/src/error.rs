@@ -7,6 +7,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use eventodb_protocol::group::Fenced;
 use eventodb_protocol::{ErrorCode, Expected};
 use serde::Deserialize;
 use serde_json::Value;
@@ -95,6 +96,15 @@ pub enum Error {
     Refused {
         /// Which refusal it is.
         code: ErrorCode,
+        /// The text that the server sent.
+        message: String,
+    },
+    /// What a member of a group did stands on something that does not hold any more: its lease, an epoch. Nothing was
+    /// done.
+    #[error("fenced: {message}")]
+    Fenced {
+        /// What the member has to give up.
+        fenced: Fenced,
         /// The text that the server sent.
         message: String,
     },
@@ -302,9 +312,11 @@ impl Error {
             ErrorCode::TokenNotFound => Self::TokenNotFound { message },
             ErrorCode::NamespaceExists => Self::NamespaceExists { message },
             ErrorCode::GroupNotFound => Self::GroupNotFound { message },
-            ErrorCode::GroupExists | ErrorCode::GroupBusy | ErrorCode::Fenced | ErrorCode::ParkFull => {
-                Self::Refused { code, message }
-            }
+            ErrorCode::Fenced => match Fenced::deserialize(details) {
+                Ok(fenced) => Self::Fenced { fenced, message },
+                Err(_) => Self::Refused { code, message },
+            },
+            ErrorCode::GroupExists | ErrorCode::GroupBusy | ErrorCode::ParkFull => Self::Refused { code, message },
             ErrorCode::MethodNotFound | ErrorCode::NotFound => Self::NotSupported { message },
             ErrorCode::PayloadTooLarge => Self::TooLarge { message },
             ErrorCode::QuotaExceeded => Self::QuotaExceeded { message },
@@ -420,6 +432,13 @@ mod tests {
             panic!("a conflict")
         };
         assert_eq!(conditions, [FailedCondition { check: 1, found: None, head: Some(7) }]);
+    }
+
+    #[test]
+    fn a_member_learns_what_it_has_to_give_up() {
+        let body = br#"{"error":{"code":"FENCED","message":"m","details":{"reason":"epoch","partition":3}}}"#;
+        let Error::Fenced { fenced, .. } = Error::from_reply(409, None, body) else { panic!("fenced") };
+        assert_eq!(fenced, Fenced { reason: eventodb_protocol::group::Fence::Epoch, partition: Some(3) });
     }
 
     #[test]

@@ -3,6 +3,7 @@
 
 pub mod checkpoint;
 pub mod error;
+pub mod group;
 pub mod import;
 pub mod record;
 pub mod retry;

@@ -8,6 +8,7 @@ use std::borrow::Cow;
 use std::fmt;
 use std::sync::Arc;
 
+use eventodb_protocol::group::reply::GroupRead;
 use eventodb_protocol::{Timestamp, json, name};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
@@ -35,6 +36,9 @@ pub struct Message<T = Raw> {
     /// The decoded data; [`Raw`] before it is decoded.
     pub data: T,
 }
+
+/// A row of `group.read`: a message, and the numbers that follow it.
+pub(crate) type NumberedRow = (Message, Vec<i64>);
 
 /// The answer to a read.
 #[derive(Clone, Debug)]
@@ -215,6 +219,24 @@ impl Message {
         row.map(|row| row.message(&page)).transpose()
     }
 
+    /// Reads the reply to `group.read`.
+    pub(crate) fn of_group(text: String) -> Result<GroupRead<NumberedRow>> {
+        let page = Arc::new(Text(text));
+        let read: GroupRead<Vec<&RawValue>> = page.parse()?;
+        let rows = |rows: Vec<Vec<&RawValue>>| rows.iter().map(|row| numbered(&page, row)).collect::<Result<_>>();
+        Ok(GroupRead {
+            generation: read.generation,
+            session_ms: read.session_ms,
+            messages: rows(read.messages)?,
+            retries: rows(read.retries)?,
+            drained: read.drained,
+            up_to: read.up_to,
+            assigned: read.assigned,
+            revoking: read.revoking,
+            fenced: read.fenced,
+        })
+    }
+
     /// Reads the reply to `stream.last` of `stream`.
     pub(crate) fn last_of_stream(stream: &str, text: String) -> Result<Option<Self>> {
         let page = Arc::new(Text(text));
@@ -254,6 +276,18 @@ impl<'a> CategoryRow<'a> {
         let stream = page.name(stream)?;
         StreamRow(id, kind, position, global_position, data, metadata, time).placed(page, stream)
     }
+}
+
+/// A row with a message's fields and further numbers.
+fn numbered(page: &Arc<Text>, row: &[&RawValue]) -> Result<NumberedRow> {
+    let [id, stream, kind, position, global_position, data, metadata, time, numbers @ ..] = row else {
+        return Err(Error::protocol("a row has too few fields"));
+    };
+    let number =
+        |text: &RawValue| text.get().parse::<i64>().map_err(|_| Error::protocol(format!("{text} is no number")));
+    let row = CategoryRow(id, stream, kind, number(position)?, number(global_position)?, data, metadata, time)
+        .message(page)?;
+    Ok((row, numbers.iter().map(|text| number(text)).collect::<Result<_>>()?))
 }
 
 impl<'a> StreamRow<'a> {

@@ -16,7 +16,7 @@ use crate::client::Answer;
 use crate::error::{Error, Result};
 
 impl Answer {
-    fn parse<T: DeserializeOwned>(&self) -> Result<T> {
+    pub(crate) fn parse<T: DeserializeOwned>(&self) -> Result<T> {
         serde_json::from_str(&self.text).map_err(|error| Error::protocol(error.to_string()))
     }
 }

@@ -11,6 +11,7 @@ use uuid::Uuid;
 
 use crate::client::{Client, Repeat};
 use crate::error::{Error, Result};
+use crate::group::Commit;
 use crate::new_message::{NewMessage, Sent};
 
 impl Client {
@@ -73,6 +74,7 @@ impl Client {
 pub struct AppendMany {
     entries: Vec<Box<RawValue>>,
     checks: Vec<Check>,
+    commit: Option<Commit>,
 }
 
 /// Options of a write to one stream. Those that are not set are left out.
@@ -117,6 +119,9 @@ enum Check {
 struct AppendOptions<'a> {
     #[serde(skip_serializing_if = "<[Check]>::is_empty")]
     checks: &'a [Check],
+    /// `checkpoint`, `handled` or `fence`.
+    #[serde(flatten)]
+    commit: Option<&'a Commit>,
 }
 
 fn is_any(expected: &Expected) -> bool {
@@ -165,13 +170,22 @@ impl AppendMany {
         self
     }
 
+    /// Adds what is to happen to a consumer group in the same commit. A later one takes the place of an earlier one.
+    #[must_use]
+    pub fn commit(mut self, commit: Commit) -> Self {
+        self.commit = Some(commit);
+        self
+    }
+
     fn call(&self) -> impl Serialize {
-        ("streams.append", &self.entries, AppendOptions { checks: &self.checks })
+        let options = AppendOptions { checks: &self.checks, commit: self.commit.as_ref() };
+        ("streams.append", &self.entries, options)
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use eventodb_protocol::group::Epoch;
     use serde_json::json;
     use uuid::Uuid;
 
@@ -196,6 +210,27 @@ mod tests {
                 r#"{"checks":[{"stream":"c-1","expectedVersion":"exists"},{"stream":"d-1","expectedVersion":"any"},"#,
                 r#"{"match":{"categories":["e"]},"after":7},{"absent":{"categories":["f"],"types":["T"]}}]}]"#
             )
+        );
+    }
+
+    #[test]
+    fn a_group_moves_in_the_same_call() {
+        let commit = Commit::Checkpoint { group: "g".into(), partition: 3, epoch: Epoch::from_number(7), position: 9 };
+        assert_eq!(
+            serde_json::to_string(&AppendMany::new().commit(commit).call()).expect("JSON"),
+            r#"["streams.append",[],{"checkpoint":{"group":"g","partition":3,"epoch":7,"position":9}}]"#
+        );
+        let commit = Commit::Handled {
+            group: "g".into(),
+            partition: 3,
+            epoch: Epoch::from_number(7),
+            stream: "a-1".into(),
+            position: 9,
+            read_to: 12,
+        };
+        assert_eq!(
+            serde_json::to_string(&AppendMany::new().commit(commit).call()).expect("JSON"),
+            r#"["streams.append",[],{"handled":{"group":"g","partition":3,"epoch":7,"stream":"a-1","position":9,"readTo":12}}]"#
         );
     }
 }

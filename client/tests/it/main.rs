@@ -3,6 +3,7 @@
 mod buffered;
 mod cut;
 mod fake;
+mod group;
 mod retry;
 mod subscription;
 mod worker;
