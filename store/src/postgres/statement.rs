@@ -134,6 +134,7 @@ templates! {
     DROP_TOKENS "drop_tokens" [UUID_ARRAY];
     SHOW_TOKEN "show_token" [TEXT, BYTEA, BYTEA];
     ADOPTABLE "adoptable" [];
+    LOCK_ADOPTABLE "lock_adoptable" [INT8, BYTEA];
     ADOPT_TOKEN "adopt_token" [UUID, INT8, BYTEA, TIMESTAMPTZ];
     LIVING_TOKENS "living_tokens" [UUID_ARRAY];
     USE_TOKENS "use_tokens" [UUID_ARRAY, TIMESTAMPTZ];

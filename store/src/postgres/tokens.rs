@@ -16,8 +16,8 @@ use super::connection::{Connection, Parameters};
 use super::error::Failure;
 use super::registry::can_be_stored;
 use super::statement::{
-    ADOPT_TOKEN, ADOPTABLE, DROP_TOKENS, LIVING_TOKENS, LOCK_TOKENS, SAVE_TOKEN, SHOW_TOKEN, TOKEN, TOKEN_BY_ID,
-    TOKENS, USE_TOKENS,
+    ADOPT_TOKEN, ADOPTABLE, DROP_TOKENS, LIVING_TOKENS, LOCK_ADOPTABLE, LOCK_TOKENS, SAVE_TOKEN, SHOW_TOKEN, TOKEN,
+    TOKEN_BY_ID, TOKENS, USE_TOKENS,
 };
 use super::time::Time;
 use crate::error::Error;
@@ -127,11 +127,20 @@ fn has(found: &TokenRecord, written: &TokenRecord) -> bool {
 /// Takes over the tokens that servers of earlier versions noted: those are in the rows of their namespaces alone.
 pub(super) async fn adopt(connection: &mut Connection) -> Result<(), Failure> {
     for row in connection.query(ADOPTABLE.on_registry(), &[]).await? {
-        let (origin, hash, created_at): (i64, Vec<u8>, Time) = (row.get(0), row.get(1), row.get(2));
-        let values: Parameters<'_> = &[&TokenId::generate().0, &origin, &hash, &created_at];
-        connection.query(ADOPT_TOKEN.on_registry(), values).await?;
+        adopt_one(connection, row.get(0), row.get(1), row.get(2)).await?;
     }
     Ok(())
+}
+
+/// Takes over one token, unless it was revoked and forgotten since it was found.
+async fn adopt_one(connection: &mut Connection, origin: i64, hash: Vec<u8>, created_at: Time) -> Result<(), Failure> {
+    let mut change = Change::begin(connection).await?;
+    if change.query_one(LOCK_ADOPTABLE.on_registry(), &[&origin, &hash]).await?.is_none() {
+        return change.undo().await;
+    }
+    let values: Parameters<'_> = &[&TokenId::generate().0, &origin, &hash, &created_at];
+    change.query(ADOPT_TOKEN.on_registry(), values).await?;
+    change.commit().await
 }
 
 /// Locks the tokens of the living namespace of that name.

@@ -7,11 +7,14 @@ use std::time::{Duration, Instant};
 use eventodb_protocol::{Grant, Timestamp, Token};
 use uuid::Uuid;
 
-use super::fixture::{open_store, settings};
+use super::fixture::{Fixture, open_store, settings};
 use super::pair::{NAME, Pair, percentiles};
 use crate::conformance::support::{PATIENCE, namespace};
 use crate::error::Result;
 use crate::model::{NewToken, Rotation, TokenId, TokenRecord};
+use crate::postgres::connection::Connection;
+use crate::postgres::tokens;
+use crate::storage::Backend as _;
 use crate::testing::{seed, tell};
 use crate::{Error, EventStore, Settings};
 use eventodb_testing::postgres::{self, Server};
@@ -26,6 +29,29 @@ fn new_token(token: &Token) -> NewToken {
         grant: Grant::everything(),
         expires_at: None,
     }
+}
+
+/// A server reads what is to be taken over, and another one revokes the token meanwhile and forgets it.
+#[tokio::test]
+async fn a_token_that_is_revoked_while_it_is_taken_over_stays_revoked() {
+    let fixture = Fixture::new().await;
+    // As a server of an earlier version leaves it.
+    fixture.sql("DELETE FROM eventodb.tokens").await;
+    let revoking = postgres::connect(&fixture.url).await;
+    let revoke = "BEGIN; UPDATE eventodb.namespaces SET token_hash = decode(repeat('00', 32), 'hex')";
+    revoking.batch_execute(revoke).await.expect("nobody has it");
+    let settings = settings(&fixture.url);
+    let adopting = tokio::spawn(async move {
+        let mut connection = Connection::open(&settings).await.expect("it answers");
+        tokens::adopt(&mut connection).await
+    });
+    let waiting =
+        "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()";
+    while !adopting.is_finished() && fixture.number(waiting).await == 0 {}
+    revoking.batch_execute("COMMIT").await.expect("it is open");
+    adopting.await.expect("no panic").expect("it answers");
+    assert_eq!(fixture.number("SELECT count(*) FROM eventodb.tokens").await, 0);
+    fixture.backend.close().await;
 }
 
 /// A token that is made by one server and known to be good by another.
