@@ -134,7 +134,15 @@ impl Database {
     /// # Panics
     /// PostgreSQL refuses it.
     pub async fn move_away(&self, log: i64) {
-        self.move_log(log, &self.home, &self.away).await;
+        self.move_log(log, &self.home, &self.away, std::future::ready(())).await;
+    }
+
+    /// Moves a log to the other node, and ends `meanwhile`, while the move has the tables.
+    ///
+    /// # Panics
+    /// PostgreSQL refuses it.
+    pub async fn move_away_behind(&self, log: i64, meanwhile: impl Future<Output = ()>) {
+        self.move_log(log, &self.home, &self.away, meanwhile).await;
     }
 
     /// Moves a log home.
@@ -142,10 +150,10 @@ impl Database {
     /// # Panics
     /// PostgreSQL refuses it.
     pub async fn move_home(&self, log: i64) {
-        self.move_log(log, &self.away, &self.home).await;
+        self.move_log(log, &self.away, &self.home, std::future::ready(())).await;
     }
 
-    async fn move_log(&self, log: i64, from: &str, to: &str) {
+    async fn move_log(&self, log: i64, from: &str, to: &str, meanwhile: impl Future<Output = ()>) {
         let schema = format!("eventodb_{log}");
         run(to, &definition(from, &schema)).await;
         let (source, target) = (connect(from).await, connect(to).await);
@@ -155,6 +163,7 @@ impl Database {
         for table in &tables {
             copy(&source, &target, table).await;
         }
+        meanwhile.await;
         if to == self.away {
             self.note_away([log]).await;
         } else {

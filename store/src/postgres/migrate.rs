@@ -42,6 +42,17 @@ pub(super) enum MigrateError {
     Elsewhere(String),
 }
 
+impl MigrateError {
+    /// Whether the schema may be at another node, or may have moved there meanwhile.
+    pub(super) fn may_be_elsewhere(&self) -> bool {
+        match self {
+            Self::Elsewhere(_) => true,
+            Self::Failure(failure) => failure.is_missing(),
+            _ => false,
+        }
+    }
+}
+
 /// Brings the registry up to date.
 pub(super) async fn registry(connection: &mut Connection, may_migrate: bool) -> Result<(), MigrateError> {
     let registry = Target {

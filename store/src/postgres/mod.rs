@@ -142,7 +142,7 @@ impl Postgres {
             }
             let outcome = self.migrate_at_home(log).await;
             if let Err(error) = &outcome
-                && !matches!(error, MigrateError::Elsewhere(_))
+                && !(places.are_several() && error.may_be_elsewhere())
             {
                 return outcome.map_err(Error::from);
             }
@@ -151,6 +151,7 @@ impl Postgres {
             match outcome {
                 Ok(()) => return Ok(()),
                 Err(_) if has_moved => {}
+                Err(_) if !self.is_usable(log).await? => return Err(Error::Closed),
                 Err(error) => return Err(Error::unavailable(error)),
             }
         }

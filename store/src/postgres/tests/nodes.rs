@@ -249,6 +249,31 @@ async fn a_log_that_was_made_and_moved_meanwhile_is_not_made_anew() {
     fast.close().await;
 }
 
+/// A server has found the schema at home, and waits for its tables while they move away.
+#[tokio::test]
+async fn a_log_that_moves_away_while_it_is_opened_is_found_where_it_is() {
+    let database = Nodes::shared().database().await;
+    let (maker, opener) = (open(&database).await, open(&database).await);
+    let log = maker.create(&new_namespace("test")).await.expect("the name is free").incarnation;
+    maker.open(log).await.expect("it was just created");
+    let (begin, begun) = tokio::sync::oneshot::channel();
+    let opening = tokio::spawn(async move {
+        begun.await.expect("the move begins");
+        opener.open(log).await.map(|_| opener)
+    });
+    let meanwhile = async {
+        begin.send(()).expect("it waits");
+        let session = connect(&database.home).await;
+        let waiting = "SELECT count(*) FROM pg_locks WHERE locktype = 'relation' AND NOT granted
+                       AND database = (SELECT oid FROM pg_database WHERE datname = current_database())";
+        while session.query_one(waiting, &[]).await.expect("good SQL").get::<_, i64>(0) == 0 {}
+    };
+    database.move_away_behind(log.0, meanwhile).await;
+    let opener = opening.await.expect("it does not panic").expect("it finds the log where it is");
+    opener.close().await;
+    maker.close().await;
+}
+
 async fn open(database: &Database) -> Arc<Postgres> {
     Postgres::open(near_settings(database)).await.expect("the database is fine")
 }
