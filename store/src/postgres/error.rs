@@ -62,6 +62,9 @@ pub enum OpenError {
     /// A privilege is missing.
     #[error("a privilege is missing: {0}")]
     Privilege(String),
+    /// Something in the schemas belongs to another role.
+    #[error("the database cannot be trusted: {0}")]
+    Stranger(String),
     /// Namespaces cannot be spread over the nodes of this cluster.
     #[error("Citus cannot be used: {0}")]
     Citus(String),

@@ -7,6 +7,7 @@ use eventodb_schema::{Migration, POSTGRES_LOG, POSTGRES_REGISTRY};
 
 use super::connection::Connection;
 use super::error::Failure;
+use super::owner::{self, Stranger};
 use super::placement::Placement;
 use super::registry;
 use super::statement::{
@@ -34,6 +35,9 @@ pub(super) enum MigrateError {
     /// It is older, and may not be changed.
     #[error("schema {0} needs a migration, and migrations are switched off")]
     Needed(String),
+    /// Something in it belongs to another role.
+    #[error(transparent)]
+    Stranger(Stranger),
     /// Its incarnation was deleted.
     #[error("the namespace was deleted")]
     Deleted,
@@ -128,6 +132,7 @@ impl Target {
         if let Some(owner) = self.owner {
             connection.query_one(USABLE.on_registry(), &[&owner.0]).await?.ok_or(MigrateError::Deleted)?;
         }
+        self.check_owner(connection).await?;
         match self.done(connection).await? {
             Some(done) if done >= self.steps.len() => Ok(()),
             Some(_) if !may_migrate => Err(MigrateError::Needed(self.schema.clone())),
@@ -154,6 +159,8 @@ impl Target {
                 0
             }
         };
+        // Once more, because another role may have made it meanwhile.
+        self.check_owner(connection).await?;
         for (at, step) in self.steps.iter().enumerate().skip(done) {
             for statement in step.statements() {
                 connection.execute_one(&statement.replace("{log}", &self.schema), LIMIT).await?;
@@ -163,6 +170,13 @@ impl Target {
             tracing::info!(schema = self.schema, version, "migrated a schema");
         }
         Ok(connection.commit().await?)
+    }
+
+    async fn check_owner(&self, connection: &mut Connection) -> Result<(), MigrateError> {
+        match owner::find_stranger(connection, &self.schema).await? {
+            Some(stranger) => Err(MigrateError::Stranger(stranger)),
+            None => Ok(()),
+        }
     }
 
     /// How many of the steps in the list are done; `None` if there is no schema.

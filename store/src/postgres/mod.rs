@@ -11,6 +11,7 @@ mod hints;
 mod line;
 mod migrate;
 mod node;
+mod owner;
 mod placement;
 mod places;
 mod pool;
@@ -135,6 +136,9 @@ impl Postgres {
             let site = storage.place.site();
             // Home would have to ask that node as well, and hold a connection meanwhile.
             if !site.node.is_home() && self.is_usable(log).await? {
+                if let Some(stranger) = storage.find_stranger().await.map_err(Failure::of_read)? {
+                    return Err(Error::failed(stranger));
+                }
                 let is_current = at_node!(storage, readers, connection => migrate::is_current(connection, log));
                 if is_current.map_err(Failure::of_read)? {
                     return Ok(());
@@ -417,6 +421,7 @@ impl From<MigrateError> for OpenError {
                 Some("42501") => Self::Privilege(failure.to_string()),
                 _ => Self::other(failure),
             },
+            MigrateError::Stranger(stranger) => Self::Stranger(stranger.to_string()),
             MigrateError::Deleted | MigrateError::Elsewhere(_) => Self::other(error),
         }
     }
@@ -427,7 +432,10 @@ impl From<MigrateError> for Error {
         match error {
             MigrateError::Failure(failure) => failure.of_read(),
             MigrateError::Deleted => Self::Closed,
-            MigrateError::Newer { .. } | MigrateError::Needed(_) | MigrateError::Elsewhere(_) => Self::failed(error),
+            MigrateError::Newer { .. }
+            | MigrateError::Needed(_)
+            | MigrateError::Stranger(_)
+            | MigrateError::Elsewhere(_) => Self::failed(error),
         }
     }
 }

@@ -144,6 +144,7 @@ templates! {
     LOCK_USABLE "lock_usable" [INT8];
     EXISTS "exists" [TEXT, TEXT];
     SCHEMA_EXISTS "schema_exists" [TEXT];
+    STRANGERS "strangers" [TEXT];
     LOGS "logs" [];
     MADE "made" [];
     DELETED "deleted" [];

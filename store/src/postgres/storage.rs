@@ -13,6 +13,7 @@ use tokio_postgres::Row;
 use uuid::Uuid;
 
 use super::error::Failure;
+use super::owner::{self, Stranger};
 use super::places::{Place, Site};
 use super::pool::retrying;
 use super::read;
@@ -91,12 +92,21 @@ impl PostgresStorage {
     /// Ends the log of a deleted incarnation, if anybody has used it. May be repeated.
     pub(super) async fn end(log: Incarnation, shared: &Arc<Shared>) -> Result<(), Failure> {
         let storage = Self::new(log, Arc::clone(shared)).await?;
+        if let Some(stranger) = storage.find_stranger().await? {
+            return Err(Failure::NotSent(Arc::new(stranger)));
+        }
         match at_node!(storage, readers, connection => seal::end(connection, log)) {
             // It is at no other node: that was asked after the failure. Without a schema nothing can be appended, and
             // after the deletion none is made. A schema that is there may be too old for the call.
             Err(failure) if failure.is_missing() && !storage.is_used().await? => Ok(()),
             ended => ended,
         }
+    }
+
+    /// Something in the schema that another role owns. Then nothing in it is to be called.
+    pub(super) async fn find_stranger(&self) -> Result<Option<Stranger>, Failure> {
+        let schema = schema(self.log);
+        at_node!(self, readers, connection => owner::find_stranger(connection, &schema))
     }
 
     /// Whether the schema of the log was made.

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use eventodb_schema::{POSTGRES_LOG, POSTGRES_REGISTRY};
 use futures_util::future::join_all;
 
-use super::fixture::{Fixture, settings};
+use super::fixture::{Fixture, new_namespace, settings};
+use crate::Error;
 use crate::error::Chain;
 use crate::postgres::{OpenError, Postgres};
 use crate::storage::Backend as _;
@@ -44,6 +45,58 @@ async fn of_several_hosts_the_one_that_answers_is_taken() {
     let closed = std::net::TcpListener::bind("127.0.0.1:0").and_then(|l| l.local_addr()).expect("a free port");
     let several = url.replacen('@', &format!("@{closed},"), 1);
     Postgres::open(settings(&several)).await.expect("the second answers");
+}
+
+/// A role that may make schemas, and text that becomes it.
+async fn stranger(url: &str) -> (String, String) {
+    let role = format!("stranger_{:016x}", rand::random::<u64>());
+    let database = url.rsplit_once('/').expect("it names a database").1;
+    postgres::run(url, &format!("CREATE ROLE {role}; GRANT CREATE ON DATABASE {database} TO {role}")).await;
+    let become_it = format!("SET ROLE {role};");
+    (role, become_it)
+}
+
+/// What another role put into a schema would run with the rights of this one.
+#[tokio::test]
+async fn a_registry_that_another_role_made_beforehand_is_refused() {
+    let url = postgres::database().await;
+    let (role, become_it) = stranger(&url).await;
+    postgres::run(&url, &format!("{become_it} CREATE SCHEMA eventodb")).await;
+    let refused = refusal(&url).await;
+    let text = Chain(&refused).to_string();
+    assert!(text.contains("schema eventodb") && text.contains(&role), "{text}");
+}
+
+#[tokio::test]
+async fn a_log_that_another_role_made_beforehand_is_neither_opened_nor_ended() {
+    let fixture = Fixture::new().await;
+    let (role, become_it) = stranger(&fixture.url).await;
+    let planted = fixture.backend.create(&new_namespace("planted")).await.expect("the name is free").incarnation;
+    let plant = "CREATE TABLE public.called (); GRANT INSERT ON public.called TO public;";
+    let schema = format!(
+        "CREATE SCHEMA eventodb_{0}; CREATE TABLE eventodb_{0}.batches ();
+         CREATE FUNCTION eventodb_{0}.tombstone_2(uuid) RETURNS void LANGUAGE sql AS 'INSERT INTO public.called DEFAULT VALUES'",
+        planted.0
+    );
+    fixture.sql(&format!("{plant}{become_it}{schema}")).await;
+    let opened = fixture.backend.open(planted).await.map(|_| ());
+    let Err(Error::Failed(cause)) = opened else { panic!("{opened:?}") };
+    assert!(cause.to_string().contains(&role), "{cause}");
+    let deleted = fixture.backend.delete(planted).await;
+    assert!(matches!(deleted, Err(Error::Unknown(_))), "{deleted:?}");
+    assert_eq!(fixture.number("SELECT count(*) FROM public.called").await, 0);
+    assert_eq!(fixture.backend.message_counts().await.expect("it answers"), [(fixture.log, 0)]);
+}
+
+#[tokio::test]
+async fn a_log_with_a_function_of_another_role_is_not_opened() {
+    let fixture = Fixture::new().await;
+    let (role, become_it) = stranger(&fixture.url).await;
+    let plant = "CREATE FUNCTION {log}.append_2(int8) RETURNS void LANGUAGE sql AS ''";
+    fixture.sql(&format!("GRANT USAGE, CREATE ON SCHEMA {{log}} TO {role}; {become_it} {plant}")).await;
+    let opened = fixture.backend.open(fixture.log).await.map(|_| ());
+    let Err(Error::Failed(cause)) = opened else { panic!("{opened:?}") };
+    assert!(cause.to_string().contains("function append_2") && cause.to_string().contains(&role), "{cause}");
 }
 
 #[tokio::test]
