@@ -13,10 +13,13 @@ use crate::postgres::{self, Server, connect, program, run};
 
 /// The table at home.
 const TABLE: &str = "CREATE SCHEMA IF NOT EXISTS eventodb;
-    CREATE TABLE eventodb.test_placements (schema_name text PRIMARY KEY, nodename text NOT NULL, nodeport int4 NOT NULL)";
+    CREATE TABLE eventodb.test_placements (schema_name text PRIMARY KEY, nodename text NOT NULL, nodeport int4 NOT NULL,
+                                           identity text NOT NULL)";
 /// The tables of a log, those first that a write locks first.
 const TABLES: &str = "SELECT c.relname::text FROM pg_class AS c JOIN pg_namespace AS s ON s.oid = c.relnamespace
     WHERE s.nspname = $1 AND c.relkind = 'r' ORDER BY c.relname <> 'batches', c.relname <> 'messages', c.relname";
+/// What a server is, whatever it is called: what `initdb` gave it.
+const IDENTITY: &str = "SELECT system_identifier::text FROM pg_control_system()";
 /// What the servers hold need not outlive the machine.
 const SETTINGS: [&str; 1] = ["fsync=off"];
 /// How long a move waits for a lock before it begins anew: a write may wait for a lock that the move has.
@@ -98,16 +101,37 @@ impl Database {
         self.note_at(logs, "127.0.0.1", self.away_port).await;
     }
 
-    /// Notes that a node of this name has these schemas.
+    /// Notes that the other node has these schemas, under this name.
     ///
     /// # Panics
     /// PostgreSQL refuses it.
     pub async fn note_at(&self, logs: impl IntoIterator<Item = i64>, name: &str, port: u16) {
+        self.note(logs, name, port, &identity(&self.away).await).await;
+    }
+
+    /// Notes that home has these schemas, under this name: it leads there as a coordinator leads to its nodes.
+    ///
+    /// # Panics
+    /// PostgreSQL refuses it.
+    pub async fn note_home_at(&self, logs: impl IntoIterator<Item = i64>, name: &str, port: u16) {
+        self.note(logs, name, port, &identity(&self.home).await).await;
+    }
+
+    /// Notes that a node has these schemas whose name leads to the other one here, which it is not.
+    ///
+    /// # Panics
+    /// PostgreSQL refuses it.
+    pub async fn note_behind_away(&self, logs: impl IntoIterator<Item = i64>) {
+        self.note(logs, "127.0.0.1", self.away_port, "another").await;
+    }
+
+    async fn note(&self, logs: impl IntoIterator<Item = i64>, name: &str, port: u16, identity: &str) {
         let client = connect(&self.home).await;
         for log in logs {
-            let insert = "INSERT INTO eventodb.test_placements VALUES ('eventodb_' || $1::int8, $2::text, $3::int4)
-                          ON CONFLICT (schema_name) DO UPDATE SET nodename = $2, nodeport = $3";
-            client.execute(insert, &[&log, &name, &i32::from(port)]).await.expect("the table is there");
+            let insert =
+                "INSERT INTO eventodb.test_placements VALUES ('eventodb_' || $1::int8, $2::text, $3::int4, $4::text)
+                          ON CONFLICT (schema_name) DO UPDATE SET nodename = $2, nodeport = $3, identity = $4";
+            client.execute(insert, &[&log, &name, &i32::from(port), &identity]).await.expect("the table is there");
         }
     }
 
@@ -172,6 +196,10 @@ impl Database {
         }
         source.batch_execute(&format!("DROP SCHEMA {schema} CASCADE; COMMIT")).await.expect("it is locked");
     }
+}
+
+async fn identity(url: &str) -> String {
+    connect(url).await.query_one(IDENTITY, &[]).await.expect("good SQL").get(0)
 }
 
 /// What makes a schema without its rows.

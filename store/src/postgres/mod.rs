@@ -7,6 +7,7 @@ mod citus;
 mod connection;
 mod counts;
 mod error;
+mod guard;
 mod hints;
 mod line;
 mod migrate;

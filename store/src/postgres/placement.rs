@@ -9,7 +9,10 @@ use tokio_postgres::Row;
 use super::connection::Connection;
 use super::error::Failure;
 use super::settings::Settings;
-use super::statement::{BYTES, BYTES_CITUS, HAS_CITUS, PLACEMENTS_CITUS, PLACEMENTS_STAND_IN, Template, schema};
+use super::statement::{
+    BYTES, BYTES_CITUS, HAS_CITUS, NODE_CITUS, NODE_STAND_IN, PLACEMENTS_CITUS, PLACEMENTS_STAND_IN, SELF_CITUS,
+    SELF_STAND_IN, Template, schema,
+};
 use crate::model::Incarnation;
 
 /// The name and the port of a node, as the database has them.
@@ -18,6 +21,10 @@ pub(super) struct Address {
     pub(super) host: String,
     pub(super) port: u16,
 }
+
+/// Which server a node is, under whatever name it is reached. Home and the node say the same.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Identity(String);
 
 /// Where it is written which node has the schema of a log.
 #[derive(Clone, Copy, Debug)]
@@ -67,6 +74,27 @@ impl Placement {
             Some((log, Address { host: row.get(1), port }))
         };
         Ok(rows.iter().filter_map(placed).collect())
+    }
+
+    /// Which server a node is, as home has it. `None` if home has no such node.
+    pub(super) async fn node(self, home: &mut Connection, address: &Address) -> Result<Option<Identity>, Failure> {
+        let template = match self {
+            Self::One => return Ok(None),
+            Self::Citus => &NODE_CITUS,
+            Self::StandIn => &NODE_STAND_IN,
+        };
+        let row = home.query_one(template.on_registry(), &[&address.host, &i32::from(address.port)]).await?;
+        Ok(row.map(|row| Identity(row.get(0))))
+    }
+
+    /// Which server that of this connection is, as it has it itself. `None` if it is no node.
+    pub(super) async fn itself(self, connection: &mut Connection) -> Result<Option<Identity>, Failure> {
+        let template = match self {
+            Self::One => return Ok(None),
+            Self::Citus => &SELF_CITUS,
+            Self::StandIn => &SELF_STAND_IN,
+        };
+        Ok(connection.query_one(template.on_registry(), &[]).await?.map(|row| Identity(row.get(0))))
     }
 }
 

@@ -15,7 +15,7 @@ use tokio_util::task::TaskTracker;
 
 use super::error::Failure;
 use super::line::Line;
-use super::node::Node;
+use super::node::{Home, Node};
 use super::placement::{Address, Placement};
 use super::pool::retrying;
 use super::settings::Settings;
@@ -167,7 +167,11 @@ impl Places {
 
     fn node(&self, address: Address) -> Arc<Node> {
         let mut others = self.others.lock();
-        let make = |address: &Address| Node::at(address, &self.settings, &self.tasks, &self.stop);
+        let make = |address: &Address| {
+            let (settings, readers) = (Arc::clone(&self.settings), Arc::clone(self.home.readers_of_home()));
+            let home = Home { settings, readers, placement: self.placement };
+            Node::at(address, &home, &self.tasks, &self.stop)
+        };
         Arc::clone(others.entry(address).or_insert_with_key(make))
     }
 

@@ -15,6 +15,7 @@ use tokio::time::{Instant, timeout_at};
 
 use super::connection::Connection;
 use super::error::{Failure, OpenError, TimedOut};
+use super::guard::Guard;
 use super::settings::Settings;
 
 /// A connection that goes back into its pool, or is closed if it is not clean.
@@ -60,14 +61,22 @@ pub(super) struct Pool {
 
 /// Opens connections and looks whether a used one may be used again.
 #[derive(Debug)]
-pub(super) struct Manager(Arc<Settings>);
+pub(super) struct Manager {
+    settings: Arc<Settings>,
+    /// What each new connection has to pass.
+    guard: Option<Arc<Guard>>,
+}
 
 impl managed::Manager for Manager {
     type Type = Connection;
     type Error = OpenError;
 
     async fn create(&self) -> Result<Connection, OpenError> {
-        Connection::open(&self.0).await
+        let mut connection = Connection::open(&self.settings).await?;
+        if let Some(guard) = &self.guard {
+            guard.check(&mut connection).await?;
+        }
+        Ok(connection)
     }
 
     async fn recycle(&self, connection: &mut Connection, _: &Metrics) -> RecycleResult<OpenError> {
@@ -134,8 +143,13 @@ impl Pool {
 
     /// A pool of at most `most` connections, of which `keep` stay open while they are idle.
     pub(super) fn new(settings: &Arc<Settings>, keep: usize, most: usize) -> Self {
+        Self::guarded(settings, None, keep, most)
+    }
+
+    /// The same, of connections that a guard lets pass.
+    pub(super) fn guarded(settings: &Arc<Settings>, guard: Option<Arc<Guard>>, keep: usize, most: usize) -> Self {
         let hosts = u32::try_from(settings.url.hosts().len()).unwrap_or(u32::MAX);
-        let pool = managed::Pool::builder(Manager(Arc::clone(settings)))
+        let pool = managed::Pool::builder(Manager { settings: Arc::clone(settings), guard })
             .max_size(most.max(1))
             // The one that was used last comes first: it has prepared its statements, and the others become idle.
             .queue_mode(QueueMode::Lifo)

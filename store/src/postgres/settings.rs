@@ -35,8 +35,8 @@ pub struct Settings {
     pub fold_messages: usize,
     /// Whether statements are prepared. They must not be behind a pooler in transaction mode.
     pub prepare: bool,
-    /// For tests: whether a table `eventodb.test_placements`, with the columns `schema_name`, `nodename` and `nodeport`,
-    /// tells which node has a log's schema, instead of Citus. It is never looked for otherwise.
+    /// For tests: whether a table `eventodb.test_placements`, with the columns `schema_name`, `nodename`, `nodeport` and
+    /// `identity`, tells which node has a log's schema, instead of Citus. It is never looked for otherwise.
     pub stand_in: bool,
     /// Whether an older schema is brought up to date; otherwise it is refused.
     pub auto_migrate: bool,

@@ -160,6 +160,10 @@ templates! {
     HAS_CITUS "has_citus" [];
     PLACEMENTS_CITUS "placements_citus" [TEXT_ARRAY];
     PLACEMENTS_STAND_IN "placements_stand_in" [TEXT_ARRAY];
+    NODE_CITUS "node_citus" [TEXT, INT4];
+    NODE_STAND_IN "node_stand_in" [TEXT, INT4];
+    SELF_CITUS "self_citus" [];
+    SELF_STAND_IN "self_stand_in" [];
     PING "ping" [];
     SELF_TEST "self_test" [];
 }

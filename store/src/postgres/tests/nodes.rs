@@ -9,7 +9,9 @@ use eventodb_protocol::Token;
 use eventodb_protocol::message::Expected;
 use eventodb_testing::nodes::{Database, Nodes};
 use eventodb_testing::postgres::connect;
-use eventodb_testing::proxy::{Hold, Proxy};
+use eventodb_testing::proxy::{Faults, Hold, Proxy};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::time::timeout;
 
@@ -291,6 +293,92 @@ async fn a_node_whose_name_means_nothing_here_is_used_by_way_of_home() {
     assert_eq!(all(&log).await.len(), 1);
     server.close().await;
     again.close().await;
+}
+
+/// A new log that home leads to, after its place was noted by `note`, is opened and written to.
+async fn write_by_home(database: &Database, log: &Arc<Log>) {
+    let server = server(database).await;
+    let again = server.log("test").await.expect("it is reached by home");
+    write(&again, "a-1", "T").await;
+    assert_eq!(all(&again).await.len(), 1);
+    assert_eq!(all(log).await.len(), 1);
+    server.close().await;
+}
+
+#[tokio::test]
+async fn a_server_that_is_not_the_node_that_was_meant_is_not_used() {
+    let database = Nodes::shared().database().await;
+    let server = server(&database).await;
+    let log = create(&server, "test").await;
+    database.note_behind_away([number(&log)]).await;
+    write_by_home(&database, &log).await;
+    server.close().await;
+}
+
+/// A PostgreSQL that has no slot left, whoever asks; its port.
+async fn full() -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("there is a port");
+    let port = listener.local_addr().expect("it is bound").port();
+    tokio::spawn(async move {
+        while let Ok((mut socket, _)) = listener.accept().await {
+            let mut request = [0; 1024];
+            // The request for TLS has 8 bytes.
+            while let Ok(8) = socket.read(&mut request).await {
+                _ = socket.write_all(b"N").await;
+            }
+            _ = socket.write_all(b"E\0\0\0\x2bSFATAL\0VFATAL\0C53300\0Mno slot is left\0\0").await;
+        }
+    });
+    port
+}
+
+#[tokio::test]
+async fn a_node_without_a_free_slot_is_used_by_way_of_home() {
+    let database = Nodes::shared().database().await;
+    let server = server(&database).await;
+    let log = create(&server, "test").await;
+    database.note_at([number(&log)], "127.0.0.1", full().await).await;
+    write_by_home(&database, &log).await;
+    server.close().await;
+}
+
+/// Writes until one is acknowledged after `condition` holds.
+async fn write_until_it_holds(log: &Arc<Log>, condition: impl Fn() -> bool) {
+    let holds = async {
+        loop {
+            let written = write_expecting(log, "a-1", Expected::Any, message("T")).await.is_ok();
+            if written && condition() {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    timeout(PATIENCE, holds).await.expect("it comes about");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_that_is_not_reached_any_more_is_used_by_way_of_home_until_it_is() {
+    let database = Nodes::shared().database().await;
+    let maker = server(&database).await;
+    let made = create(&maker, "test").await;
+    let proxy = Proxy::to_database(&database.home, 0).await;
+    let (host, port) = proxy.address().rsplit_once(':').expect("HOST:PORT");
+    database.note_home_at([number(&made)], host, port.parse().expect("a port")).await;
+    let server = server(&database).await;
+    let log = server.log("test").await.expect("it lives");
+    let before = proxy.passed().0;
+    write(&log, "a-1", "T").await;
+    assert!(proxy.passed().0 > before, "it is used directly");
+    proxy.faults(Faults { cut: 1.0, ..Faults::default() });
+    // Nothing comes through any more.
+    proxy.cut_all();
+    write_until_it_holds(&log, || true).await;
+    proxy.faults(Faults::default());
+    let before = proxy.passed().0;
+    // More than what looks whether it is there.
+    write_until_it_holds(&log, || proxy.passed().0 > before + 20_000).await;
+    server.close().await;
+    maker.close().await;
 }
 
 #[tokio::test]
