@@ -217,8 +217,9 @@ impl EventStore {
         if !self.backend.is_shared() {
             return Ok((deleted, counted));
         }
-        // Another server may have appended until the deletion; from then on the count does not change.
-        let counted = log.counts().await.map_or(counted, |counts| counts.messages);
+        // Another server may have appended until the deletion; from then on the count does not change. A poll may have
+        // closed the log here by now.
+        let counted = log.counts_of_ended().await.map_or(counted, |counts| counts.messages);
         Ok((deleted, counted))
     }
 

@@ -160,6 +160,11 @@ impl Log {
         self.reader.counts().await
     }
 
+    /// The same, also after the log was closed, as long as its storage is there.
+    pub(crate) async fn counts_of_ended(&self) -> Result<Counts> {
+        self.reader.counts_of_ended().await
+    }
+
     /// A subscription; it reads nothing before its first [`Subscription::next`].
     pub fn subscribe(&self, subscribe: Subscribe) -> Subscription {
         self.reader.subscribe(subscribe)

@@ -192,6 +192,11 @@ impl Reader {
     /// As [`Self::confirm_head`].
     pub(super) async fn counts(&self) -> Result<Counts> {
         self.base.window.open_or_closed()?;
+        self.counts_of_ended().await
+    }
+
+    /// The same, also after the log was closed.
+    pub(super) async fn counts_of_ended(&self) -> Result<Counts> {
         let _turn = self.base.call_reads().await?;
         self.base.storage.counts().await
     }

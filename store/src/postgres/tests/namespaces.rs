@@ -206,7 +206,8 @@ async fn a_deletion_of_unknown_outcome_ends_the_log_and_tells_the_other_servers(
         let server = Arc::clone(&server);
         async move { server.delete(log).await }
     });
-    let waiting = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted AND objid = 21";
+    let waiting = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted AND objid = 21
+                   AND database = (SELECT oid FROM pg_database WHERE datname = current_database())";
     while fixture.number(waiting).await == 0 {}
     proxy.hold(Hold { requests: false, replies: true });
     holder.batch_execute("SELECT pg_advisory_unlock(21)").await.expect("it has the lock");

@@ -8,7 +8,7 @@ use eventodb_protocol::Token;
 use eventodb_protocol::message::Expected;
 use eventodb_protocol::request::Read;
 
-use super::fixture::settings;
+use super::fixture::{open_store, settings};
 use super::pair::{NAME, Pair};
 use crate::conformance::support::{
     PATIENCE, all, everything, is_conflict, message, namespace, subscribe, write, write_expecting,
@@ -128,6 +128,43 @@ async fn a_namespace_created_anew_through_the_other_server_is_another() {
     assert_eq!(write(&new, "a-1", "new").await.first_global_position, 1);
     assert_eq!(all(&other.log(NAME).await.expect("it lives")).await.len(), 1);
     pair.close().await;
+}
+
+/// Lets the end of a log wait for an advisory lock, and appends go on.
+const LATE_END: &str = "
+    CREATE FUNCTION public.wait() RETURNS trigger LANGUAGE plpgsql AS $$
+    BEGIN
+        PERFORM pg_advisory_xact_lock(22);
+        RETURN NEW;
+    END $$;
+    CREATE TRIGGER late BEFORE INSERT ON {log}.batches
+        FOR EACH ROW WHEN (NEW.last_position IS NULL) EXECUTE FUNCTION public.wait()";
+
+/// The poll of the server that deletes sees the deletion before the log has ended, and closes the log.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_deletion_counts_what_was_acknowledged_before_the_log_had_ended() {
+    let url = postgres::database().await;
+    let server = |poll_interval| open_store(settings(&url), Settings { poll_interval, ..Settings::default() });
+    let (other, deleting) = (server(PATIENCE).await, server(Duration::from_millis(20)).await);
+    other.create(namespace(NAME, &Token::generate(NAME))).await.expect("the name is free");
+    let (log, closing) = (other.log(NAME).await.expect("it lives"), deleting.log(NAME).await.expect("it lives"));
+    write(&log, "a-1", "T").await;
+    let schema = format!("eventodb_{}", log.namespace().incarnation.0);
+    postgres::run(&url, &LATE_END.replace("{log}", &schema)).await;
+    let holder = postgres::connect(&url).await;
+    holder.batch_execute("SELECT pg_advisory_lock(22)").await.expect("nobody has it");
+    let deletion = tokio::spawn(async move { deleting.delete(NAME).await });
+    let waiting = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted AND objid = 22
+                   AND database = (SELECT oid FROM pg_database WHERE datname = current_database())";
+    while holder.query_one(waiting, &[]).await.expect("good SQL").get::<_, i64>(0) == 0 {}
+    write(&log, "a-1", "T").await;
+    while !closing.is_closed() {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    holder.batch_execute("SELECT pg_advisory_unlock(22)").await.expect("it has the lock");
+    let (_, messages) = deletion.await.expect("no panic").expect("it lives");
+    assert_eq!(messages, 2);
+    other.close().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
