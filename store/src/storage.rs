@@ -320,7 +320,8 @@ pub type Submitted = BoxFuture<'static, Outcome>;
 pub struct Abilities {
     /// An append finds the versions of streams that are open in its batch. Otherwise the caller leaves none open.
     pub finds_versions: bool,
-    /// A batch may be submitted behind one that is under way.
+    /// A batch may be submitted behind one that is under way. The caller polls both until the first has ended, because the
+    /// second may hold what the first needs.
     pub takes_batch_behind: bool,
 }
 

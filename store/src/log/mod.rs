@@ -80,6 +80,18 @@ impl Log {
         *self.base.quota.read()
     }
 
+    /// The node of the storage, if it is not the one that the backend was opened at.
+    #[cfg(test)]
+    pub(crate) fn node(&self) -> Option<Arc<str>> {
+        self.base.storage.node()
+    }
+
+    /// Whether appends wait that no batch has taken up.
+    #[cfg(test)]
+    pub(crate) fn has_waiting(&self) -> bool {
+        self.writer.has_waiting()
+    }
+
     /// What the namespace may hold has changed.
     pub(crate) fn set_quota(&self, quota: Quota) {
         *self.base.quota.write() = quota;

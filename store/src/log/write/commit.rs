@@ -8,12 +8,12 @@
 //! - One batch that the database rejects costs only the append that is at fault: each append is tried alone then.
 
 use std::collections::VecDeque;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
 
-use futures_util::future::{FutureExt as _, MaybeDone, join, maybe_done};
+use futures_util::future::{Either, FutureExt as _, MaybeDone, maybe_done, select};
 use tokio::time::Instant;
 
 use super::super::base::Base;
@@ -183,11 +183,22 @@ impl Sequencer {
 
     /// Submits what waits behind a batch that is under way, which lands then.
     async fn start_behind(&mut self, mut first: UnderWay, pending: Vec<Pending>) -> Option<UnderWay> {
-        let submitting = self.submit(pending, Some(&first.plan));
-        let (mut second, ()) = join(submitting, &mut first.outcome).await;
-        if let (Ok(second), MaybeDone::Done(Err(_))) = (&mut second, &first.outcome) {
-            // It fails too. Its outcome may be needed to find out what became of the first.
-            (&mut second.outcome).await;
+        let mut second = {
+            let submitting = pin!(self.submit(pending, Some(&first.plan)));
+            match select(submitting, &mut first.outcome).await {
+                Either::Left((second, _)) => second,
+                Either::Right(((), submitting)) => submitting.await,
+            }
+        };
+        if let Ok(second) = &mut second {
+            // The second goes on while the first is waited for: it may have what the first needs. Where the log has
+            // moved under the first, that one lines up for a connection there behind the second.
+            select(&mut first.outcome, &mut second.outcome).await;
+            (&mut first.outcome).await;
+            if matches!(first.outcome, MaybeDone::Done(Err(_))) {
+                // It fails too. Its outcome may be needed to find out what became of the first.
+                (&mut second.outcome).await;
+            }
         }
         self.land(first).await;
         match second {

@@ -165,6 +165,12 @@ impl Writer {
         self.follower.is_behind()
     }
 
+    /// Whether appends wait that no batch has taken up.
+    #[cfg(test)]
+    pub(crate) fn has_waiting(&self) -> bool {
+        !self.queue.is_empty()
+    }
+
     /// Other servers have written up to `position`, it is said: a run follows, if that is news.
     pub(crate) fn hint(self: &Arc<Self>, position: i64) {
         if self.follower.hint(position) {

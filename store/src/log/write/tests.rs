@@ -1,5 +1,7 @@
 //! Runs that meet what no database does on demand: a panic, and a read that fails.
 
+use std::sync::atomic::AtomicUsize;
+
 use async_trait::async_trait;
 use eventodb_protocol::Timestamp;
 use eventodb_protocol::message::{Expected, NewMessage};
@@ -12,10 +14,10 @@ use parking_lot::Mutex;
 use super::super::reads::Reads;
 use super::super::window::{Budget, Window};
 use super::*;
-use crate::model::{Counts, Lineage, NewNamespace, Select, Slice};
+use crate::model::{Batch, Counts, Lineage, NewNamespace, Select, Slice};
 use crate::settings::Settings;
 use crate::sqlite::{self, Location, Sqlite};
-use crate::storage::{Backend as _, Opened, Readers, Storage};
+use crate::storage::{Abilities, Backend as _, Opened, Readers, Settled, Storage, Submitted};
 
 mod overload;
 
@@ -88,6 +90,13 @@ pub(super) fn reads() -> Arc<Reads> {
 
 /// A writer on an empty log in memory.
 async fn writer() -> (Arc<Writer>, Arc<Failing>, Arc<Sqlite>) {
+    writer_with(|appender| appender).await
+}
+
+/// The same, with an appender in place of its own.
+async fn writer_with(
+    replace: impl FnOnce(Box<dyn Appender>) -> Box<dyn Appender>,
+) -> (Arc<Writer>, Arc<Failing>, Arc<Sqlite>) {
     let backend = Sqlite::open(Location::Memory, sqlite::Settings::default()).unwrap();
     let name = "shop".to_owned();
     let token_hash = Token::generate(&name).hash();
@@ -106,7 +115,58 @@ async fn writer() -> (Arc<Writer>, Arc<Failing>, Arc<Sqlite>) {
         Quota::default(),
         reads(),
     );
-    (Arc::new(Writer::new(Arc::new(base), appender, Head::default())), failing, backend)
+    (Arc::new(Writer::new(Arc::new(base), replace(appender), Head::default())), failing, backend)
+}
+
+/// Of two batches under way the first ends only once the second has gone on, as where a log has moved: the second is sent
+/// to the new place at once, and the first has to line up behind it there.
+struct Crossing {
+    submitted: Arc<AtomicUsize>,
+    went_on: Arc<Notify>,
+}
+
+#[async_trait]
+impl Appender for Crossing {
+    fn abilities(&self) -> Abilities {
+        Abilities { finds_versions: false, takes_batch_behind: true }
+    }
+
+    fn submit(&mut self, batch: Arc<Batch>) -> Submitted {
+        let (is_first, went_on) = (self.submitted.fetch_add(1, SeqCst) == 0, Arc::clone(&self.went_on));
+        Box::pin(async move {
+            if is_first {
+                went_on.notified().await;
+            } else {
+                tokio::task::yield_now().await;
+                went_on.notify_one();
+            }
+            Ok(batch.entries(Timestamp::default()))
+        })
+    }
+
+    async fn settle(&mut self, _: &Batch) -> Result<Settled> {
+        unreachable!("each outcome is known")
+    }
+}
+
+#[tokio::test]
+async fn a_batch_that_is_sent_behind_another_goes_on_while_that_one_is_waited_for() {
+    let (submitted, went_on) = (Arc::new(AtomicUsize::new(0)), Arc::new(Notify::new()));
+    let crossing = Crossing { submitted: Arc::clone(&submitted), went_on };
+    let (writer, ..) = writer_with(|_| Box::new(crossing)).await;
+    let first = tokio::spawn({
+        let writer = Arc::clone(&writer);
+        async move { writer.append(append("account-1")).await }
+    });
+    while submitted.load(SeqCst) == 0 {
+        tokio::task::yield_now().await;
+    }
+    let both = async {
+        assert_eq!(writer.append(append("account-2")).await.unwrap()[0].last_global_position, 2);
+        assert_eq!(first.await.expect("no panic").unwrap()[0].last_global_position, 1);
+    };
+    tokio::time::timeout(Duration::from_secs(60), both).await.expect("neither waits for the other for ever");
+    assert_eq!(submitted.load(SeqCst), 2, "the second was sent behind the first");
 }
 
 fn append(stream: &str) -> Append {
