@@ -105,7 +105,10 @@ impl Sender {
         let ticket = site.line.enter().await;
         let pools = site.node.pools().await;
         let turn = turns.begin(batch.after.batch);
-        let appended = append::append(ticket, &pools.sequencers, *log, batch, turn).await;
+        let mut appended = append::append(ticket, &pools.sequencers, *log, batch, turn).await;
+        if shared.places.are_several() {
+            appended = appended.map_err(Failure::of_forwarded);
+        }
         let is_written = !matches!(appended, Ok(None));
         turns.end(is_written.then(|| batch.head().batch));
         match &appended {

@@ -54,7 +54,7 @@ impl<'a> Change<'a> {
     }
 
     pub(super) async fn commit(self) -> Result<(), Failure> {
-        self.0.commit().await
+        self.0.commit().await.map_err(Failure::of_forwarded)
     }
 
     /// Ends the transaction without a change.

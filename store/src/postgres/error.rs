@@ -177,6 +177,15 @@ impl Failure {
         }
     }
 
+    /// As the failure of a statement that may have been forwarded to another node, or of a commit. Where a statement is
+    /// cancelled, another node may have committed its part.
+    pub(super) fn of_forwarded(self) -> Self {
+        match self {
+            Self::Undone(refusal) if refusal.state == SqlState::QUERY_CANCELED => Self::Open(refusal),
+            other => other,
+        }
+    }
+
     /// As the error of an append that failed before its statement was sent.
     pub(super) fn before_append(self) -> AppendError {
         self.before_commit().of_append()
@@ -298,6 +307,17 @@ fn leaves_open(severity: Option<Severity>, state: &SqlState) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_cancelled_statement_that_may_have_been_forwarded_is_open() {
+        let undone = |code| {
+            let state = SqlState::from_code(code);
+            Failure::Undone(Arc::new(Refusal { state, constraint: None, message: String::new() })).of_forwarded()
+        };
+        assert!(matches!(undone("57014").of_append(), AppendError::Unknown(_)));
+        assert!(matches!(undone("57014").of_change(), Error::Unknown(_)));
+        assert!(matches!(undone("55P03").of_append(), AppendError::Unavailable(_)));
+    }
 
     #[test]
     fn an_answer_that_may_come_after_the_commit_leaves_the_outcome_open() {

@@ -107,7 +107,6 @@ async fn nothing_is_lost_doubled_or_wrongly_denied_over_bad_connections() {
     let proxy = Proxy::to_database(&url, seed()).await;
     let mut disturbed = settings(&proxy.database_url(&url));
     disturbed.statement_timeout = Duration::from_millis(300);
-    disturbed.connect_timeout = Duration::from_secs(1);
     // Few enough versions that most appends have to find those of their streams.
     let bounds = Settings { version_cache: 4, ..Settings::default() };
     let pair = Pair::of(url.clone(), [disturbed, settings(&url)], bounds).await;

@@ -17,6 +17,7 @@ use crate::Settings;
 use crate::conformance::support::{PATIENCE, message};
 use crate::log::Log;
 use crate::testing::{seed, tell};
+use eventodb_testing::nodes::Nodes;
 use eventodb_testing::postgres;
 use eventodb_testing::proxy::{Cut, Faults, Hold, Proxy};
 
@@ -25,8 +26,10 @@ const WRITERS: usize = 8;
 const WRITES: usize = 600;
 /// Sets another number of writes.
 const VARIABLE: &str = "EVENTODB_TEST_OUTCOMES";
-/// The answers to a statement that is done, as a node gives them that forwarded it and lost the connection or session.
-const STATES: &[&str] = &["08000", "08003", "08006", "08007", "08P01", "57P01", "57P02", "57P03", "57P05", "XX000"];
+/// The answers to a statement that is done, as a node gives them that forwarded it and lost the connection or session, or
+/// was told to cancel it.
+const STATES: &[&str] =
+    &["08000", "08003", "08006", "08007", "08P01", "57014", "57P01", "57P02", "57P03", "57P05", "XX000"];
 const FAULTS: Faults = Faults {
     cut: 0.005,
     delay: 0.002,
@@ -114,11 +117,11 @@ async fn until_sessions_ended(url: &str) {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_write_that_was_said_not_to_be_written_is_never_found() {
     let writes = std::env::var(VARIABLE).map_or(WRITES, |writes| writes.parse().expect("a number of writes"));
-    let (url, seed) = (postgres::database().await, seed());
+    // A database of several nodes, as only those cancel a statement that is done.
+    let (url, seed) = (Nodes::shared().database().await.home, seed());
     let proxy = Arc::new(Proxy::to_database(&url, seed).await);
-    let mut disturbed = settings(&proxy.database_url(&url));
+    let mut disturbed = crate::postgres::Settings { stand_in: true, ..settings(&proxy.database_url(&url)) };
     disturbed.statement_timeout = Duration::from_millis(300);
-    disturbed.connect_timeout = Duration::from_secs(1);
     disturbed.acquire_timeout = Duration::from_millis(300);
     let [server, bystander] = Pair::of(url.clone(), [disturbed, settings(&url)], Settings::default()).await.servers;
     let log = server.log(super::pair::NAME).await.expect("it lives");
