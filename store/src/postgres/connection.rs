@@ -85,6 +85,11 @@ impl Connection {
             && self.preparations < PREPARATIONS
     }
 
+    /// How long a statement may run.
+    pub(super) fn limit(&self) -> Duration {
+        self.limit
+    }
+
     /// Lets the session end when it is given back.
     pub(super) fn retire(&mut self) {
         self.unclean = true;

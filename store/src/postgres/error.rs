@@ -205,6 +205,11 @@ impl Failure {
         self.state().is_some_and(|state| missing.contains(state))
     }
 
+    /// Whether another transaction came first.
+    pub(super) fn is_lost_race(&self) -> bool {
+        self.state() == Some(&SqlState::T_R_SERIALIZATION_FAILURE)
+    }
+
     /// Whether PostgreSQL takes no writes.
     pub(super) fn is_read_only(&self) -> bool {
         self.state() == Some(&SqlState::READ_ONLY_SQL_TRANSACTION)

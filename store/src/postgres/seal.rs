@@ -7,6 +7,7 @@
 //!
 //! The log of a deleted incarnation ends with such a batch, too, which nobody takes away.
 
+use tokio::time::Instant;
 use uuid::Uuid;
 
 use super::connection::Connection;
@@ -40,9 +41,16 @@ pub(super) async fn end(connection: &mut Connection, log: Incarnation) -> Result
     put_last(connection, log, END).await
 }
 
+/// Puts a last batch, and again if an append was committed meanwhile. Where the role's transactions keep their snapshot,
+/// the function cannot see that append, and PostgreSQL ends it.
 async fn put_last(connection: &mut Connection, log: Incarnation, id: Uuid) -> Result<(), Failure> {
-    connection.query(TOMBSTONE.on(log), &[&id]).await?;
-    Ok(())
+    let deadline = Instant::now() + connection.limit();
+    loop {
+        match connection.query(TOMBSTONE.on(log), &[&id]).await {
+            Err(failure) if failure.is_lost_race() && Instant::now() < deadline => {}
+            outcome => return outcome.map(|_| ()),
+        }
+    }
 }
 
 /// Whether a log takes appends, by its end.
