@@ -115,7 +115,7 @@ pub trait Backend: Send + Sync + 'static {
     async fn stage(&self, living: Incarnation) -> Result<Namespace>;
 
     /// Says that a staged incarnation is still being filled. A caller does so each [`KEEP_EVERY`], because
-    /// [`Backend::purge`] discards an incarnation that is not kept.
+    /// [`Backend::tidy`] discards an incarnation that is not kept.
     ///
     /// # Errors
     /// [`crate::Error::Overtaken`] if it cannot be promoted any more.
@@ -132,7 +132,13 @@ pub trait Backend: Send + Sync + 'static {
     /// discarded before.
     async fn discard(&self, staged: Incarnation) -> Result<()>;
 
-    /// Drops the storage of deleted and discarded incarnations that is not in use. It is called again later for the
+    /// Takes over what servers of earlier versions noted in the registry, and discards staged incarnations that are not
+    /// kept. It touches the registry alone, and is called again and again.
+    async fn tidy(&self) -> Result<()> {
+        Ok(())
+    }
+
+    /// Drops the storage of deleted and discarded incarnations that is not in use. That may take long. It is called again later for the
     /// rest, also after a crash.
     async fn purge(&self) -> Result<()>;
 

@@ -75,12 +75,13 @@ impl EventStore {
             stop: CancellationToken::new(),
             backend,
         });
-        if let Err(error) = store.backend.purge().await {
-            tracing::warn!(error = %Chain(&error), "the storage of deleted namespaces stays for now");
+        if let Err(error) = store.backend.tidy().await {
+            tracing::warn!(error = %Chain(&error), "cannot tidy the registry now");
         }
         let backend = Arc::downgrade(&store.backend);
         tokio::spawn(Arc::clone(&store.self_test).run(backend, store.stop.clone()));
         tokio::spawn(look_at_times(Arc::downgrade(&store), store.stop.clone()));
+        tokio::spawn(tidy(Arc::downgrade(&store), store.stop.clone()));
         tokio::spawn(clean_up(Arc::downgrade(&store), store.stop.clone()));
         tokio::spawn(tokens::end_in_time(Arc::downgrade(&store), store.stop.clone()));
         tokio::spawn(tokens::note_uses(Arc::downgrade(&store), store.stop.clone()));
@@ -395,12 +396,26 @@ async fn after_the_interval(store: &Weak<EventStore>, stop: &CancellationToken) 
     store.upgrade()
 }
 
-/// Drops the storage of deleted namespaces. A drop may take long, and holds up nothing else here.
-async fn clean_up(store: Weak<EventStore>, stop: CancellationToken) {
+/// Tidies the registry. That waits for no drop of a storage.
+async fn tidy(store: Weak<EventStore>, stop: CancellationToken) {
     while let Some(store) = after_the_interval(&store, &stop).await {
-        if let Err(error) = store.backend.purge().await {
+        let Some(tidied) = stop.run_until_cancelled(store.backend.tidy()).await else { return };
+        if let Err(error) = tidied {
+            tracing::debug!(error = %Chain(&error), "cannot tidy the registry now");
+        }
+    }
+}
+
+/// Drops the storage of deleted namespaces, from the start on. A drop may take long, and holds up nothing else here.
+async fn clean_up(store: Weak<EventStore>, stop: CancellationToken) {
+    let mut next = store.upgrade();
+    while let Some(cleaned) = next.take() {
+        let Some(purged) = stop.run_until_cancelled(cleaned.backend.purge()).await else { return };
+        if let Err(error) = purged {
             tracing::debug!(error = %Chain(&error), "the storage of deleted namespaces stays for now");
         }
+        drop(cleaned);
+        next = after_the_interval(&store, &stop).await;
     }
 }
 

@@ -7,6 +7,7 @@ use eventodb_schema::{Migration, POSTGRES_LOG, POSTGRES_REGISTRY};
 
 use super::connection::Connection;
 use super::error::Failure;
+use super::keys;
 use super::owner::{self, Stranger};
 use super::placement::Placement;
 use super::registry;
@@ -15,8 +16,11 @@ use super::statement::{
 };
 use crate::model::Incarnation;
 
-/// How long a migration may take, and wait for another server's.
+/// How long a migration may take, and how long one waits for another server's while nobody waits for it.
 const LIMIT: Duration = Duration::from_secs(600);
+/// How long the migration of a log that a call opens waits for a lock: another server's migration, or somebody who uses
+/// a table. It is longer than the second after which PostgreSQL cancels an autovacuum that is in the way.
+const PATIENCE: Duration = Duration::from_secs(3);
 
 /// Why a schema cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -66,29 +70,38 @@ pub(super) async fn registry(connection: &mut Connection, may_migrate: bool) -> 
         version: VERSION.on_registry(),
         migrated: MIGRATED.on_registry(),
         placement: Placement::One,
+        patience: LIMIT,
     };
     // If there is no registry at all, it may be the wrong database: making it is a migration too, which may be
     // forbidden.
-    registry.bring_up_to_date(connection, may_migrate, may_migrate).await
+    if !registry.is_up_to_date(connection, may_migrate, may_migrate).await? {
+        registry.migrate(connection).await?;
+    }
+    Ok(())
 }
 
-/// Makes the schema of a log, or brings it up to date. A missing one is made in any case: it belongs to a namespace that
-/// was just created, unless `placement` tells that another node has it.
-pub(super) async fn log(
+/// Whether the schema of a log is there and up to date. If it is not, [`log`] is to be called.
+///
+/// # Errors
+/// [`MigrateError::Needed`] if it is older and may not be changed.
+pub(super) async fn is_up_to_date(
     connection: &mut Connection,
     incarnation: Incarnation,
     may_migrate: bool,
+) -> Result<bool, MigrateError> {
+    let log = Target::log(incarnation, Placement::One, PATIENCE);
+    // A missing one is made in any case: it belongs to a namespace that was just created.
+    log.is_up_to_date(connection, may_migrate, true).await
+}
+
+/// Makes the schema of a log, unless `placement` tells that another node has it, or brings it up to date. If another
+/// migration is under way for too long, nothing is changed, and it may be tried again.
+pub(super) async fn log(
+    connection: &mut Connection,
+    incarnation: Incarnation,
     placement: Placement,
 ) -> Result<(), MigrateError> {
-    let log = Target {
-        schema: schema(incarnation),
-        owner: Some(incarnation),
-        steps: POSTGRES_LOG,
-        version: VERSION.on(incarnation),
-        migrated: MIGRATED.on(incarnation),
-        placement,
-    };
-    log.bring_up_to_date(connection, may_migrate, true).await
+    Target::log(incarnation, placement, PATIENCE).migrate(connection).await
 }
 
 /// Whether the schema of a log, which is there, has exactly the steps that this program knows.
@@ -102,12 +115,17 @@ pub(super) async fn is_current(connection: &mut Connection, incarnation: Incarna
 pub(super) async fn all(connection: &mut Connection, placement: Placement) -> Result<(), MigrateError> {
     self::registry(connection, true).await?;
     for (incarnation, _) in registry::logs(connection).await?.into_iter().filter(|(_, is_made)| *is_made) {
-        match log(connection, incarnation, true, placement).await {
+        let log = Target::log(incarnation, placement, LIMIT);
+        let outcome = match log.is_up_to_date(connection, true, true).await {
+            Ok(false) => log.migrate(connection).await,
+            outcome => outcome.map(|_| ()),
+        };
+        match outcome {
             Ok(()) | Err(MigrateError::Deleted) => {}
             Err(error) => return Err(error),
         }
     }
-    Ok(())
+    Ok(keys::make_missing(connection).await?)
 }
 
 /// A schema that is to be brought up to date.
@@ -120,30 +138,45 @@ struct Target {
     migrated: Statement,
     /// Where it is written that another node has the schema.
     placement: Placement,
+    /// How long it waits for a lock.
+    patience: Duration,
 }
 
 impl Target {
-    async fn bring_up_to_date(
+    fn log(incarnation: Incarnation, placement: Placement, patience: Duration) -> Self {
+        Self {
+            schema: schema(incarnation),
+            owner: Some(incarnation),
+            steps: POSTGRES_LOG,
+            version: VERSION.on(incarnation),
+            migrated: MIGRATED.on(incarnation),
+            placement,
+            patience,
+        }
+    }
+
+    async fn is_up_to_date(
         &self,
         connection: &mut Connection,
         may_migrate: bool,
         may_create: bool,
-    ) -> Result<(), MigrateError> {
+    ) -> Result<bool, MigrateError> {
         if let Some(owner) = self.owner {
             connection.query_one(USABLE.on_registry(), &[&owner.0]).await?.ok_or(MigrateError::Deleted)?;
         }
         self.check_owner(connection).await?;
         match self.done(connection).await? {
-            Some(done) if done >= self.steps.len() => Ok(()),
+            Some(done) if done >= self.steps.len() => Ok(true),
             Some(_) if !may_migrate => Err(MigrateError::Needed(self.schema.clone())),
             None if !may_create => Err(MigrateError::Needed(self.schema.clone())),
-            _ => self.migrate(connection).await,
+            _ => Ok(false),
         }
     }
 
     async fn migrate(&self, connection: &mut Connection) -> Result<(), MigrateError> {
         connection.begin().await?;
-        let limits = format!("SET LOCAL statement_timeout = {0}; SET LOCAL lock_timeout = {0}", LIMIT.as_millis());
+        let (limit, patience) = (LIMIT.as_millis(), self.patience.as_millis());
+        let limits = format!("SET LOCAL statement_timeout = {limit}; SET LOCAL lock_timeout = {patience}");
         connection.execute(&limits, LIMIT).await?;
         connection.query_within(LIMIT, MIGRATION_LOCK.on_registry(), &[]).await?;
         if let Some(owner) = self.owner {

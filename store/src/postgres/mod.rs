@@ -9,6 +9,7 @@ mod counts;
 mod error;
 mod guard;
 mod hints;
+mod keys;
 mod line;
 mod migrate;
 mod node;
@@ -102,6 +103,7 @@ impl Postgres {
         shared.tasks.spawn(hints::listen(notifier, sender, settings, stop));
         shared.tasks.spawn(Arc::clone(&shared).shrink());
         shared.tasks.spawn(Arc::clone(&shared.places).follow());
+        shared.tasks.spawn(keys::keep_making(Arc::clone(&shared)));
         Ok(Arc::new(Self {
             shared,
             hints: Mutex::new(Some(receiver)),
@@ -163,11 +165,20 @@ impl Postgres {
     }
 
     async fn migrate_at_home(&self, log: Incarnation) -> Result<(), MigrateError> {
-        let (may_migrate, placement) = (self.shared.settings.auto_migrate, self.shared.places.placement());
-        let mut attempts = self.shared.readers.attempts();
+        let Shared { settings, places, readers, schemas, .. } = &*self.shared;
+        let mut attempts = readers.attempts();
         loop {
             let mut connection = attempts.connection().await?;
-            match migrate::log(&mut connection, log, may_migrate, placement).await {
+            match migrate::is_up_to_date(&mut connection, log, settings.auto_migrate).await {
+                Err(MigrateError::Failure(failure)) if attempts.go_on_after(&failure) => {}
+                Ok(false) => break,
+                outcome => return outcome.map(|_| ()),
+            }
+        }
+        let mut attempts = schemas.attempts();
+        loop {
+            let mut connection = attempts.connection().await?;
+            match migrate::log(&mut connection, log, places.placement()).await {
                 // The migration is one transaction: it happened or not, and the next attempt looks.
                 Err(MigrateError::Failure(failure)) if attempts.go_on_after(&failure) => {}
                 outcome => return outcome,
@@ -326,15 +337,21 @@ impl Backend for Postgres {
         Ok(())
     }
 
+    async fn tidy(&self) -> Result<()> {
+        let mut connection = self.shared.readers.get().await.map_err(Failure::of_read)?;
+        staging::discard_expired(&mut connection).await.map_err(Failure::of_read)?;
+        if self.adopted_at.lock().is_none_or(|at| at.elapsed() >= ADOPT_EVERY) {
+            tokens::adopt(&mut connection).await.map_err(Failure::of_read)?;
+            *self.adopted_at.lock() = Some(Instant::now());
+        }
+        Ok(())
+    }
+
     async fn purge(&self) -> Result<()> {
         if self.purge_after.lock().is_some_and(|after| Instant::now() < after) {
             return Ok(());
         }
-        let adopts = self.adopted_at.lock().is_none_or(|at| at.elapsed() >= ADOPT_EVERY);
-        let all = purge::run(&self.shared, adopts).await.map_err(Failure::of_read)?;
-        if adopts {
-            *self.adopted_at.lock() = Some(Instant::now());
-        }
+        let all = purge::run(&self.shared).await.map_err(Failure::of_read)?;
         *self.purge_after.lock() = (!all).then(|| Instant::now() + PURGE_PAUSE);
         Ok(())
     }

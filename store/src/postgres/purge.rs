@@ -3,51 +3,62 @@
 use std::sync::Arc;
 
 use super::error::Failure;
+use super::owner::Stranger;
 use super::pool::Pool;
 use super::shared::Shared;
 use super::statement::{DELETED, FORGET, FORGET_TOKENS, schema};
 use super::storage::PostgresStorage;
-use super::{staging, tokens};
 use crate::error::Chain;
 use crate::model::Incarnation;
 
 /// How long a drop waits for readers of the schema, such as a backup. Meanwhile it holds up others.
 const LOCK_TIMEOUT_MS: u32 = 200;
 
-/// Drops the schemas of deleted incarnations, and of staged ones that nobody keeps; whether all are gone. What somebody
-/// uses, or is at a node that does not answer, stays for a later call. If it `adopts`, what servers of earlier versions
-/// noted about tokens is taken over.
-pub(super) async fn run(shared: &Arc<Shared>, adopts: bool) -> Result<bool, Failure> {
-    let (mut all, mut any) = (true, false);
-    for incarnation in deleted(&shared.readers, adopts).await? {
-        match drop_schema(&shared.readers, incarnation).await {
+/// Drops the schemas of deleted incarnations; whether all are gone. What somebody uses, or is at a node that does not
+/// answer, stays for a later call. Such a node is not asked again in this one.
+pub(super) async fn run(shared: &Arc<Shared>) -> Result<bool, Failure> {
+    let deleted = deleted(&shared.schemas).await?;
+    let away = shared.places.away(&deleted).await?;
+    let (mut all, mut any, mut silent) = (true, false, Vec::new());
+    for incarnation in deleted {
+        let node = away.get(&incarnation);
+        if node.is_some_and(|node| silent.iter().any(|silent| Arc::ptr_eq(silent, node))) {
+            all = false;
+            continue;
+        }
+        match drop_schema(&shared.schemas, incarnation).await {
             Ok(()) => any = true,
             // Home does not answer.
             Err(failure @ Failure::NotSent(_)) => return Err(failure),
             Err(failure) => {
                 all = false;
                 tracing::debug!(error = %Chain(&failure), incarnation = incarnation.0, "a deleted namespace stays for now");
-                // The server that deleted it may have died before it did this.
-                if let Err(failure) = PostgresStorage::end(incarnation, shared).await {
-                    tracing::debug!(error = %Chain(&failure), incarnation = incarnation.0, "cannot end a deleted log now");
-                }
+                let answers = end(shared, incarnation).await;
+                silent.extend(node.filter(|_| !answers).cloned());
             }
         }
     }
     if any {
-        shared.readers.get().await?.query(FORGET_TOKENS.on_registry(), &[]).await?;
+        shared.schemas.get().await?.query(FORGET_TOKENS.on_registry(), &[]).await?;
     }
     Ok(all)
 }
 
-/// The incarnations whose schemas are to be dropped.
-async fn deleted(pool: &Pool, adopts: bool) -> Result<Vec<Incarnation>, Failure> {
-    let mut connection = pool.get().await?;
-    staging::discard_expired(&mut connection).await?;
-    if adopts {
-        tokens::adopt(&mut connection).await?;
+/// Ends the log of an incarnation whose schema stays, because the server that deleted it may have died before it did so.
+/// Returns whether the node of the log answers.
+async fn end(shared: &Arc<Shared>, incarnation: Incarnation) -> bool {
+    let Err(failure) = PostgresStorage::end(incarnation, shared).await else { return true };
+    tracing::debug!(error = %Chain(&failure), incarnation = incarnation.0, "cannot end a deleted log now");
+    match failure {
+        Failure::NotSent(cause) => cause.is::<Stranger>(),
+        Failure::Undone(_) => true,
+        Failure::Open(_) => false,
     }
-    let deleted = connection.query(DELETED.on_registry(), &[]).await?;
+}
+
+/// The incarnations whose schemas are to be dropped.
+async fn deleted(pool: &Pool) -> Result<Vec<Incarnation>, Failure> {
+    let deleted = pool.get().await?.query(DELETED.on_registry(), &[]).await?;
     Ok(deleted.iter().map(|row| Incarnation(row.get(0))).collect())
 }
 

@@ -22,6 +22,8 @@ use crate::model::Incarnation;
 const SHRINK_INTERVAL: Duration = Duration::from_secs(10);
 /// Connections that look up tokens.
 const DOOR_CONNECTIONS: usize = 2;
+/// Connections that make, change and drop the schemas of logs: as many are changed at once.
+const SCHEMA_CONNECTIONS: usize = 3;
 
 /// The parts that all logs of a server share.
 #[derive(Debug)]
@@ -35,6 +37,8 @@ pub(super) struct Shared {
     pub(super) doors: Arc<Pool>,
     /// For probes.
     pub(super) probes: Arc<Pool>,
+    /// For making, changing and dropping the schemas of logs: whoever waits there for a lock holds up nothing else.
+    pub(super) schemas: Arc<Pool>,
     pub(super) notifier: Arc<Notifier>,
     /// Whether PostgreSQL was found to take no writes when it was asked last.
     pub(super) read_only: AtomicBool,
@@ -51,6 +55,7 @@ impl Shared {
             places: Arc::new(places),
             doors: Arc::new(Pool::new(&settings, 0, DOOR_CONNECTIONS)),
             probes: Arc::new(Pool::new(&settings, 0, 1)),
+            schemas: Arc::new(Pool::new(&settings, 0, SCHEMA_CONNECTIONS)),
             notifier: Arc::new(Notifier::new()),
             read_only: AtomicBool::new(false),
             stop,
@@ -73,7 +78,7 @@ impl Shared {
         let mut ticks = interval(SHRINK_INTERVAL);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         while self.stop.run_until_cancelled(ticks.tick()).await.is_some() {
-            [&self.doors, &self.probes].iter().for_each(|pool| pool.shrink());
+            self.small_pools().for_each(Pool::shrink);
             self.places.shrink();
         }
     }
@@ -103,7 +108,12 @@ impl Shared {
         self.stop.cancel();
         self.tasks.close();
         self.tasks.wait().await;
-        [&self.doors, &self.probes].iter().for_each(|pool| pool.close());
+        self.small_pools().for_each(Pool::close);
         self.places.close();
+    }
+
+    /// The pools that belong to no node.
+    fn small_pools(&self) -> impl Iterator<Item = &Pool> {
+        [&*self.doors, &*self.probes, &*self.schemas].into_iter()
     }
 }

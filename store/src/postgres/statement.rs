@@ -155,6 +155,7 @@ templates! {
     TURN_HOLDERS "turn_holders" [INT8, FLOAT8];
     MIGRATION_LOCK "migration_lock" [];
     VERSION "version" [];
+    WITHOUT_KEY "without_key" [];
     MIGRATED "migrated" [INT8, TEXT];
     CLOCK "clock" [];
     HAS_CITUS "has_citus" [];

@@ -21,6 +21,9 @@ async fn a_replacement_that_a_crash_broke_off_leaves_no_files() {
     let store = open(directory.path(), Settings::default()).await;
     model.check(&store).await;
     append_any(&log(&store, NAME).await, "a-1").await.expect("it takes writes");
+    // They go in the background.
+    while has_files() {
+        tokio::task::yield_now().await;
+    }
     store.close().await;
-    assert!(!has_files());
 }

@@ -98,7 +98,7 @@ async fn functions_are_distributed_with_the_tables_of_their_log() {
     let spread = fixture.backend.create(&new_namespace("spread")).await.expect("the name is free").incarnation;
     fixture.sql(STAND_IN).await;
     let mut connection = Connection::open(&settings(&fixture.url)).await.expect("it answers");
-    migrate::log(&mut connection, spread, true, Placement::One).await.expect("it lives");
+    migrate::log(&mut connection, spread, Placement::One).await.expect("it lives");
     let session = postgres::connect(&fixture.url).await;
     let asked = session.query("SELECT called, beside FROM public.distributed", &[]).await.expect("good SQL");
     let schema = format!("eventodb_{}", spread.0);

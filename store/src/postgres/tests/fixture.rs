@@ -89,6 +89,12 @@ impl Fixture {
         postgres::connect(&self.url).await.query_one(&text, &[]).await.expect("good SQL").get(0)
     }
 
+    /// Waits until SQL on the log's schema returns this number.
+    pub(super) async fn until(&self, text: &str, wanted: i64) {
+        let holds = async { while self.number(text).await != wanted {} };
+        tokio::time::timeout(PATIENCE, holds).await.unwrap_or_else(|_| panic!("{text} never returned {wanted}"));
+    }
+
     /// Appends these to the head, whose stream positions go on from what is there.
     pub(super) async fn write(&self, places: &[(&str, &str)]) -> Batch {
         let batch = self.batch(places).await;

@@ -6,11 +6,13 @@ use eventodb_protocol::message::Expected;
 use eventodb_protocol::request::ListPage;
 use eventodb_protocol::{Grant, Token, group, name};
 use eventodb_schema::{Migration, POSTGRES_LOG, POSTGRES_REGISTRY};
+use tokio::time::timeout;
 use tokio_postgres::error::SqlState;
 use uuid::Uuid;
 
 use super::fixture::{Fixture, open_store, settings};
-use crate::conformance::support::{PATIENCE, all, is_conflict, message, write_expecting};
+use crate::Error;
+use crate::conformance::support::{PATIENCE, all, is_conflict, message, namespace, write, write_expecting};
 use crate::postgres::connection::Connection;
 use crate::postgres::{Postgres, Settings};
 use crate::testing::tell;
@@ -124,11 +126,12 @@ async fn what_the_first_version_has_written_is_used_by_this_one() {
     assert_eq!(again.first_global_position, 4);
     let next = write_expecting(log, "account-1", Expected::Version(2), message("T")).await.expect("it is so");
     assert_eq!((next.first_position, next.first_global_position), (3, 6));
-    store.close().await;
-
     let names = "SELECT string_agg(nspname, ' ' ORDER BY nspname) FROM pg_namespace WHERE nspname LIKE 'eventodb%'";
-    let left: String = postgres::connect(&url).await.query_one(names, &[]).await.expect("good SQL").get(0);
-    assert_eq!(left, "eventodb eventodb_2", "what was deleted is gone");
+    let session = postgres::connect(&url).await;
+    let left = async || session.query_one(names, &[]).await.expect("good SQL").get::<_, String>(0);
+    let is_dropped = async { while left().await != "eventodb eventodb_2" {} };
+    timeout(PATIENCE, is_dropped).await.expect("what was deleted goes");
+    store.close().await;
     Postgres::migrate(&settings(&url)).await.expect("there is nothing to do");
 }
 
@@ -144,6 +147,70 @@ async fn a_backup_that_runs_does_not_hold_up_a_migration() {
     let store = open_store(settings(&url), crate::Settings::default()).await;
     let access = store.authorize(&token).await.expect("it answers").expect("the token is still good");
     write_expecting(access.log(), "account-1", Expected::Version(2), message("T")).await.expect("it is so");
+    assert_eq!(without_key(&url).await, "eventodb_2.folded", "the backup has it");
+    store.close().await;
+
+    dump.batch_execute("ROLLBACK").await.expect("it is open");
+    let store = open_store(settings(&url), crate::Settings::default()).await;
+    let is_made = async { while !without_key(&url).await.is_empty() {} };
+    timeout(PATIENCE, is_made).await.expect("the key is made once nobody is in the way");
+    store.close().await;
+}
+
+#[tokio::test]
+async fn a_migration_of_all_makes_the_keys_that_are_missing() {
+    let url = postgres::database().await;
+    first_version(&url, &Token::generate(NAME)).await;
+    Postgres::migrate(&settings(&url)).await.expect("nobody is in the way");
+    postgres::run(&url, "ALTER TABLE eventodb_2.folded DROP CONSTRAINT folded_pkey").await;
+    Postgres::migrate(&settings(&url)).await.expect("nobody is in the way");
+    assert_eq!(without_key(&url).await, "");
+}
+
+/// The tables that have no primary key, but for those of the deleted log of the first version.
+async fn without_key(url: &str) -> String {
+    let without = "SELECT coalesce(string_agg(t.oid::regclass::text, ' '), '') FROM pg_class AS t
+                   WHERE t.relkind = 'r' AND t.relnamespace::regnamespace::text LIKE 'eventodb%'
+                       AND NOT EXISTS (SELECT FROM pg_index AS i WHERE i.indrelid = t.oid AND i.indisprimary)
+                       AND NOT EXISTS (SELECT FROM eventodb.namespaces AS n WHERE n.deleted_at IS NOT NULL
+                                       AND t.relnamespace::regnamespace::text = 'eventodb_' || n.incarnation)";
+    postgres::connect(url).await.query_one(without, &[]).await.expect("good SQL").get(0)
+}
+
+/// Each of them is to be migrated, or made, and somebody has the lock for that.
+#[tokio::test]
+async fn logs_that_wait_for_a_migration_hold_up_no_others() {
+    let url = postgres::database().await;
+    let store = open_store(Settings { pool_max: 2, ..settings(&url) }, crate::Settings::default()).await;
+    let names: Vec<String> = (0..9).map(|at| format!("n{at}")).collect();
+    for name in &names {
+        store.create(namespace(name, &Token::generate(name))).await.expect("the name is free");
+    }
+    let (first, others) = names.split_first().expect("there are some");
+    let open = store.log(first).await.expect("it lives");
+    let holder = postgres::connect(&url).await;
+    let lock = format!("BEGIN; {}", include_str!("../sql/migration_lock.sql"));
+    holder.batch_execute(&lock).await.expect("nobody has it");
+    let opening: Vec<_> = others
+        .iter()
+        .map(|name| {
+            let (store, name) = (store.clone(), name.clone());
+            tokio::spawn(async move { store.log(&name).await.map(|_| ()) })
+        })
+        .collect();
+    let waiting = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted
+                   AND database = (SELECT oid FROM pg_database WHERE datname = current_database())";
+    while holder.query_one(waiting, &[]).await.expect("good SQL").get::<_, i64>(0) < 2 {}
+    for _ in 0..20 {
+        write(&open, "a-1", "T").await;
+        open.counts().await.expect("there is a connection");
+    }
+    for opening in opening {
+        let outcome = timeout(PATIENCE, opening).await.expect("it gives up soon").expect("no panic");
+        assert!(matches!(outcome, Err(Error::Unavailable(_))), "{outcome:?}");
+    }
+    holder.batch_execute("ROLLBACK").await.expect("it is open");
+    write(&store.log(&others[0]).await.expect("nobody has the lock"), "a-1", "T").await;
     store.close().await;
 }
 
@@ -160,9 +227,5 @@ async fn a_step_is_sent_one_statement_at_a_time() {
 #[tokio::test]
 async fn each_table_has_a_primary_key() {
     let fixture = Fixture::new().await;
-    let without = "SELECT coalesce(string_agg(t.oid::regclass::text, ' '), '') FROM pg_class AS t
-                   WHERE t.relkind = 'r' AND t.relnamespace::regnamespace::text LIKE 'eventodb%'
-                       AND NOT EXISTS (SELECT FROM pg_index AS i WHERE i.indrelid = t.oid AND i.indisprimary)";
-    let session = postgres::connect(&fixture.url).await;
-    assert_eq!(session.query_one(without, &[]).await.expect("good SQL").get::<_, &str>(0), "");
+    assert_eq!(without_key(&fixture.url).await, "");
 }

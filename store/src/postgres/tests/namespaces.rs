@@ -6,7 +6,10 @@ use std::time::Duration;
 use eventodb_protocol::Scope;
 use eventodb_protocol::request::ListPage;
 
+use tokio::time::timeout;
+
 use super::fixture::{Fixture, new_namespace, open_store, select, settings};
+use super::replacing::EXPIRE;
 use crate::Error;
 use crate::conformance::support::PATIENCE;
 use crate::model::{Batch, Counts, Incarnation};
@@ -105,6 +108,65 @@ async fn a_schema_that_cannot_be_dropped_holds_up_no_other() {
     assert_eq!(fixture.number("SELECT count(*) FROM eventodb.namespaces").await, 1);
     fixture.sql("DROP EVENT TRIGGER refuse").await;
     fixture.purge_all().await;
+}
+
+/// Home waits for the node of the schema, which does not answer.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_drop_that_takes_long_holds_up_neither_the_start_nor_the_registry() {
+    let fixture = Fixture::new().await;
+    let gone = fixture.backend.create(&new_namespace("gone")).await.expect("the name is free").incarnation;
+    fixture.backend.open(gone).await.expect("it lives");
+    let hold = "CREATE TABLE public.held AS SELECT 1;
+        CREATE FUNCTION public.hold() RETURNS event_trigger LANGUAGE plpgsql AS $$ BEGIN
+            WHILE EXISTS (SELECT FROM public.held) LOOP PERFORM pg_sleep(0.01); END LOOP;
+        END $$;
+        CREATE EVENT TRIGGER hold ON sql_drop EXECUTE FUNCTION public.hold()";
+    fixture.sql(hold).await;
+    fixture.backend.delete(gone).await.expect("it answers").expect("it lives");
+    fixture.long_ago().await;
+    let patient = Settings { statement_timeout: 2 * PATIENCE, ..settings(&fixture.url) };
+    let opening = timeout(PATIENCE, open_store(patient, crate::Settings::default()));
+    let store = opening.await.expect("it does not wait for the drop");
+    let dropping = "SELECT count(*) FROM pg_stat_activity
+                    WHERE datname = current_database() AND state = 'active' AND query LIKE 'DROP SCHEMA%'";
+    fixture.until(dropping, 1).await;
+    fixture.backend.stage(fixture.log).await.expect("it lives");
+    fixture.sql(EXPIRE).await;
+    fixture.until("SELECT count(*) FROM eventodb.namespaces WHERE staged_until IS NOT NULL", 0).await;
+    assert_eq!(fixture.number(dropping).await, 1, "all that while it was dropping");
+    fixture.sql("DELETE FROM public.held").await;
+    fixture.until(&format!("SELECT count(*) FROM pg_namespace WHERE nspname = 'eventodb_{}'", gone.0), 0).await;
+    store.close().await;
+}
+
+/// Behind a pooler the role's settings hold, and its transactions keep their snapshot.
+#[tokio::test]
+async fn a_log_is_ended_behind_an_append_that_is_committed_meanwhile() {
+    let url = postgres::database().await;
+    let default = "DO $$ BEGIN
+        EXECUTE format('ALTER DATABASE %I SET default_transaction_isolation TO %L', current_database(), 'repeatable read');
+    END $$";
+    postgres::run(&url, default).await;
+    let fixture = Fixture::at(url, |settings| settings.prepare = false).await;
+    fixture.write(&[("a-1", "A")]).await;
+    let other = postgres::connect(&fixture.url).await;
+    let append = format!(
+        "BEGIN; INSERT INTO eventodb_{log}.batches (seq, batch_id, last_position, message_count, stream_count, time)
+         SELECT seq + 1, gen_random_uuid(), last_position, message_count, stream_count, time
+         FROM eventodb_{log}.batches ORDER BY seq DESC LIMIT 1",
+        log = fixture.log.0
+    );
+    other.batch_execute(&append).await.expect("good SQL");
+    let deleting = tokio::spawn({
+        let (backend, log) = (fixture.backend.clone(), fixture.log);
+        async move { backend.delete(log).await }
+    });
+    let waiting = "SELECT count(*) FROM pg_stat_activity
+                   WHERE datname = current_database() AND wait_event_type = 'Lock'";
+    fixture.until(waiting, 1).await;
+    other.batch_execute("COMMIT").await.expect("it is open");
+    deleting.await.expect("no panic").expect("it is deleted, and its log has ended").expect("it lived");
+    assert_eq!(fixture.number("SELECT count(*) FROM {log}.batches WHERE last_position IS NULL").await, 1);
 }
 
 /// The server that deleted it has died before it ended the log, and the schema cannot be dropped.

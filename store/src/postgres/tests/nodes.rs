@@ -1,6 +1,7 @@
 //! Logs at several nodes: each is used where it is, and followed where it moves to.
 
 use std::collections::BTreeMap;
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::time::{Duration, Instant};
@@ -8,8 +9,9 @@ use std::time::{Duration, Instant};
 use eventodb_protocol::Token;
 use eventodb_protocol::message::Expected;
 use eventodb_testing::nodes::{Database, Nodes};
-use eventodb_testing::postgres::connect;
+use eventodb_testing::postgres::{connect, run};
 use eventodb_testing::proxy::{Faults, Hold, Proxy};
+use futures_util::future::{join, poll_immediate};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
@@ -19,6 +21,7 @@ use super::fixture::{new_namespace, open_store, settings};
 use super::pair::{tail, take_until};
 use crate::conformance::support::{PATIENCE, all, message, namespace, write, write_expecting};
 use crate::log::Log;
+use crate::model::Incarnation;
 use crate::postgres::{Postgres, Settings};
 use crate::storage::Backend as _;
 use crate::testing::tell;
@@ -111,6 +114,38 @@ async fn a_log_that_moves_under_writes_loses_nothing() {
     for server in servers {
         server.close().await;
     }
+}
+
+/// A batch waits where the log was, and the next one is sent behind it to where the log has moved.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_batch_that_a_move_has_overtaken_is_sent_behind_the_next_one() {
+    let database = Nodes::shared().database().await;
+    let server = server(&database).await;
+    let log = create(&server, "moving").await;
+    write(&log, "a-1", "T").await;
+    let mut first = pin!(write_expecting(&log, "a-1", Expected::Any, message("T")));
+    let mut second = pin!(write_expecting(&log, "b-1", Expected::Any, message("T")));
+    let home = connect(&database.home).await;
+    let waiting = "SELECT count(*) FROM pg_stat_activity
+                   WHERE datname = current_database() AND wait_event_type = 'Lock' AND query LIKE '%append%'";
+    let overtake = async {
+        assert!(poll_immediate(&mut first).await.is_none(), "it waits for the move");
+        while home.query_one(waiting, &[]).await.expect("good SQL").get::<_, i64>(0) == 0 {}
+        database.note_away([number(&log)]).await;
+        while log.node().is_none() {
+            tokio::task::yield_now().await;
+        }
+        assert!(poll_immediate(&mut second).await.is_none(), "no node has answered");
+        while log.has_waiting() {
+            tokio::task::yield_now().await;
+        }
+    };
+    let overtake = async { timeout(PATIENCE, overtake).await.expect("one after the other comes") };
+    database.move_away_behind(number(&log), overtake).await;
+    let both = timeout(PATIENCE, join(first, second)).await.expect("neither waits for the other for ever");
+    assert!(matches!(both, (Ok(_), Ok(_))), "{both:?}");
+    assert_eq!(all(&log).await.len(), 3);
+    server.close().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -216,6 +251,53 @@ async fn a_silent_node_holds_up_its_own_logs_alone() {
     server.close().await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_silent_node_is_asked_for_one_drop_in_a_round() {
+    let database = Nodes::shared().database().await;
+    let proxy = Proxy::to_database(&database.away, 0).await;
+    let maker = server(&database).await;
+    let mut far = Vec::new();
+    for name in ["a", "b", "c"] {
+        far.push(number(&*create(&maker, name).await));
+    }
+    let near = number(&*create(&maker, "near").await);
+    for log in &far {
+        database.move_away(*log).await;
+    }
+    let (host, port) = proxy.address().rsplit_once(':').expect("HOST:PORT");
+    database.note_at(far.clone(), host, port.parse().expect("a port")).await;
+    maker.close().await;
+    let limit = Duration::from_secs(1);
+    let settings = Settings { statement_timeout: limit, acquire_timeout: limit, ..near_settings(&database) };
+    let backend = Postgres::open(settings).await.expect("the database is fine");
+    let opened = backend.open(Incarnation(far[0])).await.expect("it lives");
+    opened.storage.head().await.expect("the node answers");
+    // Home asks the node, as a coordinator does, and waits in vain.
+    let refuse = format!(
+        "CREATE SEQUENCE public.asked;
+         CREATE FUNCTION public.refuse() RETURNS event_trigger LANGUAGE plpgsql AS $$ BEGIN
+             IF current_query() ~ 'eventodb_({}) CASCADE' THEN
+                 PERFORM nextval('public.asked');
+                 RAISE EXCEPTION 'the node is silent' USING ERRCODE = '08006';
+             END IF;
+         END $$;
+         CREATE EVENT TRIGGER refuse ON ddl_command_start EXECUTE FUNCTION public.refuse();
+         UPDATE eventodb.namespaces SET deleted_at = now() - interval '1 minute'",
+        far.iter().map(i64::to_string).collect::<Vec<_>>().join("|")
+    );
+    run(&database.home, &refuse).await;
+    proxy.hold(Hold { requests: true, replies: true });
+    backend.purge().await.expect("home answers");
+    let home = connect(&database.home).await;
+    let asked = home.query_one("SELECT last_value FROM public.asked", &[]).await.expect("good SQL");
+    assert_eq!(asked.get::<_, i64>(0), 1);
+    let left = home.query("SELECT incarnation FROM eventodb.namespaces ORDER BY 1", &[]).await.expect("good SQL");
+    assert_eq!(left.iter().map(|row| row.get(0)).collect::<Vec<i64>>(), far, "they stay for now");
+    assert!(!Database::has(&database.home, near).await, "what is at home is gone");
+    proxy.hold(Hold::default());
+    backend.close().await;
+}
+
 /// A server finds no schema, and is about to make one; another server makes it meanwhile, and it is moved.
 #[tokio::test]
 async fn a_log_that_was_made_and_moved_meanwhile_is_not_made_anew() {
@@ -227,7 +309,15 @@ async fn a_log_that_was_made_and_moved_meanwhile_is_not_made_anew() {
     holder.batch_execute(&format!("BEGIN; {lock}")).await.expect("nobody has it");
     let opening = tokio::spawn({
         let slow = slow.clone();
-        async move { slow.open(log).await }
+        // It does not wait for long.
+        async move {
+            loop {
+                match slow.open(log).await {
+                    Err(Error::Unavailable(_)) => {}
+                    opened => return opened,
+                }
+            }
+        }
     });
     let waiting = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted
                    AND database = (SELECT oid FROM pg_database WHERE datname = current_database())";

@@ -10,7 +10,7 @@ use crate::conformance::support::{all, message, write, write_expecting};
 use crate::model::Incarnation;
 use crate::storage::{AppendError, Backend as _};
 
-const EXPIRE: &str =
+pub(super) const EXPIRE: &str =
     "UPDATE eventodb.namespaces SET staged_until = now() - interval '1 second' WHERE staged_until IS NOT NULL";
 
 /// A fixture with two messages, and an incarnation that its backend has staged for their place. Nobody keeps it.
@@ -69,7 +69,7 @@ async fn a_server_that_dies_in_the_middle_leaves_the_namespace_as_it_was() {
     let other = fixture.second().await;
     let batch = other.batch(&[("a-1", "A")]).await;
     assert!(matches!(other.append(&batch).await, Err(AppendError::Replacing)));
-    other.backend.purge().await.expect("it answers");
+    other.backend.tidy().await.expect("it answers");
     fixture.backend.keep(staged).await.expect("it is kept until its time has passed");
 
     fixture.sql(EXPIRE).await;
@@ -84,13 +84,13 @@ async fn a_server_that_dies_in_the_middle_leaves_the_namespace_as_it_was() {
     assert_eq!(fixture.number(schemas).await, 1, "what was staged is gone");
 }
 
-/// The purge of a server finds it first, and nobody has met the seal.
+/// A server that tidies up finds it first, and nobody has met the seal.
 #[tokio::test]
 async fn what_nobody_keeps_is_dropped() {
     let (fixture, staged) = staged().await;
     fixture.backend.open(staged).await.expect("what is staged can be filled");
     fixture.sql(EXPIRE).await;
-    fixture.second().await.backend.purge().await.expect("it answers");
+    fixture.second().await.backend.tidy().await.expect("it answers");
     fixture.purge_all().await;
     assert!(matches!(fixture.backend.promote(staged).await, Err(Error::Overtaken)));
     assert!(matches!(fixture.backend.open(staged).await, Err(Error::Closed)));

@@ -17,6 +17,7 @@ const APPEND_PATH: &[&str] =
 /// Functions that begin a transaction of several statements, and why nothing that is acknowledged rests on it.
 const TRANSACTIONS: &[(&str, &str, &str)] = &[
     ("change.rs", "begin", "the registry alone, and what it acknowledges is read after the commit"),
+    ("keys.rs", "make", "for the time limit of the change alone; what is missing is made later"),
     ("migrate.rs", "migrate", "nobody is told that a step is done: each opening looks"),
     ("purge.rs", "drop_schema", "for the time limit of the drop alone; what stays is dropped later"),
     ("turns.rs", "take", "holds a lock and writes nothing"),
