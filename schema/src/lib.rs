@@ -9,8 +9,11 @@ pub const SQLITE_REGISTRY: &[&str] = &[
     include_str!("migrations/sqlite/registry_0003.sql"),
 ];
 /// Steps of `N.log.db`.
-pub const SQLITE_LOG: &[&str] =
-    &[include_str!("migrations/sqlite/log_0001.sql"), include_str!("migrations/sqlite/log_0002.sql")];
+pub const SQLITE_LOG: &[&str] = &[
+    include_str!("migrations/sqlite/log_0001.sql"),
+    include_str!("migrations/sqlite/log_0002.sql"),
+    include_str!("migrations/sqlite/log_0003.sql"),
+];
 /// Steps of `N.index.db`.
 pub const SQLITE_INDEX: &[&str] = &[
     include_str!("migrations/sqlite/index_0001.sql"),
@@ -55,4 +58,9 @@ pub const POSTGRES_LOG: &[Migration] = &[
     Migration { sql: include_str!("migrations/postgres/log_0005.sql"), oldest_binary: "0.1.0" },
     Migration { sql: include_str!("migrations/postgres/log_0006.sql"), oldest_binary: "0.1.0" },
     Migration { sql: include_str!("migrations/postgres/log_0007.sql"), oldest_binary: "0.1.0" },
+    Migration { sql: include_str!("migrations/postgres/log_0008.sql"), oldest_binary: "0.1.0" },
+    Migration { sql: include_str!("migrations/postgres/log_0009.sql"), oldest_binary: "0.1.0" },
+    Migration { sql: include_str!("migrations/postgres/log_0010.sql"), oldest_binary: "0.1.0" },
+    Migration { sql: include_str!("migrations/postgres/log_0011.sql"), oldest_binary: "0.1.0" },
+    Migration { sql: include_str!("migrations/postgres/log_0012.sql"), oldest_binary: "0.1.0" },
 ];

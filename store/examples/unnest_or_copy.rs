@@ -145,5 +145,13 @@ fn batch(after: Head, size: usize) -> Batch {
     };
     let messages: Vec<Message> = (after.position + 1..).take(size).map(message).collect();
     let starts_stream = vec![true; size];
-    Batch { id: Uuid::new_v4(), after, starts_stream, messages, open: foldhash::HashSet::default(), keep_times: false }
+    Batch {
+        id: Uuid::new_v4(),
+        after,
+        starts_stream,
+        messages,
+        open: foldhash::HashSet::default(),
+        keep_times: false,
+        groups: Vec::new(),
+    }
 }

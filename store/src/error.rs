@@ -6,6 +6,8 @@ use eventodb_protocol::Condition;
 use eventodb_protocol::message::Expected;
 use uuid::Uuid;
 
+use crate::groups::Refusal;
+
 /// Why the store could not do what was asked.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum Error {
@@ -49,6 +51,12 @@ pub enum Error {
     /// Without this token nobody could administer the store. Nothing was changed.
     #[error("it is the last token of default that has the right admin and does not expire")]
     LastAdministrator,
+    /// There is no group of that name.
+    #[error("there is no such group")]
+    GroupNotFound,
+    /// The call on a group, or what an append does to one, is refused. Nothing was written.
+    #[error(transparent)]
+    Group(Refusal),
     /// The namespace was deleted, or the store is closing: this log serves no more calls.
     #[error("the log is closed")]
     Closed,

@@ -4,6 +4,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use super::check::{Check, checks};
+use super::group::GroupForm;
 use super::message::{message, message_id, messages};
 use super::{Call, Options, integer};
 use crate::condition::Condition;
@@ -11,9 +12,9 @@ use crate::limits::{APPEND_MESSAGES, APPEND_STREAMS};
 use crate::message::{Expected, NewMessage};
 use crate::{Error, Limits, json, name};
 
-const WRITE_OPTIONS: &[&str] = &["id", "expectedVersion"];
-const APPEND_OPTIONS: &[&str] = &["expectedVersion"];
-const STREAMS_OPTIONS: &[&str] = &["checks"];
+const WRITE_OPTIONS: &[&str] = &["id", "expectedVersion", "checkpoint", "handled", "fence"];
+const APPEND_OPTIONS: &[&str] = &["expectedVersion", "checkpoint", "handled", "fence"];
+const STREAMS_OPTIONS: &[&str] = &["checks", "checkpoint", "handled", "fence"];
 const ENTRY_MEMBERS: &[&str] = &["stream", "messages", "expectedVersion"];
 
 /// Messages for one stream, in order.
@@ -34,6 +35,8 @@ pub struct Append {
     pub entries: Vec<AppendEntry>,
     /// What must hold besides. Each stream at most once.
     pub checks: Vec<Check>,
+    /// What happens to a group in the same commit.
+    pub group: Option<GroupForm>,
 }
 
 impl Append {
@@ -86,7 +89,8 @@ pub fn single_write(call: &mut Call<'_>, limits: &Limits) -> Result<Append, Erro
         message.id = Some(id);
     }
     let expected = expected("expectedVersion", &options)?;
-    Ok(Append { entries: vec![AppendEntry { stream, expected, messages: vec![message] }], checks: Vec::new() })
+    let group = GroupForm::parse(&options, limits)?;
+    Ok(Append { entries: vec![AppendEntry { stream, expected, messages: vec![message] }], checks: Vec::new(), group })
 }
 
 /// Reads the arguments of `stream.append`: `stream, messages, options`.
@@ -96,9 +100,11 @@ pub fn single_write(call: &mut Call<'_>, limits: &Limits) -> Result<Append, Erro
 pub fn stream_append(call: &mut Call<'_>, limits: &Limits) -> Result<Append, Error> {
     let stream = stream_name("stream", &call.string("stream")?, limits)?;
     let messages = messages("messages", call.required("messages")?, limits)?;
-    let expected = expected("expectedVersion", &call.options(APPEND_OPTIONS)?)?;
+    let options = call.options(APPEND_OPTIONS)?;
+    let expected = expected("expectedVersion", &options)?;
+    let group = GroupForm::parse(&options, limits)?;
     within("messages", "messages", messages.len(), APPEND_MESSAGES)?;
-    Ok(Append { entries: vec![AppendEntry { stream, expected, messages }], checks: Vec::new() })
+    Ok(Append { entries: vec![AppendEntry { stream, expected, messages }], checks: Vec::new(), group })
 }
 
 /// Reads the arguments of `streams.append`: `entries, options`.
@@ -111,16 +117,18 @@ pub fn streams_append(call: &mut Call<'_>, limits: &Limits) -> Result<Append, Er
         .enumerate()
         .map(|(at, element)| entry(&format!("entries[{at}]"), element, limits))
         .collect::<Result<Vec<_>, _>>()?;
-    let checks = match call.options(STREAMS_OPTIONS)?.raw("checks") {
+    let options = call.options(STREAMS_OPTIONS)?;
+    let checks = match options.raw("checks") {
         None => Vec::new(),
         Some(text) => checks(text, limits)?,
     };
+    let group = GroupForm::parse(&options, limits)?;
     if entries.is_empty() {
         return Err(Error::invalid("entries must have at least one entry"));
     }
     within("entries", "streams", entries.len(), APPEND_STREAMS)?;
     unique("entries", entries.iter().map(|entry| &*entry.stream))?;
-    let append = Append { entries, checks };
+    let append = Append { entries, checks, group };
     within("entries", "messages in all", append.len(), APPEND_MESSAGES)?;
     Ok(append)
 }

@@ -219,6 +219,20 @@ impl Caller {
         }
     }
 
+    /// Checks that the right holds for these categories, and if there are none for all: a group that names no category reads
+    /// all.
+    pub(crate) fn check_categories<'a>(
+        &self,
+        right: Right,
+        categories: impl IntoIterator<Item = &'a String, IntoIter: ExactSizeIterator>,
+    ) -> Result<(), Failure> {
+        let mut categories = categories.into_iter();
+        match categories.len() {
+            0 => self.check_everywhere(right),
+            _ => categories.try_for_each(|category| self.check_category(right, category)),
+        }
+    }
+
     /// Checks that the caller may write to these streams, and read what is checked: a check that fails tells the version of
     /// its stream, or where a message is.
     pub(crate) fn check_append(&self, append: &Append) -> Result<(), Failure> {

@@ -7,10 +7,12 @@ use std::borrow::Cow;
 use std::ops::RangeInclusive;
 
 use axum::response::Response;
+use eventodb_protocol::group::Fenced;
 use eventodb_protocol::limits::POSITION_MAX;
 use eventodb_protocol::message::Expected;
 use eventodb_protocol::{ErrorCode, Matching};
 use eventodb_store::Conflict;
+use eventodb_store::groups::Refusal;
 use http::header::{ALLOW, CONNECTION, RETRY_AFTER, WWW_AUTHENTICATE};
 use http::{HeaderValue, StatusCode};
 use serde::{Serialize, Serializer};
@@ -52,6 +54,13 @@ enum Details {
     #[serde(rename_all = "camelCase")]
     Damaged {
         global_position: i64,
+    },
+    Fenced(Fenced),
+    Differing {
+        #[serde(skip_serializing_if = "Option::is_none")]
+        categories: Option<Vec<String>>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        types: Option<Vec<String>>,
     },
 }
 
@@ -161,6 +170,25 @@ impl Failure {
             }
             error => error.into(),
         }
+    }
+
+    /// The refusal of a call on a group, or of what an append does to one.
+    fn of_group(refusal: Refusal) -> Self {
+        let code = match refusal {
+            Refusal::Invalid(_) => ErrorCode::InvalidRequest,
+            Refusal::Exists { .. } => ErrorCode::GroupExists,
+            Refusal::Resizing | Refusal::Carrying => ErrorCode::GroupBusy,
+            Refusal::Fenced { .. } => ErrorCode::Fenced,
+            Refusal::ParkFull(_) => ErrorCode::ParkFull,
+            Refusal::TooMany { .. } => ErrorCode::Overloaded,
+        };
+        let message = refusal.to_string();
+        let details = match refusal {
+            Refusal::Exists { categories, types } => Some(Details::Differing { categories, types }),
+            Refusal::Fenced { reason, partition } => Some(Details::Fenced(Fenced { reason, partition })),
+            _ => None,
+        };
+        Self { details, ..Self::new(code, message) }
     }
 
     fn of_conflicts(code: ErrorCode, conflicts: &[Conflict], report: Conflicts) -> Self {
@@ -303,6 +331,8 @@ impl From<eventodb_store::Error> for Failure {
             Error::TokenExists => Self::invalid(TOKEN_EXISTS),
             Error::TooManyTokens => Self::new(ErrorCode::Overloaded, TOO_MANY_TOKENS),
             Error::LastAdministrator => Self::invalid(LAST_ADMINISTRATOR),
+            Error::GroupNotFound => Self::new(ErrorCode::GroupNotFound, "there is no such group"),
+            Error::Group(refusal) => Self::of_group(refusal),
             Error::Overloaded => {
                 Self::new(ErrorCode::Overloaded, "earlier writes wait for too long; nothing was written")
             }
@@ -423,6 +453,7 @@ fn expectation<S: Serializer>(expected: &Expected, serializer: S) -> Result<S::O
 #[cfg(test)]
 mod tests {
     use eventodb_protocol::Condition;
+    use eventodb_protocol::group::Fence;
     use http_body_util::BodyExt as _;
 
     use super::*;
@@ -488,6 +519,19 @@ mod tests {
         let failure = Failure::from(eventodb_store::Error::Damaged(7));
         assert_eq!(failure.status(), StatusCode::INTERNAL_SERVER_ERROR);
         assert!(body(failure).await.ends_with(r#""details":{"globalPosition":7}}}"#));
+    }
+
+    #[tokio::test]
+    async fn what_a_group_refuses_is_told_with_what_a_member_needs() {
+        let fenced = Refusal::Fenced { reason: Fence::Epoch, partition: Some(3) };
+        let text = body(eventodb_store::Error::Group(fenced).into()).await;
+        assert!(text.contains(r#""code":"FENCED""#), "{text}");
+        assert!(text.contains(r#""details":{"reason":"epoch","partition":3}"#), "{text}");
+        let exists = Refusal::Exists { categories: Some(vec!["a".to_owned()]), types: None };
+        let text = body(eventodb_store::Error::Group(exists).into()).await;
+        assert!(text.contains(r#""details":{"categories":["a"]}"#), "{text}");
+        let text = body(eventodb_store::Error::Group(Refusal::Resizing).into()).await;
+        assert!(text.contains(r#""code":"GROUP_BUSY""#) && !text.contains("details"), "{text}");
     }
 
     #[test]

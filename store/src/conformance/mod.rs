@@ -7,6 +7,7 @@
 
 mod appends;
 mod conditions;
+mod groups;
 mod namespaces;
 mod quotas;
 mod reads;
@@ -98,6 +99,20 @@ cases! {
         a_repeated_append_is_not_checked_again,
         one_of_many_wins_under_conditions_that_exclude_each_other,
         conditions_agree_with_a_plain_model;
+    groups:
+        a_member_reads_up_to_the_head_and_goes_on_from_its_checkpoint,
+        a_page_gives_each_partition_its_share,
+        a_read_that_waits_is_woken_by_a_message_of_its_partitions,
+        a_member_that_leaves_hands_over_at_once,
+        a_lease_that_ends_frees_partitions_without_a_call,
+        calls_that_come_at_once_are_all_stored,
+        an_append_with_a_checkpoint_happens_once,
+        a_stale_epoch_fails_its_own_append_alone,
+        a_repeated_append_asks_for_no_epoch,
+        a_parked_stream_comes_again_and_flows,
+        what_waits_for_a_group_ends_with_it,
+        a_reset_is_on_record,
+        members_call_different_servers;
     reads:
         a_stream_is_read_by_position,
         a_stream_is_read_by_global_position,

@@ -59,6 +59,14 @@ impl World {
         true
     }
 
+    /// Another server on the same database; `None` if only one can use it.
+    pub(crate) async fn second(&self) -> Option<Arc<EventStore>> {
+        if !self.backend().is_shared() {
+            return None;
+        }
+        Some(open(&*self.database, &self.settings).await)
+    }
+
     pub(crate) async fn close(self) {
         self.store.close().await;
         self.database.end().await;
@@ -89,7 +97,7 @@ pub(crate) fn entry(stream: &str, expected: Expected, messages: Vec<NewMessage>)
 }
 
 pub(crate) fn append(entries: Vec<AppendEntry>) -> Append {
-    Append { entries, checks: Vec::new() }
+    Append { entries, checks: Vec::new(), group: None }
 }
 
 /// Writes one message, whatever the stream's version.

@@ -6,6 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use eventodb_protocol::group::partition_of_hash;
+use serde::{Deserialize, Serialize};
 
 use super::rows::{Changed, Rows};
 
@@ -13,7 +14,7 @@ use super::rows::{Changed, Rows};
 pub type Void = BTreeMap<u32, BTreeSet<u32>>;
 
 /// The checkpoints of an earlier partition count.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Carried {
     /// By partition of that count.
     pub checkpoints: Vec<i64>,
@@ -84,6 +85,17 @@ impl CarriedOver {
         }
     }
 
+    /// Cuts what lies above the head.
+    pub(super) fn cut(&mut self, head: i64) {
+        for number in self.numbers() {
+            if self.rows.get(&number).is_some_and(|carried| carried.highest() > head)
+                && let Some(carried) = self.rows.change(&number)
+            {
+                carried.checkpoints.iter_mut().for_each(|checkpoint| *checkpoint = head.min(*checkpoint));
+            }
+        }
+    }
+
     /// Forgets what no partition needs any more: each checkpoint is past the highest position, or void.
     pub(super) fn forget_passed(&mut self, checkpoints: &[i64]) {
         let count = u32::try_from(checkpoints.len()).expect("a partition count");
@@ -97,6 +109,10 @@ impl CarriedOver {
                 self.rows.remove(&number);
             }
         }
+    }
+
+    pub(super) fn settle(&mut self) {
+        self.rows.settle();
     }
 
     pub(super) fn into_changes(self) -> Changed<i64, Carried> {

@@ -1,17 +1,20 @@
 //! A group as a decision sees it: all its rows, loaded while the backend keeps others from changing them.
 
-use std::collections::BTreeSet;
+use std::borrow::Cow;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use eventodb_protocol::group::reply::GroupSummary;
 use eventodb_protocol::group::{Epoch, partition_of, partition_of_hash, stream_hash};
 use eventodb_protocol::{Timestamp, name};
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::carried::{Carried, CarriedOver};
 use super::leases::{Gone, Leases, Member, MemberId};
 use super::parked::{Park, Parked};
 use super::partitions::{Partition, Partitions};
+use super::refusal::Refusal;
 use super::rows::Changed;
 
 /// What a decision takes from outside, and the one row that all groups of a namespace share.
@@ -37,7 +40,7 @@ impl Moment {
 }
 
 /// What never changes about a group.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Definition {
     /// Its name.
     pub name: String,
@@ -58,7 +61,7 @@ impl Definition {
 }
 
 /// The group's own row, but for its [`Definition`].
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Settings {
     /// Free text.
     pub description: String,
@@ -90,7 +93,7 @@ pub struct AuditEntry {
     /// The token that was used, by its public name.
     pub token: Option<String>,
     /// What was done.
-    pub act: &'static str,
+    pub act: Cow<'static, str>,
     /// With what.
     pub details: Value,
 }
@@ -179,6 +182,80 @@ impl Group {
         }
     }
 
+    /// Its rows count as stored from now on.
+    pub fn settle(&mut self) {
+        self.stored = Some(self.settings.clone());
+        self.partitions.settle();
+        self.leases.settle();
+        self.park.settle();
+        self.carried.settle();
+        self.audit.clear();
+    }
+
+    /// Learns how memberships ended of which a call may speak, and forgets about all others.
+    pub fn learn_gone(&mut self, gone: Vec<(Arc<str>, Gone)>) {
+        self.leases.learn_gone(gone);
+    }
+
+    /// Cuts what lies above the head, because the end of the log was lost: whoever acted on it begins anew.
+    pub fn fit(&mut self, at: &mut Moment) {
+        let checkpoints = (0u32..).zip(self.partitions.checkpoints());
+        let beyond: Vec<u32> = checkpoints.filter(|(_, checkpoint)| *checkpoint > at.head).map(|(n, _)| n).collect();
+        let parked = self.park.iter().filter(|(_, parked)| parked.handled > at.head);
+        let parked: Vec<Arc<str>> = parked.map(|(stream, _)| Arc::clone(stream)).collect();
+        for stream in parked {
+            if let Some(parked) = self.park.change(&stream) {
+                parked.handled = at.head;
+            }
+        }
+        self.carried.cut(at.head);
+        if beyond.is_empty() {
+            return;
+        }
+        for &partition in &beyond {
+            self.partitions.set_checkpoint(partition, at.head, at.now);
+        }
+        self.settings.generation += 1;
+        self.begin_epochs(&beyond, at);
+    }
+
+    /// How many members live.
+    pub fn members(&self) -> usize {
+        self.leases.len()
+    }
+
+    /// Whether this member lives.
+    pub fn has_member(&self, member: &str) -> bool {
+        self.leases.get(member).is_some()
+    }
+
+    /// Whether it hands out nothing.
+    pub fn is_paused(&self) -> bool {
+        self.settings.is_paused
+    }
+
+    /// The epochs of the partitions that a member owns.
+    pub fn epochs_of(&self, member: &str) -> BTreeMap<u32, Epoch> {
+        let owned = self.partitions.iter().filter(|(_, partition)| partition.is_of(member));
+        owned.map(|(number, partition)| (number, partition.epoch)).collect()
+    }
+
+    /// # Errors
+    /// `Fenced` if the membership has ended.
+    pub fn check_member(&self, member: &str, at: &Moment) -> Result<(), Refusal> {
+        self.leases.living(member, at.now).map(|_| ())
+    }
+
+    /// How long a lease lasts after a call of its member, in milliseconds.
+    pub fn session_ms(&self) -> i64 {
+        self.settings.session_ms
+    }
+
+    /// When the next parked stream is due that is not handed out at `now`.
+    pub fn next_due(&self, now: i64) -> Option<i64> {
+        self.park.iter().filter_map(|(_, parked)| parked.due).filter(|due| *due > now).min()
+    }
+
     /// What never changes about it.
     pub fn definition(&self) -> &Arc<Definition> {
         &self.definition
@@ -235,11 +312,17 @@ impl Group {
     pub(super) fn record(&mut self, at: &Moment, act: &'static str, details: Value) {
         self.settings.last_audit += 1;
         let (id, token) = (self.settings.last_audit, at.token.clone());
-        self.audit.push(AuditEntry { id, at: at.now, token, act, details });
+        self.audit.push(AuditEntry { id, at: at.now, token, act: act.into(), details });
     }
 }
 
 impl Changes {
+    /// Whether only leases were renewed.
+    pub fn only_renew(&self) -> bool {
+        let renewed = Changed { save: Vec::new(), forget: Vec::new() };
+        self.members.forget.is_empty() && Self { members: renewed, ..self.clone() }.is_empty()
+    }
+
     /// Whether nothing has to be stored.
     pub fn is_empty(&self) -> bool {
         self.settings.is_none()

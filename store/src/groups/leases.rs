@@ -127,6 +127,19 @@ impl Leases {
         self.members.iter().map(|(_, member)| member.lease_end).min()
     }
 
+    pub(super) fn iter(&self) -> impl Iterator<Item = (&MemberId, &Member)> {
+        self.members.iter()
+    }
+
+    pub(super) fn settle(&mut self) {
+        self.members.settle();
+        self.gone = Rows::stored([]);
+    }
+
+    pub(super) fn learn_gone(&mut self, gone: impl IntoIterator<Item = (Arc<str>, Gone)>) {
+        self.gone = Rows::stored(gone);
+    }
+
     pub(super) fn into_changes(self) -> (Changed<MemberId, Member>, Changed<Arc<str>, Gone>) {
         (self.members.into_changes(), self.gone.into_changes())
     }

@@ -27,11 +27,13 @@
 //!
 //! Every state has a file of its own: `leases` (members), `partitions` (owners, epochs, checkpoints), `parked`
 //! (streams), `carried` (positions over a resize). The other files are the calls, which change these states together:
-//! `manage`, `reset`, `membership`, `checkpoints`, `assignment`, `reading`, `parking`, `atomic`, `status`.
+//! `manage`, `reset`, `membership`, `checkpoints`, `assignment`, `reading`, `parking`, `atomic`, `status`. `state` is the form
+//! in which a backend stores what changes often, `change` what it stores of a decision.
 
 mod assignment;
 mod atomic;
 mod carried;
+mod change;
 mod checkpoints;
 mod group;
 mod leases;
@@ -46,10 +48,12 @@ mod refusal;
 mod reset;
 mod rows;
 mod span;
+mod state;
 mod status;
 
 pub use atomic::{Asked, Known};
 pub use carried::{Carried, Void};
+pub use change::Change;
 pub use group::{AuditEntry, Changes, Definition, Group, Moment, Settings, Stored};
 pub use leases::{Gone, Member, MemberId};
 pub use page::{Filled, Page};
@@ -61,4 +65,5 @@ pub use refusal::Refusal;
 pub use reset::{ResetPlan, ResetPoint};
 pub use rows::Changed;
 pub use span::Span;
+pub use state::{State, Unreadable};
 pub use status::Waiting;

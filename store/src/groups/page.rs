@@ -6,6 +6,9 @@ use std::collections::BTreeMap;
 
 use super::group::Group;
 
+/// Text of one partition's messages after which a page takes no more of it.
+const PARTITION_BYTES: usize = 1024 * 1024;
+
 /// A page that is being filled. `M` is what the caller keeps of a message.
 #[derive(Clone, Debug)]
 pub struct Page<'a, M> {
@@ -20,6 +23,9 @@ struct Found<M> {
     start: i64,
     /// One more than there is room for shows that the page was cut.
     messages: Vec<(i64, M)>,
+    bytes: usize,
+    /// Where the search for messages of it was given up.
+    stopped: Option<i64>,
 }
 
 /// A page that is filled.
@@ -31,40 +37,88 @@ pub struct Filled<M> {
     pub up_to: BTreeMap<u32, i64>,
 }
 
+impl<M> Found<M> {
+    fn new(start: i64) -> Self {
+        Self { start, messages: Vec::new(), bytes: 0, stopped: None }
+    }
+
+    /// Whether it has more than this number of messages, or as much text as it may have.
+    fn has_more_than(&self, room: usize) -> bool {
+        self.messages.len() > room || self.is_heavy()
+    }
+
+    fn is_heavy(&self) -> bool {
+        self.bytes > PARTITION_BYTES && self.messages.len() > 1
+    }
+
+    /// How many messages it may give: the last one of many bytes only shows that more follow.
+    fn available(&self) -> usize {
+        self.messages.len() - usize::from(self.is_heavy())
+    }
+}
+
 impl<'a, M> Page<'a, M> {
     pub(super) fn new(group: &'a Group, starts: impl Iterator<Item = (u32, i64)>, room: usize) -> Self {
-        let partitions = starts.map(|(number, start)| (number, Found { start, messages: Vec::new() })).collect();
+        let partitions = starts.map(|(number, start)| (number, Found::new(start))).collect();
         Self { group, room, partitions }
     }
 
-    /// The position above which messages are wanted. `None` if none are.
-    pub fn begins_above(&self) -> Option<i64> {
-        self.partitions.values().map(|found| found.start).min()
-    }
-
-    /// Whether no further message is wanted.
-    pub fn is_full(&self) -> bool {
-        self.partitions.values().all(|found| found.messages.len() > self.room)
-    }
-
-    /// Takes a message if it is wanted.
-    pub fn offer(&mut self, position: i64, stream: &str, kind: &str, message: impl FnOnce() -> M) {
-        let Some(partition) = self.group.waiting(stream, kind, position) else { return };
-        let Some(found) = self.partitions.get_mut(&partition) else { return };
-        if position > found.start && found.messages.len() <= self.room {
-            found.messages.push((position, message()));
+    /// The position above which further messages are wanted, of a log that was offered up to `covered`. `None` if none
+    /// are: each partition has its share of the room at least.
+    pub fn wanted_above(&self, covered: i64) -> Option<i64> {
+        let share = self.room.div_ceil(self.partitions.len().max(1));
+        if self.partitions.values().all(|found| found.stopped.is_some() || found.has_more_than(share)) {
+            return None;
         }
+        let open = self.partitions.values().filter(|found| found.stopped.is_none() && !found.has_more_than(self.room));
+        open.map(|found| found.start.max(covered)).min()
     }
 
-    /// The page, of a log that was read up to `head`, or until the page was full.
+    /// Takes a message if it is wanted. Returns whether its partition has as many now as the page has room for.
+    pub fn offer(
+        &mut self,
+        position: i64,
+        stream: &str,
+        kind: &str,
+        bytes: usize,
+        message: impl FnOnce() -> M,
+    ) -> bool {
+        let Some(partition) = self.group.waiting(stream, kind, position) else { return false };
+        let Some(found) = self.partitions.get_mut(&partition) else { return false };
+        if position <= found.start || found.stopped.is_some() || found.has_more_than(self.room) {
+            return false;
+        }
+        found.messages.push((position, message()));
+        found.bytes += bytes;
+        let share = self.room.div_ceil(self.partitions.len().max(1));
+        self.partitions[&partition].has_more_than(share)
+    }
+
+    /// Gives up the search for messages of the partitions that begin before `covered`, up to where all were offered.
+    pub fn stop_at(&mut self, covered: i64) {
+        let open = self.partitions.values_mut().filter(|found| found.start < covered && found.stopped.is_none());
+        open.for_each(|found| found.stopped = Some(covered));
+    }
+
+    /// Whether it has no message.
+    pub fn is_empty(&self) -> bool {
+        self.partitions.values().all(|found| found.messages.is_empty())
+    }
+
+    /// Whether the search for messages of a partition was given up.
+    pub fn is_stopped(&self) -> bool {
+        self.partitions.values().any(|found| found.stopped.is_some())
+    }
+
+    /// The page, of a log that was read up to `head` as far as it was wanted.
     pub fn finish(self, head: i64) -> Filled<M> {
-        let found = self.partitions.iter().map(|(number, found)| (*number, found.messages.len())).collect();
+        let found = self.partitions.iter().map(|(number, found)| (*number, found.available())).collect();
         let shares = shares(&found, self.room);
         let (mut messages, mut up_to) = (Vec::new(), BTreeMap::new());
         for (partition, found) in self.partitions {
             let share = shares[&partition];
             let cut = found.messages.get(share).map(|(position, _)| position - 1);
-            up_to.insert(partition, cut.unwrap_or(head));
+            up_to.insert(partition, cut.or(found.stopped).unwrap_or(head).max(found.start));
             messages.extend(found.messages.into_iter().take(share).map(|(_, message)| (partition, message)));
         }
         Filled { messages, up_to }

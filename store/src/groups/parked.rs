@@ -93,6 +93,10 @@ impl Park {
         }
     }
 
+    pub(super) fn settle(&mut self) {
+        self.rows.settle();
+    }
+
     pub(super) fn into_changes(self) -> Changed<Arc<str>, Parked> {
         self.rows.into_changes()
     }

@@ -163,6 +163,10 @@ impl Partitions {
         (partition.checkpoint, partition.moved_at) = (checkpoint, now);
     }
 
+    pub(super) fn settle(&mut self) {
+        self.rows.settle();
+    }
+
     pub(super) fn into_changes(self) -> Changed<u32, Partition> {
         self.rows.into_changes()
     }

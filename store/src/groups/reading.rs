@@ -54,10 +54,22 @@ pub struct HandedOut {
     pub drained: Vec<Drained>,
 }
 
+impl HandedOut {
+    /// Whether it is nothing.
+    pub fn is_empty(&self) -> bool {
+        self.retries.is_empty() && self.drained.is_empty()
+    }
+}
+
 impl Reading {
     /// How many messages are wanted besides the retries that are handed out.
     pub fn room(&self, handed_out: &HandedOut) -> usize {
         self.batch.saturating_sub(handed_out.retries.len())
+    }
+
+    /// How many messages were asked for.
+    pub fn batch(&self) -> usize {
+        self.batch
     }
 
     /// By open partition, the position above which it is read.
@@ -156,8 +168,7 @@ impl Group {
         out
     }
 
-    /// The page that takes what is wanted of the log. It is offered every message above [`Page::begins_above`] in order,
-    /// until [`Page::is_full`].
+    /// The page that takes what is wanted of the log. It is offered every message above [`Page::wanted_above`] in order.
     pub fn page<'a, M>(&'a self, reading: &Reading, handed_out: &HandedOut) -> Page<'a, M> {
         Page::new(self, reading.starts(), reading.room(handed_out))
     }
@@ -191,11 +202,14 @@ impl Group {
         }
     }
 
-    /// The parked streams that a read may hand out, with their partitions: the longest due first.
+    /// The parked streams of which a read may have something to tell, with their partitions: the longest due first.
     fn to_be_told(&self, reading: &Reading, at: &Moment) -> Vec<(&Arc<str>, &Parked, u32)> {
         let parked = self.park.iter();
         let mut told: Vec<_> = parked.map(|(stream, parked)| (stream, parked, self.partition_of(stream))).collect();
-        told.retain(|(_, parked, partition)| reading.open.contains(partition) && !parked.is_with_its_owner(at.now));
+        told.retain(|(_, parked, partition)| {
+            let is_ready = parked.attempts == 0 || parked.is_due(at.now);
+            is_ready && reading.open.contains(partition) && !parked.is_with_its_owner(at.now)
+        });
         told.sort_by_key(|(_, parked, _)| parked.due.unwrap_or(i64::MAX));
         told
     }

@@ -87,6 +87,16 @@ impl Group {
         self.partitions.checkpoints().into_iter().min().unwrap_or_default()
     }
 
+    /// The position up to which everything is handled, and the one above which nothing is.
+    fn handled_range(&self) -> (i64, i64) {
+        let parked: Vec<i64> = self.park.iter().map(|(_, parked)| parked.handled).collect();
+        let carried = self.carried.iter().flat_map(|carried| carried.checkpoints.iter().copied());
+        let checkpoints = self.partitions.checkpoints();
+        let lowest = checkpoints.iter().copied().chain(parked.iter().copied()).min();
+        let highest = checkpoints.iter().copied().chain(parked).chain(carried).max();
+        (lowest.unwrap_or_default(), highest.unwrap_or_default())
+    }
+
     /// Sets the checkpoints of the chosen partitions. Nothing that was carried over applies to them any more, also not
     /// after a later resize. Of another group, its checkpoints are carried over and its parked streams come parked.
     fn begin_anew(&mut self, chosen: &BTreeSet<u32>, to: i64, source: Option<&Group>, at: &Moment) {
@@ -117,6 +127,21 @@ impl Group {
 }
 
 impl ResetPlan {
+    /// The positions above and up to which messages are handled again or skipped.
+    pub fn range(&self) -> (i64, i64) {
+        let ends = [&self.before, &self.after].map(Group::handled_range);
+        (ends[0].0.min(ends[1].0), ends[0].1.max(ends[1].1))
+    }
+
+    /// Takes the counts of another plan of the same reset.
+    #[must_use]
+    pub fn counted_by(mut self, counted: &Self) -> Self {
+        for (partition, count) in &mut self.messages {
+            *count = counted.messages.get(partition).copied().unwrap_or_default();
+        }
+        self
+    }
+
     /// Counts a message of the log. The plan is offered all of them, or as many as the caller can afford.
     pub fn offer(&mut self, position: i64, stream: &str, kind: &str) {
         if !self.before.definition.reads(stream, kind) {

@@ -81,6 +81,11 @@ impl<K: Ord + Clone, V: Clone> Rows<K, V> {
         self.changed.extend(self.rows.keys().cloned());
     }
 
+    /// The rows count as stored.
+    pub(super) fn settle(&mut self) {
+        self.changed.clear();
+    }
+
     pub(super) fn into_changes(mut self) -> Changed<K, V> {
         let mut changes = Changed { save: Vec::new(), forget: Vec::new() };
         for key in self.changed {

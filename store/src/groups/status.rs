@@ -24,7 +24,9 @@ pub struct Waiting<'a> {
 struct Waits {
     /// One more than is counted shows that there are more.
     messages: usize,
-    /// Time of the oldest, in milliseconds since 1970.
+    /// Position of the oldest.
+    first: i64,
+    /// Its time, in milliseconds since 1970.
     oldest: i64,
 }
 
@@ -34,12 +36,12 @@ impl Waiting<'_> {
         self.group.partitions.checkpoints().into_iter().min().unwrap_or_default()
     }
 
-    /// Counts a message, written at `time` (milliseconds since 1970), if it waits.
-    pub fn offer(&mut self, position: i64, stream: &str, kind: &str, time: i64) {
+    /// Counts a message if it waits.
+    pub fn offer(&mut self, position: i64, stream: &str, kind: &str) {
         let Some(partition) = self.group.waiting(stream, kind, position) else { return };
         let waits = self.partitions.entry(partition).or_default();
         if waits.messages == 0 {
-            waits.oldest = time;
+            waits.first = position;
         }
         waits.messages = (waits.messages + 1).min(COUNTED + 1);
     }
@@ -50,7 +52,18 @@ impl Waiting<'_> {
         u32::try_from(counted) == Ok(self.group.partitions.count())
     }
 
-    /// The reply to `group.status`, once everything up to the head was offered or counted.
+    /// The positions of the oldest messages that wait, one of each partition.
+    pub fn oldest(&self) -> Vec<i64> {
+        self.partitions.values().map(|waits| waits.first).collect()
+    }
+
+    /// The message at this position, one of [`Self::oldest`], was written at `time` (milliseconds since 1970).
+    pub fn was_written(&mut self, position: i64, time: i64) {
+        self.partitions.values_mut().filter(|waits| waits.first == position).for_each(|waits| waits.oldest = time);
+    }
+
+    /// The reply to `group.status`, once everything up to the head was offered or counted, and the
+    /// times of the oldest are told.
     pub fn status(&self, at: &Moment) -> GroupStatus {
         let group = self.group;
         let waits = |number: u32| self.partitions.get(&number).copied().unwrap_or_default();

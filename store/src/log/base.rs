@@ -6,12 +6,14 @@ use eventodb_protocol::reply::Quota;
 use parking_lot::RwLock;
 use tokio::sync::OwnedSemaphorePermit;
 
+use super::known::KnownGroups;
 use super::reads::Reads;
 use super::window::Window;
 use crate::error::Result;
 use crate::pauses::Pauses;
 use crate::settings::Settings;
 use crate::storage::Storage;
+use crate::storage::groups::GroupStorage;
 
 /// The storage and the window of one log.
 pub(super) struct Base {
@@ -27,9 +29,12 @@ pub(super) struct Base {
     pub(super) pauses: Pauses,
     /// How much the namespace may hold, as far as this server knows.
     pub(super) quota: RwLock<Quota>,
+    /// What is known of the groups.
+    pub(super) groups: KnownGroups,
 }
 
 impl Base {
+    #[expect(clippy::too_many_arguments, reason = "each is another part, and one caller puts them together")]
     pub(super) fn new(
         namespace: Arc<str>,
         settings: Arc<Settings>,
@@ -38,9 +43,11 @@ impl Base {
         window: Window,
         quota: Quota,
         reads: Arc<Reads>,
+        groups: Arc<dyn GroupStorage>,
     ) -> Self {
         let pauses = Pauses::new(settings.pause_seed);
-        Self { namespace, settings, storage, is_shared, window, reads, pauses, quota: RwLock::new(quota) }
+        let groups = KnownGroups::new(groups, settings.group_clock.clone(), is_shared);
+        Self { namespace, settings, storage, is_shared, window, reads, pauses, quota: RwLock::new(quota), groups }
     }
 
     /// Waits until a call may read the storage.

@@ -1,9 +1,11 @@
 //! A namespace's log: appends go in through the writer, pages and pokes come out of the window or the storage.
 //!
 //! Each folder has one struct that owns its state, and imports only the folders before it: `window` (what readers may
-//! see), `write` (appends, and following other servers), `read` (pages and subscriptions).
+//! see), `write` (appends, and following other servers), `read` (pages and subscriptions), `groups` (their calls).
 
 mod base;
+mod groups;
+mod known;
 #[cfg(feature = "testing")]
 pub mod parts;
 mod read;
@@ -20,6 +22,7 @@ use eventodb_protocol::request::{Append, ListPage, Read};
 use tokio::sync::Mutex;
 use uuid::Uuid;
 
+pub use groups::{Groups, Row};
 pub use read::{Chunk, Event, Page, Start, Subscribe, Subscription};
 pub(crate) use reads::Reads;
 pub(crate) use window::Budget;
@@ -40,6 +43,7 @@ pub struct Log {
     /// Used also to stop a log, and to tell it of other servers' work.
     pub(crate) writer: Arc<Writer>,
     reader: Arc<Reader>,
+    groups: Groups,
     /// Held while the database is asked for the head.
     polls: Arc<Mutex<()>>,
 }
@@ -60,14 +64,23 @@ impl Log {
         budget: Arc<Budget>,
         reads: Arc<Reads>,
     ) -> Result<Arc<Self>> {
-        let Opened { storage, appender } = opened;
+        let Opened { storage, appender, groups } = opened;
         let head = storage.head().await?;
         let window = Window::new(head.position, settings.tail_messages, budget);
-        let base =
-            Arc::new(Base::new(namespace.name.clone(), settings, storage, is_shared, window, namespace.quota, reads));
+        let base = Arc::new(Base::new(
+            namespace.name.clone(),
+            settings,
+            storage,
+            is_shared,
+            window,
+            namespace.quota,
+            reads,
+            groups,
+        ));
         let writer = Arc::new(Writer::new(Arc::clone(&base), appender, head));
         let reader = Arc::new(Reader::new(Arc::clone(&base), Arc::clone(&writer)));
-        Ok(Arc::new(Self { namespace, base, writer, reader, polls: Arc::default() }))
+        let groups = Groups::new(Arc::clone(&base), Arc::clone(&reader), Arc::clone(&writer));
+        Ok(Arc::new(Self { namespace, base, writer, reader, groups, polls: Arc::default() }))
     }
 
     /// The namespace that it is the log of, as it was when the log was opened.
@@ -180,6 +193,11 @@ impl Log {
     /// A subscription; it reads nothing before its first [`Subscription::next`].
     pub fn subscribe(&self, subscribe: Subscribe) -> Subscription {
         self.reader.subscribe(subscribe)
+    }
+
+    /// The groups that read it.
+    pub fn groups(&self) -> &Groups {
+        &self.groups
     }
 
     /// Asks the database for the head in the background, if somebody waits here for other servers' writes. The answer to

@@ -8,6 +8,7 @@ use foldhash::HashSet;
 use uuid::Uuid;
 
 use super::{Entry, Head};
+use crate::groups::Change;
 
 /// Messages to be committed together.
 #[derive(Clone, Debug)]
@@ -26,6 +27,8 @@ pub struct Batch {
     pub open: HashSet<Arc<str>>,
     /// Whether messages keep their times, as in an import.
     pub keep_times: bool,
+    /// What happens to groups in the same commit, by their names. If one of them has moved on, nothing is committed.
+    pub groups: Vec<Change>,
 }
 
 impl Batch {

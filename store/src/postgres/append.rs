@@ -4,17 +4,22 @@ use std::sync::Arc;
 
 use eventodb_protocol::message::Message;
 use eventodb_protocol::{group, name};
+use serde_json::json;
+use tokio_postgres::types::ToSql;
 
 use super::connection::Connection;
 use super::error::Failure;
+use super::groups::rows_of;
 use super::line::Ticket;
 use super::pool::Pool;
-use super::statement::{APPEND, FENCE, SETTLE};
+use super::statement::{APPEND, APPEND_ACTING, FENCE, SETTLE};
 use super::time::Time;
 use super::turns::Turn;
+use crate::groups::Change;
 use crate::model::Entry;
 use crate::model::{Batch, Incarnation};
 use crate::storage::Settled;
+use crate::storage::groups::AUDIT_KEPT;
 
 /// Commits a batch after the head that it names. `None` if another batch follows that head, if the log has no such
 /// head, or if it is another server's turn.
@@ -36,34 +41,41 @@ pub(super) async fn append(
         false => message.position,
     };
     let times: Option<Vec<Time>> = batch.keep_times.then(|| each(messages, |m| Time(m.time)));
-    let row = ticket
-        .query_one(
-            pool,
-            APPEND.on(log),
-            &[
-                &batch.after.batch,
-                &batch.after.position,
-                &batch.after.id,
-                &batch.id,
-                &last_position,
-                &started,
-                &(turn == Turn::Free).then_some(log.0),
-                &has_open,
-                &each(messages, |m| m.global_position),
-                &each(messages, |m| &*m.stream),
-                &each(messages, position),
-                &batch.starts_stream,
-                &each(messages, |m| name::category(&m.stream)),
-                &each(messages, |m| group::stream_hash(&m.stream)),
-                &each(messages, |m| &*m.kind),
-                &correlations,
-                &each(messages, |m| m.id),
-                &each(messages, |m| m.metadata.as_deref()),
-                &each(messages, |m| &*m.data),
-                &times,
-            ],
-        )
-        .await?;
+    let turn_of = (turn == Turn::Free).then_some(log.0);
+    let columns = Columns::of(messages, position);
+    let Columns { at, streams, positions, categories, hashes, kinds, ids, metadatas, datas } = &columns;
+    let acting = (!batch.groups.is_empty()).then(|| acting(&batch.groups));
+    let (after, starts) = (&batch.after, &batch.starts_stream);
+    let mut parameters: Vec<&(dyn ToSql + Sync)> = vec![
+        &after.batch,
+        &after.position,
+        &after.id,
+        &batch.id,
+        &last_position,
+        &started,
+        &turn_of,
+        &has_open,
+        at,
+        streams,
+        positions,
+        starts,
+        categories,
+        hashes,
+        kinds,
+        &correlations,
+        ids,
+        metadatas,
+        datas,
+        &times,
+    ];
+    let statement = match &acting {
+        None => APPEND.on(log),
+        Some(acting) => {
+            parameters.extend([acting as &(dyn ToSql + Sync), &AUDIT_KEPT]);
+            APPEND_ACTING.on(log)
+        }
+    };
+    let row = ticket.query_one(pool, statement, &parameters).await?;
     let Some((row, Time(written_at))) = row.and_then(|row| row.get::<_, Option<Time>>(0).map(|at| (row, at))) else {
         return Ok(None);
     };
@@ -93,6 +105,47 @@ pub(super) async fn fence(connection: &mut Connection, log: Incarnation, batch: 
         Some(row) => Settled::Committed(batch.entries_at(row.get::<_, Time>(1).0, &row.get::<_, Vec<i64>>(2))),
         None => Settled::NotCommitted,
     })
+}
+
+/// The columns of messages.
+struct Columns<'a> {
+    at: Vec<i64>,
+    streams: Vec<&'a str>,
+    positions: Vec<i64>,
+    categories: Vec<&'a str>,
+    hashes: Vec<i64>,
+    kinds: Vec<&'a str>,
+    ids: Vec<uuid::Uuid>,
+    metadatas: Vec<Option<&'a str>>,
+    datas: Vec<&'a str>,
+}
+
+impl<'a> Columns<'a> {
+    fn of(messages: &'a [Message], position: impl Fn(&Message) -> i64) -> Self {
+        Self {
+            at: each(messages, |m| m.global_position),
+            streams: each(messages, |m| &*m.stream),
+            positions: each(messages, position),
+            categories: each(messages, |m| name::category(&m.stream)),
+            hashes: each(messages, |m| group::stream_hash(&m.stream)),
+            kinds: each(messages, |m| &*m.kind),
+            ids: each(messages, |m| m.id),
+            metadatas: each(messages, |m| m.metadata.as_deref()),
+            datas: each(messages, |m| &*m.data),
+        }
+    }
+}
+
+/// What happens to groups, as the function takes it. An append gives no epochs.
+fn acting(changes: &[Change]) -> String {
+    let act = |change: &Change| {
+        json!({
+            "of_group": &*change.group, "known": change.known, "next": change.version(),
+            "epoch": change.epochs.0.number(), "state": change.state, "changed": rows_of(&change.changes),
+            "at_ms": change.now,
+        })
+    };
+    serde_json::Value::from_iter(changes.iter().map(act)).to_string()
 }
 
 fn each<'a, T>(messages: &'a [Message], part: impl Fn(&'a Message) -> T) -> Vec<T> {

@@ -16,6 +16,7 @@ use super::storage::{PostgresStorage, at_node};
 use super::{append, seal};
 use crate::error;
 use crate::model::{Batch, Entry};
+use crate::storage::groups::GroupTag;
 use crate::storage::{Abilities, AppendError, Appender, Outcome, Settled, Submitted};
 
 /// Appends to the log of one incarnation.
@@ -94,6 +95,9 @@ impl Sender {
         let Some(entries) = appended.map_err(Failure::of_append)? else { return Err(AppendError::Behind) };
         if let Some(last) = batch.messages.last() {
             shared.notifier.written(*log, last.global_position);
+        }
+        for change in &batch.groups {
+            shared.notifier.group(*log, GroupTag::of(&change.group));
         }
         self.count_written(entries.len());
         Ok(entries)

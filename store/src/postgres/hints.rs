@@ -5,7 +5,7 @@
 //! One connection listens for all namespaces. PostgreSQL delivers a notification to sessions of the same server and
 //! database: servers that reach the data in different ways name one database for both connections.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::future::poll_fn;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -26,6 +26,7 @@ use crate::error::Chain;
 use crate::model::Incarnation;
 use crate::seldom::OUTAGE;
 use crate::storage::Hint;
+use crate::storage::groups::GroupTag;
 
 /// Hints that may wait to be taken; more become one [`Hint::All`].
 const WAITING_HINTS: usize = 1_024;
@@ -50,6 +51,7 @@ pub(super) struct Notifier {
 #[derive(Debug, Default)]
 struct Pending {
     written: HashMap<Incarnation, i64>,
+    groups: HashSet<(Incarnation, GroupTag)>,
     registry: bool,
 }
 
@@ -65,6 +67,12 @@ impl Notifier {
         let known = pending.written.entry(log).or_default();
         *known = position.max(*known);
         drop(pending);
+        self.wake.notify_one();
+    }
+
+    /// A group of a log has changed.
+    pub(super) fn group(&self, log: Incarnation, group: GroupTag) {
+        self.pending.lock().groups.insert((log, group));
         self.wake.notify_one();
     }
 
@@ -112,7 +120,12 @@ impl Notifier {
                 payloads.push(format!("{} {} {position}", self.server, log.0));
             }
         }
-        if !pending.written.is_empty() {
+        let groups: Vec<(Incarnation, GroupTag)> = pending.groups.iter().copied().take(PAYLOADS).collect();
+        for group in groups {
+            pending.groups.remove(&group);
+            payloads.push(format!("{} group {} {}", self.server, group.0.0, group.1.0));
+        }
+        if !pending.written.is_empty() || !pending.groups.is_empty() {
             self.wake.notify_one();
         }
         payloads
@@ -124,9 +137,12 @@ impl Notifier {
         if words.next()? == self.server {
             return None;
         }
-        match (words.next()?, words.next()) {
-            ("registry", None) => Some(Hint::Registry),
-            (log, Some(position)) => Some(Hint::Written(Incarnation(log.parse().ok()?), position.parse().ok()?)),
+        match (words.next()?, words.next(), words.next()) {
+            ("registry", None, None) => Some(Hint::Registry),
+            ("group", Some(log), Some(tag)) => {
+                Some(Hint::Group(Incarnation(log.parse().ok()?), GroupTag(tag.parse().ok()?)))
+            }
+            (log, Some(position), None) => Some(Hint::Written(Incarnation(log.parse().ok()?), position.parse().ok()?)),
             _ => None,
         }
     }
@@ -242,11 +258,14 @@ mod tests {
         theirs.written(Incarnation(3), 5);
         theirs.written(Incarnation(3), 4);
         theirs.registry();
+        theirs.group(Incarnation(4), GroupTag::of("g"));
+        theirs.group(Incarnation(4), GroupTag::of("g"));
         let payloads = theirs.take();
         let heard: Vec<_> = payloads.iter().filter_map(|payload| ours.understand(payload)).collect();
-        assert_eq!(heard, [Hint::Registry, Hint::Written(Incarnation(3), 5)]);
+        let changed = Hint::Group(Incarnation(4), GroupTag::of("g"));
+        assert_eq!(heard, [Hint::Registry, Hint::Written(Incarnation(3), 5), changed]);
         assert!(payloads.iter().all(|payload| theirs.understand(payload).is_none()));
-        for strange in ["", "x", "x y", "x 1 y", "x registry 1"] {
+        for strange in ["", "x", "x y", "x 1 y", "x registry 1", "x group 1", "x group 1 y"] {
             assert_eq!(ours.understand(strange), None, "{strange}");
         }
     }

@@ -7,6 +7,7 @@ mod citus;
 mod connection;
 mod counts;
 mod error;
+mod groups;
 mod guard;
 mod hints;
 mod keys;
@@ -363,7 +364,8 @@ impl Backend for Postgres {
     async fn open(&self, incarnation: Incarnation) -> Result<Opened> {
         let storage = Arc::new(self.storage(incarnation).await?);
         self.bring_up_to_date(&storage).await?;
-        Ok(Opened { appender: Box::new(PostgresAppender::new(Arc::clone(&storage))), storage })
+        let appender = Box::new(PostgresAppender::new(Arc::clone(&storage)));
+        Ok(Opened { appender, groups: storage.clone(), storage })
     }
 
     fn hints(&self) -> Option<mpsc::Receiver<Hint>> {

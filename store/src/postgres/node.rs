@@ -37,6 +37,8 @@ pub(super) struct Pools {
     pub(super) readers: Arc<Pool>,
     /// For appends, and for the reads that planning an append needs.
     pub(super) sequencers: Arc<Pool>,
+    /// For decisions about groups.
+    pub(super) groups: Arc<Pool>,
     /// Bounds the connections that logs hold for their turns.
     pub(super) turns: Arc<Semaphore>,
     /// Bounds the logs whose counts are folded.
@@ -85,13 +87,14 @@ impl Pools {
         Self {
             readers: pool(settings.pool_min, settings.pool_max),
             sequencers: pool(1, settings.sequencer_connections),
+            groups: pool(0, settings.group_connections),
             turns: Arc::new(Semaphore::new(settings.sequencer_connections / 2)),
             folds: Semaphore::new(FOLDS),
         }
     }
 
-    fn each(&self) -> [&Pool; 2] {
-        [&self.readers, &self.sequencers]
+    fn each(&self) -> [&Pool; 3] {
+        [&self.readers, &self.sequencers, &self.groups]
     }
 }
 

@@ -6,6 +6,8 @@ use eventodb_pg::Url;
 
 /// Connections of the sequencers, beside the pool's.
 const SEQUENCER_CONNECTIONS: usize = 8;
+/// Connections for groups, beside the pool's.
+const GROUP_CONNECTIONS: usize = 4;
 
 /// Settings of the PostgreSQL backend.
 #[derive(Clone, Debug)]
@@ -21,6 +23,8 @@ pub struct Settings {
     pub pool_max: usize,
     /// Number of connections for appends, at most; reads neither wait for these nor use them up.
     pub sequencer_connections: usize,
+    /// Number of connections for decisions about groups, at most.
+    pub group_connections: usize,
     /// How long a call waits for a connection of the pool.
     pub acquire_timeout: Duration,
     /// After how long without use a connection beyond `pool_min` is closed.
@@ -51,6 +55,7 @@ impl Settings {
             pool_min: 1,
             pool_max: 16,
             sequencer_connections: SEQUENCER_CONNECTIONS,
+            group_connections: GROUP_CONNECTIONS,
             acquire_timeout: Duration::from_secs(5),
             idle_timeout: Duration::from_secs(600),
             connect_timeout: Duration::from_secs(5),

@@ -85,6 +85,9 @@ macro_rules! templates {
 templates! {
     APPEND "append" [INT8, INT8, UUID, UUID, INT8, INT8, INT8, BOOL, INT8_ARRAY, TEXT_ARRAY, INT8_ARRAY, BOOL_ARRAY,
         TEXT_ARRAY, INT8_ARRAY, TEXT_ARRAY, TEXT_ARRAY, UUID_ARRAY, TEXT_ARRAY, TEXT_ARRAY, TIMESTAMPTZ_ARRAY];
+    APPEND_ACTING "append_acting" [INT8, INT8, UUID, UUID, INT8, INT8, INT8, BOOL, INT8_ARRAY, TEXT_ARRAY, INT8_ARRAY,
+        BOOL_ARRAY, TEXT_ARRAY, INT8_ARRAY, TEXT_ARRAY, TEXT_ARRAY, UUID_ARRAY, TEXT_ARRAY, TEXT_ARRAY,
+        TIMESTAMPTZ_ARRAY, TEXT, INT8];
     FENCE "fence" [INT8, INT8, UUID, UUID];
     SETTLE "settle" [INT8, UUID, INT8, UUID, INT8];
     HEAD "head" [INT8];
@@ -108,6 +111,10 @@ templates! {
     COUNTS "counts" [];
     MESSAGE_COUNT "message_count" [];
     FOLDED "folded" [];
+    GROUP "group" [TEXT, INT8, TEXT_ARRAY, INT8];
+    CHANGE_GROUP "change_group" [TEXT, INT8, INT8, TEXT, INT8, INT8, TEXT, TEXT, INT8, INT8];
+    GROUPS "groups" [];
+    GROUP_AUDIT "group_audit" [TEXT, INT8, INT8];
     FOLD "fold" [INT8, INT8];
     PRUNE "prune" [INT8, INT8];
     TOMBSTONE "tombstone" [UUID];

@@ -6,10 +6,12 @@ use eventodb_protocol::Timestamp;
 use rusqlite::{Connection, OptionalExtension as _, Transaction, TransactionBehavior, params};
 
 use super::checksum::{Checker, Seed, Stored};
+use super::groups;
 use crate::model::Entry;
 use crate::model::{Batch, Head};
 
-/// Inserts the entries of a batch in one transaction, durable when it returns.
+/// Inserts the entries of a batch in one transaction, with what happens to groups, durable when it returns. `false` if a
+/// group has moved on: nothing is there then.
 ///
 /// # Errors
 /// [`NotAppended`].
@@ -18,9 +20,15 @@ pub(super) fn append(
     seed: Seed,
     batch: &Batch,
     entries: &[Arc<Entry>],
-) -> Result<(), NotAppended> {
+) -> Result<bool, NotAppended> {
     let transaction = insert(connection, seed, batch, entries).map_err(NotAppended::Before)?;
-    transaction.commit().map_err(NotAppended::Committing)
+    for change in &batch.groups {
+        if groups::store(&transaction, change).map_err(NotAppended::Before)?.is_none() {
+            return Ok(false);
+        }
+    }
+    transaction.commit().map_err(NotAppended::Committing)?;
+    Ok(true)
 }
 
 /// Why a batch was not committed.

@@ -15,6 +15,7 @@
 //! | `registry` | the namespaces |
 //! | `storage` | one incarnation: opening, closing, and the methods of `Storage` |
 //! | `appender` | the appends of one incarnation: the methods of `Appender` |
+//! | `groups` | the groups of one incarnation: the methods of `GroupStorage` |
 //! | `marks` | how far logs have come, noted in the registry |
 //! | `evidence` | what the registry and the index know of a log |
 //! | `background` | work beside the calls: indexing, checkpoints |
@@ -52,6 +53,7 @@ mod directory;
 mod evidence;
 mod failure;
 mod files;
+mod groups;
 mod index_file;
 mod indexer;
 mod interned;
@@ -285,7 +287,8 @@ impl Backend for Sqlite {
     async fn open(&self, incarnation: Incarnation) -> Result<Opened> {
         let storage = self.storage(incarnation);
         let appender = Box::new(SqliteAppender(Arc::clone(&storage)));
-        Ok(Opened { storage: Arc::new(Handle(storage)), appender })
+        let handle = Arc::new(Handle(storage));
+        Ok(Opened { storage: handle.clone(), appender, groups: handle })
     }
 
     fn hints(&self) -> Option<mpsc::Receiver<Hint>> {

@@ -313,7 +313,7 @@ impl SqliteStorage {
     }
 
     /// Runs a reading call on a thread that it may block.
-    async fn reading<T: Send + 'static>(
+    pub(super) async fn reading<T: Send + 'static>(
         self: Arc<Self>,
         work: impl Fn(&mut Connection, &Files, &Shared) -> Result<T, ReadError> + Send + 'static,
     ) -> Result<T> {

@@ -2,6 +2,7 @@
 
 mod client;
 mod dice;
+mod driver;
 mod oracle;
 mod pair;
 mod readings;
@@ -10,28 +11,92 @@ mod run;
 mod scenarios;
 mod world;
 
+use std::sync::Arc;
+
+use driver::{Driver, Open};
+use eventodb_store::postgres::{self, Postgres};
+use eventodb_store::sqlite::{self, Location, Sqlite};
+use eventodb_store::{Backend, Settings, conformance};
 use rules::Rules;
 use run::{Make, STEPS, first_failure, shortened};
 use world::Plan;
 
 /// Steps of a run in CI.
 const STEPS_IN_CI: u64 = 20_000;
+/// The same where each step asks a database.
+const STEPS_OF_A_DATABASE: u64 = 2_000;
 
 /// Runs the steps that `EVENTODB_TEST_GROUPS_STEPS` says, and fails with the shortest failure.
-fn simulate(make: Make<'_>) {
+fn simulate(steps_in_ci: u64, plan: Plan, make: Make<'_>) {
     let steps = std::env::var("EVENTODB_TEST_GROUPS_STEPS");
-    let steps = steps.map_or(STEPS_IN_CI, |steps| steps.parse().expect("EVENTODB_TEST_GROUPS_STEPS is a number"));
-    if let Some(failed) = first_failure(0..steps.div_ceil(STEPS), Plan::default(), make) {
-        panic!("{}", shortened(failed.seed, Plan::default(), make));
+    let steps = steps.map_or(steps_in_ci, |steps| steps.parse().expect("EVENTODB_TEST_GROUPS_STEPS is a number"));
+    if let Some(failed) = first_failure(0..steps.div_ceil(STEPS), plan, make) {
+        panic!("{}", shortened(failed.seed, plan, make));
     }
 }
 
 #[test]
 fn the_model_keeps_the_invariants() {
-    simulate(&|| None);
+    simulate(STEPS_IN_CI, Plan::default(), &|| None);
 }
 
 #[test]
 fn the_rules_answer_as_the_model() {
-    simulate(&|| Some(Box::<Rules>::default()));
+    simulate(STEPS_IN_CI, Plan::default(), &|| Some(Box::<Rules>::default()));
+}
+
+fn on_sqlite(settings: &Settings) {
+    let runtime = Arc::new(tokio::runtime::Runtime::new().expect("a runtime"));
+    let memory = std::path::Path::new("/dev/shm");
+    let make = || {
+        let directory = match memory.is_dir() {
+            true => tempfile::tempdir_in(memory),
+            false => tempfile::tempdir(),
+        };
+        let directory = Arc::new(directory.expect("a temporary folder"));
+        let open: Open = Arc::new(move || {
+            let location = Location::Directory(directory.path().to_owned());
+            let settings = sqlite::Settings { min_free: 0, ..sqlite::Settings::default() };
+            Box::pin(async move { Sqlite::open(location, settings).expect("the folder is ours") as Arc<dyn Backend> })
+        });
+        let driver = Driver::new(Arc::clone(&runtime), open, settings.clone(), true);
+        Some(Box::new(driver) as Box<dyn pair::Subject>)
+    };
+    simulate(STEPS_OF_A_DATABASE, Plan::default(), &make);
+}
+
+fn on_postgres(settings: &Settings) {
+    let runtime = Arc::new(tokio::runtime::Runtime::new().expect("a runtime"));
+    let make = || {
+        let url = runtime.block_on(eventodb_testing::postgres::database());
+        let open: Open = Arc::new(move || {
+            let url = url.parse().expect("a URL");
+            Box::pin(async move {
+                let settings = postgres::Settings::new(url);
+                Postgres::open(settings).await.expect("the database is ours") as Arc<dyn Backend>
+            })
+        });
+        Some(Box::new(Driver::new(Arc::clone(&runtime), open, settings.clone(), false)) as Box<dyn pair::Subject>)
+    };
+    simulate(STEPS_OF_A_DATABASE, Plan::default(), &make);
+}
+
+#[test]
+fn sqlite_answers_as_the_model() {
+    on_sqlite(&Settings::default());
+}
+
+#[test]
+fn sqlite_answers_as_the_model_within_tiny_bounds() {
+    on_sqlite(&conformance::tiny(7));
+}
+
+#[test]
+fn postgres_answers_as_the_model() {
+    on_postgres(&Settings::default());
+}
+
+#[test]
+fn postgres_answers_as_the_model_within_tiny_bounds() {
+    on_postgres(&conformance::tiny(7));
 }

@@ -15,8 +15,11 @@ pub(crate) trait Subject {
     /// A request, as it arrives at `now`.
     fn call(&mut self, now: i64, method: &str, args: &[Value]) -> Result<Value, Failure>;
 
-    /// Its server stops and starts again. What it only had in memory is lost.
-    fn restart(&mut self) {}
+    /// Its server stops and starts again. What it only had in memory is lost. Returns whether that is when leases end:
+    /// then each member has one fresh session.
+    fn restart(&mut self) -> bool {
+        false
+    }
 }
 
 /// An error reply of what is under test.
@@ -51,9 +54,10 @@ impl Pair {
         }
     }
 
-    pub(crate) fn restart(&mut self) {
-        if let Some(subject) = &mut self.subject {
-            subject.restart();
+    pub(crate) fn restart(&mut self, now: i64) {
+        self.tick(now);
+        if self.subject.as_mut().is_some_and(|subject| subject.restart()) {
+            self.oracle.begin_sessions(now);
         }
     }
 

@@ -174,7 +174,10 @@ impl Rules {
             "group.status" => to_reply(self.decide(now, name, |group, at, log| {
                 let mut waiting = group.waits();
                 for m in log.above(waiting.begins_above()) {
-                    waiting.offer(m.at, &m.stream, &m.kind, m.time);
+                    waiting.offer(m.at, &m.stream, &m.kind);
+                }
+                for position in waiting.oldest() {
+                    waiting.was_written(position, log.at(position).time);
                 }
                 Ok(waiting.status(at))
             })?),
@@ -454,11 +457,10 @@ impl Log {
         handed_out: &eventodb_store::groups::HandedOut,
     ) -> Filled<&'a Message> {
         let mut page = group.page(reading, handed_out);
-        for message in page.begins_above().map_or(&[][..], |start| self.above(start)) {
-            if page.is_full() {
-                break;
-            }
-            page.offer(message.at, &message.stream, &message.kind, || message);
+        let mut covered = 0;
+        while let Some(message) = page.wanted_above(covered).and_then(|above| self.above(above).first()) {
+            page.offer(message.at, &message.stream, &message.kind, 1, || message);
+            covered = message.at;
         }
         page.finish(self.head())
     }

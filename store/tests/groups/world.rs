@@ -656,7 +656,7 @@ impl World {
         let name = client.name.clone();
         match kind {
             "stall" => client.stalled = until,
-            "server restart" => self.pair.restart(),
+            "server restart" => self.pair.restart(self.now),
             "leave" => self.with_member(at, Client::leave)?,
             "die" => client.is_dead = true,
             _ => {

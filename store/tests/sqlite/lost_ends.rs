@@ -154,7 +154,7 @@ async fn read_all(store: &EventStore) -> usize {
 async fn try_to_write(store: &EventStore) -> Result<(), Error> {
     let message = NewMessage { id: None, kind: "T".into(), data: "{}".into(), metadata: None };
     let entry = AppendEntry { stream: "a-1".into(), expected: Expected::Any, messages: vec![message] };
-    let append = Append { entries: vec![entry], checks: Vec::new() };
+    let append = Append { entries: vec![entry], checks: Vec::new(), group: None };
     log(store, NAME).await.append(append).await.map(|_| ())
 }
 

@@ -132,7 +132,7 @@ impl Model {
         };
         let expected = if version < 0 { Expected::NoStream } else { Expected::Version(version) };
         let entry = AppendEntry { stream: stream.into(), expected, messages: vec![new.clone()] };
-        let append = Append { entries: vec![entry], checks: Vec::new() };
+        let append = Append { entries: vec![entry], checks: Vec::new(), group: None };
         let written = available(|| log.append(append.clone())).await.expect("the version is right")[0];
         assert_eq!(written.first_position, version + 1);
         let head = self.0.last().map_or(0, |message| message.global_position);
@@ -266,7 +266,7 @@ impl Model {
                 metadata: message.metadata.clone(),
             };
             let entry = AppendEntry { stream: message.stream.clone(), expected: Expected::Any, messages: vec![again] };
-            let append = Append { entries: vec![entry], checks: Vec::new() };
+            let append = Append { entries: vec![entry], checks: Vec::new(), group: None };
             let written = available(|| log.append(append.clone())).await.expect("it was written before")[0];
             let place = (written.first_position, written.first_global_position);
             assert_eq!(place, (message.position, message.global_position), "{}", message.id);
@@ -287,7 +287,7 @@ pub(crate) async fn append_any(log: &Arc<Log>, stream: &str) -> Result<()> {
 pub(crate) async fn try_append(log: &Arc<Log>) -> Result<(), Error> {
     let message = NewMessage { id: None, kind: "T".into(), data: "{}".into(), metadata: None };
     let entry = AppendEntry { stream: "s-1".into(), expected: Expected::Any, messages: vec![message] };
-    log.append(Append { entries: vec![entry], checks: Vec::new() }).await.map(|_| ())
+    log.append(Append { entries: vec![entry], checks: Vec::new(), group: None }).await.map(|_| ())
 }
 
 /// What the store tells of itself.
@@ -298,7 +298,7 @@ pub(crate) fn codes(store: &EventStore) -> Vec<&'static str> {
 async fn append_one(log: &Arc<Log>, stream: &str, expected: Expected) -> Result<()> {
     let message = NewMessage { id: None, kind: "T".into(), data: "{}".into(), metadata: None };
     let entry = AppendEntry { stream: stream.into(), expected, messages: vec![message] };
-    let append = Append { entries: vec![entry], checks: Vec::new() };
+    let append = Append { entries: vec![entry], checks: Vec::new(), group: None };
     available(|| log.append(append.clone())).await.map(|_| ())
 }
 

@@ -1,8 +1,9 @@
 //! What the writing methods share: an append, and how long its caller waits for it.
 
-use eventodb_protocol::ErrorCode;
 use eventodb_protocol::reply::Appended;
 use eventodb_protocol::request::Append;
+use eventodb_protocol::request::group::GroupForm;
+use eventodb_protocol::{ErrorCode, Right};
 
 use super::context::Context;
 use crate::api::auth::Caller;
@@ -17,10 +18,23 @@ pub(super) async fn append(
     report: Conflicts,
 ) -> Result<Vec<Appended>, Failure> {
     caller.check_append(&append)?;
+    if let Some(form) = &append.group {
+        check_form(caller, form).await?;
+    }
     context.state.appends.count();
     match tokio::time::timeout(context.state.config.timeouts.append, caller.log().append(append)).await {
         Ok(result) => result.map_err(|error| Failure::of_append(error, report)),
         Err(_) => Err(Failure::new(ErrorCode::Timeout, UNKNOWN)),
+    }
+}
+
+/// Checks that the caller may act for the group. Whether there is one is told by the append, because a repeated append does
+/// not ask for it.
+async fn check_form(caller: &Caller, form: &GroupForm) -> Result<(), Failure> {
+    match caller.log().groups().definition(&form.group).await {
+        Ok(definition) => caller.check_categories(Right::Consume, &definition.categories),
+        Err(eventodb_store::Error::GroupNotFound) => Ok(()),
+        Err(error) => Err(error.into()),
     }
 }
 

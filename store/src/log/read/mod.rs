@@ -8,6 +8,7 @@
 
 mod head_query;
 mod page;
+mod scan;
 mod subscription;
 mod walk;
 
@@ -23,6 +24,7 @@ use tokio::time::Instant;
 use uuid::Uuid;
 
 pub use page::{Chunk, Page};
+pub(in crate::log) use scan::Scan;
 pub use subscription::{Event, Start, Subscribe, Subscription};
 
 use self::head_query::HeadQuery;
@@ -37,7 +39,7 @@ const FOLLOW_WITHIN: Duration = Duration::from_secs(10);
 const LAGGING: &str = "this server could not follow the log";
 
 /// Reads one log, from its window if that reaches back far enough, else from the storage.
-pub(super) struct Reader {
+pub(in crate::log) struct Reader {
     base: Arc<Base>,
     /// Follows other servers.
     writer: Arc<Writer>,

@@ -6,7 +6,8 @@
 //! - Only a run moves the known head, shows messages, and plans on versions that are remembered.
 //! - What was accepted is answered, also if its caller is gone or the gate was shut meanwhile.
 //!
-//! An append with conditions is looked up before it waits, and may have to go round once more: see `conditions`.
+//! An append with conditions, or one that acts on a group, is looked up before it waits, and may have to go round once
+//! more: see `conditions` and `deeds`.
 //!
 //! No timer gathers appends: while one batch commits, the next gathers.
 //!
@@ -15,6 +16,7 @@
 
 mod commit;
 mod conditions;
+mod deeds;
 mod follow;
 mod gate;
 mod overload;
@@ -40,6 +42,7 @@ use uuid::Uuid;
 
 use self::commit::Sequencer;
 use self::conditions::Sight;
+use self::deeds::Deed;
 use self::follow::Follower;
 use self::gate::Gate;
 use self::queue::{Done, Queue, Work};
@@ -48,6 +51,8 @@ use crate::error::{Error, Result};
 use crate::model::Head;
 use crate::storage::Appender;
 
+/// How long an append waits until this server has followed to what it speaks of.
+const FOLLOW_WITHIN: Duration = Duration::from_secs(10);
 /// The pause after a run that panicked.
 const AFTER_A_PANIC: Duration = Duration::from_millis(100);
 
@@ -89,10 +94,15 @@ impl Writer {
         let messages = append.entries.iter().flat_map(|entry| &entry.messages);
         let ids = messages.map(|message| message.id.unwrap_or_else(Uuid::now_v7)).collect();
         let sight = Sight::of(&append).map(Box::new);
-        let mut work = Work::Append(append, ids, sight);
+        let mut work = Work::Append(append, ids, sight, None);
         loop {
-            if let Work::Append(_, _, Some(sight)) = &mut work {
-                sight.look(&self.base).await?;
+            if let Work::Append(append, _, sight, deed) = &mut work {
+                if let Some(sight) = sight {
+                    sight.look(&self.base).await?;
+                }
+                if let Some(form) = &append.group {
+                    *deed = Some(Box::new(Deed::look(form, self).await?));
+                }
             }
             match self.write(work).await? {
                 Done::Appended(results) => return Ok(results),
@@ -121,6 +131,15 @@ impl Writer {
         answer.await.map_err(|_| Error::unknown("the sequencer stopped"))?
     }
 
+    /// Whether changes are taken.
+    ///
+    /// # Errors
+    /// [`Error::Closed`], [`Error::Replacing`].
+    pub(super) fn may_change(&self) -> Result<()> {
+        self.base.window.open_or_closed()?;
+        self.gate.pass()
+    }
+
     /// Refuses new appends from now on; those that were accepted go on.
     pub(crate) fn refuse(&self) {
         self.gate.shut();
@@ -138,6 +157,21 @@ impl Writer {
     pub(super) async fn is_being_replaced(&self) -> Result<bool> {
         self.base.window.open_or_closed()?;
         Ok(self.gate.is_replacing() || self.base.storage.is_being_replaced().await?)
+    }
+
+    /// Whether this server shows everything up to a position, which it follows to if another server has written it.
+    async fn shows(self: &Arc<Self>, position: i64) -> Result<bool> {
+        if position <= self.base.window.head() || !self.base.is_shared {
+            return Ok(position <= self.base.window.head());
+        }
+        let head = self.base.storage.head().await?.position;
+        if position > head {
+            return Ok(false);
+        }
+        self.hint(head);
+        let shown = tokio::time::timeout(FOLLOW_WITHIN, self.base.window.shows(position)).await;
+        shown.unwrap_or_else(|_| Err(Error::unavailable("this server could not follow the log")))?;
+        Ok(true)
     }
 
     /// Waits until everything that was accepted is answered.

@@ -17,6 +17,7 @@ use uuid::Uuid;
 
 use super::super::base::Base;
 use super::conditions::{Recent, Sight};
+use super::deeds::{Acting, ActingGroups, Deed};
 use super::queue::{Done, Pending, Work};
 use super::quota::Room;
 use super::versions::Versions;
@@ -41,6 +42,8 @@ pub(super) struct Plan {
     versions: HashMap<Arc<str>, i64>,
     /// Where in the batch an id stands that a client gave.
     given: HashMap<Uuid, usize>,
+    /// The groups on which appends act.
+    acting: Vec<Acting>,
 }
 
 impl Plan {
@@ -61,13 +64,17 @@ impl Plan {
 
     /// The verdicts once the batch is committed as `entries`.
     pub(super) fn into_committed(self, entries: &[Arc<Entry>]) -> Vec<Verdict> {
-        let Self { batch, verdicts, .. } = self;
+        let Self { batch, verdicts, acting, .. } = self;
+        acting.into_iter().for_each(Acting::landed);
         verdicts.into_iter().map(|verdict| verdict.found(&batch, entries)).collect()
     }
 
     /// Whether nothing that waits depends on a version that the append of this plan is yet to find.
     pub(super) fn can_be_followed_by(&self, pending: &[Pending]) -> bool {
-        !decisive(pending, false).any(|stream| self.batch.open.contains(stream))
+        // A group is looked at only when nothing is under way that acts on one.
+        self.acting.is_empty()
+            && pending.iter().all(|pending| pending.work.form().is_none())
+            && !decisive(pending, false).any(|stream| self.batch.open.contains(stream))
     }
 }
 
@@ -134,6 +141,8 @@ impl Planner<'_> {
         let (versions, open) = self.versions_of(pending).await?;
         let stored = self.known_ids(pending).await?;
         let recent = self.recent(pending).await?;
+        let groups = Acting::all(self.base, pending).await?;
+        let clock = self.base.groups.test_time();
         let mut draft = Draft {
             next: after.position.saturating_add(1),
             room: self.room,
@@ -141,24 +150,28 @@ impl Planner<'_> {
             open,
             stored,
             recent,
+            groups,
+            time: clock.unwrap_or_default(),
             given: HashMap::new(),
             messages: Vec::new(),
             starts_stream: Vec::new(),
         };
-        let mut keep_times = false;
+        let mut keep_times = clock.is_some();
         let verdicts = pending
             .iter()
             .map(|pending| match &pending.work {
-                Work::Append(append, ids, sight) => draft.append(append, ids, sight.as_deref()),
+                Work::Append(append, ids, sight, deed) => draft.append(append, ids, sight.as_deref(), deed.as_deref()),
                 Work::Import(records) => {
                     keep_times = true;
                     draft.import(records)
                 }
             })
             .collect();
-        let Draft { messages, starts_stream, open, versions, given, .. } = draft;
-        let batch = Batch { id: Uuid::new_v4(), after, messages, starts_stream, open, keep_times };
-        Ok(Plan { batch: Arc::new(batch), verdicts, versions, given })
+        let Draft { messages, starts_stream, open, versions, given, groups, .. } = draft;
+        let acting = Acting::of(groups);
+        let changes = acting.iter().map(Acting::change).collect();
+        let batch = Batch { id: Uuid::new_v4(), after, messages, starts_stream, open, keep_times, groups: changes };
+        Ok(Plan { batch: Arc::new(batch), verdicts, versions, given, acting })
     }
 
     /// The versions of all streams that are written or expected something of, and which of them are open. Those
@@ -209,7 +222,7 @@ impl Planner<'_> {
         let mut ids = Vec::new();
         for pending in pending {
             match &pending.work {
-                Work::Append(append, all, _) => {
+                Work::Append(append, all, ..) => {
                     let messages = append.entries.iter().flat_map(|entry| &entry.messages);
                     let given = messages.zip(all).filter(|(message, _)| self.is_uncertain || message.id.is_some());
                     ids.extend(given.map(|(_, id)| *id));
@@ -256,6 +269,10 @@ struct Draft {
     stored: HashMap<Uuid, Message>,
     /// What conditions are decided on, if there are some. What stands in the batch is included.
     recent: Option<Recent>,
+    /// The groups on which appends act.
+    groups: ActingGroups,
+    /// The time of messages, if a test gives it.
+    time: Timestamp,
     /// Where in `messages` an id stands that a client gave; one that was made here cannot come twice.
     given: HashMap<Uuid, usize>,
     messages: Vec<Message>,
@@ -263,7 +280,7 @@ struct Draft {
 }
 
 impl Draft {
-    fn append(&mut self, append: &Append, ids: &[Uuid], sight: Option<&Sight>) -> Verdict {
+    fn append(&mut self, append: &Append, ids: &[Uuid], sight: Option<&Sight>, deed: Option<&Deed>) -> Verdict {
         if let Some(known) = ids.iter().find(|id| self.known(id).is_some()) {
             return match self.repeated(append, ids) {
                 Some(done) => Verdict::Accepted(Done::Appended(done)),
@@ -284,9 +301,28 @@ impl Draft {
         if let Some(full) = self.full(append) {
             return Verdict::Refused(full);
         }
-        if let Err(over) = self.take_room(append.len(), || append.size()) {
-            return Verdict::Refused(over);
+        let room = self.room;
+        let acted = match self.take_room(append.len(), || append.size()) {
+            Ok(()) => self.act(append, deed),
+            Err(over) => Err(over),
+        };
+        if !matches!(acted, Ok(true)) {
+            self.room = room;
+            return acted.map_or_else(Verdict::Refused, |_| Verdict::Outrun);
         }
+        Verdict::Accepted(Done::Appended(self.accept_all(append, ids)))
+    }
+
+    /// Does what an append does to a group. `Ok(false)` if the log has to be asked first.
+    fn act(&mut self, append: &Append, deed: Option<&Deed>) -> Result<bool> {
+        let (Some(form), Some(deed)) = (&append.group, deed) else { return Ok(true) };
+        match self.groups.get_mut(&*form.group) {
+            Some(Some(acting)) => acting.act(form, deed),
+            _ => Err(Error::GroupNotFound),
+        }
+    }
+
+    fn accept_all(&mut self, append: &Append, ids: &[Uuid]) -> Vec<Appended> {
         let mut ids = ids.iter();
         let accepted = append.entries.iter().map(|entry| {
             let first = (self.versions[&entry.stream] + 1, self.next);
@@ -301,8 +337,7 @@ impl Draft {
                 last_global_position: self.next - 1,
             }
         });
-        let accepted = accepted.collect();
-        Verdict::Accepted(Done::Appended(accepted))
+        accepted.collect()
     }
 
     /// The message that has this id, in the storage or in the batch.
@@ -371,7 +406,7 @@ impl Draft {
             global_position: self.next,
             data: message.data.clone(),
             metadata: message.metadata.clone(),
-            time: Timestamp::default(),
+            time: self.time,
         };
         if let Some(recent) = &mut self.recent {
             recent.note(&message);

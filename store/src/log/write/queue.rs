@@ -11,12 +11,14 @@ use std::time::Duration;
 use eventodb_protocol::message::Message;
 use eventodb_protocol::reply::Appended;
 use eventodb_protocol::request::Append;
+use eventodb_protocol::request::group::GroupForm;
 use parking_lot::Mutex;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, oneshot};
 use tokio::time::Instant;
 use uuid::Uuid;
 
 use super::conditions::Sight;
+use super::deeds::Deed;
 use super::overload::Overload;
 use crate::error::{Error, Result};
 use crate::settings::Settings;
@@ -38,8 +40,8 @@ pub(super) struct Pending {
 #[derive(Debug)]
 pub(super) enum Work {
     /// New messages, with the id of each: the client's, or one made for it. An append keeps its ids
-    /// over all attempts. If it has conditions, what is known of them.
-    Append(Append, Vec<Uuid>, Option<Box<Sight>>),
+    /// over all attempts. If it has conditions, what is known of them; if it acts on a group, what is known for that.
+    Append(Append, Vec<Uuid>, Option<Box<Sight>>, Option<Box<Deed>>),
     /// Records that keep their positions and times.
     Import(Vec<Message>),
 }
@@ -74,7 +76,15 @@ impl Work {
     /// What is known of its conditions, if it has some.
     pub(super) fn sight(&self) -> Option<&Sight> {
         match self {
-            Self::Append(_, _, sight) => sight.as_deref(),
+            Self::Append(_, _, sight, _) => sight.as_deref(),
+            Self::Import(_) => None,
+        }
+    }
+
+    /// What it does to a group.
+    pub(super) fn form(&self) -> Option<&GroupForm> {
+        match self {
+            Self::Append(append, ..) => append.group.as_ref(),
             Self::Import(_) => None,
         }
     }

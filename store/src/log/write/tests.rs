@@ -102,7 +102,7 @@ async fn writer_with(
     let token_hash = Token::generate(&name).hash();
     let namespace = NewNamespace { name, token_hash, description: String::new(), metadata: "{}".to_owned() };
     let namespace = backend.create(&namespace).await.unwrap();
-    let Opened { storage, appender } = backend.open(namespace.incarnation).await.unwrap();
+    let Opened { storage, appender, groups } = backend.open(namespace.incarnation).await.unwrap();
     let failing = Arc::new(Failing { storage, fails: AtomicBool::new(false), asked: Mutex::default() });
     let settings = Arc::new(Settings::default());
     let window = Window::new(0, settings.tail_messages, Arc::new(Budget::new(settings.tail_bytes)));
@@ -114,6 +114,7 @@ async fn writer_with(
         window,
         Quota::default(),
         reads(),
+        groups,
     );
     (Arc::new(Writer::new(Arc::new(base), replace(appender), Head::default())), failing, backend)
 }
@@ -172,14 +173,14 @@ async fn a_batch_that_is_sent_behind_another_goes_on_while_that_one_is_waited_fo
 fn append(stream: &str) -> Append {
     let message = NewMessage { id: None, kind: "Opened".into(), data: "{}".into(), metadata: None };
     let entry = AppendEntry { stream: stream.into(), expected: Expected::Any, messages: vec![message] };
-    Append { entries: vec![entry], checks: Vec::new() }
+    Append { entries: vec![entry], checks: Vec::new(), group: None }
 }
 
 #[tokio::test]
 async fn a_run_that_panics_costs_its_caller_an_answer_and_nobody_the_log() {
     let (writer, _, _backend) = writer().await;
     // Without an id for its message.
-    let panics = writer.write(Work::Append(append("account-1"), Vec::new(), None)).await;
+    let panics = writer.write(Work::Append(append("account-1"), Vec::new(), None, None)).await;
     assert!(matches!(panics, Err(Error::Unknown(_))), "{panics:?}");
     let written = tokio::time::timeout(Duration::from_secs(60), writer.append(append("account-1"))).await;
     assert_eq!(written.expect("the log goes on").unwrap()[0].last_global_position, 1);
@@ -191,7 +192,7 @@ async fn a_read_that_fails_is_not_taken_for_a_batch_that_is_rejected() {
     failing.fails.store(true, SeqCst);
     let mut answers = Vec::new();
     for stream in ["account-1", "account-2", "account-3"] {
-        answers.push(writer.queue.put(Work::Append(append(stream), vec![Uuid::now_v7()], None)).await.unwrap());
+        answers.push(writer.queue.put(Work::Append(append(stream), vec![Uuid::now_v7()], None, None)).await.unwrap());
     }
     writer.schedule();
     for answer in answers {
@@ -209,7 +210,7 @@ async fn draining_waits_for_everything_that_was_accepted() {
     let (writer, _, _backend) = writer().await;
     let mut answers = Vec::new();
     for at in 0..100 {
-        let work = Work::Append(append(&format!("account-{at}")), vec![Uuid::now_v7()], None);
+        let work = Work::Append(append(&format!("account-{at}")), vec![Uuid::now_v7()], None, None);
         answers.push(writer.queue.put(work).await.unwrap());
     }
     writer.schedule();

@@ -104,7 +104,16 @@ async fn functions_are_distributed_with_the_tables_of_their_log() {
     let schema = format!("eventodb_{}", spread.0);
     let mut called: Vec<&str> = asked.iter().map(|row| row.get::<_, &str>(0)).collect();
     called.sort_unstable();
-    let functions = ["append_2", "fence_2", "tombstone_2", "unseal_2"];
+    let functions = [
+        "append_2",
+        "append_acting_1",
+        "be_synchronous_1",
+        "change_group_1",
+        "change_group_rows_1",
+        "fence_2",
+        "tombstone_2",
+        "unseal_2",
+    ];
     assert_eq!(called.len(), functions.len());
     assert!(called.iter().zip(functions).all(|(called, name)| called.starts_with(&format!("{schema}.{name}("))));
     assert!(asked.iter().all(|row| row.get::<_, &str>(1) == format!("{schema}.messages")));

@@ -53,7 +53,7 @@ impl Fixture {
             Some(namespace) => namespace,
             None => backend.create(&new_namespace("test")).await.expect("the name is free"),
         };
-        let Opened { storage, appender } = backend.open(namespace.incarnation).await.expect("it lives");
+        let Opened { storage, appender, .. } = backend.open(namespace.incarnation).await.expect("it lives");
         Self { url, backend, log: namespace.incarnation, storage, appender: Mutex::new(appender) }
     }
 
@@ -158,7 +158,15 @@ pub(super) fn message(stream: &str, kind: &str, position: i64, global_position: 
 
 pub(super) fn batch(after: Head, messages: Vec<Message>) -> Batch {
     let starts_stream = messages.iter().map(|message| message.position == 0).collect();
-    Batch { id: Uuid::new_v4(), after, messages, starts_stream, open: foldhash::HashSet::default(), keep_times: false }
+    Batch {
+        id: Uuid::new_v4(),
+        after,
+        messages,
+        starts_stream,
+        open: foldhash::HashSet::default(),
+        keep_times: false,
+        groups: Vec::new(),
+    }
 }
 
 /// The same where the versions of these streams are left to be found: their positions are counted from 0.

@@ -24,6 +24,7 @@ use std::time::Instant;
 
 use eventodb_protocol::Timestamp;
 use parking_lot::Mutex;
+use rusqlite::Connection;
 
 use self::backlog::Backlog;
 use self::connections::{Connections, Writer};
@@ -32,7 +33,7 @@ use self::obstacles::Obstacles;
 use self::write_back::WriteBack;
 use super::append::NotAppended;
 use super::checksum::Seed;
-use super::failure::{append_failed, fail, is_of_the_disk};
+use super::failure::{append_failed, change_failed, fail, is_of_the_disk};
 use super::marks::Mark;
 use super::memtable::IndexEntry;
 use super::read::Known;
@@ -47,6 +48,9 @@ pub(super) use self::open::{Opened, open};
 
 /// Marks the file as a log. It is written again to see whether the file takes a write.
 const APPLICATION_ID: i32 = i32::from_be_bytes(*b"EvLg");
+
+/// Bytes that a change beside the log takes in the write-ahead log, about.
+const CHANGED_BYTES: u64 = 16 * 1024;
 
 /// The open files of an incarnation.
 pub(super) struct Files {
@@ -102,11 +106,14 @@ impl Files {
         }
         let time = Timestamp::now().max(head.time);
         let entries = batch.entries(time);
-        append::append(connection, self.seed, batch, &entries).map_err(|error| {
+        let is_appended = append::append(connection, self.seed, batch, &entries).map_err(|error| {
             let (NotAppended::Before(cause) | NotAppended::Committing(cause)) = &error;
             self.connections.failed(cause);
             self.not_appended(incarnation, error)
         })?;
+        if !is_appended {
+            return Err(AppendError::Behind);
+        }
         self.append_fault.mended(incarnation.0);
         if let Some(last) = entries.last() {
             head.position = last.message().global_position;
@@ -119,6 +126,27 @@ impl Files {
         drop(writer);
         self.remember(&entries);
         Ok(entries)
+    }
+
+    /// Changes what is stored beside the log. It is on the disk when this returns.
+    pub(super) fn change<T>(
+        &self,
+        shared: &Shared,
+        incarnation: Incarnation,
+        work: impl FnOnce(&mut Connection) -> rusqlite::Result<T>,
+    ) -> Result<T> {
+        self.obstacles.let_change(shared)?;
+        self.connections.may_write().map_err(fail)?;
+        let mut writer = self.connections.writer();
+        let connection = &mut writer.connection;
+        self.write_back.finish(connection, incarnation);
+        let outcome = work(connection).map_err(|error| {
+            self.connections.failed(&error);
+            change_failed(error)
+        });
+        drop(writer);
+        self.write_back.committed(CHANGED_BYTES);
+        outcome
     }
 
     /// Looks into the log whether a batch is there. A commit that reported an error may have happened all the same.

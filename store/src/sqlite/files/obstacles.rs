@@ -7,7 +7,7 @@ use parking_lot::Mutex;
 use super::super::Shared;
 use super::super::directory::Found;
 use crate::degraded::Degraded;
-use crate::error::{Cause, Result};
+use crate::error::{Cause, Error, Result};
 use crate::model::Incarnation;
 use crate::storage::AppendError;
 
@@ -94,6 +94,11 @@ impl Obstacles {
             }
             None => Ok(()),
         }
+    }
+
+    /// Refuses a change beside the log if an append would be refused.
+    pub(super) fn let_change(&self, shared: &Shared) -> Result<()> {
+        self.let_append(shared).map_err(Error::unavailable)
     }
 
     fn refusal(&self) -> Option<String> {

@@ -15,6 +15,7 @@ use super::super::checksum::{Checker, Seed};
 use super::super::connection::{self, Attach};
 use super::super::directory::{create_private, parent};
 use super::super::evidence;
+use super::super::groups;
 use super::super::paths::beside;
 use super::super::tokens;
 use super::super::whole_row::{self, Import};
@@ -148,6 +149,7 @@ fn copy(
     }
     // Those of later messages do no harm.
     whole_row::keep_given_up(&source, &log, head).map_err(&written)?;
+    groups::keep(&source, &log).map_err(&written)?;
     Ok(BackedUpNamespace { head, messages, damaged, ..nothing })
 }
 

@@ -12,6 +12,7 @@ use rusqlite::{Connection, params};
 use super::super::checksum::{Checker, Seed};
 use super::super::evidence;
 use super::super::failure::is_damage;
+use super::super::groups;
 use super::super::whole_row::{self, Import};
 use super::copied::Copied;
 use super::files::{self, Namespace};
@@ -46,6 +47,7 @@ pub(super) fn renew(
         import.insert(&log).map_err(&written)?;
     }
     whole_row::keep_given_up(&source, &log, i64::MAX).map_err(&written)?;
+    groups::keep(&source, &log).map_err(&written)?;
     let seed = Seed::of(&evidence::identity(&log).map_err(&written)?);
     log.execute_batch("BEGIN").map_err(&written)?;
     let copying = Copying { source: &source, log: &log, seed, what: &namespace.name };

@@ -14,6 +14,7 @@ use rusqlite::{Connection, OptionalExtension as _, params};
 use super::super::checksum::{Checker, Seed};
 use super::super::directory::create_private_file;
 use super::super::evidence;
+use super::super::groups;
 use super::super::paths::beside;
 use super::super::whole_row::{self, Import, WholeRow};
 use super::files::{self, Namespace};
@@ -257,6 +258,10 @@ impl Copy<'_> {
     fn notes(&self, source: &Connection) -> rusqlite::Result<()> {
         // If the notes cannot be read in the damaged file, the markers are among the messages all the same.
         let _ = whole_row::keep_given_up(source, &self.log, self.saved.head);
+        // Without their rows groups begin anew; what cannot be read is no reason to lose the messages.
+        if let Err(error) = groups::keep(source, &self.log) {
+            tracing::error!(%error, "the consumer groups of a damaged log cannot be read and are lost");
+        }
         let import = Import::read(source).unwrap_or(None);
         let Saved { head, last_time, .. } = self.saved;
         let gaps = self.saved.set_aside_count > 0 || import.is_some_and(|import| import.last_position > head);

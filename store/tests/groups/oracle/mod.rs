@@ -120,6 +120,18 @@ impl Model {
 
     // ---- time: leases and deadlines that end, resizes that wait for them
 
+    /// The server has started again and does not know when leases end.
+    pub(crate) fn begin_sessions(&mut self, now: i64) {
+        for g in self.groups.values_mut() {
+            for m in &mut g.members {
+                (m.lease_end, m.last_call) = (now + g.session, now);
+            }
+            for p in g.parts.iter_mut().filter(|p| p.deadline.is_some()) {
+                p.deadline = Some(now + g.session);
+            }
+        }
+    }
+
     pub(crate) fn tick(&mut self, now: i64) {
         self.now = now;
         let mut groups = std::mem::take(&mut self.groups);

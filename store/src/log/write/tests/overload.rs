@@ -6,7 +6,9 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
 
 use super::*;
+use crate::groups::{AuditEntry, Change};
 use crate::model::Batch;
+use crate::storage::groups::{GroupStorage, Looked, Question};
 use crate::storage::{AppendError, Settled, Submitted};
 
 /// A database in which nothing is kept but the order of time.
@@ -97,13 +99,40 @@ impl Storage for Slow {
     async fn close(&self) {}
 }
 
+/// A database without groups.
+struct NoGroups;
+
+#[async_trait]
+impl GroupStorage for NoGroups {
+    async fn look(&self, _: Question) -> Result<Looked> {
+        Err(Error::GroupNotFound)
+    }
+
+    async fn change(&self, _: Change) -> Result<Option<i64>> {
+        Ok(None)
+    }
+
+    async fn delete(&self, _: &str, _: i64) -> Result<bool> {
+        Ok(false)
+    }
+
+    async fn names(&self) -> Result<Vec<Arc<str>>> {
+        Ok(Vec::new())
+    }
+
+    async fn audit(&self, _: &str, _: i64, _: usize) -> Result<Vec<AuditEntry>> {
+        Ok(Vec::new())
+    }
+}
+
 /// A writer on a slow database that commits at most `batch_messages` at a time.
 fn slow_writer(batch_messages: usize) -> (Arc<Writer>, Arc<Slow>) {
     let slow = Arc::new(Slow::default());
     let settings = Arc::new(Settings { batch_messages, ..Settings::default() });
     let window = Window::new(0, settings.tail_messages, Arc::new(Budget::new(settings.tail_bytes)));
     let storage = Arc::clone(&slow) as Arc<dyn Storage>;
-    let base = Base::new("shop".into(), settings, storage, false, window, Quota::default(), reads());
+    let base =
+        Base::new("shop".into(), settings, storage, false, window, Quota::default(), reads(), Arc::new(NoGroups));
     let appender = Box::new(SlowAppender(Arc::clone(&slow)));
     (Arc::new(Writer::new(Arc::new(base), appender, Head::default())), slow)
 }
@@ -197,9 +226,9 @@ async fn a_full_queue_refuses_after_the_interval() {
     let slow = Arc::new(Slow::default());
     slow.set_commit(60_000 * MS);
     let queue = Queue::new(&Settings { queue_appends: 1, ..Settings::default() }, Arc::default());
-    let _first = queue.put(Work::Append(append("account-1"), vec![Uuid::now_v7()], None)).await.unwrap();
+    let _first = queue.put(Work::Append(append("account-1"), vec![Uuid::now_v7()], None, None)).await.unwrap();
     let started = Instant::now();
-    let refused = queue.put(Work::Append(append("account-1"), vec![Uuid::now_v7()], None)).await;
+    let refused = queue.put(Work::Append(append("account-1"), vec![Uuid::now_v7()], None, None)).await;
     assert!(matches!(refused, Err(Error::Overloaded)), "{refused:?}");
     assert_eq!(started.elapsed(), 1_000 * MS);
 }

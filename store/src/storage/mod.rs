@@ -4,6 +4,8 @@
 //! [`Appender`], which takes batches. The logs of [`crate::log`] use these traits only; [`crate::sqlite`] and
 //! [`crate::postgres`] implement them.
 
+pub mod groups;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,6 +19,7 @@ use futures_util::future::BoxFuture;
 use tokio::sync::mpsc;
 use uuid::Uuid;
 
+use self::groups::{GroupStorage, GroupTag};
 use crate::degraded::Degraded;
 use crate::error::{Cause, Result};
 use crate::model::{
@@ -192,6 +195,8 @@ pub struct Readers {
 pub enum Hint {
     /// The log of this incarnation has reached this global position.
     Written(Incarnation, i64),
+    /// A group of this incarnation with this tag has changed.
+    Group(Incarnation, GroupTag),
     /// Namespaces were created or deleted, or tokens changed.
     Registry,
     /// Hints may have been lost: look at everything.
@@ -204,6 +209,8 @@ pub struct Opened {
     pub storage: Arc<dyn Storage>,
     /// For appends, by one caller.
     pub appender: Box<dyn Appender>,
+    /// The groups that read the log.
+    pub groups: Arc<dyn GroupStorage>,
 }
 
 impl std::fmt::Debug for Opened {

@@ -1,0 +1,116 @@
+//! Decides calls on groups: loads what has changed, decides in memory, stores what the decisions changed.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use eventodb_protocol::group::Epoch;
+use rand::RngExt as _;
+
+use super::slot::{Decided, Job, Slot};
+use crate::error::{Error, Result};
+use crate::groups::{Change, Group, Moment};
+use crate::log::base::Base;
+use crate::log::known::KnownGroup;
+use crate::log::read::Reader;
+use crate::log::write::Writer;
+use crate::storage::groups::Looked;
+
+/// How often a decision is made again because others were first.
+const ATTEMPTS: u32 = 100;
+/// The longest pause before it is made again.
+const PAUSE: Duration = Duration::from_millis(20);
+
+/// What every decision about the groups of one log stands on.
+pub(super) struct Decider {
+    pub(super) base: Arc<Base>,
+    pub(super) reader: Arc<Reader>,
+    pub(super) writer: Arc<Writer>,
+}
+
+impl Decider {
+    /// Decides calls together, and answers them.
+    pub(super) async fn decide(&self, slot: &Slot, mut jobs: Vec<Box<dyn Job>>) {
+        let outcome = self.try_decide(slot, &mut jobs).await;
+        if let Err(Error::GroupNotFound | Error::Unknown(_) | Error::Closed) = &outcome {
+            // The group is gone, or a change may be stored after all.
+            slot.known.forget();
+        }
+        for job in jobs {
+            job.finish(outcome.clone());
+        }
+    }
+
+    async fn try_decide(&self, slot: &Slot, jobs: &mut [Box<dyn Job>]) -> Result<Decided> {
+        let gone: Vec<Arc<str>> = jobs.iter().flat_map(|job| job.gone().iter().cloned()).collect();
+        for attempt in 0..ATTEMPTS {
+            let turn = slot.known.turn.lock().await;
+            let (version, mut group, mut at) = self.look(&slot.known, gone.clone()).await?;
+            let before = at.last_epoch;
+            group.fit(&mut at);
+            group.expire(&mut at);
+            for job in &mut *jobs {
+                job.decide(&mut group, &mut at);
+            }
+            self.base.pauses.at("before a decision is stored").await;
+            if let Some(decided) = self.store(slot, version, group, before, at).await? {
+                return Ok(decided);
+            }
+            drop(turn);
+            self.pause(attempt).await;
+        }
+        Err(Error::unavailable("other servers change the group all the time"))
+    }
+
+    /// The group as it is now, with the version that it has.
+    async fn look(&self, known: &KnownGroup, gone: Vec<Arc<str>>) -> Result<(i64, Group, Moment)> {
+        self.writer.may_change()?;
+        let looked = self.base.groups.look(known, gone, self.base.window.head()).await;
+        looked.inspect_err(|error| self.close_after(error))
+    }
+
+    /// What the database says about a group, of which nothing is known.
+    ///
+    /// # Errors
+    /// As [`crate::storage::groups::GroupStorage::look`].
+    pub(super) async fn ask(&self, name: &Arc<str>) -> Result<Looked> {
+        self.writer.may_change()?;
+        let looked = self.base.groups.ask(name, None, Vec::new(), self.base.window.head()).await;
+        looked.inspect_err(|error| self.close_after(error))
+    }
+
+    /// If the log was deleted through another server, the next call finds what is there instead.
+    fn close_after(&self, error: &Error) {
+        if matches!(error, Error::Closed) {
+            self.base.window.close();
+        }
+    }
+
+    /// Stores what was decided. `None` if another change was first.
+    async fn store(
+        &self,
+        slot: &Slot,
+        version: i64,
+        mut group: Group,
+        before: Epoch,
+        at: Moment,
+    ) -> Result<Option<Decided>> {
+        let change = Change::new(&slot.known.name, Some(version), &group, before, &at);
+        if change.changes.is_empty() {
+            return Ok(Some(Decided { group: Arc::new(group), at: Arc::new(at) }));
+        }
+        let is_news = !change.changes.only_renew();
+        let Some(version) = self.base.groups.storage.change(change).await? else { return Ok(None) };
+        group.settle();
+        let group = Arc::new(group);
+        slot.keep_told(&group);
+        slot.known.learn(version, Arc::clone(&group), is_news);
+        Ok(Some(Decided { group, at: Arc::new(at) }))
+    }
+
+    /// Waits a little before the next attempt, so that servers do not stay in step.
+    pub(super) async fn pause(&self, attempt: u32) {
+        let longest = PAUSE.min(Duration::from_millis(1) * 2u32.saturating_pow(attempt.min(6)));
+        let part: f64 = rand::rng().random();
+        tokio::time::sleep(longest.mul_f64(part)).await;
+    }
+}

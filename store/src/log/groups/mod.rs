@@ -1,0 +1,133 @@
+//! Consumer groups that the server keeps: the calls on them.
+//!
+//! The rules are [`crate::groups`]. Here a call gets the state on which it is decided, what the decision has to know of
+//! the log, and its commit.
+//!
+//! **Invariants**
+//! - A decision is stored only if the group is as it was when it was decided. A server's memory spares reading a group
+//!   again, and proves nothing.
+//! - A reply comes after the commit of its decision.
+//! - No lock is held while the log is read: what was asked is asked again by the decision, and if the question has
+//!   changed, so is the answer.
+//!
+//! | file | what it has |
+//! |---|---|
+//! | `slot` | one group on this server: calls that wait, and what is known of it |
+//! | `decider` | loading, deciding, storing |
+//! | `lookup` | what decisions ask of the log |
+//! | `members` | join, heartbeat, leave |
+//! | `reading` | `group.read` |
+//! | `parking` | park, handled, parked, retry, skip |
+//! | `managing` | the calls of operators |
+//! | `status` | status and wait |
+
+mod decider;
+mod lookup;
+mod managing;
+mod members;
+mod parking;
+mod reading;
+mod slot;
+mod status;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+
+use self::decider::Decider;
+use self::slot::{Decided, Slot};
+use super::base::Base;
+use super::read::Reader;
+use super::write::Writer;
+use crate::error::Result;
+use crate::groups::Definition;
+use crate::storage::groups::GroupTag;
+
+pub use reading::Row;
+
+/// How often somebody who waits looks for what other servers did to the group, in case a hint was lost.
+const LOOK_AGAIN: Duration = Duration::from_millis(250);
+/// The same if only this server changes groups. Then it only covers a wake-up that was lost.
+const LOOK_AGAIN_ALONE: Duration = Duration::from_secs(10);
+/// Groups of which something is known, at most, unless members of more are alive.
+const KNOWN: usize = 1_000;
+
+/// The groups of one log.
+pub struct Groups {
+    decider: Arc<Decider>,
+    slots: Mutex<HashMap<Arc<str>, Arc<Slot>>>,
+}
+
+impl std::fmt::Debug for Groups {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Groups").field("namespace", &self.decider.base.namespace).finish_non_exhaustive()
+    }
+}
+
+impl Groups {
+    pub(super) fn new(base: Arc<Base>, reader: Arc<Reader>, writer: Arc<Writer>) -> Self {
+        Self { decider: Arc::new(Decider { base, reader, writer }), slots: Mutex::default() }
+    }
+
+    /// What never changes about a group.
+    ///
+    /// # Errors
+    /// [`crate::Error::GroupNotFound`], [`crate::Error::Closed`], [`crate::Error::Replacing`],
+    /// [`crate::Error::Unavailable`], [`crate::Error::Failed`]; so for all methods here. What a group refuses is
+    /// [`crate::Error::Group`]. After [`crate::Error::Unknown`] the call may have happened, and may be repeated.
+    pub async fn definition(&self, group: &str) -> Result<Arc<Definition>> {
+        let slot = self.slot(group);
+        match slot.known.last_seen() {
+            Some(seen) => Ok(Arc::clone(seen.definition())),
+            None => Ok(Arc::clone(self.now(&slot).await?.group.definition())),
+        }
+    }
+
+    /// Ends the leases and deadlines that are over, of every group by name. A server does so by its timers; a test that
+    /// gives the clock calls it.
+    ///
+    /// # Errors
+    /// As above.
+    #[cfg(feature = "testing")]
+    pub async fn expire(&self) -> Result<()> {
+        for name in self.decider.base.groups.storage.names().await? {
+            self.now(&self.slot(&name)).await?;
+        }
+        Ok(())
+    }
+
+    /// Another server has changed a group, it is said: whoever waits for it looks.
+    pub(crate) fn hint(&self, group: GroupTag) {
+        self.decider.base.groups.wake(group);
+    }
+
+    /// A group as it is now.
+    async fn now(&self, slot: &Arc<Slot>) -> Result<Decided> {
+        let ((), decided) = slot.decide(&self.decider, |_, _| Ok(())).await?;
+        Ok(decided)
+    }
+
+    /// The group of that name on this server, whether it exists or not.
+    fn slot(&self, name: &str) -> Arc<Slot> {
+        let mut slots = self.slots.lock();
+        if let Some(slot) = slots.get(name) {
+            return Arc::clone(slot);
+        }
+        if slots.len() >= KNOWN {
+            // In use by nobody, and without members whose leases only memory has.
+            slots.retain(|_, slot| {
+                Arc::strong_count(slot) > 1 || slot.known.last_seen().is_some_and(|g| g.members() > 0)
+            });
+        }
+        let slot = Arc::new(Slot::new(self.decider.base.groups.get(name)));
+        slots.insert(Arc::clone(&slot.known.name), Arc::clone(&slot));
+        slot
+    }
+
+    /// How long to wait at most before looking at the group again.
+    fn look_again(&self) -> Duration {
+        if self.decider.base.is_shared { LOOK_AGAIN } else { LOOK_AGAIN_ALONE }
+    }
+}

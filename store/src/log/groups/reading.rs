@@ -1,0 +1,318 @@
+//! `group.read`.
+//!
+//! What a read gives is decided on one state of the group, and read from the log up to the head of that moment. While it
+//! waits, it looks into the log by what it last knew of the group. Once it finds something, it asks for the group as it
+//! is now before it hands anything out.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::ControlFlow;
+use std::sync::Arc;
+
+use eventodb_protocol::group::Epoch;
+use eventodb_protocol::group::reply::GroupRead;
+use eventodb_protocol::message::MessageRef;
+use eventodb_protocol::request::group::{Presented, ReadGroup};
+use eventodb_protocol::wire::{self, Form};
+use serde_json::value::RawValue;
+use tokio::sync::watch;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use super::lookup::{filter, scope};
+use super::members::{told, wait_of};
+use super::{Decided, Groups, Slot};
+use crate::error::{Error, Result};
+use crate::groups::{Filled, Group, HandedOut, Moment, Page, Reading, RetryRow};
+use crate::log::read::Scan;
+use crate::log::window::Waiter;
+use crate::model::Columns;
+
+/// A message of a reply as JSON.
+pub type Row = Box<RawValue>;
+
+/// Messages that one read looks at in search of those of its partitions, at least.
+const LOOKED_AT: usize = 20_000;
+/// The same for each message that was asked for.
+const LOOKED_AT_EACH: usize = 32;
+
+/// A read that is being answered.
+struct Session<'a, R> {
+    groups: &'a Groups,
+    slot: Arc<Slot>,
+    member: Arc<str>,
+    call: ReadGroup,
+    /// What the call named with another epoch than the current one.
+    fenced: BTreeSet<u32>,
+    /// By partition and epoch, the position up to which nothing was found.
+    empty: BTreeMap<u32, (Epoch, i64)>,
+    room: R,
+}
+
+/// What a read has found.
+struct FoundPage {
+    filled: Filled<Vec<u8>>,
+    /// Whether the search ended before the head.
+    is_stopped: bool,
+}
+
+impl Groups {
+    /// `group.read`. Once `stop` is cancelled, it waits no longer. Before it keeps messages, `room` is asked with the
+    /// bytes of text that it keeps then in all.
+    ///
+    /// # Errors
+    /// As [`Self::definition`], and [`Error::NoRoom`], [`Error::Damaged`].
+    pub async fn read(
+        &self,
+        group: &str,
+        member: &str,
+        call: ReadGroup,
+        stop: &CancellationToken,
+        room: impl FnMut(usize) -> bool + Send,
+    ) -> Result<GroupRead<Row>> {
+        let definition = self.definition(group).await?;
+        let slot = self.slot(group);
+        let (member, wait) = (Arc::<str>::from(member), call.heartbeat.wait_ms);
+        // Registered before looking, so that nothing is missed in between.
+        let changes = slot.known.changes();
+        let waiter = (wait > 0).then(|| self.decider.base.window.register(&scope(&definition)));
+        let (id, first) = (Arc::clone(&member), call.clone());
+        let named = vec![Arc::clone(&member)];
+        let begin = move |group: &mut Group, at: &mut Moment| group.begin_read(&id, &first, at);
+        let (fenced, decided) = slot.decide_for(&self.decider, named, None, begin).await?;
+        let deadline = Instant::now() + wait_of(wait, &decided.group);
+        let session = Session { groups: self, slot, member, call, fenced, empty: BTreeMap::new(), room };
+        match waiter {
+            None => Ok(session.only(decided).await?),
+            Some(waiter) => session.wait(decided, &waiter, changes, deadline, stop).await,
+        }
+    }
+}
+
+impl<R: FnMut(usize) -> bool + Send> Session<'_, R> {
+    /// The reply without waiting.
+    async fn only(mut self, decided: Decided) -> Result<GroupRead<Row>> {
+        let (reply, _) = self.answer(decided).await?;
+        self.slot.tell(&self.member, told(&reply.assigned, &reply.revoking));
+        Ok(reply)
+    }
+
+    async fn wait(
+        mut self,
+        mut decided: Decided,
+        waiter: &Waiter,
+        mut changes: watch::Receiver<u64>,
+        deadline: Instant,
+        stop: &CancellationToken,
+    ) -> Result<GroupRead<Row>> {
+        loop {
+            let (reply, last) = self.answer(decided).await?;
+            decided = last;
+            let now = told(&reply.assigned, &reply.revoking);
+            let has_something = !reply.messages.is_empty()
+                || !reply.retries.is_empty()
+                || !reply.drained.is_empty()
+                || !reply.fenced.is_empty();
+            let is_over = stop.is_cancelled() || Instant::now() >= deadline;
+            if has_something || is_over || self.is_behind(&reply, &decided) || self.slot.is_news(&self.member, now) {
+                self.slot.tell(&self.member, now);
+                return Ok(reply);
+            }
+            self.pass_over(&reply);
+            self.sleep(&decided, waiter, &mut changes, deadline, stop).await?;
+            decided = self.look_again().await?;
+        }
+    }
+
+    /// Whether the search ended before the head that was current.
+    fn is_behind(&self, reply: &GroupRead<Row>, decided: &Decided) -> bool {
+        let open = reply.assigned.iter().map(|assigned| assigned.partition);
+        let is_asked = |p: &u32| self.call.partitions.as_ref().is_none_or(|asked| asked.binary_search(p).is_ok());
+        self.call.batch > 0
+            && !decided.group.is_paused()
+            && open.filter(is_asked).any(|p| reply.up_to.get(&p).is_some_and(|upto| *upto < decided.at.head))
+    }
+
+    /// Nothing was found up to there.
+    fn pass_over(&mut self, reply: &GroupRead<Row>) {
+        if self.call.batch == 0 {
+            return;
+        }
+        for assigned in &reply.assigned {
+            if let Some(upto) = reply.up_to.get(&assigned.partition) {
+                self.empty.insert(assigned.partition, (assigned.epoch, *upto));
+            }
+        }
+    }
+
+    /// Waits until there may be something, or the time is over.
+    async fn sleep(
+        &mut self,
+        decided: &Decided,
+        waiter: &Waiter,
+        changes: &mut watch::Receiver<u64>,
+        deadline: Instant,
+        stop: &CancellationToken,
+    ) -> Result<()> {
+        let decider = &self.groups.decider;
+        let due = decided.group.next_due(decided.at.now).map(|due| due.saturating_sub(decider.base.groups.about_now()));
+        let due = due.map(|ms| Instant::now() + std::time::Duration::from_millis(u64::try_from(ms).unwrap_or(0)));
+        let poll = deadline.min(Instant::now() + self.groups.look_again()).min(due.unwrap_or(deadline));
+        loop {
+            tokio::select! {
+                () = waiter.woken() => {}
+                _ = changes.changed() => return Ok(()),
+                () = tokio::time::sleep_until(poll) => return Ok(()),
+                () = stop.cancelled() => return Ok(()),
+                () = decider.base.window.closed() => return Err(Error::Closed),
+            }
+            // Most messages are of others' partitions.
+            let head = decider.base.window.head();
+            let call = self.call_from_here(&decided.group);
+            let reading = decided.group.look(&self.member, &call, &self.fenced, &decided.at).map_err(Error::Group)?;
+            let found = self.fill(&decided.group, &reading, &HandedOut::default(), head).await?;
+            if !found.filled.messages.is_empty() || found.is_stopped {
+                return Ok(());
+            }
+            let epochs: BTreeMap<u32, Epoch> = decided.group.epochs_of(&self.member);
+            for (partition, upto) in found.filled.up_to {
+                if let Some(epoch) = epochs.get(&partition) {
+                    self.empty.insert(partition, (*epoch, upto));
+                }
+            }
+        }
+    }
+
+    /// The group as it is now, for a call that has arrived before.
+    async fn look_again(&self) -> Result<Decided> {
+        let id = Arc::clone(&self.member);
+        let living = move |group: &mut Group, at: &mut Moment| group.check_member(&id, at);
+        let named = vec![Arc::clone(&self.member)];
+        Ok(self.slot.decide_for(&self.groups.decider, named, None, living).await?.1)
+    }
+
+    /// The call, as if it began above what was found empty under epochs that are still current.
+    fn call_from_here(&self, group: &Group) -> ReadGroup {
+        let mut call = self.call.clone();
+        let epochs = group.epochs_of(&self.member);
+        for (partition, (epoch, position)) in &self.empty {
+            if epochs.get(partition) == Some(epoch) {
+                call.after.insert(*partition, Presented { epoch: *epoch, position: *position });
+            }
+        }
+        call
+    }
+
+    /// The reply as things are, and the group on which it stands.
+    async fn answer(&mut self, decided: Decided) -> Result<(GroupRead<Row>, Decided)> {
+        let (handed_out, decided) = self.hand_out(decided).await?;
+        let Decided { group, at } = &decided;
+        let call = self.call_from_here(group);
+        let reading = group.look(&self.member, &call, &self.fenced, at).map_err(Error::Group)?;
+        let found = self.fill(group, &reading, &handed_out, at.head).await?;
+        let Filled { messages, up_to } = found.filled;
+        let messages = messages.into_iter().map(|(partition, row)| finish_row(row, &[i64::from(partition)]));
+        let messages = messages.collect::<Result<Vec<Row>>>()?;
+        let retries = self.retries(&handed_out.retries).await?;
+        Ok((group.read_reply(&reading, messages, retries, handed_out.drained, &up_to, at), decided.clone()))
+    }
+
+    /// Decides what comes as a retry.
+    async fn hand_out(&self, mut decided: Decided) -> Result<(HandedOut, Decided)> {
+        let decider = &self.groups.decider;
+        loop {
+            decider.reader.show(decided.at.head).await?;
+            let Decided { group, at } = &decided;
+            let call = self.call_from_here(group);
+            let reading = group.look(&self.member, &call, &self.fenced, at).map_err(Error::Group)?;
+            let spans = group.retry_spans(&reading, at);
+            let left = decider.all_left(group.definition(), &spans).await?;
+            if spans.is_empty() || Group::clone(group).hand_out(&reading, &left, at).is_empty() {
+                return Ok((HandedOut::default(), decided));
+            }
+            let (member, fenced) = (Arc::clone(&self.member), self.fenced.clone());
+            let decide = move |group: &mut Group, at: &mut Moment| {
+                let reading = group.look(&member, &call, &fenced, at)?;
+                let is_asked = group.retry_spans(&reading, at) == spans;
+                Ok(is_asked.then(|| group.hand_out(&reading, &left, at)))
+            };
+            let named = vec![Arc::clone(&self.member)];
+            match self.slot.decide_for(decider, named, None, decide).await? {
+                (Some(handed_out), decided) => return Ok((handed_out, decided)),
+                (None, again) => decided = again,
+            }
+        }
+    }
+
+    /// Fills a page from the log.
+    async fn fill(&mut self, group: &Group, reading: &Reading, handed_out: &HandedOut, head: i64) -> Result<FoundPage> {
+        let mut page: Page<'_, Vec<u8>> = group.page(reading, handed_out);
+        let (mut covered, mut looked, mut kept) = (0, 0, 0);
+        let most = LOOKED_AT.max(LOOKED_AT_EACH * reading.batch());
+        let filter = filter(group.definition(), scope(group.definition()));
+        while reading.batch() > 0
+            && let Some(above) = page.wanted_above(covered).filter(|above| *above < head)
+        {
+            let scan = Scan { filter: Arc::clone(&filter), above, upto: head, columns: Columns::All, rows: usize::MAX };
+            let mut has_room = true;
+            let room = &mut self.room;
+            let offer = |message: MessageRef<'_>| {
+                looked += 1;
+                let bytes = message.data.len() + message.metadata.map_or(0, str::len);
+                let is_full = page.offer(message.global_position, message.stream, message.kind, bytes, || {
+                    kept += bytes;
+                    has_room = room(kept);
+                    begin_row(message)
+                });
+                if is_full || !has_room || looked >= most { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+            };
+            let scanned = self.groups.decider.reader.scan(&scan, offer).await?;
+            if !has_room {
+                return Err(Error::NoRoom);
+            }
+            covered = scanned.covered;
+            if let Some(damaged) = scanned.damaged {
+                if page.is_empty() && covered <= above {
+                    return Err(Error::Damaged(damaged));
+                }
+                page.stop_at(damaged);
+                covered = damaged;
+            } else if looked >= most {
+                page.stop_at(covered + 1);
+                looked = 0;
+            }
+        }
+        let is_stopped = page.is_stopped();
+        Ok(FoundPage { filled: page.finish(head), is_stopped })
+    }
+
+    /// The messages that come as retries.
+    async fn retries(&self, handed_out: &[RetryRow]) -> Result<Vec<Row>> {
+        let mut rows = Vec::with_capacity(handed_out.len());
+        for row in handed_out {
+            let message = self.groups.decider.message_at(row.position).await?;
+            let message = message.ok_or_else(|| Error::failed("a parked message is not in the log"))?;
+            let more = [i64::from(row.partition), row.attempt, row.rev];
+            rows.push(finish_row(begin_row(message.as_ref()), &more)?);
+        }
+        Ok(rows)
+    }
+}
+
+/// A message as `category.get` has it, without its last bracket.
+fn begin_row(message: MessageRef<'_>) -> Vec<u8> {
+    let mut row = Vec::with_capacity(message.data.len() + message.metadata.map_or(0, str::len) + 192);
+    wire::write_message(&mut row, message, Form::Category);
+    row.pop();
+    row
+}
+
+/// The same with what follows.
+fn finish_row(mut row: Vec<u8>, more: &[i64]) -> Result<Row> {
+    for number in more {
+        row.push(b',');
+        wire::write_integer(&mut row, *number);
+    }
+    row.push(b']');
+    let row = String::from_utf8(row).map_err(Error::failed)?;
+    RawValue::from_string(row).map_err(Error::failed)
+}

@@ -1,0 +1,205 @@
+//! One group on this server: the calls that wait for a decision, and what is known of the group.
+//!
+//! Calls that wait are decided together, one after another in memory, and stored by one commit. Their replies come after
+//! it. What is known here saves reading the group's rows again; it is never decided on without asking whether it still
+//! holds.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering::SeqCst};
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use tokio::sync::oneshot;
+
+use super::decider::Decider;
+use crate::error::{Error, Result};
+use crate::groups::{Group, MemberId, Moment, Refusal};
+use crate::log::known::KnownGroup;
+
+/// The longest time that a timer sleeps, in milliseconds, because the clock of the database may jump.
+const LONGEST_SLEEP_MS: i64 = 5_000;
+/// Calls that are decided together, at most.
+const TOGETHER: usize = 256;
+
+/// One group as this server knows it.
+pub(super) struct Slot {
+    pub(super) known: Arc<KnownGroup>,
+    queue: Mutex<Vec<Box<dyn Job>>>,
+    is_running: AtomicBool,
+    /// When the next timer ends, by the clock of the database.
+    armed: AtomicI64,
+    /// What each member was told last of what it owns.
+    told: Mutex<HashMap<MemberId, u64>>,
+}
+
+/// A group and the moment behind a decision.
+#[derive(Clone)]
+pub(super) struct Decided {
+    pub(super) group: Arc<Group>,
+    pub(super) at: Arc<Moment>,
+}
+
+/// A call that waits for a decision.
+pub(super) trait Job: Send {
+    /// The member's id or the instance that the call names.
+    fn gone(&self) -> &[Arc<str>];
+
+    /// Decides. It may be called again, on another state of the group.
+    fn decide(&mut self, group: &mut Group, at: &mut Moment);
+
+    /// Answers, once the decision is stored or cannot be.
+    fn finish(self: Box<Self>, stored: Result<Decided>);
+}
+
+/// A call as a function.
+struct Call<T, F> {
+    gone: Vec<Arc<str>>,
+    token: Option<String>,
+    decide: F,
+    decided: Option<Result<T, Refusal>>,
+    answer: oneshot::Sender<Result<(T, Decided)>>,
+}
+
+impl<T: Send, F: FnMut(&mut Group, &mut Moment) -> Result<T, Refusal> + Send> Job for Call<T, F> {
+    fn gone(&self) -> &[Arc<str>] {
+        &self.gone
+    }
+
+    fn decide(&mut self, group: &mut Group, at: &mut Moment) {
+        at.token.clone_from(&self.token);
+        self.decided = Some((self.decide)(group, at));
+    }
+
+    fn finish(self: Box<Self>, stored: Result<Decided>) {
+        let Self { decided, answer, .. } = *self;
+        let outcome = stored.and_then(|stored| {
+            let decided = decided.expect("what is stored was decided");
+            decided.map(|result| (result, stored)).map_err(Error::Group)
+        });
+        // A caller that went away needs no answer; what was decided stands.
+        let _ = answer.send(outcome);
+    }
+}
+
+impl Slot {
+    pub(super) fn new(known: Arc<KnownGroup>) -> Self {
+        Self {
+            known,
+            queue: Mutex::default(),
+            is_running: AtomicBool::new(false),
+            armed: AtomicI64::new(i64::MAX),
+            told: Mutex::default(),
+        }
+    }
+
+    /// Decides a call that names no member and needs no token.
+    pub(super) async fn decide<T: Send + 'static>(
+        self: &Arc<Self>,
+        decider: &Arc<Decider>,
+        decide: impl FnMut(&mut Group, &mut Moment) -> Result<T, Refusal> + Send + 'static,
+    ) -> Result<(T, Decided)> {
+        self.decide_for(decider, Vec::new(), None, decide).await
+    }
+
+    /// Decides a call, together with others that wait. Members' ids and instances that it names are in `gone`.
+    ///
+    /// # Errors
+    /// [`Error::GroupNotFound`], [`Error::Group`], those of [`crate::storage::groups::GroupStorage`].
+    pub(super) async fn decide_for<T: Send + 'static>(
+        self: &Arc<Self>,
+        decider: &Arc<Decider>,
+        gone: Vec<Arc<str>>,
+        token: Option<String>,
+        decide: impl FnMut(&mut Group, &mut Moment) -> Result<T, Refusal> + Send + 'static,
+    ) -> Result<(T, Decided)> {
+        let (answer, answered) = oneshot::channel();
+        self.put(decider, Box::new(Call { gone, token, decide, decided: None, answer }));
+        answered.await.map_err(|_| Error::unknown("a decision about a group was broken off"))?
+    }
+
+    /// Whether a member was told something else before. It is told this now.
+    pub(super) fn tell(&self, member: &str, told: u64) -> bool {
+        let mut known = self.told.lock();
+        match known.get_mut(member) {
+            Some(before) => std::mem::replace(before, told) != told,
+            None => {
+                known.insert(member.into(), told);
+                true
+            }
+        }
+    }
+
+    /// Whether a member would be told something else than before.
+    pub(super) fn is_news(&self, member: &str, told: u64) -> bool {
+        self.told.lock().get(member) != Some(&told)
+    }
+
+    fn put(self: &Arc<Self>, decider: &Arc<Decider>, job: Box<dyn Job>) {
+        self.queue.lock().push(job);
+        self.run(decider);
+    }
+
+    fn run(self: &Arc<Self>, decider: &Arc<Decider>) {
+        if self.is_running.swap(true, SeqCst) {
+            return;
+        }
+        // A task of its own: a caller that goes away does not take the others' calls with it.
+        let (slot, decider) = (Arc::clone(self), Arc::clone(decider));
+        tokio::spawn(async move {
+            loop {
+                let jobs = slot.take();
+                if jobs.is_empty() {
+                    break;
+                }
+                decider.decide(&slot, jobs).await;
+            }
+            slot.is_running.store(false, SeqCst);
+            if !slot.queue.lock().is_empty() {
+                slot.run(&decider);
+            }
+            slot.arm(&decider);
+        });
+    }
+
+    fn take(&self) -> Vec<Box<dyn Job>> {
+        let mut queue = self.queue.lock();
+        let count = queue.len().min(TOGETHER);
+        queue.drain(..count).collect()
+    }
+
+    /// Sees to it that leases and deadlines end in time, if no call comes.
+    fn arm(self: &Arc<Self>, decider: &Arc<Decider>) {
+        let Some(end) = self.known.last_seen().and_then(|group| group.next_end()) else { return };
+        let now = decider.base.groups.about_now();
+        let end = end.clamp(now, now + LONGEST_SLEEP_MS) + 1;
+        if decider.base.groups.has_test_clock() || self.armed.fetch_min(end, SeqCst) <= end {
+            return;
+        }
+        let sleep = Duration::from_millis(u64::try_from(end - now).unwrap_or_default());
+        tokio::spawn(expire_later(Arc::downgrade(self), Arc::downgrade(decider), end, sleep));
+    }
+
+    /// Drops what is kept of members that live no more.
+    pub(super) fn keep_told(&self, group: &Group) {
+        let mut told = self.told.lock();
+        if told.len() > 2 * group.members() + 16 {
+            told.retain(|member, _| group.has_member(member));
+        }
+    }
+}
+
+async fn expire_later(slot: Weak<Slot>, decider: Weak<Decider>, end: i64, sleep: Duration) {
+    tokio::time::sleep(sleep).await;
+    let (Some(slot), Some(decider)) = (slot.upgrade(), decider.upgrade()) else { return };
+    // A timer that ends earlier has taken its place.
+    if slot.armed.compare_exchange(end, i64::MAX, SeqCst, SeqCst).is_err() {
+        return;
+    }
+    let next = slot.known.last_seen().and_then(|group| group.next_end());
+    if next.is_some_and(|end| end <= decider.base.groups.about_now()) {
+        // Each decision begins with the end of what is over. If it fails, the next call tries again.
+        let _ = slot.decide(&decider, |_, _| Ok(())).await;
+    }
+    slot.arm(&decider);
+}

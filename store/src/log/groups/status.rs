@@ -1,0 +1,98 @@
+//! `group.status` and `group.wait`.
+
+use std::ops::ControlFlow;
+use std::time::Duration;
+
+use eventodb_protocol::group::reply::{GroupStatus, Waited};
+use eventodb_protocol::request::group::Wait;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use super::lookup::{any_type, filter, scope};
+use super::{Decided, Groups};
+use crate::error::{Error, Result};
+use crate::groups::Group;
+use crate::log::read::Scan;
+use crate::model::Columns;
+
+/// Messages that are counted for one status, at most.
+const LOOKED_AT: usize = 1_000_000;
+
+impl Groups {
+    /// `group.status`.
+    ///
+    /// # Errors
+    /// As [`Self::definition`].
+    pub async fn status(&self, group: &str) -> Result<GroupStatus> {
+        let Decided { group, at } = self.now(&self.slot(group)).await?;
+        let reader = &self.decider.reader;
+        reader.show(at.head).await?;
+        let mut waiting = group.waits();
+        let scan = scan_of(&group, waiting.begins_above(), at.head);
+        let (kind, mut looked) = (any_type(group.definition()), 0);
+        reader
+            .scan(&scan, |message| {
+                looked += 1;
+                waiting.offer(message.global_position, message.stream, kind);
+                let is_over = looked >= LOOKED_AT || waiting.is_counted();
+                if is_over { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+            })
+            .await?;
+        for position in waiting.oldest() {
+            if let Some(message) = self.decider.message_at(position).await? {
+                waiting.was_written(position, message.time.as_micros() / 1000);
+            }
+        }
+        Ok(waiting.status(&at))
+    }
+
+    /// `group.wait`. Once `stop` is cancelled, it waits no longer.
+    ///
+    /// # Errors
+    /// As [`Self::definition`].
+    pub async fn wait(&self, group: &str, wait: Wait, stop: &CancellationToken) -> Result<Waited> {
+        let slot = self.slot(group);
+        let window = &self.decider.base.window;
+        let deadline = Instant::now() + Duration::from_millis(u64::try_from(wait.timeout_ms).unwrap_or_default());
+        let mut changes = slot.known.changes();
+        loop {
+            let decided = self.now(&slot).await?;
+            let waited = self.look_how_far(&decided, &wait).await?;
+            if waited.reached || stop.is_cancelled() || Instant::now() >= deadline {
+                return Ok(waited);
+            }
+            let poll = deadline.min(Instant::now() + self.look_again());
+            let is_ahead = decided.at.head < wait.position;
+            tokio::select! {
+                _ = changes.changed() => {}
+                _ = window.shows(wait.position), if is_ahead => {}
+                () = tokio::time::sleep_until(poll) => {}
+                () = stop.cancelled() => {}
+                () = window.closed() => return Err(Error::Closed),
+            }
+        }
+    }
+
+    /// How far the group is, as it is now.
+    async fn look_how_far(&self, decided: &Decided, wait: &Wait) -> Result<Waited> {
+        let Decided { group, at } = decided;
+        let reader = &self.decider.reader;
+        reader.show(at.head).await?;
+        let scan = scan_of(group, group.waits().begins_above(), wait.position.min(at.head));
+        let (kind, mut is_waiting) = (any_type(group.definition()), false);
+        reader
+            .scan(&scan, |message| {
+                is_waiting = group.keeps_waiting(wait, message.global_position, message.stream, kind);
+                if is_waiting { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+            })
+            .await?;
+        let left = self.decider.all_left(group.definition(), &group.wait_spans(wait)).await?;
+        Ok(group.waited(wait, is_waiting, &left, at))
+    }
+}
+
+/// Everything that the group reads between two positions, without its content.
+fn scan_of(group: &Group, above: i64, upto: i64) -> Scan {
+    let filter = filter(group.definition(), scope(group.definition()));
+    Scan { filter, above, upto, columns: Columns::Positions, rows: usize::MAX }
+}

@@ -1,0 +1,185 @@
+//! What this server knows of the groups of a log. Their calls and the appends that act on them share it.
+//!
+//! What is known spares reading a group again. It proves nothing: a decision is stored only if the group still has the
+//! version that was decided on.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering::Relaxed};
+
+use eventodb_protocol::Timestamp;
+use parking_lot::Mutex;
+use rand::RngExt as _;
+use tokio::sync::watch;
+
+use crate::error::{Error, Result};
+use crate::groups::{Group, Moment};
+use crate::storage::groups::{Found, GroupStorage, GroupTag, Looked, Question};
+
+/// Groups of which something is known, at most, unless members of more are alive.
+const MOST: usize = 1_000;
+
+/// The groups of one log.
+pub(super) struct KnownGroups {
+    pub(super) storage: Arc<dyn GroupStorage>,
+    /// The clock in place of the database's; for tests.
+    clock: Option<Arc<AtomicI64>>,
+    /// Whether other servers may change groups.
+    is_shared: bool,
+    /// How far the clock of the database is ahead of this server's, in milliseconds.
+    ahead: AtomicI64,
+    known: Mutex<HashMap<Arc<str>, Arc<KnownGroup>>>,
+}
+
+/// One group as this server knows it, whether it exists or not.
+pub(super) struct KnownGroup {
+    pub(super) name: Arc<str>,
+    /// Held from a look at the group until what was decided is stored, so that this server's decisions do not overtake
+    /// each other. Nothing is waited for meanwhile but the database.
+    pub(super) turn: Arc<tokio::sync::Mutex<()>>,
+    /// The group with its version.
+    seen: Mutex<Option<(i64, Arc<Group>)>>,
+    /// Counts what happened to the group through this server, or was seen of others.
+    changed: watch::Sender<u64>,
+}
+
+impl KnownGroups {
+    pub(super) fn new(storage: Arc<dyn GroupStorage>, clock: Option<Arc<AtomicI64>>, is_shared: bool) -> Self {
+        Self { storage, clock, is_shared, ahead: AtomicI64::new(0), known: Mutex::default() }
+    }
+
+    /// The group of that name.
+    pub(super) fn get(&self, name: &str) -> Arc<KnownGroup> {
+        let mut known = self.known.lock();
+        if let Some(group) = known.get(name) {
+            return Arc::clone(group);
+        }
+        if known.len() >= MOST {
+            // In use by nobody, and without members whose leases only memory has.
+            known.retain(|_, group| {
+                Arc::strong_count(group) > 1 || group.last_seen().is_some_and(|seen| seen.members() > 0)
+            });
+        }
+        let group = Arc::new(KnownGroup::new(name.into()));
+        known.insert(Arc::clone(&group.name), Arc::clone(&group));
+        group
+    }
+
+    /// Whoever waits for the groups with this tag looks again.
+    pub(super) fn wake(&self, tag: GroupTag) {
+        let known = self.known.lock();
+        known.values().filter(|group| GroupTag::of(&group.name) == tag).for_each(|group| group.wake());
+    }
+
+    /// The group as it is now, with its version and the moment. `gone` are members' ids and instances; how their
+    /// memberships ended is learned. `shown` is the head that this server shows.
+    ///
+    /// # Errors
+    /// [`Error::GroupNotFound`], and as [`GroupStorage::look`].
+    pub(super) async fn look(
+        &self,
+        group: &KnownGroup,
+        gone: Vec<Arc<str>>,
+        shown: i64,
+    ) -> Result<(i64, Group, Moment)> {
+        let seen = group.seen.lock().clone();
+        let looked = self.ask(&group.name, seen.as_ref().map(|(version, _)| *version), gone, shown).await?;
+        let at = self.moment(&looked);
+        let (version, mut found) = match (looked.group, seen) {
+            (Found::Changed(version, stored), _) => {
+                let found = Group::load(*stored);
+                group.learn(version, Arc::new(found.clone()), true);
+                (version, found)
+            }
+            (Found::Same, Some((version, seen))) => (version, Group::clone(&seen)),
+            (Found::Same | Found::Missing, _) => return Err(Error::GroupNotFound),
+        };
+        found.learn_gone(looked.gone);
+        Ok((version, found, at))
+    }
+
+    /// Asks the database about a group.
+    ///
+    /// # Errors
+    /// As [`GroupStorage::look`].
+    pub(super) async fn ask(
+        &self,
+        name: &Arc<str>,
+        known: Option<i64>,
+        gone: Vec<Arc<str>>,
+        shown: i64,
+    ) -> Result<Looked> {
+        let now = self.clock.as_ref().map(|clock| clock.load(Relaxed));
+        let mut looked = self.storage.look(Question { group: Arc::clone(name), known, gone, now }).await?;
+        if !self.is_shared {
+            // What is committed here and not shown yet was not acknowledged.
+            looked.head = shown;
+        }
+        self.ahead.store(looked.now.saturating_sub(local_now()), Relaxed);
+        Ok(looked)
+    }
+
+    /// The moment of a decision, with the last epoch as it is stored.
+    pub(super) fn moment(&self, looked: &Looked) -> Moment {
+        let random = if self.has_test_clock() { 0 } else { rand::rng().random() };
+        Moment { now: looked.now, head: looked.head, random, last_epoch: looked.last_epoch, token: None }
+    }
+
+    /// The time of messages, if a test gives it.
+    pub(super) fn test_time(&self) -> Option<Timestamp> {
+        self.clock.as_ref().map(|clock| Timestamp::from_micros(clock.load(Relaxed) * 1000))
+    }
+
+    pub(super) fn has_test_clock(&self) -> bool {
+        self.clock.is_some()
+    }
+
+    /// The time by the clock of the database, about.
+    pub(super) fn about_now(&self) -> i64 {
+        local_now().saturating_add(self.ahead.load(Relaxed))
+    }
+}
+
+impl KnownGroup {
+    fn new(name: Arc<str>) -> Self {
+        Self { name, turn: Arc::default(), seen: Mutex::default(), changed: watch::Sender::new(0) }
+    }
+
+    /// The group as it was last seen.
+    pub(super) fn last_seen(&self) -> Option<Arc<Group>> {
+        self.seen.lock().as_ref().map(|(_, group)| Arc::clone(group))
+    }
+
+    /// The version that was last seen.
+    pub(super) fn version(&self) -> Option<i64> {
+        self.seen.lock().as_ref().map(|(version, _)| *version)
+    }
+
+    /// The group is as it was found or decided. Whoever waits for it looks again if that is news.
+    pub(super) fn learn(&self, version: i64, group: Arc<Group>, is_news: bool) {
+        *self.seen.lock() = Some((version, group));
+        if is_news {
+            self.wake();
+        }
+    }
+
+    /// Nothing is known of the group any more.
+    pub(super) fn forget(&self) {
+        *self.seen.lock() = None;
+        self.wake();
+    }
+
+    /// Tells of what happens from now on.
+    pub(super) fn changes(&self) -> watch::Receiver<u64> {
+        self.changed.subscribe()
+    }
+
+    fn wake(&self) {
+        self.changed.send_modify(|count| *count += 1);
+    }
+}
+
+/// The time by this server's clock, in milliseconds since 1970.
+fn local_now() -> i64 {
+    Timestamp::now().as_micros() / 1000
+}

@@ -1,0 +1,186 @@
+//! The groups of one incarnation, in the schema of its log.
+//!
+//! A group is read by one statement and changed by one call of a function, which compares versions. No lock is held
+//! between the two.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use eventodb_protocol::group::{Epoch, Fence};
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
+use tokio_postgres::Row;
+
+use super::connection::Parameters;
+use super::error::Failure;
+use super::pool::retrying;
+use super::seal::Verdict;
+use super::statement::{CHANGE_GROUP, GROUP, GROUP_AUDIT, GROUPS};
+use super::storage::{PostgresStorage, at_node};
+use crate::error::{Error, Result};
+use crate::groups::{AuditEntry, Carried, Changes, Definition, Gone, Parked, State, Stored};
+use crate::storage::groups::{AUDIT_KEPT, Change, Found, GroupStorage, GroupTag, Looked, Question};
+
+/// A parked stream as the statement returns it.
+type ParkedRow = (String, i64, i64, String, i64, Option<i64>, i64, bool);
+
+#[async_trait]
+impl GroupStorage for PostgresStorage {
+    async fn look(&self, question: Question) -> Result<Looked> {
+        let Question { group, known, gone, now } = &question;
+        let (statement, group) = (GROUP.on(self.log), &**group);
+        let gone: Vec<&str> = gone.iter().map(|key| &**key).collect();
+        let mut is_unsealed = false;
+        loop {
+            let row = at_node!(self, groups, connection =>
+                connection.query_one(statement, &[&group, known, &gone, now]));
+            let row = row.map_err(Failure::of_read)?.ok_or_else(|| Error::failed("a row was expected"))?;
+            if let Some(head) = row.get(1) {
+                return looked(&row, *known, head);
+            }
+            match self.look_at_seal().await.map_err(Failure::of_read)? {
+                Verdict::Open if !is_unsealed => is_unsealed = true,
+                Verdict::Held => return Err(Error::Replacing),
+                Verdict::Open | Verdict::Gone => return Err(Error::Closed),
+            }
+        }
+    }
+
+    async fn change(&self, change: Change) -> Result<Option<i64>> {
+        let version = change.version();
+        let (before, after) = change.epochs;
+        let rows = rows_of(&change.changes).map(|rows| rows.to_string());
+        let is_stored = self
+            .change_group(&[
+                &&*change.group,
+                &change.known,
+                &version,
+                &change.definition,
+                &before.number(),
+                &after.number(),
+                &Some(&*change.state),
+                &rows,
+                &change.now,
+                &AUDIT_KEPT,
+            ])
+            .await?;
+        if is_stored && !change.changes.only_renew() {
+            self.shared.notifier.group(self.log, GroupTag::of(&change.group));
+        }
+        Ok(is_stored.then_some(version))
+    }
+
+    async fn delete(&self, group: &str, version: i64) -> Result<bool> {
+        let none: Option<&str> = None;
+        let (next, no) = (version + 1, 0i64);
+        let deleted =
+            self.change_group(&[&group, &version, &next, &"", &no, &no, &none, &none, &no, &AUDIT_KEPT]).await?;
+        if deleted {
+            self.shared.notifier.group(self.log, GroupTag::of(group));
+        }
+        Ok(deleted)
+    }
+
+    async fn names(&self) -> Result<Vec<Arc<str>>> {
+        let rows = at_node!(self, groups, connection => connection.query(GROUPS.on(self.log), &[]));
+        Ok(rows.map_err(Failure::of_read)?.iter().map(|row| row.get::<_, &str>(0).into()).collect())
+    }
+
+    async fn audit(&self, group: &str, below: i64, limit: usize) -> Result<Vec<AuditEntry>> {
+        let (statement, limit) = (GROUP_AUDIT.on(self.log), i64::try_from(limit).unwrap_or(i64::MAX));
+        let rows = at_node!(self, groups, connection =>
+            connection.query(statement, &[&group, &below, &limit]));
+        let entry = |row: &Row| {
+            Ok(AuditEntry {
+                id: row.get(0),
+                at: row.get(1),
+                token: row.get(2),
+                act: row.get::<_, String>(3).into(),
+                details: serde_json::from_str(row.get(4)).map_err(Error::failed)?,
+            })
+        };
+        rows.map_err(Failure::of_read)?.iter().map(entry).collect()
+    }
+}
+
+impl PostgresStorage {
+    /// Calls the function that changes a group, again only if it was not called. Returns whether the change was stored.
+    async fn change_group(&self, parameters: Parameters<'_>) -> Result<bool> {
+        loop {
+            let site = self.place.site();
+            let pools = site.node.pools().await;
+            let mut attempts = pools.groups.attempts();
+            let failure = loop {
+                let changed = match attempts.connection().await {
+                    Ok(mut connection) => connection.query_one(CHANGE_GROUP.on(self.log), parameters).await,
+                    Err(failure) => Err(failure),
+                };
+                match changed {
+                    Ok(row) => return Ok(row.is_some_and(|row| row.get(0))),
+                    Err(failure) if attempts.go_on_unsent(&failure) => {}
+                    Err(failure) => break failure,
+                }
+            };
+            // Where the schema is missing, nothing was changed.
+            self.follow(&site, failure).await.map_err(Failure::of_change)?;
+        }
+    }
+}
+
+fn looked(row: &Row, known: Option<i64>, head: i64) -> Result<Looked> {
+    let group = match row.get::<_, Option<i64>>(3) {
+        None => Found::Missing,
+        version if version == known => Found::Same,
+        Some(version) => Found::Changed(version, Box::new(stored(row)?)),
+    };
+    let gone: Vec<(String, Fence, i64)> = read_rows(row.get(8))?;
+    let gone = gone.into_iter().map(|(key, reason, until)| (key.into(), Gone { reason, until })).collect();
+    Ok(Looked { now: row.get(0), head, last_epoch: Epoch::from_number(row.get(2)), group, gone })
+}
+
+fn stored(row: &Row) -> Result<Stored> {
+    let definition = row.get::<_, Option<&str>>(5).ok_or_else(|| Error::failed("a group without its definition"))?;
+    let definition: Definition = serde_json::from_str(definition).map_err(Error::failed)?;
+    let State { settings, partitions, members } = State::read(row.get(4)).map_err(Error::failed)?;
+    let parked = |(stream, handled, attempts, reason, since, due, rev, is_out): ParkedRow| {
+        (stream.into(), Parked { handled, attempts, reason: reason.into(), since, due, rev, is_out })
+    };
+    let parked = read_rows(row.get(6))?.into_iter().map(parked).collect();
+    let carried: Vec<(i64, Carried)> = read_rows(row.get(7))?;
+    Ok(Stored { definition: Arc::new(definition), settings, partitions, members, gone: vec![], parked, carried })
+}
+
+/// The rows of an array in JSON, which is null if there are none.
+fn read_rows<T: DeserializeOwned>(text: Option<&str>) -> Result<Vec<T>> {
+    text.map_or_else(|| Ok(Vec::new()), |text| serde_json::from_str(text).map_err(Error::failed))
+}
+
+/// The rows that a change stores beside the state; `None` if there are none.
+pub(super) fn rows_of(changes: &Changes) -> Option<Value> {
+    let Changes { parked, gone, carried, audit, .. } = changes;
+    if parked.is_empty() && gone.is_empty() && carried.is_empty() && audit.is_empty() {
+        return None;
+    }
+    let parked_row = |(stream, parked): &(Arc<str>, Parked)| {
+        json!({
+            "stream": &**stream, "handled": parked.handled, "attempts": parked.attempts, "reason": &*parked.reason,
+            "since": parked.since, "due": parked.due, "rev": parked.rev, "is_out": parked.is_out,
+        })
+    };
+    let gone_row =
+        |(key, gone): &(Arc<str>, Gone)| json!({ "key": &**key, "reason": gone.reason.as_str(), "until": gone.until });
+    let carried_row = |(number, carried): &(i64, Carried)| json!({ "number": number, "carried": serde_json::to_string(carried).expect("its keys are numbers") });
+    let audit_row = |entry: &AuditEntry| {
+        json!({
+            "id": entry.id, "at": entry.at, "token": entry.token, "act": entry.act, "details": entry.details.to_string(),
+        })
+    };
+    Some(json!({
+        "parked": parked.save.iter().map(parked_row).collect::<Vec<_>>(),
+        "unparked": parked.forget.iter().map(|stream| &**stream).collect::<Vec<_>>(),
+        "gone": gone.save.iter().map(gone_row).collect::<Vec<_>>(),
+        "carried": carried.save.iter().map(carried_row).collect::<Vec<_>>(),
+        "uncarried": carried.forget,
+        "audit": audit.iter().map(audit_row).collect::<Vec<_>>(),
+    }))
+}

@@ -1,0 +1,303 @@
+//! The groups of one incarnation, in the file of its log.
+//!
+//! Leases are not stored, so that a renewal writes nothing: the caller keeps them in memory. After a restart each stored
+//! member has one fresh session.
+
+use std::sync::{Arc, LazyLock};
+use std::time::Instant;
+
+use async_trait::async_trait;
+use eventodb_protocol::Timestamp;
+use eventodb_protocol::group::{Epoch, Fence};
+use rusqlite::types::Value;
+use rusqlite::{Connection, OptionalExtension as _, Row, Transaction, TransactionBehavior, params, params_from_iter};
+use tokio::sync::oneshot;
+
+use super::failure::ReadError;
+use super::storage::Handle;
+use crate::error::{Error, Result};
+use crate::groups::{AuditEntry, Carried, Changed, Changes, Definition, Gone, Parked, State, Stored};
+use crate::storage::groups::{AUDIT_KEPT, Change, Found, GroupStorage, Looked, Question};
+
+/// The time at which this process first asked for it, by both clocks.
+static BEGAN: LazyLock<(Instant, i64)> = LazyLock::new(|| (Instant::now(), Timestamp::now().as_micros() / 1000));
+
+/// Milliseconds since 1970 by the monotonic clock of the process.
+fn now() -> i64 {
+    let (began, at) = &*BEGAN;
+    at.saturating_add(i64::try_from(began.elapsed().as_millis()).unwrap_or(i64::MAX))
+}
+
+#[async_trait]
+impl GroupStorage for Handle {
+    async fn look(&self, question: Question) -> Result<Looked> {
+        self.0.clone().reading(move |connection, _, _| look(connection, &question)).await
+    }
+
+    async fn change(&self, change: Change) -> Result<Option<i64>> {
+        if let (true, Some(known)) = (change.changes.only_renew(), change.known) {
+            return Ok(Some(known));
+        }
+        self.writing(move |transaction| store(transaction, &change)).await
+    }
+
+    async fn delete(&self, group: &str, version: i64) -> Result<bool> {
+        let group = group.to_owned();
+        self.writing(move |transaction| {
+            let deleted = transaction
+                .execute("DELETE FROM log.groups WHERE name = ?1 AND version = ?2", params![group, version])?;
+            for table in ["parked", "gone", "carried", "audit"] {
+                let delete = format!("DELETE FROM log.group_{table} WHERE group_name = ?1");
+                transaction.prepare_cached(&delete)?.execute([&group])?;
+            }
+            Ok(deleted > 0)
+        })
+        .await
+    }
+
+    async fn names(&self) -> Result<Vec<Arc<str>>> {
+        self.0.clone().reading(|connection, _, _| Ok(names(connection)?)).await
+    }
+
+    async fn audit(&self, group: &str, below: i64, limit: usize) -> Result<Vec<AuditEntry>> {
+        let (group, limit) = (group.to_owned(), i64::try_from(limit).unwrap_or(i64::MAX));
+        self.0
+            .clone()
+            .reading(move |connection, _, _| {
+                let mut select = connection.prepare_cached(include_str!("sql/group_audit.sql"))?;
+                let rows = select.query_map(params![group, below, limit], audit_entry)?;
+                Ok(rows.collect::<rusqlite::Result<_>>()?)
+            })
+            .await
+    }
+}
+
+impl Handle {
+    /// Runs a transaction that is durable when this returns, on a thread that it may block.
+    async fn writing<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Transaction<'_>) -> rusqlite::Result<T> + Send + 'static,
+    ) -> Result<T> {
+        let (storage, (answer, answered)) = (self.0.clone(), oneshot::channel());
+        self.0.shared.threads.write(Box::pin(async move {
+            let outcome = storage.files().and_then(|files| {
+                let outcome = files.change(&storage.shared, storage.incarnation, |connection| {
+                    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+                    let outcome = work(&transaction)?;
+                    transaction.commit()?;
+                    Ok(outcome)
+                });
+                storage.start_checkpoint(&files);
+                outcome
+            });
+            // Nobody waits any more if the store is closing.
+            let _ = answer.send(outcome);
+        }));
+        answered.await.map_err(|_| Error::Closed)?
+    }
+}
+
+/// The names of all groups, in byte order.
+pub(super) fn names(connection: &Connection) -> rusqlite::Result<Vec<Arc<str>>> {
+    let mut select = connection.prepare_cached("SELECT name FROM log.groups ORDER BY name")?;
+    select.query_map([], |row| row.get(0))?.collect()
+}
+
+/// The tables of groups.
+const TABLES: &[&str] = &["groups", "group_parked", "group_gone", "group_carried", "group_audit", "group_epoch"];
+
+/// Copies the groups of a log, all of one moment, into a new log that is made from it. A checkpoint above the new log's
+/// head is cut when the group is next used.
+///
+/// # Errors
+/// SQLite's.
+pub(super) fn keep(source: &Connection, target: &Connection) -> rusqlite::Result<()> {
+    if !source.table_exists(None, "groups")? {
+        return Ok(());
+    }
+    let snapshot = source.unchecked_transaction()?;
+    for table in TABLES {
+        target.execute(&format!("DELETE FROM log.{table}"), [])?;
+        let mut select = snapshot.prepare(&format!("SELECT * FROM {table}"))?;
+        let columns = select.column_count();
+        let places = vec!["?"; columns].join(", ");
+        let mut insert = target.prepare(&format!("INSERT INTO log.{table} VALUES ({places})"))?;
+        let mut rows = select.query([])?;
+        while let Some(row) = rows.next()? {
+            let values = (0..columns).map(|at| row.get(at)).collect::<rusqlite::Result<Vec<Value>>>()?;
+            insert.execute(params_from_iter(values))?;
+        }
+    }
+    Ok(())
+}
+
+fn look(connection: &Connection, question: &Question) -> Result<Looked, ReadError> {
+    let snapshot = connection.unchecked_transaction()?;
+    let now = question.now.unwrap_or_else(now);
+    let head = snapshot
+        .prepare_cached("SELECT coalesce(max(global_position), 0) FROM log.messages")?
+        .query_row([], |row| row.get(0))?;
+    let mut found = snapshot.prepare_cached("SELECT version FROM log.groups WHERE name = ?1")?;
+    let version: Option<i64> = found.query_row([&question.group], |row| row.get(0)).optional()?;
+    let group = match version {
+        None => Found::Missing,
+        Some(version) if question.known == Some(version) => Found::Same,
+        Some(version) => Found::Changed(version, Box::new(stored(&snapshot, &question.group, now)?)),
+    };
+    let gone = gone(&snapshot, question)?;
+    Ok(Looked { now, head, last_epoch: last_epoch(&snapshot)?, group, gone })
+}
+
+/// All rows of a group that is there, with a fresh session for each member.
+pub(super) fn stored(snapshot: &Connection, group: &Arc<str>, now: i64) -> rusqlite::Result<Stored> {
+    let mut select = snapshot.prepare_cached("SELECT definition, state FROM log.groups WHERE name = ?1")?;
+    let (definition, state): (String, String) = select.query_row([group], |row| Ok((row.get(0)?, row.get(1)?)))?;
+    let definition: Definition = read_json(0, &definition)?;
+    let mut state = State::read(&state).map_err(|error| unreadable(1, error))?;
+    state.begin_sessions(now);
+    let State { settings, partitions, members } = state;
+    let (parked, carried) = (parked(snapshot, group)?, carried(snapshot, group)?);
+    Ok(Stored { definition: Arc::new(definition), settings, partitions, members, gone: vec![], parked, carried })
+}
+
+fn parked(snapshot: &Connection, group: &str) -> rusqlite::Result<Vec<(Arc<str>, Parked)>> {
+    let mut select = snapshot.prepare_cached(include_str!("sql/group_parked.sql"))?;
+    let parked = |row: &Row<'_>| {
+        let parked = Parked {
+            handled: row.get(1)?,
+            attempts: row.get(2)?,
+            reason: row.get(3)?,
+            since: row.get(4)?,
+            due: row.get(5)?,
+            rev: row.get(6)?,
+            is_out: row.get(7)?,
+        };
+        Ok((row.get(0)?, parked))
+    };
+    select.query_map([group], parked)?.collect()
+}
+
+fn carried(snapshot: &Connection, group: &str) -> rusqlite::Result<Vec<(i64, Carried)>> {
+    let mut select = snapshot.prepare_cached("SELECT number, carried FROM log.group_carried WHERE group_name = ?1")?;
+    let carried = |row: &Row<'_>| Ok((row.get(0)?, read_json(1, &row.get::<_, String>(1)?)?));
+    select.query_map([group], carried)?.collect()
+}
+
+fn gone(snapshot: &Connection, question: &Question) -> rusqlite::Result<Vec<(Arc<str>, Gone)>> {
+    let mut select =
+        snapshot.prepare_cached("SELECT reason, until FROM log.group_gone WHERE group_name = ?1 AND key = ?2")?;
+    let mut gone = Vec::new();
+    for key in &question.gone {
+        let row = |row: &Row<'_>| Ok((row.get::<_, String>(0)?, row.get(1)?));
+        let Some((reason, until)) = select.query_row(params![question.group, key], row).optional()? else { continue };
+        let reason = serde_json::from_value::<Fence>(reason.into()).map_err(|error| unreadable(0, error))?;
+        gone.push((Arc::clone(key), Gone { reason, until }));
+    }
+    Ok(gone)
+}
+
+fn audit_entry(row: &Row<'_>) -> rusqlite::Result<AuditEntry> {
+    Ok(AuditEntry {
+        id: row.get(0)?,
+        at: row.get(1)?,
+        token: row.get(2)?,
+        act: row.get::<_, String>(3)?.into(),
+        details: read_json(4, &row.get::<_, String>(4)?)?,
+    })
+}
+
+fn last_epoch(connection: &Connection) -> rusqlite::Result<Epoch> {
+    let mut select = connection.prepare_cached("SELECT coalesce(max(last), 0) FROM log.group_epoch")?;
+    select.query_row([], |row| row.get(0)).map(Epoch::from_number)
+}
+
+/// Stores a change in a transaction. Returns the group's version, or nothing if another change was first.
+pub(super) fn store(transaction: &Connection, change: &Change) -> rusqlite::Result<Option<i64>> {
+    let (before, after) = change.epochs;
+    if before != after && last_epoch(transaction)? != before {
+        return Ok(None);
+    }
+    let (group, version) = (&change.group, change.version());
+    let changed = match change.known {
+        None => transaction.prepare_cached(include_str!("sql/group_create.sql"))?.execute(params![
+            group,
+            version,
+            change.definition,
+            change.state
+        ])?,
+        Some(known) => transaction
+            .prepare_cached("UPDATE log.groups SET version = ?3, state = ?4 WHERE name = ?1 AND version = ?2")?
+            .execute(params![group, known, version, change.state])?,
+    };
+    if changed == 0 {
+        return Ok(None);
+    }
+    if before != after {
+        transaction.prepare_cached("UPDATE log.group_epoch SET last = ?1")?.execute([after.number()])?;
+    }
+    store_rows(transaction, group, &change.changes)?;
+    prune(transaction, change)?;
+    Ok(Some(version))
+}
+
+/// Stores the rows that are not in the state.
+fn store_rows(transaction: &Connection, group: &str, changes: &Changes) -> rusqlite::Result<()> {
+    let forget = |table: &str, key: &str| format!("DELETE FROM log.group_{table} WHERE group_name = ?1 AND {key} = ?2");
+    let Changed { save, forget: unparked } = &changes.parked;
+    for (stream, Parked { handled, attempts, reason, since, due, rev, is_out }) in save {
+        transaction
+            .prepare_cached(include_str!("sql/group_park.sql"))?
+            .execute(params![group, stream, handled, attempts, reason, since, due, rev, is_out])?;
+    }
+    for stream in unparked {
+        transaction.prepare_cached(&forget("parked", "stream"))?.execute(params![group, stream])?;
+    }
+    for (key, Gone { reason, until }) in &changes.gone.save {
+        transaction
+            .prepare_cached("INSERT OR REPLACE INTO log.group_gone VALUES (?1, ?2, ?3, ?4)")?
+            .execute(params![group, key, reason.as_str(), until])?;
+    }
+    for (number, carried) in &changes.carried.save {
+        let carried = serde_json::to_string(carried).expect("its keys are numbers");
+        transaction
+            .prepare_cached("INSERT OR REPLACE INTO log.group_carried VALUES (?1, ?2, ?3)")?
+            .execute(params![group, number, carried])?;
+    }
+    for number in &changes.carried.forget {
+        transaction.prepare_cached(&forget("carried", "number"))?.execute(params![group, number])?;
+    }
+    for AuditEntry { id, at, token, act, details } in &changes.audit {
+        transaction.prepare_cached("INSERT INTO log.group_audit VALUES (?1, ?2, ?3, ?4, ?5, ?6)")?.execute(params![
+            group,
+            id,
+            at,
+            token,
+            act,
+            details.to_string()
+        ])?;
+    }
+    Ok(())
+}
+
+/// Deletes what nobody asks for any more: memberships that ended long ago, and old entries of the audit.
+fn prune(transaction: &Connection, change: &Change) -> rusqlite::Result<()> {
+    if !change.changes.gone.save.is_empty() {
+        transaction
+            .prepare_cached("DELETE FROM log.group_gone WHERE group_name = ?1 AND until <= ?2")?
+            .execute(params![change.group, change.now])?;
+    }
+    if let Some(last) = change.changes.audit.last() {
+        transaction
+            .prepare_cached("DELETE FROM log.group_audit WHERE group_name = ?1 AND id <= ?2")?
+            .execute(params![change.group, last.id - AUDIT_KEPT])?;
+    }
+    Ok(())
+}
+
+fn read_json<T: serde::de::DeserializeOwned>(column: usize, text: &str) -> rusqlite::Result<T> {
+    serde_json::from_str(text).map_err(|error| unreadable(column, error))
+}
+
+fn unreadable(column: usize, error: impl std::error::Error + Send + Sync + 'static) -> rusqlite::Error {
+    rusqlite::Error::FromSqlConversionFailure(column, rusqlite::types::Type::Text, Box::new(error))
+}

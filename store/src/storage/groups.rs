@@ -1,0 +1,109 @@
+//! The contract of a database that holds the groups of a log.
+//!
+//! A group is loaded with a version. It is decided about in memory, and what changed is stored only if the group still
+//! has that version. So no lock is held while a decision is made, and whoever was second decides again.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use eventodb_protocol::group::Epoch;
+
+use crate::error::Result;
+use crate::groups::{AuditEntry, Gone, Stored};
+
+pub use crate::groups::Change;
+
+/// The groups of one incarnation.
+///
+/// # Contract
+/// - [`GroupStorage::look`] returns one state of the group, its namespace's last epoch, and a head that is not older than
+///   the call.
+/// - [`GroupStorage::change`] changes everything or nothing, and is durable when it returns.
+/// - A version never comes twice, also not if a group of the same name is created again.
+#[async_trait]
+pub trait GroupStorage: Send + Sync + 'static {
+    /// The group as it is now, with what a decision has to know besides.
+    ///
+    /// # Errors
+    /// [`crate::Error::Closed`] if the incarnation was deleted, [`crate::Error::Replacing`] while another is filled that
+    /// is to take its place, [`crate::Error::Unavailable`], [`crate::Error::Failed`].
+    async fn look(&self, question: Question) -> Result<Looked>;
+
+    /// Stores a change. Returns the group's version from then on, or `None` if another change was first: nothing was
+    /// stored then.
+    ///
+    /// # Errors
+    /// As above; [`crate::Error::Unknown`]: it may be stored.
+    async fn change(&self, change: Change) -> Result<Option<i64>>;
+
+    /// Deletes a group that has this version. Returns whether it had.
+    ///
+    /// # Errors
+    /// As above.
+    async fn delete(&self, group: &str, version: i64) -> Result<bool>;
+
+    /// The names of all groups, in byte order.
+    ///
+    /// # Errors
+    /// As [`Self::look`].
+    async fn names(&self) -> Result<Vec<Arc<str>>>;
+
+    /// A page of a group's audit, newest first: at most `limit` entries with lower ids than `below`.
+    ///
+    /// # Errors
+    /// As [`Self::look`].
+    async fn audit(&self, group: &str, below: i64, limit: usize) -> Result<Vec<AuditEntry>>;
+}
+
+/// What is asked about a group.
+#[derive(Clone, Debug)]
+pub struct Question {
+    /// Its name.
+    pub group: Arc<str>,
+    /// The version that the caller knows.
+    pub known: Option<i64>,
+    /// Members' ids and instances: how their memberships ended is wanted.
+    pub gone: Vec<Arc<str>>,
+    /// The time that counts instead of the clock's, in milliseconds since 1970; for tests.
+    pub now: Option<i64>,
+}
+
+/// What is known about a group.
+#[derive(Clone, Debug)]
+pub struct Looked {
+    /// The time, in milliseconds since 1970.
+    pub now: i64,
+    /// Global position of the log's last message.
+    pub head: i64,
+    /// The last epoch that was given in the namespace.
+    pub last_epoch: Epoch,
+    /// The group.
+    pub group: Found,
+    /// How memberships ended that were asked about.
+    pub gone: Vec<(Arc<str>, Gone)>,
+}
+
+/// A group as it was found.
+#[derive(Clone, Debug)]
+pub enum Found {
+    /// There is none of that name.
+    Missing,
+    /// It still has the version that the caller knows.
+    Same,
+    /// It has this version.
+    Changed(i64, Box<Stored>),
+}
+
+/// A short sign for a group's name, by which servers tell each other which group has changed. Two names may have the same.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct GroupTag(pub u32);
+
+impl GroupTag {
+    /// That of a name.
+    pub fn of(group: &str) -> Self {
+        Self(crc32c::crc32c(group.as_bytes()))
+    }
+}
+
+/// Entries of a group's audit that are kept.
+pub const AUDIT_KEPT: i64 = eventodb_protocol::limits::AUDIT_ENTRIES as i64;
