@@ -3,10 +3,11 @@
 //! Both backends store it whole with each decision. A partition refers to its owner by the owner's place among the
 //! members, so that a partition takes some fifty bytes.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use eventodb_protocol::group::Epoch;
+use serde::de::Error as _;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
@@ -74,10 +75,11 @@ impl State {
     pub fn read(text: &str) -> Result<Self, Unreadable> {
         let form: Form = serde_json::from_str(text)?;
         let ids: Vec<MemberId> = form.members.iter().map(|row| Arc::from(&*row.0)).collect();
+        let no_member = || serde_json::Error::custom("a partition has an owner that is no member");
         let partition = |(epoch, checkpoint, moved_at, place, give_back_by): PartitionRow| {
-            let member: Option<&MemberId> = place.and_then(|place: usize| ids.get(place));
+            let member = place.map(|place: usize| ids.get(place).ok_or_else(no_member)).transpose()?;
             let owner = member.map(|member| Ownership { member: Arc::clone(member), give_back_by });
-            Partition { epoch: Epoch::from_number(epoch), checkpoint, moved_at, owner }
+            Ok(Partition { epoch: Epoch::from_number(epoch), checkpoint, moved_at, owner })
         };
         let member = |(_, name, instance, number, joined_at, lease_end, last_call): MemberRow| Member {
             name,
@@ -87,9 +89,28 @@ impl State {
             joined_at,
             last_call,
         };
-        let partitions = (0..).zip(form.partitions.into_iter().map(partition)).collect();
+        let partitions = form.partitions.into_iter().map(partition).collect::<Result<Vec<_>, serde_json::Error>>()?;
+        let partitions = (0..).zip(partitions).collect();
         let members = ids.iter().cloned().zip(form.members.into_iter().map(member)).collect();
         Ok(Self { settings: form.settings, partitions, members })
+    }
+
+    /// What cannot be, in a namespace with this head and this last epoch.
+    pub fn faults(&self, head: i64, last_epoch: Epoch) -> Vec<String> {
+        let mut faults = Vec::new();
+        let mut epochs = HashSet::new();
+        for (number, partition) in &self.partitions {
+            if partition.checkpoint > head {
+                faults.push(format!(
+                    "partition {number} has a checkpoint above the head {head}: {}",
+                    partition.checkpoint
+                ));
+            }
+            if partition.epoch > last_epoch || !epochs.insert(partition.epoch) {
+                faults.push(format!("partition {number} has an epoch that was not given to it: {}", partition.epoch));
+            }
+        }
+        faults
     }
 
     /// Gives each member a fresh session that begins now, because it is not known when its lease ends.
@@ -130,6 +151,19 @@ mod tests {
         (group, at)
     }
 
+    fn group_state() -> String {
+        group().0.state()
+    }
+
+    #[test]
+    fn what_cannot_be_is_told() {
+        let state = State::read(&group_state()).expect("it was just written");
+        let highest = state.partitions.iter().map(|(_, partition)| partition.epoch).max().expect("there are some");
+        assert!(state.faults(9, highest).is_empty());
+        assert_eq!(state.faults(-1, highest).len(), 3, "checkpoints above the head");
+        assert_eq!(state.faults(9, Epoch::default()).len(), 3, "epochs that were not given");
+    }
+
     #[test]
     fn a_state_is_read_as_it_was_written() {
         let (group, _) = group();
@@ -139,6 +173,8 @@ mod tests {
         assert_eq!(changes.partitions, Changed { save: state.partitions, forget: vec![] });
         assert_eq!(changes.members, Changed { save: state.members, forget: vec![] });
         assert!(State::read("{}").is_err());
+        let nobody = |state: String| state.replacen(",50,0,", ",50,7,", 1);
+        assert!(State::read(&nobody(group_state())).is_err(), "an owner that is no member");
     }
 
     #[test]

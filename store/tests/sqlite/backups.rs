@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use eventodb_protocol::Filter;
 use eventodb_protocol::Scope;
 use eventodb_protocol::request::Read;
+use eventodb_protocol::request::group::{CreateGroup, Join, Start};
 use eventodb_store::sqlite::Settings;
 use eventodb_store::sqlite::maintenance::{Error, backup, verify};
 
@@ -40,6 +41,41 @@ async fn a_backup_of_a_store_in_use_is_a_data_directory() {
     let report = verify(&output, &mut |_| {}).expect("it can be read");
     assert!(!report.is_backup && report.is_sound(), "{report:?}");
     store.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn groups_are_in_a_backup_and_are_verified() {
+    let (directory, _) = store_of(30).await;
+    let store = open(directory.path(), Settings::default()).await;
+    let log_here = log(&store, NAME).await;
+    let new = CreateGroup {
+        categories: [].into(),
+        types: [].into(),
+        partitions: 3,
+        start: Start::After(20),
+        session_ms: 600_000,
+        max_parked: 5,
+        description: "one".to_owned(),
+    };
+    log_here.groups().create("g", new).await.expect("it is new");
+    let joined = log_here.groups().join("g", Join::default()).await.expect("there is room");
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let output = folder.path().join("backup");
+    backup(directory.path(), &output, &mut |_| {}).expect("the store is there");
+    store.close().await;
+    assert!(verify(&output, &mut |_| {}).expect("it can be read").is_sound());
+    let restored = open(&output, Settings::default()).await;
+    let groups = log(&restored, NAME).await;
+    let status = groups.groups().status("g").await.expect("it is there");
+    assert!(status.partitions.iter().all(|partition| partition.checkpoint == 20));
+    assert_eq!(status.members[0].member, joined.member);
+    drop(groups);
+    restored.close().await;
+    assert!(verify(&output, &mut |_| {}).expect("it can be read").is_sound());
+    let file = rusqlite::Connection::open(log_file(&output)).expect("a database");
+    file.execute_batch("UPDATE group_epoch SET last = 5").expect("a log");
+    drop(file);
+    assert!(!verify(&output, &mut |_| {}).expect("it can be read").is_sound(), "epochs that were not given");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -127,11 +127,13 @@ fn copy(
     if !namespace.owns(&files::identity(&source).map_err(&failed)?) {
         return Err(Error::ForeignLog(shown(&file)));
     }
-    let (head, import) = beginning(&source).map_err(&failed)?;
     let target_path = files::log_path(target, incarnation);
     let written = database(&target_path);
     let mut log = files::create_log(&target_path)?;
     whole_row::keep_identity(&source, &log).map_err(&written)?;
+    // Before the head is read, so that no checkpoint lies above it.
+    groups::keep(&source, &log).map_err(&written)?;
+    let (head, import) = beginning(&source).map_err(&failed)?;
     let seed = Seed::of(&evidence::identity(&log).map_err(&written)?);
     if let Some(import) = import {
         import.insert(&log).map_err(&written)?;
@@ -149,7 +151,6 @@ fn copy(
     }
     // Those of later messages do no harm.
     whole_row::keep_given_up(&source, &log, head).map_err(&written)?;
-    groups::keep(&source, &log).map_err(&written)?;
     Ok(BackedUpNamespace { head, messages, damaged, ..nothing })
 }
 

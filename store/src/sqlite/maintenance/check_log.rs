@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use eventodb_protocol::group::Epoch;
 use rusqlite::{Connection, Row, params};
 use uuid::Uuid;
 
@@ -9,6 +10,8 @@ use super::super::checksum::{Checker, Verdict, column};
 use super::super::failure::is_damage;
 use super::super::whole_row::{Import, WholeRow};
 use super::{Progress, Step, TELL_EVERY, files};
+use crate::error::Chain;
+use crate::groups::State;
 
 /// Number of problems of one file that are reported; more are only counted.
 const TELL_MOST: usize = 20;
@@ -70,6 +73,9 @@ pub(super) fn check(log: &Connection, file: &Path, progress: &mut Progress<'_>) 
         check.damaged.clear();
         return check;
     }
+    if let Err(error) = groups(log, &mut check) {
+        check.problems.add(format!("its consumer groups cannot be read: {error}"));
+    }
     if !check.damaged.is_empty() {
         // The columns of a damaged message cannot be relied on.
         return check;
@@ -80,6 +86,31 @@ pub(super) fn check(log: &Connection, file: &Path, progress: &mut Progress<'_>) 
         }
     }
     check
+}
+
+/// Owners, epochs and positions of the groups.
+fn groups(log: &Connection, check: &mut LogCheck) -> rusqlite::Result<()> {
+    if !log.table_exists(None, "groups")? {
+        return Ok(());
+    }
+    let last_epoch = log.query_row("SELECT coalesce(max(last), 0) FROM group_epoch", [], |row| row.get(0))?;
+    let mut select = log.prepare("SELECT name, state FROM groups ORDER BY name")?;
+    let mut rows = select.query([])?;
+    while let Some(row) = rows.next()? {
+        let (name, state): (String, String) = (row.get(0)?, row.get(1)?);
+        let faults = match State::read(&state) {
+            Ok(state) => state.faults(check.head, Epoch::from_number(last_epoch)),
+            Err(error) => vec![Chain(&error).to_string()],
+        };
+        faults.iter().for_each(|fault| check.problems.add(format!("group {name}: {fault}")));
+    }
+    let mut select = log.prepare("SELECT group_name, stream FROM group_parked WHERE handled > ?1")?;
+    let mut rows = select.query([check.head])?;
+    while let Some(row) = rows.next()? {
+        let (name, stream): (String, String) = (row.get(0)?, row.get(1)?);
+        check.problems.add(format!("group {name}: stream {stream} is parked above the head"));
+    }
+    Ok(())
 }
 
 /// SQLite's own check of the pages.
