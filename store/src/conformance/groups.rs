@@ -162,6 +162,24 @@ pub(super) async fn a_member_that_leaves_hands_over_at_once(world: &mut World) {
     assert!(is_fenced(left, Fence::Unknown));
 }
 
+/// The join that replaces a member may be decided in the same batch as the member's read.
+pub(super) async fn a_read_beside_the_join_that_replaces_its_member_says_so(world: &mut World) {
+    let log = world.log().await;
+    create(&log, 2, LONG_MS).await;
+    let named = || Join { name: Some("w".to_owned()), instance: None };
+    for _ in 0..20 {
+        let older = log.groups().join(GROUP, named()).await.expect("there is room");
+        let beside = tokio::join!(read(log.groups(), &older.member, call(0)), log.groups().join(GROUP, named()));
+        beside.1.expect("there is room");
+        // A read that was decided before the join may have an answer of its own.
+        let read = match beside.0 {
+            Ok(_) => read(log.groups(), &older.member, call(0)).await,
+            refused => refused,
+        };
+        assert!(is_fenced(read, Fence::Replaced));
+    }
+}
+
 pub(super) async fn a_lease_that_ends_frees_partitions_without_a_call(world: &mut World) {
     let log = world.log().await;
     create(&log, 2, SHORT_MS).await;

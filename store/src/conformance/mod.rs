@@ -104,6 +104,7 @@ cases! {
         a_page_gives_each_partition_its_share,
         a_read_that_waits_is_woken_by_a_message_of_its_partitions,
         a_member_that_leaves_hands_over_at_once,
+        a_read_beside_the_join_that_replaces_its_member_says_so,
         a_lease_that_ends_frees_partitions_without_a_call,
         calls_that_come_at_once_are_all_stored,
         an_append_with_a_checkpoint_happens_once,

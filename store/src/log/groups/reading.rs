@@ -222,6 +222,11 @@ impl<R: FnMut(usize) -> bool + Send> Session<'_, R> {
         loop {
             decider.reader.show(decided.at.head).await?;
             let Decided { group, at } = &decided;
+            if !group.has_member(&self.member) {
+                // A call that was decided together with this one ended the membership. What is known has no reasons.
+                decided = self.look_again().await?;
+                continue;
+            }
             let call = self.call_from_here(group);
             let reading = group.look(&self.member, &call, &self.fenced, at).map_err(Error::Group)?;
             let spans = group.retry_spans(&reading, at);
