@@ -15,12 +15,12 @@ export function readGuide(): string {
 
 /** The ids of all rules, in document order. */
 export function ruleIds(document: string): string[] {
-  return [...document.matchAll(/^- \*\*(R-[a-z]+\.\d+)\*\* /gm)].map((match) => match[1]!);
+  return [...document.matchAll(/^- \*\*(R-[a-z-]+\.\d+)\*\* /gm)].map((match) => match[1]!);
 }
 
 /** Everything in bold that looks like a rule's id, wherever it stands. */
 export function ruleMentions(document: string): string[] {
-  return [...document.matchAll(/\bR-[a-z]+\.\d+\b/g)].map((match) => match[0]);
+  return [...document.matchAll(/\bR-[a-z-]+\.\d+\b/g)].map((match) => match[0]);
 }
 
 /** The fenced blocks of the document, each with the words after its language. */

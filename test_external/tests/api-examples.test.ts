@@ -8,7 +8,8 @@
  *   sh request      a curl command, run by the shell, for the server instead of 127.0.0.1:8080
  *   sh subscribe    a curl command whose URL is subscribed to
  * The second says what comes: `json reply`, or `text frames` for a subscription. In a reply "<uuid>", "<time>", "<token>",
- * "<version>" stand for a string of that form, "<number>" for any integer, "<any>" for any value. Inside `error` a reply
+ * "<version>" stand for a string of that form, "<number>" for any integer, "<any>" for any value. In a request "<member>", "<epoch>"
+ * and "<rev>" are what the last reply had that had one. Inside `error` a reply
  * may have details that the document does not show; elsewhere it has exactly the members shown.
  * Other blocks are illustrations and are not run.
  */
@@ -47,10 +48,20 @@ for (const { request, reply } of examples) {
 async function call({ words, text }: Block): Promise<string> {
   const server = (words.includes("production") ? production : open).get();
   const withToken = words.includes("production") && !words.includes("anonymous");
-  const reply = await server.client(withToken ? server.madeToken : undefined).post(text);
+  const reply = await server.client(withToken ? server.madeToken : undefined).post(text.replace(/"<(member|epoch|rev)>"/g, (_, name) => known[name]!));
   const status = words.find((word) => word.startsWith("status="))?.slice("status=".length) ?? "200";
   assert.equal(String(reply.status), status, reply.text);
+  remember(reply.text);
   return reply.text;
+}
+
+/** JSON texts of what a later request may name. */
+const known: Record<string, string> = {};
+
+function remember(text: string): void {
+  const reply = JSON.parse(text);
+  const found = { member: reply?.member, epoch: reply?.assigned?.[0]?.epoch, rev: reply?.retries?.[0]?.[10] ?? reply?.rev };
+  for (const [name, value] of Object.entries(found)) if (value !== undefined) known[name] = JSON.stringify(value);
 }
 
 async function curl(server: Server, command: string): Promise<string> {

@@ -155,20 +155,42 @@ function mistypings(name: string): string[] {
 }
 
 async function accepts(client: Client, text: string): Promise<void> {
-  const existing = unique("old-");
-  if (text.includes("$old")) await client.rpc("ns.create", existing);
+  const old = unique("old-");
+  if (text.includes("$old")) await client.rpc("ns.create", old);
   const token = text.includes("$token") ? (await client.rpc("token.create", { rights: ["read"] })).id : undefined;
-  const sent = filled(text, existing, token);
+  const sent = filled(text, { old, ...(token && { token }), ...(NAMES_GROUP.test(text) && (await newGroup(client))) });
   const reply = await client.post(sent);
   assert.equal(reply.status, 200, `${sent}: ${reply.text}`);
 }
 
 /** Refused as a bad request, and the message names the culprit. */
 async function refuses(client: Client, text: string, culprit: string): Promise<void> {
-  const sent = filled(text);
+  const sent = filled(text, NAMES_GROUP.test(text) ? await oneGroup(client) : {});
   const failure = failureOf(await client.post(sent));
   assert.deepEqual([failure.status, failure.code], [400, "INVALID_REQUEST"], `${sent}: ${failure.message}`);
   if (!["", "message", "messages", "entries", "namespace"].includes(culprit)) {
     assert.ok(failure.message.includes(culprit), `${sent}: the message should name ${culprit}: ${failure.message}`);
   }
+}
+
+const NAMES_GROUP = /\$(group|member|epoch|position)/;
+
+type Group = { group: string; member: string; epoch: number; position: number };
+
+/** A group with one message, one partition and one member. */
+async function newGroup(client: Client): Promise<Group> {
+  const [group, category] = [unique("group-"), unique("c")];
+  const { globalPosition: position } = await client.write(`${category}-1`);
+  await client.rpc("group.create", group, { categories: [category], partitions: 1 });
+  const { member, assigned } = await client.rpc("group.join", group);
+  return { group, member, epoch: assigned[0].epoch, position };
+}
+
+const groups = new WeakMap<Client, Promise<Group>>();
+
+/** The same group for all calls that are refused. */
+function oneGroup(client: Client): Promise<Group> {
+  const group = groups.get(client) ?? newGroup(client);
+  groups.set(client, group);
+  return group;
 }

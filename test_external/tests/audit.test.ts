@@ -48,6 +48,11 @@ test("[R-audit.1] each administrative act has a line", async (t) => {
   const kept = await lineOf(server, force("nonsense"));
   assert.deepEqual([kept.act, kept.object, kept.outcome], ["import?force", "default", "INVALID_JSON"]);
 
+  await administrator.rpc("group.create", "balances");
+  await administrator.rpc("group.reset", "balances", { to: "end", dryRun: true });
+  const paused = await lineOf(server, () => administrator.rpc("group.pause", "balances"));
+  assert.deepEqual([paused.act, paused.object, paused.outcome], ["group.pause", "balances", "done"]);
+
   const deleted = await lineOf(server, () => administrator.rpc("ns.delete", "shop"));
   assert.deepEqual([deleted.act, deleted.object, deleted.outcome], ["ns.delete", "shop", "done"]);
 });

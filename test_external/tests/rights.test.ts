@@ -87,6 +87,33 @@ const CALLS: Record<string, (client: Client, touch: Touch, tenant: Tenant) => Pr
   "token.list": (client) => client.call("token.list"),
   "token.revoke": async (client, _touch, tenant) => client.call("token.revoke", await victim(tenant)),
   "token.rotate": async (client, _touch, tenant) => client.call("token.rotate", await victim(tenant), { graceMs: 0 }),
+  "group.create": (client, touch) => client.call("group.create", unique("group-"), { categories: categoriesOf(touch) }),
+  "group.update": async (client, touch, tenant) => client.call("group.update", await group(tenant, touch), { description: "changed" }),
+  "group.delete": async (client, touch, tenant) => client.call("group.delete", await group(tenant, touch)),
+  "group.list": (client) => client.call("group.list"),
+  "group.status": async (client, touch, tenant) => client.call("group.status", await group(tenant, touch)),
+  "group.pause": async (client, touch, tenant) => client.call("group.pause", await group(tenant, touch)),
+  "group.resume": async (client, touch, tenant) => client.call("group.resume", await group(tenant, touch)),
+  "group.resize": async (client, touch, tenant) => client.call("group.resize", await group(tenant, touch), { partitions: 2 }),
+  "group.reset": async (client, touch, tenant) => client.call("group.reset", await group(tenant, touch), { to: "end" }),
+  "group.join": async (client, touch, tenant) => client.call("group.join", await group(tenant, touch)),
+  "group.heartbeat": async (client, touch, tenant) => client.call("group.heartbeat", ...(await membership(tenant, touch)).names),
+  "group.read": async (client, touch, tenant) => client.call("group.read", ...(await membership(tenant, touch)).names),
+  "group.park": async (client, touch, tenant) => {
+    const { names, epoch } = await membership(tenant, touch);
+    const { globalPosition: position } = await tenant.admin.write(stream(touch));
+    return client.call("group.park", ...names, { partition: 0, epoch, position });
+  },
+  "group.handled": async (client, touch, tenant) => {
+    const { names, epoch } = await membership(tenant, touch);
+    return client.call("group.handled", ...names, { partition: 0, epoch, stream: stream(touch), position: 0 });
+  },
+  "group.leave": async (client, touch, tenant) => client.call("group.leave", ...(await membership(tenant, touch)).names),
+  "group.parked": async (client, touch, tenant) => client.call("group.parked", await group(tenant, touch)),
+  "group.retry": async (client, touch, tenant) => client.call("group.retry", await group(tenant, touch), { all: true }),
+  "group.skip": async (client, touch, tenant) => client.call("group.skip", await group(tenant, touch), { stream: stream(touch), position: 1 }),
+  "group.audit": async (client, touch, tenant) => client.call("group.audit", await group(tenant, touch)),
+  "group.wait": async (client, touch, tenant) => client.call("group.wait", await group(tenant, touch), { globalPosition: 0 }),
   "sys.version": (client) => client.call("sys.version"),
   "sys.health": (client) => client.call("sys.health"),
   "/health": (client) => client.send({ path: "/health" }),
@@ -133,6 +160,8 @@ function expectation(row: Row, kind: Kind, touch: Touch): { answer: string; name
   if (!kind.rights.includes(right) && !kind.rights.includes("admin")) return { answer: refused, names: right };
   if (row.needs.includes("of the named namespace") && kind.of === "another namespace") return { answer: refused };
   if (["token.revoke", "token.rotate"].includes(row.call) && kind.of === "another namespace") return { answer: "404 TOKEN_NOT_FOUND" };
+  const namesGroup = row.call.startsWith("group.") && !["group.create", "group.list"].includes(row.call);
+  if (namesGroup && kind.of) return { answer: "404 GROUP_NOT_FOUND" };
   const isOutside = row.limited === "refused" || (row.limited === "its categories only" && touch !== "own");
   if (kind.categories && isOutside) return { answer: refused, names: right };
   return { answer: "200" };
@@ -149,6 +178,22 @@ async function newTenant(): Promise<Tenant> {
   const admin = get().client((await administrator().rpc("ns.create", name)).token);
   await admin.rpc("streams.append", ["account-1", "secret-1"].map((stream) => ({ stream, messages: [message] })));
   return { name, admin };
+}
+
+/** The categories of a group: none are all. */
+const categoriesOf = (touch: Touch) => (touch === "both" ? [] : [category(touch)]);
+
+async function group({ admin }: Tenant, touch: Touch): Promise<string> {
+  const name = unique("group-");
+  await admin.rpc("group.create", name, { categories: categoriesOf(touch), partitions: 1 });
+  return name;
+}
+
+/** A group, and the member that has its only partition. */
+async function membership(tenant: Tenant, touch: Touch): Promise<{ names: [group: string, member: string]; epoch: number }> {
+  const name = await group(tenant, touch);
+  const { member, assigned } = await tenant.admin.rpc("group.join", name);
+  return { names: [name, member], epoch: assigned[0].epoch };
 }
 
 const category = (touch: Touch) => (touch === "own" ? "account" : touch === "other" ? "secret" : "");
@@ -269,6 +314,22 @@ test("[R-right.7 R-right.8] a limited token lists its categories only, in full p
   assert.equal((await limited.rpc("ns.info", name)).messageCount, named.length + 2);
 });
 
+test("[R-group-call.4 R-group-call.5] a limited token touches the groups of its categories, and lists them", async () => {
+  const { admin } = await newTenant();
+  for (const [name, categories] of [["own", ["account"]], ["wide", ["account", "secret"]], ["all", []]] as const) {
+    await admin.rpc("group.create", name, { categories });
+  }
+  const limited = admin.as((await admin.rpc("token.create", { rights: ["read", "consume"], categories: ["account"] })).token);
+  assert.deepEqual((await limited.rpc<any[]>("group.list")).map(({ group }) => group), ["own"]);
+  for (const name of ["wide", "all"]) {
+    for (const call of ["group.status", "group.join", "group.create"]) {
+      const failure = await limited.failure(call, name, ...(call === "group.create" ? [{ categories: ["account"] }] : []));
+      assert.equal(failure.code, "AUTH_UNAUTHORIZED", `${call} ${name}: it would tell what the group reads`);
+    }
+  }
+  assert.equal((await limited.failure("group.status", "none")).code, "GROUP_NOT_FOUND");
+});
+
 test("[R-right.11] a limited token finds messages of its categories only", async () => {
   const { admin } = await newTenant();
   const { token } = await admin.rpc("token.create", { rights: ["read"], categories: ["account"] });
@@ -302,14 +363,18 @@ test("[R-right.10] subscriptions, waiting reads and imports end with their token
     const client = admin.as(token);
     const subscription = await subscribe(t, client, { all: "true" });
     const waiting = client.call("category.get", "nothing", { waitMs: 30_000 });
+    await admin.rpc("group.create", "group", { categories: ["account"] });
+    const groupWait = client.call("group.wait", "group", { globalPosition: 1_000_000, timeoutMs: 30_000 });
     const before = await count();
     const importing = outcome(client, heldAfter(records(before, 1000), t));
     await until("the import's first batch", async () => (await count()) > before);
     const started = Date.now();
     await end(id);
     await within(`the subscription's end after the token was ${name}`, subscription.ended(), 5_000);
-    const failure = failureOf(await within("the waiting read's answer", waiting, 5_000));
-    assert.deepEqual([failure.status, failure.code], [403, "AUTH_UNAUTHORIZED"]);
+    for (const call of [waiting, groupWait]) {
+      const failure = failureOf(await within("the waiting call's answer", call, 5_000));
+      assert.deepEqual([failure.status, failure.code], [403, "AUTH_UNAUTHORIZED"]);
+    }
     const imported = await within("the import's end", importing, 5_000);
     assert.equal(imported.error, "IMPORT_FAILED", JSON.stringify(imported));
     assert.match(imported.message!, /token/);

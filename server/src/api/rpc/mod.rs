@@ -6,6 +6,7 @@
 mod append;
 mod category_get;
 mod context;
+mod group;
 mod listing;
 mod message_get;
 mod ns_categories;
@@ -69,7 +70,7 @@ macro_rules! methods {
     (@need administrator) => { Need::Administrator };
     (
         $first_name:literal => $first:ident, $first_need:ident $(($first_right:ident))?;
-        $($name:literal => $module:ident, $need:ident $(($right:ident))?;)*
+        $($name:literal => $($module:ident)::+, $need:ident $(($right:ident))?;)*
     ) => {
         /// Every method, by the name that a call has for it.
         pub const METHODS: &[&str] = &[$first_name, $($name,)*];
@@ -89,7 +90,7 @@ macro_rules! methods {
                     context.record.method = $name;
                     Box::pin(async {
                         let caller = context.$need($(Right::$right)?).await?;
-                        $module::answer(context, caller, call).await
+                        $($module)::+::answer(context, caller, call).await
                     })
                     .await
                 })*
@@ -119,6 +120,26 @@ methods! {
     "token.list" => token_list, own(Admin);
     "token.revoke" => token_revoke, own(Admin);
     "token.rotate" => token_rotate, own(Admin);
+    "group.create" => group::create, own(Consume);
+    "group.update" => group::update, own(Admin);
+    "group.delete" => group::delete, own(Admin);
+    "group.list" => group::list, own(Read);
+    "group.status" => group::status, own(Read);
+    "group.pause" => group::pause, own(Admin);
+    "group.resume" => group::resume, own(Admin);
+    "group.resize" => group::resize, own(Admin);
+    "group.reset" => group::reset, own(Admin);
+    "group.join" => group::join, own(Consume);
+    "group.heartbeat" => group::heartbeat, own(Consume);
+    "group.read" => group::read, own(Consume);
+    "group.park" => group::park, own(Consume);
+    "group.handled" => group::handled, own(Consume);
+    "group.leave" => group::leave, own(Consume);
+    "group.parked" => group::parked, own(Read);
+    "group.retry" => group::retry, own(Admin);
+    "group.skip" => group::skip, own(Admin);
+    "group.audit" => group::audit, own(Read);
+    "group.wait" => group::wait, own(Read);
     "sys.version" => sys_version, nothing;
     "sys.health" => sys_health, nothing;
 }

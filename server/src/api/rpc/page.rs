@@ -38,7 +38,7 @@ pub(super) async fn answer(
     form: Form,
 ) -> Result<Response, Failure> {
     context.record.wait = read.wait;
-    let mut memory = Memory { account: context.exchange.account(), permit: None };
+    let mut memory = Memory::new(context.exchange.account());
     let mut page = open(context, caller, read, &mut memory).await?;
     let head = page.head();
     let mut response = if page.is_gathered() {
@@ -54,14 +54,18 @@ pub(super) async fn answer(
 }
 
 /// The memory of a page. The connection's or the request's own memory covers a small page.
-struct Memory<'a> {
+pub(super) struct Memory<'a> {
     account: &'a Account,
     permit: Option<Permit>,
 }
 
-impl Memory<'_> {
+impl<'a> Memory<'a> {
+    pub(super) fn new(account: &'a Account) -> Self {
+        Self { account, permit: None }
+    }
+
     /// Takes memory for this many bytes in all.
-    fn hold(&mut self, bytes: usize) -> Result<(), Exhausted> {
+    pub(super) fn hold(&mut self, bytes: usize) -> Result<(), Exhausted> {
         match &mut self.permit {
             Some(permit) => permit.hold(bytes),
             None => {

@@ -1,0 +1,23 @@
+//! `group.heartbeat`: a member renews its lease, and tells how far it is.
+
+use axum::response::Response;
+use eventodb_protocol::request::Call;
+use eventodb_protocol::request::group::MemberCall;
+
+use super::target::{member_of, waiting};
+use crate::api::auth::Caller;
+use crate::api::errors::Failure;
+use crate::api::reply;
+use crate::api::rpc::context::Context;
+
+pub(in super::super) async fn answer(
+    context: &mut Context<'_>,
+    caller: Caller,
+    call: &mut Call<'_>,
+) -> Result<Response, Failure> {
+    let (group, member) = member_of(context, &caller, call).await?;
+    let heartbeat = MemberCall::parse(call)?;
+    let (state, wait_ms) = (context.state, heartbeat.wait_ms);
+    let reply = caller.log().groups().heartbeat(&group, &member, heartbeat, &state.stopping);
+    Ok(reply::json(&waiting(context, &caller, wait_ms, reply).await?))
+}

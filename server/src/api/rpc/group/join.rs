@@ -1,0 +1,22 @@
+//! `group.join`: a process becomes a member of a group.
+
+use axum::response::Response;
+use eventodb_protocol::Right;
+use eventodb_protocol::request::Call;
+use eventodb_protocol::request::group::Join;
+
+use super::target::named;
+use crate::api::auth::Caller;
+use crate::api::errors::Failure;
+use crate::api::reply;
+use crate::api::rpc::context::Context;
+
+pub(in super::super) async fn answer(
+    context: &mut Context<'_>,
+    caller: Caller,
+    call: &mut Call<'_>,
+) -> Result<Response, Failure> {
+    let group = named(context, &caller, call, Right::Consume).await?;
+    let join = Join::parse(call, context.limits())?;
+    Ok(reply::json(&caller.log().groups().join(&group, join).await?))
+}

@@ -1,0 +1,21 @@
+//! `group.pause`: a group hands out nothing until it is resumed.
+
+use axum::response::Response;
+use eventodb_protocol::Right;
+use eventodb_protocol::request::Call;
+
+use super::target::{named, token_of};
+use crate::api::auth::Caller;
+use crate::api::errors::Failure;
+use crate::api::reply;
+use crate::api::rpc::context::Context;
+
+pub(in super::super) async fn answer(
+    context: &mut Context<'_>,
+    caller: Caller,
+    call: &mut Call<'_>,
+) -> Result<Response, Failure> {
+    let group = named(context, &caller, call, Right::Admin).await?;
+    context.administers(&group);
+    Ok(reply::json(&caller.log().groups().pause(&group, token_of(&caller)).await?))
+}

@@ -1,0 +1,23 @@
+//! `group.retry`: parked streams are due at once.
+
+use axum::response::Response;
+use eventodb_protocol::Right;
+use eventodb_protocol::request::Call;
+use eventodb_protocol::request::group::Retry;
+
+use super::target::named;
+use crate::api::auth::Caller;
+use crate::api::errors::Failure;
+use crate::api::reply;
+use crate::api::rpc::context::Context;
+
+pub(in super::super) async fn answer(
+    context: &mut Context<'_>,
+    caller: Caller,
+    call: &mut Call<'_>,
+) -> Result<Response, Failure> {
+    let group = named(context, &caller, call, Right::Admin).await?;
+    context.administers(&group);
+    let retry = Retry::parse(call, context.limits())?;
+    Ok(reply::json(&caller.log().groups().retry(&group, retry).await?))
+}

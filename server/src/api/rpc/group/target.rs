@@ -1,0 +1,66 @@
+//! What the calls on a group share: which group, whether the caller may touch it, and waiting.
+
+use std::time::Duration;
+
+use eventodb_protocol::Right;
+use eventodb_protocol::request::Call;
+use eventodb_protocol::request::group::group_name;
+
+use crate::api::auth::{self, Caller};
+use crate::api::errors::Failure;
+use crate::api::rpc::context::Context;
+
+/// The name of a group that exists, and whose categories the caller may touch with this right.
+///
+/// # Errors
+/// `GROUP_NOT_FOUND`, `AUTH_UNAUTHORIZED`.
+pub(super) async fn named(
+    context: &Context<'_>,
+    caller: &Caller,
+    call: &mut Call<'_>,
+    right: Right,
+) -> Result<String, Failure> {
+    let name = group_name(call, context.limits())?;
+    let definition = caller.log().groups().definition(&name).await?;
+    caller.check_categories(right, &definition.categories)?;
+    Ok(name)
+}
+
+/// As [`named`], for a call of a member: the group, and the member, which stands behind it.
+pub(super) async fn member_of(
+    context: &Context<'_>,
+    caller: &Caller,
+    call: &mut Call<'_>,
+) -> Result<(String, String), Failure> {
+    let group = named(context, caller, call, Right::Consume).await?;
+    let member = call.string("member")?.into_owned();
+    Ok((group, member))
+}
+
+/// The caller's token, as a group's audit has it.
+pub(super) fn token_of(caller: &Caller) -> Option<String> {
+    caller.token_id().map(|id| id.0.to_string())
+}
+
+/// Waits for a reply that may take `ms` milliseconds, in one of the places for calls that wait. It fails when the token of
+/// its caller ends.
+///
+/// # Errors
+/// `OVERLOADED` if there is no place, `AUTH_UNAUTHORIZED`, and those of the call.
+pub(super) async fn waiting<T>(
+    context: &mut Context<'_>,
+    caller: &Caller,
+    ms: i64,
+    reply: impl Future<Output = eventodb_store::Result<T>>,
+) -> Result<T, Failure> {
+    if ms == 0 {
+        return Ok(reply.await?);
+    }
+    context.record.wait = Duration::from_millis(u64::try_from(ms).unwrap_or_default());
+    let _place = context.state.places.wait(caller.namespace(), context.credentials.token())?;
+    tokio::select! {
+        biased;
+        () = caller.ended() => Err(auth::ended()),
+        reply = reply => Ok(reply?),
+    }
+}
