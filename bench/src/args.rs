@@ -120,6 +120,9 @@ pub struct Args {
     /// Memory budget of hostile's server, in MiB: with less the server lets in fewer of the crowd.
     #[arg(long, value_name = "MIB", default_value_t = CROWD_BUDGET_MIB, value_parser = clap::value_parser!(u64).range(1..=1_048_576))]
     pub crowd_budget_mib: u64,
+    /// The clients beside the writers of siege, of which some alone tell what each kind costs.
+    #[arg(long, value_enum, value_name = "KINDS", value_delimiter = ',', default_values_t = Besieger::ALL)]
+    pub besiegers: Vec<Besieger>,
     /// Namespaces of `namespaces` and `ns-list`.
     #[arg(long, default_value_t = 5_000, value_parser = clap::value_parser!(u64).range(1..=100_000))]
     pub namespaces: u64,
@@ -195,6 +198,26 @@ pub enum Backend {
     Memory,
     /// PostgreSQL with its default durability.
     Postgres,
+}
+
+/// A kind of clients that siege has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Besieger {
+    /// Heads that come byte by byte.
+    Heads,
+    /// Connections that were used once.
+    Idle,
+    /// A reader of a byte a second.
+    Reader,
+    /// An import.
+    Import,
+    /// Subscribers who come and go.
+    Subscribers,
+}
+
+impl Besieger {
+    /// Every kind.
+    pub(crate) const ALL: [Self; 5] = [Self::Heads, Self::Idle, Self::Reader, Self::Import, Self::Subscribers];
 }
 
 impl Backend {

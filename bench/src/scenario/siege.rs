@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 use super::Turn;
 use super::hostile::fill;
 use super::turn::pause;
+use crate::args::Besieger;
 use crate::host::Host;
 use crate::load::{Loaded, on_own_thread};
 use crate::rpc;
@@ -40,15 +41,18 @@ async fn beside_siege(turn: &Turn<'_>, host: &Host) -> anyhow::Result<Loaded> {
     let alone = turn.load(&honest, turn.writers(&honest, 0..turn.case.width)).await?;
 
     let (seen, stop) = (Arc::new(Seen::default()), CancellationToken::new());
+    let number = |kind, of| if turn.session.args.besiegers.contains(&kind) { of } else { 0 };
     let siege = Siege {
         address: host.address.authority.clone(),
         token: busy.token.unwrap_or_default(),
-        heads: HEADS,
-        idle: IDLE,
-        lines: LINES,
-        subscribers: SUBSCRIBERS,
+        heads: number(Besieger::Heads, HEADS),
+        idle: number(Besieger::Idle, IDLE),
+        readers: number(Besieger::Reader, 1),
+        lines: number(Besieger::Import, LINES),
+        subscribers: number(Besieger::Subscribers, SUBSCRIBERS),
         seen: Arc::clone(&seen),
     };
+    let comes = siege.heads + siege.idle;
     let held = stop.clone();
     let hold = async move {
         siege.hold(held).await;
@@ -56,7 +60,7 @@ async fn beside_siege(turn: &Turn<'_>, host: &Host) -> anyhow::Result<Loaded> {
     };
     let siege = tokio::spawn(on_own_thread(move || hold));
     let begin = Instant::now();
-    while begin.elapsed() < COMING.min(2 * turn.plan.duration) && seen.open.load(Relaxed) < (HEADS + IDLE) * 9 / 10 {
+    while begin.elapsed() < COMING.min(2 * turn.plan.duration) && seen.open.load(Relaxed) < comes * 9 / 10 {
         pause(Duration::from_millis(50), &turn.session.gauge).await;
     }
     let (begin, before) = (Instant::now(), seen.subscriptions.load(Relaxed));

@@ -41,9 +41,11 @@ pub struct Siege {
     pub heads: u64,
     /// Connections that were used once.
     pub idle: u64,
-    /// Lines of the import.
+    /// Readers of a byte a second.
+    pub readers: u64,
+    /// Lines of the import; with 0 there is none.
     pub lines: u64,
-    /// Subscribers that come, and leave once they are subscribed, in a second.
+    /// Subscribers that come, and leave once they are subscribed, in a second; with 0 there are none.
     pub subscribers: u64,
     /// What has come of them.
     pub seen: Arc<Seen>,
@@ -65,9 +67,15 @@ impl Siege {
     pub async fn hold(self, stop: CancellationToken) {
         let siege = Arc::new(self);
         let mut clients = JoinSet::new();
-        clients.spawn(stop.clone().run_until_cancelled_owned(Arc::clone(&siege).import()));
-        clients.spawn(stop.clone().run_until_cancelled_owned(Arc::clone(&siege).subscribe()));
-        clients.spawn(stop.clone().run_until_cancelled_owned(again(Arc::clone(&siege), Self::read_slowly)));
+        if siege.lines > 0 {
+            clients.spawn(stop.clone().run_until_cancelled_owned(Arc::clone(&siege).import()));
+        }
+        if siege.subscribers > 0 {
+            clients.spawn(stop.clone().run_until_cancelled_owned(Arc::clone(&siege).subscribe()));
+        }
+        for _ in 0..siege.readers {
+            clients.spawn(stop.clone().run_until_cancelled_owned(again(Arc::clone(&siege), Self::read_slowly)));
+        }
         for number in 0..siege.heads + siege.idle {
             let siege = Arc::clone(&siege);
             if number < siege.heads {
@@ -154,7 +162,7 @@ impl Siege {
     /// Has subscribers come at a steady rate.
     async fn subscribe(self: Arc<Self>) {
         let mut pace =
-            tokio::time::interval(Duration::from_secs(1) / u32::try_from(self.subscribers.max(1)).unwrap_or(1));
+            tokio::time::interval(Duration::from_secs(1) / u32::try_from(self.subscribers).unwrap_or(u32::MAX));
         pace.set_missed_tick_behavior(MissedTickBehavior::Burst);
         let mut subscribers = JoinSet::new();
         loop {
