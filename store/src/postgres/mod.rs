@@ -12,6 +12,7 @@ mod guard;
 mod hints;
 mod keys;
 mod line;
+mod lookups;
 mod migrate;
 mod node;
 mod owner;
@@ -223,8 +224,7 @@ impl Backend for Postgres {
     }
 
     async fn token(&self, namespace: &str, hash: &TokenHash) -> Result<Option<TokenRecord>> {
-        retrying!(self.shared.doors, connection => tokens::by_hash(connection, namespace, hash))
-            .map_err(Failure::of_read)
+        self.shared.lookups.token(namespace, hash).await
     }
 
     async fn token_by_id(&self, id: TokenId) -> Result<Option<TokenRecord>> {

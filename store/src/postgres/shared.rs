@@ -9,6 +9,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::hints::Notifier;
+use super::lookups::Lookups;
 use super::node::Node;
 use super::placement::Placement;
 use super::places::Places;
@@ -35,6 +36,7 @@ pub(super) struct Shared {
     pub(super) readers: Arc<Pool>,
     /// For looking up tokens, so that clients without a valid one do not hold up reads.
     pub(super) doors: Arc<Pool>,
+    pub(super) lookups: Lookups,
     /// For probes.
     pub(super) probes: Arc<Pool>,
     /// For making, changing and dropping the schemas of logs: whoever waits there for a lock holds up nothing else.
@@ -50,10 +52,12 @@ impl Shared {
     pub(super) async fn new(settings: Arc<Settings>, placement: Placement) -> Self {
         let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
         let places = Places::new(placement, Arc::clone(&settings), tasks.clone(), stop.clone());
+        let doors = Arc::new(Pool::new(&settings, 0, DOOR_CONNECTIONS));
         Self {
             readers: Arc::clone(&places.home().pools().await.readers),
             places: Arc::new(places),
-            doors: Arc::new(Pool::new(&settings, 0, DOOR_CONNECTIONS)),
+            lookups: Lookups::new(Arc::clone(&doors), &tasks, stop.clone()),
+            doors,
             probes: Arc::new(Pool::new(&settings, 0, 1)),
             schemas: Arc::new(Pool::new(&settings, 0, SCHEMA_CONNECTIONS)),
             notifier: Arc::new(Notifier::new()),

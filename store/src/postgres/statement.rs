@@ -132,7 +132,7 @@ templates! {
     DISCARD "discard" [INT8];
     DISCARD_EXPIRED "discard_expired" [TIMESTAMPTZ];
     HELD "held" [INT8];
-    TOKEN "token" [TEXT, BYTEA];
+    TOKENS_BY_HASH "tokens_by_hash" [TEXT_ARRAY, BYTEA_ARRAY];
     TOKEN_BY_ID "token_by_id" [UUID];
     TOKENS "tokens" [TEXT];
     LOCK_TOKENS "lock_tokens" [TEXT];

@@ -16,8 +16,8 @@ use super::connection::{Connection, Parameters};
 use super::error::Failure;
 use super::registry::can_be_stored;
 use super::statement::{
-    ADOPT_TOKEN, ADOPTABLE, DROP_TOKENS, LIVING_TOKENS, LOCK_ADOPTABLE, LOCK_TOKENS, SAVE_TOKEN, SHOW_TOKEN, TOKEN,
-    TOKEN_BY_ID, TOKENS, USE_TOKENS,
+    ADOPT_TOKEN, ADOPTABLE, DROP_TOKENS, LIVING_TOKENS, LOCK_ADOPTABLE, LOCK_TOKENS, SAVE_TOKEN, SHOW_TOKEN,
+    TOKEN_BY_ID, TOKENS, TOKENS_BY_HASH, USE_TOKENS,
 };
 use super::time::Time;
 use crate::error::Error;
@@ -25,6 +25,8 @@ use crate::model::{Decision, Incarnation, TokenChange, TokenId, TokenRecord, Tok
 
 /// What servers of earlier versions see if a namespace has no token that they could know. No token has this hash.
 const NO_HASH: [u8; 32] = [0; 32];
+/// The column behind those of a token that says which of the hashes is meant.
+const PLACE: usize = 13;
 
 /// Why tokens were not changed.
 #[derive(Debug)]
@@ -50,17 +52,19 @@ impl From<NotChanged> for Error {
     }
 }
 
-/// The token with this hash, of the living namespace of that name.
-pub(super) async fn by_hash(
+/// The token with each of these hashes, of the living namespace whose name is at the same place.
+pub(super) async fn by_hashes(
     connection: &mut Connection,
-    namespace: &str,
-    hash: &TokenHash,
-) -> Result<Option<TokenRecord>, Failure> {
-    if !can_be_stored(namespace) {
-        return Ok(None);
-    }
-    let row = connection.query_one(TOKEN.on_registry(), &[&namespace, &&hash.as_bytes()[..]]).await?;
-    Ok(row.map(|row| to_token(&row)))
+    namespaces: &[&str],
+    hashes: &[&[u8]],
+) -> Result<Vec<Option<TokenRecord>>, Failure> {
+    let mut found: Vec<Option<TokenRecord>> = hashes.iter().map(|_| None).collect();
+    let each = |row: Row| {
+        let place = usize::try_from(row.get::<_, i64>(PLACE)).expect("places are counted from 1");
+        found[place - 1] = Some(to_token(&row));
+    };
+    connection.for_each(TOKENS_BY_HASH.on_registry(), &[&namespaces, &hashes], each).await?;
+    Ok(found)
 }
 
 /// The token of a living namespace with this id.

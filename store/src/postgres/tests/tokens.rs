@@ -7,12 +7,13 @@ use std::time::{Duration, Instant};
 use eventodb_protocol::{Grant, Timestamp, Token};
 use uuid::Uuid;
 
-use super::fixture::{Fixture, open_store, settings};
+use super::fixture::{Fixture, new_namespace, open_store, settings};
 use super::pair::{NAME, Pair, percentiles};
 use crate::conformance::support::{PATIENCE, namespace};
 use crate::error::Result;
 use crate::model::{NewToken, Rotation, TokenId, TokenRecord};
 use crate::postgres::connection::Connection;
+use crate::postgres::statement::TOKENS_BY_HASH;
 use crate::postgres::tokens;
 use crate::storage::Backend as _;
 use crate::testing::{seed, tell};
@@ -266,4 +267,53 @@ async fn what_an_earlier_version_notes_about_tokens_is_taken_over() {
     let left = store.tokens("theirs").await.expect("it lives");
     assert_eq!(left.iter().map(|token| token.id).collect::<Vec<_>>(), [id], "only the one in its grace is left");
     pair.close().await;
+}
+
+/// They are asked about together: each gets its own answer all the same.
+#[tokio::test(flavor = "multi_thread")]
+async fn many_tokens_at_once_are_each_answered_for_themselves() {
+    let fixture = Fixture::new().await;
+    let made = new_namespace("made");
+    let origin = fixture.backend.create(&made).await.expect("the name is free").origin;
+    let ask = |number: usize| {
+        let (backend, hash) = (Arc::clone(&fixture.backend), made.token_hash);
+        async move {
+            let wrong = Token::generate("made").hash();
+            let (name, hash) = [("made", hash), ("test", hash), ("none", hash), ("made", wrong)][number % 4];
+            let found = backend.token(name, &hash).await.expect("it answers");
+            let expected = number.is_multiple_of(4).then_some((origin, hash));
+            assert_eq!(found.map(|found| (found.origin, found.hash)), expected, "{name}");
+        }
+    };
+    let asked: Vec<_> = (0..2_000).map(|number| tokio::spawn(ask(number))).collect();
+    for answer in asked {
+        answer.await.expect("it does not panic");
+    }
+}
+
+/// A registry of many namespaces, each with a token, in which the planner could take to walking through tables.
+#[tokio::test]
+async fn each_of_many_tokens_is_found_by_the_indexes() {
+    let fixture = Fixture::new().await;
+    let fill = "
+        INSERT INTO eventodb.namespaces (name, token_hash, description, metadata, created_at)
+        SELECT 'n' || n, '', '', '{}', now() FROM generate_series(1, 20000) AS n;
+        INSERT INTO eventodb.tokens (id, origin, hash, description, rights, created_at)
+        SELECT gen_random_uuid(), incarnation, sha256(name::bytea), '', 15, now() FROM eventodb.namespaces;
+        ANALYZE eventodb.namespaces; ANALYZE eventodb.tokens";
+    fixture.sql(fill).await;
+    let session = postgres::connect(&fixture.url).await;
+    let names = "(SELECT array_agg('n' || n * 7) FROM generate_series(1, 1000) AS n)";
+    let hashes = "(SELECT array_agg(sha256(('n' || n * 7)::bytea)) FROM generate_series(1, 1000) AS n)";
+    let text = TOKENS_BY_HASH.on_registry().text();
+    session.batch_execute("SET plan_cache_mode = force_generic_plan").await.expect("good SQL");
+    session.batch_execute(&format!("PREPARE t (text[], bytea[]) AS {text}")).await.expect("good SQL");
+    let values = session.query_one(&format!("SELECT {names}::text, {hashes}::text"), &[]).await.expect("good SQL");
+    let (names, hashes): (String, String) = (values.get(0), values.get(1));
+    let explain = format!("EXPLAIN EXECUTE t ('{names}', '{hashes}')");
+    let plan = session.query(&explain, &[]).await.expect("good SQL");
+    let plan: Vec<String> = plan.iter().map(|line| line.get(0)).collect();
+    assert!(!plan.iter().any(|line| line.contains("Seq Scan")), "{plan:#?}");
+    let found = session.query(&format!("EXECUTE t ('{names}', '{hashes}')"), &[]).await.expect("good SQL");
+    assert_eq!(found.len(), 1_000);
 }
