@@ -42,7 +42,7 @@ impl TailPart {
 impl TopicsPart {
     /// One waiter for each scope.
     pub fn new(scopes: impl IntoIterator<Item = Scope>) -> Self {
-        let topics = Topics::default();
+        let topics = Topics::new(0);
         let waiters = scopes.into_iter().map(|scope| topics.register(&scope, || 0)).collect();
         Self { topics, _waiters: waiters }
     }

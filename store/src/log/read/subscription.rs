@@ -267,9 +267,13 @@ impl Subscription {
             let (frames, covered) = match recent {
                 Some(found) => (self.frames_of_entries(&found.entries, &mut newest), found.covered),
                 None => {
-                    self.told_caught_up = false;
                     self.reader.base.pauses.at("before a subscription's slice").await;
                     let turn = self.reader.base.subscription_reads().await;
+                    if !self.waiter.may_have_more(self.cursor) {
+                        // Another subscription to the same has looked meanwhile.
+                        continue;
+                    }
+                    self.told_caught_up = false;
                     let slice = match self.reader.base.storage.read(&select).await {
                         Ok(slice) => slice,
                         Err(error) if newest.len() == 0 => return Err(error),
@@ -277,6 +281,10 @@ impl Subscription {
                         Err(_) => return Ok(newest.into_found()),
                     };
                     drop(turn);
+                    if self.filter.is_open() {
+                        let last = slice.rows.last().map_or(self.cursor, |last| last.global_position);
+                        self.waiter.found_nothing(last, slice.covered);
+                    }
                     (self.frames_of_rows(&slice.rows, &mut newest), slice.covered)
                 }
             };

@@ -44,7 +44,7 @@ impl Window {
     pub(super) fn new(head: i64, most: usize, budget: Arc<Budget>) -> Self {
         Self {
             tail: RwLock::new(Tail::new(head, most, budget)),
-            topics: Topics::default(),
+            topics: Topics::new(head),
             head: watch::Sender::new(head),
             closed: CancellationToken::new(),
         }

@@ -12,12 +12,12 @@ use tokio::sync::Notify;
 use crate::model::Entry;
 
 /// The topics of one log that have waiters.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Topics {
     inner: Arc<Mutex<Inner>>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Inner {
     all: Arc<Topic>,
     streams: HashMap<Arc<str>, Arc<Topic>>,
@@ -26,10 +26,15 @@ struct Inner {
 }
 
 /// One topic: a stream, a category, or everything.
-#[derive(Debug, Default)]
+///
+/// **Invariant:** no message of the topic lies behind both `last` and `known_from` and at or below the head.
+#[derive(Debug)]
 struct Topic {
     /// Global position of the last message of the topic that was published while it had waiters.
     last: AtomicI64,
+    /// Global position from which on all messages of the topic are known of: the head when it got its first waiter, or an
+    /// earlier one behind which a waiter has looked since.
+    known_from: AtomicI64,
     waiters: Mutex<HashMap<u64, Arc<Notify>>>,
 }
 
@@ -41,30 +46,46 @@ pub(crate) struct Waiter {
     number: u64,
     topics: Vec<Arc<Topic>>,
     notify: Arc<Notify>,
-    /// The head when it was registered; the topics tell about messages above it only.
-    since: i64,
+}
+
+impl Topic {
+    fn new(head: i64) -> Arc<Self> {
+        Arc::new(Self { last: AtomicI64::new(0), known_from: AtomicI64::new(head), waiters: Mutex::default() })
+    }
+
+    fn may_have_more(&self, after: i64) -> bool {
+        after < self.known_from.load(SeqCst) || self.last.load(SeqCst) > after
+    }
 }
 
 impl Topics {
+    /// Those of a log that ends at `head`.
+    pub(crate) fn new(head: i64) -> Self {
+        let inner =
+            Inner { all: Topic::new(head), streams: HashMap::default(), categories: HashMap::default(), next: 0 };
+        Self { inner: Arc::new(Mutex::new(inner)) }
+    }
+
     /// Registers a waiter. `head` is read under the lock under which [`Topics::publish`] moves it.
     pub(crate) fn register(&self, scope: &Scope, head: impl FnOnce() -> i64) -> Waiter {
         let mut inner = self.inner.lock();
         inner.next += 1;
         let number = inner.next;
         let notify = Arc::new(Notify::new());
+        let head = head();
+        let topic = |topics: &mut HashMap<Arc<str>, Arc<Topic>>, name: &Arc<str>| {
+            topics.entry(name.clone()).or_insert_with(|| Topic::new(head)).clone()
+        };
         let topics: Vec<Arc<Topic>> = match scope {
             Scope::All => vec![inner.all.clone()],
-            Scope::Stream(stream) => vec![inner.streams.entry(stream.clone()).or_default().clone()],
-            Scope::Categories(names) => {
-                names.iter().map(|name| inner.categories.entry(name.clone()).or_default().clone()).collect()
-            }
+            Scope::Stream(stream) => vec![topic(&mut inner.streams, stream)],
+            Scope::Categories(names) => names.iter().map(|name| topic(&mut inner.categories, name)).collect(),
         };
         for topic in &topics {
             topic.waiters.lock().insert(number, notify.clone());
         }
-        let since = head();
         drop(inner);
-        Waiter { inner: self.inner.clone(), scope: scope.clone(), number, topics, notify, since }
+        Waiter { inner: self.inner.clone(), scope: scope.clone(), number, topics, notify }
     }
 
     /// Notes which topics `entries` belong to, lets `move_head` show them, then wakes the waiters of these topics.
@@ -118,7 +139,15 @@ impl Topics {
 impl Waiter {
     /// Whether a message of the scope may have been published after this global position.
     pub(crate) fn may_have_more(&self, after: i64) -> bool {
-        after < self.since || self.topics.iter().any(|topic| topic.last.load(SeqCst) > after)
+        self.topics.iter().any(|topic| topic.may_have_more(after))
+    }
+
+    /// A read has shown that no message of the scope lies behind `after` and at or below `upto`. Whoever waits for the same
+    /// need not read that again.
+    pub(crate) fn found_nothing(&self, after: i64, upto: i64) {
+        for topic in self.topics.iter().filter(|topic| topic.known_from.load(SeqCst) <= upto) {
+            topic.known_from.fetch_min(after, SeqCst);
+        }
     }
 
     /// Waits for the next message of the scope; one published since the last call counts.
@@ -149,5 +178,48 @@ impl Drop for Waiter {
                 }
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HEAD: i64 = 100;
+
+    fn register(topics: &Topics, names: &[&str]) -> Waiter {
+        topics.register(&Scope::Categories(names.iter().map(|name| (*name).into()).collect()), || HEAD)
+    }
+
+    #[test]
+    fn what_one_waiter_has_looked_through_the_others_need_not_read() {
+        let topics = Topics::new(HEAD);
+        let first = register(&topics, &["a"]);
+        assert!(first.may_have_more(0) && first.may_have_more(HEAD - 1) && !first.may_have_more(HEAD));
+        first.found_nothing(7, HEAD - 1);
+        assert!(first.may_have_more(7), "something may lie between what was read and what is noted since");
+        first.found_nothing(7, HEAD);
+        let [second, other, both] = [&["a"][..], &["b"], &["a", "b"]].map(|names| register(&topics, names));
+        for (waiter, more) in [(&first, 6), (&second, 6), (&other, HEAD - 1), (&both, HEAD - 1)] {
+            assert!(waiter.may_have_more(more) && !waiter.may_have_more(more + 1));
+        }
+        both.found_nothing(0, HEAD + 5);
+        assert!([&first, &second, &other, &both].iter().all(|waiter| !waiter.may_have_more(0)));
+    }
+
+    #[test]
+    fn what_is_not_seen_may_be_of_each_topic() {
+        let topics = Topics::new(HEAD);
+        let waiter = register(&topics, &["a"]);
+        waiter.found_nothing(0, HEAD);
+        topics.publish_unseen(HEAD + 9, || {});
+        assert!(waiter.may_have_more(HEAD) && !waiter.may_have_more(HEAD + 9));
+    }
+
+    #[test]
+    fn nothing_is_known_any_more_once_the_last_waiter_has_left() {
+        let topics = Topics::new(HEAD);
+        register(&topics, &["a"]).found_nothing(0, HEAD);
+        assert!(register(&topics, &["a"]).may_have_more(0), "messages were published unseen meanwhile");
     }
 }

@@ -3,14 +3,15 @@
 use std::sync::atomic::AtomicUsize;
 
 use async_trait::async_trait;
-use eventodb_protocol::Timestamp;
 use eventodb_protocol::message::{Expected, NewMessage};
 use eventodb_protocol::reply::{CategoryListed, Quota, StreamListed};
 use eventodb_protocol::request::{AppendEntry, ListPage};
 use eventodb_protocol::token::Token;
+use eventodb_protocol::{Filter, Scope, Timestamp};
 use futures_util::future::BoxFuture;
 use parking_lot::Mutex;
 
+use super::super::read::{Event, Reader, Start, Subscribe};
 use super::super::reads::Reads;
 use super::super::window::{Budget, Window};
 use super::*;
@@ -21,12 +22,13 @@ use crate::storage::{Abilities, Backend as _, Opened, Readers, Settled, Storage,
 
 mod overload;
 
-/// A storage that cannot be asked for versions while it is told so.
+/// A storage that cannot be asked for versions while it is told so, and counts reads.
 struct Failing {
     storage: Arc<dyn Storage>,
     fails: AtomicBool,
     /// For how many streams it was asked, each time that it failed.
     asked: Mutex<Vec<usize>>,
+    reads: AtomicUsize,
 }
 
 #[async_trait]
@@ -56,6 +58,7 @@ impl Storage for Failing {
     }
 
     async fn read(&self, select: &Select) -> Result<Slice> {
+        self.reads.fetch_add(1, SeqCst);
         self.storage.read(select).await
     }
 
@@ -103,7 +106,8 @@ async fn writer_with(
     let namespace = NewNamespace { name, token_hash, description: String::new(), metadata: "{}".to_owned() };
     let namespace = backend.create(&namespace).await.unwrap();
     let Opened { storage, appender, groups } = backend.open(namespace.incarnation).await.unwrap();
-    let failing = Arc::new(Failing { storage, fails: AtomicBool::new(false), asked: Mutex::default() });
+    let failing =
+        Arc::new(Failing { storage, fails: AtomicBool::new(false), asked: Mutex::default(), reads: AtomicUsize::new(0) });
     let settings = Arc::new(Settings::default());
     let window = Window::new(0, settings.tail_messages, Arc::new(Budget::new(settings.tail_bytes)));
     let base = Base::new(
@@ -174,6 +178,32 @@ fn append(stream: &str) -> Append {
     let message = NewMessage { id: None, kind: "Opened".into(), data: "{}".into(), metadata: None };
     let entry = AppendEntry { stream: stream.into(), expected: Expected::Any, messages: vec![message] };
     Append { entries: vec![entry], checks: Vec::new(), group: None }
+}
+
+#[tokio::test]
+async fn subscribers_to_the_same_read_once_that_there_is_nothing() {
+    let (writer, storage, _backend) = writer().await;
+    writer.append(append("account-1")).await.unwrap();
+    // Nothing of it is in memory.
+    writer.base.window.skip_to(1);
+    let reader = Arc::new(Reader::new(Arc::clone(&writer.base), Arc::clone(&writer)));
+    let subscribe = || {
+        let filter = Filter::new(Scope::Categories(vec!["order".into()]));
+        reader.subscribe(Subscribe { filter, start: Start::Global(0), coalesce: None, heartbeat: Duration::from_secs(3_600) })
+    };
+    let mut held = Vec::new();
+    for _ in 0..3 {
+        let mut subscription = subscribe();
+        assert_eq!(subscription.next().await, Event::CaughtUp(1));
+        held.push(subscription);
+        assert_eq!(storage.reads.load(SeqCst), 1);
+    }
+    let order = writer.append(append("order-1")).await.unwrap();
+    assert_eq!(order[0].last_global_position, 2);
+    for subscription in &mut held {
+        assert!(matches!(subscription.next().await, Event::Pokes(_)));
+    }
+    assert_eq!(storage.reads.load(SeqCst), 1, "what is written now is in memory");
 }
 
 #[tokio::test]
