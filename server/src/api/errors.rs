@@ -5,6 +5,7 @@
 
 use std::borrow::Cow;
 use std::ops::RangeInclusive;
+use std::sync::Arc;
 
 use axum::response::Response;
 use eventodb_protocol::group::Fenced;
@@ -32,7 +33,7 @@ const CLOSE: HeaderValue = HeaderValue::from_static("close");
 #[derive(Clone, Debug)]
 pub(crate) struct Failure {
     code: ErrorCode,
-    message: Cow<'static, str>,
+    message: Message,
     details: Option<Details>,
     /// Where it is not the one that goes with the code.
     status: Option<StatusCode>,
@@ -41,6 +42,23 @@ pub(crate) struct Failure {
     is_of_wrong_token: bool,
     /// What went wrong inside.
     cause: Option<Box<Cause>>,
+}
+
+/// The sentence for a person.
+#[derive(Clone, Debug)]
+enum Message {
+    Own(Cow<'static, str>),
+    /// One of which there are many at once.
+    Shared(Arc<str>),
+}
+
+impl Message {
+    fn as_str(&self) -> &str {
+        match self {
+            Self::Own(text) => text,
+            Self::Shared(text) => text,
+        }
+    }
 }
 
 /// What a program needs beyond the code.
@@ -129,7 +147,7 @@ impl Failure {
     pub(crate) fn new(code: ErrorCode, message: impl Into<Cow<'static, str>>) -> Self {
         Self {
             code,
-            message: message.into(),
+            message: Message::Own(message.into()),
             details: None,
             status: None,
             allow: None,
@@ -235,12 +253,12 @@ impl Failure {
     }
 
     pub(crate) fn message(&self) -> &str {
-        &self.message
+        self.message.as_str()
     }
 
     pub(crate) fn into_response(self) -> Response {
         let wire =
-            Wire { error: WireError { code: self.code, message: &self.message, details: self.details.as_ref() } };
+            Wire { error: WireError { code: self.code, message: self.message(), details: self.details.as_ref() } };
         let json = serde_json::to_vec(&wire).expect("errors have string keys only");
         let mut response = reply::with_status(self.status(), json);
         let headers = response.headers_mut();
@@ -283,7 +301,8 @@ impl From<Occupied> for Failure {
 
 impl From<Limited> for Failure {
     fn from(limited: Limited) -> Self {
-        Self::new(ErrorCode::RateLimited, limited.to_string())
+        let message = Message::Shared(limited.into_message());
+        Self { message, ..Self::new(ErrorCode::RateLimited, "") }
     }
 }
 

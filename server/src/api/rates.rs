@@ -42,11 +42,13 @@ pub(crate) struct Rates {
 
 impl Rates {
     pub(crate) fn new(rates: &config::Rates) -> Self {
-        let limiter = |most: Option<NonZeroU32>| most.map(|most| Limiter::new(most, DefaultClock::default()));
+        let limiter = |bound, most: Option<NonZeroU32>| {
+            most.map(|most| Limiter::new(bound, most, DefaultClock::default()))
+        };
         Self {
-            addresses: limiter(rates.requests_per_address),
-            tokens: limiter(rates.requests_per_token),
-            wrong_tokens: limiter(rates.wrong_tokens),
+            addresses: limiter(Bound::Address, rates.requests_per_address),
+            tokens: limiter(Bound::Token, rates.requests_per_token),
+            wrong_tokens: limiter(Bound::WrongTokens, rates.wrong_tokens),
         }
     }
 
@@ -61,10 +63,10 @@ impl Rates {
     /// [`Limited`] if there were as many as may be.
     pub(crate) fn admit(&self, client: IpAddr, token: Option<&Token>) -> Result<(), Limited> {
         if let Some(addresses) = &self.addresses {
-            addresses.count(&Subnet::of(client), Bound::Address)?;
+            addresses.count(&Subnet::of(client))?;
         }
         if let (Some(tokens), Some(token)) = (&self.tokens, token) {
-            tokens.count(token.as_str(), Bound::Token)?;
+            tokens.count(token.as_str())?;
         }
         Ok(())
     }
@@ -74,7 +76,7 @@ impl Rates {
     /// # Errors
     /// [`Limited`] if there were as many as may be.
     pub(crate) fn count_wrong_token(&self, client: IpAddr) -> Result<(), Limited> {
-        self.wrong_tokens.as_ref().map_or(Ok(()), |wrong| wrong.count(&Subnet::of(client), Bound::WrongTokens))
+        self.wrong_tokens.as_ref().map_or(Ok(()), |wrong| wrong.count(&Subnet::of(client)))
     }
 }
 
@@ -97,18 +99,30 @@ impl Bound {
     }
 }
 
-/// As many came in a second as may.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("at most {most} {} a second are answered ({}); nothing was done", bound.names().0, bound.names().1)]
+/// As many came in a second as may. The message is made beforehand, because a refusal must cost little.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{message}")]
 pub(crate) struct Limited {
     bound: Bound,
-    most: NonZeroU32,
+    message: Arc<str>,
+}
+
+impl Limited {
+    fn new(bound: Bound, most: NonZeroU32) -> Self {
+        let (what, flag) = bound.names();
+        Self { bound, message: format!("at most {most} {what} a second are answered ({flag}); nothing was done").into() }
+    }
+
+    /// What is told to the client.
+    pub(crate) fn into_message(self) -> Arc<str> {
+        self.message
+    }
 }
 
 /// A bound for each of many.
 struct Limiter<C: Clock = DefaultClock> {
     limiter: RateLimiter<u64, Table, C, NoOpMiddleware<C::Instant>>,
-    most: NonZeroU32,
+    refusal: Limited,
     /// Decides which count is whose.
     secret: RandomState,
     is_full: Arc<AtomicBool>,
@@ -118,11 +132,11 @@ struct Limiter<C: Clock = DefaultClock> {
 
 impl<C: Clock> Limiter<C> {
     /// At most this number a second.
-    fn new(most: NonZeroU32, clock: C) -> Self {
+    fn new(bound: Bound, most: NonZeroU32, clock: C) -> Self {
         let table = Table::default();
         Self {
             is_full: Arc::clone(&table.is_full),
-            most,
+            refusal: Limited::new(bound, most),
             secret: RandomState::new(),
             swept: Mutex::new(clock.now()),
             limiter: RateLimiter::new(Quota::per_second(most), table, clock),
@@ -130,12 +144,12 @@ impl<C: Clock> Limiter<C> {
     }
 
     /// Counts one more of `whose`.
-    fn count(&self, whose: &(impl Hash + ?Sized), bound: Bound) -> Result<(), Limited> {
+    fn count(&self, whose: &(impl Hash + ?Sized)) -> Result<(), Limited> {
         if self.is_full.load(Relaxed) {
             self.sweep();
         }
         let counted = self.limiter.check_key(&self.secret.hash_one(whose));
-        counted.map_err(|_| Limited { bound, most: self.most })
+        counted.map_err(|_| self.refusal.clone())
     }
 
     /// Forgets counts that are as good as new.
@@ -150,10 +164,10 @@ impl<C: Clock> Limiter<C> {
     }
 }
 
-/// The counts of a limiter, each under a number that says whose it is.
+/// The counts of a limiter, each under a number that says whose it is. The numbers are hashes by a secret already.
 #[derive(Default)]
 struct Table {
-    counts: Mutex<HashMap<u64, Nanos>>,
+    counts: Mutex<HashMap<u64, Nanos, foldhash::fast::RandomState>>,
     /// Somebody had no count of its own since counts were forgotten.
     is_full: Arc<AtomicBool>,
 }
@@ -202,7 +216,7 @@ mod tests {
     use super::*;
 
     fn limiter(most: u32, clock: &FakeRelativeClock) -> Limiter<FakeRelativeClock> {
-        Limiter::new(NonZeroU32::new(most).expect("not zero"), clock.clone())
+        Limiter::new(Bound::Address, NonZeroU32::new(most).expect("not zero"), clock.clone())
     }
 
     fn rates(change: impl FnOnce(&mut config::Rates)) -> Rates {
@@ -213,7 +227,7 @@ mod tests {
 
     impl<C: Clock> Limiter<C> {
         fn admits(&self, whose: &impl Hash) -> bool {
-            self.count(whose, Bound::Address).is_ok()
+            self.count(whose).is_ok()
         }
     }
 
@@ -273,7 +287,7 @@ mod tests {
 
     #[test]
     fn a_refusal_names_the_flag() {
-        let limited = Limited { bound: Bound::Token, most: NonZeroU32::MIN };
+        let limited = Limited::new(Bound::Token, NonZeroU32::MIN);
         let message =
             "at most 1 requests with one token a second are answered (--max-requests-per-token); nothing was done";
         assert_eq!(limited.to_string(), message);

@@ -9,7 +9,6 @@ use eventodb_protocol::ErrorCode;
 use eventodb_store::model::TokenId;
 
 use super::record::Record;
-use super::sampler::Sampler;
 
 /// The target of the lines.
 pub const TARGET: &str = "audit";
@@ -19,48 +18,23 @@ pub fn act_in_store(act: &'static str, object: &str, namespace: &str) {
     tracing::info!(target: TARGET, act, object, outcome = "done", namespace, "audit");
 }
 
-/// Writes the audit.
-#[derive(Debug, Default)]
-pub(super) struct Audit {
-    sampler: Sampler<Kind>,
+/// Tells how a request ended that was administrative, was refused its right, or was shed. It succeeded if there is no code.
+pub(super) fn tell(record: &Record, code: Option<ErrorCode>) {
+    let (act, object) = record.act.as_ref().map_or((record.method, None), |act| (act.name, Some(&*act.object)));
+    let outcome = code.map_or("done", ErrorCode::as_str);
+    let (namespace, address) = (record.namespace.as_deref(), &*record.client.to_string());
+    let token_id = record.token_id.map(|TokenId(id)| id.to_string());
+    let (token_id, request_id) = (token_id.as_deref(), &*record.id.to_string());
+    tracing::info!(target: TARGET, act, object, outcome, namespace, token_id, address, request_id, "audit");
 }
 
-/// Lines that are counted together.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-struct Kind {
-    act: &'static str,
-    outcome: &'static str,
-}
-
-impl Audit {
-    /// Tells how a request ended, if it was administrative, was refused its right, or was shed. It succeeded if there is no
-    /// code.
-    pub(super) fn answered(&self, record: &Record, code: Option<ErrorCode>) {
-        let is_refused = code.is_some_and(is_refusal);
-        if record.act.is_none() && !is_refused {
-            return;
-        }
-        let (act, object) = record.act.as_ref().map_or((record.method, None), |act| (act.name, Some(&*act.object)));
-        let outcome = code.map_or("done", ErrorCode::as_str);
-        if code.is_some() && !self.sampler.passes(Kind { act, outcome }) {
-            return;
-        }
-        let (namespace, address) = (record.namespace.as_deref(), &*record.client.to_string());
-        let token_id = record.token_id.map(|TokenId(id)| id.to_string());
-        let (token_id, request_id) = (token_id.as_deref(), &*record.id.to_string());
-        tracing::info!(target: TARGET, act, object, outcome, namespace, token_id, address, request_id, "audit");
-    }
-
-    /// Begins the next turn of sampling, and counts what had no line.
-    pub(super) fn turn(&self) {
-        for (Kind { act, outcome }, more) in self.sampler.turn() {
-            tracing::info!(target: TARGET, act, outcome, more, "audit: more ended alike");
-        }
-    }
+/// Counts what ended alike and had no line.
+pub(super) fn count(act: &'static str, code: ErrorCode, more: u64) {
+    tracing::info!(target: TARGET, act, outcome = code.as_str(), more, "audit: more ended alike");
 }
 
 /// Whether a request that ends with this code was refused its right, or was shed.
-fn is_refusal(code: ErrorCode) -> bool {
+pub(super) fn is_refusal(code: ErrorCode) -> bool {
     use ErrorCode::{AuthInvalidToken, AuthRequired, AuthUnauthorized, Overloaded, RateLimited};
     matches!(code, AuthRequired | AuthInvalidToken | AuthUnauthorized | RateLimited | Overloaded)
 }

@@ -10,7 +10,7 @@ use eventodb_protocol::ErrorCode;
 use http::StatusCode;
 use tokio_util::sync::CancellationToken;
 
-use super::audit::Audit;
+use super::audit;
 use super::cause::Cause;
 use super::record::Record;
 use super::sampler::Sampler;
@@ -23,9 +23,14 @@ const TURN: Duration = Duration::from_secs(10);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum Kind {
     /// Requests.
-    Request { method: &'static str, status: u16, code: Option<&'static str> },
+    Request { method: &'static str, status: u16, code: Option<ErrorCode> },
+    /// Requests that were refused their right, or were shed. They have a line of the audit, too, but only one count: they
+    /// must cost little, because anybody can send them.
+    Refusal { method: &'static str, status: u16, code: ErrorCode },
+    /// Lines of the audit without one of the request log beside them.
+    Act { act: &'static str, code: ErrorCode },
     /// Imports whose reply had begun.
-    Import(&'static str),
+    Import(ErrorCode),
     /// Causes inside the server.
     Inside(&'static str),
 }
@@ -38,12 +43,11 @@ pub(crate) struct RequestLog {
     slow: Duration,
     /// Every request has a line.
     has_all: bool,
-    audit: Audit,
 }
 
 impl RequestLog {
     pub(crate) fn new(slow: Duration, has_all: bool) -> Self {
-        Self { sampler: Sampler::default(), slow, has_all, audit: Audit::default() }
+        Self { sampler: Sampler::default(), slow, has_all }
     }
 
     /// Logs every ten seconds, and at the end, how many requests had no line of their own.
@@ -55,16 +59,17 @@ impl RequestLog {
     }
 
     fn turn(&self) {
-        self.audit.turn();
         for (kind, more) in self.sampler.turn() {
             match kind {
-                Kind::Request { method, status, code } if status >= 500 => {
-                    tracing::warn!(method, status, code, more, "more requests failed alike");
+                Kind::Request { method, status, code } => more_requests(method, status, code, more),
+                Kind::Refusal { method, status, code } => {
+                    audit::count(method, code, more);
+                    if !self.has_all {
+                        more_requests(method, status, Some(code), more);
+                    }
                 }
-                Kind::Request { method, status, code } => {
-                    tracing::info!(method, status, code, more, "more requests were refused alike");
-                }
-                Kind::Import(code) => tracing::info!(code, more, "more imports failed alike"),
+                Kind::Act { act, code } => audit::count(act, code, more),
+                Kind::Import(code) => tracing::info!(code = code.as_str(), more, "more imports failed alike"),
                 Kind::Inside(what) => tracing::warn!(what, more, "more failed alike inside"),
             }
         }
@@ -72,16 +77,20 @@ impl RequestLog {
 
     /// Logs an import that is done after its reply had begun, if it was administrative.
     pub(crate) fn import_done(&self, record: &Record) {
-        self.audit.answered(record, None);
+        self.acted(record, None);
     }
 
     /// Logs an import that failed after its reply had begun.
     pub(crate) fn import_failed(&self, record: &Record, code: ErrorCode, line: u64, cause: Option<&Cause>) {
-        self.audit.answered(record, Some(code));
+        let is_refused = record.act.is_none() && audit::is_refusal(code);
+        if is_refused && self.sampler.passes(Kind::Act { act: record.method, code }) {
+            audit::tell(record, Some(code));
+        }
+        self.acted(record, Some(code));
         if let Some(cause) = cause {
             self.cause(&record.id, cause);
         }
-        if self.sampler.passes(Kind::Import(code.as_str())) {
+        if self.sampler.passes(Kind::Import(code)) {
             let request_id = &*record.id.to_string();
             tracing::info!(code = code.as_str(), line, request_id, "an import failed");
         }
@@ -90,18 +99,40 @@ impl RequestLog {
     /// Logs a request that is answered with this status, if it failed, was slow, or all requests are logged, and if it was
     /// administrative.
     pub(crate) fn answered(&self, record: &Record, status: StatusCode, code: Option<ErrorCode>) {
-        self.audit.answered(record, code);
+        let (method, status) = (record.method, status.as_u16());
+        if let (None, Some(code)) = (&record.act, code.filter(|code| audit::is_refusal(*code))) {
+            let passes = self.sampler.passes(Kind::Refusal { method, status, code });
+            if passes {
+                audit::tell(record, Some(code));
+            }
+            if passes || self.has_all {
+                self.line(record, status, Some(code));
+            }
+            return;
+        }
+        self.acted(record, code);
+        if self.has_all || status < 400 || self.sampler.passes(Kind::Request { method, status, code }) {
+            self.line(record, status, code);
+        }
+    }
+
+    /// The line of the audit about a request, if it was administrative.
+    fn acted(&self, record: &Record, code: Option<ErrorCode>) {
+        let Some(act) = record.act.as_ref().map(|act| act.name) else { return };
+        if code.is_none_or(|code| self.sampler.passes(Kind::Act { act, code })) {
+            audit::tell(record, code);
+        }
+    }
+
+    /// The line about a request, if it failed, was slow, or all requests are logged.
+    fn line(&self, record: &Record, status: u16, code: Option<ErrorCode>) {
         let duration = record.started.elapsed();
         let is_slow = duration.saturating_sub(record.wait) > self.slow;
-        if status.as_u16() < 400 && !is_slow && !self.has_all {
+        if status < 400 && !is_slow && !self.has_all {
             return;
         }
-        let (method, namespace, status) = (record.method, record.namespace.as_deref(), status.as_u16());
+        let (method, namespace) = (record.method, record.namespace.as_deref());
         let (code, duration_ms) = (code.map(ErrorCode::as_str), (duration.as_secs_f64() * 1e6).round() / 1e3);
-        let is_sampled = status >= 400 && !self.has_all;
-        if is_sampled && !self.sampler.passes(Kind::Request { method, status, code }) {
-            return;
-        }
         let request_id = &*record.id.to_string();
         match status {
             500.. => tracing::warn!(method, status, duration_ms, namespace, code, request_id, "a request failed"),
@@ -116,5 +147,14 @@ impl RequestLog {
         if self.sampler.passes(Kind::Inside(cause.what)) {
             cause.tell(id);
         }
+    }
+}
+
+/// Counts requests that had no line.
+fn more_requests(method: &'static str, status: u16, code: Option<ErrorCode>, more: u64) {
+    let code = code.map(ErrorCode::as_str);
+    match status {
+        500.. => tracing::warn!(method, status, code, more, "more requests failed alike"),
+        _ => tracing::info!(method, status, code, more, "more requests were refused alike"),
     }
 }

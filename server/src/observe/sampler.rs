@@ -4,15 +4,17 @@
 use std::collections::HashMap;
 use std::hash::Hash;
 
+use foldhash::fast::RandomState;
 use parking_lot::Mutex;
 
 /// How many of a kind pass in each turn.
 const FIRST: u64 = 5;
 
-/// How many of each kind there were in the present turn. Kinds are kept until its end: there must be few.
+/// How many of each kind there were in the present turn. Kinds are kept until its end: there must be few, and none that a
+/// client makes up, because they are hashed fast rather than well.
 #[derive(Debug)]
 pub(crate) struct Sampler<K> {
-    seen: Mutex<HashMap<K, u64>>,
+    seen: Mutex<HashMap<K, u64, RandomState>>,
 }
 
 impl<K> Default for Sampler<K> {
