@@ -296,6 +296,7 @@ fn new_token(token: &Token, grant: Grant) -> NewToken {
         id: TokenId::generate(),
         hash: token.hash(),
         namespace: token.namespace().into(),
+        origin: None,
         description: String::new(),
         grant,
         expires_at: None,

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use eventodb_protocol::request::{Append, Check};
 use eventodb_protocol::spelling::Shown;
 use eventodb_protocol::{DEFAULT_NAMESPACE, ErrorCode, Grant, Right, Scope, Timestamp, Token, name};
-use eventodb_store::model::{NewNamespace, TokenId};
+use eventodb_store::model::{Meant, NewNamespace, TokenId};
 use eventodb_store::{Access, Error, Log};
 use http::header::AUTHORIZATION;
 use http::{HeaderMap, Request};
@@ -189,9 +189,23 @@ impl Caller {
         matches!(&self.0, Opened::ByToken(access) if access.ended().is_cancelled())
     }
 
-    /// Checks that the caller's rights are ones to this namespace: its own, or any if it is the administrator.
-    pub(crate) fn check_namespace(&self, namespace: &str) -> Result<(), Failure> {
-        if **self.namespace() == *namespace || self.is_administrator() { Ok(()) } else { Err(unauthorized()) }
+    /// Checks that the caller's rights are ones to this namespace: its own, or any if it is the administrator. Returns which
+    /// namespace of that name they are to.
+    pub(crate) fn check_namespace<'a>(&self, namespace: &'a str) -> Result<Meant<'a>, Failure> {
+        let own = self.own();
+        if own.name == namespace {
+            return Ok(Meant { name: namespace, origin: own.origin });
+        }
+        if self.is_administrator() { Ok(namespace.into()) } else { Err(unauthorized()) }
+    }
+
+    /// The caller's namespace, and no later one of its name.
+    pub(crate) fn own(&self) -> Meant<'_> {
+        let origin = match &self.0 {
+            Opened::ByToken(access) => Some(access.log().namespace().origin),
+            Opened::Freely(_) => None,
+        };
+        Meant { name: self.namespace(), origin }
     }
 
     /// Checks that the right holds for all categories.
@@ -287,12 +301,12 @@ impl Manager {
         Caller::with(right, state, credentials, record).await.map(|caller| Self(Some(caller)))
     }
 
-    /// Checks that the caller's right is one to this namespace.
+    /// Checks that the caller's right is one to this namespace. Returns which namespace of that name it is to.
     ///
     /// # Errors
     /// `AUTH_UNAUTHORIZED`, whether there is such a namespace or not.
-    pub(crate) fn check(&self, namespace: &str) -> Result<(), Failure> {
-        self.0.as_ref().map_or(Ok(()), |caller| caller.check_namespace(namespace))
+    pub(crate) fn check<'a>(&self, namespace: &'a str) -> Result<Meant<'a>, Failure> {
+        self.0.as_ref().map_or(Ok(namespace.into()), |caller| caller.check_namespace(namespace))
     }
 
     /// Checks that the caller is the administrator.
@@ -404,6 +418,15 @@ fn administrators_only() -> Failure {
 #[cold]
 fn lacks(right: Right) -> Failure {
     Failure::new(ErrorCode::AuthUnauthorized, format!("the token does not have the right {right}"))
+}
+
+/// What the store refuses about a namespace that is `meant`. If it is gone, the token of a caller of its own has ended with
+/// it, and a new call would hear that.
+pub(crate) fn refused(meant: Meant<'_>, error: Error) -> Failure {
+    match error {
+        Error::NamespaceNotFound if meant.origin.is_some() => ended(),
+        error => error.into(),
+    }
 }
 
 /// The token has ended since the call was let in.

@@ -42,9 +42,8 @@ pub(crate) struct Rates {
 
 impl Rates {
     pub(crate) fn new(rates: &config::Rates) -> Self {
-        let limiter = |bound, most: Option<NonZeroU32>| {
-            most.map(|most| Limiter::new(bound, most, DefaultClock::default()))
-        };
+        let limiter =
+            |bound, most: Option<NonZeroU32>| most.map(|most| Limiter::new(bound, most, DefaultClock::default()));
         Self {
             addresses: limiter(Bound::Address, rates.requests_per_address),
             tokens: limiter(Bound::Token, rates.requests_per_token),
@@ -110,7 +109,10 @@ pub(crate) struct Limited {
 impl Limited {
     fn new(bound: Bound, most: NonZeroU32) -> Self {
         let (what, flag) = bound.names();
-        Self { bound, message: format!("at most {most} {what} a second are answered ({flag}); nothing was done").into() }
+        Self {
+            bound,
+            message: format!("at most {most} {what} a second are answered ({flag}); nothing was done").into(),
+        }
     }
 
     /// What is told to the client.

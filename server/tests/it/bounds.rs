@@ -312,7 +312,7 @@ async fn a_namespace_holds_no_more_than_its_quota() {
     server.rpc(&token, r#"["stream.write","a-1",{"type":"T","data":{}}]"#).await;
     let quota = Some(Quota { messages: Some(2), bytes: None });
     let update = NamespaceUpdate { quota, ..NamespaceUpdate::default() };
-    server.store.update(&namespace, &update).await.expect("it lives");
+    server.store.update(&*namespace, &update).await.expect("it lives");
     let write = r#"["stream.write","a-1",{"type":"T","data":{}}]"#;
     server.rpc(&token, write).await;
     for call in [write, r#"["stream.append","a-1",[{"type":"T","data":{}}]]"#] {

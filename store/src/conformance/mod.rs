@@ -145,6 +145,7 @@ cases! {
         names_are_unique,
         a_deleted_namespace_leaves_nothing,
         a_deletion_ends_subscriptions,
+        a_namespace_is_not_mistaken_for_an_earlier_one_of_its_name,
         tokens_open_their_own_namespace,
         a_token_of_a_name_that_cannot_be_opens_nothing,
         counts_are_exact,

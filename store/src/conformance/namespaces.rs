@@ -1,13 +1,14 @@
 //! Promises about namespaces.
 
-use eventodb_protocol::Token;
 use eventodb_protocol::reply::CategoryListed;
 use eventodb_protocol::request::ListPage;
+use eventodb_protocol::{Grant, Token};
 
 use super::World;
 use super::support::*;
 use crate::Error;
 use crate::log::{Event, Start};
+use crate::model::{Meant, NamespaceUpdate, NewToken, TokenId};
 
 pub(super) async fn names_are_unique(world: &mut World) {
     world.create("one").await;
@@ -200,4 +201,50 @@ pub(super) async fn a_token_of_a_name_that_cannot_be_opens_nothing(world: &mut W
     assert!(world.store.authorize(&token).await.expect("it is an unknown namespace").is_none());
     assert!(world.store.living_token(&token).await.expect("it is an unknown namespace").is_none());
     assert!(matches!(world.store.log("sh\0p").await, Err(Error::NamespaceNotFound)));
+}
+
+/// A caller that was let in by a token of the first namespace of a name acts when a second one has it.
+pub(super) async fn a_namespace_is_not_mistaken_for_an_earlier_one_of_its_name(world: &mut World) {
+    let old_token = world.create("again").await;
+    let access = world.store.authorize(&old_token).await.expect("the storage answers").expect("it is the token");
+    let origin = Some(access.log().namespace().origin);
+    world.store.delete("again").await.expect("it is there");
+    let token = world.create("again").await;
+    let log = world.store.log("again").await.expect("it was just created");
+    write(&log, "a-1", "T").await;
+
+    let meant = Meant { name: "again", origin };
+    let update = NamespaceUpdate { description: Some("changed".to_owned()), ..NamespaceUpdate::default() };
+    let new = NewToken {
+        id: TokenId::generate(),
+        hash: Token::generate("again").hash(),
+        namespace: "again".into(),
+        origin,
+        description: String::new(),
+        grant: Grant::everything(),
+        expires_at: None,
+    };
+    let store = &world.store;
+    let refused = [
+        ("update", store.update(meant, &update).await.map(drop)),
+        ("info", store.info(meant).await.map(drop)),
+        ("tokens", store.tokens(meant).await.map(drop)),
+        ("create_token", store.create_token(new.clone()).await.map(drop)),
+        ("replace", store.replace(meant).await.map(drop)),
+        ("delete", store.delete(meant).await.map(drop)),
+    ];
+    for (act, outcome) in refused {
+        assert!(matches!(outcome, Err(Error::NamespaceNotFound)), "{act}: {outcome:?}");
+    }
+    let info = store.info("again").await.expect("it is there");
+    assert_eq!((&*info.description, info.message_count), ("", 1));
+    assert_eq!(store.tokens("again").await.expect("it is there").len(), 1);
+
+    let access = store.authorize(&token).await.expect("the storage answers").expect("it is the token");
+    let meant = Meant { name: "again", origin: Some(access.log().namespace().origin) };
+    store.update(meant, &update).await.expect("it is the one that is meant");
+    store.create_token(NewToken { origin: meant.origin, ..new }).await.expect("it is the one that is meant");
+    assert_eq!(store.tokens(meant).await.expect("it is the one that is meant").len(), 2);
+    store.replace(meant).await.expect("it is the one that is meant").discard().await;
+    store.delete(meant).await.expect("it is the one that is meant");
 }

@@ -25,6 +25,7 @@ fn new_token(token: &Token, grant: Grant) -> NewToken {
         id: TokenId::generate(),
         hash: token.hash(),
         namespace: token.namespace().into(),
+        origin: None,
         description: "for the till".to_owned(),
         grant,
         expires_at: None,

@@ -22,7 +22,7 @@ use crate::clock::{self, Leapt};
 use crate::degraded::Degraded;
 use crate::error::{Chain, Error, Result};
 use crate::log::{Budget, Log, Reads};
-use crate::model::{Incarnation, Namespace, NamespaceUpdate, NewNamespace};
+use crate::model::{Incarnation, Meant, Namespace, NamespaceUpdate, NewNamespace};
 use crate::name_locks::NameLocks;
 use crate::self_test::SelfTest;
 use crate::settings::Settings;
@@ -124,6 +124,12 @@ impl EventStore {
         self.backend.namespace(name).await?.ok_or(Error::NamespaceNotFound)
     }
 
+    /// The namespace that is meant, as the registry has it just now.
+    async fn meant(&self, meant: Meant<'_>) -> Result<Namespace> {
+        let living = self.namespace(meant.name).await?;
+        if meant.admits(living.origin) { Ok(living) } else { Err(Error::NamespaceNotFound) }
+    }
+
     /// The log of a namespace as the registry has it just now.
     async fn log_of(&self, namespace: Namespace) -> Result<Arc<Log>> {
         let _opening = self.opening.lock(&namespace.name).await;
@@ -181,17 +187,18 @@ impl EventStore {
     ///
     /// # Errors
     /// [`crate::Error::NamespaceNotFound`], [`crate::Error::Protected`].
-    pub async fn delete(&self, name: &str) -> Result<(Timestamp, u64)> {
-        let outcome = self.delete_living(name).await;
+    pub async fn delete(&self, meant: impl Into<Meant<'_>>) -> Result<(Timestamp, u64)> {
+        let meant = meant.into();
+        let outcome = self.delete_living(meant).await;
         if matches!(outcome, Err(Error::NamespaceNotFound | Error::Closed)) {
             // A caller that repeats a deletion whose outcome was unknown takes this for its success.
-            self.backend.end_deleted(name).await?;
+            self.backend.end_deleted(meant.name).await?;
         }
         outcome
     }
 
-    async fn delete_living(&self, name: &str) -> Result<(Timestamp, u64)> {
-        let namespace = self.namespace(name).await?;
+    async fn delete_living(&self, meant: Meant<'_>) -> Result<(Timestamp, u64)> {
+        let namespace = self.meant(meant).await?;
         if namespace.protected {
             return Err(Error::Protected);
         }
@@ -205,7 +212,7 @@ impl EventStore {
         let (deleted, messages) = outcome?;
         let at = deleted.ok_or(Error::NamespaceNotFound)?;
         self.leapt.forget(log.namespace().incarnation);
-        self.deleted.lock().insert(name.to_owned());
+        self.deleted.lock().insert(meant.name.to_owned());
         Ok((at, messages))
     }
 
@@ -230,8 +237,8 @@ impl EventStore {
     /// # Errors
     /// [`crate::Error::NamespaceNotFound`]; [`crate::Error::Replacing`] if another replacement has begun;
     /// [`crate::Error::Protected`].
-    pub async fn replace(self: &Arc<Self>, name: &str) -> Result<Replacement> {
-        let living = self.log_of(self.namespace(name).await?).await?;
+    pub async fn replace(self: &Arc<Self>, meant: impl Into<Meant<'_>>) -> Result<Replacement> {
+        let living = self.log_of(self.meant(meant.into()).await?).await?;
         let begun = tokio::spawn(Replacement::begin(Arc::clone(self), living));
         // A task of its own: if the caller goes away in the middle, all that was begun is given up.
         begun.await.unwrap_or_else(|_| Err(Error::failed("the start of a replacement panicked")))
@@ -276,9 +283,10 @@ impl EventStore {
     ///
     /// # Errors
     /// [`crate::Error::NamespaceNotFound`].
-    pub async fn update(&self, name: &str, update: &NamespaceUpdate) -> Result<Namespace> {
-        let namespace = self.backend.update(name, update).await?;
-        if let Some(log) = self.known(name).filter(|log| log.namespace().incarnation == namespace.incarnation) {
+    pub async fn update(&self, meant: impl Into<Meant<'_>>, update: &NamespaceUpdate) -> Result<Namespace> {
+        let meant = meant.into();
+        let namespace = self.backend.update(meant, update).await?;
+        if let Some(log) = self.known(meant.name).filter(|log| log.namespace().incarnation == namespace.incarnation) {
             log.set_quota(namespace.quota);
         }
         Ok(namespace)
@@ -305,8 +313,8 @@ impl EventStore {
     ///
     /// # Errors
     /// [`crate::Error::NamespaceNotFound`].
-    pub async fn info(&self, name: &str) -> Result<NamespaceInfo> {
-        let namespace = self.namespace(name).await?;
+    pub async fn info(&self, meant: impl Into<Meant<'_>>) -> Result<NamespaceInfo> {
+        let namespace = self.meant(meant.into()).await?;
         let counts = self.log_of(namespace.clone()).await?.counts().await?;
         Ok(NamespaceInfo {
             namespace: namespace.name.as_ref().to_owned(),

@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 use super::EventStore;
 use super::access::Access;
 use crate::error::{Chain, Error, Result};
-use crate::model::{NewToken, Rotation, TokenChange, TokenId, TokenRecord};
+use crate::model::{Meant, NewToken, Rotation, TokenChange, TokenId, TokenRecord};
 
 /// How often it is looked whether it is time to look up the known tokens.
 const WATCH_EVERY: Duration = Duration::from_millis(200);
@@ -80,11 +80,12 @@ impl EventStore {
     ///
     /// # Errors
     /// [`crate::Error::NamespaceNotFound`].
-    pub async fn tokens(&self, namespace: &str) -> Result<Vec<TokenRecord>> {
-        self.namespace(namespace).await?;
+    pub async fn tokens(&self, namespace: impl Into<Meant<'_>>) -> Result<Vec<TokenRecord>> {
+        let meant = namespace.into();
+        self.meant(meant).await?;
         let now = Timestamp::now();
-        let mut tokens = self.backend.tokens(namespace).await?;
-        tokens.retain(|token| token.lives(now));
+        let mut tokens = self.backend.tokens(meant.name).await?;
+        tokens.retain(|token| token.lives(now) && meant.admits(token.origin));
         Ok(tokens)
     }
 

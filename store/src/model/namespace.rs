@@ -31,6 +31,29 @@ pub struct Namespace {
     pub quota: Quota,
 }
 
+/// A namespace as a caller means it. Between the look at a token and the act of its call the namespace may be deleted and
+/// another one of that name be made, to which the token opens nothing.
+#[derive(Clone, Copy, Debug)]
+pub struct Meant<'a> {
+    /// Its name.
+    pub name: &'a str,
+    /// Which one of that name; `None` means the one that lives, whichever that is.
+    pub origin: Option<Incarnation>,
+}
+
+impl Meant<'_> {
+    /// Whether the namespace of that name with this origin is meant.
+    pub fn admits(&self, origin: Incarnation) -> bool {
+        self.origin.is_none_or(|meant| meant == origin)
+    }
+}
+
+impl<'a> From<&'a str> for Meant<'a> {
+    fn from(name: &'a str) -> Self {
+        Self { name, origin: None }
+    }
+}
+
 /// A namespace to be created.
 #[derive(Clone, Debug)]
 pub struct NewNamespace {

@@ -67,6 +67,8 @@ pub struct NewToken {
     pub hash: TokenHash,
     /// Name of its namespace.
     pub namespace: Arc<str>,
+    /// The namespace of that name for which it may be created; `None` means the one that lives.
+    pub origin: Option<Incarnation>,
     /// Free text; empty where none was given.
     pub description: String,
     /// What it allows.
@@ -196,6 +198,9 @@ impl Decision {
 
 impl TokensOf {
     fn create(&self, new: &NewToken) -> Result<Decision> {
+        if new.origin.is_some_and(|origin| origin != self.origin) {
+            return Err(Error::NamespaceNotFound);
+        }
         if let Some(there) = self.with_hash(&new.hash) {
             let same = there.grant == new.grant && there.expires_at == new.expires_at && there.lives(self.now);
             return if same { Ok(Decision::nothing(there.clone())) } else { Err(Error::TokenExists) };
@@ -355,6 +360,7 @@ mod tests {
                 id,
                 hash,
                 namespace: Arc::clone(&self.of.namespace),
+                origin: None,
                 description: String::new(),
                 grant,
                 expires_at,

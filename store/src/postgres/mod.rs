@@ -53,7 +53,7 @@ pub use settings::Settings;
 
 use crate::degraded::Degraded;
 use crate::error::{Error, Result};
-use crate::model::{Incarnation, Namespace, NamespaceUpdate, NewNamespace, TokenChange, TokenId, TokenRecord};
+use crate::model::{Incarnation, Meant, Namespace, NamespaceUpdate, NewNamespace, TokenChange, TokenId, TokenRecord};
 use crate::storage::{Backend, Hint, Opened, Readers, Storage};
 use appender::PostgresAppender;
 use connection::Connection;
@@ -249,9 +249,9 @@ impl Backend for Postgres {
         retrying!(self.shared.readers, connection => tokens::note_used(connection, ids, hour)).map_err(Failure::of_read)
     }
 
-    async fn update(&self, name: &str, update: &NamespaceUpdate) -> Result<Namespace> {
+    async fn update(&self, meant: Meant<'_>, update: &NamespaceUpdate) -> Result<Namespace> {
         let updated =
-            registry::update(&mut *self.connection().await?, name, update).await.map_err(Failure::of_change)?;
+            registry::update(&mut *self.connection().await?, meant, update).await.map_err(Failure::of_change)?;
         self.shared.notifier.registry();
         updated.ok_or(Error::NamespaceNotFound)
     }

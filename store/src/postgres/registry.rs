@@ -15,7 +15,7 @@ use super::statement::{CREATE, DELETE, DELETED_OF_NAME, LIVES, LOGS, MADE, NAMES
 use super::time::Time;
 use super::tokens;
 use crate::error::Error;
-use crate::model::{Incarnation, Namespace, NamespaceUpdate, NewNamespace, TokenRecord};
+use crate::model::{Incarnation, Meant, Namespace, NamespaceUpdate, NewNamespace, TokenRecord};
 
 /// The living namespace of that name.
 pub(super) async fn namespace(connection: &mut Connection, name: &str) -> Result<Option<Namespace>, Failure> {
@@ -101,19 +101,20 @@ fn incarnations(rows: &[Row]) -> impl Iterator<Item = Incarnation> {
     rows.iter().map(|row| Incarnation(row.get(0)))
 }
 
-/// Changes a namespace; `None` if there is none of that name.
+/// Changes a namespace; `None` if the one that is meant does not live.
 pub(super) async fn update(
     connection: &mut Connection,
-    name: &str,
+    meant: Meant<'_>,
     update: &NamespaceUpdate,
 ) -> Result<Option<Namespace>, Failure> {
     let Quota { messages, bytes } = update.quota.unwrap_or_default();
+    let origin = meant.origin.map(|origin| origin.0);
     let values: Parameters<'_> =
-        &[&name, &update.description, &update.protected, &update.quota.is_some(), &messages, &bytes];
+        &[&meant.name, &update.description, &update.protected, &update.quota.is_some(), &messages, &bytes, &origin];
     if change::one(connection, UPDATE.on_registry(), values).await?.is_none() {
         return Ok(None);
     }
-    let found = namespace(connection, name).await;
+    let found = namespace(connection, meant.name).await;
     confirmed(found.map(|found| found.filter(|found| has(found, update)))).map(Some)
 }
 

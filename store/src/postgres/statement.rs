@@ -121,7 +121,7 @@ templates! {
     NAMESPACE "namespace" [TEXT];
     NAMESPACES "namespaces" [];
     CREATE "create" [TEXT, BYTEA, TEXT, TEXT, TIMESTAMPTZ];
-    UPDATE "update" [TEXT, TEXT, BOOL, BOOL, INT8, INT8];
+    UPDATE "update" [TEXT, TEXT, BOOL, BOOL, INT8, INT8, INT8];
     DELETE "delete" [INT8, TIMESTAMPTZ];
     DELETED_OF_NAME "deleted_of_name" [TEXT];
     STAGE "stage" [INT8, TIMESTAMPTZ, TIMESTAMPTZ];

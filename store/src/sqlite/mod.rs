@@ -98,7 +98,7 @@ use self::shared::Shared;
 use self::storage::{Handle, SqliteStorage};
 use crate::degraded::Degraded;
 use crate::error::{Chain, Error, Result};
-use crate::model::{Incarnation, Namespace, NamespaceUpdate, NewNamespace, TokenChange, TokenId, TokenRecord};
+use crate::model::{Incarnation, Meant, Namespace, NamespaceUpdate, NewNamespace, TokenChange, TokenId, TokenRecord};
 use crate::storage::{Backend, Hint, Opened, Readers, Storage};
 
 /// The SQLite backend.
@@ -201,9 +201,10 @@ impl Backend for Sqlite {
         self.change(move |registry| registry.note_used(&ids, hour)).await
     }
 
-    async fn update(&self, name: &str, update: &NamespaceUpdate) -> Result<Namespace> {
-        let (name, update) = (name.to_owned(), update.clone());
-        self.change(move |registry| registry.update(&name, &update)).await?.ok_or(Error::NamespaceNotFound)
+    async fn update(&self, meant: Meant<'_>, update: &NamespaceUpdate) -> Result<Namespace> {
+        let (name, origin, update) = (meant.name.to_owned(), meant.origin, update.clone());
+        let updated = self.change(move |registry| registry.update(Meant { name: &name, origin }, &update)).await?;
+        updated.ok_or(Error::NamespaceNotFound)
     }
 
     async fn namespaces(&self) -> Result<Vec<Namespace>> {

@@ -18,7 +18,7 @@ use super::connection::{self, Attach};
 use super::failure::{is_not_opened, is_read_only};
 use super::living_hashes::LivingHashes;
 use super::tokens;
-use crate::model::{Incarnation, Namespace, NamespaceUpdate, NewNamespace, TokenRecord};
+use crate::model::{Incarnation, Meant, Namespace, NamespaceUpdate, NewNamespace, TokenRecord};
 
 /// The registry of one data directory. Cloning shares it.
 #[derive(Clone)]
@@ -183,13 +183,16 @@ impl Registry {
         Ok(created)
     }
 
-    /// Changes a namespace; `None` if there is none of that name.
-    pub(super) fn update(&self, name: &str, update: &NamespaceUpdate) -> rusqlite::Result<Option<Namespace>> {
+    /// Changes a namespace; `None` if the one that is meant does not live.
+    pub(super) fn update(&self, meant: Meant<'_>, update: &NamespaceUpdate) -> rusqlite::Result<Option<Namespace>> {
         let NamespaceUpdate { description, protected, quota } = update;
         let Quota { messages, bytes } = quota.unwrap_or_default();
-        let values = params![name, description, protected, quota.is_some(), messages, bytes];
-        self.connection()?.execute(include_str!("sql/registry_update.sql"), values)?;
-        self.namespace(name)
+        let origin = meant.origin.map(|origin| origin.0);
+        let values = params![meant.name, description, protected, quota.is_some(), messages, bytes, origin];
+        if self.connection()?.execute(include_str!("sql/registry_update.sql"), values)? == 0 {
+            return Ok(None);
+        }
+        self.namespace(meant.name)
     }
 
     /// Deletes an incarnation, unless it is protected; `None` if it is, or was deleted before.

@@ -23,7 +23,7 @@ use self::groups::{GroupStorage, GroupTag};
 use crate::degraded::Degraded;
 use crate::error::{Cause, Result};
 use crate::model::{
-    Batch, Counts, Entry, Head, Incarnation, Lineage, Namespace, NamespaceUpdate, NewNamespace, Select, Slice,
+    Batch, Counts, Entry, Head, Incarnation, Lineage, Meant, Namespace, NamespaceUpdate, NewNamespace, Select, Slice,
     TokenChange, TokenId, TokenRecord,
 };
 
@@ -81,8 +81,8 @@ pub trait Backend: Send + Sync + 'static {
     /// Changes a namespace, and returns it.
     ///
     /// # Errors
-    /// [`crate::Error::NamespaceNotFound`].
-    async fn update(&self, name: &str, update: &NamespaceUpdate) -> Result<Namespace>;
+    /// [`crate::Error::NamespaceNotFound`], also if the one that lives is not the one that is meant.
+    async fn update(&self, meant: Meant<'_>, update: &NamespaceUpdate) -> Result<Namespace>;
 
     /// All living namespaces, by name in byte order.
     async fn namespaces(&self) -> Result<Vec<Namespace>>;

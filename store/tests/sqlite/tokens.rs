@@ -33,6 +33,7 @@ fn new_token(token: &Token) -> NewToken {
         id: TokenId::generate(),
         hash: token.hash(),
         namespace: token.namespace().into(),
+        origin: None,
         description: String::new(),
         grant: Grant::everything(),
         expires_at: None,

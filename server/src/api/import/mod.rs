@@ -26,7 +26,7 @@ use self::lines::{Line, Lines, Stop, Terms};
 use self::pace::Pace;
 use self::progress::{Failed, Progress};
 use crate::api::arrival::Arrival;
-use crate::api::auth::{Caller, Credentials};
+use crate::api::auth::{Caller, Credentials, refused};
 use crate::api::conclusion::conclude;
 use crate::api::errors::Failure;
 use crate::api::headers::awaits_leave;
@@ -135,7 +135,8 @@ enum Target {
 impl Target {
     async fn open(state: &AppState, caller: &Caller, force: bool) -> Result<Self, Failure> {
         if force {
-            return Ok(Self::Replacement(state.store.replace(caller.namespace()).await?));
+            let replacement = state.store.replace(caller.own()).await;
+            return Ok(Self::Replacement(replacement.map_err(|error| refused(caller.own(), error))?));
         }
         match caller.log().is_being_replaced().await? {
             true => Err(eventodb_store::Error::Replacing.into()),

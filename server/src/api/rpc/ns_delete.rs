@@ -6,7 +6,7 @@ use eventodb_protocol::reply::NamespaceDeleted;
 use eventodb_protocol::request::Call;
 
 use super::context::Context;
-use crate::api::auth::Manager;
+use crate::api::auth::{Manager, refused};
 use crate::api::errors::Failure;
 use crate::api::reply;
 
@@ -16,12 +16,13 @@ pub(super) async fn answer(
     call: &mut Call<'_>,
 ) -> Result<Response, Failure> {
     let namespace = call.name("namespace", context.limits())?;
-    manager.check(&namespace)?;
+    let meant = manager.check(&namespace)?;
     context.administers(&namespace);
     if namespace == DEFAULT_NAMESPACE {
         return Err(Failure::invalid("the namespace default cannot be deleted"));
     }
-    let (deleted_at, messages_deleted) = context.state.store.delete(&namespace).await?;
+    let (deleted_at, messages_deleted) =
+        context.state.store.delete(meant).await.map_err(|error| refused(meant, error))?;
     context.state.used.remove(&namespace);
     Ok(reply::json(&NamespaceDeleted { namespace: namespace.into_owned(), deleted_at, messages_deleted }))
 }

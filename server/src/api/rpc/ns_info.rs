@@ -4,7 +4,7 @@ use axum::response::Response;
 use eventodb_protocol::request::Call;
 
 use super::context::Context;
-use crate::api::auth::Manager;
+use crate::api::auth::{Manager, refused};
 use crate::api::errors::Failure;
 use crate::api::reply;
 
@@ -14,6 +14,6 @@ pub(super) async fn answer(
     call: &mut Call<'_>,
 ) -> Result<Response, Failure> {
     let namespace = call.name("namespace", context.limits())?;
-    manager.check(&namespace)?;
-    Ok(reply::json(&context.state.store.info(&namespace).await?))
+    let meant = manager.check(&namespace)?;
+    Ok(reply::json(&context.state.store.info(meant).await.map_err(|error| refused(meant, error))?))
 }

@@ -5,7 +5,7 @@ use eventodb_protocol::request::{Call, UpdateNamespace};
 use eventodb_store::model::NamespaceUpdate;
 
 use super::context::Context;
-use crate::api::auth::Manager;
+use crate::api::auth::{Manager, refused};
 use crate::api::errors::Failure;
 use crate::api::reply;
 
@@ -15,12 +15,13 @@ pub(super) async fn answer(
     call: &mut Call<'_>,
 ) -> Result<Response, Failure> {
     let namespace = call.name("namespace", context.limits())?;
-    manager.check(&namespace)?;
+    let meant = manager.check(&namespace)?;
     context.administers(&namespace);
     let UpdateNamespace { description, protected, quota } = UpdateNamespace::parse(call)?;
     if quota.is_some() {
         manager.check_administrator()?;
     }
-    context.state.store.update(&namespace, &NamespaceUpdate { description, protected, quota }).await?;
-    Ok(reply::json(&context.state.store.info(&namespace).await?))
+    let update = NamespaceUpdate { description, protected, quota };
+    context.state.store.update(meant, &update).await.map_err(|error| refused(meant, error))?;
+    Ok(reply::json(&context.state.store.info(meant).await.map_err(|error| refused(meant, error))?))
 }

@@ -15,7 +15,9 @@ use crate::api::errors::Failure;
 /// alone must not tell whether there is such a token.
 pub(super) async fn find(context: &Context<'_>, caller: &Caller, id: TokenId) -> Result<TokenRecord, Failure> {
     let found = context.state.store.token(id).await?;
-    let found = found.filter(|token| caller.check_namespace(&token.namespace).is_ok());
+    let may_know =
+        |token: &TokenRecord| caller.check_namespace(&token.namespace).is_ok_and(|meant| meant.admits(token.origin));
+    let found = found.filter(may_know);
     found.ok_or_else(|| Failure::new(ErrorCode::TokenNotFound, "there is no such token"))
 }
 

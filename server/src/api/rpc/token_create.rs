@@ -7,7 +7,7 @@ use eventodb_store::model::{NewToken, TokenId};
 
 use super::context::Context;
 use super::token;
-use crate::api::auth::Caller;
+use crate::api::auth::{Caller, refused};
 use crate::api::errors::Failure;
 use crate::api::reply;
 
@@ -17,7 +17,7 @@ pub(super) async fn answer(
     call: &mut Call<'_>,
 ) -> Result<Response, Failure> {
     let new = CreateToken::parse(call, caller.namespace(), context.limits())?;
-    caller.check_namespace(new.token.namespace())?;
+    let meant = caller.check_namespace(new.token.namespace())?;
     context.administers(new.token.namespace());
     if new.expires_at.is_some_and(|end| end <= Timestamp::now()) {
         return Err(Failure::invalid("expiresAt must lie in the future"));
@@ -26,12 +26,13 @@ pub(super) async fn answer(
     let created = context.state.store.create_token(NewToken {
         id: TokenId::generate(),
         hash: new.token.hash(),
-        namespace: new.token.namespace().into(),
+        namespace: meant.name.into(),
+        origin: meant.origin,
         description: new.description,
         grant: new.grant,
         expires_at: new.expires_at,
     });
-    let created = created.await?;
+    let created = created.await.map_err(|error| refused(meant, error))?;
     context.administers(&created.id.0.to_string());
     Ok(reply::json(&token::created(&new.token, created)))
 }

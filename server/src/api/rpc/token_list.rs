@@ -6,7 +6,7 @@ use eventodb_protocol::request::{Call, ListTokens};
 
 use super::context::Context;
 use super::token;
-use crate::api::auth::Caller;
+use crate::api::auth::{Caller, refused};
 use crate::api::errors::Failure;
 use crate::api::reply;
 
@@ -16,8 +16,9 @@ pub(super) async fn answer(
     call: &mut Call<'_>,
 ) -> Result<Response, Failure> {
     let ListTokens { namespace } = ListTokens::parse(call, caller.namespace(), context.limits())?;
-    caller.check_namespace(&namespace)?;
-    let tokens = context.state.store.tokens(&namespace).await?.into_iter();
-    let listed = tokens.map(|record| TokenListed { last_used_at: record.last_used_at, about: token::about(record) });
+    let meant = caller.check_namespace(&namespace)?;
+    let tokens = context.state.store.tokens(meant).await.map_err(|error| refused(meant, error))?;
+    let listed =
+        tokens.into_iter().map(|record| TokenListed { last_used_at: record.last_used_at, about: token::about(record) });
     Ok(reply::json(&listed.collect::<Vec<_>>()))
 }

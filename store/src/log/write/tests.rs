@@ -106,8 +106,12 @@ async fn writer_with(
     let namespace = NewNamespace { name, token_hash, description: String::new(), metadata: "{}".to_owned() };
     let namespace = backend.create(&namespace).await.unwrap();
     let Opened { storage, appender, groups } = backend.open(namespace.incarnation).await.unwrap();
-    let failing =
-        Arc::new(Failing { storage, fails: AtomicBool::new(false), asked: Mutex::default(), reads: AtomicUsize::new(0) });
+    let failing = Arc::new(Failing {
+        storage,
+        fails: AtomicBool::new(false),
+        asked: Mutex::default(),
+        reads: AtomicUsize::new(0),
+    });
     let settings = Arc::new(Settings::default());
     let window = Window::new(0, settings.tail_messages, Arc::new(Budget::new(settings.tail_bytes)));
     let base = Base::new(
@@ -189,7 +193,12 @@ async fn subscribers_to_the_same_read_once_that_there_is_nothing() {
     let reader = Arc::new(Reader::new(Arc::clone(&writer.base), Arc::clone(&writer)));
     let subscribe = || {
         let filter = Filter::new(Scope::Categories(vec!["order".into()]));
-        reader.subscribe(Subscribe { filter, start: Start::Global(0), coalesce: None, heartbeat: Duration::from_secs(3_600) })
+        reader.subscribe(Subscribe {
+            filter,
+            start: Start::Global(0),
+            coalesce: None,
+            heartbeat: Duration::from_secs(3_600),
+        })
     };
     let mut held = Vec::new();
     for _ in 0..3 {

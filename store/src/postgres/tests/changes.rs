@@ -41,6 +41,7 @@ fn new_token() -> NewToken {
     NewToken {
         id: TokenId::generate(),
         namespace: "test".into(),
+        origin: None,
         hash: Token::generate("test").hash(),
         description: String::new(),
         grant: Grant::everything(),
@@ -59,7 +60,7 @@ async fn a_change_that_its_commit_lost_is_not_acknowledged() {
     fixture.sql(UNDONE).await;
     let created = backend.create(&new_namespace("another")).await;
     assert!(matches!(created, Err(Error::Unknown(_))), "{created:?}");
-    let updated = backend.update("test", &update("changed")).await;
+    let updated = backend.update("test".into(), &update("changed")).await;
     assert!(matches!(updated, Err(Error::Unknown(_))), "{updated:?}");
     let token = backend.change_tokens(TokenChange::Create(new_token())).await;
     assert!(matches!(token, Err(Error::Unknown(_))), "{token:?}");
@@ -76,7 +77,7 @@ async fn each_change_commits_synchronously_whatever_the_role_says() {
     for prepare in [true, false] {
         let server = Fixture::at(fixture.url.clone(), |settings| settings.prepare = prepare).await;
         let backend = &server.backend;
-        backend.update("test", &update("changed")).await.expect("it lives");
+        backend.update("test".into(), &update("changed")).await.expect("it lives");
         backend.change_tokens(TokenChange::Create(new_token())).await.expect("there is room");
         let another = backend.create(&new_namespace("another")).await.expect("the name is free").incarnation;
         backend.open(another).await.expect("it lives");

@@ -34,7 +34,7 @@ async fn late(poll_interval: Duration) -> (Pair, Proxy) {
     pair.logs().await;
     // Over a slow way no session begins in time: both servers notify once before.
     for server in &pair.servers {
-        server.backend().update(NAME, &NamespaceUpdate::default()).await.expect("it lives");
+        server.backend().update(NAME.into(), &NamespaceUpdate::default()).await.expect("it lives");
     }
     let session = postgres::connect(&url).await;
     let notifiers = "SELECT count(*) FROM pg_stat_activity

@@ -11,7 +11,7 @@ use super::fixture::{Fixture, new_namespace, open_store, settings};
 use super::pair::{NAME, Pair, percentiles};
 use crate::conformance::support::{PATIENCE, namespace};
 use crate::error::Result;
-use crate::model::{NewToken, Rotation, TokenId, TokenRecord};
+use crate::model::{NewToken, Rotation, TokenChange, TokenId, TokenRecord};
 use crate::postgres::connection::Connection;
 use crate::postgres::statement::TOKENS_BY_HASH;
 use crate::postgres::tokens;
@@ -26,6 +26,7 @@ fn new_token(token: &Token) -> NewToken {
         id: TokenId::generate(),
         hash: token.hash(),
         namespace: NAME.into(),
+        origin: None,
         description: String::new(),
         grant: Grant::everything(),
         expires_at: None,
@@ -316,4 +317,37 @@ async fn each_of_many_tokens_is_found_by_the_indexes() {
     assert!(!plan.iter().any(|line| line.contains("Seq Scan")), "{plan:#?}");
     let found = session.query(&format!("EXECUTE t ('{names}', '{hashes}')"), &[]).await.expect("good SQL");
     assert_eq!(found.len(), 1_000);
+}
+
+/// What becomes of a token for a namespace while another server deletes that and makes another one of its name: the call
+/// waits for the lock on the row that is deleted.
+async fn made_while_the_name_is_taken(is_meant: bool) -> (Result<TokenRecord>, usize) {
+    let fixture = Fixture::new().await;
+    let origin = fixture.backend.namespace("test").await.expect("it answers").expect("it lives").origin;
+    let other = postgres::connect(&fixture.url).await;
+    let take = "BEGIN; UPDATE eventodb.namespaces SET deleted_at = now() WHERE name = 'test';
+        INSERT INTO eventodb.namespaces (name, token_hash, description, metadata, created_at)
+        VALUES ('test', '', '', '{}', now())";
+    other.batch_execute(take).await.expect("good SQL");
+    let backend = Arc::clone(&fixture.backend);
+    let new = new_token(&Token::generate("test"));
+    let new = NewToken { namespace: "test".into(), origin: is_meant.then_some(origin), ..new };
+    let made = tokio::spawn(async move { backend.change_tokens(TokenChange::Create(new)).await });
+    let waits = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()";
+    while fixture.number(waits).await == 0 {
+        tokio::task::yield_now().await;
+    }
+    other.batch_execute("COMMIT").await.expect("it is open");
+    let made = made.await.expect("it does not panic");
+    (made, fixture.backend.tokens("test").await.expect("it answers").len())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_token_is_not_made_in_a_namespace_that_takes_the_name_meanwhile() {
+    let (made, tokens) = made_while_the_name_is_taken(true).await;
+    assert!(matches!(made, Err(Error::NamespaceNotFound)), "{made:?}");
+    assert_eq!(tokens, 0);
+    let (made, tokens) = made_while_the_name_is_taken(false).await;
+    assert!(made.is_ok(), "whichever has the name is meant: {made:?}");
+    assert_eq!(tokens, 1);
 }
