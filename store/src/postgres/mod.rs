@@ -339,7 +339,8 @@ impl Backend for Postgres {
     }
 
     async fn tidy(&self) -> Result<()> {
-        let mut connection = self.shared.readers.get().await.map_err(Failure::of_read)?;
+        // None of the readers: while the registry is locked, this waits.
+        let mut connection = self.shared.schemas.get().await.map_err(Failure::of_read)?;
         staging::discard_expired(&mut connection).await.map_err(Failure::of_read)?;
         if self.adopted_at.lock().is_none_or(|at| at.elapsed() >= ADOPT_EVERY) {
             tokens::adopt(&mut connection).await.map_err(Failure::of_read)?;
