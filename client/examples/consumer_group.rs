@@ -1,5 +1,5 @@
-//! A consumer group of four processes. One is killed without warning and started again; every
-//! message is handled by exactly one member, in order within its stream, and none is missed.
+//! Four processes share a consumer group. One is killed without warning; the others take its partitions over, every
+//! message is handled in order within its stream, and none is missed.
 //!
 //! The program starts itself as the members.
 //!
@@ -13,21 +13,31 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
-use eventodb_client::checkpoint::StreamCheckpoint;
-use eventodb_client::worker::{Checkpointed, Handlers, Worker};
-use eventodb_client::{BufferSettings, BufferedWriter, Client, ConsumerGroup, NewMessage};
-use serde_json::json;
-use tokio::io::{AsyncBufReadExt as _, BufReader, Lines};
-use tokio::process::{Child, ChildStdout, Command};
+use eventodb_client::group::CreateGroup;
+use eventodb_client::worker::{Context, MessageType, Worker};
+use eventodb_client::{BufferSettings, BufferedWriter, Client, Message, NewMessage};
+use serde::{Deserialize, Serialize};
+use tokio::io::{AsyncBufReadExt as _, BufReader};
+use tokio::process::{Child, Command};
+use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-const MEMBERS: i64 = 4;
+const MEMBERS: usize = 4;
 const STREAMS: i64 = 200;
 const PER_STREAM: i64 = 10;
 
-/// What the members told: by stream, which member handled which position.
-type Told = HashMap<String, Vec<(i64, i64)>>;
+/// What the members told: by stream, which member handled which number.
+type Told = HashMap<String, Vec<(usize, i64)>>;
+
+#[derive(Serialize, Deserialize)]
+struct Counted {
+    number: i64,
+}
+
+impl MessageType for Counted {
+    const TYPE: &'static str = "Counted";
+}
 
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
@@ -35,22 +45,17 @@ async fn main() -> anyhow::Result<()> {
     let client = Client::new(&url, std::env::var("EVENTODB_TOKEN").ok().as_deref())?;
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     match &arguments[..] {
-        [category, member] => run_member(&client, category, member.parse()?).await,
+        [group, member] => run_member(&client, group, member.parse()?).await,
         _ => run_group(&client).await,
     }
 }
 
-/// Prints each message as `member stream position`.
-async fn run_member(client: &Client, category: &str, member: i64) -> anyhow::Result<()> {
-    let group = ConsumerGroup::new(member, MEMBERS).context("no such member")?;
-    let handlers = Handlers::new().on("Counted", move |message| async move {
-        writeln!(std::io::stdout(), "{member} {} {}", message.stream(), message.position())
-    });
-    let checkpoint = StreamCheckpoint::new(client, &[category], "counters", Some(group));
-    Worker::new(client, Checkpointed::new(handlers, checkpoint))
-        .categories([category])
-        .group(group)
-        .checkpoint_every(50, Duration::from_millis(200))
+/// Prints each message as `member stream number`.
+async fn run_member(client: &Client, group: &str, member: usize) -> anyhow::Result<()> {
+    Worker::new(client, group)
+        .on(move |message: Message<Counted>, _: Context<_>| async move {
+            writeln!(std::io::stdout(), "{member} {} {}", message.stream(), message.data.number)
+        })
         .run(CancellationToken::new())
         .await?;
     Ok(())
@@ -58,81 +63,89 @@ async fn run_member(client: &Client, category: &str, member: i64) -> anyhow::Res
 
 async fn run_group(client: &Client) -> anyhow::Result<()> {
     let category = format!("counter{}", Uuid::now_v7().simple());
-    let mut told = Told::new();
-    let mut members = Vec::new();
-    for member in 0..MEMBERS {
-        members.push(start(&category, member)?);
-    }
-    write_messages(client, &category, 0..PER_STREAM / 2).await?;
-    // The first member is killed while it handles, somewhere between two checkpoints.
-    let (mut child, mut lines) = members.remove(0);
-    while told.values().map(Vec::len).sum::<usize>() < 20 {
-        note(&mut told, &lines.next_line().await?.context("the member ended")?)?;
-    }
-    child.kill().await?;
-    println!("member 0 killed");
-    while let Some(line) = lines.next_line().await? {
-        note(&mut told, &line)?;
-    }
-    write_messages(client, &category, PER_STREAM / 2..PER_STREAM).await?;
-    members.push(start(&category, 0)?);
+    // A short session, so that the others notice soon that a member is gone.
+    let create = CreateGroup { categories: vec![category.clone()], session_ms: Some(1000), ..CreateGroup::default() };
+    let group = client.group(&category);
+    group.create(&create).await?;
+    let (lines, mut told_lines) = mpsc::channel(1000);
+    let mut members = (0..MEMBERS).map(|member| start(&category, member, &lines)).collect::<Result<Vec<_>, _>>()?;
+    drop(lines);
 
-    let mut repeated = 0;
-    for (mut child, mut lines) in members {
-        let mine = read_until_complete(&mut told, &mut lines).await?;
-        println!("member {mine} is through");
+    write_messages(client, &category, 0..PER_STREAM / 2).await?;
+    let mut told = Told::new();
+    // The first member is killed while it handles, somewhere between two checkpoints.
+    while handled_by(&told, 0) < 20 {
+        note(&mut told, &told_lines.recv().await.context("the members ended")?)?;
+    }
+    members[0].kill().await?;
+    println!("member 0 killed");
+    write_messages(client, &category, PER_STREAM / 2..PER_STREAM).await?;
+    let written = client.head().await?;
+    while !group.wait(written, None, Duration::from_millis(100)).await?.reached {
+        while let Ok(line) = told_lines.try_recv() {
+            note(&mut told, &line)?;
+        }
+    }
+    for child in &mut members[1..] {
         child.kill().await?;
     }
-    for (stream, handled) in &told {
-        let first = handled[0].0;
-        ensure!(handled.iter().all(|(member, _)| *member == first), "{stream} was read by two members");
-        let mut seen = -1;
-        for (_, position) in handled {
-            ensure!(*position <= seen + 1, "{stream} has a gap before {position}");
-            repeated += usize::from(*position <= seen);
-            seen = seen.max(*position);
+    while let Some(line) = told_lines.recv().await {
+        note(&mut told, &line)?;
+    }
+    check(&told)
+}
+
+fn check(told: &Told) -> anyhow::Result<()> {
+    let mut repeated = 0;
+    for (stream, handled) in told {
+        for member in 0..MEMBERS {
+            let own = handled.iter().filter(|(by, _)| *by == member).map(|(_, number)| number);
+            ensure!(own.is_sorted_by(|a, b| a < b), "member {member} handled {stream} out of order");
         }
-        ensure!(seen == PER_STREAM - 1, "{stream} ends at {seen}");
+        for number in 0..PER_STREAM {
+            let times = handled.iter().filter(|(_, handled)| *handled == number).count();
+            ensure!(times > 0, "number {number} of {stream} was missed");
+            repeated += times - 1;
+        }
     }
     ensure!(i64::try_from(told.len())? == STREAMS, "{} streams were read", told.len());
+    for member in 0..MEMBERS {
+        println!("member {member} handled {}", handled_by(told, member));
+    }
     println!("{} messages handled, {repeated} of them again after the kill", STREAMS * PER_STREAM);
     Ok(())
 }
 
-/// Reads a member's lines until all streams that are its own were told to their end.
-async fn read_until_complete(told: &mut Told, lines: &mut Lines<BufReader<ChildStdout>>) -> anyhow::Result<i64> {
-    loop {
-        let line = lines.next_line().await?.context("a member ended")?;
-        let (member, category) = note(told, &line)?;
-        let group = ConsumerGroup::new(member, MEMBERS).context("no such member")?;
-        let complete = |stream: &String| {
-            told.get(stream).is_some_and(|handled| handled.iter().any(|(_, position)| *position == PER_STREAM - 1))
-        };
-        let streams = (0..STREAMS).map(|number| format!("{category}-{number}"));
-        if streams.filter(|stream| group.owns(stream)).all(|stream| complete(&stream)) {
-            return Ok(member);
-        }
-    }
+fn handled_by(told: &Told, member: usize) -> usize {
+    told.values().flatten().filter(|(by, _)| *by == member).count()
 }
 
-/// Takes a line of a member into account; answers which member, and the category.
-fn note(told: &mut Told, line: &str) -> anyhow::Result<(i64, String)> {
+fn note(told: &mut Told, line: &str) -> anyhow::Result<()> {
     let mut words = line.split(' ');
     let mut word = || words.next().context("a member prints three words");
-    let (member, stream, position) = (word()?.parse()?, word()?.to_owned(), word()?.parse()?);
-    let category = stream.split('-').next().unwrap_or_default().to_owned();
-    told.entry(stream).or_default().push((member, position));
-    Ok((member, category))
+    let (member, stream, number) = (word()?.parse()?, word()?.to_owned(), word()?.parse()?);
+    told.entry(stream).or_default().push((member, number));
+    Ok(())
 }
 
-fn start(category: &str, member: i64) -> anyhow::Result<(Child, Lines<BufReader<ChildStdout>>)> {
+/// Starts a member whose lines go into the channel.
+fn start(group: &str, member: usize, lines: &mpsc::Sender<String>) -> anyhow::Result<Child> {
     let mut child = Command::new(std::env::current_exe()?)
-        .args([category, &member.to_string()])
+        .args([group, &member.to_string()])
         .stdout(Stdio::piped())
         .kill_on_drop(true)
         .spawn()?;
     let stdout = child.stdout.take().context("the member's output")?;
-    Ok((child, BufReader::new(stdout).lines()))
+    let lines = lines.clone();
+    tokio::spawn(async move {
+        let mut output = BufReader::new(stdout).lines();
+        while let Ok(Some(line)) = output.next_line().await {
+            if lines.send(line).await.is_err() {
+                return;
+            }
+        }
+    });
+    Ok(child)
 }
 
 async fn write_messages(client: &Client, category: &str, numbers: std::ops::Range<i64>) -> anyhow::Result<()> {
@@ -140,7 +153,7 @@ async fn write_messages(client: &Client, category: &str, numbers: std::ops::Rang
     let mut receipts = Vec::new();
     for number in numbers {
         for stream in 0..STREAMS {
-            let message = NewMessage::new("Counted", json!({"number": number}));
+            let message = NewMessage::new(Counted::TYPE, Counted { number });
             receipts.push(writer.send(&format!("{category}-{stream}"), &message).await?);
         }
     }

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use eventodb_client::checkpoint::SqliteReadModel;
-use eventodb_client::worker::{HandlerError, Worker};
+use eventodb_client::worker::{HandlerError, StaticWorker};
 use eventodb_client::{BufferSettings, BufferedWriter, Client, Message, NewMessage};
 use rusqlite::{Connection, params};
 use serde::{Deserialize, Serialize};
@@ -64,7 +64,7 @@ async fn main() -> anyhow::Result<()> {
     Connection::open(&file)?.execute(SCHEMA, [])?;
 
     let model = SqliteReadModel::new(&file, format!("balances of {category}"), add).types(["Deposited"]);
-    let summary = Worker::new(&client, model)
+    let summary = StaticWorker::new(&client, model)
         .categories([&category])
         .checkpoint_every(100, Duration::from_millis(200))
         .until_caught_up()

@@ -12,7 +12,7 @@ use anyhow::Context as _;
 use async_trait::async_trait;
 use deadpool_postgres::{Manager, Pool};
 use eventodb_client::checkpoint::{PostgresHandler, PostgresReadModel};
-use eventodb_client::worker::{HandlerError, Worker};
+use eventodb_client::worker::{HandlerError, StaticWorker};
 use eventodb_client::{Client, Expected, Message, NewMessage};
 use serde_json::json;
 use tokio_postgres::NoTls;
@@ -59,7 +59,7 @@ async fn main() -> anyhow::Result<()> {
     pool.get().await?.batch_execute(SCHEMA).await?;
 
     let model = PostgresReadModel::with_pool(pool.clone(), format!("counts of {category}"), Counts);
-    let worker = Worker::new(&client, model).categories([&category]).until_caught_up();
+    let worker = StaticWorker::new(&client, model).categories([&category]).until_caught_up();
     let summary = worker.run(CancellationToken::new()).await?;
 
     let totals = pool.get().await?.query_one(TOTALS, &[&category]).await?;

@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use anyhow::{Context as _, ensure};
 use eventodb_client::checkpoint::StreamCheckpoint;
-use eventodb_client::worker::{Checkpointed, Handlers, Worker};
+use eventodb_client::worker::{Checkpointed, Handlers, StaticWorker};
 use eventodb_client::{Aggregate, Aggregates, Client, Expected, Message, NewMessage, StreamQuery};
 use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
@@ -105,7 +105,7 @@ async fn main() -> anyhow::Result<()> {
         .on("Refused", end);
     let categories = [accounts, transfers.clone()];
     let checkpoint = StreamCheckpoint::new(&client, &categories, "transfers", None);
-    let worker = Worker::new(&client, Checkpointed::new(handlers, checkpoint)).categories(categories);
+    let worker = StaticWorker::new(&client, Checkpointed::new(handlers, checkpoint)).categories(categories);
     let worker = tokio::spawn(worker.run(stop));
 
     for number in 0..TRANSFERS {

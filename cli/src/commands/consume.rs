@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use eventodb_client::checkpoint::{CheckpointStore, FileCheckpoint, StreamCheckpoint, saved_positions};
-use eventodb_client::worker::{Checkpointed, Handlers, OnError, Worker};
+use eventodb_client::worker::{Checkpointed, Handlers, OnError, StaticWorker};
 use eventodb_client::{Message, RetryPolicy};
 use tokio::io::AsyncWriteExt as _;
 use tokio::process::Command;
@@ -77,7 +77,7 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<ExitCode> {
     } else {
         args.types.iter().fold(Handlers::new(), |handlers, kind| handlers.on(kind, handler.clone()))
     };
-    let mut worker = Worker::new(&client, Checkpointed::new(handlers, store))
+    let mut worker = StaticWorker::new(&client, Checkpointed::new(handlers, store))
         .categories(args.categories)
         .start_at(args.from)
         .checkpoint_every(args.checkpoint_every, Duration::from_secs(1))

@@ -1,10 +1,15 @@
 //! Workers: consumers of categories that remember their position.
 //!
-//! A worker reads pages by global position, handles their messages, and saves its position. While it handles one page,
+//! A [`Worker`] is a member of a group that the server keeps: as many of them as you like share its categories. A
+//! [`StaticWorker`] keeps its position elsewhere, and shares a category only with as many others as were agreed on before.
+//! The rest of this page is about it.
+//!
+//! A static worker reads pages by global position, handles their messages, and saves its position. While it handles one page,
 //! the next is fetched. At the end of the log a subscription wakes it. A subscription is only a hint: if it fails, the
 //! worker still reads from time to time, so that no message is missed.
 
 mod consumer;
+mod group;
 mod handlers;
 mod observer;
 mod seen;
@@ -19,6 +24,7 @@ use eventodb_protocol::name::category;
 use tokio_util::sync::CancellationToken;
 
 pub use consumer::{Checkpointed, Consumer, Failure, Handled, HandlerError};
+pub use group::{Atomic, Concurrent, Context, Failing, GroupSummary, MessageType, Mode, Worker};
 pub use handlers::Handlers;
 pub use observer::{Lag, Observer, Reaction};
 pub use seen::{FileIds, RecentIds, SeenIds};
@@ -104,29 +110,29 @@ impl Settings {
     }
 }
 
-/// A worker, ready to run.
+/// A worker that keeps its position itself, ready to run.
 ///
 /// ```no_run
-/// # use eventodb_client::{Client, worker::{Checkpointed, Handlers, Worker}, checkpoint::StreamCheckpoint};
+/// # use eventodb_client::{Client, worker::{Checkpointed, Handlers, StaticWorker}, checkpoint::FileCheckpoint};
 /// # use tokio_util::sync::CancellationToken;
 /// # async fn example(client: Client) -> Result<(), Box<dyn std::error::Error>> {
 /// let handlers = Handlers::new().on("Deposited", |message| async move {
 ///     println!("{}: {}", message.stream(), message.data_json());
 ///     Ok::<_, std::io::Error>(())
 /// });
-/// let checkpoint = StreamCheckpoint::new(&client, &["account"], "printer", None);
+/// let checkpoint = FileCheckpoint::new("printer.checkpoint");
 /// let stop = CancellationToken::new();
-/// Worker::new(&client, Checkpointed::new(handlers, checkpoint)).categories(["account"]).run(stop).await?;
+/// StaticWorker::new(&client, Checkpointed::new(handlers, checkpoint)).categories(["account"]).run(stop).await?;
 /// # Ok(())
 /// # }
 /// ```
-pub struct Worker<C> {
+pub struct StaticWorker<C> {
     client: Client,
     consumer: C,
     settings: Settings,
 }
 
-impl<C: Consumer> Worker<C> {
+impl<C: Consumer> StaticWorker<C> {
     /// A worker over every message of the namespace of `client`.
     pub fn new(client: &Client, consumer: C) -> Self {
         Self {
@@ -264,8 +270,8 @@ impl<C: Consumer> Worker<C> {
 /// The worker gives up after this many failures in a row to load or save a checkpoint.
 const CHECKPOINT_ATTEMPTS: u32 = 10;
 
-impl<C> std::fmt::Debug for Worker<C> {
+impl<C> std::fmt::Debug for StaticWorker<C> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Worker").field("categories", &self.settings.categories).finish_non_exhaustive()
+        f.debug_struct("StaticWorker").field("categories", &self.settings.categories).finish_non_exhaustive()
     }
 }

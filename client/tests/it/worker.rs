@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use eventodb_client::RetryPolicy;
 use eventodb_client::checkpoint::{CheckpointError, CheckpointStore as _, MemoryCheckpoint, StreamCheckpoint};
-use eventodb_client::worker::{Checkpointed, Handlers, OnError, Worker, WorkerError};
+use eventodb_client::worker::{Checkpointed, Handlers, OnError, StaticWorker, WorkerError};
 use parking_lot::Mutex;
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
@@ -140,7 +140,7 @@ async fn every_message_is_handled_once_and_the_place_is_kept() {
     let (fake, log) = log(25).await;
     let (seen, checkpoint) = (Seen::default(), MemoryCheckpoint::new());
     let run = || async {
-        Worker::new(&fake.client(), Checkpointed::new(noting(&seen, 0), checkpoint.clone()))
+        StaticWorker::new(&fake.client(), Checkpointed::new(noting(&seen, 0), checkpoint.clone()))
             .categories(["a"])
             .page_size(10)
             .until_caught_up()
@@ -159,7 +159,7 @@ async fn every_message_is_handled_once_and_the_place_is_kept() {
 async fn a_failed_message_is_tried_again() {
     let (fake, _) = log(10).await;
     let seen = Seen::default();
-    let worker = Worker::new(&fake.client(), Checkpointed::new(noting(&seen, 3), MemoryCheckpoint::new()));
+    let worker = StaticWorker::new(&fake.client(), Checkpointed::new(noting(&seen, 3), MemoryCheckpoint::new()));
     worker.categories(["a"]).retry(quick()).until_caught_up().run(CancellationToken::new()).await.expect("caught up");
     assert_eq!(*seen.lock(), (1..=10).collect::<Vec<_>>());
 }
@@ -169,13 +169,14 @@ async fn a_message_that_keeps_failing_stops_skips_or_parks() {
     let (fake, log) = log(10).await;
     for on_error in [OnError::Stop, OnError::Skip, OnError::Park("parked-1".to_owned())] {
         let (seen, checkpoint) = (Seen::default(), MemoryCheckpoint::new());
-        let result = Worker::new(&fake.client(), Checkpointed::new(noting(&seen, usize::MAX), checkpoint.clone()))
-            .categories(["a"])
-            .retry(RetryPolicy::none())
-            .on_error(on_error.clone())
-            .until_caught_up()
-            .run(CancellationToken::new())
-            .await;
+        let result =
+            StaticWorker::new(&fake.client(), Checkpointed::new(noting(&seen, usize::MAX), checkpoint.clone()))
+                .categories(["a"])
+                .retry(RetryPolicy::none())
+                .on_error(on_error.clone())
+                .until_caught_up()
+                .run(CancellationToken::new())
+                .await;
         if on_error == OnError::Stop {
             assert!(matches!(result, Err(WorkerError::Handler { global_position: 7, .. })), "{result:?}");
             assert_eq!(checkpoint.position(), Some(6), "what came before is saved");
@@ -203,7 +204,7 @@ async fn stopping_finishes_the_message_in_hand_and_saves() {
         }
         async { Ok::<_, std::io::Error>(()) }
     });
-    let worker = Worker::new(&fake.client(), Checkpointed::new(handlers, checkpoint.clone())).categories(["a"]);
+    let worker = StaticWorker::new(&fake.client(), Checkpointed::new(handlers, checkpoint.clone())).categories(["a"]);
     let summary = worker.run(stop).await.expect("stopped");
     assert_eq!((summary.messages, checkpoint.position()), (5, Some(5)));
 }
@@ -231,7 +232,7 @@ async fn a_poke_wakes_a_worker_that_waits() {
         }
         async { Ok::<_, std::io::Error>(()) }
     });
-    let worker = Worker::new(&fake.client(), Checkpointed::new(handlers, MemoryCheckpoint::new()))
+    let worker = StaticWorker::new(&fake.client(), Checkpointed::new(handlers, MemoryCheckpoint::new()))
         .categories(["a"])
         .poll_every(Duration::from_secs(3600));
     assert_eq!(worker.run(stop).await.expect("stopped").messages, 4);
@@ -355,7 +356,7 @@ async fn written_while_idle(categories: &[&str], begin: Log, grows_by: i64) -> (
         async { Ok::<_, std::io::Error>(()) }
     });
     let checkpoint = StreamCheckpoint::new(&fake.client(), categories, "x", None);
-    Worker::new(&fake.client(), Checkpointed::new(handlers, checkpoint))
+    StaticWorker::new(&fake.client(), Checkpointed::new(handlers, checkpoint))
         .categories(categories.iter().copied())
         .checkpoint_every(1, Duration::from_millis(1))
         .poll_every(Duration::from_millis(2))

@@ -9,7 +9,9 @@ use async_trait::async_trait;
 use eventodb_client::checkpoint::{
     CheckpointStore, FileCheckpoint, PostgresHandler, PostgresReadModel, PostgresUrl, SqliteReadModel, StreamCheckpoint,
 };
-use eventodb_client::worker::{Checkpointed, Consumer, HandlerError, Handlers, Lag, Observer, Worker, WorkerError};
+use eventodb_client::worker::{
+    Checkpointed, Consumer, HandlerError, Handlers, Lag, Observer, StaticWorker, WorkerError,
+};
 use eventodb_client::{Client, Message};
 use eventodb_store::testing::tell;
 use eventodb_testing::postgres;
@@ -48,8 +50,8 @@ impl Count {
     }
 }
 
-fn worker<C: Consumer>(client: &Client, consumer: C, count: &Count) -> Worker<C> {
-    Worker::new(client, consumer)
+fn worker<C: Consumer>(client: &Client, consumer: C, count: &Count) -> StaticWorker<C> {
+    StaticWorker::new(client, consumer)
         .categories(["thing"])
         .checkpoint_every(100, Duration::from_millis(50))
         .observer(count.clone())

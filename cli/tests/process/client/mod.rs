@@ -5,6 +5,7 @@ mod ambiguous;
 mod duplicates;
 mod examples;
 mod groups;
+mod kept;
 mod killed;
 mod restarts;
 mod tls;

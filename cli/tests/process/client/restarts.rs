@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use eventodb_client::checkpoint::{CheckpointStore, FileCheckpoint, SqliteReadModel, StreamCheckpoint};
-use eventodb_client::worker::{Checkpointed, Consumer, Handlers, Worker};
+use eventodb_client::worker::{Checkpointed, Consumer, Handlers, StaticWorker};
 use eventodb_client::{
     BufferSettings, BufferedWriter, Client, Event, Expected, Message, NewMessage, Subscribe, Written,
 };
@@ -58,16 +58,16 @@ async fn write(client: Client, writer: usize, stop: CancellationToken) -> Told {
 /// The global positions of the messages that a worker handled.
 type Seen = Arc<Mutex<Vec<i64>>>;
 
-fn worker<S: CheckpointStore>(client: &Client, checkpoint: S, seen: &Seen) -> Worker<Checkpointed<S>> {
+fn worker<S: CheckpointStore>(client: &Client, checkpoint: S, seen: &Seen) -> StaticWorker<Checkpointed<S>> {
     let seen = seen.clone();
     let handlers = Handlers::new().otherwise(move |message| {
         seen.lock().push(message.global_position());
         std::future::ready(Ok::<_, std::io::Error>(()))
     });
-    settings(Worker::new(client, Checkpointed::new(handlers, checkpoint)))
+    settings(StaticWorker::new(client, Checkpointed::new(handlers, checkpoint)))
 }
 
-fn settings<C: Consumer>(worker: Worker<C>) -> Worker<C> {
+fn settings<C: Consumer>(worker: StaticWorker<C>) -> StaticWorker<C> {
     worker.categories(["thing"]).checkpoint_every(500, Duration::from_millis(100))
 }
 
@@ -108,7 +108,7 @@ async fn everybody_goes_on_when_the_server_is_killed() {
             worker(&client, StreamCheckpoint::new(&client, &["thing"], "x", None), &in_store).run(stop.clone()),
         ),
         tokio::spawn(worker(&client, FileCheckpoint::new(directory.path().join("x")), &in_file).run(stop.clone())),
-        tokio::spawn(settings(Worker::new(&client, model(&read_model))).run(stop.clone())),
+        tokio::spawn(settings(StaticWorker::new(&client, model(&read_model))).run(stop.clone())),
     ];
     let follower = tokio::spawn(follow(client.clone()));
     let writers: Vec<_> =

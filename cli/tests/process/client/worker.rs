@@ -13,7 +13,7 @@ use async_trait::async_trait;
 use eventodb_client::checkpoint::{
     CheckpointStore, FileCheckpoint, PostgresHandler, PostgresReadModel, StreamCheckpoint,
 };
-use eventodb_client::worker::{Checkpointed, Consumer, FileIds, HandlerError, Handlers, Worker};
+use eventodb_client::worker::{Checkpointed, Consumer, FileIds, HandlerError, Handlers, StaticWorker};
 use eventodb_client::{Client, ConsumerGroup, Message};
 use serde::{Deserialize, Serialize};
 use tokio::process::{Child, Command};
@@ -85,7 +85,7 @@ async fn process() {
 }
 
 async fn run(settings: &Settings, client: &Client, consumer: impl Consumer) {
-    let mut worker = Worker::new(client, consumer)
+    let mut worker = StaticWorker::new(client, consumer)
         .categories([&settings.category])
         // Only the number of messages decides when the position is saved.
         .checkpoint_every(settings.every, Duration::from_secs(3600));
