@@ -1,5 +1,7 @@
-//! `eventodb consume`: runs a command for each message, as a worker with a checkpoint.
+//! `eventodb consume`: runs a command for each message, as a member of a group that the server keeps, or with a checkpoint
+//! of its own.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::process::{ExitCode, Stdio};
 use std::sync::Arc;
@@ -7,44 +9,55 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use eventodb_client::checkpoint::{CheckpointStore, FileCheckpoint, StreamCheckpoint, saved_positions};
-use eventodb_client::worker::{Checkpointed, Handlers, OnError, StaticWorker};
-use eventodb_client::{Message, RetryPolicy};
+use eventodb_client::group::reply::GroupSummary;
+use eventodb_client::group::{Group as KeptGroup, Start};
+use eventodb_client::worker::{Checkpointed, Failing, Handlers, OnError, StaticWorker, Worker};
+use eventodb_client::{Error, Message, RetryPolicy};
 use tokio::io::AsyncWriteExt as _;
 use tokio::process::Command;
 use tokio_util::sync::CancellationToken;
 
 use super::connection::Connection;
-use super::notices::Notices;
+use super::group::{New, scope};
+use super::notices::{Notices, say};
 use super::output::json_line;
 use super::read::Group;
 use super::resize::Resized;
+use crate::usage::{Exit, Refused, Usage};
 
 /// Options of `eventodb consume`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// Name of the consumer. Its checkpoint is kept under this name.
+    /// A group that the server keeps. As many processes as you like share it, and each handles a part.
+    #[arg(value_name = "GROUP", required_unless_present = "name")]
+    kept: Option<String>,
+    /// Without GROUP: the name of the consumer, under which its checkpoint is kept. With GROUP: a name that this process
+    /// always has, so that it gets its partitions back at once when it is started again.
     #[arg(long)]
-    name: String,
-    /// Categories, separated by commas. All if left out.
-    #[arg(long = "category", short = 'c', value_delimiter = ',')]
-    categories: Vec<String>,
-    /// Only these message types, separated by commas.
-    #[arg(long = "type", short = 't', value_delimiter = ',')]
-    types: Vec<String>,
+    name: Option<String>,
+    #[command(flatten)]
+    new: New,
+    /// With GROUP: create it if it does not exist.
+    #[arg(long, requires = "kept")]
+    create: bool,
+    /// With GROUP: most commands that run at once. Messages of one stream are handled in order.
+    #[arg(long, requires = "kept", default_value_t = 1)]
+    concurrency: usize,
     #[command(flatten)]
     group: Group,
-    /// Global position to begin at the first time, inclusive.
-    #[arg(long, default_value_t = 0)]
+    /// Without GROUP: the global position to begin at the first time, inclusive.
+    #[arg(long, default_value_t = 0, conflicts_with = "kept")]
     from: i64,
-    /// Keep the checkpoint in this file instead of in the event store.
-    #[arg(long)]
+    /// Without GROUP: keep the checkpoint in this file instead of in the event store.
+    #[arg(long, conflicts_with = "kept")]
     checkpoint_file: Option<PathBuf>,
-    /// Save the checkpoint after this many messages, and at the latest a second after the first of them.
-    #[arg(long, default_value_t = 100)]
+    /// Without GROUP: save the checkpoint after this many messages, and at the latest a second after the first of them.
+    #[arg(long, default_value_t = 100, conflicts_with = "kept")]
     checkpoint_every: usize,
-    /// What to do when the command keeps failing: `stop`, `skip`, or `park:STREAM`.
+    /// What to do when the command keeps failing. With GROUP: `stop`, `retry` for ever, or `park` its stream and try it
+    /// again later. Without: `stop`, `skip`, or `park:STREAM`.
     #[arg(long, default_value = "stop", value_parser = parse_on_error)]
-    on_error: OnError,
+    on_error: OnFailure,
     /// Retry a failing command for this many seconds.
     #[arg(long, default_value_t = 30)]
     retry_seconds: u64,
@@ -59,29 +72,141 @@ pub(crate) struct Args {
     connection: Connection,
 }
 
+/// What to do when a command keeps failing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum OnFailure {
+    Stop,
+    Skip,
+    Retry,
+    Park,
+    ParkIn(String),
+}
+
 pub(crate) async fn run(args: Args) -> anyhow::Result<ExitCode> {
+    match &args.kept {
+        Some(group) => {
+            let group = group.clone();
+            run_member(args, group).await
+        }
+        None => run_static(args).await,
+    }
+}
+
+/// Consumes as a member of a group that the server keeps.
+async fn run_member(args: Args, name: String) -> anyhow::Result<ExitCode> {
+    if args.group.member()?.is_some() {
+        return Err(
+            Usage::new("--member and --size divide a category without GROUP; the server divides a group").into()
+        );
+    }
+    let failing = match args.on_error {
+        OnFailure::Stop => Failing::Stop,
+        OnFailure::Retry => Failing::Retry,
+        OnFailure::Park => Failing::default(),
+        OnFailure::Skip | OnFailure::ParkIn(_) => {
+            return Err(Usage::new("with GROUP, --on-error takes stop, retry or park").into());
+        }
+    };
+    let client = args.connection.connect().await?;
+    find_or_create(&client.group(&name), args.new, args.create).await?;
+    let command: Arc<[String]> = args.command.into();
+    let mut worker = Worker::new(&client, name)
+        .otherwise(move |message: Message, _| run_command(command.clone(), message))
+        .concurrency(args.concurrency)
+        .failing(failing)
+        .observer(Notices::of_process())
+        .retry(RetryPolicy::default().give_up_after(Duration::from_secs(args.retry_seconds)));
+    if let Some(name) = args.name {
+        worker = worker.name(name);
+    }
+    if args.until_caught_up {
+        worker = worker.until_caught_up();
+    }
+    let stop = CancellationToken::new();
+    stop_on_signal(stop.clone())?;
+    worker.run(stop).await?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Makes sure that the group exists. A new group says where it begins, and how much that is.
+async fn find_or_create(group: &KeptGroup, new: New, create: bool) -> anyhow::Result<()> {
+    match group.status().await {
+        Ok(status) => return check(&status.summary, &new),
+        Err(Error::GroupNotFound { .. }) if create => {}
+        Err(Error::GroupNotFound { .. }) => {
+            let message = format!("there is no group {}; --create makes it", group.name());
+            return Err(Refused::new(Exit::Failed, anyhow::Error::msg(message)).into());
+        }
+        Err(error) => return Err(error.into()),
+    }
+    let from = match new.start {
+        None | Some(Start::Beginning) => "from the beginning".to_owned(),
+        Some(Start::End) => "from the end".to_owned(),
+        Some(Start::After(position)) => format!("after position {position}"),
+    };
+    group.create(&new.group()).await?;
+    let status = group.status().await?;
+    let messages: usize = status.partitions.iter().map(|partition| partition.lag.messages).sum();
+    let more = if status.partitions.iter().any(|partition| partition.lag.at_least) { "more than " } else { "" };
+    say(&format!(
+        "group {} created: {}, {from}, {more}{messages} messages wait",
+        group.name(),
+        scope(&status.summary.categories)
+    ));
+    Ok(())
+}
+
+/// A group that exists reads what it was created for.
+fn check(group: &GroupSummary, new: &New) -> anyhow::Result<()> {
+    let differs = |named: &[String], of_group: &[String]| {
+        let set = |names: &[String]| names.iter().cloned().collect::<BTreeSet<String>>();
+        !named.is_empty() && set(named) != set(of_group)
+    };
+    if differs(&new.categories, &group.categories) || differs(&new.types, &group.types) {
+        let types = if group.types.is_empty() { "all types".to_owned() } else { group.types.join(",") };
+        let message = format!("group {} reads {}, {types}", group.group, scope(&group.categories));
+        return Err(Usage::new(message).into());
+    }
+    Ok(())
+}
+
+/// Consumes with a checkpoint of its own.
+async fn run_static(args: Args) -> anyhow::Result<ExitCode> {
+    let name = args.name.unwrap_or_default();
+    let on_error = match args.on_error {
+        OnFailure::Stop => OnError::Stop,
+        OnFailure::Skip => OnError::Skip,
+        OnFailure::ParkIn(stream) => OnError::Park(stream),
+        OnFailure::Retry | OnFailure::Park => {
+            return Err(Usage::new("without GROUP, --on-error takes stop, skip or park:STREAM").into());
+        }
+    };
     let group = args.group.member()?;
+    let New { categories, types, partitions, start } = args.new;
+    if partitions.is_some() || start.is_some() {
+        return Err(Usage::new("--partitions and --start are about a group that the server keeps: name it").into());
+    }
     let client = args.connection.connect().await?;
     let store: Box<dyn CheckpointStore> = match args.checkpoint_file {
         Some(path) => Box::new(FileCheckpoint::new(path)),
         None => {
-            let store = StreamCheckpoint::new(&client, &args.categories, &args.name, group);
-            let saved = saved_positions(&client, &args.categories, &args.name).await?;
-            Box::new(Resized::new(store, &args.name, group, &saved))
+            let store = StreamCheckpoint::new(&client, &categories, &name, group);
+            let saved = saved_positions(&client, &categories, &name).await?;
+            Box::new(Resized::new(store, &name, group, &saved))
         }
     };
     let command: Arc<[String]> = args.command.into();
     let handler = move |message: Message| run_command(command.clone(), message);
-    let handlers = if args.types.is_empty() {
+    let handlers = if types.is_empty() {
         Handlers::new().otherwise(handler)
     } else {
-        args.types.iter().fold(Handlers::new(), |handlers, kind| handlers.on(kind, handler.clone()))
+        types.iter().fold(Handlers::new(), |handlers, kind| handlers.on(kind, handler.clone()))
     };
     let mut worker = StaticWorker::new(&client, Checkpointed::new(handlers, store))
-        .categories(args.categories)
+        .categories(categories)
         .start_at(args.from)
         .checkpoint_every(args.checkpoint_every, Duration::from_secs(1))
-        .on_error(args.on_error)
+        .on_error(on_error)
         .observer(Notices::of_process())
         .retry(RetryPolicy::default().give_up_after(Duration::from_secs(args.retry_seconds)));
     if let Some(group) = group {
@@ -129,11 +254,13 @@ fn stop_on_signal(stop: CancellationToken) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn parse_on_error(text: &str) -> Result<OnError, String> {
+fn parse_on_error(text: &str) -> Result<OnFailure, String> {
     match (text, text.strip_prefix("park:")) {
-        ("stop", _) => Ok(OnError::Stop),
-        ("skip", _) => Ok(OnError::Skip),
-        (_, Some(stream)) if !stream.is_empty() => Ok(OnError::Park(stream.to_owned())),
-        _ => Err("expected stop, skip or park:STREAM".to_owned()),
+        ("stop", _) => Ok(OnFailure::Stop),
+        ("skip", _) => Ok(OnFailure::Skip),
+        ("retry", _) => Ok(OnFailure::Retry),
+        ("park", _) => Ok(OnFailure::Park),
+        (_, Some(stream)) if !stream.is_empty() => Ok(OnFailure::ParkIn(stream.to_owned())),
+        _ => Err("expected stop, retry, park, skip or park:STREAM".to_owned()),
     }
 }

@@ -10,6 +10,7 @@ mod completions;
 mod connection;
 mod consume;
 mod export;
+mod group;
 mod import;
 mod input;
 mod maintain;
@@ -51,6 +52,8 @@ pub(crate) enum Command {
     Append(append::Args),
     /// Create, delete and show namespaces.
     Ns(ns::Args),
+    /// Create, show and steer consumer groups that the server keeps.
+    Group(group::Args),
     /// Write the messages of a namespace into a file.
     Export(export::Args),
     /// Write the messages of a file into a namespace, at their positions.
@@ -91,6 +94,7 @@ impl Command {
             Self::Consume(args) => consume::run(*args).await,
             Self::Append(args) => append::run(args).await,
             Self::Ns(args) => ns::run(args).await,
+            Self::Group(args) => group::run(args).await,
             Self::Export(args) => export::run(args).await,
             Self::Import(args) => import::run(args).await,
             Self::Migrate(args) => migrate::run(*args).await,

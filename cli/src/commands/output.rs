@@ -67,6 +67,19 @@ impl Output {
         Ok(())
     }
 
+    /// Prints a line for people, beside a table.
+    ///
+    /// # Errors
+    /// [`ReaderGone`], or another failure to write.
+    pub(crate) fn note(&mut self, text: &str) -> anyhow::Result<()> {
+        if self.json { Ok(()) } else { self.line(&visible(text)) }
+    }
+
+    /// Whether a person looks at it.
+    pub(crate) fn is_terminal(&self) -> bool {
+        self.is_terminal && !self.json
+    }
+
     /// Prints a line.
     ///
     /// # Errors
