@@ -73,12 +73,15 @@ async fn run_group(client: &Client) -> anyhow::Result<()> {
 
     write_messages(client, &category, 0..PER_STREAM / 2).await?;
     let mut told = Told::new();
-    // The first member is killed while it handles, somewhere between two checkpoints.
-    while handled_by(&told, 0) < 20 {
+    // A member is killed while it handles, somewhere between two checkpoints: whoever comes to 20 messages first.
+    let killed = loop {
         note(&mut told, &told_lines.recv().await.context("the members ended")?)?;
-    }
-    members[0].kill().await?;
-    println!("member 0 killed");
+        if let Some(member) = (0..MEMBERS).find(|member| handled_by(&told, *member) >= 20) {
+            break member;
+        }
+    };
+    members[killed].kill().await?;
+    println!("member {killed} killed");
     write_messages(client, &category, PER_STREAM / 2..PER_STREAM).await?;
     let written = client.head().await?;
     while !group.wait(written, None, Duration::from_millis(100)).await?.reached {
@@ -86,7 +89,7 @@ async fn run_group(client: &Client) -> anyhow::Result<()> {
             note(&mut told, &line)?;
         }
     }
-    for child in &mut members[1..] {
+    for child in &mut members {
         child.kill().await?;
     }
     while let Some(line) = told_lines.recv().await {

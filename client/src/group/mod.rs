@@ -194,7 +194,9 @@ impl Group {
     /// See [`Group`].
     pub async fn wait(&self, global_position: i64, stream: Option<&str>, limit: Duration) -> Result<Waited> {
         const LONGEST: Duration = Duration::from_millis(eventodb_protocol::limits::WAIT_MS);
-        let until = tokio::time::Instant::now() + limit;
+        /// A clock cannot tell every time that a duration can.
+        const YEAR: Duration = Duration::from_hours(365 * 24);
+        let until = tokio::time::Instant::now() + limit.min(YEAR);
         loop {
             let left = until.saturating_duration_since(tokio::time::Instant::now()).min(LONGEST);
             let options = Wait { global_position, stream, timeout_ms: millis(left) };

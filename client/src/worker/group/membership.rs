@@ -97,6 +97,8 @@ enum Outcome {
     Done,
     Committed(Committed),
     Failed(HandlerError),
+    /// It failed, and would be called again if the worker were not stopping.
+    GivenBack(HandlerError),
     /// Its partition was given up.
     Aborted,
 }
@@ -347,7 +349,7 @@ impl<'a, M: Mode> Membership<'a, M> {
                 let Some(wait) = backoff.next_wait(None) else { return Outcome::Failed(error) };
                 observer.failed(&tried.message, &error, Reaction::Retried);
                 tokio::select! {
-                    () = no_more_tries.cancelled() => return Outcome::Failed(error),
+                    () = no_more_tries.cancelled() => return Outcome::GivenBack(error),
                     () = tokio::time::sleep(wait) => {}
                 }
             }
@@ -435,6 +437,10 @@ impl<'a, M: Mode> Membership<'a, M> {
             }
             Outcome::Committed(Committed::Fenced(fenced)) => return self.fenced(&task, fenced),
             Outcome::Failed(error) => self.take_failure(task, error),
+            Outcome::GivenBack(error) => {
+                self.settings.observer.failed(&task.message, &error, Reaction::Stopped);
+                self.give_up(None);
+            }
         }
         None
     }
@@ -459,14 +465,10 @@ impl<'a, M: Mode> Membership<'a, M> {
                 let failures = u32::try_from(attempt - 1).unwrap_or(u32::MAX);
                 let wait = RetryPolicy { first, longest, give_up_after: Duration::MAX }.ceiling(failures);
                 let is_last = attempt >= i64::from(tries);
-                self.park(task, attempt, error.to_string(), (!is_last).then_some(wait));
+                self.park(task, attempt, reason_of(&error), (!is_last).then_some(wait));
             }
-            // The worker was stopped: otherwise the handler would be called again.
-            Failing::Retry => {
-                observer.failed(&task.message, &error, Reaction::Stopped);
-                self.give_up(None);
-            }
-            Failing::Stop => {
+            // With `Retry` only a handler that panicked is not called again.
+            Failing::Retry | Failing::Stop => {
                 observer.failed(&task.message, &error, Reaction::Stopped);
                 self.give_up(Some(WorkerError::Handler {
                     stream: task.stream().to_owned(),
@@ -520,6 +522,10 @@ impl<'a, M: Mode> Membership<'a, M> {
             Err(Error::Fenced { fenced, .. }) => self.fenced(task, fenced),
             Err(Error::Refused { code: ErrorCode::ParkFull, .. }) => {
                 self.holds.postponed(task);
+                if self.is_stopping {
+                    // There may never be room. Whoever gets the partition next tries the message.
+                    self.give_up(None);
+                }
                 None
             }
             Err(error) => Some(ending(error)),
@@ -624,6 +630,12 @@ fn ending(error: Error) -> End {
     if is_lost(&error) { End::Lost } else { End::Failed(failure(error)) }
 }
 
+/// An error and its causes in one line, for whoever looks at what is parked.
+fn reason_of(error: &HandlerError) -> String {
+    let causes = std::iter::successors(error.source(), |cause| cause.source());
+    causes.fold(error.to_string(), |told, cause| format!("{told}: {cause}"))
+}
+
 /// Repeats a call until there is an answer to it. The membership ends it if the lease ends before.
 async fn until_answered<T, F: Future<Output = Result<T>>>(call: impl Fn() -> F) -> Result<T> {
     let mut backoff = RetryPolicy::forever().start();
@@ -635,5 +647,19 @@ async fn until_answered<T, F: Future<Output = Result<T>>>(call: impl Fn() -> F) 
         let wait = backoff.next_wait(error.retry_after()).filter(|_| error.is_transient());
         let Some(wait) = wait else { return Err(error) };
         tokio::time::sleep(wait).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_parked_message_has_the_causes_of_its_failure() {
+        #[derive(Debug, thiserror::Error)]
+        #[error("the mail was not sent")]
+        struct NotSent(#[source] std::io::Error);
+        let error: HandlerError = Box::new(NotSent(std::io::Error::other("the disk is full")));
+        assert_eq!(reason_of(&error), "the mail was not sent: the disk is full");
     }
 }

@@ -238,10 +238,10 @@ impl<M: Mode> Worker<M> {
     }
 
     /// The longest time from a handled message to its checkpoint, while there is more to handle. When nothing is in hand,
-    /// the checkpoint is stored at once. Default 1 s.
+    /// the checkpoint is stored at once. Default 1 s, at most a day.
     #[must_use]
     pub fn checkpoint_every(mut self, interval: Duration) -> Self {
-        self.settings.checkpoint_every = interval;
+        self.settings.checkpoint_every = interval.min(Duration::from_hours(24));
         self
     }
 

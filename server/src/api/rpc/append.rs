@@ -31,10 +31,9 @@ pub(super) async fn append(
 /// Checks that the caller may act for the group. Whether there is one is told by the append, because a repeated append does
 /// not ask for it.
 async fn check_form(caller: &Caller, form: &GroupForm) -> Result<(), Failure> {
-    match caller.log().groups().definition(&form.group).await {
-        Ok(definition) => caller.check_categories(Right::Consume, &definition.categories),
-        Err(eventodb_store::Error::GroupNotFound) => Ok(()),
-        Err(error) => Err(error.into()),
+    match caller.check_group(Right::Consume, &form.group).await {
+        Err(refused) if refused.code() == ErrorCode::GroupNotFound => Ok(()),
+        checked => checked,
     }
 }
 

@@ -81,8 +81,17 @@ impl Groups {
         let slot = self.slot(group);
         match slot.known.last_seen() {
             Some(seen) => Ok(Arc::clone(seen.definition())),
-            None => Ok(Arc::clone(self.now(&slot).await?.group.definition())),
+            None => self.definition_now(group).await,
         }
+    }
+
+    /// As [`Groups::definition`], of the group that there is at the time of the call. What this server remembers may be of one
+    /// that was deleted since, through another server.
+    ///
+    /// # Errors
+    /// As above.
+    pub async fn definition_now(&self, group: &str) -> Result<Arc<Definition>> {
+        Ok(Arc::clone(self.now(&self.slot(group)).await?.group.definition()))
     }
 
     /// Ends the leases and deadlines that are over, of every group by name. A server does so by its timers; a test that

@@ -1,10 +1,9 @@
 //! `group.create`: makes a group, unless there is one of that name.
 
 use axum::response::Response;
-use eventodb_protocol::Right;
 use eventodb_protocol::request::Call;
 use eventodb_protocol::request::group::{CreateGroup, group_name};
-use eventodb_store::Error;
+use eventodb_protocol::{ErrorCode, Right};
 
 use crate::api::auth::Caller;
 use crate::api::errors::Failure;
@@ -19,12 +18,10 @@ pub(in super::super) async fn answer(
     let name = group_name(call, context.limits())?;
     let new = CreateGroup::parse(call, context.limits())?;
     caller.check_categories(Right::Consume, &new.categories)?;
-    let groups = caller.log().groups();
     // A group of that name that reads something else is refused with what it reads.
-    match groups.definition(&name).await {
-        Ok(there) => caller.check_categories(Right::Consume, &there.categories)?,
-        Err(Error::GroupNotFound) => {}
-        Err(error) => return Err(error.into()),
+    match caller.check_group(Right::Consume, &name).await {
+        Err(refused) if refused.code() == ErrorCode::GroupNotFound => {}
+        checked => checked?,
     }
-    Ok(reply::json(&groups.create(&name, new).await?))
+    Ok(reply::json(&caller.log().groups().create(&name, new).await?))
 }

@@ -21,8 +21,7 @@ pub(super) async fn named(
     right: Right,
 ) -> Result<String, Failure> {
     let name = group_name(call, context.limits())?;
-    let definition = caller.log().groups().definition(&name).await?;
-    caller.check_categories(right, &definition.categories)?;
+    caller.check_group(right, &name).await?;
     Ok(name)
 }
 
