@@ -51,6 +51,12 @@ impl<M> Found<M> {
         self.bytes > PARTITION_BYTES && self.messages.len() > 1
     }
 
+    /// The position up to which its first `share` messages are all that there are, if everything up to `covered` was offered.
+    fn up_to(&self, share: usize, covered: i64) -> i64 {
+        let cut = self.messages.get(share).map(|(position, _)| position - 1);
+        cut.or(self.stopped).unwrap_or(covered).max(self.start)
+    }
+
     /// How many messages it may give: the last one of many bytes only shows that more follow.
     fn available(&self) -> usize {
         self.messages.len() - usize::from(self.is_heavy())
@@ -110,15 +116,14 @@ impl<'a, M> Page<'a, M> {
         self.partitions.values().any(|found| found.stopped.is_some())
     }
 
-    /// The page, of a log that was read up to `head` as far as it was wanted.
-    pub fn finish(self, head: i64) -> Filled<M> {
+    /// The page, of a log of which everything up to `covered` was offered, as far as it was wanted.
+    pub fn finish(self, covered: i64) -> Filled<M> {
         let found = self.partitions.iter().map(|(number, found)| (*number, found.available())).collect();
         let shares = shares(&found, self.room);
         let (mut messages, mut up_to) = (Vec::new(), BTreeMap::new());
         for (partition, found) in self.partitions {
             let share = shares[&partition];
-            let cut = found.messages.get(share).map(|(position, _)| position - 1);
-            up_to.insert(partition, cut.or(found.stopped).unwrap_or(head).max(found.start));
+            up_to.insert(partition, found.up_to(share, covered));
             messages.extend(found.messages.into_iter().take(share).map(|(_, message)| (partition, message)));
         }
         Filled { messages, up_to }
@@ -147,6 +152,18 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+
+    #[test]
+    fn nothing_is_complete_above_what_was_offered() {
+        let messages = vec![(11, ()), (15, ())];
+        let found = Found { start: 10, messages, bytes: 2, stopped: None };
+        // The search ended at 15, because the other partitions had their shares.
+        assert_eq!([0, 1, 2].map(|share| found.up_to(share, 15)), [10, 14, 15]);
+        assert_eq!(found.up_to(2, 40), 40);
+        let stopped = Found { stopped: Some(30), ..found };
+        assert_eq!([1, 2].map(|share| stopped.up_to(share, 40)), [14, 30]);
+        assert_eq!(Found::<()>::new(50).up_to(0, 40), 50);
+    }
 
     #[test]
     fn a_partition_that_is_far_behind_does_not_hold_up_the_others() {

@@ -118,6 +118,8 @@ impl PostgresStorage {
                 match changed {
                     Ok(row) => return Ok(row.is_some_and(|row| row.get(0))),
                     Err(failure) if attempts.go_on_unsent(&failure) => {}
+                    // Where transactions are isolated more strictly than this store asks for.
+                    Err(failure) if failure.is_lost_race() => return Ok(false),
                     Err(failure) => break failure,
                 }
             };

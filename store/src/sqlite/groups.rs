@@ -46,11 +46,15 @@ impl GroupStorage for Handle {
         self.writing(move |transaction| {
             let deleted = transaction
                 .execute("DELETE FROM log.groups WHERE name = ?1 AND version = ?2", params![group, version])?;
+            if deleted == 0 {
+                // The group was changed meanwhile, and stays as it is.
+                return Ok(false);
+            }
             for table in ["parked", "gone", "carried", "audit"] {
                 let delete = format!("DELETE FROM log.group_{table} WHERE group_name = ?1");
                 transaction.prepare_cached(&delete)?.execute([&group])?;
             }
-            Ok(deleted > 0)
+            Ok(true)
         })
         .await
     }

@@ -458,11 +458,14 @@ impl Log {
     ) -> Filled<&'a Message> {
         let mut page = group.page(reading, handed_out);
         let mut covered = 0;
-        while let Some(message) = page.wanted_above(covered).and_then(|above| self.above(above).first()) {
-            page.offer(message.at, &message.stream, &message.kind, 1, || message);
-            covered = message.at;
+        while let Some(above) = page.wanted_above(covered).filter(|above| *above < self.head()) {
+            covered = self.head();
+            if let Some(message) = self.above(above).first() {
+                page.offer(message.at, &message.stream, &message.kind, 1, || message);
+                covered = message.at;
+            }
         }
-        page.finish(self.head())
+        page.finish(covered)
     }
 
     /// The original result of an append that was written before.

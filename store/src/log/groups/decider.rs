@@ -28,8 +28,8 @@ pub(super) struct Decider {
 }
 
 impl Decider {
-    /// Decides calls together, and answers them.
-    pub(super) async fn decide(&self, slot: &Slot, mut jobs: Vec<Box<dyn Job>>) {
+    /// Decides calls together, and answers them. Returns whether they could be decided.
+    pub(super) async fn decide(&self, slot: &Slot, mut jobs: Vec<Box<dyn Job>>) -> bool {
         let outcome = self.try_decide(slot, &mut jobs).await;
         if let Err(Error::GroupNotFound | Error::Unknown(_) | Error::Closed) = &outcome {
             // The group is gone, or a change may be stored after all.
@@ -38,6 +38,7 @@ impl Decider {
         for job in jobs {
             job.finish(outcome.clone());
         }
+        outcome.is_ok()
     }
 
     async fn try_decide(&self, slot: &Slot, jobs: &mut [Box<dyn Job>]) -> Result<Decided> {

@@ -15,12 +15,22 @@ impl Groups {
     /// # Errors
     /// As [`Self::definition`].
     pub async fn park(&self, group: &str, member: &str, park: Park) -> Result<ParkAttempts> {
-        let definition = self.definition(group).await?;
-        let failed = self.decider.failed(&definition, park.position).await?;
-        let member: Arc<str> = member.into();
-        let named = vec![Arc::clone(&member)];
-        let decide = move |group: &mut Group, at: &mut Moment| group.park(&member, &park, failed.as_ref(), at);
-        Ok(self.slot(group).decide_for(&self.decider, named, None, decide).await?.0)
+        let (slot, mut definition) = (self.slot(group), self.definition(group).await?);
+        let (member, park) = (Arc::<str>::from(member), Arc::new(park));
+        loop {
+            let failed = self.decider.failed(&definition, park.position).await?;
+            let (member, park, asked) = (Arc::clone(&member), Arc::clone(&park), Arc::clone(&definition));
+            let named = vec![Arc::clone(&member)];
+            let decide = move |group: &mut Group, at: &mut Moment| {
+                // Another group of this name may have taken its place.
+                let is_asked = *group.definition() == asked;
+                is_asked.then(|| group.park(&member, &park, failed.as_ref(), at)).transpose()
+            };
+            match slot.decide_for(&self.decider, named, None, decide).await? {
+                (Some(attempts), _) => return Ok(attempts),
+                (None, decided) => definition = Arc::clone(decided.group.definition()),
+            }
+        }
     }
 
     /// `group.handled`.
@@ -30,7 +40,7 @@ impl Groups {
     pub async fn handled(&self, group: &str, member: &str, handled: Handled) -> Result<Flowing> {
         let slot = self.slot(group);
         let (member, handled) = (Arc::<str>::from(member), Arc::new(handled));
-        let definition = self.definition(group).await?;
+        let mut definition = self.definition(group).await?;
         // What was seen of the group last tells what will be asked, most likely.
         let mut span = slot.known.last_seen().and_then(|group| group.handled_span(&handled));
         loop {
@@ -38,17 +48,18 @@ impl Groups {
                 Some(span) => self.decider.is_left(&definition, span).await?,
                 None => false,
             };
-            let (member, handled, asked) = (Arc::clone(&member), Arc::clone(&handled), span.clone());
+            let (member, handled) = (Arc::clone(&member), Arc::clone(&handled));
+            let asked = (span.clone(), Arc::clone(&definition));
             let named = vec![Arc::clone(&member)];
             let decide = move |group: &mut Group, at: &mut Moment| {
-                let asks = group.handled_span(&handled);
+                let asks = (group.handled_span(&handled), Arc::clone(group.definition()));
                 if asks == asked { group.handled(&member, &handled, is_left, at).map(Ok) } else { Ok(Err(asks)) }
             };
             match slot.decide_for(&self.decider, named, None, decide).await? {
                 (Ok(flowing), _) => return Ok(flowing),
                 (Err(asks), decided) => {
                     self.decider.reader.show(decided.at.head).await?;
-                    span = asks;
+                    (span, definition) = asks;
                 }
             }
         }

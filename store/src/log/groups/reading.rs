@@ -253,6 +253,8 @@ impl<R: FnMut(usize) -> bool + Send> Session<'_, R> {
         let mut page: Page<'_, Vec<u8>> = group.page(reading, handed_out);
         let (mut covered, mut looked, mut kept) = (0, 0, 0);
         let most = LOOKED_AT.max(LOOKED_AT_EACH * reading.batch());
+        // Another server may have written since: what this one does not show yet is not missing.
+        self.groups.decider.reader.show(head).await?;
         let filter = filter(group.definition(), scope(group.definition()));
         while reading.batch() > 0
             && let Some(above) = page.wanted_above(covered).filter(|above| *above < head)
@@ -287,7 +289,7 @@ impl<R: FnMut(usize) -> bool + Send> Session<'_, R> {
             }
         }
         let is_stopped = page.is_stopped();
-        Ok(FoundPage { filled: page.finish(head), is_stopped })
+        Ok(FoundPage { filled: page.finish(covered), is_stopped })
     }
 
     /// The messages that come as retries.

@@ -5,10 +5,12 @@
 //! holds.
 
 use std::collections::HashMap;
+use std::panic::AssertUnwindSafe;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering::SeqCst};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
+use futures_util::FutureExt as _;
 use parking_lot::Mutex;
 use tokio::sync::oneshot;
 
@@ -19,6 +21,8 @@ use crate::log::known::KnownGroup;
 
 /// The longest time that a timer sleeps, in milliseconds, because the clock of the database may jump.
 const LONGEST_SLEEP_MS: i64 = 5_000;
+/// How long what is over waits after a decision that failed, in milliseconds.
+const AFTER_FAILURE_MS: i64 = 1_000;
 /// Calls that are decided together, at most.
 const TOGETHER: usize = 256;
 
@@ -147,18 +151,25 @@ impl Slot {
         // A task of its own: a caller that goes away does not take the others' calls with it.
         let (slot, decider) = (Arc::clone(self), Arc::clone(decider));
         tokio::spawn(async move {
+            let mut least = 0;
             loop {
                 let jobs = slot.take();
                 if jobs.is_empty() {
                     break;
                 }
-                decider.decide(&slot, jobs).await;
+                // A decision that panics costs its own calls an answer, and nobody the group.
+                let decided = AssertUnwindSafe(decider.decide(&slot, jobs)).catch_unwind().await;
+                if decided.is_err() {
+                    tracing::error!(group = %slot.known.name, "a decision about a group panicked");
+                    slot.known.forget();
+                }
+                least = if decided.unwrap_or(false) { 0 } else { AFTER_FAILURE_MS };
             }
             slot.is_running.store(false, SeqCst);
             if !slot.queue.lock().is_empty() {
                 slot.run(&decider);
             }
-            slot.arm(&decider);
+            slot.arm(&decider, least);
         });
     }
 
@@ -168,11 +179,11 @@ impl Slot {
         queue.drain(..count).collect()
     }
 
-    /// Sees to it that leases and deadlines end in time, if no call comes.
-    fn arm(self: &Arc<Self>, decider: &Arc<Decider>) {
+    /// Sees to it that leases and deadlines end in time, if no call comes; in `least` milliseconds at the earliest.
+    fn arm(self: &Arc<Self>, decider: &Arc<Decider>, least: i64) {
         let Some(end) = self.known.last_seen().and_then(|group| group.next_end()) else { return };
         let now = decider.base.groups.about_now();
-        let end = end.clamp(now, now + LONGEST_SLEEP_MS) + 1;
+        let end = end.clamp(now + least, now + LONGEST_SLEEP_MS) + 1;
         if decider.base.groups.has_test_clock() || self.armed.fetch_min(end, SeqCst) <= end {
             return;
         }
@@ -198,8 +209,9 @@ async fn expire_later(slot: Weak<Slot>, decider: Weak<Decider>, end: i64, sleep:
     }
     let next = slot.known.last_seen().and_then(|group| group.next_end());
     if next.is_some_and(|end| end <= decider.base.groups.about_now()) {
-        // Each decision begins with the end of what is over. If it fails, the next call tries again.
+        // Each decision begins with the end of what is over, and sets the next timer.
         let _ = slot.decide(&decider, |_, _| Ok(())).await;
+    } else {
+        slot.arm(&decider, 0);
     }
-    slot.arm(&decider);
 }

@@ -25,6 +25,8 @@ use crate::model::{Axis, Columns, Select};
 pub(super) struct Deed {
     asked: Asked,
     told: Told,
+    /// Of the group for which it was asked; another one of its name may have taken its place.
+    definition: Option<Arc<Definition>>,
 }
 
 /// What the log says.
@@ -66,11 +68,11 @@ impl Deed {
             match base.groups.look(&known, Vec::new(), base.window.head()).await {
                 Ok((version, group, _)) => known.learn(version, Arc::new(group), false),
                 // The sequencer finds out; a repeated append does not ask for the group.
-                Err(Error::GroupNotFound) => return Ok(Self { asked: Asked::Nothing, told: Told::Nothing }),
+                Err(Error::GroupNotFound) => return Ok(Self::of_no_group()),
                 Err(error) => return Err(error),
             }
         }
-        let Some(group) = known.last_seen() else { return Ok(Self { asked: Asked::Nothing, told: Told::Nothing }) };
+        let Some(group) = known.last_seen() else { return Ok(Self::of_no_group()) };
         let asked = group.commit_asks(&form.form);
         let told = match &asked {
             Asked::Nothing => Told::Nothing,
@@ -84,7 +86,11 @@ impl Deed {
                 Told::IsLeft(!is_shown || is_left(base, group.definition(), span).await?)
             }
         };
-        Ok(Self { asked, told })
+        Ok(Self { asked, told, definition: Some(Arc::clone(group.definition())) })
+    }
+
+    fn of_no_group() -> Self {
+        Self { asked: Asked::Nothing, told: Told::Nothing, definition: None }
     }
 }
 
@@ -116,7 +122,8 @@ impl Acting {
     /// # Errors
     /// [`Error::Group`].
     pub(super) fn act(&mut self, form: &GroupForm, deed: &Deed) -> Result<bool> {
-        if self.group.commit_asks(&form.form) != deed.asked {
+        let is_of_this = deed.definition.as_ref().is_none_or(|definition| definition == self.group.definition());
+        if !is_of_this || self.group.commit_asks(&form.form) != deed.asked {
             return Ok(false);
         }
         let known = match &deed.told {
