@@ -112,6 +112,11 @@ impl Client {
         Self { observer: Some(Arc::new(observer)), ..self.clone() }
     }
 
+    /// The same client with connections of its own.
+    pub(crate) fn with_own_connections(&self) -> Self {
+        Self { shared: Arc::new(self.shared.apart()), ..self.clone() }
+    }
+
     pub(crate) fn pool(&self) -> &Pool {
         &self.shared.pool
     }
@@ -195,6 +200,12 @@ impl Client {
             .await
             .unwrap_or_else(|_| Err(Error::unavailable(format!("no answer within {limit:?}"), true)))?;
         answer(reply)
+    }
+}
+
+impl Shared {
+    fn apart(&self) -> Self {
+        Self { pool: self.pool.apart(), authorization: self.authorization.clone(), time_limit: self.time_limit }
     }
 }
 

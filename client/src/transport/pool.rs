@@ -52,6 +52,11 @@ impl Pool {
         Self { connector, settings, idle: Mutex::default(), permits: Semaphore::new(settings.connections) }
     }
 
+    /// A pool of the same settings that shares nothing with this one.
+    pub(crate) fn apart(&self) -> Self {
+        Self::new(self.connector.clone(), self.settings)
+    }
+
     pub(crate) fn connector(&self) -> &Connector {
         &self.connector
     }

@@ -72,6 +72,9 @@ pub enum WorkerError {
     /// The checkpoint can be neither loaded nor saved.
     #[error("no checkpoint")]
     Checkpoint(#[source] CheckpointError),
+    /// There seems to be nothing more to handle, because the group is paused: see [`Worker::until_caught_up`].
+    #[error("the group {0} is paused")]
+    Paused(String),
     /// The server refuses the worker's calls.
     #[error("cannot read")]
     Client(#[source] Error),

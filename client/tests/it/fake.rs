@@ -28,6 +28,8 @@ pub(crate) enum Answer {
     Cut(Vec<u8>),
     /// The head of an event stream and this part of it. Then the connection is cut or stays silent.
     Events { text: String, then_cut: bool },
+    /// Nothing, until the client closes the connection.
+    Hang,
 }
 
 impl Answer {
@@ -57,6 +59,7 @@ impl Answer {
             )
             .into_bytes(),
             Self::Cut(bytes) => bytes.clone(),
+            Self::Hang => Vec::new(),
             Self::Events { text, .. } => {
                 format!("HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n\r\n{text}").into_bytes()
             }
@@ -125,7 +128,7 @@ async fn serve(stream: TcpStream, behaviour: Behaviour, seen: Arc<Mutex<Vec<Requ
             Answer::Reply { .. } => {}
             Answer::Cut(_) | Answer::Events { then_cut: true, .. } => return,
             // The connection stays silent until the client closes it.
-            Answer::Events { .. } => {
+            Answer::Events { .. } | Answer::Hang => {
                 let _ = stream.read(&mut [0; 1]).await;
                 return;
             }

@@ -4,6 +4,7 @@ mod buffered;
 mod cut;
 mod fake;
 mod group;
+mod member;
 mod retry;
 mod subscription;
 mod worker;

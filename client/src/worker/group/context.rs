@@ -5,12 +5,15 @@ use std::sync::Arc;
 
 use eventodb_protocol::group::{Epoch, Fenced};
 use eventodb_protocol::reply::Appended;
-use parking_lot::Mutex;
+use tokio::sync::{Mutex as AsyncMutex, OwnedMutexGuard};
+use tokio::time::sleep_until;
+use tokio_util::sync::CancellationToken;
 
 use super::holds::Task;
 use crate::client::Client;
 use crate::error::{Error, Result};
 use crate::group::Commit;
+use crate::retry::RetryPolicy;
 use crate::rpc::AppendMany;
 
 /// How a worker handles messages: [`Concurrent`] or [`Atomic`].
@@ -50,23 +53,37 @@ pub struct Context<M> {
 }
 
 struct Shared {
+    /// Sends each call once.
     client: Client,
     group: String,
     task: Task,
-    committed: Mutex<Option<Committed>>,
+    /// Locked while an append is under way, also if the handler does not wait for its end any more.
+    commits: Arc<AsyncMutex<Commits>>,
+    /// Cancelled when the membership gives the message up: an append under its epoch need not be answered then.
+    over: CancellationToken,
+}
+
+#[derive(Default)]
+struct Commits {
+    committed: Option<Committed>,
+    /// The handler has ended.
+    is_closed: bool,
 }
 
 /// What came of a commit.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Committed {
     Done,
     Fenced(Fenced),
+    /// An attempt was not answered, and a later one was refused. The first one may still arrive.
+    Open,
 }
 
 impl<M> Context<M> {
-    pub(super) fn new(client: &Client, group: &str, task: &Task) -> Self {
-        let (client, group, task) = (client.clone(), group.to_owned(), task.clone());
-        Self { shared: Arc::new(Shared { client, group, task, committed: Mutex::default() }), mode: PhantomData }
+    pub(super) fn new(client: &Client, group: &str, task: &Task, over: CancellationToken) -> Self {
+        let client = client.with_retry_policy(RetryPolicy::none());
+        let (group, task, commits) = (group.to_owned(), task.clone(), Arc::default());
+        Self { shared: Arc::new(Shared { client, group, task, commits, over }), mode: PhantomData }
     }
 
     /// The group.
@@ -90,31 +107,62 @@ impl<M> Context<M> {
         self.shared.task.retry.map_or(1, |(attempt, _)| attempt)
     }
 
-    pub(super) fn committed(&self) -> Option<Committed> {
-        *self.shared.committed.lock()
+    /// Until when the handler may act, by this process's clock, as far as is known now: every heartbeat puts it off. A
+    /// handler that blocks its thread, and so cannot be ended, looks at it before each effect.
+    pub fn until(&self) -> std::time::Instant {
+        self.shared.task.until.borrow().into_std()
+    }
+
+    /// Waits until a sixth of a session is left of the handler's time: until heartbeats have failed for long, or the
+    /// partition is asked back and its deadline is near. What the handler has started elsewhere is to be ended then.
+    pub async fn ending(&self) {
+        let (mut until, margin) = (self.shared.task.until.clone(), self.shared.task.session / 6);
+        loop {
+            let at = *until.borrow_and_update();
+            let at = at.checked_sub(margin).unwrap_or(at);
+            tokio::select! {
+                () = sleep_until(at) => return,
+                changed = until.changed() => if changed.is_err() { return },
+            }
+        }
+    }
+
+    /// The handler has ended. Returns what came of its commit, as soon as that is known; `None` if there was none, or
+    /// nothing was written. If the message is given up meanwhile, it returns `Err`.
+    pub(super) async fn close(&self) -> Result<Option<Committed>, GivenUp> {
+        let commits = self.shared.over.run_until_cancelled(self.shared.commits.lock()).await;
+        let mut commits = commits.ok_or(GivenUp)?;
+        commits.is_closed = true;
+        Ok(commits.committed)
     }
 }
+
+/// The message was given up.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct GivenUp;
 
 impl Context<Atomic> {
     /// Appends, and moves the partition's checkpoint to the message in the same commit, or does neither. A handler calls it
     /// once, as its last act. If the message was handled already, or somebody else owns the partition, nothing is
     /// written.
     ///
+    /// An append that is not answered is repeated until it is, whatever the client's policy says, and also if the handler
+    /// waits no longer: until then the partition is not read on. It ends with the worker's right to the partition.
+    ///
     /// # Errors
-    /// `Fenced`, after which the worker gives up what it has to, whatever the handler returns; and those of
-    /// [`Client::append_many`].
+    /// `Fenced`, after which the worker gives up what it has to, whatever the handler returns; `Closed` if the handler has
+    /// ended or its time is over; and those of [`Client::append_many`].
     pub async fn commit_with(&self, append: AppendMany) -> Result<Vec<Appended>> {
-        let result = self.shared.client.append_many(&append.commit(self.form())).await;
-        let committed = match &result {
-            Ok(_) => Some(Committed::Done),
-            Err(Error::Fenced { fenced, .. }) => Some(Committed::Fenced(*fenced)),
-            Err(_) => None,
-        };
-        let mut known = self.shared.committed.lock();
-        if !matches!(*known, Some(Committed::Done)) {
-            *known = committed;
+        let commits = Arc::clone(&self.shared.commits).lock_owned().await;
+        if commits.is_closed {
+            return Err(Error::Closed);
         }
-        result
+        let (client, append, over) = (self.shared.client.clone(), append.commit(self.form()), self.shared.over.clone());
+        let appending = tokio::spawn(async move { over.run_until_cancelled(commit(client, append, commits)).await });
+        match appending.await {
+            Ok(result) => result.unwrap_or(Err(Error::Closed)),
+            Err(_) => Err(Error::Closed),
+        }
     }
 
     fn form(&self) -> Commit {
@@ -126,6 +174,31 @@ impl Context<Atomic> {
             Some(_) => Commit::Handled { group, partition, epoch, stream, position, read_to: task.read_to },
         }
     }
+}
+
+/// Appends until there is an answer.
+async fn commit(client: Client, append: AppendMany, mut commits: OwnedMutexGuard<Commits>) -> Result<Vec<Appended>> {
+    let (mut backoff, mut is_open) = (RetryPolicy::forever().start(), false);
+    let result = loop {
+        let error = match client.append_many(&append).await {
+            Ok(appended) => break Ok(appended),
+            Err(error) => error,
+        };
+        is_open |= !error.is_certainly_not_done();
+        let may_repeat = matches!(error, Error::Unavailable { .. } | Error::RateLimited { .. });
+        let wait = backoff.next_wait(error.retry_after()).filter(|_| may_repeat);
+        let Some(wait) = wait else { break Err(error) };
+        tokio::time::sleep(wait).await;
+    };
+    let committed = match &result {
+        Ok(_) => Some(Committed::Done),
+        Err(Error::Fenced { fenced, .. }) => Some(Committed::Fenced(*fenced)),
+        Err(_) => is_open.then_some(Committed::Open),
+    };
+    if commits.committed != Some(Committed::Done) {
+        commits.committed = committed.or(commits.committed);
+    }
+    result
 }
 
 impl<M> Clone for Context<M> {

@@ -2,7 +2,8 @@
 //!
 //! A worker joins the group, and handles messages of the partitions that it is given, as long as its lease lasts. One
 //! task makes all calls and never runs a handler, so that a busy handler keeps its lease. When the time of a partition
-//! is over by this process's own clock, its handlers are dropped at their next `await`: somebody else may act by then.
+//! is over by this process's own clock, its handlers are dropped at their next `await`: somebody else may act by then. A
+//! handler that blocks its thread runs on; until it ends, this worker begins nothing of its stream.
 
 mod context;
 mod handlers;
@@ -28,7 +29,7 @@ use crate::group::{CreateGroup, Group, Join, Start};
 use crate::message::Message;
 use crate::retry::RetryPolicy;
 use handlers::Handlers;
-use membership::{End, Membership};
+use membership::{End, Groups, Membership};
 
 /// What to do with a message whose handler fails.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,7 +44,7 @@ pub enum Failing {
         /// How many tries are made in all.
         tries: u32,
     },
-    /// Try it again and again. Its stream waits, other streams go on as far as they were read.
+    /// Try it again and again, with growing pauses. Its stream waits, other streams go on as far as they were read.
     Retry,
     /// End the worker with an error. After the next start this message is handled first in its stream.
     Stop,
@@ -259,7 +260,8 @@ impl<M: Mode> Worker<M> {
         self
     }
 
-    /// Ends the worker once a read finds nothing more in its partitions.
+    /// Ends the worker once a read finds nothing more in its partitions. If the group is paused then, the worker ends with
+    /// [`WorkerError::Paused`]; it cannot tell if its token has not the right to read.
     #[must_use]
     pub fn until_caught_up(mut self) -> Self {
         self.settings.until_caught_up = true;
@@ -288,17 +290,20 @@ impl<M: Mode> Worker<M> {
             group.create(create).await.map_err(WorkerError::Client)?;
         }
         // Each attempt of a call has its own start, which the lease is counted from.
-        let once = client.with_retry_policy(RetryPolicy::none()).group(group.name());
+        let once = client.with_retry_policy(RetryPolicy::none());
+        let groups =
+            Groups { calls: once.group(group.name()), heartbeats: once.with_own_connections().group(group.name()) };
         let handlers = Arc::new(handlers);
         let mut summary = GroupSummary::default();
         loop {
-            let Some((started, joined)) = join(&once, &settings, &stop).await? else { return Ok(summary) };
+            let Some((started, joined)) = join(&groups.calls, &settings, &stop).await? else { return Ok(summary) };
             let membership =
-                Membership::new(&client, &once, Arc::clone(&handlers), &settings, &mut summary, started, &joined);
+                Membership::new(&client, &groups, Arc::clone(&handlers), &settings, &mut summary, started, &joined);
             match membership.run(&stop).await {
                 End::Stopped => return Ok(summary),
                 End::Failed(error) => return Err(error),
                 End::Lost => tracing::warn!(group = group.name(), "the lease ended; joining again"),
+                End::Open => tracing::warn!(group = group.name(), "a commit may still arrive; joining again"),
             }
         }
     }

@@ -4,16 +4,20 @@
 //! one that was read before changes nothing. What a reply brings of a partition counts only if the partition is held
 //! under the epoch that the reply has for it.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
+mod hold;
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::ops::Bound;
 use std::time::Duration;
 
 use eventodb_protocol::group::Epoch;
 use eventodb_protocol::group::reply::{Assigned, Drained, Flowing, Revoking};
+use tokio::sync::watch;
 use tokio::task::AbortHandle;
 use tokio::time::Instant;
 
-use crate::group::{GroupPage, Presented, RetryMessage};
+use self::hold::Hold;
+use crate::group::{GroupPage, Presented};
 use crate::message::Message;
 
 /// Everything that a member holds.
@@ -26,32 +30,11 @@ pub(super) struct Holds {
     by_partition: BTreeMap<u32, Hold>,
     /// Epochs that were given back, or whose time is over: they are over for the member, whatever a reply says.
     over: BTreeSet<Epoch>,
+    /// The streams of which a handler runs, each with the epoch that it acts under. A handler that cannot be interrupted runs
+    /// on when its epoch is over: until it ends, nothing of its stream is begun.
+    handlers: HashMap<String, Epoch>,
     /// The partition that a handler got a message of last.
     turn: u32,
-}
-
-/// A partition under one epoch.
-#[derive(Debug)]
-struct Hold {
-    epoch: Epoch,
-    /// The checkpoint that the server has.
-    stored: i64,
-    /// Everything up to here was read.
-    read_to: i64,
-    /// The highest position that a handler has begun.
-    begun_to: i64,
-    /// Until when the member may act, if the partition is asked back.
-    stop: Option<Instant>,
-    released: bool,
-    /// Messages that no handler has begun, by global position.
-    waiting: BTreeMap<i64, Message>,
-    /// Global positions of messages that are begun and not done.
-    running: BTreeSet<i64>,
-    /// Streams of which something is under way.
-    busy: HashMap<String, Busy>,
-    retries: HashMap<String, VecDeque<RetryMessage>>,
-    /// Parked streams of which nothing is left.
-    drained: Vec<Drained>,
 }
 
 /// What is under way about a stream.
@@ -83,6 +66,10 @@ pub(super) struct Task {
     pub(super) retry: Option<(i64, i64)>,
     /// How far the partition was read.
     pub(super) read_to: i64,
+    /// How long a lease lasts.
+    pub(super) session: Duration,
+    /// Until when its handler may act.
+    pub(super) until: watch::Receiver<Instant>,
 }
 
 /// A call that is under way: a read or a heartbeat.
@@ -90,6 +77,7 @@ pub(super) struct Task {
 pub(super) struct Asked {
     pub(super) started: Instant,
     pub(super) checkpoints: BTreeMap<u32, Presented>,
+    pub(super) released: BTreeMap<u32, Epoch>,
     /// Where a read begins.
     pub(super) after: BTreeMap<u32, Presented>,
     /// Streams that were parked since a read was sent: what is above this position comes as a retry.
@@ -122,6 +110,7 @@ impl Holds {
             last_ok: started,
             by_partition: BTreeMap::new(),
             over: BTreeSet::new(),
+            handlers: HashMap::new(),
             turn: 0,
         }
     }
@@ -188,21 +177,36 @@ impl Holds {
     /// Partitions that are asked back and of which nothing is in hand any more. From here on they are given up.
     pub(super) fn release(&mut self) -> BTreeMap<u32, Epoch> {
         let mut released = BTreeMap::new();
-        for (number, hold) in &mut self.by_partition {
-            if hold.stop.is_some() && hold.waiting.is_empty() && hold.busy.is_empty() {
-                hold.released = true;
-                self.over.insert(hold.epoch);
-                released.insert(*number, hold.epoch);
-            }
+        if self.has_lingering() {
+            return released;
+        }
+        for (number, hold) in self.by_partition.iter_mut().filter(|(_, hold)| hold.is_to_be_released()) {
+            (hold.released, hold.told) = (true, true);
+            self.over.insert(hold.epoch);
+            released.insert(*number, hold.epoch);
         }
         released
     }
 
-    /// Whether a partition could be given back that was not yet.
+    /// Whether a partition could be given back of which the server was not told.
     pub(super) fn can_release(&self) -> bool {
-        let can =
-            |hold: &Hold| hold.stop.is_some() && !hold.released && hold.waiting.is_empty() && hold.busy.is_empty();
-        self.by_partition.values().any(can)
+        self.by_partition.values().any(|hold| hold.is_to_be_released() && !hold.told) && !self.has_lingering()
+    }
+
+    /// A call failed that told the server what is given back.
+    pub(super) fn not_told(&mut self, asked: &Asked) {
+        for (number, epoch) in &asked.released {
+            if let Some(hold) = self.of(*number, *epoch) {
+                hold.told = false;
+            }
+        }
+    }
+
+    /// Whether a handler still runs whose epoch is over. After a resize its stream may be in any partition, so that none is
+    /// given back meanwhile.
+    fn has_lingering(&self) -> bool {
+        let is_held = |epoch: &Epoch| self.by_partition.values().any(|hold| hold.epoch == *epoch);
+        !self.handlers.values().all(is_held)
     }
 
     /// Gives up what no handler has begun: the member is about to leave.
@@ -210,13 +214,24 @@ impl Holds {
         self.by_partition.values_mut().for_each(Hold::cut);
     }
 
+    /// Gives up everything at once. Handlers end at their next `await`.
+    pub(super) fn drop_all(&mut self) {
+        self.by_partition.clear();
+    }
+
     /// Takes the lists of a reply to a call that began at `started`. Returns whether the reply counts.
     pub(super) fn take_lists(&mut self, started: Instant, lists: &Lists<'_>) -> bool {
         self.session = milliseconds(lists.session_ms);
         self.last_ok = self.last_ok.max(started);
-        if lists.generation < self.generation {
-            return false;
+        let counts = lists.generation >= self.generation;
+        if counts {
+            self.take_assignment(started, lists);
         }
+        self.extend();
+        counts
+    }
+
+    fn take_assignment(&mut self, started: Instant, lists: &Lists<'_>) {
         self.generation = lists.generation;
         let mut named = BTreeMap::new();
         for each in lists.assigned {
@@ -233,7 +248,11 @@ impl Holds {
             }
         }
         self.by_partition.retain(|number, hold| named.get(number) == Some(&hold.epoch));
-        true
+    }
+
+    fn extend(&self) {
+        let end = self.lease_end();
+        self.by_partition.values().for_each(|hold| hold.lease_ends(end));
     }
 
     /// The hold of a partition under this epoch: the one that there is, or a new one. Another epoch's is dropped.
@@ -241,9 +260,10 @@ impl Holds {
         if self.over.contains(&epoch) && self.by_partition.get(&partition).is_none_or(|hold| hold.epoch != epoch) {
             return None;
         }
-        let hold = self.by_partition.entry(partition).or_insert_with(|| Hold::new(epoch, checkpoint));
+        let until = self.lease_end();
+        let hold = self.by_partition.entry(partition).or_insert_with(|| Hold::new(epoch, checkpoint, until));
         if hold.epoch != epoch {
-            *hold = Hold::new(epoch, checkpoint);
+            *hold = Hold::new(epoch, checkpoint, until);
         }
         Some(hold)
     }
@@ -305,7 +325,8 @@ impl Holds {
     pub(super) fn next(&mut self, one_at_a_time: bool) -> Option<Task> {
         let behind = (Bound::Excluded(self.turn), Bound::Unbounded);
         let numbers = self.by_partition.range(behind).chain(self.by_partition.range(..=self.turn));
-        let task = numbers.filter_map(|(number, hold)| hold.next(*number, one_at_a_time)).next()?;
+        let next = |(number, hold): (&u32, &Hold)| hold.next(*number, self.session, one_at_a_time, &self.handlers);
+        let task = numbers.filter_map(next).next()?;
         self.turn = task.partition;
         Some(task)
     }
@@ -318,7 +339,22 @@ impl Holds {
             hold.running.insert(task.position());
             hold.begun_to = hold.begun_to.max(task.position());
         }
+        let is_handler = matches!(busy, Busy::Handler(_));
         hold.busy.insert(task.stream().to_owned(), busy);
+        if is_handler {
+            self.handlers.insert(task.stream().to_owned(), task.epoch);
+        }
+    }
+
+    /// The handler of a task has ended, or was ended.
+    pub(super) fn handler_ended(&mut self, task: &Task) {
+        self.handlers.remove(task.stream());
+    }
+
+    /// Whether a task that was begun is still to be done.
+    pub(super) fn has(&self, task: &Task) -> bool {
+        let hold = self.by_partition.get(&task.partition).filter(|hold| hold.epoch == task.epoch);
+        hold.is_some_and(|hold| hold.busy.contains_key(task.stream()))
     }
 
     /// A message of a stream that flows is done.
@@ -419,300 +455,9 @@ impl Holds {
     }
 }
 
-impl Hold {
-    fn new(epoch: Epoch, checkpoint: i64) -> Self {
-        Self {
-            epoch,
-            stored: checkpoint,
-            read_to: checkpoint,
-            begun_to: checkpoint,
-            stop: None,
-            released: false,
-            waiting: BTreeMap::new(),
-            running: BTreeSet::new(),
-            busy: HashMap::new(),
-            retries: HashMap::new(),
-            drained: Vec::new(),
-        }
-    }
-
-    /// The next checkpoint: everything before the first message in hand, else everything that was read.
-    fn done(&self) -> i64 {
-        let first = [self.waiting.keys().next(), self.running.iter().next()].into_iter().flatten().min();
-        first.map_or(self.read_to, |first| first - 1)
-    }
-
-    /// Gives up what comes behind the last message that was begun. What was handled stays below the checkpoint, so that
-    /// nobody handles it again. Retries come again to whoever has the partition next.
-    fn cut(&mut self) {
-        let dropped = self.waiting.split_off(&(self.begun_to + 1));
-        if let Some(first) = dropped.keys().next() {
-            self.read_to = first - 1;
-        }
-        self.retries.retain(|stream, rows| {
-            rows.truncate(1);
-            self.busy.contains_key(stream)
-        });
-        self.drained.clear();
-    }
-
-    /// Notes that a page is complete up to a position. Returns above which one its messages are news; `None` if a page
-    /// between is missing, or the page brings none.
-    fn opens(&mut self, after: Option<&Presented>, up_to: i64) -> Option<i64> {
-        let began = after.filter(|after| after.epoch == self.epoch).map_or(self.stored, |after| after.position);
-        if up_to <= self.read_to || began > self.read_to {
-            return None;
-        }
-        Some(std::mem::replace(&mut self.read_to, up_to))
-    }
-
-    fn add(&mut self, message: Message, above: i64, parked: &[(Epoch, String, i64)]) {
-        let position = message.global_position();
-        let is_parked = parked
-            .iter()
-            .any(|(epoch, stream, at)| *epoch == self.epoch && stream == message.stream() && position > *at);
-        if position > above && !is_parked {
-            self.waiting.insert(position, message);
-        }
-    }
-
-    fn next(&self, partition: u32, one_at_a_time: bool) -> Option<Task> {
-        if self.released || one_at_a_time && !self.busy.is_empty() {
-            return None;
-        }
-        let task = |message: &Message, retry| {
-            Some(Task { partition, epoch: self.epoch, message: message.clone(), retry, read_to: self.read_to })
-        };
-        let retries = self.retries.iter().filter(|(stream, _)| !self.busy.contains_key(*stream));
-        if let Some(row) = retries.filter_map(|(_, rows)| rows.front()).min_by_key(|r| r.message.global_position()) {
-            return task(&row.message, Some((row.attempt, row.rev)));
-        }
-        let free = |message: &&Message| !self.busy.contains_key(message.stream());
-        self.waiting.values().find(free).and_then(|message| task(message, None))
-    }
-
-    fn drop_retries(&mut self, stream: &str, up_to: i64) {
-        if let Some(rows) = self.retries.get_mut(stream) {
-            rows.retain(|row| row.message.global_position() > up_to);
-            if rows.is_empty() {
-                self.retries.remove(stream);
-            }
-        }
-    }
-}
-
 fn milliseconds(ms: i64) -> Duration {
     Duration::from_millis(u64::try_from(ms).unwrap_or(0))
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::group::GroupMessage;
-    use crate::message::tests::message;
-
-    const SESSION_MS: i64 = 1000;
-
-    fn epoch(number: i64) -> Epoch {
-        Epoch::from_number(number)
-    }
-
-    fn assigned(epochs: &[(u32, i64)]) -> Vec<Assigned> {
-        let of = |&(partition, number): &(u32, i64)| Assigned { partition, epoch: epoch(number), checkpoint: 0 };
-        epochs.iter().map(of).collect()
-    }
-
-    fn lists<'a>(generation: i64, assigned: &'a [Assigned], revoking: &'a [Revoking]) -> Lists<'a> {
-        Lists { generation, session_ms: SESSION_MS, assigned, revoking }
-    }
-
-    /// Partition 0 under epoch 1.
-    fn holds() -> Holds {
-        let mut holds = Holds::new(Instant::now());
-        assert!(holds.take_lists(Instant::now(), &lists(1, &assigned(&[(0, 1)]), &[])));
-        holds
-    }
-
-    fn asked(holds: &Holds) -> Asked {
-        let (checkpoints, after) = (holds.checkpoints(), holds.after());
-        Asked { started: Instant::now(), checkpoints, after, parked: Vec::new() }
-    }
-
-    fn page(messages: &[(i64, &str)], retries: &[(i64, &str, i64)], up_to: i64) -> GroupPage {
-        let row = |position: i64, stream: &str| message(stream, position, position, "null");
-        GroupPage {
-            generation: 1,
-            session_ms: SESSION_MS,
-            messages: messages.iter().map(|(at, s)| GroupMessage { message: row(*at, s), partition: 0 }).collect(),
-            retries: retries
-                .iter()
-                .map(|(at, s, rev)| RetryMessage { message: row(*at, s), partition: 0, attempt: 2, rev: *rev })
-                .collect(),
-            drained: Vec::new(),
-            up_to: BTreeMap::from([(0, up_to)]),
-            assigned: assigned(&[(0, 1)]),
-            revoking: Vec::new(),
-            fenced: Vec::new(),
-        }
-    }
-
-    fn read(holds: &mut Holds, page: GroupPage) {
-        let asked = asked(holds);
-        holds.take_page(&asked, page);
-    }
-
-    fn begin(holds: &mut Holds) -> Task {
-        let task = holds.next(false).expect("a message");
-        holds.begin(&task, Busy::Call);
-        task
-    }
-
-    fn checkpoint(holds: &Holds) -> Option<i64> {
-        holds.checkpoints().get(&0).map(|presented| presented.position)
-    }
-
-    #[test]
-    fn a_checkpoint_ends_before_the_first_message_in_hand() {
-        let mut holds = holds();
-        read(&mut holds, page(&[(2, "a"), (3, "b"), (4, "a")], &[], 9));
-        assert_eq!(checkpoint(&holds), Some(1));
-        let (first, second) = (begin(&mut holds), begin(&mut holds));
-        assert_eq!((first.position(), second.position()), (2, 3), "of different streams");
-        assert!(holds.next(false).is_none(), "the stream a is busy");
-        holds.finished(&second);
-        assert_eq!(checkpoint(&holds), Some(1));
-        holds.finished(&first);
-        assert_eq!(checkpoint(&holds), Some(3));
-        let last = begin(&mut holds);
-        holds.finished(&last);
-        assert_eq!((checkpoint(&holds), holds.is_idle()), (Some(9), true));
-        let asked = asked(&holds);
-        holds.stored(&asked, &[0]);
-        assert_eq!(checkpoint(&holds), Some(9), "the server refused it");
-        holds.stored(&asked, &[]);
-        assert_eq!(checkpoint(&holds), None);
-    }
-
-    #[test]
-    fn one_at_a_time_is_in_the_order_of_the_partition() {
-        let mut holds = holds();
-        read(&mut holds, page(&[(2, "a"), (3, "b")], &[], 3));
-        let task = begin(&mut holds);
-        assert!(holds.next(true).is_none());
-        holds.committed(&task);
-        assert_eq!(checkpoint(&holds), None, "the commit has stored it");
-        assert_eq!(holds.next(true).map(|task| task.position()), Some(3));
-    }
-
-    #[test]
-    fn a_reply_that_was_overtaken_changes_nothing() {
-        let mut holds = holds();
-        assert!(holds.take_lists(Instant::now(), &lists(3, &assigned(&[(0, 1), (1, 2)]), &[])));
-        assert!(!holds.take_lists(Instant::now(), &lists(2, &assigned(&[(0, 1)]), &[])));
-        assert_eq!(holds.after().len(), 2);
-        let late = asked(&holds);
-        read(&mut holds, page(&[(2, "a")], &[], 2));
-        holds.take_page(&late, page(&[(2, "a"), (3, "a")], &[], 3));
-        assert_eq!(holds.in_hand(), 2, "what was read before is not taken twice");
-    }
-
-    #[test]
-    fn a_new_epoch_is_a_new_assignment() {
-        let mut holds = holds();
-        read(&mut holds, page(&[(2, "a")], &[], 5));
-        let task = begin(&mut holds);
-        assert!(holds.take_lists(Instant::now(), &lists(2, &assigned(&[(0, 7)]), &[])));
-        assert_eq!((holds.in_hand(), holds.after()[&0].position), (0, 0), "it begins at the checkpoint");
-        holds.finished(&task);
-        assert_eq!(checkpoint(&holds), None, "the former assignment moves nothing");
-        holds.fence(0, epoch(7));
-        assert!(holds.take_lists(Instant::now(), &lists(2, &assigned(&[(0, 7)]), &[])));
-        assert!(!holds.has_partitions(), "an epoch that is over stays so");
-    }
-
-    #[test]
-    fn what_is_asked_back_ends_behind_the_last_message_that_was_begun() {
-        let mut holds = holds();
-        read(&mut holds, page(&[(2, "a"), (3, "a"), (4, "b"), (5, "c"), (6, "a")], &[], 9));
-        let (first, second) = (begin(&mut holds), begin(&mut holds));
-        assert_eq!((first.position(), second.position()), (2, 4));
-        let revoking = [Revoking { partition: 0, epoch: epoch(1), deadline_ms: 500 }];
-        assert!(holds.take_lists(Instant::now(), &lists(2, &[], &revoking)));
-        assert!(holds.release().is_empty() && !holds.can_release());
-        holds.finished(&second);
-        holds.finished(&first);
-        let between = begin(&mut holds);
-        assert_eq!(between.position(), 3, "it lies below one that was handled");
-        assert!(holds.next(false).is_none());
-        holds.finished(&between);
-        assert_eq!((checkpoint(&holds), holds.can_release()), (Some(4), true));
-        assert_eq!(holds.release(), BTreeMap::from([(0, epoch(1))]));
-        assert!(!holds.can_release(), "it was said");
-        assert!(holds.take_lists(Instant::now(), &lists(3, &[], &[])));
-        assert!(holds.checkpoints().is_empty());
-    }
-
-    #[test]
-    fn a_deadline_ends_what_is_in_hand() {
-        let mut holds = holds();
-        read(&mut holds, page(&[(2, "a")], &[], 9));
-        begin(&mut holds);
-        let revoking = [Revoking { partition: 0, epoch: epoch(1), deadline_ms: 500 }];
-        let started = Instant::now();
-        assert!(holds.take_lists(started, &lists(2, &[], &revoking)));
-        assert_eq!(holds.next_deadline(), Some(started + Duration::from_millis(500)));
-        holds.expire(started + Duration::from_millis(499));
-        assert_eq!(holds.in_hand(), 1);
-        holds.expire(started + Duration::from_millis(500));
-        assert!(holds.take_lists(started, &lists(2, &[], &revoking)));
-        assert_eq!((holds.in_hand(), holds.next_deadline()), (0, None));
-    }
-
-    #[test]
-    fn a_parked_stream_is_dropped_also_from_a_read_that_was_sent_before() {
-        let mut holds = holds();
-        read(&mut holds, page(&[(2, "a"), (3, "a"), (4, "b")], &[], 4));
-        let task = begin(&mut holds);
-        let mut under_way = asked(&holds);
-        under_way.parked.push((epoch(1), "a".to_owned(), 2));
-        holds.parked(&task);
-        assert_eq!((holds.in_hand(), checkpoint(&holds)), (1, Some(3)));
-        holds.take_page(&under_way, page(&[(5, "a"), (6, "b")], &[], 6));
-        let left: Vec<i64> = std::iter::from_fn(|| {
-            let task = holds.next(false)?;
-            holds.begin(&task, Busy::Call);
-            holds.finished(&task);
-            Some(task.position())
-        })
-        .collect();
-        assert_eq!((left, checkpoint(&holds)), (vec![4, 6], Some(6)));
-    }
-
-    #[test]
-    fn retries_are_tried_in_order_and_taken_once() {
-        let mut holds = holds();
-        read(&mut holds, page(&[], &[(2, "a", 5), (3, "a", 5)], 9));
-        let task = begin(&mut holds);
-        assert_eq!((task.position(), task.retry), (2, Some((2, 5))));
-        read(&mut holds, page(&[], &[(2, "a", 6)], 9));
-        assert!(holds.next(false).is_none(), "the stream is in hand");
-        holds.settled(0, epoch(1), "a", 2, Flowing { flowing: false, rev: Some(7) });
-        let next = begin(&mut holds);
-        assert_eq!((next.position(), next.retry), (3, Some((2, 7))));
-        holds.settled(0, epoch(1), "a", 2, Flowing { flowing: true, rev: Some(8) });
-        assert!(holds.is_idle(), "what is left was skipped");
-        assert_eq!(checkpoint(&holds), Some(9), "retries do not hold it up");
-    }
-
-    #[test]
-    fn a_message_that_is_put_off_is_tried_again() {
-        let mut holds = holds();
-        read(&mut holds, page(&[(2, "a")], &[], 9));
-        let task = begin(&mut holds);
-        holds.postponed(&task);
-        assert_eq!(checkpoint(&holds), Some(1));
-        assert_eq!(begin(&mut holds).position(), 2);
-        holds.dropped(&task);
-        assert_eq!(checkpoint(&holds), Some(9));
-    }
-}
+mod tests;

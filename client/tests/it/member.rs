@@ -1,0 +1,236 @@
+//! A worker on a group, against a server that loses replies and hangs.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use eventodb_client::worker::{Context, Failing, Worker, WorkerError};
+use eventodb_client::{AppendMany, Expected, Message, NewMessage, RetryPolicy};
+use parking_lot::Mutex;
+use serde_json::{Value, json};
+use tokio_util::sync::CancellationToken;
+
+use crate::fake::{Answer, Fake, Request};
+
+const ROW: &str = r#""00000000-0000-0000-0000-000000000001","a-1","T",0,1,{},null,"2026-01-02T03:04:05.123456Z""#;
+
+/// A membership of one partition, for the lists of a reply.
+fn lists(session_ms: u64) -> String {
+    format!(
+        r#""generation":1,"sessionMs":{session_ms},"assigned":[{{"partition":0,"epoch":5,"checkpoint":0}}],"revoking":[]"#
+    )
+}
+
+fn membership(session_ms: u64) -> Answer {
+    let lists = lists(session_ms);
+    Answer::ok(format!(r#"{{"member":"m","heartbeatMs":1,"partitionCount":1,"fenced":[],{lists}}}"#))
+}
+
+fn page(session_ms: u64, messages: &str, retries: &str, up_to: i64) -> Answer {
+    let lists = lists(session_ms);
+    Answer::ok(format!(
+        r#"{{"messages":[{messages}],"retries":[{retries}],"drained":[],"upTo":{{"0":{up_to}}},"fenced":[],{lists}}}"#
+    ))
+}
+
+fn method(request: &Request) -> String {
+    let call: Value = serde_json::from_str(&request.body).expect("a call");
+    call[0].as_str().expect("a method").to_owned()
+}
+
+/// The methods that were called, but for heartbeats.
+fn methods(fake: &Fake) -> Vec<String> {
+    let requests = fake.requests.lock();
+    requests.iter().map(method).filter(|method| method != "group.heartbeat").collect()
+}
+
+async fn until(what: &str, condition: impl Fn() -> bool) {
+    let come = async {
+        while !condition() {
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), come).await.unwrap_or_else(|_| panic!("{what} did not come"));
+}
+
+/// A handler that commits, and whose commit the test awaits no longer than the handler does.
+async fn commit(message: Message, context: Context<eventodb_client::worker::Atomic>) -> anyhow::Result<()> {
+    let done = NewMessage::new("Done", json!({"of": message.global_position()}));
+    let append = AppendMany::new().entry("done-1", Expected::Any, &[done])?;
+    // The handler gives up before the server has answered.
+    tokio::time::timeout(Duration::from_millis(20), context.commit_with(append)).await??;
+    Ok(())
+}
+
+/// The commit of a retry that is not answered may still make its stream flow again. A read meanwhile would pass over what it
+/// withholds of the stream.
+#[tokio::test]
+async fn nothing_is_read_while_the_outcome_of_a_retrys_commit_is_unknown() {
+    let attempts = Arc::new(AtomicUsize::new(0));
+    let tried = Arc::clone(&attempts);
+    let fake = Fake::start(move |request| match method(request).as_str() {
+        "group.join" | "group.heartbeat" => membership(30_000),
+        "group.read" if tried.load(Ordering::Relaxed) == 0 => page(30_000, "", &format!("[{ROW},0,2,9]"), 1),
+        "group.read" => Answer::Hang,
+        "streams.append" => match tried.fetch_add(1, Ordering::Relaxed) {
+            0 => Answer::Cut(Vec::new()),
+            1 => Answer::error(503, "BACKEND_UNAVAILABLE"),
+            2 => Answer::error(504, "TIMEOUT"),
+            _ => Answer::ok(r#"[{"firstPosition":0,"lastPosition":0,"firstGlobalPosition":2,"lastGlobalPosition":2}]"#),
+        },
+        _ => Answer::ok("{}"),
+    })
+    .await;
+    let client = fake.client().with_retry_policy(RetryPolicy::none());
+    let stop = CancellationToken::new();
+    let worker = tokio::spawn(Worker::atomic(&client, "g").otherwise(commit).run(stop.clone()));
+    until("another read", || {
+        methods(&fake).last().is_some_and(|last| last == "group.read") && methods(&fake).len() > 3
+    })
+    .await;
+    let called = methods(&fake);
+    let first = called.iter().position(|method| method == "streams.append").expect("a commit");
+    assert_eq!(called[first..], ["streams.append"; 4].iter().copied().chain(["group.read"]).collect::<Vec<_>>());
+    let appends: Vec<String> = fake.bodies().into_iter().filter(|body| body.contains("streams.append")).collect();
+    assert!(appends.iter().all(|append| *append == appends[0]), "the same append");
+    stop.cancel();
+    assert_eq!(worker.await.expect("no panic").expect("it ends well").messages, 1);
+}
+
+/// If nobody can know whether an unanswered commit will arrive, the worker gets new epochs, which refuse it.
+#[tokio::test]
+async fn a_commit_that_may_still_arrive_ends_the_membership() {
+    let attempts = Arc::new(AtomicUsize::new(0));
+    let tried = Arc::clone(&attempts);
+    let fake = Fake::start(move |request| match method(request).as_str() {
+        "group.join" | "group.heartbeat" => membership(30_000),
+        "group.read" if tried.load(Ordering::Relaxed) == 0 => page(30_000, "", &format!("[{ROW},0,2,9]"), 1),
+        "group.read" => Answer::Hang,
+        "streams.append" => match tried.fetch_add(1, Ordering::Relaxed) {
+            0 => Answer::Cut(Vec::new()),
+            _ => Answer::error(507, "QUOTA_EXCEEDED"),
+        },
+        _ => Answer::ok("{}"),
+    })
+    .await;
+    let stop = CancellationToken::new();
+    let worker = tokio::spawn(Worker::atomic(&fake.client(), "g").otherwise(commit).run(stop.clone()));
+    until("another membership", || methods(&fake).iter().filter(|method| *method == "group.join").count() == 2).await;
+    let called = methods(&fake);
+    let first = called.iter().position(|method| method == "streams.append").expect("a commit");
+    assert_eq!(called[first..first + 4], ["streams.append", "streams.append", "group.leave", "group.join"]);
+    stop.cancel();
+    worker.await.expect("no panic").expect("it ends well");
+}
+
+/// A server that answers no read, and the first heartbeats only by silence: the lease lasts.
+#[tokio::test]
+async fn neither_failing_reads_nor_a_connection_that_hangs_cost_the_lease() {
+    const SESSION_MS: u64 = 600;
+    let beats = Arc::new(AtomicUsize::new(0));
+    let beaten = Arc::clone(&beats);
+    let fake = Fake::start(move |request| match method(request).as_str() {
+        "group.join" => membership(SESSION_MS),
+        "group.heartbeat" => match beaten.fetch_add(1, Ordering::Relaxed) {
+            0 | 3 => Answer::Hang,
+            _ => membership(SESSION_MS),
+        },
+        "group.read" => Answer::error(503, "OVERLOADED"),
+        _ => Answer::ok("{}"),
+    })
+    .await;
+    let stop = CancellationToken::new();
+    let worker = Worker::new(&fake.client(), "g").otherwise(|_, _| std::future::ready(Ok::<_, std::io::Error>(())));
+    let worker = tokio::spawn(worker.run(stop.clone()));
+    until("heartbeats for two sessions", || beats.load(Ordering::Relaxed) >= 10).await;
+    assert_eq!(methods(&fake).iter().filter(|method| *method == "group.join").count(), 1);
+    stop.cancel();
+    worker.await.expect("no panic").expect("it ends well");
+}
+
+#[tokio::test]
+async fn a_worker_that_fails_leaves_once_its_handlers_have_ended() {
+    let calls = Arc::new(Mutex::new(Vec::<&str>::new()));
+    let reads = Arc::new(AtomicUsize::new(0));
+    let (noted, read) = (Arc::clone(&calls), Arc::clone(&reads));
+    let fake = Fake::start(move |request| match method(request).as_str() {
+        "group.join" | "group.heartbeat" => membership(30_000),
+        "group.read" => match read.fetch_add(1, Ordering::Relaxed) {
+            0 => page(30_000, &format!("[{ROW},0]"), "", 1),
+            _ => Answer::error(403, "AUTH_UNAUTHORIZED"),
+        },
+        "group.leave" => {
+            noted.lock().push("left");
+            Answer::ok("{}")
+        }
+        _ => Answer::ok("{}"),
+    })
+    .await;
+    /// Notes when it is dropped.
+    struct Ended(Arc<Mutex<Vec<&'static str>>>);
+    impl Drop for Ended {
+        fn drop(&mut self) {
+            self.0.lock().push("ended");
+        }
+    }
+    let handler = Arc::clone(&calls);
+    let worker = Worker::new(&fake.client(), "g").otherwise(move |_, _| {
+        let ended = Ended(Arc::clone(&handler));
+        async move {
+            std::future::pending::<()>().await;
+            drop(ended);
+            Ok::<_, std::io::Error>(())
+        }
+    });
+    let error = worker.run(CancellationToken::new()).await.expect_err("it is not allowed");
+    assert!(matches!(error, WorkerError::Client(eventodb_client::Error::Forbidden { .. })), "{error}");
+    assert_eq!(calls.lock()[..], ["ended", "left"]);
+}
+
+/// With a single place for handlers, a message that fails for ever does not hold up another stream.
+#[tokio::test]
+async fn a_message_that_is_tried_again_for_ever_holds_no_place() {
+    let other = ROW.replace("a-1", "b-1").replace(",0,1,", ",0,2,");
+    let reads = Arc::new(AtomicUsize::new(0));
+    let fake = Fake::start(move |request| match method(request).as_str() {
+        "group.join" | "group.heartbeat" => membership(30_000),
+        "group.read" => match reads.fetch_add(1, Ordering::Relaxed) {
+            0 => page(30_000, &format!("[{ROW},0],[{other},0]"), "", 2),
+            _ => Answer::Hang,
+        },
+        _ => Answer::ok("{}"),
+    })
+    .await;
+    let handled = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&handled);
+    let stop = CancellationToken::new();
+    let worker = Worker::new(&fake.client(), "g").concurrency(1).failing(Failing::Retry).otherwise(
+        move |message: Message, _| {
+            let is_bad = message.stream() == "a-1";
+            count.fetch_add(usize::from(!is_bad), Ordering::Relaxed);
+            std::future::ready(if is_bad { Err(std::io::Error::other("bad")) } else { Ok(()) })
+        },
+    );
+    let worker = tokio::spawn(worker.run(stop.clone()));
+    until("the other stream", || handled.load(Ordering::Relaxed) == 1).await;
+    stop.cancel();
+    assert_eq!(worker.await.expect("no panic").expect("it ends well").messages, 1);
+}
+
+#[tokio::test]
+async fn a_group_that_is_paused_has_not_caught_up() {
+    let status = r#"{"group":"g","description":"","categories":[],"types":[],"partitionCount":1,"sessionMs":30000,
+        "maxParked":9,"createdAt":"2026-01-02T03:04:05Z","paused":true,"resizing":false,"resizingTo":null,"head":3,
+        "partitions":[],"members":[]}"#;
+    let fake = Fake::start(move |request| match method(request).as_str() {
+        "group.join" | "group.heartbeat" => membership(30_000),
+        "group.read" => page(30_000, "", "", 0),
+        "group.status" => Answer::ok(status),
+        _ => Answer::ok("{}"),
+    })
+    .await;
+    let worker = Worker::new(&fake.client(), "g").until_caught_up();
+    let error = worker.run(CancellationToken::new()).await.expect_err("it is paused");
+    assert!(matches!(error, WorkerError::Paused(ref group) if group == "g"), "{error}");
+    assert_eq!(methods(&fake).last().map(String::as_str), Some("group.leave"));
+}
