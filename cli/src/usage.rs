@@ -124,8 +124,10 @@ fn exit_of(cause: &(dyn Error + 'static)) -> Option<Exit> {
         return Some(of_store(error));
     }
     // The error of the handler is not one of this program, so that its causes are not searched for an exit code.
-    if let Some(WorkerError::Handler { .. } | WorkerError::Duplicate(_)) = cause.downcast_ref() {
-        return Some(Exit::Failed);
+    match cause.downcast_ref() {
+        Some(WorkerError::Handler { .. } | WorkerError::Duplicate(_)) => return Some(Exit::Failed),
+        Some(WorkerError::Paused(_)) => return Some(Exit::TryAgain),
+        _ => {}
     }
     cause.is::<std::io::Error>().then_some(Exit::Io)
 }

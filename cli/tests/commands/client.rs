@@ -3,50 +3,11 @@
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::TcpListener;
 use std::path::Path;
-use std::process::{Child, Output, Stdio};
+use std::process::{Child, Stdio};
 
 use serde_json::Value;
 
-use crate::support::{Running, eventodb, started};
-
-/// A server in test mode, in memory; killed at the end.
-struct Server {
-    _running: Running,
-    url: String,
-}
-
-impl Server {
-    fn start() -> Self {
-        let (running, url) = started(eventodb(&["serve", "--test-mode", "--port", "0"]));
-        Self { _running: running, url }
-    }
-
-    fn run(&self, arguments: &[&str], input: &str) -> Output {
-        let mut child = eventodb(arguments)
-            .env("EVENTODB_URL", &self.url)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .expect("started");
-        let mut stdin = child.stdin.take().expect("its input");
-        // A command that does not read its input may have ended.
-        let _ = stdin.write_all(input.as_bytes());
-        drop(stdin);
-        child.wait_with_output().expect("ended")
-    }
-
-    /// The output of a command, which must succeed.
-    fn prints(&self, arguments: &[&str]) -> String {
-        let output = self.run(arguments, "");
-        assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
-        String::from_utf8(output.stdout).expect("UTF-8")
-    }
-
-    fn json(&self, arguments: &[&str]) -> Value {
-        serde_json::from_str(&self.prints(arguments)).expect("JSON")
-    }
-}
+use crate::support::{Server, eventodb};
 
 #[test]
 fn messages_are_written_and_read() {

@@ -2,6 +2,7 @@
 
 mod client;
 mod consuming;
+mod groups;
 mod starting;
 mod support;
 mod tokens;

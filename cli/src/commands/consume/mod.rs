@@ -1,9 +1,11 @@
 //! `eventodb consume`: runs a command for each message, as a member of a group that the server keeps, or with a checkpoint
 //! of its own.
 
+mod child;
+
 use std::collections::BTreeSet;
 use std::path::PathBuf;
-use std::process::{ExitCode, Stdio};
+use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,16 +13,13 @@ use anyhow::Context as _;
 use eventodb_client::checkpoint::{CheckpointStore, FileCheckpoint, StreamCheckpoint, saved_positions};
 use eventodb_client::group::reply::GroupSummary;
 use eventodb_client::group::{Group as KeptGroup, Start};
-use eventodb_client::worker::{Checkpointed, Failing, Handlers, OnError, StaticWorker, Worker};
+use eventodb_client::worker::{Checkpointed, Context, Failing, Handlers, OnError, StaticWorker, Worker, WorkerError};
 use eventodb_client::{Error, Message, RetryPolicy};
-use tokio::io::AsyncWriteExt as _;
-use tokio::process::Command;
 use tokio_util::sync::CancellationToken;
 
 use super::connection::Connection;
 use super::group::{New, scope};
 use super::notices::{Notices, say};
-use super::output::json_line;
 use super::read::Group;
 use super::resize::Resized;
 use crate::usage::{Exit, Refused, Usage};
@@ -61,7 +60,7 @@ pub(crate) struct Args {
     /// Retry a failing command for this many seconds.
     #[arg(long, default_value_t = 30)]
     retry_seconds: u64,
-    /// End when there is nothing more to handle.
+    /// End when there is nothing more to handle. A group that is paused then ends it with 75.
     #[arg(long)]
     until_caught_up: bool,
     /// The command and its arguments. It gets a message as one line of JSON on standard input. Exit code 0 means that
@@ -107,11 +106,17 @@ async fn run_member(args: Args, name: String) -> anyhow::Result<ExitCode> {
             return Err(Usage::new("with GROUP, --on-error takes stop, retry or park").into());
         }
     };
+    if !args.create && (args.new.partitions.is_some() || args.new.start.is_some()) {
+        return Err(Usage::new("--partitions and --start are about a new group: they need --create").into());
+    }
     let client = args.connection.connect().await?;
     find_or_create(&client.group(&name), args.new, args.create).await?;
     let command: Arc<[String]> = args.command.into();
     let mut worker = Worker::new(&client, name)
-        .otherwise(move |message: Message, _| run_command(command.clone(), message))
+        .otherwise(move |message: Message, context: Context<_>| {
+            let command = command.clone();
+            async move { child::run(&command, &message, context.ending()).await }
+        })
         .concurrency(args.concurrency)
         .failing(failing)
         .observer(Notices::of_process())
@@ -123,9 +128,7 @@ async fn run_member(args: Args, name: String) -> anyhow::Result<ExitCode> {
         worker = worker.until_caught_up();
     }
     let stop = CancellationToken::new();
-    stop_on_signal(stop.clone())?;
-    worker.run(stop).await?;
-    Ok(ExitCode::SUCCESS)
+    until_signalled(worker.run(stop.clone()), stop).await
 }
 
 /// Makes sure that the group exists. A new group says where it begins, and how much that is.
@@ -136,6 +139,20 @@ async fn find_or_create(group: &KeptGroup, new: New, create: bool) -> anyhow::Re
         Err(Error::GroupNotFound { .. }) => {
             let message = format!("there is no group {}; --create makes it", group.name());
             return Err(Refused::new(Exit::Failed, anyhow::Error::msg(message)).into());
+        }
+        // A consumer needs the right `consume` alone. Whoever creates a group learns what one that exists reads.
+        Err(Error::Forbidden { .. }) if create => {
+            let summary = group.create(&new.group()).await?;
+            say(&format!("group {}: {}", group.name(), scope(&summary.categories)));
+            return Ok(());
+        }
+        Err(Error::Forbidden { .. }) => {
+            if !(new.categories.is_empty() && new.types.is_empty()) {
+                say(
+                    "the token has not the right to read: what the group reads is not compared with --category and --type",
+                );
+            }
+            return Ok(());
         }
         Err(error) => return Err(error.into()),
     }
@@ -196,7 +213,10 @@ async fn run_static(args: Args) -> anyhow::Result<ExitCode> {
         }
     };
     let command: Arc<[String]> = args.command.into();
-    let handler = move |message: Message| run_command(command.clone(), message);
+    let handler = move |message: Message| {
+        let command = command.clone();
+        async move { child::run(&command, &message, std::future::pending()).await }
+    };
     let handlers = if types.is_empty() {
         Handlers::new().otherwise(handler)
     } else {
@@ -216,42 +236,39 @@ async fn run_static(args: Args) -> anyhow::Result<ExitCode> {
         worker = worker.until_caught_up();
     }
     let stop = CancellationToken::new();
-    stop_on_signal(stop.clone())?;
-    worker.run(stop).await?;
-    Ok(ExitCode::SUCCESS)
+    until_signalled(worker.run(stop.clone()), stop).await
 }
 
-/// Runs the command for one message.
-async fn run_command(command: Arc<[String]>, message: Message) -> anyhow::Result<()> {
-    let (program, arguments) = command.split_first().context("no command")?;
-    let mut child = Command::new(program)
-        .args(arguments)
-        .stdin(Stdio::piped())
-        .kill_on_drop(true)
-        .spawn()
-        .with_context(|| format!("cannot run {program}"))?;
-    let mut stdin = child.stdin.take().context("the command has no standard input")?;
-    let line = json_line(&message) + "\n";
-    // A command may succeed without reading its input.
-    let _ = stdin.write_all(line.as_bytes()).await;
-    drop(stdin);
-    let status = child.wait().await.context("cannot wait for the command")?;
-    anyhow::ensure!(status.success(), "{program} ended with {status}");
-    Ok(())
-}
-
-fn stop_on_signal(stop: CancellationToken) -> anyhow::Result<()> {
+/// Runs a worker until it ends. The first SIGTERM or Ctrl-C stops it, which lets the commands finish; the second one kills
+/// them.
+async fn until_signalled<T>(
+    run: impl Future<Output = Result<T, WorkerError>>,
+    stop: CancellationToken,
+) -> anyhow::Result<ExitCode> {
     use tokio::signal::unix::{SignalKind, signal};
     let mut terminate = signal(SignalKind::terminate()).context("cannot wait for SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("cannot wait for Ctrl-C")?;
-    tokio::spawn(async move {
-        tokio::select! {
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
+    let signals = async move {
+        for is_first in [true, false] {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+            }
+            if is_first {
+                stop.cancel();
+            }
         }
-        stop.cancel();
-    });
-    Ok(())
+    };
+    tokio::select! {
+        result = run => {
+            result?;
+            Ok(ExitCode::SUCCESS)
+        }
+        () = signals => {
+            child::kill_all();
+            Err(Refused::new(Exit::Interrupted, anyhow::anyhow!("interrupted")).into())
+        }
+    }
 }
 
 fn parse_on_error(text: &str) -> Result<OnFailure, String> {

@@ -1,0 +1,226 @@
+//! Commands about consumer groups that the server keeps, and `eventodb consume GROUP`.
+
+use std::io::{BufRead as _, BufReader, Lines};
+use std::path::Path;
+use std::process::{ChildStdout, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
+
+use crate::support::{Running, Server, eventodb, started};
+
+const CAUGHT_UP: [&str; 3] = ["consume", "g", "--until-caught-up"];
+
+impl Server {
+    /// The exit code of a command, and what it told on standard error.
+    fn refuses(&self, arguments: &[&str]) -> (Option<i32>, String) {
+        let output = self.run(arguments, "");
+        (output.status.code(), String::from_utf8(output.stderr).expect("UTF-8"))
+    }
+
+    /// The group `g` over `c`, with three messages of `c-1`.
+    fn with_group() -> Self {
+        let server = Self::start();
+        for kind in ["A", "B", "C"] {
+            server.prints(&["write", "c-1", kind]);
+        }
+        server.prints(&["group", "create", "g", "--category", "c", "--partitions", "1"]);
+        server
+    }
+
+    fn checkpoint(&self) -> Value {
+        self.json(&["group", "status", "g", "--json"])["partitions"][0]["checkpoint"].clone()
+    }
+
+    /// How many messages a consumer handles until nothing is left.
+    fn handles(&self) -> usize {
+        self.prints(&[&CAUGHT_UP[..], &["--", "cat"]].concat()).lines().count()
+    }
+
+    fn parked(&self) -> Vec<Value> {
+        serde_json::from_value(self.json(&["group", "parked", "g", "--json"])).expect("a list")
+    }
+}
+
+#[test]
+fn a_group_is_created_shown_steered_and_deleted() {
+    let server = Server::with_group();
+    let list = server.json(&["group", "list", "--json"]);
+    assert_eq!((&list[0]["group"], &list[0]["partitionCount"]), (&"g".into(), &1.into()));
+    assert!(server.prints(&["group", "list"]).contains("GROUP  CATEGORIES"));
+    assert!(server.prints(&["group", "create", "g", "--category", "c"]).starts_with("g exists: c, 1 partitions"));
+    assert_eq!(server.refuses(&["group", "create", "g", "--category", "d"]).0, Some(1), "it reads something else");
+
+    let status = server.prints(&["group", "status", "g"]);
+    assert!(status.contains("g: c, 0 members, head 3, 3 messages behind"), "{status}");
+    assert!(status.contains("no member: start a consumer"), "{status}");
+    server.prints(&["group", "pause", "g"]);
+    let status = server.prints(&["group", "status", "g"]);
+    assert!(status.contains("PAUSED") && status.contains("eventodb group resume"), "{status}");
+    server.prints(&["group", "resume", "g"]);
+    assert!(server.prints(&["group", "resize", "g", "3"]).contains("g is resized: c, 3 partitions"));
+    let audit = server.json(&["group", "audit", "g", "--json"]);
+    let acts: Vec<_> = audit.as_array().expect("a list").iter().map(|entry| entry["act"].clone()).collect();
+    assert_eq!(acts, ["resize", "resume", "pause"]);
+    assert!(server.prints(&["group", "audit", "g"]).lines().next().expect("a head").starts_with("TIME"));
+
+    let (code, told) = server.refuses(&["group", "delete", "g"]);
+    assert_eq!((code, told.contains("say --yes")), (Some(64), true), "{told}");
+    server.prints(&["group", "delete", "g", "--yes"]);
+    assert_eq!(server.json(&["group", "list", "--json"]), Value::Array(Vec::new()));
+    assert_eq!(server.refuses(&["group", "status", "g"]).0, Some(1));
+}
+
+#[test]
+fn a_reset_without_yes_changes_nothing() {
+    let server = Server::with_group();
+    assert_eq!((server.handles(), server.checkpoint()), (3, 3.into()));
+    let reset = ["group", "reset", "g", "--to", "beginning"];
+    let told = server.prints(&reset);
+    assert!(told.contains("3 again") && told.contains("say --yes to do it"), "{told}");
+    assert_eq!((server.checkpoint(), server.handles()), (3.into(), 0));
+    server.prints(&[&reset[..], &["--yes"]].concat());
+    assert_eq!((server.checkpoint(), server.handles()), (0.into(), 3));
+    let (code, told) = server.refuses(&["group", "reset", "g", "--to", "tomorrow"]);
+    assert_eq!((code, told.lines().count()), (Some(64), 1), "{told}");
+}
+
+#[test]
+fn what_is_parked_is_shown_tried_again_and_skipped() {
+    let server = Server::with_group();
+    server.prints(&["write", "c-2", "D"]);
+    let park = ["--on-error", "park", "--retry-seconds", "0", "--", "grep", "-v", "c-1"];
+    let output = server.run(&[&CAUGHT_UP[..], &park].concat(), "");
+    assert!(output.status.success() && String::from_utf8_lossy(&output.stderr).contains("PARKED"), "{output:?}");
+    assert_eq!(String::from_utf8_lossy(&output.stdout).lines().count(), 1, "the other stream is handled");
+    let parked = server.parked();
+    assert_eq!((&parked[0]["stream"], &parked[0]["position"], parked.len()), (&"c-1".into(), &1.into(), 1));
+    assert!(server.prints(&["group", "parked", "g"]).contains("grep ended with exit status: 1"));
+
+    let skip = ["group", "skip", "g", "c-1", "--to", "1"];
+    assert_eq!(server.prints(&skip), "1 messages would be skipped; say --yes to do it\n");
+    assert_eq!(server.parked()[0]["position"], 1);
+    assert_eq!(server.prints(&[&skip[..], &["--yes"]].concat()), "1 messages are skipped\n");
+    assert_eq!(server.parked()[0]["position"], 2);
+    assert_eq!(server.prints(&["group", "retry", "g", "c-1"]), "1 streams are due\n");
+    assert_eq!(server.prints(&["group", "retry", "g", "--all"]), "1 streams are due\n");
+    assert_eq!((server.handles(), server.parked().len()), (2, 0), "the rest is handled, and the stream flows");
+
+    assert!(server.prints(&["group", "wait", "g"]).contains("everything up to 4 is handled"));
+    let (code, told) = server.refuses(&["group", "wait", "g", "5", "--timeout", "0"]);
+    assert_eq!((code, told.lines().count()), (Some(75), 1), "{told}");
+}
+
+#[test]
+fn consume_says_what_it_needs() {
+    let server = Server::start();
+    server.prints(&["write", "c-1", "A"]);
+    let consume = |more: &[&str]| server.refuses(&[&CAUGHT_UP[..], more, &["--", "true"]].concat());
+    let (code, told) = consume(&[]);
+    assert_eq!((code, told.as_str()), (Some(1), "eventodb: there is no group g; --create makes it\n"));
+    for wants_create in [["--start", "end"], ["--partitions", "4"]] {
+        let (code, told) = consume(&wants_create);
+        assert_eq!((code, told.lines().count()), (Some(64), 1), "{told}");
+        assert!(told.contains("they need --create"), "{told}");
+    }
+    let (code, told) = consume(&["--create", "--category", "c"]);
+    assert_eq!((code, told.as_str()), (Some(0), "eventodb: group g created: c, from the beginning, 1 messages wait\n"));
+    let (code, told) = consume(&["--category", "d"]);
+    assert_eq!((code, told.contains("group g reads c")), (Some(64), true), "{told}");
+    server.prints(&["group", "pause", "g"]);
+    let (code, told) = consume(&[]);
+    assert_eq!((code, told.as_str()), (Some(75), "eventodb: the group g is paused\n"));
+}
+
+/// The right `consume` is all that a consumer needs.
+#[test]
+fn a_consumer_needs_no_right_to_read() {
+    const ADMINISTRATOR: &str = "ns_ZGVmYXVsdA_1111111111111111111111111111111111111111111111111111111111111111";
+    let mut command = eventodb(&["serve", "--db-url", "sqlite://:memory:", "--port", "0", "--token", ADMINISTRATOR]);
+    command.stderr(Stdio::null());
+    let (_running, url) = started(command);
+    let run = |token: &str, arguments: &[&str]| {
+        let Output { status, stdout, stderr } =
+            eventodb(arguments).env("EVENTODB_URL", &url).env("EVENTODB_TOKEN", token).output().expect("ran");
+        let told = String::from_utf8(stderr).expect("UTF-8");
+        assert!(status.success(), "{arguments:?}: {told}");
+        (String::from_utf8(stdout).expect("UTF-8"), told)
+    };
+    run(ADMINISTRATOR, &["write", "c-1", "A"]);
+    let token = run(ADMINISTRATOR, &["token", "create", "--rights", "consume", "--url", &url]).0;
+    let token = token.trim();
+    let consume = |more: &[&str]| run(token, &[&CAUGHT_UP[..], more, &["--", "cat"]].concat());
+    let (printed, told) = consume(&["--create", "--category", "c"]);
+    assert_eq!((printed.lines().count(), told.as_str()), (1, "eventodb: group g: c\n"));
+    run(ADMINISTRATOR, &["write", "c-1", "B"]);
+    assert_eq!(consume(&[]).0.lines().count(), 1);
+    let (_, told) = consume(&["--category", "c"]);
+    assert!(told.contains("the token has not the right to read"), "{told}");
+}
+
+/// A consumer whose command has started another process and waits for it.
+struct Busy {
+    consumer: Running,
+    lines: Lines<BufReader<ChildStdout>>,
+}
+
+impl Busy {
+    fn start(server: &Server, script: &str) -> Self {
+        let mut command = eventodb(&["consume", "g", "--", "bash", "-c", script]);
+        command.env("EVENTODB_URL", &server.url).stdout(Stdio::piped()).stderr(Stdio::null());
+        let mut child = command.spawn().expect("started");
+        let lines = BufReader::new(child.stdout.take().expect("its output")).lines();
+        Self { consumer: Running(child), lines }
+    }
+
+    fn line(&mut self) -> String {
+        self.lines.next().expect("a line").expect("UTF-8")
+    }
+}
+
+fn until_gone(process: &str) {
+    let deadline = Instant::now() + Duration::from_secs(20);
+    let state = || std::fs::read_to_string(Path::new("/proc").join(process).join("stat"));
+    // A process that nobody has waited for is a zombie.
+    while state().is_ok_and(|stat| !stat.contains(") Z ")) {
+        assert!(Instant::now() < deadline, "{process} still runs");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+#[test]
+fn a_second_ctrl_c_ends_the_command_with_all_that_it_started() {
+    let server = Server::with_group();
+    let mut busy = Busy::start(&server, "sleep 1000 & echo $!; wait");
+    let sleeping = busy.line();
+    let consumer = i32::try_from(busy.consumer.0.id()).ok().and_then(Pid::from_raw).expect("a process id");
+    let deadline = Instant::now() + Duration::from_secs(20);
+    let status = loop {
+        // Two signals at once may count as one.
+        kill_process(consumer, Signal::INT).expect("it runs");
+        if let Some(status) = busy.consumer.0.try_wait().expect("a child") {
+            break status;
+        }
+        assert!(Instant::now() < deadline, "it does not end");
+        std::thread::sleep(Duration::from_millis(5));
+    };
+    assert_eq!(status.code(), Some(130));
+    until_gone(&sleeping);
+}
+
+/// The server dies. Before the lease is over by the consumer's clock, the command is asked to end, and then it is killed.
+#[test]
+fn a_lost_lease_ends_the_command_with_all_that_it_started() {
+    let server = Server::start();
+    server.prints(&["write", "c-1", "A"]);
+    server.prints(&["group", "create", "g", "--partitions", "1", "--session-ms", "1000"]);
+    let script = "trap 'echo asked' TERM; sleep 1000 & echo $!; wait; trap '' TERM; sleep 1001 & echo $!; wait";
+    let mut busy = Busy::start(&server, script);
+    let first = busy.line();
+    drop(server);
+    assert_eq!(busy.line(), "asked");
+    let second = busy.line();
+    until_gone(&first);
+    until_gone(&second);
+}
