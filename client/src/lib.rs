@@ -5,6 +5,7 @@ pub mod checkpoint;
 pub mod error;
 pub mod group;
 pub mod import;
+pub mod read_model;
 pub mod record;
 pub mod retry;
 pub mod worker;

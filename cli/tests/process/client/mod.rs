@@ -7,6 +7,7 @@ mod examples;
 mod groups;
 mod kept;
 mod killed;
+mod read_models;
 mod restarts;
 mod tls;
 mod transfers;

@@ -27,6 +27,7 @@ use crate::client::Client;
 use crate::error::Error;
 use crate::group::{CreateGroup, Group, Join, Start};
 use crate::message::Message;
+use crate::read_model::ReadModel;
 use crate::retry::RetryPolicy;
 use handlers::Handlers;
 use membership::{End, Groups, Membership};
@@ -229,6 +230,17 @@ impl<M: Mode> Worker<M> {
     {
         self.handlers.insert(None, handler);
         self
+    }
+
+    /// Handles messages of all other types by changing a read model, each exactly once. Messages that its projection does not
+    /// know are to be passed over by it.
+    #[must_use]
+    pub fn read_model(self, model: impl ReadModel) -> Self {
+        let model = Arc::new(model);
+        self.otherwise(move |message: Message, context| {
+            let model = Arc::clone(&model);
+            async move { model.handle(context.epoch(), &message).await }
+        })
     }
 
     /// Most messages that the worker reads ahead, 1 to 10,000. Default 100.

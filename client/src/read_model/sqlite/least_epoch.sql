@@ -1,0 +1,1 @@
+SELECT least_epoch FROM eventodb_group WHERE name = ?1
