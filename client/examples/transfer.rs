@@ -1,6 +1,6 @@
-//! A process manager: transfers between two accounts, each begun by a command and carried through
-//! by a worker, step by step. A step that is repeated after a crash does nothing, because its
-//! message's id follows from the message that caused it.
+//! A process manager: transfers between two accounts, each begun by a command and carried through by a worker, step by
+//! step. A step is written in one commit with the worker's checkpoint. So it happens exactly once, however often the
+//! worker is killed, and with any number of workers.
 //!
 //! It ends with an error if money appears or vanishes.
 //!
@@ -12,9 +12,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use anyhow::{Context as _, ensure};
-use eventodb_client::checkpoint::StreamCheckpoint;
-use eventodb_client::worker::{Checkpointed, Handlers, StaticWorker};
-use eventodb_client::{Aggregate, Aggregates, Client, Expected, Message, NewMessage, StreamQuery};
+use eventodb_client::worker::{Atomic, Context, MessageType, Worker};
+use eventodb_client::{
+    Aggregate, Aggregates, AppendMany, Client, Expected, Message, NewMessage, RetryPolicy, StreamQuery, with_retry,
+};
 use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
@@ -24,6 +25,10 @@ struct Transfer {
     from: String,
     to: String,
     amount: i64,
+}
+
+impl MessageType for Transfer {
+    const TYPE: &'static str = "Requested";
 }
 
 #[derive(Serialize, Deserialize)]
@@ -42,38 +47,38 @@ impl Aggregate for Balance {
     }
 }
 
-/// The id of what `cause` leads to at this step.
-fn id_of(cause: &Message, step: u128) -> Uuid {
-    Uuid::from_u128(cause.id().as_u128() ^ step)
-}
-
-/// Money leaves the one account, or the transfer is refused.
-async fn withdraw(client: Client, requested: Message) -> anyhow::Result<()> {
-    let transfer: Transfer = requested.decode()?;
-    let account = Aggregates::<Balance>::new(&client).load(&transfer.from).await?;
-    let (kind, stream, expected) = if account.state.0 >= transfer.amount {
-        ("Withdrawn", transfer.from.as_str(), account.expected())
-    } else {
-        ("Refused", requested.stream(), Expected::Any)
-    };
-    let message = NewMessage::new(kind, Moved { amount: transfer.amount })
-        .with_id(id_of(&requested, 1))
-        .caused_by(&requested)
-        .correlated_with(requested.stream());
-    client.write(stream, &message, expected).await?;
+/// Money leaves the one account, or the transfer is refused. If another transfer comes between, it decides again.
+async fn withdraw(client: Client, requested: Message<Transfer>, context: Context<Atomic>) -> anyhow::Result<()> {
+    let transfer = &requested.data;
+    let accounts = Aggregates::<Balance>::new(&client);
+    with_retry(RetryPolicy::default(), || async {
+        let account = accounts.load(&transfer.from).await?;
+        let (kind, stream, expected) = if account.state.0 >= transfer.amount {
+            ("Withdrawn", transfer.from.as_str(), account.expected())
+        } else {
+            ("Refused", requested.stream(), Expected::Any)
+        };
+        let moved = NewMessage::new(kind, Moved { amount: transfer.amount })
+            .caused_by(&requested)
+            .correlated_with(requested.stream());
+        context.commit_with(AppendMany::new().entry(stream, expected, &[moved])?).await
+    })
+    .await?;
     Ok(())
 }
 
 /// What left the one account arrives at the other, and the transfer is complete.
-async fn deposit(client: Client, withdrawn: Message) -> anyhow::Result<()> {
+async fn deposit(client: Client, withdrawn: Message, context: Context<Atomic>) -> anyhow::Result<()> {
     let stream = withdrawn.correlation_stream().context("the withdrawal belongs to a transfer")?;
     let page = client.get(&stream, &StreamQuery::new().limit(1)).await?;
     let transfer: Transfer = page.messages.first().context("the transfer was requested")?.decode()?;
-    let moved = |kind: &str, step| {
-        NewMessage::new(kind, Moved { amount: transfer.amount }).with_id(id_of(&withdrawn, step)).caused_by(&withdrawn)
-    };
-    client.write(&transfer.to, &moved("Deposited", 2), Expected::Any).await?;
-    client.write(&stream, &moved("Completed", 3), Expected::Any).await?;
+    let moved = |kind: &str| NewMessage::new(kind, Moved { amount: transfer.amount }).caused_by(&withdrawn);
+    let append = AppendMany::new().entry(&transfer.to, Expected::Any, &[moved("Deposited")])?.entry(
+        &stream,
+        Expected::Any,
+        &[moved("Completed")],
+    )?;
+    context.commit_with(append).await?;
     Ok(())
 }
 
@@ -92,20 +97,18 @@ async fn main() -> anyhow::Result<()> {
     let stop = CancellationToken::new();
     let (for_withdraw, for_deposit) = (client.clone(), client.clone());
     let (count, all_ended) = (ended.clone(), stop.clone());
-    let end = move |_: Message| {
+    let end = move |_: Message, _: Context<Atomic>| {
         if count.fetch_add(1, Ordering::Relaxed) + 1 == TRANSFERS {
             all_ended.cancel();
         }
         async { Ok::<_, anyhow::Error>(()) }
     };
-    let handlers = Handlers::new()
-        .on("Requested", move |message| withdraw(for_withdraw.clone(), message))
-        .on("Withdrawn", move |message| deposit(for_deposit.clone(), message))
-        .on("Completed", end.clone())
-        .on("Refused", end);
-    let categories = [accounts, transfers.clone()];
-    let checkpoint = StreamCheckpoint::new(&client, &categories, "transfers", None);
-    let worker = StaticWorker::new(&client, Checkpointed::new(handlers, checkpoint)).categories(categories);
+    let worker = Worker::atomic(&client, &transfers)
+        .categories([&accounts, &transfers])
+        .on(move |message, context| withdraw(for_withdraw.clone(), message, context))
+        .on_type("Withdrawn", move |message, context| deposit(for_deposit.clone(), message, context))
+        .on_type("Completed", end.clone())
+        .on_type("Refused", end);
     let worker = tokio::spawn(worker.run(stop));
 
     for number in 0..TRANSFERS {
