@@ -123,6 +123,33 @@ async fn a_commit_that_may_still_arrive_ends_the_membership() {
     worker.await.expect("no panic").expect("it ends well");
 }
 
+/// A read that is given up may have handed out more of the stream, which then comes again after a session only.
+#[tokio::test]
+async fn a_retry_is_told_after_the_reply_to_the_read_that_is_under_way() {
+    let reads = Arc::new(AtomicUsize::new(0));
+    let fake = Fake::start(move |request| match method(request).as_str() {
+        "group.join" | "group.heartbeat" => membership(30_000),
+        "group.read" => match reads.fetch_add(1, Ordering::Relaxed) {
+            0 => page(30_000, "", &format!("[{ROW},0,2,9]"), 1),
+            1 => page(30_000, "", "", 7),
+            _ => Answer::Hang,
+        },
+        "group.handled" => Answer::ok(r#"{"flowing":true,"rev":10}"#),
+        _ => Answer::ok("{}"),
+    })
+    .await;
+    let stop = CancellationToken::new();
+    let worker = Worker::new(&fake.client(), "g").otherwise(|_, _| std::future::ready(Ok::<_, std::io::Error>(())));
+    let worker = tokio::spawn(worker.run(stop.clone()));
+    until("the call", || methods(&fake).iter().any(|method| method == "group.handled")).await;
+    assert_eq!(methods(&fake)[..4], ["group.join", "group.read", "group.read", "group.handled"]);
+    let bodies: Vec<_> = fake.bodies().into_iter().filter(|body| !body.contains("heartbeat")).collect();
+    assert!(bodies[1].contains("waitMs") && !bodies[2].contains("waitMs"), "{bodies:?}");
+    assert!(bodies[3].contains(r#""readTo":7"#), "{bodies:?}");
+    stop.cancel();
+    worker.await.expect("no panic").expect("it ends well");
+}
+
 /// A server that answers no read, and the first heartbeats only by silence: the lease lasts.
 #[tokio::test]
 async fn neither_failing_reads_nor_a_connection_that_hangs_cost_the_lease() {

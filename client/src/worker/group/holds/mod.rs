@@ -162,6 +162,12 @@ impl Holds {
         self.by_partition.values().map(|hold| hold.read_to).max().unwrap_or(0)
     }
 
+    /// Partitions of which messages of parked streams are in hand.
+    pub(super) fn with_retries(&self) -> BTreeSet<u32> {
+        let with = self.by_partition.iter().filter(|(_, hold)| !hold.retries.is_empty());
+        with.map(|(number, _)| *number).collect()
+    }
+
     /// What was handled and is not stored yet.
     pub(super) fn checkpoints(&self) -> BTreeMap<u32, Presented> {
         let unsaved = self.by_partition.iter().filter(|(_, hold)| hold.done() > hold.stored);
@@ -415,15 +421,14 @@ impl Holds {
         }
     }
 
-    /// Parked streams of which nothing is left, each with its partition's epoch and how far that was read. They are under
-    /// way from here on.
-    pub(super) fn take_drained(&mut self) -> Vec<(Epoch, i64, Drained)> {
+    /// Parked streams of which nothing is left, each with its partition's epoch. They are under way from here on.
+    pub(super) fn take_drained(&mut self) -> Vec<(Epoch, Drained)> {
         let mut drained = Vec::new();
         for hold in self.by_partition.values_mut().filter(|hold| !hold.released) {
             for each in std::mem::take(&mut hold.drained) {
                 if !hold.busy.contains_key(&each.stream) {
                     hold.busy.insert(each.stream.clone(), Busy::Call);
-                    drained.push((hold.epoch, hold.read_to, each));
+                    drained.push((hold.epoch, each));
                 }
             }
         }

@@ -1,6 +1,9 @@
 //! Reads and heartbeats.
 //!
-//! At most one read is under way. A heartbeat is sent a third of a session after the last call that succeeded, whatever
+//! At most one read is under way. While messages of parked streams are in hand, a read does not wait: the next call about
+//! such a stream waits for its reply. If the read were given up, what it hands out would come again after a session only.
+//!
+//! A heartbeat is sent a third of a session after the last call that succeeded, whatever
 //! became of others before it: each goes over connections that no other call uses, and one that hangs neither holds up
 //! the next one nor is waited for.
 
@@ -32,6 +35,8 @@ pub(super) struct Reading {
     asked: Asked,
     /// Partitions that it leaves out.
     left_out: BTreeSet<u32>,
+    /// It does not wait.
+    is_brief: bool,
     task: AbortHandle,
 }
 
@@ -77,13 +82,20 @@ impl<M: Mode> Membership<'_, M> {
             return;
         }
         let mut after = self.holds.after();
-        let left_out: BTreeSet<u32> = self.quiet.keys().copied().filter(|number| after.contains_key(number)).collect();
+        let retried = self.holds.with_retries();
+        let mut left_out: BTreeSet<u32> = self.quiet.keys().copied().collect();
+        if M::ONE_AT_A_TIME {
+            // The next handler may commit that a parked stream flows.
+            left_out.extend(&retried);
+        }
+        left_out.retain(|number| after.contains_key(number));
         after.retain(|number, _| !left_out.contains(number));
         if after.is_empty() && !left_out.is_empty() {
             return;
         }
         let wait = match self.settings.until_caught_up {
             true if self.is_idle() => Duration::ZERO,
+            _ if !retried.is_subset(&left_out) => Duration::ZERO,
             false if left_out.is_empty() => self.interval(),
             _ => LOOK_AGAIN.min(self.interval()),
         };
@@ -97,7 +109,8 @@ impl<M: Mode> Membership<'_, M> {
         let asked = Asked { after: read.after.clone(), ..asked(now, &read.heartbeat) };
         let (group, member, number) = (self.groups.calls.clone(), self.member.clone(), self.next_number());
         let task = self.events.spawn(async move { Event::Read(number, group.read(&member, &read).await) });
-        self.read = Some(Reading { number, asked, left_out, task });
+        let is_brief = wait.is_zero();
+        self.read = Some(Reading { number, asked, left_out, is_brief, task });
     }
 
     /// Gives up the read that is under way: its reply would not count.
@@ -108,12 +121,15 @@ impl<M: Mode> Membership<'_, M> {
         }
     }
 
-    /// From here on no read of a partition is under way.
+    /// From here on no read of a partition begins.
     pub(super) fn hush(&mut self, partition: u32) {
         *self.quiet.entry(partition).or_default() += 1;
-        if self.read.as_ref().is_some_and(|reading| !reading.left_out.contains(&partition)) {
-            self.drop_read();
-        }
+    }
+
+    /// When the read that is under way began, if it is one of this partition.
+    pub(super) fn read_of(&self, partition: u32) -> Option<Instant> {
+        let reading = self.read.as_ref().filter(|reading| !reading.left_out.contains(&partition));
+        reading.map(|reading| reading.asked.started)
     }
 
     pub(super) fn unhush(&mut self, partition: u32) {
@@ -180,7 +196,8 @@ impl<M: Mode> Membership<'_, M> {
 
     pub(super) fn take_read(&mut self, number: u64, result: Result<GroupPage>) -> Option<End> {
         // The reply to a read that was given up changes nothing.
-        let Reading { asked, left_out, .. } = self.read.take_if(|reading| reading.number == number)?;
+        let reading = self.read.take_if(|reading| reading.number == number)?;
+        let Reading { asked, left_out, is_brief, .. } = reading;
         let page = match result {
             Ok(page) => page,
             Err(error) if error.is_transient() => {
@@ -201,6 +218,9 @@ impl<M: Mode> Membership<'_, M> {
         if self.answered(&asked, &lists, &page.fenced, had_failed) {
             let is_empty = page.messages.is_empty() && page.retries.is_empty() && page.drained.is_empty();
             self.holds.take_page(&asked, page);
+            if is_empty && is_brief {
+                self.reads.not_before = Instant::now() + LOOK_AGAIN;
+            }
             let is_all = is_empty && left_out.is_empty();
             if is_all && self.settings.until_caught_up && self.is_idle() {
                 self.ask_status();

@@ -55,6 +55,8 @@ pub(super) struct Membership<'a, M> {
     /// By partition, how many things are under way that no read of it may accompany: their streams could flow again, and
     /// what a read had withheld of them would be missing.
     quiet: HashMap<u32, usize>,
+    /// Calls about streams that wait for the end of a read.
+    unsent: Vec<Settled>,
     /// How many calls about streams are under way.
     calls: usize,
     /// No more messages are begun that need not be.
@@ -129,6 +131,7 @@ impl<'a, M: Mode> Membership<'a, M> {
             running: 0,
             put_off: Vec::new(),
             quiet: HashMap::new(),
+            unsent: Vec::new(),
             calls: 0,
             is_stopping: false,
             is_giving_up: false,
@@ -197,6 +200,7 @@ impl<'a, M: Mode> Membership<'a, M> {
         if !self.is_giving_up {
             self.settle_drained();
         }
+        self.send_settled(now);
         self.start_read(now);
         self.start_heartbeat(now);
     }
@@ -234,7 +238,8 @@ impl<'a, M: Mode> Membership<'a, M> {
     fn wake(&self, now: Instant) -> Instant {
         let save = (self.beats.is_empty() && self.has_unsaved()).then(|| self.saved + self.settings.checkpoint_every);
         let tries = self.put_off.iter().map(|put_off| put_off.due).min();
-        let times = [self.holds.next_deadline(), save, tries, Some(self.reads.not_before), self.beat_due()];
+        let read = self.settled_waits_until();
+        let times = [self.holds.next_deadline(), save, tries, Some(self.reads.not_before), self.beat_due(), read];
         let later = times.into_iter().flatten().filter(|time| *time > now);
         later.chain([self.holds.lease_end()]).min().unwrap_or(now)
     }

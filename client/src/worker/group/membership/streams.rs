@@ -5,6 +5,7 @@ use std::time::Duration;
 use eventodb_protocol::ErrorCode;
 use eventodb_protocol::group::reply::{Flowing, ParkAttempts};
 use eventodb_protocol::group::{Epoch, Fence, Fenced};
+use tokio::time::Instant;
 
 use super::{End, Event, Membership, ending, until_answered};
 use crate::error::{Error, Result};
@@ -14,6 +15,8 @@ use crate::worker::group::holds::{Busy, Task};
 
 /// How long a stream waits if no more streams may be parked.
 const PARK_FULL_WAIT: Duration = Duration::from_secs(1);
+/// How long a read may take that a call about a stream waits for.
+const READ_LIMIT: Duration = Duration::from_secs(1);
 
 /// What `group.handled` was called about.
 pub(super) struct Settled {
@@ -21,6 +24,7 @@ pub(super) struct Settled {
     epoch: Epoch,
     stream: String,
     position: i64,
+    rev: Option<i64>,
     /// The retry that this is about.
     task: Option<Task>,
 }
@@ -74,15 +78,16 @@ impl<M: Mode> Membership<'_, M> {
     }
 
     pub(super) fn settle_drained(&mut self) {
-        for (epoch, read_to, drained) in self.holds.take_drained() {
+        for (epoch, drained) in self.holds.take_drained() {
             let settled = Settled {
                 partition: drained.partition,
                 epoch,
                 stream: drained.stream,
                 position: drained.position,
+                rev: Some(drained.rev),
                 task: None,
             };
-            self.settle(settled, read_to, Some(drained.rev));
+            self.settle(settled);
         }
     }
 
@@ -91,22 +96,50 @@ impl<M: Mode> Membership<'_, M> {
         let (partition, epoch, position) = (task.partition, task.epoch, task.position());
         let (stream, rev) = (task.stream().to_owned(), task.retry.map(|(_, rev)| rev));
         self.holds.begin(&task, Busy::Call);
-        if let Some(read_to) = self.holds.read_to_of(partition, epoch) {
-            self.settle(Settled { partition, epoch, stream, position, task: Some(task) }, read_to, rev);
+        self.settle(Settled { partition, epoch, stream, position, rev, task: Some(task) });
+    }
+
+    /// Nothing is read of its partition any more, and the call is made when the read that is under way has ended.
+    fn settle(&mut self, settled: Settled) {
+        self.calls += 1;
+        self.hush(settled.partition);
+        self.unsent.push(settled);
+    }
+
+    /// Makes calls that wait for no read. A read that hangs is given up.
+    pub(super) fn send_settled(&mut self, now: Instant) {
+        if self.settled_waits_until().is_some_and(|until| until <= now) {
+            self.drop_read();
+        }
+        for settled in std::mem::take(&mut self.unsent) {
+            match (self.read_of(settled.partition), self.holds.read_to_of(settled.partition, settled.epoch)) {
+                (Some(_), _) => self.unsent.push(settled),
+                (None, Some(read_to)) => self.send(settled, read_to),
+                (None, None) => self.unsettled(settled.partition),
+            }
         }
     }
 
-    fn settle(&mut self, settled: Settled, read_to: i64, rev: Option<i64>) {
+    /// Until when a call waits for the read that is under way.
+    pub(super) fn settled_waits_until(&self) -> Option<Instant> {
+        let began = self.unsent.iter().filter_map(|settled| self.read_of(settled.partition)).min();
+        began.map(|began| began + READ_LIMIT)
+    }
+
+    fn unsettled(&mut self, partition: u32) {
+        self.calls -= 1;
+        self.unhush(partition);
+    }
+
+    fn send(&mut self, settled: Settled, read_to: i64) {
         let settle = Settle {
             partition: settled.partition,
             epoch: settled.epoch,
             stream: settled.stream.clone(),
             position: settled.position,
             read_to: Some(read_to),
-            rev,
+            rev: settled.rev,
         };
-        self.calls += 1;
-        self.hush(settled.partition);
         let (group, member) = (self.groups.calls.clone(), self.member.clone());
         self.events.spawn(async move {
             let result = until_answered(|| {
@@ -118,8 +151,7 @@ impl<M: Mode> Membership<'_, M> {
     }
 
     pub(super) fn take_settled(&mut self, settled: &Settled, result: Result<Flowing>) -> Option<End> {
-        self.calls -= 1;
-        self.unhush(settled.partition);
+        self.unsettled(settled.partition);
         let Settled { partition, epoch, stream, position, .. } = settled;
         match result {
             Ok(reply) => {
