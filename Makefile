@@ -9,6 +9,8 @@ EXTERNAL  := test_external
 # What the servers of a run wrote: it is searched for secrets.
 LOGS      := $(CURDIR)/target/black-box-logs
 FUZZ_SECONDS ?= 600
+# A PostgreSQL for tests. What it holds need not outlive the machine.
+PRIVATE_POSTGRES := PG_OPTIONS="-c fsync=off" .ci/with-postgres
 DEBIAN    := build-essential ca-certificates caddy nginx-light openssl postgresql pgbouncer strace
 
 .DEFAULT_GOAL := help
@@ -55,14 +57,14 @@ lint: ## fmt, clippy and rustdoc, nothing tolerated; the index of decisions and 
 	.ci/layers
 
 test-rust: deps ## Unit, property, conformance, integration and crash tests
-	.ci/with-postgres $(CARGO) test --locked --workspace --all-features
+	$(PRIVATE_POSTGRES) $(CARGO) test --locked --workspace --all-features
 
 test-external: deps build ## The black-box tests of the binary that `make build` makes, on each backend
 	cd $(EXTERNAL) && npm ci --no-audit --no-fund --silent
 	cd $(EXTERNAL) && npm run typecheck
 	cd $(EXTERNAL) && EVENTODB_TEST_BACKEND=memory npm run suite
 	rm -rf $(LOGS)
-	cd $(EXTERNAL) && ../.ci/with-postgres env EVENTODB_TEST_BACKEND=postgres EVENTODB_TEST_LOGS=$(LOGS) npm run suite
+	$(PRIVATE_POSTGRES) sh -c 'cd $(EXTERNAL) && EVENTODB_TEST_BACKEND=postgres EVENTODB_TEST_LOGS=$(LOGS) npm run suite'
 	cd $(EXTERNAL) && EVENTODB_TEST_LOGS=$(LOGS) npm run search
 	cd $(EXTERNAL) && EVENTODB_TEST_BACKEND=sqlite npm run suite
 
@@ -77,9 +79,9 @@ memory: deps ## 16,000 connections of four processes that hold whatever they are
 	EVENTODB_TEST_MEMORY=all $(CARGO) test --locked -p eventodb --test process -- memory --nocapture
 
 scaling-check: deps ## 10,000 writes over connections that are cut and whose answers are forged; 40 moves of a log between two nodes under writes: nothing is lost, and what was said not to be written is not there
-	EVENTODB_TEST_OUTCOMES=10000 .ci/with-postgres $(CARGO) test --locked -p eventodb-store --lib postgres::tests::outcomes -- --nocapture
-	EVENTODB_TEST_NODES=40 .ci/with-postgres $(CARGO) test --locked -p eventodb-store --lib postgres::tests::nodes -- --nocapture
-	EVENTODB_TEST_NODES=40 .ci/with-postgres $(CARGO) test --locked -p eventodb-store --test conformance two_nodes -- --nocapture
+	EVENTODB_TEST_OUTCOMES=10000 $(PRIVATE_POSTGRES) $(CARGO) test --locked -p eventodb-store --lib postgres::tests::outcomes -- --nocapture
+	EVENTODB_TEST_NODES=40 $(PRIVATE_POSTGRES) $(CARGO) test --locked -p eventodb-store --lib postgres::tests::nodes -- --nocapture
+	EVENTODB_TEST_NODES=40 $(PRIVATE_POSTGRES) $(CARGO) test --locked -p eventodb-store --test conformance two_nodes -- --nocapture
 
 bench: deps dist ## Every scenario on each backend; reports below target/bench, tables and pictures in docs/
 	./bench/run

@@ -1,6 +1,7 @@
 //! The conformance suite on SQLite, in a file and in memory, and on PostgreSQL, with default and with tiny bounds.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use eventodb_protocol::Token;
@@ -13,6 +14,9 @@ use eventodb_store::{Backend, Settings};
 use eventodb_testing::nodes::{self, Nodes};
 use eventodb_testing::postgres::run;
 use tempfile::TempDir;
+
+/// How long a case waits for a connection.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Databases in files.
 struct Files(sqlite::Settings);
@@ -63,17 +67,29 @@ impl Database for Memory {
     }
 }
 
-/// Databases in PostgreSQL.
-struct Servers(fn(&mut postgres::Settings));
+/// Databases in PostgreSQL, copied from one that has what each case would make first.
+struct Servers {
+    template: String,
+    change: fn(&mut postgres::Settings),
+}
 
 struct ServerDatabase(postgres::Settings);
+
+impl Servers {
+    async fn new(change: fn(&mut postgres::Settings)) -> Self {
+        let template = eventodb_testing::postgres::database().await;
+        make_logs(&template, LOGS_MADE).await;
+        Postgres::open(settings(&template)).await.expect("the database is ours").close().await;
+        Self { template, change }
+    }
+}
 
 #[async_trait]
 impl Harness for Servers {
     async fn create(&self) -> Box<dyn Database> {
-        let url = eventodb_testing::postgres::database().await;
+        let url = eventodb_testing::postgres::copy_of(&self.template).await;
         let mut settings = settings(&url);
-        (self.0)(&mut settings);
+        (self.change)(&mut settings);
         Box::new(ServerDatabase(settings))
     }
 }
@@ -104,24 +120,32 @@ struct Spread {
 
 /// No case makes more logs.
 const LOGS: i64 = 12;
+/// The first logs of a database on one server are there already. Cases that make more, such as those of namespaces, make
+/// the others' schemas.
+const LOGS_MADE: i64 = 1;
+
+/// Puts the schemas of the first logs into a database, and no registry.
+async fn make_logs(url: &str, count: i64) {
+    let backend = Postgres::open(settings(url)).await.expect("the database is ours");
+    for at in 0..count {
+        let namespace = NewNamespace {
+            name: format!("n{at}"),
+            token_hash: Token::generate("n").hash(),
+            description: String::new(),
+            metadata: "{}".to_owned(),
+        };
+        let made = backend.create(&namespace).await.expect("the name is free");
+        backend.open(made.incarnation).await.expect("it lives");
+    }
+    backend.close().await;
+    run(url, "DROP SCHEMA eventodb CASCADE").await;
+}
 
 impl TwoNodes {
     async fn new(change: fn(&mut postgres::Settings)) -> Self {
         let nodes = Nodes::shared();
         let template = nodes.database().await;
-        let backend = Postgres::open(settings(&template.away)).await.expect("the database is ours");
-        for at in 0..LOGS {
-            let namespace = NewNamespace {
-                name: format!("n{at}"),
-                token_hash: Token::generate("n").hash(),
-                description: String::new(),
-                metadata: "{}".to_owned(),
-            };
-            let made = backend.create(&namespace).await.expect("the name is free");
-            backend.open(made.incarnation).await.expect("it lives");
-        }
-        backend.close().await;
-        run(&template.away, "DROP SCHEMA eventodb CASCADE").await;
+        make_logs(&template.away, LOGS).await;
         Self { nodes, template, change }
     }
 }
@@ -154,7 +178,11 @@ impl Database for Spread {
 }
 
 fn settings(url: &str) -> postgres::Settings {
-    postgres::Settings::new(url.parse().expect("a good URL"))
+    let mut settings = postgres::Settings::new(url.parse().expect("a good URL"));
+    // That the machine is busy with other tests is no outage.
+    settings.acquire_timeout = PATIENCE;
+    settings.connect_timeout = PATIENCE;
+    settings
 }
 
 fn tiny_postgres(settings: &mut postgres::Settings) {
@@ -201,12 +229,12 @@ async fn sqlite_memory_with_tiny_bounds() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn postgres() {
-    conformance::run(&Servers(|_| {}), &Settings::default()).await;
+    conformance::run(&Servers::new(|_| {}).await, &Settings::default()).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn postgres_with_tiny_bounds() {
-    conformance::run(&Servers(tiny_postgres), &conformance::tiny(testing::seed())).await;
+    conformance::run(&Servers::new(tiny_postgres).await, &conformance::tiny(testing::seed())).await;
 }
 
 /// The long form, with tiny bounds too, is a part of `make scaling-check`. The short one leaves out tokens, which are in

@@ -80,10 +80,8 @@ impl Nodes {
 
     async fn database_of(&self, template: &str) -> Database {
         let home = postgres::create_database(&self.home.url("postgres"), "ENCODING 'UTF8'").await;
-        let create = format!("CREATE DATABASE {} TEMPLATE {template} ENCODING 'UTF8'", name(&home));
-        run(&self.away.url("postgres"), &create).await;
+        let away = postgres::copy(&self.away.url("postgres"), name(&home), template, "ENCODING 'UTF8'").await;
         run(&home, TABLE).await;
-        let away = self.away.url(name(&home));
         Database { home, away, away_port: self.away.port() }
     }
 }

@@ -31,6 +31,12 @@ const FOR_TESTS: [&str; 3] = ["max_connections=200", "timezone=UTC", "recovery_i
 /// The directories in which distributions keep programs that are not on the path.
 const PLACES: &[&str] = &["/usr/lib/postgresql", "/usr/pgsql", "/opt/homebrew/opt"];
 const ATTEMPTS: u32 = 5;
+/// Whether a database is copied sooner file by file than page by page through the write-ahead log: what is copied in files is
+/// synced at once.
+const COPIES_FILES: &str =
+    "SELECT current_setting('server_version_num')::int4 >= 150000 AND current_setting('fsync') = 'off'";
+/// What the process's server holds need not outlive the machine.
+const SHARED_SETTINGS: [&str; 1] = ["fsync=off"];
 /// How long a server may take to be back.
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -56,7 +62,7 @@ pub async fn database() -> String {
     let (url, _) = SERVER.get_or_init(|| match std::env::var(URL_VARIABLE) {
         Ok(url) => (url, None),
         Err(_) => {
-            let server = Server::start(&[]);
+            let server = Server::start(&SHARED_SETTINGS);
             (server.url("postgres"), Some(server))
         }
     });
@@ -68,9 +74,30 @@ pub async fn database() -> String {
 /// # Panics
 /// PostgreSQL refuses it.
 pub async fn create_database(url: &str, options: &str) -> String {
-    let name = format!("test_{:016x}", rand::random::<u64>());
-    run(url, &format!("CREATE DATABASE {name} TEMPLATE template0 {options}")).await;
-    with_database(url, &name)
+    copy(url, &new_name(), "template0", options).await
+}
+
+/// Creates a database with what the one at `url` has, with which nobody may be connected; returns its URL.
+///
+/// # Panics
+/// PostgreSQL refuses it.
+pub async fn copy_of(url: &str) -> String {
+    let (_, template) = url.rsplit_once('/').expect("a URL ends with the name of its database");
+    copy(&with_database(url, "postgres"), &new_name(), template, "").await
+}
+
+fn new_name() -> String {
+    format!("test_{:016x}", rand::random::<u64>())
+}
+
+/// Creates the database of this name as a copy of `template`; returns its URL.
+pub(crate) async fn copy(url: &str, name: &str, template: &str, options: &str) -> String {
+    let client = connect(url).await;
+    let copies_files: bool = client.query_one(COPIES_FILES, &[]).await.expect("good SQL").get(0);
+    let strategy = if copies_files { "STRATEGY file_copy" } else { "" };
+    let create = format!("CREATE DATABASE {name} TEMPLATE {template} {options} {strategy}");
+    client.batch_execute(&create).await.unwrap_or_else(|error| panic!("{create}: {error:?}"));
+    with_database(url, name)
 }
 
 /// The URL of another database on the same server.
