@@ -73,6 +73,25 @@ fn reaches(arrows: &BTreeSet<Arrow>, from: &str, to: &str) -> bool {
     arrows.iter().filter(|arrow| arrow.0 == from).any(|arrow| arrow.1 == to || reaches(arrows, &arrow.1, to))
 }
 
+/// Whether a comment has an example that rustdoc would run.
+fn has_example(text: &str) -> bool {
+    let comments = text.lines().map(str::trim_start).filter(|line| line.starts_with("///") || line.starts_with("//!"));
+    let fences = comments.filter_map(|line| line[3..].trim_start().strip_prefix("```"));
+    fences.step_by(2).any(|language| language != "text")
+}
+
+/// Rustdoc is not started for crates without examples, because it would compile each of them once more.
+#[test]
+fn no_example_in_a_comment_is_left_unrun() {
+    for (path, text) in sources() {
+        let folder = path.strip_prefix(root()).expect("it is below").iter().next().expect("it has a folder");
+        let manifest = root().join(folder).join("Cargo.toml");
+        let manifest = std::fs::read_to_string(manifest).expect("a crate has one");
+        let is_left_out = manifest.contains("doctest = false") && has_example(&text);
+        assert!(!is_left_out, "{} has an example: let its crate have doctests", path.display());
+    }
+}
+
 #[test]
 fn the_map_of_crates_is_that_of_cargo() {
     let (mapped, declared) = (mapped(), declared());
