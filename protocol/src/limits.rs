@@ -46,6 +46,8 @@ pub const SESSION_MIN_MS: i64 = 1_000;
 pub const SESSION_MAX_MS: i64 = 600_000;
 /// Most parked streams of a group, if its creator does not say.
 pub const PARKED_DEFAULT: i64 = 1_000;
+/// Most parked streams of a group, whatever its creator says: a server has all of them in memory.
+pub const PARKED: i64 = 10_000;
 /// Most groups of one namespace.
 pub const GROUPS: usize = 1_000;
 /// Most members of one group.

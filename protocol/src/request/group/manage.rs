@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use super::{bounded, natural, needed, partitions};
 use crate::limits::{
-    FILTER_NAMES, GROUP_LIST_DEFAULT, GROUP_LIST_MAX, GROUP_WAIT_DEFAULT_MS, PARKED_DEFAULT, PARTITIONS,
+    FILTER_NAMES, GROUP_LIST_DEFAULT, GROUP_LIST_MAX, GROUP_WAIT_DEFAULT_MS, PARKED, PARKED_DEFAULT, PARTITIONS,
     PARTITIONS_DEFAULT, POSITION_MAX, SESSION_DEFAULT_MS, SESSION_MAX_MS, SESSION_MIN_MS, WAIT_MS,
 };
 use crate::request::namespace::description;
@@ -158,7 +158,7 @@ impl UpdateGroup {
     fn read(options: &Options<'_>) -> Result<Self, Error> {
         Ok(Self {
             session_ms: bounded(options, "sessionMs", SESSION_MIN_MS, SESSION_MAX_MS)?,
-            max_parked: natural(options, "maxParked")?,
+            max_parked: bounded(options, "maxParked", 0, PARKED)?,
             description: description(options)?,
         })
     }

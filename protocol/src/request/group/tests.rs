@@ -52,7 +52,8 @@ fn errors_of_a_new_group_name_the_option() {
         &[
             (r#"{"partitions":0}"#, "partitions must be between 1 and 1024"),
             (r#"{"sessionMs":999}"#, "sessionMs must be between 1000 and 600000"),
-            (r#"{"maxParked":-1}"#, "maxParked must be between 0"),
+            (r#"{"maxParked":-1}"#, "maxParked must be between 0 and 10000"),
+            (r#"{"maxParked":10001}"#, "maxParked must be between 0 and 10000"),
             (r#"{"start":"middle"}"#, "start must be"),
             (r#"{"start":-1}"#, "start must be"),
             (r#"{"start":0,"adopt":{"size":1,"checkpoints":[0]}}"#, "start and adopt exclude"),
