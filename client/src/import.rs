@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
+use eventodb_protocol::group::GroupsThen;
 use http_body_util::Either;
 use http_body_util::channel::{Channel, Sender as BodySender};
 use hyper::Method;
@@ -14,6 +15,18 @@ use crate::client::{Client, retry_after};
 use crate::error::{Error, Result};
 use crate::sse::Parser;
 use crate::transport::{Sender, collect};
+
+/// What an import does with what the namespace holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ImportMode {
+    /// The records are added to it.
+    Add,
+    /// The records replace its messages, in one step after the last one. After any failure the namespace is unchanged.
+    Replace {
+        /// What becomes of its groups. It must be given if there are some.
+        groups: Option<GroupsThen>,
+    },
+}
 
 /// The input of an import. Dropping it without [`ImportInput::finish`] aborts the import.
 #[derive(Debug)]
@@ -90,14 +103,19 @@ pub struct PendingImport {
 }
 
 impl Client {
-    /// Begins an import of records in the export format. With `force` they replace the messages of the namespace, in
-    /// one step after the last record; after any failure the namespace is unchanged. Without `force`, the progress
-    /// tells what is kept after a failure, and so does [`Client::head`] afterwards. Nothing is retried.
+    /// Begins an import of records in the export format, behind the messages of the namespace or in place of them. If
+    /// they are added and the import fails, the progress tells what is kept, and so does [`Client::head`] afterwards.
+    /// Nothing is retried.
     ///
     /// # Errors
     /// `Unavailable` if the server cannot be reached.
-    pub async fn import(&self, force: bool) -> Result<Import> {
-        let request = self.request(Method::POST, "/import", if force { "force=true" } else { "" }, Bytes::new())?;
+    pub async fn import(&self, mode: ImportMode) -> Result<Import> {
+        let query = match mode {
+            ImportMode::Add => String::new(),
+            ImportMode::Replace { groups: None } => "force=true".to_owned(),
+            ImportMode::Replace { groups: Some(groups) } => format!("force=true&groups={}", groups.as_str()),
+        };
+        let request = self.request(Method::POST, "/import", &query, Bytes::new())?;
         let mut sender = self.pool().open().await?;
         let (input, body) = Channel::new(16);
         let response = sender.send_request(request.map(|_| Either::Right(body)));

@@ -63,4 +63,6 @@ pub const POSTGRES_LOG: &[Migration] = &[
     Migration { sql: include_str!("migrations/postgres/log_0010.sql"), oldest_binary: "0.1.0" },
     Migration { sql: include_str!("migrations/postgres/log_0011.sql"), oldest_binary: "0.1.0" },
     Migration { sql: include_str!("migrations/postgres/log_0012.sql"), oldest_binary: "0.1.0" },
+    Migration { sql: include_str!("migrations/postgres/log_0013.sql"), oldest_binary: "0.1.0" },
+    Migration { sql: include_str!("migrations/postgres/log_0014.sql"), oldest_binary: "0.1.0" },
 ];

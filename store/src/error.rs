@@ -63,6 +63,10 @@ pub enum Error {
     /// Another call replaces what the namespace holds. Certainly not written.
     #[error("the namespace is being replaced")]
     Replacing,
+    /// The namespace has groups, and it was not said what becomes of them when its messages are replaced. Nothing was
+    /// changed.
+    #[error("the namespace has groups, and it is not said what becomes of them")]
+    GroupsUndecided,
     /// The namespace was deleted or replaced meanwhile, or the replacement was given up. Nothing was replaced.
     #[error("the namespace was deleted or replaced meanwhile")]
     Overtaken,

@@ -27,7 +27,7 @@ pub mod testing;
 pub use degraded::Degraded;
 pub use error::{Chain, Conflict, Error, Result};
 pub use event_store::{Access, EventStore, Replacement};
-pub use log::{Log, Page, Subscription};
+pub use log::{Allowed, Log, Named, Page, Subscription};
 pub use model::Entry;
 pub use settings::Settings;
 pub use storage::Backend;

@@ -8,9 +8,10 @@ use std::process::ExitCode;
 
 use anyhow::{Context as _, bail};
 use bytes::Bytes;
-use eventodb_client::import::{ImportEvent, ImportInput, ImportProgress, PendingImport};
+use eventodb_client::import::{ImportEvent, ImportInput, ImportMode, ImportProgress, PendingImport};
 use eventodb_client::record::{RecordPlace, record_place};
 use eventodb_client::{CategoryQuery, Client};
+use eventodb_protocol::group::GroupsThen;
 use indicatif::ProgressBar;
 use tokio::sync::mpsc;
 
@@ -32,6 +33,10 @@ pub(crate) struct Args {
     /// namespace is unchanged. Other writes to it are refused meanwhile.
     #[arg(long, conflicts_with = "resume")]
     force: bool,
+    /// What becomes of the namespace's groups. Required with --force if it has some. Groups that are kept keep their
+    /// checkpoints, at most up to the last record, and their parked streams; their members join again.
+    #[arg(long, requires = "force", value_parser = groups)]
+    groups: Option<GroupsThen>,
     /// Replace without a question. Required with --force on a terminal.
     #[arg(long, requires = "force")]
     yes: bool,
@@ -45,6 +50,7 @@ pub(crate) struct Args {
 pub(crate) async fn run(args: Args) -> anyhow::Result<ExitCode> {
     check_consent(&args, std::io::stderr().is_terminal())?;
     let client = args.connection.connect().await?;
+    let mode = mode(&args);
     let progress = progress::bytes(input::size(args.input.as_deref()));
     let pieces = input::pieces(args.input, progress.clone());
     let mut lines = Lines { first: None, pieces, skip: None, last: None, skipped: 0, skipped_lines: 0 };
@@ -52,7 +58,7 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<ExitCode> {
     if args.resume {
         lines.skip = Some(newest(&client).await?);
     }
-    let (input, pending) = client.import(args.force).await?;
+    let (input, pending) = client.import(mode).await?;
     // The reply may begin before, while or after the records are sent.
     let (sent, told) = tokio::join!(send(&mut lines, input), follow(pending, &progress));
     progress.finish_and_clear();
@@ -75,6 +81,14 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<ExitCode> {
             bail!("the import was cut off; go on with --resume")
         }
     }
+}
+
+fn mode(args: &Args) -> ImportMode {
+    if args.force { ImportMode::Replace { groups: args.groups } } else { ImportMode::Add }
+}
+
+fn groups(name: &str) -> Result<GroupsThen, String> {
+    GroupsThen::named(name).ok_or_else(|| "it must be keep or drop".to_owned())
 }
 
 /// On a terminal `--force` needs `--yes`, so that nobody replaces a namespace by mistake.

@@ -6,10 +6,12 @@
 mod assignor;
 mod epoch;
 mod fence;
+mod kept;
 mod member;
 pub mod reply;
 
 pub use assignor::{Holder, Moves, assign};
 pub use epoch::Epoch;
 pub use fence::{Fence, Fenced};
+pub use kept::GroupsThen;
 pub use member::{ConsumerGroup, partition_of, partition_of_hash, stream_hash};

@@ -13,7 +13,7 @@ use eventodb_protocol::request::{Append, Check};
 use eventodb_protocol::spelling::Shown;
 use eventodb_protocol::{DEFAULT_NAMESPACE, ErrorCode, Grant, Right, Scope, Timestamp, Token, name};
 use eventodb_store::model::{Meant, NewNamespace, TokenId};
-use eventodb_store::{Access, Error, Log};
+use eventodb_store::{Access, Allowed, Error, Log};
 use http::header::AUTHORIZATION;
 use http::{HeaderMap, Request};
 
@@ -248,24 +248,25 @@ impl Caller {
     }
 
     /// Checks that there is a group of this name, and that the right holds for all that it reads. The refusal names no category:
-    /// who may not touch the group need not know what it reads.
+    /// who may not touch the group need not know what it reads. The call may touch what is returned.
     ///
     /// # Errors
     /// `AUTH_UNAUTHORIZED`, `GROUP_NOT_FOUND`.
-    pub(crate) async fn check_group(&self, right: Right, group: &str) -> Result<(), Failure> {
+    pub(crate) async fn check_group(&self, right: Right, group: &str) -> Result<Allowed, Failure> {
         let (grant, groups) = (self.grant(), self.log().groups());
         if !grant.rights().has(right) {
             return Err(lacks(right));
         }
         if grant.allows_everywhere(right) {
             groups.definition(group).await?;
-            return Ok(());
+            return Ok(Allowed::Any);
         }
         // What is remembered may be of a group that was deleted since. That would let a limited token into the next one of
         // its name.
-        let categories = &groups.definition_now(group).await?.categories;
+        let definition = groups.definition_now(group).await?;
+        let categories = &definition.categories;
         if !categories.is_empty() && categories.iter().all(|category| grant.allows(right, category)) {
-            return Ok(());
+            return Ok(Allowed::Only(definition));
         }
         Err(self.refusal(right, || "and the group reads others".to_owned()))
     }

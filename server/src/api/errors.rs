@@ -364,10 +364,8 @@ impl From<eventodb_store::Error> for Failure {
                 ErrorCode::BackendUnavailable,
                 "an import with force replaces what the namespace holds; nothing was written",
             ),
-            Error::Overtaken => Self::new(
-                ErrorCode::BackendUnavailable,
-                "the namespace was deleted or replaced meanwhile; nothing was replaced",
-            ),
+            Error::GroupsUndecided => Self::invalid(GROUPS_UNDECIDED),
+            Error::Overtaken => Self::new(ErrorCode::BackendUnavailable, OVERTAKEN),
             Error::Unavailable(cause) => {
                 let cause = Box::new(Cause::warning("the store is unavailable", &*cause));
                 let message = "the store does not answer; nothing was written";
@@ -395,6 +393,8 @@ impl From<eventodb_store::Error> for Failure {
     }
 }
 
+const OVERTAKEN: &str = "the namespace was deleted or replaced meanwhile; nothing was replaced";
+const GROUPS_UNDECIDED: &str = "the namespace has groups: groups must be keep or drop; nothing was replaced";
 const PROTECTED: &str = "the namespace is protected: ns.update with \"protected\":false ends that";
 const TOKEN_EXISTS: &str =
     "token exists with other rights, categories or expiry, or it has ended: give another one, or none";

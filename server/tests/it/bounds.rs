@@ -279,6 +279,33 @@ async fn waiting_calls_have_a_bound() {
 }
 
 #[tokio::test]
+async fn a_member_without_a_place_to_wait_keeps_its_lease_and_its_checkpoint() {
+    let one = AtOnce { per_namespace: 1, per_token: 1 };
+    let server = Server::start_with(|config| config.bounds.waits = one).await;
+    let token = fresh();
+    server.rpc(&token, r#"["stream.write","a-1",{"type":"T","data":{}}]"#).await;
+    server.rpc(&token, r#"["group.create","g",{"partitions":1}]"#).await;
+    let joined: serde_json::Value =
+        serde_json::from_str(&server.rpc(&token, r#"["group.join","g"]"#).await).expect("JSON");
+    let (member, epoch) = (joined["member"].as_str().expect("an id"), &joined["assigned"][0]["epoch"]);
+    let mut waiting = server.connect().await;
+    waiting.send(call(Some(&token), r#"["category.get","a",{"position":2,"waitMs":20000}]"#)).await;
+    let heartbeat = async |options: String| {
+        let mut client = server.connect().await;
+        client.send(call(Some(&token), &format!(r#"["group.heartbeat","g","{member}",{options}]"#))).await;
+        client.reply().await
+    };
+    within("all places to be taken", async { while heartbeat(r#"{"waitMs":1}"#.to_owned()).await.status == 200 {} })
+        .await;
+    let reply = heartbeat(format!(r#"{{"waitMs":1,"checkpoints":{{"0":{{"epoch":{epoch},"position":1}}}}}}"#)).await;
+    assert_eq!((reply.status, reply.code().as_str()), (503, "OVERLOADED"));
+    let status: serde_json::Value =
+        serde_json::from_str(&server.rpc(&token, r#"["group.status","g"]"#).await).expect("JSON");
+    assert_eq!(status["partitions"][0]["checkpoint"], 1, "what it says counts, and renews its lease");
+    drop(waiting);
+}
+
+#[tokio::test]
 async fn imports_have_a_bound() {
     let server = Server::start_with(|config| config.bounds.imports = 1).await;
     let import =

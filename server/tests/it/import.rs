@@ -45,6 +45,31 @@ async fn records_keep_their_places_and_times() {
 }
 
 #[tokio::test]
+async fn a_replacement_must_say_what_becomes_of_groups() {
+    let (server, token) = (Server::start().await, fresh());
+    server.rpc(&token, r#"["stream.write","a-1",{"type":"T","data":{}}]"#).await;
+    server.rpc(&token, r#"["group.create","g",{"start":1}]"#).await;
+    for (query, named) in [
+        ("?force=true", "groups must be keep or drop"),
+        ("?force=true&groups=both", "groups must be keep or drop"),
+        ("?groups=keep", "groups needs force=true"),
+    ] {
+        let mut client = server.connect().await;
+        client.send(head("POST", &format!("/import{query}"), Some(&token), "Content-Length: 0\r\n")).await;
+        let reply = client.reply().await;
+        assert_eq!((reply.status, reply.code().as_str()), (400, "INVALID_REQUEST"), "{query}");
+        assert!(reply.text().contains(named), "{}", reply.text());
+    }
+    let body = record("a-1", 0, 5);
+    assert!(import(&server, &token, "?force=true&groups=keep", &body).await[1].starts_with(&done(1)));
+    let status = server.rpc(&token, r#"["group.status","g"]"#).await;
+    assert!(status.contains(r#""checkpoint":1,"#) && status.contains(r#""head":5,"#), "{status}");
+    assert!(import(&server, &token, "?force=true&groups=drop", &body).await[1].starts_with(&done(1)));
+    assert_eq!(server.rpc(&token, r#"["group.list"]"#).await, "[]");
+    assert!(import(&server, &token, "?force=true", &body).await[1].starts_with(&done(1)), "there are none any more");
+}
+
+#[tokio::test]
 async fn batches_tell_of_their_progress() {
     let (server, token) = (Server::start().await, fresh());
     let body = lines((0..2500).map(|n| record("a-1", n, 2 * n + 1)));

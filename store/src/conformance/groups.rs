@@ -5,12 +5,12 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use eventodb_protocol::group::reply::{Assigned, GroupRead, Membership};
-use eventodb_protocol::group::{Epoch, Fence};
+use eventodb_protocol::group::{Epoch, Fence, GroupsThen};
 use eventodb_protocol::message::Expected;
 use eventodb_protocol::request::Append;
 use eventodb_protocol::request::group::{
-    AtomicForm, AuditPage, CreateGroup, GroupForm, Handled, Join, Leave, MemberCall, Park, Presented, ReadGroup,
-    ResetGroup, ResetTo, Retry, Start, Wait,
+    AtomicForm, AuditPage, CreateGroup, GroupForm, Handled, Join, Leave, MemberCall, Park, ParkedPage, Presented,
+    ReadGroup, ResetGroup, ResetTo, Retry, Start, Wait,
 };
 use futures_util::future::join_all;
 use serde_json::Value;
@@ -19,7 +19,7 @@ use tokio_util::sync::CancellationToken;
 use super::support::{PATIENCE, World, append, entry, message, write};
 use crate::error::{Error, Result};
 use crate::groups::Refusal;
-use crate::log::{Groups, Log, Row};
+use crate::log::{Allowed, Groups, Log, Named, Row};
 
 const GROUP: &str = "g";
 /// Longer than any case takes.
@@ -321,6 +321,111 @@ pub(super) async fn what_waits_for_a_group_ends_with_it(world: &mut World) {
     let old = heartbeat(log.groups(), &member.member, BTreeMap::new()).await;
     assert!(is_fenced(old, Fence::Unknown), "a group of the same name knows nothing of it");
     assert!(join(&log).await.assigned[0].epoch > member.assigned[0].epoch);
+}
+
+pub(super) async fn a_call_meets_only_the_group_that_it_may_touch(world: &mut World) {
+    let log = world.log().await;
+    create(&log, 1, LONG_MS).await;
+    let groups = log.groups();
+    let only = Allowed::Only(groups.definition(GROUP).await.expect("it is there"));
+    let checked = Named::new(GROUP, only.clone());
+    groups.pause(&checked, None).await.expect("it is the one that was checked");
+    groups.delete(GROUP).await.expect("it is there");
+    let other = CreateGroup { categories: ["secret".to_owned()].into(), ..new_group(1, LONG_MS) };
+    groups.create(GROUP, other).await.expect("the name is free");
+    let epoch = join(&log).await.assigned[0].epoch;
+    let fence = || acting("out-1", AtomicForm::Fence { partition: 0, epoch });
+    assert!(matches!(groups.definition(&checked).await, Err(Error::GroupNotFound)));
+    assert!(matches!(groups.status(&checked).await, Err(Error::GroupNotFound)));
+    assert!(matches!(groups.join(&checked, Join::default()).await, Err(Error::GroupNotFound)));
+    assert!(matches!(groups.pause(&checked, None).await, Err(Error::GroupNotFound)));
+    assert!(matches!(groups.delete(&checked).await, Err(Error::GroupNotFound)));
+    for allowed in [only, Allowed::Nothing] {
+        assert!(matches!(log.append_as(fence(), &allowed).await, Err(Error::GroupNotFound)));
+    }
+    log.append_as(fence(), &Allowed::Any).await.expect("the epoch is current");
+    let status = groups.status(GROUP).await.expect("it is there");
+    assert!(!status.summary.paused && status.members.len() == 1, "{status:?}");
+}
+
+pub(super) async fn groups_take_epochs_at_once(world: &mut World) {
+    let log = world.log().await;
+    let names: Vec<String> = (0..24).map(|at| format!("g-{at}")).collect();
+    for name in &names {
+        log.groups().create(name, new_group(2, LONG_MS)).await.expect("it is new");
+    }
+    let joins = names.iter().flat_map(|name| [name; 4]).map(|name| log.groups().join(name, Join::default()));
+    let joined: Vec<Membership> = join_all(joins).await.into_iter().map(|joined| joined.expect("it joins")).collect();
+    assert!(joined.iter().flat_map(|member| &member.assigned).count() >= 2 * names.len());
+    let last = join_all(names.iter().map(|name| log.groups().status(name))).await;
+    let epochs = last.into_iter().flat_map(|status| status.expect("it is there").partitions).map(|p| p.epoch);
+    let highest = epochs.max().expect("there are some");
+    log.groups().create(GROUP, new_group(1, LONG_MS)).await.expect("it is new");
+    assert!(join(&log).await.assigned[0].epoch > highest, "a new group begins above all epochs");
+}
+
+/// Records at every tenth position.
+async fn import(log: &Log, count: i64) {
+    let record = |at: i64| eventodb_protocol::message::Message {
+        id: uuid::Uuid::new_v4(),
+        stream: "a-1".into(),
+        kind: "New".into(),
+        position: at - 1,
+        global_position: 10 * at,
+        data: "{}".into(),
+        metadata: None,
+        time: eventodb_protocol::Timestamp::default(),
+    };
+    log.import((1..=count).map(record).collect()).await.expect("it is empty");
+}
+
+pub(super) async fn a_replaced_log_keeps_or_drops_its_groups_as_asked(world: &mut World) {
+    let log = world.log().await;
+    let name = Arc::clone(&log.namespace().name);
+    for stream in ["a-1", "a-1", "a-1", "a-2", "a-2"] {
+        write(&log, stream, "T").await;
+    }
+    create(&log, 2, LONG_MS).await;
+    let before = join(&log).await;
+    let partition = eventodb_protocol::group::partition_of("a-1", 2);
+    let epoch = before.assigned.iter().find(|a| a.partition == partition).expect("it has all").epoch;
+    let park = Park { partition, epoch, position: 2, attempt: None, reason: "broken".into(), retry_in_ms: None };
+    log.groups().park(GROUP, &before.member, park).await.expect("it is the first");
+    heartbeat(log.groups(), &before.member, checkpoints(&before.assigned, 5)).await.expect("it lives");
+    log.groups().pause(GROUP, Some("operator".to_owned())).await.expect("it is there");
+    log.groups().resume(GROUP, None).await.expect("it is there");
+
+    assert!(matches!(world.store.replace(&*name, None).await, Err(Error::GroupsUndecided)));
+    write(&log, "a-2", "T").await;
+    let replacement = world.store.replace(&*name, Some(GroupsThen::Keep)).await.expect("nobody else replaces it");
+    let late = log.groups().pause(GROUP, None).await;
+    assert!(matches!(late, Err(Error::Replacing)), "{late:?}");
+    import(replacement.log(), 3).await;
+    replacement.finish().await.expect("nothing is in the way");
+    let log = world.store.log(&name).await.expect("it is there");
+    let kept = log.groups().status(GROUP).await.expect("it is kept");
+    assert!(kept.partitions.iter().all(|p| p.checkpoint == 5 && p.owner.is_none()), "{kept:?}");
+    assert!(kept.partitions.iter().all(|p| before.assigned.iter().all(|a| a.epoch < p.epoch)), "{kept:?}");
+    assert!(is_fenced(heartbeat(log.groups(), &before.member, BTreeMap::new()).await, Fence::Unknown));
+    let parked = log.groups().parked(GROUP, ParkedPage { limit: 10, after: String::new() }).await;
+    assert_eq!(parked.expect("it is there")[0].position, 2);
+    let audited = log.groups().audit(GROUP, AuditPage { limit: 10, below: i64::MAX }).await.expect("it is there");
+    assert_eq!(audited.iter().map(|entry| &*entry.act).collect::<Vec<_>>(), ["resume", "pause"]);
+    assert_eq!(audited[1].token_id.as_deref(), Some("operator"));
+    assert!(join(&log).await.assigned.iter().all(|a| before.assigned.iter().all(|b| b.epoch < a.epoch)));
+
+    let replacement = world.store.replace(&*name, Some(GroupsThen::Keep)).await.expect("nobody else replaces it");
+    replacement.finish().await.expect("nothing is in the way");
+    let log = world.store.log(&name).await.expect("it is there");
+    let cut = log.groups().status(GROUP).await.expect("it is kept");
+    assert!(cut.partitions.iter().all(|partition| partition.checkpoint == 0), "at most the new head: {cut:?}");
+    let replacement = world.store.replace(&*name, Some(GroupsThen::Drop)).await.expect("nobody else replaces it");
+    replacement.finish().await.expect("nothing is in the way");
+    let log = world.store.log(&name).await.expect("it is there");
+    assert!(log.groups().list().await.expect("it answers").is_empty());
+    create(&log, 1, LONG_MS).await;
+    world.store.replace(&*name, Some(GroupsThen::Drop)).await.expect("nobody else replaces it").discard().await;
+    log.groups().status(GROUP).await.expect("nothing was replaced");
 }
 
 pub(super) async fn a_reset_is_on_record(world: &mut World) {

@@ -112,6 +112,9 @@ cases! {
         a_repeated_append_asks_for_no_epoch,
         a_parked_stream_comes_again_and_flows,
         what_waits_for_a_group_ends_with_it,
+        a_call_meets_only_the_group_that_it_may_touch,
+        groups_take_epochs_at_once,
+        a_replaced_log_keeps_or_drops_its_groups_as_asked,
         a_reset_is_on_record,
         members_call_different_servers;
     reads:

@@ -230,7 +230,7 @@ pub(super) async fn a_namespace_is_not_mistaken_for_an_earlier_one_of_its_name(w
         ("info", store.info(meant).await.map(drop)),
         ("tokens", store.tokens(meant).await.map(drop)),
         ("create_token", store.create_token(new.clone()).await.map(drop)),
-        ("replace", store.replace(meant).await.map(drop)),
+        ("replace", store.replace(meant, None).await.map(drop)),
         ("delete", store.delete(meant).await.map(drop)),
     ];
     for (act, outcome) in refused {
@@ -245,6 +245,6 @@ pub(super) async fn a_namespace_is_not_mistaken_for_an_earlier_one_of_its_name(w
     store.update(meant, &update).await.expect("it is the one that is meant");
     store.create_token(NewToken { origin: meant.origin, ..new }).await.expect("it is the one that is meant");
     assert_eq!(store.tokens(meant).await.expect("it is the one that is meant").len(), 2);
-    store.replace(meant).await.expect("it is the one that is meant").discard().await;
+    store.replace(meant, None).await.expect("it is the one that is meant").discard().await;
     store.delete(meant).await.expect("it is the one that is meant");
 }

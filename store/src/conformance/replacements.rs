@@ -27,7 +27,7 @@ async fn filled(world: &World) -> (Token, Arc<Log>) {
 }
 
 async fn begin(world: &World) -> Replacement {
-    world.store.replace(NAME).await.expect("it is there, and nobody else replaces it")
+    world.store.replace(NAME, None).await.expect("it is there, and nobody else replaces it")
 }
 
 /// Imports `count` records, at every tenth position.
@@ -119,7 +119,7 @@ pub(super) async fn writes_are_refused_meanwhile(world: &mut World) {
     assert!(matches!(try_write(&log).await, Err(Error::Replacing)));
     assert!(matches!(log.import(Vec::new()).await, Err(Error::Replacing)));
     assert!(log.is_being_replaced().await.expect("the storage answers"));
-    assert!(matches!(world.store.replace(NAME).await, Err(Error::Replacing)));
+    assert!(matches!(world.store.replace(NAME, None).await, Err(Error::Replacing)));
     assert!(matches!(try_write(&log).await, Err(Error::Replacing)), "the second attempt has changed nothing");
     replacement.discard().await;
     assert!(!log.is_being_replaced().await.expect("the storage answers"));

@@ -274,7 +274,7 @@ pub(super) async fn tokens_stay_when_the_namespace_is_replaced(world: &mut World
     let (token, record) = add(world, reader()).await;
     let opened_before = access(world, &token).await;
     for _ in 0..2 {
-        let replacement = world.store.replace(NAME).await.expect("nothing is in the way");
+        let replacement = world.store.replace(NAME, None).await.expect("nothing is in the way");
         let (meanwhile, _) = add(world, reader()).await;
         replacement.finish().await.expect("nothing is in the way");
         assert!(opened_before.log().append(append(Vec::new())).await.is_err(), "that log is closed");
@@ -350,7 +350,7 @@ pub(super) async fn what_is_noted_about_a_namespace_is_changed(world: &mut World
     let update = NamespaceUpdate { quota: Some(Quota::default()), protected: Some(false), description: None };
     let updated = world.store.update(NAME, &update).await.expect("it lives");
     assert_eq!((updated.protected, updated.quota), (false, Quota::default()));
-    world.store.replace(NAME).await.expect("it is there").finish().await.expect("nothing is in the way");
+    world.store.replace(NAME, None).await.expect("it is there").finish().await.expect("nothing is in the way");
     assert_eq!(seen(world.store.info(NAME).await.expect("it lives")), ("ü".to_owned(), false, Quota::default()));
     assert!(matches!(world.store.update("none", &update).await, Err(Error::NamespaceNotFound)));
 }
@@ -362,9 +362,9 @@ pub(super) async fn a_protected_namespace_is_neither_deleted_nor_replaced(world:
     let incarnation = access(world, &token).await.log().namespace().incarnation;
     assert!(matches!(world.backend().delete(incarnation).await, Err(Error::Protected)));
     assert!(matches!(world.store.delete(NAME).await, Err(Error::Protected)));
-    assert!(matches!(world.store.replace(NAME).await, Err(Error::Protected)));
+    assert!(matches!(world.store.replace(NAME, None).await, Err(Error::Protected)));
     write(access(world, &token).await.log(), "a-1", "T").await;
     world.store.update(NAME, &protect(false)).await.expect("it lives");
-    world.store.replace(NAME).await.expect("it is there").finish().await.expect("nothing is in the way");
+    world.store.replace(NAME, None).await.expect("it is there").finish().await.expect("nothing is in the way");
     world.store.delete(NAME).await.expect("it lives");
 }

@@ -9,6 +9,7 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use eventodb_protocol::Timestamp;
+use eventodb_protocol::group::GroupsThen;
 use eventodb_protocol::reply::{NamespaceInfo, NamespaceListed, Quota};
 use futures_util::future::join_all;
 use parking_lot::{Mutex, RwLock};
@@ -232,14 +233,19 @@ impl EventStore {
     }
 
     /// Begins to replace the messages of a namespace. Until the replacement is finished or discarded, the old messages
-    /// are read, and appends are refused with [`crate::Error::Replacing`].
+    /// are read, and appends are refused with [`crate::Error::Replacing`]. `groups` tells what becomes of the groups of
+    /// the namespace.
     ///
     /// # Errors
     /// [`crate::Error::NamespaceNotFound`]; [`crate::Error::Replacing`] if another replacement has begun;
-    /// [`crate::Error::Protected`].
-    pub async fn replace(self: &Arc<Self>, meant: impl Into<Meant<'_>>) -> Result<Replacement> {
+    /// [`crate::Error::Protected`]; [`crate::Error::GroupsUndecided`].
+    pub async fn replace(
+        self: &Arc<Self>,
+        meant: impl Into<Meant<'_>>,
+        groups: Option<GroupsThen>,
+    ) -> Result<Replacement> {
         let living = self.log_of(self.meant(meant.into()).await?).await?;
-        let begun = tokio::spawn(Replacement::begin(Arc::clone(self), living));
+        let begun = tokio::spawn(Replacement::begin(Arc::clone(self), living, groups));
         // A task of its own: if the caller goes away in the middle, all that was begun is given up.
         begun.await.unwrap_or_else(|_| Err(Error::failed("the start of a replacement panicked")))
     }

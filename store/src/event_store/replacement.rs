@@ -6,13 +6,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use eventodb_protocol::group::GroupsThen;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use super::EventStore;
 use crate::error::{Chain, Error, Result};
 use crate::log::Log;
-use crate::model::Incarnation;
+use crate::model::{Incarnation, Namespace};
 use crate::storage::KEEP_EVERY;
 
 /// How long a database that does not answer is asked whether the replacement has taken its place.
@@ -23,6 +24,7 @@ const PROMOTE_PAUSE: Duration = Duration::from_millis(100);
 /// A replacement that is being filled. Dropped, it is discarded in the background.
 pub struct Replacement {
     claim: Claim,
+    groups: Option<GroupsThen>,
     staged: Option<Staged>,
 }
 
@@ -40,7 +42,10 @@ struct Staged {
 
 impl Replacement {
     /// Stages an incarnation for the place of `living`, once the appends that were accepted there are written.
-    pub(super) async fn begin(store: Arc<EventStore>, living: Arc<Log>) -> Result<Self> {
+    ///
+    /// # Errors
+    /// [`Error::GroupsUndecided`] if there are groups, and it is not said what becomes of them.
+    pub(super) async fn begin(store: Arc<EventStore>, living: Arc<Log>, groups: Option<GroupsThen>) -> Result<Self> {
         if !store.begin_replacing(&living) {
             return Err(Error::Replacing);
         }
@@ -48,7 +53,7 @@ impl Replacement {
         claim.living.writer.drain().await;
         let namespace = claim.store.backend().stage(claim.living.namespace().incarnation).await?;
         let incarnation = namespace.incarnation;
-        let log = match claim.store.staged_log(namespace).await {
+        let log = match claim.stage(namespace, groups).await {
             Ok(log) => log,
             Err(error) => {
                 discard(&claim.store, incarnation).await;
@@ -56,7 +61,7 @@ impl Replacement {
             }
         };
         let keeper = tokio::spawn(keep(Arc::clone(&claim.store), Arc::clone(&log)));
-        Ok(Self { claim, staged: Some(Staged { log, keeper }) })
+        Ok(Self { claim, groups, staged: Some(Staged { log, keeper }) })
     }
 
     /// The log to be filled. It is closed as soon as it is known that it cannot take its place any more.
@@ -70,7 +75,7 @@ impl Replacement {
     /// [`crate::Error::Overtaken`], [`crate::Error::Unavailable`], [`crate::Error::Failed`]: the namespace is as
     /// it was. [`crate::Error::Unknown`]: it holds the old messages or the new ones.
     pub async fn finish(mut self) -> Result<()> {
-        let outcome = self.promote().await;
+        let outcome = self.put_in_place().await;
         match outcome {
             Ok(()) => {
                 // The place is taken: there is nothing to discard.
@@ -87,6 +92,18 @@ impl Replacement {
             Err(_) => self.discard().await,
         }
         outcome
+    }
+
+    async fn put_in_place(&self) -> Result<()> {
+        if self.groups == Some(GroupsThen::Keep) {
+            let kept = self.log().groups().keep_all_of(self.claim.living.groups()).await;
+            // Nothing shows before the replacement is in its place.
+            kept.map_err(|error| match error {
+                Error::Unknown(cause) => Error::Unavailable(cause),
+                error => error,
+            })?;
+        }
+        self.promote().await
     }
 
     async fn promote(&self) -> Result<()> {
@@ -125,6 +142,16 @@ impl Drop for Replacement {
         if let Ok(runtime) = tokio::runtime::Handle::try_current() {
             runtime.spawn(async move { discard(&store, incarnation).await });
         }
+    }
+}
+
+impl Claim {
+    /// The log that is to take the place of the living one, in which nothing changes any more.
+    async fn stage(&self, staged: Namespace, groups: Option<GroupsThen>) -> Result<Arc<Log>> {
+        if groups.is_none() && self.living.groups().are_there().await? {
+            return Err(Error::GroupsUndecided);
+        }
+        self.store.staged_log(staged).await
     }
 }
 

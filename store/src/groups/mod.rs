@@ -27,15 +27,17 @@
 //!
 //! Every state has a file of its own: `leases` (members), `partitions` (owners, epochs, checkpoints), `parked`
 //! (streams), `carried` (positions over a resize). The other files are the calls, which change these states together:
-//! `manage`, `reset`, `membership`, `checkpoints`, `assignment`, `reading`, `parking`, `atomic`, `status`. `state` is the form
+//! `manage`, `keeping`, `reset`, `membership`, `checkpoints`, `assignment`, `reading`, `parking`, `atomic`, `status`. `state` is the form
 //! in which a backend stores what changes often, `change` what it stores of a decision.
 
+mod allowed;
 mod assignment;
 mod atomic;
 mod carried;
 mod change;
 mod checkpoints;
 mod group;
+mod keeping;
 mod leases;
 mod manage;
 mod membership;
@@ -51,9 +53,10 @@ mod span;
 mod state;
 mod status;
 
+pub use allowed::Allowed;
 pub use atomic::{Asked, Known};
 pub use carried::{Carried, Void};
-pub use change::Change;
+pub use change::{Change, Version};
 pub use group::{AuditEntry, Changes, Definition, Group, Moment, Settings, Stored};
 pub use leases::{Gone, Member, MemberId};
 pub use page::{Filled, Page};

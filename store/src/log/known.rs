@@ -14,7 +14,7 @@ use tokio::sync::watch;
 
 use crate::error::{Error, Result};
 use crate::groups::{Group, Moment};
-use crate::storage::groups::{Found, GroupStorage, GroupTag, Looked, Question};
+use crate::storage::groups::{Found, GroupStorage, GroupTag, Looked, Question, Version};
 
 /// Groups of which something is known, at most, unless members of more are alive.
 const MOST: usize = 1_000;
@@ -38,7 +38,7 @@ pub(super) struct KnownGroup {
     /// each other. Nothing is waited for meanwhile but the database.
     pub(super) turn: Arc<tokio::sync::Mutex<()>>,
     /// The group with its version.
-    seen: Mutex<Option<(i64, Arc<Group>)>>,
+    seen: Mutex<Option<(Version, Arc<Group>)>>,
     /// Counts what happened to the group through this server, or was seen of others.
     changed: watch::Sender<u64>,
 }
@@ -81,7 +81,7 @@ impl KnownGroups {
         group: &KnownGroup,
         gone: Vec<Arc<str>>,
         shown: i64,
-    ) -> Result<(i64, Group, Moment)> {
+    ) -> Result<(Version, Group, Moment)> {
         let seen = group.seen.lock().clone();
         let looked = self.ask(&group.name, seen.as_ref().map(|(version, _)| *version), gone, shown).await?;
         let at = self.moment(&looked);
@@ -105,7 +105,7 @@ impl KnownGroups {
     pub(super) async fn ask(
         &self,
         name: &Arc<str>,
-        known: Option<i64>,
+        known: Option<Version>,
         gone: Vec<Arc<str>>,
         shown: i64,
     ) -> Result<Looked> {
@@ -150,13 +150,13 @@ impl KnownGroup {
         self.seen.lock().as_ref().map(|(_, group)| Arc::clone(group))
     }
 
-    /// The version that was last seen.
-    pub(super) fn version(&self) -> Option<i64> {
-        self.seen.lock().as_ref().map(|(version, _)| *version)
+    /// The group as it was last seen, with its version.
+    pub(super) fn seen(&self) -> Option<(Version, Arc<Group>)> {
+        self.seen.lock().clone()
     }
 
     /// The group is as it was found or decided. Whoever waits for it looks again if that is news.
-    pub(super) fn learn(&self, version: i64, group: Arc<Group>, is_news: bool) {
+    pub(super) fn learn(&self, version: Version, group: Arc<Group>, is_news: bool) {
         *self.seen.lock() = Some((version, group));
         if is_news {
             self.wake();
@@ -177,6 +177,11 @@ impl KnownGroup {
     fn wake(&self) {
         self.changed.send_modify(|count| *count += 1);
     }
+}
+
+/// A random number for a state that is stored.
+pub(super) fn stamp() -> i64 {
+    rand::rng().random()
 }
 
 /// The time by this server's clock, in milliseconds since 1970.

@@ -22,7 +22,8 @@ use eventodb_protocol::request::{Append, ListPage, Read};
 use tokio::sync::Mutex;
 use uuid::Uuid;
 
-pub use groups::{Groups, Row};
+pub use crate::groups::Allowed;
+pub use groups::{Groups, Named, Row};
 pub use read::{Chunk, Event, Page, Start, Subscribe, Subscription};
 pub(crate) use reads::Reads;
 pub(crate) use window::Budget;
@@ -120,7 +121,15 @@ impl Log {
     /// # Errors
     /// [`crate::Error::Unknown`]: it may be written. Any other: nothing was written.
     pub async fn append(&self, append: Append) -> Result<Vec<Appended>> {
-        self.writer.append(append).await
+        self.append_as(append, &Allowed::Any).await
+    }
+
+    /// As [`Log::append`]. It acts on its group only if that is one of the `allowed` ones.
+    ///
+    /// # Errors
+    /// As [`Log::append`].
+    pub async fn append_as(&self, append: Append, allowed: &Allowed) -> Result<Vec<Appended>> {
+        self.writer.append(append, allowed).await
     }
 
     /// Appends records that keep their positions and times. Returns the global position of the last one.

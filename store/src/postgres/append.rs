@@ -140,7 +140,8 @@ impl<'a> Columns<'a> {
 fn acting(changes: &[Change]) -> String {
     let act = |change: &Change| {
         json!({
-            "of_group": &*change.group, "known": change.known, "next": change.version(),
+            "of_group": &*change.group, "known": change.known.map(|known| known.number), "known_stamp": change.known.map(|known| known.stamp),
+            "next": change.next.number, "next_stamp": change.next.stamp,
             "epoch": change.epochs.0.number(), "state": change.state, "changed": rows_of(&change.changes),
             "at_ms": change.now,
         })

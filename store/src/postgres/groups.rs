@@ -10,6 +10,7 @@ use eventodb_protocol::group::{Epoch, Fence};
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use tokio_postgres::Row;
+use tokio_postgres::types::ToSql;
 
 use super::connection::Parameters;
 use super::error::Failure;
@@ -19,7 +20,7 @@ use super::statement::{CHANGE_GROUP, GROUP, GROUP_AUDIT, GROUPS};
 use super::storage::{PostgresStorage, at_node};
 use crate::error::{Error, Result};
 use crate::groups::{AuditEntry, Carried, Changes, Definition, Gone, Parked, State, Stored};
-use crate::storage::groups::{AUDIT_KEPT, Change, Found, GroupStorage, GroupTag, Looked, Question};
+use crate::storage::groups::{AUDIT_KEPT, Change, Found, GroupStorage, GroupTag, Looked, Question, Version};
 
 /// A parked stream as the statement returns it.
 type ParkedRow = (String, i64, i64, String, i64, Option<i64>, i64, bool);
@@ -29,11 +30,12 @@ impl GroupStorage for PostgresStorage {
     async fn look(&self, question: Question) -> Result<Looked> {
         let Question { group, known, gone, now } = &question;
         let (statement, group) = (GROUP.on(self.log), &**group);
+        let (number, stamp) = parts(*known);
         let gone: Vec<&str> = gone.iter().map(|key| &**key).collect();
         let mut is_unsealed = false;
         loop {
             let row = at_node!(self, groups, connection =>
-                connection.query_one(statement, &[&group, known, &gone, now]));
+                connection.query_one(statement, &[&group, &number, &gone, now, &stamp]));
             let row = row.map_err(Failure::of_read)?.ok_or_else(|| Error::failed("a row was expected"))?;
             if let Some(head) = row.get(1) {
                 return looked(&row, *known, head);
@@ -46,15 +48,17 @@ impl GroupStorage for PostgresStorage {
         }
     }
 
-    async fn change(&self, change: Change) -> Result<Option<i64>> {
-        let version = change.version();
+    async fn change(&self, change: Change) -> Result<Option<Version>> {
+        let (known, known_stamp) = parts(change.known);
         let (before, after) = change.epochs;
         let rows = rows_of(&change.changes).map(|rows| rows.to_string());
         let is_stored = self
             .change_group(&[
                 &&*change.group,
-                &change.known,
-                &version,
+                &known,
+                &known_stamp,
+                &change.next.number,
+                &change.next.stamp,
                 &change.definition,
                 &before.number(),
                 &after.number(),
@@ -67,18 +71,28 @@ impl GroupStorage for PostgresStorage {
         if is_stored && !change.changes.only_renew() {
             self.shared.notifier.group(self.log, GroupTag::of(&change.group));
         }
-        Ok(is_stored.then_some(version))
+        Ok(is_stored.then_some(change.next))
     }
 
-    async fn delete(&self, group: &str, version: i64) -> Result<bool> {
+    async fn delete(&self, group: &str, version: Version) -> Result<bool> {
         let none: Option<&str> = None;
-        let (next, no) = (version + 1, 0i64);
-        let deleted =
-            self.change_group(&[&group, &version, &next, &"", &no, &no, &none, &none, &no, &AUDIT_KEPT]).await?;
+        let (Version { number, stamp }, next, no) = (version, version.following(0), 0i64);
+        let known: [&(dyn ToSql + Sync); 5] = [&group, &number, &stamp, &next.number, &next.stamp];
+        let rest: [&(dyn ToSql + Sync); 7] = [&"", &no, &no, &none, &none, &no, &AUDIT_KEPT];
+        let deleted = self.change_group(&[&known[..], &rest[..]].concat()).await?;
         if deleted {
             self.shared.notifier.group(self.log, GroupTag::of(group));
         }
         Ok(deleted)
+    }
+
+    async fn last(&self, group: &str) -> Result<Option<(Stored, Epoch)>> {
+        let (statement, none, gone) = (GROUP.on(self.log), None::<i64>, Vec::<&str>::new());
+        let row = at_node!(self, groups, connection =>
+            connection.query_one(statement, &[&group, &none, &gone, &none, &none]));
+        let row = row.map_err(Failure::of_read)?.ok_or_else(|| Error::failed("a row was expected"))?;
+        let is_there = row.get::<_, Option<i64>>(3).is_some();
+        is_there.then(|| Ok((stored(&row)?, Epoch::from_number(row.get(2))))).transpose()
     }
 
     async fn names(&self) -> Result<Vec<Arc<str>>> {
@@ -129,8 +143,13 @@ impl PostgresStorage {
     }
 }
 
-fn looked(row: &Row, known: Option<i64>, head: i64) -> Result<Looked> {
-    let group = match row.get::<_, Option<i64>>(3) {
+/// A version as parameters.
+fn parts(version: Option<Version>) -> (Option<i64>, Option<i64>) {
+    version.map(|Version { number, stamp }| (number, stamp)).unzip()
+}
+
+fn looked(row: &Row, known: Option<Version>, head: i64) -> Result<Looked> {
+    let group = match row.get::<_, Option<i64>>(3).map(|number| Version { number, stamp: row.get(9) }) {
         None => Found::Missing,
         version if version == known => Found::Same,
         Some(version) => Found::Changed(version, Box::new(stored(row)?)),

@@ -111,8 +111,8 @@ templates! {
     COUNTS "counts" [];
     MESSAGE_COUNT "message_count" [];
     FOLDED "folded" [];
-    GROUP "group" [TEXT, INT8, TEXT_ARRAY, INT8];
-    CHANGE_GROUP "change_group" [TEXT, INT8, INT8, TEXT, INT8, INT8, TEXT, TEXT, INT8, INT8];
+    GROUP "group" [TEXT, INT8, TEXT_ARRAY, INT8, INT8];
+    CHANGE_GROUP "change_group" [TEXT, INT8, INT8, INT8, INT8, TEXT, INT8, INT8, TEXT, TEXT, INT8, INT8];
     GROUPS "groups" [];
     GROUP_AUDIT "group_audit" [TEXT, INT8, INT8];
     FOLD "fold" [INT8, INT8];

@@ -17,7 +17,7 @@ use super::failure::ReadError;
 use super::storage::Handle;
 use crate::error::{Error, Result};
 use crate::groups::{AuditEntry, Carried, Changed, Changes, Definition, Gone, Parked, State, Stored};
-use crate::storage::groups::{AUDIT_KEPT, Change, Found, GroupStorage, Looked, Question};
+use crate::storage::groups::{AUDIT_KEPT, Change, Found, GroupStorage, Looked, Question, Version};
 
 /// The time at which this process first asked for it, by both clocks.
 static BEGAN: LazyLock<(Instant, i64)> = LazyLock::new(|| (Instant::now(), Timestamp::now().as_micros() / 1000));
@@ -34,18 +34,18 @@ impl GroupStorage for Handle {
         self.0.clone().reading(move |connection, _, _| look(connection, &question)).await
     }
 
-    async fn change(&self, change: Change) -> Result<Option<i64>> {
+    async fn change(&self, change: Change) -> Result<Option<Version>> {
         if let (true, Some(known)) = (change.changes.only_renew(), change.known) {
             return Ok(Some(known));
         }
         self.writing(move |transaction| store(transaction, &change)).await
     }
 
-    async fn delete(&self, group: &str, version: i64) -> Result<bool> {
+    async fn delete(&self, group: &str, version: Version) -> Result<bool> {
         let group = group.to_owned();
         self.writing(move |transaction| {
             let deleted = transaction
-                .execute("DELETE FROM log.groups WHERE name = ?1 AND version = ?2", params![group, version])?;
+                .execute("DELETE FROM log.groups WHERE name = ?1 AND version = ?2", params![group, version.number])?;
             if deleted == 0 {
                 // The group was changed meanwhile, and stays as it is.
                 return Ok(false);
@@ -57,6 +57,18 @@ impl GroupStorage for Handle {
             Ok(true)
         })
         .await
+    }
+
+    async fn last(&self, group: &str) -> Result<Option<(Stored, Epoch)>> {
+        let group: Arc<str> = group.into();
+        self.0
+            .clone()
+            .reading(move |connection, _, _| {
+                let snapshot = connection.unchecked_transaction()?;
+                let Some(stored) = stored(&snapshot, &group, now()).optional()? else { return Ok(None) };
+                Ok(Some((stored, last_epoch(&snapshot)?)))
+            })
+            .await
     }
 
     async fn names(&self) -> Result<Vec<Arc<str>>> {
@@ -145,8 +157,10 @@ fn look(connection: &Connection, question: &Question) -> Result<Looked, ReadErro
     let version: Option<i64> = found.query_row([&question.group], |row| row.get(0)).optional()?;
     let group = match version {
         None => Found::Missing,
-        Some(version) if question.known == Some(version) => Found::Same,
-        Some(version) => Found::Changed(version, Box::new(stored(&snapshot, &question.group, now)?)),
+        Some(number) if question.known.is_some_and(|known| known.number == number) => Found::Same,
+        Some(number) => {
+            Found::Changed(Version { number, stamp: 0 }, Box::new(stored(&snapshot, &question.group, now)?))
+        }
     };
     let gone = gone(&snapshot, question)?;
     Ok(Looked { now, head, last_epoch: last_epoch(&snapshot)?, group, gone })
@@ -216,27 +230,29 @@ fn last_epoch(connection: &Connection) -> rusqlite::Result<Epoch> {
 }
 
 /// Stores a change in a transaction. Returns the group's version, or nothing if another change was first.
-pub(super) fn store(transaction: &Connection, change: &Change) -> rusqlite::Result<Option<i64>> {
+pub(super) fn store(transaction: &Connection, change: &Change) -> rusqlite::Result<Option<Version>> {
     let (before, after) = change.epochs;
-    if before != after && last_epoch(transaction)? != before {
+    let last = last_epoch(transaction)?;
+    if change.known.is_none() && last != before {
+        // A group of this name may have come and gone meanwhile.
         return Ok(None);
     }
-    let (group, version) = (&change.group, change.version());
+    let (group, version) = (&change.group, change.next);
     let changed = match change.known {
         None => transaction.prepare_cached(include_str!("sql/group_create.sql"))?.execute(params![
             group,
-            version,
+            version.number,
             change.definition,
             change.state
         ])?,
         Some(known) => transaction
             .prepare_cached("UPDATE log.groups SET version = ?3, state = ?4 WHERE name = ?1 AND version = ?2")?
-            .execute(params![group, known, version, change.state])?,
+            .execute(params![group, known.number, version.number, change.state])?,
     };
     if changed == 0 {
         return Ok(None);
     }
-    if before != after {
+    if before != after && last < after {
         transaction.prepare_cached("UPDATE log.group_epoch SET last = ?1")?.execute([after.number()])?;
     }
     store_rows(transaction, group, &change.changes)?;

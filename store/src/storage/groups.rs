@@ -11,7 +11,7 @@ use eventodb_protocol::group::Epoch;
 use crate::error::Result;
 use crate::groups::{AuditEntry, Gone, Stored};
 
-pub use crate::groups::Change;
+pub use crate::groups::{Change, Version};
 
 /// The groups of one incarnation.
 ///
@@ -19,7 +19,12 @@ pub use crate::groups::Change;
 /// - [`GroupStorage::look`] returns one state of the group, its namespace's last epoch, and a head that is not older than
 ///   the call.
 /// - [`GroupStorage::change`] changes everything or nothing, and is durable when it returns.
-/// - A version never comes twice, also not if a group of the same name is created again.
+/// - A version never comes twice: not if a group of the same name is created again, and not if the database lost the
+///   newest states. A database that cannot lose them while its log is open may compare the number alone.
+/// - A change is stored only if the state that it follows is the newest one when it is committed, also if the call was
+///   held up for long in between.
+/// - A group is created only if no epoch was given since it was decided. The changes of several groups do not exclude each
+///   other otherwise: the last epoch of the namespace is the highest one.
 #[async_trait]
 pub trait GroupStorage: Send + Sync + 'static {
     /// The group as it is now, with what a decision has to know besides.
@@ -34,13 +39,20 @@ pub trait GroupStorage: Send + Sync + 'static {
     ///
     /// # Errors
     /// As above; [`crate::Error::Unknown`]: it may be stored.
-    async fn change(&self, change: Change) -> Result<Option<i64>>;
+    async fn change(&self, change: Change) -> Result<Option<Version>>;
 
     /// Deletes a group that has this version. Returns whether it had.
     ///
     /// # Errors
     /// As above.
-    async fn delete(&self, group: &str, version: i64) -> Result<bool>;
+    async fn delete(&self, group: &str, version: Version) -> Result<bool>;
+
+    /// A group of a log that changes no more because another takes its place, with the namespace's last epoch. `None` if
+    /// there is none of that name.
+    ///
+    /// # Errors
+    /// [`crate::Error::Unavailable`], [`crate::Error::Failed`].
+    async fn last(&self, group: &str) -> Result<Option<(Stored, Epoch)>>;
 
     /// The names of all groups, in byte order.
     ///
@@ -61,7 +73,7 @@ pub struct Question {
     /// Its name.
     pub group: Arc<str>,
     /// The version that the caller knows.
-    pub known: Option<i64>,
+    pub known: Option<Version>,
     /// Members' ids and instances: how their memberships ended is wanted.
     pub gone: Vec<Arc<str>>,
     /// The time that counts instead of the clock's, in milliseconds since 1970; for tests.
@@ -91,7 +103,7 @@ pub enum Found {
     /// It still has the version that the caller knows.
     Same,
     /// It has this version.
-    Changed(i64, Box<Stored>),
+    Changed(Version, Box<Stored>),
 }
 
 /// A short sign for a group's name, by which servers tell each other which group has changed. Two names may have the same.

@@ -12,7 +12,7 @@ async fn a_replacement_that_a_crash_broke_off_leaves_no_files() {
         entries.any(|entry| entry.expect("readable").file_name().to_string_lossy().starts_with("2."))
     };
     let store = open(directory.path(), Settings::default()).await;
-    let replacement = store.replace(NAME).await.expect("it is there");
+    let replacement = store.replace(NAME, None).await.expect("it is there");
     // As after a crash: nobody gives it up.
     std::mem::forget(replacement);
     store.close().await;

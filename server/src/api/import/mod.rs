@@ -17,6 +17,7 @@ use std::time::{Duration, Instant};
 use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::response::Response;
+use eventodb_protocol::group::GroupsThen;
 use eventodb_protocol::{Limits, Right};
 use eventodb_store::{Log, Replacement};
 use tokio_util::sync::CancellationToken;
@@ -38,7 +39,7 @@ use crate::http::{Account, Exchange, Linger, Patience, Permit};
 use crate::observe::{Record as Observed, RequestLog};
 
 /// What the query string of an import may have.
-const PARAMETERS: &[&str] = &["token", "force"];
+const PARAMETERS: &[&str] = &["token", "force", "groups"];
 
 /// The right that an import needs, for all categories. One that replaces everything needs `admin`.
 pub(super) const RIGHT: Right = Right::Write;
@@ -70,15 +71,15 @@ async fn import(
     let (parts, body) = request.into_parts();
     let wanted = async {
         let query = Query::parse(parts.uri.query(), PARAMETERS)?;
-        let is_forced = is_forced(&query);
-        let right = if matches!(is_forced, Ok(true)) { Right::Admin } else { RIGHT };
+        let force = forced(&query);
+        let right = if matches!(force, Ok(Some(_))) { Right::Admin } else { RIGHT };
         let caller = Caller::with(right, state, &Credentials::of(&parts.headers, &query), record).await?;
         exchange.belongs_to(caller.namespace())?;
         exchange.admit()?;
         let place = state.places.import()?;
         let memory = exchange.account().take(IMPORT)?;
         caller.check_everywhere(right)?;
-        let target = Target::open(state, &caller, is_forced?).await?;
+        let target = Target::open(state, &caller, force?).await?;
         Ok((target, caller, (place, memory)))
     };
     let (target, caller, held) = match wanted.await {
@@ -116,10 +117,20 @@ async fn import(
     Ok(response)
 }
 
-fn is_forced(query: &Query) -> Result<bool, Failure> {
+/// A replacement of what the namespace holds.
+struct Force {
+    groups: Option<GroupsThen>,
+}
+
+fn forced(query: &Query) -> Result<Option<Force>, Failure> {
+    let groups = query
+        .get("groups")
+        .map(|name| GroupsThen::named(name).ok_or_else(|| Failure::invalid("groups must be keep or drop")));
+    let groups = groups.transpose()?;
     match query.get("force") {
-        None | Some("false" | "0") => Ok(false),
-        Some("true" | "1") => Ok(true),
+        None | Some("false" | "0") if groups.is_some() => Err(Failure::invalid("groups needs force=true")),
+        None | Some("false" | "0") => Ok(None),
+        Some("true" | "1") => Ok(Some(Force { groups })),
         Some(_) => Err(Failure::invalid("force must be true or false")),
     }
 }
@@ -133,9 +144,9 @@ enum Target {
 }
 
 impl Target {
-    async fn open(state: &AppState, caller: &Caller, force: bool) -> Result<Self, Failure> {
-        if force {
-            let replacement = state.store.replace(caller.own()).await;
+    async fn open(state: &AppState, caller: &Caller, force: Option<Force>) -> Result<Self, Failure> {
+        if let Some(Force { groups }) = force {
+            let replacement = state.store.replace(caller.own(), groups).await;
             return Ok(Self::Replacement(replacement.map_err(|error| refused(caller.own(), error))?));
         }
         match caller.log().is_being_replaced().await? {

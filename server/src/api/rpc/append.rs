@@ -4,6 +4,7 @@ use eventodb_protocol::reply::Appended;
 use eventodb_protocol::request::Append;
 use eventodb_protocol::request::group::GroupForm;
 use eventodb_protocol::{ErrorCode, Right};
+use eventodb_store::Allowed;
 
 use super::context::Context;
 use crate::api::auth::Caller;
@@ -18,11 +19,12 @@ pub(super) async fn append(
     report: Conflicts,
 ) -> Result<Vec<Appended>, Failure> {
     caller.check_append(&append)?;
-    if let Some(form) = &append.group {
-        check_form(caller, form).await?;
-    }
+    let allowed = match &append.group {
+        Some(form) => check_form(caller, form).await?,
+        None => Allowed::Nothing,
+    };
     context.state.appends.count();
-    match tokio::time::timeout(context.state.config.timeouts.append, caller.log().append(append)).await {
+    match tokio::time::timeout(context.state.config.timeouts.append, caller.log().append_as(append, &allowed)).await {
         Ok(result) => result.map_err(|error| Failure::of_append(error, report)),
         Err(_) => Err(Failure::new(ErrorCode::Timeout, UNKNOWN)),
     }
@@ -30,9 +32,9 @@ pub(super) async fn append(
 
 /// Checks that the caller may act for the group. Whether there is one is told by the append, because a repeated append does
 /// not ask for it.
-async fn check_form(caller: &Caller, form: &GroupForm) -> Result<(), Failure> {
+async fn check_form(caller: &Caller, form: &GroupForm) -> Result<Allowed, Failure> {
     match caller.check_group(Right::Consume, &form.group).await {
-        Err(refused) if refused.code() == ErrorCode::GroupNotFound => Ok(()),
+        Err(refused) if refused.code() == ErrorCode::GroupNotFound => Ok(Allowed::Nothing),
         checked => checked,
     }
 }

@@ -10,10 +10,10 @@ use super::slot::{Decided, Job, Slot};
 use crate::error::{Error, Result};
 use crate::groups::{Change, Group, Moment};
 use crate::log::base::Base;
-use crate::log::known::KnownGroup;
+use crate::log::known::{self, KnownGroup};
 use crate::log::read::Reader;
 use crate::log::write::Writer;
-use crate::storage::groups::Looked;
+use crate::storage::groups::{Looked, Version};
 
 /// How often a decision is made again because others were first.
 const ATTEMPTS: u32 = 100;
@@ -63,7 +63,7 @@ impl Decider {
     }
 
     /// The group as it is now, with the version that it has.
-    async fn look(&self, known: &KnownGroup, gone: Vec<Arc<str>>) -> Result<(i64, Group, Moment)> {
+    async fn look(&self, known: &KnownGroup, gone: Vec<Arc<str>>) -> Result<(Version, Group, Moment)> {
         self.writer.may_change()?;
         let looked = self.base.groups.look(known, gone, self.base.window.head()).await;
         looked.inspect_err(|error| self.close_after(error))
@@ -90,12 +90,12 @@ impl Decider {
     async fn store(
         &self,
         slot: &Slot,
-        version: i64,
+        version: Version,
         mut group: Group,
         before: Epoch,
         at: Moment,
     ) -> Result<Option<Decided>> {
-        let change = Change::new(&slot.known.name, Some(version), &group, before, &at);
+        let change = Change::new(&slot.known.name, Some(version), known::stamp(), &group, before, &at);
         if change.changes.is_empty() {
             return Ok(Some(Decided { group: Arc::new(group), at: Arc::new(at) }));
         }

@@ -8,9 +8,10 @@ use eventodb_protocol::group::reply::{Audited, GroupDeleted, GroupListed, GroupS
 use eventodb_protocol::request::group::{AuditPage, CreateGroup, ResetGroup, ResetTo, ResizeGroup, UpdateGroup};
 
 use super::lookup::{any_type, filter, scope};
-use super::{Decided, Groups, Slot};
+use super::{Decided, Groups, Named};
 use crate::error::{Error, Result};
 use crate::groups::{Change, Group, Moment, Refusal, ResetPlan, ResetPoint};
+use crate::log::known;
 use crate::log::read::Scan;
 use crate::model::Columns;
 use crate::storage::groups::Found;
@@ -23,9 +24,11 @@ impl Groups {
     ///
     /// # Errors
     /// As [`Self::definition`], but for an unknown group.
-    pub async fn create(&self, group: &str, new: CreateGroup) -> Result<GroupSummary> {
+    pub async fn create(&self, group: impl Into<Named>, new: CreateGroup) -> Result<GroupSummary> {
         let slot = self.slot(group);
         for attempt in 0..ATTEMPTS {
+            // Nothing begins while another log takes this one's place.
+            let turn = slot.known.turn.lock().await;
             let looked = self.decider.ask(&slot.known.name).await?;
             let mut at = self.decider.base.groups.moment(&looked);
             if let Found::Changed(_, stored) = looked.group {
@@ -33,13 +36,14 @@ impl Groups {
             }
             let others = self.decider.base.groups.storage.names().await?.len();
             let before = at.last_epoch;
-            let created = Group::create(group, &new, others, &mut at).map_err(Error::Group)?;
+            let created = Group::create(&slot.known.name, &new, others, &mut at).map_err(Error::Group)?;
             let summary = created.summary(&at);
-            let change = Change::new(&slot.known.name, None, &created, before, &at);
+            let change = Change::new(&slot.known.name, None, known::stamp(), &created, before, &at);
             if self.decider.base.groups.storage.change(change).await?.is_some() {
                 slot.known.forget();
                 return Ok(summary);
             }
+            drop(turn);
             self.decider.pause(attempt).await;
         }
         Err(Error::unavailable("other calls create and delete the group all the time"))
@@ -49,7 +53,7 @@ impl Groups {
     ///
     /// # Errors
     /// As [`Self::definition`].
-    pub async fn update(&self, group: &str, update: UpdateGroup) -> Result<GroupSummary> {
+    pub async fn update(&self, group: impl Into<Named>, update: UpdateGroup) -> Result<GroupSummary> {
         let decide = move |group: &mut Group, at: &mut Moment| Ok(group.update(&update, at));
         Ok(self.slot(group).decide(&self.decider, decide).await?.0)
     }
@@ -58,15 +62,20 @@ impl Groups {
     ///
     /// # Errors
     /// As [`Self::definition`].
-    pub async fn delete(&self, group: &str) -> Result<GroupDeleted> {
+    pub async fn delete(&self, group: impl Into<Named>) -> Result<GroupDeleted> {
         let slot = self.slot(group);
         for attempt in 0..ATTEMPTS {
             let Decided { group: known, at } = self.now(&slot).await?;
-            let Some(version) = slot.known.version() else { continue };
-            if self.decider.base.groups.storage.delete(group, version).await? {
+            let turn = slot.known.turn.lock().await;
+            self.decider.writer.may_change()?;
+            let seen = slot.known.seen().filter(|(_, seen)| seen.definition() == known.definition());
+            if let Some((version, _)) = seen
+                && self.decider.base.groups.storage.delete(&slot.known.name, version).await?
+            {
                 slot.known.forget();
                 return Ok(known.deleted(&at));
             }
+            drop(turn);
             self.decider.pause(attempt).await;
         }
         Err(Error::unavailable("the group is changed all the time"))
@@ -79,7 +88,7 @@ impl Groups {
     pub async fn list(&self) -> Result<Vec<GroupListed>> {
         let mut listed = Vec::new();
         for name in self.decider.base.groups.storage.names().await? {
-            match self.now(&self.slot(&name)).await {
+            match self.now(&self.slot(&*name)).await {
                 Ok(decided) => listed.push(decided.group.listed()),
                 // Deleted meanwhile.
                 Err(Error::GroupNotFound) => {}
@@ -93,7 +102,7 @@ impl Groups {
     ///
     /// # Errors
     /// As [`Self::definition`].
-    pub async fn pause(&self, group: &str, token: Option<String>) -> Result<GroupSummary> {
+    pub async fn pause(&self, group: impl Into<Named>, token: Option<String>) -> Result<GroupSummary> {
         self.operate(group, token, |group, at| Ok(group.set_paused(true, at))).await
     }
 
@@ -101,7 +110,7 @@ impl Groups {
     ///
     /// # Errors
     /// As [`Self::definition`].
-    pub async fn resume(&self, group: &str, token: Option<String>) -> Result<GroupSummary> {
+    pub async fn resume(&self, group: impl Into<Named>, token: Option<String>) -> Result<GroupSummary> {
         self.operate(group, token, |group, at| Ok(group.set_paused(false, at))).await
     }
 
@@ -109,13 +118,18 @@ impl Groups {
     ///
     /// # Errors
     /// As [`Self::definition`].
-    pub async fn resize(&self, group: &str, resize: ResizeGroup, token: Option<String>) -> Result<GroupSummary> {
+    pub async fn resize(
+        &self,
+        group: impl Into<Named>,
+        resize: ResizeGroup,
+        token: Option<String>,
+    ) -> Result<GroupSummary> {
         self.operate(group, token, move |group, at| group.resize(resize, at)).await
     }
 
     async fn operate(
         &self,
-        group: &str,
+        group: impl Into<Named>,
         token: Option<String>,
         decide: impl FnMut(&mut Group, &mut Moment) -> Result<GroupSummary, Refusal> + Send + 'static,
     ) -> Result<GroupSummary> {
@@ -126,7 +140,7 @@ impl Groups {
     ///
     /// # Errors
     /// As [`Self::definition`].
-    pub async fn reset(&self, group: &str, reset: ResetGroup, token: Option<String>) -> Result<Reset> {
+    pub async fn reset(&self, group: impl Into<Named>, reset: ResetGroup, token: Option<String>) -> Result<Reset> {
         let slot = self.slot(group);
         let decided = self.now(&slot).await?;
         let place = self.place(&reset.to).await?;
@@ -180,10 +194,10 @@ impl Groups {
     ///
     /// # Errors
     /// As [`Self::definition`].
-    pub async fn audit(&self, group: &str, page: AuditPage) -> Result<Vec<Audited>> {
-        let slot: Arc<Slot> = self.slot(group);
+    pub async fn audit(&self, group: impl Into<Named>, page: AuditPage) -> Result<Vec<Audited>> {
+        let slot = self.slot(group);
         self.now(&slot).await?;
-        let entries = self.decider.base.groups.storage.audit(group, page.below, page.limit).await?;
+        let entries = self.decider.base.groups.storage.audit(&slot.known.name, page.below, page.limit).await?;
         let audited = entries.into_iter().map(|entry| Audited {
             id: entry.id,
             at: Timestamp::from_micros(entry.at.saturating_mul(1000)),

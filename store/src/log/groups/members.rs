@@ -10,7 +10,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use super::Groups;
+use super::{Groups, Named};
 use crate::error::{Error, Result};
 use crate::groups::{Group, Moment};
 
@@ -19,7 +19,7 @@ impl Groups {
     ///
     /// # Errors
     /// As [`Self::definition`].
-    pub async fn join(&self, group: &str, join: Join) -> Result<Membership> {
+    pub async fn join(&self, group: impl Into<Named>, join: Join) -> Result<Membership> {
         let slot = self.slot(group);
         let named = join.instance.iter().map(|instance| instance.to_string().into()).collect();
         let id: Arc<str> = Uuid::now_v7().to_string().into();
@@ -33,7 +33,7 @@ impl Groups {
     ///
     /// # Errors
     /// As [`Self::definition`].
-    pub async fn leave(&self, group: &str, member: &str, leave: Leave) -> Result<()> {
+    pub async fn leave(&self, group: impl Into<Named>, member: &str, leave: Leave) -> Result<()> {
         let member: Arc<str> = member.into();
         let named = vec![Arc::clone(&member)];
         let decide = move |group: &mut Group, at: &mut Moment| group.leave(&member, &leave, at);
@@ -46,7 +46,7 @@ impl Groups {
     /// As [`Self::definition`].
     pub async fn heartbeat(
         &self,
-        group: &str,
+        group: impl Into<Named>,
         member: &str,
         call: MemberCall,
         stop: &CancellationToken,

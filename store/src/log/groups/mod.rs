@@ -12,6 +12,7 @@
 //!
 //! | file | what it has |
 //! |---|---|
+//! | `named` | which group a call means |
 //! | `slot` | one group on this server: calls that wait, and what is known of it |
 //! | `decider` | loading, deciding, storing |
 //! | `lookup` | what decisions ask of the log |
@@ -19,12 +20,15 @@
 //! | `reading` | `group.read` |
 //! | `parking` | park, handled, parked, retry, skip |
 //! | `managing` | the calls of operators |
+//! | `keeping` | groups that outlive their log |
 //! | `status` | status and wait |
 
 mod decider;
+mod keeping;
 mod lookup;
 mod managing;
 mod members;
+mod named;
 mod parking;
 mod reading;
 mod slot;
@@ -37,6 +41,7 @@ use std::time::Duration;
 use parking_lot::Mutex;
 
 use self::decider::Decider;
+use self::named::Target;
 use self::slot::{Decided, Slot};
 use super::base::Base;
 use super::read::Reader;
@@ -45,6 +50,7 @@ use crate::error::Result;
 use crate::groups::Definition;
 use crate::storage::groups::GroupTag;
 
+pub use named::Named;
 pub use reading::Row;
 
 /// How often somebody who waits looks for what other servers did to the group, in case a hint was lost.
@@ -77,9 +83,10 @@ impl Groups {
     /// [`crate::Error::GroupNotFound`], [`crate::Error::Closed`], [`crate::Error::Replacing`],
     /// [`crate::Error::Unavailable`], [`crate::Error::Failed`]; so for all methods here. What a group refuses is
     /// [`crate::Error::Group`]. After [`crate::Error::Unknown`] the call may have happened, and may be repeated.
-    pub async fn definition(&self, group: &str) -> Result<Arc<Definition>> {
-        let slot = self.slot(group);
-        match slot.known.last_seen() {
+    pub async fn definition(&self, group: impl Into<Named>) -> Result<Arc<Definition>> {
+        let group = group.into();
+        let slot = self.slot(&group);
+        match slot.known.last_seen().filter(|seen| slot.allowed.allows(seen.definition())) {
             Some(seen) => Ok(Arc::clone(seen.definition())),
             None => self.definition_now(group).await,
         }
@@ -90,7 +97,7 @@ impl Groups {
     ///
     /// # Errors
     /// As above.
-    pub async fn definition_now(&self, group: &str) -> Result<Arc<Definition>> {
+    pub async fn definition_now(&self, group: impl Into<Named>) -> Result<Arc<Definition>> {
         Ok(Arc::clone(self.now(&self.slot(group)).await?.group.definition()))
     }
 
@@ -102,7 +109,7 @@ impl Groups {
     #[cfg(feature = "testing")]
     pub async fn expire(&self) -> Result<()> {
         for name in self.decider.base.groups.storage.names().await? {
-            self.now(&self.slot(&name)).await?;
+            self.now(&self.slot(&*name)).await?;
         }
         Ok(())
     }
@@ -113,13 +120,18 @@ impl Groups {
     }
 
     /// A group as it is now.
-    async fn now(&self, slot: &Arc<Slot>) -> Result<Decided> {
-        let ((), decided) = slot.decide(&self.decider, |_, _| Ok(())).await?;
+    async fn now(&self, target: &Target) -> Result<Decided> {
+        let ((), decided) = target.decide(&self.decider, |_, _| Ok(())).await?;
         Ok(decided)
     }
 
-    /// The group of that name on this server, whether it exists or not.
-    fn slot(&self, name: &str) -> Arc<Slot> {
+    /// The group that is meant, on this server, whether it exists or not.
+    fn slot(&self, group: impl Into<Named>) -> Target {
+        let (name, allowed) = group.into().into_parts();
+        Target { slot: self.slot_of(&name), allowed }
+    }
+
+    fn slot_of(&self, name: &str) -> Arc<Slot> {
         let mut slots = self.slots.lock();
         if let Some(slot) = slots.get(name) {
             return Arc::clone(slot);

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use eventodb_protocol::group::reply::{Flowing, ParkAttempts, ParkedListed, Retried, Skipped};
 use eventodb_protocol::request::group::{Handled, Park, ParkedPage, Retry, Skip};
 
-use super::Groups;
+use super::{Groups, Named};
 use crate::error::Result;
 use crate::groups::{Group, Moment, SkippedMessages, Span};
 
@@ -14,8 +14,9 @@ impl Groups {
     ///
     /// # Errors
     /// As [`Self::definition`].
-    pub async fn park(&self, group: &str, member: &str, park: Park) -> Result<ParkAttempts> {
-        let (slot, mut definition) = (self.slot(group), self.definition(group).await?);
+    pub async fn park(&self, group: impl Into<Named>, member: &str, park: Park) -> Result<ParkAttempts> {
+        let group = group.into();
+        let (slot, mut definition) = (self.slot(&group), self.definition(&group).await?);
         let (member, park) = (Arc::<str>::from(member), Arc::new(park));
         loop {
             let failed = self.decider.failed(&definition, park.position).await?;
@@ -37,8 +38,9 @@ impl Groups {
     ///
     /// # Errors
     /// As [`Self::definition`].
-    pub async fn handled(&self, group: &str, member: &str, handled: Handled) -> Result<Flowing> {
-        let slot = self.slot(group);
+    pub async fn handled(&self, group: impl Into<Named>, member: &str, handled: Handled) -> Result<Flowing> {
+        let group = group.into();
+        let slot = self.slot(&group);
         let (member, handled) = (Arc::<str>::from(member), Arc::new(handled));
         let mut definition = self.definition(group).await?;
         // What was seen of the group last tells what will be asked, most likely.
@@ -69,7 +71,7 @@ impl Groups {
     ///
     /// # Errors
     /// As [`Self::definition`].
-    pub async fn parked(&self, group: &str, page: ParkedPage) -> Result<Vec<ParkedListed>> {
+    pub async fn parked(&self, group: impl Into<Named>, page: ParkedPage) -> Result<Vec<ParkedListed>> {
         Ok(self.now(&self.slot(group)).await?.group.parked(&page))
     }
 
@@ -77,7 +79,7 @@ impl Groups {
     ///
     /// # Errors
     /// As [`Self::definition`].
-    pub async fn retry(&self, group: &str, retry: Retry) -> Result<Retried> {
+    pub async fn retry(&self, group: impl Into<Named>, retry: Retry) -> Result<Retried> {
         let decide = move |group: &mut Group, at: &mut Moment| Ok(group.retry(&retry, at));
         Ok(self.slot(group).decide(&self.decider, decide).await?.0)
     }
@@ -86,7 +88,7 @@ impl Groups {
     ///
     /// # Errors
     /// As [`Self::definition`].
-    pub async fn skip(&self, group: &str, skip: Skip, token: Option<String>) -> Result<Skipped> {
+    pub async fn skip(&self, group: impl Into<Named>, skip: Skip, token: Option<String>) -> Result<Skipped> {
         let slot = self.slot(group);
         let skip = Arc::new(skip);
         let mut decided = self.now(&slot).await?;

@@ -20,7 +20,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::lookup::{filter, scope};
 use super::members::{told, wait_of};
-use super::{Decided, Groups, Slot};
+use super::named::Target;
+use super::{Decided, Groups, Named};
 use crate::error::{Error, Result};
 use crate::groups::{Filled, Group, HandedOut, Moment, Page, Reading, RetryRow};
 use crate::log::read::Scan;
@@ -38,7 +39,7 @@ const LOOKED_AT_EACH: usize = 32;
 /// A read that is being answered.
 struct Session<'a, R> {
     groups: &'a Groups,
-    slot: Arc<Slot>,
+    slot: Target,
     member: Arc<str>,
     call: ReadGroup,
     /// What the call named with another epoch than the current one.
@@ -63,14 +64,15 @@ impl Groups {
     /// As [`Self::definition`], and [`Error::NoRoom`], [`Error::Damaged`].
     pub async fn read(
         &self,
-        group: &str,
+        group: impl Into<Named>,
         member: &str,
         call: ReadGroup,
         stop: &CancellationToken,
         room: impl FnMut(usize) -> bool + Send,
     ) -> Result<GroupRead<Row>> {
-        let definition = self.definition(group).await?;
-        let slot = self.slot(group);
+        let group = group.into();
+        let definition = self.definition(&group).await?;
+        let slot = self.slot(&group);
         let (member, wait) = (Arc::<str>::from(member), call.heartbeat.wait_ms);
         // Registered before looking, so that nothing is missed in between.
         let changes = slot.known.changes();

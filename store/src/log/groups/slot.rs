@@ -16,7 +16,7 @@ use tokio::sync::oneshot;
 
 use super::decider::Decider;
 use crate::error::{Error, Result};
-use crate::groups::{Group, MemberId, Moment, Refusal};
+use crate::groups::{Allowed, Group, MemberId, Moment, Refusal};
 use crate::log::known::KnownGroup;
 
 /// The longest time that a timer sleeps, in milliseconds, because the clock of the database may jump.
@@ -58,6 +58,9 @@ pub(super) trait Job: Send {
 
 /// A call as a function.
 struct Call<T, F> {
+    allowed: Allowed,
+    /// Whether it met a group that it may not touch.
+    is_other: bool,
     gone: Vec<Arc<str>>,
     token: Option<String>,
     decide: F,
@@ -71,13 +74,20 @@ impl<T: Send, F: FnMut(&mut Group, &mut Moment) -> Result<T, Refusal> + Send> Jo
     }
 
     fn decide(&mut self, group: &mut Group, at: &mut Moment) {
+        self.is_other = !self.allowed.allows(group.definition());
+        if self.is_other {
+            return;
+        }
         at.token.clone_from(&self.token);
         self.decided = Some((self.decide)(group, at));
     }
 
     fn finish(self: Box<Self>, stored: Result<Decided>) {
-        let Self { decided, answer, .. } = *self;
+        let Self { decided, answer, is_other, .. } = *self;
         let outcome = stored.and_then(|stored| {
+            if is_other {
+                return Err(Error::GroupNotFound);
+            }
             let decided = decided.expect("what is stored was decided");
             decided.map(|result| (result, stored)).map_err(Error::Group)
         });
@@ -97,28 +107,21 @@ impl Slot {
         }
     }
 
-    /// Decides a call that names no member and needs no token.
-    pub(super) async fn decide<T: Send + 'static>(
-        self: &Arc<Self>,
-        decider: &Arc<Decider>,
-        decide: impl FnMut(&mut Group, &mut Moment) -> Result<T, Refusal> + Send + 'static,
-    ) -> Result<(T, Decided)> {
-        self.decide_for(decider, Vec::new(), None, decide).await
-    }
-
     /// Decides a call, together with others that wait. Members' ids and instances that it names are in `gone`.
     ///
     /// # Errors
-    /// [`Error::GroupNotFound`], [`Error::Group`], those of [`crate::storage::groups::GroupStorage`].
-    pub(super) async fn decide_for<T: Send + 'static>(
+    /// [`Error::GroupNotFound`], also if it may not touch the group of this name; [`Error::Group`]; those of
+    /// [`crate::storage::groups::GroupStorage`].
+    pub(super) async fn decide<T: Send + 'static>(
         self: &Arc<Self>,
         decider: &Arc<Decider>,
+        allowed: Allowed,
         gone: Vec<Arc<str>>,
         token: Option<String>,
         decide: impl FnMut(&mut Group, &mut Moment) -> Result<T, Refusal> + Send + 'static,
     ) -> Result<(T, Decided)> {
         let (answer, answered) = oneshot::channel();
-        self.put(decider, Box::new(Call { gone, token, decide, decided: None, answer }));
+        self.put(decider, Box::new(Call { allowed, is_other: false, gone, token, decide, decided: None, answer }));
         answered.await.map_err(|_| Error::unknown("a decision about a group was broken off"))?
     }
 
@@ -210,7 +213,7 @@ async fn expire_later(slot: Weak<Slot>, decider: Weak<Decider>, end: i64, sleep:
     let next = slot.known.last_seen().and_then(|group| group.next_end());
     if next.is_some_and(|end| end <= decider.base.groups.about_now()) {
         // Each decision begins with the end of what is over, and sets the next timer.
-        let _ = slot.decide(&decider, |_, _| Ok(())).await;
+        let _ = slot.decide(&decider, Allowed::Any, Vec::new(), None, |_, _| Ok(())).await;
     } else {
         slot.arm(&decider, 0);
     }

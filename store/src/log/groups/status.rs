@@ -9,7 +9,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::lookup::{any_type, filter, scope};
-use super::{Decided, Groups};
+use super::{Decided, Groups, Named};
 use crate::error::{Error, Result};
 use crate::groups::Group;
 use crate::log::read::Scan;
@@ -23,7 +23,7 @@ impl Groups {
     ///
     /// # Errors
     /// As [`Self::definition`].
-    pub async fn status(&self, group: &str) -> Result<GroupStatus> {
+    pub async fn status(&self, group: impl Into<Named>) -> Result<GroupStatus> {
         let Decided { group, at } = self.now(&self.slot(group)).await?;
         let reader = &self.decider.reader;
         reader.show(at.head).await?;
@@ -50,7 +50,7 @@ impl Groups {
     ///
     /// # Errors
     /// As [`Self::definition`].
-    pub async fn wait(&self, group: &str, wait: Wait, stop: &CancellationToken) -> Result<Waited> {
+    pub async fn wait(&self, group: impl Into<Named>, wait: Wait, stop: &CancellationToken) -> Result<Waited> {
         let slot = self.slot(group);
         let window = &self.decider.base.window;
         let deadline = Instant::now() + Duration::from_millis(u64::try_from(wait.timeout_ms).unwrap_or_default());

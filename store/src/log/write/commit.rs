@@ -31,6 +31,8 @@ use crate::storage::{AppendError, Appender, Outcome, Settled, Submitted};
 const SETTLE_WITHIN: Duration = Duration::from_secs(10);
 /// The first pause between two attempts to settle it, and the longest; each is twice the one before.
 const SETTLE_PAUSES: (Duration, Duration) = (Duration::from_millis(20), Duration::from_secs(1));
+/// How often a batch that acts on groups loses its race before what acts on groups goes round.
+const OVERTAKEN: u32 = 3;
 /// Batches that one run commits before it lets other logs' runs have the thread.
 const BATCHES_PER_RUN: usize = 64;
 
@@ -60,6 +62,8 @@ enum Failure {
     All(Error),
     /// One of them is at fault. Which one shows if each is tried alone.
     One(Error),
+    /// Nothing was written, because groups on which some of them act are changed by others all the time.
+    Overtaken,
 }
 
 impl From<Error> for Failure {
@@ -85,11 +89,32 @@ struct Attempts {
     pause: Duration,
     /// Whether each append may have been written by an earlier attempt, or is to be decided on versions that are known.
     is_uncertain: bool,
+    /// How often a change of a group, or another batch, was before one that acts on groups.
+    overtaken: u32,
 }
 
 impl Attempts {
     fn new() -> Self {
-        Self { deadline: Instant::now() + SETTLE_WITHIN, pause: SETTLE_PAUSES.0, is_uncertain: false }
+        Self { deadline: Instant::now() + SETTLE_WITHIN, pause: SETTLE_PAUSES.0, is_uncertain: false, overtaken: 0 }
+    }
+
+    /// Whether those that act on groups have to go round, so that the others of the batch need not wait for them. What
+    /// may be written already is decided here.
+    ///
+    /// # Errors
+    /// [`Failure::Overtaken`]; [`Error::Unknown`] if it is not decided in time.
+    async fn overtaken(&mut self) -> Result<(), Failure> {
+        self.overtaken += 1;
+        if self.is_uncertain && self.is_over() {
+            return Err(Error::unknown("others change a group all the time").into());
+        }
+        if !self.is_uncertain && self.overtaken >= OVERTAKEN {
+            return Err(Failure::Overtaken);
+        }
+        if self.is_uncertain {
+            self.pause().await;
+        }
+        Ok(())
     }
 
     fn is_over(&self) -> bool {
@@ -334,7 +359,13 @@ impl Sequencer {
                 Ok(Some(plan.into_committed(&entries)))
             }
             Err(AppendError::Behind) => {
+                let acts = plan.acts();
+                // It holds the turns of its groups.
+                drop(plan);
                 self.follower.catch_up(self.appender.lead(), &mut self.versions).await?;
+                if acts {
+                    attempts.overtaken().await?;
+                }
                 Ok(None)
             }
             Err(AppendError::Unknown(cause)) => self.find_out(plan, cause, attempts).await,
@@ -418,7 +449,7 @@ impl Sequencer {
     }
 
     /// Answers the appends of a batch. If one of them is at fault, each is committed alone, so that only that one
-    /// fails.
+    /// fails. If groups are changed by others all the time, what acts on groups goes round, and the rest is committed.
     async fn answer(&mut self, pending: Vec<Pending>, verdicts: Result<Vec<Verdict>, Failure>) {
         match verdicts {
             Ok(verdicts) => {
@@ -434,6 +465,14 @@ impl Sequencer {
                 tracing::warn!(namespace = %self.base.namespace, error = %Chain(&error), "a batch was rejected: trying its appends one by one");
                 for one in pending {
                     Box::pin(self.commit(vec![one])).await;
+                }
+            }
+            Err(Failure::Overtaken) => {
+                let (acting, rest): (Vec<_>, Vec<_>) =
+                    pending.into_iter().partition(|pending| pending.work.form().is_some());
+                acting.into_iter().for_each(Pending::give_back);
+                if !rest.is_empty() {
+                    Box::pin(self.commit(rest)).await;
                 }
             }
             Err(Failure::One(error) | Failure::All(error)) => {

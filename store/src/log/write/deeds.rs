@@ -1,24 +1,28 @@
 //! What appends do to groups: a checkpoint, a handled retry, or only the check of an epoch, in the append's own commit.
 //!
 //! What such an append has to know of the log is looked up before it waits, as conditions are. The sequencer decides it
-//! on the group as it is then, and if another question had to be asked, the append goes round once more.
+//! on the group as it is then. If another question had to be asked, or the group is busy, the append goes round once more.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::time::Duration;
 
 use eventodb_protocol::message::{Message, MessageRef};
 use eventodb_protocol::request::group::GroupForm;
 use eventodb_protocol::{Direction, Filter, Scope};
 use foldhash::{HashMap, HashMapExt as _};
+use rand::RngExt as _;
 use tokio::sync::OwnedMutexGuard;
+use tokio::time::Instant;
 
 use super::super::base::Base;
-use super::super::known::KnownGroup;
+use super::super::known::{self, KnownGroup};
 use super::Writer;
 use super::queue::Pending;
 use crate::error::{Error, Result};
-use crate::groups::{Asked, Change, Definition, Group, Known, Moment, Span};
+use crate::groups::{Allowed, Asked, Change, Definition, Group, Known, Moment, Span};
 use crate::model::{Axis, Columns, Select};
+use crate::storage::groups::Version;
 
 /// What is known of the log for what an append does to a group.
 #[derive(Debug)]
@@ -27,6 +31,8 @@ pub(super) struct Deed {
     told: Told,
     /// Of the group for which it was asked; another one of its name may have taken its place.
     definition: Option<Arc<Definition>>,
+    /// Which groups of the name the caller may touch.
+    allowed: Allowed,
 }
 
 /// What the log says.
@@ -47,32 +53,68 @@ pub(super) struct Acting {
     known: Arc<KnownGroup>,
     /// Held until the batch has landed.
     _turn: OwnedMutexGuard<()>,
-    version: i64,
+    version: Version,
+    /// The version once the batch has landed.
+    next: Version,
     group: Group,
     at: Moment,
     is_changed: bool,
 }
 
-/// Groups by name while a batch is planned; `None` for one that does not exist.
-pub(super) type ActingGroups = HashMap<Arc<str>, Option<Acting>>;
+/// Groups by name while a batch is planned; `None` for one whose turn others have. One that cannot be read fails only the
+/// appends that act on it.
+pub(super) type ActingGroups = HashMap<Arc<str>, Result<Option<Acting>>>;
+
+/// How long a batch waits for the turns of its groups.
+const TURNS_WITHIN: Duration = Duration::from_millis(50);
+/// How often an append on a group is decided, before its caller is told that the group is busy.
+const ROUNDS: u32 = 100;
+/// The longest pause between two rounds.
+const PAUSE: Duration = Duration::from_millis(20);
+
+/// How often an append on a group has gone round.
+#[derive(Debug, Default)]
+pub(super) struct Rounds(u32);
+
+impl Rounds {
+    /// Pauses before one more round, at random, so that servers do not stay in step. The first one is not waited for:
+    /// most often the log had to be asked something else.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`] if there were too many.
+    pub(super) async fn next(&mut self) -> Result<()> {
+        self.0 += 1;
+        if self.0 >= ROUNDS {
+            return Err(Error::unavailable("others change the group all the time"));
+        }
+        if self.0 > 1 {
+            let part: f64 = rand::rng().random();
+            tokio::time::sleep(PAUSE.mul_f64(part)).await;
+        }
+        Ok(())
+    }
+}
 
 impl Deed {
     /// Looks up what a form most likely needs, by what was last seen of its group.
     ///
     /// # Errors
     /// Those of [`crate::storage::Storage`], and [`Error::Damaged`].
-    pub(super) async fn look(form: &GroupForm, writer: &Arc<Writer>) -> Result<Self> {
+    pub(super) async fn look(form: &GroupForm, allowed: &Allowed, writer: &Arc<Writer>) -> Result<Self> {
         let base = &writer.base;
         let known = base.groups.get(&form.group);
         if known.last_seen().is_none() {
-            match base.groups.look(&known, Vec::new(), base.window.head()).await {
-                Ok((version, group, _)) => known.learn(version, Arc::new(group), false),
-                // The sequencer finds out; a repeated append does not ask for the group.
-                Err(Error::GroupNotFound) => return Ok(Self::of_no_group()),
-                Err(error) => return Err(error),
+            // What is learned must not take the place of what a decision has learned meanwhile.
+            let _turn = known.turn.lock().await;
+            if known.last_seen().is_none() {
+                match base.groups.look(&known, Vec::new(), base.window.head()).await {
+                    // The sequencer finds out; a repeated append does not ask for the group.
+                    Ok(_) | Err(Error::GroupNotFound | Error::Failed(_)) => {}
+                    Err(error) => return Err(error),
+                }
             }
         }
-        let Some(group) = known.last_seen() else { return Ok(Self::of_no_group()) };
+        let Some(group) = known.last_seen() else { return Ok(Self::of_no_group(allowed)) };
         let asked = group.commit_asks(&form.form);
         let told = match &asked {
             Asked::Nothing => Told::Nothing,
@@ -86,42 +128,49 @@ impl Deed {
                 Told::IsLeft(!is_shown || is_left(base, group.definition(), span).await?)
             }
         };
-        Ok(Self { asked, told, definition: Some(Arc::clone(group.definition())) })
+        Ok(Self { asked, told, definition: Some(Arc::clone(group.definition())), allowed: allowed.clone() })
     }
 
-    fn of_no_group() -> Self {
-        Self { asked: Asked::Nothing, told: Told::Nothing, definition: None }
+    pub(super) fn of_no_group(allowed: &Allowed) -> Self {
+        Self { asked: Asked::Nothing, told: Told::Nothing, definition: None, allowed: allowed.clone() }
     }
 }
 
 impl Acting {
     /// The groups that these appends act on, as they are now.
-    ///
-    /// # Errors
-    /// As [`crate::storage::groups::GroupStorage::look`].
-    pub(super) async fn all(base: &Base, pending: &[Pending]) -> Result<ActingGroups> {
+    pub(super) async fn all(base: &Base, pending: &[Pending]) -> ActingGroups {
         // In the same order everywhere.
         let names: BTreeSet<&str> =
             pending.iter().filter_map(|pending| pending.work.form()).map(|form| &*form.group).collect();
         let mut groups = ActingGroups::new();
+        let patience = Instant::now() + TURNS_WITHIN;
         for name in names {
             let known = base.groups.get(name);
-            let turn = Arc::clone(&known.turn).lock_owned().await;
-            let acting = match base.groups.look(&known, Vec::new(), base.window.head()).await {
-                Ok((version, group, at)) => Some(Self { known, _turn: turn, version, group, at, is_changed: false }),
-                Err(Error::GroupNotFound) => None,
-                Err(error) => return Err(error),
+            let turn = Arc::clone(&known.turn).lock_owned();
+            let acting = match tokio::time::timeout_at(patience, turn).await {
+                Ok(turn) => Self::now(base, known, turn).await.map(Some),
+                Err(_) => Ok(None),
             };
             groups.insert(name.into(), acting);
         }
-        Ok(groups)
+        groups
+    }
+
+    /// A group as it is now.
+    async fn now(base: &Base, known: Arc<KnownGroup>, turn: OwnedMutexGuard<()>) -> Result<Self> {
+        let (version, group, at) = base.groups.look(&known, Vec::new(), base.window.head()).await?;
+        let next = version.following(known::stamp());
+        Ok(Self { known, _turn: turn, version, next, group, at, is_changed: false })
     }
 
     /// Does what an append does to the group. `Ok(false)` if something else has to be asked of the log first.
     ///
     /// # Errors
-    /// [`Error::Group`].
+    /// [`Error::Group`], [`Error::GroupNotFound`].
     pub(super) fn act(&mut self, form: &GroupForm, deed: &Deed) -> Result<bool> {
+        if !deed.allowed.allows(self.group.definition()) {
+            return Err(Error::GroupNotFound);
+        }
         let is_of_this = deed.definition.as_ref().is_none_or(|definition| definition == self.group.definition());
         if !is_of_this || self.group.commit_asks(&form.form) != deed.asked {
             return Ok(false);
@@ -141,20 +190,22 @@ impl Acting {
 
     /// Those that were changed, by name.
     pub(super) fn of(groups: ActingGroups) -> Vec<Self> {
-        let mut acting: Vec<Self> = groups.into_values().flatten().filter(|acting| acting.is_changed).collect();
+        let groups = groups.into_values().filter_map(|acting| acting.ok().flatten());
+        let mut acting: Vec<Self> = groups.filter(|acting| acting.is_changed).collect();
         acting.sort_unstable_by(|a, b| a.known.name.cmp(&b.known.name));
         acting
     }
 
     /// What is stored with the batch. An append gives no epochs, so that none is taken.
     pub(super) fn change(&self) -> Change {
-        Change::new(&self.known.name, Some(self.version), &self.group, self.at.last_epoch, &self.at)
+        let epoch = self.at.last_epoch;
+        Change::new(&self.known.name, Some(self.version), self.next.stamp, &self.group, epoch, &self.at)
     }
 
     /// The batch is committed.
     pub(super) fn landed(mut self) {
         self.group.settle();
-        self.known.learn(self.version + 1, Arc::new(self.group), true);
+        self.known.learn(self.next, Arc::new(self.group), true);
     }
 }
 

@@ -42,12 +42,13 @@ use uuid::Uuid;
 
 use self::commit::Sequencer;
 use self::conditions::Sight;
-use self::deeds::Deed;
+use self::deeds::{Deed, Rounds};
 use self::follow::Follower;
 use self::gate::Gate;
 use self::queue::{Done, Queue, Work};
 use super::base::Base;
 use crate::error::{Error, Result};
+use crate::groups::Allowed;
 use crate::model::Head;
 use crate::storage::Appender;
 
@@ -86,27 +87,33 @@ impl Writer {
         }
     }
 
-    /// Appends atomically; one result per entry.
+    /// Appends atomically; one result per entry. It acts on its group only if it is one of the `allowed` ones.
     ///
     /// # Errors
     /// As [`super::Log::append`].
-    pub(super) async fn append(self: &Arc<Self>, append: Append) -> Result<Vec<Appended>> {
+    pub(super) async fn append(self: &Arc<Self>, append: Append, allowed: &Allowed) -> Result<Vec<Appended>> {
         let messages = append.entries.iter().flat_map(|entry| &entry.messages);
         let ids = messages.map(|message| message.id.unwrap_or_else(Uuid::now_v7)).collect();
         let sight = Sight::of(&append).map(Box::new);
         let mut work = Work::Append(append, ids, sight, None);
+        let mut rounds = Rounds::default();
         loop {
             if let Work::Append(append, _, sight, deed) = &mut work {
                 if let Some(sight) = sight {
                     sight.look(&self.base).await?;
                 }
                 if let Some(form) = &append.group {
-                    *deed = Some(Box::new(Deed::look(form, self).await?));
+                    *deed = Some(Box::new(Deed::look(form, allowed, self).await?));
                 }
             }
             match self.write(work).await? {
                 Done::Appended(results) => return Ok(results),
-                Done::Outrun(again) => work = again,
+                Done::Outrun(again) => {
+                    if again.form().is_some() {
+                        rounds.next().await?;
+                    }
+                    work = again;
+                }
                 Done::Imported(_) => unreachable!("an append is answered as an append"),
             }
         }

@@ -29,7 +29,7 @@ pub(super) enum Verdict {
     /// It is in the batch, or was written before.
     Accepted(Done),
     Refused(Error),
-    /// Its conditions are to be looked up once more.
+    /// Its conditions, or what it does to a group, are to be looked up once more.
     Outrun,
 }
 
@@ -50,6 +50,11 @@ impl Plan {
     /// Whether there is nothing to commit: all is refused, or was written before.
     pub(super) fn is_empty(&self) -> bool {
         self.batch.messages.is_empty()
+    }
+
+    /// Whether it changes groups.
+    pub(super) fn acts(&self) -> bool {
+        !self.acting.is_empty()
     }
 
     /// How many appends it is for.
@@ -141,7 +146,7 @@ impl Planner<'_> {
         let (versions, open) = self.versions_of(pending).await?;
         let stored = self.known_ids(pending).await?;
         let recent = self.recent(pending).await?;
-        let groups = Acting::all(self.base, pending).await?;
+        let groups = Acting::all(self.base, pending).await;
         let clock = self.base.groups.test_time();
         let mut draft = Draft {
             next: after.position.saturating_add(1),
@@ -313,12 +318,14 @@ impl Draft {
         Verdict::Accepted(Done::Appended(self.accept_all(append, ids)))
     }
 
-    /// Does what an append does to a group. `Ok(false)` if the log has to be asked first.
+    /// Does what an append does to a group. `Ok(false)` if the log has to be asked first, or others have the group's turn.
     fn act(&mut self, append: &Append, deed: Option<&Deed>) -> Result<bool> {
         let (Some(form), Some(deed)) = (&append.group, deed) else { return Ok(true) };
         match self.groups.get_mut(&*form.group) {
-            Some(Some(acting)) => acting.act(form, deed),
-            _ => Err(Error::GroupNotFound),
+            Some(Ok(Some(acting))) => acting.act(form, deed),
+            Some(Ok(None)) => Ok(false),
+            Some(Err(error)) => Err(error.clone()),
+            None => Err(Error::GroupNotFound),
         }
     }
 

@@ -53,7 +53,7 @@ pub(super) enum Done {
     Appended(Vec<Appended>),
     /// The last global position of the import.
     Imported(i64),
-    /// Nothing is decided: the conditions are to be looked up once more.
+    /// Nothing is decided: the conditions, or what it does to a group, are to be looked up once more.
     Outrun(Work),
 }
 

@@ -3,8 +3,10 @@
 use std::sync::atomic::AtomicUsize;
 
 use async_trait::async_trait;
+use eventodb_protocol::group::Epoch;
 use eventodb_protocol::message::{Expected, NewMessage};
 use eventodb_protocol::reply::{CategoryListed, Quota, StreamListed};
+use eventodb_protocol::request::group::{AtomicForm, GroupForm};
 use eventodb_protocol::request::{AppendEntry, ListPage};
 use eventodb_protocol::token::Token;
 use eventodb_protocol::{Filter, Scope, Timestamp};
@@ -165,13 +167,13 @@ async fn a_batch_that_is_sent_behind_another_goes_on_while_that_one_is_waited_fo
     let (writer, ..) = writer_with(|_| Box::new(crossing)).await;
     let first = tokio::spawn({
         let writer = Arc::clone(&writer);
-        async move { writer.append(append("account-1")).await }
+        async move { writer.append(append("account-1"), &Allowed::Any).await }
     });
     while submitted.load(SeqCst) == 0 {
         tokio::task::yield_now().await;
     }
     let both = async {
-        assert_eq!(writer.append(append("account-2")).await.unwrap()[0].last_global_position, 2);
+        assert_eq!(writer.append(append("account-2"), &Allowed::Any).await.unwrap()[0].last_global_position, 2);
         assert_eq!(first.await.expect("no panic").unwrap()[0].last_global_position, 1);
     };
     tokio::time::timeout(Duration::from_secs(60), both).await.expect("neither waits for the other for ever");
@@ -187,7 +189,7 @@ fn append(stream: &str) -> Append {
 #[tokio::test]
 async fn subscribers_to_the_same_read_once_that_there_is_nothing() {
     let (writer, storage, _backend) = writer().await;
-    writer.append(append("account-1")).await.unwrap();
+    writer.append(append("account-1"), &Allowed::Any).await.unwrap();
     // Nothing of it is in memory.
     writer.base.window.skip_to(1);
     let reader = Arc::new(Reader::new(Arc::clone(&writer.base), Arc::clone(&writer)));
@@ -207,7 +209,7 @@ async fn subscribers_to_the_same_read_once_that_there_is_nothing() {
         held.push(subscription);
         assert_eq!(storage.reads.load(SeqCst), 1);
     }
-    let order = writer.append(append("order-1")).await.unwrap();
+    let order = writer.append(append("order-1"), &Allowed::Any).await.unwrap();
     assert_eq!(order[0].last_global_position, 2);
     for subscription in &mut held {
         assert!(matches!(subscription.next().await, Event::Pokes(_)));
@@ -221,8 +223,25 @@ async fn a_run_that_panics_costs_its_caller_an_answer_and_nobody_the_log() {
     // Without an id for its message.
     let panics = writer.write(Work::Append(append("account-1"), Vec::new(), None, None)).await;
     assert!(matches!(panics, Err(Error::Unknown(_))), "{panics:?}");
-    let written = tokio::time::timeout(Duration::from_secs(60), writer.append(append("account-1"))).await;
+    let written =
+        tokio::time::timeout(Duration::from_secs(60), writer.append(append("account-1"), &Allowed::Any)).await;
     assert_eq!(written.expect("the log goes on").unwrap()[0].last_global_position, 1);
+}
+
+#[tokio::test]
+async fn an_append_on_a_group_that_is_busy_holds_up_no_other() {
+    let (writer, _, _backend) = writer().await;
+    let turn = writer.base.groups.get("g").turn.clone().lock_owned().await;
+    let form = AtomicForm::Fence { partition: 0, epoch: Epoch::from_number(1) };
+    let acting = Append { group: Some(GroupForm { group: "g".to_owned(), form }), ..append("account-1") };
+    let (ids, deed) = (vec![Uuid::now_v7()], Deed::of_no_group(&Allowed::Any));
+    let waiting = writer.write(Work::Append(acting, ids, None, Some(Box::new(deed))));
+    let plain = writer.append(append("account-2"), &Allowed::Any);
+    let both = tokio::time::timeout(Duration::from_secs(60), async { tokio::join!(waiting, plain) }).await;
+    let (waiting, plain) = both.expect("nobody waits for the turn");
+    plain.expect("nothing is in its way");
+    assert!(matches!(waiting, Ok(Done::Outrun(_))), "it goes round: {waiting:?}");
+    drop(turn);
 }
 
 #[tokio::test]
@@ -241,7 +260,7 @@ async fn a_read_that_fails_is_not_taken_for_a_batch_that_is_rejected() {
     let asked = failing.asked.lock().clone();
     assert!(asked.iter().all(|streams| *streams == 3), "no append was tried alone: {asked:?}");
     failing.fails.store(false, SeqCst);
-    assert_eq!(writer.append(append("account-1")).await.unwrap()[0].last_global_position, 1);
+    assert_eq!(writer.append(append("account-1"), &Allowed::Any).await.unwrap()[0].last_global_position, 1);
 }
 
 #[tokio::test]
@@ -256,5 +275,5 @@ async fn draining_waits_for_everything_that_was_accepted() {
     writer.refuse();
     writer.drain().await;
     assert!(answers.iter_mut().all(|answer| matches!(answer.try_recv(), Ok(Ok(_)))));
-    assert!(matches!(writer.append(append("account-1")).await, Err(Error::Closed)));
+    assert!(matches!(writer.append(append("account-1"), &Allowed::Any).await, Err(Error::Closed)));
 }

@@ -107,9 +107,12 @@ async fn functions_are_distributed_with_the_tables_of_their_log() {
     let functions = [
         "append_2",
         "append_acting_1",
+        "append_acting_2",
         "be_synchronous_1",
         "change_group_1",
+        "change_group_2",
         "change_group_rows_1",
+        "create_group_2",
         "fence_2",
         "tombstone_2",
         "unseal_2",

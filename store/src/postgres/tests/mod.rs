@@ -9,6 +9,7 @@ mod encryption;
 mod failover;
 mod faults;
 mod fixture;
+mod groups;
 mod hints;
 mod log;
 mod migrations;

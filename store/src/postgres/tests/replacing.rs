@@ -26,7 +26,7 @@ async fn writes_through_another_server_are_refused_meanwhile() {
     let pair = Pair::new().await;
     let [_, other] = pair.logs().await;
     write(&other, "a-1", "Old").await;
-    let replacement = pair.servers[0].replace(NAME).await.expect("it lives");
+    let replacement = pair.servers[0].replace(NAME, None).await.expect("it lives");
     for _ in 0..2 {
         let refused = write_expecting(&other, "a-1", Default::default(), message("T")).await;
         assert!(matches!(refused, Err(Error::Replacing)), "{refused:?}");
@@ -35,7 +35,7 @@ async fn writes_through_another_server_are_refused_meanwhile() {
     let records = vec![Message { id: Uuid::new_v4(), stream: "b-1".into(), global_position: 2, ..old }];
     assert!(matches!(other.import(records).await, Err(Error::Replacing)));
     assert!(other.is_being_replaced().await.expect("it answers"));
-    assert!(matches!(pair.servers[1].replace(NAME).await, Err(Error::Replacing)));
+    assert!(matches!(pair.servers[1].replace(NAME, None).await, Err(Error::Replacing)));
     assert_eq!(all(&other).await.len(), 1, "it is still read");
 
     replacement.discard().await;
@@ -43,7 +43,7 @@ async fn writes_through_another_server_are_refused_meanwhile() {
     let [first, _] = pair.logs().await;
     assert_eq!(write(&first, "a-1", "T").await.first_global_position, 3);
 
-    pair.servers[0].replace(NAME).await.expect("it lives").finish().await.expect("nothing is in the way");
+    pair.servers[0].replace(NAME, None).await.expect("it lives").finish().await.expect("nothing is in the way");
     let late = write_expecting(&other, "a-1", Default::default(), message("T")).await;
     assert!(matches!(late, Err(Error::Closed)), "{late:?}");
     let other =
@@ -55,7 +55,7 @@ async fn writes_through_another_server_are_refused_meanwhile() {
 #[tokio::test]
 async fn a_deletion_through_another_server_overtakes() {
     let pair = Pair::new().await;
-    let replacement = pair.servers[0].replace(NAME).await.expect("it lives");
+    let replacement = pair.servers[0].replace(NAME, None).await.expect("it lives");
     pair.servers[1].delete(NAME).await.expect("it lives");
     assert!(matches!(replacement.finish().await, Err(Error::Overtaken)));
     assert!(pair.servers[1].authorize(&pair.token).await.expect("it answers").is_none());

@@ -188,7 +188,7 @@ async fn a_namespace_replaced_through_the_other_server_goes_on_at_once() {
     let (pair, _proxy) = late(PATIENCE).await;
     let [log, _] = pair.logs().await;
     write(&log, "a-1", "old").await;
-    pair.servers[1].replace(NAME).await.expect("it lives").finish().await.expect("nothing is in the way");
+    pair.servers[1].replace(NAME, None).await.expect("it lives").finish().await.expect("nothing is in the way");
     assert!(matches!(log.read(Read::forward(everything(), 1, 100)).await, Err(Error::Closed)));
     let log =
         pair.servers[0].authorize(&pair.token).await.expect("it answers").expect("the token is the same").log().clone();

@@ -21,7 +21,7 @@ pub(in super::super) async fn answer(
     // A group of that name that reads something else is refused with what it reads.
     match caller.check_group(Right::Consume, &name).await {
         Err(refused) if refused.code() == ErrorCode::GroupNotFound => {}
-        checked => checked?,
+        checked => _ = checked?,
     }
     Ok(reply::json(&caller.log().groups().create(&name, new).await?))
 }

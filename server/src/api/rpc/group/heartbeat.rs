@@ -4,7 +4,7 @@ use axum::response::Response;
 use eventodb_protocol::request::Call;
 use eventodb_protocol::request::group::MemberCall;
 
-use super::target::{member_of, waiting};
+use super::target::{member_of, waiting_member};
 use crate::api::auth::Caller;
 use crate::api::errors::Failure;
 use crate::api::reply;
@@ -17,7 +17,7 @@ pub(in super::super) async fn answer(
 ) -> Result<Response, Failure> {
     let (group, member) = member_of(context, &caller, call).await?;
     let heartbeat = MemberCall::parse(call)?;
-    let (state, wait_ms) = (context.state, heartbeat.wait_ms);
+    let (state, call) = (context.state, heartbeat.clone());
     let reply = caller.log().groups().heartbeat(&group, &member, heartbeat, &state.stopping);
-    Ok(reply::json(&waiting(context, &caller, wait_ms, reply).await?))
+    Ok(reply::json(&waiting_member(context, &caller, (&group, &member, call), reply).await?))
 }

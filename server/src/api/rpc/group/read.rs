@@ -4,7 +4,7 @@ use axum::response::Response;
 use eventodb_protocol::request::Call;
 use eventodb_protocol::request::group::ReadGroup;
 
-use super::target::{member_of, waiting};
+use super::target::{member_of, waiting_member};
 use crate::api::auth::Caller;
 use crate::api::errors::Failure;
 use crate::api::reply;
@@ -23,10 +23,10 @@ pub(in super::super) async fn answer(
 ) -> Result<Response, Failure> {
     let (group, member) = member_of(context, &caller, call).await?;
     let read = ReadGroup::parse(call)?;
-    let (state, exchange, wait_ms) = (context.state, context.exchange, read.heartbeat.wait_ms);
+    let (state, exchange, call) = (context.state, context.exchange, read.heartbeat.clone());
     let mut memory = Memory::new(exchange.account());
     let room = |bytes: usize| memory.hold(COPIES * bytes + FRAME).is_ok();
     let reply = caller.log().groups().read(&group, &member, read, &state.stopping, room);
-    let page = waiting(context, &caller, wait_ms, reply).await?;
+    let page = waiting_member(context, &caller, (&group, &member, call), reply).await?;
     Ok(reply::json(&page))
 }

@@ -19,7 +19,7 @@ pub(in super::super) async fn answer(
     let group = named(context, &caller, call, Right::Admin).await?;
     let reset = ResetGroup::parse(call, context.limits())?;
     if !reset.dry_run {
-        context.administers(&group);
+        context.administers(group.name());
     }
     Ok(reply::json(&caller.log().groups().reset(&group, reset, token_of(&caller)).await?))
 }

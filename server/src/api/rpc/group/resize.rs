@@ -17,7 +17,7 @@ pub(in super::super) async fn answer(
     call: &mut Call<'_>,
 ) -> Result<Response, Failure> {
     let group = named(context, &caller, call, Right::Admin).await?;
-    context.administers(&group);
+    context.administers(group.name());
     let resize = ResizeGroup::parse(call)?;
     Ok(reply::json(&caller.log().groups().resize(&group, resize, token_of(&caller)).await?))
 }

@@ -16,6 +16,6 @@ pub(in super::super) async fn answer(
     call: &mut Call<'_>,
 ) -> Result<Response, Failure> {
     let group = named(context, &caller, call, Right::Admin).await?;
-    context.administers(&group);
+    context.administers(group.name());
     Ok(reply::json(&caller.log().groups().resume(&group, token_of(&caller)).await?))
 }

@@ -17,7 +17,7 @@ pub(in super::super) async fn answer(
     call: &mut Call<'_>,
 ) -> Result<Response, Failure> {
     let group = named(context, &caller, call, Right::Admin).await?;
-    context.administers(&group);
+    context.administers(group.name());
     let retry = Retry::parse(call, context.limits())?;
     Ok(reply::json(&caller.log().groups().retry(&group, retry).await?))
 }

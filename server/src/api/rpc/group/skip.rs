@@ -19,7 +19,7 @@ pub(in super::super) async fn answer(
     let group = named(context, &caller, call, Right::Admin).await?;
     let skip = Skip::parse(call, context.limits())?;
     if !skip.dry_run {
-        context.administers(&group);
+        context.administers(group.name());
     }
     Ok(reply::json(&caller.log().groups().skip(&group, skip, token_of(&caller)).await?))
 }

@@ -6,9 +6,9 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
 
 use super::*;
-use crate::groups::{AuditEntry, Change};
+use crate::groups::{AuditEntry, Change, Stored};
 use crate::model::Batch;
-use crate::storage::groups::{GroupStorage, Looked, Question};
+use crate::storage::groups::{GroupStorage, Looked, Question, Version};
 use crate::storage::{AppendError, Settled, Submitted};
 
 /// A database in which nothing is kept but the order of time.
@@ -108,12 +108,16 @@ impl GroupStorage for NoGroups {
         Err(Error::GroupNotFound)
     }
 
-    async fn change(&self, _: Change) -> Result<Option<i64>> {
+    async fn change(&self, _: Change) -> Result<Option<Version>> {
         Ok(None)
     }
 
-    async fn delete(&self, _: &str, _: i64) -> Result<bool> {
+    async fn delete(&self, _: &str, _: Version) -> Result<bool> {
         Ok(false)
+    }
+
+    async fn last(&self, _: &str) -> Result<Option<(Stored, Epoch)>> {
+        Ok(None)
     }
 
     async fn names(&self) -> Result<Vec<Arc<str>>> {
@@ -149,7 +153,7 @@ impl Answers {
             let writer = Arc::clone(writer);
             self.0.spawn(async move {
                 let started = Instant::now();
-                let answer = writer.append(append("account-1")).await;
+                let answer = writer.append(append("account-1"), &Allowed::Any).await;
                 (started.elapsed(), answer)
             });
             sleep(pause).await;
@@ -249,7 +253,7 @@ async fn an_import_is_not_refused_for_the_age_of_appends() {
         metadata: None,
         time: eventodb_protocol::Timestamp::now(),
     };
-    assert!(matches!(writer.append(append("account-1")).await, Err(Error::Overloaded)));
+    assert!(matches!(writer.append(append("account-1"), &Allowed::Any).await, Err(Error::Overloaded)));
     assert_eq!(writer.import(vec![record]).await.unwrap(), 1_000_000);
 }
 
@@ -273,5 +277,5 @@ async fn while_the_database_is_away_appends_are_refused_as_not_written_within_th
     assert!(at_once >= 75, "those of the first 1.1 s wait, the others do not: {at_once}");
 
     slow.is_away.store(false, SeqCst);
-    assert!(writer.append(append("account-1")).await.is_ok(), "it comes back by itself");
+    assert!(writer.append(append("account-1"), &Allowed::Any).await.is_ok(), "it comes back by itself");
 }

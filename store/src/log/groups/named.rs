@@ -1,0 +1,96 @@
+//! Which group a call means.
+//!
+//! The right to touch a group depends on what the group reads. It is checked before the call, and the group may be deleted
+//! and another one created under its name in between. So the call carries what was checked, and is refused if it meets
+//! another group.
+
+use std::ops::Deref;
+use std::sync::Arc;
+
+use super::decider::Decider;
+use super::slot::{Decided, Slot};
+use crate::error::Result;
+use crate::groups::{Allowed, Group, Moment, Refusal};
+
+/// The name of a group, and which groups of this name the caller may touch.
+#[derive(Clone, Debug)]
+pub struct Named {
+    name: Arc<str>,
+    allowed: Allowed,
+}
+
+/// The group that a call means, on this server.
+pub(super) struct Target {
+    pub(super) slot: Arc<Slot>,
+    pub(super) allowed: Allowed,
+}
+
+impl Named {
+    /// A group of this name.
+    pub fn new(name: &str, allowed: Allowed) -> Self {
+        Self { name: name.into(), allowed }
+    }
+
+    /// Its name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    pub(super) fn into_parts(self) -> (Arc<str>, Allowed) {
+        (self.name, self.allowed)
+    }
+}
+
+impl From<&str> for Named {
+    fn from(name: &str) -> Self {
+        Self::new(name, Allowed::Any)
+    }
+}
+
+impl From<&String> for Named {
+    fn from(name: &String) -> Self {
+        Self::from(&**name)
+    }
+}
+
+impl From<&Self> for Named {
+    fn from(named: &Self) -> Self {
+        named.clone()
+    }
+}
+
+impl Deref for Target {
+    type Target = Arc<Slot>;
+
+    fn deref(&self) -> &Arc<Slot> {
+        &self.slot
+    }
+}
+
+impl Target {
+    /// Decides a call that names no member and needs no token.
+    ///
+    /// # Errors
+    /// As [`Slot::decide`].
+    pub(super) async fn decide<T: Send + 'static>(
+        &self,
+        decider: &Arc<Decider>,
+        decide: impl FnMut(&mut Group, &mut Moment) -> Result<T, Refusal> + Send + 'static,
+    ) -> Result<(T, Decided)> {
+        self.decide_for(decider, Vec::new(), None, decide).await
+    }
+
+    /// Decides a call. Members' ids and instances that it names are in `gone`.
+    ///
+    /// # Errors
+    /// As [`Slot::decide`].
+    pub(super) async fn decide_for<T: Send + 'static>(
+        &self,
+        decider: &Arc<Decider>,
+        gone: Vec<Arc<str>>,
+        token: Option<String>,
+        decide: impl FnMut(&mut Group, &mut Moment) -> Result<T, Refusal> + Send + 'static,
+    ) -> Result<(T, Decided)> {
+        self.slot.decide(decider, self.allowed.clone(), gone, token, decide).await
+    }
+}

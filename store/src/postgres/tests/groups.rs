@@ -1,0 +1,214 @@
+//! Groups: what the database may do to their states. It loses the newest ones in a failover, and holds calls up.
+
+use std::sync::Arc;
+
+use eventodb_protocol::Token;
+use eventodb_protocol::message::Expected;
+use eventodb_protocol::request::Append;
+use eventodb_protocol::request::group::{AtomicForm, CreateGroup, GroupForm, Join, Start, UpdateGroup};
+use futures_util::future::join_all;
+
+use super::fixture::{open_store, settings};
+use crate::conformance::support::{PATIENCE, append, entry, message, namespace};
+use crate::log::{Groups, Log};
+use crate::{Error, EventStore, Settings};
+use eventodb_testing::postgres;
+
+const GROUP: &str = "g";
+
+/// A server with a group, whose tables are changed past it.
+struct Fixture {
+    url: String,
+    schema: String,
+    log: Arc<Log>,
+    store: Arc<EventStore>,
+}
+
+impl Fixture {
+    async fn new() -> Self {
+        let url = postgres::database().await;
+        let store = open_store(settings(&url), Settings::default()).await;
+        store.create(namespace("test", &Token::generate("test"))).await.expect("the name is free");
+        let log = store.log("test").await.expect("it was just created");
+        let schema = format!("eventodb_{}", log.namespace().incarnation.0);
+        log.groups().create(GROUP, new_group()).await.expect("it is new");
+        Self { url, schema, log, store }
+    }
+
+    fn groups(&self) -> &Groups {
+        self.log.groups()
+    }
+
+    /// The same log through another server.
+    async fn second(&self) -> (Arc<EventStore>, Arc<Log>) {
+        let store = open_store(settings(&self.url), Settings::default()).await;
+        let log = store.log("test").await.expect("it lives");
+        (store, log)
+    }
+
+    fn text(&self, sql: &str) -> String {
+        sql.replace("{log}", &self.schema)
+    }
+
+    async fn sql(&self, sql: &str) {
+        postgres::run(&self.url, &self.text(sql)).await;
+    }
+
+    async fn number(&self, sql: &str) -> i64 {
+        postgres::connect(&self.url).await.query_one(&self.text(sql), &[]).await.expect("good SQL").get(0)
+    }
+
+    /// Changes the group's description while `meanwhile` happens: in one transaction, which holds the number that the
+    /// change wants.
+    async fn describe_held_up(&self, description: &str, meanwhile: &str) -> crate::Result<()> {
+        let other = postgres::connect(&self.url).await;
+        other.batch_execute(&self.text(&format!("BEGIN; {meanwhile}"))).await.expect("good SQL");
+        let (log, description) = (Arc::clone(&self.log), description.to_owned());
+        let changing = tokio::spawn(async move { describe(log.groups(), &description).await });
+        let waits =
+            "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'";
+        let held_up = async { while self.number(waits).await == 0 {} };
+        tokio::time::timeout(PATIENCE, held_up).await.expect("it waits for the other");
+        other.batch_execute("COMMIT").await.expect("it goes on");
+        changing.await.expect("it does not panic")
+    }
+}
+
+fn new_group() -> CreateGroup {
+    CreateGroup {
+        categories: ["a".to_owned()].into(),
+        types: [].into(),
+        partitions: 3,
+        start: Start::After(0),
+        session_ms: 600_000,
+        max_parked: 2,
+        description: String::new(),
+    }
+}
+
+async fn describe(groups: &Groups, description: &str) -> crate::Result<()> {
+    let update = UpdateGroup { description: Some(description.to_owned()), ..UpdateGroup::default() };
+    groups.update(GROUP, update).await.map(|_| ())
+}
+
+async fn description(groups: &Groups) -> String {
+    groups.update(GROUP, UpdateGroup::default()).await.expect("it is there").description
+}
+
+/// 200 changes, of which the first are pruned.
+const MANY_CHANGES: &str = "
+    INSERT INTO {log}.group_states (group_name, version, state)
+    SELECT s.group_name, s.version + at, s.state FROM {log}.group_states AS s, generate_series(1, 200) AS at
+    WHERE s.version = (SELECT max(version) FROM {log}.group_states);
+    DELETE FROM {log}.group_states WHERE version < (SELECT max(version) - 64 FROM {log}.group_states)";
+
+#[tokio::test]
+async fn a_state_that_a_failover_lost_does_not_pass_for_the_one_in_its_place() {
+    let fixture = Fixture::new().await;
+    describe(fixture.groups(), "kept").await.expect("it is there");
+    describe(fixture.groups(), "lost").await.expect("it is there");
+    fixture.sql("DELETE FROM {log}.group_states WHERE version = (SELECT max(version) FROM {log}.group_states)").await;
+    let (store, log) = fixture.second().await;
+    assert_eq!(description(log.groups()).await, "kept");
+    describe(log.groups(), "new").await.expect("it is there");
+    assert_eq!(description(fixture.groups()).await, "new");
+    store.close().await;
+    fixture.store.close().await;
+}
+
+#[tokio::test]
+async fn a_change_that_stood_still_is_not_stored_below_those_that_overtook_it() {
+    let fixture = Fixture::new().await;
+    fixture.describe_held_up("late", MANY_CHANGES).await.expect("it is decided again");
+    assert_eq!(description(fixture.groups()).await, "late");
+    fixture.store.close().await;
+}
+
+#[tokio::test]
+async fn a_change_that_stood_still_does_not_bring_a_deleted_group_back() {
+    let fixture = Fixture::new().await;
+    let delete = "DO $$ BEGIN
+        PERFORM {log}.change_group_2('g', s.version, s.stamp, s.version + 1, 0, '', 0, 0, NULL, NULL, 0, 0)
+        FROM (SELECT * FROM {log}.group_states ORDER BY version DESC LIMIT 1) AS s; END $$";
+    let late = fixture.describe_held_up("late", delete).await;
+    assert!(matches!(late, Err(Error::GroupNotFound)), "{late:?}");
+    assert_eq!(fixture.number("SELECT count(*) FROM {log}.group_states").await, 0);
+    fixture.groups().create(GROUP, new_group()).await.expect("the name is free");
+    fixture.groups().join(GROUP, Join::default()).await.expect("it is there");
+    fixture.store.close().await;
+}
+
+#[tokio::test]
+async fn a_group_is_made_anew_below_the_versions_of_the_former_one() {
+    let fixture = Fixture::new().await;
+    // As if it had changed faster than epochs grow, because the clock was set back.
+    fixture.sql("UPDATE {log}.group_states SET version = version + 1000000000000000").await;
+    describe(fixture.groups(), "former").await.expect("it is there");
+    fixture.groups().delete(GROUP).await.expect("it is there");
+    fixture.groups().create(GROUP, new_group()).await.expect("the name is free");
+    assert_eq!(description(fixture.groups()).await, "");
+    fixture.store.close().await;
+}
+
+#[tokio::test]
+async fn what_the_first_functions_left_of_a_deleted_group_harms_no_new_one() {
+    let fixture = Fixture::new().await;
+    fixture.groups().delete(GROUP).await.expect("it is there");
+    fixture.sql("INSERT INTO {log}.group_states (group_name, version) VALUES ('g', 9000000000000000000)").await;
+    fixture.groups().create(GROUP, new_group()).await.expect("the name is free");
+    describe(fixture.groups(), "new").await.expect("it is there");
+    assert_eq!(description(fixture.groups()).await, "new");
+    fixture.store.close().await;
+}
+
+/// An append that checks the epoch of a group's first partition, or does nothing to a group.
+fn fenced(group: Option<&str>, epoch: eventodb_protocol::group::Epoch) -> Append {
+    let form = AtomicForm::Fence { partition: 0, epoch };
+    let group = group.map(|group| GroupForm { group: group.to_owned(), form });
+    Append { group, ..append(vec![entry("out-1", Expected::Any, vec![message("T")])]) }
+}
+
+#[tokio::test]
+async fn a_group_that_cannot_be_read_fails_the_appends_on_it_alone() {
+    let fixture = Fixture::new().await;
+    fixture.groups().create("damaged", new_group()).await.expect("it is new");
+    let epoch = fixture.groups().join(GROUP, Join::default()).await.expect("it is there").assigned[0].epoch;
+    fixture.sql("UPDATE {log}.group_states SET state = '{}' WHERE group_name = 'damaged'").await;
+    let (store, log) = fixture.second().await;
+    let group = |at: usize| [Some(GROUP), None, Some("damaged")][at % 3];
+    let outcomes = join_all((0..24).map(|at| log.append(fenced(group(at), epoch)))).await;
+    for (at, outcome) in outcomes.into_iter().enumerate() {
+        match group(at) {
+            Some("damaged") => assert!(matches!(outcome, Err(Error::Failed(_))), "{outcome:?}"),
+            _ => _ = outcome.expect("nothing is in its way"),
+        }
+    }
+    store.close().await;
+    fixture.store.close().await;
+}
+
+#[tokio::test]
+async fn a_group_that_others_change_all_the_time_holds_up_no_other_append() {
+    let fixture = Fixture::new().await;
+    let epoch = fixture.groups().join(GROUP, Join::default()).await.expect("it is there").assigned[0].epoch;
+    fixture
+        .sql(
+            "CREATE FUNCTION public.change_first() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+                 RAISE EXCEPTION 'another was first' USING ERRCODE = 'serialization_failure'; END $$;
+             CREATE TRIGGER change_first BEFORE INSERT ON {log}.group_states FOR EACH ROW
+                 EXECUTE FUNCTION public.change_first()",
+        )
+        .await;
+    let late = tokio::spawn({
+        let log = Arc::clone(&fixture.log);
+        async move { log.append(fenced(Some(GROUP), epoch)).await }
+    });
+    let plain = (0..50).map(|_| fixture.log.append(fenced(None, epoch)));
+    let plain = tokio::time::timeout(PATIENCE, join_all(plain)).await.expect("nothing holds them up");
+    assert!(plain.iter().all(Result::is_ok));
+    let late = tokio::time::timeout(PATIENCE, late).await.expect("it ends").expect("no panic");
+    assert!(matches!(late, Err(Error::Unavailable(_))), "certainly not written: {late:?}");
+    fixture.sql("DROP TRIGGER change_first ON {log}.group_states").await;
+    fixture.log.append(fenced(Some(GROUP), epoch)).await.expect("the epoch is current");
+    fixture.store.close().await;
+}
