@@ -4,6 +4,7 @@ import { assertFails, TIME, type Client } from "../src/client.ts";
 import { memberOf } from "../src/group.ts";
 import { Member, newGroup, placesOf } from "../src/kept-group.ts";
 import { sharedServer, test } from "../src/suite.ts";
+import { until } from "../src/wait.ts";
 
 const { fresh } = sharedServer();
 
@@ -171,4 +172,27 @@ test("[R-group-status.3] why a checkpoint does not move", async () => {
   await member.park(1);
   await member.heartbeat({ checkpoints: member.at({ 0: 1 }) });
   assert.equal((await why()).code, "parked_full");
+});
+
+test("[R-group-status.3] a member that says nothing, one that has to give a partition back, and one that does not get on", async () => {
+  const client = fresh();
+  const { group, category } = await newGroup(client, { partitions: 2, sessionMs: 1_500 });
+  for (let i = 0; i < 20; i++) await client.write(`${category}-${i}`);
+  /** The reason of this code, while the members that are given call. */
+  const why = (code: string, ...members: Member[]) =>
+    until(code, async () => {
+      for (const member of members) await member.heartbeat();
+      const { partitions } = await client.rpc("group.status", group);
+      return partitions.map((partition: any) => partition.why).find((why: any) => why.code === code);
+    });
+  const silent = await Member.join(client, group);
+  const { leaseMs } = await why("silent_member");
+  assert.ok(leaseMs > 0 && leaseMs < 500, `${leaseMs}`);
+  await silent.leave();
+  const [first, second] = [await Member.join(client, group), await Member.join(client, group)];
+  const { deadlineMs } = await why("revoking", first, second);
+  assert.ok(deadlineMs > 0 && deadlineMs <= 1_500, `${deadlineMs}`);
+  await first.release();
+  // They call in time, and no checkpoint moves.
+  await why("slow_handler", first, second);
 });
