@@ -6,5 +6,6 @@ pub mod crowd;
 mod forgery;
 pub mod http;
 pub mod nodes;
+pub mod pooler;
 pub mod postgres;
 pub mod proxy;

@@ -17,6 +17,7 @@ use driver::{Driver, Open};
 use eventodb_store::postgres::{self, Postgres};
 use eventodb_store::sqlite::{self, Location, Sqlite};
 use eventodb_store::{Backend, Settings, conformance};
+use eventodb_testing::pooler::Pooler;
 use rules::Rules;
 use run::{Make, STEPS, first_failure, shortened};
 use world::Plan;
@@ -25,6 +26,9 @@ use world::Plan;
 const STEPS_IN_CI: u64 = 20_000;
 /// The same where each step asks a database.
 const STEPS_OF_A_DATABASE: u64 = 2_000;
+
+/// Fewer than the store has sessions.
+const CONNECTIONS_OF_A_POOLER: usize = 3;
 
 /// Runs the steps that `EVENTODB_TEST_GROUPS_STEPS` says, and fails with the shortest failure.
 fn simulate(steps_in_ci: u64, plan: Plan, make: Make<'_>) {
@@ -66,19 +70,21 @@ fn on_sqlite(settings: &Settings) {
 }
 
 fn on_postgres(settings: &Settings) {
+    on_postgres_by(settings, STEPS_OF_A_DATABASE, &|url| postgres::Settings::new(url.parse().expect("a URL")));
+}
+
+/// `connect` gives the way to the database of this URL.
+fn on_postgres_by(settings: &Settings, steps: u64, connect: &dyn Fn(&str) -> postgres::Settings) {
     let runtime = Arc::new(tokio::runtime::Runtime::new().expect("a runtime"));
     let make = || {
-        let url = runtime.block_on(eventodb_testing::postgres::database());
+        let way = connect(&runtime.block_on(eventodb_testing::postgres::database()));
         let open: Open = Arc::new(move || {
-            let url = url.parse().expect("a URL");
-            Box::pin(async move {
-                let settings = postgres::Settings::new(url);
-                Postgres::open(settings).await.expect("the database is ours") as Arc<dyn Backend>
-            })
+            let way = way.clone();
+            Box::pin(async move { Postgres::open(way).await.expect("the database is ours") as Arc<dyn Backend> })
         });
         Some(Box::new(Driver::new(Arc::clone(&runtime), open, settings.clone(), false)) as Box<dyn pair::Subject>)
     };
-    simulate(STEPS_OF_A_DATABASE, Plan::default(), &make);
+    simulate(steps, Plan::default(), &make);
 }
 
 #[test]
@@ -99,4 +105,18 @@ fn postgres_answers_as_the_model() {
 #[test]
 fn postgres_answers_as_the_model_within_tiny_bounds() {
     on_postgres(&conformance::tiny(7));
+}
+
+#[test]
+fn postgres_answers_as_the_model_behind_a_pooler() {
+    let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+    let pooler = runtime.block_on(async {
+        let server = eventodb_testing::postgres::database().await;
+        Pooler::start(&server, CONNECTIONS_OF_A_POOLER).await
+    });
+    on_postgres_by(&Settings::default(), STEPS, &|url| postgres::Settings {
+        prepare: false,
+        listen_url: Some(url.parse().expect("a URL")),
+        ..postgres::Settings::new(pooler.url(url).parse().expect("a URL"))
+    });
 }
