@@ -73,7 +73,7 @@ fn turn(args: &Args, case: Case) -> Duration {
     let plan = plan(args, backend(args), case);
     let paced = plan.warm_up + plan.duration + BETWEEN;
     match case.scenario {
-        Scenario::CatchUp => Duration::from_secs_f64(args.preload as f64 / READ),
+        Scenario::CatchUp | Scenario::GroupRead => Duration::from_secs_f64(args.preload as f64 / READ),
         Scenario::CatchUpSse | Scenario::Rare | Scenario::Start => Duration::from_secs(1),
         Scenario::Grow => {
             let sizes = u32::try_from(args.sizes.len()).unwrap_or(u32::MAX);

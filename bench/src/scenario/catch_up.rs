@@ -49,7 +49,7 @@ pub(super) async fn subscription(turn: Turn<'_>) -> anyhow::Result<Loaded> {
 }
 
 /// The bench's own log has no gaps, so that a reader of the first `last` positions sees as many messages.
-fn expect_all(session: &Session, loaded: &mut Loaded, last: u64) {
+pub(super) fn expect_all(session: &Session, loaded: &mut Loaded, last: u64) {
     let seen = loaded.measured.messages;
     if session.hosts.backend().is_some() && seen < last && !session.gauge.is_stopped() {
         loaded.measured.error(&anyhow::anyhow!("{seen} of {last} messages were seen"));

@@ -3,6 +3,7 @@
 pub(crate) mod catch_up;
 pub(crate) mod ceiling;
 mod conditions;
+pub(crate) mod group;
 mod guarded;
 pub(crate) mod hostile;
 pub(crate) mod idle;
@@ -71,6 +72,16 @@ pub enum Scenario {
     CatchUp,
     /// A million of the preloaded messages by one subscription.
     CatchUpSse,
+    /// All preloaded messages by one member of a group, by pages of 1,000, with a checkpoint for each.
+    GroupRead,
+    /// Write sent to checkpoint stored: 4 members of a group, 1,000 writes a second.
+    GroupLive,
+    /// The same while one of 16 partitions begins with the first preloaded message.
+    GroupBehind,
+    /// Groups of 4 members that heartbeat and have nothing to read: memory and processor.
+    GroupMany,
+    /// Heartbeats that move 16 checkpoints, while a snapshot of PostgreSQL is open for ten minutes.
+    GroupCheckpoint,
     /// Write sent to poke parsed: 1 subscriber, 100 writes a second.
     Poke,
     /// The same with 1,000 subscribers over 100 categories, 500 writes a second.
@@ -281,6 +292,16 @@ static TABLE: &[Spec] = &[
     Spec { rate: Unpaced, ..spec(Scenario::CatchUp, Messages, NONE, UntilDone, |turn| Box::pin(catch_up::pages(turn))) },
     Spec { rate: Unpaced,
         ..spec(Scenario::CatchUpSse, Messages, NONE, UntilDone, |turn| Box::pin(catch_up::subscription(turn))) },
+    Spec { rate: Unpaced, method: Some("group.read"),
+        ..spec(Scenario::GroupRead, Messages, NONE, UntilDone, |turn| Box::pin(group::read::run(turn))) },
+    Spec { rate: At(1_000.0), method: Some("group.read"),
+        ..spec(Scenario::GroupLive, Messages, NONE, Rounds(10), |turn| Box::pin(group::live::live(turn))) },
+    Spec { rate: At(1_000.0), method: Some("group.read"),
+        ..spec(Scenario::GroupBehind, Messages, NONE, Rounds(10), |turn| Box::pin(group::live::behind(turn))) },
+    Spec { subscribers: 4_000,
+        ..spec(Scenario::GroupMany, OwnServer, NONE, Once(20), |turn| Box::pin(group::many::run(turn))) },
+    Spec { rate: Unpaced, backend: Some(Postgres), is_started: true, method: Some("group.heartbeat"),
+        ..spec(Scenario::GroupCheckpoint, Messages, AT_16, Once(600), |turn| Box::pin(group::checkpoint::run(turn))) },
     Spec { rate: At(100.0), ..spec(Scenario::Poke, Messages, NONE, Rounds(5), |turn| Box::pin(poke::run(turn, 1))) },
     Spec { rate: At(500.0), subscribers: 1_000,
         ..spec(Scenario::PokeMany, Messages, NONE, Rounds(5), |turn| Box::pin(poke::run(turn, 100))) },
