@@ -6,6 +6,7 @@ mod certificates;
 mod checksums;
 mod children;
 mod client;
+mod consumers;
 mod crash;
 mod descriptors;
 mod equals;

@@ -53,15 +53,20 @@ impl Server {
     /// A server on PostgreSQL that listens on this port.
     pub(crate) async fn on_database_at(port: &str, url: &str, flags: &[&str]) -> Self {
         let mut command = Command::new(BINARY);
-        command.args(ARGUMENTS).args(["--port", port, "--db-url", url]).args(flags);
+        command.args(Self::arguments_on(port, url)).args(flags);
         Self::launch(command).await
+    }
+
+    /// The arguments of a server on PostgreSQL.
+    pub(crate) fn arguments_on<'a>(port: &'a str, url: &'a str) -> impl Iterator<Item = &'a str> {
+        ARGUMENTS.into_iter().chain(["--port", port, "--db-url", url])
     }
 
     pub(crate) fn arguments(directory: &Path) -> Vec<String> {
         Self::arguments_at("0", directory)
     }
 
-    fn arguments_at(port: &str, directory: &Path) -> Vec<String> {
+    pub(crate) fn arguments_at(port: &str, directory: &Path) -> Vec<String> {
         let directory = directory.to_str().expect("a temporary folder's name");
         // Some of these tests need a disk to be full.
         let place = ["--port", port, "--data-dir", directory, "--min-free", "0"];

@@ -23,7 +23,7 @@ const EVERY: usize = 700;
 const STREAMS: usize = 300;
 
 /// Writes deposits to a category.
-pub(super) async fn fill(client: &Client, category: &str, streams: usize, numbers: std::ops::Range<usize>) {
+pub(crate) async fn fill(client: &Client, category: &str, streams: usize, numbers: std::ops::Range<usize>) {
     let writer = BufferedWriter::new(client, BufferSettings::default()).expect("good settings");
     let mut receipts = Vec::new();
     for number in numbers {
@@ -37,7 +37,7 @@ pub(super) async fn fill(client: &Client, category: &str, streams: usize, number
 }
 
 /// Every message of a category.
-pub(super) async fn all(client: &Client, category: &str) -> Vec<Message> {
+pub(crate) async fn all(client: &Client, category: &str) -> Vec<Message> {
     let (mut all, mut from) = (Vec::new(), 0);
     loop {
         let query = CategoryQuery::new(category).from(from).limit(10_000);

@@ -6,7 +6,7 @@ mod duplicates;
 mod examples;
 mod groups;
 mod kept;
-mod killed;
+pub(crate) mod killed;
 mod read_models;
 mod restarts;
 mod tls;
@@ -32,7 +32,7 @@ impl Server {
 }
 
 /// A client of the server at `url` that retries with short waits, for as long as a test may take.
-fn client(url: &str) -> Client {
+pub(crate) fn client(url: &str) -> Client {
     let retry = RetryPolicy { first: Duration::from_millis(1), ..RetryPolicy::default().give_up_after(PATIENCE) };
     Client::builder(url).token(TOKEN).retry(retry).build().expect("a URL and a token")
 }
