@@ -56,12 +56,16 @@ async fn until(what: &str, condition: impl AsyncFn() -> bool) {
 
 /// Waits until a group has handled everything up to a position and nothing is parked, for as long as it gets on.
 async fn until_handled(group: &Group, head: i64) {
+    until_handled_with(group, head, async || ()).await;
+}
+
+/// The same beside what an operator does each second.
+async fn until_handled_with(group: &Group, head: i64, act: impl AsyncFn()) {
     let (mut done, mut since) = (-1, Instant::now());
     while !group.wait(head, None, SESSION).await.expect("a reply").reached
         || !group.parked(&ListPage::default()).await.expect("a list").is_empty()
     {
-        // What an operator does whose handlers are mended. A stream may have been parked after its last try meanwhile.
-        group.retry(None).await.expect("a reply");
+        act().await;
         let status = group.status().await.expect("a status");
         let handled = status.partitions.iter().map(|each| each.checkpoint).sum::<i64>();
         let parked = status.partitions.iter().map(|each| each.parked.streams).sum::<usize>();
