@@ -12,6 +12,17 @@ import { until } from "../src/wait.ts";
 
 const { get, fresh } = sharedServer();
 const WRITE = ["stream.write", "old-1", { type: "T", data: {} }] as const;
+
+interface Joined {
+  member: string;
+  assigned: { epoch: number }[];
+}
+
+interface Status {
+  head: number;
+  partitions: { checkpoint: number; epoch: number; owner: unknown }[];
+}
+
 const records = (count: number) => Array.from({ length: count }, (_, i) => record({ gpos: 10 * (i + 1), stream: "new-1", pos: i }));
 
 /** A forced import of so many records whose last chunk is still to come, once 1,000 are told as imported. */
@@ -55,6 +66,30 @@ test("[R-import.23 R-import.26] what it held is read until all is in, and nothin
   assert.deepEqual(new Set(await streams(client)), new Set(["new-1"]));
   assert.deepEqual(await subscription.ended(), []);
   assert.equal(await written(client), 15_001);
+});
+
+test("[R-import.29] groups are kept or dropped as asked, and it must be said which", async () => {
+  const client = fresh();
+  await client.fill("old-1", 3);
+  await client.rpc("group.create", "g", { start: 3, partitions: 1 });
+  const { member, assigned } = await client.rpc<Joined>("group.join", "g");
+  for (const query of ["force=true", "force=true&groups=both", "groups=keep"]) {
+    const refused = await client.send({ path: `/import?${query}`, body: "" });
+    assert.deepEqual([refused.status, failureOf(refused).code], [400, "INVALID_REQUEST"], query);
+  }
+  assert.equal((await streams(client)).length, 3);
+  const kept = await client.send({ path: "/import?force=true&groups=keep", body: lines(records(2)) });
+  assert.match(kept.text, /"done":true,"imported":2,/);
+  const { head, partitions } = await client.rpc<Status>("group.status", "g");
+  assert.deepEqual([head, partitions[0]?.checkpoint, partitions[0]?.owner], [20, 3, null]);
+  assert.ok((partitions[0]?.epoch ?? 0) > (assigned[0]?.epoch ?? 0));
+  await assertFails(client.failure("group.heartbeat", "g", member, {}), 409, "FENCED");
+  const cut = await client.send({ path: "/import?force=true&groups=keep", body: "" });
+  assert.match(cut.text, /"done":true,"imported":0,/);
+  assert.equal((await client.rpc<Status>("group.status", "g")).partitions[0]?.checkpoint, 0);
+  const dropped = await client.send({ path: "/import?force=true&groups=drop", body: lines(records(1)) });
+  assert.match(dropped.text, /"done":true,"imported":1,/);
+  assert.deepEqual(await client.rpc("group.list"), []);
 });
 
 test("[R-import.25] a bad record, also behind whole batches", async () => {
