@@ -59,7 +59,7 @@ test("[R-group-read.1 R-group-read.7 R-group-join.3] a consumer in shell that is
   }
 });
 
-test("[R-group-park.1 R-group-park.3 R-group-heartbeat.1] it comes past a long message and tries a failed one again", async (t) => {
+test("[R-group-park.1 R-group-park.3 R-group-lease.1] it comes past a long message and tries a failed one again", async (t) => {
   const client = fresh();
   const { group, category } = await newGroup(client, { partitions: 1, sessionMs: 1000 });
   const [handled, mended] = [join(directoryFor(t), "handled"), join(directoryFor(t), "mended")];
