@@ -75,7 +75,7 @@ const CALLS: Record<string, (client: Client, touch: Touch, tenant: Tenant) => Pr
   "message.get": (client) => client.call("message.get", randomUUID()),
   "/subscribe": (client, touch) => replyTo(client, { category: touch === "both" ? "account,secret" : category(touch) }),
   "/import": (client) => client.send({ path: "/import", body: "" }),
-  "/import?force=true": (client) => client.send({ path: "/import?force=true", body: "" }),
+  "/import?force=true": (client) => client.send({ path: "/import?force=true&groups=drop", body: "" }),
   "ns.streams": (client) => client.call("ns.streams"),
   "ns.categories": (client) => client.call("ns.categories"),
   "ns.info": (client, _touch, { name }) => client.call("ns.info", name),
