@@ -3,9 +3,8 @@
 //! At most one read is under way. While messages of parked streams are in hand, a read does not wait: the next call about
 //! such a stream waits for its reply. If the read were given up, what it hands out would come again after a session only.
 //!
-//! A heartbeat is sent a third of a session after the last call that succeeded, whatever
-//! became of others before it: each goes over connections that no other call uses, and one that hangs neither holds up
-//! the next one nor is waited for.
+//! A heartbeat is sent a third of a session after the last call that succeeded. Heartbeats have connections of their own, and
+//! one that hangs does not hold up the next one.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
