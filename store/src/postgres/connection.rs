@@ -28,6 +28,8 @@ const PREPARED: NonZeroUsize = NonZeroUsize::new(100).expect("it is not 0");
 const PREPARATIONS: usize = 250;
 /// How much longer than PostgreSQL's own time limit a statement is waited for.
 pub(super) const GRACE: Duration = Duration::from_secs(1);
+/// How long the end of a read that was given up is waited for: no longer than it takes to open another session.
+const SETTLING: Duration = Duration::from_millis(20);
 
 /// A session with PostgreSQL.
 #[derive(Debug)]
@@ -37,11 +39,20 @@ pub(super) struct Connection {
     prepared: LruCache<Key, tokio_postgres::Statement>,
     preparations: usize,
     limit: Duration,
-    /// A statement was sent and its end not seen, or a transaction is open.
-    unclean: bool,
+    state: State,
     /// Statements that were sent by [`Connection::send_one`] and whose end was not seen.
     sent: Arc<AtomicUsize>,
     _driver: AbortOnDropHandle<()>,
+}
+
+/// Whether a session can serve another call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    Ready,
+    /// A statement outside a transaction was sent, and its end not seen.
+    Busy,
+    /// A transaction is open, or an answer leaves in doubt what holds in the session.
+    Spoilt,
 }
 
 /// Parameters of a statement.
@@ -65,7 +76,7 @@ impl Connection {
             prepared: LruCache::new(PREPARED),
             preparations: 0,
             limit: settings.statement_timeout,
-            unclean: false,
+            state: State::Ready,
             sent: Arc::default(),
             _driver: driver,
         };
@@ -79,10 +90,22 @@ impl Connection {
 
     /// Whether it can serve another call.
     pub(super) fn is_clean(&self) -> bool {
-        !self.unclean
+        self.state == State::Ready
             && self.sent.load(Ordering::SeqCst) == 0
             && !self.client.is_closed()
             && self.preparations < PREPARATIONS
+    }
+
+    /// Waits for the end of a read that was given up. Its future is gone, but the session goes on with it, and most
+    /// reads end sooner than another session could be opened. After [`SETTLING`] the session is left to be closed.
+    pub(super) async fn settle(&mut self, usual: Duration) {
+        if self.state == State::Busy && self.sent.load(Ordering::SeqCst) == 0 && !self.client.is_closed() {
+            self.limit = usual;
+            // PostgreSQL answers in the order of what it was sent.
+            if let Ok(Ok(())) = timeout(SETTLING, self.client.batch_execute("")).await {
+                self.state = State::Ready;
+            }
+        }
     }
 
     /// How long a statement may run.
@@ -92,7 +115,21 @@ impl Connection {
 
     /// Lets the session end when it is given back.
     pub(super) fn retire(&mut self) {
-        self.unclean = true;
+        self.state = State::Spoilt;
+    }
+
+    /// Notes that a statement is sent, and returns the state before it for [`Connection::leave`].
+    fn enter(&mut self) -> State {
+        let before = self.state;
+        if before == State::Ready {
+            self.state = State::Busy;
+        }
+        before
+    }
+
+    /// Notes whether the end of a statement was seen.
+    fn leave(&mut self, before: State, is_end_seen: bool) {
+        self.state = if is_end_seen { before } else { State::Spoilt };
     }
 
     /// Runs a statement and returns its rows.
@@ -137,9 +174,9 @@ impl Connection {
         each: impl FnMut(Row),
     ) -> Result<(), Failure> {
         self.check_open()?;
-        let was_unclean = std::mem::replace(&mut self.unclean, true);
+        let before = self.enter();
         let outcome = self.run(statement, parameters, each).await;
-        self.unclean = was_unclean || !is_end_seen(&outcome);
+        self.leave(before, is_end_seen(&outcome));
         outcome
     }
 
@@ -173,9 +210,9 @@ impl Connection {
 
     /// Runs fixed text that returns nothing and may take as long as `limit`.
     pub(super) async fn execute(&mut self, text: &str, limit: Duration) -> Result<(), Failure> {
-        let was_unclean = std::mem::replace(&mut self.unclean, true);
+        let before = self.enter();
         let outcome = within(limit + GRACE, self.client.batch_execute(text)).await;
-        self.unclean = was_unclean || outcome.is_err();
+        self.leave(before, outcome.is_ok());
         outcome
     }
 
@@ -187,7 +224,7 @@ impl Connection {
     /// Runs texts of at most one row each that are made for this once. They are sent together, and each is a transaction
     /// of its own. The inner errors are PostgreSQL's answers.
     pub(super) async fn query_each(&mut self, texts: &[String]) -> Result<Vec<Result<Option<Row>, Failure>>, Failure> {
-        let was_unclean = std::mem::replace(&mut self.unclean, true);
+        let before = self.enter();
         let query = async |text: &String| {
             let none: [(bool, Type); 0] = [];
             let mut last = None;
@@ -196,7 +233,7 @@ impl Connection {
             within(self.limit + GRACE, rows).await.map(|()| last)
         };
         let outcomes = join_all(texts.iter().map(query)).await;
-        self.unclean = was_unclean || !outcomes.iter().all(is_end_seen);
+        self.leave(before, outcomes.iter().all(is_end_seen));
         let answer = |outcome| match outcome {
             Err(failure @ (Failure::NotSent(_) | Failure::Open(_))) => Err(failure),
             answer => Ok(answer),
@@ -220,7 +257,7 @@ impl Connection {
         texts: &[String],
         mut each: impl FnMut(Row),
     ) -> Result<(), Failure> {
-        let was_unclean = std::mem::replace(&mut self.unclean, true);
+        let before = self.enter();
         let none: [(bool, Type); 0] = [];
         let rows = async {
             let sent = texts.iter().map(|text| self.client.query_typed_raw(text, none.iter().cloned()));
@@ -230,35 +267,33 @@ impl Connection {
             Ok(())
         };
         let outcome = within(self.limit + GRACE, rows).await;
-        self.unclean = was_unclean || outcome.is_err();
+        self.leave(before, outcome.is_ok());
         outcome
     }
 
     /// Begins a transaction. If the session is given back before [`Connection::commit`] has returned, it is closed,
     /// which undoes the transaction.
     pub(super) async fn begin(&mut self) -> Result<(), Failure> {
-        let outcome = self.execute("BEGIN ISOLATION LEVEL READ COMMITTED", self.limit).await;
-        self.unclean = true;
-        outcome
+        self.state = State::Spoilt;
+        self.execute("BEGIN ISOLATION LEVEL READ COMMITTED", self.limit).await
     }
 
     /// The same, with a commit that is at least synchronous, whatever the role or a pooler's session says.
     pub(super) async fn begin_synchronous(&mut self) -> Result<(), Failure> {
         let text = concat!("BEGIN ISOLATION LEVEL READ COMMITTED; SELECT ", include_str!("sql/synchronous.sql"));
-        let outcome = self.execute(text, self.limit).await;
-        self.unclean = true;
-        outcome
+        self.state = State::Spoilt;
+        self.execute(text, self.limit).await
     }
 
     /// Commits the transaction.
     pub(super) async fn commit(&mut self) -> Result<(), Failure> {
-        self.unclean = false;
+        self.state = State::Ready;
         self.execute("COMMIT", self.limit).await
     }
 
     /// Undoes the transaction after PostgreSQL has refused one of its statements.
     pub(super) async fn rollback(&mut self) -> Result<(), Failure> {
-        self.unclean = false;
+        self.state = State::Ready;
         self.execute("ROLLBACK", self.limit).await
     }
 
@@ -293,11 +328,12 @@ impl Connection {
 
     async fn prepare(&mut self, statement: Statement) -> Result<tokio_postgres::Statement, Failure> {
         let text = statement.text();
+        // Counted first: a caller that gives up leaves it to PostgreSQL all the same.
+        self.preparations += 1;
         let prepared = timeout(self.limit + GRACE, self.client.prepare_typed(&text, statement.template.types))
             .await
             .map_err(|_| Failure::NotSent(Arc::new(TimedOut("prepare a statement"))))?
             .map_err(Failure::of_harmless)?;
-        self.preparations += 1;
         self.prepared.put(statement.key(), prepared.clone());
         Ok(prepared)
     }

@@ -3,6 +3,7 @@
 //! If PostgreSQL has no slot for one more session, callers share the sessions that exist. The pool withholds one seat
 //! for each attempt that failed, so that the next caller waits for a session, and gives the seats back later.
 
+use std::future::Future;
 use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -10,6 +11,7 @@ use std::time::Duration;
 
 use deadpool::Runtime;
 use deadpool::managed::{self, Metrics, PoolError, QueueMode, RecycleError, RecycleResult, TimeoutType};
+use futures_util::future::poll_immediate;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, timeout_at};
 
@@ -80,6 +82,7 @@ impl managed::Manager for Manager {
     }
 
     async fn recycle(&self, connection: &mut Connection, _: &Metrics) -> RecycleResult<OpenError> {
+        connection.settle(self.settings.statement_timeout).await;
         if connection.is_clean() { Ok(()) } else { Err(RecycleError::message("not clean")) }
     }
 }
@@ -176,10 +179,11 @@ impl Pool {
             let seat = seat
                 .map_err(|_| Failure::NotSent(Arc::new(TimedOut("free a connection"))))?
                 .map_err(|closed| Failure::NotSent(Arc::new(closed)))?;
-            match self.pool.get().await {
-                Ok(connection) => return Ok(Pooled { connection, _seat: seat }),
-                Err(PoolError::Backend(OpenError::NoSlot { .. })) if self.withhold() => seat.forget(),
-                Err(error) => return Err(not_sent(error)),
+            let pool = self.pool.clone();
+            match to_its_end(async move { (pool.get().await, seat) }).await? {
+                (Ok(connection), seat) => return Ok(Pooled { connection, _seat: seat }),
+                (Err(PoolError::Backend(OpenError::NoSlot { .. })), seat) if self.withhold() => seat.forget(),
+                (Err(error), _) => return Err(not_sent(error)),
             }
         }
     }
@@ -229,6 +233,17 @@ impl Pool {
     pub(super) fn close(&self) {
         self.pool.close();
         self.seats.close();
+    }
+}
+
+/// Polls a future to its end, also if the caller goes away. A session that is being opened is then ready for the next
+/// caller; otherwise PostgreSQL would open one after the other for callers who come and go, and none would be used.
+async fn to_its_end<T: Send + 'static>(work: impl Future<Output = T> + Send + 'static) -> Result<T, Failure> {
+    let mut work = Box::pin(work);
+    match poll_immediate(&mut work).await {
+        // A session was open.
+        Some(outcome) => Ok(outcome),
+        None => tokio::spawn(work).await.map_err(|error| Failure::NotSent(Arc::new(error))),
     }
 }
 

@@ -1,12 +1,17 @@
 //! What holds in every session, and how many there are.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use eventodb_protocol::{Scope, Token};
+use futures_util::future::poll_immediate;
+use tokio::time::timeout;
 
 use super::fixture::{Fixture, open_store, select, settings};
 use crate::Error;
-use crate::conformance::support::{all, namespace, write};
+use crate::conformance::support::{PATIENCE, all, namespace, write};
+use crate::postgres::connection::Connection;
+use crate::postgres::pool::Pool;
 use crate::storage::Backend as _;
 use eventodb_testing::postgres::{self, Server};
 
@@ -69,6 +74,50 @@ async fn a_read_that_is_given_up_leaves_no_connection_in_doubt() {
     }
     // Were it used again, this would wait for the end of what was given up.
     fixture.read(select(Scope::All)).await;
+}
+
+async fn process(connection: &mut Connection) -> i32 {
+    let mut process = 0;
+    let text = ["SELECT pg_backend_pid()".to_owned()];
+    connection.for_each_of_texts(&text, |row| process = row.get(0)).await.expect("it answers");
+    process
+}
+
+#[tokio::test]
+async fn a_session_serves_the_next_caller_after_a_short_read_that_was_given_up() {
+    let fixture = Fixture::with(|settings| settings.pool_max = 1).await;
+    let readers = &fixture.backend.shared.readers;
+    let serves_again = async || {
+        let mut connection = readers.get().await.expect("it is free");
+        let before = process(&mut connection).await;
+        let text = ["SELECT 1".to_owned()];
+        assert!(poll_immediate(connection.for_each_of_texts(&text, |_| {})).await.is_none(), "it cannot have answered");
+        drop(connection);
+        before == process(&mut *readers.get().await.expect("it is free")).await
+    };
+    // A busy machine may be slower than a session is waited for.
+    let tried = async { while !serves_again().await {} };
+    timeout(PATIENCE, tried).await.expect("it is not closed each time");
+}
+
+#[tokio::test]
+async fn a_session_that_is_opened_for_a_caller_who_leaves_serves_the_next() {
+    let url = postgres::database().await;
+    let mut named = settings(&(url.clone() + "?application_name=early"));
+    named.pool_max = 1;
+    let pool = Pool::new(&Arc::new(named), 0, 1);
+    assert!(poll_immediate(pool.get()).await.is_none(), "none was open");
+    let session = postgres::connect(&url).await;
+    let opened = async {
+        loop {
+            let text = "SELECT pid FROM pg_stat_activity WHERE application_name = 'early' AND state = 'idle'";
+            if let Some(row) = session.query_opt(text, &[]).await.expect("good SQL") {
+                break row.get::<_, i32>(0);
+            }
+        }
+    };
+    let opened = timeout(PATIENCE, opened).await.expect("it is opened to its end");
+    assert_eq!(process(&mut *pool.get().await.expect("it is open")).await, opened);
 }
 
 #[tokio::test]
