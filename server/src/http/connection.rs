@@ -225,7 +225,8 @@ fn answer<S: Service>(
     let exchange = Exchange::begin(vitals, RequestId::of(request.headers()));
     let version = request.version();
     let request = request.map(|body| Arriving::new(body, vitals));
-    let answer = Arc::clone(&serving.service).answer(request, Arc::clone(&exchange), peer);
+    // Boxed, because each future that waits for another has room for it twice, and hyper moves what it is given.
+    let answer = Box::pin(Arc::clone(&serving.service).answer(request, Arc::clone(&exchange), peer));
     async move {
         let mut answer = answer.await;
         let (Answer::Reply(response) | Answer::Stream(response)) = &mut answer;
