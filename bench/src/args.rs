@@ -41,6 +41,9 @@ pub struct Args {
     /// Where the data directory is made; it is removed again.
     #[arg(long)]
     pub data_dir: Option<PathBuf>,
+    /// The program that is started as the server, such as an earlier build [default: this one].
+    #[arg(long, value_name = "FILE", conflicts_with = "url")]
+    pub server_program: Option<PathBuf>,
     /// A server that runs already, in place of one that is started. The bench writes into a namespace of its own there,
     /// which it makes and removes again; that needs the administrator's token, or test mode.
     #[arg(long)]

@@ -66,7 +66,7 @@ impl Session {
         let directory = directory.prefix("eventodb-bench-").permissions(through).tempdir_in(parent.canonicalize()?)?;
         let noop_server = match args.noop_url {
             Some(_) => None,
-            None => Some(Server::start(&["bench".to_owned(), "noop-server".to_owned()]).await?),
+            None => Some(Server::start(None, &["bench".to_owned(), "noop-server".to_owned()]).await?),
         };
         let noop_url = noop_server.as_ref().map(|server| &server.url).or(args.noop_url.as_ref());
         let noop = Address::new(noop_url.context("there is no no-op server")?, None)?;

@@ -23,6 +23,8 @@ pub(crate) struct Host {
     /// Where it listens, and the token for it.
     pub(crate) address: Address,
     server: Option<Server>,
+    /// What is started as the server, if it is another build than this.
+    program: Option<PathBuf>,
     storage: Storage,
 }
 
@@ -54,6 +56,8 @@ pub(crate) struct Hosts {
     /// A server that runs already.
     foreign: Option<Address>,
     directory: PathBuf,
+    /// What is started as the server, if it is another build than this.
+    program: Option<PathBuf>,
     /// Where databases are made.
     cluster: Option<Cluster>,
 }
@@ -75,7 +79,8 @@ impl Hosts {
             (None, Backend::Postgres, None) => Some(Cluster::start(directory, &args.pg_settings).await?),
             _ => None,
         };
-        Ok(Self { backend: args.backend, foreign, directory: directory.to_owned(), cluster })
+        let program = args.server_program.clone();
+        Ok(Self { backend: args.backend, foreign, directory: directory.to_owned(), program, cluster })
     }
 
     /// The backend of the servers that are started; `None` for a server at `--url`.
@@ -91,18 +96,19 @@ impl Hosts {
     pub(crate) async fn start(&self, guard: Option<&Guard>) -> anyhow::Result<Host> {
         if let Some(address) = &self.foreign {
             Connection::open(address).await?;
-            return Ok(Host { address: address.clone(), server: None, storage: Storage::Foreign });
+            return Ok(Host { address: address.clone(), server: None, program: None, storage: Storage::Foreign });
         }
         let storage = match self.backend {
             Backend::Memory => Storage::Memory,
             Backend::Postgres => Storage::Postgres(self.database().await?),
             Backend::Sqlite => Storage::Sqlite(tempfile::Builder::new().prefix("data-").tempdir_in(&self.directory)?),
         };
-        let server = Server::start(&serve(&storage, guard)).await?;
+        let server = Server::start(self.program.as_deref(), &serve(&storage, guard)).await?;
         let token = guard.map(|guard| guard.administrator.as_str().to_owned());
         Ok(Host {
             address: Address::trusting(&server.url, token, guard.and_then(Guard::authorities))?,
             server: Some(server),
+            program: self.program.clone(),
             storage,
         })
     }
@@ -156,7 +162,7 @@ impl Host {
     }
 
     pub(crate) async fn second(&self) -> anyhow::Result<Server> {
-        Server::start(&serve(&self.storage, None)).await
+        Server::start(self.program.as_deref(), &serve(&self.storage, None)).await
     }
 
     /// Ends the server by SIGTERM and starts another on the same storage; returns when the program was called.
@@ -164,7 +170,7 @@ impl Host {
         let server = self.server.take().context("the server is not the bench's own")?;
         server.terminate(END_WITHIN).await?;
         let begin = Instant::now();
-        let server = Server::start(&serve(&self.storage, None)).await?;
+        let server = Server::start(self.program.as_deref(), &serve(&self.storage, None)).await?;
         self.address = Address::new(&server.url, None)?;
         self.server = Some(server);
         Ok(begin)

@@ -1,5 +1,6 @@
 //! Processes that the bench starts, and what processes use and hold.
 
+use std::path::Path;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
@@ -27,16 +28,19 @@ pub(crate) struct Vitals {
 }
 
 impl Server {
-    /// Starts this program with other arguments, and waits until it prints where it listens.
-    pub(crate) async fn start(arguments: &[String]) -> anyhow::Result<Self> {
-        let program = std::env::current_exe().context("cannot tell which program this is")?;
-        let mut command = Command::new(program);
+    /// Starts a program, this one if there is none, with these arguments, and waits until it prints where it listens.
+    pub(crate) async fn start(program: Option<&Path>, arguments: &[String]) -> anyhow::Result<Self> {
+        let program = match program {
+            Some(program) => program.to_owned(),
+            None => std::env::current_exe().context("cannot tell which program this is")?,
+        };
+        let mut command = Command::new(&program);
         // In a group of its own: Ctrl-C ends the bench, which then ends its server.
         command.args(arguments).stdin(Stdio::null()).stdout(Stdio::piped()).kill_on_drop(true).process_group(0);
         for (name, _) in std::env::vars_os().filter(|(name, _)| name.as_encoded_bytes().starts_with(b"EVENTODB_")) {
             command.env_remove(name);
         }
-        let mut child = command.spawn().context("cannot start the server")?;
+        let mut child = command.spawn().with_context(|| format!("cannot start {}", program.display()))?;
         let mut lines = BufReader::new(child.stdout.take().context("the server has no output")?).lines();
         let url = loop {
             let line = lines.next_line().await?.context("the server ended at once")?;
