@@ -151,3 +151,41 @@ impl Mouth {
         }
     }
 }
+
+/// What the sink says of the messages of one stream, of which each has an epoch and a number: how many it refuses, and
+/// whether something is broken.
+fn judged(lines: &[(i64, i64)]) -> (usize, bool) {
+    let mut taken = Taken::default();
+    for (epoch, number) in lines {
+        let epoch = Epoch::from_number(*epoch);
+        taken.take(Line { member: 0, epoch, stream: "counted-1".to_owned(), number: *number });
+    }
+    (taken.refused.len(), !taken.broken.is_empty())
+}
+
+#[test]
+fn the_sink_sees_what_a_broken_store_would_do() {
+    let good: [&[(i64, i64)]; 3] = [
+        &[(1, 0), (1, 1), (1, 2)],
+        // A new owner goes on, and repeats what was not checkpointed.
+        &[(1, 0), (1, 1), (2, 2), (5, 1), (5, 2), (5, 3)],
+        // The group was reset.
+        &[(1, 0), (1, 1), (2, 0)],
+    ];
+    for lines in good {
+        assert_eq!(judged(lines), (0, false), "{lines:?}");
+    }
+    let late: &[(i64, i64)] = &[(1, 0), (2, 1), (1, 1), (2, 2)];
+    assert_eq!(judged(late), (1, false), "a former owner is refused, and nothing of it is noted");
+    let bad: [&[(i64, i64)]; 4] = [
+        // Something is passed over: at the beginning, by one owner, and where it changes.
+        &[(1, 1)],
+        &[(1, 0), (1, 2)],
+        &[(1, 0), (2, 2)],
+        // An owner repeats what it has handled.
+        &[(1, 0), (1, 1), (1, 1)],
+    ];
+    for lines in bad {
+        assert_eq!(judged(lines), (0, true), "{lines:?}");
+    }
+}

@@ -93,7 +93,7 @@ async fn a_session_serves_the_next_caller_after_a_short_read_that_was_given_up()
         let text = ["SELECT 1".to_owned()];
         assert!(poll_immediate(connection.for_each_of_texts(&text, |_| {})).await.is_none(), "it cannot have answered");
         drop(connection);
-        before == process(&mut *readers.get().await.expect("it is free")).await
+        before == process(&mut readers.get().await.expect("it is free")).await
     };
     // A busy machine may be slower than a session is waited for.
     let tried = async { while !serves_again().await {} };
@@ -117,7 +117,7 @@ async fn a_session_that_is_opened_for_a_caller_who_leaves_serves_the_next() {
         }
     };
     let opened = timeout(PATIENCE, opened).await.expect("it is opened to its end");
-    assert_eq!(process(&mut *pool.get().await.expect("it is open")).await, opened);
+    assert_eq!(process(&mut pool.get().await.expect("it is open")).await, opened);
 }
 
 #[tokio::test]
