@@ -56,9 +56,8 @@ lint: ## fmt, clippy and rustdoc, nothing tolerated; the index of decisions and 
 	.ci/deny
 	.ci/layers
 
-# Most tests wait: for a disk, a kill, a recovery or a time limit. Two at a time for each core keep the cores busy.
 test-rust: deps ## Unit, property, conformance, integration and crash tests
-	RUST_TEST_THREADS=$${RUST_TEST_THREADS:-$$((2 * $$(nproc)))} $(PRIVATE_POSTGRES) $(CARGO) test --locked --workspace --all-features
+	$(PRIVATE_POSTGRES) $(CARGO) test --locked --workspace --all-features
 
 test-external: deps build ## The black-box tests of the binary that `make build` makes, on each backend
 	cd $(EXTERNAL) && npm ci --no-audit --no-fund --silent
