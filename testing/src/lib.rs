@@ -7,5 +7,6 @@ mod forgery;
 pub mod http;
 pub mod nodes;
 pub mod pooler;
+pub mod ports;
 pub mod postgres;
 pub mod proxy;

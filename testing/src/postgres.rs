@@ -6,7 +6,6 @@
 
 use std::ffi::OsStr;
 use std::io::{self, Write as _};
-use std::net::{Ipv4Addr, TcpListener};
 use std::os::unix::fs::{MetadataExt as _, chown};
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
@@ -15,6 +14,8 @@ use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 use tokio_postgres::{Client, NoTls};
+
+use crate::ports;
 
 /// The variable that names a server to use, by the URL of one of its databases and a superuser.
 pub const URL_VARIABLE: &str = "EVENTODB_TEST_PG_URL";
@@ -185,7 +186,7 @@ impl Server {
         let mut server = Self { programs, folder, port: 0, account, password: password.to_owned(), watchdog };
         server.initialise(settings)?;
         for _ in 0..ATTEMPTS {
-            server.port = free_port()?;
+            server.port = ports::free()?;
             // Another process may take the port in between.
             if server.try_start() {
                 return Ok(server);
@@ -370,10 +371,6 @@ fn check_way(directory: &Path) -> io::Result<()> {
         }
     }
     Ok(())
-}
-
-fn free_port() -> io::Result<u16> {
-    Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port())
 }
 
 #[cfg(test)]

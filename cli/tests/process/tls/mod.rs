@@ -64,12 +64,6 @@ async fn connect(address: &str, config: Arc<ClientConfig>) -> Result<Http<TlsStr
     Ok(Http::over(Connection::over(open(address, config).await?), TOKEN))
 }
 
-/// A port that nobody listens on.
-async fn free_port() -> String {
-    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a free port");
-    listener.local_addr().expect("a bound socket has an address").port().to_string()
-}
-
 /// Imports this number of messages into the stream `i-1`, each of more than 100 bytes.
 async fn import(http: &mut Http<TlsStream<TcpStream>>, messages: usize) {
     let record = |number: usize| {

@@ -6,6 +6,7 @@ use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use eventodb_store::testing::tell;
+use eventodb_testing::ports;
 use serde_json::json;
 use tempfile::TempDir;
 use tokio::process::{Child, Command};
@@ -74,7 +75,7 @@ impl Place {
         let (authority, directory) = (Authority::new(), tempfile::tempdir().expect("a temporary folder"));
         authority.issue(Valid::Long).write(directory.path());
         let path = directory.path().to_str().expect("a temporary folder's name").to_owned();
-        Self { authority, directory, path, port: free_port().await }
+        Self { authority, directory, path, port: ports::free().expect("a free port").to_string() }
     }
 
     fn write(&self, name: &str, text: &str) {

@@ -3,6 +3,7 @@
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
+use eventodb_testing::ports;
 use serde_json::json;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::process::Command;
@@ -148,7 +149,7 @@ async fn old_versions_weak_ciphers_and_renegotiation_are_refused() {
 async fn the_check_for_old_versions_finds_one() {
     let directory = tempfile::tempdir().expect("a temporary folder");
     let [certificate, key] = Authority::new().issue(Valid::Long).write(directory.path());
-    let port = free_port().await;
+    let port = ports::free().expect("a free port").to_string();
     let mut command = Command::new("openssl");
     command.args([
         "s_server",
