@@ -1,6 +1,8 @@
 //! `eventodb bench` from outside: it measures the in-memory server, and compares its own reports.
 
+use std::fs::Permissions;
 use std::io::{BufRead as _, BufReader};
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
@@ -35,6 +37,27 @@ fn every_scenario_gives_a_row_without_errors() {
     }
     let file = file.to_str().unwrap();
     assert!(eventodb(&["compare", file, file]).status.success());
+}
+
+#[test]
+fn the_server_of_another_program_is_measured() {
+    let directory = tempfile::tempdir().unwrap();
+    let (program, started) = (directory.path().join("earlier"), directory.path().join("started"));
+    let script =
+        format!("#!/bin/sh\necho \"$1\" >>{}\nexec {} \"$@\"\n", started.display(), env!("CARGO_BIN_EXE_eventodb"));
+    std::fs::write(&program, script).unwrap();
+    std::fs::set_permissions(&program, Permissions::from_mode(0o755)).unwrap();
+    let file = directory.path().join("report.json");
+    let output = smoke(directory.path(), &file, &["--server-program", program.to_str().unwrap()]);
+    assert!(output.status.success(), "{output:?}");
+    let started = std::fs::read_to_string(&started).unwrap();
+    assert!(started.lines().count() > 0 && started.lines().all(|command| command == "serve"), "{started}");
+
+    let missing = directory.path().join("missing");
+    let output = smoke(directory.path(), &file, &["--server-program", missing.to_str().unwrap()]);
+    assert!(!output.status.success());
+    let told = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(told.contains(&format!("cannot start {}", missing.display())), "{told}");
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! A PgBouncer in transaction mode, the real one, which may know no prepared statements.
 
 use std::io::Write as _;
-use std::net::{Ipv4Addr, TcpListener};
+use std::net::Ipv4Addr;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
@@ -9,7 +9,7 @@ use std::time::Duration;
 use tempfile::TempDir;
 use tokio_postgres::config::{Config, Host};
 
-use crate::postgres;
+use crate::{ports, postgres};
 
 /// A running PgBouncer before a PostgreSQL, for all of its databases. It ends when it is dropped.
 #[derive(Debug)]
@@ -28,8 +28,7 @@ impl Pooler {
     pub async fn start(url: &str, connections: usize) -> Self {
         let server: Config = url.parse().expect("a good URL");
         let Some(Host::Tcp(host)) = server.get_hosts().first() else { panic!("the tests' server is on a port") };
-        let port =
-            TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).and_then(|l| l.local_addr()).expect("a free port").port();
+        let port = ports::free().expect("a free port");
         let folder = tempfile::tempdir().expect("a temporary folder");
         let file = folder.path().join("pgbouncer.ini");
         let password = String::from_utf8_lossy(server.get_password().unwrap_or_default()).into_owned();

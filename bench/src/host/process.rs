@@ -28,7 +28,8 @@ pub(crate) struct Vitals {
 }
 
 impl Server {
-    /// Starts a program, this one if there is none, with these arguments, and waits until it prints where it listens.
+    /// Starts a program with these arguments, and waits until it prints where it listens. If none is given, it is this
+    /// program.
     pub(crate) async fn start(program: Option<&Path>, arguments: &[String]) -> anyhow::Result<Self> {
         let program = match program {
             Some(program) => program.to_owned(),

@@ -225,7 +225,7 @@ fn answer<S: Service>(
     let exchange = Exchange::begin(vitals, RequestId::of(request.headers()));
     let version = request.version();
     let request = request.map(|body| Arriving::new(body, vitals));
-    // Boxed, because each future that waits for another has room for it twice, and hyper moves what it is given.
+    // Boxed: an async block that owns a future and waits for it has room for two of them, and hyper moves the block.
     let answer = Box::pin(Arc::clone(&serving.service).answer(request, Arc::clone(&exchange), peer));
     async move {
         let mut answer = answer.await;

@@ -28,7 +28,7 @@ const PREPARED: NonZeroUsize = NonZeroUsize::new(100).expect("it is not 0");
 const PREPARATIONS: usize = 250;
 /// How much longer than PostgreSQL's own time limit a statement is waited for.
 pub(super) const GRACE: Duration = Duration::from_secs(1);
-/// How long the end of a read that was given up is waited for: no longer than it takes to open another session.
+/// How long the end of a statement that was given up is waited for. To open another session takes about as long.
 const SETTLING: Duration = Duration::from_millis(20);
 
 /// A session with PostgreSQL.
@@ -96,15 +96,15 @@ impl Connection {
             && self.preparations < PREPARATIONS
     }
 
-    /// Waits for the end of a read that was given up. Its future is gone, but the session goes on with it, and most
-    /// reads end sooner than another session could be opened. After [`SETTLING`] the session is left to be closed.
-    pub(super) async fn settle(&mut self, usual: Duration) {
-        if self.state == State::Busy && self.sent.load(Ordering::SeqCst) == 0 && !self.client.is_closed() {
-            self.limit = usual;
-            // PostgreSQL answers in the order of what it was sent.
-            if let Ok(Ok(())) = timeout(SETTLING, self.client.batch_execute("")).await {
-                self.state = State::Ready;
-            }
+    /// Makes a session ready again whose caller gave a statement up. PostgreSQL goes on with the statement, and most end
+    /// sooner than another session could be opened. If it does not end within [`SETTLING`], the session stays as it is,
+    /// and the pool closes it. A session within a transaction also stays as it is.
+    pub(super) async fn settle(&mut self) {
+        // PostgreSQL answers in the order of what it was sent, so this answer comes behind that of the statement.
+        if self.state == State::Busy
+            && let Ok(Ok(())) = timeout(SETTLING, self.client.batch_execute("")).await
+        {
+            self.state = State::Ready;
         }
     }
 
@@ -138,9 +138,7 @@ impl Connection {
         statement: Statement,
         parameters: Parameters<'_>,
     ) -> Result<Vec<Row>, Failure> {
-        let mut rows = Vec::new();
-        self.for_each(statement, parameters, |row| rows.push(row)).await?;
-        Ok(rows)
+        self.query_within(self.limit, statement, parameters).await
     }
 
     /// Runs a statement that may take longer than others, up to `limit`.
@@ -150,10 +148,9 @@ impl Connection {
         statement: Statement,
         parameters: Parameters<'_>,
     ) -> Result<Vec<Row>, Failure> {
-        let usual = std::mem::replace(&mut self.limit, limit);
-        let outcome = self.query(statement, parameters).await;
-        self.limit = usual;
-        outcome
+        let mut rows = Vec::new();
+        self.for_each_within(limit, statement, parameters, |row| rows.push(row)).await?;
+        Ok(rows)
     }
 
     /// Runs a statement of at most one row.
@@ -173,9 +170,19 @@ impl Connection {
         parameters: Parameters<'_>,
         each: impl FnMut(Row),
     ) -> Result<(), Failure> {
+        self.for_each_within(self.limit, statement, parameters, each).await
+    }
+
+    async fn for_each_within(
+        &mut self,
+        limit: Duration,
+        statement: Statement,
+        parameters: Parameters<'_>,
+        each: impl FnMut(Row),
+    ) -> Result<(), Failure> {
         self.check_open()?;
         let before = self.enter();
-        let outcome = self.run(statement, parameters, each).await;
+        let outcome = self.run(limit, statement, parameters, each).await;
         self.leave(before, is_end_seen(&outcome));
         outcome
     }
@@ -188,7 +195,7 @@ impl Connection {
         parameters: Parameters<'a>,
     ) -> Result<BoxFuture<'a, Result<Option<Row>, Failure>>, Failure> {
         self.check_open()?;
-        let call = self.call(statement).await?;
+        let call = self.call(self.limit, statement).await?;
         let (client, sent, limit) = (Arc::clone(&self.client), Arc::clone(&self.sent), self.limit + GRACE);
         sent.fetch_add(1, Ordering::SeqCst);
         let mut answer = async move {
@@ -244,16 +251,18 @@ impl Connection {
     /// Runs one statement of fixed text that returns nothing and may take as long as `limit`. PostgreSQL refuses a text
     /// of several.
     pub(super) async fn execute_one(&mut self, text: &str, limit: Duration) -> Result<(), Failure> {
-        let usual = std::mem::replace(&mut self.limit, limit);
-        let outcome = self.for_each_of_texts(&[text.to_owned()], |_| {}).await;
-        self.limit = usual;
-        outcome
+        self.for_each_of_texts_within(limit, &[text.to_owned()], |_| {}).await
     }
 
     /// Runs statements that are made for this once, without waiting for one before the next is sent, and hands each row
     /// on as it comes.
-    pub(super) async fn for_each_of_texts(
+    pub(super) async fn for_each_of_texts(&mut self, texts: &[String], each: impl FnMut(Row)) -> Result<(), Failure> {
+        self.for_each_of_texts_within(self.limit, texts, each).await
+    }
+
+    async fn for_each_of_texts_within(
         &mut self,
+        limit: Duration,
         texts: &[String],
         mut each: impl FnMut(Row),
     ) -> Result<(), Failure> {
@@ -266,7 +275,7 @@ impl Connection {
             }
             Ok(())
         };
-        let outcome = within(self.limit + GRACE, rows).await;
+        let outcome = within(limit + GRACE, rows).await;
         self.leave(before, outcome.is_ok());
         outcome
     }
@@ -299,13 +308,14 @@ impl Connection {
 
     async fn run(
         &mut self,
+        limit: Duration,
         statement: Statement,
         parameters: Parameters<'_>,
         mut each: impl FnMut(Row),
     ) -> Result<(), Failure> {
-        let call = self.call(statement).await?;
+        let call = self.call(limit, statement).await?;
         let rows = async { drain(call.rows(&self.client, parameters).await?, &mut each).await };
-        within(self.limit + GRACE, rows).await
+        within(limit + GRACE, rows).await
     }
 
     fn check_open(&self) -> Result<(), Failure> {
@@ -316,21 +326,21 @@ impl Connection {
     }
 
     /// How to call a statement here; prepares it if it has to be and is not.
-    async fn call(&mut self, statement: Statement) -> Result<Call, Failure> {
+    async fn call(&mut self, limit: Duration, statement: Statement) -> Result<Call, Failure> {
         if !self.prepare {
             return Ok(Call::Text(statement.text(), statement.template.types));
         }
         match self.prepared.get(&statement.key()) {
             Some(prepared) => Ok(Call::Prepared(prepared.clone())),
-            None => Ok(Call::Prepared(self.prepare(statement).await?)),
+            None => Ok(Call::Prepared(self.prepare(limit, statement).await?)),
         }
     }
 
-    async fn prepare(&mut self, statement: Statement) -> Result<tokio_postgres::Statement, Failure> {
+    async fn prepare(&mut self, limit: Duration, statement: Statement) -> Result<tokio_postgres::Statement, Failure> {
         let text = statement.text();
         // Counted first: a caller that gives up leaves it to PostgreSQL all the same.
         self.preparations += 1;
-        let prepared = timeout(self.limit + GRACE, self.client.prepare_typed(&text, statement.template.types))
+        let prepared = timeout(limit + GRACE, self.client.prepare_typed(&text, statement.template.types))
             .await
             .map_err(|_| Failure::NotSent(Arc::new(TimedOut("prepare a statement"))))?
             .map_err(Failure::of_harmless)?;

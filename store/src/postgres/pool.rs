@@ -82,7 +82,7 @@ impl managed::Manager for Manager {
     }
 
     async fn recycle(&self, connection: &mut Connection, _: &Metrics) -> RecycleResult<OpenError> {
-        connection.settle(self.settings.statement_timeout).await;
+        connection.settle().await;
         if connection.is_clean() { Ok(()) } else { Err(RecycleError::message("not clean")) }
     }
 }
@@ -236,8 +236,8 @@ impl Pool {
     }
 }
 
-/// Polls a future to its end, also if the caller goes away. A session that is being opened is then ready for the next
-/// caller; otherwise PostgreSQL would open one after the other for callers who come and go, and none would be used.
+/// Polls a future to its end, also if the caller leaves. The session that was being opened for it then serves the next
+/// caller. Otherwise callers who come and go would make PostgreSQL open one session after the other, and use none.
 async fn to_its_end<T: Send + 'static>(work: impl Future<Output = T> + Send + 'static) -> Result<T, Failure> {
     let mut work = Box::pin(work);
     match poll_immediate(&mut work).await {

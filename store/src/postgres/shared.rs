@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::hints::Notifier;
-use super::lookups::{self, Lookups};
+use super::lookups::Lookups;
 use super::node::Node;
 use super::placement::Placement;
 use super::places::Places;
@@ -21,8 +21,8 @@ use crate::model::Incarnation;
 
 /// How often idle connections are looked for.
 const SHRINK_INTERVAL: Duration = Duration::from_secs(10);
-/// Connections that look up tokens: one more than there are queries at once, where some hang.
-const DOOR_CONNECTIONS: usize = lookups::QUERIES + 1;
+/// Connections that look up tokens.
+const DOOR_CONNECTIONS: usize = 2;
 /// Connections that make, change and drop the schemas of logs: as many are changed at once.
 const SCHEMA_CONNECTIONS: usize = 3;
 

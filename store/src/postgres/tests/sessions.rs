@@ -12,6 +12,7 @@ use crate::Error;
 use crate::conformance::support::{PATIENCE, all, namespace, write};
 use crate::postgres::connection::Connection;
 use crate::postgres::pool::Pool;
+use crate::postgres::statement::PING;
 use crate::storage::Backend as _;
 use eventodb_testing::postgres::{self, Server};
 
@@ -76,6 +77,7 @@ async fn a_read_that_is_given_up_leaves_no_connection_in_doubt() {
     fixture.read(select(Scope::All)).await;
 }
 
+/// The process of PostgreSQL that serves a session.
 async fn process(connection: &mut Connection) -> i32 {
     let mut process = 0;
     let text = ["SELECT pg_backend_pid()".to_owned()];
@@ -98,6 +100,32 @@ async fn a_session_serves_the_next_caller_after_a_short_read_that_was_given_up()
     // A busy machine may be slower than a session is waited for.
     let tried = async { while !serves_again().await {} };
     timeout(PATIENCE, tried).await.expect("it is not closed each time");
+}
+
+#[tokio::test]
+async fn no_caller_gets_a_session_within_a_transaction_that_was_given_up() {
+    let fixture = Fixture::with(|settings| settings.pool_max = 1).await;
+    let readers = &fixture.backend.shared.readers;
+    let text = ["SELECT 1".to_owned()];
+    for given_up_at in ["its beginning", "a statement", "the end of a statement"] {
+        let mut connection = readers.get().await.expect("it is free");
+        let before = process(&mut connection).await;
+        match given_up_at {
+            "its beginning" => assert!(poll_immediate(connection.begin()).await.is_none(), "it cannot have answered"),
+            "a statement" => {
+                connection.begin().await.expect("it begins");
+                let statement = connection.for_each_of_texts(&text, |_| {});
+                assert!(poll_immediate(statement).await.is_none(), "it cannot have answered");
+            }
+            _ => {
+                connection.begin().await.expect("it begins");
+                connection.for_each_of_texts(&text, |_| {}).await.expect("it answers");
+            }
+        }
+        drop(connection);
+        let after = process(&mut readers.get().await.expect("it is free")).await;
+        assert_ne!(after, before, "given up at {given_up_at}");
+    }
 }
 
 #[tokio::test]
@@ -126,7 +154,7 @@ async fn prepared_statements_are_bounded_in_each_session() {
     let mut connection = fixture.backend.shared.readers.get().await.expect("it is free");
     for log in 1..=150 {
         // Statements on other schemas, where there are any, are others.
-        let statement = crate::postgres::statement::PING.on(crate::model::Incarnation(log));
+        let statement = PING.on(crate::model::Incarnation(log));
         connection.query(statement, &[]).await.expect("it answers");
     }
     let mut prepared = 0i64;

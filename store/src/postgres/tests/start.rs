@@ -10,7 +10,7 @@ use crate::Error;
 use crate::error::Chain;
 use crate::postgres::{OpenError, Postgres};
 use crate::storage::Backend as _;
-use eventodb_testing::postgres;
+use eventodb_testing::{ports, postgres};
 
 async fn refusal(url: &str) -> OpenError {
     let error = Postgres::open(settings(url)).await.expect_err("it must be refused");
@@ -28,7 +28,7 @@ async fn what_is_wrong_is_said_in_one_line_without_the_password() {
     assert!(matches!(wrong, OpenError::Refused { .. }), "{wrong}");
     let missing = refusal(&postgres::with_database(&url, "none_such")).await;
     assert!(matches!(missing, OpenError::MissingDatabase { .. }), "{missing}");
-    let closed = std::net::TcpListener::bind("127.0.0.1:0").and_then(|l| l.local_addr()).expect("a free port");
+    let closed = format!("127.0.0.1:{}", ports::free().expect("a free port"));
     let nobody = refusal(&format!("postgres://postgres:s3cret@{closed}/postgres")).await;
     assert!(matches!(nobody, OpenError::Unreachable { .. }), "{nobody}");
     assert!(Chain(&nobody).to_string().contains(&format!("{closed}: Connection refused")), "{}", Chain(&nobody));
@@ -42,7 +42,7 @@ async fn what_is_wrong_is_said_in_one_line_without_the_password() {
 #[tokio::test]
 async fn of_several_hosts_the_one_that_answers_is_taken() {
     let url = postgres::database().await;
-    let closed = std::net::TcpListener::bind("127.0.0.1:0").and_then(|l| l.local_addr()).expect("a free port");
+    let closed = format!("127.0.0.1:{}", ports::free().expect("a free port"));
     let several = url.replacen('@', &format!("@{closed},"), 1);
     Postgres::open(settings(&several)).await.expect("the second answers");
 }

@@ -1,10 +1,11 @@
 //! Reads and heartbeats.
 //!
-//! At most one read is under way. While messages of parked streams are in hand, a read does not wait: the next call about
-//! such a stream waits for its reply. If the read were given up, what it hands out would come again after a session only.
+//! At most one read is under way. While messages of parked streams are in hand, a read does not wait: the next call
+//! about such a stream waits for its reply. If the read were given up, what it hands out would come again after a
+//! session only.
 //!
-//! A heartbeat is sent a third of a session after the last call that succeeded. Heartbeats have connections of their own, and
-//! one that hangs does not hold up the next one.
+//! A heartbeat is sent a third of a session after the last call that succeeded. Heartbeats have connections of their
+//! own, and one that hangs does not hold up the next one.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
