@@ -305,6 +305,30 @@ pub(super) async fn a_parked_stream_comes_again_and_flows(world: &mut World) {
     assert_eq!(positions(&page.messages), [written.first_global_position]);
 }
 
+/// A reset may be decided in the same batch as the step of a read that hands retries out.
+pub(super) async fn a_read_beside_a_reset_gives_nothing_twice(world: &mut World) {
+    let log = world.log().await;
+    write(&log, "a-1", "T").await;
+    create(&log, 1, LONG_MS).await;
+    let (groups, member) = (log.groups(), join(&log).await);
+    let to_beginning = ResetGroup { to: ResetTo::Position(0), partitions: None, dry_run: false };
+    for _ in 0..20 {
+        let owned = heartbeat(groups, &member.member, BTreeMap::new()).await.expect("it lives").assigned;
+        let epoch = owned[0].epoch;
+        let (reason, retry_in_ms) = ("broken".into(), Some(0));
+        let park = Park { partition: 0, epoch, position: 1, attempt: None, reason, retry_in_ms };
+        groups.park(GROUP, &member.member, park).await.expect("it is its owner");
+        heartbeat(groups, &member.member, checkpoints(&owned, 1)).await.expect("it lives");
+        let reading = read(groups, &member.member, call(0));
+        let (page, reset) = tokio::join!(reading, groups.reset(GROUP, to_beginning.clone(), None));
+        reset.expect("it is there");
+        let page = page.expect("it lives");
+        let is_before = page.assigned[0].epoch == epoch;
+        let expected: (&[i64], &[i64]) = if is_before { (&[], &[1]) } else { (&[1], &[]) };
+        assert_eq!((&*positions(&page.messages), &*positions(&page.retries)), expected);
+    }
+}
+
 pub(super) async fn what_waits_for_a_group_ends_with_it(world: &mut World) {
     let log = world.log().await;
     create(&log, 1, LONG_MS).await;

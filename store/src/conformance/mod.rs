@@ -111,6 +111,7 @@ cases! {
         a_stale_epoch_fails_its_own_append_alone,
         a_repeated_append_asks_for_no_epoch,
         a_parked_stream_comes_again_and_flows,
+        a_read_beside_a_reset_gives_nothing_twice,
         what_waits_for_a_group_ends_with_it,
         a_call_meets_only_the_group_that_it_may_touch,
         groups_take_epochs_at_once,

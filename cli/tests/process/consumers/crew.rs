@@ -100,23 +100,30 @@ impl Crew {
         number
     }
 
-    /// Continues those that were stopped long enough.
-    pub(super) fn tend(&mut self, now: Instant) {
-        for member in &mut self.members {
+    /// Continues those that were stopped long enough, and starts those again that were replaced, as a service manager does:
+    /// the join of a process that was killed may arrive behind that of the next one of its name.
+    pub(super) fn tend(&mut self, cluster: &Cluster, now: Instant) {
+        for at in 0..self.members.len() {
+            let member = &mut self.members[at];
             if member.stopped.take_if(|until| *until <= now).is_some() {
                 member.process.signal(Signal::CONT);
             }
-            member.process.assert_runs();
+            if member.process.is_replaced() {
+                assert!(self.told.killed > 0, "nobody else had its name");
+                self.disturbed.insert(member.process.settings.number);
+                let process = Process::start(self.next(cluster, Some(format!("m{at}"))));
+                self.members[at] = Member { process, stopped: None };
+            }
         }
     }
 
     /// Continues all.
-    pub(super) async fn rest(&mut self) {
+    pub(super) async fn rest(&mut self, cluster: &Cluster) {
         let last = self.members.iter().filter_map(|member| member.stopped).max();
         if let Some(last) = last {
             tokio::time::sleep_until(last).await;
         }
-        self.tend(Instant::now());
+        self.tend(cluster, Instant::now());
     }
 
     pub(super) async fn terminate(self) {

@@ -4,7 +4,7 @@ use std::process::Stdio;
 use std::sync::Arc;
 use std::time::Duration;
 
-use eventodb_client::worker::{Atomic, Context, Failing, HandlerError, Mode, Worker};
+use eventodb_client::worker::{Atomic, Context, Failing, GroupSummary, HandlerError, Mode, Worker, WorkerError};
 use eventodb_client::{AppendMany, Client, Expected, Message, NewMessage, RetryPolicy};
 use rustix::process::{Pid, Signal, kill_process};
 use serde::{Deserialize, Serialize};
@@ -18,6 +18,8 @@ use super::{GROUP, PATIENCE};
 
 /// The variable that makes this binary a member.
 const VARIABLE: &str = "EVENTODB_TEST_MEMBER";
+/// How a member ends whose name another one took.
+const REPLACED: i32 = 3;
 /// The category of what members of the atomic form write.
 pub(super) const RESULTS: &str = "result";
 
@@ -76,8 +78,11 @@ impl Process {
         assert!(status.success(), "member {} ends with {status}", self.settings.number);
     }
 
-    pub(super) fn assert_runs(&mut self) {
-        assert_eq!(self.child.try_wait().expect("a child"), None, "member {} ended", self.settings.number);
+    /// Whether it ended because another member took its name. It must not have ended for another reason.
+    pub(super) fn is_replaced(&mut self) -> bool {
+        let Some(status) = self.child.try_wait().expect("a child") else { return false };
+        assert_eq!(status.code(), Some(REPLACED), "member {} ended", self.settings.number);
+        true
     }
 }
 
@@ -102,7 +107,11 @@ async fn process() {
             worker.otherwise(move |message, context| append(message, context, failing)).run(stop).await
         }
     };
-    summary.unwrap_or_else(|error| panic!("member {}: {error}: {:?}", settings.number, error));
+    match summary {
+        Ok(_) => {}
+        Err(WorkerError::Duplicate(_)) => std::process::exit(REPLACED),
+        Err(error) => panic!("member {}: {error}: {error:?}", settings.number),
+    }
 }
 
 fn configured<M: Mode>(worker: Worker<M>, settings: &Settings) -> Worker<M> {
@@ -122,7 +131,7 @@ async fn run_on_sink(
     settings: &Settings,
     address: &str,
     stop: CancellationToken,
-) -> Result<eventodb_client::worker::GroupSummary, eventodb_client::worker::WorkerError> {
+) -> Result<GroupSummary, WorkerError> {
     let mouth = Arc::new(Mouth::open(address).await.expect("the sink is there"));
     let (member, failing) = (settings.number, settings.failing);
     let worker = configured(Worker::new(client, GROUP), settings);

@@ -116,7 +116,7 @@ impl Taken {
         // and the same owner repeats nothing.
         let is_in_order = if is_same_owner { line.number == next } else { line.number <= next };
         if !is_in_order {
-            self.broken.push(format!("{line:?} comes after {last:?}"));
+            self.broken.push(format!("{line:?} comes after {came:?}"));
         }
         came.push((line.epoch, line.number));
         if self.partitions > 0 {

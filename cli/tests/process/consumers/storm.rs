@@ -173,7 +173,7 @@ impl Storm {
         while Instant::now() < end {
             // Time passes on purpose: between two disturbances everybody works.
             tokio::time::sleep(Duration::from_millis(self.random.random_range(20..300))).await;
-            self.crew.tend(Instant::now());
+            self.crew.tend(&self.cluster, Instant::now());
             match self.random.random_range(0..10) {
                 0 => {
                     let server = self.random.random_range(0..self.cluster.size());
@@ -200,7 +200,7 @@ impl Storm {
 
     /// Waits until everything is handled and nothing is parked.
     async fn calm(&mut self, so_far: &str) {
-        self.crew.rest().await;
+        self.crew.rest(&self.cluster).await;
         let client = self.cluster.client(0);
         let (head, group) = (client.head().await.expect("a head"), client.group(GROUP));
         tell(&format!(
@@ -210,7 +210,7 @@ impl Storm {
         let handled = until_handled(&group, head);
         tokio::pin!(handled);
         while tokio::time::timeout(SESSION, &mut handled).await.is_err() {
-            self.crew.tend(Instant::now());
+            self.crew.tend(&self.cluster, Instant::now());
         }
     }
 

@@ -218,7 +218,8 @@ impl<R: FnMut(usize) -> bool + Send> Session<'_, R> {
         Ok((group.read_reply(&reading, messages, retries, handed_out.drained, &up_to, at), decided.clone()))
     }
 
-    /// Decides what comes as a retry.
+    /// Decides what comes as a retry. The reply stands on the group as it was right after that: a reset that was decided
+    /// together with it would let a message come as a retry and in the page, under one epoch.
     async fn hand_out(&self, mut decided: Decided) -> Result<(HandedOut, Decided)> {
         let decider = &self.groups.decider;
         loop {
@@ -240,11 +241,11 @@ impl<R: FnMut(usize) -> bool + Send> Session<'_, R> {
             let decide = move |group: &mut Group, at: &mut Moment| {
                 let reading = group.look(&member, &call, &fenced, at)?;
                 let is_asked = group.retry_spans(&reading, at) == spans;
-                Ok(is_asked.then(|| group.hand_out(&reading, &left, at)))
+                Ok(is_asked.then(|| (group.hand_out(&reading, &left, at), Arc::new(group.clone()))))
             };
             let named = vec![Arc::clone(&self.member)];
             match self.slot.decide_for(decider, named, None, decide).await? {
-                (Some(handed_out), decided) => return Ok((handed_out, decided)),
+                (Some((handed_out, group)), stored) => return Ok((handed_out, Decided { group, ..stored })),
                 (None, again) => decided = again,
             }
         }
