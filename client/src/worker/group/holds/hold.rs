@@ -110,7 +110,8 @@ impl Hold {
         }
     }
 
-    /// The next message whose stream is neither busy here nor with one of the `handlers`.
+    /// The next message whose stream is neither busy here nor with one of the `handlers`. With `one_at_a_time` a checkpoint
+    /// is stored with each message, and says that all before it is done: so it is the first that waits, or none.
     pub(super) fn next(
         &self,
         partition: u32,
@@ -130,7 +131,9 @@ impl Hold {
         if let Some(row) = retries.filter_map(|(_, rows)| rows.front()).min_by_key(|r| r.message.global_position()) {
             return task(&row.message, Some((row.attempt, row.rev)));
         }
-        self.waiting.values().find(|message| is_free(message.stream())).and_then(|message| task(message, None))
+        let most = if one_at_a_time { 1 } else { usize::MAX };
+        let next = self.waiting.values().take(most).find(|message| is_free(message.stream()));
+        next.and_then(|message| task(message, None))
     }
 
     pub(super) fn drop_retries(&mut self, stream: &str, up_to: i64) {

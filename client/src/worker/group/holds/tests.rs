@@ -222,6 +222,7 @@ async fn nothing_of_a_stream_is_begun_while_a_handler_of_a_former_epoch_runs() {
     let again = GroupPage { assigned: assigned(&[(0, 7)]), ..page(&[(2, "a"), (3, "b")], &[], 3) };
     read(&mut holds, again);
     assert_eq!(holds.next(false).map(|task| task.position()), Some(3), "of the other stream");
+    assert!(holds.next(true).is_none(), "the commit of 3 would say that 2 is done");
     let revoking = [Revoking { partition: 0, epoch: epoch(7), deadline_ms: 500 }];
     assert!(holds.take_lists(Instant::now(), &lists(3, &[], &revoking)));
     assert!(holds.release().is_empty() && !holds.can_release(), "the handler may still act");
