@@ -2,7 +2,7 @@
 //!
 //! Each partition that has something gets its share, so that one that is far behind does not hold up the others.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::group::Group;
 
@@ -24,8 +24,10 @@ struct Found<M> {
     /// One more than there is room for shows that the page was cut.
     messages: Vec<(i64, M)>,
     bytes: usize,
-    /// Where the search for messages of it was given up.
+    /// Up to where messages of it were looked for, if the search ended early.
     stopped: Option<i64>,
+    /// Whether it ended before a message that cannot be handed out.
+    is_held: bool,
 }
 
 /// A page that is filled.
@@ -35,11 +37,13 @@ pub struct Filled<M> {
     pub messages: Vec<(u32, M)>,
     /// By partition, the position up to which the page is complete.
     pub up_to: BTreeMap<u32, i64>,
+    /// The partitions whose pages end before a message that cannot be handed out.
+    pub held: BTreeSet<u32>,
 }
 
 impl<M> Found<M> {
     fn new(start: i64) -> Self {
-        Self { start, messages: Vec::new(), bytes: 0, stopped: None }
+        Self { start, messages: Vec::new(), bytes: 0, stopped: None, is_held: false }
     }
 
     /// Whether it has more than this number of messages, or as much text as it may have.
@@ -100,33 +104,41 @@ impl<'a, M> Page<'a, M> {
         self.partitions[&partition].has_more_than(share)
     }
 
-    /// Gives up the search for messages of the partitions that begin before `covered`, up to where all were offered.
-    pub fn stop_at(&mut self, covered: i64) {
-        let open = self.partitions.values_mut().filter(|found| found.start < covered && found.stopped.is_none());
-        open.for_each(|found| found.stopped = Some(covered));
+    /// Ends the search for messages of the partitions that begin below `next`. Everything below `next` was offered.
+    pub fn stop_before(&mut self, next: i64) {
+        let open = self.partitions.values_mut().filter(|found| found.start < next && found.stopped.is_none());
+        open.for_each(|found| found.stopped = Some(next - 1));
     }
 
-    /// Whether it has no message.
-    pub fn is_empty(&self) -> bool {
-        self.partitions.values().all(|found| found.messages.is_empty())
+    /// The same because the message at `next` cannot be handed out.
+    pub fn hold_before(&mut self, next: i64) {
+        let open = self.partitions.values_mut().filter(|found| found.start < next && found.stopped.is_none());
+        open.for_each(|found| (found.stopped, found.is_held) = (Some(next - 1), true));
     }
 
-    /// Whether the search for messages of a partition was given up.
+    /// Whether the search was ended for a partition that has more to offer.
     pub fn is_stopped(&self) -> bool {
-        self.partitions.values().any(|found| found.stopped.is_some())
+        self.partitions.values().any(|found| found.stopped.is_some() && !found.is_held)
+    }
+
+    /// Whether every partition begins before a message that cannot be handed out.
+    pub fn is_stuck(&self) -> bool {
+        let is_stuck = |found: &Found<M>| found.is_held && found.stopped == Some(found.start);
+        !self.partitions.is_empty() && self.partitions.values().all(is_stuck)
     }
 
     /// The page, of a log of which everything up to `covered` was offered, as far as it was wanted.
     pub fn finish(self, covered: i64) -> Filled<M> {
         let found = self.partitions.iter().map(|(number, found)| (*number, found.available())).collect();
         let shares = shares(&found, self.room);
+        let held = self.partitions.iter().filter(|(_, found)| found.is_held).map(|(number, _)| *number).collect();
         let (mut messages, mut up_to) = (Vec::new(), BTreeMap::new());
         for (partition, found) in self.partitions {
             let share = shares[&partition];
             up_to.insert(partition, found.up_to(share, covered));
             messages.extend(found.messages.into_iter().take(share).map(|(_, message)| (partition, message)));
         }
-        Filled { messages, up_to }
+        Filled { messages, up_to, held }
     }
 }
 
@@ -156,7 +168,7 @@ mod tests {
     #[test]
     fn nothing_is_complete_above_what_was_offered() {
         let messages = vec![(11, ()), (15, ())];
-        let found = Found { start: 10, messages, bytes: 2, stopped: None };
+        let found = Found { messages, bytes: 2, ..Found::new(10) };
         // The search ended at 15, because the other partitions had their shares.
         assert_eq!([0, 1, 2].map(|share| found.up_to(share, 15)), [10, 14, 15]);
         assert_eq!(found.up_to(2, 40), 40);

@@ -237,7 +237,7 @@ impl Rules {
             let reading = group.look(&member, &read, &fenced, at)?;
             let left = log.left_of(group, &group.retry_spans(&reading, at));
             let handed_out = group.hand_out(&reading, &left, at);
-            let Filled { messages, up_to } = log.page(group, &reading, &handed_out);
+            let Filled { messages, up_to, .. } = log.page(group, &reading, &handed_out);
             let messages = messages.into_iter().map(|(partition, m): (u32, &Message)| m.row(&[partition.into()]));
             let retries = handed_out.retries.iter();
             let retries = retries.map(|r| log.at(r.position).row(&[r.partition.into(), r.attempt, r.rev])).collect();

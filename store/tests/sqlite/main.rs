@@ -7,6 +7,7 @@ mod degraded;
 mod directories;
 mod earlier_logs;
 mod full_disks;
+mod groups;
 mod index_files;
 mod lost_ends;
 mod lost_registries;

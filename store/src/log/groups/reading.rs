@@ -46,6 +46,8 @@ struct Session<'a, R> {
     fenced: BTreeSet<u32>,
     /// By partition and epoch, the position up to which nothing was found.
     empty: BTreeMap<u32, (Epoch, i64)>,
+    /// The partitions whose last pages ended before a message that cannot be handed out.
+    held: BTreeSet<u32>,
     room: R,
 }
 
@@ -54,6 +56,8 @@ struct FoundPage {
     filled: Filled<Vec<u8>>,
     /// Whether the search ended before the head.
     is_stopped: bool,
+    /// The damaged message at which the read begins, if nothing else can be read.
+    damaged: Option<i64>,
 }
 
 impl Groups {
@@ -82,7 +86,8 @@ impl Groups {
         let begin = move |group: &mut Group, at: &mut Moment| group.begin_read(&id, &first, at);
         let (fenced, decided) = slot.decide_for(&self.decider, named, None, begin).await?;
         let deadline = Instant::now() + wait_of(wait, &decided.group);
-        let session = Session { groups: self, slot, member, call, fenced, empty: BTreeMap::new(), room };
+        let session =
+            Session { groups: self, slot, member, call, fenced, empty: BTreeMap::new(), held: BTreeSet::new(), room };
         match waiter {
             None => Ok(session.only(decided).await?),
             Some(waiter) => session.wait(decided, &waiter, changes, deadline, stop).await,
@@ -125,13 +130,16 @@ impl<R: FnMut(usize) -> bool + Send> Session<'_, R> {
         }
     }
 
-    /// Whether the search ended before the head that was current.
+    /// Whether the search ended before the head that was current, and another one finds more.
     fn is_behind(&self, reply: &GroupRead<Row>, decided: &Decided) -> bool {
         let open = reply.assigned.iter().map(|assigned| assigned.partition);
         let is_asked = |p: &u32| self.call.partitions.as_ref().is_none_or(|asked| asked.binary_search(p).is_ok());
         self.call.batch > 0
             && !decided.group.is_paused()
-            && open.filter(is_asked).any(|p| reply.up_to.get(&p).is_some_and(|upto| *upto < decided.at.head))
+            && open
+                .filter(is_asked)
+                .filter(|p| !self.held.contains(p))
+                .any(|p| reply.up_to.get(&p).is_some_and(|upto| *upto < decided.at.head))
     }
 
     /// Nothing was found up to there.
@@ -172,7 +180,7 @@ impl<R: FnMut(usize) -> bool + Send> Session<'_, R> {
             let call = self.call_from_here(&decided.group);
             let reading = decided.group.look(&self.member, &call, &self.fenced, &decided.at).map_err(Error::Group)?;
             let found = self.fill(&decided.group, &reading, &HandedOut::default(), head).await?;
-            if !found.filled.messages.is_empty() || found.is_stopped {
+            if !found.filled.messages.is_empty() || found.is_stopped || found.damaged.is_some() {
                 return Ok(());
             }
             let epochs: BTreeMap<u32, Epoch> = decided.group.epochs_of(&self.member);
@@ -211,7 +219,11 @@ impl<R: FnMut(usize) -> bool + Send> Session<'_, R> {
         let call = self.call_from_here(group);
         let reading = group.look(&self.member, &call, &self.fenced, at).map_err(Error::Group)?;
         let found = self.fill(group, &reading, &handed_out, at.head).await?;
-        let Filled { messages, up_to } = found.filled;
+        if let Some(damaged) = found.damaged.filter(|_| handed_out.is_empty()) {
+            return Err(Error::Damaged(damaged));
+        }
+        let Filled { messages, up_to, held } = found.filled;
+        self.held = held;
         let messages = messages.into_iter().map(|(partition, row)| finish_row(row, &[i64::from(partition)]));
         let messages = messages.collect::<Result<Vec<Row>>>()?;
         let retries = self.retries(&handed_out.retries).await?;
@@ -254,7 +266,7 @@ impl<R: FnMut(usize) -> bool + Send> Session<'_, R> {
     /// Fills a page from the log.
     async fn fill(&mut self, group: &Group, reading: &Reading, handed_out: &HandedOut, head: i64) -> Result<FoundPage> {
         let mut page: Page<'_, Vec<u8>> = group.page(reading, handed_out);
-        let (mut covered, mut looked, mut kept) = (0, 0, 0);
+        let (mut covered, mut looked, mut kept, mut damaged) = (0, 0, 0, None);
         let most = LOOKED_AT.max(LOOKED_AT_EACH * reading.batch());
         // Another server may have written since: what this one does not show yet is not missing.
         self.groups.decider.reader.show(head).await?;
@@ -280,19 +292,17 @@ impl<R: FnMut(usize) -> bool + Send> Session<'_, R> {
                 return Err(Error::NoRoom);
             }
             covered = scanned.covered;
-            if let Some(damaged) = scanned.damaged {
-                if page.is_empty() && covered <= above {
-                    return Err(Error::Damaged(damaged));
-                }
-                page.stop_at(damaged);
-                covered = damaged;
+            if let Some(at) = scanned.damaged {
+                page.hold_before(at);
+                damaged = damaged.or(scanned.damaged);
+                covered = at;
             } else if looked >= most {
-                page.stop_at(covered + 1);
+                page.stop_before(covered + 1);
                 looked = 0;
             }
         }
-        let is_stopped = page.is_stopped();
-        Ok(FoundPage { filled: page.finish(covered), is_stopped })
+        let (is_stopped, damaged) = (page.is_stopped(), damaged.filter(|_| page.is_stuck()));
+        Ok(FoundPage { filled: page.finish(covered), is_stopped, damaged })
     }
 
     /// The messages that come as retries.
