@@ -9,6 +9,7 @@ mod kept;
 pub(crate) mod killed;
 mod read_models;
 mod restarts;
+pub(crate) mod tables;
 mod tls;
 mod transfers;
 mod waiting;

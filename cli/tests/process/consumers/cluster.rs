@@ -8,6 +8,7 @@ use eventodb_testing::postgres;
 use tempfile::TempDir;
 use tokio::process::Command;
 
+use super::super::client::tables::Place;
 use crate::server::{BINARY, Server};
 
 /// Names another binary than the one under test, such as one that is optimised fully.
@@ -54,6 +55,14 @@ impl Cluster {
             servers.push(Server::launch(store.command("0")).await);
         }
         Self { store, servers }
+    }
+
+    /// A place for a read model: a file, or the database of the servers, which dies with theirs.
+    pub(super) fn place(&self) -> Place {
+        match &self.store {
+            Store::File(directory) => Place::Sqlite(directory.path().join("read-model.db")),
+            Store::Database { direct, .. } => Place::Postgres(direct.clone()),
+        }
     }
 
     /// How many servers there are.

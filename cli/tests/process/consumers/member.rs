@@ -4,6 +4,7 @@ use std::process::Stdio;
 use std::sync::Arc;
 use std::time::Duration;
 
+use eventodb_client::read_model::ReadModel;
 use eventodb_client::worker::{Atomic, Context, Failing, GroupSummary, HandlerError, Mode, Worker, WorkerError};
 use eventodb_client::{AppendMany, Client, Expected, Message, NewMessage, RetryPolicy};
 use rustix::process::{Pid, Signal, kill_process};
@@ -13,6 +14,7 @@ use tokio::process::{Child, Command};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
+use super::super::client::tables::{Place, in_postgres, in_sqlite};
 use super::sink::{Line, Mouth};
 use super::{GROUP, PATIENCE};
 
@@ -42,6 +44,8 @@ pub(super) enum Work {
     Sink(String),
     /// Appends a result in the commit of the checkpoint.
     Append,
+    /// Changes a read model in one transaction with the position.
+    Table(Place),
 }
 
 /// A process that is a member, or was.
@@ -106,6 +110,10 @@ async fn process() {
             let worker = configured(Worker::atomic(&client, GROUP), &settings);
             worker.otherwise(move |message, context| append(message, context, failing)).run(stop).await
         }
+        Work::Table(Place::Sqlite(path)) => run_on_tables(&client, &settings, in_sqlite(&path, GROUP), stop).await,
+        Work::Table(Place::Postgres(url)) => {
+            run_on_tables(&client, &settings, in_postgres(&url, GROUP).await, stop).await
+        }
     };
     match summary {
         Ok(_) => {}
@@ -146,6 +154,26 @@ async fn run_on_sink(
                 // handled here: the checkpoint of a former owner must change nothing.
                 tokio::spawn(async move { mouth.write(&line).await }).await??;
                 Ok::<_, HandlerError>(())
+            }
+        })
+        .run(stop)
+        .await
+}
+
+async fn run_on_tables(
+    client: &Client,
+    settings: &Settings,
+    model: impl ReadModel,
+    stop: CancellationToken,
+) -> Result<GroupSummary, WorkerError> {
+    let (model, failing) = (Arc::new(model), settings.failing);
+    let worker = configured(Worker::new(client, GROUP), settings);
+    worker
+        .otherwise(move |message: Message, context: Context<_>| {
+            let model = Arc::clone(&model);
+            async move {
+                fail(&message, context.attempt(), failing)?;
+                model.handle(context.epoch(), &message).await
             }
         })
         .run(stop)

@@ -2,7 +2,7 @@
 //! group is resized twice and reset once, while messages are written.
 //!
 //! Through a sink that refuses the epochs of former owners every stream is handled in order and without a gap. With the
-//! atomic form each message has exactly one result.
+//! atomic form, and with a read model, each message has exactly one result.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -48,12 +48,22 @@ async fn on_two_servers() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn exactly_once_on_a_file() {
-    exactly_once(Cluster::on_a_file().await).await;
+    exactly_once(Cluster::on_a_file().await, Work::Append).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn exactly_once_on_two_servers() {
-    exactly_once(Cluster::on_postgres().await).await;
+    exactly_once(Cluster::on_postgres().await, Work::Append).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn exactly_once_in_tables_on_a_file() {
+    in_tables(Cluster::on_a_file().await).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn exactly_once_in_tables_on_two_servers() {
+    in_tables(Cluster::on_postgres().await).await;
 }
 
 /// Only as a long form.
@@ -97,15 +107,21 @@ async fn through_a_sink(cluster: Cluster, seconds: u64) {
     storm.end().await;
 }
 
-async fn exactly_once(cluster: Cluster) {
-    let mut storm = Storm::new(cluster, Work::Append, seconds()).await;
+/// With read models.
+async fn in_tables(cluster: Cluster) {
+    let place = cluster.place();
+    place.prepare().await;
+    exactly_once(cluster, Work::Table(place)).await;
+}
+
+async fn exactly_once(cluster: Cluster, work: Work) {
+    let mut storm = Storm::new(cluster, work.clone(), seconds()).await;
     storm.rage(false).await;
     storm.calm("").await;
-    let mut results: HashMap<String, Vec<i64>> = HashMap::new();
-    for result in all(&storm.cluster.client(0), RESULTS).await {
-        let of = result.decode::<Value>().expect("JSON")["of"].as_i64().expect("a number");
-        results.entry(result.stream().replacen(RESULTS, CATEGORY, 1)).or_default().push(of);
-    }
+    let results = match work {
+        Work::Table(place) => place.noted().await,
+        _ => storm.appended().await,
+    };
     let written = storm.written().await;
     for (stream, count) in &written {
         let expected: Vec<i64> = (0..*count).collect();
@@ -221,6 +237,16 @@ impl Storm {
             *streams.entry(message.stream().to_owned()).or_insert(0) += 1;
         }
         streams
+    }
+
+    /// The results that were appended, by the stream that they are of.
+    async fn appended(&self) -> HashMap<String, Vec<i64>> {
+        let mut results: HashMap<String, Vec<i64>> = HashMap::new();
+        for result in all(&self.cluster.client(0), RESULTS).await {
+            let of = result.decode::<Value>().expect("JSON")["of"].as_i64().expect("a number");
+            results.entry(result.stream().replacen(RESULTS, CATEGORY, 1)).or_default().push(of);
+        }
+        results
     }
 
     async fn end(self) {
