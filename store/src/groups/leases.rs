@@ -106,6 +106,18 @@ impl Leases {
         }
     }
 
+    /// No lease ends earlier than this long after the last call of its member.
+    pub(super) fn last_at_least(&mut self, session_ms: i64) {
+        let ends_earlier = |member: &Member| member.lease_end < member.last_call + session_ms;
+        let short = self.members.iter().filter(|(_, member)| ends_earlier(member));
+        let short: Vec<MemberId> = short.map(|(id, _)| id.clone()).collect();
+        for id in short {
+            if let Some(member) = self.members.change(&id) {
+                member.lease_end = member.last_call + session_ms;
+            }
+        }
+    }
+
     /// The member is no more.
     pub(super) fn remove(&mut self, id: &str, reason: Fence, now: i64) {
         let Some(member) = self.members.remove(id) else { return };

@@ -65,6 +65,8 @@ impl Group {
     pub fn update(&mut self, update: &UpdateGroup, at: &Moment) -> GroupSummary {
         let settings = &mut self.settings;
         settings.session_ms = update.session_ms.unwrap_or(settings.session_ms);
+        // A reply that is under way may tell the longer session to a member whose call came before.
+        self.leases.last_at_least(settings.session_ms);
         settings.max_parked = update.max_parked.unwrap_or(settings.max_parked);
         if let Some(description) = &update.description {
             settings.description.clone_from(description);

@@ -7,6 +7,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use eventodb_protocol::group::Epoch;
+use eventodb_protocol::limits::SESSION_MAX_MS;
 use serde::de::Error as _;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
@@ -113,14 +114,19 @@ impl State {
         faults
     }
 
-    /// Gives each member a fresh session that begins now, because it is not known when its lease ends.
+    /// Gives each member a fresh session that begins now, because it is not known when its lease ends. One that was given
+    /// when a session was longer ends no earlier for it; the clock may have leapt back, so that none lasts longer than the
+    /// longest session.
     pub fn begin_sessions(&mut self, now: i64) {
+        let fresh = now + self.settings.session_ms;
+        let begin = |end: &mut i64| *end = (*end).clamp(fresh, now + SESSION_MAX_MS);
         for (_, member) in &mut self.members {
-            (member.lease_end, member.last_call) = (now + self.settings.session_ms, now);
+            begin(&mut member.lease_end);
+            member.last_call = now;
         }
         for (_, partition) in &mut self.partitions {
             if let Some(deadline) = partition.owner.as_mut().and_then(|owner| owner.give_back_by.as_mut()) {
-                *deadline = now + self.settings.session_ms;
+                begin(deadline);
             }
         }
     }
@@ -128,7 +134,7 @@ impl State {
 
 #[cfg(test)]
 mod tests {
-    use eventodb_protocol::request::group::{CreateGroup, Join, MemberCall, Presented, Start};
+    use eventodb_protocol::request::group::{CreateGroup, Join, MemberCall, Presented, Start, UpdateGroup};
 
     use super::super::{Changed, Moment};
     use super::*;
@@ -196,6 +202,17 @@ mod tests {
     }
 
     #[test]
+    fn a_longer_session_lengthens_the_leases_that_run() {
+        let (mut group, mut at) = group();
+        at.now = 500;
+        let ends = |group: &Group| group.leases.iter().map(|(_, member)| member.lease_end).collect::<Vec<_>>();
+        for (session_ms, expected) in [(5000, 5050), (2000, 5050)] {
+            group.update(&UpdateGroup { session_ms: Some(session_ms), ..UpdateGroup::default() }, &at);
+            assert_eq!(ends(&group), [expected; 2], "a reply under way may tell the longer one");
+        }
+    }
+
+    #[test]
     fn fresh_sessions_end_a_session_from_now() {
         let (group, _) = group();
         let mut state = State::read(&group.state()).expect("it was just written");
@@ -203,5 +220,12 @@ mod tests {
         assert!(state.members.iter().all(|(_, member)| (member.lease_end, member.last_call) == (6000, 5000)));
         let asked = state.partitions.iter().filter_map(|(_, partition)| partition.owner.as_ref()?.give_back_by);
         assert!(asked.clone().count() > 0 && asked.clone().all(|deadline| deadline == 6000));
+        let ends = |state: &State| state.members.iter().map(|(_, member)| member.lease_end).collect::<Vec<_>>();
+        state.members[0].1.lease_end = 90_000;
+        state.begin_sessions(7000);
+        assert_eq!(ends(&state), [90_000, 8000], "it was given when a session was longer");
+        state.members[0].1.lease_end = 90_000_000;
+        state.begin_sessions(7000);
+        assert_eq!(ends(&state), [607_000, 8000], "the clock has leapt back");
     }
 }

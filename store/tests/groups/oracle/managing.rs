@@ -77,10 +77,14 @@ impl Model {
         Ok((self.position(start, "start")?, Vec::new()))
     }
 
-    /// A shorter session shortens no lease and no deadline that runs.
+    /// A shorter session shortens no lease and no deadline that runs. A longer one lengthens them: a reply that is under
+    /// way may tell it to a member whose call came before.
     pub(super) fn update(&mut self, g: &mut Group, opts: Option<&Value>) -> Answer {
         let limits = bounds(&options(opts, &["sessionMs", "maxParked", "description"])?)?;
         g.session = limits.session.unwrap_or(g.session);
+        for m in &mut g.members {
+            m.lease_end = m.lease_end.max(m.last_call + g.session);
+        }
         g.max_parked = limits.max_parked.unwrap_or(g.max_parked);
         g.description = limits.description.unwrap_or(std::mem::take(&mut g.description));
         Ok(self.summary(g))

@@ -120,14 +120,15 @@ impl Model {
 
     // ---- time: leases and deadlines that end, resizes that wait for them
 
-    /// The server has started again and does not know when leases end.
+    /// The server has started again and does not know when leases end, other than that none has ended that it knew of.
     pub(crate) fn begin_sessions(&mut self, now: i64) {
         for g in self.groups.values_mut() {
+            let end = |known: i64| known.max(now + g.session).min(now + 600_000);
             for m in &mut g.members {
-                (m.lease_end, m.last_call) = (now + g.session, now);
+                (m.lease_end, m.last_call) = (end(m.lease_end), now);
             }
-            for p in g.parts.iter_mut().filter(|p| p.deadline.is_some()) {
-                p.deadline = Some(now + g.session);
+            for deadline in g.parts.iter_mut().filter_map(|p| p.deadline.as_mut()) {
+                *deadline = end(*deadline);
             }
         }
     }
