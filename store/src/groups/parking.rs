@@ -213,20 +213,26 @@ impl Group {
     }
 
     /// The messages that [`Self::skip`] concerns. `None` if the stream is not parked. The caller counts all of them.
-    pub fn skip_span(&self, call: &Skip, limit: usize) -> Option<Span> {
-        let (stream, parked) = self.park.iter().find(|(stream, _)| ***stream == *call.stream)?;
-        Some(Span { stream: stream.clone(), above: parked.handled, upto: call.position, limit })
-    }
-
-    /// `group.skip`. The stream flows again by its owner only, because only the owner knows how far it has read.
     ///
     /// # Errors
-    /// `Invalid` if the position is above the head.
-    pub fn skip(&mut self, call: &Skip, skipped: SkippedMessages, at: &Moment) -> Result<Skipped, Refusal> {
+    /// `Invalid` if the position is above the head: what comes there is not known.
+    pub fn skip_span(&self, call: &Skip, at: &Moment) -> Result<Option<Span>, Refusal> {
         if call.position > at.head {
             return Err(Refusal::above_head("position", call.position, at.head));
         }
-        let Some(parked) = self.park.get(&call.stream) else { return Ok(Skipped { messages: 0 }) };
+        let parked = self.park.iter().find(|(stream, _)| ***stream == *call.stream);
+        let span = |(stream, parked): (&Arc<str>, &Parked)| Span {
+            stream: stream.clone(),
+            above: parked.handled,
+            upto: call.position,
+            limit: usize::MAX,
+        };
+        Ok(parked.map(span))
+    }
+
+    /// `group.skip`. The stream flows again by its owner only, because only the owner knows how far it has read.
+    pub fn skip(&mut self, call: &Skip, skipped: SkippedMessages, at: &Moment) -> Skipped {
+        let Some(parked) = self.park.get(&call.stream) else { return Skipped { messages: 0 } };
         if call.position > parked.handled && !call.dry_run {
             let details = json!({ "stream": call.stream, "messages": skipped.first, "count": skipped.count });
             self.record(at, "skip", details);
@@ -235,7 +241,7 @@ impl Group {
                 parked.make_due(at.now);
             }
         }
-        Ok(Skipped { messages: skipped.count })
+        Skipped { messages: skipped.count }
     }
 
     /// `group.parked`.

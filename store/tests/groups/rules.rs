@@ -276,9 +276,9 @@ impl Rules {
             _ => {
                 let skip = request::Skip::parse(call, &limits)?;
                 to_reply(self.decide(now, name, |group, at, log| {
-                    let span = group.skip_span(&skip, usize::MAX);
+                    let span = group.skip_span(&skip, at)?;
                     let first = span.map_or_else(Vec::new, |span| log.left(group.definition(), &span));
-                    group.skip(&skip, SkippedMessages { count: first.len(), first }, at)
+                    Ok(group.skip(&skip, SkippedMessages { count: first.len(), first }, at))
                 })?)
             }
         }

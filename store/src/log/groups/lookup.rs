@@ -70,10 +70,14 @@ impl Decider {
     }
 
     /// The messages that a skip concerns.
+    ///
+    /// # Errors
+    /// [`Error::Damaged`]: what cannot be read cannot be put on record. It can be given up.
     pub(super) async fn skipped(&self, definition: &Definition, span: &Span) -> Result<SkippedMessages> {
         let mut skipped = SkippedMessages::default();
         let scan = self.stream_scan(definition, span, usize::MAX);
-        self.reader
+        let scanned = self
+            .reader
             .scan(&scan, |message| {
                 skipped.count += 1;
                 if skipped.first.len() < SKIPPED_LISTED {
@@ -82,7 +86,7 @@ impl Decider {
                 ControlFlow::Continue(())
             })
             .await?;
-        Ok(skipped)
+        scanned.damaged.map_or(Ok(skipped), |at| Err(Error::Damaged(at)))
     }
 
     /// The message at a position, if there is one.

@@ -6,8 +6,8 @@ use eventodb_protocol::group::reply::{Flowing, ParkAttempts, ParkedListed, Retri
 use eventodb_protocol::request::group::{Handled, Park, ParkedPage, Retry, Skip};
 
 use super::{Groups, Named};
-use crate::error::Result;
-use crate::groups::{Group, Moment, SkippedMessages, Span};
+use crate::error::{Error, Result};
+use crate::groups::{Group, Moment, SkippedMessages};
 
 impl Groups {
     /// `group.park`.
@@ -94,15 +94,15 @@ impl Groups {
         let mut decided = self.now(&slot).await?;
         loop {
             self.decider.reader.show(decided.at.head).await?;
-            let span: Option<Span> = decided.group.skip_span(&skip, usize::MAX);
+            let span = decided.group.skip_span(&skip, &decided.at).map_err(Error::Group)?;
             let skipped = match &span {
                 Some(span) => self.decider.skipped(decided.group.definition(), span).await?,
                 None => SkippedMessages::default(),
             };
             let call = Arc::clone(&skip);
             let decide = move |group: &mut Group, at: &mut Moment| {
-                let is_asked = group.skip_span(&call, usize::MAX) == span;
-                is_asked.then(|| group.skip(&call, skipped.clone(), at)).transpose()
+                let is_asked = group.skip_span(&call, at)? == span;
+                Ok(is_asked.then(|| group.skip(&call, skipped.clone(), at)))
             };
             match slot.decide_for(&self.decider, Vec::new(), token.clone(), decide).await? {
                 (Some(reply), _) => return Ok(reply),
