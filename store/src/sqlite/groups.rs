@@ -9,6 +9,7 @@ use std::time::Instant;
 use async_trait::async_trait;
 use eventodb_protocol::Timestamp;
 use eventodb_protocol::group::{Epoch, Fence};
+use rand::RngExt as _;
 use rusqlite::types::Value;
 use rusqlite::{Connection, OptionalExtension as _, Row, Transaction, TransactionBehavior, params, params_from_iter};
 use tokio::sync::oneshot;
@@ -16,7 +17,7 @@ use tokio::sync::oneshot;
 use super::failure::ReadError;
 use super::storage::Handle;
 use crate::error::{Error, Result};
-use crate::groups::{AuditEntry, Carried, Changed, Changes, Definition, Gone, Parked, State, Stored};
+use crate::groups::{AuditEntry, Carried, Changed, Changes, Definition, Gone, Group, Moment, Parked, State, Stored};
 use crate::storage::groups::{AUDIT_KEPT, Change, Found, GroupStorage, Looked, Question, Version};
 
 /// The time at which this process first asked for it, by both clocks.
@@ -122,8 +123,7 @@ pub(super) fn names(connection: &Connection) -> rusqlite::Result<Vec<Arc<str>>> 
 /// The tables of groups.
 const TABLES: &[&str] = &["groups", "group_parked", "group_gone", "group_carried", "group_audit", "group_epoch"];
 
-/// Copies the groups of a log, all of one moment, into a new log that is made from it. A checkpoint above the new log's
-/// head is cut when the group is next used.
+/// Copies the groups of a log, all of one moment and as they are, into a new log that is made from it.
 ///
 /// # Errors
 /// SQLite's.
@@ -143,6 +143,25 @@ pub(super) fn keep(source: &Connection, target: &Connection) -> rusqlite::Result
             let values = (0..columns).map(|at| row.get(at)).collect::<rusqlite::Result<Vec<Value>>>()?;
             insert.execute(params_from_iter(values))?;
         }
+    }
+    Ok(())
+}
+
+/// Lets the groups of a copied log begin anew at what they have handled up to its head: all memberships end and all epochs
+/// change. A member that goes on where the copy does not know of it is told so by its next call.
+///
+/// # Errors
+/// SQLite's.
+pub(super) fn begin_anew(log: &Connection, head: i64) -> rusqlite::Result<()> {
+    let random = rand::rng().random();
+    for name in names(log)? {
+        let number = log.query_row("SELECT version FROM log.groups WHERE name = ?1", [&name], |row| row.get(0))?;
+        let before = last_epoch(log)?;
+        let mut at = Moment { now: now(), head, random, last_epoch: before, token: None };
+        let group = Group::keep(stored(log, &name, at.now)?, &mut at);
+        log.execute("DELETE FROM log.group_parked WHERE group_name = ?1", [&name])?;
+        log.execute("DELETE FROM log.group_carried WHERE group_name = ?1", [&name])?;
+        store(log, &Change::new(&name, Some(Version { number, stamp: 0 }), 0, &group, before, &at))?;
     }
     Ok(())
 }

@@ -58,7 +58,7 @@ async fn groups_are_in_a_backup_and_are_verified() {
         description: "one".to_owned(),
     };
     log_here.groups().create("g", new).await.expect("it is new");
-    let joined = log_here.groups().join("g", Join::default()).await.expect("there is room");
+    log_here.groups().join("g", Join::default()).await.expect("there is room");
     let folder = tempfile::tempdir().expect("a temporary folder");
     let output = folder.path().join("backup");
     backup(directory.path(), &output, &mut |_| {}).expect("the store is there");
@@ -68,7 +68,7 @@ async fn groups_are_in_a_backup_and_are_verified() {
     let groups = log(&restored, NAME).await;
     let status = groups.groups().status("g").await.expect("it is there");
     assert!(status.partitions.iter().all(|partition| partition.checkpoint == 20));
-    assert_eq!(status.members[0].member, joined.member);
+    assert!(status.members.is_empty(), "who was a member then may be none any more");
     drop(groups);
     restored.close().await;
     assert!(verify(&output, &mut |_| {}).expect("it can be read").is_sound());

@@ -17,5 +17,6 @@ mod random_walk;
 mod refusals;
 mod repairs;
 mod replacements;
+mod restored_groups;
 mod support;
 mod tokens;

@@ -134,6 +134,7 @@ fn copy(
     // Before the head is read, so that no checkpoint lies above it.
     groups::keep(&source, &log).map_err(&written)?;
     let (head, import) = beginning(&source).map_err(&failed)?;
+    groups::begin_anew(&log, head).map_err(&written)?;
     let seed = Seed::of(&evidence::identity(&log).map_err(&written)?);
     if let Some(import) = import {
         import.insert(&log).map_err(&written)?;

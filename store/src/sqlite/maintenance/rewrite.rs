@@ -259,7 +259,8 @@ impl Copy<'_> {
         // If the notes cannot be read in the damaged file, the markers are among the messages all the same.
         let _ = whole_row::keep_given_up(source, &self.log, self.saved.head);
         // Without their rows groups begin anew; what cannot be read is no reason to lose the messages.
-        if let Err(error) = groups::keep(source, &self.log) {
+        let kept = groups::keep(source, &self.log).and_then(|()| groups::begin_anew(&self.log, self.saved.head));
+        if let Err(error) = kept {
             tracing::error!(%error, "the consumer groups of a damaged log cannot be read and are lost");
         }
         let import = Import::read(source).unwrap_or(None);
