@@ -72,9 +72,9 @@ faults: deps ## Fails each call on each file of a SQLite store, whatever befalls
 	EVENTODB_TEST_FAULTS=all RUST_BACKTRACE=0 $(CARGO) test --locked -p eventodb --test process -- matrix --nocapture
 
 # The seeds of CI are among them. The members and servers of the hard test leave the cores idle often enough that all its forms run at once.
-groups-check: deps ## Consumer groups at length: a million steps beside their model, 50,000 behind a PgBouncer; 30 minutes of members, servers and databases that are killed; hand-over times; a thousand poison messages, waits and races
-	EVENTODB_TEST_GROUPS_STEPS=1000000 $(CARGO) test --locked -p eventodb-store --test groups -- the_rules --nocapture
-	EVENTODB_TEST_GROUPS_STEPS=50000 .ci/with-postgres $(CARGO) test --locked -p eventodb-store --test groups -- answers_as_the_model --nocapture
+groups-check: deps ## Consumer groups at length: a million steps of each backend beside their model, 50,000 behind a PgBouncer; 30 minutes of members, servers and databases that are killed; hand-over times; a thousand poison messages, waits and races
+	EVENTODB_TEST_GROUPS_STEPS=1000000 .ci/with-postgres $(CARGO) test --locked --profile quick -p eventodb-store --test groups -- the_rules_answer_as_the_model sqlite_answers_as_the_model postgres_answers_as_the_model --exact --nocapture
+	EVENTODB_TEST_GROUPS_STEPS=50000 .ci/with-postgres $(CARGO) test --locked --profile quick -p eventodb-store --test groups -- tiny_bounds pooler --nocapture
 	EVENTODB_TEST_ROUNDS=1000 .ci/with-postgres $(CARGO) test --locked -p eventodb-store --lib -- of_racing --nocapture
 	EVENTODB_TEST_GROUPS_SECONDS=1800 EVENTODB_TEST_GROUPS_POOLER_SECONDS=300 $(CARGO) test --locked -p eventodb --test process -- consumers::storm --nocapture --test-threads 5
 	EVENTODB_TEST_GROUPS_ROUNDS=1000 $(CARGO) test --locked -p eventodb --test process -- consumers::poison consumers::waits --nocapture --test-threads 1

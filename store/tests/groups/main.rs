@@ -16,6 +16,7 @@ use std::sync::Arc;
 use driver::{Driver, Open};
 use eventodb_store::postgres::{self, Postgres};
 use eventodb_store::sqlite::{self, Location, Sqlite};
+use eventodb_store::testing::tell;
 use eventodb_store::{Backend, Settings, conformance};
 use eventodb_testing::pooler::Pooler;
 use rules::Rules;
@@ -27,6 +28,9 @@ const STEPS_IN_CI: u64 = 20_000;
 /// The same where each step asks a database.
 const STEPS_OF_A_DATABASE: u64 = 2_000;
 
+/// Seeds after which a long run tells how far it is.
+const TOLD_EVERY: u64 = 250;
+
 /// Fewer than the store has sessions.
 const CONNECTIONS_OF_A_POOLER: usize = 3;
 
@@ -34,7 +38,12 @@ const CONNECTIONS_OF_A_POOLER: usize = 3;
 fn simulate(steps_in_ci: u64, plan: Plan, make: Make<'_>) {
     let steps = std::env::var("EVENTODB_TEST_GROUPS_STEPS");
     let steps = steps.map_or(steps_in_ci, |steps| steps.parse().expect("EVENTODB_TEST_GROUPS_STEPS is a number"));
-    if let Some(failed) = first_failure(0..steps.div_ceil(STEPS), plan, make) {
+    let seeds = (0..steps.div_ceil(STEPS)).inspect(|seed| {
+        if *seed > 0 && seed.is_multiple_of(TOLD_EVERY) {
+            tell(&format!("{} steps", seed * STEPS));
+        }
+    });
+    if let Some(failed) = first_failure(seeds, plan, make) {
         panic!("{}", shortened(failed.seed, plan, make));
     }
 }
