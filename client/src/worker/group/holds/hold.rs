@@ -70,6 +70,11 @@ impl Hold {
         self.stop.is_some() && self.waiting.is_empty() && self.busy.is_empty()
     }
 
+    /// How many messages it has, with those of parked streams.
+    pub(super) fn in_hand(&self) -> usize {
+        self.waiting.len() + self.running.len() + self.retries.values().map(VecDeque::len).sum::<usize>()
+    }
+
     /// The next checkpoint: everything before the first message in hand, else everything that was read.
     pub(super) fn done(&self) -> i64 {
         let first = [self.waiting.keys().next(), self.running.iter().next()].into_iter().flatten().min();

@@ -141,9 +141,14 @@ impl Holds {
         });
     }
 
-    /// Messages in hand.
+    /// Messages in hand, and those of parked streams.
     pub(super) fn in_hand(&self) -> usize {
-        self.by_partition.values().map(|hold| hold.waiting.len() + hold.running.len()).sum()
+        self.by_partition.values().map(Hold::in_hand).sum()
+    }
+
+    /// Whether no message in hand holds up a checkpoint. Retries hold up none.
+    pub(super) fn is_all_done(&self) -> bool {
+        self.by_partition.values().all(|hold| hold.waiting.is_empty() && hold.running.is_empty())
     }
 
     /// Whether nothing is in hand and nothing is under way.

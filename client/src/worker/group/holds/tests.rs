@@ -199,6 +199,20 @@ fn retries_are_tried_in_order_and_taken_once() {
 }
 
 #[test]
+fn retries_take_room_and_hold_up_no_checkpoint() {
+    let mut holds = holds();
+    read(&mut holds, page(&[(4, "b")], &[(2, "a", 5), (3, "a", 5)], 9));
+    assert_eq!((holds.in_hand(), holds.is_all_done()), (3, false));
+    let retry = begin(&mut holds);
+    let message = begin(&mut holds);
+    assert_eq!((retry.position(), message.position(), holds.in_hand()), (2, 4, 3));
+    holds.finished(&message);
+    assert_eq!((holds.in_hand(), holds.is_all_done()), (2, true));
+    holds.settled(0, epoch(1), "a", 2, Flowing { flowing: true, rev: Some(6) });
+    assert_eq!(holds.in_hand(), 0);
+}
+
+#[test]
 fn a_message_that_is_put_off_is_tried_again() {
     let mut holds = holds();
     read(&mut holds, page(&[(2, "a")], &[], 9));

@@ -158,7 +158,7 @@ impl<M: Mode> Membership<'_, M> {
         if self.beats.len() >= BEATS || now < self.heartbeats.not_before {
             return;
         }
-        let is_late = now >= self.saved + self.settings.checkpoint_every || self.holds.in_hand() == 0;
+        let is_late = now >= self.saved + self.settings.checkpoint_every || self.holds.is_all_done();
         let is_news = self.holds.can_release() || is_late && self.has_unsaved();
         if now < self.next_beat && !(is_news && self.beats.is_empty()) {
             return;
