@@ -9,6 +9,7 @@ use parking_lot::Mutex;
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
 
 /// A received request.
 #[derive(Clone, Debug)]
@@ -30,6 +31,8 @@ pub(crate) enum Answer {
     Events { text: String, then_cut: bool },
     /// Nothing, until the client closes the connection.
     Hang,
+    /// This reply, as soon as the token is cancelled.
+    Later(CancellationToken, Box<Answer>),
 }
 
 impl Answer {
@@ -60,6 +63,7 @@ impl Answer {
             .into_bytes(),
             Self::Cut(bytes) => bytes.clone(),
             Self::Hang => Vec::new(),
+            Self::Later(_, reply) => reply.bytes(),
             Self::Events { text, .. } => {
                 format!("HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n\r\n{text}").into_bytes()
             }
@@ -121,11 +125,14 @@ async fn serve(stream: TcpStream, behaviour: Behaviour, seen: Arc<Mutex<Vec<Requ
     while let Some(request) = read(&mut stream).await {
         let answer = behaviour(&request);
         seen.lock().push(request);
+        if let Answer::Later(when, _) = &answer {
+            when.cancelled().await;
+        }
         if stream.write_all(&answer.bytes()).await.is_err() {
             return;
         }
         match answer {
-            Answer::Reply { .. } => {}
+            Answer::Reply { .. } | Answer::Later(..) => {}
             Answer::Cut(_) | Answer::Events { then_cut: true, .. } => return,
             // The connection stays silent until the client closes it.
             Answer::Events { .. } | Answer::Hang => {

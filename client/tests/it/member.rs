@@ -214,6 +214,77 @@ async fn a_worker_that_fails_leaves_once_its_handlers_have_ended() {
     assert_eq!(calls.lock()[..], ["ended", "left"]);
 }
 
+/// The server tells by the refusal of a commit that the stream was parked. A read that was sent before may bring more of it.
+#[tokio::test]
+async fn what_a_read_under_way_brings_of_a_stream_that_is_found_parked_is_dropped() {
+    let later = ROW.replace(",0,1,", ",1,2,");
+    let other = ROW.replace("a-1", "b-1").replace(",0,1,", ",0,3,");
+    let (reads, appends, is_dropped) = (AtomicUsize::new(0), AtomicUsize::new(0), CancellationToken::new());
+    let fake = Fake::start(move |request| match method(request).as_str() {
+        "group.read" => match reads.fetch_add(1, Ordering::Relaxed) {
+            0 => page(30_000, &format!("[{ROW},0]"), "", 1),
+            1 => {
+                let more = page(30_000, &format!("[{later},0],[{other},0]"), "", 3);
+                Answer::Later(is_dropped.clone(), Box::new(more))
+            }
+            _ => Answer::Hang,
+        },
+        "streams.append" if appends.fetch_add(1, Ordering::Relaxed) == 0 => Answer::Reply {
+            status: 409,
+            headers: String::new(),
+            body: r#"{"error":{"code":"FENCED","message":"","details":{"reason":"parked","partition":0}}}"#.to_owned(),
+        },
+        "streams.append" => {
+            Answer::ok(r#"[{"firstPosition":0,"lastPosition":0,"firstGlobalPosition":4,"lastGlobalPosition":4}]"#)
+        }
+        _ => {
+            if request.body.contains("checkpoints") {
+                is_dropped.cancel();
+            }
+            membership(30_000)
+        }
+    })
+    .await;
+    let (handled, stop) = (Arc::new(Mutex::new(Vec::new())), CancellationToken::new());
+    let noted = Arc::clone(&handled);
+    let worker = Worker::atomic(&fake.client(), "g").otherwise(move |message: Message, context| {
+        noted.lock().push(message.global_position());
+        commit(message, context)
+    });
+    let worker = tokio::spawn(worker.run(stop.clone()));
+    until("the other stream", || handled.lock().last() == Some(&3)).await;
+    stop.cancel();
+    worker.await.expect("no panic").expect("it ends well");
+    assert_eq!(handled.lock()[..], [1, 3]);
+}
+
+/// If it arrived while the message is tried again, the stream would be parked before a message that is handled.
+#[tokio::test]
+async fn a_park_that_may_still_arrive_ends_the_membership() {
+    let (reads, parks) = (AtomicUsize::new(0), AtomicUsize::new(0));
+    let fake = Fake::start(move |request| match method(request).as_str() {
+        "group.join" | "group.heartbeat" => membership(30_000),
+        "group.read" if reads.fetch_add(1, Ordering::Relaxed) == 0 => page(30_000, &format!("[{ROW},0]"), "", 1),
+        "group.read" => Answer::Hang,
+        "group.park" => match parks.fetch_add(1, Ordering::Relaxed) {
+            0 => Answer::Cut(Vec::new()),
+            _ => Answer::error(409, "PARK_FULL"),
+        },
+        _ => Answer::ok("{}"),
+    })
+    .await;
+    let stop = CancellationToken::new();
+    let worker = Worker::new(&fake.client(), "g").retry(RetryPolicy::none());
+    let worker = worker.otherwise(|_, _| std::future::ready(Err::<(), _>(std::io::Error::other("bad"))));
+    let worker = tokio::spawn(worker.run(stop.clone()));
+    until("another call", || methods(&fake).iter().skip_while(|method| *method != "group.park").count() > 3).await;
+    let called = methods(&fake);
+    let first = called.iter().position(|method| method == "group.park").expect("a park");
+    assert_eq!(called[first..first + 4], ["group.park", "group.park", "group.leave", "group.join"]);
+    stop.cancel();
+    worker.await.expect("no panic").expect("it ends well");
+}
+
 /// With a single place for handlers, a message that fails for ever does not hold up another stream.
 #[tokio::test]
 async fn a_message_that_is_tried_again_for_ever_holds_no_place() {

@@ -24,9 +24,11 @@ use crate::message::Message;
 #[derive(Debug)]
 pub(super) struct Holds {
     generation: i64,
-    session: Duration,
     /// When the last call began that succeeded and told what is asked back.
     last_ok: Instant,
+    /// How long a lease lasts after that call.
+    session: Duration,
+    lease_end: Instant,
     by_partition: BTreeMap<u32, Hold>,
     /// Epochs that were given back, or whose time is over: they are over for the member, whatever a reply says.
     over: BTreeSet<Epoch>,
@@ -106,8 +108,9 @@ impl Holds {
     pub(super) fn new(started: Instant) -> Self {
         Self {
             generation: -1,
-            session: Duration::ZERO,
             last_ok: started,
+            session: Duration::ZERO,
+            lease_end: started,
             by_partition: BTreeMap::new(),
             over: BTreeSet::new(),
             handlers: HashMap::new(),
@@ -117,7 +120,7 @@ impl Holds {
 
     /// When the lease ends, by this process's clock, unless another call succeeds.
     pub(super) fn lease_end(&self) -> Instant {
-        self.last_ok + self.session
+        self.lease_end
     }
 
     pub(super) fn session(&self) -> Duration {
@@ -232,8 +235,12 @@ impl Holds {
 
     /// Takes the lists of a reply to a call that began at `started`. Returns whether the reply counts.
     pub(super) fn take_lists(&mut self, started: Instant, lists: &Lists<'_>) -> bool {
-        self.session = milliseconds(lists.session_ms);
-        self.last_ok = self.last_ok.max(started);
+        let session = milliseconds(lists.session_ms);
+        if started >= self.last_ok {
+            (self.last_ok, self.session) = (started, session);
+        }
+        // A shorter session ends no lease earlier that a call has renewed already.
+        self.lease_end = self.lease_end.max(started + session);
         let counts = lists.generation >= self.generation;
         if counts {
             self.take_assignment(started, lists);

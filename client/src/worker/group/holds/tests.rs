@@ -213,6 +213,20 @@ fn retries_take_room_and_hold_up_no_checkpoint() {
 }
 
 #[test]
+fn a_reply_that_was_overtaken_does_not_put_off_the_end_of_the_lease() {
+    let mut holds = holds();
+    let started = Instant::now() + Duration::from_millis(100);
+    let assigned = assigned(&[(0, 1)]);
+    let shorter = Lists { session_ms: 300, ..lists(1, &assigned, &[]) };
+    assert!(holds.take_lists(started + Duration::from_millis(500), &shorter));
+    assert!(holds.take_lists(started, &lists(1, &assigned, &[])));
+    assert_eq!(holds.lease_end(), started + Duration::from_millis(1000), "the longer session counts from its own call");
+    assert_eq!(holds.session(), Duration::from_millis(300));
+    assert!(holds.take_lists(started + Duration::from_millis(900), &shorter));
+    assert_eq!(holds.lease_end(), started + Duration::from_millis(1200));
+}
+
+#[test]
 fn a_message_that_is_put_off_is_tried_again() {
     let mut holds = holds();
     read(&mut holds, page(&[(2, "a")], &[], 9));

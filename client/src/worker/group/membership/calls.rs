@@ -278,7 +278,7 @@ impl<M: Mode> Membership<'_, M> {
     fn ask_status(&mut self) {
         self.calls += 1;
         let group = self.groups.calls.clone();
-        self.events.spawn(async move { Event::Status(until_answered(|| group.status()).await) });
+        self.events.spawn(async move { Event::Status(until_answered(|| group.status()).await.0) });
     }
 
     pub(super) fn take_status(&mut self, result: Result<GroupStatus>) -> Option<End> {

@@ -81,7 +81,7 @@ pub(super) enum End {
     Stopped,
     /// The lease has ended, and the worker joins again.
     Lost,
-    /// Nobody knows whether a commit will still arrive. The worker leaves and joins again: the new epochs refuse it.
+    /// Nobody knows whether a commit or a park will still arrive. The worker leaves and joins again: the new epochs refuse it.
     Open,
     Failed(WorkerError),
 }
@@ -93,7 +93,8 @@ enum Event {
     /// The reply to the heartbeat of this number.
     Heartbeat(u64, Result<Heartbeat>),
     Handled(PutOff, Outcome),
-    Parked(Task, Result<ParkAttempts>),
+    /// What came of a park, and whether an earlier attempt of it may still arrive.
+    Parked(Task, Result<ParkAttempts>, bool),
     Settled(Settled, Result<Flowing>),
     /// Where the group stands: asked when there seems to be nothing more to handle.
     Status(Result<GroupStatus>),
@@ -210,7 +211,7 @@ impl<'a, M: Mode> Membership<'a, M> {
             Event::Read(number, result) => self.take_read(number, result),
             Event::Heartbeat(number, result) => self.take_heartbeat(number, result),
             Event::Handled(tried, outcome) => self.take_outcome(tried, outcome),
-            Event::Parked(task, result) => self.take_parked(&task, result),
+            Event::Parked(task, result, is_open) => self.take_parked(&task, result, is_open),
             Event::Settled(settled, result) => self.take_settled(&settled, result),
             Event::Status(result) => self.take_status(result),
         }
@@ -296,16 +297,18 @@ fn ending(error: Error) -> End {
     if is_lost(&error) { End::Lost } else { End::Failed(failure(error)) }
 }
 
-/// Repeats a call until there is an answer to it. The membership ends it if the lease ends before.
-async fn until_answered<T, F: Future<Output = Result<T>>>(call: impl Fn() -> F) -> Result<T> {
-    let mut backoff = RetryPolicy::forever().start();
+/// Repeats a call until there is an answer to it. The membership ends it if the lease ends before. Also tells whether an
+/// attempt before was not answered, so that it may still arrive.
+pub(super) async fn until_answered<T, F: Future<Output = Result<T>>>(call: impl Fn() -> F) -> (Result<T>, bool) {
+    let (mut backoff, mut is_open) = (RetryPolicy::forever().start(), false);
     loop {
         let error = match call().await {
-            Ok(reply) => return Ok(reply),
+            Ok(reply) => return (Ok(reply), is_open),
             Err(error) => error,
         };
         let wait = backoff.next_wait(error.retry_after()).filter(|_| error.is_transient());
-        let Some(wait) = wait else { return Err(error) };
+        let Some(wait) = wait else { return (Err(error), is_open) };
+        is_open |= !error.is_certainly_not_done();
         tokio::time::sleep(wait).await;
     }
 }

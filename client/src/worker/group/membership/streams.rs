@@ -43,38 +43,45 @@ impl<M: Mode> Membership<'_, M> {
         self.calls += 1;
         let (group, member) = (self.groups.calls.clone(), self.member.clone());
         self.events.spawn(async move {
-            let result = until_answered(|| {
+            let (result, is_open) = until_answered(|| {
                 let (group, member, park) = (group.clone(), member.clone(), park.clone());
                 async move { group.park(&member, &park).await }
             })
             .await;
-            if matches!(result, Err(Error::Refused { code: ErrorCode::ParkFull, .. })) {
+            if is_park_full(&result) && !is_open {
                 tokio::time::sleep(PARK_FULL_WAIT).await;
             }
-            Event::Parked(task, result)
+            Event::Parked(task, result, is_open)
         });
     }
 
-    pub(super) fn take_parked(&mut self, task: &Task, result: Result<ParkAttempts>) -> Option<End> {
+    pub(super) fn take_parked(&mut self, task: &Task, result: Result<ParkAttempts>, is_open: bool) -> Option<End> {
         self.calls -= 1;
         match result {
             Ok(_) => {
                 self.summary.parked += 1;
-                self.holds.parked(task);
-                self.read_overlaps_park((task.epoch, task.stream().to_owned(), task.position()));
+                self.drop_parked(task);
                 None
             }
             Err(Error::Fenced { fenced, .. }) => self.fenced(task, fenced),
-            Err(Error::Refused { code: ErrorCode::ParkFull, .. }) => {
+            Err(_) if is_park_full(&result) => {
                 self.holds.postponed(task);
                 if self.is_stopping {
                     // There may never be room. Whoever gets the partition next tries the message.
                     self.give_up(None);
+                    return None;
                 }
-                None
+                // A park that arrives after the message was handled would park the stream before it.
+                is_open.then_some(End::Open)
             }
             Err(error) => Some(ending(error)),
         }
+    }
+
+    /// Gives up what comes of a parked stream, also from the read that is under way.
+    fn drop_parked(&mut self, task: &Task) {
+        self.holds.parked(task);
+        self.read_overlaps_park((task.epoch, task.stream().to_owned(), task.position()));
     }
 
     pub(super) fn settle_drained(&mut self) {
@@ -146,7 +153,7 @@ impl<M: Mode> Membership<'_, M> {
                 let (group, member, settle) = (group.clone(), member.clone(), settle.clone());
                 async move { group.handled(&member, &settle).await }
             });
-            Event::Settled(settled, result.await)
+            Event::Settled(settled, result.await.0)
         });
     }
 
@@ -175,11 +182,15 @@ impl<M: Mode> Membership<'_, M> {
         match fenced.reason {
             Fence::Epoch => self.holds.fence(task.partition, task.epoch),
             Fence::Handled => self.holds.dropped(task),
-            Fence::Parked => self.holds.parked(task),
+            Fence::Parked => self.drop_parked(task),
             Fence::Lease | Fence::Unknown | Fence::Replaced => {
                 return Some(ending(Error::Fenced { fenced, message: fenced.reason.to_string() }));
             }
         }
         None
     }
+}
+
+fn is_park_full<T>(result: &Result<T>) -> bool {
+    matches!(result, Err(Error::Refused { code: ErrorCode::ParkFull, .. }))
 }
