@@ -214,6 +214,48 @@ async fn a_worker_that_fails_leaves_once_its_handlers_have_ended() {
     assert_eq!(calls.lock()[..], ["ended", "left"]);
 }
 
+/// What a worker failed with must not be forgotten because its lease ends before all that is under way has ended.
+#[tokio::test]
+async fn a_failure_outlives_the_lease() {
+    let other = ROW.replace("a-1", "b-1").replace(",0,1,", ",0,2,");
+    let (joins, reads) = (AtomicUsize::new(0), AtomicUsize::new(0));
+    let fake = Fake::start(move |request| match method(request).as_str() {
+        "group.join" if joins.fetch_add(1, Ordering::Relaxed) == 0 => membership(500),
+        "group.join" => Answer::error(403, "AUTH_UNAUTHORIZED"),
+        "group.read" if reads.fetch_add(1, Ordering::Relaxed) == 0 => {
+            page(500, &format!("[{ROW},0],[{other},0]"), "", 2)
+        }
+        _ => Answer::Hang,
+    })
+    .await;
+    let worker = Worker::new(&fake.client(), "g").failing(Failing::Stop).retry(RetryPolicy::none());
+    let worker = worker.otherwise(|message: Message, _| async move {
+        if message.stream() == "b-1" {
+            std::future::pending::<()>().await;
+        }
+        Err::<(), _>(std::io::Error::other("bad"))
+    });
+    let error = worker.run(CancellationToken::new()).await.expect_err("a message failed");
+    assert!(matches!(error, WorkerError::Handler { ref stream, .. } if stream == "a-1"), "{error}");
+}
+
+#[tokio::test]
+async fn a_worker_waits_for_its_server_already_when_it_makes_the_group_and_hears_a_stop() {
+    let creates = AtomicUsize::new(0);
+    let fake = Fake::start(move |_| match creates.fetch_add(1, Ordering::Relaxed) {
+        0 => Answer::error(503, "OVERLOADED"),
+        _ => Answer::Hang,
+    })
+    .await;
+    let stop = CancellationToken::new();
+    let client = fake.client().with_retry_policy(RetryPolicy::none());
+    let worker = tokio::spawn(Worker::new(&client, "g").categories(["a"]).run(stop.clone()));
+    until("another attempt", || methods(&fake).len() == 2).await;
+    stop.cancel();
+    assert_eq!(worker.await.expect("no panic").expect("it was stopped").messages, 0);
+    assert_eq!(methods(&fake), ["group.create"; 2]);
+}
+
 /// The server tells by the refusal of a commit that the stream was parked. A read that was sent before may bring more of it.
 #[tokio::test]
 async fn what_a_read_under_way_brings_of_a_stream_that_is_found_parked_is_dropped() {

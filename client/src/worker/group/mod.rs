@@ -30,7 +30,7 @@ use crate::message::Message;
 use crate::read_model::ReadModel;
 use crate::retry::RetryPolicy;
 use handlers::Handlers;
-use membership::{End, Groups, Membership};
+use membership::{End, Groups, Membership, until_answered};
 
 /// What to do with a message whose handler fails.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -298,15 +298,14 @@ impl<M: Mode> Worker<M> {
     /// See [`WorkerError`].
     pub async fn run(self, stop: CancellationToken) -> Result<GroupSummary, WorkerError> {
         let Self { group, client, handlers, settings } = self;
-        if let Some(create) = &settings.create {
-            group.create(create).await.map_err(WorkerError::Client)?;
-        }
         // Each attempt of a call has its own start, which the lease is counted from.
         let once = client.with_retry_policy(RetryPolicy::none());
         let groups =
             Groups { calls: once.group(group.name()), heartbeats: once.with_own_connections().group(group.name()) };
         let handlers = Arc::new(handlers);
         let mut summary = GroupSummary::default();
+        let created = stop.run_until_cancelled(create(&groups.calls, &settings)).await;
+        created.unwrap_or(Ok(())).map_err(WorkerError::Client)?;
         loop {
             let Some((started, joined)) = join(&groups.calls, &settings, &stop).await? else { return Ok(summary) };
             let membership =
@@ -319,6 +318,21 @@ impl<M: Mode> Worker<M> {
             }
         }
     }
+}
+
+/// Creates the group if it is to be created, as soon as the server answers.
+async fn create(group: &Group, settings: &Settings) -> Result<(), Error> {
+    let Some(new) = &settings.create else { return Ok(()) };
+    let create = || async {
+        let created = group.create(new).await;
+        if let Err(error) = &created
+            && error.is_transient()
+        {
+            settings.observer.disconnected(error);
+        }
+        created
+    };
+    until_answered(create).await.0.map(drop)
 }
 
 /// Becomes a member, as soon as the server answers. `None` if the worker was stopped.

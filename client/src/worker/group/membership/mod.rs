@@ -163,7 +163,7 @@ impl<'a, M: Mode> Membership<'a, M> {
         loop {
             let now = Instant::now();
             if now >= self.holds.lease_end() {
-                return End::Lost;
+                return self.failed.take().map_or(End::Lost, End::Failed);
             }
             self.holds.expire(now);
             self.advance(now);
