@@ -1,14 +1,10 @@
 //! Commands about consumer groups that the server keeps, and `eventodb consume GROUP`.
 
-use std::io::{BufRead as _, BufReader, Lines};
-use std::path::Path;
-use std::process::{ChildStdout, Output, Stdio};
-use std::time::{Duration, Instant};
+use std::process::{Output, Stdio};
 
-use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
-use crate::support::{Running, Server, eventodb, started};
+use crate::support::{Server, eventodb, started};
 
 const CAUGHT_UP: [&str; 3] = ["consume", "g", "--until-caught-up"];
 
@@ -20,7 +16,7 @@ impl Server {
     }
 
     /// The group `g` over `c`, with three messages of `c-1`.
-    fn with_group() -> Self {
+    pub(crate) fn with_group() -> Self {
         let server = Self::start();
         for kind in ["A", "B", "C"] {
             server.prints(&["write", "c-1", kind]);
@@ -29,7 +25,7 @@ impl Server {
         server
     }
 
-    fn checkpoint(&self) -> Value {
+    pub(crate) fn checkpoint(&self) -> Value {
         self.json(&["group", "status", "g", "--json"])["partitions"][0]["checkpoint"].clone()
     }
 
@@ -157,70 +153,4 @@ fn a_consumer_needs_no_right_to_read() {
     assert_eq!(consume(&[]).0.lines().count(), 1);
     let (_, told) = consume(&["--category", "c"]);
     assert!(told.contains("the token has not the right to read"), "{told}");
-}
-
-/// A consumer whose command has started another process and waits for it.
-struct Busy {
-    consumer: Running,
-    lines: Lines<BufReader<ChildStdout>>,
-}
-
-impl Busy {
-    fn start(server: &Server, script: &str) -> Self {
-        let mut command = eventodb(&["consume", "g", "--", "bash", "-c", script]);
-        command.env("EVENTODB_URL", &server.url).stdout(Stdio::piped()).stderr(Stdio::null());
-        let mut child = command.spawn().expect("started");
-        let lines = BufReader::new(child.stdout.take().expect("its output")).lines();
-        Self { consumer: Running(child), lines }
-    }
-
-    fn line(&mut self) -> String {
-        self.lines.next().expect("a line").expect("UTF-8")
-    }
-}
-
-fn until_gone(process: &str) {
-    let deadline = Instant::now() + Duration::from_secs(20);
-    let state = || std::fs::read_to_string(Path::new("/proc").join(process).join("stat"));
-    // A process that nobody has waited for is a zombie.
-    while state().is_ok_and(|stat| !stat.contains(") Z ")) {
-        assert!(Instant::now() < deadline, "{process} still runs");
-        std::thread::sleep(Duration::from_millis(5));
-    }
-}
-
-#[test]
-fn a_second_ctrl_c_ends_the_command_with_all_that_it_started() {
-    let server = Server::with_group();
-    let mut busy = Busy::start(&server, "sleep 1000 & echo $!; wait");
-    let sleeping = busy.line();
-    let consumer = i32::try_from(busy.consumer.0.id()).ok().and_then(Pid::from_raw).expect("a process id");
-    let deadline = Instant::now() + Duration::from_secs(20);
-    let status = loop {
-        // Two signals at once may count as one.
-        kill_process(consumer, Signal::INT).expect("it runs");
-        if let Some(status) = busy.consumer.0.try_wait().expect("a child") {
-            break status;
-        }
-        assert!(Instant::now() < deadline, "it does not end");
-        std::thread::sleep(Duration::from_millis(5));
-    };
-    assert_eq!(status.code(), Some(130));
-    until_gone(&sleeping);
-}
-
-/// The server dies. Before the lease is over by the consumer's clock, the command is asked to end, and then it is killed.
-#[test]
-fn a_lost_lease_ends_the_command_with_all_that_it_started() {
-    let server = Server::start();
-    server.prints(&["write", "c-1", "A"]);
-    server.prints(&["group", "create", "g", "--partitions", "1", "--session-ms", "1000"]);
-    let script = "trap 'echo asked' TERM; sleep 1000 & echo $!; wait; trap '' TERM; sleep 1001 & echo $!; wait";
-    let mut busy = Busy::start(&server, script);
-    let first = busy.line();
-    drop(server);
-    assert_eq!(busy.line(), "asked");
-    let second = busy.line();
-    until_gone(&first);
-    until_gone(&second);
 }

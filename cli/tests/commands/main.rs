@@ -1,5 +1,6 @@
 //! The program's commands, each as a person would type it.
 
+mod children;
 mod client;
 mod consuming;
 mod groups;

@@ -15,21 +15,16 @@ use tokio::process::{Child, Command};
 
 use crate::commands::output::json_line;
 
-/// The groups that run, by the ids of their leaders.
-static RUNNING: Mutex<BTreeSet<i32>> = Mutex::new(BTreeSet::new());
+/// The groups that run, by the ids of their leaders. `None` once all are killed: none is started after that.
+static RUNNING: Mutex<Option<BTreeSet<i32>>> = Mutex::new(Some(BTreeSet::new()));
 
 /// Runs the command for one message. Once `ending` comes to pass, its processes are asked to end (SIGTERM). If this future
 /// is dropped, they are killed (SIGKILL).
 pub(super) async fn run(command: &[String], message: &Message, ending: impl Future<Output = ()>) -> anyhow::Result<()> {
     let (program, arguments) = command.split_first().context("no command")?;
-    let mut child = Command::new(program)
-        .args(arguments)
-        .stdin(Stdio::piped())
-        .process_group(0)
-        .kill_on_drop(true)
-        .spawn()
-        .with_context(|| format!("cannot run {program}"))?;
-    let processes = Processes::of(&child);
+    let mut started = Command::new(program);
+    started.args(arguments).stdin(Stdio::piped()).process_group(0).kill_on_drop(true);
+    let (mut child, processes) = start(&mut started).with_context(|| format!("cannot run {program}"))?;
     let line = json_line(message) + "\n";
     let handling = feed(&mut child, &line);
     tokio::pin!(handling);
@@ -51,9 +46,19 @@ pub(super) async fn run(command: &[String], message: &Message, ending: impl Futu
 
 /// Kills all commands that run.
 pub(super) fn kill_all() {
-    for group in running().iter().copied() {
+    for group in running().take().into_iter().flatten() {
         send(group, Signal::KILL);
     }
+}
+
+/// Starts a command under the lock of those that run, so that `kill_all` misses none.
+fn start(command: &mut Command) -> std::io::Result<(Child, Processes)> {
+    let mut running = running();
+    let groups = running.as_mut().ok_or_else(|| std::io::Error::other("all commands are killed"))?;
+    let child = command.spawn()?;
+    let group = child.id().and_then(|id| i32::try_from(id).ok());
+    groups.extend(group);
+    Ok((child, Processes { group }))
 }
 
 async fn feed(child: &mut Child, line: &str) -> std::io::Result<std::process::ExitStatus> {
@@ -70,12 +75,6 @@ struct Processes {
 }
 
 impl Processes {
-    fn of(child: &Child) -> Self {
-        let group = child.id().and_then(|id| i32::try_from(id).ok());
-        running().extend(group);
-        Self { group }
-    }
-
     fn signal(&self, signal: Signal) {
         if let Some(group) = self.group {
             send(group, signal);
@@ -85,21 +84,27 @@ impl Processes {
     /// The command has ended by itself. What it has started may go on.
     fn leave(mut self) {
         if let Some(group) = self.group.take() {
-            running().remove(&group);
+            forget(group);
         }
     }
 }
 
 impl Drop for Processes {
     fn drop(&mut self) {
-        if let Some(group) = self.group.take() {
+        if let Some(group) = self.group.take()
+            && forget(group)
+        {
             send(group, Signal::KILL);
-            running().remove(&group);
         }
     }
 }
 
-fn running() -> std::sync::MutexGuard<'static, BTreeSet<i32>> {
+/// Returns whether the group was among those that run.
+fn forget(group: i32) -> bool {
+    running().as_mut().is_some_and(|groups| groups.remove(&group))
+}
+
+fn running() -> std::sync::MutexGuard<'static, Option<BTreeSet<i32>>> {
     RUNNING.lock().unwrap_or_else(PoisonError::into_inner)
 }
 

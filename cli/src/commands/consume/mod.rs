@@ -2,6 +2,7 @@
 //! of its own.
 
 mod child;
+mod signals;
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
@@ -9,14 +10,14 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::Context as _;
 use eventodb_client::checkpoint::{CheckpointStore, FileCheckpoint, StreamCheckpoint, saved_positions};
 use eventodb_client::group::reply::GroupSummary;
 use eventodb_client::group::{Group as KeptGroup, Start};
-use eventodb_client::worker::{Checkpointed, Context, Failing, Handlers, OnError, StaticWorker, Worker, WorkerError};
+use eventodb_client::worker::{Checkpointed, Context, Failing, Handlers, OnError, StaticWorker, Worker};
 use eventodb_client::{Error, Message, RetryPolicy};
 use tokio_util::sync::CancellationToken;
 
+use self::signals::until_signalled;
 use super::connection::Connection;
 use super::group::{New, scope};
 use super::notices::{Notices, say};
@@ -26,6 +27,9 @@ use crate::usage::{Exit, Refused, Usage};
 
 /// Options of `eventodb consume`.
 #[derive(Debug, clap::Args)]
+#[command(after_help = "\
+SIGTERM, SIGINT (Ctrl-C), SIGQUIT and SIGHUP let the commands that run finish. A second signal, but for SIGHUP, kills them \
+with all that they have started.")]
 pub(crate) struct Args {
     /// A group that the server keeps. As many processes as you like share it, and each handles a part.
     #[arg(value_name = "GROUP", required_unless_present = "name")]
@@ -237,38 +241,6 @@ async fn run_static(args: Args) -> anyhow::Result<ExitCode> {
     }
     let stop = CancellationToken::new();
     until_signalled(worker.run(stop.clone()), stop).await
-}
-
-/// Runs a worker until it ends. The first SIGTERM or Ctrl-C stops it, which lets the commands finish; the second one kills
-/// them.
-async fn until_signalled<T>(
-    run: impl Future<Output = Result<T, WorkerError>>,
-    stop: CancellationToken,
-) -> anyhow::Result<ExitCode> {
-    use tokio::signal::unix::{SignalKind, signal};
-    let mut terminate = signal(SignalKind::terminate()).context("cannot wait for SIGTERM")?;
-    let mut interrupt = signal(SignalKind::interrupt()).context("cannot wait for Ctrl-C")?;
-    let signals = async move {
-        for is_first in [true, false] {
-            tokio::select! {
-                _ = terminate.recv() => {}
-                _ = interrupt.recv() => {}
-            }
-            if is_first {
-                stop.cancel();
-            }
-        }
-    };
-    tokio::select! {
-        result = run => {
-            result?;
-            Ok(ExitCode::SUCCESS)
-        }
-        () = signals => {
-            child::kill_all();
-            Err(Refused::new(Exit::Interrupted, anyhow::anyhow!("interrupted")).into())
-        }
-    }
 }
 
 fn parse_on_error(text: &str) -> Result<OnFailure, String> {
