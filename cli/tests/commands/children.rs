@@ -151,3 +151,17 @@ fn a_younger_consumer_of_the_name_ends_the_command_with_all_that_it_started() {
     assert_eq!(older.ended(|_| {}).code(), Some(1));
     until_gone(&sleeping);
 }
+
+/// A process that the command has started, and leaves, has the other end of the pipe and does not read.
+#[test]
+fn a_command_may_succeed_before_it_has_read_its_input() {
+    let server = Server::start();
+    // A pipe holds 64 KiB.
+    server.prints(&["write", "c-1", "A", &format!(r#"{{"text":"{}"}}"#, "x".repeat(100_000))]);
+    server.prints(&["group", "create", "g", "--partitions", "1"]);
+    let mut busy = Busy::start(&server, &["--until-caught-up"], "sleep 1000 <&0 & echo $!; exit 0");
+    let sleeping = busy.line();
+    let ended = busy.ended(|_| {});
+    kill_process(process(&sleeping), Signal::KILL).expect("what a command leaves is left alone");
+    assert_eq!((ended.code(), server.checkpoint()), (Some(0), 1.into()));
+}

@@ -61,10 +61,19 @@ fn start(command: &mut Command) -> std::io::Result<(Child, Processes)> {
     Ok((child, Processes { group }))
 }
 
+/// Writes the line and waits for the end. A command may end before it has read its input, and a process that it leaves may
+/// hold the other end of the pipe without reading, so that the end does not wait for the line.
 async fn feed(child: &mut Child, line: &str) -> std::io::Result<std::process::ExitStatus> {
-    if let Some(mut stdin) = child.stdin.take() {
-        // A command may succeed without reading its input.
-        let _ = stdin.write_all(line.as_bytes()).await;
+    let stdin = child.stdin.take();
+    let write = async {
+        if let Some(mut stdin) = stdin {
+            // An error means that the command does not read its input.
+            let _ = stdin.write_all(line.as_bytes()).await;
+        }
+    };
+    tokio::select! {
+        status = child.wait() => return status,
+        () = write => {}
     }
     child.wait().await
 }
