@@ -165,3 +165,10 @@ fn a_command_may_succeed_before_it_has_read_its_input() {
     kill_process(process(&sleeping), Signal::KILL).expect("what a command leaves is left alone");
     assert_eq!((ended.code(), server.checkpoint()), (Some(0), 1.into()));
 }
+
+#[test]
+fn a_command_that_fails_is_ended_with_all_that_it_started() {
+    let server = Server::with_group();
+    let mut busy = Busy::start(&server, &[], "sleep 1000 & echo $!; exit 1");
+    until_gone(&busy.line());
+}

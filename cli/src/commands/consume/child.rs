@@ -19,7 +19,8 @@ use crate::commands::output::json_line;
 static RUNNING: Mutex<Option<BTreeSet<i32>>> = Mutex::new(Some(BTreeSet::new()));
 
 /// Runs the command for one message. Once `ending` comes to pass, its processes are asked to end (SIGTERM). If this future
-/// is dropped, they are killed (SIGKILL).
+/// is dropped, they are killed (SIGKILL), and so is what the command leaves running, unless it has succeeded without being
+/// asked to end.
 pub(super) async fn run(command: &[String], message: &Message, ending: impl Future<Output = ()>) -> anyhow::Result<()> {
     let (program, arguments) = command.split_first().context("no command")?;
     let mut started = Command::new(program);
@@ -28,19 +29,18 @@ pub(super) async fn run(command: &[String], message: &Message, ending: impl Futu
     let line = json_line(message) + "\n";
     let handling = feed(&mut child, &line);
     tokio::pin!(handling);
-    let status = tokio::select! {
-        status = &mut handling => {
-            processes.leave();
-            status
-        }
+    let (status, is_asked) = tokio::select! {
+        status = &mut handling => (status, false),
         () = ending => {
             processes.signal(Signal::TERM);
-            // What the command leaves running is killed.
-            handling.await
+            (handling.await, true)
         }
     };
     let status = status.context("cannot wait for the command")?;
     anyhow::ensure!(status.success(), "{program} ended with {status}");
+    if !is_asked {
+        processes.leave();
+    }
     Ok(())
 }
 
@@ -90,7 +90,7 @@ impl Processes {
         }
     }
 
-    /// The command has ended by itself. What it has started may go on.
+    /// What the command has started may go on.
     fn leave(mut self) {
         if let Some(group) = self.group.take() {
             forget(group);
