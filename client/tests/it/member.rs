@@ -175,8 +175,9 @@ async fn neither_failing_reads_nor_a_connection_that_hangs_cost_the_lease() {
     worker.await.expect("no panic").expect("it ends well");
 }
 
-#[tokio::test]
-async fn a_worker_that_fails_leaves_once_its_handlers_have_ended() {
+/// A worker whose handler runs when this answers its second read. Returns how it ended, and whether the handler ended before
+/// and whether it left, in this order.
+async fn ended_by(answer: impl Fn() -> Answer + Send + Sync + 'static) -> (WorkerError, Vec<&'static str>) {
     let calls = Arc::new(Mutex::new(Vec::<&str>::new()));
     let reads = Arc::new(AtomicUsize::new(0));
     let (noted, read) = (Arc::clone(&calls), Arc::clone(&reads));
@@ -184,7 +185,7 @@ async fn a_worker_that_fails_leaves_once_its_handlers_have_ended() {
         "group.join" | "group.heartbeat" => membership(30_000),
         "group.read" => match read.fetch_add(1, Ordering::Relaxed) {
             0 => page(30_000, &format!("[{ROW},0]"), "", 1),
-            _ => Answer::error(403, "AUTH_UNAUTHORIZED"),
+            _ => answer(),
         },
         "group.leave" => {
             noted.lock().push("left");
@@ -209,9 +210,26 @@ async fn a_worker_that_fails_leaves_once_its_handlers_have_ended() {
             Ok::<_, std::io::Error>(())
         }
     });
-    let error = worker.run(CancellationToken::new()).await.expect_err("it is not allowed");
+    let error = worker.run(CancellationToken::new()).await.expect_err("it is refused");
+    let calls = calls.lock().clone();
+    (error, calls)
+}
+
+#[tokio::test]
+async fn a_worker_that_fails_leaves_once_its_handlers_have_ended() {
+    let (error, calls) = ended_by(|| Answer::error(403, "AUTH_UNAUTHORIZED")).await;
     assert!(matches!(error, WorkerError::Client(eventodb_client::Error::Forbidden { .. })), "{error}");
-    assert_eq!(calls.lock()[..], ["ended", "left"]);
+    assert_eq!(calls, ["ended", "left"]);
+}
+
+/// It has no membership any more that it could leave.
+#[tokio::test]
+async fn a_worker_whose_name_is_taken_ends_once_its_handlers_have_ended() {
+    let replaced = r#"{"error":{"code":"FENCED","message":"m","details":{"reason":"replaced"}}}"#;
+    let answer = || Answer::Reply { status: 409, headers: String::new(), body: replaced.to_owned() };
+    let (error, calls) = ended_by(answer).await;
+    assert!(matches!(error, WorkerError::Duplicate(_)), "{error}");
+    assert_eq!(calls, ["ended"]);
 }
 
 /// What a worker failed with must not be forgotten because its lease ends before all that is under way has ended.

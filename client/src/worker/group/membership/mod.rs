@@ -145,10 +145,10 @@ impl<'a, M: Mode> Membership<'a, M> {
         let end = self.until_end(stop).await;
         match &end {
             End::Stopped => self.leave(self.checkpoint_call()).await,
-            End::Lost => {
+            // There is no membership any more that could be left.
+            End::Lost | End::Failed(WorkerError::Duplicate(_)) => {
                 self.abandon(stop).await;
             }
-            End::Failed(WorkerError::Duplicate(_)) => {}
             End::Open | End::Failed(_) => {
                 let call = self.checkpoint_call();
                 if self.abandon(stop).await {
