@@ -459,6 +459,12 @@ async fn take_hints(store: Weak<EventStore>, mut hints: tokio::sync::mpsc::Recei
                 log.into_iter().for_each(|log| log.groups().hint(group));
                 Ok(())
             }
+            Hint::Wanted(incarnation, group) => {
+                let logs = store.logs.read();
+                let log = logs.values().find(|log| log.namespace().incarnation == incarnation);
+                log.into_iter().for_each(|log| log.groups().give_way(group));
+                Ok(())
+            }
             Hint::Registry => store.refresh().await,
             Hint::All => store.poll().await,
         };

@@ -35,7 +35,7 @@ pub(super) struct KnownGroups {
 pub(super) struct KnownGroup {
     pub(super) name: Arc<str>,
     /// Held from a look at the group until what was decided is stored, so that this server's decisions do not overtake
-    /// each other. Nothing is waited for meanwhile but the database.
+    /// each other. Nothing is waited for meanwhile but the database, and a server that this one gives way to.
     pub(super) turn: Arc<tokio::sync::Mutex<()>>,
     /// The group with its version.
     seen: Mutex<Option<(Version, Arc<Group>)>>,
@@ -67,8 +67,13 @@ impl KnownGroups {
 
     /// Whoever waits for the groups with this tag looks again.
     pub(super) fn wake(&self, tag: GroupTag) {
+        self.tagged(tag).iter().for_each(|group| group.wake());
+    }
+
+    /// The groups with this tag.
+    pub(super) fn tagged(&self, tag: GroupTag) -> Vec<Arc<KnownGroup>> {
         let known = self.known.lock();
-        known.values().filter(|group| GroupTag::of(&group.name) == tag).for_each(|group| group.wake());
+        known.values().filter(|group| GroupTag::of(&group.name) == tag).cloned().collect()
     }
 
     /// The group as it is now, with its version and the moment. `gone` are members' ids and instances; how their

@@ -74,6 +74,10 @@ impl GroupStorage for PostgresStorage {
         Ok(is_stored.then_some(change.next))
     }
 
+    fn want(&self, group: &str) {
+        self.shared.notifier.wanted(self.log, GroupTag::of(group));
+    }
+
     async fn delete(&self, group: &str, version: Version) -> Result<bool> {
         let none: Option<&str> = None;
         let (Version { number, stamp }, next, no) = (version, version.following(0), 0i64);

@@ -52,6 +52,7 @@ pub(super) struct Notifier {
 struct Pending {
     written: HashMap<Incarnation, i64>,
     groups: HashSet<(Incarnation, GroupTag)>,
+    wanted: HashSet<(Incarnation, GroupTag)>,
     registry: bool,
 }
 
@@ -73,6 +74,12 @@ impl Notifier {
     /// A group of a log has changed.
     pub(super) fn group(&self, log: Incarnation, group: GroupTag) {
         self.pending.lock().groups.insert((log, group));
+        self.wake.notify_one();
+    }
+
+    /// Others are always first to change a group of a log.
+    pub(super) fn wanted(&self, log: Incarnation, group: GroupTag) {
+        self.pending.lock().wanted.insert((log, group));
         self.wake.notify_one();
     }
 
@@ -120,12 +127,13 @@ impl Notifier {
                 payloads.push(format!("{} {} {position}", self.server, log.0));
             }
         }
-        let groups: Vec<(Incarnation, GroupTag)> = pending.groups.iter().copied().take(PAYLOADS).collect();
-        for group in groups {
-            pending.groups.remove(&group);
-            payloads.push(format!("{} group {} {}", self.server, group.0.0, group.1.0));
+        for (log, group) in take_some(&mut pending.groups) {
+            payloads.push(format!("{} group {} {}", self.server, log.0, group.0));
         }
-        if !pending.written.is_empty() || !pending.groups.is_empty() {
+        for (log, group) in take_some(&mut pending.wanted) {
+            payloads.push(format!("{} wanted {} {}", self.server, log.0, group.0));
+        }
+        if !pending.written.is_empty() || !pending.groups.is_empty() || !pending.wanted.is_empty() {
             self.wake.notify_one();
         }
         payloads
@@ -139,13 +147,23 @@ impl Notifier {
         }
         match (words.next()?, words.next(), words.next()) {
             ("registry", None, None) => Some(Hint::Registry),
-            ("group", Some(log), Some(tag)) => {
-                Some(Hint::Group(Incarnation(log.parse().ok()?), GroupTag(tag.parse().ok()?)))
+            (kind @ ("group" | "wanted"), Some(log), Some(tag)) => {
+                let (log, tag) = (Incarnation(log.parse().ok()?), GroupTag(tag.parse().ok()?));
+                Some(if kind == "group" { Hint::Group(log, tag) } else { Hint::Wanted(log, tag) })
             }
             (log, Some(position), None) => Some(Hint::Written(Incarnation(log.parse().ok()?), position.parse().ok()?)),
             _ => None,
         }
     }
+}
+
+/// As many as go in one transaction.
+fn take_some(groups: &mut HashSet<(Incarnation, GroupTag)>) -> Vec<(Incarnation, GroupTag)> {
+    let some: Vec<_> = groups.iter().copied().take(PAYLOADS).collect();
+    some.iter().for_each(|group| {
+        groups.remove(group);
+    });
+    some
 }
 
 async fn send(
@@ -260,10 +278,12 @@ mod tests {
         theirs.registry();
         theirs.group(Incarnation(4), GroupTag::of("g"));
         theirs.group(Incarnation(4), GroupTag::of("g"));
+        theirs.wanted(Incarnation(4), GroupTag::of("h"));
         let payloads = theirs.take();
         let heard: Vec<_> = payloads.iter().filter_map(|payload| ours.understand(payload)).collect();
         let changed = Hint::Group(Incarnation(4), GroupTag::of("g"));
-        assert_eq!(heard, [Hint::Registry, Hint::Written(Incarnation(3), 5), changed]);
+        let wanted = Hint::Wanted(Incarnation(4), GroupTag::of("h"));
+        assert_eq!(heard, [Hint::Registry, Hint::Written(Incarnation(3), 5), changed, wanted]);
         assert!(payloads.iter().all(|payload| theirs.understand(payload).is_none()));
         for strange in ["", "x", "x y", "x 1 y", "x registry 1", "x group 1", "x group 1 y"] {
             assert_eq!(ours.understand(strange), None, "{strange}");

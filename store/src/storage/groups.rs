@@ -41,6 +41,9 @@ pub trait GroupStorage: Send + Sync + 'static {
     /// As above; [`crate::Error::Unknown`]: it may be stored.
     async fn change(&self, change: Change) -> Result<Option<Version>>;
 
+    /// Other servers are always first to change this group: asks them to leave it alone for a moment.
+    fn want(&self, _group: &str) {}
+
     /// Deletes a group that has this version. Returns whether it had.
     ///
     /// # Errors

@@ -197,6 +197,8 @@ pub enum Hint {
     Written(Incarnation, i64),
     /// A group of this incarnation with this tag has changed.
     Group(Incarnation, GroupTag),
+    /// It changes a group of this incarnation with this tag, and others are always first.
+    Wanted(Incarnation, GroupTag),
     /// Namespaces were created or deleted, or tokens changed.
     Registry,
     /// Hints may have been lost: look at everything.

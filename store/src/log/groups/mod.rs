@@ -59,6 +59,8 @@ pub use reading::Row;
 const LOOK_AGAIN: Duration = Duration::from_millis(250);
 /// The same if only this server changes groups. Then it only covers a wake-up that was lost.
 const LOOK_AGAIN_ALONE: Duration = Duration::from_secs(10);
+/// For how long a server that is asked to decides nothing about a group: the other one has to ask the database twice.
+const GIVE_WAY: Duration = Duration::from_millis(100);
 /// Groups of which something is known, at most, unless members of more are alive.
 const KNOWN: usize = 1_000;
 
@@ -119,6 +121,18 @@ impl Groups {
     /// Another server has changed a group, it is said: whoever waits for it looks.
     pub(crate) fn hint(&self, group: GroupTag) {
         self.decider.base.groups.wake(group);
+    }
+
+    /// Another server cannot change a group, because this one is always first: it decides nothing about it for a moment.
+    pub(crate) fn give_way(&self, group: GroupTag) {
+        for known in self.decider.base.groups.tagged(group) {
+            tokio::spawn(async move {
+                let mut changes = known.changes();
+                let _turn = known.turn.lock().await;
+                // The other one tells what it has changed, unless it was nothing but leases.
+                let _ = tokio::time::timeout(GIVE_WAY, changes.changed()).await;
+            });
+        }
     }
 
     /// A group as it is now.

@@ -69,6 +69,8 @@ pub(super) type ActingGroups = HashMap<Arc<str>, Result<Option<Acting>>>;
 const TURNS_WITHIN: Duration = Duration::from_millis(50);
 /// How often an append on a group is decided, before its caller is told that the group is busy.
 const ROUNDS: u32 = 100;
+/// Rounds after which other servers are asked to leave the group alone for a moment.
+const LOST: u32 = 8;
 /// The longest pause between two rounds.
 const PAUSE: Duration = Duration::from_millis(20);
 
@@ -82,10 +84,13 @@ impl Rounds {
     ///
     /// # Errors
     /// [`Error::Unavailable`] if there were too many.
-    pub(super) async fn next(&mut self) -> Result<()> {
+    pub(super) async fn next(&mut self, base: &Base, group: &str) -> Result<()> {
         self.0 += 1;
         if self.0 >= ROUNDS {
             return Err(Error::unavailable("others change the group all the time"));
+        }
+        if self.0.is_multiple_of(LOST) {
+            base.groups.storage.want(group);
         }
         if self.0 > 1 {
             let part: f64 = rand::rng().random();

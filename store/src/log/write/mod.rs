@@ -109,8 +109,8 @@ impl Writer {
             match self.write(work).await? {
                 Done::Appended(results) => return Ok(results),
                 Done::Outrun(again) => {
-                    if again.form().is_some() {
-                        rounds.next().await?;
+                    if let Some(form) = again.form() {
+                        rounds.next(&self.base, &form.group).await?;
                     }
                     work = again;
                 }

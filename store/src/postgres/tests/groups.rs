@@ -1,11 +1,12 @@
 //! Groups: what the database may do to their states. It loses the newest ones in a failover, and holds calls up.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use eventodb_protocol::Token;
 use eventodb_protocol::message::Expected;
 use eventodb_protocol::request::Append;
-use eventodb_protocol::request::group::{AtomicForm, CreateGroup, GroupForm, Join, Start, UpdateGroup};
+use eventodb_protocol::request::group::{AtomicForm, CreateGroup, GroupForm, Join, MemberCall, Start, UpdateGroup};
 use futures_util::future::join_all;
 
 use super::fixture::{open_store, settings};
@@ -13,6 +14,8 @@ use crate::conformance::support::{PATIENCE, append, entry, message, namespace};
 use crate::log::{Groups, Log};
 use crate::{Error, EventStore, Settings};
 use eventodb_testing::postgres;
+use eventodb_testing::proxy::{Faults, Proxy};
+use tokio_util::sync::CancellationToken;
 
 const GROUP: &str = "g";
 
@@ -210,5 +213,42 @@ async fn a_group_that_others_change_all_the_time_holds_up_no_other_append() {
     assert!(matches!(late, Err(Error::Unavailable(_))), "certainly not written: {late:?}");
     fixture.sql("DROP TRIGGER change_first ON {log}.group_states").await;
     fixture.log.append(fenced(Some(GROUP), epoch)).await.expect("the epoch is current");
+    fixture.store.close().await;
+}
+
+/// Members call the near server without a pause. The calls of a member of the far one are heard all the same.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_calls_of_a_far_server_are_heard_beside_those_of_a_near_one() {
+    let fixture = Fixture::new().await;
+    let proxy = Proxy::to_database(&fixture.url, 1).await;
+    let delay = Duration::from_millis(4);
+    proxy.faults(Faults { delay: 1.0, shortest: delay, longest: delay, ..Faults::default() });
+    let far = open_store(settings(&proxy.database_url(&fixture.url)), Settings::default()).await;
+    let far_log = far.log("test").await.expect("it lives");
+    let stop = CancellationToken::new();
+    let near = join_all((0..16).map(|_| fixture.groups().join(GROUP, Join::default()))).await;
+    let calls = near.into_iter().map(|joined| {
+        let (log, stop) = (Arc::clone(&fixture.log), stop.clone());
+        tokio::spawn(async move {
+            let member = joined.expect("there is room").member;
+            let mut calls = 0;
+            while !stop.is_cancelled() {
+                let call = MemberCall::default();
+                log.groups().heartbeat(GROUP, &member, call, &CancellationToken::new()).await.expect("it lives");
+                calls += 1;
+            }
+            calls
+        })
+    });
+    let calls: Vec<_> = calls.collect();
+    let member = far_log.groups().join(GROUP, Join::default()).await.expect("there is room").member;
+    for _ in 0..10 {
+        let call = MemberCall::default();
+        far_log.groups().heartbeat(GROUP, &member, call, &CancellationToken::new()).await.expect("it is heard");
+    }
+    stop.cancel();
+    let calls: usize = join_all(calls).await.into_iter().map(|calls| calls.expect("no panic")).sum();
+    assert!(calls > 100, "and the near ones go on");
+    far.close().await;
     fixture.store.close().await;
 }
