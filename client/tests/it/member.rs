@@ -375,15 +375,23 @@ async fn a_message_that_is_tried_again_for_ever_holds_no_place() {
     assert_eq!(worker.await.expect("no panic").expect("it ends well").messages, 1);
 }
 
+/// A group of one partition with `lag` unhandled messages, as `group.status` tells it.
+fn status(is_paused: bool, head: i64, lag: i64) -> Answer {
+    Answer::ok(format!(
+        r#"{{"group":"g","description":"","categories":[],"types":[],"partitionCount":1,"sessionMs":30000,
+        "maxParked":9,"createdAt":"2026-01-02T03:04:05Z","paused":{is_paused},"resizing":false,"resizingTo":null,
+        "head":{head},"members":[],"partitions":[{{"partition":0,"owner":null,"epoch":5,"leaseMs":0,"checkpoint":0,
+        "checkpointAt":"2026-01-02T03:04:05Z","lag":{{"messages":{lag},"atLeast":false,"ms":0}},
+        "parked":{{"streams":0,"oldestMs":0}},"why":{{"code":"working"}}}}]}}"#
+    ))
+}
+
 #[tokio::test]
 async fn a_group_that_is_paused_has_not_caught_up() {
-    let status = r#"{"group":"g","description":"","categories":[],"types":[],"partitionCount":1,"sessionMs":30000,
-        "maxParked":9,"createdAt":"2026-01-02T03:04:05Z","paused":true,"resizing":false,"resizingTo":null,"head":3,
-        "partitions":[],"members":[]}"#;
     let fake = Fake::start(move |request| match method(request).as_str() {
         "group.join" | "group.heartbeat" => membership(30_000),
         "group.read" => page(30_000, "", "", 0),
-        "group.status" => Answer::ok(status),
+        "group.status" => status(true, 3, 3),
         _ => Answer::ok("{}"),
     })
     .await;
@@ -391,4 +399,66 @@ async fn a_group_that_is_paused_has_not_caught_up() {
     let error = worker.run(CancellationToken::new()).await.expect_err("it is paused");
     assert!(matches!(error, WorkerError::Paused(ref group) if group == "g"), "{error}");
     assert_eq!(methods(&fake).last().map(String::as_str), Some("group.leave"));
+}
+
+/// A read looks at so many messages only, and a paused group hands out nothing: an empty page is not the end.
+#[tokio::test]
+async fn a_worker_has_caught_up_once_it_has_read_to_where_the_head_was() {
+    let reads = AtomicUsize::new(0);
+    let last = ROW.replace(",0,1,", ",0,7,");
+    let fake = Fake::start(move |request| match method(request).as_str() {
+        "group.join" | "group.heartbeat" => membership(30_000),
+        "group.read" => match reads.fetch_add(1, Ordering::Relaxed) {
+            0 => page(30_000, "", "", 5),
+            1 => page(30_000, &format!("[{last},0]"), "", 9),
+            // Others write on.
+            more => page(30_000, "", "", 9 + i64::try_from(more).expect("few")),
+        },
+        "group.status" => status(false, 9, 1),
+        _ => Answer::ok("{}"),
+    })
+    .await;
+    let worker = Worker::new(&fake.client(), "g").until_caught_up();
+    assert_eq!(worker.run(CancellationToken::new()).await.expect("it ends well").messages, 1);
+}
+
+#[tokio::test]
+async fn without_the_right_to_read_a_worker_has_caught_up_once_nothing_at_all_is_new() {
+    let reads = AtomicUsize::new(0);
+    let last = ROW.replace(",0,1,", ",0,7,");
+    let fake = Fake::start(move |request| match method(request).as_str() {
+        "group.join" | "group.heartbeat" => membership(30_000),
+        "group.read" => match reads.fetch_add(1, Ordering::Relaxed) {
+            0 => page(30_000, "", "", 5),
+            1 => page(30_000, &format!("[{last},0]"), "", 9),
+            _ => page(30_000, "", "", 9),
+        },
+        "group.status" => Answer::error(403, "AUTH_UNAUTHORIZED"),
+        _ => Answer::ok("{}"),
+    })
+    .await;
+    let worker = Worker::new(&fake.client(), "g").until_caught_up();
+    assert_eq!(worker.run(CancellationToken::new()).await.expect("it ends well").messages, 1);
+}
+
+#[tokio::test]
+async fn a_worker_without_a_partition_ends_once_the_others_have_caught_up() {
+    let lists = r#""generation":1,"sessionMs":30000,"assigned":[],"revoking":[],"fenced":[]"#;
+    let asked = AtomicUsize::new(0);
+    let fake = Fake::start(move |request| match method(request).as_str() {
+        "group.join" | "group.heartbeat" => {
+            Answer::ok(format!(r#"{{"member":"m","heartbeatMs":1,"partitionCount":1,{lists}}}"#))
+        }
+        "group.read" => Answer::ok(format!(r#"{{"messages":[],"retries":[],"drained":[],"upTo":{{}},{lists}}}"#)),
+        "group.status" if asked.fetch_add(1, Ordering::Relaxed) == 0 => status(false, 9, 1),
+        "group.status" => status(false, 9, 0),
+        _ => Answer::ok("{}"),
+    })
+    .await;
+    let worker = Worker::new(&fake.client(), "g").until_caught_up();
+    let ended = tokio::time::timeout(Duration::from_secs(20), worker.run(CancellationToken::new())).await;
+    assert_eq!(ended.expect("it ends").expect("it ends well").messages, 0);
+    assert_eq!(methods(&fake).iter().filter(|method| *method == "group.status").count(), 2);
+    let is_waiting = |body: &String| body.contains(r#""waitMs":1000"#);
+    assert!(fake.bodies().iter().filter(|body| body.contains("group.read")).all(is_waiting), "{:?}", fake.bodies());
 }

@@ -272,8 +272,13 @@ impl<M: Mode> Worker<M> {
         self
     }
 
-    /// Ends the worker once a read finds nothing more in its partitions. If the group is paused then, the worker ends with
-    /// [`WorkerError::Paused`]; it cannot tell if its token has not the right to read.
+    /// Ends the worker once everything is done in its partitions that was there when a read found nothing more for the first
+    /// time. A worker without a partition ends once every partition of the group has caught up; until then it stands by. If
+    /// the group is paused, the worker ends with [`WorkerError::Paused`].
+    ///
+    /// It asks the group's status. If its token has not the right to read, it cannot: then it ends when a read finds that
+    /// nothing at all was written in the namespace since the read before, also in a paused group, and without a partition it
+    /// waits for one.
     #[must_use]
     pub fn until_caught_up(mut self) -> Self {
         self.settings.until_caught_up = true;

@@ -165,6 +165,11 @@ impl Holds {
         self.by_partition.values().any(|hold| hold.stop.is_none())
     }
 
+    /// Whether all partitions that the member need not give back were read to this position. It has some.
+    pub(super) fn is_read_to(&self, position: i64) -> bool {
+        self.has_partitions() && self.after().values().all(|read_to| read_to.position >= position)
+    }
+
     /// The highest position that was read.
     pub(super) fn read_to(&self) -> i64 {
         self.by_partition.values().map(|hold| hold.read_to).max().unwrap_or(0)

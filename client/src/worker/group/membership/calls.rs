@@ -26,6 +26,8 @@ use crate::worker::group::holds::{Asked, Lists};
 /// How long a read waits that is to end the worker if nothing comes, while something is in hand; and one that leaves out
 /// partitions.
 const LOOK_AGAIN: Duration = Duration::from_millis(100);
+/// How long a read of a worker without partitions waits that ends once the group has caught up.
+const STAND_BY: Duration = Duration::from_secs(1);
 /// Most heartbeats under way. A further one waits for the end of the first, which has a time limit.
 const BEATS: usize = 3;
 
@@ -94,8 +96,9 @@ impl<M: Mode> Membership<'_, M> {
             return;
         }
         let wait = match self.settings.until_caught_up {
-            true if self.is_idle() => Duration::ZERO,
             _ if !retried.is_subset(&left_out) => Duration::ZERO,
+            true if !self.holds.has_partitions() => STAND_BY.min(self.interval()),
+            true if self.is_idle() => Duration::ZERO,
             false if left_out.is_empty() => self.interval(),
             _ => LOOK_AGAIN.min(self.interval()),
         };
@@ -217,13 +220,14 @@ impl<M: Mode> Membership<'_, M> {
         let had_failed = self.reads.succeeded();
         if self.answered(&asked, &lists, &page.fenced, had_failed) {
             let is_empty = page.messages.is_empty() && page.retries.is_empty() && page.drained.is_empty();
+            let before = self.holds.after();
             self.holds.take_page(&asked, page);
             if is_empty && is_brief {
                 self.reads.not_before = Instant::now() + LOOK_AGAIN;
             }
             let is_all = is_empty && left_out.is_empty();
             if is_all && self.settings.until_caught_up && self.is_idle() {
-                self.ask_status();
+                self.end_if_caught_up(before != self.holds.after());
             }
         }
         None
@@ -267,37 +271,55 @@ impl<M: Mode> Membership<'_, M> {
         self.sent
     }
 
-    /// Whether the member has partitions, and nothing of them is in hand.
     fn is_idle(&self) -> bool {
-        self.running == 0 && self.calls == 0 && self.holds.is_idle() && self.holds.has_partitions()
+        self.running == 0 && self.calls == 0 && self.holds.is_idle()
     }
 
     // ---- the end of what there is to handle
 
-    /// A group that hands out nothing answers like one that has caught up.
-    fn ask_status(&mut self) {
+    /// An empty page alone is no end: a read looks at so many messages only, a paused group hands out nothing, and a member
+    /// without partitions gets nothing. `went_on`: the page reaches further than the one before.
+    fn end_if_caught_up(&mut self, went_on: bool) {
+        if self.caught_up_at.is_some_and(|head| self.holds.is_read_to(head)) {
+            return self.stop();
+        }
         self.calls += 1;
         let group = self.groups.calls.clone();
-        self.events.spawn(async move { Event::Status(until_answered(|| group.status()).await.0) });
+        self.events.spawn(async move { Event::Status(until_answered(|| group.status()).await.0, went_on) });
     }
 
-    pub(super) fn take_status(&mut self, result: Result<GroupStatus>) -> Option<End> {
+    pub(super) fn take_status(&mut self, result: Result<GroupStatus>, went_on: bool) -> Option<End> {
         self.calls -= 1;
-        match result {
+        let is_caught_up = match result {
             Ok(status) if status.summary.paused => {
                 return Some(End::Failed(WorkerError::Paused(status.summary.group)));
             }
-            // It hands out nothing until that is done.
-            Ok(status) if status.summary.resizing => self.reads.not_before = Instant::now() + LOOK_AGAIN,
-            // A token without the right to read cannot know better.
-            Ok(_) | Err(Error::Forbidden { .. }) => {
-                if self.is_idle() {
-                    self.stop();
-                }
+            Ok(status) if status.summary.resizing => {
+                // It hands out nothing until that is done.
+                self.reads.not_before = Instant::now() + LOOK_AGAIN;
+                false
             }
+            Ok(status) => self.is_caught_up(&status),
+            // A token without the right to read cannot know better.
+            Err(Error::Forbidden { .. }) => !went_on && self.holds.has_partitions(),
             Err(error) => return Some(ending(error)),
+        };
+        if is_caught_up && self.is_idle() {
+            self.stop();
         }
         None
+    }
+
+    /// Whether everything is done that was there when the status was asked for first: in the partitions of this member,
+    /// or in all if it has none.
+    fn is_caught_up(&mut self, status: &GroupStatus) -> bool {
+        let now = status.summary.head;
+        let head = self.caught_up_at.map_or(now, |head| head.min(now));
+        self.caught_up_at = Some(head);
+        match self.holds.has_partitions() {
+            true => self.holds.is_read_to(head),
+            false => status.partitions.iter().all(|partition| partition.lag.messages == 0),
+        }
     }
 }
 

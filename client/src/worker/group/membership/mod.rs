@@ -59,6 +59,9 @@ pub(super) struct Membership<'a, M> {
     unsent: Vec<Settled>,
     /// How many calls about streams are under way.
     calls: usize,
+    /// The head that was told when there seemed to be nothing more to handle. A worker that ends once it has caught up ends
+    /// when it has read to there.
+    caught_up_at: Option<i64>,
     /// No more messages are begun that need not be.
     is_stopping: bool,
     /// Nothing at all is begun any more, because a message failed.
@@ -96,8 +99,8 @@ enum Event {
     /// What came of a park, and whether an earlier attempt of it may still arrive.
     Parked(Task, Result<ParkAttempts>, bool),
     Settled(Settled, Result<Flowing>),
-    /// Where the group stands: asked when there seems to be nothing more to handle.
-    Status(Result<GroupStatus>),
+    /// Where the group stands: asked when there seems to be nothing more to handle; and whether the page before went on.
+    Status(Result<GroupStatus>, bool),
 }
 
 impl<'a, M: Mode> Membership<'a, M> {
@@ -134,6 +137,7 @@ impl<'a, M: Mode> Membership<'a, M> {
             quiet: HashMap::new(),
             unsent: Vec::new(),
             calls: 0,
+            caught_up_at: None,
             is_stopping: false,
             is_giving_up: false,
             failed: None,
@@ -213,7 +217,7 @@ impl<'a, M: Mode> Membership<'a, M> {
             Event::Handled(tried, outcome) => self.take_outcome(tried, outcome),
             Event::Parked(task, result, is_open) => self.take_parked(&task, result, is_open),
             Event::Settled(settled, result) => self.take_settled(&settled, result),
-            Event::Status(result) => self.take_status(result),
+            Event::Status(result, went_on) => self.take_status(result, went_on),
         }
     }
 
