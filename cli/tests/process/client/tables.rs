@@ -1,8 +1,8 @@
 //! A read model of tests, in SQLite or PostgreSQL: it notes each message.
 
 use std::collections::HashMap;
-use std::path::PathBuf;
-use std::time::Instant;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use eventodb_client::Message;
@@ -106,7 +106,7 @@ impl Place {
 }
 
 /// The read model of a group in a file. Many processes that write to it may keep it from another one for long.
-pub(crate) fn in_sqlite(path: &std::path::Path, group: &str) -> SqliteTables<Noted> {
+pub(crate) fn in_sqlite(path: &Path, group: &str) -> SqliteTables<Noted> {
     let deadline = Instant::now() + PATIENCE;
     loop {
         match SqliteTables::open(path, group, Noted) {
@@ -116,14 +116,20 @@ pub(crate) fn in_sqlite(path: &std::path::Path, group: &str) -> SqliteTables<Not
     }
 }
 
-/// The read model of a group in a database.
+/// The read model of a group in a database, which may be away for a while.
 pub(crate) async fn in_postgres(url: &str, group: &str) -> PostgresTables<Noted> {
     let manager = deadpool_postgres::Manager::new(url.parse().expect("a URL"), NoTls);
     let pool = deadpool_postgres::Pool::builder(manager).max_size(4).build().expect("a pool");
-    PostgresTables::open(pool, group, Noted).await.expect("a database")
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        match PostgresTables::open(pool.clone(), group, Noted).await {
+            Err(_) if Instant::now() < deadline => tokio::time::sleep(Duration::from_millis(20)).await,
+            opened => return opened.expect("a database"),
+        }
+    }
 }
 
-fn sqlite_file(path: &std::path::Path) -> rusqlite::Connection {
+fn sqlite_file(path: &Path) -> rusqlite::Connection {
     let database = rusqlite::Connection::open(path).expect("a database");
     database.busy_timeout(PATIENCE).expect("a time");
     database

@@ -7,9 +7,10 @@ use eventodb_testing::pooler::Pooler;
 use eventodb_testing::postgres;
 use tempfile::TempDir;
 use tokio::process::Command;
+use tokio::time::Instant;
 
 use super::super::client::tables::Place;
-use crate::server::{BINARY, Server};
+use crate::server::{BINARY, PATIENCE, Server};
 
 /// Names another binary than the one under test, such as one that is optimised fully.
 const BINARY_VARIABLE: &str = "EVENTODB_BIN";
@@ -83,7 +84,14 @@ impl Cluster {
     pub(super) async fn replace(&mut self, server: usize) {
         let port = self.servers[server].address.rsplit_once(':').expect("an address has a port").1.to_owned();
         self.servers[server].child.kill().await.expect("the process is there");
-        self.servers[server] = Server::launch(self.store.command(&port)).await;
+        let deadline = Instant::now() + PATIENCE;
+        self.servers[server] = loop {
+            match Server::try_launch(self.store.command(&port)).await {
+                Ok(started) => break started,
+                // A pooler remembers for a second that the database was away. A service manager tries again, too.
+                Err(status) => assert!(Instant::now() < deadline, "the server ends with {status}"),
+            }
+        };
     }
 
     /// Ends PostgreSQL as a crash would, and starts it again. Returns whether there is one.

@@ -110,9 +110,10 @@ async fn process() {
             let worker = configured(Worker::atomic(&client, GROUP), &settings);
             worker.otherwise(move |message, context| append(message, context, failing)).run(stop).await
         }
-        Work::Table(Place::Sqlite(path)) => run_on_tables(&client, &settings, in_sqlite(&path, GROUP), stop).await,
+        // A file takes one transaction at a time; more handlers of a process would wait for each other.
+        Work::Table(Place::Sqlite(path)) => run_on_tables(&client, &settings, in_sqlite(&path, GROUP), 1, stop).await,
         Work::Table(Place::Postgres(url)) => {
-            run_on_tables(&client, &settings, in_postgres(&url, GROUP).await, stop).await
+            run_on_tables(&client, &settings, in_postgres(&url, GROUP).await, 4, stop).await
         }
     };
     match summary {
@@ -164,10 +165,11 @@ async fn run_on_tables(
     client: &Client,
     settings: &Settings,
     model: impl ReadModel,
+    handlers: usize,
     stop: CancellationToken,
 ) -> Result<GroupSummary, WorkerError> {
     let (model, failing) = (Arc::new(model), settings.failing);
-    let worker = configured(Worker::new(client, GROUP), settings);
+    let worker = configured(Worker::new(client, GROUP), settings).concurrency(handlers);
     worker
         .otherwise(move |message: Message, context: Context<_>| {
             let model = Arc::clone(&model);
