@@ -462,3 +462,80 @@ async fn a_worker_without_a_partition_ends_once_the_others_have_caught_up() {
     let is_waiting = |body: &String| body.contains(r#""waitMs":1000"#);
     assert!(fake.bodies().iter().filter(|body| body.contains("group.read")).all(is_waiting), "{:?}", fake.bodies());
 }
+
+/// After a failover that lost rows, what the worker has read and handled lies above the head.
+#[tokio::test]
+async fn what_the_server_has_lost_is_given_up_without_its_checkpoints() {
+    let reads = AtomicUsize::new(0);
+    let fake = Fake::start(move |request| match method(request).as_str() {
+        "group.join" => membership(30_000),
+        "group.read" => match reads.fetch_add(1, Ordering::Relaxed) {
+            0 => page(30_000, &format!("[{ROW},0]"), "", 1),
+            1 => Answer::error(400, "INVALID_REQUEST"),
+            _ => Answer::Hang,
+        },
+        "group.leave" => Answer::ok("{}"),
+        _ => Answer::Hang,
+    })
+    .await;
+    let stop = CancellationToken::new();
+    let worker = Worker::new(&fake.client(), "g").otherwise(|_, _| std::future::ready(Ok::<_, std::io::Error>(())));
+    let worker = tokio::spawn(worker.run(stop.clone()));
+    until("another read", || methods(&fake).len() > 5).await;
+    assert_eq!(methods(&fake)[2..], ["group.read", "group.leave", "group.join", "group.read"]);
+    let left = fake.bodies().into_iter().find(|body| body.contains("group.leave")).expect("a call");
+    assert!(left.contains(r#""checkpoints":{}"#), "{left}");
+    stop.cancel();
+    worker.await.expect("no panic").expect("it ends well");
+}
+
+#[tokio::test]
+async fn a_worker_ends_if_its_first_read_is_refused() {
+    let fake = Fake::start(move |request| match method(request).as_str() {
+        "group.join" | "group.heartbeat" => membership(30_000),
+        "group.read" => Answer::error(400, "INVALID_REQUEST"),
+        _ => Answer::ok("{}"),
+    })
+    .await;
+    let error = Worker::new(&fake.client(), "g").run(CancellationToken::new()).await.expect_err("it is refused");
+    assert!(matches!(error, WorkerError::Client(eventodb_client::Error::InvalidRequest { .. })), "{error}");
+    assert_eq!(methods(&fake), ["group.join", "group.read", "group.leave"]);
+}
+
+/// The server may make a member whose worker is stopped meanwhile. Nobody else could leave for it.
+#[tokio::test]
+async fn a_worker_that_is_stopped_while_it_joins_leaves() {
+    let (answered, stop) = (CancellationToken::new(), CancellationToken::new());
+    let answer = answered.clone();
+    let fake = Fake::start(move |request| match method(request).as_str() {
+        "group.join" => Answer::Later(answer.clone(), Box::new(membership(30_000))),
+        _ => Answer::ok("{}"),
+    })
+    .await;
+    let worker = tokio::spawn(Worker::new(&fake.client(), "g").run(stop.clone()));
+    until("a join", || methods(&fake).len() == 1).await;
+    stop.cancel();
+    tokio::task::yield_now().await;
+    answered.cancel();
+    worker.await.expect("no panic").expect("it ends well");
+    assert_eq!(methods(&fake), ["group.join", "group.leave"]);
+}
+
+/// A server that hangs may still take the heartbeats of the old membership when it goes on, and renew its lease.
+#[tokio::test]
+async fn a_worker_whose_time_is_over_leaves_and_joins_again() {
+    let joins = AtomicUsize::new(0);
+    let fake = Fake::start(move |request| match method(request).as_str() {
+        "group.join" if joins.fetch_add(1, Ordering::Relaxed) == 0 => membership(500),
+        "group.join" => membership(30_000),
+        "group.leave" => Answer::ok("{}"),
+        _ => Answer::Hang,
+    })
+    .await;
+    let stop = CancellationToken::new();
+    let worker = tokio::spawn(Worker::new(&fake.client(), "g").run(stop.clone()));
+    let count = |name: &str| methods(&fake).iter().filter(|method| *method == name).count();
+    until("another membership", || count("group.join") == 2 && count("group.leave") == 1).await;
+    stop.cancel();
+    worker.await.expect("no panic").expect("it ends well");
+}

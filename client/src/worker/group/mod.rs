@@ -14,6 +14,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use eventodb_protocol::limits::BATCH_SIZE_MAX;
+use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
@@ -31,6 +32,9 @@ use crate::read_model::ReadModel;
 use crate::retry::RetryPolicy;
 use handlers::Handlers;
 use membership::{End, Groups, Membership, until_answered};
+
+/// How long after a stop the reply to a join is waited for.
+const LAST_REPLY: Duration = Duration::from_secs(1);
 
 /// What to do with a message whose handler fails.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -309,16 +313,18 @@ impl<M: Mode> Worker<M> {
             Groups { calls: once.group(group.name()), heartbeats: once.with_own_connections().group(group.name()) };
         let handlers = Arc::new(handlers);
         let mut summary = GroupSummary::default();
+        let mut leaving = JoinSet::new();
         let created = stop.run_until_cancelled(create(&groups.calls, &settings)).await;
         created.unwrap_or(Ok(())).map_err(WorkerError::Client)?;
         loop {
             let Some((started, joined)) = join(&groups.calls, &settings, &stop).await? else { return Ok(summary) };
             let membership =
                 Membership::new(&client, &groups, Arc::clone(&handlers), &settings, &mut summary, started, &joined);
-            match membership.run(&stop).await {
+            match membership.run(&stop, &mut leaving).await {
                 End::Stopped => return Ok(summary),
                 End::Failed(error) => return Err(error),
                 End::Lost => tracing::warn!(group = group.name(), "the lease ended; joining again"),
+                End::Refused => tracing::warn!(group = group.name(), "the server has lost messages; joining again"),
                 End::Open => tracing::warn!(group = group.name(), "a commit may still arrive; joining again"),
             }
         }
@@ -340,7 +346,8 @@ async fn create(group: &Group, settings: &Settings) -> Result<(), Error> {
     until_answered(create).await.0.map(drop)
 }
 
-/// Becomes a member, as soon as the server answers. `None` if the worker was stopped.
+/// Becomes a member, as soon as the server answers. `None` if the worker was stopped. A reply that comes soon after the stop
+/// is taken, because only a member can leave.
 async fn join(
     group: &Group,
     settings: &Settings,
@@ -348,10 +355,10 @@ async fn join(
 ) -> Result<Option<(tokio::time::Instant, crate::group::reply::Membership)>, WorkerError> {
     let mut join = Join { name: settings.name.clone(), instance: Uuid::now_v7() };
     let mut backoff = RetryPolicy::forever().start();
-    loop {
+    while !stop.is_cancelled() {
         let started = tokio::time::Instant::now();
         let error = tokio::select! {
-            () = stop.cancelled() => return Ok(None),
+            () = stopped_for(stop, LAST_REPLY) => return Ok(None),
             result = group.join(&join) => match result {
                 Ok(joined) => return Ok(Some((started, joined))),
                 Err(error) => error,
@@ -366,10 +373,17 @@ async fn join(
         let Some(wait) = wait else { return Err(failure(error)) };
         settings.observer.disconnected(&error);
         tokio::select! {
-            () = stop.cancelled() => return Ok(None),
+            () = stop.cancelled() => {}
             () = tokio::time::sleep(wait) => {}
         }
     }
+    Ok(None)
+}
+
+/// Returns this long after a stop.
+async fn stopped_for(stop: &CancellationToken, time: Duration) {
+    stop.cancelled().await;
+    tokio::time::sleep(time).await;
 }
 
 /// Whether the membership is over, and the worker may join again.

@@ -15,7 +15,7 @@ use eventodb_protocol::group::reply::{GroupStatus, Heartbeat};
 use tokio::task::AbortHandle;
 use tokio::time::{Instant, timeout};
 
-use super::{End, Event, Membership, ending, lists_of, until_answered};
+use super::{End, Event, Membership, ending, ending_of_read, lists_of, until_answered};
 use crate::error::{Error, Result};
 use crate::group::{GroupPage, MemberCall, Presented, ReadGroup};
 use crate::retry::{Backoff, RetryPolicy};
@@ -193,7 +193,7 @@ impl<M: Mode> Membership<'_, M> {
                 self.failed_for_now(&asked, &error);
                 None
             }
-            Err(error) => Some(ending(error)),
+            Err(error) => Some(ending_of_read(error, self.has_read)),
         }
     }
 
@@ -208,8 +208,9 @@ impl<M: Mode> Membership<'_, M> {
                 self.failed_for_now(&asked, &error);
                 return None;
             }
-            Err(error) => return Some(ending(error)),
+            Err(error) => return Some(ending_of_read(error, self.has_read)),
         };
+        self.has_read = true;
         self.next_beat = self.next_beat.max(asked.started + self.interval());
         let lists = Lists {
             generation: page.generation,

@@ -69,6 +69,8 @@ pub(super) struct Membership<'a, M> {
     failed: Option<WorkerError>,
     /// Cancelled when everything is given up at once.
     over: CancellationToken,
+    /// A read was answered.
+    has_read: bool,
 }
 
 /// The group, by clients that send each call once.
@@ -84,6 +86,8 @@ pub(super) enum End {
     Stopped,
     /// The lease has ended, and the worker joins again.
     Lost,
+    /// The server does not accept what it has told itself: it has lost its newest rows. The worker leaves and joins again.
+    Refused,
     /// Nobody knows whether a commit or a park will still arrive. The worker leaves and joins again: the new epochs refuse it.
     Open,
     Failed(WorkerError),
@@ -142,20 +146,30 @@ impl<'a, M: Mode> Membership<'a, M> {
             is_giving_up: false,
             failed: None,
             over: CancellationToken::new(),
+            has_read: false,
         }
     }
 
-    pub(super) async fn run(mut self, stop: &CancellationToken) -> End {
+    /// Runs until it ends. An old membership that nobody may act for any more is left by a task among `leaving`.
+    pub(super) async fn run(mut self, stop: &CancellationToken, leaving: &mut JoinSet<()>) -> End {
         let end = self.until_end(stop).await;
+        let call = match end {
+            End::Refused => MemberCall::default(),
+            _ => self.checkpoint_call(),
+        };
         match &end {
-            End::Stopped => self.leave(self.checkpoint_call()).await,
+            End::Stopped => self.leave(call).await,
+            End::Lost => {
+                if self.abandon(stop).await {
+                    self.leave_behind(call, leaving);
+                }
+            }
             // There is no membership any more that could be left.
-            End::Lost | End::Failed(WorkerError::Duplicate(_)) => {
+            End::Failed(WorkerError::Duplicate(_)) => {
                 self.abandon(stop).await;
             }
-            End::Open | End::Failed(_) => {
-                let call = self.checkpoint_call();
-                if self.abandon(stop).await {
+            End::Refused | End::Open | End::Failed(_) => {
+                if self.abandon(stop).await && Instant::now() < self.holds.lease_end() {
                     self.leave(call).await;
                 }
             }
@@ -164,6 +178,9 @@ impl<'a, M: Mode> Membership<'a, M> {
     }
 
     async fn until_end(&mut self, stop: &CancellationToken) -> End {
+        if stop.is_cancelled() {
+            self.stop();
+        }
         loop {
             let now = Instant::now();
             if now >= self.holds.lease_end() {
@@ -258,7 +275,7 @@ impl<'a, M: Mode> Membership<'a, M> {
         MemberCall { checkpoints: self.holds.checkpoints(), ..MemberCall::default() }
     }
 
-    /// Ends all handlers. Returns whether they have ended while the lease lasts: until then nobody else may act. A handler that
+    /// Ends all handlers. Returns whether they have ended: until then nobody else may act. A handler that
     /// blocks its thread is waited for in any case, because the worker may get the same stream back; but not after a stop.
     async fn abandon(&mut self, stop: &CancellationToken) -> bool {
         self.over.cancel();
@@ -273,7 +290,13 @@ impl<'a, M: Mode> Membership<'a, M> {
                 self.running -= 1;
             }
         }
-        self.running == 0 && Instant::now() < self.holds.lease_end()
+        self.running == 0
+    }
+
+    /// Leaves when the server answers again: it may answer heartbeats that have waited since, and each would renew the lease.
+    fn leave_behind(&self, call: MemberCall, leaving: &mut JoinSet<()>) {
+        let (group, member) = (self.groups.calls.clone(), self.member.clone());
+        leaving.spawn(async move { drop(until_answered(|| group.leave(&member, &call)).await) });
     }
 
     /// Gives everything back at once. If the server does not answer, the lease ends by itself.
@@ -299,6 +322,15 @@ fn lists_of(joined: &Joined) -> Lists<'_> {
 /// How a membership ends with an error that does not pass.
 fn ending(error: Error) -> End {
     if is_lost(&error) { End::Lost } else { End::Failed(failure(error)) }
+}
+
+/// How a membership ends whose read or heartbeat fails for good. What a server refuses that was read before is lost there.
+fn ending_of_read(error: Error, has_read: bool) -> End {
+    if has_read && matches!(error, Error::InvalidRequest { .. }) {
+        tracing::warn!(%error, "the server does not know what was read");
+        return End::Refused;
+    }
+    ending(error)
 }
 
 /// Repeats a call until there is an answer to it. The membership ends it if the lease ends before. Also tells whether an
