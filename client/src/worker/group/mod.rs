@@ -184,6 +184,10 @@ impl<M: Mode> Worker<M> {
     /// A name that is always the same for this process, such as that of its host. When the process starts again, it takes
     /// its partitions over at once. Of two workers of one name the younger one wins, and the older one ends with
     /// [`WorkerError::Duplicate`].
+    ///
+    /// Younger is the one that joined last. A worker whose lease has ended joins again under its name, so that a process that
+    /// was stopped for longer than a session ends one that took its place meanwhile. Once that one is started again, it is
+    /// the younger.
     #[must_use]
     pub fn name(mut self, name: impl Into<String>) -> Self {
         self.settings.name = Some(name.into());
