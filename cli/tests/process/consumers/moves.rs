@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 use super::super::client::killed::all;
 use super::cluster::Cluster;
 use super::local::{Journal, Run};
-use super::storm::write;
+use super::storm::{RATE, write};
 use super::*;
 
 const MEMBERS: usize = 3;
@@ -35,7 +35,7 @@ async fn resize(cluster: Cluster) {
     create_group(&client, 4, SESSION * 30).await;
     let runs: Vec<Run> = (0..MEMBERS).map(|at| Run::start(journal.worker(&cluster.client(at), GROUP, at))).collect();
     let stop = CancellationToken::new();
-    let writer = write(client.clone(), STREAMS, rounds(8) * PER_ROUND, stop.clone());
+    let writer = write(client.clone(), STREAMS, RATE, rounds(8) * PER_ROUND, stop.clone());
     let mut random = StdRng::seed_from_u64(seed());
     for round in 0..rounds(8) {
         // Time passes on purpose: the moment is random.
@@ -78,7 +78,7 @@ async fn a_group_goes_on_exactly_where_a_static_group_was_on_two_servers() {
 async fn adopt(cluster: Cluster) {
     let client = cluster.client(0);
     let stop = CancellationToken::new();
-    let writer = write(client.clone(), STREAMS, rounds(8) * PER_ROUND, stop.clone());
+    let writer = write(client.clone(), STREAMS, RATE, rounds(8) * PER_ROUND, stop.clone());
     let mut random = StdRng::seed_from_u64(seed());
     for round in 0..rounds(4) {
         let head = client.head().await.expect("a head");

@@ -31,8 +31,10 @@ const SECONDS_BEHIND_A_POOLER: &str = "EVENTODB_TEST_GROUPS_POOLER_SECONDS";
 const MEMBERS: usize = 8;
 const STREAMS: usize = 1_000;
 const STREAMS_OF_THE_LONG_FORM: usize = 10_000;
-/// Messages that are written each second.
-const RATE: usize = 500;
+/// Messages that are written each second, beside the first ones of all streams.
+pub(super) const RATE: usize = 500;
+/// The same in the long form: as many as disturbed members handle, so that the group is near the head all the time.
+const RATE_OF_THE_LONG_FORM: usize = 50;
 /// One message in so many fails at its first try, and its stream is parked.
 const FAILING: i64 = 199;
 
@@ -154,7 +156,7 @@ impl Storm {
     /// Disturbs everything for a while. Returns the first epoch since the reset.
     async fn rage(&mut self, with_reset: bool) -> Option<Epoch> {
         let (streams, stop) = (self.streams(), CancellationToken::new());
-        let writer = write(self.cluster.client(0), streams, self.most(), stop.clone());
+        let writer = write(self.cluster.client(0), streams, self.rate(), self.most(), stop.clone());
         let begun = Instant::now();
         let mut acts = vec![(1, Act::Resize(5)), (2, Act::Resize(32))];
         if with_reset {
@@ -178,11 +180,19 @@ impl Storm {
 
     /// Messages that are written at most, so that a slow machine has not more to do than a fast one.
     fn most(&self) -> usize {
-        self.streams() + RATE * usize::try_from(self.duration.as_secs()).expect("it is little")
+        self.streams() + self.rate() * usize::try_from(self.duration.as_secs()).expect("it is little")
+    }
+
+    fn is_long(&self) -> bool {
+        self.duration > Duration::from_secs(USUAL_SECONDS)
     }
 
     fn streams(&self) -> usize {
-        if self.duration > Duration::from_secs(USUAL_SECONDS) { STREAMS_OF_THE_LONG_FORM } else { STREAMS }
+        if self.is_long() { STREAMS_OF_THE_LONG_FORM } else { STREAMS }
+    }
+
+    fn rate(&self) -> usize {
+        if self.is_long() { RATE_OF_THE_LONG_FORM } else { RATE }
     }
 
     async fn disturb_until(&mut self, end: Instant) {
@@ -262,13 +272,19 @@ enum Act {
 }
 
 /// Writes to all streams in turn, until it is stopped, or has written this many messages.
-pub(super) fn write(client: Client, streams: usize, most: usize, stop: CancellationToken) -> JoinHandle<()> {
+pub(super) fn write(
+    client: Client,
+    streams: usize,
+    rate: usize,
+    most: usize,
+    stop: CancellationToken,
+) -> JoinHandle<()> {
     const EACH: Duration = Duration::from_millis(20);
     tokio::spawn(async move {
         let writer = BufferedWriter::new(&client, BufferSettings::default()).expect("good settings");
         let mut numbers = 0..most;
         let mut receipts = Vec::new();
-        let per_turn = RATE * usize::try_from(EACH.as_millis()).expect("it is short") / 1000;
+        let per_turn = rate * usize::try_from(EACH.as_millis()).expect("it is short") / 1000;
         let mut turns = tokio::time::interval(EACH);
         turns.set_missed_tick_behavior(MissedTickBehavior::Delay);
         while !stop.is_cancelled() {
