@@ -37,15 +37,21 @@ fn change_digit(data: &Path, from: &str, to: &str) {
     std::fs::write(&file, bytes).expect("it is ours");
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn one_changed_digit_is_never_served_and_can_be_given_up() {
-    let directory = tempfile::tempdir().expect("a temporary folder");
-    let data = directory.path().join("data");
-    let server = Server::start(&data, &[]).await;
+/// A server with three messages, of which the second one has the amount 200.
+async fn start_with_amounts(data: &Path) -> Server {
+    let server = Server::start(data, &[]).await;
     let mut http = server.connect().await;
     for amount in [100, 200, 300] {
         call(&mut http, &json!(["stream.write", "a-1", { "type": "T", "data": { "amount": amount } }])).await;
     }
+    server
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_changed_digit_is_never_served_and_can_be_given_up() {
+    let directory = tempfile::tempdir().expect("a temporary folder");
+    let data = directory.path().join("data");
+    let server = start_with_amounts(&data).await;
     server.stop().await;
     change_digit(&data, "{\"amount\":200}", "{\"amount\":900}");
 
@@ -86,6 +92,42 @@ async fn one_changed_digit_is_never_served_and_can_be_given_up() {
         (&json!("a-1"), &json!("$damaged"), &json!(1), &json!({}))
     );
     assert_eq!(all[2][5], json!({ "amount": 300 }));
+    server.stop().await;
+}
+
+/// The table of `eventodb group status g`.
+fn group_status(server: &Server) -> String {
+    let url = format!("http://{}", server.address);
+    let shown = eventodb(&["group", "status", "g", "--url", &url, "--token", TOKEN]);
+    assert!(shown.status.success(), "{shown:?}");
+    String::from_utf8_lossy(&shown.stdout).into_owned()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_group_stops_before_a_damaged_message_and_says_so() {
+    let directory = tempfile::tempdir().expect("a temporary folder");
+    let data = directory.path().join("data");
+    let server = start_with_amounts(&data).await;
+    let mut http = server.connect().await;
+    call(&mut http, &json!(["group.create", "g", { "partitions": 1 }])).await;
+    server.stop().await;
+    change_digit(&data, "{\"amount\":200}", "{\"amount\":900}");
+
+    let server = Server::start(&data, &[]).await;
+    let mut http = server.connect().await;
+    let member = call(&mut http, &json!(["group.join", "g", {}])).await;
+    let (id, epoch) = (&member["member"], &member["assigned"][0]["epoch"]);
+    let page = call(&mut http, &json!(["group.read", "g", id, {}])).await;
+    assert_eq!((page["messages"].as_array().map(Vec::len), &page["upTo"]), (Some(1), &json!({ "0": 1 })), "{page}");
+    assert!(group_status(&server).contains("at work"), "something waits before it");
+    let checkpoints = json!({ "0": { "epoch": epoch, "position": 1 } });
+    call(&mut http, &json!(["group.heartbeat", "g", id, { "checkpoints": checkpoints }])).await;
+    let (status, error) = http.call(&json!(["group.read", "g", id, {}])).await.expect("an answer");
+    assert_eq!((status, &error["error"]["code"]), (500, &json!("DATA_DAMAGED")), "{error}");
+    let shown = group_status(&server);
+    assert!(shown.contains("the message at 2 is damaged") && shown.contains("1+"), "{shown}");
+    let waited = call(&mut http, &json!(["group.wait", "g", { "globalPosition": 2, "timeoutMs": 0 }])).await;
+    assert_eq!(waited, json!({ "reached": false, "parked": 0 }));
     server.stop().await;
 }
 

@@ -18,6 +18,8 @@ use super::span::Span;
 pub struct Waiting<'a> {
     group: &'a Group,
     partitions: BTreeMap<u32, Waits>,
+    /// Positions of damaged messages, in order. Any of them may be in any partition.
+    damaged: Vec<i64>,
 }
 
 #[derive(Clone, Copy, Debug, Default)]
@@ -28,6 +30,15 @@ struct Waits {
     first: i64,
     /// Its time, in milliseconds since 1970.
     oldest: i64,
+    /// Position of the first damaged message above the checkpoint.
+    damaged: Option<i64>,
+}
+
+impl Waits {
+    /// The damaged message that comes next.
+    fn stuck_at(self) -> Option<i64> {
+        self.damaged.filter(|at| self.messages == 0 || *at < self.first)
+    }
 }
 
 impl Waiting<'_> {
@@ -46,6 +57,11 @@ impl Waiting<'_> {
         waits.messages = (waits.messages + 1).min(COUNTED + 1);
     }
 
+    /// A message that cannot be read, and that may wait.
+    pub fn met_damaged(&mut self, position: i64) {
+        self.damaged.push(position);
+    }
+
     /// Whether counting on would change nothing.
     pub fn is_counted(&self) -> bool {
         let counted = self.partitions.values().filter(|waits| waits.messages > COUNTED).count();
@@ -62,17 +78,20 @@ impl Waiting<'_> {
         self.partitions.values_mut().filter(|waits| waits.first == position).for_each(|waits| waits.oldest = time);
     }
 
-    /// The reply to `group.status`, once everything up to the head was offered or counted, and the
-    /// times of the oldest are told.
+    /// The reply to `group.status`, once everything up to the head was offered, damaged or counted, and the times of the
+    /// oldest are told.
     pub fn status(&self, at: &Moment) -> GroupStatus {
         let group = self.group;
-        let waits = |number: u32| self.partitions.get(&number).copied().unwrap_or_default();
+        let waits = |number: u32, partition: &Partition| {
+            let above = self.damaged.partition_point(|at| *at <= partition.checkpoint);
+            let waits = self.partitions.get(&number).copied().unwrap_or_default();
+            Waits { damaged: self.damaged.get(above).copied(), ..waits }
+        };
         let mut parked = group.parked_by_partition(at);
         let mut parked_of = |number| parked.remove(&number).unwrap_or_default();
-        let partitions = group
-            .partitions
-            .iter()
-            .map(|(number, partition)| group.status_of(number, partition, waits(number), parked_of(number), at));
+        let partitions = group.partitions.iter().map(|(number, partition)| {
+            group.status_of(number, partition, waits(number, partition), parked_of(number), at)
+        });
         let members = group.leases.in_order().into_iter().map(|(id, member)| MemberStatus {
             member: (**id).to_owned(),
             name: member.name.clone(),
@@ -87,7 +106,7 @@ impl Waiting<'_> {
 impl Group {
     /// An accumulator of what waits.
     pub fn waits(&self) -> Waiting<'_> {
-        Waiting { group: self, partitions: BTreeMap::new() }
+        Waiting { group: self, partitions: BTreeMap::new(), damaged: Vec::new() }
     }
 
     /// Whether a message keeps `group.wait` waiting.
@@ -141,7 +160,7 @@ impl Group {
             checkpoint_at: time(partition.moved_at),
             lag: Lag {
                 messages: waits.messages.min(COUNTED),
-                at_least: waits.messages > COUNTED,
+                at_least: waits.messages > COUNTED || waits.damaged.is_some(),
                 ms: if waits.messages > 0 { at.now - waits.oldest } else { 0 },
             },
             parked,
@@ -152,7 +171,8 @@ impl Group {
     /// Why the checkpoint does not move: the first reason that applies.
     fn why(&self, partition: &Partition, waits: Waits, at: &Moment) -> Why {
         let session = self.settings.session_ms;
-        if waits.messages == 0 {
+        let stuck_at = waits.stuck_at();
+        if waits.messages == 0 && stuck_at.is_none() {
             return Why::CaughtUp;
         }
         if self.settings.is_paused {
@@ -170,6 +190,9 @@ impl Group {
         }
         if let Some(deadline) = owner.give_back_by {
             return Why::Revoking { deadline_ms: deadline - at.now };
+        }
+        if let Some(position) = stuck_at {
+            return Why::Damaged { position };
         }
         if i64::try_from(self.park.len()).is_ok_and(|count| count >= self.settings.max_parked) {
             return Why::ParkedFull;

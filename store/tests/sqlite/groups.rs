@@ -1,13 +1,14 @@
 //! What stands in the way of consumer groups: it is never passed over, and told.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use eventodb_protocol::group::partition_of;
-use eventodb_protocol::group::reply::{GroupRead, Membership};
+use eventodb_protocol::group::reply::{GroupRead, GroupStatus, Membership, Waited, Why};
 use eventodb_protocol::message::{Expected, NewMessage};
-use eventodb_protocol::request::group::{CreateGroup, Join, MemberCall, Presented, ReadGroup, Start};
+use eventodb_protocol::request::group::{CreateGroup, Join, MemberCall, Park, Presented, ReadGroup, Skip, Start, Wait};
 use eventodb_protocol::request::{Append, AppendEntry};
 use eventodb_store::log::Row;
 use eventodb_store::sqlite::Settings;
@@ -29,7 +30,7 @@ const DAMAGED: i64 = 50;
 
 /// A store of messages of which some are damaged, and a member of a group that owns all partitions.
 struct World {
-    _directory: TempDir,
+    directory: TempDir,
     store: Arc<EventStore>,
     log: Arc<Log>,
     model: Model,
@@ -39,16 +40,21 @@ struct World {
 impl World {
     async fn new(damaged: &[i64]) -> Self {
         let (directory, model) = store_of(HEAD as usize).await;
-        for at in damaged {
-            let connection = Connection::open(log_file(directory.path())).expect("a database");
-            let change = format!("UPDATE messages SET data = '{{}}' WHERE global_position = {at}");
-            connection.execute_batch(&change).expect("a log");
-        }
+        damage(directory.path(), damaged);
         let store = open(directory.path(), Settings::default()).await;
         let log = log(&store, NAME).await;
         available(|| log.groups().create(GROUP, new_group(0))).await.expect("it is new");
         let member = log.groups().join(GROUP, Join::default()).await.expect("there is room");
-        Self { _directory: directory, store, log, model, member }
+        Self { directory, store, log, model, member }
+    }
+
+    /// The same after a restart of the store. Messages are damaged meanwhile.
+    async fn restarted(self, damaged: &[i64]) -> Self {
+        self.store.close().await;
+        damage(self.directory.path(), damaged);
+        let store = open(self.directory.path(), Settings::default()).await;
+        let log = log(&store, NAME).await;
+        Self { store, log, ..self }
     }
 
     /// The partition of the message at a position.
@@ -74,6 +80,23 @@ impl World {
 
     async fn read(&self, call: ReadGroup) -> Result<GroupRead<Row>> {
         self.log.groups().read(GROUP, &self.member.member, call, &CancellationToken::new(), |_| true).await
+    }
+
+    async fn status(&self) -> GroupStatus {
+        self.log.groups().status(GROUP).await.expect("it is told")
+    }
+
+    async fn wait(&self, position: i64, stream: Option<&str>) -> Waited {
+        let wait = Wait { position, stream: stream.map(Into::into), timeout_ms: 1 };
+        self.log.groups().wait(GROUP, wait, &CancellationToken::new()).await.expect("it is told")
+    }
+}
+
+fn damage(directory: &Path, positions: &[i64]) {
+    let connection = Connection::open(log_file(directory)).expect("a database");
+    for at in positions {
+        let change = format!("UPDATE messages SET data = '{{}}' WHERE global_position = {at}");
+        connection.execute_batch(&change).expect("a log");
     }
 }
 
@@ -132,6 +155,81 @@ async fn partitions_behind_a_damaged_message_go_on() {
     append_any(&world.log, &stream.expect("one of three")).await.expect("writes go on");
     let page = tokio::time::timeout(PATIENCE, waiting).await.expect("it is woken").expect("it lives");
     assert_eq!(positions(&page.messages), [HEAD + 1]);
+    world.store.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn status_names_the_damaged_message_in_the_way() {
+    let world = World::new(&[DAMAGED, 70]).await;
+    let status = world.status().await;
+    for partition in &status.partitions {
+        let waits = world.within(partition.partition, 0, HEAD).into_iter().filter(|at| ![DAMAGED, 70].contains(at));
+        assert_eq!((partition.lag.messages, partition.lag.at_least), (waits.count(), true), "one of them may be its");
+        assert_eq!(partition.why, Why::Working, "something waits before it: {partition:?}");
+    }
+    // Something of partition 0 waits before the first, 1 is right before it, and 2 is behind it.
+    let last = *world.within(0, 0, DAMAGED - 1).last().expect("there are some");
+    let behind = *world.within(2, 0, 69).last().expect("there are some");
+    world.checkpoint(|partition| [last - 1, DAMAGED - 1, behind][partition as usize]).await;
+    let status = world.status().await;
+    let why: Vec<Why> = status.partitions.iter().map(|partition| partition.why.clone()).collect();
+    assert_eq!(why, [Why::Working, Why::Damaged { position: DAMAGED }, Why::Damaged { position: 70 }]);
+    let lag = &status.partitions[1].lag;
+    let waits = world.within(1, DAMAGED, HEAD).into_iter().filter(|at| *at != 70).count();
+    assert_eq!((lag.messages, lag.at_least), (waits, true), "messages behind it are counted");
+    world.checkpoint(|_| 70).await;
+    assert!(world.status().await.partitions.iter().all(|partition| !partition.lag.at_least), "it is passed");
+    world.store.close().await;
+}
+
+/// Nothing else waits: the damaged message may.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_partition_with_a_damaged_message_alone_is_not_caught_up() {
+    let world = World::new(&[HEAD]).await;
+    world.checkpoint(|partition| if partition == 0 { HEAD } else { HEAD - 1 }).await;
+    let status = world.status().await;
+    assert_eq!(status.partitions[0].why, Why::CaughtUp);
+    for partition in &status.partitions[1..] {
+        assert_eq!(partition.why, Why::Damaged { position: HEAD });
+        assert_eq!((partition.lag.messages, partition.lag.at_least, partition.lag.ms), (0, true, 0));
+    }
+    world.store.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_wait_says_reached_only_of_what_could_be_read() {
+    let world = World::new(&[DAMAGED]).await;
+    let damaged = Arc::clone(&world.model.0[DAMAGED as usize - 1].stream);
+    let other = Arc::clone(&world.model.0[DAMAGED as usize].stream);
+    world.checkpoint(|_| DAMAGED - 1).await;
+    assert!(world.wait(DAMAGED - 1, None).await.reached);
+    for (position, stream) in [(DAMAGED, None), (DAMAGED, Some(&damaged)), (HEAD, None), (HEAD, Some(&damaged))] {
+        assert!(!world.wait(position, stream.map(|s| &**s)).await.reached, "{position} {stream:?}");
+    }
+    assert!(world.wait(DAMAGED, Some(&other)).await.reached, "the message is of another stream");
+    world.checkpoint(|_| DAMAGED).await;
+    assert!(world.wait(DAMAGED, None).await.reached, "somebody has put it right elsewhere");
+    world.store.close().await;
+}
+
+/// A parked stream whose next message is damaged since: it waits, and the rest of the group goes on.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_retry_that_is_damaged_holds_up_its_own_stream_alone() {
+    let world = World::new(&[]).await;
+    let (stream, partition) = (Arc::clone(&world.model.0[DAMAGED as usize - 1].stream), world.partition(DAMAGED));
+    let epoch = world.member.assigned[partition as usize].epoch;
+    let reason = "too early".to_owned();
+    let park = Park { partition, epoch, position: DAMAGED, attempt: None, reason, retry_in_ms: Some(0) };
+    world.log.groups().park(GROUP, &world.member.member, park).await.expect("it is its message");
+    world.checkpoint(|_| HEAD).await;
+    let world = world.restarted(&[DAMAGED]).await;
+    let page = world.read(call(10, 0)).await.expect("the rest goes on");
+    assert!(page.retries.is_empty() && page.drained.is_empty(), "{page:?}");
+    let waited = world.wait(HEAD, None).await;
+    assert!(waited.reached && waited.parked == 1, "{waited:?}");
+    let skip = Skip { stream: stream.to_string(), position: HEAD, dry_run: false };
+    let skipped = world.log.groups().skip(GROUP, skip, None).await;
+    assert!(matches!(skipped, Err(Error::Damaged(DAMAGED))), "nobody knows what it was: {skipped:?}");
     world.store.close().await;
 }
 

@@ -74,7 +74,9 @@ fn words(why: &Why) -> String {
             format!("its owner is silent; another one gets it in {}", duration(*lease_ms))
         }
         Why::Revoking { deadline_ms } => format!("moves to another member, within {}", duration(*deadline_ms)),
-        Why::Damaged { position } => format!("the message at {position} is damaged: eventodb verify"),
+        Why::Damaged { position } => {
+            format!("the message at {position} is damaged: restore it, or eventodb repair --give-up {position}")
+        }
         Why::Truncated => "messages above the checkpoint were removed".to_owned(),
         Why::ParkedFull => "as many streams are parked as may be: eventodb group parked".to_owned(),
         Why::SlowHandler => "its owner calls, and its handler has finished nothing for a session".to_owned(),
@@ -105,5 +107,6 @@ mod tests {
     fn a_reason_says_what_to_do() {
         assert_eq!(words(&Why::SilentMember { lease_ms: 1500 }), "its owner is silent; another one gets it in 1 s");
         assert!(words(&Why::Paused).contains("eventodb group resume"));
+        assert!(words(&Why::Damaged { position: 7 }).contains("eventodb repair --give-up 7"));
     }
 }

@@ -35,7 +35,7 @@ pub(super) fn any_type(definition: &Definition) -> &str {
 }
 
 impl Decider {
-    /// The answer to a question about one stream.
+    /// The answer to a question about one stream. It ends with a damaged message, of which only the position is known.
     pub(super) async fn left(&self, definition: &Definition, span: &Span) -> Result<Vec<i64>> {
         let mut positions = Vec::new();
         let scan = self.stream_scan(definition, span, span.limit);
@@ -46,10 +46,8 @@ impl Decider {
                 if positions.len() < span.limit { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
             })
             .await?;
-        match scanned.damaged {
-            Some(at) if positions.is_empty() => Err(Error::Damaged(at)),
-            _ => Ok(positions),
-        }
+        positions.extend(scanned.damaged);
+        Ok(positions)
     }
 
     /// Whether there is a message in the span. What lies above the head may be anything.

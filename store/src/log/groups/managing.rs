@@ -12,7 +12,7 @@ use super::{Decided, Groups, Named};
 use crate::error::{Error, Result};
 use crate::groups::{Change, Group, Moment, Refusal, ResetPlan, ResetPoint};
 use crate::log::known;
-use crate::log::read::Scan;
+use crate::log::read::{Met, Scan};
 use crate::model::Columns;
 use crate::storage::groups::Found;
 
@@ -182,8 +182,10 @@ impl Groups {
         let kind = any_type(definition);
         self.decider
             .reader
-            .scan(&scan, |message| {
-                plan.offer(message.global_position, message.stream, kind);
+            .scan_all(&scan, |found| {
+                if let Met::Message(message) = found {
+                    plan.offer(message.global_position, message.stream, kind);
+                }
                 if plan.is_counted() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
             })
             .await?;

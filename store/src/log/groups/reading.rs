@@ -305,11 +305,21 @@ impl<R: FnMut(usize) -> bool + Send> Session<'_, R> {
         Ok(FoundPage { filled: page.finish(covered), is_stopped, damaged })
     }
 
-    /// The messages that come as retries.
+    /// The messages that come as retries. Those of a stream end before a damaged one.
     async fn retries(&self, handed_out: &[RetryRow]) -> Result<Vec<Row>> {
         let mut rows = Vec::with_capacity(handed_out.len());
+        let mut ended = None;
         for row in handed_out {
-            let message = self.groups.decider.message_at(row.position).await?;
+            if ended == Some(row.rev) {
+                continue;
+            }
+            let message = match self.groups.decider.message_at(row.position).await {
+                Err(Error::Damaged(_)) => {
+                    ended = Some(row.rev);
+                    continue;
+                }
+                message => message?,
+            };
             let message = message.ok_or_else(|| Error::failed("a parked message is not in the log"))?;
             let more = [i64::from(row.partition), row.attempt, row.rev];
             rows.push(finish_row(begin_row(message.as_ref()), &more)?);

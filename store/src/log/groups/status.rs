@@ -3,6 +3,7 @@
 use std::ops::ControlFlow;
 use std::time::Duration;
 
+use eventodb_protocol::Scope;
 use eventodb_protocol::group::reply::{GroupStatus, Waited};
 use eventodb_protocol::request::group::Wait;
 use tokio::time::Instant;
@@ -12,11 +13,13 @@ use super::lookup::{any_type, filter, scope};
 use super::{Decided, Groups, Named};
 use crate::error::{Error, Result};
 use crate::groups::Group;
-use crate::log::read::Scan;
+use crate::log::read::{Met, Scan};
 use crate::model::Columns;
 
 /// Messages that are counted for one status, at most.
 const LOOKED_AT: usize = 1_000_000;
+/// As many of them a damaged one counts for, because the log is searched anew behind it.
+const DAMAGED_COUNTS: usize = 1_000;
 
 impl Groups {
     /// `group.status`.
@@ -28,12 +31,20 @@ impl Groups {
         let reader = &self.decider.reader;
         reader.show(at.head).await?;
         let mut waiting = group.waits();
-        let scan = scan_of(&group, waiting.begins_above(), at.head);
+        let scan = scan_of(&group, scope(group.definition()), waiting.begins_above(), at.head);
         let (kind, mut looked) = (any_type(group.definition()), 0);
         reader
-            .scan(&scan, |message| {
-                looked += 1;
-                waiting.offer(message.global_position, message.stream, kind);
+            .scan_all(&scan, |found| {
+                match found {
+                    Met::Message(message) => {
+                        looked += 1;
+                        waiting.offer(message.global_position, message.stream, kind);
+                    }
+                    Met::Damaged(position) => {
+                        looked += DAMAGED_COUNTS;
+                        waiting.met_damaged(position);
+                    }
+                }
                 let is_over = looked >= LOOKED_AT || waiting.is_counted();
                 if is_over { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
             })
@@ -78,21 +89,23 @@ impl Groups {
         let Decided { group, at } = decided;
         let reader = &self.decider.reader;
         reader.show(at.head).await?;
-        let scan = scan_of(group, group.waits().begins_above(), wait.position.min(at.head));
+        let scope = wait.stream.as_deref().map_or_else(|| scope(group.definition()), |name| Scope::Stream(name.into()));
+        let scan = scan_of(group, scope, group.waits().begins_above(), wait.position.min(at.head));
         let (kind, mut is_waiting) = (any_type(group.definition()), false);
-        reader
+        let scanned = reader
             .scan(&scan, |message| {
                 is_waiting = group.keeps_waiting(wait, message.global_position, message.stream, kind);
                 if is_waiting { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
             })
             .await?;
         let left = self.decider.all_left(group.definition(), &group.wait_spans(wait)).await?;
-        Ok(group.waited(wait, is_waiting, &left, at))
+        // A message that cannot be read may wait.
+        Ok(group.waited(wait, is_waiting || scanned.damaged.is_some(), &left, at))
     }
 }
 
-/// Everything that the group reads between two positions, without its content.
-fn scan_of(group: &Group, above: i64, upto: i64) -> Scan {
-    let filter = filter(group.definition(), scope(group.definition()));
+/// What the group reads of a scope between two positions, without its content.
+fn scan_of(group: &Group, scope: Scope, above: i64, upto: i64) -> Scan {
+    let filter = filter(group.definition(), scope);
     Scan { filter, above, upto, columns: Columns::Positions, rows: usize::MAX }
 }

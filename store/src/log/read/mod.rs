@@ -24,7 +24,7 @@ use tokio::time::Instant;
 use uuid::Uuid;
 
 pub use page::{Chunk, Page};
-pub(in crate::log) use scan::Scan;
+pub(in crate::log) use scan::{Met, Scan};
 pub use subscription::{Event, Start, Subscribe, Subscription};
 
 use self::head_query::HeadQuery;

@@ -32,6 +32,15 @@ pub(in crate::log) struct Scanned {
     pub(in crate::log) damaged: Option<i64>,
 }
 
+/// What a scan that ends before no damaged message comes upon.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::log) enum Met<'a> {
+    /// A message that matches.
+    Message(MessageRef<'a>),
+    /// A message that cannot be read and may match.
+    Damaged(i64),
+}
+
 impl Reader {
     /// Offers messages in order, until one is the last that is wanted.
     ///
@@ -73,6 +82,25 @@ impl Reader {
             }
         }
         Ok(Scanned { covered: covered.max(scan.upto), damaged: None })
+    }
+
+    /// As [`Self::scan`], but a damaged message is offered by its position, and the scan goes on behind it.
+    ///
+    /// # Errors
+    /// As [`Self::scan`].
+    pub(in crate::log) async fn scan_all(
+        &self,
+        scan: &Scan,
+        mut offer: impl FnMut(Met<'_>) -> ControlFlow<()> + Send,
+    ) -> Result<()> {
+        let mut scan = scan.clone();
+        while let Some(damaged) = self.scan(&scan, |message| offer(Met::Message(message))).await?.damaged {
+            if offer(Met::Damaged(damaged)).is_break() {
+                break;
+            }
+            scan.above = damaged;
+        }
+        Ok(())
     }
 
     fn select_of(&self, scan: &Scan, covered: i64) -> Select {
