@@ -1,6 +1,6 @@
 //! The commands that `eventodb consume` runs for messages: how they end, and what ends them.
 
-use std::io::{BufRead as _, BufReader, Lines};
+use std::io::{BufRead as _, BufReader, Lines, Read as _};
 use std::path::Path;
 use std::process::{ChildStdout, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
@@ -50,6 +50,13 @@ impl Busy {
             meanwhile(self);
             std::thread::sleep(Duration::from_millis(5));
         }
+    }
+
+    /// What the consumer, which has ended, told on standard error.
+    fn told(&mut self) -> String {
+        let mut told = String::new();
+        self.consumer.0.stderr.take().expect("its errors").read_to_string(&mut told).expect("UTF-8");
+        told
     }
 }
 
@@ -171,4 +178,20 @@ fn a_command_that_fails_is_ended_with_all_that_it_started() {
     let server = Server::with_group();
     let mut busy = Busy::start(&server, &[], "sleep 1000 & echo $!; exit 1");
     until_gone(&busy.line());
+}
+
+/// Ctrl-Z would stop the consumer, and not its commands, which would act on after its lease.
+#[test]
+fn ctrl_z_does_not_stop_a_consumer() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let server = Server::with_group();
+    let file = folder.path().join("finish");
+    let mut busy = Busy::start(&server, &[], &waiting_for(&file));
+    assert_eq!(busy.line(), "begun");
+    busy.signal(Signal::TSTP);
+    std::fs::write(&file, "").expect("written");
+    server.prints(&["group", "wait", "g"]);
+    busy.signal(Signal::TERM);
+    assert_eq!(busy.ended(|_| {}).code(), Some(0));
+    assert!(busy.told().contains("Ctrl-Z"));
 }

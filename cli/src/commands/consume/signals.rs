@@ -12,6 +12,7 @@ use tokio::signal::unix::{self, SignalKind};
 use tokio_util::sync::CancellationToken;
 
 use super::child;
+use crate::commands::notices::say;
 use crate::usage::{Exit, Refused};
 
 /// Runs a worker until it ends. The first signal stops it, which lets the commands finish; the second one kills them.
@@ -37,6 +38,7 @@ struct Signals {
     interrupt: unix::Signal,
     quit: Option<unix::Signal>,
     hangup: Option<unix::Signal>,
+    suspend: Option<unix::Signal>,
 }
 
 impl Signals {
@@ -46,6 +48,7 @@ impl Signals {
             interrupt: take(Signal::INT)?,
             quit: take_unless_ignored(Signal::QUIT)?,
             hangup: take_unless_ignored(Signal::HUP)?,
+            suspend: take_unless_ignored(Signal::TSTP)?,
         })
     }
 
@@ -58,6 +61,10 @@ impl Signals {
                 _ = self.interrupt.recv() => false,
                 () = received(&mut self.quit) => false,
                 () = received(&mut self.hangup) => true,
+                () = received(&mut self.suspend) => {
+                    say("Ctrl-Z is ignored: the commands would run on without their lease; Ctrl-C ends them");
+                    continue;
+                }
             };
             if stop.is_cancelled() && !is_hangup {
                 return;
