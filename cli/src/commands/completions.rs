@@ -34,7 +34,7 @@ pub(crate) fn man(mut root: clap::Command) -> anyhow::Result<ExitCode> {
 
 /// Writes a section for each command of `parent`, and for their subcommands.
 fn describe_commands(parent: &clap::Command, path: &str, text: &mut Vec<u8>) -> std::io::Result<()> {
-    for command in parent.get_subcommands().filter(|command| command.get_name() != "help") {
+    for command in parent.get_subcommands().filter(|command| command.get_name() != "help" && !command.is_hide_set()) {
         let path = format!("{path} {}", command.get_name());
         let man = clap_mangen::Man::new(command.clone());
         writeln!(text, ".SH \"{}\"", path.to_uppercase())?;

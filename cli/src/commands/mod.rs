@@ -48,6 +48,9 @@ pub(crate) enum Command {
     Tail(tail::Args),
     /// Run a command for each message, and remember the position.
     Consume(Box<consume::Args>),
+    /// Kill the commands of a consumer that is killed.
+    #[command(hide = true)]
+    ConsumeGuard,
     /// Write messages from NDJSON, in batches.
     Append(append::Args),
     /// Create, delete and show namespaces.
@@ -81,7 +84,7 @@ pub(crate) enum Command {
 impl Command {
     /// Whether the command handles Ctrl-C itself.
     pub(crate) fn ends_on_signal(&self) -> bool {
-        matches!(self, Self::Serve(_) | Self::Tail(_) | Self::Consume(_) | Self::Bench(_))
+        matches!(self, Self::Serve(_) | Self::Tail(_) | Self::Consume(_) | Self::ConsumeGuard | Self::Bench(_))
     }
 
     /// Runs the command. `root` describes the whole command line.
@@ -92,6 +95,7 @@ impl Command {
             Self::Read(args) => read::run(args).await,
             Self::Tail(args) => tail::run(args).await,
             Self::Consume(args) => consume::run(*args).await,
+            Self::ConsumeGuard => consume::guard::run(),
             Self::Append(args) => append::run(args).await,
             Self::Ns(args) => ns::run(args).await,
             Self::Group(args) => group::run(args).await,

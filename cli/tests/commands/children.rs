@@ -195,3 +195,13 @@ fn ctrl_z_does_not_stop_a_consumer() {
     assert_eq!(busy.ended(|_| {}).code(), Some(0));
     assert!(busy.told().contains("Ctrl-Z"));
 }
+
+#[test]
+fn a_consumer_that_is_killed_ends_the_command_with_all_that_it_started() {
+    let server = Server::with_group();
+    // The consumer's guard knows the command before the command gets its message.
+    let mut busy = Busy::start(&server, &[], &format!("read -r message; {SLEEPING}"));
+    let sleeping = busy.line();
+    busy.signal(Signal::KILL);
+    until_gone(&sleeping);
+}

@@ -1,7 +1,7 @@
 //! The command that handles a message.
 //!
 //! It runs in a process group of its own. So it ends together with all that it has started, and Ctrl-C at a terminal reaches
-//! `eventodb` alone, which lets it finish.
+//! `eventodb` alone, which lets it finish. The [guard](super::guard) ends it if `eventodb` is killed.
 
 use std::collections::BTreeSet;
 use std::process::Stdio;
@@ -13,10 +13,23 @@ use rustix::process::{Pid, Signal, kill_process_group};
 use tokio::io::AsyncWriteExt as _;
 use tokio::process::{Child, Command};
 
+use super::guard::Guard;
 use crate::commands::output::json_line;
 
-/// The groups that run, by the ids of their leaders. `None` once all are killed: none is started after that.
-static RUNNING: Mutex<Option<BTreeSet<i32>>> = Mutex::new(Some(BTreeSet::new()));
+/// `None` before the beginning and once all commands are killed: none is started then.
+static RUNNING: Mutex<Option<Running>> = Mutex::new(None);
+
+/// The groups that run, by the ids of their leaders, and the process that ends them if this one is killed.
+struct Running {
+    groups: BTreeSet<i32>,
+    guard: Guard,
+}
+
+/// Makes everything ready for commands.
+pub(super) fn begin() -> anyhow::Result<()> {
+    *running() = Some(Running { groups: BTreeSet::new(), guard: Guard::start()? });
+    Ok(())
+}
 
 /// Runs the command for one message. Once `ending` comes to pass, its processes are asked to end (SIGTERM). If this future
 /// is dropped, they are killed (SIGKILL), and so is what the command leaves running, unless it has succeeded without being
@@ -46,7 +59,8 @@ pub(super) async fn run(command: &[String], message: &Message, ending: impl Futu
 
 /// Kills all commands that run.
 pub(super) fn kill_all() {
-    for group in running().take().into_iter().flatten() {
+    let groups = running().take().map(|running| running.groups).unwrap_or_default();
+    for group in groups {
         send(group, Signal::KILL);
     }
 }
@@ -54,10 +68,13 @@ pub(super) fn kill_all() {
 /// Starts a command under the lock of those that run, so that `kill_all` misses none.
 fn start(command: &mut Command) -> std::io::Result<(Child, Processes)> {
     let mut running = running();
-    let groups = running.as_mut().ok_or_else(|| std::io::Error::other("all commands are killed"))?;
+    let running = running.as_mut().ok_or_else(|| std::io::Error::other("all commands are killed"))?;
     let child = command.spawn()?;
     let group = child.id().and_then(|id| i32::try_from(id).ok());
-    groups.extend(group);
+    if let Some(group) = group {
+        running.groups.insert(group);
+        running.guard.begins(group);
+    }
     Ok((child, Processes { group }))
 }
 
@@ -110,10 +127,13 @@ impl Drop for Processes {
 
 /// Returns whether the group was among those that run.
 fn forget(group: i32) -> bool {
-    running().as_mut().is_some_and(|groups| groups.remove(&group))
+    let mut running = running();
+    let Some(running) = running.as_mut() else { return false };
+    running.guard.ends(group);
+    running.groups.remove(&group)
 }
 
-fn running() -> std::sync::MutexGuard<'static, Option<BTreeSet<i32>>> {
+fn running() -> std::sync::MutexGuard<'static, Option<Running>> {
     RUNNING.lock().unwrap_or_else(PoisonError::into_inner)
 }
 

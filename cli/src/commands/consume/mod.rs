@@ -2,6 +2,7 @@
 //! of its own.
 
 mod child;
+pub(super) mod guard;
 mod signals;
 
 use std::collections::BTreeSet;

@@ -21,6 +21,7 @@ pub(super) async fn until_signalled<T>(
     stop: CancellationToken,
 ) -> anyhow::Result<ExitCode> {
     let mut signals = Signals::take()?;
+    child::begin()?;
     let ended = tokio::select! {
         result = run => Some(result),
         () = signals.until_second(&stop) => None,
@@ -74,7 +75,8 @@ impl Signals {
     }
 }
 
-fn take(signal: Signal) -> anyhow::Result<unix::Signal> {
+/// Takes a signal, so that it does not end this process.
+pub(super) fn take(signal: Signal) -> anyhow::Result<unix::Signal> {
     unix::signal(SignalKind::from_raw(signal.as_raw())).with_context(|| format!("cannot wait for {signal:?}"))
 }
 
