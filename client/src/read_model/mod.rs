@@ -6,7 +6,9 @@
 //! lies below the checkpoint.
 //!
 //! A reset of the group would be passed over, because the positions are there still. So [`rebuild`] empties the tables and
-//! the positions and resets the group. A worker that does not know of it yet acts under an older epoch, and is refused.
+//! the positions and resets the group. From before the reset until the tables are empty, every message is refused: otherwise a
+//! worker could handle one that comes again, and its effect would go with the rest. A worker that does not know of the reset
+//! yet acts under an older epoch, and is refused also later. Of two rebuilds at once the one that began last empties the tables.
 
 #[cfg(feature = "postgres")]
 mod postgres;
@@ -15,6 +17,7 @@ mod sqlite;
 
 use async_trait::async_trait;
 use eventodb_protocol::group::Epoch;
+use uuid::Uuid;
 
 #[cfg(feature = "postgres")]
 pub use postgres::{PostgresProjection, PostgresTables};
@@ -40,14 +43,21 @@ pub trait ReadModel: Send + Sync + 'static {
     /// the transaction was committed: then the next try finds out.
     async fn handle(&self, epoch: Epoch, message: &Message) -> Result<(), HandlerError>;
 
-    /// Empties the tables and forgets all positions of the group. From then on only epochs from `least` on are accepted.
+    /// Begins a rebuild, and takes over from one that has begun before. Until its end every message is refused by [`Rebuilt`].
+    ///
+    /// # Errors
+    /// Those of the database.
+    async fn begin_rebuild(&self, rebuild: Uuid) -> Result<(), HandlerError>;
+
+    /// Empties the tables and forgets all positions of the group, which ends the rebuild. From then on only epochs from
+    /// `least` on are accepted. Returns `false`, and changes nothing, if another rebuild has taken over.
     ///
     /// # Errors
     /// Those of the projection and of the database. Nothing was changed.
-    async fn clear(&self, least: Epoch) -> Result<(), HandlerError>;
+    async fn clear(&self, rebuild: Uuid, least: Epoch) -> Result<bool, HandlerError>;
 }
 
-/// The tables were emptied to be built anew, and the message is handed out again.
+/// The tables are emptied to be built anew, and the message is handed out again.
 #[derive(Clone, Copy, Debug, thiserror::Error)]
 #[error("the read model is built anew")]
 pub struct Rebuilt;
@@ -56,13 +66,16 @@ pub struct Rebuilt;
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum RebuildError {
-    /// The server refuses a call. If the group was paused already, it still is: the rebuild may be called again.
+    /// The server refuses a call. If the group was paused already, it still is, and must stay so until a rebuild succeeds: the
+    /// tables may refuse every message.
     #[error("cannot reset the group")]
     Group(#[source] Error),
-    /// The tables cannot be emptied. The group is at its beginning and paused, and must stay so until a rebuild succeeds:
-    /// what is in the tables would be passed over.
+    /// The tables cannot be emptied. The same holds for the group.
     #[error("cannot empty the tables")]
     Tables(#[source] HandlerError),
+    /// Another rebuild of the same tables has begun since, and goes on.
+    #[error("another rebuild has taken over")]
+    TakenOver,
 }
 
 /// Builds a read model anew: pauses the group, resets it to the beginning, empties the tables, and resumes the group. Workers
@@ -71,14 +84,18 @@ pub enum RebuildError {
 /// # Errors
 /// See [`RebuildError`]. Whatever the error is, the rebuild may be repeated.
 pub async fn rebuild(client: &Client, group: &str, model: &impl ReadModel) -> Result<(), RebuildError> {
-    let group = client.group(group);
+    let (group, rebuild) = (client.group(group), Uuid::new_v4());
     group.pause().await.map_err(RebuildError::Group)?;
+    model.begin_rebuild(rebuild).await.map_err(RebuildError::Tables)?;
     let reset = ResetGroup { to: ResetTo::Beginning, partitions: None, dry_run: false };
     group.reset(&reset).await.map_err(RebuildError::Group)?;
     let status = group.status().await.map_err(RebuildError::Group)?;
     // Epochs grow: all from before the reset are lower.
     let least = status.partitions.iter().map(|partition| partition.epoch).min();
-    model.clear(least.unwrap_or(Epoch::from_number(0))).await.map_err(RebuildError::Tables)?;
+    let least = least.unwrap_or(Epoch::from_number(0));
+    if !model.clear(rebuild, least).await.map_err(RebuildError::Tables)? {
+        return Err(RebuildError::TakenOver);
+    }
     group.resume().await.map_err(RebuildError::Group)?;
     Ok(())
 }

@@ -6,6 +6,7 @@ use async_trait::async_trait;
 use deadpool_postgres::Pool;
 use eventodb_protocol::group::Epoch;
 use tokio_postgres::Transaction;
+use uuid::Uuid;
 
 use super::{ReadModel, Rebuilt};
 use crate::message::Message;
@@ -67,14 +68,23 @@ impl<P: PostgresProjection> ReadModel for PostgresTables<P> {
         Ok(())
     }
 
-    async fn clear(&self, least: Epoch) -> Result<(), HandlerError> {
+    async fn begin_rebuild(&self, rebuild: Uuid) -> Result<(), HandlerError> {
+        let connection = self.pool.get().await?;
+        connection.execute(include_str!("postgres/begin_rebuild.sql"), &[&self.group, &rebuild]).await?;
+        Ok(())
+    }
+
+    async fn clear(&self, rebuild: Uuid, least: Epoch) -> Result<bool, HandlerError> {
         let mut connection = self.pool.get().await?;
         let transaction = connection.transaction().await?;
-        transaction.execute(include_str!("postgres/raise_epoch.sql"), &[&self.group, &least.number()]).await?;
+        let ended = include_str!("postgres/end_rebuild.sql");
+        if transaction.execute(ended, &[&self.group, &rebuild, &least.number()]).await? == 0 {
+            return Ok(false);
+        }
         transaction.execute(include_str!("postgres/forget_streams.sql"), &[&self.group]).await?;
         self.projection.clear(&transaction).await?;
         transaction.commit().await?;
-        Ok(())
+        Ok(true)
     }
 }
 

@@ -8,6 +8,7 @@ use async_trait::async_trait;
 use eventodb_protocol::group::Epoch;
 use parking_lot::Mutex;
 use rusqlite::{Connection, Transaction, TransactionBehavior, params};
+use uuid::Uuid;
 
 use super::{ReadModel, Rebuilt};
 use crate::message::Message;
@@ -60,8 +61,8 @@ impl<P: SqliteProjection> SqliteTables<P> {
         Ok(Self { shared: Arc::new(Shared { connection: Mutex::new(connection), group, projection }) })
     }
 
-    /// Runs `work` in a transaction, and commits it if `work` says so.
-    async fn transaction<F>(&self, work: F) -> Result<(), HandlerError>
+    /// Runs `work` in a transaction, and commits it if `work` says so. Returns what it says.
+    async fn transaction<F>(&self, work: F) -> Result<bool, HandlerError>
     where
         F: FnOnce(&Shared<P>, &Transaction<'_>) -> Result<bool, HandlerError> + Send + 'static,
     {
@@ -69,10 +70,11 @@ impl<P: SqliteProjection> SqliteTables<P> {
         let done = tokio::task::spawn_blocking(move || {
             let mut connection = shared.connection.lock();
             let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-            if work(&shared, &transaction)? {
+            let is_wanted = work(&shared, &transaction)?;
+            if is_wanted {
                 transaction.commit()?;
             }
-            Ok(())
+            Ok(is_wanted)
         });
         done.await?
     }
@@ -94,12 +96,26 @@ impl<P: SqliteProjection> ReadModel for SqliteTables<P> {
             shared.projection.apply(transaction, &message)?;
             Ok(true)
         })
-        .await
+        .await?;
+        Ok(())
     }
 
-    async fn clear(&self, least: Epoch) -> Result<(), HandlerError> {
+    async fn begin_rebuild(&self, rebuild: Uuid) -> Result<(), HandlerError> {
         self.transaction(move |shared, transaction| {
-            transaction.execute(include_str!("sqlite/raise_epoch.sql"), params![shared.group, least.number()])?;
+            let begun = include_str!("sqlite/begin_rebuild.sql");
+            transaction.execute(begun, params![shared.group, rebuild.to_string()])?;
+            Ok(true)
+        })
+        .await?;
+        Ok(())
+    }
+
+    async fn clear(&self, rebuild: Uuid, least: Epoch) -> Result<bool, HandlerError> {
+        self.transaction(move |shared, transaction| {
+            let ended = include_str!("sqlite/end_rebuild.sql");
+            if transaction.execute(ended, params![shared.group, rebuild.to_string(), least.number()])? == 0 {
+                return Ok(false);
+            }
             transaction.execute(include_str!("sqlite/forget_streams.sql"), [&shared.group])?;
             shared.projection.clear(transaction)?;
             Ok(true)
@@ -157,10 +173,33 @@ mod tests {
         let again = SqliteTables::open(&path, "g", Noted).expect("opened");
         again.handle(old, &message("a-1", 0, 5, "null")).await.expect("handled before");
         assert_eq!(noted(&model), [3, 5, 4]);
-        model.clear(new).await.expect("emptied");
+        let rebuild = Uuid::new_v4();
+        model.begin_rebuild(rebuild).await.expect("begun");
+        let error = again.handle(old, &message("a-1", 0, 8, "null")).await.expect_err("the tables are to be emptied");
+        assert!(error.is::<Rebuilt>(), "{error}");
+        assert!(model.clear(rebuild, new).await.expect("emptied"));
         let error = again.handle(old, &message("a-1", 0, 8, "null")).await.expect_err("it does not know");
         assert!(error.is::<Rebuilt>(), "{error}");
         again.handle(new, &message("a-1", 0, 3, "null")).await.expect("handled");
+        assert_eq!(noted(&model), [3]);
+    }
+
+    #[tokio::test]
+    async fn of_two_rebuilds_at_once_the_later_one_empties_the_tables() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("model.db");
+        Connection::open(&path).and_then(|db| db.execute("CREATE TABLE noted (position INTEGER)", [])).expect("made");
+        let model = SqliteTables::open(&path, "g", Noted).expect("opened");
+        let (earlier, later) = (Uuid::new_v4(), Uuid::new_v4());
+        model.begin_rebuild(earlier).await.expect("begun");
+        model.begin_rebuild(later).await.expect("begun");
+        let (first, second) = (Epoch::from_number(7), Epoch::from_number(9));
+        assert!(!model.clear(earlier, first).await.expect("an answer"), "the later one has taken over");
+        // The later one resets the group as well, so that what was handled before would be in no table.
+        model.handle(second, &message("a-1", 0, 3, "null")).await.expect_err("the tables are to be emptied");
+        assert!(model.clear(later, second).await.expect("emptied"));
+        model.handle(second, &message("a-1", 0, 3, "null")).await.expect("handled");
+        assert!(!model.clear(earlier, first).await.expect("an answer"));
         assert_eq!(noted(&model), [3]);
     }
 }

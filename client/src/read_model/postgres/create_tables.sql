@@ -2,7 +2,9 @@
 SELECT pg_advisory_xact_lock(hashtextextended('eventodb_group', 0));
 CREATE TABLE IF NOT EXISTS eventodb_group (
     name text COLLATE "C" NOT NULL PRIMARY KEY,
-    least_epoch bigint NOT NULL
+    least_epoch bigint NOT NULL,
+    -- The rebuild that is under way.
+    rebuild uuid
 );
 CREATE TABLE IF NOT EXISTS eventodb_group_stream (
     group_name text COLLATE "C" NOT NULL,
