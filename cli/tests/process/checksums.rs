@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use eventodb_store::testing::logs::{FIRST_VERSION_MESSAGES, unpack_first_version};
 use eventodb_store::testing::tell;
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::process::Command;
 
 use super::server::*;
@@ -95,16 +95,16 @@ async fn one_changed_digit_is_never_served_and_can_be_given_up() {
     server.stop().await;
 }
 
-/// The table of `eventodb group status g`.
-fn group_status(server: &Server) -> String {
+/// The table of `eventodb group status g`, or of another command about the group.
+fn group(server: &Server, command: &str) -> String {
     let url = format!("http://{}", server.address);
-    let shown = eventodb(&["group", "status", "g", "--url", &url, "--token", TOKEN]);
+    let shown = eventodb(&["group", command, "g", "--url", &url, "--token", TOKEN]);
     assert!(shown.status.success(), "{shown:?}");
     String::from_utf8_lossy(&shown.stdout).into_owned()
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_group_stops_before_a_damaged_message_and_says_so() {
+async fn a_group_stops_before_a_damaged_message_and_parks_its_stream_once_it_is_given_up() {
     let directory = tempfile::tempdir().expect("a temporary folder");
     let data = directory.path().join("data");
     let server = start_with_amounts(&data).await;
@@ -119,15 +119,27 @@ async fn a_group_stops_before_a_damaged_message_and_says_so() {
     let (id, epoch) = (&member["member"], &member["assigned"][0]["epoch"]);
     let page = call(&mut http, &json!(["group.read", "g", id, {}])).await;
     assert_eq!((page["messages"].as_array().map(Vec::len), &page["upTo"]), (Some(1), &json!({ "0": 1 })), "{page}");
-    assert!(group_status(&server).contains("at work"), "something waits before it");
+    assert!(group(&server, "status").contains("at work"), "something waits before it");
     let checkpoints = json!({ "0": { "epoch": epoch, "position": 1 } });
     call(&mut http, &json!(["group.heartbeat", "g", id, { "checkpoints": checkpoints }])).await;
     let (status, error) = http.call(&json!(["group.read", "g", id, {}])).await.expect("an answer");
     assert_eq!((status, &error["error"]["code"]), (500, &json!("DATA_DAMAGED")), "{error}");
-    let shown = group_status(&server);
+    let shown = group(&server, "status");
     assert!(shown.contains("the message at 2 is damaged") && shown.contains("1+"), "{shown}");
     let waited = call(&mut http, &json!(["group.wait", "g", { "globalPosition": 2, "timeoutMs": 0 }])).await;
     assert_eq!(waited, json!({ "reached": false, "parked": 0 }));
+    call(&mut http, &json!(["stream.write", "a-2", { "type": "T", "data": {} }])).await;
+    server.stop().await;
+
+    let done = eventodb(&["repair", "--data-dir", text(&data), "--namespace", "default", "--give-up", "2"]);
+    assert!(done.status.success(), "{done:?}");
+    let server = Server::start(&data, &[]).await;
+    let mut http = server.connect().await;
+    let page = call(&mut http, &json!(["group.read", "g", id, {}])).await;
+    let given: Vec<&Value> = page["messages"].as_array().expect("a page").iter().map(|message| &message[4]).collect();
+    assert_eq!(given, [4], "the stream of the marker waits, the other one goes on: {page}");
+    let shown = group(&server, "parked");
+    assert!(shown.contains("a-1") && shown.contains("position 2 was damaged and is given up"), "{shown}");
     server.stop().await;
 }
 

@@ -4,13 +4,13 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use eventodb_protocol::group::reply::{Assigned, GroupRead, Membership};
+use eventodb_protocol::group::reply::{Assigned, GroupRead, Membership, Why};
 use eventodb_protocol::group::{Epoch, Fence, GroupsThen};
 use eventodb_protocol::message::Expected;
 use eventodb_protocol::request::Append;
 use eventodb_protocol::request::group::{
     AtomicForm, AuditPage, CreateGroup, GroupForm, Handled, Join, Leave, MemberCall, Park, ParkedPage, Presented,
-    ReadGroup, ResetGroup, ResetTo, Retry, Start, Wait,
+    ReadGroup, ResetGroup, ResetTo, Retry, Skip, Start, Wait,
 };
 use futures_util::future::join_all;
 use serde_json::Value;
@@ -18,7 +18,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::support::{PATIENCE, World, append, entry, message, write};
 use crate::error::{Error, Result};
-use crate::groups::Refusal;
+use crate::groups::{MARKER, Refusal};
 use crate::log::{Allowed, Groups, Log, Named, Row};
 
 const GROUP: &str = "g";
@@ -498,4 +498,96 @@ pub(super) async fn members_call_different_servers(world: &mut World) {
         there.expect("it lives");
     }
     other.close().await;
+}
+
+/// What a read gives from a checkpoint on.
+async fn given(log: &Log, member: &Membership, checkpoint: i64) -> GroupRead<Row> {
+    let mut asked = call(0);
+    asked.heartbeat.checkpoints = checkpoints(&member.assigned, checkpoint);
+    read(log.groups(), &member.member, asked).await.expect("it lives")
+}
+
+async fn parked(log: &Log) -> Vec<(String, i64, i64, bool)> {
+    let page = ParkedPage { limit: 100, after: String::new() };
+    let listed = log.groups().parked(GROUP, page).await.expect("it is there");
+    listed.into_iter().map(|p| (p.stream, p.position, p.attempts, p.retry_at.is_some())).collect()
+}
+
+async fn skip(log: &Log, stream: &str, position: i64) {
+    let skip = Skip { stream: stream.to_owned(), position, dry_run: false };
+    log.groups().skip(GROUP, skip, None).await.expect("it is parked");
+}
+
+/// Whether the stream flows again once this was handled.
+async fn flows(log: &Log, member: &Membership, stream: &str, position: i64, rev: i64) -> bool {
+    let (Assigned { partition, epoch, .. }, stream) = (member.assigned[0], stream.to_owned());
+    let handled = Handled { partition, epoch, stream, position, read_to: None, rev: Some(rev) };
+    log.groups().handled(GROUP, &member.member, handled).await.expect("it lives").flowing
+}
+
+/// Whatever types a group reads: nobody knows the type of a message in whose place a marker stands.
+pub(super) async fn a_stream_is_parked_at_a_marker(world: &mut World) {
+    let log = world.log().await;
+    let typed = CreateGroup { types: ["T".to_owned()].into(), ..new_group(1, LONG_MS) };
+    log.groups().create(GROUP, typed).await.expect("it is new");
+    let member = join(&log).await;
+    for (stream, kind) in [("a-1", "T"), ("a-1", MARKER), ("a-1", "T"), ("a-2", "T"), ("b-1", MARKER), ("a-2", "U")] {
+        write(&log, stream, kind).await;
+    }
+    let page = given(&log, &member, 0).await;
+    assert_eq!((positions(&page.messages), page.up_to[&0]), (vec![1], 1), "parked by now, the first one would be lost");
+    assert!(parked(&log).await.is_empty());
+    let page = given(&log, &member, 1).await;
+    assert_eq!((positions(&page.messages), page.up_to[&0]), (vec![4], 6), "the other stream goes on in the same call");
+    let is_parked = [("a-1".to_owned(), 2, 1, false)];
+    assert_eq!(parked(&log).await, is_parked);
+    // No retry hands it out.
+    log.groups().retry(GROUP, Retry::All).await.expect("it is there");
+    assert!(given(&log, &member, 6).await.retries.is_empty());
+    assert_eq!(parked(&log).await, is_parked);
+    // An operator passes over it.
+    skip(&log, "a-1", 2).await;
+    let page = given(&log, &member, 6).await;
+    assert_eq!(positions(&page.retries), [3]);
+    let row: Value = serde_json::from_str(page.retries[0].get()).expect("JSON");
+    assert!(flows(&log, &member, "a-1", 3, row[10].as_i64().expect("a number")).await);
+    let next = write(&log, "a-1", "T").await.first_global_position;
+    assert_eq!(positions(&given(&log, &member, 6).await.messages), [next]);
+}
+
+pub(super) async fn markers_find_no_room_among_parked_streams(world: &mut World) {
+    let log = world.log().await;
+    create(&log, 1, LONG_MS).await;
+    let member = join(&log).await;
+    for (stream, kind) in [("a-1", MARKER), ("a-2", MARKER), ("a-3", MARKER), ("a-4", "T")] {
+        write(&log, stream, kind).await;
+    }
+    let page = given(&log, &member, 0).await;
+    assert_eq!((page.messages.len(), page.up_to[&0]), (0, 2), "at most two streams may be parked");
+    assert_eq!(parked(&log).await.len(), 2);
+    given(&log, &member, 2).await;
+    let status = log.groups().status(GROUP).await.expect("it is there");
+    assert_eq!((&status.partitions[0].why, status.partitions[0].lag.messages), (&Why::ParkedFull, 2));
+    skip(&log, "a-1", 1).await;
+    let drained = given(&log, &member, 2).await.drained.remove(0);
+    assert!(flows(&log, &member, "a-1", drained.position, drained.rev).await, "nothing is left of it");
+    assert_eq!(positions(&given(&log, &member, 2).await.messages), [4]);
+    assert_eq!(parked(&log).await.into_iter().map(|parked| parked.1).collect::<Vec<_>>(), [2, 3]);
+}
+
+pub(super) async fn a_read_that_waits_passes_a_marker_once_what_precedes_it_is_handled(world: &mut World) {
+    let log = world.log().await;
+    create(&log, 1, LONG_MS).await;
+    let member = join(&log).await;
+    for (stream, kind) in [("a-1", "T"), ("a-1", MARKER), ("a-2", "T")] {
+        write(&log, stream, kind).await;
+    }
+    let waiting = {
+        let (log, member) = (Arc::clone(&log), member.clone());
+        let asked = ReadGroup { after: checkpoints(&member.assigned, 1), ..call(LONG_MS) };
+        tokio::spawn(async move { read(log.groups(), &member.member, asked).await })
+    };
+    heartbeat(log.groups(), &member.member, checkpoints(&member.assigned, 1)).await.expect("it lives");
+    let page = tokio::time::timeout(PATIENCE, waiting).await.expect("it is woken").expect("no panic");
+    assert_eq!(positions(&page.expect("it lives").messages), [3]);
 }

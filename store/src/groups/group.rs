@@ -6,12 +6,13 @@ use std::sync::Arc;
 
 use eventodb_protocol::group::reply::GroupSummary;
 use eventodb_protocol::group::{Epoch, partition_of, partition_of_hash, stream_hash};
-use eventodb_protocol::{Timestamp, name};
+use eventodb_protocol::{Filter, Scope, Timestamp, name};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::carried::{Carried, CarriedOver};
 use super::leases::{Gone, Leases, Member, MemberId};
+use super::marker::MARKER;
 use super::parked::{Park, Parked};
 use super::partitions::{Partition, Partitions};
 use super::refusal::Refusal;
@@ -53,10 +54,19 @@ pub struct Definition {
 }
 
 impl Definition {
-    /// Whether the group reads messages of this type in this stream.
+    /// Whether the group reads messages of this type in this stream. Markers are read whatever its types are.
     pub fn reads(&self, stream: &str, kind: &str) -> bool {
         let admits = |names: &BTreeSet<String>, name: &str| names.is_empty() || names.contains(name);
-        admits(&self.categories, name::category(stream)) && admits(&self.types, kind)
+        admits(&self.categories, name::category(stream)) && (admits(&self.types, kind) || kind == MARKER)
+    }
+
+    /// What the group reads of a scope. Nobody knows what type a message had in whose place a marker stands.
+    pub fn filter(&self, scope: Scope) -> Filter {
+        let mut types: Vec<Arc<str>> = self.types.iter().map(|kind| Arc::from(&**kind)).collect();
+        if !types.is_empty() {
+            types.push(MARKER.into());
+        }
+        Filter { types, ..Filter::new(scope) }
     }
 }
 
@@ -297,7 +307,17 @@ impl Group {
 
     /// Whether a message is handled.
     pub(super) fn is_handled(&self, stream: &str, position: i64) -> bool {
-        position <= self.park.get(stream).map_or_else(|| self.known(stream), |parked| parked.handled)
+        position <= self.handled_up_to(stream)
+    }
+
+    /// The position up to which the messages of a stream are handled.
+    pub(super) fn handled_up_to(&self, stream: &str) -> i64 {
+        self.park.get(stream).map_or_else(|| self.known(stream), |parked| parked.handled)
+    }
+
+    /// Whether as many streams are parked as may be.
+    pub(super) fn is_park_full(&self) -> bool {
+        i64::try_from(self.park.len()).is_ok_and(|count| count >= self.settings.max_parked)
     }
 
     /// The partition of a message that the group reads and that is neither handled nor in a parked stream.

@@ -19,7 +19,7 @@
 //! | `park` | the message at the position, and the stream's last message before it that the group reads ([`Failed`]) |
 //! | `handled` | [`Group::handled_span`] |
 //! | `skip` | [`Group::skip_span`], with the number of its messages |
-//! | `read` | [`Group::retry_spans`]; the messages that a [`Page`] is offered |
+//! | `read` | [`Group::retry_spans`]; the messages that a [`Page`] is offered; [`Group::marker_spans`] |
 //! | `reset` | the position before a time; the messages that a [`ResetPlan`] is offered |
 //! | `status` | the messages that [`Waiting`] is offered |
 //! | `wait` | [`Group::wait_spans`]; the first message that [`Group::keeps_waiting`] |
@@ -27,7 +27,7 @@
 //!
 //! Every state has a file of its own: `leases` (members), `partitions` (owners, epochs, checkpoints), `parked`
 //! (streams), `carried` (positions over a resize). The other files are the calls, which change these states together:
-//! `manage`, `keeping`, `reset`, `membership`, `checkpoints`, `assignment`, `reading`, `parking`, `atomic`, `status`. `state` is the form
+//! `manage`, `keeping`, `reset`, `membership`, `checkpoints`, `assignment`, `reading`, `parking`, `marker`, `atomic`, `status`. `state` is the form
 //! in which a backend stores what changes often, `change` what it stores of a decision.
 
 mod allowed;
@@ -40,6 +40,7 @@ mod group;
 mod keeping;
 mod leases;
 mod manage;
+mod marker;
 mod membership;
 mod page;
 mod parked;
@@ -59,6 +60,7 @@ pub use carried::{Carried, Void};
 pub use change::{Change, Version};
 pub use group::{AuditEntry, Changes, Definition, Group, Moment, Settings, Stored};
 pub use leases::{Gone, Member, MemberId};
+pub use marker::{MARKER, Marker};
 pub use page::{Filled, Page};
 pub use parked::Parked;
 pub use parking::{Failed, SkippedMessages};

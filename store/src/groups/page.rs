@@ -5,6 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::group::Group;
+use super::marker::{MARKER, Marker};
 
 /// Text of one partition's messages after which a page takes no more of it.
 const PARTITION_BYTES: usize = 1024 * 1024;
@@ -15,6 +16,7 @@ pub struct Page<'a, M> {
     group: &'a Group,
     room: usize,
     partitions: BTreeMap<u32, Found<M>>,
+    markers: Vec<Marker>,
 }
 
 /// What was found of one partition.
@@ -39,6 +41,8 @@ pub struct Filled<M> {
     pub up_to: BTreeMap<u32, i64>,
     /// The partitions whose pages end before a message that cannot be handed out.
     pub held: BTreeSet<u32>,
+    /// The markers before which pages end, one of a partition at most.
+    pub markers: Vec<Marker>,
 }
 
 impl<M> Found<M> {
@@ -70,7 +74,7 @@ impl<M> Found<M> {
 impl<'a, M> Page<'a, M> {
     pub(super) fn new(group: &'a Group, starts: impl Iterator<Item = (u32, i64)>, room: usize) -> Self {
         let partitions = starts.map(|(number, start)| (number, Found::new(start))).collect();
-        Self { group, room, partitions }
+        Self { group, room, partitions, markers: Vec::new() }
     }
 
     /// The position above which further messages are wanted, of a log that was offered up to `covered`. `None` if none
@@ -84,7 +88,8 @@ impl<'a, M> Page<'a, M> {
         open.map(|found| found.start.max(covered)).min()
     }
 
-    /// Takes a message if it is wanted. Returns whether its partition has as many now as the page has room for.
+    /// Takes a message if it is wanted. Returns whether no more of its partition may be wanted:
+    /// it has as many now as the page has room for, or ends before a marker.
     pub fn offer(
         &mut self,
         position: i64,
@@ -97,6 +102,11 @@ impl<'a, M> Page<'a, M> {
         let Some(found) = self.partitions.get_mut(&partition) else { return false };
         if position <= found.start || found.stopped.is_some() || found.has_more_than(self.room) {
             return false;
+        }
+        if kind == MARKER {
+            (found.stopped, found.is_held) = (Some(position - 1), true);
+            self.markers.push(Marker { stream: stream.into(), position });
+            return true;
         }
         found.messages.push((position, message()));
         found.bytes += bytes;
@@ -138,7 +148,7 @@ impl<'a, M> Page<'a, M> {
             up_to.insert(partition, found.up_to(share, covered));
             messages.extend(found.messages.into_iter().take(share).map(|(_, message)| (partition, message)));
         }
-        Filled { messages, up_to, held }
+        Filled { messages, up_to, held, markers: self.markers }
     }
 }
 

@@ -70,7 +70,7 @@ impl Group {
         if call.position <= self.known(&failed.stream) {
             return Err(Refusal::fenced_in(Fence::Handled, call.partition));
         }
-        if i64::try_from(self.park.len()).is_ok_and(|count| count >= self.settings.max_parked) {
+        if self.is_park_full() {
             return Err(Refusal::ParkFull(self.settings.max_parked));
         }
         let attempts = call.attempt.unwrap_or(1);

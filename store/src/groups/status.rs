@@ -194,7 +194,7 @@ impl Group {
         if let Some(position) = stuck_at {
             return Why::Damaged { position };
         }
-        if i64::try_from(self.park.len()).is_ok_and(|count| count >= self.settings.max_parked) {
+        if self.is_park_full() {
             return Why::ParkedFull;
         }
         let since = partition.moved_at.max(waits.oldest);

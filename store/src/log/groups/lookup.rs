@@ -17,8 +17,7 @@ const SKIPPED_LISTED: usize = 1_000;
 
 /// What a group reads of a scope.
 pub(super) fn filter(definition: &Definition, scope: Scope) -> Arc<Filter> {
-    let types = definition.types.iter().map(|kind| Arc::from(&**kind)).collect();
-    Arc::new(Filter { types, ..Filter::new(scope) })
+    Arc::new(definition.filter(scope))
 }
 
 /// The scope of everything that a group reads.

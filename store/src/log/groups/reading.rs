@@ -23,7 +23,7 @@ use super::members::{told, wait_of};
 use super::named::Target;
 use super::{Decided, Groups, Named};
 use crate::error::{Error, Result};
-use crate::groups::{Filled, Group, HandedOut, Moment, Page, Reading, RetryRow};
+use crate::groups::{Filled, Group, HandedOut, MARKER, Marker, Moment, Page, Reading, RetryRow};
 use crate::log::read::Scan;
 use crate::log::window::Waiter;
 use crate::model::Columns;
@@ -180,7 +180,8 @@ impl<R: FnMut(usize) -> bool + Send> Session<'_, R> {
             let call = self.call_from_here(&decided.group);
             let reading = decided.group.look(&self.member, &call, &self.fenced, &decided.at).map_err(Error::Group)?;
             let found = self.fill(&decided.group, &reading, &HandedOut::default(), head).await?;
-            if !found.filled.messages.is_empty() || found.is_stopped || found.damaged.is_some() {
+            let Filled { messages, markers, .. } = &found.filled;
+            if !messages.is_empty() || !markers.is_empty() || found.is_stopped || found.damaged.is_some() {
                 return Ok(());
             }
             let epochs: BTreeMap<u32, Epoch> = decided.group.epochs_of(&self.member);
@@ -213,21 +214,52 @@ impl<R: FnMut(usize) -> bool + Send> Session<'_, R> {
     }
 
     /// The reply as things are, and the group on which it stands.
-    async fn answer(&mut self, decided: Decided) -> Result<(GroupRead<Row>, Decided)> {
-        let (handed_out, decided) = self.hand_out(decided).await?;
-        let Decided { group, at } = &decided;
-        let call = self.call_from_here(group);
-        let reading = group.look(&self.member, &call, &self.fenced, at).map_err(Error::Group)?;
-        let found = self.fill(group, &reading, &handed_out, at.head).await?;
-        if let Some(damaged) = found.damaged.filter(|_| handed_out.is_empty()) {
-            return Err(Error::Damaged(damaged));
+    async fn answer(&mut self, mut decided: Decided) -> Result<(GroupRead<Row>, Decided)> {
+        loop {
+            let (handed_out, now) = self.hand_out(decided).await?;
+            let Decided { group, at } = &now;
+            let call = self.call_from_here(group);
+            let reading = group.look(&self.member, &call, &self.fenced, at).map_err(Error::Group)?;
+            let found = self.fill(group, &reading, &handed_out, at.head).await?;
+            let Filled { messages, up_to, held, mut markers } = found.filled;
+            let retries = self.retries(&handed_out.retries, &mut markers).await?;
+            let parked = self.park_markers(&now, markers).await?;
+            if retries.is_empty() && handed_out.drained.is_empty() {
+                if let Some(parked) = parked {
+                    // Other streams go on behind the markers.
+                    decided = parked;
+                    continue;
+                }
+                if let Some(damaged) = found.damaged {
+                    return Err(Error::Damaged(damaged));
+                }
+            }
+            self.held = held;
+            let messages = messages.into_iter().map(|(partition, row)| finish_row(row, &[i64::from(partition)]));
+            let messages = messages.collect::<Result<Vec<Row>>>()?;
+            return Ok((group.read_reply(&reading, messages, retries, handed_out.drained, &up_to, at), now));
         }
-        let Filled { messages, up_to, held } = found.filled;
-        self.held = held;
-        let messages = messages.into_iter().map(|(partition, row)| finish_row(row, &[i64::from(partition)]));
-        let messages = messages.collect::<Result<Vec<Row>>>()?;
-        let retries = self.retries(&handed_out.retries).await?;
-        Ok((group.read_reply(&reading, messages, retries, handed_out.drained, &up_to, at), decided.clone()))
+    }
+
+    /// Parks the streams of markers before which the pages of `decided` end. Returns the group behind it; `None` if no
+    /// stream was parked.
+    async fn park_markers(&self, decided: &Decided, markers: Vec<Marker>) -> Result<Option<Decided>> {
+        if markers.is_empty() {
+            return Ok(None);
+        }
+        let (decider, Decided { group, at }) = (&self.groups.decider, decided);
+        let (definition, spans) = (Arc::clone(group.definition()), group.marker_spans(&markers));
+        let left = decider.all_left(&definition, &spans).await?;
+        if !Group::clone(group).park_markers(&markers, &left, at) {
+            return Ok(None);
+        }
+        let decide = move |group: &mut Group, at: &mut Moment| {
+            let is_asked = *group.definition() == definition && group.marker_spans(&markers) == spans;
+            Ok(is_asked && group.park_markers(&markers, &left, at))
+        };
+        let named = vec![Arc::clone(&self.member)];
+        let (is_parked, decided) = self.slot.decide_for(decider, named, None, decide).await?;
+        Ok(is_parked.then_some(decided))
     }
 
     /// Decides what comes as a retry. The reply stands on the group as it was right after that: a reset that was decided
@@ -305,8 +337,8 @@ impl<R: FnMut(usize) -> bool + Send> Session<'_, R> {
         Ok(FoundPage { filled: page.finish(covered), is_stopped, damaged })
     }
 
-    /// The messages that come as retries. Those of a stream end before a damaged one.
-    async fn retries(&self, handed_out: &[RetryRow]) -> Result<Vec<Row>> {
+    /// The messages that come as retries. Those of a stream end before a damaged one, and before a marker.
+    async fn retries(&self, handed_out: &[RetryRow], markers: &mut Vec<Marker>) -> Result<Vec<Row>> {
         let mut rows = Vec::with_capacity(handed_out.len());
         let mut ended = None;
         for row in handed_out {
@@ -321,6 +353,11 @@ impl<R: FnMut(usize) -> bool + Send> Session<'_, R> {
                 message => message?,
             };
             let message = message.ok_or_else(|| Error::failed("a parked message is not in the log"))?;
+            if &*message.kind == MARKER {
+                markers.push(Marker { stream: message.stream, position: row.position });
+                ended = Some(row.rev);
+                continue;
+            }
             let more = [i64::from(row.partition), row.attempt, row.rev];
             rows.push(finish_row(begin_row(message.as_ref()), &more)?);
         }

@@ -224,8 +224,7 @@ async fn message_at(base: &Base, position: i64) -> Result<Told> {
 
 /// Whether there is a message in a span that is shown.
 async fn is_left(base: &Base, definition: &Definition, span: &Span) -> Result<bool> {
-    let types = definition.types.iter().map(|kind| Arc::from(&**kind)).collect();
-    let filter = Arc::new(Filter { types, ..Filter::new(Scope::Stream(Arc::clone(&span.stream))) });
+    let filter = Arc::new(definition.filter(Scope::Stream(Arc::clone(&span.stream))));
     let mut above = span.above;
     while above < span.upto {
         let (first, covered) = slice(base, Arc::clone(&filter), above + 1, span.upto, Columns::Positions).await?;

@@ -24,9 +24,7 @@ use super::files::{self, Namespace};
 use super::renew::{Renewed, renew};
 use super::repair::{Outcome, build_index, note};
 use super::{Error, Progress, database, shown};
-
-/// The type of a marker.
-const MARKER: &str = "$damaged";
+use crate::groups::MARKER;
 
 /// Puts a marker (type `$damaged`, data `{}`) in the place of one damaged message of a namespace, on record, and builds
 /// the index anew.
