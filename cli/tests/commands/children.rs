@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::support::{Running, Server, eventodb};
+use crate::support::{Running, Server, eventodb_by};
 
 /// The command starts another process, and waits for it.
 const SLEEPING: &str = "sleep 1000 & echo $!; wait";
@@ -20,7 +20,10 @@ struct Busy {
 
 impl Busy {
     fn start(server: &Server, options: &[&str], script: &str) -> Self {
-        Self::run(server, eventodb(&consume(options, script)))
+        // A shell lets what it runs in the background ignore some signals, such as a whole run of the tests.
+        let mut command = Command::new("env");
+        command.args(["--default-signal=HUP,INT,QUIT,TSTP", env!("CARGO_BIN_EXE_eventodb")]);
+        Self::run(server, eventodb_by(command, &consume(options, script)))
     }
 
     fn run(server: &Server, mut command: Command) -> Self {

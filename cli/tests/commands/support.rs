@@ -7,7 +7,11 @@ use serde_json::Value;
 
 /// The program with these arguments, and without variables of the environment.
 pub(crate) fn eventodb(arguments: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_eventodb"));
+    eventodb_by(Command::new(env!("CARGO_BIN_EXE_eventodb")), arguments)
+}
+
+/// The same by a program that starts it.
+pub(crate) fn eventodb_by(mut command: Command, arguments: &[&str]) -> Command {
     for name in ["EVENTODB_URL", "EVENTODB_TOKEN", "EVENTODB_DB_URL", "EVENTODB_PORT"] {
         command.env_remove(name);
     }
