@@ -158,7 +158,7 @@ mod other_answers {
     tests! {
         answers_otherwise;
         /// A late copy lets a stream flow.
-        handled_copy 25;
+        handled_copy 66;
         /// A revocation is taken back.
         revoke_cancel 9;
         /// Leases and deadlines become shorter.
