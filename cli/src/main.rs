@@ -26,7 +26,7 @@ use self::usage::{Exit, Refused};
 )]
 struct Cli {
     #[command(flatten)]
-    serve: serve::Args,
+    serve: serve::Settings,
     #[command(subcommand)]
     command: Option<Command>,
 }

@@ -158,6 +158,19 @@ pub(crate) fn of_store(error: &eventodb_store::Error) -> Exit {
 ///
 /// `root` describes the whole command line.
 pub(crate) fn of_clap(error: &clap::Error, root: &clap::Command) -> Usage {
+    let (line, mut hints) = parts(error);
+    hints.push(format!("see `{} --help`", command_of(error, root)));
+    Usage::new(format!("{line} ({})", hints.join("; ")))
+}
+
+/// The same without the command that prints the help.
+pub(crate) fn brief(error: &clap::Error) -> String {
+    let (line, hints) = parts(error);
+    if hints.is_empty() { line } else { format!("{line} ({})", hints.join("; ")) }
+}
+
+/// clap's message, and what would be right.
+fn parts(error: &clap::Error) -> (String, Vec<String>) {
     let text = error.to_string();
     let mut line = text.lines().next().unwrap_or_default().trim_start_matches("error: ").trim_end().to_owned();
     if line.ends_with(':')
@@ -173,9 +186,7 @@ pub(crate) fn of_clap(error: &clap::Error, root: &clap::Command) -> Usage {
     for kind in [ContextKind::SuggestedArg, ContextKind::SuggestedValue, ContextKind::SuggestedSubcommand] {
         hints.extend(strings(error, kind).first().map(|similar| format!("did you mean {similar}?")));
     }
-    line = without_secrets(&line);
-    hints.push(format!("see `{} --help`", command_of(error, root)));
-    Usage::new(format!("{line} ({})", hints.join("; ")))
+    (without_secrets(&line), hints)
 }
 
 /// The line without words that may be secrets: clap quotes an unknown value, and a secret may be given at the wrong

@@ -2,7 +2,7 @@
 import assert from "node:assert/strict";
 import { existsSync, readdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { tokenFor, VERSION } from "../src/client.ts";
+import { assertFails, tokenFor, VERSION } from "../src/client.ts";
 import { run } from "../src/command.ts";
 import type { Server } from "../src/server.ts";
 import { directoryFor, startServer, test } from "../src/suite.ts";
@@ -191,4 +191,42 @@ test("[R-cli.13] a wrong flag or value is told with what is near it, and with th
 test("[R-cli.12] a secret is not repeated in an error", async () => {
   const { stderr } = await run(["--port", "0", "--token", `${token}0`]);
   assert.ok(!stderr.includes(token.slice(-64)));
+});
+
+test("[R-cli.21] a file has the settings, beneath variables and flags", async (t) => {
+  const config = join(directoryFor(t), "eventodb.toml");
+  writeFileSync(config, `port = 0\ndb-url = "sqlite://:memory:"\ntoken = "${token}"\nmax-name-bytes = 9\n`, { mode: 0o600 });
+  for (const [args, env, most] of [
+    [[], {}, 9],
+    [[], { EVENTODB_MAX_NAME_BYTES: "19" }, 19],
+    [["--max-name-bytes", "29"], { EVENTODB_MAX_NAME_BYTES: "19" }, 29],
+  ] as const) {
+    const server = await startServer(t, { args: [...args], env: { ...env, EVENTODB_CONFIG: config } });
+    const client = server.client(token);
+    await client.write("a".repeat(most));
+    await assertFails(client.failure("stream.write", "a".repeat(most + 1), { type: "T", data: {} }), 400, "INVALID_REQUEST");
+    await server.stop();
+  }
+  writeFileSync(config, "port = 0\nprt = 1\n");
+  await refused(["--config", config], /eventodb\.toml:2: .*did you mean port/);
+  writeFileSync(config, "port = 0.5\n");
+  await refused(["serve", "--config", config], /eventodb\.toml:1: .*0\.5.*--port/);
+});
+
+test("[R-cli.22 R-cli.5] config check and config show", async (t) => {
+  const config = join(directoryFor(t), "eventodb.toml");
+  writeFileSync(config, `prt = 1\nport = "http"\n`);
+  const wrong = await run(["config", "check", "--config", config]);
+  assert.deepEqual([wrong.code, wrong.stderr.trim().split("\n").length], [64, 2], wrong.stderr);
+  writeFileSync(config, `port = 7\ntoken = "${token}"\n`, { mode: 0o600 });
+  const right = await run(["config", "check", "--config", config], { EVENTODB_PROT: "x" });
+  assert.equal(right.code, 0, right.stderr);
+  assert.match(right.stderr, /EVENTODB_PROT.*EVENTODB_PORT/);
+  const { stdout } = await run(["config", "show", "--json", "--config", config], { EVENTODB_HOST: "::1" });
+  const { settings } = JSON.parse(stdout) as { settings: { name: string; value: string | null; from: string }[] };
+  const of = (name: string) => settings.find((setting) => setting.name === name);
+  assert.deepEqual(of("port"), { name: "port", value: "7", from: `${config}:1` });
+  assert.deepEqual(of("host"), { name: "host", value: "::1", from: "EVENTODB_HOST" });
+  assert.deepEqual(of("log-level"), { name: "log-level", value: "info", from: "default" });
+  assert.ok(!stdout.includes(token));
 });

@@ -87,7 +87,7 @@ impl Connection {
     fn token(&self) -> Result<Option<String>, Usage> {
         let Some(file) = &self.token_file else { return Ok(self.token.clone().filter(|token| !token.is_empty())) };
         let token = serve::first_line("token-file", file)?;
-        if is_open_to_all(file) {
+        if serve::is_open_to_all(file) {
             static TOLD: Once = Once::new();
             let warning = format!("every user of this machine may read {file:?}, which has a token: chmod 600");
             TOLD.call_once(|| super::notices::say(&warning));
@@ -119,12 +119,6 @@ impl Connection {
             }
         }
     }
-}
-
-/// Whether every user of the machine may read a file. A group may: services get their secrets that way.
-fn is_open_to_all(file: &Path) -> bool {
-    use std::os::unix::fs::PermissionsExt as _;
-    std::fs::metadata(file).is_ok_and(|metadata| metadata.permissions().mode() & 0o004 != 0)
 }
 
 /// What the file of a flag holds.

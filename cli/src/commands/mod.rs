@@ -7,6 +7,7 @@ mod append;
 mod backup;
 mod bench;
 mod completions;
+mod config;
 mod connection;
 mod consume;
 mod export;
@@ -39,7 +40,7 @@ use crate::serve;
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// Start the server (the default).
-    Serve(Box<serve::Args>),
+    Serve(Box<serve::Settings>),
     /// Write one message.
     Write(write::Args),
     /// Read messages of a stream, of categories, or all.
@@ -63,6 +64,8 @@ pub(crate) enum Command {
     Import(import::Args),
     /// Migrate a PostgreSQL database to this version, without starting a server.
     Migrate(Box<migrate::Args>),
+    /// Check or show the settings of `serve`, and where each comes from.
+    Config(config::Args),
     /// Print the completions for a shell.
     Completions(completions::Args),
     /// Print the manual page.
@@ -102,6 +105,7 @@ impl Command {
             Self::Export(args) => export::run(args).await,
             Self::Import(args) => import::run(args).await,
             Self::Migrate(args) => migrate::run(*args).await,
+            Self::Config(args) => config::run(args, &root),
             Self::Completions(args) => completions::run(&args, root),
             Self::Man => completions::man(root),
             Self::Backup(args) => backup::run(args).await,

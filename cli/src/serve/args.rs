@@ -45,12 +45,12 @@ pub(crate) struct Args {
     pub(super) token: Option<Secret>,
 
     /// File that contains the token, in place of --token, so that the list of processes does not show it.
-    #[arg(long, value_name = "FILE", conflicts_with = "token")]
+    #[arg(long, env = "EVENTODB_SERVE_TOKEN_FILE", value_name = "FILE", conflicts_with = "token")]
     pub(super) token_file: Option<PathBuf>,
 
     /// File into which a generated token is written, readable by its owner only. On SQLite `admin-token` in the data
     /// directory if left out.
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, env = "EVENTODB_SERVE_TOKEN_OUT", value_name = "FILE")]
     pub(super) token_out: Option<PathBuf>,
 
     /// For tests: tokens are optional, and a namespace is created when it is first used.
@@ -59,22 +59,22 @@ pub(crate) struct Args {
 
     /// Accept --test-mode on an address that other machines reach. Every machine that reaches it may then do
     /// everything.
-    #[arg(long)]
+    #[arg(long, env = "EVENTODB_ALLOW_INSECURE", value_parser = switch())]
     pub(super) allow_insecure: bool,
 
     /// Most namespaces that exist at once because test mode created them.
-    #[arg(long, value_name = "COUNT", default_value_t = TEST_NAMESPACES)]
+    #[arg(long, env = "EVENTODB_TEST_NAMESPACES", value_name = "COUNT", default_value_t = TEST_NAMESPACES)]
     pub(super) test_namespaces: usize,
 
     /// Origins such as `https://shop.example`, separated by commas, whose pages may call the server. Without this flag
     /// all
     /// origins may, and in test mode only those of this machine.
-    #[arg(long, value_name = "ORIGIN,…", value_delimiter = ',')]
+    #[arg(long, env = "EVENTODB_CORS_ORIGIN", value_name = "ORIGIN,…", value_delimiter = ',')]
     pub(super) cors_origin: Vec<String>,
 
     /// Host names, separated by commas, by which clients may address a server in test mode, besides localhost and IP
     /// addresses.
-    #[arg(long, value_name = "HOST,…", value_delimiter = ',')]
+    #[arg(long, env = "EVENTODB_ALLOWED_HOST", value_name = "HOST,…", value_delimiter = ',')]
     pub(super) allowed_host: Vec<String>,
 
     /// What is logged: error, warn, info, debug or trace.
@@ -111,13 +111,13 @@ pub(crate) struct Args {
 pub(super) struct Tls {
     /// File of the server's certificate in PEM, followed by those between it and its authority. With it the port speaks
     /// TLS and nothing else. A changed file is noticed within some seconds, and at once after SIGHUP.
-    #[arg(long, env = "EVENTODB_TLS_CERT", value_name = "FILE", requires = "tls_key")]
+    #[arg(long, env = "EVENTODB_TLS_CERT", value_name = "FILE")]
     pub(super) tls_cert: Option<PathBuf>,
     /// File of the certificate's private key in PEM, without a password.
-    #[arg(long, env = "EVENTODB_TLS_KEY", value_name = "FILE", requires = "tls_cert")]
+    #[arg(long, env = "EVENTODB_TLS_KEY", value_name = "FILE")]
     pub(super) tls_key: Option<PathBuf>,
     /// File of authorities in PEM. With it every client must show a certificate that one of them has signed.
-    #[arg(long, env = "EVENTODB_TLS_CLIENT_CA", value_name = "FILE", requires = "tls_cert")]
+    #[arg(long, env = "EVENTODB_TLS_CLIENT_CA", value_name = "FILE")]
     pub(super) tls_client_ca: Option<PathBuf>,
 }
 
@@ -126,24 +126,39 @@ pub(super) struct Tls {
 #[command(next_help_heading = "Limits on what clients send")]
 pub(super) struct Limits {
     /// Bytes of the name of a stream, a type or a namespace.
-    #[arg(long, value_name = "BYTES", default_value_t = NAME_BYTES, value_parser = count)]
+    #[arg(
+        long, env = "EVENTODB_MAX_NAME_BYTES", value_name = "BYTES",
+        default_value_t = NAME_BYTES, value_parser = count
+    )]
     pub(super) max_name_bytes: usize,
     /// Bytes of one message: data and metadata together.
-    #[arg(long, value_name = "BYTES", default_value_t = MESSAGE_BYTES, value_parser = count)]
+    #[arg(
+        long, env = "EVENTODB_MAX_MESSAGE_BYTES", value_name = "BYTES",
+        default_value_t = MESSAGE_BYTES, value_parser = count
+    )]
     pub(super) max_message_bytes: usize,
     /// Bytes of the body of a request.
-    #[arg(long, value_name = "BYTES", default_value_t = BODY_BYTES, value_parser = count)]
+    #[arg(
+        long, env = "EVENTODB_MAX_BODY_BYTES", value_name = "BYTES",
+        default_value_t = BODY_BYTES, value_parser = count
+    )]
     pub(super) max_body_bytes: usize,
     /// Levels of nesting in data or metadata.
-    #[arg(long, value_name = "LEVELS", default_value_t = JSON_DEPTH, value_parser = count)]
+    #[arg(
+        long, env = "EVENTODB_MAX_JSON_DEPTH", value_name = "LEVELS",
+        default_value_t = JSON_DEPTH, value_parser = count
+    )]
     pub(super) max_json_depth: usize,
     /// Connections at once. More wait to be accepted.
-    #[arg(long, value_name = "COUNT", default_value_t = Bounds::default().connections, value_parser = permits)]
+    #[arg(
+        long, env = "EVENTODB_MAX_CONNECTIONS", value_name = "COUNT",
+        default_value_t = Bounds::default().connections, value_parser = permits
+    )]
     pub(super) max_connections: usize,
     /// Requests at once on one HTTP/2 connection.
     #[arg(
-        long, value_name = "COUNT", default_value_t = Bounds::default().http2_streams,
-        value_parser = positive::<u32>
+        long, env = "EVENTODB_MAX_HTTP2_STREAMS", value_name = "COUNT",
+        default_value_t = Bounds::default().http2_streams, value_parser = positive::<u32>
     )]
     pub(super) max_http2_streams: u32,
     /// Imports at once. More are refused with OVERLOADED.
@@ -212,26 +227,47 @@ pub(super) struct PerClient {
 #[command(next_help_heading = "Times")]
 pub(super) struct Times {
     /// Milliseconds that a client has to send the head of a request.
-    #[arg(long, value_name = "MS", default_value_t = Millis(Timeouts::default().head), value_parser = time)]
+    #[arg(
+        long, env = "EVENTODB_HEAD_TIMEOUT_MS", value_name = "MS",
+        default_value_t = Millis(Timeouts::default().head), value_parser = time
+    )]
     pub(super) head_timeout_ms: Millis,
     /// Milliseconds that may pass between two pieces of a request's body.
-    #[arg(long, value_name = "MS", default_value_t = Millis(Timeouts::default().body_gap), value_parser = time)]
+    #[arg(
+        long, env = "EVENTODB_BODY_PAUSE_TIMEOUT_MS", value_name = "MS",
+        default_value_t = Millis(Timeouts::default().body_gap), value_parser = time
+    )]
     pub(super) body_pause_timeout_ms: Millis,
     /// Milliseconds that a request's body may take in all. An import has no such limit.
-    #[arg(long, value_name = "MS", default_value_t = Millis(Timeouts::default().body_total), value_parser = time)]
+    #[arg(
+        long, env = "EVENTODB_BODY_TIMEOUT_MS", value_name = "MS",
+        default_value_t = Millis(Timeouts::default().body_total), value_parser = time
+    )]
     pub(super) body_timeout_ms: Millis,
     /// Milliseconds that a connection may stay open between requests.
-    #[arg(long, value_name = "MS", default_value_t = Millis(Timeouts::default().idle), value_parser = time)]
+    #[arg(
+        long, env = "EVENTODB_IDLE_TIMEOUT_MS", value_name = "MS",
+        default_value_t = Millis(Timeouts::default().idle), value_parser = time
+    )]
     pub(super) idle_timeout_ms: Millis,
     /// Milliseconds after which the server cuts a client that reads nothing of a reply or a subscription.
-    #[arg(long, value_name = "MS", default_value_t = Millis(Timeouts::default().stall), value_parser = time)]
+    #[arg(
+        long, env = "EVENTODB_STALL_TIMEOUT_MS", value_name = "MS",
+        default_value_t = Millis(Timeouts::default().stall), value_parser = time
+    )]
     pub(super) stall_timeout_ms: Millis,
     /// Milliseconds of silence after which a subscription gets a heartbeat.
-    #[arg(long, value_name = "MS", default_value_t = Millis(Timeouts::default().heartbeat), value_parser = time)]
+    #[arg(
+        long, env = "EVENTODB_HEARTBEAT_MS", value_name = "MS",
+        default_value_t = Millis(Timeouts::default().heartbeat), value_parser = time
+    )]
     pub(super) heartbeat_ms: Millis,
     /// Milliseconds for which pokes that follow a poke are gathered, to go out together. The first poke never waits. At
     /// most 60000.
-    #[arg(long, value_name = "MS", default_value_t = Millis(Settings::default().poke_gap), value_parser = poke_gap)]
+    #[arg(
+        long, env = "EVENTODB_POKE_GAP_MS", value_name = "MS",
+        default_value_t = Millis(Settings::default().poke_gap), value_parser = poke_gap
+    )]
     pub(super) poke_gap_ms: Millis,
     /// Milliseconds after SIGTERM for which the port stays open and requests are answered, while /health/ready is 503
     /// and each reply closes its connection, so that load balancers and clients go elsewhere. At most 3600000.
@@ -241,13 +277,22 @@ pub(super) struct Times {
     )]
     pub(super) drain_grace: Millis,
     /// Milliseconds that requests in progress have to end once the port is closed after SIGTERM.
-    #[arg(long, value_name = "MS", default_value_t = Millis(Timeouts::default().drain))]
+    #[arg(
+        long, env = "EVENTODB_DRAIN_TIMEOUT_MS", value_name = "MS",
+        default_value_t = Millis(Timeouts::default().drain)
+    )]
     pub(super) drain_timeout_ms: Millis,
     /// Milliseconds that a write waits for its commit before the reply is TIMEOUT.
-    #[arg(long, value_name = "MS", default_value_t = Millis(Timeouts::default().append), value_parser = time)]
+    #[arg(
+        long, env = "EVENTODB_APPEND_TIMEOUT_MS", value_name = "MS",
+        default_value_t = Millis(Timeouts::default().append), value_parser = time
+    )]
     pub(super) append_timeout_ms: Millis,
     /// Milliseconds after which a request counts as slow and is logged.
-    #[arg(long, value_name = "MS", default_value_t = Millis(Timeouts::default().slow_request))]
+    #[arg(
+        long, env = "EVENTODB_SLOW_REQUEST_MS", value_name = "MS",
+        default_value_t = Millis(Timeouts::default().slow_request)
+    )]
     pub(super) slow_request_ms: Millis,
     /// Milliseconds that the oldest waiting append of a namespace may wait. If it waits longer for all of
     /// --queue-interval-ms, new appends are refused with OVERLOADED until it does not.
@@ -273,40 +318,70 @@ pub(super) struct Memory {
     /// refused with OVERLOADED. At least 8 times --max-body-bytes. If left out, a quarter of what the process may use,
     /// which is the limit
     /// of its cgroup or else the machine's memory.
-    #[arg(long, value_name = "BYTES")]
+    #[arg(long, env = "EVENTODB_MEMORY_BUDGET", value_name = "BYTES")]
     pub(super) memory_budget: Option<usize>,
     /// Appends that may wait to be committed, in one namespace.
-    #[arg(long, value_name = "COUNT", default_value_t = Settings::default().queue_appends, value_parser = count)]
+    #[arg(
+        long, env = "EVENTODB_QUEUE_APPENDS", value_name = "COUNT",
+        default_value_t = Settings::default().queue_appends, value_parser = count
+    )]
     pub(super) queue_appends: usize,
     /// Bytes of appends that may wait to be committed, in one namespace.
-    #[arg(long, value_name = "BYTES", default_value_t = Settings::default().queue_bytes, value_parser = count)]
+    #[arg(
+        long, env = "EVENTODB_QUEUE_BYTES", value_name = "BYTES",
+        default_value_t = Settings::default().queue_bytes, value_parser = count
+    )]
     pub(super) queue_bytes: usize,
     /// Messages that are committed together.
-    #[arg(long, value_name = "COUNT", default_value_t = Settings::default().batch_messages, value_parser = count)]
+    #[arg(
+        long, env = "EVENTODB_BATCH_MESSAGES", value_name = "COUNT",
+        default_value_t = Settings::default().batch_messages, value_parser = count
+    )]
     pub(super) batch_messages: usize,
     /// Bytes that are committed together.
-    #[arg(long, value_name = "BYTES", default_value_t = Settings::default().batch_bytes, value_parser = count)]
+    #[arg(
+        long, env = "EVENTODB_BATCH_BYTES", value_name = "BYTES",
+        default_value_t = Settings::default().batch_bytes, value_parser = count
+    )]
     pub(super) batch_bytes: usize,
     /// Newest messages of one namespace that are kept in memory.
-    #[arg(long, value_name = "COUNT", default_value_t = Settings::default().tail_messages, value_parser = count)]
+    #[arg(
+        long, env = "EVENTODB_TAIL_MESSAGES", value_name = "COUNT",
+        default_value_t = Settings::default().tail_messages, value_parser = count
+    )]
     pub(super) tail_messages: usize,
     /// Bytes of newest messages that are kept in memory, of all namespaces together.
-    #[arg(long, value_name = "BYTES", default_value_t = Settings::default().tail_bytes)]
+    #[arg(long, env = "EVENTODB_TAIL_BYTES", value_name = "BYTES", default_value_t = Settings::default().tail_bytes)]
     pub(super) tail_bytes: usize,
     /// Streams of one namespace whose version is remembered.
-    #[arg(long, value_name = "COUNT", default_value_t = Settings::default().version_cache, value_parser = count)]
+    #[arg(
+        long, env = "EVENTODB_VERSION_CACHE", value_name = "COUNT",
+        default_value_t = Settings::default().version_cache, value_parser = count
+    )]
     pub(super) version_cache: usize,
     /// Bytes of a page that are gathered before its reply begins. A larger page is streamed.
-    #[arg(long, value_name = "BYTES", default_value_t = Settings::default().page_bytes, value_parser = count)]
+    #[arg(
+        long, env = "EVENTODB_PAGE_BYTES", value_name = "BYTES",
+        default_value_t = Settings::default().page_bytes, value_parser = count
+    )]
     pub(super) page_bytes: usize,
     /// Messages that one query of a read fetches.
-    #[arg(long, value_name = "COUNT", default_value_t = Settings::default().slice_rows, value_parser = count)]
+    #[arg(
+        long, env = "EVENTODB_SLICE_ROWS", value_name = "COUNT",
+        default_value_t = Settings::default().slice_rows, value_parser = count
+    )]
     pub(super) slice_rows: usize,
     /// Bytes after which one query of a read stops.
-    #[arg(long, value_name = "BYTES", default_value_t = Settings::default().slice_bytes, value_parser = count)]
+    #[arg(
+        long, env = "EVENTODB_SLICE_BYTES", value_name = "BYTES",
+        default_value_t = Settings::default().slice_bytes, value_parser = count
+    )]
     pub(super) slice_bytes: usize,
     /// Bytes of pokes that one subscription is sent at once.
-    #[arg(long, value_name = "BYTES", default_value_t = Settings::default().poke_bytes, value_parser = count)]
+    #[arg(
+        long, env = "EVENTODB_POKE_BYTES", value_name = "BYTES",
+        default_value_t = Settings::default().poke_bytes, value_parser = count
+    )]
     pub(super) poke_bytes: usize,
 }
 
@@ -315,30 +390,45 @@ pub(super) struct Memory {
 #[command(next_help_heading = "SQLite")]
 pub(super) struct Sqlite {
     /// Namespaces whose files are open at once.
-    #[arg(long, value_name = "COUNT", default_value_t = sqlite().open_namespaces, value_parser = count)]
+    #[arg(
+        long, env = "EVENTODB_OPEN_NAMESPACES", value_name = "COUNT",
+        default_value_t = sqlite().open_namespaces, value_parser = count
+    )]
     pub(super) open_namespaces: usize,
     /// Messages of one namespace that may wait to be indexed. Beyond it appends wait.
-    #[arg(long, value_name = "COUNT", default_value_t = sqlite().memtable_messages, value_parser = count)]
+    #[arg(
+        long, env = "EVENTODB_MEMTABLE_MESSAGES", value_name = "COUNT",
+        default_value_t = sqlite().memtable_messages, value_parser = count
+    )]
     pub(super) memtable_messages: usize,
     /// Messages of all namespaces that may wait to be indexed before the indexer hurries.
-    #[arg(long, value_name = "COUNT", default_value_t = sqlite().memtables_messages, value_parser = count)]
+    #[arg(
+        long, env = "EVENTODB_MEMTABLES_MESSAGES", value_name = "COUNT",
+        default_value_t = sqlite().memtables_messages, value_parser = count
+    )]
     pub(super) memtables_messages: usize,
     /// Messages that are indexed in one transaction.
-    #[arg(long, value_name = "COUNT", default_value_t = sqlite().index_batch, value_parser = count)]
+    #[arg(
+        long, env = "EVENTODB_INDEX_BATCH", value_name = "COUNT",
+        default_value_t = sqlite().index_batch, value_parser = count
+    )]
     pub(super) index_batch: usize,
     /// Threads that commit, for all namespaces. Two for each core if left out.
-    #[arg(long, value_name = "COUNT", value_parser = count)]
+    #[arg(long, env = "EVENTODB_WRITER_THREADS", value_name = "COUNT", value_parser = count)]
     pub(super) writer_threads: Option<usize>,
     /// Reads that run at once, for all namespaces. Two for each core if left out. Each keeps up to 8 MiB of the log in
     /// memory while it is used, and less if many namespaces are open.
-    #[arg(long, value_name = "COUNT", value_parser = count)]
+    #[arg(long, env = "EVENTODB_READERS", value_name = "COUNT", value_parser = count)]
     pub(super) readers: Option<usize>,
     /// Bytes that stay free on the disk of the data directory: if fewer are left, writes are refused with
     /// BACKEND_UNAVAILABLE until there is room again. 0 takes writes until the disk is full.
     #[arg(long, env = "EVENTODB_MIN_FREE", value_name = "BYTES", default_value_t = sqlite().min_free)]
     pub(super) min_free: u64,
     /// Messages that one query of a read examines in search of matches.
-    #[arg(long, value_name = "COUNT", default_value_t = sqlite().examined_rows, value_parser = count)]
+    #[arg(
+        long, env = "EVENTODB_EXAMINED_ROWS", value_name = "COUNT",
+        default_value_t = sqlite().examined_rows, value_parser = count
+    )]
     pub(super) examined_rows: usize,
 }
 
@@ -347,42 +437,66 @@ pub(super) struct Sqlite {
 #[command(next_help_heading = "PostgreSQL")]
 pub(super) struct Postgres {
     /// Connections for reads that are kept open although nobody uses them, with each node. At most --pg-pool-max.
-    #[arg(long, value_name = "COUNT", default_value_t = postgres().pool_min)]
+    #[arg(long, env = "EVENTODB_PG_POOL_MIN", value_name = "COUNT", default_value_t = postgres().pool_min)]
     pub(super) pg_pool_min: usize,
     /// Most connections for reads, with each node of the database that has namespaces.
-    #[arg(long, value_name = "COUNT", default_value_t = postgres().pool_max, value_parser = count)]
+    #[arg(
+        long, env = "EVENTODB_PG_POOL_MAX", value_name = "COUNT",
+        default_value_t = postgres().pool_max, value_parser = count
+    )]
     pub(super) pg_pool_max: usize,
     /// Most connections for appends, with each node of the database that has namespaces.
-    #[arg(long, value_name = "COUNT", default_value_t = postgres().sequencer_connections, value_parser = count)]
+    #[arg(
+        long, env = "EVENTODB_PG_APPEND_CONNECTIONS", value_name = "COUNT",
+        default_value_t = postgres().sequencer_connections, value_parser = count
+    )]
     pub(super) pg_append_connections: usize,
     /// Milliseconds that a call waits for a connection of the pool.
-    #[arg(long, value_name = "MS", default_value_t = Millis(postgres().acquire_timeout), value_parser = time)]
+    #[arg(
+        long, env = "EVENTODB_PG_ACQUIRE_TIMEOUT_MS", value_name = "MS",
+        default_value_t = Millis(postgres().acquire_timeout), value_parser = time
+    )]
     pub(super) pg_acquire_timeout_ms: Millis,
     /// Milliseconds after which an unused connection beyond the minimum is closed.
-    #[arg(long, value_name = "MS", default_value_t = Millis(postgres().idle_timeout), value_parser = time)]
+    #[arg(
+        long, env = "EVENTODB_PG_IDLE_TIMEOUT_MS", value_name = "MS",
+        default_value_t = Millis(postgres().idle_timeout), value_parser = time
+    )]
     pub(super) pg_idle_timeout_ms: Millis,
     /// Milliseconds that connecting to one host may take.
-    #[arg(long, value_name = "MS", default_value_t = Millis(postgres().connect_timeout), value_parser = time)]
+    #[arg(
+        long, env = "EVENTODB_PG_CONNECT_TIMEOUT_MS", value_name = "MS",
+        default_value_t = Millis(postgres().connect_timeout), value_parser = time
+    )]
     pub(super) pg_connect_timeout_ms: Millis,
     /// Milliseconds that a statement may take.
-    #[arg(long, value_name = "MS", default_value_t = Millis(postgres().statement_timeout), value_parser = time)]
+    #[arg(
+        long, env = "EVENTODB_PG_STATEMENT_TIMEOUT_MS", value_name = "MS",
+        default_value_t = Millis(postgres().statement_timeout), value_parser = time
+    )]
     pub(super) pg_statement_timeout_ms: Millis,
     /// Whether statements are prepared. `off` is for a PgBouncer that does not support prepared statements.
-    #[arg(long, value_name = "on|off", default_value = "on", value_parser = on_off(), action = clap::ArgAction::Set)]
+    #[arg(
+        long, env = "EVENTODB_PG_PREPARE", value_name = "on|off",
+        default_value = "on", value_parser = on_off(), action = clap::ArgAction::Set
+    )]
     pub(super) pg_prepare: bool,
     /// URL of the database by which servers notify each other, the same for all of them: that of PostgreSQL itself if
     /// --db-url is a pooler, and of one node of a cluster. --db-url if left out. A server that cannot listen polls.
     #[arg(long, env = "EVENTODB_LISTEN_URL", hide_env_values = true)]
     pub(super) listen_url: Option<Secret>,
     /// File that contains that URL, in place of --listen-url, so that the list of processes does not show its password.
-    #[arg(long, value_name = "FILE", conflicts_with = "listen_url")]
+    #[arg(long, env = "EVENTODB_LISTEN_URL_FILE", value_name = "FILE", conflicts_with = "listen_url")]
     pub(super) listen_url_file: Option<PathBuf>,
     /// Milliseconds between two polls for what other servers did, besides their notifications.
-    #[arg(long, value_name = "MS", default_value_t = Millis(Settings::default().poll_interval), value_parser = time)]
+    #[arg(
+        long, env = "EVENTODB_POLL_INTERVAL_MS", value_name = "MS",
+        default_value_t = Millis(Settings::default().poll_interval), value_parser = time
+    )]
     pub(super) poll_interval_ms: Millis,
     /// Whether an older schema is migrated at start. With `false` the server does not start on it.
     #[arg(
-        long, value_name = "BOOL", default_value = "true",
+        long, env = "EVENTODB_AUTO_MIGRATE", value_name = "BOOL", default_value = "true",
         value_parser = true_false(), action = clap::ArgAction::Set
     )]
     pub(super) auto_migrate: bool,

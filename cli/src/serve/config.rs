@@ -73,6 +73,15 @@ impl TryFrom<Args> for Checked {
 }
 
 impl Checked {
+    /// The values of settings that depend on the machine if they are left out, by the names of their flags.
+    pub(super) fn computed(&self) -> Vec<(&'static str, usize)> {
+        let mut computed = vec![("memory-budget", self.server.bounds.memory)];
+        if let Storage::Sqlite(_, settings) = &self.storage {
+            computed.extend([("writer-threads", settings.writer_threads), ("readers", settings.readers)]);
+        }
+        computed
+    }
+
     /// Logs a warning for each setting that is allowed but unsafe.
     pub(super) fn warn(&self) {
         if self.server.tls.is_none() && !is_loopback(&self.host) {
@@ -305,7 +314,12 @@ fn server(args: &Args) -> Result<Config, Usage> {
 /// TLS, if there is a certificate.
 fn tls(args: &Args) -> Result<Option<Arc<Tls>>, Usage> {
     let flags = &args.tls;
-    let (Some(certificate), Some(key)) = (flags.tls_cert.clone(), flags.tls_key.clone()) else { return Ok(None) };
+    let (certificate, key) = match (flags.tls_cert.clone(), flags.tls_key.clone()) {
+        (Some(certificate), Some(key)) => (certificate, key),
+        (None, None) if flags.tls_client_ca.is_none() => return Ok(None),
+        (None, _) => return Err(Usage::new("--tls-cert is missing: a server speaks TLS with it and --tls-key")),
+        (Some(_), None) => return Err(Usage::new("--tls-key is missing: the key of --tls-cert")),
+    };
     let client_ca = flags.tls_client_ca.clone();
     for (flag, file) in
         [("tls-cert", Some(&certificate)), ("tls-key", Some(&key)), ("tls-client-ca", client_ca.as_ref())]

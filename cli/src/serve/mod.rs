@@ -13,6 +13,7 @@ mod outage;
 #[cfg(test)]
 mod page;
 mod secret;
+mod settings;
 mod signals;
 mod storage;
 
@@ -30,22 +31,27 @@ use tokio::net::{TcpListener, TcpSocket};
 use tokio_util::sync::CancellationToken;
 
 use self::administrator::{Administrator, Shown};
-pub(crate) use self::args::Args;
 use self::config::Checked;
 use self::logging::Format;
 pub(crate) use self::logging::audit;
-pub(crate) use self::secret::{DATA_DIR, Database, read as first_line};
+pub(crate) use self::secret::{DATA_DIR, Database, is_open_to_all, read as first_line};
+pub(crate) use self::settings::{Layered, Problems, Setting, Settings, stray_variables};
 pub(crate) use self::storage::of_postgres;
-use crate::usage::{Exit, Refused, of_store};
+use crate::usage::{Exit, Refused, Usage, of_store};
 
 /// Starts the server and serves until a signal comes.
 ///
 /// # Errors
 /// [`crate::usage::Usage`] for a wrong configuration, [`Refused`] if the address, the data directory or the database
 /// cannot be used.
-pub(crate) async fn run(args: Args) -> anyhow::Result<ExitCode> {
-    let mut checked = Checked::try_from(args)?;
+pub(crate) async fn run(settings: Settings) -> anyhow::Result<ExitCode> {
+    let layered = settings.layer().map_err(Usage::from)?;
+    let warnings = layered.warnings.clone();
+    let mut checked = layered.check().map_err(Usage::from)?;
     let _log = logging::start(checked.log_level, checked.log_format);
+    for warning in warnings {
+        tracing::warn!("{warning}");
+    }
     checked.warn();
     let stop = signals::listen().context("cannot listen for signals")?;
     if let Some(tls) = &checked.server.tls {

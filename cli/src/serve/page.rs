@@ -2,7 +2,7 @@
 
 use clap::{Arg, Args as _, Command};
 
-use super::Args;
+use super::Settings;
 
 const PAGE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/CONFIGURATION.md");
 const BEGIN: &str = "<!-- flags: made from the command line's own description; a test compares -->\n";
@@ -23,7 +23,7 @@ fn the_configuration_page_lists_every_flag() {
 }
 
 fn table_of_flags() -> String {
-    let command = Args::augment_args(Command::new("serve"));
+    let command = Settings::augment_args(Command::new("serve"));
     let mut heading = None;
     let mut page = String::new();
     for flag in command.get_arguments() {

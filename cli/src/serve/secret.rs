@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io::Read as _;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
 use crate::usage::Usage;
@@ -36,7 +37,7 @@ pub(crate) struct Database {
     db_url: Option<Secret>,
 
     /// File that contains the URL, in place of --db-url, so that the list of processes does not show its password.
-    #[arg(long, value_name = "FILE", conflicts_with = "db_url")]
+    #[arg(long, env = "EVENTODB_DB_URL_FILE", value_name = "FILE", conflicts_with = "db_url")]
     db_url_file: Option<PathBuf>,
 }
 
@@ -76,6 +77,26 @@ pub(crate) fn read(flag: &str, file: &Path) -> Result<String, Usage> {
         Some(line) if !line.is_empty() => Ok(line.to_owned()),
         _ => Err(Usage::at(flag, anyhow::anyhow!("{file:?} has nothing in its first line"))),
     }
+}
+
+/// All of the file that `flag` names.
+///
+/// # Errors
+/// It cannot be read, or is larger than any file of settings.
+pub(super) fn whole(flag: &str, file: &Path) -> Result<String, Usage> {
+    const MOST: u64 = 1024 * 1024;
+    let mut text = String::new();
+    let opened = File::open(file).and_then(|opened| opened.take(MOST + 1).read_to_string(&mut text));
+    opened.map_err(|error| unreadable(flag, file, error))?;
+    match text.len() as u64 > MOST {
+        true => Err(Usage::at(flag, anyhow::anyhow!("{file:?} has more than {MOST} bytes"))),
+        false => Ok(text),
+    }
+}
+
+/// Whether every user of the machine may read a file. A group may: services get their secrets that way.
+pub(crate) fn is_open_to_all(file: &Path) -> bool {
+    std::fs::metadata(file).is_ok_and(|metadata| metadata.permissions().mode() & 0o004 != 0)
 }
 
 /// Whether the file that `flag` names can be opened. It is asked before the file's reader is, whose errors show the name.

@@ -2,6 +2,7 @@
 
 mod children;
 mod client;
+mod configuring;
 mod consuming;
 mod groups;
 mod starting;

@@ -1,0 +1,200 @@
+//! The layers of the settings of `serve`: the file, variables and flags, and `eventodb config`.
+
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use serde_json::Value;
+
+use crate::support::{eventodb, started};
+
+/// A file of settings in a folder of its own.
+struct File {
+    folder: tempfile::TempDir,
+}
+
+impl File {
+    fn with(text: &str) -> Self {
+        let folder = tempfile::tempdir().expect("a folder");
+        let file = Self { folder };
+        std::fs::write(file.path(), text).expect("the folder is ours");
+        file.may_be_read_by(0o600);
+        file
+    }
+
+    fn path(&self) -> PathBuf {
+        self.folder.path().join("eventodb.toml")
+    }
+
+    fn may_be_read_by(&self, mode: u32) {
+        std::fs::set_permissions(self.path(), PermissionsExt::from_mode(mode)).expect("the file is ours");
+    }
+
+    /// A command with this file.
+    fn given_to(&self, arguments: &[&str]) -> Command {
+        let mut command = eventodb(arguments);
+        command.arg("--config").arg(self.path());
+        command
+    }
+
+    /// How a line is named.
+    fn line(&self, number: usize) -> String {
+        format!("{}:{number}", self.path().display())
+    }
+}
+
+/// The exit code, standard output and standard error.
+fn ran(command: &mut Command) -> (i32, String, String) {
+    let Output { status, stdout, stderr } = command.output().expect("ran");
+    let text = |bytes| String::from_utf8(bytes).expect("UTF-8");
+    (status.code().expect("it was not killed"), text(stdout), text(stderr))
+}
+
+/// What `config show` tells of a setting: its value and where that comes from.
+fn shown(command: &mut Command, name: &str) -> (Value, String) {
+    let (code, out, err) = ran(command.arg("--json"));
+    assert_eq!(code, 0, "{err}");
+    let all: Value = serde_json::from_str(&out).expect("JSON");
+    let setting = all["settings"].as_array().and_then(|all| all.iter().find(|setting| setting["name"] == name));
+    let setting = setting.unwrap_or_else(|| panic!("{name} is not in {out}"));
+    (setting["value"].clone(), setting["from"].as_str().expect("a text").to_owned())
+}
+
+#[test]
+fn each_layer_takes_precedence_over_those_beneath_it() {
+    let file = File::with("\nlog-level = \"warn\"\n");
+    let show = |variable: Option<&str>, flags: &[&str]| {
+        let mut command = file.given_to(&[&["config", "show"], flags].concat());
+        command.envs(variable.map(|value| ("EVENTODB_LOG_LEVEL", value)));
+        shown(&mut command, "log-level")
+    };
+    assert_eq!(shown(&mut eventodb(&["config", "show"]), "log-level"), ("info".into(), "default".to_owned()));
+    assert_eq!(show(None, &[]), ("warn".into(), file.line(2)));
+    assert_eq!(show(Some("error"), &[]), ("error".into(), "EVENTODB_LOG_LEVEL".to_owned()));
+    assert_eq!(show(Some("error"), &["--log-level", "debug"]), ("debug".into(), "flag".to_owned()));
+    let mut by_variable = eventodb(&["config", "show"]);
+    by_variable.env("EVENTODB_CONFIG", file.path());
+    assert_eq!(shown(&mut by_variable, "log-level"), ("warn".into(), file.line(2)));
+}
+
+#[test]
+fn a_file_has_every_kind_of_value() {
+    let file = File::with(
+        "port = 0x1F90\nmax-body-bytes = 1_000_000\ntest-mode = true\naccess-log = false\nauto-migrate = false\n\
+         trusted-proxy = [\"10.0.0.0/8\", \"::1\"]\npg-prepare = \"off\"\ndata-dir = \"a b\"\n",
+    );
+    for (name, value) in [
+        ("port", "8080"),
+        ("max-body-bytes", "1000000"),
+        ("test-mode", "true"),
+        ("access-log", "false"),
+        ("auto-migrate", "false"),
+        ("trusted-proxy", "10.0.0.0/8,::1"),
+        ("pg-prepare", "off"),
+        ("data-dir", "a b"),
+    ] {
+        assert_eq!(shown(&mut file.given_to(&["config", "show"]), name).0, value, "{name}");
+    }
+}
+
+#[test]
+fn what_cannot_be_together_is_decided_by_the_higher_layer() {
+    let file = File::with("token-file = \"/nowhere\"\ndb-url = \"postgres://me:s3cret@localhost/events\"\n");
+    let token = format!("ns_ZGVmYXVsdA_{}", "1a2b3c4d".repeat(8));
+    let show = |name| {
+        let mut command = file.given_to(&["config", "show", "--token", &token, "--db-url-file", "/dev/null"]);
+        command.arg("--json");
+        let (code, _, err) = ran(&mut command);
+        assert_eq!((code, err.contains("--db-url-file")), (64, true), "the flag's file is read, which is empty: {err}");
+        shown(&mut file.given_to(&["config", "show", "--token", &token]), name)
+    };
+    assert_eq!(show("token"), ("…".into(), "flag".to_owned()));
+    assert_eq!(show("token-file"), (Value::Null, "default".to_owned()));
+    assert_eq!(show("db-url"), ("…".into(), file.line(2)));
+}
+
+#[test]
+fn check_tells_every_error_of_a_file_with_its_line_and_serve_the_first() {
+    let file =
+        File::with("prot = 80\nport = \"http\"\ntest-mode = 1\nlog-level = \"loud\"\nheartbeat_ms = 1\n[times]\n");
+    let (code, out, err) = ran(&mut file.given_to(&["config", "check"]));
+    assert_eq!((code, out.as_str()), (64, ""));
+    let told: Vec<&str> = err.lines().collect();
+    for (at, parts) in [
+        &["there is no setting \"prot\"; did you mean port?"][..],
+        &["'http'", "--port", "Port to listen on"],
+        &["test-mode takes true or false"],
+        &["'loud'", "it may be error, warn, info, debug, trace"],
+        &["\"heartbeat_ms\"; did you mean heartbeat-ms?"],
+        &["the file has no sections"],
+    ]
+    .iter()
+    .enumerate()
+    {
+        let line = told.get(at).unwrap_or_else(|| panic!("{err}"));
+        assert!(line.contains(&file.line(at + 1)) && parts.iter().all(|part| line.contains(part)), "{parts:?}: {line}");
+    }
+    assert_eq!(told.len(), 6, "{err}");
+    let (code, _, err) = ran(&mut file.given_to(&["serve"]));
+    assert_eq!((code, err.lines().count()), (64, 1), "{err}");
+    assert!(err.contains(&file.line(1)) && err.contains("5 more"), "{err}");
+}
+
+#[test]
+fn a_file_that_is_no_toml_is_refused_with_the_line() {
+    let file = File::with("port = 8080\nhost = = 3\nport = 1\n");
+    let (code, _, err) = ran(&mut file.given_to(&["config", "check"]));
+    assert!(code == 64 && err.contains(&file.line(2)) && err.contains(&file.line(3)), "{err}");
+    let missing = Path::new("/nowhere/eventodb.toml");
+    let (code, _, err) = ran(eventodb(&["config", "check", "--config"]).arg(missing));
+    assert!(code == 64 && err.contains("--config") && err.contains("/nowhere/eventodb.toml"), "{err}");
+}
+
+#[test]
+fn settings_that_do_not_fit_together_are_refused_wherever_they_stand() {
+    let file = File::with("pg-pool-min = 9\ndb-url = \"postgres://localhost/events\"\n");
+    let (code, _, err) = ran(&mut file.given_to(&["config", "check", "--pg-pool-max", "8"]));
+    assert!(code == 64 && err.contains("--pg-pool-min must be at most --pg-pool-max"), "{err}");
+    let file = File::with("tls-key = \"key.pem\"\n");
+    let (code, _, err) = ran(&mut file.given_to(&["config", "check"]));
+    assert!(code == 64 && err.contains("--tls-cert is missing"), "{err}");
+}
+
+#[test]
+fn only_check_warns_of_variables_that_no_command_knows() {
+    for (arguments, warned) in [(["config", "check"], true), (["config", "show"], false)] {
+        let (code, _, err) = ran(eventodb(&arguments).env("EVENTODB_MAX_IMPROTS", "3"));
+        assert_eq!(
+            (code, err.contains("EVENTODB_MAX_IMPROTS; did you mean EVENTODB_MAX_IMPORTS?")),
+            (0, warned),
+            "{err}"
+        );
+    }
+}
+
+#[test]
+fn a_secret_in_the_file_is_hidden_and_other_readers_are_warned_of() {
+    let secret = "5f3a".repeat(16);
+    let file = File::with(&format!("token = \"ns_ZGVmYXVsdA_{secret}\"\nprt = \"ns_ZGVmYXVsdA_{secret}\"\n"));
+    let (_, out, err) = ran(&mut file.given_to(&["config", "check"]));
+    assert!(err.contains("did you mean port") && !format!("{out}{err}").contains(&secret), "{out}{err}");
+    let file = File::with(&format!("token = \"ns_ZGVmYXVsdA_{secret}\"\n"));
+    for (mode, warned) in [(0o600, false), (0o640, false), (0o644, true)] {
+        file.may_be_read_by(mode);
+        let (code, out, err) = ran(&mut file.given_to(&["config", "check"]));
+        assert_eq!((code, err.contains("chmod 600")), (0, warned), "{mode:o}: {err}");
+        assert!(!format!("{out}{err}").contains(&secret));
+        let (_, out, err) = ran(&mut file.given_to(&["config", "show"]));
+        assert!(!format!("{out}{err}").contains(&secret), "{out}{err}");
+    }
+}
+
+#[test]
+fn a_server_starts_by_its_file() {
+    let file = File::with("port = 0\ntest-mode = true\nmax-name-bytes = 9\n");
+    let (_server, url) = started(file.given_to(&["serve"]));
+    let write = |stream| ran(&mut eventodb(&["write", stream, "T", "--url", &url]));
+    assert_eq!(write("a-1").0, 0);
+    let (code, _, err) = write("a-1234567890");
+    assert!(code == 1 && err.contains("9 bytes"), "{err}");
+}
