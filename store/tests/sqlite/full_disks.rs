@@ -6,9 +6,15 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use eventodb_protocol::group::Epoch;
+use eventodb_protocol::group::reply::Membership;
+use eventodb_protocol::message::{Expected, NewMessage};
+use eventodb_protocol::request::group::{AtomicForm, CreateGroup, GroupForm, Join, MemberCall, Park, Presented, Start};
+use eventodb_protocol::request::{Append, AppendEntry};
 use eventodb_store::sqlite::Settings;
 use eventodb_store::testing::Disk;
-use eventodb_store::{Error, EventStore};
+use eventodb_store::{Error, EventStore, Log};
+use tokio_util::sync::CancellationToken;
 
 use super::support::*;
 
@@ -146,4 +152,109 @@ async fn writes_are_refused_before_the_disk_is_full_and_come_back_by_themselves(
     model.write(&log, 10).await;
     model.check(&store).await;
     store.close().await;
+}
+
+/// Of each kind one change of a group, for a member that owns its only partition: a checkpoint, a park, and an append
+/// with the next checkpoint.
+struct GroupCalls {
+    member: Membership,
+}
+
+impl GroupCalls {
+    async fn new(log: &Log) -> Self {
+        let new = CreateGroup {
+            categories: [].into(),
+            types: [].into(),
+            partitions: 1,
+            start: Start::After(0),
+            session_ms: 600_000,
+            max_parked: 10,
+            description: String::new(),
+        };
+        log.groups().create("g", new).await.expect("it is new");
+        Self { member: log.groups().join("g", Join::default()).await.expect("there is room") }
+    }
+
+    fn epoch(&self) -> Epoch {
+        self.member.assigned[0].epoch
+    }
+
+    async fn checkpoint(&self, log: &Log) -> Result<(), Error> {
+        let presented = Presented { epoch: self.epoch(), position: 10 };
+        let call = MemberCall { checkpoints: [(0, presented)].into(), ..MemberCall::default() };
+        let beat = log.groups().heartbeat("g", &self.member.member, call, &CancellationToken::new()).await?;
+        assert!(beat.fenced.is_empty(), "the epoch is the same");
+        Ok(())
+    }
+
+    async fn park(&self, log: &Log) -> Result<(), Error> {
+        let (epoch, reason) = (self.epoch(), "too early".to_owned());
+        let park = Park { partition: 0, epoch, position: 11, attempt: None, reason, retry_in_ms: None };
+        log.groups().park("g", &self.member.member, park).await.map(|_| ())
+    }
+
+    async fn append(&self, log: &Arc<Log>) -> Result<(), Error> {
+        let form = AtomicForm::Checkpoint { partition: 0, epoch: self.epoch(), position: 12 };
+        let group = Some(GroupForm { group: "g".to_owned(), form });
+        let message = NewMessage { id: None, kind: "T".into(), data: "{}".into(), metadata: None };
+        let entry = AppendEntry { stream: "s-1".into(), expected: Expected::NoStream, messages: vec![message] };
+        log.append(Append { entries: vec![entry], checks: Vec::new(), group }).await.map(|_| ())
+    }
+
+    /// Each is refused, and nothing of it is stored.
+    async fn are_refused(&self, log: &Arc<Log>) {
+        for refused in [self.checkpoint(log).await, self.park(log).await, self.append(log).await] {
+            assert!(matches!(refused, Err(Error::Unavailable(_))), "{refused:?}");
+        }
+        self.are_stored(log, 0, 0, 100).await;
+        // A lease needs no room.
+        let beat = MemberCall::default();
+        let beat = log.groups().heartbeat("g", &self.member.member, beat, &CancellationToken::new()).await;
+        assert_eq!(beat.expect("it lives").membership.assigned, self.member.assigned);
+    }
+
+    /// The same calls are taken.
+    async fn are_taken(&self, log: &Arc<Log>) {
+        available(|| self.checkpoint(log)).await.expect("there is room");
+        available(|| self.park(log)).await.expect("there is room");
+        available(|| self.append(log)).await.expect("there is room");
+        self.are_stored(log, 12, 1, 101).await;
+    }
+
+    async fn are_stored(&self, log: &Log, checkpoint: i64, streams: usize, head: i64) {
+        let status = log.groups().status("g").await.expect("it is read");
+        let partition = &status.partitions[0];
+        let stored = (partition.checkpoint, partition.parked.streams, status.summary.head, partition.epoch);
+        assert_eq!(stored, (checkpoint, streams, head, self.epoch()));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_group_is_changed_wholly_or_not_at_all_while_a_disk_is_full() {
+    let Some(disk) = Disk::mount(4 * SIZE) else { return };
+    let filler = disk.path().join("some");
+    for min_free in [0, SIZE] {
+        let data = disk.path().join(format!("data-{min_free}"));
+        prepare(&data, End::Clean).await;
+        let store = open(&data, Settings { min_free, ..Settings::default() }).await;
+        let here = log(&store, NAME).await;
+        let calls = GroupCalls::new(&here).await;
+        if min_free == 0 {
+            disk.fill();
+        } else {
+            fs::write(&filler, vec![0; 3 * SIZE as usize]).expect("there is room");
+            told(&store, |codes| codes == ["DISK_LOW"]).await;
+        }
+        calls.are_refused(&here).await;
+        if min_free == 0 {
+            disk.make_room();
+        } else {
+            fs::remove_file(&filler).expect("it is there");
+        }
+        calls.are_taken(&here).await;
+        store.close().await;
+        let store = open(&data, Settings { min_free: 0, ..Settings::default() }).await;
+        calls.are_stored(&*log(&store, NAME).await, 12, 1, 101).await;
+        store.close().await;
+    }
 }
