@@ -17,6 +17,8 @@ pub struct Page<'a, M> {
     room: usize,
     partitions: BTreeMap<u32, Found<M>>,
     markers: Vec<Marker>,
+    /// How many messages were taken.
+    taken: usize,
 }
 
 /// What was found of one partition.
@@ -74,22 +76,37 @@ impl<M> Found<M> {
 impl<'a, M> Page<'a, M> {
     pub(super) fn new(group: &'a Group, starts: impl Iterator<Item = (u32, i64)>, room: usize) -> Self {
         let partitions = starts.map(|(number, start)| (number, Found::new(start))).collect();
-        Self { group, room, partitions, markers: Vec::new() }
+        Self { group, room, partitions, markers: Vec::new(), taken: 0 }
+    }
+
+    /// The part of the room that each partition is given at least, if it has as much.
+    fn share(&self) -> usize {
+        self.room.div_ceil(self.partitions.len().max(1))
+    }
+
+    /// Whether each partition has its share, as far as it was searched.
+    fn is_shared(&self) -> bool {
+        let share = self.share();
+        self.partitions.values().all(|found| found.stopped.is_some() || found.has_more_than(share))
+    }
+
+    /// Whether as many messages were taken as the page has room for, of whatever partitions.
+    pub fn is_filled(&self) -> bool {
+        self.taken >= self.room
     }
 
     /// The position above which further messages are wanted, of a log that was offered up to `covered`. `None` if none
     /// are: each partition has its share of the room at least.
     pub fn wanted_above(&self, covered: i64) -> Option<i64> {
-        let share = self.room.div_ceil(self.partitions.len().max(1));
-        if self.partitions.values().all(|found| found.stopped.is_some() || found.has_more_than(share)) {
+        if self.is_shared() {
             return None;
         }
         let open = self.partitions.values().filter(|found| found.stopped.is_none() && !found.has_more_than(self.room));
         open.map(|found| found.start.max(covered)).min()
     }
 
-    /// Takes a message if it is wanted. Returns whether no more of its partition may be wanted:
-    /// it has as many now as the page has room for, or ends before a marker.
+    /// Takes a message if it is wanted. Returns whether this may change what [`Self::wanted_above`] answers, other than
+    /// that the log was offered up to here.
     pub fn offer(
         &mut self,
         position: i64,
@@ -99,6 +116,7 @@ impl<'a, M> Page<'a, M> {
         message: impl FnOnce() -> M,
     ) -> bool {
         let Some(partition) = self.group.waiting(stream, kind, position) else { return false };
+        let share = self.share();
         let Some(found) = self.partitions.get_mut(&partition) else { return false };
         if position <= found.start || found.stopped.is_some() || found.has_more_than(self.room) {
             return false;
@@ -108,10 +126,12 @@ impl<'a, M> Page<'a, M> {
             self.markers.push(Marker { stream: stream.into(), position });
             return true;
         }
+        let had_share = found.has_more_than(share);
         found.messages.push((position, message()));
         found.bytes += bytes;
-        let share = self.room.div_ceil(self.partitions.len().max(1));
-        self.partitions[&partition].has_more_than(share)
+        self.taken += 1;
+        let has_now_share = !had_share && found.has_more_than(share);
+        found.has_more_than(self.room) || has_now_share && self.is_shared()
     }
 
     /// Ends the search for messages of the partitions that begin below `next`. Everything below `next` was offered.
@@ -171,9 +191,35 @@ fn shares(found: &BTreeMap<u32, usize>, room: usize) -> BTreeMap<u32, usize> {
 
 #[cfg(test)]
 mod tests {
+    use eventodb_protocol::group::Epoch;
+    use eventodb_protocol::request::group::{CreateGroup, Start};
     use proptest::prelude::*;
 
+    use super::super::Moment;
     use super::*;
+
+    #[test]
+    fn a_search_is_interrupted_only_where_something_else_is_wanted() {
+        let new = CreateGroup {
+            categories: ["a".to_owned()].into(),
+            types: [].into(),
+            partitions: 4,
+            start: Start::After(0),
+            session_ms: 1000,
+            max_parked: 2,
+            description: String::new(),
+        };
+        let mut at = Moment { now: 0, head: 0, random: 1, last_epoch: Epoch::default(), token: None };
+        let group = Group::create("g", &new, 0, &mut at).expect("it is good");
+        let mut page = Page::new(&group, (0..4).map(|partition| (partition, 0)), 100);
+        let interruptions: Vec<i64> = (1..=2000)
+            .filter(|position| page.offer(*position, &format!("a-{}", position % 40), "T", 1, || *position))
+            .collect();
+        // Two pages' worth of messages are there by then, at most: the last partition has its share, and one more.
+        assert!(interruptions.len() <= 5, "{interruptions:?}");
+        assert!(page.is_filled());
+        assert_eq!(page.wanted_above(2000), None);
+    }
 
     #[test]
     fn nothing_is_complete_above_what_was_offered() {

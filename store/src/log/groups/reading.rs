@@ -35,6 +35,9 @@ pub type Row = Box<RawValue>;
 const LOOKED_AT: usize = 20_000;
 /// The same for each message that was asked for.
 const LOOKED_AT_EACH: usize = 32;
+/// The same where the page is full by then: partitions with few messages wait for the next page. So partitions stay in
+/// step, and no read searches again what one before it has searched for another partition.
+const LOOKED_AT_OF_FULL: usize = 1_000;
 
 /// A read that is being answered.
 struct Session<'a, R> {
@@ -300,6 +303,7 @@ impl<R: FnMut(usize) -> bool + Send> Session<'_, R> {
         let mut page: Page<'_, Vec<u8>> = group.page(reading, handed_out);
         let (mut covered, mut looked, mut kept, mut damaged) = (0, 0, 0, None);
         let most = LOOKED_AT.max(LOOKED_AT_EACH * reading.batch());
+        let most_of_full = LOOKED_AT_OF_FULL.max(reading.batch());
         // Another server may have written since: what this one does not show yet is not missing.
         self.groups.decider.reader.show(head).await?;
         let filter = filter(group.definition(), scope(group.definition()));
@@ -307,17 +311,18 @@ impl<R: FnMut(usize) -> bool + Send> Session<'_, R> {
             && let Some(above) = page.wanted_above(covered).filter(|above| *above < head)
         {
             let scan = Scan { filter: Arc::clone(&filter), above, upto: head, columns: Columns::All, rows: usize::MAX };
-            let mut has_room = true;
+            let (mut has_room, mut is_given_up) = (true, false);
             let room = &mut self.room;
             let offer = |message: MessageRef<'_>| {
                 looked += 1;
                 let bytes = message.data.len() + message.metadata.map_or(0, str::len);
-                let is_full = page.offer(message.global_position, message.stream, message.kind, bytes, || {
+                let is_news = page.offer(message.global_position, message.stream, message.kind, bytes, || {
                     kept += bytes;
                     has_room = room(kept);
                     begin_row(message)
                 });
-                if is_full || !has_room || looked >= most { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+                is_given_up = looked >= most || looked >= most_of_full && page.is_filled();
+                if is_news || !has_room || is_given_up { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
             };
             let scanned = self.groups.decider.reader.scan(&scan, offer).await?;
             if !has_room {
@@ -328,7 +333,7 @@ impl<R: FnMut(usize) -> bool + Send> Session<'_, R> {
                 page.hold_before(at);
                 damaged = damaged.or(scanned.damaged);
                 covered = at;
-            } else if looked >= most {
+            } else if is_given_up {
                 page.stop_before(covered + 1);
                 looked = 0;
             }
