@@ -32,6 +32,8 @@ pub struct Config {
     pub tls: Option<Arc<Tls>>,
     /// Whether every request is logged, not only those that failed or were slow.
     pub access_log: bool,
+    /// Whether everybody may see the metrics, not only who has a token of `default` for it.
+    pub metrics_public: bool,
 }
 
 /// Pages that may talk to the server, and names of the server.
@@ -170,6 +172,7 @@ impl Default for Config {
             pages: Pages::default(),
             tls: None,
             access_log: false,
+            metrics_public: false,
         }
     }
 }

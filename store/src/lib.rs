@@ -10,6 +10,7 @@ mod degraded;
 pub mod error;
 mod event_store;
 mod fault;
+pub mod figures;
 pub mod groups;
 pub mod log;
 pub mod model;

@@ -116,6 +116,7 @@ const CALLS: Record<string, (client: Client, touch: Touch, tenant: Tenant) => Pr
   "group.wait": async (client, touch, tenant) => client.call("group.wait", await group(tenant, touch), { globalPosition: 0 }),
   "sys.version": (client) => client.call("sys.version"),
   "sys.health": (client) => client.call("sys.health"),
+  "/metrics": (client) => client.send({ path: "/metrics" }),
   "/health": (client) => client.send({ path: "/health" }),
   "/health/live": (client) => client.send({ path: "/health/live" }),
   "/health/ready": (client) => client.send({ path: "/health/ready" }),
@@ -158,6 +159,10 @@ function expectation(row: Row, kind: Kind, touch: Touch): { answer: string; name
   if (row.needs === "the administrator") return isAdministrator ? { answer: "200" } : { answer: refused, names: "administrator" };
   const right = /^`(\w+)`/.exec(row.needs)![1] as Right;
   if (!kind.rights.includes(right) && !kind.rights.includes("admin")) return { answer: refused, names: right };
+  if (row.needs.includes("`default` as its namespace")) {
+    const isOfDefault = isAdministrator || kind.token === ofDefault;
+    return { answer: isOfDefault ? "200" : refused };
+  }
   if (row.needs.includes("of the named namespace") && kind.of === "another namespace") return { answer: refused };
   if (["token.revoke", "token.rotate"].includes(row.call) && kind.of === "another namespace") return { answer: "404 TOKEN_NOT_FOUND" };
   const namesGroup = row.call.startsWith("group.") && !["group.create", "group.list"].includes(row.call);

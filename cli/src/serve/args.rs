@@ -89,6 +89,11 @@ pub(crate) struct Args {
     #[arg(long, env = "EVENTODB_ACCESS_LOG", value_parser = switch())]
     pub(super) access_log: bool,
 
+    /// Show the metrics at /metrics to everybody. Without this flag they need a token of `default` with the right read in
+    /// all categories.
+    #[arg(long, env = "EVENTODB_METRICS_PUBLIC", value_parser = switch())]
+    pub(super) metrics_public: bool,
+
     #[command(flatten)]
     pub(super) tls: Tls,
     #[command(flatten)]

@@ -307,6 +307,7 @@ fn server(args: &Args) -> Result<Config, Usage> {
         pages: pages(args)?,
         tls: tls(args)?,
         access_log: args.access_log,
+        metrics_public: args.metrics_public,
         ..Config::default()
     })
 }

@@ -9,7 +9,7 @@ use axum::extract::FromRequestParts;
 use http::request::Parts;
 
 use crate::http::Exchange;
-use crate::observe::Record;
+use crate::observe::{Method, Record};
 
 /// A request as the HTTP layer handed it over. Handlers take it as an argument.
 #[derive(Clone)]
@@ -23,7 +23,7 @@ pub(super) struct Arrival {
 
 impl Arrival {
     /// What the log has of the request, which it calls `method`.
-    pub(super) fn record(&self, method: &'static str) -> Record {
+    pub(super) fn record(&self, method: Method) -> Record {
         Record::new(self.exchange.id().clone(), self.client, method, self.started)
     }
 }

@@ -5,7 +5,7 @@ use axum::response::Response;
 use crate::api::arrival::Arrival;
 use crate::api::errors::Failure;
 use crate::api::state::AppState;
-use crate::observe::Record;
+use crate::observe::{Method, Outcome, Record};
 
 /// Makes the reply to a request.
 pub(super) fn conclude(
@@ -19,8 +19,26 @@ pub(super) fn conclude(
     if let Some(cause) = result.as_ref().err().and_then(Failure::cause) {
         state.log.cause(&record.id, cause);
     }
+    let shed = result.as_ref().err().and_then(Failure::shed);
     let response = result.unwrap_or_else(Failure::into_response);
-    state.log.answered(record, response.status(), code);
+    let outcome = Outcome { status: response.status(), code, shed, duration: record.started.elapsed() };
+    state.requests.finished(record.method, &outcome);
+    state.log.answered(record, &outcome);
+    response
+}
+
+/// The reply to a request that has no line in the log: it is refused before anything of it is looked at, or is a
+/// browser's question before a request.
+pub(super) fn conclude_unlogged(
+    state: &AppState,
+    arrival: &Arrival,
+    method: Method,
+    result: Result<Response, Failure>,
+) -> Response {
+    let code = result.as_ref().err().map(Failure::code);
+    let response = result.unwrap_or_else(Failure::into_response);
+    let outcome = Outcome { status: response.status(), code, shed: None, duration: arrival.started.elapsed() };
+    state.requests.finished(method, &outcome);
     response
 }
 

@@ -22,7 +22,7 @@ use crate::api::places::Occupied;
 use crate::api::rates::Limited;
 use crate::api::reply;
 use crate::http::{Broken, Exhausted};
-use crate::observe::Cause;
+use crate::observe::{Cause, Shed};
 
 /// Seconds after which a refused request may be tried again: any of these, so that not all clients come back at once.
 const RETRY_AFTER_SECONDS: RangeInclusive<u16> = 1..=3;
@@ -40,6 +40,8 @@ pub(crate) struct Failure {
     allow: Option<&'static str>,
     closes: bool,
     is_of_wrong_token: bool,
+    /// Where the reason is load.
+    shed: Option<Shed>,
     /// What went wrong inside.
     cause: Option<Box<Cause>>,
 }
@@ -153,6 +155,7 @@ impl Failure {
             allow: None,
             closes: false,
             is_of_wrong_token: false,
+            shed: None,
             cause: None,
         }
     }
@@ -247,6 +250,11 @@ impl Failure {
         self.code
     }
 
+    /// Why load is the reason, where it is.
+    pub(crate) fn shed(&self) -> Option<Shed> {
+        self.shed
+    }
+
     /// What went wrong inside, where something did.
     pub(crate) fn cause(&self) -> Option<&Cause> {
         self.cause.as_deref()
@@ -289,20 +297,20 @@ impl From<Exhausted> for Failure {
     fn from(_: Exhausted) -> Self {
         let message = "the memory for what waits is used up, or your connection's or namespace's share of it; \
                        nothing was done: try again, with less at a time";
-        Self::new(ErrorCode::Overloaded, message).closing()
+        Self { shed: Some(Shed::Memory), ..Self::new(ErrorCode::Overloaded, message).closing() }
     }
 }
 
 impl From<Occupied> for Failure {
     fn from(occupied: Occupied) -> Self {
-        Self::new(ErrorCode::Overloaded, occupied.to_string())
+        Self { shed: Some(Shed::Places), ..Self::new(ErrorCode::Overloaded, occupied.to_string()) }
     }
 }
 
 impl From<Limited> for Failure {
     fn from(limited: Limited) -> Self {
         let message = Message::Shared(limited.into_message());
-        Self { message, ..Self::new(ErrorCode::RateLimited, "") }
+        Self { message, shed: Some(Shed::Rate), ..Self::new(ErrorCode::RateLimited, "") }
     }
 }
 
@@ -353,7 +361,8 @@ impl From<eventodb_store::Error> for Failure {
             Error::GroupNotFound => Self::new(ErrorCode::GroupNotFound, "there is no such group"),
             Error::Group(refusal) => Self::of_group(refusal),
             Error::Overloaded => {
-                Self::new(ErrorCode::Overloaded, "earlier writes wait for too long; nothing was written")
+                let message = "earlier writes wait for too long; nothing was written";
+                Self { shed: Some(Shed::Queue), ..Self::new(ErrorCode::Overloaded, message) }
             }
             Error::NoRoom => Exhausted.into(),
             Error::Closed => Self::new(

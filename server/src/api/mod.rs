@@ -11,6 +11,8 @@ mod errors;
 mod headers;
 mod import;
 mod memory;
+mod methods;
+mod metrics;
 mod origin;
 mod places;
 mod probes;

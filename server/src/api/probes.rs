@@ -13,8 +13,10 @@ use serde::Serialize;
 use crate::api::arrival::Arrival;
 use crate::api::conclusion::conclude;
 use crate::api::errors::Failure;
+use crate::api::methods::method;
 use crate::api::reply;
 use crate::api::state::AppState;
+use crate::observe::Method;
 
 /// How long the store has to answer.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -29,19 +31,19 @@ struct Readiness<'a> {
 }
 
 /// `GET /health` and `GET /health/live`: the process serves requests.
-pub(super) async fn health(name: &'static str, State(state): State<Arc<AppState>>, arrival: Arrival) -> Response {
+pub(super) async fn health(name: Method, State(state): State<Arc<AppState>>, arrival: Arrival) -> Response {
     probe(name, &state, &arrival, async { Ok(reply::text(OK)) }).await
 }
 
 /// `GET /version`.
 pub(super) async fn version(State(state): State<Arc<AppState>>, arrival: Arrival) -> Response {
     let version = async { Ok(reply::json(&serde_json::json!({ "version": VERSION }))) };
-    probe("/version", &state, &arrival, version).await
+    probe(const { method("/version") }, &state, &arrival, version).await
 }
 
 /// `GET /health/ready` and `GET /ready`: the store answers reads. With `write=true` in the query: it takes writes too.
 pub(super) async fn ready(
-    name: &'static str,
+    name: Method,
     State(state): State<Arc<AppState>>,
     arrival: Arrival,
     RawQuery(query): RawQuery,
@@ -68,7 +70,7 @@ async fn readiness(state: &AppState, query: Option<&str>) -> Result<Response, Fa
 
 /// Answers a probe, if there is memory for it.
 async fn probe(
-    name: &'static str,
+    name: Method,
     state: &AppState,
     arrival: &Arrival,
     answer: impl Future<Output = Result<Response, Failure>>,

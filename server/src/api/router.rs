@@ -11,12 +11,14 @@ use http_body::Body;
 
 use crate::api::arrival::Arrival;
 use crate::api::auth::Need;
-use crate::api::conclusion::conclude;
+use crate::api::conclusion::{conclude, conclude_unlogged};
 use crate::api::errors::Failure;
 use crate::api::headers::awaits_leave;
+use crate::api::methods::method;
 use crate::api::state::AppState;
-use crate::api::{cors, import, probes, rpc, subscribe};
+use crate::api::{cors, import, metrics, probes, rpc, subscribe};
 use crate::http::Patience;
+use crate::observe::Method;
 
 /// What a path takes, as `Allow` names it.
 type Verbs = &'static str;
@@ -31,11 +33,13 @@ const READY: [&str; 2] = ["/health/ready", "/ready"];
 const VERSION: &str = "/version";
 const SUBSCRIBE: &str = "/subscribe";
 const IMPORT: &str = "/import";
+const METRICS: &str = "/metrics";
 
 /// Every path that is not for calls, and what it needs of a token.
 pub const ROUTES: &[(&str, Need)] = &[
     (SUBSCRIBE, Need::Own(subscribe::RIGHT)),
     (IMPORT, Need::Own(import::RIGHT)),
+    (METRICS, Need::Own(metrics::RIGHT)),
     (VERSION, Need::Nothing),
     (HEALTH[0], Need::Nothing),
     (HEALTH[1], Need::Nothing),
@@ -55,11 +59,12 @@ fn route(name: &'static str) -> MethodRouter<Arc<AppState>> {
     match name {
         SUBSCRIBE => path(name, GET_ONLY, get(subscribe::answer)),
         IMPORT => path(name, POST, post(import::answer)),
+        METRICS => path(name, GET, get(metrics::answer)),
         VERSION => path(name, GET, get(probes::version)),
         ready if READY.contains(&ready) => {
-            path(name, GET, get(move |state, arrival, query| probes::ready(name, state, arrival, query)))
+            path(name, GET, get(move |state, arrival, query| probes::ready(method(name), state, arrival, query)))
         }
-        _ => path(name, GET, get(move |state, arrival| probes::health(name, state, arrival))),
+        _ => path(name, GET, get(move |state, arrival| probes::health(method(name), state, arrival))),
     }
 }
 
@@ -70,17 +75,21 @@ pub(super) fn is_probe(path: &str) -> bool {
 
 /// A path that takes these verbs. `methods` answers all of them but OPTIONS.
 fn path(name: &'static str, verbs: Verbs, methods: MethodRouter<Arc<AppState>>) -> MethodRouter<Arc<AppState>> {
+    let name = method(name);
     let refuse_verb = move |State(state): State<Arc<AppState>>, arrival: Arrival, request: Request| async move {
         refuse(&state, &arrival, request, Failure::wrong_verb(verbs), name)
     };
+    let preflight = move |State(state): State<Arc<AppState>>, arrival: Arrival| async move {
+        conclude_unlogged(&state, &arrival, const { method("preflight") }, Ok(cors::preflight(verbs)))
+    };
     // axum lets GET answer HEAD.
     let methods = if verbs.contains("HEAD") { methods } else { methods.head(refuse_verb) };
-    methods.options(move || async move { cors::preflight(verbs) }).fallback(refuse_verb)
+    methods.options(preflight).fallback(refuse_verb)
 }
 
 async fn nowhere(State(state): State<Arc<AppState>>, arrival: Arrival, request: Request) -> Response {
     let failure = Failure::new(ErrorCode::NotFound, "there is nothing at this path");
-    refuse(&state, &arrival, request, failure, "unknown path")
+    refuse(&state, &arrival, request, failure, const { method("unknown path") })
 }
 
 /// Answers a request whose body nobody wants. The request log calls it `name`.
@@ -89,7 +98,7 @@ pub(super) fn refuse<B>(
     arrival: &Arrival,
     request: Request<B>,
     failure: Failure,
-    name: &'static str,
+    name: Method,
 ) -> Response
 where
     B: Body<Data: Send, Error: Send> + Send + Unpin + 'static,
@@ -99,4 +108,22 @@ where
         arrival.exchange.linger().read_on(body, Patience::STRANGER);
     }
     conclude(state, arrival, &arrival.record(name), Err(failure))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::methods::NAMES;
+
+    #[test]
+    fn each_name_of_a_request_is_used() {
+        let known = rpc::METHODS.iter().chain(ROUTES.iter().map(|(path, _)| path));
+        let mut names = NAMES.iter();
+        for known in known {
+            assert_eq!(names.next(), Some(known), "methods and routes stand first, in their order");
+        }
+        let others: Vec<_> = names.collect();
+        assert!(others.iter().all(|name| **name == rpc::PATH || !name.contains(['.', '/'])), "{others:?}");
+        assert!(NAMES.iter().enumerate().all(|(at, name)| !NAMES[..at].contains(name)));
+    }
 }

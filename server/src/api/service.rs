@@ -18,10 +18,11 @@ use tower_service::Service as _;
 use crate::api::arrival::Arrival;
 use crate::api::auth;
 use crate::api::client_address;
-use crate::api::conclusion::conclude;
+use crate::api::conclusion::{conclude, conclude_unlogged};
 use crate::api::cors::Readers;
 use crate::api::errors::Failure;
 use crate::api::headers::check_host;
+use crate::api::methods::method;
 use crate::api::origin;
 use crate::api::rates::Limited;
 use crate::api::reply::Endless;
@@ -57,19 +58,20 @@ impl Api {
 
     async fn route(&self, mut request: Request<Arriving>, arrival: Arrival) -> Response {
         if arrival.exchange.is_draining() {
-            return Failure::stopping().closing().into_response();
+            let failure = Failure::stopping().closing();
+            return conclude_unlogged(&self.state, &arrival, const { method("stopping") }, Err(failure));
         }
         if let Err(failure) = check_host(&request) {
-            return failure.into_response();
+            return conclude_unlogged(&self.state, &arrival, const { method("unknown host") }, Err(failure));
         }
         if self.state.is_test_mode()
             && !is_probe(request.uri().path())
             && let Err(failure) = origin::check(&self.state.config.pages, &request)
         {
-            return refuse(&self.state, &arrival, request, failure, "unknown sender");
+            return refuse(&self.state, &arrival, request, failure, const { method("unknown sender") });
         }
         if let Err(limited) = self.admit(&request, &arrival) {
-            return refuse(&self.state, &arrival, request, limited.into(), "too many requests");
+            return refuse(&self.state, &arrival, request, limited.into(), const { method("too many requests") });
         }
         // Nearly all requests are calls. The router would cost each of them some allocations: see decision 0026.
         if request.method() == Method::POST && request.uri().path() == rpc::PATH {
@@ -98,7 +100,7 @@ impl Service for Api {
         let response = AssertUnwindSafe(self.route(request, arrival.clone())).catch_unwind();
         let mut response = response.await.unwrap_or_else(|_| {
             // The panic hook has logged what happened. Other requests are not concerned.
-            conclude(&self.state, &arrival, &arrival.record("unknown"), Err(Failure::panicked()))
+            conclude(&self.state, &arrival, &arrival.record(const { method("unknown") }), Err(Failure::panicked()))
         });
         readers.tell(response.headers_mut());
         match response.extensions_mut().remove::<Endless>() {

@@ -12,11 +12,12 @@ use tokio_util::sync::CancellationToken;
 use crate::api::appends::Appends;
 use crate::api::departure::Departures;
 use crate::api::errors::Failure;
+use crate::api::methods;
 use crate::api::places::Places;
 use crate::api::rates::Rates;
 use crate::config::{Config, Mode};
-use crate::http::{Server, Watch};
-use crate::observe::RequestLog;
+use crate::http::{Budget, Server, Watch};
+use crate::observe::{RequestLog, Requests};
 
 /// The parts that all connections share.
 pub(crate) struct AppState {
@@ -24,12 +25,16 @@ pub(crate) struct AppState {
     pub(crate) config: Config,
     /// All connections.
     pub(crate) watch: Arc<Watch>,
+    /// The memory of what waits for clients.
+    pub(crate) budget: Arc<Budget>,
     /// The bounds on requests a second.
     pub(crate) rates: Rates,
     /// The bounds on what stays.
     pub(crate) places: Places,
     /// The appends that came in.
     pub(crate) appends: Arc<Appends>,
+    /// What is counted of requests.
+    pub(crate) requests: Requests,
     /// The request log.
     pub(crate) log: Arc<RequestLog>,
     /// Cancelled when the server closes its socket: waiting reads end.
@@ -58,10 +63,12 @@ impl AppState {
         };
         Self {
             watch: Arc::clone(server.watch()),
+            budget: Arc::clone(server.budget()),
             stopping: server.stopping().clone(),
             rates: Rates::new(&config.rates),
             places: Places::new(&config.bounds),
             appends: Arc::default(),
+            requests: Requests::new(methods::NAMES),
             departures: Arc::new(Departures::new(server.stopping().clone(), config.timeouts.drain)),
             log,
             store,

@@ -85,7 +85,12 @@ impl<'a, S: Service> Entrance<'a, S> {
     }
 
     fn take_in(&mut self, stream: TcpStream, peer: IpAddr) {
-        let Some(counted) = self.crowds.admit(peer) else { return };
+        let traffic = self.serving.watch.traffic();
+        traffic.accepted.add(1);
+        let Some(counted) = self.crowds.admit(peer) else {
+            traffic.refused_for_address.add(1);
+            return;
+        };
         let visitor = Visitor { stream, peer, _counted: counted };
         let serving = Arc::clone(self.serving);
         if let Some(place) = self.door.place() {
@@ -93,6 +98,7 @@ impl<'a, S: Service> Entrance<'a, S> {
             return;
         }
         let Some(turn) = self.door.turn(peer) else {
+            traffic.refused_for_line.add(1);
             tracing::debug!("a connection is closed: more wait for a place than may");
             return;
         };

@@ -117,6 +117,19 @@ impl Budget {
         Account(Arc::new(Owner { budget: Arc::clone(self), share: Arc::clone(share), holder }))
     }
 
+    /// All of it.
+    pub(crate) fn whole(&self) -> usize {
+        self.whole
+    }
+
+    /// What connections, requests without a valid token, and namespaces have taken of it. The sums may differ by what is
+    /// taken at the same moment.
+    pub(crate) fn shares(&self) -> [(&'static str, usize); 3] {
+        let [connections, strangers] = [&self.connections, &self.strangers].map(|share| share.load(Relaxed));
+        let namespaces = self.namespaces.lock().values().sum();
+        [("connections", connections), ("strangers", strangers), ("namespaces", namespaces)]
+    }
+
     fn left(&self) -> usize {
         self.whole.saturating_sub(self.taken.load(Relaxed))
     }

@@ -120,11 +120,12 @@ async fn open<S>(
 ) -> Option<(Transport, bool)> {
     let mut first = [0; HTTP2_PREFACE.len()];
     let first = peek(&stream, vitals, &mut first).await?;
+    let wire = Wire::new(stream, Arc::clone(vitals), Arc::clone(serving.watch.traffic()));
     let (transport, is_either) = match &serving.tls {
-        None => (Either::Left(Wire::new(stream, Arc::clone(vitals))), may_be_http2(first)),
+        None => (Either::Left(wire), may_be_http2(first)),
         Some(tls) => {
             take(budget::TLS, vitals, address, &serving.watch).await?;
-            let stream = Box::pin(handshake::shake(stream, first, tls, vitals)).await?;
+            let stream = Box::pin(handshake::shake(wire, first, tls, vitals)).await?;
             let is_http2 = stream.get_ref().1.alpn_protocol() == Some(tls::HTTP2);
             (Either::Right(Box::new(stream)), is_http2)
         }

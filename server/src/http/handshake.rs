@@ -5,7 +5,6 @@ use std::io;
 use std::sync::Arc;
 
 use tokio::io::AsyncWriteExt as _;
-use tokio::net::TcpStream;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
@@ -27,8 +26,7 @@ const CLEAR_TEXT: [&str; 2] = [
 ];
 
 /// Makes a connection an encrypted one. `first` are the first bytes that it has for us. `None` if it is to end.
-pub(super) async fn shake(stream: TcpStream, first: &[u8], tls: &Tls, vitals: &Arc<Vitals>) -> Option<TlsStream<Wire>> {
-    let wire = Wire::new(stream, Arc::clone(vitals));
+pub(super) async fn shake(wire: Wire, first: &[u8], tls: &Tls, vitals: &Arc<Vitals>) -> Option<TlsStream<Wire>> {
     // A method of HTTP begins with a capital letter, and no record of TLS does.
     if first.first().is_some_and(u8::is_ascii_uppercase) {
         let id = RequestId::new();

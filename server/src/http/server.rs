@@ -42,6 +42,7 @@ pub(crate) struct Server {
     limits: Limits,
     tls: Option<Arc<Tls>>,
     watch: Arc<Watch>,
+    budget: Arc<Budget>,
     stopping: CancellationToken,
 }
 
@@ -49,12 +50,18 @@ impl Server {
     /// A server that speaks TLS, if it is given.
     pub(crate) fn new(limits: Limits, tls: Option<Arc<Tls>>) -> Self {
         let watch = Arc::new(Watch::new(&limits));
-        Self { limits, tls, watch, stopping: CancellationToken::new() }
+        let budget = Arc::new(Budget::new(limits.memory));
+        Self { limits, tls, watch, budget, stopping: CancellationToken::new() }
     }
 
     /// All connections.
     pub(crate) fn watch(&self) -> &Arc<Watch> {
         &self.watch
+    }
+
+    /// The memory of what waits for clients.
+    pub(crate) fn budget(&self) -> &Arc<Budget> {
+        &self.budget
     }
 
     /// Cancelled when the server begins to stop: replies without an end are to end.
@@ -64,7 +71,7 @@ impl Server {
 
     /// Serves the connections of `listener` until the server is told to stop.
     pub(crate) async fn serve<S: Service>(self, listener: TcpListener, service: S, stop: Stop) {
-        let Self { limits, tls, watch, stopping } = self;
+        let Self { limits, tls, watch, budget, stopping } = self;
         let end = CancellationToken::new();
         let keeper = tokio::spawn({
             let (watch, end) = (Arc::clone(&watch), end.clone());
@@ -75,7 +82,7 @@ impl Server {
             service: Arc::new(service),
             tls,
             watch: Arc::clone(&watch),
-            budget: Arc::new(Budget::new(limits.memory)),
+            budget,
             stopping: stopping.clone(),
             protocol: Protocol::new(&limits),
         });

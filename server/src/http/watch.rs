@@ -14,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 use super::addresses::Subnet;
 use super::gauge::Pending;
 use super::limits::Limits;
+use super::traffic::Traffic;
 use super::vitals::{Order, Phase, Vitals};
 
 /// Looks within the shortest limit.
@@ -41,6 +42,7 @@ pub(crate) struct Watch {
     head: Duration,
     idle: Duration,
     stall: Duration,
+    traffic: Arc<Traffic>,
 }
 
 #[derive(Default)]
@@ -94,12 +96,18 @@ impl Watch {
             head: limits.head,
             idle: limits.idle,
             stall: limits.stall,
+            traffic: Arc::default(),
         }
     }
 
     /// How many connections are open.
     pub(crate) fn connections(&self) -> usize {
         self.list.lock().connections.len()
+    }
+
+    /// What came and went over all connections.
+    pub(crate) fn traffic(&self) -> &Arc<Traffic> {
+        &self.traffic
     }
 
     /// Tells clients to leave from now on: every reply closes its connection.

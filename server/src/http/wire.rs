@@ -1,4 +1,4 @@
-//! A connection's TCP stream, which notes whether its client takes what is sent.
+//! A connection's TCP stream, which counts bytes and notes whether its client takes what is sent.
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
@@ -10,30 +10,41 @@ use tokio::net::TcpStream;
 use tokio_rustls::server::TlsStream;
 use tokio_util::either::Either;
 
+use super::traffic::Traffic;
 use super::vitals::Vitals;
 
 /// A TCP stream. It counts below TLS, because TLS takes bytes for which the client has no room yet.
 pub(super) struct Wire {
     stream: TcpStream,
     vitals: Arc<Vitals>,
+    traffic: Arc<Traffic>,
 }
 
 impl Wire {
-    pub(super) fn new(stream: TcpStream, vitals: Arc<Vitals>) -> Self {
-        Self { stream, vitals }
+    pub(super) fn new(stream: TcpStream, vitals: Arc<Vitals>, traffic: Arc<Traffic>) -> Self {
+        Self { stream, vitals, traffic }
     }
 
     fn sent(&self, result: &Poll<io::Result<usize>>) {
         match result {
             Poll::Pending => self.vitals.sending.block(),
-            Poll::Ready(_) => self.vitals.sending.advance(),
+            Poll::Ready(sent) => {
+                self.vitals.sending.advance();
+                self.traffic.sent.add(sent.as_ref().map_or(0, |bytes| *bytes as u64));
+            }
         }
     }
 }
 
 impl AsyncRead for Wire {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_read(cx, buf)
+        let before = buf.filled().len();
+        let result = Pin::new(&mut self.stream).poll_read(cx, buf);
+        let received = buf.filled().len() - before;
+        if received > 0 {
+            self.traffic.received.add(received as u64);
+        }
+        result
     }
 }
 

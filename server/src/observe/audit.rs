@@ -20,7 +20,7 @@ pub fn act_in_store(act: &'static str, object: &str, namespace: &str) {
 
 /// Tells how a request ended that was administrative, was refused its right, or was shed. It succeeded if there is no code.
 pub(super) fn tell(record: &Record, code: Option<ErrorCode>) {
-    let (act, object) = record.act.as_ref().map_or((record.method, None), |act| (act.name, Some(&*act.object)));
+    let (act, object) = record.act.as_ref().map_or((record.method.name, None), |act| (act.name, Some(&*act.object)));
     let outcome = code.map_or("done", ErrorCode::as_str);
     let (namespace, address) = (record.namespace.as_deref(), &*record.client.to_string());
     let token_id = record.token_id.map(|TokenId(id)| id.to_string());

@@ -1,12 +1,16 @@
-//! The request log, the causes of failures in it, and the audit.
+//! The request log, the causes of failures in it, the audit, and the metrics.
 
 mod audit;
 mod cause;
+mod method;
+pub(crate) mod metrics;
 mod record;
 mod request_log;
 mod sampler;
 
 pub use audit::{TARGET as AUDIT, act_in_store};
 pub(crate) use cause::Cause;
+pub(crate) use method::Method;
+pub(crate) use metrics::{Outcome, Requests, Shed};
 pub(crate) use record::Record;
 pub(crate) use request_log::RequestLog;

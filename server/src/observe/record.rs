@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use eventodb_protocol::Token;
 use eventodb_store::model::TokenId;
 
+use super::method::Method;
 use crate::http::RequestId;
 
 /// What a line of the log has of a request.
@@ -16,7 +17,7 @@ pub(crate) struct Record {
     /// The address of the client.
     pub(super) client: IpAddr,
     /// The name of the call, or the path.
-    pub(crate) method: &'static str,
+    pub(crate) method: Method,
     /// The namespace, once it is known.
     pub(crate) namespace: Option<Arc<str>>,
     /// The id of the token, once it is known.
@@ -29,7 +30,7 @@ pub(crate) struct Record {
 }
 
 impl Record {
-    pub(crate) fn new(id: RequestId, client: IpAddr, method: &'static str, started: Instant) -> Self {
+    pub(crate) fn new(id: RequestId, client: IpAddr, method: Method, started: Instant) -> Self {
         Self { id, client, method, namespace: None, token_id: None, act: None, wait: Duration::ZERO, started }
     }
 

@@ -7,11 +7,11 @@
 use std::time::Duration;
 
 use eventodb_protocol::ErrorCode;
-use http::StatusCode;
 use tokio_util::sync::CancellationToken;
 
 use super::audit;
 use super::cause::Cause;
+use super::metrics::Outcome;
 use super::record::Record;
 use super::sampler::Sampler;
 use crate::http::RequestId;
@@ -83,7 +83,7 @@ impl RequestLog {
     /// Logs an import that failed after its reply had begun.
     pub(crate) fn import_failed(&self, record: &Record, code: ErrorCode, line: u64, cause: Option<&Cause>) {
         let is_refused = record.act.is_none() && audit::is_refusal(code);
-        if is_refused && self.sampler.passes(Kind::Act { act: record.method, code }) {
+        if is_refused && self.sampler.passes(Kind::Act { act: record.method.name, code }) {
             audit::tell(record, Some(code));
         }
         self.acted(record, Some(code));
@@ -96,23 +96,23 @@ impl RequestLog {
         }
     }
 
-    /// Logs a request that is answered with this status, if it failed, was slow, or all requests are logged, and if it was
-    /// administrative.
-    pub(crate) fn answered(&self, record: &Record, status: StatusCode, code: Option<ErrorCode>) {
-        let (method, status) = (record.method, status.as_u16());
+    /// Logs a request that ended so, if it failed, was slow, or all requests are logged, and if it was administrative.
+    pub(crate) fn answered(&self, record: &Record, outcome: &Outcome) {
+        let Outcome { status, code, duration, .. } = *outcome;
+        let (method, status) = (record.method.name, status.as_u16());
         if let (None, Some(code)) = (&record.act, code.filter(|code| audit::is_refusal(*code))) {
             let passes = self.sampler.passes(Kind::Refusal { method, status, code });
             if passes {
                 audit::tell(record, Some(code));
             }
             if passes || self.has_all {
-                self.line(record, status, Some(code));
+                self.line(record, status, Some(code), duration);
             }
             return;
         }
         self.acted(record, code);
         if self.has_all || status < 400 || self.sampler.passes(Kind::Request { method, status, code }) {
-            self.line(record, status, code);
+            self.line(record, status, code, duration);
         }
     }
 
@@ -125,13 +125,12 @@ impl RequestLog {
     }
 
     /// The line about a request, if it failed, was slow, or all requests are logged.
-    fn line(&self, record: &Record, status: u16, code: Option<ErrorCode>) {
-        let duration = record.started.elapsed();
+    fn line(&self, record: &Record, status: u16, code: Option<ErrorCode>, duration: Duration) {
         let is_slow = duration.saturating_sub(record.wait) > self.slow;
         if status < 400 && !is_slow && !self.has_all {
             return;
         }
-        let (method, namespace) = (record.method, record.namespace.as_deref());
+        let (method, namespace) = (record.method.name, record.namespace.as_deref());
         let (code, duration_ms) = (code.map(ErrorCode::as_str), (duration.as_secs_f64() * 1e6).round() / 1e3);
         let request_id = &*record.id.to_string();
         match status {

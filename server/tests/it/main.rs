@@ -10,6 +10,7 @@ mod fuzz;
 mod import;
 mod limits;
 mod memory;
+mod metrics;
 mod pages;
 mod rights;
 mod rpc;

@@ -101,6 +101,11 @@ impl EventStore {
         self.backend.kind()
     }
 
+    /// Whether an acknowledged write survives a crash of the machine.
+    pub fn is_durable(&self) -> bool {
+        self.backend.is_durable()
+    }
+
     /// Whether there is a namespace of that name.
     pub async fn exists(&self, name: &str) -> Result<bool> {
         Ok(self.backend.namespace(name).await?.is_some())

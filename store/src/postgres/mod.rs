@@ -64,6 +64,7 @@ use placement::Placement;
 use pool::retrying;
 use registry::Created;
 use shared::Shared;
+use start::Prepared;
 use statement::{PING, SELF_TEST, USABLE};
 use storage::{PostgresStorage, at_node};
 
@@ -83,6 +84,8 @@ pub struct Postgres {
     purge_after: Mutex<Option<Instant>>,
     /// When it was last looked for tokens that servers of earlier versions noted.
     adopted_at: Mutex<Option<Instant>>,
+    /// Whether a commit was on the disk whatever became of its machine, when the database was opened.
+    is_durable: bool,
 }
 
 impl Postgres {
@@ -92,7 +95,7 @@ impl Postgres {
     /// [`OpenError`], which says what to do.
     pub async fn open(settings: Settings) -> Result<Arc<Self>, OpenError> {
         let settings = Arc::new(settings);
-        let (mut connection, is_read_only) = start::prepare(&settings).await?;
+        let Prepared { mut connection, is_read_only, is_durable } = start::prepare(&settings).await?;
         migrate::registry(&mut connection, settings.auto_migrate).await.map_err(OpenError::from)?;
         let placement = Placement::look(&mut connection, &settings).await.map_err(OpenError::other)?;
         drop(connection);
@@ -111,6 +114,7 @@ impl Postgres {
             hints: Mutex::new(Some(receiver)),
             purge_after: Mutex::default(),
             adopted_at: Mutex::default(),
+            is_durable,
         }))
     }
 
@@ -119,7 +123,7 @@ impl Postgres {
     /// # Errors
     /// As [`Postgres::open`].
     pub async fn migrate(settings: &Settings) -> Result<(), OpenError> {
-        let (mut connection, _) = start::prepare(settings).await?;
+        let Prepared { mut connection, .. } = start::prepare(settings).await?;
         let placement = Placement::look(&mut connection, settings).await.map_err(OpenError::other)?;
         Ok(migrate::all(&mut connection, placement).await?)
     }
@@ -213,6 +217,10 @@ impl Postgres {
 impl Backend for Postgres {
     fn kind(&self) -> &'static str {
         "postgres"
+    }
+
+    fn is_durable(&self) -> bool {
+        self.is_durable
     }
 
     fn is_shared(&self) -> bool {

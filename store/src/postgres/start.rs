@@ -24,11 +24,20 @@ struct Found {
     is_pooled: bool,
 }
 
-/// A connection to a database that has been looked at, and whether that is read-only.
+/// A database that has been looked at.
+#[derive(Debug)]
+pub(super) struct Prepared {
+    pub(super) connection: Connection,
+    pub(super) is_read_only: bool,
+    /// Whether a commit is on its disk, whatever becomes of its machine.
+    pub(super) is_durable: bool,
+}
+
+/// Looks at a database.
 ///
 /// # Errors
 /// Why it cannot be used, and what to do.
-pub(super) async fn prepare(settings: &Settings) -> Result<(Connection, bool), OpenError> {
+pub(super) async fn prepare(settings: &Settings) -> Result<Prepared, OpenError> {
     let mut connection = Connection::open(settings).await?;
     let row = connection.query_one(SERVER.on_registry(), &[]).await.map_err(MigrateError::from)?;
     let row = row.ok_or_else(|| OpenError::other("it told nothing about itself"))?;
@@ -51,7 +60,7 @@ pub(super) async fn prepare(settings: &Settings) -> Result<(Connection, bool), O
     if !row.get::<_, bool>(5) {
         return Err(OpenError::Privilege(format!("GRANT CREATE ON DATABASE {database} to this user")));
     }
-    Ok((connection, row.get(7)))
+    Ok(Prepared { connection, is_read_only: row.get(7), is_durable: row.get(3) && row.get(4) })
 }
 
 /// Logs what PostgreSQL may lose or damage by itself.

@@ -161,6 +161,10 @@ impl Backend for Sqlite {
         "sqlite"
     }
 
+    fn is_durable(&self) -> bool {
+        self.shared.location != Location::Memory
+    }
+
     fn is_shared(&self) -> bool {
         false
     }

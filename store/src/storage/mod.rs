@@ -43,6 +43,9 @@ pub trait Backend: Send + Sync + 'static {
     /// `sqlite` or `postgres`, as `sys.health` tells it.
     fn kind(&self) -> &'static str;
 
+    /// Whether a commit survives a crash of the machine, as far as it is known since the database was opened.
+    fn is_durable(&self) -> bool;
+
     /// Whether other servers may write to the same logs, so that this one has to ask before it knows.
     fn is_shared(&self) -> bool;
 

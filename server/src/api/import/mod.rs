@@ -31,6 +31,7 @@ use crate::api::auth::{Caller, Credentials, refused};
 use crate::api::conclusion::conclude;
 use crate::api::errors::Failure;
 use crate::api::headers::awaits_leave;
+use crate::api::methods::method;
 use crate::api::places::ImportPlace;
 use crate::api::query::Query;
 use crate::api::state::AppState;
@@ -52,7 +53,7 @@ const ROOM_PAUSE: Duration = Duration::from_millis(250);
 
 /// Answers with the progress of an import.
 pub(super) async fn answer(State(state): State<Arc<AppState>>, arrival: Arrival, request: Request) -> Response {
-    let mut record = arrival.record("/import");
+    let mut record = arrival.record(const { method("/import") });
     let result = import(&state, &arrival.exchange, request, &mut record).await;
     conclude(&state, &arrival, &record, result)
 }

@@ -47,7 +47,7 @@ impl Context<'_> {
 impl Context<'_> {
     /// The call is administrative, and `object` is what it changes. The audit has a line about how it ends.
     pub(super) fn administers(&mut self, object: &str) {
-        self.record.administers(self.record.method, object);
+        self.record.administers(self.record.method.name, object);
     }
 
     pub(super) fn limits(&self) -> &Limits {

@@ -48,6 +48,7 @@ use crate::api::auth::{Credentials, Need};
 use crate::api::conclusion::conclude;
 use crate::api::errors::Failure;
 use crate::api::headers::awaits_leave;
+use crate::api::methods::method;
 use crate::api::query::Query;
 use crate::api::state::AppState;
 use crate::http::{Exchange, Upload};
@@ -58,8 +59,6 @@ const X_EVENTODB_TOKEN: HeaderName = HeaderName::from_static("x-eventodb-token")
 pub(super) const PATH: &str = "/rpc";
 /// What the query string of a call may have.
 const PARAMETERS: &[&str] = &["token"];
-/// What the log calls a call that names no method.
-const UNKNOWN: &str = "unknown call";
 
 /// Declares the methods: `"name" => file, need;`. A method's function gets its caller only as what the need comes to, so
 /// that none can be without one. The first method is the one that is not worth a box.
@@ -82,12 +81,12 @@ macro_rules! methods {
         async fn dispatch(context: &mut Context<'_>, call: &mut Call<'_>) -> Result<Response, Failure> {
             match call.method() {
                 $first_name => {
-                    context.record.method = $first_name;
+                    context.record.method = const { method($first_name) };
                     let caller = context.$first_need($(Right::$first_right)?).await?;
                     $first::answer(context, caller, call).await
                 }
                 $($name => {
-                    context.record.method = $name;
+                    context.record.method = const { method($name) };
                     Box::pin(async {
                         let caller = context.$need($(Right::$right)?).await?;
                         $($module)::+::answer(context, caller, call).await
@@ -154,7 +153,7 @@ fn no_method(name: &str) -> Failure {
 /// Answers a call.
 pub(super) async fn answer(State(state): State<Arc<AppState>>, arrival: Arrival, request: Request) -> Response {
     let (state, exchange) = (&*state, &*arrival.exchange);
-    let mut record = arrival.record(UNKNOWN);
+    let mut record = arrival.record(const { method("unknown call") });
     let (parts, mut body) = request.into_parts();
     let credentials = credentials(&parts);
     let awaits_leave = awaits_leave(&parts.headers);

@@ -23,6 +23,7 @@ use crate::api::arrival::Arrival;
 use crate::api::auth::{Caller, Credentials};
 use crate::api::conclusion::conclude;
 use crate::api::errors::Failure;
+use crate::api::methods::method;
 use crate::api::places::Place;
 use crate::api::query::Query;
 use crate::api::reply::{self, Aborted, Endless};
@@ -36,7 +37,7 @@ pub(super) const RIGHT: Right = Right::Read;
 
 /// Answers with a stream of events that ends with the namespace, the token, the server, or the client's leaving.
 pub(super) async fn answer(State(state): State<Arc<AppState>>, arrival: Arrival, request: Parts) -> Response {
-    let mut record = arrival.record("/subscribe");
+    let mut record = arrival.record(const { method("/subscribe") });
     let result = subscribe(&state, &arrival.exchange, &request, &mut record).await;
     conclude(&state, &arrival, &record, result)
 }

@@ -1,0 +1,164 @@
+//! The table of all metrics: name, type, unit, labels and help of each. `/metrics` is written by it, and
+//! `docs/METRICS.md` is generated from it.
+
+/// What is measured under one name.
+#[derive(Debug)]
+pub(crate) struct Metric {
+    pub(crate) name: &'static str,
+    pub(crate) kind: Kind,
+    pub(crate) unit: Unit,
+    pub(crate) labels: &'static [&'static str],
+    /// One sentence, without a line break.
+    pub(crate) help: &'static str,
+}
+
+/// The types of Prometheus.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// It only grows, and begins at 0 when the server starts.
+    Counter,
+    /// It has a value at the moment of the scrape.
+    Gauge,
+    /// Counts of values by upper bounds.
+    Histogram,
+}
+
+/// In what the values are. Base units only.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Unit {
+    /// A number of things.
+    Count,
+    Seconds,
+    Bytes,
+}
+
+impl Kind {
+    pub(crate) const fn as_str(self) -> &'static str {
+        match self {
+            Self::Counter => "counter",
+            Self::Gauge => "gauge",
+            Self::Histogram => "histogram",
+        }
+    }
+}
+
+/// Declares the metrics, in sections: `CONSTANT = Kind Unit "name" ["label", …] "help";`.
+macro_rules! metrics {
+    ($($section:literal { $($constant:ident = $kind:ident $unit:ident $name:literal [$($label:literal),*] $help:literal;)* })*) => {
+        $($(pub(crate) const $constant: &Metric = &Metric {
+            name: $name, kind: Kind::$kind, unit: Unit::$unit, labels: &[$($label),*], help: $help,
+        };)*)*
+
+        /// All metrics, by section.
+        #[cfg(test)]
+        pub(crate) const SECTIONS: &[(&str, &[&Metric])] = &[$(($section, &[$($constant),*])),*];
+    };
+}
+
+metrics! {
+    "Requests" {
+        REQUESTS = Counter Count "eventodb_requests_total" ["method", "status"]
+            "Requests that were answered, by what they asked for and the status of the reply.";
+        REQUEST_DURATION = Histogram Seconds "eventodb_request_duration_seconds" ["method"]
+            "Time from the head of a request to the head of its reply, with the time that the request asked to wait.";
+        ERRORS = Counter Count "eventodb_errors_total" ["code"]
+            "Requests that were refused or failed, by the code of the protocol.";
+        SHED = Counter Count "eventodb_shed_total" ["reason"]
+            "Requests that were refused because of load: a full queue, no memory, no free place, or too many in a second.";
+    }
+    "Connections" {
+        CONNECTIONS = Gauge Count "eventodb_connections" []
+            "Open connections.";
+        CONNECTIONS_ACCEPTED = Counter Count "eventodb_connections_accepted_total" []
+            "Connections that were accepted.";
+        CONNECTIONS_REFUSED = Counter Count "eventodb_connections_refused_total" ["reason"]
+            "Connections that were closed at once: their address has as many as it may, or too many wait for a place.";
+        RECEIVED = Counter Bytes "eventodb_received_bytes_total" []
+            "Bytes that came in on all connections, with HTTP heads and TLS.";
+        SENT = Counter Bytes "eventodb_sent_bytes_total" []
+            "Bytes that went out on all connections, with HTTP heads and TLS.";
+        MEMORY_BUDGET = Gauge Bytes "eventodb_memory_budget_bytes" []
+            "The memory budget for what waits for clients (--memory-budget).";
+        MEMORY_TAKEN = Gauge Bytes "eventodb_memory_taken_bytes" ["share"]
+            "What is taken of the memory budget: by connections, by requests without a valid token, and by namespaces.";
+    }
+    "The process" {
+        BUILD_INFO = Gauge Count "eventodb_build_info" ["version"]
+            "Always 1; the label has the version of the server.";
+        DURABILITY_INFO = Gauge Count "eventodb_durability_info" ["fsync", "backend"]
+            "Always 1; the labels say whether an acknowledged write is on the disk, and on which backend.";
+        PROCESS_CPU = Counter Seconds "process_cpu_seconds_total" []
+            "CPU time of the process, in user and system mode.";
+        PROCESS_RESIDENT = Gauge Bytes "process_resident_memory_bytes" []
+            "Memory of the process that is resident.";
+        PROCESS_VIRTUAL = Gauge Bytes "process_virtual_memory_bytes" []
+            "Virtual memory of the process.";
+        PROCESS_FDS = Gauge Count "process_open_fds" []
+            "Open file descriptors of the process.";
+        PROCESS_MAX_FDS = Gauge Count "process_max_fds" []
+            "File descriptors that the process may have.";
+        PROCESS_THREADS = Gauge Count "process_threads" []
+            "Threads of the process.";
+        PROCESS_START = Gauge Seconds "process_start_time_seconds" []
+            "When the process started, in seconds since 1970.";
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fmt::Write as _;
+
+    use super::*;
+
+    const DOCUMENT: &str = "docs/METRICS.md";
+
+    const INTRODUCTION: &str = "# Metrics
+
+`GET /metrics` answers in the text format of Prometheus. It needs a token of `default` with the right `read` in all
+categories; with `--metrics-public` it needs none. A scrape reads counters in memory, and asks the database nothing.
+
+All metrics are in base units. A counter begins at 0 when the server starts. A series with labels appears with its first
+event, so that a server with a few methods in use has a few series.
+
+<!-- This page is generated from the table in server/src/observe/metrics/table.rs:
+     EVENTODB_BLESS=1 cargo test -p eventodb-server --lib metrics::table -->
+";
+
+    fn document() -> String {
+        let mut document = INTRODUCTION.to_owned();
+        for (section, metrics) in SECTIONS {
+            write!(document, "\n## {section}\n\n| name | type | labels | meaning |\n|---|---|---|---|\n")
+                .expect("a string");
+            for Metric { name, kind, labels, help, .. } in *metrics {
+                let labels: Vec<_> = labels.iter().map(|label| format!("`{label}`")).collect();
+                let (kind, labels) = (kind.as_str(), labels.join(", "));
+                writeln!(document, "| `{name}` | {kind} | {labels} | {help} |").expect("a string");
+            }
+        }
+        document
+    }
+
+    #[test]
+    fn the_document_is_generated_from_the_table() {
+        let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(DOCUMENT);
+        if std::env::var_os("EVENTODB_BLESS").is_some() {
+            std::fs::write(&path, document()).expect("the document is written");
+        }
+        let found = std::fs::read_to_string(&path).unwrap_or_default();
+        assert!(found == document(), "{DOCUMENT} differs from the table; the page says how it is generated");
+    }
+
+    #[test]
+    fn names_are_those_that_prometheus_recommends() {
+        let mut names = std::collections::HashSet::new();
+        for Metric { name, kind, unit, help, .. } in SECTIONS.iter().flat_map(|(_, metrics)| *metrics) {
+            assert!(names.insert(name), "{name} is there twice");
+            assert!(name.starts_with("eventodb_") || name.starts_with("process_"), "{name}");
+            assert_eq!(name.ends_with("_total"), *kind == Kind::Counter, "{name}");
+            let base = name.trim_end_matches("_total");
+            assert_eq!(base.ends_with("_seconds"), *unit == Unit::Seconds, "{name}");
+            assert_eq!(base.ends_with("_bytes"), *unit == Unit::Bytes, "{name}");
+            assert!(help.ends_with('.') && !help.contains(['\n', '|', '\\']), "{name}: {help}");
+        }
+    }
+}
