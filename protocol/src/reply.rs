@@ -176,6 +176,45 @@ pub struct CategoryListed {
     pub message_count: u64,
 }
 
+/// Result of `sys.config`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Configuration {
+    /// Changes with each value that is in force.
+    pub hash: String,
+    /// Every setting, in the order of the help.
+    pub settings: Vec<Setting>,
+}
+
+/// A setting of a server.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Setting {
+    /// The name of its flag.
+    pub name: String,
+    /// The value that is in force, as it is typed behind the flag; none if there is none. A secret is hidden.
+    pub value: Option<String>,
+    /// Where it comes from: `default`, a file and line, a variable, `flag`, or `sys.config`.
+    pub from: String,
+    /// Whether it may be changed while the server runs.
+    pub changeable: bool,
+    /// If it comes from `sys.config`: what is in force without it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub beneath: Option<Layer>,
+    /// What the file has now, where that needs a restart.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub after_restart: Option<Layer>,
+}
+
+/// A value of a setting, and where it comes from.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Layer {
+    /// As in [`Setting`].
+    pub value: Option<String>,
+    /// As in [`Setting`].
+    pub from: String,
+}
+
 /// Result of `sys.health`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]

@@ -3,13 +3,16 @@
 //! Time limits are settings so that an operator can fit them to a network, and a test can make them
 //! short. The command line has a flag for each.
 
-use std::num::NonZeroU32;
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
 use eventodb_protocol::Limits;
+use eventodb_protocol::reply::Configuration;
+use eventodb_protocol::request::ChangeConfiguration;
 
 use crate::http::{self, Network, Tls};
+use crate::live::{Changeable, Live};
 
 /// All settings of a server.
 #[derive(Clone, Debug)]
@@ -22,16 +25,18 @@ pub struct Config {
     pub timeouts: Timeouts,
     /// The most connections, requests and bytes at once.
     pub bounds: Bounds,
-    /// The most requests a second.
-    pub rates: Rates,
+    /// What may change while the server runs, as it is at the start.
+    pub changeable: Changeable,
+    /// What is in force of it, if somebody else has a hand in it. It begins with `changeable` otherwise.
+    pub live: Option<Arc<Live>>,
+    /// What shows and changes the settings for `sys.config`.
+    pub steering: Option<Arc<dyn Steering>>,
     /// Proxies whose word on the address of a client is believed.
     pub trusted_proxies: Arc<[Network]>,
     /// Which web pages may talk to the server.
     pub pages: Pages,
     /// TLS on every connection; without it they are clear.
     pub tls: Option<Arc<Tls>>,
-    /// Whether every request is logged, not only those that failed or were slow.
-    pub access_log: bool,
     /// Whether everybody may see the metrics, not only who has a token of `default` for it.
     pub metrics_public: bool,
 }
@@ -62,6 +67,11 @@ pub enum Mode {
 }
 
 impl Config {
+    /// What is in force of the settings that may change.
+    pub(crate) fn live(&self) -> Arc<Live> {
+        self.live.clone().unwrap_or_else(|| Arc::new(Live::new(self.changeable)))
+    }
+
     /// The limits that the HTTP layer enforces.
     pub(crate) fn http_limits(&self) -> http::Limits {
         let Timeouts { head, idle, stall, grace, drain, .. } = self.timeouts;
@@ -116,8 +126,6 @@ pub struct Timeouts {
     pub grace: Duration,
     /// How long requests in progress have to end once the socket is closed.
     pub drain: Duration,
-    /// A request that takes longer than this is logged.
-    pub slow_request: Duration,
 }
 
 /// The most connections, requests and bytes at once.
@@ -127,10 +135,6 @@ pub struct Bounds {
     pub connections: usize,
     /// Open connections of one address that is no trusted proxy's. More are closed at once.
     pub connections_per_address: usize,
-    /// Subscriptions.
-    pub subscriptions: AtOnce,
-    /// Calls that wait for a message.
-    pub waits: AtOnce,
     /// Imports of all namespaces.
     pub imports: usize,
     /// Requests at the same time on one HTTP/2 connection.
@@ -140,24 +144,19 @@ pub struct Bounds {
     pub memory: usize,
 }
 
-/// The most of something at once.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct AtOnce {
-    /// Of one namespace.
-    pub per_namespace: usize,
-    /// With one token.
-    pub per_token: usize,
-}
+/// Shows the settings of this process, and changes those that may be changed while it runs.
+pub trait Steering: fmt::Debug + Send + Sync {
+    /// The names of the settings that may be changed.
+    fn changeable(&self) -> &'static [&'static str];
 
-/// The most requests a second; what is `None` has no bound.
-#[derive(Clone, Copy, Debug)]
-pub struct Rates {
-    /// Requests of one address, except probes.
-    pub requests_per_address: Option<NonZeroU32>,
-    /// Requests with one token, except probes.
-    pub requests_per_token: Option<NonZeroU32>,
-    /// Wrong tokens of one address. Beyond it they are refused as too many. Right ones never are.
-    pub wrong_tokens: Option<NonZeroU32>,
+    /// Every setting.
+    fn show(&self) -> Configuration;
+
+    /// Changes settings, or withdraws earlier changes: all or nothing. Returns what has changed, for the audit.
+    ///
+    /// # Errors
+    /// What is wrong, for the caller.
+    fn change(&self, change: &ChangeConfiguration) -> Result<String, String>;
 }
 
 impl Default for Config {
@@ -167,11 +166,12 @@ impl Default for Config {
             limits: Limits::default(),
             timeouts: Timeouts::default(),
             bounds: Bounds::default(),
-            rates: Rates::default(),
+            changeable: Changeable::default(),
+            live: None,
+            steering: None,
             trusted_proxies: Arc::default(),
             pages: Pages::default(),
             tls: None,
-            access_log: false,
             metrics_public: false,
         }
     }
@@ -189,25 +189,15 @@ impl Default for Timeouts {
             heartbeat: Duration::from_secs(15),
             grace: Duration::ZERO,
             drain: Duration::from_secs(10),
-            slow_request: Duration::from_secs(1),
         }
-    }
-}
-
-impl Default for Rates {
-    fn default() -> Self {
-        Self { requests_per_address: None, requests_per_token: None, wrong_tokens: NonZeroU32::new(20) }
     }
 }
 
 impl Default for Bounds {
     fn default() -> Self {
-        let many = AtOnce { per_namespace: 100_000, per_token: 100_000 };
         Self {
             connections: 20_000,
             connections_per_address: usize::MAX,
-            subscriptions: many,
-            waits: many,
             imports: 64,
             http2_streams: 256,
             memory: 1024 * 1024 * 1024,

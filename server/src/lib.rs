@@ -7,12 +7,14 @@
 mod api;
 pub mod config;
 mod http;
+mod live;
 mod observe;
 mod run;
 
 pub use api::{METHODS, NEEDS, Need, ROUTES};
-pub use config::{AtOnce, Bounds, Config, Mode, Pages, Rates, Timeouts};
+pub use config::{Bounds, Config, Mode, Pages, Steering, Timeouts};
+pub use live::{AccessLog, AtOnce, Changeable, Live, Rates};
 pub use run::run;
 
 pub use crate::http::{Network, ParseNetworkError, Stop, Tls, TlsError, TlsFiles};
-pub use crate::observe::{AUDIT, act_in_store};
+pub use crate::observe::{AUDIT, act_by_signal, act_in_store};

@@ -14,14 +14,15 @@ use crate::observe::RequestLog;
 /// Serves connections of `listener` until `stop` is cancelled and the last of them has ended. The store stays open.
 pub async fn run(listener: TcpListener, store: Arc<EventStore>, config: Config, stop: Stop) {
     let server = Server::new(config.http_limits(), config.tls.clone());
-    let log = Arc::new(RequestLog::new(config.timeouts.slow_request, config.access_log));
+    let live = config.live();
+    let log = Arc::new(RequestLog::new(Arc::clone(&live)));
     let end = CancellationToken::new();
     let summaries = tokio::spawn({
         let (log, end) = (Arc::clone(&log), end.clone());
         async move { log.keep(end).await }
     });
     let renewals = config.tls.clone().map(|tls| tokio::spawn(tls.keep(end.clone())));
-    let api = Api::new(store, config, log, &server);
+    let api = Api::new(store, config, live, log, &server);
     server.serve(listener, api, stop).await;
     end.cancel();
     if summaries.await.is_err() {

@@ -81,6 +81,7 @@ export const METHODS: Method[] = [
   { name: "group.audit", required: [group], options: { limit: "integer", cursor: "integer" } },
   { name: "sys.version", required: [], options: {} },
   { name: "sys.health", required: [], options: {} },
+  { name: "sys.config", required: [], options: {} },
 ];
 
 export const NESTED: Nested[] = [

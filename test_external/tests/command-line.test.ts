@@ -225,8 +225,8 @@ test("[R-cli.22 R-cli.5] config check and config show", async (t) => {
   const { stdout } = await run(["config", "show", "--json", "--config", config], { EVENTODB_HOST: "::1" });
   const { settings } = JSON.parse(stdout) as { settings: { name: string; value: string | null; from: string }[] };
   const of = (name: string) => settings.find((setting) => setting.name === name);
-  assert.deepEqual(of("port"), { name: "port", value: "7", from: `${config}:1` });
-  assert.deepEqual(of("host"), { name: "host", value: "::1", from: "EVENTODB_HOST" });
-  assert.deepEqual(of("log-level"), { name: "log-level", value: "info", from: "default" });
+  assert.deepEqual(of("port"), { name: "port", value: "7", from: `${config}:1`, changeable: false });
+  assert.deepEqual(of("host"), { name: "host", value: "::1", from: "EVENTODB_HOST", changeable: false });
+  assert.deepEqual(of("log-level"), { name: "log-level", value: "info", from: "default", changeable: true });
   assert.ok(!stdout.includes(token));
 });

@@ -117,6 +117,7 @@ const CALLS: Record<string, (client: Client, touch: Touch, tenant: Tenant) => Pr
   "sys.version": (client) => client.call("sys.version"),
   "sys.health": (client) => client.call("sys.health"),
   "/metrics": (client) => client.send({ path: "/metrics" }),
+  "sys.config": (client) => client.call("sys.config"),
   "/health": (client) => client.send({ path: "/health" }),
   "/health/live": (client) => client.send({ path: "/health/live" }),
   "/health/ready": (client) => client.send({ path: "/health/ready" }),

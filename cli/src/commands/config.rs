@@ -3,12 +3,14 @@
 use std::io::Write as _;
 use std::process::ExitCode;
 
-use clap::Subcommand;
-use serde_json::json;
+use clap::parser::ValueSource;
+use clap::{ArgMatches, FromArgMatches, Subcommand};
+use eventodb_protocol::reply::{Layer, Setting};
 
+use super::connection::Connection;
 use super::output::{Output, finish};
-use crate::serve::{Layered, Problems, Setting, Settings, stray_variables};
-use crate::usage::Exit;
+use crate::serve::{Problems, Settings, SettingsBesideToken, stray_variables};
+use crate::usage::{Exit, Usage};
 
 /// Options of `eventodb config`.
 #[derive(Debug, clap::Args)]
@@ -24,6 +26,8 @@ enum Command {
     /// Every error of the file is told. Variables named EVENTODB_… that no command knows are a warning.
     Check(Box<Settings>),
     /// Print each setting that `serve` would start with, and where it comes from.
+    ///
+    /// With --url: the settings of that server. It needs the administrator's token.
     Show(Box<Show>),
 }
 
@@ -32,14 +36,44 @@ struct Show {
     /// Print JSON.
     #[arg(long)]
     json: bool,
+    // Before the connection, because that takes its values out of what is matched.
     #[command(flatten)]
-    settings: Settings,
+    asked: Asked,
+    #[command(flatten)]
+    settings: SettingsBesideToken,
+    #[command(flatten)]
+    connection: Connection,
 }
 
-pub(crate) fn run(args: Args, root: &clap::Command) -> anyhow::Result<ExitCode> {
+/// Whether a server is asked, which only a typed --url means.
+#[derive(Clone, Copy, Debug)]
+struct Asked(bool);
+
+impl clap::Args for Asked {
+    fn augment_args(command: clap::Command) -> clap::Command {
+        command
+    }
+
+    fn augment_args_for_update(command: clap::Command) -> clap::Command {
+        command
+    }
+}
+
+impl FromArgMatches for Asked {
+    fn from_arg_matches(matches: &ArgMatches) -> Result<Self, clap::Error> {
+        Ok(Self(matches.value_source("server_url") == Some(ValueSource::CommandLine)))
+    }
+
+    fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), clap::Error> {
+        *self = Self::from_arg_matches(matches)?;
+        Ok(())
+    }
+}
+
+pub(crate) async fn run(args: Args, root: &clap::Command) -> anyhow::Result<ExitCode> {
     match args.command {
         Command::Check(settings) => check(&settings, root),
-        Command::Show(show) => self::show(*show),
+        Command::Show(show) => self::show(*show).await,
     }
 }
 
@@ -47,9 +81,8 @@ fn check(settings: &Settings, root: &clap::Command) -> anyhow::Result<ExitCode> 
     for variable in stray_variables(root) {
         tell(&format!("warning: {variable}"));
     }
-    let checked = settings.layer().and_then(|layered| Ok((layered.warnings.clone(), layered.effective()?)));
-    match checked {
-        Ok((warnings, _)) => {
+    match settings.shown() {
+        Ok((_, warnings)) => {
             warnings.iter().for_each(|warning| tell(&format!("warning: {warning}")));
             let mut output = Output::new(false);
             let said = output.line("the configuration is right");
@@ -62,16 +95,29 @@ fn check(settings: &Settings, root: &clap::Command) -> anyhow::Result<ExitCode> 
     }
 }
 
-fn show(show: Show) -> anyhow::Result<ExitCode> {
-    let settings = show.settings.layer().and_then(Layered::effective).map_err(crate::usage::Usage::from)?;
+async fn show(show: Show) -> anyhow::Result<ExitCode> {
+    let settings = Settings::from(show.settings);
+    let configuration = match show.asked {
+        Asked(true) if settings.is_typed() => {
+            let message = "--url shows the settings of a running server: leave the flags of `serve` out";
+            return Err(Usage::new(message).into());
+        }
+        Asked(true) => show.connection.connect().await?.server_configuration().await?,
+        Asked(false) => settings.shown().map_err(Usage::from)?.0,
+    };
     let mut output = Output::new(show.json);
-    let rows: Vec<Vec<String>> = settings.iter().map(row).collect();
-    let result = output.table(&json!({ "settings": settings }), &["SETTING", "VALUE", "FROM"], &rows);
+    let rows: Vec<Vec<String>> = configuration.settings.iter().map(row).collect();
+    let result = output.table(&serde_json::to_value(&configuration)?, &["SETTING", "VALUE", "FROM"], &rows);
     finish(result, output)
 }
 
 fn row(setting: &Setting) -> Vec<String> {
-    vec![setting.name.clone(), setting.value.clone().unwrap_or_default(), setting.origin.to_string()]
+    let layer =
+        |what: &str, layer: &Layer| format!("; {what} {} ({})", layer.value.as_deref().unwrap_or("none"), layer.from);
+    let beneath = setting.beneath.as_ref().map(|beneath| layer("beneath it", beneath));
+    let later = setting.after_restart.as_ref().map(|later| layer("after a restart", later));
+    let from = [Some(setting.from.clone()), beneath, later].into_iter().flatten().collect();
+    vec![setting.name.clone(), setting.value.clone().unwrap_or_default(), from]
 }
 
 /// Prints a line on standard error.

@@ -105,7 +105,7 @@ impl Command {
             Self::Export(args) => export::run(args).await,
             Self::Import(args) => import::run(args).await,
             Self::Migrate(args) => migrate::run(*args).await,
-            Self::Config(args) => config::run(args, &root),
+            Self::Config(args) => config::run(args, &root).await,
             Self::Completions(args) => completions::run(&args, root),
             Self::Man => completions::man(root),
             Self::Backup(args) => backup::run(args).await,

@@ -12,7 +12,7 @@ use std::time::Duration;
 use clap::builder::{PossibleValuesParser, TypedValueParser as _};
 use eventodb_protocol::limits::{BODY_BYTES, JSON_DEPTH, MESSAGE_BYTES, NAME_BYTES};
 use eventodb_server::config::TEST_NAMESPACES;
-use eventodb_server::{Bounds, Network, Rates, Timeouts};
+use eventodb_server::{AccessLog, Bounds, Changeable, Network, Rates, Timeouts};
 use eventodb_store::Settings;
 use eventodb_store::{postgres, sqlite};
 
@@ -54,12 +54,18 @@ pub(crate) struct Args {
     pub(super) token_out: Option<PathBuf>,
 
     /// For tests: tokens are optional, and a namespace is created when it is first used.
-    #[arg(long, env = "EVENTODB_TEST_MODE", value_parser = switch())]
+    #[arg(
+        long, env = "EVENTODB_TEST_MODE", value_name = "BOOL", default_value = "false", default_missing_value = "true",
+        num_args = 0..=1, require_equals = true, value_parser = switch(), action = clap::ArgAction::Set
+    )]
     pub(super) test_mode: bool,
 
     /// Accept --test-mode on an address that other machines reach. Every machine that reaches it may then do
     /// everything.
-    #[arg(long, env = "EVENTODB_ALLOW_INSECURE", value_parser = switch())]
+    #[arg(
+        long, env = "EVENTODB_ALLOW_INSECURE", value_name = "BOOL", default_value = "false", default_missing_value = "true",
+        num_args = 0..=1, require_equals = true, value_parser = switch(), action = clap::ArgAction::Set
+    )]
     pub(super) allow_insecure: bool,
 
     /// Most namespaces that exist at once because test mode created them.
@@ -86,13 +92,41 @@ pub(crate) struct Args {
     pub(super) log_format: Format,
 
     /// Log one line for each request: method, status, duration, namespace.
-    #[arg(long, env = "EVENTODB_ACCESS_LOG", value_parser = switch())]
+    #[arg(
+        long, env = "EVENTODB_ACCESS_LOG", value_name = "BOOL", default_value = "false", default_missing_value = "true",
+        num_args = 0..=1, require_equals = true, value_parser = switch(), action = clap::ArgAction::Set
+    )]
     pub(super) access_log: bool,
 
     /// Show the metrics at /metrics to everybody. Without this flag they need a token of `default` with the right read in
     /// all categories.
-    #[arg(long, env = "EVENTODB_METRICS_PUBLIC", value_parser = switch())]
+    #[arg(
+        long, env = "EVENTODB_METRICS_PUBLIC", value_name = "BOOL", default_value = "false", default_missing_value = "true",
+        num_args = 0..=1, require_equals = true, value_parser = switch(), action = clap::ArgAction::Set
+    )]
     pub(super) metrics_public: bool,
+
+    /// Lines of the access log a second. Of more requests only a part has a line, which says of how many it is one
+    /// (`one_in`).
+    #[arg(
+        long, env = "EVENTODB_ACCESS_LOG_PER_SECOND", value_name = "COUNT",
+        default_value_t = AccessLog::default().per_second
+    )]
+    pub(super) access_log_per_second: NonZeroU32,
+
+    /// Refuse every call that may change the store, with BACKEND_UNAVAILABLE.
+    #[arg(
+        long, env = "EVENTODB_READ_ONLY", value_name = "BOOL", default_value = "false", default_missing_value = "true",
+        num_args = 0..=1, require_equals = true, value_parser = switch(), action = clap::ArgAction::Set
+    )]
+    pub(super) read_only: bool,
+
+    /// Whether new subscriptions are taken. With `off` they are refused with OVERLOADED, and those that are there stay.
+    #[arg(
+        long, env = "EVENTODB_SUBSCRIPTIONS", value_name = "on|off", default_value = "on",
+        value_parser = on_off(), action = clap::ArgAction::Set
+    )]
+    pub(super) subscriptions: bool,
 
     #[command(flatten)]
     pub(super) tls: Tls,
@@ -189,25 +223,25 @@ pub(super) struct PerClient {
     /// Subscriptions of one namespace. More are refused with OVERLOADED.
     #[arg(
         long, env = "EVENTODB_MAX_SUBSCRIPTIONS_PER_NAMESPACE", value_name = "COUNT",
-        default_value_t = Bounds::default().subscriptions.per_namespace, value_parser = count
+        default_value_t = Changeable::default().subscriptions.per_namespace, value_parser = count
     )]
     pub(super) max_subscriptions_per_namespace: usize,
     /// Subscriptions with one token. More are refused with OVERLOADED.
     #[arg(
         long, env = "EVENTODB_MAX_SUBSCRIPTIONS_PER_TOKEN", value_name = "COUNT",
-        default_value_t = Bounds::default().subscriptions.per_token, value_parser = count
+        default_value_t = Changeable::default().subscriptions.per_token, value_parser = count
     )]
     pub(super) max_subscriptions_per_token: usize,
     /// Calls of one namespace that wait for a message (`waitMs`). More are refused with OVERLOADED.
     #[arg(
         long, env = "EVENTODB_MAX_WAITS_PER_NAMESPACE", value_name = "COUNT",
-        default_value_t = Bounds::default().waits.per_namespace, value_parser = count
+        default_value_t = Changeable::default().waits.per_namespace, value_parser = count
     )]
     pub(super) max_waits_per_namespace: usize,
     /// Calls with one token that wait for a message. More are refused with OVERLOADED.
     #[arg(
         long, env = "EVENTODB_MAX_WAITS_PER_TOKEN", value_name = "COUNT",
-        default_value_t = Bounds::default().waits.per_token, value_parser = count
+        default_value_t = Changeable::default().waits.per_token, value_parser = count
     )]
     pub(super) max_waits_per_token: usize,
     /// Requests a second of one address, or of one IPv6 network of 64 bits. More are refused with RATE_LIMITED before their
@@ -293,12 +327,12 @@ pub(super) struct Times {
         default_value_t = Millis(Timeouts::default().append), value_parser = time
     )]
     pub(super) append_timeout_ms: Millis,
-    /// Milliseconds after which a request counts as slow and is logged.
+    /// Milliseconds after which a request counts as slow and is logged. The time that it asked to wait does not count.
     #[arg(
-        long, env = "EVENTODB_SLOW_REQUEST_MS", value_name = "MS",
-        default_value_t = Millis(Timeouts::default().slow_request)
+        long, env = "EVENTODB_SLOW_QUERY_THRESHOLD_MS", value_name = "MS",
+        default_value_t = Millis(Changeable::default().slow)
     )]
-    pub(super) slow_request_ms: Millis,
+    pub(super) slow_query_threshold_ms: Millis,
     /// Milliseconds that the oldest waiting append of a namespace may wait. If it waits longer for all of
     /// --queue-interval-ms, new appends are refused with OVERLOADED until it does not.
     #[arg(
@@ -586,7 +620,7 @@ fn at_most(text: &str, most: Millis) -> Result<Millis, String> {
     if time.0 > most.0 { Err(format!("it must be at most {most}")) } else { Ok(time) }
 }
 
-/// A flag without a value, whose variable takes 1, true, 0 or false.
+/// A flag that means `true` without a value. Behind an equals sign, and in its variable, it takes 1, true, 0 or false.
 fn switch() -> impl clap::builder::TypedValueParser<Value = bool> {
     PossibleValuesParser::new(["1", "true", "0", "false"]).map(|text| matches!(text.as_str(), "1" | "true"))
 }

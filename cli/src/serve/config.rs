@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use eventodb_protocol::{DEFAULT_NAMESPACE, Token};
-use eventodb_server::{AtOnce, Bounds, Config, Network, Pages, Rates, Timeouts, Tls, TlsFiles};
+use eventodb_server::{AccessLog, AtOnce, Bounds, Changeable, Config, Network, Pages, Rates, Timeouts, Tls, TlsFiles};
 use eventodb_store::{postgres, sqlite};
 
 use super::args::{self, Args, Times};
@@ -286,30 +286,38 @@ fn server(args: &Args) -> Result<Config, Usage> {
         bounds: Bounds {
             connections: limits.max_connections,
             connections_per_address: per_client.max_connections_per_address.unwrap_or(usize::MAX),
-            subscriptions: AtOnce {
-                per_namespace: per_client.max_subscriptions_per_namespace,
-                per_token: per_client.max_subscriptions_per_token,
-            },
-            waits: AtOnce {
-                per_namespace: per_client.max_waits_per_namespace,
-                per_token: per_client.max_waits_per_token,
-            },
             imports: limits.max_imports,
             http2_streams: limits.max_http2_streams,
             memory: memory_budget(args.memory.memory_budget, limits.max_body_bytes)?,
         },
+        changeable: changeable(args),
+        trusted_proxies: per_client.trusted_proxy.clone().into(),
+        pages: pages(args)?,
+        tls: tls(args)?,
+        metrics_public: args.metrics_public,
+        ..Config::default()
+    })
+}
+
+/// The settings of the server that may change while it runs.
+pub(super) fn changeable(args: &Args) -> Changeable {
+    let per_client = &args.per_client;
+    Changeable {
+        read_only: args.read_only,
+        takes_subscriptions: args.subscriptions,
+        subscriptions: AtOnce {
+            per_namespace: per_client.max_subscriptions_per_namespace,
+            per_token: per_client.max_subscriptions_per_token,
+        },
+        waits: AtOnce { per_namespace: per_client.max_waits_per_namespace, per_token: per_client.max_waits_per_token },
         rates: Rates {
             requests_per_address: per_client.max_requests_per_address.and_then(NonZeroU32::new),
             requests_per_token: per_client.max_requests_per_token.and_then(NonZeroU32::new),
             wrong_tokens: NonZeroU32::new(per_client.max_wrong_tokens),
         },
-        trusted_proxies: per_client.trusted_proxy.clone().into(),
-        pages: pages(args)?,
-        tls: tls(args)?,
-        access_log: args.access_log,
-        metrics_public: args.metrics_public,
-        ..Config::default()
-    })
+        slow: args.times.slow_query_threshold_ms.0,
+        access_log: AccessLog { is_on: args.access_log, per_second: args.access_log_per_second },
+    }
 }
 
 /// TLS, if there is a certificate.
@@ -378,7 +386,6 @@ fn timeouts(times: &Times) -> Timeouts {
         heartbeat: times.heartbeat_ms.0,
         grace: times.drain_grace.0,
         drain: times.drain_timeout_ms.0,
-        slow_request: times.slow_request_ms.0,
     }
 }
 

@@ -7,6 +7,7 @@ use tracing_appender::non_blocking::WorkerGuard;
 use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
+use tracing_subscriber::{Registry, reload};
 
 /// The least severe level that is logged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -39,9 +40,33 @@ pub(crate) fn audit(act: &'static str, object: &str, namespace: &str) {
     tracing::subscriber::with_default(log, || eventodb_server::act_in_store(act, object, namespace));
 }
 
+/// Sets the level of the log while it is written.
+#[derive(Clone, Debug)]
+pub(super) struct LevelSwitch(reload::Handle<Targets, Registry>);
+
+impl LevelSwitch {
+    /// Logs from this level on.
+    pub(super) fn set(&self, level: Level) {
+        // It fails only if nothing is logged any more.
+        let _ = self.0.reload(wanted(level));
+    }
+}
+
 /// Starts logging. When the guard is dropped, the rest of the log is written.
-pub(super) fn start(level: Level, format: Format) -> WorkerGuard {
+pub(super) fn start(level: Level, format: Format) -> (WorkerGuard, LevelSwitch) {
     let (writer, guard) = tracing_appender::non_blocking(std::io::stderr());
+    let lines = tracing_subscriber::fmt::layer().with_writer(writer).with_ansi(false);
+    let (filter, handle) = reload::Layer::new(wanted(level));
+    let log = tracing_subscriber::registry().with(filter);
+    match format {
+        Format::Json => log.with(lines.json().flatten_event(true)).init(),
+        Format::Console => log.with(lines.with_target(false)).init(),
+    }
+    (guard, LevelSwitch(handle))
+}
+
+/// What is logged at a level.
+fn wanted(level: Level) -> Targets {
     let level = match level {
         Level::Error => LevelFilter::ERROR,
         Level::Warn => LevelFilter::WARN,
@@ -49,12 +74,5 @@ pub(super) fn start(level: Level, format: Format) -> WorkerGuard {
         Level::Debug => LevelFilter::DEBUG,
         Level::Trace => LevelFilter::TRACE,
     };
-    let lines = tracing_subscriber::fmt::layer().with_writer(writer).with_ansi(false);
-    let wanted = Targets::new().with_default(level).with_target(AUDIT, level.max(LevelFilter::INFO));
-    let log = tracing_subscriber::registry().with(wanted);
-    match format {
-        Format::Json => log.with(lines.json().flatten_event(true)).init(),
-        Format::Console => log.with(lines.with_target(false)).init(),
-    }
-    guard
+    Targets::new().with_default(level).with_target(AUDIT, level.max(LevelFilter::INFO))
 }

@@ -15,6 +15,7 @@ mod page;
 mod secret;
 mod settings;
 mod signals;
+mod steer;
 mod storage;
 
 use std::net::SocketAddr;
@@ -24,7 +25,7 @@ use std::sync::Arc;
 
 use anyhow::{Context as _, anyhow};
 use eventodb_protocol::Token;
-use eventodb_server::{Config, Mode};
+use eventodb_server::{Config, Live, Mode, Steering, Tls};
 use eventodb_store::sqlite::Location;
 use eventodb_store::{Backend, EventStore};
 use tokio::net::{TcpListener, TcpSocket};
@@ -35,7 +36,8 @@ use self::config::Checked;
 use self::logging::Format;
 pub(crate) use self::logging::audit;
 pub(crate) use self::secret::{DATA_DIR, Database, is_open_to_all, read as first_line};
-pub(crate) use self::settings::{Layered, Problems, Setting, Settings, stray_variables};
+pub(crate) use self::settings::{Problems, Settings, SettingsBesideToken, stray_variables};
+use self::steer::Steer;
 pub(crate) use self::storage::of_postgres;
 use crate::usage::{Exit, Refused, Usage, of_store};
 
@@ -45,22 +47,22 @@ use crate::usage::{Exit, Refused, Usage, of_store};
 /// [`crate::usage::Usage`] for a wrong configuration, [`Refused`] if the address, the data directory or the database
 /// cannot be used.
 pub(crate) async fn run(settings: Settings) -> anyhow::Result<ExitCode> {
-    let layered = settings.layer().map_err(Usage::from)?;
-    let warnings = layered.warnings.clone();
+    let layers = settings.read().map_err(Usage::from)?;
+    let layered = layers.join().map_err(Usage::from)?;
     let mut checked = layered.check().map_err(Usage::from)?;
-    let _log = logging::start(checked.log_level, checked.log_format);
-    for warning in warnings {
-        tracing::warn!("{warning}");
-    }
+    let (_log, level) = logging::start(checked.log_level, checked.log_format);
+    layered.warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
     checked.warn();
     let stop = signals::listen().context("cannot listen for signals")?;
-    if let Some(tls) = &checked.server.tls {
-        signals::reload(Arc::clone(tls)).context("cannot listen for SIGHUP")?;
-    }
+    let live = Arc::new(Live::new(checked.server.changeable));
+    let steer = Arc::new(Steer::new(layers, layered.effective(&checked), Arc::clone(&live), level));
+    (checked.server.live, checked.server.steering) = (Some(live), Some(Arc::clone(&steer) as Arc<dyn Steering>));
+    listen_for_reloads(&settings, checked.server.tls.clone(), Arc::clone(&steer))?;
     files::raise_limit();
     let listener = bind(&checked).await?;
     checked.server.bounds.connections = files::bound_connections(checked.server.bounds.connections);
-    tracing::info!(version = eventodb_protocol::VERSION, storage = banner::describe(&checked.storage), "starting");
+    let (version, storage) = (eventodb_protocol::VERSION, banner::describe(&checked.storage));
+    tracing::info!(version, storage, config = steer.hash(), "starting");
     let backend = storage::open(&checked.storage).await?;
     let store = EventStore::open(backend, checked.store.clone()).await;
     let store = store.map_err(|error| Refused::new(of_store(&error), error))?;
@@ -85,6 +87,24 @@ pub(crate) async fn run(settings: Settings) -> anyhow::Result<ExitCode> {
     store.close().await;
     tracing::info!("stopped");
     Ok(ExitCode::SUCCESS)
+}
+
+/// Has the file of settings and the TLS certificate read again at each SIGHUP. A server that has neither ends by it, as
+/// when its terminal is closed.
+fn listen_for_reloads(settings: &Settings, tls: Option<Arc<Tls>>, steer: Arc<Steer>) -> anyhow::Result<()> {
+    let has_file = settings.has_file();
+    if !has_file && tls.is_none() {
+        return Ok(());
+    }
+    let act = move || {
+        if has_file {
+            steer.reload_and_tell();
+        }
+        if let Some(tls) = &tls {
+            tls.reload();
+        }
+    };
+    signals::at_hangup(act).context("cannot listen for SIGHUP")
 }
 
 /// Waits for the end of the server, and logs that it is stopping as soon as the signal comes.

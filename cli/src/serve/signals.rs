@@ -1,9 +1,9 @@
-//! SIGTERM and SIGINT: the first stops the server gracefully, the second at once. SIGHUP: the TLS certificate is read
-//! again.
+//! SIGTERM and SIGINT: the first stops the server gracefully, the second at once. SIGHUP: the
+//! file of settings and the TLS certificate are read again.
 
 use std::sync::Arc;
 
-use eventodb_server::{Stop, Tls};
+use eventodb_server::Stop;
 use tokio::signal::unix::{SignalKind, signal};
 
 /// Listens for the signals from now on.
@@ -32,15 +32,18 @@ pub(super) fn listen() -> std::io::Result<Stop> {
     Ok(stop)
 }
 
-/// Reads the TLS certificate again at each SIGHUP. A server without TLS ends by it, as when its terminal is closed.
+/// Does this at each SIGHUP.
 ///
 /// # Errors
 /// The system's.
-pub(super) fn reload(tls: Arc<Tls>) -> std::io::Result<()> {
+pub(super) fn at_hangup(act: impl Fn() + Send + Sync + 'static) -> std::io::Result<()> {
     let mut hangup = signal(SignalKind::hangup())?;
+    let act = Arc::new(act);
     tokio::spawn(async move {
         while hangup.recv().await.is_some() {
-            tls.reload();
+            let act = Arc::clone(&act);
+            // It reads files. If it panics, the panic hook has told, and the next signal may succeed.
+            let _ = tokio::task::spawn_blocking(move || act()).await;
         }
     });
     Ok(())

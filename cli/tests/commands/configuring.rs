@@ -102,28 +102,28 @@ fn what_cannot_be_together_is_decided_by_the_higher_layer() {
     let file = File::with("token-file = \"/nowhere\"\ndb-url = \"postgres://me:s3cret@localhost/events\"\n");
     let token = format!("ns_ZGVmYXVsdA_{}", "1a2b3c4d".repeat(8));
     let show = |name| {
-        let mut command = file.given_to(&["config", "show", "--token", &token, "--db-url-file", "/dev/null"]);
-        command.arg("--json");
+        let mut command = file.given_to(&["config", "check", "--token", &token, "--db-url-file", "/dev/null"]);
         let (code, _, err) = ran(&mut command);
         assert_eq!((code, err.contains("--db-url-file")), (64, true), "the flag's file is read, which is empty: {err}");
-        shown(&mut file.given_to(&["config", "show", "--token", &token]), name)
+        shown(file.given_to(&["config", "show"]).env("EVENTODB_SERVE_TOKEN", &token), name)
     };
-    assert_eq!(show("token"), ("…".into(), "flag".to_owned()));
+    assert_eq!(show("token"), ("…".into(), "EVENTODB_SERVE_TOKEN".to_owned()));
     assert_eq!(show("token-file"), (Value::Null, "default".to_owned()));
     assert_eq!(show("db-url"), ("…".into(), file.line(2)));
 }
 
 #[test]
 fn check_tells_every_error_of_a_file_with_its_line_and_serve_the_first() {
-    let file =
-        File::with("prot = 80\nport = \"http\"\ntest-mode = 1\nlog-level = \"loud\"\nheartbeat_ms = 1\n[times]\n");
+    let file = File::with(
+        "prot = 80\nport = \"http\"\ntest-mode = \"yes\"\nlog-level = \"loud\"\nheartbeat_ms = 1\n[times]\n",
+    );
     let (code, out, err) = ran(&mut file.given_to(&["config", "check"]));
     assert_eq!((code, out.as_str()), (64, ""));
     let told: Vec<&str> = err.lines().collect();
     for (at, parts) in [
         &["there is no setting \"prot\"; did you mean port?"][..],
         &["'http'", "--port", "Port to listen on"],
-        &["test-mode takes true or false"],
+        &["'yes'", "--test-mode", "it may be 1, true, 0, false"],
         &["'loud'", "it may be error, warn, info, debug, trace"],
         &["\"heartbeat_ms\"; did you mean heartbeat-ms?"],
         &["the file has no sections"],
@@ -197,4 +197,36 @@ fn a_server_starts_by_its_file() {
     assert_eq!(write("a-1").0, 0);
     let (code, _, err) = write("a-1234567890");
     assert!(code == 1 && err.contains("9 bytes"), "{err}");
+}
+
+/// The profiles that ship, and the flags that fit each to a machine of tests: to check it, and to start it.
+fn profiles(folder: &Path) -> [(&'static str, Vec<String>, Vec<String>); 3] {
+    let certified = rcgen::generate_simple_self_signed(["localhost".to_owned()]).expect("a certificate");
+    let at = |name: &str| folder.join(name).to_str().expect("a temporary folder's name").to_owned();
+    let (certificate, key, token) = (at("tls.crt"), at("tls.key"), at("admin-token"));
+    std::fs::write(&certificate, certified.cert.pem()).expect("the folder is ours");
+    std::fs::write(&key, certified.signing_key.serialize_pem()).expect("the folder is ours");
+    let tls = [("--tls-cert", certificate), ("--tls-key", key)].map(|(flag, file)| format!("{flag}={file}"));
+    let start = |own: &[String]| [&["--host=127.0.0.1".to_owned(), "--port=0".to_owned()], own].concat();
+    let memory = ["--db-url=sqlite://:memory:".to_owned(), format!("--token-out={token}")];
+    [
+        ("development", Vec::new(), start(&[])),
+        ("production", tls.to_vec(), start(&[&tls[..], &[format!("--data-dir={}", at("data"))]].concat())),
+        ("high-scale", vec!["--db-url=postgres://localhost/events?sslmode=disable".to_owned()], start(&memory)),
+    ]
+}
+
+#[test]
+fn each_profile_is_right_and_starts_a_server() {
+    let folder = tempfile::tempdir().expect("a folder");
+    for (name, to_check, to_start) in profiles(folder.path()) {
+        let file = format!("{}/../ops/config/{name}.toml", env!("CARGO_MANIFEST_DIR"));
+        let (code, _, err) = ran(eventodb(&["config", "check", "--config", &file]).args(to_check));
+        assert_eq!((code, err.as_str()), (0, ""), "{name}");
+        let mut command = eventodb(&["serve", "--config", &file, "--log-format", "console"]);
+        command.args(to_start);
+        let (_server, url) = started(command);
+        let port = url.rsplit(':').next().and_then(|port| port.parse().ok()).expect("a port");
+        assert!(std::net::TcpStream::connect(("127.0.0.1", port)).is_ok(), "{name}");
+    }
 }

@@ -4,6 +4,7 @@
 //! argument or option at fault.
 
 mod check;
+mod configuration;
 #[cfg(test)]
 mod fuzz;
 pub mod group;
@@ -19,6 +20,7 @@ use crate::spelling::{Shown, nearest};
 use crate::{Error, Limits, Timestamp, json, name};
 
 pub use check::Check;
+pub use configuration::ChangeConfiguration;
 pub use message::{check_object, message_id};
 pub use namespace::{CreateNamespace, GivenToken, UpdateNamespace};
 pub use read::{ListPage, Read};
@@ -97,7 +99,7 @@ pub struct Options<'a> {
     /// The prefix of an option's name in errors, such as `consumerGroup.`.
     prefix: &'a str,
     /// The names of the options.
-    known: &'static [&'static str],
+    known: &'a [&'static str],
     /// The given values, each at the index of its name in `known`.
     given: Vec<(usize, &'a str)>,
 }
@@ -107,7 +109,7 @@ impl<'a> Options<'a> {
     ///
     /// # Errors
     /// `INVALID_REQUEST` if it is not an object, or has a member that is not among `known`.
-    pub fn parse(name: &str, prefix: &'a str, object: &'a str, known: &'static [&'static str]) -> Result<Self, Error> {
+    pub fn parse(name: &str, prefix: &'a str, object: &'a str, known: &'a [&'static str]) -> Result<Self, Error> {
         let members = json::members(object).ok_or_else(|| Error::invalid(format!("{name} must be an object")))?;
         let mut given: Vec<(usize, &str)> = Vec::new();
         for (key, value) in members {

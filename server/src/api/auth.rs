@@ -415,6 +415,7 @@ async fn open_freely(state: &AppState, credentials: &Credentials) -> Result<Arc<
     if state.store.was_deleted(namespace) {
         return Err(unauthorized());
     }
+    state.check_takes_changes()?;
     name::check("the token's namespace", namespace, &state.config.limits)?;
     let new = NewNamespace {
         name: namespace.to_owned(),

@@ -47,7 +47,7 @@ fn counted(state: &AppState, arrival: &Arrival, failure: Failure) -> Failure {
     if !failure.is_of_wrong_token() {
         return failure;
     }
-    match state.rates.count_wrong_token(arrival.client) {
+    match state.rates().count_wrong_token(arrival.client) {
         Ok(()) => failure,
         Err(limited) => failure.too_often(limited),
     }

@@ -175,6 +175,12 @@ impl Failure {
         Self::new(ErrorCode::BackendUnavailable, "the server is shutting down")
     }
 
+    /// The server takes no writes, because somebody has said so.
+    pub(crate) fn read_only() -> Self {
+        let message = "the server is in read-only mode (--read-only): nothing was done";
+        Self::new(ErrorCode::BackendUnavailable, message)
+    }
+
     /// A handler panicked, which the panic hook has logged.
     pub(crate) fn panicked() -> Self {
         Self::new(ErrorCode::BackendError, INTERNAL)

@@ -49,6 +49,7 @@ pub(super) const NAMES: &[&str] = &[
     "group.wait",
     "sys.version",
     "sys.health",
+    "sys.config",
     "/subscribe",
     "/import",
     "/metrics",

@@ -8,8 +8,8 @@ use std::sync::Arc;
 use eventodb_protocol::Token;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use crate::config::{AtOnce, Bounds};
 use crate::http::{Counted, Tally};
+use crate::live::AtOnce;
 
 /// Places for what stays.
 pub(crate) struct Places {
@@ -40,34 +40,38 @@ pub(crate) struct Occupied {
 }
 
 impl Places {
-    pub(crate) fn new(bounds: &Bounds) -> Self {
+    /// No place is taken. The most imports are given here, because they do not change.
+    pub(crate) fn new(imports: usize) -> Self {
         Self {
             subscriptions: Kind::new(
-                bounds.subscriptions,
                 ["subscriptions of one namespace", "subscriptions with one token"],
                 ["--max-subscriptions-per-namespace", "--max-subscriptions-per-token"],
             ),
             waits: Kind::new(
-                bounds.waits,
                 ["calls of one namespace wait", "calls with one token wait"],
                 ["--max-waits-per-namespace", "--max-waits-per-token"],
             ),
-            imports: Arc::new(Semaphore::new(bounds.imports)),
-            most_imports: bounds.imports,
+            imports: Arc::new(Semaphore::new(imports)),
+            most_imports: imports,
         }
     }
 
-    /// A place for a subscription.
+    /// A place for a subscription, if there are fewer than `most`.
     ///
     /// # Errors
     /// [`Occupied`]; so for the others.
-    pub(crate) fn subscribe(&self, namespace: &Arc<str>, token: Option<&Token>) -> Result<Place, Occupied> {
-        self.subscriptions.take(namespace, token)
+    pub(crate) fn subscribe(
+        &self,
+        most: AtOnce,
+        namespace: &Arc<str>,
+        token: Option<&Token>,
+    ) -> Result<Place, Occupied> {
+        self.subscriptions.take(most, namespace, token)
     }
 
     /// A place for a call that waits.
-    pub(crate) fn wait(&self, namespace: &Arc<str>, token: Option<&Token>) -> Result<Place, Occupied> {
-        self.waits.take(namespace, token)
+    pub(crate) fn wait(&self, most: AtOnce, namespace: &Arc<str>, token: Option<&Token>) -> Result<Place, Occupied> {
+        self.waits.take(most, namespace, token)
     }
 
     /// A place for an import.
@@ -83,28 +87,29 @@ struct Kind {
     namespaces: Arc<Tally<Arc<str>>>,
     /// By the hash of the token.
     tokens: Arc<Tally<[u8; 32]>>,
-    of_namespace: Occupied,
-    of_token: Occupied,
+    /// What a namespace may have, and the flag for it.
+    of_namespace: (&'static str, &'static str),
+    of_token: (&'static str, &'static str),
 }
 
 impl Kind {
     /// `what` and `flags` name the bound of a namespace, then that of a token.
-    fn new(bound: AtOnce, what: [&'static str; 2], flags: [&'static str; 2]) -> Self {
-        let AtOnce { per_namespace, per_token } = bound;
+    fn new(what: [&'static str; 2], flags: [&'static str; 2]) -> Self {
         Self {
             namespaces: Arc::default(),
             tokens: Arc::default(),
-            of_namespace: Occupied { most: per_namespace, what: what[0], flag: flags[0] },
-            of_token: Occupied { most: per_token, what: what[1], flag: flags[1] },
+            of_namespace: (what[0], flags[0]),
+            of_token: (what[1], flags[1]),
         }
     }
 
-    fn take(&self, namespace: &Arc<str>, token: Option<&Token>) -> Result<Place, Occupied> {
-        let of_namespace = self.namespaces.add(Arc::clone(namespace), |_| self.of_namespace.most);
-        let of_namespace = of_namespace.ok_or(self.of_namespace)?;
+    fn take(&self, most: AtOnce, namespace: &Arc<str>, token: Option<&Token>) -> Result<Place, Occupied> {
+        let occupied = |most, (what, flag)| Occupied { most, what, flag };
+        let of_namespace = self.namespaces.add(Arc::clone(namespace), |_| most.per_namespace);
+        let of_namespace = of_namespace.ok_or_else(|| occupied(most.per_namespace, self.of_namespace))?;
         let of_token = token.map(|token| {
-            let counted = self.tokens.add(*token.hash().as_bytes(), |_| self.of_token.most);
-            counted.ok_or(self.of_token)
+            let counted = self.tokens.add(*token.hash().as_bytes(), |_| most.per_token);
+            counted.ok_or_else(|| occupied(most.per_token, self.of_token))
         });
         Ok(Place { _of_namespace: of_namespace, _of_token: of_token.transpose()? })
     }
@@ -114,35 +119,33 @@ impl Kind {
 mod tests {
     use super::*;
 
-    fn places(subscriptions: AtOnce, waits: AtOnce) -> Places {
-        Places::new(&Bounds { subscriptions, waits, imports: 1, ..Bounds::default() })
-    }
-
     #[test]
     fn a_namespace_and_a_token_have_as_many_places_as_they_may() {
         let few = AtOnce { per_namespace: 3, per_token: 2 };
-        let places = places(few, AtOnce { per_namespace: 1, per_token: 1 });
+        let one = AtOnce { per_namespace: 1, per_token: 1 };
+        let places = Places::new(1);
         let [a, b] = ["a", "b"].map(Arc::<str>::from);
         let [first, second] = [(); 2].map(|()| Token::generate("a"));
-        let mut held: Vec<_> = (0..2).map(|_| places.subscribe(&a, Some(&first)).expect("a place")).collect();
-        let refused = places.subscribe(&a, Some(&first)).err().expect("the token has two");
+        let mut held: Vec<_> = (0..2).map(|_| places.subscribe(few, &a, Some(&first)).expect("a place")).collect();
+        let refused = places.subscribe(few, &a, Some(&first)).err().expect("the token has two");
         assert_eq!(refused.flag, "--max-subscriptions-per-token");
-        held.push(places.subscribe(&a, Some(&second)).expect("the refused one took none"));
-        let refused = places.subscribe(&a, None).err().expect("the namespace has three");
+        held.push(places.subscribe(few, &a, Some(&second)).expect("the refused one took none"));
+        let refused = places.subscribe(few, &a, None).err().expect("the namespace has three");
         assert_eq!(refused.flag, "--max-subscriptions-per-namespace");
         let message = "3 subscriptions of one namespace at once, as many as --max-subscriptions-per-namespace allows; \
                        nothing was done";
         assert_eq!(refused.to_string(), message);
-        assert!(places.subscribe(&b, None).is_ok(), "another namespace");
-        assert!(places.wait(&a, Some(&first)).is_ok(), "another kind");
+        assert!(places.subscribe(few, &b, None).is_ok(), "another namespace");
+        assert!(places.wait(one, &a, Some(&first)).is_ok(), "another kind");
         held.remove(0);
-        assert!(places.subscribe(&a, Some(&first)).is_ok(), "one has ended");
+        assert!(places.subscribe(few, &a, Some(&first)).is_ok(), "one has ended");
+        let none = AtOnce { per_namespace: 0, ..few };
+        assert!(places.subscribe(none, &a, None).is_err(), "the bound has changed");
     }
 
     #[test]
     fn imports_have_as_many_places_as_they_may() {
-        let any = AtOnce { per_namespace: 1, per_token: 1 };
-        let places = places(any, any);
+        let places = Places::new(1);
         let held = places.import().expect("a place");
         assert_eq!(places.import().err().map(|refused| refused.flag), Some("--max-imports"));
         drop(held);

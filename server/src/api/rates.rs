@@ -22,8 +22,8 @@ use governor::state::keyed::ShrinkableKeyedStateStore;
 use governor::{Quota, RateLimiter};
 use parking_lot::Mutex;
 
-use crate::config;
 use crate::http::Subnet;
+use crate::live;
 
 /// Addresses, or tokens, that have a count of their own.
 const OWN: usize = 64 * 1024;
@@ -35,25 +35,27 @@ const SWEEP: Duration = Duration::from_secs(1);
 
 /// All bounds on rates.
 pub(crate) struct Rates {
+    wanted: live::Rates,
     addresses: Option<Limiter>,
     tokens: Option<Limiter>,
     wrong_tokens: Option<Limiter>,
 }
 
 impl Rates {
-    pub(crate) fn new(rates: &config::Rates) -> Self {
+    pub(crate) fn new(rates: live::Rates) -> Self {
         let limiter =
             |bound, most: Option<NonZeroU32>| most.map(|most| Limiter::new(bound, most, DefaultClock::default()));
         Self {
+            wanted: rates,
             addresses: limiter(Bound::Address, rates.requests_per_address),
             tokens: limiter(Bound::Token, rates.requests_per_token),
             wrong_tokens: limiter(Bound::WrongTokens, rates.wrong_tokens),
         }
     }
 
-    /// Whether requests have a bound at all.
-    pub(crate) fn count_requests(&self) -> bool {
-        self.addresses.is_some() || self.tokens.is_some()
+    /// Whether these are the wanted ones.
+    pub(crate) fn are(&self, wanted: live::Rates) -> bool {
+        self.wanted == wanted
     }
 
     /// Counts a request of a client, and of the token that it shows, right or wrong.
@@ -221,10 +223,10 @@ mod tests {
         Limiter::new(Bound::Address, NonZeroU32::new(most).expect("not zero"), clock.clone())
     }
 
-    fn rates(change: impl FnOnce(&mut config::Rates)) -> Rates {
-        let mut rates = config::Rates::default();
+    fn rates(change: impl FnOnce(&mut live::Rates)) -> Rates {
+        let mut rates = live::Rates::default();
         change(&mut rates);
-        Rates::new(&rates)
+        Rates::new(rates)
     }
 
     impl<C: Clock> Limiter<C> {

@@ -31,6 +31,7 @@ use crate::api::rpc;
 use crate::api::state::AppState;
 use crate::config::Config;
 use crate::http::{Answer, Arriving, Exchange, Server, Service};
+use crate::live::Live;
 use crate::observe::RequestLog;
 
 /// EventoDB as an application of the HTTP layer.
@@ -41,19 +42,24 @@ pub(crate) struct Api {
 
 impl Api {
     /// The application that serves `store` by `server`.
-    pub(crate) fn new(store: Arc<EventStore>, config: Config, log: Arc<RequestLog>, server: &Server) -> Self {
-        let state = Arc::new(AppState::new(store, config, log, server));
+    pub(crate) fn new(
+        store: Arc<EventStore>,
+        config: Config,
+        live: Arc<Live>,
+        log: Arc<RequestLog>,
+        server: &Server,
+    ) -> Self {
+        let state = Arc::new(AppState::new(store, config, live, log, server));
         Self { router: router(&state), state }
     }
 
     /// Counts a request for the bounds on requests a second. Probes are always answered: a server that is asked much must
     /// not seem dead.
     fn admit<B>(&self, request: &Request<B>, arrival: &Arrival) -> Result<(), Limited> {
-        let rates = &self.state.rates;
-        if !rates.count_requests() || is_probe(request.uri().path()) {
+        if !self.state.live.now().rates.count_requests() || is_probe(request.uri().path()) {
             return Ok(());
         }
-        rates.admit(arrival.client, auth::shown(request).as_ref())
+        self.state.rates().admit(arrival.client, auth::shown(request).as_ref())
     }
 
     async fn route(&self, mut request: Request<Arriving>, arrival: Arrival) -> Response {

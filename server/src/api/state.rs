@@ -6,17 +6,18 @@ use std::sync::Arc;
 use eventodb_protocol::{DEFAULT_NAMESPACE, ErrorCode, Token};
 use eventodb_store::EventStore;
 use http::HeaderValue;
-use parking_lot::Mutex;
+use parking_lot::{Mutex, RwLock};
 use tokio_util::sync::CancellationToken;
 
 use crate::api::appends::Appends;
 use crate::api::departure::Departures;
 use crate::api::errors::Failure;
 use crate::api::methods;
-use crate::api::places::Places;
+use crate::api::places::{Place, Places};
 use crate::api::rates::Rates;
 use crate::config::{Config, Mode};
 use crate::http::{Budget, Server, Watch};
+use crate::live::Live;
 use crate::observe::{RequestLog, Requests};
 
 /// The parts that all connections share.
@@ -27,8 +28,10 @@ pub(crate) struct AppState {
     pub(crate) watch: Arc<Watch>,
     /// The memory of what waits for clients.
     pub(crate) budget: Arc<Budget>,
-    /// The bounds on requests a second.
-    pub(crate) rates: Rates,
+    /// The settings that may change.
+    pub(crate) live: Arc<Live>,
+    /// The bounds on requests a second, as they were when they were last looked at.
+    rates: RwLock<Arc<Rates>>,
     /// The bounds on what stays.
     pub(crate) places: Places,
     /// The appends that came in.
@@ -48,7 +51,13 @@ pub(crate) struct AppState {
 }
 
 impl AppState {
-    pub(crate) fn new(store: Arc<EventStore>, config: Config, log: Arc<RequestLog>, server: &Server) -> Self {
+    pub(crate) fn new(
+        store: Arc<EventStore>,
+        config: Config,
+        live: Arc<Live>,
+        log: Arc<RequestLog>,
+        server: &Server,
+    ) -> Self {
         let used = Used::new(match config.mode {
             Mode::Production => 0,
             Mode::Test { namespaces } => namespaces,
@@ -65,8 +74,9 @@ impl AppState {
             watch: Arc::clone(server.watch()),
             budget: Arc::clone(server.budget()),
             stopping: server.stopping().clone(),
-            rates: Rates::new(&config.rates),
-            places: Places::new(&config.bounds),
+            rates: RwLock::new(Arc::new(Rates::new(live.now().rates))),
+            live,
+            places: Places::new(config.bounds.imports),
             appends: Arc::default(),
             requests: Requests::new(methods::NAMES),
             departures: Arc::new(Departures::new(server.stopping().clone(), config.timeouts.drain)),
@@ -76,6 +86,48 @@ impl AppState {
             default_token,
             used,
         }
+    }
+
+    /// The bounds on requests a second. Where they have changed, the counts begin anew.
+    pub(crate) fn rates(&self) -> Arc<Rates> {
+        let wanted = self.live.now().rates;
+        let rates = Arc::clone(&self.rates.read());
+        if rates.are(wanted) {
+            return rates;
+        }
+        let mut rates = self.rates.write();
+        if !rates.are(wanted) {
+            *rates = Arc::new(Rates::new(wanted));
+        }
+        Arc::clone(&rates)
+    }
+
+    /// A place for a subscription.
+    ///
+    /// # Errors
+    /// `OVERLOADED` if there is none, or no subscriptions are taken.
+    pub(crate) fn place_to_subscribe(&self, namespace: &Arc<str>, token: Option<&Token>) -> Result<Place, Failure> {
+        let live = self.live.now();
+        if !live.takes_subscriptions {
+            return Err(Failure::new(ErrorCode::Overloaded, "new subscriptions are switched off (--subscriptions)"));
+        }
+        Ok(self.places.subscribe(live.subscriptions, namespace, token)?)
+    }
+
+    /// A place for a call that waits.
+    ///
+    /// # Errors
+    /// `OVERLOADED` if there is none.
+    pub(crate) fn place_to_wait(&self, namespace: &Arc<str>, token: Option<&Token>) -> Result<Place, Failure> {
+        Ok(self.places.wait(self.live.now().waits, namespace, token)?)
+    }
+
+    /// Lets what may change the store pass, unless the server is in read-only mode.
+    ///
+    /// # Errors
+    /// `BACKEND_UNAVAILABLE`.
+    pub(crate) fn check_takes_changes(&self) -> Result<(), Failure> {
+        if self.live.now().read_only { Err(Failure::read_only()) } else { Ok(()) }
     }
 
     /// Whether tokens are optional.

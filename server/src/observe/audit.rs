@@ -18,6 +18,11 @@ pub fn act_in_store(act: &'static str, object: &str, namespace: &str) {
     tracing::info!(target: TARGET, act, object, outcome = "done", namespace, "audit");
 }
 
+/// Tells of an act that a signal to the process has done.
+pub fn act_by_signal(act: &'static str, object: &str) {
+    tracing::info!(target: TARGET, act, object, outcome = "done", "audit");
+}
+
 /// Tells how a request ended that was administrative, was refused its right, or was shed. It succeeded if there is no code.
 pub(super) fn tell(record: &Record, code: Option<ErrorCode>) {
     let (act, object) = record.act.as_ref().map_or((record.method.name, None), |act| (act.name, Some(&*act.object)));

@@ -8,7 +8,7 @@ mod record;
 mod request_log;
 mod sampler;
 
-pub use audit::{TARGET as AUDIT, act_in_store};
+pub use audit::{TARGET as AUDIT, act_by_signal, act_in_store};
 pub(crate) use cause::Cause;
 pub(crate) use method::Method;
 pub(crate) use metrics::{Outcome, Requests, Shed};

@@ -4,6 +4,7 @@
 //! or data. In each ten seconds, the first few refused or failed requests of each kind have a line each, and one line
 //! counts the others. Otherwise a client that is refused ten thousand times a second would fill the disk.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use eventodb_protocol::ErrorCode;
@@ -15,6 +16,7 @@ use super::metrics::Outcome;
 use super::record::Record;
 use super::sampler::Sampler;
 use crate::http::RequestId;
+use crate::live::{Changeable, Live};
 
 /// How often a line counts the requests that had no line of their own.
 const TURN: Duration = Duration::from_secs(10);
@@ -39,15 +41,13 @@ enum Kind {
 #[derive(Debug)]
 pub(crate) struct RequestLog {
     sampler: Sampler<Kind>,
-    /// A request that takes longer than this has a line.
-    slow: Duration,
-    /// Every request has a line.
-    has_all: bool,
+    /// Which requests are slow, and whether every request has a line.
+    live: Arc<Live>,
 }
 
 impl RequestLog {
-    pub(crate) fn new(slow: Duration, has_all: bool) -> Self {
-        Self { sampler: Sampler::default(), slow, has_all }
+    pub(crate) fn new(live: Arc<Live>) -> Self {
+        Self { sampler: Sampler::default(), live }
     }
 
     /// Logs every ten seconds, and at the end, how many requests had no line of their own.
@@ -64,7 +64,7 @@ impl RequestLog {
                 Kind::Request { method, status, code } => more_requests(method, status, code, more),
                 Kind::Refusal { method, status, code } => {
                     audit::count(method, code, more);
-                    if !self.has_all {
+                    if !self.live.now().access_log.is_on {
                         more_requests(method, status, Some(code), more);
                     }
                 }
@@ -100,19 +100,21 @@ impl RequestLog {
     pub(crate) fn answered(&self, record: &Record, outcome: &Outcome) {
         let Outcome { status, code, duration, .. } = *outcome;
         let (method, status) = (record.method.name, status.as_u16());
+        let live = self.live.now();
+        let has_all = live.access_log.is_on;
         if let (None, Some(code)) = (&record.act, code.filter(|code| audit::is_refusal(*code))) {
             let passes = self.sampler.passes(Kind::Refusal { method, status, code });
             if passes {
                 audit::tell(record, Some(code));
             }
-            if passes || self.has_all {
-                self.line(record, status, Some(code), duration);
+            if passes || has_all {
+                line(record, status, Some(code), duration, &live);
             }
             return;
         }
         self.acted(record, code);
-        if self.has_all || status < 400 || self.sampler.passes(Kind::Request { method, status, code }) {
-            self.line(record, status, code, duration);
+        if has_all || status < 400 || self.sampler.passes(Kind::Request { method, status, code }) {
+            line(record, status, code, duration, &live);
         }
     }
 
@@ -124,28 +126,28 @@ impl RequestLog {
         }
     }
 
-    /// The line about a request, if it failed, was slow, or all requests are logged.
-    fn line(&self, record: &Record, status: u16, code: Option<ErrorCode>, duration: Duration) {
-        let is_slow = duration.saturating_sub(record.wait) > self.slow;
-        if status < 400 && !is_slow && !self.has_all {
-            return;
-        }
-        let (method, namespace) = (record.method.name, record.namespace.as_deref());
-        let (code, duration_ms) = (code.map(ErrorCode::as_str), (duration.as_secs_f64() * 1e6).round() / 1e3);
-        let request_id = &*record.id.to_string();
-        match status {
-            500.. => tracing::warn!(method, status, duration_ms, namespace, code, request_id, "a request failed"),
-            400.. => tracing::info!(method, status, duration_ms, namespace, code, request_id, "a request was refused"),
-            _ if is_slow => tracing::warn!(method, status, duration_ms, namespace, request_id, "a request was slow"),
-            _ => tracing::info!(method, status, duration_ms, namespace, request_id, "a request"),
-        }
-    }
-
     /// Logs the cause of a failure inside the server, which the request of this id met.
     pub(crate) fn cause(&self, id: &RequestId, cause: &Cause) {
         if self.sampler.passes(Kind::Inside(cause.what)) {
             cause.tell(id);
         }
+    }
+}
+
+/// The line about a request, if it failed, was slow, or all requests are logged.
+fn line(record: &Record, status: u16, code: Option<ErrorCode>, duration: Duration, live: &Changeable) {
+    let is_slow = duration.saturating_sub(record.wait) > live.slow;
+    if status < 400 && !is_slow && !live.access_log.is_on {
+        return;
+    }
+    let (method, namespace) = (record.method.name, record.namespace.as_deref());
+    let (code, duration_ms) = (code.map(ErrorCode::as_str), (duration.as_secs_f64() * 1e6).round() / 1e3);
+    let request_id = &*record.id.to_string();
+    match status {
+        500.. => tracing::warn!(method, status, duration_ms, namespace, code, request_id, "a request failed"),
+        400.. => tracing::info!(method, status, duration_ms, namespace, code, request_id, "a request was refused"),
+        _ if is_slow => tracing::warn!(method, status, duration_ms, namespace, request_id, "a request was slow"),
+        _ => tracing::info!(method, status, duration_ms, namespace, request_id, "a request"),
     }
 }
 

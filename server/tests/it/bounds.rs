@@ -93,7 +93,7 @@ async fn an_address_has_as_many_connections_as_it_may() {
 
 #[tokio::test]
 async fn requests_of_an_address_have_a_rate() {
-    let server = Server::start_with(|config| few(&mut config.rates.requests_per_address)).await;
+    let server = Server::start_with(|config| few(&mut config.changeable.rates.requests_per_address)).await;
     let token = fresh();
     let mut client = server.connect().await;
     let replies = repeated(&mut client, 10, &call(Some(&token), VERSION)).await;
@@ -110,7 +110,7 @@ async fn requests_of_an_address_have_a_rate() {
 
 #[tokio::test]
 async fn requests_with_a_token_have_a_rate() {
-    let server = Server::start_with(|config| few(&mut config.rates.requests_per_token)).await;
+    let server = Server::start_with(|config| few(&mut config.changeable.rates.requests_per_token)).await;
     let (token, other) = (fresh(), fresh());
     let replies = repeated(&mut server.connect().await, 10, &call(Some(&token), VERSION)).await;
     assert!(count(&replies, 429) >= 5, "{replies:?}");
@@ -123,7 +123,7 @@ async fn requests_with_a_token_have_a_rate() {
 
 #[tokio::test]
 async fn a_refused_request_leaves_its_body_unread_and_its_connection_usable() {
-    let server = Server::start_with(|config| few(&mut config.rates.requests_per_token)).await;
+    let server = Server::start_with(|config| few(&mut config.changeable.rates.requests_per_token)).await;
     let token = fresh();
     // The body never comes, and the answer does. If a second passes before the last request, that one is admitted.
     for _ in 0..TRIES {
@@ -142,7 +142,7 @@ async fn a_refused_request_leaves_its_body_unread_and_its_connection_usable() {
 async fn wrong_tokens_have_a_rate_and_right_ones_have_none() {
     let server = Server::start_with(|config| {
         config.mode = Mode::Production;
-        few(&mut config.rates.wrong_tokens);
+        few(&mut config.changeable.rates.wrong_tokens);
     })
     .await;
     let right = server.token.to_string();
@@ -181,7 +181,7 @@ async fn by_default_twenty_wrong_tokens_a_second_are_refused_as_such() {
 #[tokio::test]
 async fn a_forged_header_changes_no_limit() {
     let server = Server::start_with(|config| {
-        few(&mut config.rates.requests_per_address);
+        few(&mut config.changeable.rates.requests_per_address);
         trust_127_0_0_9(config);
     })
     .await;
@@ -222,7 +222,7 @@ async fn refused(server: &Server, token: &str, path: &str) -> String {
 #[tokio::test]
 async fn subscriptions_have_a_bound_and_an_ended_one_makes_room() {
     let few = AtOnce { per_namespace: 2, per_token: 1 };
-    let server = Server::start_with(|config| config.bounds.subscriptions = few).await;
+    let server = Server::start_with(|config| config.changeable.subscriptions = few).await;
     let [first, second, third] = [(); 3].map(|()| eventodb_protocol::Token::generate("crowded").to_string());
     let held = Events::subscribe(&server, &first, "all=true").await;
     assert!(refused(&server, &first, "/subscribe?all=true").await.contains("--max-subscriptions-per-token"));
@@ -263,7 +263,7 @@ async fn one_waits(server: &Server, tokens: [&str; 2], flag: &str) -> Client {
 #[tokio::test]
 async fn waiting_calls_have_a_bound() {
     let few = AtOnce { per_namespace: 2, per_token: 1 };
-    let server = Server::start_with(|config| config.bounds.waits = few).await;
+    let server = Server::start_with(|config| config.changeable.waits = few).await;
     let [first, second, third] = [(); 3].map(|()| eventodb_protocol::Token::generate("crowded").to_string());
     let waiting = [
         one_waits(&server, [&first, &first], "--max-waits-per-token").await,
@@ -281,7 +281,7 @@ async fn waiting_calls_have_a_bound() {
 #[tokio::test]
 async fn a_member_without_a_place_to_wait_keeps_its_lease_and_its_checkpoint() {
     let one = AtOnce { per_namespace: 1, per_token: 1 };
-    let server = Server::start_with(|config| config.bounds.waits = one).await;
+    let server = Server::start_with(|config| config.changeable.waits = one).await;
     let token = fresh();
     server.rpc(&token, r#"["stream.write","a-1",{"type":"T","data":{}}]"#).await;
     server.rpc(&token, r#"["group.create","g",{"partitions":1}]"#).await;

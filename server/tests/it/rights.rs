@@ -240,7 +240,7 @@ proptest! {
         runtime.block_on(async {
             let server = Server::start_with(|config| {
                 config.mode = Mode::Production;
-                config.rates.wrong_tokens = None;
+                config.changeable.rates.wrong_tokens = None;
             })
             .await;
             let mut attacker = Attacker::new(&server, &given).await;

@@ -6,7 +6,8 @@ use std::ffi::OsString;
 use std::ops::Range;
 use std::path::Path;
 
-use clap::{Arg, ArgAction, Command};
+use clap::error::ErrorKind;
+use clap::{Arg, Command};
 use eventodb_protocol::spelling::Shown;
 use toml::Spanned;
 use toml::de::{DeInteger, DeTable, DeValue};
@@ -89,16 +90,13 @@ fn unknown(key: &str, value: &DeValue<'_>, command: &Command) -> String {
 
 /// The value as it would be typed behind the flag.
 fn of_toml(flag: &Arg, value: &DeValue<'_>) -> Result<Value, String> {
-    let is_switch = matches!(flag.get_action(), ArgAction::SetTrue);
     match value {
-        DeValue::Boolean(on) if is_switch => Ok(Value::Switch(*on)),
-        _ if is_switch => Err("true or false".to_owned()),
         DeValue::Array(items) if flag.get_value_delimiter().is_some() => {
             let items: Result<Vec<String>, String> = items.iter().map(|item| scalar(item.get_ref())).collect();
-            items.map(|items| Value::Text(OsString::from(items.join(","))))
+            items.map(|items| Value(items.join(",").into()))
         }
         DeValue::Array(_) => Err("one value".to_owned()),
-        value => scalar(value).map(|text| Value::Text(text.into())),
+        value => scalar(value).map(|text| Value(text.into())),
     }
 }
 
@@ -131,12 +129,12 @@ fn meaning(flag: &Arg) -> String {
 
 /// Parses the value behind its flag alone. What is wrong with other flags is found elsewhere.
 fn check(command: &Command, flag: &Arg, value: &Value) -> Result<(), String> {
-    let Some(argument) = value.typed(flag) else { return Ok(()) };
-    let Err(error) = command.clone().try_get_matches_from([OsString::from("eventodb"), argument]) else {
-        return Ok(());
-    };
-    let name = format!("--{} ", flag.get_long().unwrap_or_default());
-    if super::argument_of(&error).is_some_and(|argument| format!("{argument} ").starts_with(&name)) {
+    let line = [OsString::from("eventodb"), value.typed(flag)];
+    let Err(error) = command.clone().try_get_matches_from(line) else { return Ok(()) };
+    let is_conflict = matches!(error.kind(), ErrorKind::ArgumentConflict | ErrorKind::MissingRequiredArgument);
+    // clap names a flag with what may follow it, such as `--port <PORT>` and `--test-mode[=<BOOL>]`.
+    let at = super::argument_of(&error).unwrap_or_default().split([' ', '[', '=']).next().unwrap_or_default();
+    if !is_conflict && at.strip_prefix("--") == flag.get_long() {
         return Err(format!("{} ({})", brief(&error), meaning(flag)));
     }
     Ok(())

@@ -12,9 +12,10 @@ use std::path::PathBuf;
 
 use clap::error::{ContextKind, ContextValue};
 use clap::parser::ValueSource;
-use clap::{Arg, ArgAction, ArgMatches, Args as _, Command, FromArgMatches};
+use clap::{Arg, ArgMatches, Args as _, Command, FromArgMatches};
+use eventodb_protocol::reply::{Configuration, Setting};
 use eventodb_protocol::spelling;
-use serde::{Serialize, Serializer};
+use sha2::{Digest as _, Sha256};
 
 use self::file::{Entry, Found};
 use super::args::Args;
@@ -33,9 +34,29 @@ pub(crate) struct Settings {
     typed: Typed,
 }
 
+/// The settings behind a command whose --token is another one. The token of `serve` comes from the file and its variable.
+#[derive(Clone, Debug, clap::Args)]
+pub(crate) struct SettingsBesideToken {
+    /// File of settings in TOML, as `serve` takes it.
+    #[arg(long, env = "EVENTODB_CONFIG", value_name = "FILE")]
+    config: Option<PathBuf>,
+    #[command(flatten)]
+    typed: TypedBesideToken,
+}
+
+impl From<SettingsBesideToken> for Settings {
+    fn from(settings: SettingsBesideToken) -> Self {
+        Self { config: settings.config, typed: settings.typed.0 }
+    }
+}
+
 /// The flags that were typed, without those whose values come from elsewhere.
 #[derive(Clone, Debug, Default)]
 struct Typed(Vec<Given>);
+
+/// The same without the flags of a token.
+#[derive(Clone, Debug)]
+struct TypedBesideToken(Typed);
 
 /// A setting, and its value in a layer.
 #[derive(Clone, Debug)]
@@ -44,38 +65,22 @@ struct Given {
     value: Value,
 }
 
-/// A value as it is typed.
+/// A value as it is typed behind a flag.
 #[derive(Clone, PartialEq, Eq)]
-enum Value {
-    /// Of a flag without a value: whether it is there.
-    Switch(bool),
-    Text(OsString),
-}
+struct Value(OsString);
 
 impl Value {
-    /// The argument that sets a flag to this value; none if the flag is left out for it.
-    fn typed(&self, flag: &Arg) -> Option<OsString> {
-        let mut argument = OsString::from(format!("--{}", flag.get_long().unwrap_or_default()));
-        match self {
-            Self::Switch(false) => return None,
-            Self::Switch(true) => {}
-            Self::Text(text) => {
-                argument.push("=");
-                argument.push(text);
-            }
-        }
-        Some(argument)
+    /// The argument that sets a flag to this value.
+    fn typed(&self, flag: &Arg) -> OsString {
+        let mut argument = OsString::from(format!("--{}=", flag.get_long().unwrap_or_default()));
+        argument.push(&self.0);
+        argument
     }
 
     /// Whether it opens something: a token, or a URL with a password.
     fn is_secret(&self, flag: &Arg) -> bool {
-        match self {
-            Self::Switch(_) => false,
-            Self::Text(text) => {
-                let text = text.to_string_lossy();
-                is_secret(flag) && (!text.contains("://") || text.contains('@'))
-            }
-        }
+        let text = self.0.to_string_lossy();
+        is_secret(flag) && (!text.contains("://") || text.contains('@'))
     }
 }
 
@@ -88,13 +93,15 @@ impl fmt::Debug for Value {
 
 /// Where a value comes from. A later one takes precedence.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Origin {
+enum Origin {
     Default,
     /// This file and line.
     File(String),
     /// This variable.
     Variable(String),
     Flag,
+    /// A call of `sys.config`.
+    Call,
 }
 
 impl fmt::Display for Origin {
@@ -104,34 +111,18 @@ impl fmt::Display for Origin {
             Self::File(place) => f.write_str(place),
             Self::Variable(name) => f.write_str(name),
             Self::Flag => f.write_str("flag"),
+            Self::Call => f.write_str("sys.config"),
         }
     }
 }
 
-impl Serialize for Origin {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(self)
-    }
-}
-
-/// A setting as it is in force.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub(crate) struct Setting {
-    /// The flag's name.
-    pub(crate) name: String,
-    /// The value as it is typed, hidden if it is a secret; `None` if there is none.
-    pub(crate) value: Option<String>,
-    #[serde(rename = "from")]
-    pub(crate) origin: Origin,
-}
-
 /// All settings, of all layers.
-pub(crate) struct Layered {
+pub(super) struct Layered {
     pub(super) args: Args,
     /// Each setting, in the order of the help.
-    pub(crate) settings: Vec<Setting>,
+    pub(super) settings: Vec<Setting>,
     /// What is allowed but unsafe.
-    pub(crate) warnings: Vec<String>,
+    pub(super) warnings: Vec<String>,
 }
 
 /// What is wrong with the settings, each in one line.
@@ -155,31 +146,124 @@ impl From<Usage> for Problems {
     }
 }
 
+/// The layers that a process has: what was typed, the file as it was last read, and what calls have set.
+#[derive(Clone, Debug)]
+pub(super) struct Layers {
+    settings: Settings,
+    entries: Vec<Entry>,
+    /// By `sys.config`. It takes precedence over all else.
+    call: Vec<Given>,
+}
+
 impl Settings {
-    /// Reads the file and joins the layers.
+    /// The settings that a server would start with, and what is allowed but unsafe.
     ///
     /// # Errors
     /// What is wrong with them, all that the file has.
-    pub(crate) fn layer(&self) -> Result<Layered, Problems> {
+    pub(crate) fn shown(&self) -> Result<(Configuration, Vec<String>), Problems> {
+        let layered = self.read()?.join()?;
+        let settings = layered.effective(&layered.check()?);
+        Ok((Configuration { hash: hash(&settings), settings }, layered.warnings))
+    }
+
+    /// Whether a flag was typed.
+    pub(crate) fn is_typed(&self) -> bool {
+        !self.typed.0.is_empty()
+    }
+
+    /// Whether there is a file.
+    pub(super) fn has_file(&self) -> bool {
+        self.config.is_some()
+    }
+
+    /// The layers with the file as it is now, and without calls.
+    ///
+    /// # Errors
+    /// What is wrong with the file.
+    pub(super) fn read(&self) -> Result<Layers, Problems> {
         let command = command();
         let Found { entries, problems } = match &self.config {
             Some(path) => file::read(path, &command)?,
             None => Found::default(),
         };
-        if !problems.is_empty() {
-            return Err(Problems(problems));
+        match problems.is_empty() {
+            true => Ok(Layers { settings: self.clone(), entries, call: Vec::new() }),
+            false => Err(Problems(problems)),
         }
-        let entries: Vec<Entry> = entries.into_iter().filter(|entry| !self.overrides(&command, &entry.id)).collect();
+    }
+}
+
+impl Layers {
+    /// The same layers, with the file as it is now.
+    ///
+    /// # Errors
+    /// What is wrong with the file.
+    pub(super) fn read_again(&self) -> Result<Self, Problems> {
+        Ok(Self { call: self.call.clone(), ..self.settings.read()? })
+    }
+
+    /// The layers without what calls have set.
+    pub(super) fn without_calls(&self) -> Self {
+        Self { call: Vec::new(), ..self.clone() }
+    }
+
+    /// The same layers after a call that sets and withdraws these settings.
+    pub(super) fn called(&self, set: &[(&str, String)], reset: &[&str]) -> Self {
+        let command = command();
+        let is_touched = |id: &str| {
+            let name = flag(&command, id).and_then(Arg::get_long).unwrap_or_default();
+            reset.contains(&name) || set.iter().any(|(other, _)| *other == name)
+        };
+        let kept = self.call.iter().filter(|given| !is_touched(&given.id)).cloned();
+        let new = set.iter().filter_map(|(name, text)| {
+            let flag = command.get_arguments().find(|flag| flag.get_long() == Some(*name))?;
+            Some(Given { id: flag.get_id().to_string(), value: Value(text.into()) })
+        });
+        Self { call: kept.chain(new).collect(), ..self.clone() }
+    }
+
+    /// All layers as one.
+    ///
+    /// # Errors
+    /// What is wrong with them.
+    pub(super) fn join(&self) -> Result<Layered, Problems> {
+        let command = command();
+        let is_called = |id: &str| self.call.iter().any(|given| given.id == id);
+        let in_force = |entry: &&Entry| !is_called(&entry.id) && !self.settings.overrides(&command, &entry.id);
+        let entries: Vec<Entry> = self.entries.iter().filter(in_force).cloned().collect();
         let of_file = entries.iter().map(|entry| (&entry.id, &entry.value));
-        let all = of_file.chain(self.typed.0.iter().map(|given| (&given.id, &given.value)));
-        let typed = all.filter_map(|(id, value)| value.typed(flag(&command, id)?));
+        let typed = self.settings.typed.0.iter().filter(|given| !is_called(&given.id)).chain(&self.call);
+        let all = of_file.chain(typed.map(|given| (&given.id, &given.value)));
+        let typed = all.filter_map(|(id, value)| Some(value.typed(flag(&command, id)?)));
         let line = std::iter::once(OsString::from("eventodb")).chain(typed);
         let matches = command.clone().try_get_matches_from(line).map_err(|error| of_clap(&error, &command))?;
         let args = Args::from_arg_matches(&matches).map_err(|error| of_clap(&error, &command))?;
         let settings = command.get_arguments().map(|flag| self.setting(flag, &matches, &entries)).collect();
-        Ok(Layered { args, settings, warnings: self.warnings(&command, &entries).into_iter().collect() })
+        let warnings = self.settings.warnings(&command, &entries).into_iter().collect();
+        Ok(Layered { args, settings, warnings })
     }
 
+    fn setting(&self, flag: &Arg, matches: &ArgMatches, entries: &[Entry]) -> Setting {
+        let id = flag.get_id().as_str();
+        let of_file = entries.iter().find(|entry| entry.id == id);
+        let origin = match (matches.value_source(id), of_file, &self.settings.config) {
+            _ if self.call.iter().any(|given| given.id == id) => Origin::Call,
+            (_, Some(entry), Some(path)) => Origin::File(file::place(path, entry.line)),
+            (Some(ValueSource::CommandLine), ..) => Origin::Flag,
+            (Some(ValueSource::EnvVariable), ..) => Origin::Variable(variable(flag).unwrap_or_default()),
+            _ => Origin::Default,
+        };
+        let value = matches.get_raw(id).map(|values| match is_secret(flag) {
+            true => HIDDEN.to_owned(),
+            false => values.map(OsStr::to_string_lossy).collect::<Vec<_>>().join(","),
+        });
+        let name = flag.get_long().unwrap_or_default().to_owned();
+        let changeable = CHANGEABLE.contains(&name.as_str());
+        Setting { name, value, from: origin.to_string(), changeable, beneath: None, after_restart: None }
+    }
+}
+
+impl Settings {
     /// Whether a flag or a variable sets the same as an entry of the file, or what cannot be together with it.
     fn overrides(&self, command: &Command, id: &str) -> bool {
         let is_set = |flag: &Arg| {
@@ -190,22 +274,6 @@ impl Settings {
                 || command.get_arg_conflicts_with(flag).into_iter().any(is_set)
                 || is_conflict(command, flag, is_set)
         })
-    }
-
-    fn setting(&self, flag: &Arg, matches: &ArgMatches, entries: &[Entry]) -> Setting {
-        let id = flag.get_id().as_str();
-        let of_file = entries.iter().find(|entry| entry.id == id);
-        let origin = match (matches.value_source(id), of_file, &self.config) {
-            (_, Some(entry), Some(path)) => Origin::File(file::place(path, entry.line)),
-            (Some(ValueSource::CommandLine), ..) => Origin::Flag,
-            (Some(ValueSource::EnvVariable), ..) => Origin::Variable(variable(flag).unwrap_or_default()),
-            _ => Origin::Default,
-        };
-        let value = matches.get_raw(id).map(|values| match is_secret(flag) {
-            true => HIDDEN.to_owned(),
-            false => values.map(OsStr::to_string_lossy).collect::<Vec<_>>().join(","),
-        });
-        Setting { name: flag.get_long().unwrap_or_default().to_owned(), value, origin }
     }
 
     /// A file with a secret should be its owner's.
@@ -219,6 +287,23 @@ impl Settings {
     }
 }
 
+/// The settings that may be changed while the server runs.
+pub(super) const CHANGEABLE: &[&str] = &[
+    "log-level",
+    "access-log",
+    "access-log-per-second",
+    "read-only",
+    "subscriptions",
+    "max-subscriptions-per-namespace",
+    "max-subscriptions-per-token",
+    "max-waits-per-namespace",
+    "max-waits-per-token",
+    "max-requests-per-address",
+    "max-requests-per-token",
+    "max-wrong-tokens",
+    "slow-query-threshold-ms",
+];
+
 /// What is shown in place of a secret.
 const HIDDEN: &str = "…";
 
@@ -227,22 +312,19 @@ impl Layered {
     ///
     /// # Errors
     /// What does not fit together.
-    pub(super) fn check(self) -> Result<Checked, Problems> {
-        Ok(Checked::try_from(self.args)?)
+    pub(super) fn check(&self) -> Result<Checked, Problems> {
+        Ok(Checked::try_from(self.args.clone())?)
     }
 
     /// The settings as they are in force: what depends on the machine if it is left out has its value, too.
-    ///
-    /// # Errors
-    /// What does not fit together.
-    pub(crate) fn effective(self) -> Result<Vec<Setting>, Problems> {
+    pub(super) fn effective(&self, checked: &Checked) -> Vec<Setting> {
         let mut settings = self.settings.clone();
-        let computed = self.check()?.computed();
+        let computed = checked.computed();
         for setting in settings.iter_mut().filter(|setting| setting.value.is_none()) {
             let found = computed.iter().find(|(name, _)| *name == setting.name);
             setting.value = found.map(|(_, value)| value.to_string());
         }
-        Ok(settings)
+        settings
     }
 }
 
@@ -263,6 +345,15 @@ fn collect_variables(command: &Command, into: &mut Vec<String>) {
     let names = command.get_arguments().filter_map(Arg::get_env).map(|name| name.to_string_lossy().into_owned());
     into.extend(names);
     command.get_subcommands().for_each(|command| collect_variables(command, into));
+}
+
+/// A text that changes with each value, but not with secrets, which could be guessed from it.
+pub(super) fn hash(settings: &[Setting]) -> String {
+    let mut hash = Sha256::new();
+    for Setting { name, value, .. } in settings {
+        hash.update(format!("{name}={value:?}\n"));
+    }
+    hash.finalize().iter().take(6).map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// All settings, as a command line without commands.
@@ -310,10 +401,7 @@ impl Typed {
         let given = command.get_arguments().filter_map(|flag| {
             let id = flag.get_id().as_str();
             let typed = matches.try_contains_id(id).ok()? && matches.value_source(id) == Some(ValueSource::CommandLine);
-            let value = match flag.get_action() {
-                ArgAction::SetTrue => Value::Switch(true),
-                _ => Value::Text(matches.get_raw(id)?.collect::<Vec<_>>().join(OsStr::new(","))),
-            };
+            let value = Value(matches.get_raw(id)?.collect::<Vec<_>>().join(OsStr::new(",")));
             typed.then(|| Given { id: id.to_owned(), value })
         });
         Self(given.collect())
@@ -337,6 +425,29 @@ impl FromArgMatches for Typed {
 
     fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), clap::Error> {
         *self = Self::of(matches);
+        Ok(())
+    }
+}
+
+impl clap::Args for TypedBesideToken {
+    fn augment_args(outer: Command) -> Command {
+        let own = command();
+        let flags = own.get_arguments().filter(|flag| !["token", "token_file"].contains(&flag.get_id().as_str()));
+        flags.fold(outer, |outer, flag| outer.arg(flag.clone()))
+    }
+
+    fn augment_args_for_update(outer: Command) -> Command {
+        Self::augment_args(outer)
+    }
+}
+
+impl FromArgMatches for TypedBesideToken {
+    fn from_arg_matches(matches: &ArgMatches) -> Result<Self, clap::Error> {
+        Ok(Self(Typed::of(matches)))
+    }
+
+    fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), clap::Error> {
+        *self = Self(Typed::of(matches));
         Ok(())
     }
 }

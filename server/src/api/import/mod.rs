@@ -77,6 +77,7 @@ async fn import(
         let caller = Caller::with(right, state, &Credentials::of(&parts.headers, &query), record).await?;
         exchange.belongs_to(caller.namespace())?;
         exchange.admit()?;
+        state.check_takes_changes()?;
         let place = state.places.import()?;
         let memory = exchange.account().take(IMPORT)?;
         caller.check_everywhere(right)?;

@@ -8,6 +8,9 @@ use crate::api::state::AppState;
 use crate::http::Exchange;
 use crate::observe::Record;
 
+/// The methods that change nothing in the store although they need another right than `read`.
+const CHANGE_NOTHING: &[&str] = &["ns.list", "token.list", "sys.config"];
+
 /// The caller of a method, and all that the method can reach.
 pub(super) struct Context<'a> {
     pub(super) state: &'a AppState,
@@ -30,17 +33,30 @@ impl Context<'_> {
     pub(super) async fn own(&mut self, right: Right) -> Result<Caller, Failure> {
         let caller = Caller::with(right, self.state, self.credentials, self.record).await?;
         self.exchange.belongs_to(caller.namespace())?;
+        self.check_mode(right)?;
         Ok(caller)
     }
 
     /// The caller with this right, in a namespace that its call names.
     pub(super) async fn named(&mut self, right: Right) -> Result<Manager, Failure> {
-        Manager::with(right, self.state, self.credentials, self.record).await
+        let manager = Manager::with(right, self.state, self.credentials, self.record).await?;
+        self.check_mode(right)?;
+        Ok(manager)
     }
 
     /// The administrator.
     pub(super) async fn administrator(&mut self) -> Result<Administrator, Failure> {
-        Administrator::check(self.state, self.credentials, self.record).await
+        let administrator = Administrator::check(self.state, self.credentials, self.record).await?;
+        self.check_mode(Right::Admin)?;
+        Ok(administrator)
+    }
+
+    /// In read-only mode lets only those methods pass that change nothing.
+    fn check_mode(&self, right: Right) -> Result<(), Failure> {
+        if right == Right::Read || CHANGE_NOTHING.contains(&self.record.method.name) {
+            return Ok(());
+        }
+        self.state.check_takes_changes()
     }
 }
 

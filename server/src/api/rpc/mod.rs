@@ -24,6 +24,7 @@ mod stream_last;
 mod stream_version;
 mod stream_write;
 mod streams_append;
+mod sys_config;
 mod sys_health;
 mod sys_version;
 mod token;
@@ -141,6 +142,7 @@ methods! {
     "group.wait" => group::wait, own(Read);
     "sys.version" => sys_version, nothing;
     "sys.health" => sys_health, nothing;
+    "sys.config" => sys_config, administrator;
 }
 
 #[cold]

@@ -101,7 +101,7 @@ async fn open(context: &Context<'_>, caller: &Caller, read: Read, memory: &mut M
     if read.wait.is_zero() {
         return Ok(log.read_within(read, room).await?);
     }
-    let _place = context.state.places.wait(&log.namespace().name, context.credentials.token())?;
+    let _place = context.state.place_to_wait(&log.namespace().name, context.credentials.token())?;
     let _filter = context.exchange.account().take_if_large(memory::of_filter(&read.filter))?;
     let at_once = Read { wait: Duration::ZERO, ..read.clone() };
     tokio::select! {

@@ -59,7 +59,7 @@ async fn subscribe(
     exchange.admit()?;
     let Wanted { subscribe: mut wanted, time } = request::parse(&query, &request.headers, &state.config)?;
     caller.check_scope(RIGHT, &wanted.filter.scope)?;
-    let place = state.places.subscribe(caller.namespace(), credentials.token())?;
+    let place = state.place_to_subscribe(caller.namespace(), credentials.token())?;
     let filter = exchange.account().take_if_large(memory::of_filter(&wanted.filter))?;
     if let Some(time) = time {
         // Before the reply, so that its first frames tell the position.

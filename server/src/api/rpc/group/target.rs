@@ -79,7 +79,7 @@ pub(super) async fn waiting<T>(
         return Ok(reply.await?);
     }
     context.record.wait = Duration::from_millis(u64::try_from(ms).unwrap_or_default());
-    let _place = context.state.places.wait(caller.namespace(), context.credentials.token())?;
+    let _place = context.state.place_to_wait(caller.namespace(), context.credentials.token())?;
     tokio::select! {
         biased;
         () = caller.ended() => Err(auth::ended()),
