@@ -1,5 +1,8 @@
 //! Writes messages and pokes as bytes of the protocol, without an intermediate value.
 
+use std::fmt;
+
+use crate::group::reply::GroupRead;
 use crate::json::write_string;
 use crate::message::MessageRef;
 
@@ -10,6 +13,69 @@ pub enum Form {
     Stream,
     /// `[id,stream,type,position,globalPosition,data,metadata,time]`, as `category.get` answers.
     Category,
+}
+
+/// A message that is JSON text already. Nobody parses it again to send it.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Row(Box<str>);
+
+impl Row {
+    /// A message with the numbers that `group.read` adds to it. `message` is what [`write_message`] has written.
+    ///
+    /// # Panics
+    /// If `message` is not the text of an array.
+    pub fn new(mut message: Vec<u8>, more: &[i64]) -> Self {
+        assert_eq!(message.pop(), Some(b']'), "a message is an array");
+        for number in more {
+            message.push(b',');
+            write_integer(&mut message, *number);
+        }
+        message.push(b']');
+        Self(String::from_utf8(message).expect("names and JSON are text").into_boxed_str())
+    }
+
+    /// The text.
+    pub fn get(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Row {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// The reply of `group.read` as JSON text.
+///
+/// # Panics
+/// Never, as long as the two lists of messages are neighbours in [`GroupRead`].
+pub fn group_read(reply: GroupRead<Row>) -> Vec<u8> {
+    const NO_ROWS: &[u8] = b"\"messages\":[],\"retries\":[]";
+    let (frame, messages, retries) = reply.without_rows();
+    let frame = serde_json::to_vec(&frame).expect("replies have string keys only");
+    // Only numbers and names of fields come before them.
+    let at = frame.windows(NO_ROWS.len()).position(|window| window == NO_ROWS).expect("they are neighbours");
+    let bytes: usize = messages.iter().chain(&retries).map(|row| row.get().len() + 1).sum();
+    let mut out = Vec::with_capacity(frame.len() + bytes);
+    out.extend_from_slice(&frame[..at]);
+    out.extend_from_slice(b"\"messages\":");
+    write_rows(&mut out, &messages);
+    out.extend_from_slice(b",\"retries\":");
+    write_rows(&mut out, &retries);
+    out.extend_from_slice(&frame[at + NO_ROWS.len()..]);
+    out
+}
+
+fn write_rows(out: &mut Vec<u8>, rows: &[Row]) {
+    out.push(b'[');
+    for (number, row) in rows.iter().enumerate() {
+        if number > 0 {
+            out.push(b',');
+        }
+        out.extend_from_slice(row.get().as_bytes());
+    }
+    out.push(b']');
 }
 
 /// Appends a message as a JSON array.
@@ -61,8 +127,30 @@ fn write_display(out: &mut Vec<u8>, value: impl std::fmt::Display) {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::{Value, json};
+
     use super::*;
     use crate::time::Timestamp;
+
+    #[test]
+    fn a_page_of_a_group_is_what_a_serializer_would_write() {
+        let text = json!({
+            "generation": 1, "sessionMs": 1000, "messages": [["a", 1], ["b", 2]], "retries": [[1, 2, 3]],
+            "drained": [{"partition": 1, "stream": "\"messages\":[],\"retries\":[]", "position": 4, "rev": 5}],
+            "upTo": {"3": 9}, "assigned": [], "revoking": [], "fenced": [],
+        });
+        let mut reply: GroupRead<Value> = serde_json::from_value(text.clone()).expect("a page");
+        let row = |(message, more): (&str, &[i64])| Row::new(message.as_bytes().to_vec(), more);
+        let GroupRead { generation, session_ms, drained, up_to, assigned, revoking, fenced, .. } = reply.clone();
+        let messages = [("[\"a\"]", &[1][..]), ("[\"b\"]", &[2])].map(row).into();
+        let retries = [("[1]", &[2, 3][..])].map(row).into();
+        let page = GroupRead { generation, session_ms, messages, retries, drained, up_to, assigned, revoking, fenced };
+        let mut no_rows = page.clone();
+        assert_eq!(serde_json::from_slice::<Value>(&group_read(page)).expect("JSON"), text);
+        (no_rows.messages, no_rows.retries) = (vec![], vec![]);
+        (reply.messages, reply.retries) = (vec![], vec![]);
+        assert_eq!(group_read(no_rows), serde_json::to_vec(&reply).expect("it serializes"));
+    }
 
     #[test]
     fn writes_the_documented_shapes() {

@@ -159,6 +159,25 @@ pub struct GroupRead<M> {
     pub fenced: Vec<u32>,
 }
 
+impl<M> GroupRead<M> {
+    /// The reply without its messages and retries, and these.
+    pub(crate) fn without_rows(self) -> (GroupRead<()>, Vec<M>, Vec<M>) {
+        let Self { generation, session_ms, messages, retries, drained, up_to, assigned, revoking, fenced } = self;
+        let frame = GroupRead {
+            generation,
+            session_ms,
+            messages: Vec::new(),
+            retries: Vec::new(),
+            drained,
+            up_to,
+            assigned,
+            revoking,
+            fenced,
+        };
+        (frame, messages, retries)
+    }
+}
+
 /// Result of `group.park`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ParkAttempts {

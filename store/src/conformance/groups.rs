@@ -12,6 +12,7 @@ use eventodb_protocol::request::group::{
     AtomicForm, AuditPage, CreateGroup, GroupForm, Handled, Join, Leave, MemberCall, Park, ParkedPage, Presented,
     ReadGroup, ResetGroup, ResetTo, Retry, Skip, Start, Wait,
 };
+use eventodb_protocol::wire::Row;
 use futures_util::future::join_all;
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
@@ -19,7 +20,7 @@ use tokio_util::sync::CancellationToken;
 use super::support::{PATIENCE, World, append, entry, message, write};
 use crate::error::{Error, Result};
 use crate::groups::{MARKER, Refusal};
-use crate::log::{Allowed, Groups, Log, Named, Row};
+use crate::log::{Allowed, Groups, Log, Named};
 
 const GROUP: &str = "g";
 /// Longer than any case takes.

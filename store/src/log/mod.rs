@@ -23,7 +23,7 @@ use tokio::sync::Mutex;
 use uuid::Uuid;
 
 pub use crate::groups::Allowed;
-pub use groups::{Groups, Named, Row};
+pub use groups::{Groups, Named};
 pub use read::{Chunk, Event, Page, Start, Subscribe, Subscription};
 pub(crate) use reads::Reads;
 pub(crate) use window::Budget;

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use eventodb_protocol::message::Expected;
 use eventodb_protocol::request::group as request;
 use eventodb_protocol::request::{Call, single_write, stream_append};
-use eventodb_protocol::{Limits, Token};
+use eventodb_protocol::{Limits, Token, wire};
 use eventodb_store::log::Groups;
 use eventodb_store::model::NewNamespace;
 use eventodb_store::{Backend, Conflict, Error, EventStore, Log, Settings};
@@ -121,7 +121,8 @@ impl Driver {
             }
             "group.read" => {
                 let read = request::ReadGroup::parse(call).map_err(refused)?;
-                reply(groups.read(name, &member, read, &stop, |_| true).await)
+                let read = groups.read(name, &member, read, &stop, |_| true).await.map_err(failed)?;
+                Ok(serde_json::from_slice(&wire::group_read(read)).expect("JSON"))
             }
             "group.park" => reply(groups.park(name, &member, request::Park::parse(call).map_err(refused)?).await),
             "group.handled" => {

@@ -10,7 +10,7 @@ use eventodb_protocol::group::reply::{GroupRead, GroupStatus, Membership, Waited
 use eventodb_protocol::message::{Expected, NewMessage};
 use eventodb_protocol::request::group::{CreateGroup, Join, MemberCall, Park, Presented, ReadGroup, Skip, Start, Wait};
 use eventodb_protocol::request::{Append, AppendEntry};
-use eventodb_store::log::Row;
+use eventodb_protocol::wire::Row;
 use eventodb_store::sqlite::Settings;
 use eventodb_store::{Error, EventStore, Log, Result};
 use rusqlite::Connection;

@@ -53,7 +53,6 @@ use crate::groups::Definition;
 use crate::storage::groups::GroupTag;
 
 pub use named::Named;
-pub use reading::Row;
 
 /// How often somebody who waits looks for what other servers did to the group, in case a hint was lost.
 const LOOK_AGAIN: Duration = Duration::from_millis(250);

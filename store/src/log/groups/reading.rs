@@ -12,8 +12,7 @@ use eventodb_protocol::group::Epoch;
 use eventodb_protocol::group::reply::GroupRead;
 use eventodb_protocol::message::MessageRef;
 use eventodb_protocol::request::group::{Presented, ReadGroup};
-use eventodb_protocol::wire::{self, Form};
-use serde_json::value::RawValue;
+use eventodb_protocol::wire::{self, Form, Row};
 use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -27,9 +26,6 @@ use crate::groups::{Filled, Group, HandedOut, MARKER, Marker, Moment, Page, Read
 use crate::log::read::Scan;
 use crate::log::window::Waiter;
 use crate::model::Columns;
-
-/// A message of a reply as JSON.
-pub type Row = Box<RawValue>;
 
 /// Messages that one read looks at in search of those of its partitions, at least.
 const LOOKED_AT: usize = 20_000;
@@ -238,8 +234,8 @@ impl<R: FnMut(usize) -> bool + Send> Session<'_, R> {
                 }
             }
             self.held = held;
-            let messages = messages.into_iter().map(|(partition, row)| finish_row(row, &[i64::from(partition)]));
-            let messages = messages.collect::<Result<Vec<Row>>>()?;
+            let messages =
+                messages.into_iter().map(|(partition, text)| Row::new(text, &[i64::from(partition)])).collect();
             return Ok((group.read_reply(&reading, messages, retries, handed_out.drained, &up_to, at), now));
         }
     }
@@ -319,7 +315,7 @@ impl<R: FnMut(usize) -> bool + Send> Session<'_, R> {
                 let is_news = page.offer(message.global_position, message.stream, message.kind, bytes, || {
                     kept += bytes;
                     has_room = room(kept);
-                    begin_row(message)
+                    text_of(message)
                 });
                 is_given_up = looked >= most || looked >= most_of_full && page.is_filled();
                 if is_news || !has_room || is_given_up { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
@@ -364,27 +360,15 @@ impl<R: FnMut(usize) -> bool + Send> Session<'_, R> {
                 continue;
             }
             let more = [i64::from(row.partition), row.attempt, row.rev];
-            rows.push(finish_row(begin_row(message.as_ref()), &more)?);
+            rows.push(Row::new(text_of(message.as_ref()), &more));
         }
         Ok(rows)
     }
 }
 
-/// A message as `category.get` has it, without its last bracket.
-fn begin_row(message: MessageRef<'_>) -> Vec<u8> {
-    let mut row = Vec::with_capacity(message.data.len() + message.metadata.map_or(0, str::len) + 192);
-    wire::write_message(&mut row, message, Form::Category);
-    row.pop();
-    row
-}
-
-/// The same with what follows.
-fn finish_row(mut row: Vec<u8>, more: &[i64]) -> Result<Row> {
-    for number in more {
-        row.push(b',');
-        wire::write_integer(&mut row, *number);
-    }
-    row.push(b']');
-    let row = String::from_utf8(row).map_err(Error::failed)?;
-    RawValue::from_string(row).map_err(Error::failed)
+/// A message as `category.get` has it.
+fn text_of(message: MessageRef<'_>) -> Vec<u8> {
+    let mut text = Vec::with_capacity(message.data.len() + message.metadata.map_or(0, str::len) + 192);
+    wire::write_message(&mut text, message, Form::Category);
+    text
 }

@@ -3,6 +3,7 @@
 use axum::response::Response;
 use eventodb_protocol::request::Call;
 use eventodb_protocol::request::group::ReadGroup;
+use eventodb_protocol::wire;
 
 use super::target::{member_of, waiting_member};
 use crate::api::auth::Caller;
@@ -28,5 +29,5 @@ pub(in super::super) async fn answer(
     let room = |bytes: usize| memory.hold(COPIES * bytes + FRAME).is_ok();
     let reply = caller.log().groups().read(&group, &member, read, &state.stopping, room);
     let page = waiting_member(context, &caller, (&group, &member, call), reply).await?;
-    Ok(reply::json(&page))
+    Ok(reply::text(wire::group_read(page)))
 }
