@@ -2,6 +2,8 @@
 //!
 //! No session is kept, no lock outlives a transaction: it works behind PgBouncer.
 
+use std::time::Duration;
+
 use async_trait::async_trait;
 use deadpool_postgres::Pool;
 use eventodb_protocol::group::Epoch;
@@ -11,6 +13,9 @@ use uuid::Uuid;
 use super::{ReadModel, Rebuilt};
 use crate::message::Message;
 use crate::worker::HandlerError;
+
+/// The default of [`PostgresTables::idle_limit`].
+const IDLE_LIMIT: Duration = Duration::from_secs(30);
 
 /// Changes tables for one message.
 #[async_trait]
@@ -33,6 +38,7 @@ pub struct PostgresTables<P> {
     pool: Pool,
     group: String,
     projection: P,
+    idle_limit: Duration,
 }
 
 impl<P: PostgresProjection> PostgresTables<P> {
@@ -45,7 +51,23 @@ impl<P: PostgresProjection> PostgresTables<P> {
         let connection = pool.get().await?;
         connection.batch_execute(include_str!("postgres/create_tables.sql")).await?;
         connection.execute(include_str!("postgres/add_group.sql"), &[&group]).await?;
-        Ok(Self { pool, group, projection })
+        Ok(Self { pool, group, projection, idle_limit: IDLE_LIMIT })
+    }
+
+    /// How long a transaction may be open without saying anything to PostgreSQL, which ends it then. Default 30 s.
+    ///
+    /// A host that stands still or is cut off in the middle of a transaction keeps the row of its stream locked: whoever
+    /// handles the stream in its place waits for it, this long at most. A projection that does something else between two
+    /// statements must not take longer.
+    #[must_use]
+    pub fn idle_limit(mut self, limit: Duration) -> Self {
+        self.idle_limit = limit.max(Duration::from_millis(1));
+        self
+    }
+
+    /// The limit as PostgreSQL's settings have it.
+    fn idle_limit_ms(&self) -> String {
+        i32::try_from(self.idle_limit.as_millis()).unwrap_or(i32::MAX).to_string()
     }
 }
 
@@ -54,7 +76,8 @@ impl<P: PostgresProjection> ReadModel for PostgresTables<P> {
     async fn handle(&self, epoch: Epoch, message: &Message) -> Result<(), HandlerError> {
         let mut connection = self.pool.get().await?;
         let transaction = connection.transaction().await?;
-        let row = transaction.query_one(include_str!("postgres/least_epoch.sql"), &[&self.group]).await?;
+        let limit = self.idle_limit_ms();
+        let row = transaction.query_one(include_str!("postgres/least_epoch.sql"), &[&self.group, &limit]).await?;
         if epoch.number() < row.get(0) {
             return Err(Rebuilt.into());
         }
@@ -77,6 +100,7 @@ impl<P: PostgresProjection> ReadModel for PostgresTables<P> {
     async fn clear(&self, rebuild: Uuid, least: Epoch) -> Result<bool, HandlerError> {
         let mut connection = self.pool.get().await?;
         let transaction = connection.transaction().await?;
+        transaction.execute(include_str!("postgres/limit_idleness.sql"), &[&self.idle_limit_ms()]).await?;
         let ended = include_str!("postgres/end_rebuild.sql");
         if transaction.execute(ended, &[&self.group, &rebuild, &least.number()]).await? == 0 {
             return Ok(false);

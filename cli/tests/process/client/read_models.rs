@@ -7,12 +7,13 @@ use eventodb_client::group::CreateGroup;
 use eventodb_client::read_model::{ReadModel, rebuild};
 use eventodb_client::worker::Worker;
 use eventodb_testing::postgres;
+use rustix::process::{Pid, Signal, kill_process};
 use tokio::process::{Child, Command};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::killed::fill;
-use super::tables::{Place, in_postgres, in_sqlite};
+use super::tables::{Place, in_postgres, in_sqlite, session};
 use crate::server::*;
 
 /// The variable that makes this binary a worker.
@@ -99,4 +100,34 @@ async fn in_postgres_each_message_counts_once() {
     let server = Server::start(&directory.path().join("data"), &[]).await;
     each_message_counts_once(&Place::Postgres(database.to_string()), &server).await;
     server.stop().await;
+}
+
+/// A host stands still, or is cut off, in the middle of a transaction. PostgreSQL sees a session that says nothing.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_host_that_stands_still_does_not_keep_its_stream() {
+    const BLOCKED: &str = "SELECT count(*) FROM pg_locks WHERE NOT granted AND relation = 'noted'::regclass";
+    let directory = tempfile::tempdir().expect("a temporary folder");
+    let database = postgres::database().await;
+    let server = Server::start(&directory.path().join("data"), &[]).await;
+    let (client, place) = (server.client(), Place::Postgres(database.to_string()));
+    place.prepare().await;
+    fill(&client, "thing", 1, 0..3).await;
+    let create = CreateGroup { categories: vec!["thing".to_owned()], ..CreateGroup::default() };
+    client.group("g").create(&create).await.expect("created");
+    let mut other = session(&database.to_string()).await;
+    let lock = other.transaction().await.expect("a transaction");
+    lock.batch_execute("LOCK TABLE noted IN EXCLUSIVE MODE").await.expect("locked");
+    let stopped = start(&place, &server.url());
+    let deadline = Instant::now() + PATIENCE;
+    while lock.query_one(BLOCKED, &[]).await.expect("a row").get::<_, i64>(0) == 0 {
+        assert!(Instant::now() < deadline, "the worker handles nothing");
+        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+    }
+    let pid = stopped.id().and_then(|pid| Pid::from_raw(i32::try_from(pid).ok()?)).expect("it runs");
+    kill_process(pid, Signal::STOP).expect("the process is there");
+    lock.rollback().await.expect("unlocked");
+    let _successor = start(&place, &server.url());
+    let head = client.head().await.expect("a head");
+    assert!(client.wait_for("g", head, PATIENCE).await.expect("an answer"), "the stream does not flow");
+    assert_eq!(place.counted().await, (1, 3));
 }
