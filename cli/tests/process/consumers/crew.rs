@@ -82,10 +82,14 @@ impl Crew {
         }
     }
 
-    /// Tells a member to end, and starts another one of its name once it has.
+    /// Tells a member to end, and starts another one of its name once it has. It may wait for a lock in the database of its
+    /// read model that a stopped one has.
     pub(super) async fn restart(&mut self, cluster: &Cluster, at: usize) {
         let next = self.next(cluster, Some(format!("m{at}")));
-        self.members.remove(at).process.terminate().await;
+        let mut ending = std::pin::pin!(self.members.remove(at).process.terminate());
+        while tokio::time::timeout(SESSION / 4, &mut ending).await.is_err() {
+            self.go_on(Instant::now());
+        }
         self.members.insert(at, Member { process: Process::start(next), stopped: None });
     }
 
@@ -100,14 +104,21 @@ impl Crew {
         number
     }
 
-    /// Continues those that were stopped long enough, and starts those again that were replaced, as a service manager does:
-    /// the join of a process that was killed may arrive behind that of the next one of its name.
-    pub(super) fn tend(&mut self, cluster: &Cluster, now: Instant) {
-        for at in 0..self.members.len() {
-            let member = &mut self.members[at];
+    /// Continues those that were stopped long enough.
+    fn go_on(&mut self, now: Instant) {
+        for member in &mut self.members {
             if member.stopped.take_if(|until| *until <= now).is_some() {
                 member.process.signal(Signal::CONT);
             }
+        }
+    }
+
+    /// Continues those that were stopped long enough, and starts those again that were replaced, as a service manager does:
+    /// the join of a process that was killed may arrive behind that of the next one of its name.
+    pub(super) fn tend(&mut self, cluster: &Cluster, now: Instant) {
+        self.go_on(now);
+        for at in 0..self.members.len() {
+            let member = &mut self.members[at];
             if member.process.is_replaced() {
                 assert!(self.told.killed > 0, "nobody else had its name");
                 self.disturbed.insert(member.process.settings.number);
