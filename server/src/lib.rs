@@ -17,4 +17,4 @@ pub use live::{AccessLog, AtOnce, Changeable, Live, Rates};
 pub use run::run;
 
 pub use crate::http::{Network, ParseNetworkError, Stop, Tls, TlsError, TlsFiles};
-pub use crate::observe::{AUDIT, act_by_signal, act_in_store};
+pub use crate::observe::{AUDIT, Totals, act_by_signal, act_in_store};

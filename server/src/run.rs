@@ -9,10 +9,11 @@ use tokio_util::sync::CancellationToken;
 use crate::api::Api;
 use crate::config::Config;
 use crate::http::{Server, Stop};
-use crate::observe::RequestLog;
+use crate::observe::{RequestLog, Totals};
 
 /// Serves connections of `listener` until `stop` is cancelled and the last of them has ended. The store stays open.
-pub async fn run(listener: TcpListener, store: Arc<EventStore>, config: Config, stop: Stop) {
+/// Returns what it has done until then.
+pub async fn run(listener: TcpListener, store: Arc<EventStore>, config: Config, stop: Stop) -> Totals {
     let server = Server::new(config.http_limits(), config.tls.clone());
     let live = config.live();
     let log = Arc::new(RequestLog::new(Arc::clone(&live)));
@@ -23,6 +24,7 @@ pub async fn run(listener: TcpListener, store: Arc<EventStore>, config: Config, 
     });
     let renewals = config.tls.clone().map(|tls| tokio::spawn(tls.keep(end.clone())));
     let api = Api::new(store, config, live, log, &server);
+    let state = Arc::clone(api.state());
     server.serve(listener, api, stop).await;
     end.cancel();
     if summaries.await.is_err() {
@@ -33,4 +35,5 @@ pub async fn run(listener: TcpListener, store: Arc<EventStore>, config: Config, 
     {
         tracing::error!("the renewal of the TLS certificate failed");
     }
+    state.totals()
 }

@@ -91,7 +91,7 @@ pub(crate) struct Args {
     #[arg(long, env = "EVENTODB_LOG_FORMAT", default_value = "console", value_enum)]
     pub(super) log_format: Format,
 
-    /// Log one line for each request: method, status, duration, namespace.
+    /// Log one line for each request: method, status, duration, namespace, token, address, bytes.
     #[arg(
         long, env = "EVENTODB_ACCESS_LOG", value_name = "BOOL", default_value = "false", default_missing_value = "true",
         num_args = 0..=1, require_equals = true, value_parser = switch(), action = clap::ArgAction::Set

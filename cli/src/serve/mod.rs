@@ -22,10 +22,11 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::Instant;
 
 use anyhow::{Context as _, anyhow};
 use eventodb_protocol::Token;
-use eventodb_server::{Config, Live, Mode, Steering, Tls};
+use eventodb_server::{Config, Live, Mode, Steering, Tls, Totals};
 use eventodb_store::sqlite::Location;
 use eventodb_store::{Backend, EventStore};
 use tokio::net::{TcpListener, TcpSocket};
@@ -82,10 +83,12 @@ pub(crate) async fn run(settings: Settings) -> anyhow::Result<ExitCode> {
     let outages = tokio::spawn(outage::watch(store.clone()));
     let soft = stop.soft.clone();
     let serving = eventodb_server::run(listener, store.clone(), Config { mode, ..checked.server }, stop);
-    told_of_its_end(serving, soft).await;
+    let begin = Instant::now();
+    let Totals { connections, requests, refused, failed, bytes_in, bytes_out } = told_of_its_end(serving, soft).await;
     outages.abort();
     store.close().await;
-    tracing::info!("stopped");
+    let seconds = begin.elapsed().as_secs();
+    tracing::info!(seconds, connections, requests, refused, failed, bytes_in, bytes_out, "stopped");
     Ok(ExitCode::SUCCESS)
 }
 
@@ -108,14 +111,14 @@ fn listen_for_reloads(settings: &Settings, tls: Option<Arc<Tls>>, steer: Arc<Ste
 }
 
 /// Waits for the end of the server, and logs that it is stopping as soon as the signal comes.
-async fn told_of_its_end(serving: impl Future<Output = ()>, soft: CancellationToken) {
+async fn told_of_its_end(serving: impl Future<Output = Totals>, soft: CancellationToken) -> Totals {
     let mut serving = std::pin::pin!(serving);
     tokio::select! {
         biased;
         () = soft.cancelled() => tracing::info!("stopping"),
-        () = &mut serving => return,
+        totals = &mut serving => return totals,
     }
-    serving.await;
+    serving.await
 }
 
 /// Logs the address, and prints the banner before it if the log is for people. A generated token is in the banner at

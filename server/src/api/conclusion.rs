@@ -1,6 +1,7 @@
 //! The end of every request: its result becomes a reply, and a line in the log where it is worth one.
 
 use axum::response::Response;
+use http_body::Body as _;
 
 use crate::api::arrival::Arrival;
 use crate::api::errors::Failure;
@@ -23,7 +24,7 @@ pub(super) fn conclude(
     let response = result.unwrap_or_else(Failure::into_response);
     let outcome = Outcome { status: response.status(), code, shed, duration: record.started.elapsed() };
     state.requests.finished(record.method, &outcome);
-    state.log.answered(record, &outcome);
+    state.log.answered(record, &outcome, response.body().size_hint().exact());
     response
 }
 

@@ -181,6 +181,11 @@ impl Failure {
         Self::new(ErrorCode::BackendUnavailable, message)
     }
 
+    /// There is no place, because somebody has said so.
+    pub(crate) fn switched_off(message: &'static str) -> Self {
+        Self { shed: Some(Shed::Places), ..Self::new(ErrorCode::Overloaded, message) }
+    }
+
     /// A handler panicked, which the panic hook has logged.
     pub(crate) fn panicked() -> Self {
         Self::new(ErrorCode::BackendError, INTERNAL)

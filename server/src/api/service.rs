@@ -53,6 +53,11 @@ impl Api {
         Self { router: router(&state), state }
     }
 
+    /// What all connections share.
+    pub(crate) fn state(&self) -> &Arc<AppState> {
+        &self.state
+    }
+
     /// Counts a request for the bounds on requests a second. Probes are always answered: a server that is asked much must
     /// not seem dead.
     fn admit<B>(&self, request: &Request<B>, arrival: &Arrival) -> Result<(), Limited> {

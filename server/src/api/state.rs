@@ -18,7 +18,7 @@ use crate::api::rates::Rates;
 use crate::config::{Config, Mode};
 use crate::http::{Budget, Server, Watch};
 use crate::live::Live;
-use crate::observe::{RequestLog, Requests};
+use crate::observe::{RequestLog, Requests, Totals};
 
 /// The parts that all connections share.
 pub(crate) struct AppState {
@@ -102,6 +102,22 @@ impl AppState {
         Arc::clone(&rates)
     }
 
+    /// What was done until now.
+    pub(crate) fn totals(&self) -> Totals {
+        let traffic = self.watch.traffic();
+        let of = |class: fn(&str) -> bool| -> u64 {
+            self.requests.statuses().filter(|(_, status, _)| class(status)).map(|(.., count)| count).sum()
+        };
+        Totals {
+            connections: traffic.accepted.get(),
+            requests: of(|_| true),
+            refused: of(|status| status.starts_with('4')),
+            failed: of(|status| status.starts_with('5')),
+            bytes_in: traffic.received.get(),
+            bytes_out: traffic.sent.get(),
+        }
+    }
+
     /// A place for a subscription.
     ///
     /// # Errors
@@ -109,7 +125,7 @@ impl AppState {
     pub(crate) fn place_to_subscribe(&self, namespace: &Arc<str>, token: Option<&Token>) -> Result<Place, Failure> {
         let live = self.live.now();
         if !live.takes_subscriptions {
-            return Err(Failure::new(ErrorCode::Overloaded, "new subscriptions are switched off (--subscriptions)"));
+            return Err(Failure::switched_off("new subscriptions are switched off (--subscriptions)"));
         }
         Ok(self.places.subscribe(live.subscriptions, namespace, token)?)
     }

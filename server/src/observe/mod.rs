@@ -4,9 +4,11 @@ mod audit;
 mod cause;
 mod method;
 pub(crate) mod metrics;
+mod pace;
 mod record;
 mod request_log;
 mod sampler;
+mod totals;
 
 pub use audit::{TARGET as AUDIT, act_by_signal, act_in_store};
 pub(crate) use cause::Cause;
@@ -14,3 +16,4 @@ pub(crate) use method::Method;
 pub(crate) use metrics::{Outcome, Requests, Shed};
 pub(crate) use record::Record;
 pub(crate) use request_log::RequestLog;
+pub use totals::Totals;

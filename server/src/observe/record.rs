@@ -26,12 +26,24 @@ pub(crate) struct Record {
     pub(super) act: Option<Act>,
     /// How long the request asked to wait.
     pub(crate) wait: Duration,
+    /// Bytes of its body, once they are known.
+    pub(crate) bytes_in: Option<usize>,
     pub(crate) started: Instant,
 }
 
 impl Record {
     pub(crate) fn new(id: RequestId, client: IpAddr, method: Method, started: Instant) -> Self {
-        Self { id, client, method, namespace: None, token_id: None, act: None, wait: Duration::ZERO, started }
+        Self {
+            id,
+            client,
+            method,
+            namespace: None,
+            token_id: None,
+            act: None,
+            wait: Duration::ZERO,
+            bytes_in: None,
+            started,
+        }
     }
 
     /// The request is administrative: it does `act` to `object`, which is a namespace or the id of a token. The audit has a

@@ -1,22 +1,24 @@
 //! The log of requests: those that failed or were slow, and with a setting all of them.
 //!
-//! A line has the method, the status, the duration, the namespace and the request's id; never a token, a stream's name
-//! or data. In each ten seconds, the first few refused or failed requests of each kind have a line each, and one line
+//! A line has the method, the status, the duration, the namespace, the token's id, the client's address, the request's id, and
+//! the bytes of both bodies where they are known when the reply begins; never a token, a stream's name or data. In each ten seconds, the first few refused or failed requests of each kind have a line each, and one line
 //! counts the others. Otherwise a client that is refused ten thousand times a second would fill the disk.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use eventodb_protocol::ErrorCode;
+use eventodb_store::model::TokenId;
 use tokio_util::sync::CancellationToken;
 
 use super::audit;
 use super::cause::Cause;
 use super::metrics::Outcome;
+use super::pace::{Pace, SlowOnes};
 use super::record::Record;
 use super::sampler::Sampler;
 use crate::http::RequestId;
-use crate::live::{Changeable, Live};
+use crate::live::Live;
 
 /// How often a line counts the requests that had no line of their own.
 const TURN: Duration = Duration::from_secs(10);
@@ -43,11 +45,13 @@ pub(crate) struct RequestLog {
     sampler: Sampler<Kind>,
     /// Which requests are slow, and whether every request has a line.
     live: Arc<Live>,
+    access: Pace,
+    slow: SlowOnes,
 }
 
 impl RequestLog {
     pub(crate) fn new(live: Arc<Live>) -> Self {
-        Self { sampler: Sampler::default(), live }
+        Self { sampler: Sampler::default(), live, access: Pace::new(), slow: SlowOnes::new() }
     }
 
     /// Logs every ten seconds, and at the end, how many requests had no line of their own.
@@ -59,6 +63,10 @@ impl RequestLog {
     }
 
     fn turn(&self) {
+        match self.slow.held_back() {
+            0 => {}
+            more => tracing::warn!(more, "more requests were slow"),
+        }
         for (kind, more) in self.sampler.turn() {
             match kind {
                 Kind::Request { method, status, code } => more_requests(method, status, code, more),
@@ -97,24 +105,30 @@ impl RequestLog {
     }
 
     /// Logs a request that ended so, if it failed, was slow, or all requests are logged, and if it was administrative.
-    pub(crate) fn answered(&self, record: &Record, outcome: &Outcome) {
+    /// `bytes_out` are those of the reply's body, where they are known.
+    pub(crate) fn answered(&self, record: &Record, outcome: &Outcome, bytes_out: Option<u64>) {
         let Outcome { status, code, duration, .. } = *outcome;
-        let (method, status) = (record.method.name, status.as_u16());
-        let live = self.live.now();
-        let has_all = live.access_log.is_on;
-        if let (None, Some(code)) = (&record.act, code.filter(|code| audit::is_refusal(*code))) {
-            let passes = self.sampler.passes(Kind::Refusal { method, status, code });
-            if passes {
-                audit::tell(record, Some(code));
+        let (method, status, live) = (record.method.name, status.as_u16(), self.live.now());
+        let one_in = if live.access_log.is_on { self.access.one_in(live.access_log.per_second) } else { None };
+        let is_slow = duration.saturating_sub(record.wait) > live.slow;
+        let is_worth_it = match code.filter(|code| record.act.is_none() && audit::is_refusal(*code)) {
+            Some(code) => {
+                let passes = self.sampler.passes(Kind::Refusal { method, status, code });
+                if passes {
+                    audit::tell(record, Some(code));
+                }
+                passes
             }
-            if passes || has_all {
-                line(record, status, Some(code), duration, &live);
+            None => {
+                self.acted(record, code);
+                match status {
+                    400.. => one_in.is_none() && self.sampler.passes(Kind::Request { method, status, code }),
+                    _ => is_slow && self.slow.passes(method, record.namespace.as_deref()),
+                }
             }
-            return;
-        }
-        self.acted(record, code);
-        if has_all || status < 400 || self.sampler.passes(Kind::Request { method, status, code }) {
-            line(record, status, code, duration, &live);
+        };
+        if is_worth_it || one_in.is_some() {
+            line(record, outcome, Line { bytes_out, is_slow, one_in });
         }
     }
 
@@ -134,20 +148,48 @@ impl RequestLog {
     }
 }
 
-/// The line about a request, if it failed, was slow, or all requests are logged.
-fn line(record: &Record, status: u16, code: Option<ErrorCode>, duration: Duration, live: &Changeable) {
-    let is_slow = duration.saturating_sub(record.wait) > live.slow;
-    if status < 400 && !is_slow && !live.access_log.is_on {
-        return;
+/// What else a line has.
+struct Line {
+    bytes_out: Option<u64>,
+    is_slow: bool,
+    /// If it is one of several requests, of how many.
+    one_in: Option<u64>,
+}
+
+/// The line about a request.
+fn line(record: &Record, outcome: &Outcome, line: Line) {
+    let Line { bytes_out, is_slow, one_in } = line;
+    let (method, status) = (record.method.name, outcome.status.as_u16());
+    let (code, duration_ms) =
+        (outcome.code.map(ErrorCode::as_str), (outcome.duration.as_secs_f64() * 1e6).round() / 1e3);
+    let (namespace, bytes_in) = (record.namespace.as_deref(), record.bytes_in);
+    let one_in = one_in.filter(|one_in| *one_in > 1);
+    let (address, request_id) = (&*record.client.to_string(), &*record.id.to_string());
+    let token_id = record.token_id.map(|TokenId(id)| id.to_string());
+    let token_id = token_id.as_deref();
+    macro_rules! tell {
+        ($level:ident, $what:literal) => {
+            tracing::$level!(
+                method,
+                status,
+                duration_ms,
+                namespace,
+                token_id,
+                address,
+                request_id,
+                bytes_in,
+                bytes_out,
+                code,
+                one_in,
+                $what
+            )
+        };
     }
-    let (method, namespace) = (record.method.name, record.namespace.as_deref());
-    let (code, duration_ms) = (code.map(ErrorCode::as_str), (duration.as_secs_f64() * 1e6).round() / 1e3);
-    let request_id = &*record.id.to_string();
     match status {
-        500.. => tracing::warn!(method, status, duration_ms, namespace, code, request_id, "a request failed"),
-        400.. => tracing::info!(method, status, duration_ms, namespace, code, request_id, "a request was refused"),
-        _ if is_slow => tracing::warn!(method, status, duration_ms, namespace, request_id, "a request was slow"),
-        _ => tracing::info!(method, status, duration_ms, namespace, request_id, "a request"),
+        500.. => tell!(warn, "a request failed"),
+        400.. => tell!(info, "a request was refused"),
+        _ if is_slow => tell!(warn, "a request was slow"),
+        _ => tell!(info, "a request"),
     }
 }
 

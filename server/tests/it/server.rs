@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use eventodb_protocol::{DEFAULT_NAMESPACE, Token};
-use eventodb_server::{Config, Mode, Stop};
+use eventodb_server::{Config, Mode, Stop, Totals};
 use eventodb_store::model::NewNamespace;
 use eventodb_store::sqlite::{self, Location, Sqlite};
 use eventodb_store::{EventStore, Settings};
@@ -24,7 +24,7 @@ pub(crate) struct Server {
     pub(crate) token: Token,
     pub(crate) store: Arc<EventStore>,
     pub(crate) stop: Stop,
-    task: JoinHandle<()>,
+    task: JoinHandle<Totals>,
 }
 
 impl Server {

@@ -222,7 +222,7 @@ impl SqliteStorage {
     /// Indexes the log until the rest fits into the memtable.
     fn rebuild(self: Arc<Self>, mut connection: Connection, progress: &Rebuild) {
         tracing::warn!(incarnation = self.incarnation.0, "the index does not fit the log: building it anew");
-        let outcome = catch_up(&mut connection, &self.shared, progress);
+        let outcome = catch_up(&mut connection, &self.shared, self.incarnation, progress);
         drop(connection);
         *self.condition.lock() = Condition::Closed;
         match outcome {
@@ -487,11 +487,24 @@ impl Storage for Handle {
 pub(super) struct Handle(pub(super) Arc<SqliteStorage>);
 
 /// Indexes the log batch by batch until the rest fits into the memtable.
-fn catch_up(connection: &mut Connection, shared: &Shared, progress: &Rebuild) -> rusqlite::Result<()> {
+fn catch_up(
+    connection: &mut Connection,
+    shared: &Shared,
+    incarnation: Incarnation,
+    progress: &Rebuild,
+) -> rusqlite::Result<()> {
+    /// How often a line says how far it is.
+    const TELL_EVERY: Duration = Duration::from_secs(10);
+    let mut told = Instant::now();
     let mut begins_anew = index_file::checkpoint(connection)?;
     while !progress.stop.load(SeqCst) {
         let completion = indexer::progress(connection)?.completion;
         progress.done.store(completion.unsigned_abs(), SeqCst);
+        if told.elapsed() >= TELL_EVERY {
+            told = Instant::now();
+            let (done, of) = (completion, progress.of.load(SeqCst));
+            tracing::info!(incarnation = incarnation.0, done, of, "the index is being built");
+        }
         let indexer::Suffix { entries, damaged, .. } =
             indexer::certain_suffix(connection, completion, shared.settings.index_batch)?;
         // Less than a whole batch is left, and it fits; a batch may be larger than the memtable.

@@ -191,6 +191,7 @@ async fn perform(
     upload: &Upload,
     record: &mut Record,
 ) -> Result<Response, Failure> {
+    record.bytes_in = Some(upload.as_slice().len());
     let credentials = credentials.as_ref().map_err(Failure::clone)?;
     let text = std::str::from_utf8(upload.as_slice()).map_err(|_| Failure::invalid("the body must be valid UTF-8"))?;
     let compact =
