@@ -1,10 +1,12 @@
 //! `GET /metrics`: all figures at this moment, as text for Prometheus. Nothing is asked of the database.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use axum::extract::State;
 use axum::response::Response;
 use eventodb_protocol::{DEFAULT_NAMESPACE, ErrorCode, Right, VERSION};
+use eventodb_store::figures::{BackendFigures, Latency, Reads, Sample, Subscriptions};
 use http::HeaderValue;
 use http::header::CONTENT_TYPE;
 use http::request::Parts;
@@ -19,10 +21,7 @@ use crate::api::reply;
 use crate::api::state::AppState;
 use crate::http::Exchange;
 use crate::observe::Record;
-use crate::observe::metrics::table::{
-    BUILD_INFO, CONNECTIONS, CONNECTIONS_ACCEPTED, CONNECTIONS_REFUSED, DURABILITY_INFO, ERRORS, MEMORY_BUDGET,
-    MEMORY_TAKEN, RECEIVED, REQUEST_DURATION, REQUESTS, SENT, SHED,
-};
+use crate::observe::metrics::table::*;
 use crate::observe::metrics::{self, Text, process};
 
 /// The right that a scrape needs, in `default` and for all categories.
@@ -57,6 +56,11 @@ async fn scrape(
     let mut text = Text::default();
     write_requests(&mut text, state);
     write_connections(&mut text, state);
+    let sample = state.store.sample();
+    write_appends(&mut text, state, &sample);
+    write_reads(&mut text, state, &sample);
+    write_subscriptions(&mut text, state, &sample);
+    write_database(&mut text, &state.store.backend_figures(), state);
     write_server(&mut text, state);
     process::write(&mut text);
     let mut response = reply::text(text.finish());
@@ -89,4 +93,76 @@ fn write_server(text: &mut Text, state: &AppState) {
     text.series(BUILD_INFO).put(&[VERSION], 1_u64);
     let fsync = if state.store.is_durable() { "on" } else { "off" };
     text.series(DURABILITY_INFO).put(&[fsync, state.store.backend_kind()], 1_u64);
+}
+
+fn write_appends(text: &mut Text, state: &AppState, sample: &Sample) {
+    let figures = &state.store.figures().appends;
+    let outcomes = [
+        ("written", &figures.written),
+        ("repeated", &figures.repeats),
+        ("version", &figures.version_conflicts),
+        ("condition", &figures.condition_conflicts),
+        ("id", &figures.id_conflicts),
+        ("fenced", &figures.fenced),
+    ];
+    text.each(APPENDS, outcomes.map(|(outcome, count)| (outcome, count.get())));
+    text.one(APPENDED_MESSAGES, figures.messages.get());
+    text.one(APPENDED_BYTES, figures.bytes.get());
+    text.one(CONDITIONAL, figures.conditional.get());
+    text.one(APPEND_ROUNDS, figures.rounds.get());
+    text.one(QUEUE_DEPTH, sample.queued);
+    write_latency(text, QUEUE_WAIT, QUEUE_WAIT_MAX, &figures.wait);
+    let refused = [("age", &figures.refused_for_age), ("room", &figures.refused_for_room)];
+    text.each(QUEUE_REFUSED, refused.map(|(reason, count)| (reason, count.get())));
+    text.distribution(BATCH_MESSAGES, &figures.batch.distribution());
+    write_latency(text, COMMIT, COMMIT_MAX, &figures.commit);
+    text.one(UNKNOWN_OUTCOMES, figures.unknown.get());
+    text.one(TURNS, figures.turns.get());
+    text.one(LOST_RACES, figures.lost_races.get());
+    let lookups = [("hit", &figures.version_hits), ("miss", &figures.version_misses)];
+    text.each(VERSION_CACHE, lookups.map(|(result, count)| (result, count.get())));
+    let labelled = state.labels.of_namespaces(&sample.heads);
+    text.each(HEAD, labelled.iter().map(|(name, head)| (&**name, *head)));
+}
+
+/// A duration, and the longest one of the last minute.
+fn write_latency(text: &mut Text, all: &'static Metric, recent: &'static Metric, latency: &Latency) {
+    text.distribution(all, &latency.all.distribution());
+    text.each(recent, [("1m", latency.recent.get(Instant::now()))]);
+}
+
+fn write_reads(text: &mut Text, state: &AppState, sample: &Sample) {
+    let Reads { tail, storage } = &state.store.figures().reads;
+    let sources = [("tail", tail), ("storage", storage)];
+    text.each(SLICES, sources.map(|(source, of)| (source, of.slices.get())));
+    text.each(SLICE_MESSAGES, sources.map(|(source, of)| (source, of.messages.get())));
+    let (used, most) = sample.tail_bytes;
+    text.one(TAIL, used);
+    text.one(TAIL_MOST, most);
+}
+
+fn write_subscriptions(text: &mut Text, state: &AppState, sample: &Sample) {
+    let Subscriptions { of_stream, of_categories, of_all, pokes, delay } = &state.store.figures().subscriptions;
+    let kinds = [("stream", of_stream), ("category", of_categories), ("all", of_all)];
+    text.each(SUBSCRIPTIONS, kinds.map(|(kind, count)| (kind, count.get())));
+    text.one(POKES, pokes.get());
+    write_latency(text, POKE_DELAY, POKE_DELAY_MAX, delay);
+    text.one(SUBSCRIPTION_LAG, sample.lag);
+    let groups = &state.store.figures().groups;
+    text.one(GROUP_FENCED, groups.fenced.get());
+    text.one(GROUP_EXPIRED, groups.expired.get());
+    text.one(GROUP_REBALANCES, groups.rebalances.get());
+}
+
+fn write_database(text: &mut Text, figures: &BackendFigures, state: &AppState) {
+    let pools = &figures.pools;
+    text.one(NOT_INDEXED, figures.not_indexed);
+    text.each(POOL_LIMIT, pools.iter().map(|pool| (pool.name, pool.most)));
+    text.each(POOL_OPEN, pools.iter().map(|pool| (pool.name, pool.open)));
+    text.each(POOL_IDLE, pools.iter().map(|pool| (pool.name, pool.idle)));
+    text.each(POOL_WAITING, pools.iter().map(|pool| (pool.name, pool.waiting)));
+    let mut series = text.series(POOL_ACQUIRE);
+    pools.iter().for_each(|pool| series.put_distribution(&[pool.name], &pool.acquire));
+    text.one(NOTIFIED, figures.notifications);
+    text.one(HINTS, state.store.figures().hints.get());
 }

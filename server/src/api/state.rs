@@ -18,7 +18,7 @@ use crate::api::rates::Rates;
 use crate::config::{Config, Mode};
 use crate::http::{Budget, Server, Watch};
 use crate::live::Live;
-use crate::observe::{RequestLog, Requests, Totals};
+use crate::observe::{Labels, RequestLog, Requests, Totals};
 
 /// The parts that all connections share.
 pub(crate) struct AppState {
@@ -38,6 +38,8 @@ pub(crate) struct AppState {
     pub(crate) appends: Arc<Appends>,
     /// What is counted of requests.
     pub(crate) requests: Requests,
+    /// Which namespaces have series of their own.
+    pub(crate) labels: Labels,
     /// The request log.
     pub(crate) log: Arc<RequestLog>,
     /// Cancelled when the server closes its socket: waiting reads end.
@@ -78,6 +80,7 @@ impl AppState {
             live,
             places: Places::new(config.bounds.imports),
             appends: Arc::default(),
+            labels: Labels::default(),
             requests: Requests::new(methods::NAMES),
             departures: Arc::new(Departures::new(server.stopping().clone(), config.timeouts.drain)),
             log,

@@ -13,7 +13,7 @@ mod totals;
 pub use audit::{TARGET as AUDIT, act_by_signal, act_in_store};
 pub(crate) use cause::Cause;
 pub(crate) use method::Method;
-pub(crate) use metrics::{Outcome, Requests, Shed};
+pub(crate) use metrics::{Labels, Outcome, Requests, Shed};
 pub(crate) use record::Record;
 pub(crate) use request_log::RequestLog;
 pub use totals::Totals;

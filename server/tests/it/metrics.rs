@@ -7,7 +7,8 @@ use eventodb_server::Mode;
 use serde_json::json;
 
 use crate::client::Client;
-use crate::server::{Server, fresh};
+use crate::events::{Events, poke};
+use crate::server::{Server, fresh, within};
 
 /// A scrape, taken apart by the rules of the text format.
 pub(crate) struct Scrape {
@@ -218,4 +219,87 @@ async fn public_metrics_need_no_token() {
     .await;
     scrape(&mut server.connect().await, None).await;
     assert_eq!(server.call("", r#"["ns.list"]"#).await.status, 401, "everything else needs one");
+}
+
+#[tokio::test]
+async fn appends_are_counted_by_their_outcome_to_the_last_one() {
+    const EACH: usize = 100;
+    let server = Server::start().await;
+    let token = fresh();
+    let mut client = server.connect().await;
+    let write = |number: usize, data: &str, options: &str| {
+        let id = uuid::Uuid::from_u128(number as u128);
+        format!(r#"["stream.write","a-{number}",{{"type":"T","id":"{id}","data":{data}}},{options}]"#)
+    };
+    for number in 1..=EACH {
+        let condition = r#"["streams.append",[{"stream":"b-1","messages":[{"type":"T","data":{}}]}],{"checks":[{"absent":{"categories":["a"]}}]}]"#;
+        let calls = [
+            (write(number, "{}", "{}"), 200),
+            (write(number, "{}", "{}"), 200),
+            (write(number, r#"{"x":7}"#, "{}"), 409),
+            (format!(r#"["stream.write","a-{number}",{{"type":"T","data":{{}}}},{{"expectedVersion":7}}]"#), 409),
+            (condition.to_owned(), 409),
+        ];
+        for (call, status) in calls {
+            let reply = client.call(Some(&token), &call).await;
+            assert_eq!(reply.status, status, "{call}: {}", reply.text());
+        }
+    }
+    let scrape = scrape(&mut client, None).await;
+    for (outcome, count) in
+        [("written", EACH), ("repeated", EACH), ("id", EACH), ("version", EACH), ("condition", EACH), ("fenced", 0)]
+    {
+        assert_eq!(
+            scrape.value(&format!("eventodb_appends_total{{outcome=\"{outcome}\"}}")),
+            count as f64,
+            "{outcome}"
+        );
+    }
+    let each = EACH as f64;
+    assert_eq!(scrape.value("eventodb_appended_messages_total"), each);
+    assert_eq!(scrape.value("eventodb_batch_messages_sum"), each);
+    assert_eq!(scrape.value("eventodb_commit_duration_seconds_count"), scrape.value("eventodb_batch_messages_count"));
+    assert_eq!(
+        scrape.value("eventodb_append_queue_wait_seconds_count"),
+        5.0 * each + scrape.value("eventodb_append_rounds_total")
+    );
+    assert_eq!(scrape.value("eventodb_conditional_appends_total"), each);
+    assert_eq!(scrape.value("eventodb_append_queue_depth"), 0.0);
+    assert!(scrape.value("eventodb_commit_recent_max_seconds{window=\"1m\"}") > 0.0);
+    let heads: Vec<_> = scrape.of("eventodb_head").filter(|(_, head)| *head > 0.0).collect();
+    assert!(matches!(heads[..], [(_, head)] if head == each), "{heads:?}");
+}
+
+#[tokio::test]
+async fn pokes_are_counted_to_the_last_one_and_subscriptions_while_they_are_open() {
+    let server = Server::start().await;
+    let token = fresh();
+    server.fill(&token, "a-1", 50, "{}").await;
+    let mut client = server.connect().await;
+    let open = |kind| format!("eventodb_subscriptions{{kind=\"{kind}\"}}");
+    let mut subscribers = Vec::new();
+    for query in ["stream=a-1&position=0", "category=a", "category=a&position=1", "all=true", "category=other"] {
+        let mut events = Events::subscribe(&server, &token, query).await;
+        events.up_to(": caught-up").await;
+        subscribers.push(events);
+    }
+    for _ in 0..20 {
+        server.fill(&token, "a-1", 10, "{}").await;
+    }
+    for events in &mut subscribers[..4] {
+        events.up_to(&poke("a-1", 249, 250)).await;
+    }
+    let scraped = scrape(&mut client, None).await;
+    assert_eq!([open("stream"), open("category"), open("all")].map(|series| scraped.value(&series)), [1.0, 3.0, 1.0]);
+    assert_eq!(scraped.value("eventodb_pokes_total"), (4 * 200 + 3 * 50) as f64);
+    let live = scraped.value("eventodb_poke_delay_seconds_count");
+    assert!((4.0..=800.0).contains(&live), "history is not among them: {live}");
+    assert_eq!(scraped.value("eventodb_subscription_lag_max"), 0.0);
+    drop(subscribers);
+    within("the end of the subscriptions", async {
+        while scrape(&mut client, None).await.of("eventodb_subscriptions").any(|(_, open)| open > 0.0) {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
 }

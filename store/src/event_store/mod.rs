@@ -22,6 +22,7 @@ use self::access::KnownTokens;
 use crate::clock::{self, Leapt};
 use crate::degraded::Degraded;
 use crate::error::{Chain, Error, Result};
+use crate::figures::{BackendFigures, Figures, Sample};
 use crate::log::{Budget, Log, Reads};
 use crate::model::{Incarnation, Meant, Namespace, NamespaceUpdate, NewNamespace};
 use crate::name_locks::NameLocks;
@@ -38,6 +39,7 @@ pub struct EventStore {
     settings: Arc<Settings>,
     budget: Arc<Budget>,
     reads: Arc<Reads>,
+    figures: Arc<Figures>,
     logs: RwLock<HashMap<Arc<str>, Arc<Log>>>,
     /// Held while a log is opened, so that a namespace never has two.
     opening: NameLocks,
@@ -65,6 +67,7 @@ impl EventStore {
         let store = Arc::new(Self {
             budget: Arc::new(Budget::new(settings.tail_bytes)),
             reads: Arc::new(Reads::new(backend.readers())),
+            figures: Arc::default(),
             settings: Arc::new(settings),
             logs: RwLock::default(),
             opening: NameLocks::default(),
@@ -99,6 +102,32 @@ impl EventStore {
     /// `sqlite` or `postgres`.
     pub fn backend_kind(&self) -> &'static str {
         self.backend.kind()
+    }
+
+    /// What all logs count.
+    pub fn figures(&self) -> &Figures {
+        &self.figures
+    }
+
+    /// What the backend tells of itself.
+    pub fn backend_figures(&self) -> BackendFigures {
+        self.backend.figures()
+    }
+
+    /// What the logs are like now. The time that it takes grows with the number of open logs and subscriptions.
+    pub fn sample(&self) -> Sample {
+        let logs: Vec<Arc<Log>> = self.logs.read().values().cloned().collect();
+        let (used, most) = self.budget.used();
+        let lag = logs.iter().map(|log| log.lag()).max().unwrap_or_default();
+        Sample {
+            heads: logs
+                .iter()
+                .map(|log| (Arc::clone(&log.namespace().name), u64::try_from(log.head()).unwrap_or_default()))
+                .collect(),
+            queued: logs.iter().map(|log| log.writer.waiting() as u64).sum(),
+            tail_bytes: (used as u64, most as u64),
+            lag: u64::try_from(lag).unwrap_or_default(),
+        }
     }
 
     /// Whether an acknowledged write survives a crash of the machine.
@@ -161,7 +190,8 @@ impl EventStore {
     async fn open_log(&self, namespace: Namespace) -> Result<Arc<Log>> {
         let opened = self.backend.open(namespace.incarnation).await?;
         let (settings, budget, reads) = (self.settings.clone(), self.budget.clone(), self.reads.clone());
-        Log::open(namespace, opened, self.backend.is_shared(), settings, budget, reads).await
+        let figures = Arc::clone(&self.figures);
+        Log::open(namespace, opened, self.backend.is_shared(), settings, budget, reads, figures).await
     }
 
     /// Closes a log and forgets it, if it is still the one of its name.
@@ -451,6 +481,7 @@ async fn keep_up(store: Weak<EventStore>, stop: CancellationToken) {
 async fn take_hints(store: Weak<EventStore>, mut hints: tokio::sync::mpsc::Receiver<Hint>, stop: CancellationToken) {
     while let Some(Some(hint)) = stop.run_until_cancelled(hints.recv()).await {
         let Some(store) = store.upgrade() else { return };
+        store.figures.hints.increment();
         let outcome = match hint {
             Hint::Written(incarnation, position) => {
                 let logs = store.logs.read();

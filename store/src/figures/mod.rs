@@ -2,12 +2,16 @@
 //!
 //! Counting costs an atomic addition or two and takes no lock. Nothing here has a name: the server has the table of names.
 
+mod backend;
 mod histogram;
+mod of_store;
 mod recent;
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
+pub use backend::{BackendFigures, PoolFigures};
 pub use histogram::{Distribution, Histogram, LATENCIES, SIZES};
+pub use of_store::{Appends, Figures, Gauge, Groups, Latency, Reads, Sample, Source, Subscriptions};
 pub use recent::RecentMax;
 
 /// A number of events since the start.

@@ -229,6 +229,11 @@ impl Group {
         self.begin_epochs(&beyond, at);
     }
 
+    /// How often partitions were asked back or dealt out.
+    pub fn generation(&self) -> i64 {
+        self.settings.generation
+    }
+
     /// How many members live.
     pub fn members(&self) -> usize {
         self.leases.len()

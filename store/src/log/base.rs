@@ -8,8 +8,10 @@ use tokio::sync::OwnedSemaphorePermit;
 
 use super::known::KnownGroups;
 use super::reads::Reads;
-use super::window::Window;
+use super::window::{Found, Window};
 use crate::error::Result;
+use crate::figures::Figures;
+use crate::model::{Select, Slice};
 use crate::pauses::Pauses;
 use crate::settings::Settings;
 use crate::storage::Storage;
@@ -24,6 +26,8 @@ pub(super) struct Base {
     /// Whether other servers may write to the log.
     pub(super) is_shared: bool,
     pub(super) window: Window,
+    /// What all logs count together.
+    pub(super) figures: Arc<Figures>,
     /// The reads of the storage that run at once, of all logs.
     reads: Arc<Reads>,
     pub(super) pauses: Pauses,
@@ -44,10 +48,28 @@ impl Base {
         quota: Quota,
         reads: Arc<Reads>,
         groups: Arc<dyn GroupStorage>,
+        figures: Arc<Figures>,
     ) -> Self {
         let pauses = Pauses::new(settings.pause_seed);
         let groups = KnownGroups::new(groups, settings.group_clock.clone(), is_shared);
-        Self { namespace, settings, storage, is_shared, window, reads, pauses, quota: RwLock::new(quota), groups }
+        let quota = RwLock::new(quota);
+        Self { namespace, settings, storage, is_shared, window, figures, reads, pauses, quota, groups }
+    }
+
+    /// The slice, if all of it is in memory; `select.to` is at most the head.
+    pub(super) fn recent(&self, select: &Select) -> Option<Found> {
+        let found = self.window.read(select);
+        found.inspect(|found| self.figures.reads.tail.count(found.entries.len()))
+    }
+
+    /// The slice from the storage.
+    ///
+    /// # Errors
+    /// As [`Storage::read`].
+    pub(super) async fn stored(&self, select: &Select) -> Result<Slice> {
+        let slice = self.storage.read(select).await?;
+        self.figures.reads.storage.count(slice.rows.len());
+        Ok(slice)
     }
 
     /// Waits until a call may read the storage.

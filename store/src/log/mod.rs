@@ -33,6 +33,7 @@ use self::read::Reader;
 use self::window::Window;
 use self::write::Writer;
 use crate::error::{Chain, Result};
+use crate::figures::Figures;
 use crate::model::{Counts, Namespace};
 use crate::settings::Settings;
 use crate::storage::Opened;
@@ -64,6 +65,7 @@ impl Log {
         settings: Arc<Settings>,
         budget: Arc<Budget>,
         reads: Arc<Reads>,
+        figures: Arc<Figures>,
     ) -> Result<Arc<Self>> {
         let Opened { storage, appender, groups } = opened;
         let head = storage.head().await?;
@@ -77,6 +79,7 @@ impl Log {
             namespace.quota,
             reads,
             groups,
+            figures,
         ));
         let writer = Arc::new(Writer::new(Arc::clone(&base), appender, head));
         let reader = Arc::new(Reader::new(Arc::clone(&base), Arc::clone(&writer)));
@@ -221,6 +224,11 @@ impl Log {
             }
             drop(turn);
         });
+    }
+
+    /// How many messages the slowest subscription that has something to read is behind the head.
+    pub(crate) fn lag(&self) -> i64 {
+        self.base.window.lag()
     }
 
     /// Serves nothing more: appends are refused, reads fail and subscriptions end.

@@ -1,6 +1,7 @@
 //! A committed message in memory. Its bytes on the wire are made when they are first needed, and kept.
 
 use std::sync::OnceLock;
+use std::time::Instant;
 
 use bytes::Bytes;
 use eventodb_protocol::filter::Traits;
@@ -15,6 +16,7 @@ pub struct Entry {
     correlation: Option<Box<str>>,
     fragment: OnceLock<Fragment>,
     poke: OnceLock<Bytes>,
+    shown: OnceLock<Instant>,
 }
 
 /// The message as `category.get` returns it. Without the name of its stream it is what `stream.get` returns.
@@ -29,7 +31,14 @@ impl Entry {
     /// An entry for `message`. `starts_stream` says whether it is the first message of its stream.
     pub fn new(message: Message, starts_stream: bool) -> Self {
         let correlation = message.correlation().map(Into::into);
-        Self { message, starts_stream, correlation, fragment: OnceLock::new(), poke: OnceLock::new() }
+        Self {
+            message,
+            starts_stream,
+            correlation,
+            fragment: OnceLock::new(),
+            poke: OnceLock::new(),
+            shown: OnceLock::new(),
+        }
     }
 
     /// The message.
@@ -50,6 +59,17 @@ impl Entry {
     /// What filters look at.
     pub fn traits(&self) -> Traits<'_> {
         Traits { stream: &self.message.stream, kind: &self.message.kind, correlation: self.correlation() }
+    }
+
+    /// Readers see it from `now` on.
+    pub(crate) fn is_shown_at(&self, now: Instant) {
+        // It fails if it was shown before: the first time counts.
+        let _ = self.shown.set(now);
+    }
+
+    /// Since when readers see it; `None` if they do not yet.
+    pub(crate) fn shown_at(&self) -> Option<Instant> {
+        self.shown.get().copied()
     }
 
     /// The bytes that it takes up in a bound: those of its text, and the same number for its form on the wire.

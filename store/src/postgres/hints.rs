@@ -23,6 +23,7 @@ use super::error::{OpenError, TimedOut};
 use super::settings::Settings;
 use super::statement::NOTIFY;
 use crate::error::Chain;
+use crate::figures::Counter;
 use crate::model::Incarnation;
 use crate::seldom::OUTAGE;
 use crate::storage::Hint;
@@ -46,6 +47,7 @@ pub(super) struct Notifier {
     server: String,
     pending: Mutex<Pending>,
     wake: Notify,
+    sent: Counter,
 }
 
 #[derive(Debug, Default)]
@@ -59,7 +61,12 @@ struct Pending {
 impl Notifier {
     pub(super) fn new() -> Self {
         let server = format!("{:016x}", rand::random::<u64>());
-        Self { server, pending: Mutex::default(), wake: Notify::new() }
+        Self { server, pending: Mutex::default(), wake: Notify::new(), sent: Counter::default() }
+    }
+
+    /// How many notifications were sent.
+    pub(super) fn sent(&self) -> u64 {
+        self.sent.get()
     }
 
     /// A log has reached this position.
@@ -99,7 +106,10 @@ impl Notifier {
                 continue;
             }
             match send(&mut connection, &settings, &payloads).await {
-                Ok(()) => pause = RETRY.0,
+                Ok(()) => {
+                    self.sent.add(payloads.len() as u64);
+                    pause = RETRY.0;
+                }
                 // These notifications are lost: the other servers poll.
                 Err(error) => {
                     tracing::debug!(error = %Chain(&*error), "cannot notify other servers");

@@ -53,6 +53,7 @@ pub use settings::Settings;
 
 use crate::degraded::Degraded;
 use crate::error::{Error, Result};
+use crate::figures::BackendFigures;
 use crate::model::{Incarnation, Meant, Namespace, NamespaceUpdate, NewNamespace, TokenChange, TokenId, TokenRecord};
 use crate::storage::{Backend, Hint, Opened, Readers, Storage};
 use appender::PostgresAppender;
@@ -217,6 +218,21 @@ impl Postgres {
 impl Backend for Postgres {
     fn kind(&self) -> &'static str {
         "postgres"
+    }
+
+    fn figures(&self) -> BackendFigures {
+        let Shared { doors, probes, schemas, places, notifier, .. } = &*self.shared;
+        let home = places.home().direct();
+        let pools = [
+            ("reads", &home.readers),
+            ("appends", &home.sequencers),
+            ("groups", &home.groups),
+            ("tokens", doors),
+            ("probes", probes),
+            ("schemas", schemas),
+        ];
+        let pools = pools.map(|(name, pool)| pool.figures(name)).into();
+        BackendFigures { pools, notifications: notifier.sent(), ..BackendFigures::default() }
     }
 
     fn is_durable(&self) -> bool {

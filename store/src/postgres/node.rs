@@ -137,6 +137,11 @@ impl Node {
         self.remote.as_ref().map(|remote| Arc::clone(&remote.name))
     }
 
+    /// The connections to the node itself.
+    pub(super) fn direct(&self) -> &Pools {
+        &self.direct
+    }
+
     /// The connections to be used.
     pub(super) async fn pools(&self) -> &Pools {
         let Some(remote) = &self.remote else { return &self.direct };

@@ -19,6 +19,7 @@ use super::connection::Connection;
 use super::error::{Failure, OpenError, TimedOut};
 use super::guard::Guard;
 use super::settings::Settings;
+use crate::figures::{Gauge, Histogram, LATENCIES, PoolFigures};
 
 /// A connection that goes back into its pool, or is closed if it is not clean.
 #[derive(Debug)]
@@ -59,6 +60,10 @@ pub(super) struct Pool {
     patience: Duration,
     keep: usize,
     idle_timeout: Duration,
+    /// Callers that wait.
+    waiting: Gauge,
+    /// How long callers waited for a connection that they got.
+    acquire: Histogram,
 }
 
 /// Opens connections and looks whether a used one may be used again.
@@ -168,12 +173,16 @@ impl Pool {
             patience: settings.acquire_timeout,
             keep,
             idle_timeout: settings.idle_timeout,
+            waiting: Gauge::default(),
+            acquire: Histogram::new(LATENCIES),
         }
     }
 
     /// A connection, at once or within the time limits.
     pub(super) async fn get(&self) -> Result<Pooled, Failure> {
-        let deadline = Instant::now() + self.patience;
+        let _waiting = self.waiting.present();
+        let asked = Instant::now();
+        let deadline = asked + self.patience;
         loop {
             let seat = timeout_at(deadline, Arc::clone(&self.seats).acquire_owned()).await;
             let seat = seat
@@ -181,10 +190,26 @@ impl Pool {
                 .map_err(|closed| Failure::NotSent(Arc::new(closed)))?;
             let pool = self.pool.clone();
             match to_its_end(async move { (pool.get().await, seat) }).await? {
-                (Ok(connection), seat) => return Ok(Pooled { connection, _seat: seat }),
+                (Ok(connection), seat) => {
+                    self.acquire.observe_duration(asked.elapsed());
+                    return Ok(Pooled { connection, _seat: seat });
+                }
                 (Err(PoolError::Backend(OpenError::NoSlot { .. })), seat) if self.withhold() => seat.forget(),
                 (Err(error), _) => return Err(not_sent(error)),
             }
+        }
+    }
+
+    /// What there is to tell of the pool under this name.
+    pub(super) fn figures(&self, name: &'static str) -> PoolFigures {
+        let status = self.pool.status();
+        PoolFigures {
+            name,
+            most: status.max_size,
+            open: status.size,
+            idle: status.available,
+            waiting: self.waiting.get(),
+            acquire: self.acquire.distribution(),
         }
     }
 

@@ -79,6 +79,7 @@ mod whole_row;
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -98,6 +99,7 @@ use self::shared::Shared;
 use self::storage::{Handle, SqliteStorage};
 use crate::degraded::Degraded;
 use crate::error::{Chain, Error, Result};
+use crate::figures::BackendFigures;
 use crate::model::{Incarnation, Meant, Namespace, NamespaceUpdate, NewNamespace, TokenChange, TokenId, TokenRecord};
 use crate::storage::{Backend, Hint, Opened, Readers, Storage};
 
@@ -159,6 +161,11 @@ impl Drop for Sqlite {
 impl Backend for Sqlite {
     fn kind(&self) -> &'static str {
         "sqlite"
+    }
+
+    fn figures(&self) -> BackendFigures {
+        let not_indexed = self.shared.waiting.load(Relaxed) as u64;
+        BackendFigures { not_indexed, ..BackendFigures::default() }
     }
 
     fn is_durable(&self) -> bool {

@@ -22,6 +22,7 @@ use uuid::Uuid;
 use self::groups::{GroupStorage, GroupTag};
 use crate::degraded::Degraded;
 use crate::error::{Cause, Result};
+use crate::figures::BackendFigures;
 use crate::model::{
     Batch, Counts, Entry, Head, Incarnation, Lineage, Meant, Namespace, NamespaceUpdate, NewNamespace, Select, Slice,
     TokenChange, TokenId, TokenRecord,
@@ -178,6 +179,11 @@ pub trait Backend: Send + Sync + 'static {
     /// Why writes are refused at the moment, or soon will be, as far as it is known without asking.
     fn degraded(&self) -> Vec<Degraded> {
         Vec::new()
+    }
+
+    /// What it tells of itself. It asks the database nothing for it.
+    fn figures(&self) -> BackendFigures {
+        BackendFigures::default()
     }
 
     /// Ends background work and closes files and connections. No call comes after it.

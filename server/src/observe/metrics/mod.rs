@@ -4,10 +4,12 @@
 //! at a scrape and writes them by the table
 //! ([0176](../../../../docs/decisions/0176-metrics-are-plain-figures-and-one-table.md)).
 
+mod labels;
 pub(crate) mod process;
 mod requests;
 pub(crate) mod table;
 mod text;
 
+pub(crate) use labels::Labels;
 pub(crate) use requests::{Outcome, Requests, Shed};
 pub(crate) use text::{CONTENT_TYPE, Text};

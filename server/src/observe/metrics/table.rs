@@ -82,6 +82,90 @@ metrics! {
         MEMORY_TAKEN = Gauge Bytes "eventodb_memory_taken_bytes" ["share"]
             "What is taken of the memory budget: by connections, by requests without a valid token, and by namespaces.";
     }
+    "Appends" {
+        APPENDS = Counter Count "eventodb_appends_total" ["outcome"]
+            "Appends that were decided: written, repeated (an earlier one was), or refused for a version, a condition, an id, or a right to a group that has ended.";
+        APPENDED_MESSAGES = Counter Count "eventodb_appended_messages_total" []
+            "Messages that this server wrote, imported ones included.";
+        APPENDED_BYTES = Counter Bytes "eventodb_appended_bytes_total" []
+            "Bytes of text of these messages.";
+        CONDITIONAL = Counter Count "eventodb_conditional_appends_total" []
+            "Appends that had conditions on messages.";
+        APPEND_ROUNDS = Counter Count "eventodb_append_rounds_total" []
+            "Times that an append was looked up and decided once more, because others wrote or changed its group meanwhile.";
+        QUEUE_DEPTH = Gauge Count "eventodb_append_queue_depth" []
+            "Appends that wait for a batch.";
+        QUEUE_WAIT = Histogram Seconds "eventodb_append_queue_wait_seconds" []
+            "Time from the arrival of an append to its batch.";
+        QUEUE_WAIT_MAX = Gauge Seconds "eventodb_append_queue_wait_recent_max_seconds" ["window"]
+            "The longest wait for a batch in the window.";
+        QUEUE_REFUSED = Counter Count "eventodb_append_queue_refused_total" ["reason"]
+            "Appends that the queue refused: earlier ones wait for too long (age), or no room came free (room).";
+        BATCH_MESSAGES = Histogram Count "eventodb_batch_messages" []
+            "Messages of a batch that was committed.";
+        COMMIT = Histogram Seconds "eventodb_commit_duration_seconds" []
+            "Time from the submission of a batch to its commit.";
+        COMMIT_MAX = Gauge Seconds "eventodb_commit_recent_max_seconds" ["window"]
+            "The longest commit in the window.";
+        UNKNOWN_OUTCOMES = Counter Count "eventodb_unknown_outcomes_total" []
+            "Batches whose outcome had to be found out.";
+        TURNS = Counter Count "eventodb_append_turns_total" []
+            "Times that this server waited for its turn to append, because several servers append to one log.";
+        LOST_RACES = Counter Count "eventodb_lost_races_total" []
+            "Batches that lost their race with a batch of another server.";
+        VERSION_CACHE = Counter Count "eventodb_version_cache_lookups_total" ["result"]
+            "Versions of streams that appends needed, by whether the sequencer remembered them.";
+        HEAD = Gauge Count "eventodb_head" ["namespace"]
+            "Global position of the last message of each namespace in use: 100 have a series of their own, and `other` is the sum of the rest.";
+        NOT_INDEXED = Gauge Count "eventodb_index_lag_messages" []
+            "Messages that the index on the disk does not have yet (SQLite).";
+    }
+    "Reads" {
+        SLICES = Counter Count "eventodb_read_slices_total" ["source"]
+            "Slices of messages that were read, from the tail in memory or from the storage.";
+        SLICE_MESSAGES = Counter Count "eventodb_read_messages_total" ["source"]
+            "Messages in these slices.";
+        TAIL = Gauge Bytes "eventodb_tail_bytes" []
+            "Memory that the newest messages of all logs take.";
+        TAIL_MOST = Gauge Bytes "eventodb_tail_limit_bytes" []
+            "Memory that they may take.";
+    }
+    "Subscriptions" {
+        SUBSCRIPTIONS = Gauge Count "eventodb_subscriptions" ["kind"]
+            "Open subscriptions: to a stream, to categories, or to all messages.";
+        POKES = Counter Count "eventodb_pokes_total" []
+            "Pokes that were handed to connections.";
+        POKE_DELAY = Histogram Seconds "eventodb_poke_delay_seconds" []
+            "Time from when a message can be read to when its poke is handed to a connection, of subscriptions that are at the head.";
+        POKE_DELAY_MAX = Gauge Seconds "eventodb_poke_delay_recent_max_seconds" ["window"]
+            "The longest such delay in the window.";
+        SUBSCRIPTION_LAG = Gauge Count "eventodb_subscription_lag_max" []
+            "Messages between the head and the cursor of the slowest subscription that has something to read.";
+    }
+    "Consumer groups" {
+        GROUP_FENCED = Counter Count "eventodb_group_fenced_total" []
+            "Calls of members that were refused because their right has ended. Appends are not among them.";
+        GROUP_EXPIRED = Counter Count "eventodb_group_leases_expired_total" []
+            "Members that were ended because they did not call in time.";
+        GROUP_REBALANCES = Counter Count "eventodb_group_rebalances_total" []
+            "Times that partitions were asked back or dealt out.";
+    }
+    "The database" {
+        POOL_LIMIT = Gauge Count "eventodb_pool_limit" ["pool"]
+            "Connections that a pool may have open (PostgreSQL).";
+        POOL_OPEN = Gauge Count "eventodb_pool_open" ["pool"]
+            "Connections of a pool that are open.";
+        POOL_IDLE = Gauge Count "eventodb_pool_idle" ["pool"]
+            "Open connections of a pool that nobody uses.";
+        POOL_WAITING = Gauge Count "eventodb_pool_waiting" ["pool"]
+            "Callers that wait for a connection of a pool.";
+        POOL_ACQUIRE = Histogram Seconds "eventodb_pool_acquire_seconds" ["pool"]
+            "Time that callers waited for a connection of a pool.";
+        NOTIFIED = Counter Count "eventodb_notifications_sent_total" []
+            "Notifications that were sent to other servers (PostgreSQL).";
+        HINTS = Counter Count "eventodb_notifications_received_total" []
+            "Notifications of other servers that were taken.";
+    }
     "The process" {
         BUILD_INFO = Gauge Count "eventodb_build_info" ["version"]
             "Always 1; the label has the version of the server.";

@@ -77,6 +77,11 @@ impl Text {
         values.into_iter().for_each(|(label, value)| series.put(&[label], value));
     }
 
+    /// A histogram without labels.
+    pub(crate) fn distribution(&mut self, metric: &'static Metric, distribution: &Distribution) {
+        self.series(metric).put_distribution(&[], distribution);
+    }
+
     /// Begins a metric. A metric is written once, with all of its series.
     pub(crate) fn series(&mut self, metric: &'static Metric) -> Series<'_> {
         let Metric { name, kind, help, .. } = metric;

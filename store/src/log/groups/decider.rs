@@ -38,6 +38,10 @@ impl Decider {
             // The group is gone, or a change may be stored after all.
             slot.known.forget();
         }
+        if outcome.is_ok() {
+            let fenced = jobs.iter().filter(|job| job.is_fenced()).count();
+            self.base.figures.groups.fenced.add(fenced as u64);
+        }
         for job in jobs {
             job.finish(outcome.clone());
         }
@@ -50,13 +54,20 @@ impl Decider {
             let turn = slot.known.turn.lock().await;
             let (version, mut group, mut at) = self.look(&slot.known, gone.clone()).await?;
             let before = at.last_epoch;
+            let generation = group.generation();
             group.fit(&mut at);
+            let members = group.members();
             group.expire(&mut at);
+            let expired = members.saturating_sub(group.members());
             for job in &mut *jobs {
                 job.decide(&mut group, &mut at);
             }
             self.base.pauses.at("before a decision is stored").await;
             if let Some(decided) = self.store(slot, version, group, before, at).await? {
+                let figures = &self.base.figures.groups;
+                figures.expired.add(expired as u64);
+                let rebalances = decided.group.generation().saturating_sub(generation);
+                figures.rebalances.add(u64::try_from(rebalances).unwrap_or_default());
                 return Ok(decided);
             }
             drop(turn);

@@ -52,6 +52,9 @@ pub(super) trait Job: Send {
     /// Decides. It may be called again, on another state of the group.
     fn decide(&mut self, group: &mut Group, at: &mut Moment);
 
+    /// Whether it was decided that the member has no right to this any more.
+    fn is_fenced(&self) -> bool;
+
     /// Answers, once the decision is stored or cannot be.
     fn finish(self: Box<Self>, stored: Result<Decided>);
 }
@@ -80,6 +83,10 @@ impl<T: Send, F: FnMut(&mut Group, &mut Moment) -> Result<T, Refusal> + Send> Jo
         }
         at.token.clone_from(&self.token);
         self.decided = Some((self.decide)(group, at));
+    }
+
+    fn is_fenced(&self) -> bool {
+        matches!(self.decided, Some(Err(Refusal::Fenced { .. })))
     }
 
     fn finish(self: Box<Self>, stored: Result<Decided>) {

@@ -60,14 +60,14 @@ impl Reader {
                 last = Some(message.global_position);
                 offer(message)
             };
-            let (end, flow) = match self.base.window.read(&select) {
+            let (end, flow) = match self.base.recent(&select) {
                 Some(found) => {
                     (found.covered, found.entries.iter().try_for_each(|entry| each(entry.message().as_ref())))
                 }
                 None => {
                     self.base.pauses.at("before a slice of a scan").await;
                     let turn = self.base.call_reads().await?;
-                    let read = self.base.storage.read(&select).await;
+                    let read = self.base.stored(&select).await;
                     drop(turn);
                     match read {
                         Ok(slice) => (slice.covered, slice.rows.iter().try_for_each(each)),
@@ -136,7 +136,7 @@ impl Reader {
                 columns: Columns::Positions,
             };
             let _turn = self.base.call_reads().await?;
-            let slice = self.base.storage.read(&select).await?;
+            let slice = self.base.stored(&select).await?;
             if let Some(found) = slice.rows.last() {
                 return Ok(Some(found.global_position));
             }

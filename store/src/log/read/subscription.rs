@@ -10,12 +10,13 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use eventodb_protocol::message::MessageRef;
-use eventodb_protocol::{Direction, Filter, wire};
+use eventodb_protocol::{Direction, Filter, Scope, wire};
 use tokio::time::Instant;
 
 use super::super::window::Waiter;
 use super::Reader;
 use crate::error::{Chain, Error, Result};
+use crate::figures::{Figures, Gauge, Subscriptions};
 use crate::model::Entry;
 use crate::model::{Axis, Columns, Rows, Select};
 use crate::seldom::OUTAGE;
@@ -85,6 +86,7 @@ pub struct Subscription {
     coalesce: Option<Duration>,
     heartbeat: Duration,
     told_caught_up: bool,
+    _open: Open,
     /// Pokes wait until then for more to go out with them. It is set once the last messages of the log were handed out.
     rest: Option<Instant>,
 }
@@ -106,8 +108,11 @@ impl Subscription {
             Start::Global(position) => position.max(1) - 1,
             Start::Stream(_) => 0,
         };
+        waiter.has_reached(cursor);
+        let open = Open::new(&reader.base.figures, &filter.scope);
         Self {
             reader,
+            _open: open,
             filter: Arc::new(filter),
             waiter,
             start: Some(start),
@@ -217,7 +222,8 @@ impl Subscription {
             Start::Global(_) => ahead = self.cursor > head,
             Start::Stream(position) => {
                 self.stream_position = position.max(0);
-                self.cursor = self.before_stream_position(head).await?;
+                let cursor = self.before_stream_position(head).await?;
+                self.reach(cursor);
             }
         }
         self.start = None;
@@ -239,7 +245,7 @@ impl Subscription {
         select.axis = Axis::Stream;
         loop {
             let turn = self.reader.base.subscription_reads().await;
-            let slice = self.reader.base.storage.read(&select).await?;
+            let slice = self.reader.base.stored(&select).await?;
             drop(turn);
             if let Some(first) = slice.rows.last() {
                 return Ok(first.global_position - 1);
@@ -254,18 +260,24 @@ impl Subscription {
     /// Looks for pokes after the cursor, and moves it over what it looked at.
     async fn look(&mut self) -> Result<Found> {
         let mut newest = Newest::default();
+        let is_live = self.told_caught_up;
         loop {
             let head = self.reader.base.window.head();
             if self.cursor < head && !self.waiter.may_have_more(self.cursor) {
-                self.cursor = head;
+                self.reach(head);
             }
             if self.cursor >= head || newest.len() >= COALESCED_STREAMS {
-                return Ok(newest.into_found());
+                return Ok(self.found(newest));
             }
             let select = self.select(self.cursor + 1, head, head, self.reader.base.settings.slice_rows.max(1));
-            let recent = self.reader.base.window.read(&select);
+            let recent = self.reader.base.recent(&select);
             let (frames, covered) = match recent {
-                Some(found) => (self.frames_of_entries(&found.entries, &mut newest), found.covered),
+                Some(found) => {
+                    if is_live {
+                        self.observe_delay(&found.entries);
+                    }
+                    (self.frames_of_entries(&found.entries, &mut newest), found.covered)
+                }
                 None => {
                     self.reader.base.pauses.at("before a subscription's slice").await;
                     let turn = self.reader.base.subscription_reads().await;
@@ -274,11 +286,11 @@ impl Subscription {
                         continue;
                     }
                     self.told_caught_up = false;
-                    let slice = match self.reader.base.storage.read(&select).await {
+                    let slice = match self.reader.base.stored(&select).await {
                         Ok(slice) => slice,
                         Err(error) if newest.len() == 0 => return Err(error),
                         // What was merged so far goes first; the next look fails again.
-                        Err(_) => return Ok(newest.into_found()),
+                        Err(_) => return Ok(self.found(newest)),
                     };
                     drop(turn);
                     if self.filter.is_open() {
@@ -290,12 +302,36 @@ impl Subscription {
             };
             // More lies behind a slice that was cut.
             self.told_caught_up &= covered == head;
-            self.cursor = covered;
+            self.reach(covered);
             if !frames.is_empty() {
                 self.rest = (covered == head).then(|| Instant::now() + self.reader.base.settings.poke_gap);
                 return Ok(Found::Pokes(frames));
             }
         }
+    }
+
+    /// Everything that matches up to this global position was handed out, or is about to be.
+    fn reach(&mut self, cursor: i64) {
+        self.cursor = cursor;
+        self.waiter.has_reached(cursor);
+    }
+
+    /// Counts how long the first of these messages, which are new to a subscription at the head, waited to be handed out.
+    fn observe_delay(&self, entries: &[Arc<Entry>]) {
+        if let Some(shown) = entries.first().and_then(|entry| entry.shown_at()) {
+            let now = std::time::Instant::now();
+            self.reader.base.figures.subscriptions.delay.observe(now.saturating_duration_since(shown), now);
+        }
+    }
+
+    /// The pokes that were merged.
+    fn found(&self, newest: Newest) -> Found {
+        self.count_pokes(newest.len());
+        newest.into_found()
+    }
+
+    fn count_pokes(&self, pokes: usize) {
+        self.reader.base.figures.subscriptions.pokes.add(pokes as u64);
     }
 
     fn select(&self, from: i64, to: i64, head: i64, rows: usize) -> Select {
@@ -320,10 +356,17 @@ impl Subscription {
             return Bytes::new();
         }
         if entries.len() == 1 {
-            return wanted.next().map(|entry| entry.poke().clone()).unwrap_or_default();
+            let poke = wanted.next().map(|entry| entry.poke().clone());
+            self.count_pokes(poke.iter().len());
+            return poke.unwrap_or_default();
         }
         let mut frames = BytesMut::with_capacity(entries.len() * 128);
-        wanted.for_each(|entry| frames.extend_from_slice(entry.poke()));
+        let mut pokes = 0;
+        wanted.for_each(|entry| {
+            pokes += 1;
+            frames.extend_from_slice(entry.poke());
+        });
+        self.count_pokes(pokes);
         frames.freeze()
     }
 
@@ -335,10 +378,38 @@ impl Subscription {
             return Bytes::new();
         }
         let mut frames = Vec::with_capacity(rows.len() * 128);
+        let mut pokes = 0;
         for message in wanted {
+            pokes += 1;
             wire::write_poke(&mut frames, message.stream, message.position, message.global_position);
         }
+        self.count_pokes(pokes);
         frames.into()
+    }
+}
+
+/// Counts a subscription as open, by what it subscribes to, until it is dropped.
+#[derive(Debug)]
+struct Open {
+    figures: Arc<Figures>,
+    kind: fn(&Subscriptions) -> &Gauge,
+}
+
+impl Open {
+    fn new(figures: &Arc<Figures>, scope: &Scope) -> Self {
+        let kind: fn(&Subscriptions) -> &Gauge = match scope {
+            Scope::All => |of| &of.of_all,
+            Scope::Stream(_) => |of| &of.of_stream,
+            Scope::Categories(_) => |of| &of.of_categories,
+        };
+        kind(&figures.subscriptions).enter();
+        Self { figures: Arc::clone(figures), kind }
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        (self.kind)(&self.figures.subscriptions).leave();
     }
 }
 

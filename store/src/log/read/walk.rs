@@ -105,14 +105,14 @@ impl Walk {
         }
         // In memory a slice may be as long as the page; a query of the storage has its own bound.
         self.select.rows = self.left;
-        let recent = self.reader.base.window.read(&self.select);
+        let recent = self.reader.base.recent(&self.select);
         let (chunk, covered) = match recent {
             Some(found) => (Chunk::Recent(found.entries), found.covered),
             None => {
                 self.select.rows = self.left.min(self.reader.base.settings.slice_rows);
                 self.reader.base.pauses.at("before a slice").await;
                 let _turn = self.reader.base.call_reads().await?;
-                let slice = self.reader.base.storage.read(&self.select).await?;
+                let slice = self.reader.base.stored(&self.select).await?;
                 (Chunk::Stored(slice.rows), slice.covered)
             }
         };
@@ -135,7 +135,7 @@ impl Walk {
         while !ahead.done {
             ahead.select.rows = ahead.left;
             let turn = self.reader.base.call_reads().await?;
-            let slice = match self.reader.base.storage.read(&ahead.select).await {
+            let slice = match self.reader.base.stored(&ahead.select).await {
                 Ok(slice) => slice,
                 Err(Error::Damaged(_)) => {
                     ahead.cut_here();

@@ -16,6 +16,7 @@ mod tail;
 mod topics;
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use eventodb_protocol::{Scope, Timestamp};
 use parking_lot::RwLock;
@@ -53,6 +54,8 @@ impl Window {
     /// Shows committed messages to readers, and wakes everybody who waits for one of them.
     pub(super) fn show(&self, entries: &[Arc<Entry>]) {
         let Some(last) = entries.last() else { return };
+        let now = Instant::now();
+        entries.iter().for_each(|entry| entry.is_shown_at(now));
         self.topics.publish(entries, || {
             self.tail.write().push(entries);
             self.head.send_replace(last.message().global_position);
@@ -107,6 +110,11 @@ impl Window {
     /// Registers a waiter for the messages of a scope above the head as it is now.
     pub(super) fn register(&self, scope: &Scope) -> Waiter {
         self.topics.register(scope, || self.head())
+    }
+
+    /// How many messages the slowest subscription that has something to read is behind the head.
+    pub(super) fn lag(&self) -> i64 {
+        self.topics.slowest().map_or(0, |cursor| self.head() - cursor).max(0)
     }
 
     /// Whether somebody waits for messages.

@@ -28,6 +28,11 @@ impl Budget {
         Self { bytes, used: AtomicUsize::new(0) }
     }
 
+    /// How many bytes the tails hold, and how many they may hold.
+    pub(crate) fn used(&self) -> (usize, usize) {
+        (self.used.load(Relaxed), self.bytes)
+    }
+
     fn is_exceeded(&self) -> bool {
         self.used.load(Relaxed) > self.bytes
     }

@@ -2,7 +2,7 @@
 //! a write wakes only the waiters that it concerns.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, Ordering::SeqCst};
+use std::sync::atomic::{AtomicI64, Ordering::Relaxed, Ordering::SeqCst};
 
 use eventodb_protocol::Scope;
 use foldhash::HashMap;
@@ -35,7 +35,15 @@ struct Topic {
     /// Global position from which on all messages of the topic are known of: the head when it got its first waiter, or an
     /// earlier one behind which a waiter has looked since.
     known_from: AtomicI64,
-    waiters: Mutex<HashMap<u64, Arc<Notify>>>,
+    waiters: Mutex<HashMap<u64, Arc<Seat>>>,
+}
+
+/// What a topic knows of a waiter.
+#[derive(Debug)]
+struct Seat {
+    notify: Notify,
+    /// The global position up to which a subscription has handed out everything; [`i64::MAX`] for another waiter.
+    cursor: AtomicI64,
 }
 
 /// A registration with the topics of a scope. It ends when it is dropped.
@@ -45,7 +53,7 @@ pub(crate) struct Waiter {
     scope: Scope,
     number: u64,
     topics: Vec<Arc<Topic>>,
-    notify: Arc<Notify>,
+    seat: Arc<Seat>,
 }
 
 impl Topic {
@@ -71,7 +79,7 @@ impl Topics {
         let mut inner = self.inner.lock();
         inner.next += 1;
         let number = inner.next;
-        let notify = Arc::new(Notify::new());
+        let seat = Arc::new(Seat { notify: Notify::new(), cursor: AtomicI64::new(i64::MAX) });
         let head = head();
         let topic = |topics: &mut HashMap<Arc<str>, Arc<Topic>>, name: &Arc<str>| {
             topics.entry(name.clone()).or_insert_with(|| Topic::new(head)).clone()
@@ -82,10 +90,10 @@ impl Topics {
             Scope::Categories(names) => names.iter().map(|name| topic(&mut inner.categories, name)).collect(),
         };
         for topic in &topics {
-            topic.waiters.lock().insert(number, notify.clone());
+            topic.waiters.lock().insert(number, seat.clone());
         }
         drop(inner);
-        Waiter { inner: self.inner.clone(), scope: scope.clone(), number, topics, notify }
+        Waiter { inner: self.inner.clone(), scope: scope.clone(), number, topics, seat }
     }
 
     /// Notes which topics `entries` belong to, lets `move_head` show them, then wakes the waiters of these topics.
@@ -112,7 +120,7 @@ impl Topics {
             move_head();
         }
         for topic in touched {
-            topic.waiters.lock().values().for_each(|notify| notify.notify_one());
+            topic.waiters.lock().values().for_each(|seat| seat.notify.notify_one());
         }
     }
 
@@ -125,8 +133,22 @@ impl Topics {
         move_head();
         drop(inner);
         for topic in topics {
-            topic.waiters.lock().values().for_each(|notify| notify.notify_one());
+            topic.waiters.lock().values().for_each(|seat| seat.notify.notify_one());
         }
+    }
+
+    /// The lowest cursor of the subscriptions that have something to read.
+    pub(crate) fn slowest(&self) -> Option<i64> {
+        let topics: Vec<Arc<Topic>> = {
+            let inner = self.inner.lock();
+            inner.streams.values().chain(inner.categories.values()).chain([&inner.all]).cloned().collect()
+        };
+        let slowest = |topic: &Arc<Topic>| {
+            let waiters = topic.waiters.lock();
+            let cursors = waiters.values().map(|seat| seat.cursor.load(Relaxed));
+            cursors.filter(|cursor| topic.may_have_more(*cursor)).min()
+        };
+        topics.iter().filter_map(slowest).min()
     }
 
     /// Whether there are no waiters.
@@ -150,9 +172,14 @@ impl Waiter {
         }
     }
 
+    /// Everything up to this global position was handed out.
+    pub(crate) fn has_reached(&self, cursor: i64) {
+        self.seat.cursor.store(cursor, Relaxed);
+    }
+
     /// Waits for the next message of the scope; one published since the last call counts.
     pub(crate) async fn woken(&self) {
-        self.notify.notified().await;
+        self.seat.notify.notified().await;
     }
 }
 
@@ -205,6 +232,22 @@ mod tests {
         }
         both.found_nothing(0, HEAD + 5);
         assert!([&first, &second, &other, &both].iter().all(|waiter| !waiter.may_have_more(0)));
+    }
+
+    #[test]
+    fn the_slowest_is_the_one_that_has_most_to_read() {
+        let topics = Topics::new(HEAD);
+        let [first, second, other] = [&["a"][..], &["a"], &["b"]].map(|names| register(&topics, names));
+        assert_eq!(topics.slowest(), None, "no subscription is among the waiters");
+        [&first, &second, &other].iter().for_each(|waiter| waiter.has_reached(HEAD));
+        assert_eq!(topics.slowest(), None);
+        topics.publish_unseen(HEAD + 9, || {});
+        assert_eq!(topics.slowest(), Some(HEAD));
+        [&first, &other].iter().for_each(|waiter| waiter.has_reached(HEAD + 9));
+        second.has_reached(HEAD + 4);
+        assert_eq!(topics.slowest(), Some(HEAD + 4));
+        drop(second);
+        assert_eq!(topics.slowest(), None);
     }
 
     #[test]

@@ -23,6 +23,7 @@ use super::queue::{Pending, Queue};
 use super::quota::Usage;
 use super::versions::Versions;
 use crate::error::{Cause, Chain, Error, Result};
+use crate::groups::Refusal;
 use crate::model::{Batch, Entry};
 use crate::seldom::OUTAGE;
 use crate::storage::{AppendError, Appender, Outcome, Settled, Submitted};
@@ -170,6 +171,9 @@ impl Sequencer {
     /// Before something is planned: waits for this server's turn to append, and follows other servers.
     async fn prepare(&mut self, queue: &Queue) {
         let turn = if queue.is_empty() { None } else { self.appender.lead() };
+        if turn.is_some() {
+            self.base.figures.appends.turns.increment();
+        }
         if turn.is_none() && !self.follower.is_behind() {
             return;
         }
@@ -251,10 +255,24 @@ impl Sequencer {
             _ => return Err(pending),
         };
         self.base.pauses.at("before append").await;
-        let mut outcome = maybe_done(self.appender.submit(Arc::clone(&plan.batch)));
+        let mut outcome = maybe_done(self.send(&plan.batch));
         // A future does nothing before it is polled: this sends the batch.
         let _ = (&mut outcome).now_or_never();
         Ok(UnderWay { pending, plan, outcome })
+    }
+
+    /// Submits a batch, and counts how long it takes if it is committed.
+    fn send(&mut self, batch: &Arc<Batch>) -> Submitted {
+        let (figures, submitted) = (Arc::clone(&self.base.figures), std::time::Instant::now());
+        let outcome = self.appender.submit(Arc::clone(batch));
+        Box::pin(async move {
+            let outcome = outcome.await;
+            if outcome.is_ok() {
+                let now = std::time::Instant::now();
+                figures.appends.commit.observe(now.saturating_duration_since(submitted), now);
+            }
+            outcome
+        })
     }
 
     async fn plan(&mut self, pending: &[Pending], ahead: Option<&Plan>, is_uncertain: bool) -> Result<Plan> {
@@ -335,7 +353,7 @@ impl Sequencer {
                 continue;
             }
             self.base.pauses.at("before append").await;
-            let outcome = self.appender.submit(Arc::clone(&plan.batch)).await;
+            let outcome = self.send(&plan.batch).await;
             if let Some(verdicts) = self.conclude(plan, outcome, &mut attempts).await? {
                 return Ok(verdicts);
             }
@@ -359,6 +377,7 @@ impl Sequencer {
                 Ok(Some(plan.into_committed(&entries)))
             }
             Err(AppendError::Behind) => {
+                self.base.figures.appends.lost_races.increment();
                 let acts = plan.acts();
                 // It holds the turns of its groups.
                 drop(plan);
@@ -394,6 +413,7 @@ impl Sequencer {
         if let Some(held_back) = OUTAGE.due("unknown outcome") {
             tracing::warn!(namespace = %self.base.namespace, cause = %Chain(&*cause), held_back, "the outcome of an append is unknown");
         }
+        self.base.figures.appends.unknown.increment();
         self.unsettled.push_back(Arc::clone(&plan.batch));
         if let Some(entries) = self.settle().await? {
             return Ok(Some(plan.into_committed(&entries)));
@@ -448,14 +468,28 @@ impl Sequencer {
         }
     }
 
+    fn count(&self, verdict: &Verdict) {
+        let figures = &self.base.figures.appends;
+        match verdict {
+            Verdict::Accepted(_) => figures.written.increment(),
+            Verdict::Repeated(_) => figures.repeats.increment(),
+            Verdict::Refused(Error::VersionConflict(_)) => figures.version_conflicts.increment(),
+            Verdict::Refused(Error::ConditionFailed(_)) => figures.condition_conflicts.increment(),
+            Verdict::Refused(Error::IdConflict(_)) => figures.id_conflicts.increment(),
+            Verdict::Refused(Error::Group(Refusal::Fenced { .. })) => figures.fenced.increment(),
+            Verdict::Refused(_) | Verdict::Outrun => {}
+        }
+    }
+
     /// Answers the appends of a batch. If one of them is at fault, each is committed alone, so that only that one
     /// fails. If groups are changed by others all the time, what acts on groups goes round, and the rest is committed.
     async fn answer(&mut self, pending: Vec<Pending>, verdicts: Result<Vec<Verdict>, Failure>) {
         match verdicts {
             Ok(verdicts) => {
                 for (pending, verdict) in pending.into_iter().zip(verdicts) {
+                    self.count(&verdict);
                     match verdict {
-                        Verdict::Accepted(done) => pending.answer(Ok(done)),
+                        Verdict::Accepted(done) | Verdict::Repeated(done) => pending.answer(Ok(done)),
                         Verdict::Refused(error) => pending.answer(Err(error)),
                         Verdict::Outrun => pending.give_back(),
                     }

@@ -99,12 +99,12 @@ impl Sighted {
             columns: Columns::Positions,
         };
         while select.from <= head && !self.filter.scope.is_nothing() {
-            if let Some(found) = base.window.read(&select) {
+            if let Some(found) = base.recent(&select) {
                 return Ok(found.entries.first().map(|entry| entry.message().global_position));
             }
             base.pauses.at("before a condition's slice").await;
             let turn = base.call_reads().await?;
-            let slice = base.storage.read(&select).await?;
+            let slice = base.stored(&select).await?;
             drop(turn);
             if let Some(first) = slice.rows.last() {
                 return Ok(Some(first.global_position));

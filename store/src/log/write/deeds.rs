@@ -247,10 +247,10 @@ async fn slice(
     base.window.open_or_closed()?;
     let (direction, bytes) = (Direction::Forward, base.settings.slice_bytes);
     let select = Select { filter, axis: Axis::Global, from, to, head: to, direction, rows: 1, bytes, columns };
-    if let Some(found) = base.window.read(&select) {
+    if let Some(found) = base.recent(&select) {
         return Ok((found.entries.first().map(|entry| entry.message().clone()), found.covered));
     }
     let _turn = base.call_reads().await?;
-    let slice = base.storage.read(&select).await?;
+    let slice = base.stored(&select).await?;
     Ok((slice.rows.last().map(MessageRef::to_message), slice.covered))
 }

@@ -58,6 +58,10 @@ impl Follower {
             head.time = last.message().time;
         }
         self.known.lock().head = head;
+        let figures = &self.base.figures.appends;
+        figures.batch.observe(entries.len() as u64);
+        figures.messages.add(entries.len() as u64);
+        figures.bytes.add(entries.iter().map(|entry| entry.message().size() as u64).sum());
         self.show(entries, versions);
     }
 
@@ -177,7 +181,7 @@ pub(super) async fn entries_between(base: &Base, after: i64, upto: i64) -> Resul
     };
     let mut entries = Vec::new();
     loop {
-        let slice = base.storage.read(&select).await?;
+        let slice = base.stored(&select).await?;
         entries.extend(slice.rows.iter().map(|message| {
             let starts_stream = message.position == 0;
             Arc::new(Entry::new(message.to_message(), starts_stream))

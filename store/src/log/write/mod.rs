@@ -78,7 +78,7 @@ impl Writer {
         let sequencer = Sequencer::new(Arc::clone(&base), appender, Arc::clone(&follower), Arc::clone(&is_settling));
         Self {
             gate: Gate::default(),
-            queue: Queue::new(&base.settings, is_settling),
+            queue: Queue::new(&base.settings, Arc::clone(&base.figures), is_settling),
             follower,
             sequencer: tokio::sync::Mutex::new(sequencer),
             is_running: AtomicBool::new(false),
@@ -95,6 +95,9 @@ impl Writer {
         let messages = append.entries.iter().flat_map(|entry| &entry.messages);
         let ids = messages.map(|message| message.id.unwrap_or_else(Uuid::now_v7)).collect();
         let sight = Sight::of(&append).map(Box::new);
+        if sight.is_some() {
+            self.base.figures.appends.conditional.increment();
+        }
         let mut work = Work::Append(append, ids, sight, None);
         let mut rounds = Rounds::default();
         loop {
@@ -109,6 +112,7 @@ impl Writer {
             match self.write(work).await? {
                 Done::Appended(results) => return Ok(results),
                 Done::Outrun(again) => {
+                    self.base.figures.appends.rounds.increment();
                     if let Some(form) = again.form() {
                         rounds.next(&self.base, &form.group).await?;
                     }
@@ -193,6 +197,11 @@ impl Writer {
             }
             idle.await;
         }
+    }
+
+    /// How many appends wait for the sequencer.
+    pub(crate) fn waiting(&self) -> usize {
+        self.queue.len()
     }
 
     /// Where this server knows the log to end.

@@ -26,8 +26,10 @@ use crate::model::{Batch, Entry, Head};
 
 /// What becomes of one append.
 pub(super) enum Verdict {
-    /// It is in the batch, or was written before.
+    /// It is in the batch.
     Accepted(Done),
+    /// It was written before, and this is its result.
+    Repeated(Done),
     Refused(Error),
     /// Its conditions, or what it does to a group, are to be looked up once more.
     Outrun,
@@ -91,7 +93,9 @@ impl Verdict {
             let at = usize::try_from(at).ok()?;
             Some(entries.get(at)?.message().position)
         };
-        if let (Self::Accepted(Done::Appended(results)), false) = (&mut self, batch.open.is_empty()) {
+        if let (Self::Accepted(Done::Appended(results)) | Self::Repeated(Done::Appended(results)), false) =
+            (&mut self, batch.open.is_empty())
+        {
             for result in results {
                 // What was written before is in no batch, and known.
                 result.first_position = position(result.first_global_position).unwrap_or(result.first_position);
@@ -184,6 +188,7 @@ impl Planner<'_> {
     async fn versions_of(&mut self, pending: &[Pending]) -> Result<(HashMap<Arc<str>, i64>, HashSet<Arc<str>>)> {
         let mut versions = HashMap::new();
         let mut unknown = HashSet::new();
+        let figures = &self.base.figures.appends;
         let mut want = |stream: &Arc<str>| {
             if versions.contains_key(stream) {
                 return;
@@ -193,8 +198,12 @@ impl Planner<'_> {
                 Some(ahead) => ahead.versions.get(stream).copied().or_else(|| self.versions.get(stream)),
                 None => self.versions.get(stream),
             };
-            if known.is_none() {
-                unknown.insert(stream.clone());
+            match known {
+                Some(_) => figures.version_hits.increment(),
+                None => {
+                    figures.version_misses.increment();
+                    unknown.insert(stream.clone());
+                }
             }
             versions.insert(stream.clone(), known.unwrap_or(-1));
         };
@@ -288,7 +297,7 @@ impl Draft {
     fn append(&mut self, append: &Append, ids: &[Uuid], sight: Option<&Sight>, deed: Option<&Deed>) -> Verdict {
         if let Some(known) = ids.iter().find(|id| self.known(id).is_some()) {
             return match self.repeated(append, ids) {
-                Some(done) => Verdict::Accepted(Done::Appended(done)),
+                Some(done) => Verdict::Repeated(Done::Appended(done)),
                 None => Verdict::Refused(Error::IdConflict(*known)),
             };
         }

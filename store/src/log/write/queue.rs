@@ -21,6 +21,7 @@ use super::conditions::Sight;
 use super::deeds::Deed;
 use super::overload::Overload;
 use crate::error::{Error, Result};
+use crate::figures::{Counter, Figures};
 use crate::settings::Settings;
 
 /// How long an import waits for room. It holds one batch at a time, and would end half done.
@@ -130,11 +131,12 @@ pub(super) struct Queue {
     patience: Duration,
     /// Whether the outcome of an earlier append is being found out, which holds up all others.
     is_settling: Arc<AtomicBool>,
+    figures: Arc<Figures>,
 }
 
 impl Queue {
     /// An empty one. Whoever finds out the outcome of an earlier append says so by `is_settling`.
-    pub(super) fn new(settings: &Settings, is_settling: Arc<AtomicBool>) -> Self {
+    pub(super) fn new(settings: &Settings, figures: Arc<Figures>, is_settling: Arc<AtomicBool>) -> Self {
         let all_bytes = settings.queue_bytes.min(Semaphore::MAX_PERMITS).min(u32::MAX as usize);
         let overload = Overload::new(settings.queue_target, settings.queue_interval);
         Self {
@@ -145,6 +147,7 @@ impl Queue {
             all_bytes,
             patience: settings.queue_interval,
             is_settling,
+            figures,
         }
     }
 
@@ -162,7 +165,7 @@ impl Queue {
                 let patience = if is_import { self.patience.max(IMPORT_PATIENCE) } else { self.patience };
                 // Boxed, because it is rare: all appends would carry the room for it.
                 let room = Box::pin(tokio::time::timeout(patience, self.room(bytes)));
-                room.await.map_err(|_| self.refusal())?
+                room.await.map_err(|_| self.refusal(&self.figures.appends.refused_for_room))?
             }
         };
         let (reply, answer) = oneshot::channel();
@@ -172,7 +175,7 @@ impl Queue {
         // Each import has one batch here at most, and would end half done.
         if waiting.overload.refuses() && !is_import {
             drop(waiting);
-            return Err(self.refusal());
+            return Err(self.refusal(&self.figures.appends.refused_for_age));
         }
         waiting.pending.push_back(Pending { work, arrived, reply, _room: room });
         let is_enough = waiting.awaited.is_some_and(|awaited| waiting.pending.len() >= awaited);
@@ -186,7 +189,8 @@ impl Queue {
         Ok(answer)
     }
 
-    fn refusal(&self) -> Error {
+    fn refusal(&self, reason: &Counter) -> Error {
+        reason.increment();
         if self.is_settling.load(Relaxed) {
             return Error::unavailable("the outcome of an earlier write is being found out");
         }
@@ -228,6 +232,11 @@ impl Queue {
         }
         let left = waiting.pending.front().map(|pending| pending.arrived);
         waiting.overload.taken(left, now);
+        drop(waiting);
+        for pending in &taken {
+            let waited = now.saturating_duration_since(pending.arrived);
+            self.figures.appends.wait.observe(waited, now.into_std());
+        }
         taken
     }
 
@@ -243,6 +252,11 @@ impl Queue {
             }
             self.enough.notified().await;
         }
+    }
+
+    /// How many appends wait.
+    pub(super) fn len(&self) -> usize {
+        self.waiting.lock().pending.len()
     }
 
     /// Whether no append waits.

@@ -125,6 +125,7 @@ async fn writer_with(
         Quota::default(),
         reads(),
         groups,
+        Arc::default(),
     );
     (Arc::new(Writer::new(Arc::new(base), replace(appender), Head::default())), failing, backend)
 }

@@ -135,8 +135,8 @@ fn slow_writer(batch_messages: usize) -> (Arc<Writer>, Arc<Slow>) {
     let settings = Arc::new(Settings { batch_messages, ..Settings::default() });
     let window = Window::new(0, settings.tail_messages, Arc::new(Budget::new(settings.tail_bytes)));
     let storage = Arc::clone(&slow) as Arc<dyn Storage>;
-    let base =
-        Base::new("shop".into(), settings, storage, false, window, Quota::default(), reads(), Arc::new(NoGroups));
+    let (quota, groups, figures) = (Quota::default(), Arc::new(NoGroups), Arc::default());
+    let base = Base::new("shop".into(), settings, storage, false, window, quota, reads(), groups, figures);
     let appender = Box::new(SlowAppender(Arc::clone(&slow)));
     (Arc::new(Writer::new(Arc::new(base), appender, Head::default())), slow)
 }
@@ -229,7 +229,7 @@ async fn an_overload_that_is_over_refuses_nothing_more() {
 async fn a_full_queue_refuses_after_the_interval() {
     let slow = Arc::new(Slow::default());
     slow.set_commit(60_000 * MS);
-    let queue = Queue::new(&Settings { queue_appends: 1, ..Settings::default() }, Arc::default());
+    let queue = Queue::new(&Settings { queue_appends: 1, ..Settings::default() }, Arc::default(), Arc::default());
     let _first = queue.put(Work::Append(append("account-1"), vec![Uuid::now_v7()], None, None)).await.unwrap();
     let started = Instant::now();
     let refused = queue.put(Work::Append(append("account-1"), vec![Uuid::now_v7()], None, None)).await;
