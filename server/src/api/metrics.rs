@@ -1,4 +1,4 @@
-//! `GET /metrics`: all figures at this moment, as text for Prometheus. Nothing is asked of the database.
+//! `GET /metrics`: all figures at this moment, as text for Prometheus. The database is asked about consumer groups alone, and seldom.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -6,7 +6,7 @@ use std::time::Instant;
 use axum::extract::State;
 use axum::response::Response;
 use eventodb_protocol::{DEFAULT_NAMESPACE, ErrorCode, Right, VERSION};
-use eventodb_store::figures::{BackendFigures, Latency, Reads, Sample, Subscriptions};
+use eventodb_store::figures::{BackendFigures, GroupSample, Latency, Reads, Sample, Subscriptions};
 use http::HeaderValue;
 use http::header::CONTENT_TYPE;
 use http::request::Parts;
@@ -22,7 +22,7 @@ use crate::api::state::AppState;
 use crate::http::Exchange;
 use crate::observe::Record;
 use crate::observe::metrics::table::*;
-use crate::observe::metrics::{self, Text, process};
+use crate::observe::metrics::{self, Text, Value, process};
 
 /// The right that a scrape needs, in `default` and for all categories.
 pub(super) const RIGHT: Right = Right::Read;
@@ -60,6 +60,7 @@ async fn scrape(
     write_appends(&mut text, state, &sample);
     write_reads(&mut text, state, &sample);
     write_subscriptions(&mut text, state, &sample);
+    write_groups(&mut text, state, &state.group_samples.get(&state.store).await);
     write_database(&mut text, &state.store.backend_figures(), state);
     write_server(&mut text, state);
     process::write(&mut text);
@@ -148,10 +149,29 @@ fn write_subscriptions(text: &mut Text, state: &AppState, sample: &Sample) {
     text.one(POKES, pokes.get());
     write_latency(text, POKE_DELAY, POKE_DELAY_MAX, delay);
     text.one(SUBSCRIPTION_LAG, sample.lag);
+}
+
+fn write_groups(text: &mut Text, state: &AppState, samples: &[GroupSample]) {
+    write_samples(text, GROUP_LAG, samples, |of| of.lag.into());
+    write_samples(text, GROUP_LAG_AGE, samples, |of| of.lag_age.into());
+    write_samples(text, GROUP_PARKED, samples, |of| of.parked.into());
+    write_samples(text, GROUP_PARKED_AGE, samples, |of| of.parked_age.into());
+    write_samples(text, GROUP_UNOWNED, samples, |of| of.unowned.into());
     let groups = &state.store.figures().groups;
+    text.distribution(GROUP_HANDLING, &groups.handling.all.distribution());
     text.one(GROUP_FENCED, groups.fenced.get());
     text.one(GROUP_EXPIRED, groups.expired.get());
     text.one(GROUP_REBALANCES, groups.rebalances.get());
+}
+
+fn write_samples(
+    text: &mut Text,
+    metric: &'static Metric,
+    samples: &[GroupSample],
+    value: impl Fn(&GroupSample) -> Value,
+) {
+    let mut series = text.series(metric);
+    samples.iter().for_each(|of| series.put(&[&of.namespace, &of.group], value(of)));
 }
 
 fn write_database(text: &mut Text, figures: &BackendFigures, state: &AppState) {

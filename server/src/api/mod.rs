@@ -8,6 +8,7 @@ mod conclusion;
 mod cors;
 mod departure;
 mod errors;
+mod group_samples;
 mod headers;
 mod import;
 mod memory;

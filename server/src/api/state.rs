@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 use crate::api::appends::Appends;
 use crate::api::departure::Departures;
 use crate::api::errors::Failure;
+use crate::api::group_samples::GroupSamples;
 use crate::api::methods;
 use crate::api::places::{Place, Places};
 use crate::api::rates::Rates;
@@ -38,6 +39,8 @@ pub(crate) struct AppState {
     pub(crate) appends: Arc<Appends>,
     /// What is counted of requests.
     pub(crate) requests: Requests,
+    /// How groups stand, for the metrics.
+    pub(crate) group_samples: GroupSamples,
     /// Which namespaces have series of their own.
     pub(crate) labels: Labels,
     /// The request log.
@@ -80,6 +83,7 @@ impl AppState {
             live,
             places: Places::new(config.bounds.imports),
             appends: Arc::default(),
+            group_samples: GroupSamples::default(),
             labels: Labels::default(),
             requests: Requests::new(methods::NAMES),
             departures: Arc::new(Departures::new(server.stopping().clone(), config.timeouts.drain)),

@@ -303,3 +303,38 @@ async fn pokes_are_counted_to_the_last_one_and_subscriptions_while_they_are_open
     })
     .await;
 }
+
+#[tokio::test]
+async fn groups_are_counted_and_show_how_far_they_are() {
+    let server = Server::start().await;
+    let token = Token::generate("shop").to_string();
+    let mut client = server.connect().await;
+    server.fill(&token, "a-1", 30, "{}").await;
+    server.rpc(&token, r#"["group.create","g",{"categories":["a"],"partitions":2}]"#).await;
+    let joined: serde_json::Value =
+        serde_json::from_str(&server.rpc(&token, r#"["group.join","g"]"#).await).expect("JSON");
+    let member = joined["member"].as_str().expect("a member");
+    let read: serde_json::Value = serde_json::from_str(
+        &server.rpc(&token, &json!(["group.read", "g", member, {"batchSize": 10}]).to_string()).await,
+    )
+    .expect("JSON");
+    let partition = read["messages"][0].as_array().and_then(|row| row.last()).expect("its partition");
+    let assigned = read["assigned"].as_array().expect("partitions");
+    let own = assigned.iter().find(|own| own["partition"] == *partition).expect("it is one of them");
+    let checkpoint = json!({ partition.to_string(): { "epoch": own["epoch"], "position": 10 } });
+    server.rpc(&token, &json!(["group.heartbeat", "g", member, { "checkpoints": checkpoint }]).to_string()).await;
+    for _ in 0..25 {
+        let reply = server.call(&token, r#"["group.heartbeat","g","nobody"]"#).await;
+        assert_eq!((reply.status, reply.code().as_str()), (409, "FENCED"));
+    }
+    let scrape = scrape(&mut client, None).await;
+    let of = |name: &str| scrape.value(&format!("{name}{{namespace=\"shop\",group=\"g\"}}"));
+    assert_eq!(of("eventodb_group_lag_messages"), 20.0);
+    assert!(of("eventodb_group_lag_seconds") >= 0.0);
+    assert_eq!(of("eventodb_group_partitions_unowned"), 0.0);
+    assert_eq!(of("eventodb_group_parked_streams"), 0.0);
+    assert_eq!(scrape.value("eventodb_group_handling_seconds_count"), 1.0);
+    assert_eq!(scrape.value("eventodb_group_fenced_total"), 25.0);
+    assert_eq!(scrape.value("eventodb_errors_total{code=\"FENCED\"}"), 25.0);
+    assert!(scrape.value("eventodb_group_rebalances_total") >= 1.0);
+}

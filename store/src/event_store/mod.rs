@@ -22,7 +22,7 @@ use self::access::KnownTokens;
 use crate::clock::{self, Leapt};
 use crate::degraded::Degraded;
 use crate::error::{Chain, Error, Result};
-use crate::figures::{BackendFigures, Figures, Sample};
+use crate::figures::{BackendFigures, Figures, GroupSample, Sample};
 use crate::log::{Budget, Log, Reads};
 use crate::model::{Incarnation, Meant, Namespace, NamespaceUpdate, NewNamespace};
 use crate::name_locks::NameLocks;
@@ -32,6 +32,9 @@ use crate::storage::{Backend, Hint};
 
 /// How often it is looked for logs whose last time lies ahead of the clock.
 const WARN_OF_TIMES: Duration = Duration::from_hours(1);
+
+/// Logs whose groups are asked for by one sample, at most.
+const SAMPLED_LOGS: usize = 200;
 
 /// All namespaces of one database.
 pub struct EventStore {
@@ -128,6 +131,24 @@ impl EventStore {
             tail_bytes: (used as u64, most as u64),
             lag: u64::try_from(lag).unwrap_or_default(),
         }
+    }
+
+    /// What metrics tell of the groups of open logs: of the first `most` by their namespaces and names. It looks at a bounded
+    /// number of messages of each. A log that cannot be asked is left out.
+    pub async fn sample_groups(&self, most: usize) -> Vec<GroupSample> {
+        let mut logs: Vec<Arc<Log>> = self.logs.read().values().cloned().collect();
+        logs.sort_unstable_by(|a, b| a.namespace().name.cmp(&b.namespace().name));
+        let mut samples = Vec::new();
+        for log in logs.iter().take(SAMPLED_LOGS) {
+            match log.groups().sample(most - samples.len()).await {
+                Ok(more) => samples.extend(more),
+                Err(error) => tracing::debug!(error = %Chain(&error), "the groups of a log have no metrics now"),
+            }
+            if samples.len() >= most {
+                break;
+            }
+        }
+        samples
     }
 
     /// Whether an acknowledged write survives a crash of the machine.

@@ -3,6 +3,7 @@
 //! Counting costs an atomic addition or two and takes no lock. Nothing here has a name: the server has the table of names.
 
 mod backend;
+mod group;
 mod histogram;
 mod of_store;
 mod recent;
@@ -10,6 +11,7 @@ mod recent;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 pub use backend::{BackendFigures, PoolFigures};
+pub use group::GroupSample;
 pub use histogram::{Distribution, Histogram, LATENCIES, SIZES};
 pub use of_store::{Appends, Figures, Gauge, Groups, Latency, Reads, Sample, Source, Subscriptions};
 pub use recent::RecentMax;

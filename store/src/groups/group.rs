@@ -229,6 +229,11 @@ impl Group {
         self.begin_epochs(&beyond, at);
     }
 
+    /// The epoch and the checkpoint of a partition, if there is one of this number.
+    pub fn standing_of(&self, partition: u32) -> Option<(Epoch, i64)> {
+        self.partitions.get(partition).map(|partition| (partition.epoch, partition.checkpoint))
+    }
+
     /// How often partitions were asked back or dealt out.
     pub fn generation(&self) -> i64 {
         self.settings.generation

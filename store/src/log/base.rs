@@ -51,7 +51,7 @@ impl Base {
         figures: Arc<Figures>,
     ) -> Self {
         let pauses = Pauses::new(settings.pause_seed);
-        let groups = KnownGroups::new(groups, settings.group_clock.clone(), is_shared);
+        let groups = KnownGroups::new(groups, settings.group_clock.clone(), is_shared, Arc::clone(&figures));
         let quota = RwLock::new(quota);
         Self { namespace, settings, storage, is_shared, window, figures, reads, pauses, quota, groups }
     }

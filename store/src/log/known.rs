@@ -6,13 +6,16 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering::Relaxed};
+use std::time::Instant;
 
 use eventodb_protocol::Timestamp;
+use eventodb_protocol::group::Epoch;
 use parking_lot::Mutex;
 use rand::RngExt as _;
 use tokio::sync::watch;
 
 use crate::error::{Error, Result};
+use crate::figures::Figures;
 use crate::groups::{Group, Moment};
 use crate::storage::groups::{Found, GroupStorage, GroupTag, Looked, Question, Version};
 
@@ -29,6 +32,7 @@ pub(super) struct KnownGroups {
     /// How far the clock of the database is ahead of this server's, in milliseconds.
     ahead: AtomicI64,
     known: Mutex<HashMap<Arc<str>, Arc<KnownGroup>>>,
+    figures: Arc<Figures>,
 }
 
 /// One group as this server knows it, whether it exists or not.
@@ -41,11 +45,26 @@ pub(super) struct KnownGroup {
     seen: Mutex<Option<(Version, Arc<Group>)>>,
     /// Counts what happened to the group through this server, or was seen of others.
     changed: watch::Sender<u64>,
+    /// Partitions of which messages were handed out here and not handled yet.
+    handed_out: Mutex<HashMap<u32, HandedOut>>,
+    figures: Arc<Figures>,
+}
+
+/// When the first messages of a partition were handed out above a checkpoint.
+struct HandedOut {
+    epoch: Epoch,
+    checkpoint: i64,
+    since: Instant,
 }
 
 impl KnownGroups {
-    pub(super) fn new(storage: Arc<dyn GroupStorage>, clock: Option<Arc<AtomicI64>>, is_shared: bool) -> Self {
-        Self { storage, clock, is_shared, ahead: AtomicI64::new(0), known: Mutex::default() }
+    pub(super) fn new(
+        storage: Arc<dyn GroupStorage>,
+        clock: Option<Arc<AtomicI64>>,
+        is_shared: bool,
+        figures: Arc<Figures>,
+    ) -> Self {
+        Self { storage, clock, is_shared, ahead: AtomicI64::new(0), known: Mutex::default(), figures }
     }
 
     /// The group of that name.
@@ -60,7 +79,7 @@ impl KnownGroups {
                 Arc::strong_count(group) > 1 || group.last_seen().is_some_and(|seen| seen.members() > 0)
             });
         }
-        let group = Arc::new(KnownGroup::new(name.into()));
+        let group = Arc::new(KnownGroup::new(name.into(), Arc::clone(&self.figures)));
         known.insert(Arc::clone(&group.name), Arc::clone(&group));
         group
     }
@@ -146,8 +165,43 @@ impl KnownGroups {
 }
 
 impl KnownGroup {
-    fn new(name: Arc<str>) -> Self {
-        Self { name, turn: Arc::default(), seen: Mutex::default(), changed: watch::Sender::new(0) }
+    fn new(name: Arc<str>, figures: Arc<Figures>) -> Self {
+        Self {
+            name,
+            turn: Arc::default(),
+            seen: Mutex::default(),
+            changed: watch::Sender::new(0),
+            handed_out: Mutex::default(),
+            figures,
+        }
+    }
+
+    /// Messages of these partitions are handed out.
+    pub(super) fn hands_out(&self, group: &Group, partitions: impl Iterator<Item = u32>) {
+        let mut handed_out = self.handed_out.lock();
+        for partition in partitions {
+            let Some((epoch, checkpoint)) = group.standing_of(partition) else { continue };
+            let is_new = handed_out.get(&partition).is_none_or(|before| before.epoch != epoch);
+            if is_new {
+                handed_out.insert(partition, HandedOut { epoch, checkpoint, since: Instant::now() });
+            }
+        }
+    }
+
+    /// Counts how long the messages of partitions took whose checkpoints have moved.
+    fn observe_handling(&self, group: &Group) {
+        let mut handed_out = self.handed_out.lock();
+        handed_out.retain(|partition, of| match group.standing_of(*partition) {
+            Some((epoch, checkpoint)) if epoch == of.epoch => {
+                let has_moved = checkpoint > of.checkpoint;
+                if has_moved {
+                    let now = Instant::now();
+                    self.figures.groups.handling.observe(now.saturating_duration_since(of.since), now);
+                }
+                !has_moved
+            }
+            _ => false,
+        });
     }
 
     /// The group as it was last seen.
@@ -162,6 +216,7 @@ impl KnownGroup {
 
     /// The group is as it was found or decided. Whoever waits for it looks again if that is news.
     pub(super) fn learn(&self, version: Version, group: Arc<Group>, is_news: bool) {
+        self.observe_handling(&group);
         *self.seen.lock() = Some((version, group));
         if is_news {
             self.wake();

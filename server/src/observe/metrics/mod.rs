@@ -12,4 +12,4 @@ mod text;
 
 pub(crate) use labels::Labels;
 pub(crate) use requests::{Outcome, Requests, Shed};
-pub(crate) use text::{CONTENT_TYPE, Text};
+pub(crate) use text::{CONTENT_TYPE, Text, Value};

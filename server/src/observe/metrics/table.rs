@@ -143,6 +143,18 @@ metrics! {
             "Messages between the head and the cursor of the slowest subscription that has something to read.";
     }
     "Consumer groups" {
+        GROUP_LAG = Gauge Count "eventodb_group_lag_messages" ["namespace", "group"]
+            "Messages that are neither handled nor in a parked stream, counted up to about 20,000. The first 100 groups by namespace and name have series, each at most 10 seconds old.";
+        GROUP_LAG_AGE = Gauge Seconds "eventodb_group_lag_seconds" ["namespace", "group"]
+            "Age of the oldest of these messages.";
+        GROUP_PARKED = Gauge Count "eventodb_group_parked_streams" ["namespace", "group"]
+            "Parked streams.";
+        GROUP_PARKED_AGE = Gauge Seconds "eventodb_group_parked_oldest_seconds" ["namespace", "group"]
+            "How long the stream that was parked first has been.";
+        GROUP_UNOWNED = Gauge Count "eventodb_group_partitions_unowned" ["namespace", "group"]
+            "Partitions that no member owns.";
+        GROUP_HANDLING = Histogram Seconds "eventodb_group_handling_seconds" []
+            "Time from when messages of a partition were read through this server to the checkpoint behind them.";
         GROUP_FENCED = Counter Count "eventodb_group_fenced_total" []
             "Calls of members that were refused because their right has ended. Appends are not among them.";
         GROUP_EXPIRED = Counter Count "eventodb_group_leases_expired_total" []
@@ -199,7 +211,8 @@ mod tests {
     const INTRODUCTION: &str = "# Metrics
 
 `GET /metrics` answers in the text format of Prometheus. It needs a token of `default` with the right `read` in all
-categories; with `--metrics-public` it needs none. A scrape reads counters in memory, and asks the database nothing.
+categories; with `--metrics-public` it needs none. A scrape reads counters in memory. How consumer
+groups stand is asked of the database, at most once in ten seconds.
 
 All metrics are in base units. A counter begins at 0 when the server starts. A series with labels appears with its first
 event, so that a server with a few methods in use has a few series.

@@ -234,6 +234,7 @@ impl<R: FnMut(usize) -> bool + Send> Session<'_, R> {
                 }
             }
             self.held = held;
+            self.slot.known.hands_out(group, messages.iter().map(|(partition, _)| *partition));
             let messages =
                 messages.into_iter().map(|(partition, text)| Row::new(text, &[i64::from(partition)])).collect();
             return Ok((group.read_reply(&reading, messages, retries, handed_out.drained, &up_to, at), now));

@@ -12,12 +12,15 @@ use tokio_util::sync::CancellationToken;
 use super::lookup::{any_type, filter, scope};
 use super::{Decided, Groups, Named};
 use crate::error::{Error, Result};
+use crate::figures::GroupSample;
 use crate::groups::Group;
 use crate::log::read::{Met, Scan};
 use crate::model::Columns;
 
 /// Messages that are counted for one status, at most.
 const LOOKED_AT: usize = 1_000_000;
+/// The same for metrics.
+const SAMPLED: usize = 20_000;
 /// As many of them a damaged one counts for, because the log is searched anew behind it.
 const DAMAGED_COUNTS: usize = 1_000;
 
@@ -27,6 +30,27 @@ impl Groups {
     /// # Errors
     /// As [`Self::definition`].
     pub async fn status(&self, group: impl Into<Named>) -> Result<GroupStatus> {
+        self.status_within(group, LOOKED_AT).await
+    }
+
+    /// What metrics tell of each of the groups, in the order of their names: of the first `most`.
+    ///
+    /// # Errors
+    /// As [`Self::definition`].
+    pub(crate) async fn sample(&self, most: usize) -> Result<Vec<GroupSample>> {
+        let mut samples = Vec::new();
+        for name in self.decider.base.groups.storage.names().await?.into_iter().take(most) {
+            match self.status_within(&*name, SAMPLED).await {
+                Ok(status) => samples.push(GroupSample::of(&self.decider.base.namespace, name, &status)),
+                Err(Error::GroupNotFound) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(samples)
+    }
+
+    /// The status, for which at most `most` messages are counted, or about so many.
+    async fn status_within(&self, group: impl Into<Named>, most: usize) -> Result<GroupStatus> {
         let Decided { group, at } = self.now(&self.slot(group)).await?;
         let reader = &self.decider.reader;
         reader.show(at.head).await?;
@@ -45,7 +69,7 @@ impl Groups {
                         waiting.met_damaged(position);
                     }
                 }
-                let is_over = looked >= LOOKED_AT || waiting.is_counted();
+                let is_over = looked >= most || waiting.is_counted();
                 if is_over { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
             })
             .await?;
