@@ -22,6 +22,7 @@ mod planted;
 mod read_only;
 mod refusals;
 mod server;
+mod steering;
 mod stopping;
 mod strace;
 mod tls;
