@@ -39,6 +39,8 @@ pub struct Config {
     pub tls: Option<Arc<Tls>>,
     /// Whether everybody may see the metrics, not only who has a token of `default` for it.
     pub metrics_public: bool,
+    /// Bytes of memory that the process may use, if that is known: for the metrics.
+    pub usable_memory: Option<usize>,
 }
 
 /// Pages that may talk to the server, and names of the server.
@@ -173,6 +175,7 @@ impl Default for Config {
             pages: Pages::default(),
             tls: None,
             metrics_public: false,
+            usable_memory: None,
         }
     }
 }

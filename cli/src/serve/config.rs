@@ -295,6 +295,7 @@ fn server(args: &Args) -> Result<Config, Usage> {
         pages: pages(args)?,
         tls: tls(args)?,
         metrics_public: args.metrics_public,
+        usable_memory: Some(memory::available()),
         ..Config::default()
     })
 }

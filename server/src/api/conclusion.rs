@@ -1,5 +1,7 @@
 //! The end of every request: its result becomes a reply, and a line in the log where it is worth one.
 
+use std::time::Duration;
+
 use axum::response::Response;
 use http_body::Body as _;
 
@@ -22,7 +24,8 @@ pub(super) fn conclude(
     }
     let shed = result.as_ref().err().and_then(Failure::shed);
     let response = result.unwrap_or_else(Failure::into_response);
-    let outcome = Outcome { status: response.status(), code, shed, duration: record.started.elapsed() };
+    let (duration, wait) = (record.started.elapsed(), record.wait);
+    let outcome = Outcome { status: response.status(), code, shed, duration, wait };
     state.requests.finished(record.method, &outcome);
     state.log.answered(record, &outcome, response.body().size_hint().exact());
     response
@@ -38,7 +41,8 @@ pub(super) fn conclude_unlogged(
 ) -> Response {
     let code = result.as_ref().err().map(Failure::code);
     let response = result.unwrap_or_else(Failure::into_response);
-    let outcome = Outcome { status: response.status(), code, shed: None, duration: arrival.started.elapsed() };
+    let (duration, wait) = (arrival.started.elapsed(), Duration::ZERO);
+    let outcome = Outcome { status: response.status(), code, shed: None, duration, wait };
     state.requests.finished(method, &outcome);
     response
 }

@@ -1,5 +1,6 @@
 //! `GET /metrics`: all figures at this moment, as text for Prometheus. The database is asked about consumer groups alone, and seldom.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -92,6 +93,10 @@ fn write_connections(text: &mut Text, state: &AppState) {
 
 fn write_server(text: &mut Text, state: &AppState) {
     text.series(BUILD_INFO).put(&[VERSION], 1_u64);
+    let codes: BTreeSet<&str> = state.degraded().iter().map(|degraded| degraded.code).collect();
+    text.each(DEGRADED, codes.into_iter().map(|code| (code, 1_u64)));
+    let mut series = text.series(MEMORY_LIMIT);
+    state.config.usable_memory.iter().for_each(|bytes| series.put(&[], *bytes));
     let fsync = if state.store.is_durable() { "on" } else { "off" };
     text.series(DURABILITY_INFO).put(&[fsync, state.store.backend_kind()], 1_u64);
 }

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use eventodb_protocol::{DEFAULT_NAMESPACE, ErrorCode, Token};
-use eventodb_store::EventStore;
+use eventodb_store::{Degraded, EventStore};
 use http::HeaderValue;
 use parking_lot::{Mutex, RwLock};
 use tokio_util::sync::CancellationToken;
@@ -151,6 +151,15 @@ impl AppState {
     /// `BACKEND_UNAVAILABLE`.
     pub(crate) fn check_takes_changes(&self) -> Result<(), Failure> {
         if self.live.now().read_only { Err(Failure::read_only()) } else { Ok(()) }
+    }
+
+    /// Why writes are refused, or soon will be.
+    pub(crate) fn degraded(&self) -> Vec<Degraded> {
+        let mut degraded = self.store.degraded();
+        if self.live.now().read_only {
+            degraded.push(Degraded::new("READ_ONLY", "the server is in read-only mode: writes are refused"));
+        }
+        degraded
     }
 
     /// Whether tokens are optional.

@@ -55,6 +55,15 @@ pub(crate) struct Outcome {
     pub(crate) shed: Option<Shed>,
     /// From its head to the head of its reply.
     pub(crate) duration: Duration,
+    /// How long it asked to wait at most.
+    pub(crate) wait: Duration,
+}
+
+impl Outcome {
+    /// The duration without what the request asked to wait. One that waited for less has none.
+    pub(crate) fn own_duration(&self) -> Duration {
+        self.duration.saturating_sub(self.wait)
+    }
 }
 
 /// Counts all finished requests. Its size depends on the number of methods alone.
@@ -86,7 +95,7 @@ impl Requests {
     /// Counts a request. Every request that is answered passes here once.
     pub(crate) fn finished(&self, method: Method, outcome: &Outcome) {
         let of = &self.methods[method.number];
-        of.duration.observe_duration(outcome.duration);
+        of.duration.observe_duration(outcome.own_duration());
         let status = outcome.status.as_u16();
         let at = STATUSES.iter().position(|(known, _)| *known == status).unwrap_or(STATUSES.len());
         of.statuses[at].increment();

@@ -60,7 +60,7 @@ metrics! {
         REQUESTS = Counter Count "eventodb_requests_total" ["method", "status"]
             "Requests that were answered, by what they asked for and the status of the reply.";
         REQUEST_DURATION = Histogram Seconds "eventodb_request_duration_seconds" ["method"]
-            "Time from the head of a request to the head of its reply, with the time that the request asked to wait.";
+            "Time from the head of a request to the head of its reply, without the time that it asked to wait (`waitMs`).";
         ERRORS = Counter Count "eventodb_errors_total" ["code"]
             "Requests that were refused or failed, by the code of the protocol.";
         SHED = Counter Count "eventodb_shed_total" ["reason"]
@@ -79,6 +79,8 @@ metrics! {
             "Bytes that went out on all connections, with HTTP heads and TLS.";
         MEMORY_BUDGET = Gauge Bytes "eventodb_memory_budget_bytes" []
             "The memory budget for what waits for clients (--memory-budget).";
+        MEMORY_LIMIT = Gauge Bytes "eventodb_memory_limit_bytes" []
+            "Memory that the process may use: the machine's, or what its control groups allow.";
         MEMORY_TAKEN = Gauge Bytes "eventodb_memory_taken_bytes" ["share"]
             "What is taken of the memory budget: by connections, by requests without a valid token, and by namespaces.";
     }
@@ -181,6 +183,8 @@ metrics! {
     "The process" {
         BUILD_INFO = Gauge Count "eventodb_build_info" ["version"]
             "Always 1; the label has the version of the server.";
+        DEGRADED = Gauge Count "eventodb_degraded" ["code"]
+            "1 for each reason why writes are refused, or soon will be, as `/health/ready` tells it.";
         DURABILITY_INFO = Gauge Count "eventodb_durability_info" ["fsync", "backend"]
             "Always 1; the labels say whether an acknowledged write is on the disk, and on which backend.";
         PROCESS_CPU = Counter Seconds "process_cpu_seconds_total" []
