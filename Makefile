@@ -48,13 +48,14 @@ check:
 	$(MAKE) lint
 	$(MAKE) test-rust
 
-lint: ## fmt, clippy and rustdoc, nothing tolerated; the index of decisions and the order of folders; licences and sources of dependencies where cargo-deny is installed
+lint: ## fmt, clippy and rustdoc, nothing tolerated; the index of decisions, the order of folders, the alerts; licences and sources of dependencies where cargo-deny is installed
 	.ci/decisions
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --locked --workspace --all-targets --all-features -- -D warnings
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --workspace --no-deps --all-features --quiet
 	.ci/deny
 	.ci/layers
+	.ci/alerts
 
 test-rust: deps ## Unit, property, conformance, integration and crash tests
 	$(PRIVATE_POSTGRES) $(CARGO) test --locked --workspace --all-features
