@@ -11,6 +11,7 @@ pub mod json;
 pub mod limits;
 pub mod message;
 pub mod name;
+pub mod performance;
 pub mod reply;
 pub mod request;
 pub mod rights;

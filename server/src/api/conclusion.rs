@@ -26,7 +26,7 @@ pub(super) fn conclude(
     let response = result.unwrap_or_else(Failure::into_response);
     let (duration, wait) = (record.started.elapsed(), record.wait);
     let outcome = Outcome { status: response.status(), code, shed, duration, wait };
-    state.requests.finished(record.method, &outcome);
+    count(state, record, &outcome);
     state.log.answered(record, &outcome, response.body().size_hint().exact());
     response
 }
@@ -43,8 +43,14 @@ pub(super) fn conclude_unlogged(
     let response = result.unwrap_or_else(Failure::into_response);
     let (duration, wait) = (arrival.started.elapsed(), Duration::ZERO);
     let outcome = Outcome { status: response.status(), code, shed: None, duration, wait };
-    state.requests.finished(method, &outcome);
+    count(state, &arrival.record(method), &outcome);
     response
+}
+
+/// Counts a finished request. Every request that is answered passes here once.
+fn count(state: &AppState, record: &Record, outcome: &Outcome) {
+    state.requests.finished(record.method, outcome);
+    state.performance.finished(record, outcome, state.slow_request());
 }
 
 /// The failure itself, or the refusal of a client that has shown too many wrong tokens.

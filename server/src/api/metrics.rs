@@ -6,27 +6,22 @@ use std::time::Instant;
 
 use axum::extract::State;
 use axum::response::Response;
-use eventodb_protocol::{DEFAULT_NAMESPACE, ErrorCode, Right, VERSION};
+use eventodb_protocol::VERSION;
 use eventodb_store::figures::{BackendFigures, GroupSample, Latency, Reads, Sample, Subscriptions};
 use http::HeaderValue;
 use http::header::CONTENT_TYPE;
 use http::request::Parts;
 
 use crate::api::arrival::Arrival;
-use crate::api::auth::{Caller, Credentials};
 use crate::api::conclusion::conclude;
 use crate::api::errors::Failure;
 use crate::api::methods::method;
-use crate::api::query::Query;
-use crate::api::reply;
 use crate::api::state::AppState;
+use crate::api::{operator, reply};
 use crate::http::Exchange;
 use crate::observe::Record;
 use crate::observe::metrics::table::*;
 use crate::observe::metrics::{self, Text, Value, process};
-
-/// The right that a scrape needs, in `default` and for all categories.
-pub(super) const RIGHT: Right = Right::Read;
 
 /// Answers with all metrics.
 pub(super) async fn answer(State(state): State<Arc<AppState>>, arrival: Arrival, request: Parts) -> Response {
@@ -41,17 +36,8 @@ async fn scrape(
     request: &Parts,
     record: &mut Record,
 ) -> Result<Response, Failure> {
-    // In test mode everybody may do everything, and asking for a scrape creates no namespace.
-    if !state.config.metrics_public && !state.is_test_mode() {
-        let query = Query::parse(request.uri.query(), &["token"])?;
-        let credentials = Credentials::of(&request.headers, &query);
-        let caller = Caller::with(RIGHT, state, &credentials, record).await?;
-        if **caller.namespace() != *DEFAULT_NAMESPACE {
-            let message = format!("only a token of {DEFAULT_NAMESPACE} may see the metrics");
-            return Err(Failure::new(ErrorCode::AuthUnauthorized, message));
-        }
-        caller.check_everywhere(RIGHT)?;
-        exchange.belongs_to(caller.namespace())?;
+    if !state.config.metrics_public {
+        operator::check(state, exchange, request, record).await?;
     }
     exchange.admit()?;
     let mut text = Text::default();

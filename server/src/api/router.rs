@@ -15,8 +15,9 @@ use crate::api::conclusion::{conclude, conclude_unlogged};
 use crate::api::errors::Failure;
 use crate::api::headers::awaits_leave;
 use crate::api::methods::method;
+use crate::api::performance::Page;
 use crate::api::state::AppState;
-use crate::api::{cors, import, metrics, probes, rpc, subscribe};
+use crate::api::{cors, import, metrics, operator, performance, probes, rpc, subscribe};
 use crate::http::Patience;
 use crate::observe::Method;
 
@@ -34,12 +35,24 @@ const VERSION: &str = "/version";
 const SUBSCRIBE: &str = "/subscribe";
 const IMPORT: &str = "/import";
 const METRICS: &str = "/metrics";
+const PERFORMANCE: &str = "/api/v1/performance";
+const QUERIES: &str = "/api/v1/performance/queries";
+const CACHE: &str = "/api/v1/performance/cache";
+const DATABASE: &str = "/api/v1/performance/database";
+const GROUPS: &str = "/api/v1/performance/groups";
+const RESET: &str = "/api/v1/performance/reset";
 
 /// Every path that is not for calls, and what it needs of a token.
 pub const ROUTES: &[(&str, Need)] = &[
     (SUBSCRIBE, Need::Own(subscribe::RIGHT)),
     (IMPORT, Need::Own(import::RIGHT)),
-    (METRICS, Need::Own(metrics::RIGHT)),
+    (METRICS, Need::Own(operator::RIGHT)),
+    (PERFORMANCE, Need::Own(operator::RIGHT)),
+    (QUERIES, Need::Own(operator::RIGHT)),
+    (CACHE, Need::Own(operator::RIGHT)),
+    (DATABASE, Need::Own(operator::RIGHT)),
+    (GROUPS, Need::Own(operator::RIGHT)),
+    (RESET, Need::Administrator),
     (VERSION, Need::Nothing),
     (HEALTH[0], Need::Nothing),
     (HEALTH[1], Need::Nothing),
@@ -60,12 +73,23 @@ fn route(name: &'static str) -> MethodRouter<Arc<AppState>> {
         SUBSCRIBE => path(name, GET_ONLY, get(subscribe::answer)),
         IMPORT => path(name, POST, post(import::answer)),
         METRICS => path(name, GET, get(metrics::answer)),
+        PERFORMANCE => path(name, GET, page(name, Page::Overview)),
+        QUERIES => path(name, GET, page(name, Page::Queries)),
+        CACHE => path(name, GET, page(name, Page::Cache)),
+        DATABASE => path(name, GET, page(name, Page::Database)),
+        GROUPS => path(name, GET, page(name, Page::Groups)),
+        RESET => path(name, POST, post(performance::reset)),
         VERSION => path(name, GET, get(probes::version)),
         ready if READY.contains(&ready) => {
             path(name, GET, get(move |state, arrival, query| probes::ready(method(name), state, arrival, query)))
         }
         _ => path(name, GET, get(move |state, arrival| probes::health(method(name), state, arrival))),
     }
+}
+
+/// What answers with a page of the performance API.
+fn page(name: &'static str, page: Page) -> MethodRouter<Arc<AppState>> {
+    get(move |state, arrival, request| performance::answer(method(name), page, state, arrival, request))
 }
 
 /// Whether a probe is at this path: everybody may ask it.

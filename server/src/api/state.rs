@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 use std::sync::Arc;
+use std::time::Duration;
 
 use eventodb_protocol::{DEFAULT_NAMESPACE, ErrorCode, Token};
 use eventodb_store::{Degraded, EventStore};
@@ -19,7 +20,7 @@ use crate::api::rates::Rates;
 use crate::config::{Config, Mode};
 use crate::http::{Budget, Server, Watch};
 use crate::live::Live;
-use crate::observe::{Labels, RequestLog, Requests, Totals};
+use crate::observe::{Labels, Performance, RequestLog, Requests, Totals};
 
 /// The parts that all connections share.
 pub(crate) struct AppState {
@@ -43,6 +44,8 @@ pub(crate) struct AppState {
     pub(crate) group_samples: GroupSamples,
     /// Which namespaces have series of their own.
     pub(crate) labels: Labels,
+    /// Statistics of requests.
+    pub(crate) performance: Performance,
     /// The request log.
     pub(crate) log: Arc<RequestLog>,
     /// Cancelled when the server closes its socket: waiting reads end.
@@ -86,6 +89,7 @@ impl AppState {
             group_samples: GroupSamples::default(),
             labels: Labels::default(),
             requests: Requests::new(methods::NAMES),
+            performance: Performance::new(methods::NAMES),
             departures: Arc::new(Departures::new(server.stopping().clone(), config.timeouts.drain)),
             log,
             store,
@@ -160,6 +164,11 @@ impl AppState {
             degraded.push(Degraded::new("READ_ONLY", "the server is in read-only mode: writes are refused"));
         }
         degraded
+    }
+
+    /// A request that takes longer than this, without the time that it asked to wait, is slow.
+    pub(crate) fn slow_request(&self) -> Duration {
+        self.live.now().slow
     }
 
     /// Whether tokens are optional.

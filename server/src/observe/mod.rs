@@ -1,10 +1,11 @@
-//! The request log, the causes of failures in it, the audit, and the metrics.
+//! The request log, the causes of failures in it, the audit, the metrics, and statistics of requests.
 
 mod audit;
 mod cause;
 mod method;
 pub(crate) mod metrics;
 mod pace;
+mod performance;
 mod record;
 mod request_log;
 mod sampler;
@@ -14,6 +15,7 @@ pub use audit::{TARGET as AUDIT, act_by_signal, act_in_store};
 pub(crate) use cause::Cause;
 pub(crate) use method::Method;
 pub(crate) use metrics::{Labels, Outcome, Requests, Shed};
+pub(crate) use performance::{Performance, Step};
 pub(crate) use record::Record;
 pub(crate) use request_log::RequestLog;
 pub use totals::Totals;

@@ -12,6 +12,7 @@ mod limits;
 mod memory;
 mod metrics;
 mod pages;
+mod performance;
 mod rights;
 mod rpc;
 mod server;

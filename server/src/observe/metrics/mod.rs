@@ -10,6 +10,6 @@ mod requests;
 pub(crate) mod table;
 mod text;
 
-pub(crate) use labels::Labels;
+pub(crate) use labels::{Labels, NAMESPACES, OTHER};
 pub(crate) use requests::{Outcome, Requests, Shed};
 pub(crate) use text::{CONTENT_TYPE, Text, Value};

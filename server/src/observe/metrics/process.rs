@@ -19,20 +19,51 @@ const START: usize = 22 - 3;
 const VIRTUAL: usize = 23 - 3;
 const RESIDENT: usize = 24 - 3;
 
+/// What Linux tells. What it does not tell is none.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Process {
+    /// In user and system mode.
+    pub(crate) cpu_seconds: Option<f64>,
+    pub(crate) resident_bytes: Option<u64>,
+    pub(crate) virtual_bytes: Option<u64>,
+    pub(crate) threads: Option<u64>,
+    pub(crate) open_fds: Option<u64>,
+    /// In clock ticks since the machine started.
+    started: Option<u64>,
+}
+
+impl Process {
+    /// Reads it now.
+    pub(crate) fn read() -> Self {
+        let stat = fs::read_to_string("/proc/self/stat").unwrap_or_default();
+        // The name may have spaces and parentheses.
+        let fields: Vec<&str> = stat.rsplit_once(')').map_or("", |(_, rest)| rest).split_whitespace().collect();
+        let field = |at: usize| fields.get(at)?.parse::<u64>().ok();
+        Self {
+            cpu_seconds: field(UTIME).zip(field(STIME)).map(|(user, system)| seconds(user + system)),
+            resident_bytes: field(RESIDENT).map(|pages| pages * page_size() as u64),
+            virtual_bytes: field(VIRTUAL),
+            threads: field(THREADS),
+            open_fds: open_descriptors(),
+            started: field(START),
+        }
+    }
+}
+
 /// Writes the metrics of the process.
 pub(crate) fn write(text: &mut Text) {
-    let stat = fs::read_to_string("/proc/self/stat").unwrap_or_default();
-    // The name may have spaces and parentheses.
-    let fields: Vec<&str> = stat.rsplit_once(')').map_or("", |(_, rest)| rest).split_whitespace().collect();
-    let field = |at: usize| fields.get(at)?.parse::<u64>().ok();
-    let ticks = |ticks: u64| ticks as f64 / clock_ticks_per_second() as f64;
-    put(text, PROCESS_CPU, field(UTIME).zip(field(STIME)).map(|(user, system)| ticks(user + system)));
-    put(text, PROCESS_RESIDENT, field(RESIDENT).map(|pages| pages * page_size() as u64));
-    put(text, PROCESS_VIRTUAL, field(VIRTUAL));
-    put(text, PROCESS_FDS, open_descriptors());
+    let process = Process::read();
+    put(text, PROCESS_CPU, process.cpu_seconds);
+    put(text, PROCESS_RESIDENT, process.resident_bytes);
+    put(text, PROCESS_VIRTUAL, process.virtual_bytes);
+    put(text, PROCESS_FDS, process.open_fds);
     put(text, PROCESS_MAX_FDS, most_descriptors());
-    put(text, PROCESS_THREADS, field(THREADS));
-    put(text, PROCESS_START, boot_time().zip(field(START)).map(|(boot, start)| boot as f64 + ticks(start)));
+    put(text, PROCESS_THREADS, process.threads);
+    put(text, PROCESS_START, boot_time().zip(process.started).map(|(boot, start)| boot as f64 + seconds(start)));
+}
+
+fn seconds(ticks: u64) -> f64 {
+    ticks as f64 / clock_ticks_per_second() as f64
 }
 
 fn put<V: Into<Value>>(text: &mut Text, metric: &'static Metric, value: Option<V>) {

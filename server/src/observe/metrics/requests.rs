@@ -92,7 +92,7 @@ impl Requests {
         }
     }
 
-    /// Counts a request. Every request that is answered passes here once.
+    /// Counts a request.
     pub(crate) fn finished(&self, method: Method, outcome: &Outcome) {
         let of = &self.methods[method.number];
         of.duration.observe_duration(outcome.own_duration());
