@@ -175,7 +175,7 @@ impl Client {
         }
     }
 
-    /// A GET of a path that needs no token, without retries.
+    /// A GET of a path, without retries.
     pub(crate) async fn get_path(&self, path: &str) -> Result<Answer> {
         let request = self.request(Method::GET, path, "", Bytes::new())?;
         self.attempt(&request, Duration::ZERO).await

@@ -25,6 +25,7 @@ pub use aggregate::{Aggregate, Aggregates, ExecuteError, Loaded};
 pub use buffered::{BufferSettings, BufferedWriter, Receipt};
 pub use client::{CallObserver, Client, ClientBuilder};
 pub use error::{Conflict, Error, FailedCondition, Result};
+pub use eventodb_protocol::performance;
 pub use eventodb_protocol::reply::{
     Appended, CategoryListed, Health, NamespaceCreated, NamespaceDeleted, NamespaceInfo, NamespaceListed, StreamListed,
     TokenAbout, TokenCreated, TokenListed, TokenRevoked, Written,

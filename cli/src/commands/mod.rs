@@ -26,6 +26,7 @@ mod resize;
 mod tail;
 mod time;
 mod token;
+mod top;
 mod verify;
 mod write;
 
@@ -78,6 +79,8 @@ pub(crate) enum Command {
     Repair(repair::Args),
     /// Create, list, revoke and rotate tokens, through a server or in the store itself.
     Token(token::Args),
+    /// Show what a server does now: rates, latencies, and slow requests. Needs a token of `default` with the right read.
+    Top(top::Args),
     /// Measure a server, or compare reports.
     Bench(Box<eventodb_bench::Args>),
     /// Print the version.
@@ -112,6 +115,7 @@ impl Command {
             Self::Verify(args) => verify::run(args).await,
             Self::Repair(args) => repair::run(args).await,
             Self::Token(args) => token::run(args).await,
+            Self::Top(args) => top::run(args).await,
             Self::Bench(args) => bench::run(*args).await,
             Self::Version => {
                 writeln!(std::io::stdout(), "{}", eventodb_protocol::VERSION)?;

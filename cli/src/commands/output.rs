@@ -6,6 +6,13 @@ use std::io::{ErrorKind, IsTerminal as _, Write as _};
 use eventodb_client::Message;
 use serde_json::Value;
 
+/// Goes to the first line of a terminal.
+const HOME: &str = "\x1b[H";
+/// Clears a terminal from here to the end of the line.
+const CLEAR_LINE: &str = "\x1b[K";
+/// Clears a terminal below.
+const CLEAR_BELOW: &str = "\x1b[J";
+
 /// Standard output. If its reader goes away, the command ends without an error.
 #[derive(Debug)]
 pub(crate) struct Output {
@@ -78,6 +85,22 @@ impl Output {
     /// Whether a person looks at it.
     pub(crate) fn is_terminal(&self) -> bool {
         self.is_terminal && !self.json
+    }
+
+    /// The text with the colours the other way round, if the terminal has any.
+    pub(crate) fn inverse(&self, text: &str) -> String {
+        if self.colours { format!("\x1b[7m{text}\x1b[0m") } else { text.to_owned() }
+    }
+
+    /// Draws a terminal anew. What stands there is overwritten and not cleared first, so that nothing flickers.
+    ///
+    /// # Errors
+    /// [`ReaderGone`], or another failure to write.
+    pub(crate) fn screen(&mut self, lines: &[String]) -> anyhow::Result<()> {
+        checked(write!(self.out, "{HOME}"))?;
+        lines.iter().try_for_each(|line| self.line(&format!("{line}{CLEAR_LINE}")))?;
+        checked(write!(self.out, "{CLEAR_BELOW}"))?;
+        self.flush()
     }
 
     /// Prints a line.

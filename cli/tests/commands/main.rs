@@ -8,3 +8,4 @@ mod groups;
 mod starting;
 mod support;
 mod tokens;
+mod top;

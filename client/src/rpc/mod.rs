@@ -1,6 +1,7 @@
 //! The methods of the protocol, one function each.
 
 mod namespace;
+mod performance;
 mod read;
 mod system;
 mod token;
