@@ -21,7 +21,7 @@ test("[R-config.1] every setting is shown without secrets", async (t) => {
   assert.match(all.hash, /^[0-9a-f]{12}$/);
   assert.deepEqual(of(all, "heartbeat-ms"), { name: "heartbeat-ms", value: "900", from: "flag", changeable: false });
   assert.deepEqual(of(all, "min-free"), { name: "min-free", value: "7", from: "EVENTODB_MIN_FREE", changeable: false });
-  assert.deepEqual(of(all, "log-level"), { name: "log-level", value: "info", from: "default", changeable: true });
+  assert.deepEqual(of(all, "max-wrong-tokens"), { name: "max-wrong-tokens", value: "20", from: "default", changeable: true });
   assert.ok(!JSON.stringify(all).includes(token) && of(all, "token").value === "…");
 });
 
@@ -42,13 +42,13 @@ test("[R-config.2 R-config.3 R-config.4 R-config.5] changes are all or nothing, 
     assert.deepEqual(await config(), before);
   }
   assert.deepEqual(await config({ "log-level": null }), before);
-  const changed = await config({ "max-wrong-tokens": 40, "log-level": "debug" });
+  const changed = await config({ "max-wrong-tokens": 40, "slow-query-threshold-ms": 250 });
   assert.notEqual(changed.hash, before.hash);
   const beneath = { value: "30", from: "flag" };
   assert.deepEqual(of(changed, "max-wrong-tokens"), { name: "max-wrong-tokens", value: "40", from: "sys.config", changeable: true, beneath });
-  assert.deepEqual(await config({ reset: ["max-wrong-tokens", "log-level"] }), before);
-  await until("the audit", () => server.stderr.includes('"object":"log-level=debug,max-wrong-tokens=40","outcome":"done"'));
-  await until("the audit", () => server.stderr.includes('"object":"log-level=info,max-wrong-tokens=30","outcome":"done"'));
+  assert.deepEqual(await config({ reset: ["max-wrong-tokens", "slow-query-threshold-ms"] }), before);
+  await until("the audit", () => server.stderr.includes('"object":"max-wrong-tokens=40,slow-query-threshold-ms=250","outcome":"done"'));
+  await until("the audit", () => server.stderr.includes('"object":"max-wrong-tokens=30,slow-query-threshold-ms=100","outcome":"done"'));
 });
 
 test("[R-config.6] read-only mode refuses what may change the store, and says so", async (t) => {

@@ -12,7 +12,7 @@ pub(crate) fn eventodb(arguments: &[&str]) -> Command {
 
 /// The same by a program that starts it.
 pub(crate) fn eventodb_by(mut command: Command, arguments: &[&str]) -> Command {
-    for name in ["EVENTODB_CONFIG", "EVENTODB_URL", "EVENTODB_TOKEN", "EVENTODB_DB_URL", "EVENTODB_PORT"] {
+    for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("EVENTODB_")) {
         command.env_remove(name);
     }
     command.args(arguments);
