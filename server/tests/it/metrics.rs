@@ -186,14 +186,7 @@ async fn a_scrape_needs_a_token_of_default_that_reads_everything() {
     let admin = server.token.to_string();
     let shop = Token::generate("shop").to_string();
     server.rpc(&admin, &json!(["ns.create", "shop", { "token": shop }]).to_string()).await;
-    let mut made = Vec::new();
-    for more in
-        [json!({"rights": ["read"]}), json!({"rights": ["write"]}), json!({"rights": ["read"], "categories": ["a"]})]
-    {
-        let created = server.rpc(&admin, &json!(["token.create", more]).to_string()).await;
-        let created: serde_json::Value = serde_json::from_str(&created).expect("JSON");
-        made.push(created["token"].as_str().expect("a token").to_owned());
-    }
+    let made = server.limited_tokens().await;
     let wrong = Token::generate("default").to_string();
     let cases = [
         (None, 401),

@@ -81,14 +81,7 @@ async fn figures_need_a_token_of_default_and_a_reset_the_administrator() {
     let admin = server.token.to_string();
     let shop = Token::generate("shop").to_string();
     server.rpc(&admin, &json!(["ns.create", "shop", { "token": shop }]).to_string()).await;
-    let mut made = Vec::new();
-    for more in
-        [json!({"rights": ["read"]}), json!({"rights": ["write"]}), json!({"rights": ["read"], "categories": ["a"]})]
-    {
-        let created: Value =
-            serde_json::from_str(&server.rpc(&admin, &json!(["token.create", more]).to_string()).await).expect("JSON");
-        made.push(created["token"].as_str().expect("a token").to_owned());
-    }
+    let made = server.limited_tokens().await;
     let cases = [
         (None, 401, 401),
         (Some(&shop), 403, 403),

@@ -9,6 +9,7 @@ use eventodb_server::{Config, Mode, Stop, Totals};
 use eventodb_store::model::NewNamespace;
 use eventodb_store::sqlite::{self, Location, Sqlite};
 use eventodb_store::{EventStore, Settings};
+use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 
@@ -79,6 +80,22 @@ impl Server {
         let reply = self.call(token, body).await;
         assert_eq!(reply.status, 200, "{body}: {}", reply.text());
         reply.text()
+    }
+
+    /// Tokens of `default` that may read everything, only write, and read one category.
+    pub(crate) async fn limited_tokens(&self) -> [String; 3] {
+        let mut made = [const { String::new() }; 3];
+        let limits = [
+            json!({"rights": ["read"]}),
+            json!({"rights": ["write"]}),
+            json!({"rights": ["read"], "categories": ["a"]}),
+        ];
+        for (token, limit) in made.iter_mut().zip(limits) {
+            let created = self.rpc(self.token.as_str(), &json!(["token.create", limit]).to_string()).await;
+            let created: Value = serde_json::from_str(&created).expect("JSON");
+            created["token"].as_str().expect("a token").clone_into(token);
+        }
+        made
     }
 
     /// Waits until this number of connections are open. One of them is the connection that asks.
