@@ -79,7 +79,7 @@ fn write_connections(text: &mut Text, state: &AppState) {
 
 fn write_server(text: &mut Text, state: &AppState) {
     text.series(BUILD_INFO).put(&[VERSION], 1_u64);
-    let codes: BTreeSet<&str> = state.degraded().iter().map(|degraded| degraded.code).collect();
+    let codes: BTreeSet<&str> = state.store.degraded().into_iter().map(|degraded| degraded.code).collect();
     text.each(DEGRADED, codes.into_iter().map(|code| (code, 1_u64)));
     let mut series = text.series(MEMORY_LIMIT);
     state.config.usable_memory.iter().for_each(|bytes| series.put(&[], *bytes));

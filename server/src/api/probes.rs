@@ -61,7 +61,10 @@ async fn readiness(state: &AppState, query: Option<&str>) -> Result<Response, Fa
         Ok(answer) => answer?,
         Err(_) => return Err(Failure::new(ErrorCode::BackendUnavailable, "the store does not answer")),
     }
-    let degraded = state.degraded();
+    let mut degraded = state.store.degraded();
+    if state.live.now().read_only {
+        degraded.push(Degraded::new("READ_ONLY", "the server is in read-only mode: writes are refused"));
+    }
     let wants_writes = query.is_some_and(|query| query.split('&').any(|option| option == "write=true"));
     let status = if wants_writes && !degraded.is_empty() { StatusCode::SERVICE_UNAVAILABLE } else { StatusCode::OK };
     let body = Readiness { status: "ok", degraded: &degraded };

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use eventodb_protocol::{DEFAULT_NAMESPACE, ErrorCode, Token};
-use eventodb_store::{Degraded, EventStore};
+use eventodb_store::EventStore;
 use http::HeaderValue;
 use parking_lot::{Mutex, RwLock};
 use tokio_util::sync::CancellationToken;
@@ -155,15 +155,6 @@ impl AppState {
     /// `BACKEND_UNAVAILABLE`.
     pub(crate) fn check_takes_changes(&self) -> Result<(), Failure> {
         if self.live.now().read_only { Err(Failure::read_only()) } else { Ok(()) }
-    }
-
-    /// Why writes are refused, or soon will be.
-    pub(crate) fn degraded(&self) -> Vec<Degraded> {
-        let mut degraded = self.store.degraded();
-        if self.live.now().read_only {
-            degraded.push(Degraded::new("READ_ONLY", "the server is in read-only mode: writes are refused"));
-        }
-        degraded
     }
 
     /// A request that takes longer than this, without the time that it asked to wait, is slow.

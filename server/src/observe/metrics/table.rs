@@ -184,7 +184,7 @@ metrics! {
         BUILD_INFO = Gauge Count "eventodb_build_info" ["version"]
             "Always 1; the label has the version of the server.";
         DEGRADED = Gauge Count "eventodb_degraded" ["code"]
-            "1 for each reason why writes are refused, or soon will be, as `/health/ready` tells it.";
+            "1 for each reason why writes are refused, or soon will be, as `/health/ready` tells it; not for the read-only mode of the server, which somebody has chosen.";
         DURABILITY_INFO = Gauge Count "eventodb_durability_info" ["fsync", "backend"]
             "Always 1; the labels say whether an acknowledged write is on the disk, and on which backend.";
         PROCESS_CPU = Counter Seconds "process_cpu_seconds_total" []
