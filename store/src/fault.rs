@@ -4,6 +4,8 @@ use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 
+use crate::seldom::is_database_lost;
+
 /// How often a failure that lasts is told again.
 const TELL_AGAIN: Duration = Duration::from_secs(10);
 
@@ -11,20 +13,27 @@ const TELL_AGAIN: Duration = Duration::from_secs(10);
 #[derive(Debug)]
 pub(crate) struct Fault {
     work: &'static str,
-    /// When the failure was last told, while there is one.
-    told: Mutex<Option<Instant>>,
+    /// While there is a failure.
+    failing: Mutex<Option<Failing>>,
+}
+
+#[derive(Debug, Default)]
+struct Failing {
+    /// When it was last told, if it was. It is not while the database is lost, because that is told then.
+    told: Option<Instant>,
 }
 
 impl Fault {
     /// `work` names the work in the server's log.
     pub(crate) fn of(work: &'static str) -> Self {
-        Self { work, told: Mutex::default() }
+        Self { work, failing: Mutex::default() }
     }
 
     /// The work failed; for this incarnation, if it is the work of one.
     pub(crate) fn failed(&self, incarnation: impl Into<Option<i64>>, error: &dyn std::fmt::Display) {
-        let mut told = self.told.lock();
-        if told.is_some_and(|told| told.elapsed() < TELL_AGAIN) {
+        let mut failing = self.failing.lock();
+        let Failing { told } = failing.get_or_insert_default();
+        if is_database_lost() || told.is_some_and(|told| told.elapsed() < TELL_AGAIN) {
             return;
         }
         *told = Some(Instant::now());
@@ -33,12 +42,12 @@ impl Fault {
 
     /// The work succeeded.
     pub(crate) fn mended(&self, incarnation: impl Into<Option<i64>>) {
-        if self.told.lock().take().is_some() {
+        if self.failing.lock().take().is_some_and(|failing| failing.told.is_some()) {
             tracing::info!(incarnation = incarnation.into(), "{} succeeds again", self.work);
         }
     }
 
     pub(crate) fn is_there(&self) -> bool {
-        self.told.lock().is_some()
+        self.failing.lock().is_some()
     }
 }

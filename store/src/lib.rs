@@ -30,5 +30,6 @@ pub use error::{Chain, Conflict, Error, Result};
 pub use event_store::{Access, EventStore, Replacement};
 pub use log::{Allowed, Log, Named, Page, Subscription};
 pub use model::Entry;
+pub use seldom::database_is_lost;
 pub use settings::Settings;
 pub use storage::Backend;

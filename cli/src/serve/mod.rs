@@ -9,7 +9,6 @@ mod files;
 mod fuzz;
 mod logging;
 mod memory;
-mod outage;
 #[cfg(test)]
 mod page;
 mod secret;
@@ -30,7 +29,6 @@ use eventodb_server::{Config, Live, Mode, Steering, Tls, Totals};
 use eventodb_store::sqlite::Location;
 use eventodb_store::{Backend, EventStore};
 use tokio::net::{TcpListener, TcpSocket};
-use tokio_util::sync::CancellationToken;
 
 use self::administrator::{Administrator, Shown};
 use self::config::Checked;
@@ -80,12 +78,9 @@ pub(crate) async fn run(settings: Settings) -> anyhow::Result<ExitCode> {
         true => Mode::Test { namespaces: checked.test_namespaces },
         false => Mode::Production,
     };
-    let outages = tokio::spawn(outage::watch(store.clone()));
-    let soft = stop.soft.clone();
     let serving = eventodb_server::run(listener, store.clone(), Config { mode, ..checked.server }, stop);
     let begin = Instant::now();
-    let Totals { connections, requests, refused, failed, bytes_in, bytes_out } = told_of_its_end(serving, soft).await;
-    outages.abort();
+    let Totals { connections, requests, refused, failed, bytes_in, bytes_out } = serving.await;
     store.close().await;
     let seconds = begin.elapsed().as_secs();
     tracing::info!(seconds, connections, requests, refused, failed, bytes_in, bytes_out, "stopped");
@@ -108,17 +103,6 @@ fn listen_for_reloads(settings: &Settings, tls: Option<Arc<Tls>>, steer: Arc<Ste
         }
     };
     signals::at_hangup(act).context("cannot listen for SIGHUP")
-}
-
-/// Waits for the end of the server, and logs that it is stopping as soon as the signal comes.
-async fn told_of_its_end(serving: impl Future<Output = Totals>, soft: CancellationToken) -> Totals {
-    let mut serving = std::pin::pin!(serving);
-    tokio::select! {
-        biased;
-        () = soft.cancelled() => tracing::info!("stopping"),
-        totals = &mut serving => return totals,
-    }
-    serving.await
 }
 
 /// Logs the address, and prints the banner before it if the log is for people. A generated token is in the banner at

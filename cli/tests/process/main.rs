@@ -12,6 +12,7 @@ mod descriptors;
 mod equals;
 mod faults;
 mod http;
+mod incidents;
 mod index;
 mod load;
 mod matrix;

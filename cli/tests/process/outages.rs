@@ -2,12 +2,11 @@
 //! subscriptions go on. The server warns of a PostgreSQL that a crash would damage.
 
 use std::process::Stdio;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use eventodb_store::testing::tell;
 use eventodb_testing::postgres;
-use serde_json::json;
-use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, BufReader};
+use tokio::io::{AsyncReadExt as _, BufReader};
 use tokio::process::Command;
 
 use super::load::{Load, Told};
@@ -94,83 +93,6 @@ async fn warnings_at_start(database: &postgres::Server) -> String {
     BufReader::new(log).read_to_string(&mut told).await.expect("it is text");
     assert!(server.ended().await.success());
     told
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_database_that_is_lost_and_comes_back_is_logged() {
-    let database = postgres::Server::start(&[]);
-    let mut command = Command::new(BINARY);
-    command
-        .args(["serve", "--port", "0", "--token", TOKEN, "--db-url", &database.url("postgres")])
-        .stderr(Stdio::piped());
-    let mut server = Server::launch(command).await;
-    let mut log = BufReader::new(server.child.stderr.take().expect("it is piped")).lines();
-    let mut logged = async |level: &str, message: &str| {
-        let found = async {
-            while let Some(line) = log.next_line().await.expect("it is text") {
-                if line.contains(level) && line.contains(message) {
-                    return;
-                }
-            }
-            panic!("the log ended");
-        };
-        tokio::time::timeout(PATIENCE, found).await.unwrap_or_else(|_| panic!("no {message} in the log"));
-    };
-    logged("INFO", "found PostgreSQL 1").await;
-    tokio::task::block_in_place(|| database.stop("immediate"));
-    logged("ERROR", "the database is lost").await;
-    tokio::task::block_in_place(|| database.start_again());
-    logged("INFO", "the database is back").await;
-    server.signal(rustix::process::Signal::TERM);
-    logged("INFO", "stopped").await;
-    assert!(server.ended().await.success());
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn an_outage_is_a_few_lines_in_ten_seconds_however_many_requests_fail() {
-    const FAILURES: usize = 100;
-    let database = postgres::Server::start(&[]);
-    let mut command = Command::new(BINARY);
-    command.args(["serve", "--port", "0", "--token", TOKEN, "--log-level", "warn"]);
-    command.args(["--db-url", &database.url("postgres")]).stderr(Stdio::piped());
-    let mut server = Server::launch(command).await;
-    let log = server.child.stderr.take().expect("it is piped");
-    let told = tokio::spawn(async move {
-        let mut told = String::new();
-        BufReader::new(log).read_to_string(&mut told).await.map(|_| told)
-    });
-    let write = json!(["stream.write", "s-1", { "type": "T", "data": {} }]);
-    let mut http = server.connect().await;
-    call(&mut http, &write).await;
-    tokio::task::block_in_place(|| database.stop("immediate"));
-    let begun = Instant::now();
-    for _ in 0..FAILURES {
-        let answered = tokio::time::timeout(PATIENCE, http.call(&write)).await.expect("it does not hang");
-        let (status, answer) = answered.expect("the server answers");
-        assert!([503, 504].contains(&status), "{answer}");
-    }
-    // The listener has retried meanwhile.
-    tokio::time::sleep(Duration::from_secs(3)).await;
-    tokio::task::block_in_place(|| database.start_again());
-    call(&mut http, &write).await;
-    server.signal(rustix::process::Signal::TERM);
-    assert!(server.ended().await.success());
-    let told = told.await.expect("it does not panic").expect("it is text");
-    let turns = 2 + usize::try_from(begun.elapsed().as_secs() / 10).expect("it is little");
-    // The log has the first five requests of each status and one line for the others; of other failures it has one
-    // line.
-    for (message, most) in [
-        ("a request failed", 12),
-        ("the store is unavailable", 6),
-        ("not listening", 1),
-        ("cannot follow", 1),
-        ("the outcome of an append is unknown", 1),
-        ("is lost", 1),
-    ] {
-        let lines = told.lines().filter(|line| line.contains(message)).count();
-        assert!(lines <= most * turns, "{lines} times {message}: {told}");
-    }
-    assert!(told.contains("a request failed") && told.contains("the store is unavailable"), "{told}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

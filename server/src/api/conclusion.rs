@@ -17,17 +17,15 @@ pub(super) fn conclude(
     record: &Record,
     result: Result<Response, Failure>,
 ) -> Response {
-    let result = result.map_err(|failure| counted(state, arrival, failure));
+    let mut result = result.map_err(|failure| counted(state, arrival, failure));
     let code = result.as_ref().err().map(Failure::code);
-    if let Some(cause) = result.as_ref().err().and_then(Failure::cause) {
-        state.log.cause(&record.id, cause);
-    }
+    let cause = result.as_mut().err().and_then(Failure::take_cause);
     let shed = result.as_ref().err().and_then(Failure::shed);
     let response = result.unwrap_or_else(Failure::into_response);
     let (duration, wait) = (record.started.elapsed(), record.wait);
     let outcome = Outcome { status: response.status(), code, shed, duration, wait };
     count(state, record, &outcome);
-    state.log.answered(record, &outcome, response.body().size_hint().exact());
+    state.log.answered(record, &outcome, cause.as_deref(), response.body().size_hint().exact());
     response
 }
 

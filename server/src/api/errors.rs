@@ -271,6 +271,11 @@ impl Failure {
         self.cause.as_deref()
     }
 
+    /// As [`Self::cause`], for the log.
+    pub(crate) fn take_cause(&mut self) -> Option<Box<Cause>> {
+        self.cause.take()
+    }
+
     pub(crate) fn message(&self) -> &str {
         self.message.as_str()
     }

@@ -32,3 +32,4 @@ pub use auth::Need;
 pub use router::ROUTES;
 pub use rpc::{METHODS, NEEDS};
 pub(crate) use service::Api;
+pub(crate) use state::AppState;

@@ -74,6 +74,11 @@ impl Places {
         self.waits.take(most, namespace, token)
     }
 
+    /// How many subscriptions there are, and how many calls wait.
+    pub(crate) fn taken(&self) -> (usize, usize) {
+        (self.subscriptions.namespaces.all(), self.waits.namespaces.all())
+    }
+
     /// A place for an import.
     pub(crate) fn import(&self) -> Result<ImportPlace, Occupied> {
         let occupied = Occupied { most: self.most_imports, what: "imports run", flag: "--max-imports" };

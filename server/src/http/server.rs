@@ -117,7 +117,6 @@ impl Server {
 
 /// Goes on for the grace, while clients are told to leave, and then closes the socket so that no request is lost.
 async fn see_out<S: Service>(entrance: &mut Entrance<'_, S>, listener: TcpListener, grace: Duration) {
-    tracing::info!(grace_ms = grace.as_millis(), "not ready any more; requests are still answered");
     entrance.show_out();
     let _ = tokio::time::timeout(grace, entrance.accept(&listener)).await;
     entrance.close(listener);

@@ -41,6 +41,13 @@ impl<K: Eq + Hash + Clone> Tally<K> {
     }
 }
 
+impl<K: Eq + Hash> Tally<K> {
+    /// How many there are of all keys.
+    pub(crate) fn all(&self) -> usize {
+        self.0.lock().all
+    }
+}
+
 impl<K: Eq + Hash> Drop for Counted<K> {
     fn drop(&mut self) {
         let counts = &mut *self.tally.0.lock();

@@ -4,8 +4,8 @@
 //! [`super::Watch`] looks at them from time to time and cuts connections that stood still for too long. Orders to the
 //! connection go through the same cell, so that its task waits for one thing only.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, Ordering::Relaxed, Ordering::SeqCst};
+use std::sync::{Arc, OnceLock};
 use std::task::Waker;
 
 use futures_util::task::AtomicWaker;
@@ -80,7 +80,8 @@ pub(super) struct Vitals {
     memory: Mutex<Option<Permit>>,
     /// What long heads take beside it.
     heads: Mutex<Option<Permit>>,
-    has_token: AtomicBool,
+    /// Of the first valid token that came by it.
+    namespace: OnceLock<Arc<str>>,
 }
 
 impl Vitals {
@@ -101,7 +102,7 @@ impl Vitals {
             share: Arc::default(),
             memory: Mutex::new(memory),
             heads: Mutex::default(),
-            has_token: AtomicBool::new(false),
+            namespace: OnceLock::new(),
         }
     }
 
@@ -237,13 +238,18 @@ impl Vitals {
                 memory.move_to(&account)?;
             }
         }
-        self.has_token.store(true, Relaxed);
+        let _ = self.namespace.set(Arc::clone(namespace));
         Ok(())
+    }
+
+    /// The namespace that the connection is counted to.
+    pub(super) fn namespace(&self) -> Option<&str> {
+        self.namespace.get().map(|namespace| &**namespace)
     }
 
     /// Whether a valid token came by this connection.
     pub(super) fn has_token(&self) -> bool {
-        self.has_token.load(Relaxed)
+        self.namespace.get().is_some()
     }
 
     /// Whether another connection may have its place: it has shown no valid token, and waits for its client to send or to

@@ -70,6 +70,31 @@ struct Stream {
     sending: Since<Option<u32>>,
 }
 
+/// Clients that took nothing and were cut at one look, of which the log has one line.
+#[derive(Default)]
+struct Stalled {
+    first: Option<Arc<Vitals>>,
+    more: u64,
+}
+
+impl Stalled {
+    fn cut(&mut self, connection: &Arc<Vitals>) {
+        connection.give(Order::Cut);
+        match self.first {
+            None => self.first = Some(Arc::clone(connection)),
+            Some(_) => self.more += 1,
+        }
+    }
+
+    fn tell(self, list: &List) {
+        let Some(first) = self.first else { return };
+        let watched = list.connections.values().find(|watched| Arc::ptr_eq(&watched.vitals, &first));
+        let address = watched.map(|watched| watched.address.to_string());
+        let (namespace, more) = (first.namespace(), (self.more > 0).then_some(self.more));
+        tracing::warn!(address, namespace, more, "a client that takes nothing of what is sent to it is cut");
+    }
+}
+
 /// A value, and since when it is so.
 struct Since<T> {
     value: T,
@@ -221,29 +246,34 @@ impl Watch {
 
     fn look(&self, now: Instant) {
         let mut list = self.list.lock();
-        for watched in list.connections.values_mut() {
-            if let Some(reason) = self.verdict(watched, now) {
+        let mut stalled = Stalled::default();
+        for watched in list.connections.values_mut().filter(|watched| watched.vitals.told() != Order::Cut) {
+            if self.takes_nothing(watched, now) {
+                stalled.cut(&watched.vitals);
+            } else if let Some(reason) = self.verdict(watched, now) {
                 tracing::debug!(reason, "a connection is cut");
                 watched.vitals.give(Order::Cut);
             }
         }
-        for stream in list.streams.values_mut() {
+        for stream in list.streams.values_mut().filter(|stream| stream.connection.told() != Order::Cut) {
             let blocked = stream.pending.blocked_at();
             if stream.sending.look(blocked, now) >= self.stall && blocked.is_some() {
-                tracing::debug!(reason = "its client takes nothing of a reply", "a connection is cut");
-                stream.connection.give(Order::Cut);
+                stalled.cut(&stream.connection);
             }
         }
+        stalled.tell(&list);
+    }
+
+    /// Whether its client has taken nothing of what is sent to it for too long.
+    fn takes_nothing(&self, watched: &mut Watched, now: Instant) -> bool {
+        let is_leaving = watched.vitals.phase() == Phase::Open && self.is_draining();
+        let stall = if is_leaving { self.stall.min(FAREWELL) } else { self.stall };
+        let blocked = watched.vitals.sending.blocked_at();
+        watched.sending.look(blocked, now) >= stall && blocked.is_some()
     }
 
     fn verdict(&self, watched: &mut Watched, now: Instant) -> Option<&'static str> {
         let phase = watched.vitals.phase();
-        let is_leaving = phase == Phase::Open && self.is_draining();
-        let stall = if is_leaving { self.stall.min(FAREWELL) } else { self.stall };
-        let blocked = watched.vitals.sending.blocked_at();
-        if watched.sending.look(blocked, now) >= stall && blocked.is_some() {
-            return Some("its client takes nothing");
-        }
         let unchanged = watched.changes.look(watched.vitals.changes(), now);
         match phase {
             Phase::New | Phase::Head if unchanged >= self.head => Some("no whole head came"),

@@ -1,10 +1,9 @@
 //! What went wrong inside: for the log, never for a client.
 
 use std::error::Error;
+use std::fmt;
 
 use eventodb_store::Chain;
-
-use crate::http::RequestId;
 
 /// An error and all that lies behind it, kept until it is logged.
 #[derive(Clone, Debug)]
@@ -33,12 +32,14 @@ impl Cause {
         Self { what, level: Level::Error, chain: Chain(error).to_string() }
     }
 
-    /// Writes it into the log, with the id of the request that met it.
-    pub(crate) fn tell(&self, id: &RequestId) {
-        let request_id = &*id.to_string();
-        match self.level {
-            Level::Warn => tracing::warn!(cause = self.chain, request_id, "{}", self.what),
-            Level::Error => tracing::error!(cause = self.chain, request_id, "{}", self.what),
-        }
+    /// Whether an operator must look at it.
+    pub(super) fn is_error(&self) -> bool {
+        matches!(self.level, Level::Error)
+    }
+}
+
+impl fmt::Display for Cause {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.what, self.chain)
     }
 }

@@ -61,13 +61,12 @@ pub(super) struct SlowOnes {
     secret: RandomState,
     /// The second, from 1, in which the last one of each place passed.
     passed: Box<[AtomicU64]>,
-    held_back: AtomicU64,
 }
 
 impl SlowOnes {
     pub(super) fn new() -> Self {
         let passed = (0..PATTERNS).map(|_| AtomicU64::new(0)).collect();
-        Self { begin: Instant::now(), secret: RandomState::new(), passed, held_back: AtomicU64::new(0) }
+        Self { begin: Instant::now(), secret: RandomState::new(), passed }
     }
 
     /// Whether a slow request of this pattern has a line now.
@@ -77,16 +76,7 @@ impl SlowOnes {
 
     fn passes_at(&self, second: u64, method: &str, namespace: Option<&str>) -> bool {
         let place = usize::try_from(self.secret.hash_one((method, namespace)) % PATTERNS as u64).unwrap_or_default();
-        let passes = self.passed[place].swap(second, Relaxed) != second;
-        if !passes {
-            self.held_back.fetch_add(1, Relaxed);
-        }
-        passes
-    }
-
-    /// How many had no line since this was asked.
-    pub(super) fn held_back(&self) -> u64 {
-        self.held_back.swap(0, Relaxed)
+        self.passed[place].swap(second, Relaxed) != second
     }
 }
 
@@ -113,8 +103,6 @@ mod tests {
         let slow = SlowOnes::new();
         let passed = |second, namespace| (0..10).filter(|_| slow.passes_at(second, "stream.get", namespace)).count();
         assert_eq!([passed(1, Some("shop")), passed(2, Some("shop"))], [1, 1]);
-        assert_eq!(slow.held_back(), 18);
-        assert_eq!(slow.held_back(), 0);
         let patterns =
             (0..100_000).filter(|number| slow.passes_at(3, "stream.get", Some(&format!("n{number}")))).count();
         assert!(patterns <= PATTERNS, "{patterns}");

@@ -1,8 +1,9 @@
 //! The log of requests: those that failed or were slow, and with a setting all of them.
 //!
 //! A line has the method, the status, the duration, the namespace, the token's id, the client's address, the request's id, and
-//! the bytes of both bodies where they are known when the reply begins; never a token, a stream's name or data. In each ten seconds, the first few refused or failed requests of each kind have a line each, and one line
-//! counts the others. Otherwise a client that is refused ten thousand times a second would fill the disk.
+//! the bytes of both bodies where they are known when the reply begins; never a token, a stream's name or data. A refusal that
+//! the audit tells has no second line. In each ten seconds, the first few refused or failed requests of each kind have a line
+//! each, and one line counts the others. Otherwise a client that is refused ten thousand times a second would fill the disk.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,29 +15,27 @@ use tokio_util::sync::CancellationToken;
 use super::audit;
 use super::cause::Cause;
 use super::metrics::Outcome;
+use super::outage::Outage;
 use super::pace::{Pace, SlowOnes};
 use super::record::Record;
 use super::sampler::Sampler;
-use crate::http::RequestId;
 use crate::live::Live;
 
 /// How often a line counts the requests that had no line of their own.
 const TURN: Duration = Duration::from_secs(10);
 
-/// The kind of a refusal or failure. Those of one kind are counted together.
+/// The kind of a line. Those of one kind are counted together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum Kind {
-    /// Requests.
-    Request { method: &'static str, status: u16, code: Option<ErrorCode> },
-    /// Requests that were refused their right, or were shed. They have a line of the audit, too, but only one count: they
-    /// must cost little, because anybody can send them.
-    Refusal { method: &'static str, status: u16, code: ErrorCode },
-    /// Lines of the audit without one of the request log beside them.
-    Act { act: &'static str, code: ErrorCode },
+    /// Requests that failed, by what went wrong inside, if anything did.
+    Failed { method: &'static str, status: u16, code: Option<ErrorCode>, what: Option<&'static str> },
+    /// Slow requests that had no line of their own.
+    Slow(&'static str),
+    /// Lines of the audit. Requests that were refused their right, or were shed, have no other line: they must cost little,
+    /// because anybody can send them.
+    Audit { act: &'static str, code: ErrorCode },
     /// Imports whose reply had begun.
-    Import(ErrorCode),
-    /// Causes inside the server.
-    Inside(&'static str),
+    Import { code: ErrorCode, what: Option<&'static str> },
 }
 
 /// Logs requests that were refused, failed or were slow.
@@ -45,13 +44,14 @@ pub(crate) struct RequestLog {
     sampler: Sampler<Kind>,
     /// Which requests are slow, and whether every request has a line.
     live: Arc<Live>,
+    outage: Arc<Outage>,
     access: Pace,
     slow: SlowOnes,
 }
 
 impl RequestLog {
-    pub(crate) fn new(live: Arc<Live>) -> Self {
-        Self { sampler: Sampler::default(), live, access: Pace::new(), slow: SlowOnes::new() }
+    pub(crate) fn new(live: Arc<Live>, outage: Arc<Outage>) -> Self {
+        Self { sampler: Sampler::default(), live, outage, access: Pace::new(), slow: SlowOnes::new() }
     }
 
     /// Logs every ten seconds, and at the end, how many requests had no line of their own.
@@ -63,22 +63,14 @@ impl RequestLog {
     }
 
     fn turn(&self) {
-        match self.slow.held_back() {
-            0 => {}
-            more => tracing::warn!(more, "more requests were slow"),
-        }
         for (kind, more) in self.sampler.turn() {
             match kind {
-                Kind::Request { method, status, code } => more_requests(method, status, code, more),
-                Kind::Refusal { method, status, code } => {
-                    audit::count(method, code, more);
-                    if !self.live.now().access_log.is_on {
-                        more_requests(method, status, Some(code), more);
-                    }
+                Kind::Failed { method, status, code, what } => more_requests(method, status, code, what, more),
+                Kind::Slow(method) => tracing::warn!(method, more, "more requests were slow"),
+                Kind::Audit { act, code } => audit::count(act, code, more),
+                Kind::Import { code, what } => {
+                    tracing::info!(code = code.as_str(), cause = what, more, "more imports failed alike");
                 }
-                Kind::Act { act, code } => audit::count(act, code, more),
-                Kind::Import(code) => tracing::info!(code = code.as_str(), more, "more imports failed alike"),
-                Kind::Inside(what) => tracing::warn!(what, more, "more failed alike inside"),
             }
         }
     }
@@ -90,75 +82,93 @@ impl RequestLog {
 
     /// Logs an import that failed after its reply had begun.
     pub(crate) fn import_failed(&self, record: &Record, code: ErrorCode, line: u64, cause: Option<&Cause>) {
-        let is_refused = record.act.is_none() && audit::is_refusal(code);
-        if is_refused && self.sampler.passes(Kind::Act { act: record.method.name, code }) {
-            audit::tell(record, Some(code));
+        if record.act.is_none() && audit::is_refusal(code) {
+            self.refused(record, code);
         }
         self.acted(record, Some(code));
-        if let Some(cause) = cause {
-            self.cause(&record.id, cause);
-        }
-        if self.sampler.passes(Kind::Import(code)) {
-            let request_id = &*record.id.to_string();
-            tracing::info!(code = code.as_str(), line, request_id, "an import failed");
+        let what = cause.map(|cause| cause.what);
+        if self.is_news(code, cause) && self.sampler.passes(Kind::Import { code, what }, record.client) {
+            let (request_id, cause) = (&*record.id.to_string(), cause.map(Cause::to_string));
+            tracing::info!(code = code.as_str(), line, request_id, cause, "an import failed");
         }
     }
 
     /// Logs a request that ended so, if it failed, was slow, or all requests are logged, and if it was administrative.
-    /// `bytes_out` are those of the reply's body, where they are known.
-    pub(crate) fn answered(&self, record: &Record, outcome: &Outcome, bytes_out: Option<u64>) {
+    /// `cause` is what went wrong inside, and `bytes_out` are those of the reply's body, where they are known.
+    pub(crate) fn answered(&self, record: &Record, outcome: &Outcome, cause: Option<&Cause>, bytes_out: Option<u64>) {
         let Outcome { status, code, duration, .. } = *outcome;
         let (method, status, live) = (record.method.name, status.as_u16(), self.live.now());
         let one_in = if live.access_log.is_on { self.access.one_in(live.access_log.per_second) } else { None };
         let is_slow = duration.saturating_sub(record.wait) > live.slow;
-        let is_worth_it = match code.filter(|code| record.act.is_none() && audit::is_refusal(*code)) {
-            Some(code) => {
-                let passes = self.sampler.passes(Kind::Refusal { method, status, code });
-                if passes {
-                    audit::tell(record, Some(code));
+        let is_told = match code {
+            Some(code) if record.act.is_none() && audit::is_refusal(code) => self.refused(record, code),
+            _ => self.acted(record, code),
+        };
+        let is_worth_it = match status {
+            _ if one_in.is_some() => true,
+            400..500 if is_told => false,
+            400.. => {
+                let kind = Kind::Failed { method, status, code, what: cause.map(|cause| cause.what) };
+                code.is_none_or(|code| self.is_news(code, cause)) && self.sampler.passes(kind, record.client)
+            }
+            _ if is_slow => {
+                let passes = self.slow.passes(method, record.namespace.as_deref());
+                if !passes {
+                    self.sampler.count(Kind::Slow(method));
                 }
                 passes
             }
-            None => {
-                self.acted(record, code);
-                match status {
-                    400.. => one_in.is_none() && self.sampler.passes(Kind::Request { method, status, code }),
-                    _ => is_slow && self.slow.passes(method, record.namespace.as_deref()),
-                }
-            }
+            _ => false,
         };
-        if is_worth_it || one_in.is_some() {
-            line(record, outcome, Line { bytes_out, is_slow, one_in });
+        if is_worth_it {
+            line(record, outcome, Line { bytes_out, is_slow, one_in, cause });
         }
     }
 
-    /// The line of the audit about a request, if it was administrative.
-    fn acted(&self, record: &Record, code: Option<ErrorCode>) {
-        let Some(act) = record.act.as_ref().map(|act| act.name) else { return };
-        if code.is_none_or(|code| self.sampler.passes(Kind::Act { act, code })) {
+    /// The line of the audit about a request that was refused its right, or was shed. Returns whether it is the audit's.
+    fn refused(&self, record: &Record, code: ErrorCode) -> bool {
+        if self.sampler.passes(Kind::Audit { act: record.method.name, code }, record.client) {
+            audit::tell(record, Some(code));
+        }
+        true
+    }
+
+    /// The line of the audit about a request, if it was administrative. Returns whether it was.
+    fn acted(&self, record: &Record, code: Option<ErrorCode>) -> bool {
+        let Some(act) = record.act.as_ref().map(|act| act.name) else { return false };
+        if code.is_none_or(|code| self.sampler.passes(Kind::Audit { act, code }, record.client)) {
             audit::tell(record, code);
         }
+        true
     }
 
-    /// Logs the cause of a failure inside the server, which the request of this id met.
-    pub(crate) fn cause(&self, id: &RequestId, cause: &Cause) {
-        if self.sampler.passes(Kind::Inside(cause.what)) {
-            cause.tell(id);
+    /// Whether a failure is not one of those that a lost database has, of which its return tells the number.
+    fn is_news(&self, code: ErrorCode, cause: Option<&Cause>) -> bool {
+        if cause.is_none_or(Cause::is_error) {
+            return true;
         }
+        if !self.outage.is_lost() {
+            self.outage.suspect();
+            return true;
+        }
+        code != ErrorCode::BackendUnavailable
     }
 }
 
 /// What else a line has.
-struct Line {
+struct Line<'a> {
     bytes_out: Option<u64>,
     is_slow: bool,
     /// If it is one of several requests, of how many.
     one_in: Option<u64>,
+    cause: Option<&'a Cause>,
 }
 
 /// The line about a request.
-fn line(record: &Record, outcome: &Outcome, line: Line) {
-    let Line { bytes_out, is_slow, one_in } = line;
+fn line(record: &Record, outcome: &Outcome, line: Line<'_>) {
+    let Line { bytes_out, is_slow, one_in, cause } = line;
+    let is_error = cause.is_some_and(Cause::is_error);
+    let cause = cause.map(Cause::to_string);
     let (method, status) = (record.method.name, outcome.status.as_u16());
     let (code, duration_ms) =
         (outcome.code.map(ErrorCode::as_str), (outcome.duration.as_secs_f64() * 1e6).round() / 1e3);
@@ -180,12 +190,14 @@ fn line(record: &Record, outcome: &Outcome, line: Line) {
                 bytes_in,
                 bytes_out,
                 code,
+                cause,
                 one_in,
                 $what
             )
         };
     }
     match status {
+        500.. if is_error => tell!(error, "a request failed"),
         500.. => tell!(warn, "a request failed"),
         400.. => tell!(info, "a request was refused"),
         _ if is_slow => tell!(warn, "a request was slow"),
@@ -194,10 +206,10 @@ fn line(record: &Record, outcome: &Outcome, line: Line) {
 }
 
 /// Counts requests that had no line.
-fn more_requests(method: &'static str, status: u16, code: Option<ErrorCode>, more: u64) {
+fn more_requests(method: &'static str, status: u16, code: Option<ErrorCode>, cause: Option<&'static str>, more: u64) {
     let code = code.map(ErrorCode::as_str);
     match status {
-        500.. => tracing::warn!(method, status, code, more, "more requests failed alike"),
+        500.. => tracing::warn!(method, status, code, cause, more, "more requests failed alike"),
         _ => tracing::info!(method, status, code, more, "more requests were refused alike"),
     }
 }

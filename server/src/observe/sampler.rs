@@ -3,6 +3,7 @@
 
 use std::collections::HashMap;
 use std::hash::Hash;
+use std::net::IpAddr;
 
 use foldhash::fast::RandomState;
 use parking_lot::Mutex;
@@ -10,11 +11,20 @@ use parking_lot::Mutex;
 /// How many of a kind pass in each turn.
 const FIRST: u64 = 5;
 
-/// How many of each kind there were in the present turn. Kinds are kept until its end: there must be few, and none that a
-/// client makes up, because they are hashed fast rather than well.
+/// How many of each kind there were in the present turn. Kinds are kept as long as each turn has some: there must be few,
+/// and none that a client makes up, because they are hashed fast rather than well.
 #[derive(Debug)]
 pub(crate) struct Sampler<K> {
-    seen: Mutex<HashMap<K, u64, RandomState>>,
+    seen: Mutex<HashMap<K, Seen, RandomState>>,
+}
+
+/// What was seen of a kind in the present turn.
+#[derive(Debug, Default)]
+struct Seen {
+    passed: u64,
+    counted: u64,
+    /// The address of the last one that passed, in an earlier turn perhaps.
+    last: Option<IpAddr>,
 }
 
 impl<K> Default for Sampler<K> {
@@ -24,18 +34,38 @@ impl<K> Default for Sampler<K> {
 }
 
 impl<K: Eq + Hash> Sampler<K> {
-    /// Whether one of this kind passes.
-    pub(crate) fn passes(&self, kind: K) -> bool {
-        let mut seen = self.seen.lock();
-        let count = seen.entry(kind).or_default();
-        *count += 1;
-        *count <= FIRST
+    /// Whether one of this kind passes that came from this address. It does not if the one before came from there, too:
+    /// it would say the same once more.
+    pub(crate) fn passes(&self, kind: K, address: IpAddr) -> bool {
+        let mut kinds = self.seen.lock();
+        let seen = kinds.entry(kind).or_default();
+        let passes = seen.passed < FIRST && seen.last != Some(address);
+        if passes {
+            seen.passed += 1;
+            seen.last = Some(address);
+        } else {
+            seen.counted += 1;
+        }
+        passes
+    }
+
+    /// Counts one that does not pass.
+    pub(crate) fn count(&self, kind: K) {
+        self.seen.lock().entry(kind).or_default().counted += 1;
     }
 
     /// Begins the next turn; how many of each kind did not pass in the last one.
-    pub(crate) fn turn(&self) -> Vec<(K, u64)> {
-        let seen = std::mem::take(&mut *self.seen.lock());
-        seen.into_iter().filter(|(_, count)| *count > FIRST).map(|(kind, count)| (kind, count - FIRST)).collect()
+    pub(crate) fn turn(&self) -> Vec<(K, u64)>
+    where
+        K: Copy,
+    {
+        let mut kinds = self.seen.lock();
+        kinds.retain(|_, seen| seen.passed + seen.counted > 0);
+        let counted = kinds.iter_mut().map(|(kind, seen)| {
+            seen.passed = 0;
+            (*kind, std::mem::take(&mut seen.counted))
+        });
+        counted.filter(|(_, count)| *count > 0).collect()
     }
 }
 
@@ -43,13 +73,30 @@ impl<K: Eq + Hash> Sampler<K> {
 mod tests {
     use super::*;
 
+    fn address(last: u8) -> IpAddr {
+        IpAddr::from([10, 0, 0, last])
+    }
+
     #[test]
-    fn the_first_of_each_kind_pass_and_the_rest_is_counted() {
+    fn the_first_of_each_kind_passes_and_the_rest_is_counted() {
         let sampler = Sampler::default();
-        assert_eq!((0..10_000).filter(|_| sampler.passes("a")).count() as u64, FIRST);
-        assert!(sampler.passes("b"));
-        assert_eq!(sampler.turn(), [("a", 10_000 - FIRST)]);
+        assert_eq!((0..10_000).filter(|_| sampler.passes("a", address(1))).count(), 1);
+        assert!(sampler.passes("b", address(1)));
+        assert_eq!(sampler.turn(), [("a", 10_000 - 1)]);
+        assert!(!sampler.passes("a", address(1)), "it goes on");
+        assert_eq!(sampler.turn(), [("a", 1)]);
         assert!(sampler.turn().is_empty());
-        assert!(sampler.passes("a"));
+        assert!(sampler.passes("a", address(1)), "it begins again");
+        sampler.count("b");
+        assert_eq!(sampler.turn(), [("b", 1)]);
+    }
+
+    #[test]
+    fn others_of_a_kind_pass_too_but_not_all() {
+        let sampler = Sampler::default();
+        let passed = (0..200).filter(|last| sampler.passes("a", address(*last))).count() as u64;
+        assert_eq!(passed, FIRST);
+        assert_eq!(sampler.turn(), [("a", 200 - FIRST)]);
+        assert!(sampler.passes("a", address(200)));
     }
 }

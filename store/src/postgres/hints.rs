@@ -25,7 +25,7 @@ use super::statement::NOTIFY;
 use crate::error::Chain;
 use crate::figures::Counter;
 use crate::model::Incarnation;
-use crate::seldom::OUTAGE;
+use crate::seldom::{Due, outage};
 use crate::storage::Hint;
 use crate::storage::groups::GroupTag;
 
@@ -228,7 +228,7 @@ pub(super) async fn listen(notifier: Arc<Notifier>, hints: Hints, settings: Arc<
         let began = Instant::now();
         let session = listen_once(&notifier, &hints, &url, &settings);
         let Some(Err(error)) = stop.run_until_cancelled(session).await else { return };
-        if let Some(held_back) = OUTAGE.due("listen") {
+        if let Some(Due { held_back }) = outage("listen") {
             tracing::warn!(error = %Chain(&error), held_back, "not listening for other servers' notifications; polling goes on");
         }
         pause = if began.elapsed() > LISTENER_PING { RETRY.0 } else { longer(pause) };

@@ -15,6 +15,7 @@ use super::statement::{
     EXISTS, LOCK_USABLE, MIGRATED, MIGRATION_LOCK, REGISTRY, SCHEMA_EXISTS, Statement, USABLE, VERSION, schema,
 };
 use crate::model::Incarnation;
+use crate::seldom::{Due, Seldom};
 
 /// How long a migration may take, and how long one waits for another server's while nobody waits for it.
 const LIMIT: Duration = Duration::from_secs(600);
@@ -200,9 +201,24 @@ impl Target {
             }
             let version = i64::try_from(at + 1).expect("there are few steps");
             connection.query(self.migrated, &[&version, &step.oldest_binary]).await?;
-            tracing::info!(schema = self.schema, version, "migrated a schema");
         }
-        Ok(connection.commit().await?)
+        connection.commit().await?;
+        self.tell(done);
+        Ok(())
+    }
+
+    /// Logs that the steps after the first `done` ones were done.
+    fn tell(&self, done: usize) {
+        /// A new version migrates thousands of schemas one after the other.
+        static MIGRATED: Seldom = Seldom::new();
+        let to = self.steps.len();
+        if done == 0 {
+            tracing::debug!(schema = self.schema, version = to, "made a schema");
+        } else if done < to
+            && let Some(Due { held_back }) = MIGRATED.due("migrated")
+        {
+            tracing::info!(schema = self.schema, from = done, to, held_back, "migrated a schema");
+        }
     }
 
     async fn check_owner(&self, connection: &mut Connection) -> Result<(), MigrateError> {

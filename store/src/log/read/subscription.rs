@@ -19,7 +19,7 @@ use crate::error::{Chain, Error, Result};
 use crate::figures::{Figures, Gauge, Subscriptions};
 use crate::model::Entry;
 use crate::model::{Axis, Columns, Rows, Select};
-use crate::seldom::OUTAGE;
+use crate::seldom::{Due, outage};
 
 /// Pauses between attempts while the storage is away: the first, and the longest.
 const RETRY: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(2));
@@ -150,7 +150,7 @@ impl Subscription {
                 Err(Error::Damaged(position)) => return Event::Damaged(position),
                 Err(error) => {
                     let namespace = &self.reader.base.namespace;
-                    if let Some(held_back) = OUTAGE.due("subscription") {
+                    if let Some(Due { held_back }) = outage("subscription") {
                         tracing::warn!(%namespace, error = %Chain(&error), held_back, "a subscription waits for the storage");
                     }
                     if tokio::time::timeout(self.heartbeat, tokio::time::sleep(pause)).await.is_err() {

@@ -25,7 +25,7 @@ use super::versions::Versions;
 use crate::error::{Cause, Chain, Error, Result};
 use crate::groups::Refusal;
 use crate::model::{Batch, Entry};
-use crate::seldom::OUTAGE;
+use crate::seldom::{Due, outage};
 use crate::storage::{AppendError, Appender, Outcome, Settled, Submitted};
 
 /// How long it is tried to settle an unknown outcome before its callers are told that it is unknown.
@@ -178,7 +178,7 @@ impl Sequencer {
             return;
         }
         if let Err(error) = self.follower.catch_up(turn, &mut self.versions).await {
-            if let Some(held_back) = OUTAGE.due("follow") {
+            if let Some(Due { held_back }) = outage("follow") {
                 tracing::warn!(namespace = %self.base.namespace, error = %Chain(&error), held_back, "cannot follow the log");
             }
             self.follower.gave_up();
@@ -410,7 +410,7 @@ impl Sequencer {
         cause: Cause,
         attempts: &mut Attempts,
     ) -> Result<Option<Vec<Verdict>>, Failure> {
-        if let Some(held_back) = OUTAGE.due("unknown outcome") {
+        if let Some(Due { held_back }) = outage("unknown outcome") {
             tracing::warn!(namespace = %self.base.namespace, cause = %Chain(&*cause), held_back, "the outcome of an append is unknown");
         }
         self.base.figures.appends.unknown.increment();
