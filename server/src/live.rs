@@ -1,6 +1,8 @@
 //! The settings that may change while the server runs. Each request looks at them anew.
 
 use std::num::NonZeroU32;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
 
 use parking_lot::RwLock;
@@ -62,22 +64,31 @@ impl Rates {
 
 /// The settings as they are now.
 #[derive(Debug)]
-pub struct Live(RwLock<Changeable>);
+pub struct Live {
+    now: RwLock<Changeable>,
+    takes_writes: Arc<AtomicBool>,
+}
 
 impl Live {
     /// These settings, until they are changed.
     pub fn new(settings: Changeable) -> Self {
-        Self(RwLock::new(settings))
+        Self { now: RwLock::new(settings), takes_writes: Arc::new(AtomicBool::new(!settings.read_only)) }
     }
 
     /// The settings that are in force.
     pub fn now(&self) -> Changeable {
-        *self.0.read()
+        *self.now.read()
     }
 
     /// Puts these settings in force, all at once: the next request on every connection is held to them.
     pub fn set(&self, settings: Changeable) {
-        *self.0.write() = settings;
+        *self.now.write() = settings;
+        self.takes_writes.store(!settings.read_only, Relaxed);
+    }
+
+    /// Whether the server is not in read-only mode, for who writes without a request.
+    pub fn takes_writes(&self) -> Arc<AtomicBool> {
+        Arc::clone(&self.takes_writes)
     }
 }
 

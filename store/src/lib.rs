@@ -18,7 +18,6 @@ mod name_locks;
 mod pauses;
 pub mod postgres;
 mod seldom;
-mod self_test;
 mod settings;
 pub mod sqlite;
 pub mod storage;

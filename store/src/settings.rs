@@ -1,7 +1,7 @@
 //! Every bound of the store in one place, with its default.
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicI64;
+use std::sync::atomic::{AtomicBool, AtomicI64};
 use std::time::Duration;
 
 /// Bounds and pauses of the store. Bytes are bytes of message text.
@@ -38,6 +38,9 @@ pub struct Settings {
     pub poke_bytes: usize,
     /// A subscription at the head hands out pokes at most this often: pokes that come in between go out together.
     pub poke_gap: Duration,
+    /// Whether the store tests itself by an append, and whether it may do so now. `None`: only by a small write to the
+    /// registry.
+    pub self_test: Option<Arc<AtomicBool>>,
     /// The clock of groups in place of the database's, in milliseconds since 1970; for tests. Epochs then have no random
     /// bits, and no timer runs.
     pub group_clock: Option<Arc<AtomicI64>>,
@@ -63,6 +66,7 @@ impl Default for Settings {
             poll_interval: Duration::from_millis(500),
             poke_bytes: 64 * 1024,
             poke_gap: Duration::from_millis(2),
+            self_test: None,
             group_clock: None,
             pause_seed: None,
         }

@@ -54,6 +54,7 @@ pub(crate) async fn run(settings: Settings) -> anyhow::Result<ExitCode> {
     checked.warn();
     let stop = signals::listen().context("cannot listen for signals")?;
     let live = Arc::new(Live::new(checked.server.changeable));
+    checked.store.self_test = Some(live.takes_writes());
     let steer = Arc::new(Steer::new(layers, layered.effective(&checked), Arc::clone(&live), level));
     (checked.server.live, checked.server.steering) = (Some(live), Some(Arc::clone(&steer) as Arc<dyn Steering>));
     listen_for_reloads(&settings, checked.server.tls.clone(), Arc::clone(&steer))?;

@@ -7,7 +7,7 @@ use std::time::Instant;
 use axum::extract::State;
 use axum::response::Response;
 use eventodb_protocol::VERSION;
-use eventodb_store::figures::{BackendFigures, GroupSample, Latency, Reads, Sample, Subscriptions};
+use eventodb_store::figures::{BackendFigures, GroupSample, Latency, Reads, Sample, SelfTests, Subscriptions};
 use http::HeaderValue;
 use http::header::CONTENT_TYPE;
 use http::request::Parts;
@@ -81,6 +81,9 @@ fn write_server(text: &mut Text, state: &AppState) {
     text.series(BUILD_INFO).put(&[VERSION], 1_u64);
     let codes: BTreeSet<&str> = state.store.degraded().into_iter().map(|degraded| degraded.code).collect();
     text.each(DEGRADED, codes.into_iter().map(|code| (code, 1_u64)));
+    let SelfTests { passed, failed, duration } = state.store.self_tests();
+    text.each(SELF_TESTS, [("passed", passed), ("failed", failed)].map(|(outcome, count)| (outcome, count.get())));
+    text.distribution(SELF_TEST_DURATION, &duration.distribution());
     let mut series = text.series(MEMORY_LIMIT);
     state.config.usable_memory.iter().for_each(|bytes| series.put(&[], *bytes));
     let fsync = if state.store.is_durable() { "on" } else { "off" };

@@ -12,6 +12,7 @@ mod namespaces;
 mod quotas;
 mod reads;
 mod replacements;
+mod self_tests;
 mod subscriptions;
 pub(crate) mod support;
 mod tokens;
@@ -186,6 +187,9 @@ cases! {
         writes_are_refused_meanwhile,
         a_deletion_overtakes_a_replacement,
         what_was_set_meanwhile_is_kept;
+    self_tests:
+        servers_share_one_log_that_no_client_sees,
+        their_log_begins_anew_once_it_is_long;
 }
 
 /// Bounds so small that everything overflows all the time.

@@ -2,7 +2,10 @@
 
 mod access;
 mod replacement;
+mod self_test;
 mod tokens;
+mod trial;
+mod watch;
 
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Weak};
@@ -19,14 +22,15 @@ pub use access::Access;
 pub use replacement::Replacement;
 
 use self::access::KnownTokens;
+use self::self_test::SelfTest;
+use self::watch::Watch;
 use crate::clock::{self, Leapt};
 use crate::degraded::Degraded;
 use crate::error::{Chain, Error, Result};
-use crate::figures::{BackendFigures, Figures, GroupSample, Sample};
+use crate::figures::{BackendFigures, Figures, GroupSample, Sample, SelfTests};
 use crate::log::{Budget, Log, Reads};
 use crate::model::{Incarnation, Meant, Namespace, NamespaceUpdate, NewNamespace};
 use crate::name_locks::NameLocks;
-use crate::self_test::SelfTest;
 use crate::settings::Settings;
 use crate::storage::{Backend, Hint};
 
@@ -50,7 +54,8 @@ pub struct EventStore {
     deleted: Mutex<HashSet<String>>,
     /// Incarnations that this server is replacing.
     replacing: Mutex<HashSet<Incarnation>>,
-    self_test: Arc<SelfTest>,
+    self_test: SelfTest,
+    watch: Watch,
     leapt: Leapt,
     stop: CancellationToken,
 }
@@ -77,7 +82,8 @@ impl EventStore {
             tokens: Arc::default(),
             deleted: Mutex::default(),
             replacing: Mutex::default(),
-            self_test: Arc::new(SelfTest::new()),
+            self_test: SelfTest::new(),
+            watch: Watch::default(),
             leapt: Leapt::default(),
             stop: CancellationToken::new(),
             backend,
@@ -85,8 +91,8 @@ impl EventStore {
         if let Err(error) = store.backend.tidy().await {
             tracing::warn!(error = %Chain(&error), "cannot tidy the registry now");
         }
-        let backend = Arc::downgrade(&store.backend);
-        tokio::spawn(Arc::clone(&store.self_test).run(backend, store.stop.clone()));
+        tokio::spawn(self_test::run(Arc::downgrade(&store), store.stop.clone()));
+        tokio::spawn(watch::run(Arc::downgrade(&store), store.stop.clone()));
         tokio::spawn(look_at_times(Arc::downgrade(&store), store.stop.clone()));
         tokio::spawn(tidy(Arc::downgrade(&store), store.stop.clone()));
         tokio::spawn(clean_up(Arc::downgrade(&store), store.stop.clone()));
@@ -110,6 +116,11 @@ impl EventStore {
     /// What all logs count.
     pub fn figures(&self) -> &Figures {
         &self.figures
+    }
+
+    /// The store's tests of itself.
+    pub fn self_tests(&self) -> &SelfTests {
+        &self.self_test.figures
     }
 
     /// What the backend tells of itself.
@@ -306,6 +317,18 @@ impl EventStore {
         begun.await.unwrap_or_else(|_| Err(Error::failed("the start of a replacement panicked")))
     }
 
+    /// Tests the store by an append and its poke, and returns the log of such tests.
+    #[cfg(feature = "testing")]
+    pub(crate) async fn test_itself(&self) -> Result<Arc<Log>> {
+        let trial = &self.self_test.trial;
+        trial.run(self).await?;
+        // It is gone if the test has made it long enough.
+        match trial.opened() {
+            Some(log) => Ok(log),
+            None => trial.log(self).await,
+        }
+    }
+
     pub(crate) fn backend(&self) -> &dyn Backend {
         &*self.backend
     }
@@ -358,7 +381,8 @@ impl EventStore {
     pub async fn list(&self) -> Result<Vec<NamespaceListed>> {
         let namespaces = self.backend.namespaces().await?;
         let counts: HashMap<Incarnation, u64> = self.backend.message_counts().await?.into_iter().collect();
-        let listed = namespaces.into_iter().filter_map(|namespace| {
+        let listed = namespaces.into_iter().filter(|namespace| &*namespace.name != Namespace::OF_SELF_TESTS);
+        let listed = listed.filter_map(|namespace| {
             // One that was created or deleted in between is left out.
             let message_count = *counts.get(&namespace.incarnation)?;
             Some(NamespaceListed {
@@ -399,7 +423,10 @@ impl EventStore {
     pub fn degraded(&self) -> Vec<Degraded> {
         let mut degraded = self.backend.degraded();
         degraded.extend(self.self_test.degraded());
-        if self.leapt.is_any() || self.logs.read().values().any(|log| clock::is_ahead(log.writer.known().time)) {
+        degraded.extend(self.watch.degraded());
+        let own = self.self_test.trial.opened();
+        let is_ahead = |log: &Arc<Log>| clock::is_ahead(log.writer.known().time);
+        if self.leapt.is_any() || self.logs.read().values().chain(&own).any(is_ahead) {
             let message =
                 "the last time of a namespace lies more than a minute ahead of the clock: new messages get that time";
             degraded.push(Degraded::new("CLOCK_BEHIND", message));
@@ -410,7 +437,7 @@ impl EventStore {
     /// Finishes what was accepted, then closes. New appends are refused from the call on.
     pub async fn close(&self) {
         self.stop.cancel();
-        let logs: Vec<Arc<Log>> = self.logs.read().values().cloned().collect();
+        let logs: Vec<Arc<Log>> = self.logs.read().values().cloned().chain(self.self_test.trial.opened()).collect();
         logs.iter().for_each(|log| log.writer.refuse());
         join_all(logs.iter().map(|log| log.writer.drain())).await;
         logs.iter().for_each(|log| log.close());

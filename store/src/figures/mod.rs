@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 pub use backend::{BackendFigures, PoolFigures};
 pub use group::GroupSample;
 pub use histogram::{Distribution, Histogram, LATENCIES, SIZES};
-pub use of_store::{Appends, Figures, Gauge, Groups, Latency, Reads, Sample, Source, Subscriptions};
+pub use of_store::{Appends, Figures, Gauge, Groups, Latency, Reads, Sample, SelfTests, Source, Subscriptions};
 pub use recent::RecentMax;
 
 /// A number of events since the start.

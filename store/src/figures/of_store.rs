@@ -219,3 +219,20 @@ pub struct Groups {
     /// From when a partition's messages were read to its checkpoint.
     pub handling: Latency,
 }
+
+/// The store's tests of itself.
+#[derive(Debug)]
+pub struct SelfTests {
+    /// Tests that succeeded in time.
+    pub passed: Counter,
+    /// Tests that failed, or took too long.
+    pub failed: Counter,
+    /// From an append to its poke, of the tests that succeeded.
+    pub duration: Histogram,
+}
+
+impl Default for SelfTests {
+    fn default() -> Self {
+        Self { passed: Counter::default(), failed: Counter::default(), duration: Histogram::new(LATENCIES) }
+    }
+}

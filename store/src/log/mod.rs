@@ -14,6 +14,7 @@ mod window;
 mod write;
 
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use eventodb_protocol::Timestamp;
 use eventodb_protocol::message::Message;
@@ -229,6 +230,12 @@ impl Log {
     /// How many messages the slowest subscription that has something to read is behind the head.
     pub(crate) fn lag(&self) -> i64 {
         self.base.window.lag()
+    }
+
+    /// How many subscriptions have been asked for their next event, and had something to read but did not read it, for at
+    /// least this time. It is known from the looks before this one.
+    pub(crate) fn stuck_subscriptions(&self, least: Duration, now: Instant) -> usize {
+        self.base.window.stuck_subscriptions(least, now)
     }
 
     /// Serves nothing more: appends are refused, reads fail and subscriptions end.

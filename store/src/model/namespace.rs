@@ -31,6 +31,12 @@ pub struct Namespace {
     pub quota: Quota,
 }
 
+impl Namespace {
+    /// The name of the namespace in which servers test themselves. No client can name it, because it has a control
+    /// character.
+    pub const OF_SELF_TESTS: &str = "\u{1}self-test";
+}
+
 /// A namespace as a caller means it. Between the look at a token and the act of its call the namespace may be deleted and
 /// another one of that name be made, to which the token opens nothing.
 #[derive(Clone, Copy, Debug)]

@@ -185,6 +185,10 @@ metrics! {
             "Always 1; the label has the version of the server.";
         DEGRADED = Gauge Count "eventodb_degraded" ["code"]
             "1 for each reason why writes are refused, or soon will be, as `/health/ready` tells it; not for the read-only mode of the server, which somebody has chosen.";
+        SELF_TESTS = Counter Count "eventodb_self_tests_total" ["outcome"]
+            "Tests of the server by itself: a write, and its poke. One that takes more than 5 seconds has failed.";
+        SELF_TEST_DURATION = Histogram Seconds "eventodb_self_test_duration_seconds" []
+            "Time from the append of such a test to its poke.";
         DURABILITY_INFO = Gauge Count "eventodb_durability_info" ["fsync", "backend"]
             "Always 1; the labels say whether an acknowledged write is on the disk, and on which backend.";
         PROCESS_CPU = Counter Seconds "process_cpu_seconds_total" []

@@ -134,6 +134,7 @@ impl Subscription {
     /// While the storage is away it keeps trying.
     pub async fn next(&mut self) -> Event {
         let reader = Arc::clone(&self.reader);
+        let _asked = self.waiter.asked();
         tokio::select! {
             biased;
             () = reader.base.window.closed() => Event::Closed,
@@ -190,6 +191,7 @@ impl Subscription {
                 }
             }
             if let Some(window) = self.coalesce {
+                let _resting = self.waiter.resting();
                 tokio::time::sleep(window).await;
             }
         }

@@ -16,7 +16,7 @@ mod tail;
 mod topics;
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use eventodb_protocol::{Scope, Timestamp};
 use parking_lot::RwLock;
@@ -115,6 +115,11 @@ impl Window {
     /// How many messages the slowest subscription that has something to read is behind the head.
     pub(super) fn lag(&self) -> i64 {
         self.topics.slowest().map_or(0, |cursor| self.head() - cursor).max(0)
+    }
+
+    /// As [`super::Log::stuck_subscriptions`].
+    pub(super) fn stuck_subscriptions(&self, least: Duration, now: Instant) -> usize {
+        self.topics.stuck(least, now)
     }
 
     /// Whether somebody waits for messages.

@@ -2,7 +2,8 @@
 //! a write wakes only the waiters that it concerns.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, Ordering::Relaxed, Ordering::SeqCst};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering::Relaxed, Ordering::SeqCst};
+use std::time::{Duration, Instant};
 
 use eventodb_protocol::Scope;
 use foldhash::HashMap;
@@ -15,6 +16,9 @@ use crate::model::Entry;
 #[derive(Debug)]
 pub(crate) struct Topics {
     inner: Arc<Mutex<Inner>>,
+    /// The waiters that the last look of [`Topics::stuck`] found with something to read: where each stood, and since when
+    /// it stands there.
+    behind: Mutex<HashMap<u64, (i64, Instant)>>,
 }
 
 #[derive(Debug)]
@@ -44,6 +48,28 @@ struct Seat {
     notify: Notify,
     /// The global position up to which a subscription has handed out everything; [`i64::MAX`] for another waiter.
     cursor: AtomicI64,
+    /// Whether it is the subscription's turn: its subscriber has taken the last event and waits for the next.
+    is_asked: AtomicBool,
+}
+
+/// It is the subscription's turn until this is dropped.
+#[derive(Debug)]
+pub(crate) struct Asked(Arc<Seat>);
+
+/// It is not its turn for a while, until this is dropped.
+#[derive(Debug)]
+pub(crate) struct Resting(Arc<Seat>);
+
+impl Drop for Asked {
+    fn drop(&mut self) {
+        self.0.is_asked.store(false, Relaxed);
+    }
+}
+
+impl Drop for Resting {
+    fn drop(&mut self) {
+        self.0.is_asked.store(true, Relaxed);
+    }
 }
 
 /// A registration with the topics of a scope. It ends when it is dropped.
@@ -54,6 +80,12 @@ pub(crate) struct Waiter {
     number: u64,
     topics: Vec<Arc<Topic>>,
     seat: Arc<Seat>,
+}
+
+impl Inner {
+    fn all(&self) -> Vec<Arc<Topic>> {
+        self.streams.values().chain(self.categories.values()).chain([&self.all]).cloned().collect()
+    }
 }
 
 impl Topic {
@@ -71,7 +103,7 @@ impl Topics {
     pub(crate) fn new(head: i64) -> Self {
         let inner =
             Inner { all: Topic::new(head), streams: HashMap::default(), categories: HashMap::default(), next: 0 };
-        Self { inner: Arc::new(Mutex::new(inner)) }
+        Self { inner: Arc::new(Mutex::new(inner)), behind: Mutex::default() }
     }
 
     /// Registers a waiter. `head` is read under the lock under which [`Topics::publish`] moves it.
@@ -79,7 +111,11 @@ impl Topics {
         let mut inner = self.inner.lock();
         inner.next += 1;
         let number = inner.next;
-        let seat = Arc::new(Seat { notify: Notify::new(), cursor: AtomicI64::new(i64::MAX) });
+        let seat = Arc::new(Seat {
+            notify: Notify::new(),
+            cursor: AtomicI64::new(i64::MAX),
+            is_asked: AtomicBool::new(false),
+        });
         let head = head();
         let topic = |topics: &mut HashMap<Arc<str>, Arc<Topic>>, name: &Arc<str>| {
             topics.entry(name.clone()).or_insert_with(|| Topic::new(head)).clone()
@@ -127,8 +163,7 @@ impl Topics {
     /// Lets `move_head` show messages whose topics are not known, and wakes all waiters.
     pub(crate) fn publish_unseen(&self, head: i64, move_head: impl FnOnce()) {
         let inner = self.inner.lock();
-        let topics = inner.streams.values().chain(inner.categories.values()).chain([&inner.all]);
-        let topics: Vec<Arc<Topic>> = topics.cloned().collect();
+        let topics = inner.all();
         topics.iter().for_each(|topic| topic.last.store(head, SeqCst));
         move_head();
         drop(inner);
@@ -139,16 +174,36 @@ impl Topics {
 
     /// The lowest cursor of the subscriptions that have something to read.
     pub(crate) fn slowest(&self) -> Option<i64> {
-        let topics: Vec<Arc<Topic>> = {
-            let inner = self.inner.lock();
-            inner.streams.values().chain(inner.categories.values()).chain([&inner.all]).cloned().collect()
-        };
         let slowest = |topic: &Arc<Topic>| {
             let waiters = topic.waiters.lock();
             let cursors = waiters.values().map(|seat| seat.cursor.load(Relaxed));
             cursors.filter(|cursor| topic.may_have_more(*cursor)).min()
         };
-        topics.iter().filter_map(slowest).min()
+        self.all().iter().filter_map(slowest).min()
+    }
+
+    /// How many subscriptions have been asked, and had something to read but did not move, since a look at least this
+    /// long ago.
+    pub(crate) fn stuck(&self, least: Duration, now: Instant) -> usize {
+        let mut behind = HashMap::default();
+        let mut before = self.behind.lock();
+        for topic in self.all() {
+            for (number, seat) in &*topic.waiters.lock() {
+                let cursor = seat.cursor.load(Relaxed);
+                if seat.is_asked.load(Relaxed) && topic.may_have_more(cursor) {
+                    let stood = before.get(number).filter(|(at, _)| *at == cursor);
+                    behind.insert(*number, (cursor, stood.map_or(now, |(_, since)| *since)));
+                }
+            }
+        }
+        let is_stuck = |(_, since): &&(i64, Instant)| now.saturating_duration_since(*since) >= least;
+        let stuck = behind.values().filter(is_stuck).count();
+        *before = behind;
+        stuck
+    }
+
+    fn all(&self) -> Vec<Arc<Topic>> {
+        self.inner.lock().all()
     }
 
     /// Whether there are no waiters.
@@ -175,6 +230,18 @@ impl Waiter {
     /// Everything up to this global position was handed out.
     pub(crate) fn has_reached(&self, cursor: i64) {
         self.seat.cursor.store(cursor, Relaxed);
+    }
+
+    /// The subscriber waits for the next event, until the result is dropped.
+    pub(crate) fn asked(&self) -> Asked {
+        self.seat.is_asked.store(true, Relaxed);
+        Asked(Arc::clone(&self.seat))
+    }
+
+    /// The subscriber has asked for a pause, until the result is dropped.
+    pub(crate) fn resting(&self) -> Resting {
+        self.seat.is_asked.store(false, Relaxed);
+        Resting(Arc::clone(&self.seat))
     }
 
     /// Waits for the next message of the scope; one published since the last call counts.
@@ -248,6 +315,26 @@ mod tests {
         assert_eq!(topics.slowest(), Some(HEAD + 4));
         drop(second);
         assert_eq!(topics.slowest(), None);
+    }
+
+    #[test]
+    fn a_subscription_is_stuck_if_it_is_asked_and_does_not_read_what_is_there() {
+        const LEAST: Duration = Duration::from_secs(10);
+        let topics = Topics::new(HEAD);
+        let [stuck, slow, pausing, moving] = [(); 4].map(|()| register(&topics, &["a", "b"]));
+        [&stuck, &slow, &pausing, &moving].iter().for_each(|waiter| waiter.has_reached(HEAD));
+        let _asked = [stuck.asked(), pausing.asked(), moving.asked()];
+        let (begin, pause) = (Instant::now(), pausing.resting());
+        assert_eq!(topics.stuck(LEAST, begin), 0);
+        topics.publish_unseen(HEAD + 9, || {});
+        assert_eq!(topics.stuck(LEAST, begin), 0, "nobody knows for how long it has been so");
+        moving.has_reached(HEAD + 1);
+        assert_eq!(topics.stuck(LEAST, begin + LEAST), 1);
+        drop(pause);
+        assert_eq!(topics.stuck(LEAST, begin + LEAST), 1, "its pause has only just ended");
+        assert_eq!(topics.stuck(LEAST, begin + LEAST + LEAST), 3);
+        [&stuck, &pausing, &moving].iter().for_each(|waiter| waiter.has_reached(HEAD + 9));
+        assert_eq!(topics.stuck(LEAST, begin + LEAST + LEAST), 0);
     }
 
     #[test]

@@ -38,6 +38,7 @@ use eventodb_protocol::reply::Appended;
 use eventodb_protocol::request::Append;
 use futures_util::future::FutureExt as _;
 use tokio::sync::Notify;
+use tokio::time::Instant;
 use uuid::Uuid;
 
 use self::commit::Sequencer;
@@ -204,9 +205,21 @@ impl Writer {
         self.queue.len()
     }
 
+    /// For how long appends, or what other servers wrote, have waited without a sign that a run goes on.
+    pub(crate) fn waits_for(&self) -> Duration {
+        let has_run = self.is_running.load(SeqCst);
+        self.queue.waits_for(has_run, Instant::now())
+    }
+
     /// Where this server knows the log to end.
     pub(crate) fn known(&self) -> Head {
         self.follower.head()
+    }
+
+    /// Lets no run go on until the result is dropped.
+    #[cfg(test)]
+    pub(crate) async fn hold(&self) -> impl Drop {
+        self.sequencer.lock().await
     }
 
     /// Whether a run has yet to ask the database for more.
@@ -237,6 +250,7 @@ impl Writer {
     /// Has a run start, if none is scheduled or at work.
     fn schedule(self: &Arc<Self>) {
         if !self.is_running.swap(true, SeqCst) {
+            self.queue.is_looked_at();
             self.base.storage.spawn(Box::pin(Arc::clone(self).run()));
         }
     }

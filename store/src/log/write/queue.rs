@@ -108,6 +108,8 @@ impl Pending {
 struct Waiting {
     pending: VecDeque<Pending>,
     overload: Overload,
+    /// When a run last began, or looked for appends.
+    looked: Instant,
     /// How many have to wait until `Queue::enough` is told.
     awaited: Option<usize>,
 }
@@ -140,7 +142,7 @@ impl Queue {
         let all_bytes = settings.queue_bytes.min(Semaphore::MAX_PERMITS).min(u32::MAX as usize);
         let overload = Overload::new(settings.queue_target, settings.queue_interval);
         Self {
-            waiting: Mutex::new(Waiting { pending: VecDeque::new(), overload, awaited: None }),
+            waiting: Mutex::new(Waiting { pending: VecDeque::new(), overload, looked: Instant::now(), awaited: None }),
             enough: Notify::new(),
             appends: Arc::new(Semaphore::new(settings.queue_appends)),
             bytes: Arc::new(Semaphore::new(all_bytes)),
@@ -213,10 +215,11 @@ impl Queue {
     pub(super) fn take(&self, messages: usize, bytes: usize) -> Vec<Pending> {
         let mut waiting = self.waiting.lock();
         let (mut taken, mut taken_messages, mut taken_bytes) = (Vec::new(), 0, 0);
+        let now = Instant::now();
+        waiting.looked = now;
         if waiting.pending.is_empty() {
             return taken;
         }
-        let now = Instant::now();
         waiting.look(now);
         while let Some(next) = waiting.pending.front() {
             taken_messages += next.work.len();
@@ -252,6 +255,21 @@ impl Queue {
             }
             self.enough.notified().await;
         }
+    }
+
+    /// A run begins.
+    pub(super) fn is_looked_at(&self) {
+        self.waiting.lock().looked = Instant::now();
+    }
+
+    /// The age of the oldest append that waits, or for how long a run has not looked for appends if there is one: the
+    /// longer of both.
+    pub(super) fn waits_for(&self, has_run: bool, now: Instant) -> Duration {
+        let waiting = self.waiting.lock();
+        let oldest = waiting.pending.front().map(|pending| pending.arrived);
+        let looked = has_run.then_some(waiting.looked);
+        let since = oldest.into_iter().chain(looked).min();
+        since.map_or(Duration::ZERO, |since| now.saturating_duration_since(since))
     }
 
     /// How many appends wait.

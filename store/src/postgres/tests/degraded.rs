@@ -1,6 +1,7 @@
 //! Degradations that the store reports before a namespace is used: the database refuses writes, or the time of a log's
 //! last message lies ahead of the clock.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use eventodb_protocol::Token;
@@ -10,6 +11,7 @@ use super::fixture::{open_store, settings};
 use crate::conformance::support::{namespace, write};
 use crate::{EventStore, Settings};
 use eventodb_testing::postgres;
+use eventodb_testing::proxy::{Hold, Proxy};
 
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -50,6 +52,23 @@ async fn a_database_that_fails_each_write_is_told_without_one() {
     told(&store, &["SELF_TEST_FAILED"]).await;
     store.ping().await.expect("reads are answered");
     postgres::run(&url, "DROP TRIGGER no_room ON eventodb.migrations").await;
+    told(&store, &[]).await;
+    store.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_database_that_hangs_is_told_while_its_connections_stay_open() {
+    let url = prepared().await;
+    let proxy = Proxy::to_database(&url, 0).await;
+    let testing = Settings { self_test: Some(Arc::new(true.into())), ..Settings::default() };
+    let store = open_store(settings(&proxy.database_url(&url)), testing).await;
+    while store.self_tests().passed.get() == 0 {
+        sleep(Duration::from_millis(20)).await;
+    }
+    told(&store, &[]).await;
+    proxy.hold(Hold { requests: true, replies: true });
+    told(&store, &["SELF_TEST_FAILED"]).await;
+    proxy.hold(Hold::default());
     told(&store, &[]).await;
     store.close().await;
 }

@@ -43,6 +43,9 @@ pub fn backup(data_dir: &Path, output: &Path, progress: &mut Progress<'_>) -> Re
     let registry = files::open_live(&registry_path, SQLITE_REGISTRY)?;
     let mut copied = Vec::new();
     for namespace in files::namespaces(&registry).map_err(database(&registry_path))? {
+        if namespace.is_of_self_tests() {
+            continue;
+        }
         let outcome = copy(data_dir, target, &namespace, progress);
         if files::lives(&registry, namespace.incarnation).map_err(database(&registry_path))? {
             copied.push((outcome?, namespace));

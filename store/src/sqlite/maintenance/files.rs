@@ -14,7 +14,7 @@ use super::super::evidence;
 use super::super::registry::Registry;
 use super::super::tokens;
 use super::{Error, database, io, shown};
-use crate::model::{Incarnation, TokenRecord};
+use crate::model::{self, Incarnation, TokenRecord};
 
 /// The first version of the registry's schema that has tokens of their own.
 const FIRST_WITH_TOKENS: usize = 3;
@@ -40,6 +40,19 @@ pub(super) struct Namespace {
 }
 
 impl Namespace {
+    /// Whether the server tests itself in it.
+    pub(super) fn is_of_self_tests(&self) -> bool {
+        self.name == model::Namespace::OF_SELF_TESTS
+    }
+
+    /// What a report calls it.
+    pub(super) fn title(&self) -> String {
+        if self.is_of_self_tests() {
+            return "the server's tests of itself".to_owned();
+        }
+        format!("namespace {}", self.name)
+    }
+
     /// Whether a log of this identity may be its own.
     pub(super) fn owns(&self, identity: &[u8]) -> bool {
         self.identity.as_ref().is_none_or(|own| own == identity)

@@ -82,7 +82,7 @@ fn verify_backup(directory: &Path, manifest: &Manifest, progress: &mut Progress<
                         check.messages, check.head, namespace.messages, namespace.head
                     ));
                 }
-                holds_log(&namespace.namespace, namespace.messages, unchecked)
+                holds_log(&format!("namespace {}", namespace.namespace), namespace.messages, unchecked)
             }
             None => holds_registry(manifest.namespaces.len()),
         };
@@ -137,7 +137,7 @@ fn verify_data_directory(directory: &Path, progress: &mut Progress<'_>) -> Resul
     };
     let of_registry = FileReport {
         file: files::name_of(&path),
-        holds: holds_registry(namespaces.len()),
+        holds: holds_registry(namespaces.iter().filter(|namespace| !namespace.is_of_self_tests()).count()),
         problems: problems.into_lines(),
     };
     let mut reports = vec![of_registry];
@@ -156,7 +156,7 @@ fn verify_namespace(directory: &Path, namespace: &Namespace, progress: &mut Prog
         return Vec::new();
     }
     let LogCheck { messages, gaps, unchecked, mut problems, .. } = check_log_of(&path, progress);
-    let mut holds = holds_log(&namespace.name, messages, unchecked);
+    let mut holds = holds_log(&namespace.title(), messages, unchecked);
     if gaps > 0 {
         holds.push_str(&format!(", {gaps} global positions were left out by an import or a repair"));
     }
@@ -170,7 +170,7 @@ fn verify_namespace(directory: &Path, namespace: &Namespace, progress: &mut Prog
     if index.exists() {
         // If the log is damaged, it cannot be told whether the index is right.
         let problems = if log_is_sound { check_index_of(&path, &index, progress) } else { Problems::default() };
-        let holds = format!("index of namespace {}", namespace.name);
+        let holds = format!("index of {}", namespace.title());
         reports.push(FileReport { file: files::name_of(&index), holds, problems: problems.into_lines() });
     }
     reports
@@ -253,12 +253,12 @@ fn strays(directory: &Path, registry: &Connection) -> rusqlite::Result<Vec<FileR
     Ok(strays.into_iter().map(report).collect())
 }
 
-fn holds_log(namespace: &str, messages: u64, unchecked: u64) -> String {
+fn holds_log(title: &str, messages: u64, unchecked: u64) -> String {
     let checked = match unchecked {
         0 => String::new(),
         unchecked => format!(", {unchecked} of them from an earlier version and without a checksum yet"),
     };
-    format!("log of namespace {namespace}, {messages} messages{checked}")
+    format!("log of {title}, {messages} messages{checked}")
 }
 
 fn holds_registry(namespaces: usize) -> String {
