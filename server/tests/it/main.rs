@@ -9,6 +9,7 @@ mod events;
 mod fuzz;
 mod import;
 mod limits;
+mod load;
 mod memory;
 mod metrics;
 mod pages;

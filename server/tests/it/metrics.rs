@@ -74,6 +74,19 @@ impl Scrape {
         self.series.get(series).copied().unwrap_or(0.0)
     }
 
+    /// The bounds of the bucket of a histogram in which the value of this rank lies.
+    pub(crate) fn bucket(&self, name: &str, labels: &str, rank: f64) -> (f64, f64) {
+        let start = format!("{name}_bucket{{{labels},le=\"");
+        let bound = |series: &str| series.strip_prefix(&start)?.trim_end_matches("\"}").parse::<f64>().ok();
+        let bounds = |is_wanted: &dyn Fn(f64) -> bool| {
+            let wanted = self.series.iter().filter(|(_, count)| is_wanted(**count));
+            wanted.filter_map(|(series, _)| bound(series)).collect::<Vec<_>>()
+        };
+        let below = bounds(&|count| count <= rank).into_iter().fold(0.0, f64::max);
+        let above = bounds(&|count| count > rank).into_iter().fold(f64::INFINITY, f64::min);
+        (below, above)
+    }
+
     /// All series of a metric.
     pub(crate) fn of<'a>(&'a self, name: &'a str) -> impl Iterator<Item = (&'a str, f64)> {
         self.series.iter().filter(move |(series, _)| name_of(series) == name).map(|(series, value)| (&**series, *value))
