@@ -13,6 +13,7 @@ use eventodb_protocol::request::ChangeConfiguration;
 
 use crate::http::{self, Network, Tls};
 use crate::live::{Changeable, Live};
+use crate::otlp::OtlpEndpoint;
 
 /// All settings of a server.
 #[derive(Clone, Debug)]
@@ -41,6 +42,8 @@ pub struct Config {
     pub metrics_public: bool,
     /// Bytes of memory that the process may use, if that is known: for the metrics.
     pub usable_memory: Option<usize>,
+    /// Where spans are sent, if anywhere. It has an effect with the feature `otel` only.
+    pub otlp: Option<OtlpEndpoint>,
 }
 
 /// Pages that may talk to the server, and names of the server.
@@ -176,6 +179,7 @@ impl Default for Config {
             tls: None,
             metrics_public: false,
             usable_memory: None,
+            otlp: None,
         }
     }
 }

@@ -9,11 +9,13 @@ pub mod config;
 mod http;
 mod live;
 mod observe;
+mod otlp;
 mod run;
 
 pub use api::{METHODS, NEEDS, Need, ROUTES};
 pub use config::{Bounds, Config, Mode, Pages, Steering, Timeouts};
 pub use live::{AccessLog, AtOnce, Changeable, Live, Rates};
+pub use otlp::{OtlpEndpoint, ParseEndpointError};
 pub use run::run;
 
 pub use crate::http::{Network, ParseNetworkError, Stop, Tls, TlsError, TlsFiles};

@@ -32,6 +32,10 @@ pub async fn run(listener: TcpListener, store: Arc<EventStore>, config: Config, 
             end.run_until_cancelled(outage.watch(&store, || state.totals().failed)).await;
         }
     });
+    let spans = tokio::spawn({
+        let (state, end) = (Arc::clone(&state), end.clone());
+        async move { state.spans.keep(end).await }
+    });
     let soft = stop.soft.clone();
     told_of_its_end(server.serve(listener, api, stop), soft, &state).await;
     end.cancel();
@@ -40,6 +44,9 @@ pub async fn run(listener: TcpListener, store: Arc<EventStore>, config: Config, 
     }
     if watch.await.is_err() {
         tracing::error!("the watch over the database failed");
+    }
+    if spans.await.is_err() {
+        tracing::error!("sending spans failed");
     }
     if let Some(renewals) = renewals
         && renewals.await.is_err()

@@ -12,7 +12,7 @@ use std::time::Duration;
 use clap::builder::{PossibleValuesParser, TypedValueParser as _};
 use eventodb_protocol::limits::{BODY_BYTES, JSON_DEPTH, MESSAGE_BYTES, NAME_BYTES};
 use eventodb_server::config::TEST_NAMESPACES;
-use eventodb_server::{AccessLog, Bounds, Changeable, Network, Rates, Timeouts};
+use eventodb_server::{AccessLog, Bounds, Changeable, Network, OtlpEndpoint, Rates, Timeouts};
 use eventodb_store::Settings;
 use eventodb_store::{postgres, sqlite};
 
@@ -105,6 +105,11 @@ pub(crate) struct Args {
         num_args = 0..=1, require_equals = true, value_parser = switch(), action = clap::ArgAction::Set
     )]
     pub(super) metrics_public: bool,
+
+    /// Send spans of calls by OTLP over HTTP to this receiver of OpenTelemetry, such as http://127.0.0.1:4318. A call is traced
+    /// if its `traceparent` is sampled. It needs a program that was built with the feature `otel`.
+    #[arg(long, env = "EVENTODB_OTLP_ENDPOINT", value_name = "URL")]
+    pub(super) otlp_endpoint: Option<OtlpEndpoint>,
 
     /// Lines of the access log a second. Of more requests only a part has a line, which says of how many it is one
     /// (`one_in`).

@@ -6,7 +6,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use eventodb_protocol::{DEFAULT_NAMESPACE, Token};
-use eventodb_server::{AccessLog, AtOnce, Bounds, Changeable, Config, Network, Pages, Rates, Timeouts, Tls, TlsFiles};
+use eventodb_server::{
+    AccessLog, AtOnce, Bounds, Changeable, Config, Network, OtlpEndpoint, Pages, Rates, Timeouts, Tls, TlsFiles,
+};
 use eventodb_store::{postgres, sqlite};
 
 use super::args::{self, Args, Times};
@@ -296,6 +298,7 @@ fn server(args: &Args) -> Result<Config, Usage> {
         tls: tls(args)?,
         metrics_public: args.metrics_public,
         usable_memory: Some(memory::available()),
+        otlp: otlp(args)?,
         ..Config::default()
     })
 }
@@ -319,6 +322,14 @@ pub(super) fn changeable(args: &Args) -> Changeable {
         slow: args.times.slow_query_threshold_ms.0,
         access_log: AccessLog { is_on: args.access_log, per_second: args.access_log_per_second },
     }
+}
+
+/// Where spans are sent.
+fn otlp(args: &Args) -> Result<Option<OtlpEndpoint>, Usage> {
+    if args.otlp_endpoint.is_some() && !cfg!(feature = "otel") {
+        return Err(Usage::new("--otlp-endpoint needs a program that was built with the feature otel".to_owned()));
+    }
+    Ok(args.otlp_endpoint.clone())
 }
 
 /// TLS, if there is a certificate.

@@ -25,6 +25,7 @@ pub(super) fn conclude(
     let (duration, wait) = (record.started.elapsed(), record.wait);
     let outcome = Outcome { status: response.status(), code, shed, duration, wait };
     count(state, record, &outcome);
+    state.spans.finish(record, &outcome);
     state.log.answered(record, &outcome, cause.as_deref(), response.body().size_hint().exact());
     response
 }

@@ -20,7 +20,7 @@ use crate::api::rates::Rates;
 use crate::config::{Config, Mode};
 use crate::http::{Budget, Server, Watch};
 use crate::live::Live;
-use crate::observe::{Labels, Performance, RequestLog, Requests, Totals};
+use crate::observe::{Labels, Performance, RequestLog, Requests, Spans, Totals};
 
 /// The parts that all connections share.
 pub(crate) struct AppState {
@@ -48,6 +48,8 @@ pub(crate) struct AppState {
     pub(crate) performance: Performance,
     /// The request log.
     pub(crate) log: Arc<RequestLog>,
+    /// Takes the spans of calls.
+    pub(crate) spans: Spans,
     /// Cancelled when the server closes its socket: waiting reads end.
     pub(crate) stopping: CancellationToken,
     /// How subscriptions end then.
@@ -90,6 +92,7 @@ impl AppState {
             labels: Labels::default(),
             requests: Requests::new(methods::NAMES),
             performance: Performance::new(methods::NAMES),
+            spans: Spans::new(config.otlp.clone()),
             departures: Arc::new(Departures::new(server.stopping().clone(), config.timeouts.drain)),
             log,
             store,

@@ -8,6 +8,7 @@ use eventodb_protocol::Token;
 use eventodb_store::model::TokenId;
 
 use super::method::Method;
+use super::trace::Trace;
 use crate::http::RequestId;
 
 /// What a line of the log has of a request.
@@ -29,6 +30,8 @@ pub(crate) struct Record {
     /// Bytes of its body, once they are known.
     pub(crate) bytes_in: Option<usize>,
     pub(crate) started: Instant,
+    /// What its spans are made of, if it is traced.
+    pub(crate) trace: Option<Trace>,
 }
 
 impl Record {
@@ -43,6 +46,7 @@ impl Record {
             wait: Duration::ZERO,
             bytes_in: None,
             started,
+            trace: None,
         }
     }
 

@@ -17,6 +17,8 @@ mod performance;
 mod rights;
 mod rpc;
 mod server;
+#[cfg(feature = "otel")]
+mod spans;
 mod stop;
 mod subscribe;
 mod transport;

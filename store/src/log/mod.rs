@@ -28,6 +28,7 @@ pub use groups::{Groups, Named};
 pub use read::{Chunk, Event, Page, Start, Subscribe, Subscription};
 pub(crate) use reads::Reads;
 pub(crate) use window::Budget;
+pub use write::{Stages, Times};
 
 use self::base::Base;
 use self::read::Reader;
@@ -134,6 +135,19 @@ impl Log {
     /// As [`Log::append`].
     pub async fn append_as(&self, append: Append, allowed: &Allowed) -> Result<Vec<Appended>> {
         self.writer.append(append, allowed).await
+    }
+
+    /// As [`Log::append_as`]. The stages are told when it passes them.
+    ///
+    /// # Errors
+    /// As [`Log::append`].
+    pub async fn append_traced(
+        &self,
+        append: Append,
+        allowed: &Allowed,
+        stages: Option<Arc<Stages>>,
+    ) -> Result<Vec<Appended>> {
+        self.writer.append_traced(append, allowed, stages).await
     }
 
     /// Appends records that keep their positions and times. Returns the global position of the last one.

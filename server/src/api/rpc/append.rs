@@ -9,6 +9,7 @@ use eventodb_store::Allowed;
 use super::context::Context;
 use crate::api::auth::Caller;
 use crate::api::errors::{Conflicts, Failure, UNKNOWN};
+use crate::observe::Trace;
 
 /// Appends what the caller may append, and waits for the commit as long as the settings say. A caller that stops waiting, or
 /// goes away, does not cancel what the log has accepted.
@@ -24,7 +25,9 @@ pub(super) async fn append(
         None => Allowed::Nothing,
     };
     context.state.appends.count();
-    match tokio::time::timeout(context.state.config.timeouts.append, caller.log().append_as(append, &allowed)).await {
+    let stages = context.record.trace.as_ref().map(Trace::stages);
+    let appending = caller.log().append_traced(append, &allowed, stages);
+    match tokio::time::timeout(context.state.config.timeouts.append, appending).await {
         Ok(result) => result.map_err(|error| Failure::of_append(error, report)),
         Err(_) => Err(Failure::new(ErrorCode::Timeout, UNKNOWN)),
     }

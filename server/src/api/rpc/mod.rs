@@ -157,6 +157,7 @@ pub(super) async fn answer(State(state): State<Arc<AppState>>, arrival: Arrival,
     let (state, exchange) = (&*state, &*arrival.exchange);
     let mut record = arrival.record(const { method("unknown call") });
     let (parts, mut body) = request.into_parts();
+    record.trace = state.spans.begin(&parts.headers);
     let credentials = credentials(&parts);
     let awaits_leave = awaits_leave(&parts.headers);
     // Not kept while a body is on its way or a read waits.

@@ -46,6 +46,8 @@ pub(super) struct Sequencer {
     usage: Usage,
     /// Batches whose outcome is unknown, each followed by the next.
     unsettled: VecDeque<Arc<Batch>>,
+    /// When a batch was last found committed.
+    committed: std::time::Instant,
     /// Tells the queue that there are such batches, and that nothing else is appended before they are settled.
     is_settling: Arc<AtomicBool>,
 }
@@ -136,7 +138,16 @@ impl Sequencer {
         is_settling: Arc<AtomicBool>,
     ) -> Self {
         let versions = Versions::new(base.settings.version_cache);
-        Self { base, appender, follower, versions, usage: Usage::default(), unsettled: VecDeque::new(), is_settling }
+        Self {
+            base,
+            appender,
+            follower,
+            versions,
+            usage: Usage::default(),
+            unsettled: VecDeque::new(),
+            committed: std::time::Instant::now(),
+            is_settling,
+        }
     }
 
     /// Commits what waits in the queue, batch by batch.
@@ -373,7 +384,7 @@ impl Sequencer {
         }
         match outcome {
             Ok(entries) => {
-                self.follower.committed(&plan.batch, &entries, &mut self.versions);
+                self.show(&plan.batch, &entries);
                 Ok(Some(plan.into_committed(&entries)))
             }
             Err(AppendError::Behind) => {
@@ -448,7 +459,7 @@ impl Sequencer {
         loop {
             match self.appender.settle(batch).await {
                 Ok(Settled::Committed(entries)) => {
-                    self.follower.committed(batch, &entries, &mut self.versions);
+                    self.show(batch, &entries);
                     return Ok(Some(entries));
                 }
                 Ok(Settled::NotCommitted) => {
@@ -466,6 +477,12 @@ impl Sequencer {
                 Err(_) => attempts.pause().await,
             }
         }
+    }
+
+    /// Shows the messages of a batch that was committed.
+    fn show(&mut self, batch: &Batch, entries: &[Arc<Entry>]) {
+        self.committed = std::time::Instant::now();
+        self.follower.committed(batch, entries, &mut self.versions);
     }
 
     fn count(&self, verdict: &Verdict) {
@@ -489,7 +506,11 @@ impl Sequencer {
                 for (pending, verdict) in pending.into_iter().zip(verdicts) {
                     self.count(&verdict);
                     match verdict {
-                        Verdict::Accepted(done) | Verdict::Repeated(done) => pending.answer(Ok(done)),
+                        Verdict::Accepted(done) => {
+                            pending.published(self.committed);
+                            pending.answer(Ok(done));
+                        }
+                        Verdict::Repeated(done) => pending.answer(Ok(done)),
                         Verdict::Refused(error) => pending.answer(Err(error)),
                         Verdict::Outrun => pending.give_back(),
                     }

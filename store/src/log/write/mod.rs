@@ -23,6 +23,7 @@ mod overload;
 mod plan;
 mod queue;
 mod quota;
+mod stages;
 mod standing;
 #[cfg(test)]
 mod tests;
@@ -47,6 +48,7 @@ use self::deeds::{Deed, Rounds};
 use self::follow::Follower;
 use self::gate::Gate;
 use self::queue::{Done, Queue, Work};
+pub use self::stages::{Stages, Times};
 use super::base::Base;
 use crate::error::{Error, Result};
 use crate::groups::Allowed;
@@ -93,16 +95,29 @@ impl Writer {
     /// # Errors
     /// As [`super::Log::append`].
     pub(super) async fn append(self: &Arc<Self>, append: Append, allowed: &Allowed) -> Result<Vec<Appended>> {
+        self.append_traced(append, allowed, None).await
+    }
+
+    /// As [`Self::append`]. The stages are told when it passes them.
+    ///
+    /// # Errors
+    /// As [`super::Log::append`].
+    pub(super) async fn append_traced(
+        self: &Arc<Self>,
+        append: Append,
+        allowed: &Allowed,
+        stages: Option<Arc<Stages>>,
+    ) -> Result<Vec<Appended>> {
         let messages = append.entries.iter().flat_map(|entry| &entry.messages);
         let ids = messages.map(|message| message.id.unwrap_or_else(Uuid::now_v7)).collect();
         let sight = Sight::of(&append).map(Box::new);
         if sight.is_some() {
             self.base.figures.appends.conditional.increment();
         }
-        let mut work = Work::Append(append, ids, sight, None);
+        let mut work = Work::Append(append, ids, sight, None, stages);
         let mut rounds = Rounds::default();
         loop {
-            if let Work::Append(append, _, sight, deed) = &mut work {
+            if let Work::Append(append, _, sight, deed, _) = &mut work {
                 if let Some(sight) = sight {
                     sight.look(&self.base).await?;
                 }

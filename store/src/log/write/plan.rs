@@ -169,7 +169,9 @@ impl Planner<'_> {
         let verdicts = pending
             .iter()
             .map(|pending| match &pending.work {
-                Work::Append(append, ids, sight, deed) => draft.append(append, ids, sight.as_deref(), deed.as_deref()),
+                Work::Append(append, ids, sight, deed, _) => {
+                    draft.append(append, ids, sight.as_deref(), deed.as_deref())
+                }
                 Work::Import(records) => {
                     keep_times = true;
                     draft.import(records)

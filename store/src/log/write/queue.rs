@@ -20,6 +20,7 @@ use uuid::Uuid;
 use super::conditions::Sight;
 use super::deeds::Deed;
 use super::overload::Overload;
+use super::stages::Stages;
 use crate::error::{Error, Result};
 use crate::figures::{Counter, Figures};
 use crate::settings::Settings;
@@ -41,8 +42,9 @@ pub(super) struct Pending {
 #[derive(Debug)]
 pub(super) enum Work {
     /// New messages, with the id of each: the client's, or one made for it. An append keeps its ids
-    /// over all attempts. If it has conditions, what is known of them; if it acts on a group, what is known for that.
-    Append(Append, Vec<Uuid>, Option<Box<Sight>>, Option<Box<Deed>>),
+    /// over all attempts. If it has conditions, what is known of them; if it acts on a group, what is known for that; if
+    /// its caller asks when it passes which stage, what is told.
+    Append(Append, Vec<Uuid>, Option<Box<Sight>>, Option<Box<Deed>>, Option<Arc<Stages>>),
     /// Records that keep their positions and times.
     Import(Vec<Message>),
 }
@@ -77,7 +79,15 @@ impl Work {
     /// What is known of its conditions, if it has some.
     pub(super) fn sight(&self) -> Option<&Sight> {
         match self {
-            Self::Append(_, _, sight, _) => sight.as_deref(),
+            Self::Append(_, _, sight, ..) => sight.as_deref(),
+            Self::Import(_) => None,
+        }
+    }
+
+    /// What is told when it passes which stage.
+    fn stages(&self) -> Option<&Stages> {
+        match self {
+            Self::Append(.., stages) => stages.as_deref(),
             Self::Import(_) => None,
         }
     }
@@ -92,6 +102,13 @@ impl Work {
 }
 
 impl Pending {
+    /// Its batch was committed at this moment, and is shown to readers.
+    pub(super) fn published(&self, committed: std::time::Instant) {
+        if let Some(stages) = self.work.stages() {
+            stages.published(committed);
+        }
+    }
+
     /// Answers the caller.
     pub(super) fn answer(self, result: Result<Done>) {
         // It fails if the caller went away.
@@ -179,6 +196,9 @@ impl Queue {
             drop(waiting);
             return Err(self.refusal(&self.figures.appends.refused_for_age));
         }
+        if let Some(stages) = work.stages() {
+            stages.queued(arrived.into_std());
+        }
         waiting.pending.push_back(Pending { work, arrived, reply, _room: room });
         let is_enough = waiting.awaited.is_some_and(|awaited| waiting.pending.len() >= awaited);
         if is_enough {
@@ -239,6 +259,9 @@ impl Queue {
         for pending in &taken {
             let waited = now.saturating_duration_since(pending.arrived);
             self.figures.appends.wait.observe(waited, now.into_std());
+            if let Some(stages) = pending.work.stages() {
+                stages.taken(now.into_std());
+            }
         }
         taken
     }

@@ -230,9 +230,9 @@ async fn a_full_queue_refuses_after_the_interval() {
     let slow = Arc::new(Slow::default());
     slow.set_commit(60_000 * MS);
     let queue = Queue::new(&Settings { queue_appends: 1, ..Settings::default() }, Arc::default(), Arc::default());
-    let _first = queue.put(Work::Append(append("account-1"), vec![Uuid::now_v7()], None, None)).await.unwrap();
+    let _first = queue.put(Work::Append(append("account-1"), vec![Uuid::now_v7()], None, None, None)).await.unwrap();
     let started = Instant::now();
-    let refused = queue.put(Work::Append(append("account-1"), vec![Uuid::now_v7()], None, None)).await;
+    let refused = queue.put(Work::Append(append("account-1"), vec![Uuid::now_v7()], None, None, None)).await;
     assert!(matches!(refused, Err(Error::Overloaded)), "{refused:?}");
     assert_eq!(started.elapsed(), 1_000 * MS);
 }
