@@ -14,6 +14,8 @@ use super::failure::{READ_AGAIN, READ_PAUSE, is_damage};
 use super::files::Files;
 use super::storage::SqliteStorage;
 use super::whole_row::WholeRow;
+use crate::model::Incarnation;
+use crate::seldom::{Due, Seldom};
 
 /// Messages of one batch. Appends wait until a batch is done.
 const BATCH: i64 = 256;
@@ -31,6 +33,8 @@ pub(super) struct Done {
     pub(super) damaged: Vec<i64>,
     /// The message before which the batch ended, because it seems to be damaged.
     pub(super) suspect: Option<i64>,
+    /// Up to which position it is done, of which.
+    pub(super) reached: (i64, i64),
     /// Whether no message without a checksum is left.
     pub(super) is_all: bool,
 }
@@ -80,6 +84,7 @@ pub(super) fn batch(connection: &mut Connection, seed: Seed, certain: Option<i64
         false => transaction.execute("UPDATE log.unchecked SET done = ?1", [reached])?,
     };
     transaction.commit()?;
+    outcome.reached = (reached, last);
     Ok(outcome)
 }
 
@@ -97,8 +102,6 @@ impl SqliteStorage {
         if !files.lacks_checksums.load(SeqCst) || self.backfilling.swap(true, SeqCst) {
             return;
         }
-        let incarnation = self.incarnation.0;
-        tracing::info!(incarnation, "computing the checksums of messages that an earlier version wrote");
         // The files are not held between batches, so that they can be closed.
         let storage = Arc::downgrade(self);
         self.shared.threads.write(Box::pin(async move {
@@ -132,7 +135,7 @@ impl SqliteStorage {
         let Some(files) = self.opened_files() else { return Progress::Stopped };
         let incarnation = self.incarnation.0;
         match files.backfill(certain) {
-            Ok(Done { damaged, suspect, is_all, .. }) => {
+            Ok(Done { damaged, suspect, is_all, reached, .. }) => {
                 files.backfill_fault.mended(incarnation);
                 damaged.into_iter().for_each(|at| self.shared.damage.met(&self.shared.registry, self.incarnation, at));
                 self.start_checkpoint(&files);
@@ -140,6 +143,7 @@ impl SqliteStorage {
                     return Progress::Suspects(at);
                 }
                 if !is_all {
+                    tell(self.incarnation, reached);
                     return Progress::Some;
                 }
                 files.lacks_checksums.store(false, SeqCst);
@@ -156,6 +160,15 @@ impl SqliteStorage {
                 Progress::Failed
             }
         }
+    }
+}
+
+/// Logs now and then how far the checksums of a log are. An update has thousands of logs.
+fn tell(incarnation: Incarnation, (done, of): (i64, i64)) {
+    static TOLD: Seldom = Seldom::new();
+    if let Some(Due { held_back }) = TOLD.due("checksums") {
+        let incarnation = incarnation.0;
+        tracing::info!(incarnation, done, of, held_back, "messages of an earlier version get their checksums");
     }
 }
 
