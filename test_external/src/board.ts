@@ -32,8 +32,8 @@ const PARTS: Part[] = [
       {
         title: "Degraded",
         unit: "none",
-        about: "Reasons why writes are refused, or soon will be. Nothing is shown while there is none.",
-        queries: [["{{instance}} {{code}}", `eventodb_degraded{${ON}}`]],
+        about: "Reasons why writes are refused, or soon will be. 0 while there is none.",
+        queries: [["{{instance}} {{code}}", `eventodb_degraded{${ON}} or on (instance) 0 * up{job="eventodb", ${ON}}`]],
       },
       {
         title: "Requests by status",
