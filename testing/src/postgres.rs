@@ -87,6 +87,15 @@ pub async fn copy_of(url: &str) -> String {
     copy(&with_database(url, "postgres"), &new_name(), template, "").await
 }
 
+/// Drops the database at `url`, whoever is connected to it.
+///
+/// # Panics
+/// PostgreSQL refuses it.
+pub async fn drop_database(url: &str) {
+    let (_, name) = url.rsplit_once('/').expect("a URL ends with the name of its database");
+    run(&with_database(url, "postgres"), &format!("DROP DATABASE {name} WITH (FORCE)")).await;
+}
+
 fn new_name() -> String {
     format!("test_{:016x}", rand::random::<u64>())
 }

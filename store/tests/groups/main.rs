@@ -21,6 +21,7 @@ use eventodb_store::{Backend, Settings, conformance};
 use eventodb_testing::pooler::Pooler;
 use rules::Rules;
 use run::{Make, STEPS, first_failure, shortened};
+use tokio::runtime::Runtime;
 use world::Plan;
 
 /// Steps of a run in CI.
@@ -34,13 +35,18 @@ const TOLD_EVERY: u64 = 250;
 /// Fewer than the store has sessions.
 const CONNECTIONS_OF_A_POOLER: usize = 3;
 
-/// Runs the steps that `EVENTODB_TEST_GROUPS_STEPS` says, and fails with the shortest failure.
+/// Runs the steps that `EVENTODB_TEST_GROUPS_STEPS` says, and fails with the shortest failure. `EVENTODB_TEST_GROUPS_SEED`
+/// is the first seed, so that a long run goes on where an earlier one has ended.
 fn simulate(steps_in_ci: u64, plan: Plan, make: Make<'_>) {
-    let steps = std::env::var("EVENTODB_TEST_GROUPS_STEPS");
-    let steps = steps.map_or(steps_in_ci, |steps| steps.parse().expect("EVENTODB_TEST_GROUPS_STEPS is a number"));
-    let seeds = (0..steps.div_ceil(STEPS)).inspect(|seed| {
-        if *seed > 0 && seed.is_multiple_of(TOLD_EVERY) {
-            tell(&format!("{} steps", seed * STEPS));
+    let number = |variable: &str| {
+        let value = std::env::var(variable).ok()?;
+        Some(value.parse::<u64>().unwrap_or_else(|_| panic!("{variable} is a number")))
+    };
+    let steps = number("EVENTODB_TEST_GROUPS_STEPS").unwrap_or(steps_in_ci);
+    let first = number("EVENTODB_TEST_GROUPS_SEED").unwrap_or(0);
+    let seeds = (first..first + steps.div_ceil(STEPS)).inspect(|seed| {
+        if *seed > first && seed.is_multiple_of(TOLD_EVERY) {
+            tell(&format!("{} steps, up to seed {seed}", (seed - first) * STEPS));
         }
     });
     if let Some(failed) = first_failure(seeds, plan, make) {
@@ -59,7 +65,7 @@ fn the_rules_answer_as_the_model() {
 }
 
 fn on_sqlite(settings: &Settings) {
-    let runtime = Arc::new(tokio::runtime::Runtime::new().expect("a runtime"));
+    let runtime = Arc::new(Runtime::new().expect("a runtime"));
     let memory = std::path::Path::new("/dev/shm");
     let make = || {
         let directory = match memory.is_dir() {
@@ -78,17 +84,31 @@ fn on_sqlite(settings: &Settings) {
     simulate(STEPS_OF_A_DATABASE, Plan::default(), &make);
 }
 
+/// A database, and the way to it. It is there until this is dropped: a long run makes thousands.
+struct Dropped {
+    url: String,
+    way: postgres::Settings,
+    runtime: Arc<Runtime>,
+}
+
+impl Drop for Dropped {
+    fn drop(&mut self) {
+        self.runtime.block_on(eventodb_testing::postgres::drop_database(&self.url));
+    }
+}
+
 fn on_postgres(settings: &Settings) {
     on_postgres_by(settings, STEPS_OF_A_DATABASE, &|url| postgres::Settings::new(url.parse().expect("a URL")));
 }
 
 /// `connect` gives the way to the database of this URL.
 fn on_postgres_by(settings: &Settings, steps: u64, connect: &dyn Fn(&str) -> postgres::Settings) {
-    let runtime = Arc::new(tokio::runtime::Runtime::new().expect("a runtime"));
+    let runtime = Arc::new(Runtime::new().expect("a runtime"));
     let make = || {
-        let way = connect(&runtime.block_on(eventodb_testing::postgres::database()));
+        let url = runtime.block_on(eventodb_testing::postgres::database());
+        let database = Dropped { way: connect(&url), url, runtime: Arc::clone(&runtime) };
         let open: Open = Arc::new(move || {
-            let way = way.clone();
+            let way = database.way.clone();
             Box::pin(async move { Postgres::open(way).await.expect("the database is ours") as Arc<dyn Backend> })
         });
         Some(Box::new(Driver::new(Arc::clone(&runtime), open, settings.clone(), false)) as Box<dyn pair::Subject>)
@@ -118,7 +138,7 @@ fn postgres_answers_as_the_model_within_tiny_bounds() {
 
 #[test]
 fn postgres_answers_as_the_model_behind_a_pooler() {
-    let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+    let runtime = Runtime::new().expect("a runtime");
     let pooler = runtime.block_on(async {
         let server = eventodb_testing::postgres::database().await;
         Pooler::start(&server, CONNECTIONS_OF_A_POOLER).await
