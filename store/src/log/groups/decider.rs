@@ -63,7 +63,7 @@ impl Decider {
                 job.decide(&mut group, &mut at);
             }
             self.base.pauses.at("before a decision is stored").await;
-            if let Some(decided) = self.store(slot, version, group, before, at).await? {
+            if let Some(decided) = self.store(slot, version, group, before, at, jobs).await? {
                 let figures = &self.base.figures.groups;
                 figures.expired.add(expired as u64);
                 let rebalances = decided.group.generation().saturating_sub(generation);
@@ -111,18 +111,21 @@ impl Decider {
         mut group: Group,
         before: Epoch,
         at: Moment,
+        jobs: &mut [Box<dyn Job>],
     ) -> Result<Option<Decided>> {
+        let at = Arc::new(at);
         let change = Change::new(&slot.known.name, Some(version), known::stamp(), &group, before, &at);
         if change.changes.is_empty() {
-            return Ok(Some(Decided { group: Arc::new(group), at: Arc::new(at) }));
+            return Ok(Some(Decided { group: Arc::new(group), at }));
         }
+        jobs.iter_mut().for_each(|job| job.foresee(&group, &at));
         let is_news = !change.changes.only_renew();
         let Some(version) = self.base.groups.storage.change(change).await? else { return Ok(None) };
         group.settle();
         let group = Arc::new(group);
         slot.keep_told(&group);
         slot.known.learn(version, Arc::clone(&group), is_news);
-        Ok(Some(Decided { group, at: Arc::new(at) }))
+        Ok(Some(Decided { group, at }))
     }
 
     /// Waits a little before the next attempt, so that servers do not stay in step.

@@ -6,7 +6,7 @@
 //! **Invariants**
 //! - A decision is stored only if the group is as it was when it was decided. A server's memory spares reading a group
 //!   again, and proves nothing.
-//! - A reply comes after the commit of its decision.
+//! - A reply comes after the commit of its decision. What it takes from the log may be read meanwhile.
 //! - Several calls may be decided in one commit. What a decision hands out, and the reply around it, stand on one state of
 //!   the group: that behind the decision, or behind the last one of the commit.
 //! - No lock is held while the log is read: what was asked is asked again by the decision, and if the question has

@@ -7,6 +7,8 @@
 use std::ops::Deref;
 use std::sync::Arc;
 
+use tokio::sync::oneshot;
+
 use super::decider::Decider;
 use super::slot::{Decided, Slot};
 use crate::error::Result;
@@ -20,6 +22,7 @@ pub struct Named {
 }
 
 /// The group that a call means, on this server.
+#[derive(Clone)]
 pub(super) struct Target {
     pub(super) slot: Arc<Slot>,
     pub(super) allowed: Allowed,
@@ -91,6 +94,20 @@ impl Target {
         token: Option<String>,
         decide: impl FnMut(&mut Group, &mut Moment) -> Result<T, Refusal> + Send + 'static,
     ) -> Result<(T, Decided)> {
-        self.slot.decide(decider, self.allowed.clone(), gone, token, decide).await
+        self.slot.decide(decider, self.allowed.clone(), gone, token, None, decide).await
+    }
+
+    /// The same for a call that wants to know `ahead` what is being stored.
+    ///
+    /// # Errors
+    /// As [`Slot::decide`].
+    pub(super) async fn decide_ahead<T: Send + 'static>(
+        &self,
+        decider: &Arc<Decider>,
+        gone: Vec<Arc<str>>,
+        ahead: oneshot::Sender<Decided>,
+        decide: impl FnMut(&mut Group, &mut Moment) -> Result<T, Refusal> + Send + 'static,
+    ) -> Result<(T, Decided)> {
+        self.slot.decide(decider, self.allowed.clone(), gone, None, Some(ahead), decide).await
     }
 }

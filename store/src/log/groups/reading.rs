@@ -13,7 +13,8 @@ use eventodb_protocol::group::reply::GroupRead;
 use eventodb_protocol::message::MessageRef;
 use eventodb_protocol::request::group::{Presented, ReadGroup};
 use eventodb_protocol::wire::{self, Form, Row};
-use tokio::sync::watch;
+use futures_util::future;
+use tokio::sync::{oneshot, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -47,7 +48,16 @@ struct Session<'a, R> {
     empty: BTreeMap<u32, (Epoch, i64)>,
     /// The partitions whose last pages ended before a message that cannot be handed out.
     held: BTreeSet<u32>,
+    /// What was read while the decision was stored.
+    ahead: Option<Ahead>,
     room: R,
+}
+
+/// A page that was read before the decision on which it stands was stored.
+struct Ahead {
+    at: Arc<Moment>,
+    reading: Reading,
+    found: FoundPage,
 }
 
 /// What a read has found.
@@ -83,10 +93,15 @@ impl Groups {
         let (id, first) = (Arc::clone(&member), call.clone());
         let named = vec![Arc::clone(&member)];
         let begin = move |group: &mut Group, at: &mut Moment| group.begin_read(&id, &first, at);
-        let (fenced, decided) = slot.decide_for(&self.decider, named, None, begin).await?;
+        let (ahead, foreseen) = oneshot::channel();
+        let deciding = slot.decide_ahead(&self.decider, named, ahead, begin);
+        let (slot, fenced) = (slot.clone(), BTreeSet::new());
+        let (empty, held) = (BTreeMap::new(), BTreeSet::new());
+        let mut session = Session { groups: self, slot, member, call, fenced, empty, held, ahead: None, room };
+        let (decided, ()) = future::join(deciding, session.read_ahead(foreseen)).await;
+        let (fenced, decided) = decided?;
+        session.fenced = fenced;
         let deadline = Instant::now() + wait_of(wait, &decided.group);
-        let session =
-            Session { groups: self, slot, member, call, fenced, empty: BTreeMap::new(), held: BTreeSet::new(), room };
         match waiter {
             None => Ok(session.only(decided).await?),
             Some(waiter) => session.wait(decided, &waiter, changes, deadline, stop).await,
@@ -95,6 +110,19 @@ impl Groups {
 }
 
 impl<R: FnMut(usize) -> bool + Send> Session<'_, R> {
+    /// Reads the page while the decision on which it stands is being stored. The log up to a head does not change, so that
+    /// the page is what would be read afterwards. Nothing of it is told before the decision is stored.
+    async fn read_ahead(&mut self, foreseen: oneshot::Receiver<Decided>) {
+        let Ok(Decided { group, at }) = foreseen.await else { return };
+        let Ok(reading) = group.look(&self.member, &self.call, &self.fenced, &at) else { return };
+        if !group.retry_spans(&reading, &at).is_empty() {
+            return;
+        }
+        // If it fails, it is read once more, and fails there.
+        let found = self.fill(&group, &reading, &HandedOut::default(), at.head).await.ok();
+        self.ahead = found.map(|found| Ahead { at, reading, found });
+    }
+
     /// The reply without waiting.
     async fn only(mut self, decided: Decided) -> Result<GroupRead<Row>> {
         let (reply, _) = self.answer(decided).await?;
@@ -219,7 +247,12 @@ impl<R: FnMut(usize) -> bool + Send> Session<'_, R> {
             let Decided { group, at } = &now;
             let call = self.call_from_here(group);
             let reading = group.look(&self.member, &call, &self.fenced, at).map_err(Error::Group)?;
-            let found = self.fill(group, &reading, &handed_out, at.head).await?;
+            let is_same =
+                |ahead: &Ahead| Arc::ptr_eq(&ahead.at, at) && ahead.reading == reading && handed_out.is_empty();
+            let found = match self.ahead.take().filter(is_same) {
+                Some(ahead) => ahead.found,
+                None => self.fill(group, &reading, &handed_out, at.head).await?,
+            };
             let Filled { messages, up_to, held, mut markers } = found.filled;
             let retries = self.retries(&handed_out.retries, &mut markers).await?;
             let parked = self.park_markers(&now, markers).await?;
@@ -234,7 +267,8 @@ impl<R: FnMut(usize) -> bool + Send> Session<'_, R> {
                 }
             }
             self.held = held;
-            self.slot.known.hands_out(group, messages.iter().map(|(partition, _)| *partition));
+            let of_one_partition = messages.chunk_by(|(one, _), (next, _)| one == next);
+            self.slot.known.hands_out(group, of_one_partition.map(|messages| messages[0].0));
             let messages =
                 messages.into_iter().map(|(partition, text)| Row::new(text, &[i64::from(partition)])).collect();
             return Ok((group.read_reply(&reading, messages, retries, handed_out.drained, &up_to, at), now));

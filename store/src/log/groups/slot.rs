@@ -52,6 +52,10 @@ pub(super) trait Job: Send {
     /// Decides. It may be called again, on another state of the group.
     fn decide(&mut self, group: &mut Group, at: &mut Moment);
 
+    /// All calls are decided that are decided together, and now it is stored. What comes of it may be prepared, but
+    /// nobody may learn of it yet.
+    fn foresee(&mut self, group: &Group, at: &Arc<Moment>);
+
     /// Whether it was decided that the member has no right to this any more.
     fn is_fenced(&self) -> bool;
 
@@ -68,6 +72,8 @@ struct Call<T, F> {
     token: Option<String>,
     decide: F,
     decided: Option<Result<T, Refusal>>,
+    /// Is told what is being stored.
+    ahead: Option<oneshot::Sender<Decided>>,
     answer: oneshot::Sender<Result<(T, Decided)>>,
 }
 
@@ -83,6 +89,13 @@ impl<T: Send, F: FnMut(&mut Group, &mut Moment) -> Result<T, Refusal> + Send> Jo
         }
         at.token.clone_from(&self.token);
         self.decided = Some((self.decide)(group, at));
+    }
+
+    fn foresee(&mut self, group: &Group, at: &Arc<Moment>) {
+        if let (Some(Ok(_)), Some(ahead)) = (&self.decided, self.ahead.take()) {
+            // It fails if nobody waits any more.
+            let _ = ahead.send(Decided { group: Arc::new(group.clone()), at: Arc::clone(at) });
+        }
     }
 
     fn is_fenced(&self) -> bool {
@@ -114,7 +127,8 @@ impl Slot {
         }
     }
 
-    /// Decides a call, together with others that wait. Members' ids and instances that it names are in `gone`.
+    /// Decides a call, together with others that wait. Members' ids and instances that it names are in `gone`. If the
+    /// decision has to be stored, `ahead` is told of it before it is.
     ///
     /// # Errors
     /// [`Error::GroupNotFound`], also if it may not touch the group of this name; [`Error::Group`]; those of
@@ -125,10 +139,12 @@ impl Slot {
         allowed: Allowed,
         gone: Vec<Arc<str>>,
         token: Option<String>,
+        ahead: Option<oneshot::Sender<Decided>>,
         decide: impl FnMut(&mut Group, &mut Moment) -> Result<T, Refusal> + Send + 'static,
     ) -> Result<(T, Decided)> {
         let (answer, answered) = oneshot::channel();
-        self.put(decider, Box::new(Call { allowed, is_other: false, gone, token, decide, decided: None, answer }));
+        let call = Call { allowed, is_other: false, gone, token, decide, decided: None, ahead, answer };
+        self.put(decider, Box::new(call));
         answered.await.map_err(|_| Error::unknown("a decision about a group was broken off"))?
     }
 
@@ -220,7 +236,7 @@ async fn expire_later(slot: Weak<Slot>, decider: Weak<Decider>, end: i64, sleep:
     let next = slot.known.last_seen().and_then(|group| group.next_end());
     if next.is_some_and(|end| end <= decider.base.groups.about_now()) {
         // Each decision begins with the end of what is over, and sets the next timer.
-        let _ = slot.decide(&decider, Allowed::Any, Vec::new(), None, |_, _| Ok(())).await;
+        let _ = slot.decide(&decider, Allowed::Any, Vec::new(), None, None, |_, _| Ok(())).await;
     } else {
         slot.arm(&decider, 0);
     }
