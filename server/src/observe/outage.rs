@@ -10,8 +10,9 @@ use tokio::sync::Notify;
 
 /// How often the database is pinged.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
-/// The pause between two pings where requests find the database away.
-const PAUSE: Duration = Duration::from_millis(50);
+/// The shortest pause between two pings. Requests that fail although the database answers, as on a full disk, ask for one all
+/// the time.
+const PAUSE: Duration = Duration::from_millis(250);
 /// How long the database has to answer.
 const PATIENCE: Duration = Duration::from_secs(5);
 /// How often an outage that lasts is told again.
