@@ -155,7 +155,7 @@ test("[R-http.16] a browser's preflight is answered", async (t) => {
     assert.match(String(reply.headers["access-control-allow-origin"]), /^\*$/);
     assert.match(String(reply.headers["access-control-allow-methods"]), new RegExp(`\\b${method}\\b|^\\*$`));
     // A browser does not take "*" for Authorization.
-    for (const header of ["authorization", "content-type", "last-event-id"]) {
+    for (const header of ["authorization", "content-type", "last-event-id", "traceparent"]) {
       assert.ok(String(reply.headers["access-control-allow-headers"]).toLowerCase().includes(header), `${path}: ${header}`);
     }
   }

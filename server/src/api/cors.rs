@@ -17,7 +17,7 @@ use crate::config::Config;
 const ANY: HeaderValue = HeaderValue::from_static("*");
 const EXPOSED: HeaderValue = HeaderValue::from_static("X-EventoDB-Head, X-EventoDB-Token, X-Request-Id, Retry-After");
 const ALLOWED: HeaderValue =
-    HeaderValue::from_static("Authorization, Content-Type, Last-Event-ID, X-Request-Id, Cache-Control");
+    HeaderValue::from_static("Authorization, Content-Type, Last-Event-ID, X-Request-Id, Cache-Control, Traceparent");
 const DAY: HeaderValue = HeaderValue::from_static("86400");
 
 /// The pages that may read a reply.
