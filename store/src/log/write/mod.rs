@@ -28,6 +28,7 @@ mod standing;
 #[cfg(test)]
 mod tests;
 mod versions;
+mod work;
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
@@ -40,15 +41,14 @@ use eventodb_protocol::request::Append;
 use futures_util::future::FutureExt as _;
 use tokio::sync::Notify;
 use tokio::time::Instant;
-use uuid::Uuid;
 
 use self::commit::Sequencer;
-use self::conditions::Sight;
 use self::deeds::{Deed, Rounds};
 use self::follow::Follower;
 use self::gate::Gate;
-use self::queue::{Done, Queue, Work};
+use self::queue::{Done, Queue};
 pub use self::stages::{Stages, Times};
+use self::work::{NewMessages, Work};
 use super::base::Base;
 use crate::error::{Error, Result};
 use crate::groups::Allowed;
@@ -108,21 +108,19 @@ impl Writer {
         allowed: &Allowed,
         stages: Option<Arc<Stages>>,
     ) -> Result<Vec<Appended>> {
-        let messages = append.entries.iter().flat_map(|entry| &entry.messages);
-        let ids = messages.map(|message| message.id.unwrap_or_else(Uuid::now_v7)).collect();
-        let sight = Sight::of(&append).map(Box::new);
-        if sight.is_some() {
+        let new = NewMessages { stages, ..NewMessages::from(append) };
+        if new.sight.is_some() {
             self.base.figures.appends.conditional.increment();
         }
-        let mut work = Work::Append(append, ids, sight, None, stages);
+        let mut work = Work::Append(new);
         let mut rounds = Rounds::default();
         loop {
-            if let Work::Append(append, _, sight, deed, _) = &mut work {
-                if let Some(sight) = sight {
+            if let Work::Append(new) = &mut work {
+                if let Some(sight) = &mut new.sight {
                     sight.look(&self.base).await?;
                 }
-                if let Some(form) = &append.group {
-                    *deed = Some(Box::new(Deed::look(form, allowed, self).await?));
+                if let Some(form) = &new.append.group {
+                    new.deed = Some(Box::new(Deed::look(form, allowed, self).await?));
                 }
             }
             match self.write(work).await? {

@@ -18,9 +18,10 @@ use uuid::Uuid;
 use super::super::base::Base;
 use super::conditions::{Recent, Sight};
 use super::deeds::{Acting, ActingGroups, Deed};
-use super::queue::{Done, Pending, Work};
+use super::queue::{Done, Pending};
 use super::quota::Room;
 use super::versions::Versions;
+use super::work::Work;
 use crate::error::{Conflict, Error, QuotaOf, Result};
 use crate::model::{Batch, Entry, Head};
 
@@ -111,7 +112,7 @@ impl Verdict {
 fn decisive(pending: &[Pending], uncertain: bool) -> impl Iterator<Item = &Arc<str>> {
     pending.iter().flat_map(move |pending| {
         let (append, records) = match &pending.work {
-            Work::Append(append, ..) => (Some(append), &[][..]),
+            Work::Append(new) => (Some(&new.append), &[][..]),
             Work::Import(records) => (None, &**records),
         };
         let entries = append.map_or(&[][..], |append| &append.entries);
@@ -169,9 +170,7 @@ impl Planner<'_> {
         let verdicts = pending
             .iter()
             .map(|pending| match &pending.work {
-                Work::Append(append, ids, sight, deed, _) => {
-                    draft.append(append, ids, sight.as_deref(), deed.as_deref())
-                }
+                Work::Append(new) => draft.append(&new.append, &new.ids, new.sight.as_deref(), new.deed.as_deref()),
                 Work::Import(records) => {
                     keep_times = true;
                     draft.import(records)
@@ -211,9 +210,9 @@ impl Planner<'_> {
         };
         for pending in pending {
             match &pending.work {
-                Work::Append(append, ..) => {
-                    append.entries.iter().for_each(|entry| want(&entry.stream));
-                    append.checked_streams().for_each(&mut want);
+                Work::Append(new) => {
+                    new.append.entries.iter().for_each(|entry| want(&entry.stream));
+                    new.append.checked_streams().for_each(&mut want);
                 }
                 Work::Import(records) => records.iter().for_each(|record| want(&record.stream)),
             }
@@ -238,9 +237,9 @@ impl Planner<'_> {
         let mut ids = Vec::new();
         for pending in pending {
             match &pending.work {
-                Work::Append(append, all, ..) => {
-                    let messages = append.entries.iter().flat_map(|entry| &entry.messages);
-                    let given = messages.zip(all).filter(|(message, _)| self.is_uncertain || message.id.is_some());
+                Work::Append(new) => {
+                    let messages = new.append.entries.iter().flat_map(|entry| &entry.messages);
+                    let given = messages.zip(&new.ids).filter(|(message, _)| self.is_uncertain || message.id.is_some());
                     ids.extend(given.map(|(_, id)| *id));
                 }
                 Work::Import(records) => ids.extend(records.iter().map(|record| record.id)),

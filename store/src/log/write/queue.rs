@@ -8,19 +8,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
 
-use eventodb_protocol::message::Message;
 use eventodb_protocol::reply::Appended;
-use eventodb_protocol::request::Append;
-use eventodb_protocol::request::group::GroupForm;
 use parking_lot::Mutex;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, oneshot};
 use tokio::time::Instant;
-use uuid::Uuid;
 
-use super::conditions::Sight;
-use super::deeds::Deed;
 use super::overload::Overload;
-use super::stages::Stages;
+use super::work::Work;
 use crate::error::{Error, Result};
 use crate::figures::{Counter, Figures};
 use crate::settings::Settings;
@@ -38,17 +32,6 @@ pub(super) struct Pending {
     _room: [OwnedSemaphorePermit; 2],
 }
 
-/// The messages that an append brings.
-#[derive(Debug)]
-pub(super) enum Work {
-    /// New messages, with the id of each: the client's, or one made for it. An append keeps its ids
-    /// over all attempts. If it has conditions, what is known of them; if it acts on a group, what is known for that; if
-    /// its caller asks when it passes which stage, what is told.
-    Append(Append, Vec<Uuid>, Option<Box<Sight>>, Option<Box<Deed>>, Option<Arc<Stages>>),
-    /// Records that keep their positions and times.
-    Import(Vec<Message>),
-}
-
 /// The result of an append that was accepted.
 #[derive(Debug)]
 pub(super) enum Done {
@@ -58,47 +41,6 @@ pub(super) enum Done {
     Imported(i64),
     /// Nothing is decided: the conditions, or what it does to a group, are to be looked up once more.
     Outrun(Work),
-}
-
-impl Work {
-    /// How many messages it has.
-    pub(super) fn len(&self) -> usize {
-        match self {
-            Self::Append(append, ..) => append.len(),
-            Self::Import(records) => records.len(),
-        }
-    }
-
-    fn size(&self) -> usize {
-        match self {
-            Self::Append(append, ..) => append.size(),
-            Self::Import(records) => records.iter().map(Message::size).sum(),
-        }
-    }
-
-    /// What is known of its conditions, if it has some.
-    pub(super) fn sight(&self) -> Option<&Sight> {
-        match self {
-            Self::Append(_, _, sight, ..) => sight.as_deref(),
-            Self::Import(_) => None,
-        }
-    }
-
-    /// What is told when it passes which stage.
-    fn stages(&self) -> Option<&Stages> {
-        match self {
-            Self::Append(.., stages) => stages.as_deref(),
-            Self::Import(_) => None,
-        }
-    }
-
-    /// What it does to a group.
-    pub(super) fn form(&self) -> Option<&GroupForm> {
-        match self {
-            Self::Append(append, ..) => append.group.as_ref(),
-            Self::Import(_) => None,
-        }
-    }
 }
 
 impl Pending {

@@ -12,6 +12,7 @@ use eventodb_protocol::token::Token;
 use eventodb_protocol::{Filter, Scope, Timestamp};
 use futures_util::future::BoxFuture;
 use parking_lot::Mutex;
+use uuid::Uuid;
 
 use super::super::read::{Event, Reader, Start, Subscribe};
 use super::super::reads::Reads;
@@ -222,7 +223,7 @@ async fn subscribers_to_the_same_read_once_that_there_is_nothing() {
 async fn a_run_that_panics_costs_its_caller_an_answer_and_nobody_the_log() {
     let (writer, _, _backend) = writer().await;
     // Without an id for its message.
-    let panics = writer.write(Work::Append(append("account-1"), Vec::new(), None, None, None)).await;
+    let panics = writer.write(Work::Append(NewMessages { ids: Vec::new(), ..append("account-1").into() })).await;
     assert!(matches!(panics, Err(Error::Unknown(_))), "{panics:?}");
     let written =
         tokio::time::timeout(Duration::from_secs(60), writer.append(append("account-1"), &Allowed::Any)).await;
@@ -235,8 +236,8 @@ async fn an_append_on_a_group_that_is_busy_holds_up_no_other() {
     let turn = writer.base.groups.get("g").turn.clone().lock_owned().await;
     let form = AtomicForm::Fence { partition: 0, epoch: Epoch::from_number(1) };
     let acting = Append { group: Some(GroupForm { group: "g".to_owned(), form }), ..append("account-1") };
-    let (ids, deed) = (vec![Uuid::now_v7()], Deed::of_no_group(&Allowed::Any));
-    let waiting = writer.write(Work::Append(acting, ids, None, Some(Box::new(deed)), None));
+    let deed = Some(Box::new(Deed::of_no_group(&Allowed::Any)));
+    let waiting = writer.write(Work::Append(NewMessages { deed, ..acting.into() }));
     let plain = writer.append(append("account-2"), &Allowed::Any);
     let both = tokio::time::timeout(Duration::from_secs(60), async { tokio::join!(waiting, plain) }).await;
     let (waiting, plain) = both.expect("nobody waits for the turn");
@@ -251,9 +252,7 @@ async fn a_read_that_fails_is_not_taken_for_a_batch_that_is_rejected() {
     failing.fails.store(true, SeqCst);
     let mut answers = Vec::new();
     for stream in ["account-1", "account-2", "account-3"] {
-        answers.push(
-            writer.queue.put(Work::Append(append(stream), vec![Uuid::now_v7()], None, None, None)).await.unwrap(),
-        );
+        answers.push(writer.queue.put(Work::Append(append(stream).into())).await.unwrap());
     }
     writer.schedule();
     for answer in answers {
@@ -271,7 +270,7 @@ async fn draining_waits_for_everything_that_was_accepted() {
     let (writer, _, _backend) = writer().await;
     let mut answers = Vec::new();
     for at in 0..100 {
-        let work = Work::Append(append(&format!("account-{at}")), vec![Uuid::now_v7()], None, None, None);
+        let work = Work::Append(append(&format!("account-{at}")).into());
         answers.push(writer.queue.put(work).await.unwrap());
     }
     writer.schedule();

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
+use uuid::Uuid;
 
 use super::*;
 use crate::groups::{AuditEntry, Change, Stored};
@@ -230,9 +231,9 @@ async fn a_full_queue_refuses_after_the_interval() {
     let slow = Arc::new(Slow::default());
     slow.set_commit(60_000 * MS);
     let queue = Queue::new(&Settings { queue_appends: 1, ..Settings::default() }, Arc::default(), Arc::default());
-    let _first = queue.put(Work::Append(append("account-1"), vec![Uuid::now_v7()], None, None, None)).await.unwrap();
+    let _first = queue.put(Work::Append(append("account-1").into())).await.unwrap();
     let started = Instant::now();
-    let refused = queue.put(Work::Append(append("account-1"), vec![Uuid::now_v7()], None, None, None)).await;
+    let refused = queue.put(Work::Append(append("account-1").into())).await;
     assert!(matches!(refused, Err(Error::Overloaded)), "{refused:?}");
     assert_eq!(started.elapsed(), 1_000 * MS);
 }
