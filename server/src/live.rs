@@ -70,9 +70,9 @@ pub struct Live {
 }
 
 impl Live {
-    /// These settings, until they are changed.
+    /// These settings, until they are changed. Nothing is written without a request before [`Self::begin`].
     pub fn new(settings: Changeable) -> Self {
-        Self { now: RwLock::new(settings), takes_writes: Arc::new(AtomicBool::new(!settings.read_only)) }
+        Self { now: RwLock::new(settings), takes_writes: Arc::default() }
     }
 
     /// The settings that are in force.
@@ -86,7 +86,12 @@ impl Live {
         self.takes_writes.store(!settings.read_only, Relaxed);
     }
 
-    /// Whether the server is not in read-only mode, for who writes without a request.
+    /// The server serves from now on.
+    pub(crate) fn begin(&self) {
+        self.takes_writes.store(!self.now().read_only, Relaxed);
+    }
+
+    /// Whether the server serves and is not in read-only mode, for who writes without a request.
     pub fn takes_writes(&self) -> Arc<AtomicBool> {
         Arc::clone(&self.takes_writes)
     }

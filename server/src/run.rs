@@ -16,6 +16,7 @@ use crate::observe::{Outage, RequestLog, Totals};
 pub async fn run(listener: TcpListener, store: Arc<EventStore>, config: Config, stop: Stop) -> Totals {
     let server = Server::new(config.http_limits(), config.tls.clone());
     let live = config.live();
+    live.begin();
     let outage = Arc::new(Outage::default());
     let log = Arc::new(RequestLog::new(Arc::clone(&live), Arc::clone(&outage)));
     let end = CancellationToken::new();
