@@ -70,7 +70,7 @@ pub struct Live {
 }
 
 impl Live {
-    /// These settings, until they are changed. Nothing is written without a request before [`Self::begin`].
+    /// These settings, until they are changed. Nothing is written without a request before the server serves.
     pub fn new(settings: Changeable) -> Self {
         Self { now: RwLock::new(settings), takes_writes: Arc::default() }
     }
