@@ -145,7 +145,8 @@ async fn the_log_of_an_incident_tells_each_thing_once() {
     let mut command = Command::new(BINARY);
     command.args(["serve", "--port", "0", "--token", TOKEN, "--db-url", &database.url("postgres")]);
     command.args(["--stall-timeout-ms", "500", "--slow-query-threshold-ms", "60000"]);
-    command.args(["--max-wrong-tokens", "0"]).stderr(Stdio::piped());
+    // On a busy machine the database is away for longer than a queue waits otherwise.
+    command.args(["--max-wrong-tokens", "0", "--queue-interval-ms", "60000"]).stderr(Stdio::piped());
     let mut server = Server::launch(command).await;
     let mut log = Log::of(&mut server);
 
