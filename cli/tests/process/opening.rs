@@ -85,8 +85,11 @@ async fn a_namespace_whose_file_hangs_when_it_is_opened_holds_up_no_other() {
     let directory = tempfile::tempdir().expect("a temporary folder");
     let data = directory.path().join("data");
     prepare(Server::start(&data, &[]).await).await;
-    // `default` is the first, and `hanging` was created last.
-    let file = data.join(format!("{}.log.db", OTHERS + 2));
+    let registry = rusqlite::Connection::open(data.join("registry.db")).expect("it is closed");
+    let query = "SELECT incarnation FROM namespaces WHERE name = 'hanging'";
+    let log: i64 = registry.query_row(query, [], |row| row.get(0)).expect("it is there");
+    drop(registry);
+    let file = data.join(format!("{log}.log.db"));
     assert!(file.exists(), "{}", file.display());
     let server = start_hanging(directory.path(), &file).await;
     let hanging = ask_for_hanging(&server);
