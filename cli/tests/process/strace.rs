@@ -94,7 +94,7 @@ struct Sync {
 fn check(trace: &Path, acknowledged: &HashMap<String, String>) {
     let trace = std::fs::read_to_string(trace).expect("strace has written it");
     let lines: Vec<&str> = trace.lines().collect();
-    let is_log = |line: &str| line.contains(".log.db-wal>");
+    let is_log = |line: &str| line.contains("/1.log.db-wal>");
     let writes = |line: &str| line.contains("pwrite64(") || line.contains(" write(");
     let replies = |line: &str| ["sendto(", "writev(", "sendmsg(", "write("].iter().any(|call| line.contains(call));
     let syncs = syncs(&lines);
@@ -119,7 +119,7 @@ fn syncs(lines: &[&str]) -> Vec<Sync> {
     for (at, line) in lines.iter().enumerate() {
         let thread = line.split_whitespace().next().unwrap_or_default();
         let resumed = line.contains("sync resumed>");
-        if line.contains("sync(") && line.contains(".log.db-wal>") {
+        if line.contains("sync(") && line.contains("/1.log.db-wal>") {
             begun.insert(thread, at);
         } else if !resumed {
             continue;
