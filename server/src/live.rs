@@ -88,7 +88,7 @@ impl Live {
 
     /// The server serves from now on.
     pub(crate) fn begin(&self) {
-        self.takes_writes.store(!self.now().read_only, Relaxed);
+        self.set(self.now());
     }
 
     /// Whether the server serves and is not in read-only mode, for who writes without a request.
@@ -121,5 +121,23 @@ impl Default for AccessLog {
 impl Default for Rates {
     fn default() -> Self {
         Self { requests_per_address: None, requests_per_token: None, wrong_tokens: NonZeroU32::new(20) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_is_written_without_a_request_before_the_server_serves_nor_in_read_only_mode() {
+        let live = Live::new(Changeable::default());
+        let takes_writes = live.takes_writes();
+        let mut seen = vec![takes_writes.load(Relaxed)];
+        live.begin();
+        for read_only in [false, true, false] {
+            live.set(Changeable { read_only, ..live.now() });
+            seen.push(takes_writes.load(Relaxed));
+        }
+        assert_eq!(seen, [false, true, false, true]);
     }
 }

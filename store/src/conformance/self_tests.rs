@@ -7,7 +7,9 @@ use eventodb_protocol::Timestamp;
 use super::appends::record;
 use super::support::World;
 use crate::EventStore;
+use crate::error::Error;
 use crate::log::Log;
+use crate::model::Namespace;
 
 /// The log after one more test.
 async fn tested(store: &EventStore) -> Arc<Log> {
@@ -30,6 +32,8 @@ pub(super) async fn servers_share_one_log_that_no_client_sees(world: &mut World)
         assert_eq!(streams(&seen).await, 2);
         second.close().await;
     }
+    let by_name = world.store.log(Namespace::OF_SELF_TESTS).await;
+    assert!(matches!(by_name, Err(Error::NamespaceNotFound)), "a token of test mode may have any name: {by_name:?}");
     assert!(world.store.list().await.expect("the registry answers").is_empty());
     assert!(world.store.sample().heads.is_empty());
     assert_eq!(world.store.figures().appends.messages.get(), 0, "clients' messages are counted alone");

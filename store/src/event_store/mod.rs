@@ -1,6 +1,7 @@
 //! The namespaces, and the log of each.
 
 mod access;
+mod background;
 mod replacement;
 mod self_test;
 mod tokens;
@@ -8,8 +9,7 @@ mod trial;
 mod watch;
 
 use std::collections::{HashMap, HashSet};
-use std::sync::{Arc, Weak};
-use std::time::Duration;
+use std::sync::Arc;
 
 use eventodb_protocol::Timestamp;
 use eventodb_protocol::group::GroupsThen;
@@ -32,10 +32,7 @@ use crate::log::{Budget, Log, Reads};
 use crate::model::{Incarnation, Meant, Namespace, NamespaceUpdate, NewNamespace};
 use crate::name_locks::NameLocks;
 use crate::settings::Settings;
-use crate::storage::{Backend, Hint};
-
-/// How often it is looked for logs whose last time lies ahead of the clock.
-const WARN_OF_TIMES: Duration = Duration::from_hours(1);
+use crate::storage::Backend;
 
 /// Logs whose groups are asked for by one sample, at most.
 const SAMPLED_LOGS: usize = 200;
@@ -91,20 +88,7 @@ impl EventStore {
         if let Err(error) = store.backend.tidy().await {
             tracing::warn!(error = %Chain(&error), "cannot tidy the registry now");
         }
-        tokio::spawn(self_test::run(Arc::downgrade(&store), store.stop.clone()));
-        tokio::spawn(watch::run(Arc::downgrade(&store), store.stop.clone()));
-        tokio::spawn(look_at_times(Arc::downgrade(&store), store.stop.clone()));
-        tokio::spawn(tidy(Arc::downgrade(&store), store.stop.clone()));
-        tokio::spawn(clean_up(Arc::downgrade(&store), store.stop.clone()));
-        tokio::spawn(tokens::end_in_time(Arc::downgrade(&store), store.stop.clone()));
-        tokio::spawn(tokens::note_uses(Arc::downgrade(&store), store.stop.clone()));
-        if store.backend.is_shared() {
-            tokio::spawn(keep_up(Arc::downgrade(&store), store.stop.clone()));
-            tokio::spawn(tokens::watch(Arc::downgrade(&store), store.stop.clone()));
-        }
-        if let Some(hints) = store.backend.hints() {
-            tokio::spawn(take_hints(Arc::downgrade(&store), hints, store.stop.clone()));
-        }
+        background::start(&store);
         Ok(store)
     }
 
@@ -188,6 +172,9 @@ impl EventStore {
     }
 
     async fn namespace(&self, name: &str) -> Result<Namespace> {
+        if name == Namespace::OF_SELF_TESTS {
+            return Err(Error::NamespaceNotFound);
+        }
         self.backend.namespace(name).await?.ok_or(Error::NamespaceNotFound)
     }
 
@@ -468,92 +455,5 @@ impl EventStore {
     async fn poll(&self) -> Result<()> {
         self.logs.read().values().for_each(|log| log.poll());
         self.refresh().await
-    }
-}
-
-/// Looks after the start, and every hour, for logs whose last time lies ahead of the clock.
-async fn look_at_times(store: Weak<EventStore>, stop: CancellationToken) {
-    loop {
-        let Some(store) = store.upgrade() else { return };
-        let Some(looked) = stop.run_until_cancelled(store.leapt.look(&*store.backend)).await else { return };
-        if let Err(error) = looked {
-            tracing::debug!(error = %Chain(&error), "cannot look for times ahead of the clock");
-        }
-        drop(store);
-        if stop.run_until_cancelled(tokio::time::sleep(WARN_OF_TIMES)).await.is_none() {
-            return;
-        }
-    }
-}
-
-/// The store after one more interval of the poll; `None` if it has stopped.
-async fn after_the_interval(store: &Weak<EventStore>, stop: &CancellationToken) -> Option<Arc<EventStore>> {
-    let interval = store.upgrade()?.settings.poll_interval;
-    stop.run_until_cancelled(tokio::time::sleep(interval)).await?;
-    store.upgrade()
-}
-
-/// Tidies the registry. That waits for no drop of a storage.
-async fn tidy(store: Weak<EventStore>, stop: CancellationToken) {
-    while let Some(store) = after_the_interval(&store, &stop).await {
-        let Some(tidied) = stop.run_until_cancelled(store.backend.tidy()).await else { return };
-        if let Err(error) = tidied {
-            tracing::debug!(error = %Chain(&error), "cannot tidy the registry now");
-        }
-    }
-}
-
-/// Drops the storage of deleted namespaces, from the start on. A drop may take long, and holds up nothing else here.
-async fn clean_up(store: Weak<EventStore>, stop: CancellationToken) {
-    let mut next = store.upgrade();
-    while let Some(cleaned) = next.take() {
-        let Some(purged) = stop.run_until_cancelled(cleaned.backend.purge()).await else { return };
-        if let Err(error) = purged {
-            tracing::debug!(error = %Chain(&error), "the storage of deleted namespaces stays for now");
-        }
-        drop(cleaned);
-        next = after_the_interval(&store, &stop).await;
-    }
-}
-
-/// Polls a shared backend.
-async fn keep_up(store: Weak<EventStore>, stop: CancellationToken) {
-    while let Some(store) = after_the_interval(&store, &stop).await {
-        if let Err(error) = store.poll().await {
-            tracing::debug!(error = %Chain(&error), "cannot see what other servers did");
-        }
-    }
-}
-
-/// Passes the backend's hints of other servers' work on to the logs.
-async fn take_hints(store: Weak<EventStore>, mut hints: tokio::sync::mpsc::Receiver<Hint>, stop: CancellationToken) {
-    while let Some(Some(hint)) = stop.run_until_cancelled(hints.recv()).await {
-        let Some(store) = store.upgrade() else { return };
-        store.figures.hints.increment();
-        let outcome = match hint {
-            Hint::Written(incarnation, position) => {
-                let logs = store.logs.read();
-                let log = logs.values().find(|log| log.namespace().incarnation == incarnation);
-                log.into_iter().for_each(|log| log.writer.hint(position));
-                Ok(())
-            }
-            Hint::Group(incarnation, group) => {
-                let logs = store.logs.read();
-                let log = logs.values().find(|log| log.namespace().incarnation == incarnation);
-                log.into_iter().for_each(|log| log.groups().hint(group));
-                Ok(())
-            }
-            Hint::Wanted(incarnation, group) => {
-                let logs = store.logs.read();
-                let log = logs.values().find(|log| log.namespace().incarnation == incarnation);
-                log.into_iter().for_each(|log| log.groups().give_way(group));
-                Ok(())
-            }
-            Hint::Registry => store.refresh().await,
-            Hint::All => store.poll().await,
-        };
-        if let Err(error) = outcome {
-            tracing::debug!(error = %Chain(&error), "cannot see what other servers did");
-        }
     }
 }

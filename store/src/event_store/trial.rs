@@ -1,7 +1,7 @@
 //! An append of the store's own, and the poke about it, by the way that those of clients take.
 //!
-//! The servers of a database share one namespace for it, in which each has a stream of its own. A client cannot name it,
-//! because its name has a control character; it is in no list, no backup and no metric. After a number of messages a new
+//! The servers of a database share one namespace for it, in which each has a stream of its own. Its name has a control
+//! character, which requests may not name, and [`EventStore::log`] opens it to nobody; it is in no list, no backup and no metric. After a number of messages a new
 //! incarnation takes its place, so that it stays small whoever comes and goes
 //! ([0195](../../../docs/decisions/0195-a-server-tests-itself-by-an-append.md)).
 
@@ -79,7 +79,7 @@ impl Trial {
         if let Some(log) = self.opened().filter(|log| !log.is_closed()) {
             return Ok(log);
         }
-        let namespace = match store.backend.namespace(Namespace::OF_SELF_TESTS).await? {
+        let namespace = match found(store).await? {
             Some(namespace) => namespace,
             None => create(store).await?,
         };
@@ -129,6 +129,10 @@ impl Trial {
     }
 }
 
+async fn found(store: &EventStore) -> Result<Option<Namespace>> {
+    store.backend.namespace(Namespace::OF_SELF_TESTS).await
+}
+
 /// Creates the namespace. Nobody ever learns its token.
 async fn create(store: &EventStore) -> Result<Namespace> {
     let name = Namespace::OF_SELF_TESTS;
@@ -140,7 +144,7 @@ async fn create(store: &EventStore) -> Result<Namespace> {
     };
     match store.backend.create(&new).await {
         // Another server was first.
-        Err(Error::NamespaceExists) => store.namespace(name).await,
+        Err(Error::NamespaceExists) => found(store).await?.ok_or(Error::NamespaceNotFound),
         outcome => outcome,
     }
 }

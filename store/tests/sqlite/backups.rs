@@ -3,13 +3,15 @@
 use std::fs;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+use std::time::Duration;
 
 use eventodb_protocol::Filter;
 use eventodb_protocol::Scope;
 use eventodb_protocol::request::Read;
 use eventodb_protocol::request::group::{CreateGroup, Join, Start};
-use eventodb_store::sqlite::Settings;
+use eventodb_store::EventStore;
 use eventodb_store::sqlite::maintenance::{Error, backup, verify};
+use eventodb_store::sqlite::{Location, Settings, Sqlite};
 
 use super::support::*;
 
@@ -41,6 +43,35 @@ async fn a_backup_of_a_store_in_use_is_a_data_directory() {
     let report = verify(&output, &mut |_| {}).expect("it can be read");
     assert!(!report.is_backup && report.is_sound(), "{report:?}");
     store.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_servers_tests_of_itself_are_in_no_backup() {
+    let (directory, model) = store_of(30).await;
+    let backend = Sqlite::open(Location::Directory(directory.path().to_owned()), Settings::default());
+    let testing =
+        eventodb_store::Settings { self_test: Some(Arc::new(true.into())), ..eventodb_store::Settings::default() };
+    let store = EventStore::open(backend.expect("the directory is ours"), testing).await.expect("the store opens");
+    let tested = async {
+        while store.self_tests().passed.get() == 0 {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, tested).await.expect("it tests itself");
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let output = folder.path().join("backup");
+    let manifest = backup(directory.path(), &output, &mut |_| {}).expect("the store is there");
+    store.close().await;
+    assert_eq!(manifest.namespaces.iter().map(|of| &*of.namespace).collect::<Vec<_>>(), [NAME]);
+    let report = verify(directory.path(), &mut |_| {}).expect("it can be read");
+    assert!(report.is_sound(), "{report:?}");
+    let holds: Vec<&str> = report.files.iter().map(|file| &*file.holds).collect();
+    assert_eq!(holds[0], "1 namespaces");
+    assert!(holds.contains(&"log of the server's tests of itself, 1 messages"), "{holds:?}");
+    let restored = open(&output, Settings::default()).await;
+    let mut restored_model = model;
+    restored_model.check(&restored).await;
+    restored.close().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
