@@ -91,7 +91,7 @@ impl Live {
         self.set(self.now());
     }
 
-    /// Whether the server serves and is not in read-only mode, for who writes without a request.
+    /// Whether the server serves and is not in read-only mode: for work that writes without a request.
     pub fn takes_writes(&self) -> Arc<AtomicBool> {
         Arc::clone(&self.takes_writes)
     }

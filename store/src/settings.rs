@@ -38,8 +38,8 @@ pub struct Settings {
     pub poke_bytes: usize,
     /// A subscription at the head hands out pokes at most this often: pokes that come in between go out together.
     pub poke_gap: Duration,
-    /// Whether the store tests itself by an append, and whether it may do so now. `None`: only by a small write to the
-    /// registry.
+    /// The store tests itself by an append as long as this is true, and not at all while it is false. `None`: it tests
+    /// itself by a small write to the registry alone.
     pub self_test: Option<Arc<AtomicBool>>,
     /// The clock of groups in place of the database's, in milliseconds since 1970; for tests. Epochs then have no random
     /// bits, and no timer runs.

@@ -23,7 +23,7 @@ const AFTER_A_FAILURE: Duration = Duration::from_secs(2);
 const WITHIN: Duration = Duration::from_secs(5);
 /// For how long the result of a test counts.
 const HOLDS_FOR: Duration = Duration::from_secs(30);
-/// What the backend says where it takes no writes, and why. An append would only say the same once more.
+/// Codes by which the backend says already that nothing is written. An append would say it once more.
 const TOLD_ALREADY: [&str; 3] = ["READ_ONLY", "DISK_LOW", "DIRECTORY_LOST"];
 
 /// The results of the tests.

@@ -1,5 +1,5 @@
-//! The watch over what waits: appends that no batch takes, and pokes that are not handed out. Each log that is stuck
-//! shows, also one that no client writes to while its subscribers wait.
+//! The watch over what waits: appends that no batch takes, and pokes that are not handed out. It looks at each open log, and
+//! writes to none.
 
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Weak};

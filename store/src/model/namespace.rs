@@ -32,8 +32,8 @@ pub struct Namespace {
 }
 
 impl Namespace {
-    /// The name of the namespace in which servers test themselves. No client can name it, because it has a control
-    /// character.
+    /// The name of the namespace in which servers test themselves. It has a control character, which no request may name,
+    /// and the store opens it to nobody.
     pub const OF_SELF_TESTS: &str = "\u{1}self-test";
 }
 

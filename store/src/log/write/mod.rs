@@ -218,7 +218,7 @@ impl Writer {
         self.queue.len()
     }
 
-    /// For how long appends, or what other servers wrote, have waited without a sign that a run goes on.
+    /// The age of the oldest append that waits, or for how long a run has begun no batch: the longer of both.
     pub(crate) fn waits_for(&self) -> Duration {
         let has_run = self.is_running.load(SeqCst);
         self.queue.waits_for(has_run, Instant::now())

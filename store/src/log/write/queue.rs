@@ -227,8 +227,8 @@ impl Queue {
         self.waiting.lock().looked = Instant::now();
     }
 
-    /// The age of the oldest append that waits, or for how long a run has not looked for appends if there is one: the
-    /// longer of both.
+    /// The age of the oldest append that waits, or for how long a run has not looked for appends, if one is at work (`has_run`):
+    /// the longer of both.
     pub(super) fn waits_for(&self, has_run: bool, now: Instant) -> Duration {
         let waiting = self.waiting.lock();
         let oldest = waiting.pending.front().map(|pending| pending.arrived);
