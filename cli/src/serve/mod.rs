@@ -8,6 +8,7 @@ mod files;
 #[cfg(test)]
 mod fuzz;
 mod logging;
+mod manager;
 mod memory;
 #[cfg(test)]
 mod page;
@@ -17,7 +18,6 @@ mod signals;
 mod steer;
 mod storage;
 
-use std::net::SocketAddr;
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -63,8 +63,8 @@ pub(crate) async fn run(settings: Settings) -> anyhow::Result<ExitCode> {
     checked.server.bounds.connections = files::bound_connections(checked.server.bounds.connections);
     let (version, storage) = (eventodb_protocol::VERSION, banner::describe(&checked.storage));
     tracing::info!(version, storage, config = steer.hash(), "starting");
-    let backend = storage::open(&checked.storage).await?;
-    let store = EventStore::open(backend, checked.store.clone()).await;
+    let backend = manager::starting(storage::open(&checked.storage)).await?;
+    let store = manager::starting(EventStore::open(backend, checked.store.clone())).await;
     let store = store.map_err(|error| Refused::new(of_store(&error), error))?;
     let administrator = match administrator::prepare(&store, &checked).await {
         Ok(administrator) => administrator,
@@ -74,7 +74,9 @@ pub(crate) async fn run(settings: Settings) -> anyhow::Result<ExitCode> {
         }
     };
     let address = listener.local_addr().context("the socket has no address")?;
-    tell(&checked, address, &administrator);
+    let url = format!("{}://{address}", if checked.server.tls.is_some() { "https" } else { "http" });
+    tell(&checked, &url, &administrator);
+    manager::ready(&url, &stop, &store);
     let mode = match checked.test_mode {
         true => Mode::Test { namespaces: checked.test_namespaces },
         false => Mode::Production,
@@ -108,10 +110,9 @@ fn listen_for_reloads(settings: &Settings, tls: Option<Arc<Tls>>, steer: Arc<Ste
 
 /// Logs the address, and prints the banner before it if the log is for people. A generated token is in the banner at
 /// most, never in the log.
-fn tell(checked: &Checked, address: SocketAddr, administrator: &Administrator) {
-    let url = format!("{}://{address}", if checked.server.tls.is_some() { "https" } else { "http" });
+fn tell(checked: &Checked, url: &str, administrator: &Administrator) {
     if checked.log_format == Format::Console {
-        banner::print(&checked.storage, &url, checked.test_mode, administrator);
+        banner::print(&checked.storage, url, checked.test_mode, administrator);
     }
     if let Some(Shown::File(file)) = &administrator.shown {
         tracing::info!(file = banner::full(file), "the administrator's token was made; it is in this file only");

@@ -15,6 +15,7 @@ mod http;
 mod incidents;
 mod index;
 mod load;
+mod managed;
 mod matrix;
 mod memory;
 mod opening;

@@ -406,6 +406,12 @@ impl EventStore {
         self.backend.ping().await
     }
 
+    /// Returns once the threads that commit batches have taken up something new. A full disk or a lost database does not
+    /// hold it up.
+    pub async fn beat(&self) {
+        self.backend.beat().await;
+    }
+
     /// Why writes are refused at the moment, or soon will be, although reads are answered.
     pub fn degraded(&self) -> Vec<Degraded> {
         let mut degraded = self.backend.degraded();

@@ -315,6 +315,10 @@ impl Backend for Sqlite {
         self.registry(Registry::ping).await
     }
 
+    async fn beat(&self) {
+        self.shared.threads.beat().await;
+    }
+
     async fn self_test(&self) -> Result<()> {
         let failing = |storage: &&Arc<SqliteStorage>| storage.append_fault.is_there();
         let failing: Vec<Arc<SqliteStorage>> = self.storages.lock().values().filter(failing).cloned().collect();

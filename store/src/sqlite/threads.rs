@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use futures_util::future::BoxFuture;
 use tokio::runtime::{Builder, Runtime};
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, oneshot};
 
 use super::Settings;
 use crate::error::{Error, Result};
@@ -34,6 +34,15 @@ impl Threads {
     /// Runs a future on a writer thread.
     pub(super) fn write(&self, work: BoxFuture<'static, ()>) {
         self.writers.as_ref().expect("taken only by drop").spawn(work);
+    }
+
+    /// Returns once a writer thread has taken up something new.
+    pub(super) async fn beat(&self) {
+        let (taken, is_taken) = oneshot::channel();
+        self.write(Box::pin(async move {
+            let _ = taken.send(());
+        }));
+        let _ = is_taken.await;
     }
 
     /// Runs background work on an indexer thread.
@@ -71,4 +80,38 @@ fn runtime(name: &str, threads: usize) -> std::io::Result<Runtime> {
         .on_thread_start(|| BLOCKING.set(true))
         .enable_time()
         .build()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc::channel;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_beat_waits_while_every_writer_thread_is_stuck() {
+        let settings = Settings { writer_threads: 2, ..Settings::default() };
+        let threads = Threads::start(&settings).expect("threads");
+        let stick = || {
+            let (end, is_over) = channel::<()>();
+            let (begun, has_begun) = oneshot::channel();
+            threads.write(Box::pin(async move {
+                begun.send(()).expect("the test waits");
+                let _ = is_over.recv();
+            }));
+            (end, has_begun)
+        };
+        let (first, begun) = stick();
+        begun.await.expect("it runs");
+        threads.beat().await;
+        let (second, begun) = stick();
+        begun.await.expect("it runs");
+        let mut beat = std::pin::pin!(threads.beat());
+        assert!(futures_util::poll!(beat.as_mut()).is_pending());
+        tokio::task::yield_now().await;
+        assert!(futures_util::poll!(beat.as_mut()).is_pending());
+        drop(second);
+        beat.await;
+        drop(first);
+    }
 }

@@ -168,6 +168,10 @@ pub trait Backend: Send + Sync + 'static {
     /// Whether the database answers, within a short time.
     async fn ping(&self) -> Result<()>;
 
+    /// Returns once the threads that commit batches have taken up something new. It asks no disk and no database, because
+    /// a backend that waits for one of them makes as much progress as it can.
+    async fn beat(&self) {}
+
     /// Makes a small write that is durable when it returns and that cannot be read, and one to each log whose last
     /// write failed, so that [`Backend::degraded`] is up to date.
     async fn self_test(&self) -> Result<()>;
