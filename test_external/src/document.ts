@@ -1,16 +1,21 @@
-/** docs/API.md and docs/GUIDE.md as data: rules and examples. */
+/** The documents as data: rules and examples. */
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { ROOT } from "./command.ts";
 
 export type Block = { language: string; words: string[]; text: string; line: number };
 
+/** The text of a file below docs/. */
+export function readDocument(name: string): string {
+  return readFileSync(join(ROOT, "docs", name), "utf8");
+}
+
 export function readApiDocument(): string {
-  return readFileSync(join(ROOT, "docs/API.md"), "utf8");
+  return readDocument("API.md");
 }
 
 export function readGuide(): string {
-  return readFileSync(join(ROOT, "docs/GUIDE.md"), "utf8");
+  return readDocument("GUIDE.md");
 }
 
 /** The ids of all rules, in document order. */
@@ -23,13 +28,13 @@ export function ruleMentions(document: string): string[] {
   return [...document.matchAll(/\bR-[a-z-]+\.\d+\b/g)].map((match) => match[0]);
 }
 
-/** The fenced blocks of the document, each with the words after its language. */
+/** The fenced blocks of the document, each with the words after its language. A block may be indented, as in a list. */
 export function fencedBlocks(document: string): Block[] {
-  const fence = /^```(\w+)([^\n]*)\n([\s\S]*?)^```$/gm;
+  const fence = /^( *)```(\w*)([^\n]*)\n([\s\S]*?)^\1```$/gm;
   return [...document.matchAll(fence)].map((match) => ({
-    language: match[1]!,
-    words: match[2]!.split(" ").filter((word) => word !== ""),
-    text: match[3]!,
+    language: match[2]!,
+    words: match[3]!.split(" ").filter((word) => word !== ""),
+    text: match[4]!.replaceAll(new RegExp(`^${match[1]}`, "gm"), ""),
     line: document.slice(0, match.index).split("\n").length,
   }));
 }

@@ -1,7 +1,10 @@
 /** A shell that commands are typed into, and whose output is read line by line. */
 import assert from "node:assert/strict";
 import { spawn, type ChildProcess } from "node:child_process";
-import { cleanEnvironment } from "./command.ts";
+import { existsSync, mkdirSync, symlinkSync } from "node:fs";
+import { join } from "node:path";
+import { binary, cleanEnvironment } from "./command.ts";
+import type { Context } from "./suite.ts";
 import { until } from "./wait.ts";
 
 /** How long one block of commands may take. */
@@ -13,22 +16,23 @@ export class Terminal {
   private commands = 0;
   private shell: ChildProcess;
 
-  constructor(directory: string) {
+  constructor(directory: string, environment: Record<string, string> = {}) {
     // The shell leads a group of processes, so that `close` reaches what it started.
-    this.shell = spawn("bash", ["--norc"], { cwd: directory, env: cleanEnvironment(), stdio: "pipe", detached: true });
+    this.shell = spawn("bash", ["--norc"], { cwd: directory, env: cleanEnvironment(environment), stdio: "pipe", detached: true });
     this.shell.stdout!.setEncoding("utf8").on("data", (text) => (this.output += text));
     this.shell.stderr!.setEncoding("utf8").on("data", (text) => (this.errors += text));
   }
 
   /** Runs commands to their end, and returns the lines that they printed. */
-  async run(commands: string): Promise<string[]> {
-    const end = new RegExp(`^the end of ${++this.commands}: (\\d+)\n`, "m");
+  async run(commands: string, limitMs = LIMIT_MS): Promise<string[]> {
+    const end = new RegExp(`the end of ${++this.commands}: (\\d+)\n`);
     this.shell.stdin!.write(`{\n${commands}} </dev/null\necho "the end of ${this.commands}: $?"\n`);
-    const found = await until(`the end of ${commands}${this.errors}`, () => end.exec(this.output), LIMIT_MS);
+    const found = await until(`the end of ${commands}${this.errors}`, () => end.exec(this.output), limitMs);
     const printed = this.output.slice(0, found.index);
     this.output = this.output.slice(found.index + found[0].length);
     assert.equal(found[1], "0", `${commands}${printed}${this.errors}`);
-    return printed.split("\n").slice(0, -1);
+    if (printed === "") return [];
+    return printed.replace(/\n$/, "").split("\n");
   }
 
   /** Types commands that do not end by themselves. */
@@ -49,4 +53,16 @@ export class Terminal {
   close(): void {
     process.kill(-this.shell.pid!, "SIGKILL");
   }
+}
+
+/** A shell for one test that finds the program as `eventodb`, and has these variables. */
+export function terminalIn(t: Context, directory: string, environment: Record<string, string> = {}): Terminal {
+  const programs = join(directory, "programs");
+  if (!existsSync(programs)) {
+    mkdirSync(programs);
+    symlinkSync(binary(), join(programs, "eventodb"));
+  }
+  const shell = new Terminal(directory, { PATH: `${programs}:${process.env.PATH}`, ...environment });
+  t.after(() => shell.close());
+  return shell;
 }

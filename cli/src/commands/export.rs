@@ -43,6 +43,10 @@ pub(crate) struct Args {
     /// Continue after the last complete record of the output file.
     #[arg(long, requires = "output")]
     resume: bool,
+    /// Look where the namespace ends, wait for this many seconds, and export up to there. On a server other than this one a
+    /// message may become visible below one that was seen; what does so within this time is exported too.
+    #[arg(long, value_name = "SECONDS", default_value_t = 0)]
+    settle: u64,
     #[command(flatten)]
     connection: Connection,
 }
@@ -56,6 +60,7 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<ExitCode> {
     let retry = RetryPolicy::default().give_up_after(Duration::from_secs(60));
     let client = args.connection.connect().await?.with_retry_policy(retry);
     let head = client.head().await?;
+    tokio::time::sleep(Duration::from_secs(args.settle)).await;
     let (mut sink, written) = Sink::open(args.output.as_deref(), args.gzip, args.resume)?;
     let from = written.map_or(1, |position| position + 1);
     let progress = progress::messages(u64::try_from(head - from + 1).ok());

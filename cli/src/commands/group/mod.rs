@@ -8,7 +8,9 @@ use std::time::Duration;
 use anyhow::Context as _;
 use clap::Subcommand;
 use eventodb_client::Client;
-use eventodb_client::group::{CreateGroup, Group, ListPage, ResetGroup, ResetTo, Skip, Start, reply::GroupSummary};
+use eventodb_client::group::{
+    Adopt, CreateGroup, Group, ListPage, ResetGroup, ResetTo, Skip, Start, reply::GroupSummary,
+};
 use serde::Serialize;
 use serde_json::Value;
 
@@ -47,6 +49,10 @@ enum Command {
         group: String,
         #[command(flatten)]
         new: New,
+        /// Go on where a static group was: the checkpoints of its members, in their order, separated by commas. Its size is
+        /// their number. Its members must have stopped.
+        #[arg(long, value_name = "POSITIONS", value_delimiter = ',', conflicts_with = "start")]
+        adopt: Vec<i64>,
         /// How long a lease lasts after a call of its member, in milliseconds.
         #[arg(long, value_name = "MS")]
         session_ms: Option<u64>,
@@ -216,8 +222,9 @@ async fn command(command: Command, client: &Client, output: &mut Output) -> anyh
     match command {
         Command::List => list(client, output).await,
         Command::Status { group, watch } => status::show(&client.group(group), watch, output).await,
-        Command::Create { group, new, session_ms, max_parked, description } => {
-            let create = CreateGroup { session_ms, max_parked, description, ..new.group() };
+        Command::Create { group, new, adopt, session_ms, max_parked, description } => {
+            let adopt = (!adopt.is_empty()).then_some(Adopt { size: adopt.len(), checkpoints: adopt });
+            let create = CreateGroup { adopt, session_ms, max_parked, description, ..new.group() };
             tell(&client.group(group).create(&create).await?, "exists", output)
         }
         Command::Reset { group, to, partitions, yes } => {
