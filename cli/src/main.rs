@@ -3,6 +3,7 @@
 //! [`usage::EXIT_CODES`] lists the exit codes. An error is printed in one line.
 
 mod commands;
+mod help;
 mod serve;
 mod usage;
 
@@ -10,7 +11,7 @@ use std::io::Write as _;
 use std::process::ExitCode;
 
 use clap::error::ErrorKind;
-use clap::{CommandFactory as _, Parser, Subcommand as _};
+use clap::{CommandFactory as _, FromArgMatches, Parser, Subcommand as _};
 use eventodb_store::Chain;
 
 use self::commands::Command;
@@ -60,27 +61,37 @@ fn main() -> ExitCode {
 /// Runs a command. Ctrl-C aborts a command that does not handle it itself.
 async fn until_interrupted(command: Command) -> anyhow::Result<ExitCode> {
     if command.ends_on_signal() {
-        return command.run(Cli::command()).await;
+        return command.run(root()).await;
     }
     tokio::select! {
-        outcome = command.run(Cli::command()) => outcome,
+        outcome = command.run(root()) => outcome,
         Ok(()) = tokio::signal::ctrl_c() => Err(Refused::new(Exit::Interrupted, anyhow::anyhow!("interrupted")).into()),
     }
 }
 
 fn after_help() -> String {
-    const SERVE: &str =
-        "Without a command the server is started: `eventodb --port 8080` is `eventodb serve --port 8080`.";
+    const SERVE: &str = "Without a command the server is started: `eventodb --port 8080` is `eventodb serve --port 8080`. \
+        `eventodb serve --help` has its flags, and `eventodb COMMAND --help` those of a command, with examples.";
     format!("{SERVE}\n\nExit codes: {}", usage::EXIT_CODES)
+}
+
+/// The whole command line, with its help.
+fn root() -> clap::Command {
+    help::dressed(Cli::command())
+}
+
+fn parsed<T: FromArgMatches>(mut command: clap::Command) -> Result<T, clap::Error> {
+    let mut matches = command.try_get_matches_from_mut(std::env::args_os())?;
+    T::from_arg_matches_mut(&mut matches).map_err(|error| error.format(&mut command))
 }
 
 /// Parses the command line. Without a command it is `serve`.
 fn parse() -> Result<Command, clap::Error> {
     let first = std::env::args_os().nth(1);
     if first.is_some_and(|first| first.to_str().is_some_and(Command::has_subcommand)) {
-        return CommandFirst::try_parse().map(|line| line.command);
+        return parsed::<CommandFirst>(help::dressed(CommandFirst::command())).map(|line| line.command);
     }
-    let cli = Cli::try_parse()?;
+    let cli: Cli = parsed(root())?;
     Ok(cli.command.unwrap_or_else(|| Command::Serve(Box::new(cli.serve))))
 }
 
@@ -91,7 +102,7 @@ fn answer_usage(error: &clap::Error) -> ExitCode {
         let _ = error.print();
         return ExitCode::SUCCESS;
     }
-    fail(&anyhow::Error::new(usage::of_clap(error, &Cli::command())))
+    fail(&anyhow::Error::new(usage::of_clap(error, &root())))
 }
 
 fn fail(error: &anyhow::Error) -> ExitCode {

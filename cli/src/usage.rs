@@ -3,7 +3,7 @@
 use std::error::Error;
 use std::fmt;
 
-use clap::error::{ContextKind, ContextValue};
+use clap::error::{ContextKind, ContextValue, ErrorKind};
 use eventodb_client::Error as ClientError;
 use eventodb_client::worker::WorkerError;
 
@@ -211,18 +211,24 @@ fn strings(error: &clap::Error, kind: ContextKind) -> Vec<String> {
     }
 }
 
-/// The called command, as clap's usage line names it.
+/// The called command, as clap's usage line names it, or else as it was typed.
 fn command_of(error: &clap::Error, root: &clap::Command) -> String {
-    let Some(ContextValue::StyledStr(usage)) = error.get(ContextKind::Usage) else { return root.get_name().to_owned() };
-    let usage = usage.to_string();
-    // The first two words are `Usage:` and the name by which the program was called, which may differ.
-    let mut words = usage.split_whitespace().skip(2);
+    let words: Vec<String> = match error.get(ContextKind::Usage) {
+        // The first two words are `Usage:` and the name by which the program was called, which may differ.
+        Some(ContextValue::StyledStr(usage)) => {
+            usage.to_string().split_whitespace().skip(2).map(str::to_owned).collect()
+        }
+        _ => std::env::args_os().skip(1).filter_map(|word| word.into_string().ok()).collect(),
+    };
+    let mut words = words.iter();
     let (mut path, mut command) = (root.get_name().to_owned(), root);
     while let Some(next) = words.next().and_then(|word| command.find_subcommand(word)) {
         path = format!("{path} {}", next.get_name());
         command = next;
     }
-    path
+    // A flag without a command is one of `serve`, whose help has it.
+    let is_of_serve = root.has_subcommands() && path == root.get_name() && error.kind() != ErrorKind::InvalidSubcommand;
+    if is_of_serve { format!("{path} serve") } else { path }
 }
 
 #[cfg(test)]

@@ -27,8 +27,8 @@ pub use client::{CallObserver, Client, ClientBuilder};
 pub use error::{Conflict, Error, FailedCondition, Result};
 pub use eventodb_protocol::performance;
 pub use eventodb_protocol::reply::{
-    Appended, CategoryListed, Health, NamespaceCreated, NamespaceDeleted, NamespaceInfo, NamespaceListed, StreamListed,
-    TokenAbout, TokenCreated, TokenListed, TokenRevoked, Written,
+    Appended, CategoryListed, DegradedReason, Health, NamespaceCreated, NamespaceDeleted, NamespaceInfo,
+    NamespaceListed, Readiness, StreamListed, TokenAbout, TokenCreated, TokenListed, TokenRevoked, Written,
 };
 pub use eventodb_protocol::{ConsumerGroup, Expected, Matching, Right, Rights, Timestamp};
 pub use message::{Message, Page, Raw};

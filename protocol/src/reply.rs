@@ -29,6 +29,25 @@ pub struct Appended {
     pub last_global_position: i64,
 }
 
+/// Result of `GET /health/ready`: the store answers reads.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Readiness {
+    /// `ok`.
+    pub status: String,
+    /// Why writes are refused, or soon will be; empty if they are taken.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub degraded: Vec<DegradedReason>,
+}
+
+/// One reason in [`Readiness`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DegradedReason {
+    /// Tells the kind of reason; stable.
+    pub code: String,
+    /// The same for people.
+    pub message: String,
+}
+
 /// Result of `ns.create`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]

@@ -230,3 +230,43 @@ test("[R-cli.22 R-cli.5] config check and config show", async (t) => {
   assert.deepEqual(of("log-level"), { name: "log-level", value: "info", from: "default", changeable: true });
   assert.ok(!stdout.includes(token));
 });
+
+test("[R-cli.23] the short help has the commands in groups, and each line fits", async () => {
+  const short = await run(["--help"], { COLUMNS: "80" });
+  for (const words of ["Client:", "Storage:", "Tools:", "  serve ", "  status ", "  backup "]) {
+    assert.ok(short.stdout.includes(words), words);
+  }
+  assert.ok(!short.stdout.includes("--data-dir"), short.stdout);
+  for (const args of [["--help"], ["serve", "--help"], ["status", "--help"], ["token", "create", "--help"]]) {
+    const { stdout } = await run(args, { COLUMNS: "80" });
+    assert.deepEqual(stdout.split("\n").filter((line) => [...line].length > 80), [], args.join(" "));
+    if (args.length > 1) assert.match(stdout, /Examples:\n {2}eventodb /);
+  }
+});
+
+test("[R-status.1 R-status.2 R-status.3 R-status.4] status tells what a server is, and whether it takes writes", async (t) => {
+  const server = await startServer(t, { args: ["--test-mode", "--port", "0"] });
+  await server.client().rpc("stream.write", "a-1", { type: "T", data: {} });
+  const at = ["--url", server.url];
+  const { code, stdout } = await run(["status", "--json", ...at]);
+  const { version, backend, connections, ...rest } = JSON.parse(stdout) as Record<string, unknown>;
+  assert.match(String(version), VERSION);
+  assert.ok(typeof backend === "string" && typeof connections === "number", stdout);
+  assert.deepEqual([code, rest], [0, {
+    url: server.url, up: true, ready: true, degraded: [], namespace: null, head: 1, groups: [], error: null,
+  }]);
+  const lines = await run(["status", ...at]);
+  assert.match(lines.stdout, /^up .*\n(?:.*\n)*head +1\n/);
+  const live = await run(["status", "--live", ...at]);
+  assert.deepEqual([live.code, live.stdout, live.stderr], [0, "", ""]);
+
+  const readOnly = await startServer(t, { args: ["--test-mode", "--read-only", "--port", "0"] });
+  const degraded = await run(["status", "--json", "--url", readOnly.url]);
+  assert.equal(degraded.code, 1);
+  assert.equal((JSON.parse(degraded.stdout) as { degraded: { code: string }[] }).degraded[0]?.code, "READ_ONLY");
+  assert.equal((await run(["status", "--live", "--url", readOnly.url])).code, 0);
+
+  const nobody = ["--url", "http://127.0.0.1:1"];
+  assert.equal((await run(["status", ...nobody])).code, 69);
+  assert.equal((await run(["status", "--live", ...nobody])).code, 1);
+});

@@ -19,7 +19,7 @@ use super::{input, progress};
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// The file to read, which may be compressed. Standard input if left out. Each line is a message:
-    /// {"stream":…,"type":…,"data":{…},"metadata":{…},"id":…}. metadata and id may be left out.
+    /// {"stream": …, "type": …, "data": {…}, "metadata": {…}, "id": …}. metadata and id may be left out.
     #[arg(long)]
     input: Option<PathBuf>,
     /// Write every line to this stream, whatever stream it names.

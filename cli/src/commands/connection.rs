@@ -61,6 +61,28 @@ impl Connection {
         Ok(client.with_retry_policy(retry).with_observer(Notices::of_process()))
     }
 
+    /// Whether the server's process serves requests: one question with a short limit, and no word about waiting.
+    ///
+    /// # Errors
+    /// The URL or the token cannot be used, or the server does not answer.
+    pub(super) async fn check_liveness(&self, limit: Duration) -> anyhow::Result<()> {
+        let client = self.client()?.with_retry_policy(RetryPolicy::none());
+        match tokio::time::timeout(limit, client.server_liveness()).await {
+            Ok(answer) => Ok(answer?),
+            Err(_) => Err(self.no_answer(limit)),
+        }
+    }
+
+    /// The server's URL.
+    pub(super) fn url(&self) -> &str {
+        &self.url
+    }
+
+    fn no_answer(&self, limit: Duration) -> anyhow::Error {
+        let message = format!("no answer from {} within {} s", self.url, limit.as_secs());
+        Refused::new(Exit::Unavailable, anyhow::Error::msg(message)).into()
+    }
+
     fn client(&self) -> Result<Client, Usage> {
         let mut builder = Client::builder(&self.url);
         if let Some(token) = self.token()? {
@@ -113,10 +135,7 @@ impl Connection {
         tokio::select! {
             answer = answer => answer,
             () = told => unreachable!("it waits for ever"),
-            () = limit => {
-                let message = format!("no answer from {} within {} s", self.url, FIRST.as_secs());
-                Err(Refused::new(Exit::Unavailable, anyhow::Error::msg(message)).into())
-            }
+            () = limit => Err(self.no_answer(FIRST)),
         }
     }
 }

@@ -23,6 +23,7 @@ mod progress;
 mod read;
 mod repair;
 mod resize;
+mod status;
 mod tail;
 mod time;
 mod token;
@@ -42,6 +43,8 @@ use crate::serve;
 pub(crate) enum Command {
     /// Start the server (the default).
     Serve(Box<serve::Settings>),
+    /// Show whether a server is up and takes writes.
+    Status(status::Args),
     /// Write one message.
     Write(write::Args),
     /// Read messages of a stream, of categories, or all.
@@ -63,21 +66,21 @@ pub(crate) enum Command {
     Export(export::Args),
     /// Write the messages of a file into a namespace, at their positions.
     Import(import::Args),
-    /// Migrate a PostgreSQL database to this version, without starting a server.
+    /// Migrate a PostgreSQL database to this version. No server is started.
     Migrate(Box<migrate::Args>),
     /// Check or show the settings of `serve`, and where each comes from.
     Config(config::Args),
     /// Print the completions for a shell.
     Completions(completions::Args),
-    /// Print the manual page.
-    Man,
+    /// Print the manual page, or write one for each command.
+    Man(completions::ManArgs),
     /// Copy the data directory of a server on SQLite. The server may be running.
     Backup(backup::Args),
     /// Check a backup, or the data directory of a stopped server.
     Verify(verify::Args),
     /// Make a damaged data directory usable again. The server must be stopped.
     Repair(repair::Args),
-    /// Create, list, revoke and rotate tokens, through a server or in the store itself.
+    /// Create, list, revoke and rotate tokens. Through a server, or in the store itself.
     Token(token::Args),
     /// Show what a server does now: rates, latencies, and slow requests. Needs a token of `default` with the right read.
     Top(top::Args),
@@ -110,7 +113,8 @@ impl Command {
             Self::Migrate(args) => migrate::run(*args).await,
             Self::Config(args) => config::run(args, &root).await,
             Self::Completions(args) => completions::run(&args, root),
-            Self::Man => completions::man(root),
+            Self::Man(args) => completions::man(&args, root),
+            Self::Status(args) => status::run(args).await,
             Self::Backup(args) => backup::run(args).await,
             Self::Verify(args) => verify::run(args).await,
             Self::Repair(args) => repair::run(args).await,

@@ -235,6 +235,26 @@ fn completions_and_the_manual_name_the_commands() {
     }
 }
 
+#[test]
+fn each_command_has_a_page_of_the_manual() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let out = folder.path().join("man1");
+    let write = || eventodb(&["man", "--out"]).arg(&out).output().expect("ran");
+    assert!(write().status.success() && write().status.success(), "pages of an earlier run are replaced");
+    let page = |name: &str| std::fs::read_to_string(out.join(name)).unwrap_or_else(|_| panic!("{name}"));
+    for (name, words) in [
+        ("eventodb.1", "eventodb\\-serve(1)"),
+        ("eventodb-serve.1", "\\-\\-data\\-dir"),
+        ("eventodb-token-create.1", ".SH EXAMPLES\n.nf\neventodb token create"),
+        ("eventodb-status.1", ".SH NOTES\nExit codes of this command"),
+    ] {
+        let page = page(name);
+        assert!(page.contains(words) && page.contains(".SH \"EXIT CODES\""), "{name}: {page}");
+    }
+    assert!(!page("eventodb.1").contains("data\\-dir"), "the flags of `serve` are on its page");
+    assert!(!out.join("eventodb-consume-guard.1").exists() && !out.join("eventodb-help.1").exists());
+}
+
 /// The lines of a running command, as it prints them.
 fn lines(child: &mut Child) -> impl Iterator<Item = String> + use<> {
     BufReader::new(child.stdout.take().expect("its output")).lines().map(|line| line.expect("UTF-8"))

@@ -6,6 +6,7 @@ mod configuring;
 mod consuming;
 mod groups;
 mod starting;
+mod status;
 mod support;
 mod tokens;
 mod top;

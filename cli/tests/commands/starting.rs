@@ -267,7 +267,10 @@ fn a_wrong_word_is_told_with_what_is_near_it_and_with_the_help_of_its_command() 
     std::os::unix::fs::symlink(env!("CARGO_BIN_EXE_eventodb"), &renamed).expect("the folder is ours");
     for (arguments, told) in [
         (&["serve", "--prot", "1"][..], &["--prot", "did you mean --port?", "`eventodb serve --help`"][..]),
-        (&["--log-level", "inf"], &["error, warn, info, debug, trace", "did you mean info?", "`eventodb --help`"]),
+        (
+            &["--log-level", "inf"],
+            &["error, warn, info, debug, trace", "did you mean info?", "`eventodb serve --help`"],
+        ),
         (&["ns", "creat", "x"], &["did you mean create?", "`eventodb ns --help`"]),
         (&["ns", "create"], &["<NAME>", "`eventodb ns create --help`"]),
         (&["writ"], &["did you mean write?", "`eventodb --help`"]),

@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use axum::extract::{RawQuery, State};
 use axum::response::Response;
+use eventodb_protocol::reply::{DegradedReason, Readiness};
 use eventodb_protocol::{ErrorCode, VERSION};
 use eventodb_store::Degraded;
 use http::StatusCode;
-use serde::Serialize;
 
 use crate::api::arrival::Arrival;
 use crate::api::conclusion::conclude;
@@ -21,14 +21,6 @@ use crate::observe::Method;
 /// How long the store has to answer.
 const PATIENCE: Duration = Duration::from_secs(5);
 const OK: &str = r#"{"status":"ok"}"#;
-
-/// The reply to a probe for readiness if the store answers.
-#[derive(Serialize)]
-struct Readiness<'a> {
-    status: &'static str,
-    #[serde(skip_serializing_if = "<[Degraded]>::is_empty")]
-    degraded: &'a [Degraded],
-}
 
 /// `GET /health` and `GET /health/live`: the process serves requests.
 pub(super) async fn health(name: Method, State(state): State<Arc<AppState>>, arrival: Arrival) -> Response {
@@ -67,7 +59,8 @@ async fn readiness(state: &AppState, query: Option<&str>) -> Result<Response, Fa
     }
     let wants_writes = query.is_some_and(|query| query.split('&').any(|option| option == "write=true"));
     let status = if wants_writes && !degraded.is_empty() { StatusCode::SERVICE_UNAVAILABLE } else { StatusCode::OK };
-    let body = Readiness { status: "ok", degraded: &degraded };
+    let reason = |Degraded { code, message }: Degraded| DegradedReason { code: code.to_owned(), message };
+    let body = Readiness { status: "ok".to_owned(), degraded: degraded.into_iter().map(reason).collect() };
     Ok(reply::with_status(status, serde_json::to_vec(&body).expect("its keys are strings")))
 }
 
