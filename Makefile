@@ -14,7 +14,7 @@ PRIVATE_POSTGRES := PG_OPTIONS="-c fsync=off" .ci/with-postgres
 DEBIAN    := build-essential ca-certificates caddy nginx-light openssl postgresql pgbouncer strace
 
 .DEFAULT_GOAL := help
-.PHONY: help run run-postgres build dist test black-box check lint test-rust test-external faults groups-check memory scaling-check bench bench-smoke bench-micro fuzz deps deps-run clean
+.PHONY: help run run-postgres build dist test black-box check lint test-rust test-external faults groups-check memory scaling-check bench bench-smoke bench-micro site fuzz deps deps-run clean
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -97,6 +97,9 @@ bench-smoke: deps build ## One minute of every scenario, for function, not for s
 
 bench-micro: deps-run ## Microbenchmarks of the parts whose cost decides
 	$(CARGO) bench --locked -p eventodb-protocol -p eventodb-store
+
+site: deps-run ## The documents as a site with a search, in target/site; the first time it compiles mdbook
+	.ci/site
 
 fuzz: deps-run ## Each fuzz test for FUZZ_SECONDS (600); the suite runs some cases of each
 	FUZZ_SECONDS=$(FUZZ_SECONDS) .ci/fuzz
