@@ -17,7 +17,7 @@ const RUN_BY_THEIR_OWN: Record<string, RegExp> = {
   "MIGRATING.md": /^sh (run|settings) /, // migrating.test.ts
   "API.md": /^sh (request|subscribe|run)$/, // api-examples.test.ts, and pages.test.ts
 };
-const RUN_HERE = /^sh (run|watch|server|paste)$/;
+const RUN_HERE = /^(sh (run|watch|server|paste)|sql run)$/;
 
 /** The names of all pages, below docs/. */
 export function pages(): string[] {

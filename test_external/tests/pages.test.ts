@@ -8,12 +8,14 @@
  *   sh watch         a command that goes on in another shell
  *   sh server        the command that starts the server, for which the server of the test stands
  *   sh paste         settings that the server prints, and the shell has already
+ *   sql run          in OPERATIONS.md: statements for a PostgreSQL, where the run has one
  *   sh not-run-here  commands that no test runs; src/not-run.ts has the reason of each
  *   json request [status=409] [production [anonymous | token=T]]
  *                    in pages of errors: a body for /rpc, in a fresh namespace of a server in test mode, or with the administrator's token
  * A block in an HTML comment is run as any other, and prepares what the reader has.
  */
 import assert from "node:assert/strict";
+import { execFileSync } from "node:child_process";
 import { existsSync, readFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { ROOT } from "../src/command.ts";
@@ -22,6 +24,7 @@ import { readDocument, type Block } from "../src/document.ts";
 import { assertLike, assertLineLike } from "../src/like.ts";
 import { NOT_RUN } from "../src/not-run.ts";
 import { blocksOf, forgotten, marked, pages, pagesToRun } from "../src/pages.ts";
+import { rememberPassword } from "../src/secrets.ts";
 import { BACKEND } from "../src/storage.ts";
 import { directoryFor, sharedServer, startServer, test, type Context } from "../src/suite.ts";
 import { terminalIn, type Terminal } from "../src/terminal.ts";
@@ -36,12 +39,18 @@ test("[R-http.1] each block of commands is run, or there is a reason why not", (
 
 test("[R-error.1] each error code has a page, and each page a code", () => {
   const table = readFileSync(join(ROOT, "protocol/src/error.rs"), "utf8");
-  const codes = [...table.matchAll(/^ {4}\w+ "([A-Z_]+)" \d+ (?:true|false);$/gm)].map((match) => match[1]!);
+  const rows = [...table.matchAll(/^ {4}\w+ "([A-Z_]+)" (\d+) (true|false);$/gm)];
+  const codes = rows.map((row) => row[1]!);
   assert.ok(codes.length > 20);
   const described = pages().flatMap((page) => /^errors\/([A-Z_]+)\.md$/.exec(page)?.[1] ?? []).filter((name) => name !== "README");
   assert.deepEqual(described, codes.sort());
   const list = readDocument("errors/README.md");
-  for (const code of codes) assert.ok(list.includes(`[${code}](${code}.md)`), code);
+  for (const [, code, status, retry] of rows) {
+    const shown = status === "0" ? "an event of `/import`" : `${status}${retry === "true" ? " with `Retry-After`" : ""}`;
+    for (const text of [list.split("\n").find((line) => line.startsWith(`| [${code}](${code}.md) |`)), readDocument(`errors/${code}.md`)]) {
+      assert.match(text ?? "", new RegExp(`\\| ${shown}( \\(.*\\))? \\|`), `${code} is ${shown}`);
+    }
+  }
 });
 
 test("[R-http.1] each page is in the table of contents, and leads to what there is", () => {
@@ -62,6 +71,28 @@ test("[R-http.1] each page is in the table of contents, and leads to what there 
 function anchors(text: string): Set<string> {
   const headings = [...text.replaceAll(/^```[\s\S]*?^```$/gm, "").matchAll(/^#+ (.*)$/gm)].map((match) => match[1]!);
   return new Set(headings.map((heading) => heading.toLowerCase().replaceAll(/[^\p{L}\p{N} _-]/gu, "").replaceAll(" ", "-")));
+}
+
+// Only the run on PostgreSQL has one.
+const admin = process.env.EVENTODB_TEST_PG_URL;
+if (admin) {
+  test("[R-cli.11] the SQL of OPERATIONS.md makes a role and a database that are enough for a server, and shows what is in it", async (t) => {
+    const [create, look] = blocksOf("OPERATIONS.md").filter(({ language, words }) => language === "sql" && words[0] === "run");
+    const url = Object.assign(new URL(admin), { username: "eventodb", password: "secret-of-the-page", pathname: "/events" }).href;
+    rememberPassword(url);
+    t.after(() => psql(admin, "DROP DATABASE IF EXISTS events WITH (FORCE);\nDROP ROLE IF EXISTS eventodb;"));
+    psql(admin, create!.text.replace("…", "secret-of-the-page"));
+    const server = await startServer(t, { mode: "production", storage: { flags: () => ["--db-url", url], remove: async () => {} } });
+    await server.client(server.madeToken).write("account-1", "Opened");
+    const printed = psql(url, look!.text);
+    assert.match(printed, /^1\|default$/m);
+    assert.match(printed, /^1\|account-1\|0\|Opened\|/m);
+  });
+}
+
+/** What statements print, one after the other, each in a transaction of its own. */
+function psql(url: string, statements: string): string {
+  return execFileSync("psql", [url, "-qAtX", "-v", "ON_ERROR_STOP=1"], { input: statements, encoding: "utf8" });
 }
 
 const open = sharedServer({ mode: "test" });
