@@ -59,6 +59,11 @@ export class MessageDb {
       COMMIT`);
   }
 
+  /** Writes a message to a stream that is named as its category, which belongs to no member of a consumer group. */
+  async writeWithoutId(category: string): Promise<void> {
+    await this.sql(`SELECT write_message(gen_random_uuid()::varchar, '${category}', 'Happened', '{}')`);
+  }
+
   /** Writes until the messages have moved. */
   async writeUntilMoved(category: string, open: string): Promise<void> {
     for (;;) {
