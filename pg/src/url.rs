@@ -15,8 +15,8 @@ use tokio_postgres::{Client, Config, Connection, Socket};
 
 use crate::tls::{self, Stream, Tls, Verify};
 
-/// The name of a session in `pg_stat_activity` if the URL has none.
-const APPLICATION_NAME: &str = "eventodb";
+/// The name of a session in `pg_stat_activity` if the URL has none. The version tells which servers are still to be upgraded.
+const APPLICATION_NAME: &str = concat!("eventodb ", env!("CARGO_PKG_VERSION"));
 const KEEPALIVE_IDLE: Duration = Duration::from_secs(15);
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(5);
 const KEEPALIVE_RETRIES: u32 = 3;

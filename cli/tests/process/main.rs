@@ -29,3 +29,4 @@ mod stopping;
 mod strace;
 mod tls;
 mod tokens;
+mod upgrade;

@@ -406,6 +406,14 @@ impl EventStore {
         self.backend.ping().await
     }
 
+    /// Whether a server of a version before 0.2.0 uses the same database, as far as can be told.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`], [`Error::Failed`].
+    pub async fn is_beside_older(&self) -> Result<bool> {
+        self.backend.is_beside_older().await
+    }
+
     /// Returns once the threads that commit batches have taken up something new. A full disk or a lost database does not
     /// hold it up.
     pub async fn beat(&self) {

@@ -66,7 +66,7 @@ use pool::retrying;
 use registry::Created;
 use shared::Shared;
 use start::Prepared;
-use statement::{PING, SELF_TEST, USABLE};
+use statement::{PING, SELF_TEST, SESSIONS, USABLE};
 use storage::{PostgresStorage, at_node};
 
 /// Pause after an attempt to drop a schema that was in use, because each attempt holds up its users.
@@ -75,6 +75,8 @@ const PURGE_PAUSE: Duration = Duration::from_secs(10);
 const ADOPT_EVERY: Duration = Duration::from_secs(2);
 /// How long [`Backend::ping`] waits.
 const PING_TIMEOUT: Duration = Duration::from_secs(2);
+/// What the sessions of servers before 0.2.0 are called, if their URL names nothing else. Later ones add their version.
+const OLDER_NAME: &str = "eventodb";
 
 /// A PostgreSQL database that holds the registry and the logs; other servers may use it as well.
 #[derive(Debug)]
@@ -263,6 +265,12 @@ impl Backend for Postgres {
         let outcome = tokens::change(&mut *self.connection().await?, change).await;
         self.shared.notifier.registry();
         Ok(outcome?)
+    }
+
+    async fn is_beside_older(&self) -> Result<bool> {
+        let sessions = retrying!(self.shared.readers, connection => connection.query(SESSIONS.on_registry(), &[]));
+        let sessions = sessions.map_err(Failure::of_read)?;
+        Ok(sessions.iter().any(|session| session.get::<_, &str>(0) == OLDER_NAME))
     }
 
     async fn living_tokens(&self, ids: &[TokenId]) -> Result<Vec<(TokenId, Option<Timestamp>)>> {

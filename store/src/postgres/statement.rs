@@ -172,6 +172,7 @@ templates! {
     NODE_STAND_IN "node_stand_in" [TEXT, INT4];
     SELF_CITUS "self_citus" [];
     SELF_STAND_IN "self_stand_in" [];
+    SESSIONS "sessions" [];
     PING "ping" [];
     SELF_TEST "self_test" [];
 }

@@ -168,6 +168,12 @@ pub trait Backend: Send + Sync + 'static {
     /// Whether the database answers, within a short time.
     async fn ping(&self) -> Result<()>;
 
+    /// Whether a server of a version before 0.2.0 uses the same database, as far as its sessions tell: it knows neither groups
+    /// nor tokens with less than every right.
+    async fn is_beside_older(&self) -> Result<bool> {
+        Ok(false)
+    }
+
     /// Returns once the threads that commit batches have taken up something new. It asks no disk and no database, because
     /// a backend that waits for one of them makes as much progress as it can.
     async fn beat(&self) {}

@@ -8,6 +8,7 @@ mod crew;
 mod handover;
 mod local;
 mod member;
+pub(crate) mod members;
 mod moves;
 mod poison;
 mod sink;

@@ -1,6 +1,6 @@
 //! What a method knows of its caller.
 
-use eventodb_protocol::{Limits, Right};
+use eventodb_protocol::{ErrorCode, Limits, Right};
 
 use crate::api::auth::{Administrator, Caller, Credentials, Manager};
 use crate::api::errors::Failure;
@@ -64,6 +64,21 @@ impl Context<'_> {
     /// The call is administrative, and `object` is what it changes. The audit has a line about how it ends.
     pub(super) fn administers(&mut self, object: &str) {
         self.record.administers(self.record.method.name, object);
+    }
+
+    /// No server of an earlier version, which does not know what is to be made, uses the same database.
+    ///
+    /// # Errors
+    /// One does: the call may be repeated once it is replaced.
+    pub(super) async fn check_servers(&self, made: &str) -> Result<(), Failure> {
+        if !self.state.store.is_beside_older().await? {
+            return Ok(());
+        }
+        let message = format!(
+            "a server of a version before 0.2.0 uses this database and knows no {made}: replace it first; nothing was \
+             changed"
+        );
+        Err(Failure::new(ErrorCode::BackendUnavailable, message))
     }
 
     pub(super) fn limits(&self) -> &Limits {

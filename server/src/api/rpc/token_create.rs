@@ -22,6 +22,7 @@ pub(super) async fn answer(
     if new.expires_at.is_some_and(|end| end <= Timestamp::now()) {
         return Err(Failure::invalid("expiresAt must lie in the future"));
     }
+    context.check_servers("further tokens").await?;
     caller.confirm(context.state).await?;
     let created = context.state.store.create_token(NewToken {
         id: TokenId::generate(),

@@ -20,7 +20,7 @@ pub(in super::super) async fn answer(
     caller.check_categories(Right::Consume, &new.categories)?;
     // A group of that name that reads something else is refused with what it reads.
     match caller.check_group(Right::Consume, &name).await {
-        Err(refused) if refused.code() == ErrorCode::GroupNotFound => {}
+        Err(refused) if refused.code() == ErrorCode::GroupNotFound => context.check_servers("consumer groups").await?,
         checked => _ = checked?,
     }
     Ok(reply::json(&caller.log().groups().create(&name, new).await?))
