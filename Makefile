@@ -14,7 +14,7 @@ PRIVATE_POSTGRES := PG_OPTIONS="-c fsync=off" .ci/with-postgres
 DEBIAN    := build-essential ca-certificates caddy nginx-light openssl postgresql pgbouncer strace
 
 .DEFAULT_GOAL := help
-.PHONY: help run run-postgres build dist test black-box check lint test-rust test-external faults groups-check memory scaling-check bench bench-smoke bench-micro site fuzz deps deps-run clean
+.PHONY: help run run-postgres build dist test binary check lint test-rust test-external faults groups-check memory scaling-check bench bench-smoke bench-micro site fuzz deps deps-run clean
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -37,11 +37,12 @@ dist: deps-run ## Builds the binary that is shipped: optimised as a whole, strip
 # The binary is built and tested beside the rest: alone, either leaves a core idle where crates wait for each
 # other and tests for a time limit.
 test: deps ## Everything that CI runs
-	$(MAKE) -j2 black-box check
-	$(MAKE) bench-smoke
+	$(MAKE) -j2 binary check
 
-black-box: build
+# What needs the binary, one after the other.
+binary: build
 	$(MAKE) test-external
+	$(MAKE) bench-smoke
 
 # One after the other, whatever runs beside them.
 check:
