@@ -3,7 +3,7 @@
 //! The audit is part of it, whatever the level: who looks for what was done must not find that it was too unimportant.
 
 use eventodb_server::AUDIT;
-use tracing_appender::non_blocking::WorkerGuard;
+use tracing_appender::non_blocking::{NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
@@ -52,9 +52,13 @@ impl LevelSwitch {
     }
 }
 
+/// Lines that wait while whoever takes the log does not. Further ones are dropped: no request waits for the log. A place for
+/// each is taken at the start, 32 bytes of memory.
+const WAITING_LINES: usize = 16 * 1024;
+
 /// Starts logging. When the guard is dropped, the rest of the log is written.
 pub(super) fn start(level: Level, format: Format) -> (WorkerGuard, LevelSwitch) {
-    let (writer, guard) = tracing_appender::non_blocking(std::io::stderr());
+    let (writer, guard) = NonBlockingBuilder::default().buffered_lines_limit(WAITING_LINES).finish(std::io::stderr());
     let lines = tracing_subscriber::fmt::layer().with_writer(writer).with_ansi(false);
     let (filter, handle) = reload::Layer::new(wanted(level));
     let log = tracing_subscriber::registry().with(filter);
