@@ -17,8 +17,10 @@ export class Terminal {
   private shell: ChildProcess;
 
   constructor(directory: string, environment: Record<string, string> = {}) {
+    // The commands find and leave no settings of whoever runs the tests.
+    const home = { HOME: directory, XDG_CONFIG_HOME: join(directory, ".config") };
     // The shell leads a group of processes, so that `close` reaches what it started.
-    this.shell = spawn("bash", ["--norc"], { cwd: directory, env: cleanEnvironment(environment), stdio: "pipe", detached: true });
+    this.shell = spawn("bash", ["--norc"], { cwd: directory, env: cleanEnvironment({ ...home, ...environment }), stdio: "pipe", detached: true });
     this.shell.stdout!.setEncoding("utf8").on("data", (text) => (this.output += text));
     this.shell.stderr!.setEncoding("utf8").on("data", (text) => (this.errors += text));
   }
