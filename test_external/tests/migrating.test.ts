@@ -3,18 +3,21 @@
  * (2,000 if left out). Blocks `sh settings` stand for what the test sets.
  */
 import assert from "node:assert/strict";
+import { execFileSync } from "node:child_process";
+import { randomUUID } from "node:crypto";
 import { readFileSync, writeFileSync } from "node:fs";
 import http from "node:http";
 import type { AddressInfo } from "node:net";
 import { join } from "node:path";
 import { ROOT } from "../src/command.ts";
-import { tokenFor, type Client } from "../src/client.ts";
+import { Client, tokenFor } from "../src/client.ts";
 import { fencedBlocks, readDocument, type Block } from "../src/document.ts";
 import { memberOf } from "../src/group.ts";
 import { send } from "../src/http.ts";
 import { importAll } from "../src/import.ts";
 import { dense, elements } from "../src/json.ts";
 import { MessageDb } from "../src/message-db.ts";
+import { Subscription } from "../src/sse.ts";
 import { directoryFor, startServer, test, type Context } from "../src/suite.ts";
 import type { Server } from "../src/server.ts";
 import { terminalIn } from "../src/terminal.ts";
@@ -45,21 +48,58 @@ async function moveFromGo(t: Context, fixture: string): Promise<void> {
   const lines = readFileSync(join(ROOT, "test_external/fixtures", fixture), "utf8").split("\n").slice(0, -1);
   await importAll(old.client(token), lines);
 
-  const { run, set } = terminal(t);
-  await set("settings go", { OLD: await standIn(t, old), NEW: server.url, TOKEN: token, ADMIN_TOKEN: server.madeToken });
+  const { run, set, directory } = terminal(t);
+  const map = join(directory, "moved.map");
+  const shown = await standIn(t, old);
+  await set("settings go", { OLD: shown, NEW: server.url, TOKEN: token, ADMIN_TOKEN: server.madeToken, MAP: map });
   await run(`export SETTLE=${(2 * HIDDEN_MS) / 1000}`);
-  const writers = [1, 2, 3].map((id) => new Writer(old.client(token), `written-${id}`));
+  const proxy = new Client(await startProxy(t, directory, old), token);
+  const writers = [1, 2, 3].map((id) => new Writer(proxy, `written-${id}`));
+  const follower = new Follower(proxy);
+  t.after(() => follower.stop());
+  await until("a write of each", () => writers.every(({ written }) => written > 0));
   await run(named("run go create").text);
   await run(named("run go copy").text);
   await run("copy");
-  await Promise.all(writers.map((writer) => writer.stop()));
+  await run(named("run go close").text);
   await expectOutput(run, "run go window");
 
-  assertSame(await everything(server.client(token)), await everything(old.client(token)));
-  for (const writer of writers) writer.goOnAt(server.client(token));
-  await until("a write of each", () => writers.every(({ written, before }) => written > before));
+  const moved = await everything(old.client(token));
+  assertSame(await everything(server.client(token)), moved);
+  const before = writers.map(({ written }) => written);
+  await run(named("run go switch").text);
+  await until("a write of each", () => writers.every(({ written }, i) => written > before[i]!));
   await Promise.all(writers.map((writer) => writer.stop()));
   for (const { stream, written } of writers) assert.equal(await server.client(token).rpc("stream.version", stream), written - 1);
+  assertSame(await everything(old.client(token)), moved);
+  assert.ok(writers.every(({ refused }) => refused > 0), "the window was closed");
+  const last = (await everything(server.client(token))).length;
+  await until("a poke about each message", () => follower.poked.length >= last);
+  assert.deepEqual(follower.poked, Array.from({ length: last }, (_, i) => i + 1), "once, in order");
+}
+
+/** The document's nginx in front of a server, with files of its own. */
+async function startProxy(t: Context, directory: string, server: Server): Promise<string> {
+  const port = await freePort();
+  const shown = blocks.find(({ language }) => language === "nginx")!.text;
+  const http = shown.replace("127.0.0.1:8081", `127.0.0.1:${server.port}`).replace("listen 8000", `listen 127.0.0.1:${port}`);
+  const temporary = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"].map((what) => `${what}_temp_path ${directory}/${what};`).join("\n");
+  writeFileSync(join(directory, "nginx.conf"), `worker_shutdown_timeout 1s;\npid nginx.pid;\nerror_log error.log;\nevents {}\nhttp {\naccess_log off;\n${temporary}\n${http}}\n`);
+  writeFileSync(join(directory, "moved.map"), "");
+  const program = join(directory, "programs/nginx");
+  const path = `${process.env.PATH}:/usr/sbin`;
+  writeFileSync(program, `#!/bin/sh\nexec env PATH='${path}' nginx -p ${directory} -c nginx.conf -e error.log "$@"\n`, { mode: 0o755 });
+  execFileSync(program);
+  t.after(() => execFileSync(program, ["-s", "stop"]));
+  return `http://127.0.0.1:${port}`;
+}
+
+async function freePort(): Promise<number> {
+  const taken = http.createServer();
+  await new Promise<void>((resolve) => taken.listen(0, "127.0.0.1", resolve));
+  const { port } = taken.address() as AddressInfo;
+  await new Promise((resolve) => taken.close(resolve));
+  return port;
 }
 
 /** An address that answers as the server does, but shows every fifth message that is written only after some time. */
@@ -87,19 +127,14 @@ function isVisible(row: string): boolean {
   return Number(fields[4]) % 5 !== 0 || Date.now() - Date.parse(JSON.parse(fields[7]!)) > HIDDEN_MS;
 }
 
-/** Writes to a stream, each time with the version that it expects. */
+/** Writes to a stream, each time with the version that it expects. What is refused, or gets no reply, it writes again with the same id. */
 class Writer {
   written = 0;
-  before = 0;
+  refused = 0;
   private stopped = false;
   private work: Promise<void>;
 
   constructor(private client: Client, readonly stream: string) {
-    this.work = this.go();
-  }
-
-  goOnAt(client: Client): void {
-    [this.client, this.before, this.stopped] = [client, this.written, false];
     this.work = this.go();
   }
 
@@ -109,10 +144,45 @@ class Writer {
   }
 
   private async go(): Promise<void> {
-    while (!this.stopped) {
+    for (let id = randomUUID(); !this.stopped; ) {
       const message = { type: "Happened", data: { n: this.written } };
-      const { position } = await this.client.rpc("stream.write", this.stream, message, { expectedVersion: this.written - 1 });
-      assert.equal(position, this.written++);
+      const reply = await this.client.call("stream.write", this.stream, message, { id, expectedVersion: this.written - 1 }).catch(() => undefined);
+      if (reply?.status === 200) {
+        assert.equal(JSON.parse(reply.text).position, this.written++);
+        id = randomUUID();
+      } else {
+        assert.ok(reply === undefined || reply.status === 503, reply?.text);
+        this.refused += 1;
+      }
+    }
+  }
+}
+
+/** Follows all messages, and comes back where it was cut off. */
+class Follower {
+  poked: number[] = [];
+  private stopped = false;
+  private subscription?: Subscription;
+  private work: Promise<void>;
+
+  constructor(private client: Client) {
+    this.work = this.go();
+  }
+
+  async stop(): Promise<void> {
+    this.stopped = true;
+    this.subscription?.close();
+    await this.work;
+  }
+
+  private async go(): Promise<void> {
+    while (!this.stopped) {
+      try {
+        this.subscription = await Subscription.open(this.client, { all: "true", position: 1, lastEventId: this.poked.at(-1) });
+        for (;;) this.poked.push((await this.subscription.pokes(1))[0]!.id);
+      } catch {
+        await new Promise((resolve) => setTimeout(resolve, 20));
+      }
     }
   }
 }
