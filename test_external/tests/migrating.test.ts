@@ -73,6 +73,7 @@ async function moveFromGo(t: Context, fixture: string): Promise<void> {
   for (const { stream, written } of writers) assert.equal(await server.client(token).rpc("stream.version", stream), written - 1);
   assertSame(await everything(old.client(token)), moved);
   assert.ok(writers.every(({ refused }) => refused > 0), "the window was closed");
+  assert.deepEqual(readFileSync(map, "utf8").split("\n").map((line) => line.split(" ")[1]), ["127.0.0.1:1;", `127.0.0.1:${server.port};`, undefined]);
   const last = (await everything(server.client(token))).length;
   await until("a poke about each message", () => follower.poked.length >= last);
   assert.deepEqual(follower.poked, Array.from({ length: last }, (_, i) => i + 1), "once, in order");
@@ -85,7 +86,8 @@ async function startProxy(t: Context, directory: string, server: Server): Promis
   const http = shown.replace("127.0.0.1:8081", `127.0.0.1:${server.port}`).replace("listen 8000", `listen 127.0.0.1:${port}`);
   const temporary = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"].map((what) => `${what}_temp_path ${directory}/${what};`).join("\n");
   writeFileSync(join(directory, "nginx.conf"), `worker_shutdown_timeout 1s;\npid nginx.pid;\nerror_log error.log;\nevents {}\nhttp {\naccess_log off;\n${temporary}\n${http}}\n`);
-  writeFileSync(join(directory, "moved.map"), "");
+  // A namespace that has moved before.
+  writeFileSync(join(directory, "moved.map"), `"~${tokenFor("earlier")}" 127.0.0.1:1;\n`);
   const program = join(directory, "programs/nginx");
   const path = `${process.env.PATH}:/usr/sbin`;
   writeFileSync(program, `#!/bin/sh\nexec env PATH='${path}' nginx -p ${directory} -c nginx.conf -e error.log "$@"\n`, { mode: 0o755 });
