@@ -6,7 +6,7 @@
 use std::path::Path;
 
 use anyhow::Context as _;
-use eventodb_testing::postgres::{Server, of_database};
+use eventodb_rig::postgres::{Server, of_database};
 use tokio_postgres::NoTls;
 
 use crate::args::Setting;

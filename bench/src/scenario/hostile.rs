@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use eventodb_testing::crowd::{Crowd, STREAM};
+use eventodb_rig::crowd::{Crowd, STREAM};
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
 

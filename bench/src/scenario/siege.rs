@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
-use eventodb_testing::crowd::{Seen, Siege};
+use eventodb_rig::crowd::{Seen, Siege};
 use tokio_util::sync::CancellationToken;
 
 use super::Turn;

@@ -101,7 +101,10 @@ fn new_name() -> String {
 }
 
 /// Creates the database of this name as a copy of `template`; returns its URL.
-pub(crate) async fn copy(url: &str, name: &str, template: &str, options: &str) -> String {
+///
+/// # Panics
+/// The server refuses it.
+pub async fn copy(url: &str, name: &str, template: &str, options: &str) -> String {
     let client = connect(url).await;
     let copies_files: bool = client.query_one(COPIES_FILES, &[]).await.expect("good SQL").get(0);
     let strategy = if copies_files { "STRATEGY file_copy" } else { "" };
