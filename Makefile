@@ -4,17 +4,18 @@
 CARGO     ?= cargo
 # What is run and tested here, and what is shipped and measured.
 QUICK     := target/quick/eventodb
-SHIPPED   := target/release/eventodb
 EXTERNAL  := test_external
 # What the servers of a run wrote: it is searched for secrets.
 LOGS      := $(CURDIR)/target/black-box-logs
 FUZZ_SECONDS ?= 600
 # A PostgreSQL for tests. What it holds need not outlive the machine.
 PRIVATE_POSTGRES := PG_OPTIONS="-c fsync=off" .ci/with-postgres
+# For packages, and for roots and containers to try them in.
+DEBIAN_RELEASE := build-essential ca-certificates curl debootstrap docker-compose iproute2 jq lintian podman runc
 DEBIAN    := build-essential ca-certificates caddy nginx-light openssl postgresql pgbouncer strace
 
 .DEFAULT_GOAL := help
-.PHONY: help run run-postgres build dist test binary check lint test-rust test-external faults groups-check memory scaling-check bench bench-smoke bench-micro site fuzz deps deps-run clean
+.PHONY: help run run-postgres build release dist release-check test binary check lint test-rust test-external faults groups-check memory scaling-check bench bench-smoke bench-micro site fuzz deps deps-run clean
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -29,10 +30,20 @@ run-postgres: deps build ## Starts a private PostgreSQL and the server on it, fo
 build: ## Builds the binary of `make run` and of the black-box tests, which is optimised little
 	@$(CARGO) build --locked --profile quick --bin eventodb
 
-# 20 MB bound what somebody downloads: names and lines for debuggers would be 60 MB more.
-dist: deps-run ## Builds the binary that is shipped: optimised as a whole, stripped, at most 20 MB
-	$(CARGO) build --locked --release --bin eventodb
-	@size=$$(stat -c %s $(SHIPPED)); echo "$(SHIPPED): $$size bytes"; [ $$size -le 20000000 ]
+release: deps-run ## Builds the binary that is shipped and measured: optimised as a whole, stripped, at most 20 MB
+	ops/package/build
+
+dist: deps-run ## Packs it: target/dist has the archive with manual pages, completions, licences and the list of crates, and its sum
+	ops/package/dist
+
+release-check: ## Packs everything that is shipped and tries it: archive, Debian package, container, crates. As root, up to an hour
+	@.ci/install $(DEBIAN_RELEASE)
+	ops/package/dist
+	ops/package/deb $$(.ci/release version) target/dist
+	ops/package/check-archive
+	ops/package/check-deb
+	ops/package/check-container
+	ops/package/check-crates
 
 # The binary is built and tested beside the rest: alone, either leaves a core idle where crates wait for each
 # other and tests for a time limit.
@@ -49,13 +60,14 @@ check:
 	$(MAKE) lint
 	$(MAKE) test-rust
 
-lint: ## fmt, clippy and rustdoc, nothing tolerated; the index of decisions, the order of folders, the alerts; licences and sources of dependencies where cargo-deny is installed
+lint: ## fmt, clippy and rustdoc, nothing tolerated; the index of decisions, the order of folders, what packages are made of, the alerts; licences and sources of dependencies where cargo-deny is installed
 	.ci/decisions
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --locked --workspace --all-targets --all-features -- -D warnings
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --workspace --no-deps --all-features --quiet
 	.ci/deny
 	.ci/layers
+	.ci/packages
 	.ci/alerts
 
 test-rust: deps ## Unit, property, conformance, integration and crash tests
@@ -90,7 +102,7 @@ scaling-check: deps ## 10,000 writes over connections that are cut and whose ans
 	EVENTODB_TEST_NODES=40 $(PRIVATE_POSTGRES) $(CARGO) test --locked -p eventodb-store --lib postgres::tests::nodes -- --nocapture
 	EVENTODB_TEST_NODES=40 $(PRIVATE_POSTGRES) $(CARGO) test --locked -p eventodb-store --test conformance two_nodes -- --nocapture
 
-bench: deps dist ## Every scenario on each backend; reports below target/bench, tables and pictures in docs/
+bench: deps release ## Every scenario on each backend; reports below target/bench, tables and pictures in docs/
 	./bench/run
 
 bench-smoke: deps build ## One minute of every scenario, for function, not for speed

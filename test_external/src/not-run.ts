@@ -8,6 +8,8 @@ export const NOT_RUN: Record<string, string> = {
   "GUIDE.md: cargo run -p eventodb-client --example bank_account": "it needs a compiler; cargo test runs the examples",
   "INSTALL.md: apt-get update && apt-get install -y curl ./eventodb_*.deb": RELEASE,
   "INSTALL.md: export EVENTODB_URL=http://127.0.0.1:8080 EVENTODB_TOKEN=$(cat /var/lib/eventodb/admin-token)": RELEASE,
+  "OPERATIONS.md: sudo cat /var/lib/eventodb/admin-token": "systemd does not run here; make release-check starts the unit's command line",
+  "OPERATIONS.md: docker build --tag eventodb .": "there is no Docker here; make release-check does the same with podman",
   "OPERATIONS.md: eventodb serve --host 0.0.0.0 --port 8443 --tls-cert /etc/eventodb/tls.crt --tls-key /etc/eventodb/tls.key": "it needs a certificate; cli/tests/process/tls makes some",
   "OPERATIONS.md: eventodb ns list --url https://events.example.com:8443 --ca-file /etc/eventodb/ca.crt": "it needs a certificate; cli/tests/process/tls makes some",
   "OPERATIONS.md: eventodb serve --otlp-endpoint http://127.0.0.1:4318": "it needs a collector of traces, and a build with the feature otel",

@@ -230,3 +230,10 @@ fn each_profile_is_right_and_starts_a_server() {
         assert!(std::net::TcpStream::connect(("127.0.0.1", port)).is_ok(), "{name}");
     }
 }
+
+#[test]
+fn the_configuration_of_the_debian_package_is_right() {
+    let file = format!("{}/../ops/package/debian/eventodb.toml", env!("CARGO_MANIFEST_DIR"));
+    let (code, _, err) = ran(&mut eventodb(&["config", "check", "--config", &file]));
+    assert_eq!((code, err.as_str()), (0, ""));
+}
