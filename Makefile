@@ -15,7 +15,7 @@ DEBIAN_RELEASE := build-essential ca-certificates curl debootstrap docker-compos
 DEBIAN    := build-essential ca-certificates caddy nginx-light openssl postgresql pgbouncer strace
 
 .DEFAULT_GOAL := help
-.PHONY: help run run-postgres build release dist release-check test binary check lint test-rust test-external faults groups-check memory scaling-check bench bench-smoke bench-micro site fuzz deps deps-run clean
+.PHONY: help run run-postgres build release dist release-check test binary check lint test-rust test-external faults groups-check migration-check memory scaling-check bench bench-smoke bench-micro site fuzz deps deps-run clean
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -36,7 +36,7 @@ release: deps-run ## Builds the binary that is shipped and measured: optimised a
 dist: deps-run ## Packs it: target/dist has the archive with manual pages, completions, licences and the list of crates, and its sum
 	ops/package/dist
 
-release-check: ## Packs everything that is shipped and tries it: archive, Debian package, container, crates. As root, up to an hour
+release-check: ## Packs everything that is shipped and tries it: archive, Debian package, container, crates; builds the site. As root, up to an hour
 	@.ci/install $(DEBIAN_RELEASE)
 	ops/package/dist
 	ops/package/deb $$(.ci/release version) target/dist
@@ -44,6 +44,7 @@ release-check: ## Packs everything that is shipped and tries it: archive, Debian
 	ops/package/check-deb
 	ops/package/check-container
 	ops/package/check-crates
+	.ci/site
 
 # The binary is built and tested beside the rest: alone, either leaves a core idle where crates wait for each
 # other and tests for a time limit.
@@ -94,6 +95,10 @@ groups-check: deps ## Consumer groups at length: a million steps of each backend
 	EVENTODB_TEST_GROUPS_ROUNDS=1000 $(CARGO) test --locked -p eventodb --test process -- consumers::poison consumers::waits --nocapture --test-threads 1
 	EVENTODB_TEST_GROUPS_ROUNDS=200 $(CARGO) test --locked -p eventodb --test process -- consumers::handover consumers::moves --nocapture --test-threads 1
 
+migration-check: deps build ## A Message DB of 100,000 messages moves under writes, and a consumer group goes on in its middle; ten minutes
+	cd $(EXTERNAL) && npm ci --no-audit --no-fund --silent
+	$(PRIVATE_POSTGRES) sh -c 'cd $(EXTERNAL) && EVENTODB_TEST_MIGRATION=100000 node --import tsx --test tests/migrating.test.ts'
+
 memory: deps ## 16,000 connections of four processes that hold whatever they are let, against a budget of 1 GiB
 	EVENTODB_TEST_MEMORY=all $(CARGO) test --locked -p eventodb --test process -- memory --nocapture
 
@@ -111,7 +116,7 @@ bench-smoke: deps build ## One minute of every scenario, for function, not for s
 bench-micro: deps-run ## Microbenchmarks of the parts whose cost decides
 	$(CARGO) bench --locked -p eventodb-protocol -p eventodb-store
 
-site: deps-run ## The documents as a site with a search, in target/site; the first time it compiles mdbook
+site: deps-run ## The documents as a site with a search, in target/site; the first time it compiles mdbook into target/tools
 	.ci/site
 
 fuzz: deps-run ## Each fuzz test for FUZZ_SECONDS (600); the suite runs some cases of each
