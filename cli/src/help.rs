@@ -7,7 +7,7 @@ use clap::Command;
 
 /// The commands in the order in which the short help shows them.
 const GROUPS: &[(&str, &[&str])] = &[
-    ("Server", &["serve", "config"]),
+    ("Server", &["serve", "config", "doctor"]),
     (
         "Client",
         &["status", "write", "append", "read", "tail", "consume", "group", "ns", "token", "export", "import", "top"],
@@ -15,6 +15,9 @@ const GROUPS: &[(&str, &[&str])] = &[
     ("Storage", &["backup", "verify", "repair", "migrate"]),
     ("Tools", &["bench", "completions", "man", "version", "help"]),
 ];
+
+/// The flags that the help of `doctor` shows. It takes all of `serve`, too.
+const OF_DOCTOR: &[&str] = &["json", "config", "db_url", "db_url_file", "data_dir"];
 
 /// What stands before the examples in a help.
 pub(crate) const EXAMPLES_HEADING: &str = "Examples:";
@@ -34,6 +37,14 @@ const EXAMPLES: &[(&str, &[&str])] = &[
     (
         "config show",
         &["eventodb config show --config eventodb.toml", "eventodb config show --url http://127.0.0.1:8080 --json"],
+    ),
+    (
+        "doctor",
+        &[
+            "eventodb doctor --data-dir /var/lib/eventodb",
+            "eventodb doctor --config /etc/eventodb/eventodb.toml --json",
+            "eventodb doctor --db-url-file /etc/eventodb/db-url",
+        ],
     ),
     ("status", &["eventodb status", "eventodb status --json", "eventodb status --live"]),
     (
@@ -125,7 +136,14 @@ pub(crate) fn dressed(root: Command) -> Command {
     let template = format!(
         "{{about-with-newline}}\n{{usage-heading}} eventodb COMMAND [OPTIONS]\n\n{groups}Options:\n{{options}}{{after-help}}"
     );
-    with_examples(root, "").mut_args(|flag| flag.hide(true)).help_template(template)
+    let hidden = |flag: clap::Arg| {
+        let is_shown = OF_DOCTOR.contains(&flag.get_id().as_str());
+        flag.hide(!is_shown)
+    };
+    with_examples(root, "")
+        .mut_subcommand("doctor", |doctor| doctor.mut_args(hidden))
+        .mut_args(|flag| flag.hide(true))
+        .help_template(template)
 }
 
 /// The command's names below the root, without the program's.

@@ -270,3 +270,28 @@ test("[R-status.1 R-status.2 R-status.3 R-status.4] status tells what a server i
   assert.equal((await run(["status", ...nobody])).code, 69);
   assert.equal((await run(["status", "--live", ...nobody])).code, 1);
 });
+
+test("[R-doctor.1 R-doctor.2 R-doctor.3] doctor tells what is wrong with the host, and changes nothing", async (t) => {
+  interface Finding { severity: string; code: string; what: string; why: string; cure: string }
+  const data = join(directoryFor(t), "data");
+  const at = ["--data-dir", data, "--max-connections", "100"];
+  const doctor = async (...args: string[]) => {
+    const { stdout } = await run(["doctor", "--json", ...at, ...args]);
+    const found = JSON.parse(stdout) as { findings: Finding[]; errors: number; warnings: number; lookedAt: string[] };
+    for (const { what, why, cure } of found.findings) assert.ok(what && why && cure, stdout);
+    assert.ok(found.lookedAt.length > 0);
+    // The disk is the machine's: others may write to it now, and temporary files may be in memory.
+    const findings = found.findings.filter((finding) => !finding.code.startsWith("DISK_"));
+    return findings.map(({ severity, code }) => `${severity} ${code}`);
+  };
+  assert.deepEqual(await doctor("--host", "0.0.0.0"), ["warning SETTING_UNSAFE"]);
+  assert.deepEqual(await doctor("--memory-budget", "1"), ["error SETTING_WRONG"]);
+  assert.deepEqual(await doctor(), []);
+  const codeOf = async (...args: string[]) => (await run(["doctor", "--db-url", "sqlite://:memory:", "--token", token, "--max-connections", "100", ...args])).code;
+  assert.equal(await codeOf(), 0);
+  assert.equal(await codeOf("--host", "0.0.0.0"), 1);
+  assert.equal(await codeOf("--memory-budget", "1"), 2);
+  const people = await run(["doctor", ...at, "--host", "0.0.0.0"], { COLUMNS: "80" });
+  assert.match(people.stdout, /WARNING SETTING_UNSAFE\n {2}found .*\n(?: .*\n)* {2}because .*\n(?: .*\n)* {2}cure /);
+  assert.ok(!existsSync(data));
+});

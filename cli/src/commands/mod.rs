@@ -10,6 +10,7 @@ mod completions;
 mod config;
 mod connection;
 mod consume;
+mod doctor;
 mod export;
 mod group;
 mod import;
@@ -70,6 +71,8 @@ pub(crate) enum Command {
     Migrate(Box<migrate::Args>),
     /// Check or show the settings of `serve`, and where each comes from.
     Config(config::Args),
+    /// Tell what is wrong with the host, the settings and the database.
+    Doctor(Box<doctor::Args>),
     /// Print the completions for a shell.
     Completions(completions::Args),
     /// Print the manual page, or write one for each command.
@@ -112,6 +115,7 @@ impl Command {
             Self::Import(args) => import::run(args).await,
             Self::Migrate(args) => migrate::run(*args).await,
             Self::Config(args) => config::run(args, &root).await,
+            Self::Doctor(args) => doctor::run(*args, &root).await,
             Self::Completions(args) => completions::run(&args, root),
             Self::Man(args) => completions::man(&args, root),
             Self::Status(args) => status::run(args).await,

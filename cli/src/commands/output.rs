@@ -92,6 +92,11 @@ impl Output {
         if self.colours { format!("\x1b[7m{text}\x1b[0m") } else { text.to_owned() }
     }
 
+    /// The text in a colour of ECMA-48 (31 red, 33 yellow), if the terminal has any.
+    pub(crate) fn coloured(&self, text: &str, colour: u8) -> String {
+        if self.colours { format!("\x1b[{colour}m{text}\x1b[0m") } else { text.to_owned() }
+    }
+
     /// Draws a terminal anew. What stands there is overwritten and not cleared first, so that nothing flickers.
     ///
     /// # Errors

@@ -18,7 +18,7 @@ use super::logging::Format;
 use crate::usage::{Exit, Refused, Usage, of_store};
 
 /// The file for a generated token, in the data directory.
-const FILE: &str = "admin-token";
+pub(super) const FILE: &str = "admin-token";
 
 /// The administrator's token, as far as this start knows it.
 pub(super) struct Administrator {

@@ -84,39 +84,45 @@ impl Checked {
         computed
     }
 
-    /// Logs a warning for each setting that is allowed but unsafe.
-    pub(super) fn warn(&self) {
+    /// A line for each setting that is allowed but unsafe.
+    pub(super) fn warnings(&self) -> Vec<String> {
+        let mut warnings = Vec::new();
         if self.server.tls.is_none() && !is_loopback(&self.host) {
-            tracing::warn!(
-                host = self.host,
-                "tokens and messages cross the network in clear text: set --tls-cert and --tls-key, or let only a proxy \
-                 that ends TLS reach this address"
-            );
+            warnings.push(format!(
+                "tokens and messages cross the network in clear text on --host {}: set --tls-cert and --tls-key, or let only a \
+                 proxy that ends TLS reach this address",
+                self.host
+            ));
         }
         if self.server.trusted_proxies.iter().any(Network::is_everything) {
-            tracing::warn!(
+            warnings.push(
                 "--trusted-proxy has a network of all addresses: every client may name another address as its own, so that \
                  no limit on addresses holds"
+                    .to_owned(),
             );
         }
         if self.test_mode && !matches!(self.storage, Storage::Sqlite(sqlite::Location::Memory, _)) {
-            tracing::warn!("test mode asks for no token, and this store lasts: whoever reaches it may change it");
+            warnings
+                .push("test mode asks for no token, and this store lasts: whoever reaches it may change it".to_owned());
         }
         if let GivenToken::Administrators(token) | GivenToken::Clients(token) = &self.token
             && is_guessable(token)
         {
-            tracing::warn!(
+            warnings.push(
                 "the administrator's token repeats itself and may be guessed: take 64 digits from a random source"
+                    .to_owned(),
             );
         }
         if let Storage::Postgres(settings) = &self.storage
             && settings.listen_url.iter().chain([&settings.url]).any(postgres::Url::may_be_clear_text)
         {
-            tracing::warn!(
+            warnings.push(
                 "sslmode=prefer lets sessions to PostgreSQL be in clear text, which whoever is in the way can enforce: \
                  say sslmode=verify-full, or sslmode=disable where that is meant"
+                    .to_owned(),
             );
         }
+        warnings
     }
 }
 

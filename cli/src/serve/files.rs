@@ -4,7 +4,7 @@ use rustix::process::{Resource, getrlimit, setrlimit};
 
 /// Open files that are reserved for the store; half of all if there are few. Without them a connection could take the
 /// last one, and a write would fail. Each of 256 open namespaces needs some ten files.
-const OF_THE_STORE: u64 = 4096;
+pub(super) const OF_THE_STORE: u64 = 4096;
 
 /// The bound on connections: at most `wanted`, and few enough to leave files for the store.
 pub(super) fn bound_connections(wanted: usize) -> usize {

@@ -12,6 +12,7 @@ mod manager;
 mod memory;
 #[cfg(test)]
 mod page;
+mod plan;
 mod secret;
 mod settings;
 mod signals;
@@ -34,6 +35,7 @@ use self::administrator::{Administrator, Shown};
 use self::config::Checked;
 use self::logging::Format;
 pub(crate) use self::logging::audit;
+pub(crate) use self::plan::{Plan, Stored};
 pub(crate) use self::secret::{DATA_DIR, Database, is_open_to_all, read as first_line};
 pub(crate) use self::settings::{Problems, Settings, SettingsBesideToken, stray_variables};
 use self::steer::Steer;
@@ -51,7 +53,7 @@ pub(crate) async fn run(settings: Settings) -> anyhow::Result<ExitCode> {
     let mut checked = layered.check().map_err(Usage::from)?;
     let (_log, level) = logging::start(checked.log_level, checked.log_format);
     layered.warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
-    checked.warn();
+    checked.warnings().iter().for_each(|warning| tracing::warn!("{warning}"));
     let stop = signals::listen().context("cannot listen for signals")?;
     let live = Arc::new(Live::new(checked.server.changeable));
     checked.store.self_test = Some(live.takes_writes());

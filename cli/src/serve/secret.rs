@@ -42,6 +42,11 @@ pub(crate) struct Database {
 }
 
 impl Database {
+    /// The file that has the URL, if one is named.
+    pub(super) fn file(&self) -> Option<PathBuf> {
+        self.db_url_file.clone()
+    }
+
     /// The given URL, if any.
     ///
     /// # Errors

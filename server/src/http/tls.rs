@@ -62,6 +62,12 @@ impl Tls {
         self.asked.notify_one();
     }
 
+    /// What is wrong with the certificate in use at this time, if anything is, and how long it is still valid.
+    pub fn validity(&self, now: SystemTime) -> (Option<&'static str>, Duration) {
+        let validity = self.state.lock().validity;
+        (validity.fault(now), validity.left(now))
+    }
+
     /// What new connections use.
     pub(super) fn config(&self) -> Arc<ServerConfig> {
         Arc::clone(&self.config.read())

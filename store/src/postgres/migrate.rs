@@ -265,7 +265,7 @@ impl Target {
 }
 
 /// Whether version `a` is newer than version `b`. A part that is no number counts as 0.
-fn is_newer(a: &str, b: &str) -> bool {
+pub(super) fn is_newer(a: &str, b: &str) -> bool {
     let parts = |text: &str| -> Vec<u64> {
         text.split(['.', '-', '+']).take(3).map(|part| part.parse().unwrap_or(0)).collect()
     };

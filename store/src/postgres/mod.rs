@@ -7,6 +7,7 @@ mod citus;
 mod connection;
 mod counts;
 mod error;
+mod examine;
 mod groups;
 mod guard;
 mod hints;
@@ -29,6 +30,7 @@ mod staging;
 mod start;
 mod statement;
 mod storage;
+mod survey;
 #[cfg(test)]
 mod tests;
 mod time;
@@ -49,7 +51,9 @@ use tokio::time::{Instant, timeout};
 
 pub use error::OpenError;
 pub use eventodb_pg::{Url, UrlError};
+pub use examine::Examined;
 pub use settings::Settings;
+pub use survey::{SchemaState, Survey};
 
 use crate::degraded::Degraded;
 use crate::error::{Error, Result};
@@ -129,6 +133,23 @@ impl Postgres {
         let Prepared { mut connection, .. } = start::prepare(settings).await?;
         let placement = Placement::look(&mut connection, settings).await.map_err(OpenError::other)?;
         Ok(migrate::all(&mut connection, placement).await?)
+    }
+
+    /// What [`Postgres::migrate`] would do. Nothing is changed.
+    ///
+    /// # Errors
+    /// As [`Postgres::open`].
+    pub async fn survey(settings: &Settings) -> Result<Survey, OpenError> {
+        let Prepared { mut connection, .. } = start::prepare(settings).await?;
+        Ok(survey::survey(&mut connection).await.map_err(MigrateError::from)?)
+    }
+
+    /// Looks at the database for faults, and at tokens that end between these times. Nothing is changed.
+    ///
+    /// # Errors
+    /// [`OpenError`] if there is no session with it. What a server would refuse is no error here, but told.
+    pub async fn examine(settings: &Settings, from: Timestamp, to: Timestamp) -> Result<Examined, OpenError> {
+        examine::examine(settings, from, to).await
     }
 
     async fn is_living(&self, incarnation: Incarnation) -> Result<bool> {

@@ -172,7 +172,9 @@ templates! {
     NODE_STAND_IN "node_stand_in" [TEXT, INT4];
     SELF_CITUS "self_citus" [];
     SELF_STAND_IN "self_stand_in" [];
+    BEGINNING "beginning" [];
     SESSIONS "sessions" [];
+    EXPIRING "expiring" [TIMESTAMPTZ, TIMESTAMPTZ];
     PING "ping" [];
     SELF_TEST "self_test" [];
 }

@@ -14,6 +14,7 @@
 //! | `renew` | a copy of a log around pages that cannot be read |
 //! | `copied` | messages that are copied, damaged ones as they are |
 //! | `raw_row` | a damaged message with the bytes that it has |
+//! | `look` | a look that changes nothing |
 //! | `files` | opening, naming and syncing files |
 
 mod backup;
@@ -22,6 +23,7 @@ mod check_log;
 mod copied;
 mod files;
 mod give_up;
+mod look;
 mod manifest;
 mod raw_row;
 mod renew;
@@ -36,6 +38,7 @@ use super::open_error::{OpenError, Shown, shown};
 
 pub use backup::backup;
 pub use give_up::give_up;
+pub use look::{NamespaceLook, look};
 pub use manifest::{BackedUpFile, BackedUpNamespace, Manifest};
 pub use repair::{Outcome, Permissions, repair};
 pub use verify::{FileReport, Report, verify};
