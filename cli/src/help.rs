@@ -119,7 +119,13 @@ const EXAMPLES: &[(&str, &[&str])] = &[
     ("backup", &["eventodb backup --data-dir /var/lib/eventodb -o /backup/monday"]),
     ("verify", &["eventodb verify /backup/monday"]),
     ("repair", &["eventodb repair --data-dir /var/lib/eventodb", "eventodb repair --give-up 1234 --namespace shop"]),
-    ("migrate", &["eventodb migrate --db-url-file /etc/eventodb/db-url"]),
+    (
+        "migrate",
+        &[
+            "eventodb migrate --check --db-url-file /etc/eventodb/db-url",
+            "eventodb migrate --db-url-file /etc/eventodb/db-url",
+        ],
+    ),
     ("bench", &["eventodb bench write --connections 1,16,64", "eventodb bench --backend postgres --json report.json"]),
     ("bench compare", &["eventodb bench compare before.json after.json"]),
     ("bench report", &["eventodb bench report sqlite.json postgres.json"]),

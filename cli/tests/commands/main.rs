@@ -6,6 +6,7 @@ mod configuring;
 mod consuming;
 mod doctor;
 mod groups;
+mod migrating;
 mod starting;
 mod status;
 mod support;
