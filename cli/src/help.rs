@@ -13,7 +13,7 @@ const GROUPS: &[(&str, &[&str])] = &[
         &["status", "write", "append", "read", "tail", "consume", "group", "ns", "token", "export", "import", "top"],
     ),
     ("Storage", &["backup", "verify", "repair", "migrate"]),
-    ("Tools", &["bench", "completions", "man", "version", "help"]),
+    ("Tools", &["context", "bench", "completions", "man", "version", "help"]),
 ];
 
 /// The flags that the help of `doctor` shows. It takes all of `serve`, too.
@@ -126,6 +126,10 @@ const EXAMPLES: &[(&str, &[&str])] = &[
             "eventodb migrate --db-url-file /etc/eventodb/db-url",
         ],
     ),
+    ("context add", &["eventodb context add prod --url https://db.example --token-file ~/.prod"]),
+    ("context use", &["eventodb context use prod", "eventodb context use --none"]),
+    ("context list", &["eventodb context list"]),
+    ("context remove", &["eventodb context remove prod"]),
     ("bench", &["eventodb bench write --connections 1,16,64", "eventodb bench --backend postgres --json report.json"]),
     ("bench compare", &["eventodb bench compare before.json after.json"]),
     ("bench report", &["eventodb bench report sqlite.json postgres.json"]),

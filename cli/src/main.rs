@@ -3,6 +3,7 @@
 //! [`usage::EXIT_CODES`] lists the exit codes. An error is printed in one line.
 
 mod commands;
+mod contexts;
 mod help;
 mod serve;
 mod usage;

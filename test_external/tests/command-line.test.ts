@@ -1,6 +1,6 @@
 /** The command line: flags, help, and what is refused before the server starts. */
 import assert from "node:assert/strict";
-import { existsSync, readdirSync, writeFileSync } from "node:fs";
+import { existsSync, readdirSync, statSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { assertFails, tokenFor, VERSION } from "../src/client.ts";
 import { run } from "../src/command.ts";
@@ -294,4 +294,21 @@ test("[R-doctor.1 R-doctor.2 R-doctor.3] doctor tells what is wrong with the hos
   const people = await run(["doctor", ...at, "--host", "0.0.0.0"], { COLUMNS: "80" });
   assert.match(people.stdout, /WARNING SETTING_UNSAFE\n {2}found .*\n(?: .*\n)* {2}because .*\n(?: .*\n)* {2}cure /);
   assert.ok(!existsSync(data));
+});
+
+test("[R-context.1 R-context.2 R-context.3] contexts name servers and tokens", async (t) => {
+  const server = await startServer(t, { args: ["--port", "0", "--db-url", "sqlite://:memory:", "--token", token] });
+  const home = directoryFor(t);
+  const ran = (args: string[], env: Record<string, string> = {}) => run(args, { XDG_CONFIG_HOME: home, ...env });
+  assert.equal((await ran(["context", "add", "prod", "--url", server.url, "--token", token])).code, 0);
+  assert.equal((await ran(["context", "add", "prod", "--url", server.url])).code, 1);
+  assert.equal(statSync(join(home, "eventodb/contexts.json")).mode & 0o777, 0o600);
+  assert.ok(!(await ran(["context", "list"])).stdout.includes("ns_"));
+  assert.equal((await ran(["ns", "list"])).code, 0);
+  assert.equal((await ran(["ns", "list"], { EVENTODB_TOKEN: tokenFor("other") })).code, 77);
+  assert.equal((await ran(["ns", "list", "--url", server.url])).code, 64, "its token is for its server only");
+  assert.equal((await ran(["context", "add", "away", "--url", "http://127.0.0.1:1"])).code, 0);
+  assert.equal((await ran(["ns", "list", "--context", "away"])).code, 69);
+  assert.equal((await ran(["context", "remove", "prod"])).code, 0);
+  assert.equal((await ran(["ns", "list", "--context", "prod"])).code, 64);
 });

@@ -10,6 +10,7 @@ mod completions;
 mod config;
 mod connection;
 mod consume;
+mod context;
 mod doctor;
 mod export;
 mod group;
@@ -87,6 +88,8 @@ pub(crate) enum Command {
     Token(token::Args),
     /// Show what a server does now: rates, latencies, and slow requests. Needs a token of `default` with the right read.
     Top(top::Args),
+    /// Give servers and tokens names, and choose one.
+    Context(context::Args),
     /// Measure a server, or compare reports.
     Bench(Box<eventodb_bench::Args>),
     /// Print the version.
@@ -124,6 +127,7 @@ impl Command {
             Self::Repair(args) => repair::run(args).await,
             Self::Token(args) => token::run(args).await,
             Self::Top(args) => top::run(args).await,
+            Self::Context(args) => context::run(args),
             Self::Bench(args) => bench::run(*args).await,
             Self::Version => {
                 writeln!(std::io::stdout(), "{}", eventodb_protocol::VERSION)?;

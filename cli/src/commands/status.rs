@@ -98,7 +98,7 @@ impl Status {
     /// The URL or the token cannot be used.
     async fn take(connection: &Connection) -> anyhow::Result<(Self, u8)> {
         let mut status = Self {
-            url: connection.url().to_owned(),
+            url: connection.url()?,
             up: false,
             ready: false,
             version: None,

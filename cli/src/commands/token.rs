@@ -113,7 +113,7 @@ struct Place {
 }
 
 /// Whether a server is asked. What is typed decides; if neither a server nor a store is typed, a server is asked if
-/// `EVENTODB_URL` names one.
+/// `EVENTODB_URL` or `EVENTODB_CONTEXT` names one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Way {
     Server,
@@ -135,13 +135,17 @@ impl FromArgMatches for Way {
         let source = |id| matches.value_source(id);
         let typed = |id| source(id) == Some(ValueSource::CommandLine);
         let store = ["data_dir", "db_url", "db_url_file"].into_iter().any(typed);
-        match (typed("server_url"), store) {
+        let server = ["server_url", "server_context"];
+        match (server.into_iter().any(typed), store) {
             (true, true) => {
-                let message = "--url names a server, and --data-dir or --db-url a store: give one of them\n";
+                let message =
+                    "--url or --context names a server, and --data-dir or --db-url a store: give one of them\n";
                 Err(clap::Error::raw(ErrorKind::ArgumentConflict, message))
             }
             (true, false) => Ok(Self::Server),
-            (false, false) if source("server_url") == Some(ValueSource::EnvVariable) => Ok(Self::Server),
+            (false, false) if server.into_iter().any(|id| source(id) == Some(ValueSource::EnvVariable)) => {
+                Ok(Self::Server)
+            }
             (false, _) => Ok(Self::Store),
         }
     }

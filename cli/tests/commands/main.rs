@@ -4,6 +4,7 @@ mod children;
 mod client;
 mod configuring;
 mod consuming;
+mod contexts;
 mod doctor;
 mod groups;
 mod migrating;
