@@ -109,16 +109,20 @@ const EXAMPLES: &[(&str, &[&str])] = &[
     ),
     (
         "export",
-        &[
-            "eventodb export -o shop.ndjson.gz --gzip",
-            "eventodb export --categories account --since 2026-01-31 | jq .type",
-        ],
+        &["eventodb export -o shop.ndjson.gz", "eventodb export --categories account --since 2026-01-31 | jq .type"],
     ),
     ("import", &["eventodb import -i shop.ndjson.gz", "eventodb import -i shop.ndjson.gz --force --yes"]),
     ("top", &["eventodb top", "eventodb top --json"]),
     ("backup", &["eventodb backup --data-dir /var/lib/eventodb -o /backup/monday"]),
-    ("verify", &["eventodb verify /backup/monday"]),
-    ("repair", &["eventodb repair --data-dir /var/lib/eventodb", "eventodb repair --give-up 1234 --namespace shop"]),
+    ("verify", &["eventodb verify /backup/monday", "eventodb verify /var/lib/eventodb --json"]),
+    (
+        "repair",
+        &[
+            "eventodb repair --data-dir /var/lib/eventodb --dry-run",
+            "eventodb repair --data-dir /var/lib/eventodb",
+            "eventodb repair --give-up 1234 --namespace shop",
+        ],
+    ),
     (
         "migrate",
         &[

@@ -5,6 +5,8 @@ const RELEASE = ".ci/first-minute does it in a fresh root of Debian";
 export const NOT_RUN: Record<string, string> = {
   "../README.md: git clone REPOSITORY eventodb   # instead of REPOSITORY, the URL of the repository that this page is in": "it fetches and builds what is being tested",
   "API.md: eventodb [serve] --data-dir /var/lib/eventodb --port 8080": "it shows the form of the command",
+  "API.md: eventodb doctor --config /etc/eventodb/eventodb.toml": "it looks at a machine's own settings; command-line.test.ts has it look at a folder",
+  "API.md: eventodb context add prod --url https://db.example --token-file ~/.prod-token": "it is for a server elsewhere; command-line.test.ts makes contexts",
   "GUIDE.md: cargo run -p eventodb-client --example bank_account": "it needs a compiler; cargo test runs the examples",
   "INSTALL.md: apt-get update && apt-get install -y curl ./eventodb_*.deb": RELEASE,
   "INSTALL.md: export EVENTODB_URL=http://127.0.0.1:8080 EVENTODB_TOKEN=$(cat /var/lib/eventodb/admin-token)": RELEASE,

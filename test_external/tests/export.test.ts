@@ -89,6 +89,21 @@ test("[R-export.6] compressed", async (t) => {
   assert.equal((await other.call("category.get", "")).text, (await client.call("category.get", "")).text);
 });
 
+test("[R-export.13 R-export.14] a name says whether it is compressed, and nothing is overwritten without a word", async (t) => {
+  const [client, file] = [fresh(), workplace(t)];
+  await client.fill("a-1", 5);
+  await command("export", client, "--output", file("all.ndjson.gz"));
+  await command("export", client, "--output", file("all.ndjson"));
+  const before = readFileSync(file("all.ndjson"));
+  assert.deepEqual(gunzipSync(readFileSync(file("all.ndjson.gz"))), before);
+  await client.fill("b-1", 5);
+  const refused = await run(["export", "--url", client.url, "--token", client.token!, "--output", file("all.ndjson")]);
+  assert.equal(refused.code, 73);
+  assert.deepEqual(readFileSync(file("all.ndjson")), before);
+  await command("export", client, "--output", file("all.ndjson"), "--force");
+  assert.equal(recordsIn(readFileSync(file("all.ndjson"), "utf8")).length, 10);
+});
+
 test("[R-export.7 R-export.9] exported and imported again, every digit is the same", async (t) => {
   const [client, other, file] = [fresh(), fresh(), workplace(t)];
   await client.post(`["stream.write","a-1",{"type":"T \\"quoted\\"","data":${ODD},"metadata":${ODD}}]`);

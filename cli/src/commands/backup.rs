@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use eventodb_store::sqlite::maintenance;
 
 use super::maintain::{look_after, say};
+use super::output::print_json;
 use crate::serve;
 
 /// Damaged positions that are printed for one namespace. Further ones are only counted.
@@ -20,12 +21,20 @@ pub(crate) struct Args {
     /// A new directory for the backup, on which a server can be started.
     #[arg(long, short = 'o')]
     output: PathBuf,
+    /// Print JSON: the manifest of the backup.
+    #[arg(long)]
+    json: bool,
 }
 
 pub(crate) async fn run(args: Args) -> anyhow::Result<ExitCode> {
-    let Args { data_dir, output } = args;
+    let Args { data_dir, output, json } = args;
     let to = output.clone();
     let manifest = look_after(move |progress| maintenance::backup(&data_dir, &to, progress)).await?;
+    let is_sound = manifest.namespaces.iter().all(|namespace| namespace.damaged.is_empty());
+    let exit = if is_sound { ExitCode::SUCCESS } else { ExitCode::FAILURE };
+    if json {
+        return print_json(&serde_json::to_value(&manifest)?).map(|_| exit);
+    }
     let messages: u64 = manifest.namespaces.iter().map(|namespace| namespace.messages).sum();
     let bytes: u64 = manifest.files.iter().map(|file| file.bytes).sum();
     say(&format!(
@@ -34,11 +43,10 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<ExitCode> {
         output.display()
     ))?;
     let damaged = manifest.namespaces.iter().filter(|namespace| !namespace.damaged.is_empty());
-    let lines: Vec<String> = damaged.map(|namespace| told(&namespace.namespace, &namespace.damaged)).collect();
-    for line in &lines {
-        say(line)?;
+    for namespace in damaged {
+        say(&told(&namespace.namespace, &namespace.damaged))?;
     }
-    Ok(if lines.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    Ok(exit)
 }
 
 /// One line with the damaged messages of a namespace.

@@ -6,9 +6,10 @@ use std::process::ExitCode;
 use clap::parser::ValueSource;
 use clap::{ArgMatches, FromArgMatches, Subcommand};
 use eventodb_protocol::reply::{Layer, Setting};
+use serde_json::json;
 
 use super::connection::Connection;
-use super::output::{Output, finish};
+use super::output::{Output, finish, print_json};
 use crate::serve::{Problems, Settings, SettingsBesideToken, stray_variables};
 use crate::usage::{Exit, Usage};
 
@@ -24,11 +25,20 @@ enum Command {
     /// Check what `serve` would start with, without starting it: the file, the variables and these flags.
     ///
     /// Every error of the file is told. Variables named EVENTODB_… that no command knows are a warning.
-    Check(Box<Settings>),
+    Check(Box<Check>),
     /// Print each setting that `serve` would start with, and where it comes from.
     ///
     /// With --url: the settings of that server. It needs the administrator's token.
     Show(Box<Show>),
+}
+
+#[derive(Debug, clap::Args)]
+struct Check {
+    /// Print JSON: the errors and the warnings.
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    settings: Settings,
 }
 
 #[derive(Debug, clap::Args)]
@@ -45,7 +55,7 @@ struct Show {
     connection: Connection,
 }
 
-/// Whether a server is asked, which only a typed --url means.
+/// Whether a server is asked, which only a typed --url or --context means.
 #[derive(Clone, Copy, Debug)]
 struct Asked(bool);
 
@@ -61,7 +71,8 @@ impl clap::Args for Asked {
 
 impl FromArgMatches for Asked {
     fn from_arg_matches(matches: &ArgMatches) -> Result<Self, clap::Error> {
-        Ok(Self(matches.value_source("server_url") == Some(ValueSource::CommandLine)))
+        let typed = |id| matches.value_source(id) == Some(ValueSource::CommandLine);
+        Ok(Self(typed("server_url") || typed("server_context")))
     }
 
     fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), clap::Error> {
@@ -72,27 +83,29 @@ impl FromArgMatches for Asked {
 
 pub(crate) async fn run(args: Args, root: &clap::Command) -> anyhow::Result<ExitCode> {
     match args.command {
-        Command::Check(settings) => check(&settings, root),
+        Command::Check(args) => check(&args, root),
         Command::Show(show) => self::show(*show).await,
     }
 }
 
-fn check(settings: &Settings, root: &clap::Command) -> anyhow::Result<ExitCode> {
-    for variable in stray_variables(root) {
-        tell(&format!("warning: {variable}"));
-    }
-    match settings.shown() {
-        Ok((_, warnings)) => {
-            warnings.iter().for_each(|warning| tell(&format!("warning: {warning}")));
-            let mut output = Output::new(false);
-            let said = output.line("the configuration is right");
-            finish(said, output)
+fn check(Check { json, settings }: &Check, root: &clap::Command) -> anyhow::Result<ExitCode> {
+    let mut warnings = stray_variables(root);
+    let errors = match settings.shown() {
+        Ok((_, unsafe_ones)) => {
+            warnings.extend(unsafe_ones);
+            Vec::new()
         }
-        Err(Problems(problems)) => {
-            problems.iter().for_each(|problem| tell(problem));
-            Ok(ExitCode::from(Exit::Usage as u8))
-        }
+        Err(Problems(problems)) => problems,
+    };
+    let exit = if errors.is_empty() { ExitCode::SUCCESS } else { ExitCode::from(Exit::Usage as u8) };
+    if *json {
+        return print_json(&json!({ "errors": errors, "warnings": warnings })).map(|_| exit);
     }
+    warnings.iter().for_each(|warning| tell(&format!("warning: {warning}")));
+    errors.iter().for_each(|error| tell(error));
+    let mut output = Output::new(false);
+    let said = if errors.is_empty() { output.line("the configuration is right") } else { Ok(()) };
+    finish(said, output).map(|_| exit)
 }
 
 async fn show(show: Show) -> anyhow::Result<ExitCode> {

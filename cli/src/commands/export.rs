@@ -7,16 +7,17 @@
 use std::fs::{File, OpenOptions};
 use std::io::{BufRead as _, BufReader, Read, Seek as _, SeekFrom, Write};
 use std::os::unix::fs::OpenOptionsExt as _;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use anyhow::{Context as _, bail};
+use anyhow::{Context as _, anyhow, bail};
 use eventodb_client::record::{record_place, write_record};
 use eventodb_client::{CategoryQuery, Client, Error, Message, Page, RetryPolicy, Timestamp};
 use flate2::Compression;
 use flate2::bufread::GzDecoder;
 use flate2::write::GzEncoder;
+use serde_json::json;
 
 use super::connection::Connection;
 use super::{output, progress, time};
@@ -37,9 +38,12 @@ pub(crate) struct Args {
     /// Only messages before this time: RFC 3339, or YYYY-MM-DD.
     #[arg(long, value_parser = time::parse)]
     until: Option<Timestamp>,
-    /// Compress the output.
+    /// Compress the output. An output whose name ends with `.gz` is compressed without this flag.
     #[arg(long)]
     gzip: bool,
+    /// Replace the output if it exists and is not empty.
+    #[arg(long, requires = "output", conflicts_with = "resume")]
+    force: bool,
     /// Continue after the last complete record of the output file.
     #[arg(long, requires = "output")]
     resume: bool,
@@ -47,6 +51,9 @@ pub(crate) struct Args {
     /// message may become visible below one that was seen; what does so within this time is exported too.
     #[arg(long, value_name = "SECONDS", default_value_t = 0)]
     settle: u64,
+    /// Print how many messages were exported as JSON.
+    #[arg(long, requires = "output")]
+    json: bool,
     #[command(flatten)]
     connection: Connection,
 }
@@ -61,7 +68,7 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<ExitCode> {
     let client = args.connection.connect().await?.with_retry_policy(retry);
     let head = client.head().await?;
     tokio::time::sleep(Duration::from_secs(args.settle)).await;
-    let (mut sink, written) = Sink::open(args.output.as_deref(), args.gzip, args.resume)?;
+    let (mut sink, written) = Sink::open(&args)?;
     let from = written.map_or(1, |position| position + 1);
     let progress = progress::messages(u64::try_from(head - from + 1).ok());
     let mut exported = 0u64;
@@ -95,6 +102,9 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<ExitCode> {
     }
     sink.finish()?;
     progress.finish_and_clear();
+    if args.json {
+        return output::print_json(&json!({ "exported": exported, "head": head }));
+    }
     output::warn(&progress, &format!("{exported} messages exported, up to global position {head}"));
     Ok(ExitCode::SUCCESS)
 }
@@ -148,9 +158,16 @@ enum Out {
 
 impl Sink {
     /// Opens the output. With `resume` it also returns the global position of the last complete record.
-    fn open(path: Option<&Path>, gzip: bool, resume: bool) -> anyhow::Result<(Self, Option<i64>)> {
+    fn open(args: &Args) -> anyhow::Result<(Self, Option<i64>)> {
+        let resume = args.resume;
+        let gzip =
+            args.gzip || args.output.as_deref().is_some_and(|path| path.extension().is_some_and(|end| end == "gz"));
         let sink = |out| Self { out, gzip, buffer: Vec::new() };
-        let Some(path) = path else { return Ok((sink(Out::Stdout(std::io::stdout())), None)) };
+        let Some(path) = &args.output else { return Ok((sink(Out::Stdout(std::io::stdout())), None)) };
+        if !resume && !args.force && path.metadata().is_ok_and(|file| file.is_file() && file.len() > 0) {
+            let error = anyhow!("{} exists: name another file, or say --force or --resume", path.display());
+            return Err(Refused::new(Exit::CannotCreate, error).into());
+        }
         let mut options = OpenOptions::new();
         // Only the owner may read the file, because only holders of the token may read the messages.
         let open = options.create(true).read(true).write(true).truncate(!resume).mode(0o600).open(path);
@@ -192,6 +209,8 @@ impl Sink {
     fn finish(mut self) -> anyhow::Result<()> {
         self.flush()?;
         match self.out {
+            // A pipe or a device cannot be synced.
+            Out::File(file) if !file.metadata().is_ok_and(|metadata| metadata.is_file()) => Ok(()),
             Out::File(file) => file.sync_all().context("cannot write the output"),
             Out::Stdout(mut out) => out.flush().context("cannot write the output"),
         }

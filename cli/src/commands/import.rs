@@ -13,6 +13,7 @@ use eventodb_client::record::{RecordPlace, record_place};
 use eventodb_client::{CategoryQuery, Client};
 use eventodb_protocol::group::GroupsThen;
 use indicatif::ProgressBar;
+use serde_json::json;
 use tokio::sync::mpsc;
 
 use super::connection::Connection;
@@ -43,6 +44,9 @@ pub(crate) struct Args {
     /// Continue after the last message that the namespace has.
     #[arg(long)]
     resume: bool,
+    /// Print how many messages were imported as JSON.
+    #[arg(long)]
+    json: bool,
     #[command(flatten)]
     connection: Connection,
 }
@@ -50,7 +54,7 @@ pub(crate) struct Args {
 pub(crate) async fn run(args: Args) -> anyhow::Result<ExitCode> {
     check_consent(&args, std::io::stderr().is_terminal())?;
     let client = args.connection.connect().await?;
-    let mode = mode(&args);
+    let (mode, json) = (mode(&args), args.json);
     let progress = progress::bytes(input::size(args.input.as_deref()));
     let pieces = input::pieces(args.input, progress.clone());
     let mut lines = Lines { first: None, pieces, skip: None, last: None, skipped: 0, skipped_lines: 0 };
@@ -67,6 +71,9 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<ExitCode> {
         Some(ImportEvent::Done { records, elapsed }) => {
             sent?;
             lines.check_end(&client).await?;
+            if json {
+                return output::print_json(&json!({ "imported": records, "skipped": skipped }));
+            }
             let skipped = if skipped > 0 { format!(", {skipped} were there") } else { String::new() };
             output::warn(&progress, &format!("{records} messages imported in {elapsed}{skipped}"));
             Ok(ExitCode::SUCCESS)

@@ -33,7 +33,6 @@ mod top;
 mod verify;
 mod write;
 
-use std::io::Write as _;
 use std::process::ExitCode;
 
 use clap::Subcommand;
@@ -93,7 +92,11 @@ pub(crate) enum Command {
     /// Measure a server, or compare reports.
     Bench(Box<eventodb_bench::Args>),
     /// Print the version.
-    Version,
+    Version {
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
+    },
 }
 
 impl Command {
@@ -129,9 +132,11 @@ impl Command {
             Self::Top(args) => top::run(args).await,
             Self::Context(args) => context::run(args),
             Self::Bench(args) => bench::run(*args).await,
-            Self::Version => {
-                writeln!(std::io::stdout(), "{}", eventodb_protocol::VERSION)?;
-                Ok(ExitCode::SUCCESS)
+            Self::Version { json } => {
+                let mut output = output::Output::new(json);
+                let version = eventodb_protocol::VERSION;
+                let printed = output.value(&serde_json::json!({ "version": version }), || version.to_owned());
+                output::finish(printed, output)
             }
         }
     }

@@ -150,6 +150,16 @@ pub(crate) fn finish(result: anyhow::Result<()>, mut output: Output) -> anyhow::
     }
 }
 
+/// Prints the JSON of a command that is done.
+///
+/// # Errors
+/// Standard output cannot be written.
+pub(crate) fn print_json(value: &Value) -> anyhow::Result<std::process::ExitCode> {
+    let mut output = Output::new(true);
+    let printed = output.value(value, String::new);
+    finish(printed, output)
+}
+
 /// A message as one line of JSON, with data and metadata byte for byte.
 pub(crate) fn json_line(message: &Message) -> String {
     let text = |text: &str| Value::from(text).to_string();

@@ -3,7 +3,8 @@
 use std::process::ExitCode;
 
 use anyhow::Context as _;
-use eventodb_client::{CategoryQuery, Client, ConsumerGroup, Page, StreamQuery, Timestamp};
+use eventodb_client::{CategoryQuery, Client, ConsumerGroup, Page, StreamQuery, StreamsQuery, Timestamp};
+use eventodb_protocol::spelling;
 use uuid::Uuid;
 
 use super::connection::Connection;
@@ -141,6 +142,33 @@ impl What {
         Ok(client.category_get(&placed!(query)).await?)
     }
 
+    /// A hint if there is nothing of the name that was read, and something of a similar name. It makes two calls, and one more for
+    /// each thousand categories. If one of them fails, there is no hint.
+    async fn near(&self, client: &Client) -> Option<String> {
+        /// Names that are compared.
+        const MOST: u32 = 1000;
+        let (what, name, known): (_, &str, Vec<String>) = match (&self.stream, &self.categories[..]) {
+            (Some(stream), _) if client.stream_version(stream).await.ok()?.is_none() => {
+                let category = stream.split('-').next().unwrap_or_default();
+                let prefix: String = category.chars().take(2).collect();
+                let query = StreamsQuery { prefix: Some(prefix), limit: Some(MOST), ..StreamsQuery::default() };
+                let known = client.streams(&query).await.ok()?;
+                ("stream", stream, known.into_iter().map(|listed| listed.stream).collect())
+            }
+            (None, [category]) => {
+                let known = client.categories().await.ok()?;
+                ("category", category, known.into_iter().map(|listed| listed.category).collect())
+            }
+            _ => return None,
+        };
+        let known: Vec<&str> = known.iter().map(String::as_str).collect();
+        let nearest = spelling::nearest(name, &known).filter(|nearest| *nearest != name)?;
+        // Every second byte may differ at most, or the names have nothing to do with each other.
+        let is_near =
+            spelling::is_respelled(name, nearest) || spelling::is_within(name, nearest, name.len().min(6) / 2);
+        is_near.then(|| format!("there is no {what} {name:?}; did you mean {nearest:?}?"))
+    }
+
     /// The position at which a read continues after `page`.
     pub(super) fn after(&self, page: &Page, backward: bool) -> Option<i64> {
         let last = page.messages.last();
@@ -172,6 +200,7 @@ async fn print(args: &Args, output: &mut Output) -> anyhow::Result<()> {
         return output.message(&found);
     }
     let (mut left, mut from) = (args.limit, args.from);
+    let mut is_empty = true;
     while left > 0 {
         let limit = i64::try_from(left.min(PAGE)).expect("a page is small");
         let place =
@@ -180,6 +209,7 @@ async fn print(args: &Args, output: &mut Output) -> anyhow::Result<()> {
         for message in &page.messages {
             output.message(message)?;
         }
+        is_empty &= page.messages.is_empty();
         left -= page.messages.len() as u64;
         if i64::try_from(page.messages.len()).expect("a page is small") < limit {
             break;
@@ -188,6 +218,9 @@ async fn print(args: &Args, output: &mut Output) -> anyhow::Result<()> {
         if from.is_some_and(|from| from < 0) {
             break;
         }
+    }
+    if is_empty && let Some(near) = args.what.near(&client).await {
+        super::notices::say(&near);
     }
     Ok(())
 }

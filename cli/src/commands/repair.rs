@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use eventodb_store::sqlite::maintenance::{self, Permissions};
 
 use super::maintain::{look_after, say};
+use super::output::print_json;
 use crate::serve;
 
 /// Options of `eventodb repair`.
@@ -18,9 +19,15 @@ pub(crate) struct Args {
     /// that have seen those must go back.
     #[arg(long)]
     accept_loss: bool,
+    /// Only print what would be done: each problem, and the step that would mend it. Nothing is changed.
+    #[arg(long)]
+    dry_run: bool,
+    /// Print JSON.
+    #[arg(long)]
+    json: bool,
     /// Replace the damaged message at this global position with a marker (type `$damaged`, data `{}`), so that the
     /// messages after it can be read again. The content of the message is lost. Nothing else is repaired.
-    #[arg(long, value_name = "POSITION", requires = "namespace", conflicts_with = "accept_loss")]
+    #[arg(long, value_name = "POSITION", requires = "namespace", conflicts_with_all = ["accept_loss", "dry_run"])]
     give_up: Option<i64>,
     /// The namespace of the damaged message.
     #[arg(long, requires = "give_up")]
@@ -28,27 +35,35 @@ pub(crate) struct Args {
 }
 
 pub(crate) async fn run(args: Args) -> anyhow::Result<ExitCode> {
-    let Args { data_dir, accept_loss, give_up, namespace } = args;
-    let permissions = Permissions { accept_loss };
+    let Args { data_dir, accept_loss, dry_run, json, give_up, namespace } = args;
+    let permissions = Permissions { accept_loss, dry_run };
     let outcomes = look_after(move |progress| match give_up.zip(namespace) {
         Some((position, namespace)) => maintenance::give_up(&data_dir, &namespace, position, progress),
         None => maintenance::repair(&data_dir, permissions, progress),
     })
     .await?;
+    let usable = outcomes.iter().all(|outcome| outcome.is_usable);
+    let exit = if usable { ExitCode::SUCCESS } else { ExitCode::FAILURE };
+    if json {
+        return print_json(&serde_json::to_value(&outcomes)?).map(|_| exit);
+    }
+    let (mended, done) = if dry_run { ("to be repaired", "would be done") } else { ("repaired", "done") };
     for outcome in &outcomes {
         let verdict = match (outcome.problems.is_empty() && outcome.done.is_empty(), outcome.is_usable) {
             (true, _) => "sound",
-            (false, true) => "repaired",
+            (false, true) => mended,
             (false, false) => "NOT REPAIRED",
         };
         say(&format!("{:20} {verdict}", outcome.file))?;
         for problem in &outcome.problems {
             say(&format!("    found: {problem}"))?;
         }
-        for done in &outcome.done {
-            say(&format!("    done: {done}"))?;
+        for step in &outcome.done {
+            say(&format!("    {done}: {step}"))?;
         }
     }
-    let usable = outcomes.iter().all(|outcome| outcome.is_usable);
-    Ok(if usable { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    if dry_run {
+        say("nothing was changed")?;
+    }
+    Ok(exit)
 }

@@ -6,6 +6,7 @@ mod configuring;
 mod consuming;
 mod contexts;
 mod doctor;
+mod files;
 mod groups;
 mod migrating;
 mod starting;

@@ -140,7 +140,8 @@ async fn put_an_older_log(directory: &Path, model: &Model) -> Vec<u8> {
     store.close().await;
     let ahead = fs::read(index_file(directory)).expect("it is there");
     fs::write(log_file(directory), old).expect("it is ours");
-    let outcomes = repair(directory, Permissions { accept_loss: true }, &mut |_| {}).expect("it can be written");
+    let outcomes =
+        repair(directory, Permissions { accept_loss: true, dry_run: false }, &mut |_| {}).expect("it can be written");
     assert!(outcomes.iter().all(|outcome| outcome.is_usable), "{outcomes:?}");
     ahead
 }

@@ -131,7 +131,8 @@ async fn check_refused(directory: &Path, model: &Model) {
 }
 
 async fn check_accepted(directory: &Path, model: &Model) {
-    let outcomes = repair(directory, Permissions { accept_loss: true }, &mut |_| {}).expect("it can be written");
+    let outcomes =
+        repair(directory, Permissions { accept_loss: true, dry_run: false }, &mut |_| {}).expect("it can be written");
     assert!(outcomes.iter().all(|outcome| outcome.is_usable), "{outcomes:?}");
     assert!(verify(directory, &mut |_| {}).expect("it can be read").is_sound());
     let store = open(directory, Settings::default()).await;

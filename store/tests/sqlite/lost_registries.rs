@@ -72,7 +72,8 @@ async fn a_log_of_another_namespace_is_never_opened() {
     let told = Chain(&store.log(NAME).await.expect_err("it is another's")).to_string();
     assert!(told.contains("another namespace"), "{told}");
     store.close().await;
-    let outcomes = repair(directory.path(), Permissions { accept_loss: true }, &mut |_| {}).expect("it can be read");
+    let outcomes = repair(directory.path(), Permissions { accept_loss: true, dry_run: false }, &mut |_| {})
+        .expect("it can be read");
     assert!(outcomes.iter().any(|outcome| outcome.file == "1.log.db" && !outcome.is_usable), "{outcomes:?}");
     let report = verify(directory.path(), &mut |_| {}).expect("it can be read");
     assert!(!report.is_sound());

@@ -11,7 +11,7 @@ use rusqlite::Connection;
 use super::support::*;
 
 /// A repair that may lose what cannot be saved.
-const ACCEPTING: Permissions = Permissions { accept_loss: true };
+const ACCEPTING: Permissions = Permissions { accept_loss: true, dry_run: false };
 
 fn report(directory: &Path, file: &str) -> FileReport {
     let report = verify(directory, &mut |_| {}).expect("it can be read");
@@ -132,6 +132,11 @@ fn is_kept(file: &Path) -> bool {
 async fn check_cut(directory: &Path, model: &mut Model) {
     assert!(!report(directory, "1.log.db").problems.is_empty());
     let damaged = fs::read(log_file(directory)).expect("it is there");
+    let only_told = Permissions { dry_run: true, ..ACCEPTING };
+    let planned = repair(directory, only_told, &mut |_| {}).expect("it can be read");
+    let planned = planned.iter().find(|outcome| outcome.file == "1.log.db").expect("the file is told");
+    assert!(!planned.problems.is_empty() && planned.done[0].contains("into a new file"), "{planned:?}");
+    assert_eq!(fs::read(log_file(directory)).expect("it is there"), damaged, "nothing is changed");
     let outcome = repaired(directory, "1.log.db");
     assert!(outcome.is_usable, "{outcome:?}");
     let told = outcome.done.iter().find(|line| line.starts_with("lost:")).expect("it says what is lost").clone();

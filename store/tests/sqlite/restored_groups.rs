@@ -90,7 +90,7 @@ async fn a_group_of_a_log_that_a_repair_has_cut_begins_anew() {
     let middle = bytes.len() / 4096 / 2 * 4096;
     let damaged = [&bytes[..middle], &[0xa5; 4096], &bytes[middle + 4096..]].concat();
     std::fs::write(&file, damaged).expect("it is ours");
-    repair(directory.path(), Permissions { accept_loss: true }, &mut |_| {}).expect("it can be read");
+    repair(directory.path(), Permissions { accept_loss: true, dry_run: false }, &mut |_| {}).expect("it can be read");
     let store = open(directory.path(), Settings::default()).await;
     let log = log(&store, NAME).await;
     let head = log.head();

@@ -56,7 +56,7 @@ impl Directory {
             room: disk
                 .map(|disk| (disk.f_bavail.saturating_mul(disk.f_frsize), disk.f_blocks.saturating_mul(disk.f_frsize))),
             min_free,
-            kind: rustix::fs::statfs(&there).ok().map(|disk| u64::from(disk.f_type.cast_unsigned())),
+            kind: rustix::fs::statfs(&there).ok().map(|disk| disk.f_type.cast_unsigned()),
             sync: time_syncs(&there),
             store,
             path,

@@ -8,6 +8,7 @@ use std::path::Path;
 
 use eventodb_schema::{SQLITE_LOG, SQLITE_REGISTRY};
 use rusqlite::params;
+use serde::Serialize;
 
 use super::super::connection::{self, Attach};
 use super::super::directory::Directory;
@@ -23,23 +24,26 @@ use super::{Error, Progress, Step, database, io, shown};
 const BATCH: usize = 8_192;
 
 /// The repair of one file.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
 pub struct Outcome {
     /// Its name in the directory.
     pub file: String,
     /// The problems that it had, in words; empty if it was sound.
     pub problems: Vec<String>,
-    /// The steps that were done, in words.
+    /// The steps that were done, in words; with [`Permissions::dry_run`] those that would be.
     pub done: Vec<String>,
     /// Whether it can be used now.
     pub is_usable: bool,
 }
 
-/// Steps of a repair that only a person can permit.
+/// How far a repair may go.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Permissions {
     /// Let a log that lost its end be written to again, so that the lost positions are given out anew.
     pub accept_loss: bool,
+    /// Only say what would be done.
+    pub dry_run: bool,
 }
 
 /// Makes the files of a data directory usable again, as far as that can be done without a backup.
@@ -86,8 +90,13 @@ pub fn repair(directory: &Path, permissions: Permissions, progress: &mut Progres
         }
         // Before the log is made anew, and before its index is.
         let known = known_head(&log, &index, &namespace);
-        let mut outcome = repair_log(&log, &namespace, progress)?;
+        let mut outcome = repair_log(&log, &namespace, permissions, progress)?;
         if !outcome.is_usable {
+            outcomes.push(outcome);
+            continue;
+        }
+        if permissions.dry_run && !outcome.done.is_empty() {
+            // What its end and its index will be like is not known yet.
             outcomes.push(outcome);
             continue;
         }
@@ -95,17 +104,22 @@ pub fn repair(directory: &Path, permissions: Permissions, progress: &mut Progres
         if head < known {
             lost_end(&mut outcome, head, known, permissions);
         }
-        if !outcome.problems.is_empty() {
+        if !outcome.problems.is_empty() && !permissions.dry_run {
             let marked = if permissions.accept_loss { head } else { known };
             note(&path, &namespace, marked)?;
         }
         outcomes.push(outcome);
-        outcomes.push(repair_index(&log, &index, progress)?);
+        outcomes.push(repair_index(&log, &index, permissions, progress)?);
     }
     Ok(outcomes)
 }
 
-fn repair_log(path: &Path, namespace: &Namespace, progress: &mut Progress<'_>) -> Result<Outcome, Error> {
+fn repair_log(
+    path: &Path,
+    namespace: &Namespace,
+    permissions: Permissions,
+    progress: &mut Progress<'_>,
+) -> Result<Outcome, Error> {
     let check = check_log_of(path, progress);
     let (sound, damaged) = (check.problems.is_empty(), !check.damaged.is_empty());
     let mut outcome = Outcome {
@@ -128,6 +142,12 @@ fn repair_log(path: &Path, namespace: &Namespace, progress: &mut Progress<'_>) -
             namespace.name
         ));
         outcome.is_usable = false;
+        return Ok(outcome);
+    }
+    if permissions.dry_run {
+        let step =
+            "its readable messages go into a new file, and what is lost is told; the damaged file is kept beside it";
+        outcome.done.push(step.to_owned());
         return Ok(outcome);
     }
     match rewrite(path, namespace, progress)? {
@@ -224,7 +244,12 @@ pub(super) fn note(registry: &Path, namespace: &Namespace, marked_head: i64) -> 
     Ok(())
 }
 
-fn repair_index(log: &Path, index: &Path, progress: &mut Progress<'_>) -> Result<Outcome, Error> {
+fn repair_index(
+    log: &Path,
+    index: &Path,
+    permissions: Permissions,
+    progress: &mut Progress<'_>,
+) -> Result<Outcome, Error> {
     let problems = match index.exists() {
         true => check_index_of(log, index, progress),
         false => {
@@ -236,7 +261,9 @@ fn repair_index(log: &Path, index: &Path, progress: &mut Progress<'_>) -> Result
     let sound = problems.is_empty();
     let mut outcome =
         Outcome { file: files::name_of(index), problems: problems.into_lines(), done: Vec::new(), is_usable: true };
-    if !sound {
+    if !sound && permissions.dry_run {
+        outcome.done.push("built anew from the log".to_owned());
+    } else if !sound {
         let messages = build_index(log, index, progress)?;
         outcome.done.push(format!("built anew from the log: {messages} messages"));
     }

@@ -5,6 +5,7 @@ use std::path::Path;
 
 use eventodb_schema::{SQLITE_LOG, SQLITE_REGISTRY};
 use rusqlite::Connection;
+use serde::Serialize;
 
 use super::super::connection::{self, Attach};
 use super::super::directory::Directory;
@@ -17,7 +18,8 @@ use super::{Error, Progress, check_index, database};
 use crate::error::Chain;
 
 /// The findings about a directory.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
 pub struct Report {
     /// Whether it is a backup on which no server was started yet.
     pub is_backup: bool,
@@ -26,7 +28,7 @@ pub struct Report {
 }
 
 /// The findings about one file.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct FileReport {
     /// Its name in the directory.
     pub file: String,
