@@ -15,9 +15,9 @@ pub enum Form {
     Category,
 }
 
-/// A message that is JSON text already. Nobody parses it again to send it.
+/// A message that is JSON text already. Nobody parses, checks or copies it again before it is sent.
 #[derive(Clone, PartialEq, Eq)]
-pub struct Row(Box<str>);
+pub struct Row(Vec<u8>);
 
 impl Row {
     /// A message with the numbers that `group.read` adds to it. `message` is what [`write_message`] has written.
@@ -31,18 +31,18 @@ impl Row {
             write_integer(&mut message, *number);
         }
         message.push(b']');
-        Self(String::from_utf8(message).expect("names and JSON are text").into_boxed_str())
+        Self(message)
     }
 
-    /// The text.
-    pub fn get(&self) -> &str {
+    /// The text, in UTF-8.
+    pub fn get(&self) -> &[u8] {
         &self.0
     }
 }
 
 impl fmt::Debug for Row {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
+        f.write_str(&String::from_utf8_lossy(&self.0))
     }
 }
 
@@ -73,7 +73,7 @@ fn write_rows(out: &mut Vec<u8>, rows: &[Row]) {
         if number > 0 {
             out.push(b',');
         }
-        out.extend_from_slice(row.get().as_bytes());
+        out.extend_from_slice(row.get());
     }
     out.push(b']');
 }

@@ -58,7 +58,7 @@ async fn read(groups: &Groups, member: &str, call: ReadGroup) -> Result<GroupRea
 }
 
 fn positions(rows: &[Row]) -> Vec<i64> {
-    let row = |row: &Row| serde_json::from_str::<Value>(row.get()).expect("JSON")[4].as_i64().expect("a position");
+    let row = |row: &Row| serde_json::from_slice::<Value>(row.get()).expect("JSON")[4].as_i64().expect("a position");
     rows.iter().map(row).collect()
 }
 
@@ -298,7 +298,7 @@ pub(super) async fn a_parked_stream_comes_again_and_flows(world: &mut World) {
     assert_eq!(groups.retry(GROUP, Retry::All).await.expect("it is there").streams, 1);
     let page = read(groups, id, call(LONG_MS)).await.expect("it lives");
     assert_eq!(positions(&page.retries), [1, 3]);
-    let rev = serde_json::from_str::<Value>(page.retries[0].get()).expect("JSON")[10].as_i64();
+    let rev = serde_json::from_slice::<Value>(page.retries[0].get()).expect("JSON")[10].as_i64();
     let handled = Handled { partition: 0, epoch, stream: "a-1".to_owned(), position: 3, read_to: Some(4), rev };
     assert!(groups.handled(GROUP, id, handled).await.expect("it was handed out").flowing);
     let written = write(&log, "a-1", "T").await;
@@ -550,7 +550,7 @@ pub(super) async fn a_stream_is_parked_at_a_marker(world: &mut World) {
     skip(&log, "a-1", 2).await;
     let page = given(&log, &member, 6).await;
     assert_eq!(positions(&page.retries), [3]);
-    let row: Value = serde_json::from_str(page.retries[0].get()).expect("JSON");
+    let row: Value = serde_json::from_slice(page.retries[0].get()).expect("JSON");
     assert!(flows(&log, &member, "a-1", 3, row[10].as_i64().expect("a number")).await);
     let next = write(&log, "a-1", "T").await.first_global_position;
     assert_eq!(positions(&given(&log, &member, 6).await.messages), [next]);

@@ -118,7 +118,7 @@ fn call(batch: usize, wait_ms: i64) -> ReadGroup {
 }
 
 fn positions(rows: &[Row]) -> Vec<i64> {
-    let row = |row: &Row| serde_json::from_str::<Value>(row.get()).expect("JSON")[4].as_i64().expect("a position");
+    let row = |row: &Row| serde_json::from_slice::<Value>(row.get()).expect("JSON")[4].as_i64().expect("a position");
     let mut positions: Vec<i64> = rows.iter().map(row).collect();
     positions.sort_unstable();
     positions

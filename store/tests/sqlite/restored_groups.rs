@@ -58,7 +58,7 @@ async fn begins_anew(log: &Arc<Log>, member: &str, epoch: Epoch, head: i64) {
     let call = ReadGroup { heartbeat: MemberCall::default(), batch: 100, partitions: None, after: BTreeMap::new() };
     let page = log.groups().read(GROUP, &joined.member, call, &CancellationToken::new(), |_| true).await;
     let rows = page.expect("it lives").messages;
-    let rows = rows.iter().map(|row| serde_json::from_str::<Value>(row.get()).expect("JSON"));
+    let rows = rows.iter().map(|row| serde_json::from_slice::<Value>(row.get()).expect("JSON"));
     let positions: Vec<i64> = rows.map(|row| row[4].as_i64().expect("a position")).collect();
     assert_eq!(positions, (head + 1..=head + 5).collect::<Vec<_>>());
 }
