@@ -42,6 +42,7 @@ release-check: ## Packs everything that is shipped and tries it: archive, Debian
 	ops/package/deb $$(.ci/release version) target/dist
 	ops/package/check-archive
 	ops/package/check-deb
+	ops/package/check-upgrade
 	ops/package/check-container
 	ops/package/check-crates
 	.ci/site
