@@ -14,11 +14,12 @@ RUN cargo build --locked --profile "$PROFILE" --bin eventodb \
  && install -D -m 0755 "target/$PROFILE/eventodb" /out/usr/bin/eventodb \
  && install -D -m 0644 LICENSE-APACHE LICENSE-MIT --target-directory /out/usr/share/doc/eventodb \
  && ops/package/licences >/out/usr/share/doc/eventodb/THIRD-PARTY-LICENCES.txt \
- && install -D -m 0644 /etc/ssl/certs/ca-certificates.crt /out/etc/ssl/certs/ca-certificates.crt \
- && install -d -m 0700 -o 10001 -g 10001 /out/var/lib/eventodb
+ && install -D -m 0644 /etc/ssl/certs/ca-certificates.crt /out/etc/ssl/certs/ca-certificates.crt
 
 FROM docker.io/library/debian:${DEBIAN}
 COPY --from=build /out/ /
+# Builders differ about who owns what is copied.
+RUN install -d -m 0700 -o 10001 -g 10001 /var/lib/eventodb
 # A number, so that whoever runs the image can check that it is not root.
 USER 10001:10001
 WORKDIR /var/lib/eventodb
