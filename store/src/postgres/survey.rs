@@ -16,8 +16,8 @@ use super::statement::{EXISTS, PING, REGISTRY, Statement, VERSION, schema};
 
 /// Statements of a migration beside those of its steps: of its transaction, its locks, and its checks.
 const AROUND: usize = 8;
-/// Round trips that a statement of a step takes on average, as it was measured with the steps so far: PostgreSQL plans none
-/// of them and reads no messages.
+/// Round trips that a statement of a step is taken to last. It is an assumption: a statement that makes a table or a function
+/// does more than a question, and none of them reads messages.
 const TRIPS: u32 = 3;
 /// Round trips that are timed.
 const TIMED: u32 = 10;
