@@ -145,6 +145,9 @@ pub(super) fn open_somehow(databases: &[Attach]) -> Result<(Connection, Access),
     let mut connection = Connection::open_in_memory_with_flags(OpenFlags::default())?;
     connection.set_prepared_statement_cache_capacity(STATEMENTS);
     connection.busy_timeout(BUSY_TIMEOUT)?;
+    // Plans do not depend on the values of parameters. Otherwise SQLite prepares a statement anew whenever its LIMIT, which is
+    // a parameter, is bound.
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
     // SQLite then reports damaged cells, and does not take them for content.
     connection.pragma_update(None, "cell_size_check", true)?;
     // `rarray`: a list of positions as one parameter.
@@ -215,6 +218,16 @@ fn version(connection: &Connection, name: &str) -> Result<usize, Error> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_statement_is_not_prepared_anew_for_each_limit() {
+        let connection = open(&[Attach::log(None)]).expect("memory is there");
+        let mut statement = connection.prepare(include_str!("sql/log_forward.sql")).expect("good SQL");
+        for limit in [10, 20, 30] {
+            assert!(statement.query((1, 100, limit)).expect("it runs").next().expect("it runs").is_none());
+        }
+        assert_eq!(statement.get_status(rusqlite::StatementStatus::RePrepare), 0);
+    }
 
     #[test]
     fn a_look_at_a_file_as_it_is_leaves_it_empty() {
