@@ -7,11 +7,15 @@ use std::time::Duration;
 use eventodb_server::Stop;
 use eventodb_store::EventStore;
 use sd_notify::NotifyState;
+use tokio::task::JoinHandle;
 
 /// How often the manager is told that the server still starts: opening a store takes as long as its files are large.
 const STARTING_EVERY: Duration = Duration::from_secs(10);
 /// For how much longer the manager then waits.
 const STARTING_FOR: Duration = Duration::from_secs(60);
+
+/// How long the end of the process waits until the manager has been told of it.
+const LAST_WORD: Duration = Duration::from_secs(1);
 
 /// Does a part of the start that may take long. The manager gives it more time for as long as the runtime makes
 /// progress.
@@ -21,43 +25,59 @@ pub(super) async fn starting<T>(part: impl Future<Output = T>) -> T {
     loop {
         match tokio::time::timeout(STARTING_EVERY, &mut part).await {
             Ok(outcome) => return outcome,
-            Err(_) => tell(&[NotifyState::ExtendTimeoutUsec(more)]),
+            Err(_) => drop(tokio::spawn(tell(NotifyState::ExtendTimeoutUsec(more), None))),
         }
     }
 }
 
-/// Tells that the server serves, and when it begins to stop. Then feeds the watchdog, if there is one.
-///
-/// The watchdog is fed while the runtime and the threads that commit make progress. Whether writes succeed does not
-/// matter: a new process would find the same full disk or the same lost database, and reads would end for it.
-pub(super) fn ready(url: &str, stop: &Stop, store: &Arc<EventStore>) {
-    tell(&[NotifyState::Ready, NotifyState::Status(&format!("serves at {url}"))]);
-    let soft = stop.soft.clone();
-    tokio::spawn(async move {
-        soft.cancelled().await;
-        tell(&[NotifyState::Stopping, NotifyState::Status("finishes what was begun")]);
-    });
-    if let Some(patience) = sd_notify::watchdog_enabled() {
-        let store = Arc::clone(store);
-        tokio::spawn(feed(patience, async move || store.beat().await, || tell(&[NotifyState::Watchdog])));
+/// What the manager is told while the server serves.
+pub(super) struct Told(JoinHandle<()>);
+
+impl Told {
+    /// Tells that the server serves, and later that it begins to stop. Feeds the watchdog meanwhile, if there is one.
+    ///
+    /// The watchdog is fed while the runtime and the threads that commit make progress. Whether writes succeed does not
+    /// matter: a new process would find the same full disk or the same lost database, and reads would end for it.
+    pub(super) fn serving(url: &str, stop: &Stop, store: &Arc<EventStore>) -> Self {
+        let (status, soft, store) = (format!("serves at {url}"), stop.soft.clone(), Arc::clone(store));
+        Self(tokio::spawn(async move {
+            tell(NotifyState::Ready, Some(status)).await;
+            if let Some(patience) = sd_notify::watchdog_enabled() {
+                let fed = || tell(NotifyState::Watchdog, None);
+                tokio::spawn(feed(patience, async move || store.beat().await, fed));
+            }
+            soft.cancelled().await;
+            tell(NotifyState::Stopping, Some("finishes what was begun".to_owned())).await;
+        }))
+    }
+
+    /// The server has stopped. Waits for a moment until the manager has been told.
+    pub(super) async fn stopped(self) {
+        let _ = tokio::time::timeout(LAST_WORD, self.0).await;
     }
 }
 
 /// Feeds a watchdog that waits for so long: after each beat, and four times within its patience. It goes on until the
 /// process ends, so that a server that is stuck while it stops is noticed as well.
-async fn feed(patience: Duration, beat: impl AsyncFn(), fed: impl Fn()) {
+async fn feed<F: Future<Output = ()>>(patience: Duration, beat: impl AsyncFn(), fed: impl Fn() -> F) {
     let mut times = tokio::time::interval((patience / 4).max(Duration::from_millis(1)));
     times.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         times.tick().await;
         beat().await;
-        fed();
+        fed().await;
     }
 }
 
-/// A manager that cannot be told notices by itself what it then does not hear.
-fn tell(states: &[NotifyState<'_>]) {
-    if let Err(error) = sd_notify::notify(states) {
+/// Tells the manager a state. This waits while the manager reads nothing and its socket is full, so that a thread for
+/// blocking calls does it. A manager that cannot be told notices by itself what it then does not hear.
+async fn tell(state: NotifyState<'static>, status: Option<String>) {
+    let told = tokio::task::spawn_blocking(move || {
+        let mut states = vec![state];
+        states.extend(status.as_deref().map(NotifyState::Status));
+        sd_notify::notify(&states)
+    });
+    if let Ok(Err(error)) = told.await {
         tracing::warn!(error = %error, "cannot tell the service manager");
     }
 }
@@ -80,7 +100,7 @@ mod tests {
     struct Fed(Arc<AtomicUsize>);
 
     impl Fed {
-        fn feed(&self) {
+        async fn feed(self) {
             self.0.fetch_add(1, SeqCst);
         }
 
@@ -106,7 +126,7 @@ mod tests {
         let fed = Fed::default();
         runtime.spawn({
             let fed = fed.clone();
-            feed(PATIENCE, async || (), move || fed.feed())
+            feed(PATIENCE, async || (), move || fed.clone().feed())
         });
         fed.wait_for_more();
         let ends = [channel::<()>(), channel::<()>()].map(|(end, is_over)| {
@@ -125,7 +145,7 @@ mod tests {
         let fed = Fed::default();
         let feeder = tokio::spawn({
             let (fed, store) = (fed.clone(), Arc::clone(&store));
-            feed(PATIENCE, async move || store.beat().await, move || fed.feed())
+            feed(PATIENCE, async move || store.beat().await, move || fed.clone().feed())
         });
         tokio::task::spawn_blocking(move || fed.wait_for_more()).await.expect("it is fed");
         feeder.abort();

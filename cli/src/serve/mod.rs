@@ -78,7 +78,7 @@ pub(crate) async fn run(settings: Settings) -> anyhow::Result<ExitCode> {
     let address = listener.local_addr().context("the socket has no address")?;
     let url = format!("{}://{address}", if checked.server.tls.is_some() { "https" } else { "http" });
     tell(&checked, &url, &administrator);
-    manager::ready(&url, &stop, &store);
+    let told = manager::Told::serving(&url, &stop, &store);
     let mode = match checked.test_mode {
         true => Mode::Test { namespaces: checked.test_namespaces },
         false => Mode::Production,
@@ -87,6 +87,7 @@ pub(crate) async fn run(settings: Settings) -> anyhow::Result<ExitCode> {
     let begin = Instant::now();
     let Totals { connections, requests, refused, failed, bytes_in, bytes_out } = serving.await;
     store.close().await;
+    told.stopped().await;
     let seconds = begin.elapsed().as_secs();
     tracing::info!(seconds, connections, requests, refused, failed, bytes_in, bytes_out, "stopped");
     Ok(ExitCode::SUCCESS)

@@ -131,3 +131,21 @@ async fn a_lost_database_lets_the_watchdog_be_fed() {
     manager.is_fed().await;
     drop(server);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_manager_that_reads_nothing_holds_up_neither_calls_nor_the_end() {
+    let directory = tempfile::tempdir().expect("a temporary folder");
+    let socket = directory.path().join("notify");
+    let _manager = Manager::listen(&socket);
+    let server = start(&socket, &directory.path().join("data")).await;
+    let other = UnixDatagram::unbound().expect("a socket");
+    other.set_nonblocking(true).expect("a socket");
+    // The socket takes some messages before whoever sends has to wait.
+    while other.send_to(b"X=1", &socket).is_ok() {}
+    let mut http = server.connect().await;
+    for number in 0..200 {
+        call(&mut http, &json!(["stream.write", format!("s-{number}"), { "type": "T", "data": {} }])).await;
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+    server.stop().await;
+}
