@@ -85,10 +85,14 @@ impl Directory {
 
     fn room_fault(&self) -> Option<Finding> {
         let (free, all) = self.room?;
+        let is_full = self.sync.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::StorageFull);
         let what = |than: &str| {
             format!("{} of {} are free on the disk of {}{than}", bytes(free), bytes(all), self.path.display())
         };
         let cure = "Make room on this disk, or move the data directory (with the server stopped) to a larger one.";
+        if is_full {
+            return Some(Finding::error("DISK_FULL", what(""), "No write reaches the disk: each is refused.", cure));
+        }
         if free < self.min_free {
             return Some(Finding::error(
                 "DISK_FULL",
@@ -150,6 +154,7 @@ impl Directory {
                 "Each commit waits for a sync, so that a write takes at least as long.",
                 "Look what else writes to this disk; use a local SSD. A disk of a cloud has a limit that can be raised.",
             )),
+            Err(error) if error.kind() == io::ErrorKind::StorageFull => None,
             Err(error) => Some(Finding::error(
                 "DIRECTORY_NOT_WRITABLE",
                 format!("no file can be made in {} or above it: {error}", self.path.display()),
@@ -238,6 +243,7 @@ mod tests {
             (Directory { kind: Some(0x794c_7630), ..sound() }, (1, "DISK_OF_CONTAINER")),
             (Directory { sync: Ok(SLOW + Duration::from_millis(1)), ..sound() }, (1, "DISK_SLOW")),
             (Directory { sync: Err(io::ErrorKind::PermissionDenied.into()), ..sound() }, (2, "DIRECTORY_NOT_WRITABLE")),
+            (Directory { sync: Err(io::ErrorKind::StorageFull.into()), ..sound() }, (2, "DISK_FULL")),
             (Directory { mode: Some(0o40_755), ..sound() }, (1, "DIRECTORY_OPEN")),
             (Directory { store: Some(Err("it is damaged".to_owned())), ..sound() }, (2, "STORE_UNREADABLE")),
         ] {
