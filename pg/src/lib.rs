@@ -7,4 +7,4 @@ mod tls;
 mod url;
 
 pub use tls::{Stream, Tls};
-pub use url::{Url, UrlError, place};
+pub use url::{APPLICATION, Url, UrlError, place};

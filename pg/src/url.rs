@@ -15,7 +15,10 @@ use tokio_postgres::{Client, Config, Connection, Socket};
 
 use crate::tls::{self, Stream, Tls, Verify};
 
-/// The name of a session in `pg_stat_activity` if the URL has none. The version tells which servers are still to be upgraded.
+/// What the sessions of this program are called in `pg_stat_activity` if their URL has no name, without the version behind it.
+/// Before 0.2.0 there was no version.
+pub const APPLICATION: &str = "eventodb";
+/// The name with the version, which tells what servers are still to be upgraded.
 const APPLICATION_NAME: &str = concat!("eventodb ", env!("CARGO_PKG_VERSION"));
 const KEEPALIVE_IDLE: Duration = Duration::from_secs(15);
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(5);

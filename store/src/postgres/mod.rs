@@ -50,7 +50,7 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout};
 
 pub use error::OpenError;
-pub use eventodb_pg::{Url, UrlError};
+pub use eventodb_pg::{APPLICATION, Url, UrlError};
 pub use examine::Examined;
 pub use settings::Settings;
 pub use survey::{SchemaState, Survey};
@@ -79,8 +79,6 @@ const PURGE_PAUSE: Duration = Duration::from_secs(10);
 const ADOPT_EVERY: Duration = Duration::from_secs(2);
 /// How long [`Backend::ping`] waits.
 const PING_TIMEOUT: Duration = Duration::from_secs(2);
-/// What the sessions of servers before 0.2.0 are called, if their URL names nothing else. Later ones add their version.
-const OLDER_NAME: &str = "eventodb";
 
 /// A PostgreSQL database that holds the registry and the logs; other servers may use it as well.
 #[derive(Debug)]
@@ -291,7 +289,7 @@ impl Backend for Postgres {
     async fn is_beside_older(&self) -> Result<bool> {
         let sessions = retrying!(self.shared.readers, connection => connection.query(SESSIONS.on_registry(), &[]));
         let sessions = sessions.map_err(Failure::of_read)?;
-        Ok(sessions.iter().any(|session| session.get::<_, &str>(0) == OLDER_NAME))
+        Ok(sessions.iter().any(|session| session.get::<_, &str>(0) == APPLICATION))
     }
 
     async fn living_tokens(&self, ids: &[TokenId]) -> Result<Vec<(TokenId, Option<Timestamp>)>> {

@@ -2,7 +2,7 @@
 
 use eventodb_protocol::{Timestamp, VERSION};
 use eventodb_store::Chain;
-use eventodb_store::postgres::{Examined, OpenError, Settings};
+use eventodb_store::postgres::{APPLICATION, Examined, OpenError, Settings};
 
 use super::clock;
 use super::finding::{Finding, span};
@@ -13,9 +13,6 @@ const DIFFER: (i64, i64) = (2_000_000, 60_000_000);
 const OLDEST: i32 = 140_000;
 /// Sessions that a server opens beside its pools: for notifications, tokens, groups, probes and migrations.
 const OTHERS: usize = 16;
-/// What the sessions of this program are called if their URL has no name, with its version behind it. Before 0.2.0 there was
-/// no version.
-const NAME: &str = "eventodb";
 
 /// There is no session with the database, or it cannot be used.
 pub(super) fn unusable(error: &OpenError) -> Finding {
@@ -228,7 +225,7 @@ fn schemas(found: &Examined) -> Vec<Finding> {
 }
 
 fn other_versions(names: &[String]) -> Option<Finding> {
-    let version = |name: &String| match name.strip_prefix(NAME)? {
+    let version = |name: &String| match name.strip_prefix(APPLICATION)? {
         "" => Some("before 0.2.0".to_owned()),
         rest => Some(rest.strip_prefix(' ')?.to_owned()),
     };
