@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use eventodb_protocol::VERSION;
-use eventodb_store::postgres::{Postgres, SchemaState, Settings, Survey, UrlError};
+use eventodb_store::postgres::{Postgres, STATEMENT_TIME, SchemaState, Settings, Survey, UrlError};
 use serde_json::json;
 
 use super::output::{Output, finish};
@@ -47,9 +47,10 @@ fn tell(survey: &Survey, output: &mut Output) -> anyhow::Result<()> {
     let Survey { schemas, round_trip } = survey;
     let lacking = schemas.iter().filter(|state| state.needs_migration()).count();
     let estimate = format!(
-        "{} statements, each about as long as three questions to this database ({} µs); none of the steps reads messages, so that \
+        "{} statements, each about {} ms and a question to this database ({} µs); none of the steps reads messages, so that \
          their number does not matter; a table that somebody has locked is waited for",
         survey.statements(),
+        STATEMENT_TIME.as_millis(),
         round_trip.as_micros()
     );
     let json = json!({

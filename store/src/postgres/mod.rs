@@ -53,7 +53,7 @@ pub use error::OpenError;
 pub use eventodb_pg::{APPLICATION, Url, UrlError};
 pub use examine::Examined;
 pub use settings::Settings;
-pub use survey::{SchemaState, Survey};
+pub use survey::{STATEMENT_TIME, SchemaState, Survey};
 
 use crate::degraded::Degraded;
 use crate::error::{Error, Result};

@@ -16,9 +16,9 @@ use super::statement::{EXISTS, PING, REGISTRY, Statement, VERSION, schema};
 
 /// Statements of a migration beside those of its steps: of its transaction, its locks, and its checks.
 const AROUND: usize = 8;
-/// Round trips that a statement of a step is taken to last. It is an assumption: a statement that makes a table or a function
-/// does more than a question, and none of them reads messages.
-const TRIPS: u32 = 3;
+/// What a statement takes beside its round trip, the commit included. 2.0 and 3.4 ms were measured, for 46 and 16 statements on
+/// a busy machine with a local disk. No statement reads messages.
+pub const STATEMENT_TIME: Duration = Duration::from_millis(3);
 /// Round trips that are timed.
 const TIMED: u32 = 10;
 
@@ -41,7 +41,7 @@ impl Survey {
 
     /// About how long it would take, if nobody holds a lock for long.
     pub fn estimate(&self) -> Duration {
-        self.round_trip * TRIPS * u32::try_from(self.statements()).unwrap_or(u32::MAX)
+        (self.round_trip + STATEMENT_TIME) * u32::try_from(self.statements()).unwrap_or(u32::MAX)
     }
 }
 
