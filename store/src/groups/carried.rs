@@ -115,8 +115,8 @@ impl CarriedOver {
         self.rows.settle();
     }
 
-    pub(super) fn into_changes(self) -> Changed<i64, Carried> {
-        self.rows.into_changes()
+    pub(super) fn changes(&self) -> Changed<i64, Carried> {
+        self.rows.changes()
     }
 
     fn numbers(&self) -> Vec<i64> {

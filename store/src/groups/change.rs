@@ -55,7 +55,7 @@ impl Change {
             definition: serde_json::to_string(&**group.definition()).expect("names are texts"),
             epochs: (before, at.last_epoch),
             state: group.state(),
-            changes: group.clone().into_changes(),
+            changes: group.changes(),
             now: at.now,
         }
     }

@@ -178,17 +178,17 @@ impl Group {
     }
 
     /// What was changed since it was loaded.
-    pub fn into_changes(self) -> Changes {
-        let (members, gone) = self.leases.into_changes();
-        let settings = (self.stored.as_ref() != Some(&self.settings)).then_some(self.settings);
+    pub fn changes(&self) -> Changes {
+        let (members, gone) = self.leases.changes();
+        let settings = (self.stored.as_ref() != Some(&self.settings)).then(|| self.settings.clone());
         Changes {
             settings,
-            partitions: self.partitions.into_changes(),
+            partitions: self.partitions.changes(),
             members,
             gone,
-            parked: self.park.into_changes(),
-            carried: self.carried.into_changes(),
-            audit: self.audit,
+            parked: self.park.changes(),
+            carried: self.carried.changes(),
+            audit: self.audit.clone(),
         }
     }
 
@@ -349,15 +349,17 @@ impl Group {
 impl Changes {
     /// Whether only leases were renewed.
     pub fn only_renew(&self) -> bool {
-        let renewed = Changed { save: Vec::new(), forget: Vec::new() };
-        self.members.forget.is_empty() && Self { members: renewed, ..self.clone() }.is_empty()
+        self.members.forget.is_empty() && self.keeps_all_but_members()
     }
 
     /// Whether nothing has to be stored.
     pub fn is_empty(&self) -> bool {
+        self.members.is_empty() && self.keeps_all_but_members()
+    }
+
+    fn keeps_all_but_members(&self) -> bool {
         self.settings.is_none()
             && self.partitions.is_empty()
-            && self.members.is_empty()
             && self.gone.is_empty()
             && self.parked.is_empty()
             && self.carried.is_empty()

@@ -78,7 +78,7 @@ mod tests {
         assert!(partitions.iter().all(|(_, p)| p.owner.is_none() && p.checkpoint == 15 && p.epoch > last_epoch));
         assert!(partitions.iter().all(|(_, p)| !before.contains(&p.epoch) && p.epoch <= at.last_epoch));
         assert_eq!(group.known("a-7"), 15.max(group.carried.of(eventodb_protocol::group::stream_hash("a-7"))));
-        let changes = group.into_changes();
+        let changes = group.changes();
         let (stream, parked) = &changes.parked.save[0];
         assert_eq!((&**stream, parked.handled, parked.is_out, parked.due), ("a-1", 17, false, Some(90)));
         assert!(changes.carried.save.iter().all(|(_, carried)| carried.checkpoints.iter().all(|c| *c <= 17)));

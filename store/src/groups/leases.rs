@@ -152,8 +152,8 @@ impl Leases {
         self.gone = Rows::stored(gone);
     }
 
-    pub(super) fn into_changes(self) -> (Changed<MemberId, Member>, Changed<Arc<str>, Gone>) {
-        (self.members.into_changes(), self.gone.into_changes())
+    pub(super) fn changes(&self) -> (Changed<MemberId, Member>, Changed<Arc<str>, Gone>) {
+        (self.members.changes(), self.gone.changes())
     }
 
     fn find(&self, is_it: impl Fn(&Member) -> bool) -> Option<MemberId> {

@@ -6,7 +6,7 @@
 //! 2. [`Group::expire`] ends what is over.
 //! 3. The function of the call decides. Some calls have to know something of the log. They say first what they ask
 //!    ([`Span`]), and are decided with the answer.
-//! 4. The backend stores [`Group::into_changes`] and the last epoch, also if the call was refused, and replies once that
+//! 4. The backend stores [`Group::changes`] and the last epoch, also if the call was refused, and replies once that
 //!    is committed.
 //!
 //! The rules have no clock, no randomness and no I/O, so that both backends decide alike, and a test can run them beside

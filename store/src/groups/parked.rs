@@ -97,7 +97,7 @@ impl Park {
         self.rows.settle();
     }
 
-    pub(super) fn into_changes(self) -> Changed<Arc<str>, Parked> {
-        self.rows.into_changes()
+    pub(super) fn changes(&self) -> Changed<Arc<str>, Parked> {
+        self.rows.changes()
     }
 }

@@ -167,8 +167,8 @@ impl Partitions {
         self.rows.settle();
     }
 
-    pub(super) fn into_changes(self) -> Changed<u32, Partition> {
-        self.rows.into_changes()
+    pub(super) fn changes(&self) -> Changed<u32, Partition> {
+        self.rows.changes()
     }
 
     fn change(&mut self, number: u32) -> &mut Partition {

@@ -2,12 +2,14 @@
 
 use std::borrow::Borrow;
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 /// The rows that a group has in one table, by key. A row can be changed only by a function that notes its key, so that
 /// a backend writes exactly what a decision changed.
 #[derive(Clone, Debug)]
 pub(super) struct Rows<K, V> {
-    rows: BTreeMap<K, V>,
+    /// Shared by all copies of a group in which they are the same.
+    rows: Arc<BTreeMap<K, V>>,
     changed: BTreeSet<K>,
 }
 
@@ -23,7 +25,7 @@ pub struct Changed<K, V> {
 impl<K: Ord + Clone, V: Clone> Rows<K, V> {
     /// Rows as they are stored.
     pub(super) fn stored(rows: impl IntoIterator<Item = (K, V)>) -> Self {
-        Self { rows: rows.into_iter().collect(), changed: BTreeSet::new() }
+        Self { rows: Arc::new(rows.into_iter().collect()), changed: BTreeSet::new() }
     }
 
     pub(super) fn get<Q: Ord + ?Sized>(&self, key: &Q) -> Option<&V>
@@ -57,27 +59,28 @@ impl<K: Ord + Clone, V: Clone> Rows<K, V> {
         let (key, _) = self.rows.get_key_value(key)?;
         let key = key.clone();
         self.changed.insert(key.clone());
-        self.rows.get_mut::<K>(&key)
+        Arc::make_mut(&mut self.rows).get_mut::<K>(&key)
     }
 
     pub(super) fn insert(&mut self, key: K, row: V) {
         self.changed.insert(key.clone());
-        self.rows.insert(key, row);
+        Arc::make_mut(&mut self.rows).insert(key, row);
     }
 
     pub(super) fn remove<Q: Ord + ?Sized>(&mut self, key: &Q) -> Option<V>
     where
         K: Borrow<Q>,
     {
-        let (key, row) = self.rows.remove_entry(key)?;
+        self.rows.get(key)?;
+        let (key, row) = Arc::make_mut(&mut self.rows).remove_entry(key)?;
         self.changed.insert(key);
         Some(row)
     }
 
     /// Puts these rows in the place of all that are there.
     pub(super) fn replace(&mut self, rows: impl IntoIterator<Item = (K, V)>) {
-        self.changed.extend(std::mem::take(&mut self.rows).into_keys());
-        self.rows = rows.into_iter().collect();
+        self.changed.extend(self.rows.keys().cloned());
+        self.rows = Arc::new(rows.into_iter().collect());
         self.changed.extend(self.rows.keys().cloned());
     }
 
@@ -86,12 +89,12 @@ impl<K: Ord + Clone, V: Clone> Rows<K, V> {
         self.changed.clear();
     }
 
-    pub(super) fn into_changes(mut self) -> Changed<K, V> {
+    pub(super) fn changes(&self) -> Changed<K, V> {
         let mut changes = Changed { save: Vec::new(), forget: Vec::new() };
-        for key in self.changed {
-            match self.rows.remove(&key) {
-                Some(row) => changes.save.push((key, row)),
-                None => changes.forget.push(key),
+        for key in &self.changed {
+            match self.rows.get(key) {
+                Some(row) => changes.save.push((key.clone(), row.clone())),
+                None => changes.forget.push(key.clone()),
             }
         }
         changes
@@ -116,7 +119,7 @@ mod tests {
         rows.remove(&3);
         rows.insert(4, "d");
         assert_eq!(rows.change(&9), None);
-        assert_eq!(rows.into_changes(), Changed { save: vec![(2, "x"), (4, "d")], forget: vec![3] });
+        assert_eq!(rows.changes(), Changed { save: vec![(2, "x"), (4, "d")], forget: vec![3] });
     }
 
     #[test]
@@ -124,13 +127,13 @@ mod tests {
         let mut rows = Rows::stored([(1, "a")]);
         rows.remove(&1);
         rows.insert(1, "b");
-        assert_eq!(rows.into_changes(), Changed { save: vec![(1, "b")], forget: vec![] });
+        assert_eq!(rows.changes(), Changed { save: vec![(1, "b")], forget: vec![] });
     }
 
     #[test]
     fn what_is_replaced_is_written_or_deleted() {
         let mut rows = Rows::stored([(1, "a"), (2, "b")]);
         rows.replace([(1, "c")]);
-        assert_eq!(rows.into_changes(), Changed { save: vec![(1, "c")], forget: vec![2] });
+        assert_eq!(rows.changes(), Changed { save: vec![(1, "c")], forget: vec![2] });
     }
 }

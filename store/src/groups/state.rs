@@ -174,7 +174,7 @@ mod tests {
     fn a_state_is_read_as_it_was_written() {
         let (group, _) = group();
         let state = State::read(&group.state()).expect("it was just written");
-        let changes = group.into_changes();
+        let changes = group.changes();
         assert_eq!(changes.settings, Some(state.settings));
         assert_eq!(changes.partitions, Changed { save: state.partitions, forget: vec![] });
         assert_eq!(changes.members, Changed { save: state.members, forget: vec![] });
@@ -193,7 +193,7 @@ mod tests {
         assert!(group.heartbeat("m-1", &beat, &mut at).expect("it lives").fenced.is_empty());
         group.settle();
         group.fit(&mut at);
-        assert!(group.clone().into_changes().is_empty(), "all is below the head");
+        assert!(group.changes().is_empty(), "all is below the head");
         at.head = 12;
         group.fit(&mut at);
         let assigned = group.heartbeat("m-1", &MemberCall::default(), &mut at).expect("it lives").membership;

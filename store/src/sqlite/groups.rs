@@ -35,10 +35,11 @@ impl GroupStorage for Handle {
         self.0.clone().reading(move |connection, _, _| look(connection, &question)).await
     }
 
+    fn keeps_leases(&self) -> bool {
+        false
+    }
+
     async fn change(&self, change: Change) -> Result<Option<Version>> {
-        if let (true, Some(known)) = (change.changes.only_renew(), change.known) {
-            return Ok(Some(known));
-        }
         self.writing(move |transaction| store(transaction, &change)).await
     }
 

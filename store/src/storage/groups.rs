@@ -34,6 +34,12 @@ pub trait GroupStorage: Send + Sync + 'static {
     /// is to take its place, [`crate::Error::Unavailable`], [`crate::Error::Failed`].
     async fn look(&self, question: Question) -> Result<Looked>;
 
+    /// Whether leases are stored with the group. Where they are not, the caller's memory has them: a change that only
+    /// renews some is no change here.
+    fn keeps_leases(&self) -> bool {
+        true
+    }
+
     /// Stores a change. Returns the group's version from then on, or `None` if another change was first: nothing was
     /// stored then.
     ///

@@ -114,13 +114,23 @@ impl Decider {
         jobs: &mut [Box<dyn Job>],
     ) -> Result<Option<Decided>> {
         let at = Arc::new(at);
-        let change = Change::new(&slot.known.name, Some(version), known::stamp(), &group, before, &at);
-        if change.changes.is_empty() {
+        let changes = group.changes();
+        if changes.is_empty() {
             return Ok(Some(Decided { group: Arc::new(group), at }));
         }
-        jobs.iter_mut().for_each(|job| job.foresee(&group, &at));
-        let is_news = !change.changes.only_renew();
-        let Some(version) = self.base.groups.storage.change(change).await? else { return Ok(None) };
+        let is_news = !changes.only_renew();
+        let storage = &self.base.groups.storage;
+        let version = if is_news || storage.keeps_leases() {
+            jobs.iter_mut().for_each(|job| job.foresee(&group, &at));
+            let (name, stamp) = (&slot.known.name, known::stamp());
+            let change = Change::new(name, Some(version), stamp, &group, before, &at);
+            match storage.change(change).await? {
+                Some(version) => version,
+                None => return Ok(None),
+            }
+        } else {
+            version
+        };
         group.settle();
         let group = Arc::new(group);
         slot.keep_told(&group);

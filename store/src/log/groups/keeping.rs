@@ -64,7 +64,7 @@ impl Groups {
         at: &crate::groups::Moment,
     ) -> Result<Version> {
         let change = Change::new(name, Some(version), stamp(), group, at.last_epoch, at);
-        let changes = Changes { audit, ..group.clone().into_changes() };
+        let changes = Changes { audit, ..group.changes() };
         self.store(Change { changes, ..change }).await
     }
 

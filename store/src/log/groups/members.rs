@@ -10,7 +10,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use super::{Groups, Named};
+use super::{Decided, Groups, Named};
 use crate::error::{Error, Result};
 use crate::groups::{Group, Moment};
 
@@ -56,8 +56,10 @@ impl Groups {
         let mut changes = slot.known.changes();
         let (wait, named) = (call.wait_ms, vec![Arc::clone(&id)]);
         let decide = move |group: &mut Group, at: &mut Moment| group.heartbeat(&id, &call, at);
-        let (mut reply, decided) = slot.decide_for(&self.decider, named, None, decide).await?;
-        let deadline = Instant::now() + wait_of(wait, &decided.group);
+        let (mut reply, Decided { group, at: _ }) = slot.decide_for(&self.decider, named, None, decide).await?;
+        let deadline = Instant::now() + wait_of(wait, &group);
+        // Thousands may wait, each for what it was told of a state of its own.
+        drop(group);
         let fenced = reply.fenced.clone();
         loop {
             let now = told(&reply.membership.assigned, &reply.membership.revoking);
@@ -67,11 +69,16 @@ impl Groups {
                 return Ok(reply);
             }
             let poll = deadline.min(Instant::now() + self.look_again());
-            tokio::select! {
-                _ = changes.changed() => {}
-                () = tokio::time::sleep_until(poll) => {}
-                () = stop.cancelled() => {}
+            let is_still = tokio::select! {
+                biased;
+                _ = changes.changed() => false,
                 () = self.decider.base.window.closed() => return Err(Error::Closed),
+                () = tokio::time::sleep_until(poll) => true,
+                () = stop.cancelled() => true,
+            };
+            if is_still && !self.decider.base.is_shared && reply.membership.revoking.is_empty() {
+                // Nobody else changes the group, and whatever this server changed would have woken the call.
+                continue;
             }
             let (id, fenced) = (Arc::<str>::from(member), fenced.clone());
             let decide = move |group: &mut Group, at: &mut Moment| group.look_again(&id, fenced.clone(), at);
