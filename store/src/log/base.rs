@@ -9,6 +9,7 @@ use tokio::sync::OwnedSemaphorePermit;
 use super::known::KnownGroups;
 use super::reads::Reads;
 use super::window::{Found, Window};
+use super::write::Survey;
 use crate::error::Result;
 use crate::figures::Figures;
 use crate::model::{Select, Slice};
@@ -35,6 +36,8 @@ pub(super) struct Base {
     pub(super) quota: RwLock<Quota>,
     /// What is known of the groups.
     pub(super) groups: KnownGroups,
+    /// What is known of the messages, for conditions.
+    pub(super) survey: Survey,
 }
 
 impl Base {
@@ -53,7 +56,19 @@ impl Base {
         let pauses = Pauses::new(settings.pause_seed);
         let groups = KnownGroups::new(groups, settings.group_clock.clone(), is_shared, Arc::clone(&figures));
         let quota = RwLock::new(quota);
-        Self { namespace, settings, storage, is_shared, window, figures, reads, pauses, quota, groups }
+        Self {
+            namespace,
+            settings,
+            storage,
+            is_shared,
+            window,
+            figures,
+            reads,
+            pauses,
+            quota,
+            groups,
+            survey: Survey::default(),
+        }
     }
 
     /// The slice, if all of it is in memory; `select.to` is at most the head.

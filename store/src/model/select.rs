@@ -43,7 +43,7 @@ pub enum Axis {
 pub enum Columns {
     /// All of them.
     All,
-    /// Stream and positions; the rest may be empty.
+    /// Stream, type and positions; the rest may be empty.
     Positions,
 }
 

@@ -348,7 +348,7 @@ impl Rules {
 impl Tables {
     fn created(group: Group) -> Self {
         let definition = group.definition().clone();
-        let changes = group.into_changes();
+        let changes = group.changes();
         let mut tables = Self {
             definition,
             settings: changes.settings.clone().expect("a new group's row is to be stored"),
@@ -384,7 +384,7 @@ impl Tables {
     }
 
     fn store(&mut self, group: Group) {
-        let changes = group.into_changes();
+        let changes = group.changes();
         if let Some(settings) = changes.settings {
             self.settings = settings;
         }

@@ -28,11 +28,6 @@ pub(super) fn scope(definition: &Definition) -> Scope {
     Scope::Categories(definition.categories.iter().map(|name| Arc::from(&**name)).collect())
 }
 
-/// A type that the group reads, for messages of which only the positions were read: the filter has seen to their types.
-pub(super) fn any_type(definition: &Definition) -> &str {
-    definition.types.first().map_or("", |kind| kind)
-}
-
 impl Decider {
     /// The answer to a question about one stream. It ends with a damaged message, of which only the position is known.
     pub(super) async fn left(&self, definition: &Definition, span: &Span) -> Result<Vec<i64>> {

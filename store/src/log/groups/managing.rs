@@ -7,7 +7,7 @@ use eventodb_protocol::Timestamp;
 use eventodb_protocol::group::reply::{Audited, GroupDeleted, GroupListed, GroupSummary, Reset};
 use eventodb_protocol::request::group::{AuditPage, CreateGroup, ResetGroup, ResetTo, ResizeGroup, UpdateGroup};
 
-use super::lookup::{any_type, filter, scope};
+use super::lookup::{filter, scope};
 use super::{Decided, Groups, Named};
 use crate::error::{Error, Result};
 use crate::groups::{Change, Group, Moment, Refusal, ResetPlan, ResetPoint};
@@ -179,12 +179,11 @@ impl Groups {
             columns: Columns::Positions,
             rows: usize::MAX,
         };
-        let kind = any_type(definition);
         self.decider
             .reader
             .scan_all(&scan, |found| {
                 if let Met::Message(message) = found {
-                    plan.offer(message.global_position, message.stream, kind);
+                    plan.offer(message.global_position, message.stream, message.kind);
                 }
                 if plan.is_counted() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
             })

@@ -9,7 +9,7 @@ use eventodb_protocol::request::group::Wait;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::lookup::{any_type, filter, scope};
+use super::lookup::{filter, scope};
 use super::{Decided, Groups, Named};
 use crate::error::{Error, Result};
 use crate::figures::GroupSample;
@@ -56,13 +56,13 @@ impl Groups {
         reader.show(at.head).await?;
         let mut waiting = group.waits();
         let scan = scan_of(&group, scope(group.definition()), waiting.begins_above(), at.head);
-        let (kind, mut looked) = (any_type(group.definition()), 0);
+        let mut looked = 0;
         reader
             .scan_all(&scan, |found| {
                 match found {
                     Met::Message(message) => {
                         looked += 1;
-                        waiting.offer(message.global_position, message.stream, kind);
+                        waiting.offer(message.global_position, message.stream, message.kind);
                     }
                     Met::Damaged(position) => {
                         looked += DAMAGED_COUNTS;
@@ -115,10 +115,10 @@ impl Groups {
         reader.show(at.head).await?;
         let scope = wait.stream.as_deref().map_or_else(|| scope(group.definition()), |name| Scope::Stream(name.into()));
         let scan = scan_of(group, scope, group.waits().begins_above(), wait.position.min(at.head));
-        let (kind, mut is_waiting) = (any_type(group.definition()), false);
+        let mut is_waiting = false;
         let scanned = reader
             .scan(&scan, |message| {
-                is_waiting = group.keeps_waiting(wait, message.global_position, message.stream, kind);
+                is_waiting = group.keeps_waiting(wait, message.global_position, message.stream, message.kind);
                 if is_waiting { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
             })
             .await?;

@@ -102,6 +102,11 @@ impl Window {
         self.tail.read().after(position)
     }
 
+    /// Whether every message above this global position is in memory.
+    pub(super) fn reaches_back_to(&self, position: i64) -> bool {
+        self.tail.read().reaches_back_to(position)
+    }
+
     /// The global position at which a read from a time on begins, if it is known from memory.
     pub(super) fn position_at(&self, time: Timestamp) -> Option<i64> {
         self.tail.read().position_at(time)

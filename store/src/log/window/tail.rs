@@ -138,6 +138,11 @@ impl Tail {
         (since, self.entries.range(first..).cloned().collect())
     }
 
+    /// Whether every message above this global position is here.
+    pub(crate) fn reaches_back_to(&self, position: i64) -> bool {
+        position >= self.start
+    }
+
     /// The slice, if all of it lies here; `select.to` is at most the head.
     pub(crate) fn read(&self, select: &Select) -> Option<Found> {
         if !self.holds(select) {

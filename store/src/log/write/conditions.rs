@@ -10,16 +10,15 @@
 
 use std::sync::Arc;
 
+use eventodb_protocol::Filter;
 use eventodb_protocol::condition::Condition;
 use eventodb_protocol::message::Message;
 use eventodb_protocol::request::Append;
-use eventodb_protocol::{Direction, Filter, Scope};
-use foldhash::HashMap;
 
 use super::super::base::Base;
-use super::follow;
+use super::kinds::Kinds;
+use super::{follow, survey};
 use crate::error::Result;
-use crate::model::{Axis, Columns, Select};
 
 /// How often an append is looked up. After the last time the sequencer reads what the tail does not have.
 const ROUNDS: u32 = 2;
@@ -55,11 +54,12 @@ impl Sight {
     ///
     /// # Errors
     /// Those of a read; [`crate::Error::Damaged`] if a damaged message may match.
-    pub(super) async fn look(&mut self, base: &Base) -> Result<()> {
+    pub(super) async fn look(&mut self, base: &Arc<Base>) -> Result<()> {
         base.window.open_or_closed()?;
         let head = base.window.head();
         for sighted in self.conditions.iter_mut().filter(|sighted| sighted.found.is_none()) {
-            sighted.found = sighted.first_between(base, self.upto, head).await?;
+            let above = sighted.after.max(self.upto);
+            sighted.found = survey::find(base, &sighted.filter, above, head).await?;
         }
         self.upto = self.upto.max(head);
         self.rounds += 1;
@@ -75,7 +75,7 @@ impl Sight {
     pub(super) fn found(&self, recent: &Recent) -> impl Iterator<Item = Option<i64>> {
         self.conditions
             .iter()
-            .map(|sighted| sighted.found.or_else(|| recent.last(&sighted.filter, sighted.after.max(self.upto))))
+            .map(|sighted| sighted.found.or_else(|| recent.kinds.last(&sighted.filter, sighted.after.max(self.upto))))
     }
 }
 
@@ -84,52 +84,14 @@ impl Sighted {
         let filter = Arc::new(condition.matching.filter());
         Self { filter, after: condition.after.unwrap_or(0), found: None }
     }
-
-    /// The position of the first match above `upto` and up to `head`.
-    async fn first_between(&self, base: &Base, upto: i64, head: i64) -> Result<Option<i64>> {
-        let mut select = Select {
-            filter: Arc::clone(&self.filter),
-            axis: Axis::Global,
-            from: self.after.max(upto).saturating_add(1),
-            to: head,
-            head,
-            direction: Direction::Forward,
-            rows: 1,
-            bytes: base.settings.slice_bytes,
-            columns: Columns::Positions,
-        };
-        while select.from <= head && !self.filter.scope.is_nothing() {
-            if let Some(found) = base.recent(&select) {
-                return Ok(found.entries.first().map(|entry| entry.message().global_position));
-            }
-            base.pauses.at("before a condition's slice").await;
-            let turn = base.call_reads().await?;
-            let slice = base.stored(&select).await?;
-            drop(turn);
-            if let Some(first) = slice.rows.last() {
-                return Ok(Some(first.global_position));
-            }
-            select.from = slice.covered.saturating_add(1);
-        }
-        Ok(None)
-    }
 }
 
-/// The messages at the log's end, by what conditions ask for: the last position of each category and of each type in it.
-/// A condition costs a look for each pair of its names, however many messages there are.
+/// The messages at the log's end, by what conditions ask for.
 #[derive(Debug, Default)]
 pub(super) struct Recent {
     /// Every message above this global position is noted.
     since: i64,
-    all: Last,
-    categories: HashMap<Box<str>, Last>,
-}
-
-/// The last message of the log or of a category, and of each type in it.
-#[derive(Debug, Default)]
-struct Last {
-    position: i64,
-    types: HashMap<Arc<str>, i64>,
+    kinds: Kinds,
 }
 
 impl Recent {
@@ -154,48 +116,6 @@ impl Recent {
 
     /// Notes a message that stands behind all that were noted.
     pub(super) fn note(&mut self, message: &Message) {
-        let Message { kind, global_position, .. } = message;
-        match self.categories.get_mut(message.category()) {
-            Some(last) => last.note(kind, *global_position),
-            None => {
-                let mut last = Last::default();
-                last.note(kind, *global_position);
-                self.categories.insert(message.category().into(), last);
-            }
-        }
-        self.all.note(kind, *global_position);
-    }
-
-    /// The last position above `after` of a message that matches.
-    fn last(&self, filter: &Filter, after: i64) -> Option<i64> {
-        let last = match &filter.scope {
-            Scope::Categories(names) => {
-                let places = names.iter().filter_map(|name| self.categories.get(&**name));
-                places.filter_map(|last| last.of(&filter.types)).max()
-            }
-            // A condition names no stream.
-            Scope::All | Scope::Stream(_) => self.all.of(&filter.types),
-        };
-        last.filter(|last| *last > after)
-    }
-}
-
-impl Last {
-    fn note(&mut self, kind: &Arc<str>, position: i64) {
-        self.position = position;
-        match self.types.get_mut(kind) {
-            Some(last) => *last = position,
-            None => {
-                self.types.insert(Arc::clone(kind), position);
-            }
-        }
-    }
-
-    /// The last position of a message of one of these types; of any if there are none.
-    fn of(&self, types: &[Arc<str>]) -> Option<i64> {
-        if types.is_empty() {
-            return (self.position > 0).then_some(self.position);
-        }
-        types.iter().filter_map(|kind| self.types.get(kind)).copied().max()
+        self.kinds.note(message.as_ref());
     }
 }

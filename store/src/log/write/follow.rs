@@ -116,6 +116,7 @@ impl Follower {
             }
             Lineage::Forgotten => {
                 versions.clear();
+                self.base.survey.forget();
                 self.base.window.skip_to(head.position);
             }
             Lineage::Follows if head.position > known.position => match self.foreign(&known, &head).await? {

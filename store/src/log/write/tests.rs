@@ -24,6 +24,7 @@ use crate::sqlite::{self, Location, Sqlite};
 use crate::storage::{Abilities, Backend as _, Opened, Readers, Settled, Storage, Submitted};
 
 mod overload;
+mod survey;
 
 /// A storage that cannot be asked for versions while it is told so, and counts reads.
 struct Failing {

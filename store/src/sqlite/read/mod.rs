@@ -151,7 +151,7 @@ fn message<'a>(stored: &Stored<'a>, stream: &'a str, columns: Columns) -> rusqli
     let positions = MessageRef {
         id: uuid::Uuid::nil(),
         stream,
-        kind: "",
+        kind: stored.kind()?,
         position: stored.position(),
         global_position: stored.global_position(),
         data: "",
@@ -163,7 +163,6 @@ fn message<'a>(stored: &Stored<'a>, stream: &'a str, columns: Columns) -> rusqli
     }
     Ok(MessageRef {
         id: stored.id()?,
-        kind: stored.kind()?,
         data: stored.data()?,
         metadata: stored.metadata()?,
         time: Timestamp::from_micros(stored.time()),
