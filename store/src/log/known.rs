@@ -95,6 +95,13 @@ impl KnownGroups {
         known.values().filter(|group| GroupTag::of(&group.name) == tag).cloned().collect()
     }
 
+    /// The groups that somebody waits for, in the version that this server knows.
+    pub(super) fn waited_for(&self) -> Vec<(Arc<KnownGroup>, Version)> {
+        let known = self.known.lock();
+        let waited_for = known.values().filter(|group| group.changed.receiver_count() > 0);
+        waited_for.filter_map(|group| Some((Arc::clone(group), group.seen()?.0))).collect()
+    }
+
     /// The group as it is now, with its version and the moment. `gone` are members' ids and instances; how their
     /// memberships ended is learned. `shown` is the head that this server shows.
     ///
@@ -234,7 +241,8 @@ impl KnownGroup {
         self.changed.subscribe()
     }
 
-    fn wake(&self) {
+    /// Whoever waits for the group looks again.
+    pub(super) fn wake(&self) {
         self.changed.send_modify(|count| *count += 1);
     }
 }

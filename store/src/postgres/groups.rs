@@ -16,7 +16,7 @@ use super::connection::Parameters;
 use super::error::Failure;
 use super::pool::retrying;
 use super::seal::Verdict;
-use super::statement::{CHANGE_GROUP, GROUP, GROUP_AUDIT, GROUPS};
+use super::statement::{CHANGE_GROUP, CHANGED_GROUPS, GROUP, GROUP_AUDIT, GROUPS};
 use super::storage::{PostgresStorage, at_node};
 use crate::error::{Error, Result};
 use crate::groups::{AuditEntry, Carried, Changes, Definition, Gone, Parked, State, Stored};
@@ -72,6 +72,15 @@ impl GroupStorage for PostgresStorage {
             self.shared.notifier.group(self.log, GroupTag::of(&change.group));
         }
         Ok(is_stored.then_some(change.next))
+    }
+
+    async fn changed(&self, known: &[(Arc<str>, Version)]) -> Result<Vec<Arc<str>>> {
+        let names: Vec<&str> = known.iter().map(|(name, _)| &**name).collect();
+        let (numbers, stamps): (Vec<i64>, Vec<i64>) =
+            known.iter().map(|(_, Version { number, stamp })| (*number, *stamp)).unzip();
+        let statement = CHANGED_GROUPS.on(self.log);
+        let rows = at_node!(self, groups, connection => connection.query(statement, &[&names, &numbers, &stamps]));
+        Ok(rows.map_err(Failure::of_read)?.iter().map(|row| row.get::<_, &str>(0).into()).collect())
     }
 
     fn want(&self, group: &str) {

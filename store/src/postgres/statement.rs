@@ -113,6 +113,7 @@ templates! {
     FOLDED "folded" [];
     GROUP "group" [TEXT, INT8, TEXT_ARRAY, INT8, INT8];
     CHANGE_GROUP "change_group" [TEXT, INT8, INT8, INT8, INT8, TEXT, INT8, INT8, TEXT, TEXT, INT8, INT8];
+    CHANGED_GROUPS "changed_groups" [TEXT_ARRAY, INT8_ARRAY, INT8_ARRAY];
     GROUPS "groups" [];
     GROUP_AUDIT "group_audit" [TEXT, INT8, INT8];
     FOLD "fold" [INT8, INT8];

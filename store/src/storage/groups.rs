@@ -47,6 +47,15 @@ pub trait GroupStorage: Send + Sync + 'static {
     /// As above; [`crate::Error::Unknown`]: it may be stored.
     async fn change(&self, change: Change) -> Result<Option<Version>>;
 
+    /// Those of these groups that another server has changed since they had these versions. Where the backend is not shared
+    /// there are none.
+    ///
+    /// # Errors
+    /// As [`Self::look`].
+    async fn changed(&self, _known: &[(Arc<str>, Version)]) -> Result<Vec<Arc<str>>> {
+        Ok(Vec::new())
+    }
+
     /// Other servers are always first to change this group: asks them to leave it alone for a moment.
     fn want(&self, _group: &str) {}
 

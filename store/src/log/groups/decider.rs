@@ -7,6 +7,7 @@ use eventodb_protocol::group::Epoch;
 use rand::RngExt as _;
 
 use super::slot::{Decided, Job, Slot};
+use super::watch::Watch;
 use crate::error::{Error, Result};
 use crate::groups::{Change, Group, Moment};
 use crate::log::base::Base;
@@ -28,6 +29,7 @@ pub(super) struct Decider {
     pub(super) base: Arc<Base>,
     pub(super) reader: Arc<Reader>,
     pub(super) writer: Arc<Writer>,
+    pub(super) watch: Watch,
 }
 
 impl Decider {

@@ -10,7 +10,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use super::{Decided, Groups, Named};
+use super::{Decided, Groups, LOOK_AGAIN, Named};
 use crate::error::{Error, Result};
 use crate::groups::{Group, Moment};
 
@@ -53,7 +53,7 @@ impl Groups {
     ) -> Result<Heartbeat> {
         let slot = self.slot(group);
         let id: Arc<str> = member.into();
-        let mut changes = slot.known.changes();
+        let mut changes = self.changes(&slot);
         let (wait, named) = (call.wait_ms, vec![Arc::clone(&id)]);
         let decide = move |group: &mut Group, at: &mut Moment| group.heartbeat(&id, &call, at);
         let (mut reply, Decided { group, at: _ }) = slot.decide_for(&self.decider, named, None, decide).await?;
@@ -68,7 +68,7 @@ impl Groups {
                 slot.tell(member, now);
                 return Ok(reply);
             }
-            let poll = deadline.min(Instant::now() + self.look_again());
+            let poll = deadline.min(Instant::now() + LOOK_AGAIN);
             let is_still = tokio::select! {
                 biased;
                 _ = changes.changed() => false,

@@ -35,6 +35,7 @@ mod parking;
 mod reading;
 mod slot;
 mod status;
+mod watch;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -45,6 +46,7 @@ use parking_lot::Mutex;
 use self::decider::Decider;
 use self::named::Target;
 use self::slot::{Decided, Slot};
+use self::watch::Watch;
 use super::base::Base;
 use super::read::Reader;
 use super::write::Writer;
@@ -54,10 +56,8 @@ use crate::storage::groups::GroupTag;
 
 pub use named::Named;
 
-/// How often somebody who waits looks for what other servers did to the group, in case a hint was lost.
-const LOOK_AGAIN: Duration = Duration::from_millis(250);
-/// The same if only this server changes groups. Then it only covers a wake-up that was lost.
-const LOOK_AGAIN_ALONE: Duration = Duration::from_secs(10);
+/// How often somebody who waits looks at the group, in case it was not woken.
+const LOOK_AGAIN: Duration = Duration::from_secs(10);
 /// For how long a server that is asked to decides nothing about a group: the other one has to ask the database twice.
 const GIVE_WAY: Duration = Duration::from_millis(100);
 /// Groups of which something is known, at most, unless members of more are alive.
@@ -77,7 +77,7 @@ impl std::fmt::Debug for Groups {
 
 impl Groups {
     pub(super) fn new(base: Arc<Base>, reader: Arc<Reader>, writer: Arc<Writer>) -> Self {
-        Self { decider: Arc::new(Decider { base, reader, writer }), slots: Mutex::default() }
+        Self { decider: Arc::new(Decider { base, reader, writer, watch: Watch::default() }), slots: Mutex::default() }
     }
 
     /// What never changes about a group.
@@ -162,8 +162,10 @@ impl Groups {
         slot
     }
 
-    /// How long to wait at most before looking at the group again.
-    fn look_again(&self) -> Duration {
-        if self.decider.base.is_shared { LOOK_AGAIN } else { LOOK_AGAIN_ALONE }
+    /// Tells of what happens to a group from now on, through whatever server.
+    fn changes(&self, slot: &Slot) -> tokio::sync::watch::Receiver<u64> {
+        let changes = slot.known.changes();
+        self.decider.watch();
+        changes
     }
 }

@@ -21,7 +21,7 @@ use tokio_util::sync::CancellationToken;
 use super::lookup::{filter, scope};
 use super::members::{told, wait_of};
 use super::named::Target;
-use super::{Decided, Groups, Named};
+use super::{Decided, Groups, LOOK_AGAIN, Named};
 use crate::error::{Error, Result};
 use crate::groups::{Filled, Group, HandedOut, MARKER, Marker, Moment, Page, Reading, RetryRow};
 use crate::log::read::Scan;
@@ -88,7 +88,7 @@ impl Groups {
         let slot = self.slot(&group);
         let (member, wait) = (Arc::<str>::from(member), call.heartbeat.wait_ms);
         // Registered before looking, so that nothing is missed in between.
-        let changes = slot.known.changes();
+        let changes = self.changes(&slot);
         let waiter = (wait > 0).then(|| self.decider.base.window.register(&scope(&definition)));
         let (id, first) = (Arc::clone(&member), call.clone());
         let named = vec![Arc::clone(&member)];
@@ -193,7 +193,7 @@ impl<R: FnMut(usize) -> bool + Send> Session<'_, R> {
         let decider = &self.groups.decider;
         let due = decided.group.next_due(decided.at.now).map(|due| due.saturating_sub(decider.base.groups.about_now()));
         let due = due.map(|ms| Instant::now() + std::time::Duration::from_millis(u64::try_from(ms).unwrap_or(0)));
-        let poll = deadline.min(Instant::now() + self.groups.look_again()).min(due.unwrap_or(deadline));
+        let poll = deadline.min(Instant::now() + LOOK_AGAIN).min(due.unwrap_or(deadline));
         loop {
             tokio::select! {
                 () = waiter.woken() => {}

@@ -10,7 +10,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::lookup::{filter, scope};
-use super::{Decided, Groups, Named};
+use super::{Decided, Groups, LOOK_AGAIN, Named};
 use crate::error::{Error, Result};
 use crate::figures::GroupSample;
 use crate::groups::Group;
@@ -89,14 +89,14 @@ impl Groups {
         let slot = self.slot(group);
         let window = &self.decider.base.window;
         let deadline = Instant::now() + Duration::from_millis(u64::try_from(wait.timeout_ms).unwrap_or_default());
-        let mut changes = slot.known.changes();
+        let mut changes = self.changes(&slot);
         loop {
             let decided = self.now(&slot).await?;
             let waited = self.look_how_far(&decided, &wait).await?;
             if waited.reached || stop.is_cancelled() || Instant::now() >= deadline {
                 return Ok(waited);
             }
-            let poll = deadline.min(Instant::now() + self.look_again());
+            let poll = deadline.min(Instant::now() + LOOK_AGAIN);
             let is_ahead = decided.at.head < wait.position;
             tokio::select! {
                 _ = changes.changed() => {}

@@ -12,6 +12,9 @@ use futures_util::future::join_all;
 use super::fixture::{open_store, settings};
 use crate::conformance::support::{PATIENCE, append, entry, message, namespace};
 use crate::log::{Groups, Log};
+use crate::postgres::Postgres;
+use crate::storage::Backend as _;
+use crate::storage::groups::{Found, Question};
 use crate::{Error, EventStore, Settings};
 use eventodb_testing::postgres;
 use eventodb_testing::proxy::{Faults, Proxy};
@@ -251,4 +254,46 @@ async fn the_calls_of_a_far_server_are_heard_beside_those_of_a_near_one() {
     assert!(calls > 100, "and the near ones go on");
     far.close().await;
     fixture.store.close().await;
+}
+
+/// Behind a pooler no server hears of what others do: whoever waits is woken because the database is asked.
+#[tokio::test(flavor = "multi_thread")]
+async fn without_notifications_the_database_tells_which_groups_others_have_changed() {
+    let f = Fixture::new().await;
+    let deaf = settings(&f.url);
+    let deaf = crate::postgres::Settings { prepare: false, listen_url: None, ..deaf };
+    let other = open_store(deaf.clone(), Settings::default()).await;
+    let log = other.log("test").await.expect("it lives");
+    let opened = Postgres::open(deaf).await.expect("it opens").open(log.namespace().incarnation).await;
+    let storage = opened.expect("it lives").groups;
+    let version = async |group: &str| {
+        let question = Question { group: group.into(), known: None, gone: Vec::new(), now: None };
+        match storage.look(question).await.expect("the database answers").group {
+            Found::Changed(version, _) => version,
+            found => panic!("{found:?}"),
+        }
+    };
+    f.groups().create("other", new_group()).await.expect("it is new");
+    let known = [(GROUP.into(), version(GROUP).await), ("other".into(), version("other").await)];
+    assert!(storage.changed(&known).await.expect("the database answers").is_empty());
+    let joined = log.groups().join(GROUP, Join::default()).await.expect("it is there");
+    assert_eq!(storage.changed(&known).await.expect("the database answers"), [Arc::from(GROUP)]);
+    f.groups().delete("other").await.expect("it is there");
+    let mut changed = storage.changed(&known).await.expect("the database answers");
+    changed.sort_unstable();
+    assert_eq!(changed, [Arc::from(GROUP), Arc::from("other")]);
+
+    // Two members that wait at servers which hear nothing of each other share what one of them had.
+    let stop = CancellationToken::new();
+    let call = |wait_ms| MemberCall { wait_ms, ..MemberCall::default() };
+    let waits = log.groups().heartbeat(GROUP, &joined.member, call(10_000), &stop);
+    let joins = async {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        f.groups().join(GROUP, Join::default()).await.expect("there is room")
+    };
+    let (told, _) = tokio::join!(waits, joins);
+    let told = told.expect("it lives").membership;
+    assert!(!told.revoking.is_empty(), "{told:?}");
+    other.close().await;
+    f.store.close().await;
 }
