@@ -5,7 +5,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering::Relaxed, Ordering::SeqCst};
 use std::time::Instant;
 
 use eventodb_protocol::Timestamp;
@@ -43,6 +43,8 @@ pub(super) struct KnownGroup {
     pub(super) turn: Arc<tokio::sync::Mutex<()>>,
     /// The group with its version.
     seen: Mutex<Option<(Version, Arc<Group>)>>,
+    /// Whether a change may have been stored that is not in `seen`: the database is asked before anything is decided.
+    is_doubtful: AtomicBool,
     /// Counts what happened to the group through this server, or was seen of others.
     changed: watch::Sender<u64>,
     /// Partitions of which messages were handed out here and not handled yet.
@@ -125,8 +127,30 @@ impl KnownGroups {
             (Found::Same, Some((version, seen))) => (version, Group::clone(&seen)),
             (Found::Same | Found::Missing, _) => return Err(Error::GroupNotFound),
         };
+        group.is_doubtful.store(false, SeqCst);
         found.learn_gone(looked.gone);
         Ok((version, found, at))
+    }
+
+    /// The same from memory, if that is certain to know it: nobody else changes groups, and all of `named` are living
+    /// members. The moment has no last epoch.
+    pub(super) fn remember(
+        &self,
+        group: &KnownGroup,
+        named: &[Arc<str>],
+        shown: i64,
+    ) -> Option<(Version, Group, Moment)> {
+        let clock = self.storage.lease_clock()?;
+        if group.is_doubtful.load(SeqCst) {
+            return None;
+        }
+        let (version, seen) = group.seen()?;
+        if !named.iter().all(|member| seen.has_member(member)) {
+            return None;
+        }
+        let now = self.clock.as_ref().map_or(clock, |clock| clock.load(Relaxed));
+        let at = Moment { now, head: shown, random: 0, last_epoch: Epoch::default(), token: None };
+        Some((version, Group::clone(&seen), at))
     }
 
     /// Asks the database about a group.
@@ -177,6 +201,7 @@ impl KnownGroup {
             name,
             turn: Arc::default(),
             seen: Mutex::default(),
+            is_doubtful: AtomicBool::new(false),
             changed: watch::Sender::new(0),
             handed_out: Mutex::default(),
             figures,
@@ -224,10 +249,16 @@ impl KnownGroup {
     /// The group is as it was found or decided. Whoever waits for it looks again if that is news.
     pub(super) fn learn(&self, version: Version, group: Arc<Group>, is_news: bool) {
         self.observe_handling(&group);
+        self.is_doubtful.store(false, SeqCst);
         *self.seen.lock() = Some((version, group));
         if is_news {
             self.wake();
         }
+    }
+
+    /// A change of the group may be stored that is not known here. Whoever has its turn says so.
+    pub(super) fn doubt(&self) {
+        self.is_doubtful.store(true, SeqCst);
     }
 
     /// Nothing is known of the group any more.

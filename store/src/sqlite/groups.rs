@@ -35,8 +35,8 @@ impl GroupStorage for Handle {
         self.0.clone().reading(move |connection, _, _| look(connection, &question)).await
     }
 
-    fn keeps_leases(&self) -> bool {
-        false
+    fn lease_clock(&self) -> Option<i64> {
+        Some(now())
     }
 
     async fn change(&self, change: Change) -> Result<Option<Version>> {

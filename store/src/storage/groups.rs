@@ -34,10 +34,11 @@ pub trait GroupStorage: Send + Sync + 'static {
     /// is to take its place, [`crate::Error::Unavailable`], [`crate::Error::Failed`].
     async fn look(&self, question: Question) -> Result<Looked>;
 
-    /// Whether leases are stored with the group. Where they are not, the caller's memory has them: a change that only
-    /// renews some is no change here.
-    fn keeps_leases(&self) -> bool {
-        true
+    /// The clock of leases, in milliseconds since 1970, where leases are not stored: the caller's memory has them, nobody
+    /// else changes groups, and a change that only renews leases is none here. `None` where they are stored with their
+    /// group.
+    fn lease_clock(&self) -> Option<i64> {
+        None
     }
 
     /// Stores a change. Returns the group's version from then on, or `None` if another change was first: nothing was

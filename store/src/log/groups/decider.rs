@@ -54,7 +54,16 @@ impl Decider {
         let gone: Vec<Arc<str>> = jobs.iter().flat_map(|job| job.gone().iter().cloned()).collect();
         for attempt in 0..ATTEMPTS {
             let turn = slot.known.turn.lock().await;
-            let (version, mut group, mut at) = self.look(&slot.known, gone.clone()).await?;
+            let groups = &self.base.groups;
+            let remembered = groups.remember(&slot.known, &gone, self.base.window.head()).filter(|_| attempt == 0);
+            let is_remembered = remembered.is_some();
+            let (version, mut group, mut at) = match remembered {
+                Some(remembered) => {
+                    self.writer.may_change()?;
+                    remembered
+                }
+                None => self.look(&slot.known, gone.clone()).await?,
+            };
             let before = at.last_epoch;
             let generation = group.generation();
             group.fit(&mut at);
@@ -63,6 +72,10 @@ impl Decider {
             let expired = members.saturating_sub(group.members());
             for job in &mut *jobs {
                 job.decide(&mut group, &mut at);
+            }
+            if is_remembered && at.last_epoch != before {
+                // New epochs follow the last one of the namespace, which the database has.
+                continue;
             }
             self.base.pauses.at("before a decision is stored").await;
             if let Some(decided) = self.store(slot, version, group, before, at, jobs).await? {
@@ -122,10 +135,12 @@ impl Decider {
         }
         let is_news = !changes.only_renew();
         let storage = &self.base.groups.storage;
-        let version = if is_news || storage.keeps_leases() {
+        let version = if is_news || storage.lease_clock().is_none() {
             jobs.iter_mut().for_each(|job| job.foresee(&group, &at));
             let (name, stamp) = (&slot.known.name, known::stamp());
             let change = Change::new(name, Some(version), stamp, &group, before, &at);
+            // Until its outcome is known.
+            slot.known.doubt();
             match storage.change(change).await? {
                 Some(version) => version,
                 None => return Ok(None),

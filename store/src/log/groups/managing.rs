@@ -69,6 +69,8 @@ impl Groups {
             let turn = slot.known.turn.lock().await;
             self.decider.writer.may_change()?;
             let seen = slot.known.seen().filter(|(_, seen)| seen.definition() == known.definition());
+            // Until its outcome is known.
+            slot.known.doubt();
             if let Some((version, _)) = seen
                 && self.decider.base.groups.storage.delete(&slot.known.name, version).await?
             {

@@ -163,7 +163,11 @@ impl Acting {
 
     /// A group as it is now.
     async fn now(base: &Base, known: Arc<KnownGroup>, turn: OwnedMutexGuard<()>) -> Result<Self> {
-        let (version, group, at) = base.groups.look(&known, Vec::new(), base.window.head()).await?;
+        let head = base.window.head();
+        let (version, group, at) = match base.groups.remember(&known, &[], head) {
+            Some(remembered) => remembered,
+            None => base.groups.look(&known, Vec::new(), head).await?,
+        };
         let next = version.following(known::stamp());
         Ok(Self { known, _turn: turn, version, next, group, at, is_changed: false })
     }
@@ -209,8 +213,18 @@ impl Acting {
 
     /// The batch is committed.
     pub(super) fn landed(mut self) {
+        self.is_changed = false;
         self.group.settle();
-        self.known.learn(self.next, Arc::new(self.group), true);
+        self.known.learn(self.next, Arc::new(self.group.clone()), true);
+    }
+}
+
+impl Drop for Acting {
+    fn drop(&mut self) {
+        if self.is_changed {
+            // The batch was given up: lost to another server, or nobody knows.
+            self.known.doubt();
+        }
     }
 }
 
