@@ -191,7 +191,7 @@ impl KnownGroups {
 
     /// The time by the clock of the database, about.
     pub(super) fn about_now(&self) -> i64 {
-        local_now().saturating_add(self.ahead.load(Relaxed))
+        self.storage.lease_clock().unwrap_or_else(|| local_now().saturating_add(self.ahead.load(Relaxed)))
     }
 }
 

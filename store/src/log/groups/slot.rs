@@ -19,7 +19,7 @@ use crate::error::{Error, Result};
 use crate::groups::{Allowed, Group, MemberId, Moment, Refusal};
 use crate::log::known::KnownGroup;
 
-/// The longest time that a timer sleeps, in milliseconds, because the clock of the database may jump.
+/// The longest time that a timer sleeps, in milliseconds, where the clock of the database may jump.
 const LONGEST_SLEEP_MS: i64 = 5_000;
 /// How long what is over waits after a decision that failed, in milliseconds.
 const AFTER_FAILURE_MS: i64 = 1_000;
@@ -174,29 +174,34 @@ impl Slot {
         if self.is_running.swap(true, SeqCst) {
             return;
         }
-        // A task of its own: a caller that goes away does not take the others' calls with it.
-        let (slot, decider) = (Arc::clone(self), Arc::clone(decider));
-        tokio::spawn(async move {
-            let mut least = 0;
-            loop {
-                let jobs = slot.take();
-                if jobs.is_empty() {
-                    break;
-                }
-                // A decision that panics costs its own calls an answer, and nobody the group.
-                let decided = AssertUnwindSafe(decider.decide(&slot, jobs)).catch_unwind().await;
-                if decided.is_err() {
-                    tracing::error!(group = %slot.known.name, "a decision about a group panicked");
-                    slot.known.forget();
-                }
-                least = if decided.unwrap_or(false) { 0 } else { AFTER_FAILURE_MS };
+        // A task of its own: a caller that goes away does not take the others' calls with it. What memory decides needs none.
+        let mut deciding = Box::pin(Arc::clone(self).decide_all(Arc::clone(decider)));
+        if (&mut deciding).now_or_never().is_none() {
+            tokio::spawn(deciding);
+        }
+    }
+
+    /// Decides whatever waits.
+    async fn decide_all(self: Arc<Self>, decider: Arc<Decider>) {
+        let mut least = 0;
+        loop {
+            let jobs = self.take();
+            if jobs.is_empty() {
+                break;
             }
-            slot.is_running.store(false, SeqCst);
-            if !slot.queue.lock().is_empty() {
-                slot.run(&decider);
+            // A decision that panics costs its own calls an answer, and nobody the group.
+            let decided = AssertUnwindSafe(decider.decide(&self, jobs)).catch_unwind().await;
+            if decided.is_err() {
+                tracing::error!(group = %self.known.name, "a decision about a group panicked");
+                self.known.forget();
             }
-            slot.arm(&decider, least);
-        });
+            least = if decided.unwrap_or(false) { 0 } else { AFTER_FAILURE_MS };
+        }
+        self.is_running.store(false, SeqCst);
+        if !self.queue.lock().is_empty() {
+            self.run(&decider);
+        }
+        self.arm(&decider, least);
     }
 
     fn take(&self) -> Vec<Box<dyn Job>> {
@@ -209,7 +214,9 @@ impl Slot {
     fn arm(self: &Arc<Self>, decider: &Arc<Decider>, least: i64) {
         let Some(end) = self.known.last_seen().and_then(|group| group.next_end()) else { return };
         let now = decider.base.groups.about_now();
-        let end = end.clamp(now + least, now + LONGEST_SLEEP_MS) + 1;
+        let is_steady = decider.base.groups.storage.lease_clock().is_some();
+        let longest = if is_steady { end } else { now + LONGEST_SLEEP_MS };
+        let end = end.min(longest).max(now + least) + 1;
         if decider.base.groups.has_test_clock() || self.armed.fetch_min(end, SeqCst) <= end {
             return;
         }
