@@ -62,30 +62,21 @@ pub(super) const PATH: &str = "/rpc";
 const PARAMETERS: &[&str] = &["token"];
 
 /// Declares the methods: `"name" => file, need;`. A method's function gets its caller only as what the need comes to, so
-/// that none can be without one. The first method is the one that is not worth a box.
+/// that none can be without one. Each is boxed: a call that waits does not take the room of the largest.
 macro_rules! methods {
     (@need nothing) => { Need::Nothing };
     (@need own $right:ident) => { Need::Own(Right::$right) };
     (@need named $right:ident) => { Need::Named(Right::$right) };
     (@need administrator) => { Need::Administrator };
-    (
-        $first_name:literal => $first:ident, $first_need:ident $(($first_right:ident))?;
-        $($name:literal => $($module:ident)::+, $need:ident $(($right:ident))?;)*
-    ) => {
+    ($($name:literal => $($module:ident)::+, $need:ident $(($right:ident))?;)*) => {
         /// Every method, by the name that a call has for it.
-        pub const METHODS: &[&str] = &[$first_name, $($name,)*];
+        pub const METHODS: &[&str] = &[$($name,)*];
 
         /// What each of [`METHODS`] needs, in their order.
-        pub const NEEDS: &[Need] =
-            &[methods!(@need $first_need $($first_right)?), $(methods!(@need $need $($right)?),)*];
+        pub const NEEDS: &[Need] = &[$(methods!(@need $need $($right)?),)*];
 
         async fn dispatch(context: &mut Context<'_>, call: &mut Call<'_>) -> Result<Response, Failure> {
             match call.method() {
-                $first_name => {
-                    context.record.method = const { method($first_name) };
-                    let caller = context.$first_need($(Right::$first_right)?).await?;
-                    $first::answer(context, caller, call).await
-                }
                 $($name => {
                     context.record.method = const { method($name) };
                     Box::pin(async {

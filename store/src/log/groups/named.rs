@@ -75,39 +75,48 @@ impl Target {
     ///
     /// # Errors
     /// As [`Slot::decide`].
-    pub(super) async fn decide<T: Send + 'static>(
+    pub(super) fn decide<T: Send + 'static, F>(
         &self,
         decider: &Arc<Decider>,
-        decide: impl FnMut(&mut Group, &mut Moment) -> Result<T, Refusal> + Send + 'static,
-    ) -> Result<(T, Decided)> {
-        self.decide_for(decider, Vec::new(), None, decide).await
+        decide: F,
+    ) -> impl Future<Output = Result<(T, Decided)>> + Send + use<T, F>
+    where
+        F: FnMut(&mut Group, &mut Moment) -> Result<T, Refusal> + Send + 'static,
+    {
+        self.decide_for(decider, Vec::new(), None, decide)
     }
 
     /// Decides a call. Members' ids and instances that it names are in `gone`.
     ///
     /// # Errors
     /// As [`Slot::decide`].
-    pub(super) async fn decide_for<T: Send + 'static>(
+    pub(super) fn decide_for<T: Send + 'static, F>(
         &self,
         decider: &Arc<Decider>,
         gone: Vec<Arc<str>>,
         token: Option<String>,
-        decide: impl FnMut(&mut Group, &mut Moment) -> Result<T, Refusal> + Send + 'static,
-    ) -> Result<(T, Decided)> {
-        self.slot.decide(decider, self.allowed.clone(), gone, token, None, decide).await
+        decide: F,
+    ) -> impl Future<Output = Result<(T, Decided)>> + Send + use<T, F>
+    where
+        F: FnMut(&mut Group, &mut Moment) -> Result<T, Refusal> + Send + 'static,
+    {
+        self.slot.decide(decider, self.allowed.clone(), gone, token, None, decide)
     }
 
     /// The same for a call that wants to know `ahead` what is being stored.
     ///
     /// # Errors
     /// As [`Slot::decide`].
-    pub(super) async fn decide_ahead<T: Send + 'static>(
+    pub(super) fn decide_ahead<T: Send + 'static, F>(
         &self,
         decider: &Arc<Decider>,
         gone: Vec<Arc<str>>,
         ahead: oneshot::Sender<Decided>,
-        decide: impl FnMut(&mut Group, &mut Moment) -> Result<T, Refusal> + Send + 'static,
-    ) -> Result<(T, Decided)> {
-        self.slot.decide(decider, self.allowed.clone(), gone, None, Some(ahead), decide).await
+        decide: F,
+    ) -> impl Future<Output = Result<(T, Decided)>> + Send + use<T, F>
+    where
+        F: FnMut(&mut Group, &mut Moment) -> Result<T, Refusal> + Send + 'static,
+    {
+        self.slot.decide(decider, self.allowed.clone(), gone, None, Some(ahead), decide)
     }
 }

@@ -127,25 +127,28 @@ impl Slot {
         }
     }
 
-    /// Decides a call, together with others that wait. Members' ids and instances that it names are in `gone`. If the
+    /// Decides a call, together with others that wait. It is put in line at once. Members' ids and instances that it names are in `gone`. If the
     /// decision has to be stored, `ahead` is told of it before it is.
     ///
     /// # Errors
     /// [`Error::GroupNotFound`], also if it may not touch the group of this name; [`Error::Group`]; those of
     /// [`crate::storage::groups::GroupStorage`].
-    pub(super) async fn decide<T: Send + 'static>(
+    pub(super) fn decide<T: Send + 'static, F>(
         self: &Arc<Self>,
         decider: &Arc<Decider>,
         allowed: Allowed,
         gone: Vec<Arc<str>>,
         token: Option<String>,
         ahead: Option<oneshot::Sender<Decided>>,
-        decide: impl FnMut(&mut Group, &mut Moment) -> Result<T, Refusal> + Send + 'static,
-    ) -> Result<(T, Decided)> {
+        decide: F,
+    ) -> impl Future<Output = Result<(T, Decided)>> + Send + use<T, F>
+    where
+        F: FnMut(&mut Group, &mut Moment) -> Result<T, Refusal> + Send + 'static,
+    {
         let (answer, answered) = oneshot::channel();
         let call = Call { allowed, is_other: false, gone, token, decide, decided: None, ahead, answer };
         self.put(decider, Box::new(call));
-        answered.await.map_err(|_| Error::unknown("a decision about a group was broken off"))?
+        async { answered.await.map_err(|_| Error::unknown("a decision about a group was broken off"))? }
     }
 
     /// Whether a member was told something else before. It is told this now.

@@ -18,6 +18,7 @@ pub(in super::super) async fn answer(
     let (group, member) = member_of(context, &caller, call).await?;
     let heartbeat = MemberCall::parse(call)?;
     let (state, call) = (context.state, heartbeat.clone());
-    let reply = caller.log().groups().heartbeat(&group, &member, heartbeat, &state.stopping);
+    // It is kept once while it waits, whatever it is handed through.
+    let reply = Box::pin(caller.log().groups().heartbeat(&group, &member, heartbeat, &state.stopping));
     Ok(reply::json(&waiting_member(context, &caller, (&group, &member, call), reply).await?))
 }

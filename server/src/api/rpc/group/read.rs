@@ -27,7 +27,8 @@ pub(in super::super) async fn answer(
     let (state, exchange, call) = (context.state, context.exchange, read.heartbeat.clone());
     let mut memory = Memory::new(exchange.account());
     let room = |bytes: usize| memory.hold(COPIES * bytes + FRAME).is_ok();
-    let reply = caller.log().groups().read(&group, &member, read, &state.stopping, room);
+    // It is kept once while it waits, whatever it is handed through.
+    let reply = Box::pin(caller.log().groups().read(&group, &member, read, &state.stopping, room));
     let page = waiting_member(context, &caller, (&group, &member, call), reply).await?;
     Ok(reply::text(wire::group_read(page)))
 }

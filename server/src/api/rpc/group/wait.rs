@@ -19,6 +19,7 @@ pub(in super::super) async fn answer(
     let group = named(context, &caller, call, Right::Read).await?;
     let wait = Wait::parse(call, context.limits())?;
     let (state, timeout_ms) = (context.state, wait.timeout_ms);
-    let reply = caller.log().groups().wait(&group, wait, &state.stopping);
+    // It is kept once while it waits, whatever it is handed through.
+    let reply = Box::pin(caller.log().groups().wait(&group, wait, &state.stopping));
     Ok(reply::json(&waiting(context, &caller, timeout_ms, reply).await?))
 }
