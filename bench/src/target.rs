@@ -134,6 +134,7 @@ const TARGETS: &[Target] = &[
     at_least((Append, 8), POSTGRES, "messages", 0.7, &[of(PgRaw, 1_000, "messages")], "≥ 0.7 × pg-raw/1000"),
     at_most((Append, 8), EITHER, "p99", 100.0, "p99 ≤ 100 ms"),
     at_least((Conditions, 64), EITHER, "ops", 0.9, &[of(Write, 64, "ops")], "≥ 0.9 × write without conditions beside it"),
+    more_than((Conditions, 64), EITHER, "of_plain", 0.9, "≥ 0.9 × write beside the same appends without conditions"),
     at_most((Conditions, 64), EITHER, "condition_p99_ms", 250.0, "a condition is answered within 250 ms"),
     more_than((StreamTail, 16), EITHER, "ops", 20_000.0, "≥ 20,000 reads/s"),
     more_than((StreamTail, 16), EITHER, "messages", 2_000_000.0, "2 million messages/s"),

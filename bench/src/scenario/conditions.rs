@@ -10,18 +10,15 @@ const OVER: u64 = 1_000_000;
 /// Connections that send conditions.
 const CONDITIONAL: u64 = 16;
 
-/// Writes at the turn's width. The readings tell of the conditions.
+/// Writes at the turn's width, first beside the same appends without a condition, then beside those with one. The readings
+/// tell of the conditions.
 pub(super) async fn run(turn: Turn<'_>) -> anyhow::Result<Loaded> {
-    let address = turn.main();
-    let after = rpc::head(&address).await?.saturating_sub(OVER);
-    let size = turn.session.args.size;
-    let lanes = (0..CONDITIONAL).map(|lane| InTurn::new(vec![address.call(&body(lane, after, size))])).collect();
-    let plan = Plan { rate: None, ..turn.plan.clone() };
-    let (mut written, conditional) = tokio::try_join!(
-        turn.load(&address, turn.writers(&address, 0..turn.case.width)),
-        load::run(&address, plan, lanes, turn.gauge()),
-    )?;
+    let (plain, _) = beside(&turn, None).await?;
+    let after = rpc::head(&turn.main()).await?.saturating_sub(OVER);
+    let (mut written, conditional) = beside(&turn, Some(after)).await?;
+    let of_plain = written.pace(written.measured.messages) / plain.pace(plain.measured.messages).max(f64::EPSILON);
     written.readings = [
+        ("of_plain", of_plain),
         ("conditions_s", conditional.pace(conditional.measured.messages)),
         ("condition_p50_ms", conditional.ms_at(0.5)),
         ("condition_p99_ms", conditional.ms_at(0.99)),
@@ -31,11 +28,23 @@ pub(super) async fn run(turn: Turn<'_>) -> anyhow::Result<Loaded> {
     Ok(written)
 }
 
+/// Writes beside appends that have a condition on what stands above `after`, if that is given.
+async fn beside(turn: &Turn<'_>, after: Option<u64>) -> anyhow::Result<(Loaded, Loaded)> {
+    let (address, size) = (turn.main(), turn.session.args.size);
+    let lanes = (0..CONDITIONAL).map(|lane| InTurn::new(vec![address.call(&body(lane, after, size))])).collect();
+    let plan = Plan { rate: None, ..turn.plan.clone() };
+    tokio::try_join!(
+        turn.load(&address, turn.writers(&address, 0..turn.case.width)),
+        load::run(&address, plan, lanes, turn.gauge()),
+    )
+}
+
 /// An append to a stream of its own, unless a message of a type that does not happen stands above `after`.
-fn body(lane: u64, after: u64, size: usize) -> String {
+fn body(lane: u64, after: Option<u64>, size: usize) -> String {
     let message = message(size);
-    let check = format!(r#"{{"match":{{"types":["NeverHappened"]}},"after":{after}}}"#);
-    format!(r#"["streams.append",[{{"stream":"conditional-{lane}","messages":[{message}]}}],{{"checks":[{check}]}}]"#)
+    let check = |after| format!(r#""checks":[{{"match":{{"types":["NeverHappened"]}},"after":{after}}}]"#);
+    let checks = after.map(check).unwrap_or_default();
+    format!(r#"["streams.append",[{{"stream":"beside-{lane}","messages":[{message}]}}],{{{checks}}}]"#)
 }
 
 #[cfg(test)]
@@ -44,8 +53,9 @@ mod tests {
 
     #[test]
     fn a_body_is_a_call() {
-        let call: serde_json::Value = serde_json::from_str(&body(3, 7, 64)).unwrap();
-        assert_eq!(call[0], "streams.append");
-        assert_eq!(call[2]["checks"][0]["after"], 7);
+        let call = |after| serde_json::from_str::<serde_json::Value>(&body(3, after, 64)).unwrap();
+        assert_eq!(call(None)[2], serde_json::json!({}));
+        assert_eq!(call(Some(7))[0], "streams.append");
+        assert_eq!(call(Some(7))[2]["checks"][0]["after"], 7);
     }
 }
