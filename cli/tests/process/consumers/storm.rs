@@ -27,6 +27,7 @@ use super::*;
 /// How long processes are disturbed.
 const SECONDS: &str = "EVENTODB_TEST_GROUPS_SECONDS";
 const USUAL_SECONDS: u64 = 6;
+const USUAL_SECONDS_WITH_A_SINK: u64 = 30;
 const SECONDS_BEHIND_A_POOLER: &str = "EVENTODB_TEST_GROUPS_POOLER_SECONDS";
 const MEMBERS: usize = 8;
 const STREAMS: usize = 1_000;
@@ -40,12 +41,12 @@ const FAILING: i64 = 199;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn on_a_file() {
-    through_a_sink(Cluster::on_a_file().await, seconds()).await;
+    through_a_sink(Cluster::on_a_file().await, given(SECONDS, USUAL_SECONDS_WITH_A_SINK)).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn on_two_servers() {
-    through_a_sink(Cluster::on_postgres().await, seconds()).await;
+    through_a_sink(Cluster::on_postgres().await, given(SECONDS, USUAL_SECONDS_WITH_A_SINK)).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -75,10 +76,6 @@ async fn behind_a_pooler() {
     if seconds > 0 {
         through_a_sink(Cluster::behind_a_pooler().await, seconds).await;
     }
-}
-
-fn seconds() -> u64 {
-    given(SECONDS, USUAL_SECONDS)
 }
 
 async fn through_a_sink(cluster: Cluster, seconds: u64) {
@@ -117,7 +114,7 @@ async fn in_tables(cluster: Cluster) {
 }
 
 async fn exactly_once(cluster: Cluster, work: Work) {
-    let mut storm = Storm::new(cluster, work.clone(), seconds()).await;
+    let mut storm = Storm::new(cluster, work.clone(), given(SECONDS, USUAL_SECONDS)).await;
     storm.rage(false).await;
     storm.calm("").await;
     let results = match work {
