@@ -36,6 +36,9 @@ const LOOKED_AT_EACH: usize = 32;
 /// step, and no read searches again what one before it has searched for another partition.
 const LOOKED_AT_OF_FULL: usize = 1_000;
 
+/// Bytes of text for which a read asks for room at once.
+const ROOM_STEP: usize = 16 * 1024;
+
 /// A read that is being answered.
 struct Session<'a, R> {
     groups: &'a Groups,
@@ -70,8 +73,8 @@ struct FoundPage {
 }
 
 impl Groups {
-    /// `group.read`. Once `stop` is cancelled, it waits no longer. Before it keeps messages, `room` is asked with the
-    /// bytes of text that it keeps then in all.
+    /// `group.read`. Once `stop` is cancelled, it waits no longer. Before it keeps messages, `room` is asked with at
+    /// least the bytes of text that it keeps then in all.
     ///
     /// # Errors
     /// As [`Self::definition`], and [`Error::NoRoom`], [`Error::Damaged`].
@@ -332,7 +335,8 @@ impl<R: FnMut(usize) -> bool + Send> Session<'_, R> {
     /// Fills a page from the log.
     async fn fill(&mut self, group: &Group, reading: &Reading, handed_out: &HandedOut, head: i64) -> Result<FoundPage> {
         let mut page: Page<'_, Vec<u8>> = group.page(reading, handed_out);
-        let (mut covered, mut looked, mut kept, mut damaged) = (0, 0, 0, None);
+        let (mut covered, mut looked, mut damaged) = (0, 0, None);
+        let (mut kept, mut allowed) = (0, 0);
         let most = LOOKED_AT.max(LOOKED_AT_EACH * reading.batch());
         let most_of_full = LOOKED_AT_OF_FULL.max(reading.batch());
         // Another server may have written since: what this one does not show yet is not missing.
@@ -341,7 +345,8 @@ impl<R: FnMut(usize) -> bool + Send> Session<'_, R> {
         while reading.batch() > 0
             && let Some(above) = page.wanted_above(covered).filter(|above| *above < head)
         {
-            let scan = Scan { filter: Arc::clone(&filter), above, upto: head, columns: Columns::All, rows: usize::MAX };
+            let (filter, rows) = (Arc::clone(&filter), most_of_full);
+            let scan = Scan { filter, above, upto: head, columns: Columns::All, rows };
             let (mut has_room, mut is_given_up) = (true, false);
             let room = &mut self.room;
             let offer = |message: MessageRef<'_>| {
@@ -349,7 +354,10 @@ impl<R: FnMut(usize) -> bool + Send> Session<'_, R> {
                 let bytes = message.data.len() + message.metadata.map_or(0, str::len);
                 let is_news = page.offer(message.global_position, message.stream, message.kind, bytes, || {
                     kept += bytes;
-                    has_room = room(kept);
+                    if kept > allowed {
+                        allowed = kept + ROOM_STEP;
+                        has_room = room(allowed);
+                    }
                     text_of(message)
                 });
                 is_given_up = looked >= most || looked >= most_of_full && page.is_filled();

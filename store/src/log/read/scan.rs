@@ -10,6 +10,10 @@ use super::Reader;
 use crate::error::{Error, Result};
 use crate::model::{Axis, Columns, Select};
 
+/// The rows of a slice here, in those of a slice of a page. Nobody waits for the first of them, and each slice costs two
+/// changes of threads.
+const SLICES: usize = 4;
+
 /// What is looked for, in ascending global positions.
 #[derive(Clone, Debug)]
 pub(in crate::log) struct Scan {
@@ -111,7 +115,7 @@ impl Reader {
             to: scan.upto,
             head: scan.upto,
             direction: Direction::Forward,
-            rows: scan.rows.clamp(1, self.base.settings.slice_rows.max(1)),
+            rows: scan.rows.clamp(1, self.base.settings.slice_rows.saturating_mul(SLICES).max(1)),
             bytes: self.base.settings.slice_bytes,
             columns: scan.columns,
         }
