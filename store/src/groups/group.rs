@@ -5,12 +5,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use eventodb_protocol::group::reply::GroupSummary;
-use eventodb_protocol::group::{Epoch, partition_of, partition_of_hash, stream_hash};
+use eventodb_protocol::group::{Epoch, partition_of, partition_of_hash};
 use eventodb_protocol::{Filter, Scope, Timestamp, name};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::carried::{Carried, CarriedOver};
+use super::hashes::stream_hash;
 use super::leases::{Gone, Leases, Member, MemberId};
 use super::marker::MARKER;
 use super::parked::{Park, Parked};

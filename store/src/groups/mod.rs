@@ -37,6 +37,7 @@ mod carried;
 mod change;
 mod checkpoints;
 mod group;
+mod hashes;
 mod keeping;
 mod leases;
 mod manage;
