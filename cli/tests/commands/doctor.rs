@@ -79,6 +79,28 @@ fn names(directory: &Path) -> BTreeSet<String> {
     entries.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect()
 }
 
+/// The words of a text that look like a code.
+fn codes(text: &str, quote: char) -> BTreeSet<String> {
+    let is_code = |word: &&str| {
+        word.contains('_') && word.chars().all(|c| c.is_ascii_uppercase() || c == '_') && !word.starts_with('_')
+    };
+    text.split(quote).filter(is_code).map(ToOwned::to_owned).collect()
+}
+
+#[test]
+fn the_document_has_each_code_and_no_other() {
+    let crate_folder = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let read = |path: &Path| std::fs::read_to_string(path).expect("it is in the repository");
+    let sources = std::fs::read_dir(crate_folder.join("src/commands/doctor")).expect("it is in the repository");
+    let named: BTreeSet<String> = sources.flat_map(|file| codes(&read(&file.expect("readable").path()), '"')).collect();
+    let document = read(&crate_folder.join("../docs/OPERATIONS.md"));
+    let (_, section) = document.split_once("\n## What is wrong with the host\n").expect("the section");
+    let section = section.split("\n## ").next().unwrap_or_default();
+    let table: String = section.lines().filter(|line| line.starts_with('|')).collect();
+    assert_eq!(named, codes(&table, '`'));
+    assert!(named.len() > 40, "{named:?}");
+}
+
 #[test]
 fn a_sound_data_directory_has_no_fault_and_stays_as_it_is() {
     let folder = folder();
