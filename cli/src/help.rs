@@ -208,17 +208,22 @@ mod tests {
         root
     }
 
-    /// Each command that does something, by its path.
-    fn leaves(parent: &Command, path: &str) -> Vec<(String, Command)> {
+    /// Each command, by its path.
+    fn commands(parent: &Command, path: &str) -> Vec<(String, Command)> {
         let mut found = Vec::new();
         for command in visible(parent) {
             let path = path_of(path, command);
-            if !command.is_subcommand_required_set() {
-                found.push((path.clone(), command.clone()));
-            }
-            found.extend(leaves(command, &path));
+            found.push((path.clone(), command.clone()));
+            found.extend(commands(command, &path));
         }
         found
+    }
+
+    /// Each command that does something, by its path.
+    fn leaves(root: &Command) -> Vec<(String, Command)> {
+        let mut leaves = commands(root, "");
+        leaves.retain(|(_, command)| !command.is_subcommand_required_set());
+        leaves
     }
 
     /// The words of a line as a shell splits them, up to a pipe or a redirection.
@@ -254,7 +259,7 @@ mod tests {
     #[test]
     fn each_command_has_examples_that_it_takes() {
         let root = root();
-        let leaves = leaves(&root, "");
+        let leaves = leaves(&root);
         for (path, _) in &leaves {
             let (_, examples) = EXAMPLES.iter().find(|(of, _)| of == path).unwrap_or_else(|| panic!("{path}"));
             for example in *examples {
@@ -273,7 +278,7 @@ mod tests {
     #[test]
     fn each_help_fits_into_80_columns() {
         let root = root().term_width(COLUMNS);
-        let all = std::iter::once((String::new(), root.clone())).chain(leaves(&root, ""));
+        let all = std::iter::once((String::new(), root.clone())).chain(commands(&root, ""));
         for (path, command) in all {
             for text in [
                 command.clone().term_width(COLUMNS).render_help().to_string(),
