@@ -171,6 +171,9 @@ pub enum Command {
         /// How much slower is tolerated.
         #[arg(long, default_value = "20%")]
         tolerance: Tolerance,
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
     },
     /// Show reports beside each other, usually one a backend.
     Report {

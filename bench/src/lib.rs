@@ -36,8 +36,8 @@ pub use self::names::Distribution;
 pub use self::plan::LEAST_ON_SQLITE;
 pub use self::ramp::Stage;
 pub use self::report::{
-    Comparison, Figures, Picture, Report, Round, Row, Target, Threshold, Tolerance, compare, fill, html, pictures,
-    table,
+    Compared, Comparison, Figures, Pair, Picture, Report, Round, Row, Target, Threshold, Tolerance, compare, fill,
+    html, pictures, table,
 };
 pub use self::run::run;
 pub use self::scenario::Scenario;

@@ -70,6 +70,7 @@ const EXAMPLES: &[(&str, &[&str])] = &[
         &[
             "eventodb consume mailer --create --category account -- ./send-mail",
             "eventodb consume --name copy --until-caught-up -- tee -a copy.ndjson",
+            "eventodb consume mailer --json -- ./send-mail | jq -c 'select(.error)'",
         ],
     ),
     ("group list", &["eventodb group list"]),
@@ -288,6 +289,23 @@ mod tests {
                 assert_eq!(wide, None, "{path}");
             }
         }
+    }
+
+    /// What has no `--json`, and why.
+    const WITHOUT_JSON: &[(&str, &str)] = &[
+        ("serve", "--log-format json makes its lines JSON, among them the one that it is ready"),
+        ("bench report", "the reports that it is given are JSON, and it shows them to people"),
+        ("bench noop-server", "it serves until it is stopped, and has no result"),
+    ];
+
+    #[test]
+    fn each_command_prints_json() {
+        let root = root();
+        let takes_json =
+            |command: &Command| command.get_arguments().any(|argument| argument.get_long() == Some("json"));
+        let without = leaves(&root).into_iter().filter(|(_, command)| !takes_json(command)).map(|(path, _)| path);
+        let known: Vec<&str> = WITHOUT_JSON.iter().map(|(path, _)| *path).collect();
+        assert_eq!(without.collect::<Vec<_>>(), known);
     }
 
     #[test]

@@ -143,6 +143,16 @@ fn a_slow_down_of_30_percent_is_exit_code_1_and_one_of_10_is_not() {
     assert_eq!(output.status.code(), Some(1), "{output:?}");
     assert!(String::from_utf8_lossy(&output.stdout).contains("(-30.0%)"), "{output:?}");
     assert!(eventodb(&["compare", &old, &new, "--tolerance", "20%"]).status.success());
+    let output = eventodb(&["compare", &old, &slow, "--tolerance", "20%", "--json"]);
+    let figures = serde_json::json!([{ "name": "ops/s", "was": 1000.0, "is": 700.0 }]);
+    assert_eq!(
+        serde_json::from_slice::<serde_json::Value>(&output.stdout).unwrap(),
+        serde_json::json!({
+            "regressions": 1,
+            "rows": [{ "name": "write@64", "figures": figures, "isRegression": true }],
+        })
+    );
+    assert_eq!(output.status.code(), Some(1));
     std::fs::write(&old, "{}").unwrap();
     let output = eventodb(&["compare", &old, &new]);
     assert_eq!(output.status.code(), Some(1), "nothing compared is nothing passed: {output:?}");

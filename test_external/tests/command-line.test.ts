@@ -1,9 +1,11 @@
 /** The command line: flags, help, and what is refused before the server starts. */
 import assert from "node:assert/strict";
+import { spawn } from "node:child_process";
+import { once } from "node:events";
 import { existsSync, readdirSync, statSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { assertFails, tokenFor, VERSION } from "../src/client.ts";
-import { run } from "../src/command.ts";
+import { binary, cleanEnvironment, run } from "../src/command.ts";
 import type { Server } from "../src/server.ts";
 import { directoryFor, startServer, test } from "../src/suite.ts";
 
@@ -244,6 +246,15 @@ test("[R-cli.23] the short help has the commands in groups, and each line fits",
   }
 });
 
+test("[R-cli.24] what commands print is JSON for programs", async () => {
+  const json = async (...args: string[]) => JSON.parse((await run([...args, "--json"])).stdout) as Record<string, unknown>;
+  assert.match(String((await json("version"))["version"]), VERSION);
+  assert.deepEqual(await json("config", "check"), { errors: [], warnings: [] });
+  assert.equal((await json("completions", "fish"))["shell"], "fish");
+  assert.match(String((await json("man"))["page"]), /EVENTODB CONSUME/);
+  assert.ok(((await json("man", "--out", "pages"))["written"] as string[]).includes("pages/eventodb-token-create.1"));
+});
+
 test("[R-status.1 R-status.2 R-status.3 R-status.4] status tells what a server is, and whether it takes writes", async (t) => {
   const server = await startServer(t, { args: ["--test-mode", "--port", "0"] });
   await server.client().rpc("stream.write", "a-1", { type: "T", data: {} });
@@ -294,6 +305,36 @@ test("[R-doctor.1 R-doctor.2 R-doctor.3] doctor tells what is wrong with the hos
   const people = await run(["doctor", ...at, "--host", "0.0.0.0"], { COLUMNS: "80" });
   assert.match(people.stdout, /WARNING SETTING_UNSAFE\n {2}found .*\n(?: .*\n)* {2}because .*\n(?: .*\n)* {2}cure /);
   assert.ok(!existsSync(data));
+});
+
+test("[R-consume.1 R-consume.2] consume tells programs what it does, and needs no reader", async (t) => {
+  const server = await startServer(t, { args: ["--test-mode", "--port", "0"] });
+  const client = server.client();
+  for (const stream of ["a-1", "a-2", "a-3"]) await client.rpc("stream.write", stream, { type: "T", data: {} });
+  const consume = (...args: string[]) => ["consume", "--json", "--until-caught-up", "--url", server.url, ...args];
+  const { code, stdout, stderr } = await run(consume("--name", "one", "--", "cat"));
+  assert.equal(code, 0);
+  const events = stdout.trim().split("\n").map((line) => JSON.parse(line) as Record<string, unknown>);
+  const message = { event: "handled", type: "T", position: 0 };
+  assert.deepEqual(events, [
+    { event: "started", name: "one" },
+    { ...message, stream: "a-1", globalPosition: 1 },
+    { ...message, stream: "a-2", globalPosition: 2 },
+    { ...message, stream: "a-3", globalPosition: 3 },
+    { event: "saved", globalPosition: events[4]?.["globalPosition"] },
+    { event: "stopped", handled: 3, error: null },
+  ]);
+  assert.ok(Number(events[4]?.["globalPosition"]) >= 3);
+  assert.equal(stderr.trim().split("\n").length, 3, "what the commands print");
+  const failed = await run(consume("--name", "two", "--retry-seconds", "0", "--on-error", "skip", "--", "false"));
+  const skipped = failed.stdout.trim().split("\n").map((line) => JSON.parse(line) as { event: string; error?: string });
+  assert.deepEqual(skipped.filter(({ event }) => event === "skipped").map(({ error }) => error), Array<string>(3).fill("false ended with exit status: 1"));
+
+  // Its reader goes at once.
+  const gone = spawn(binary(), consume("--name", "three", "--", "true"), { env: cleanEnvironment(), stdio: ["ignore", "pipe", "ignore"] });
+  gone.stdout.destroy();
+  assert.deepEqual(await once(gone, "exit"), [0, null]);
+  assert.equal((await run(consume("--name", "three", "--", "false"))).code, 0, "all are handled");
 });
 
 test("[R-context.1 R-context.2 R-context.3] contexts name servers and tokens", async (t) => {

@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 
 use anyhow::Context as _;
+use serde::Serialize;
 
 use super::number::rate;
 use super::{Report, Row};
@@ -18,6 +19,20 @@ pub struct Comparison {
     pub table: String,
     /// How many rows became worse than tolerated.
     pub regressions: usize,
+    /// The same rows for programs.
+    pub rows: Vec<Compared>,
+}
+
+/// One row of both reports.
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Compared {
+    /// The scenario.
+    pub name: String,
+    /// What was compared; empty if the row is gone.
+    pub figures: Vec<Pair>,
+    /// Whether it became worse than tolerated.
+    pub is_regression: bool,
 }
 
 impl std::str::FromStr for Tolerance {
@@ -39,11 +54,11 @@ impl std::str::FromStr for Tolerance {
 ///
 /// A row that was measured and is gone, or fails now, counts as a regression; a ceiling never does.
 pub fn compare(old: &Report, new: &Report, tolerance: Tolerance) -> Comparison {
-    let mut comparison = Comparison { table: String::new(), regressions: 0 };
+    let mut comparison = Comparison { table: String::new(), regressions: 0, rows: Vec::new() };
     for before in old.rows.iter().filter(|row| row.skipped.is_none()) {
         let after = new.rows.iter().find(|row| row.name == before.name && row.skipped.is_none());
         let Some(after) = after else {
-            comparison.line(&before.name, "gone", true);
+            comparison.line(&before.name, "gone", Vec::new(), true);
             continue;
         };
         let pairs = Pair::all(before, after);
@@ -56,25 +71,28 @@ pub fn compare(old: &Report, new: &Report, tolerance: Tolerance) -> Comparison {
         let is_unclear = !is_worse && !before.is_ceiling && before.spread.max(after.spread) > tolerance.0;
         let unclear = if is_unclear { "  UNCLEAR: rounds differ by more than is tolerated" } else { "" };
         let text = format!("{}, {spread}{fails}{unclear}", texts.join(", "));
-        comparison.line(&before.name, &text, is_worse && !before.is_ceiling);
+        comparison.line(&before.name, &text, pairs, is_worse && !before.is_ceiling);
     }
     comparison
 }
 
 impl Comparison {
-    fn line(&mut self, name: &str, text: &str, is_worse: bool) {
+    fn line(&mut self, name: &str, text: &str, figures: Vec<Pair>, is_worse: bool) {
         let mark = if is_worse { "  REGRESSION" } else { "" };
         self.regressions += usize::from(is_worse);
         let _ = writeln!(self.table, "{name:<24} {text}{mark}");
+        self.rows.push(Compared { name: name.to_owned(), figures, is_regression: is_worse });
     }
 }
 
 /// One figure of a row, in both reports.
-struct Pair {
+#[derive(Clone, Debug, Serialize)]
+pub struct Pair {
     name: &'static str,
     was: f64,
     is: f64,
     /// Whether less of it is better.
+    #[serde(skip)]
     is_latency: bool,
 }
 

@@ -14,7 +14,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-pub use self::compare::{Comparison, Tolerance, compare};
+pub use self::compare::{Compared, Comparison, Pair, Tolerance, compare};
 pub use self::html::{Picture, html, pictures};
 pub use self::tables::{fill, table};
 pub use self::threshold::Threshold;

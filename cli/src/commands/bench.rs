@@ -6,6 +6,9 @@ use std::process::ExitCode;
 
 use anyhow::Context as _;
 use eventodb_bench::{Args, Command, Report, compare, fill, html, noop, outline, pictures, run as measure, table};
+use serde_json::json;
+
+use super::output::print_json;
 
 pub(crate) async fn run(args: Args) -> anyhow::Result<ExitCode> {
     match &args.command {
@@ -13,10 +16,14 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<ExitCode> {
             noop::serve().await?;
             Ok(ExitCode::SUCCESS)
         }
-        Some(Command::Compare { old, new, tolerance }) => {
+        Some(Command::Compare { old, new, tolerance, json }) => {
             let comparison = compare(&read(old)?, &read(new)?, *tolerance);
             anyhow::ensure!(!comparison.table.is_empty(), "{} has nothing that was measured", old.display());
-            write!(std::io::stdout(), "{}", comparison.table)?;
+            if *json {
+                print_json(&json!({ "regressions": comparison.regressions, "rows": comparison.rows }))?;
+            } else {
+                write!(std::io::stdout(), "{}", comparison.table)?;
+            }
             Ok(if comparison.regressions == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
         }
         Some(Command::Report { reports, html, markdown, pictures }) => {

@@ -7,7 +7,9 @@ use std::process::ExitCode;
 use anyhow::Context as _;
 use clap_complete::Shell;
 use clap_mangen::Man;
+use serde_json::json;
 
+use super::output::print_json;
 use crate::help::{EXAMPLES_HEADING, visible};
 use crate::usage::{EXIT_CODES, Exit, Refused};
 
@@ -16,6 +18,9 @@ use crate::usage::{EXIT_CODES, Exit, Refused};
 pub(crate) struct Args {
     /// The shell to complete for.
     shell: Shell,
+    /// Print JSON: the shell, and the script as a text.
+    #[arg(long)]
+    json: bool,
 }
 
 /// Options of `eventodb man`.
@@ -25,12 +30,18 @@ pub(crate) struct ManArgs {
     /// eventodb-token-create.1 and so on. Pages of the same names are replaced. Without it the manual is printed as one page.
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
+    /// Print JSON: the files that were written, or the page as a text.
+    #[arg(long)]
+    json: bool,
 }
 
 /// Prints the completions of a shell for the command line `root`.
 pub(crate) fn run(args: &Args, mut root: clap::Command) -> anyhow::Result<ExitCode> {
     let mut text = Vec::new();
     clap_complete::generate(args.shell, &mut root, "eventodb", &mut text);
+    if args.json {
+        return print_json(&json!({ "shell": args.shell.to_string(), "script": String::from_utf8(text)? }));
+    }
     print(&text)
 }
 
@@ -39,22 +50,28 @@ pub(crate) fn man(args: &ManArgs, root: clap::Command) -> anyhow::Result<ExitCod
     let mut root = root.disable_help_subcommand(true);
     root.build();
     if let Some(directory) = &args.out {
+        let mut written = Vec::new();
         std::fs::create_dir_all(directory)
-            .and_then(|()| write_pages(&root, directory))
+            .and_then(|()| write_pages(&root, directory, &mut written))
             .map_err(|error| Refused::because(Exit::CannotCreate, format!("cannot write into {directory:?}"), error))?;
-        return Ok(ExitCode::SUCCESS);
+        return if args.json { print_json(&json!({ "written": written })) } else { Ok(ExitCode::SUCCESS) };
     }
     let mut text = Vec::new();
     page(&root, &mut text).context("cannot write the manual page")?;
     describe_commands(&root, "eventodb", &mut text).context("cannot write the manual page")?;
+    if args.json {
+        return print_json(&json!({ "page": String::from_utf8(text)? }));
+    }
     print(&text)
 }
 
-fn write_pages(command: &clap::Command, directory: &Path) -> std::io::Result<()> {
+fn write_pages(command: &clap::Command, directory: &Path, written: &mut Vec<PathBuf>) -> std::io::Result<()> {
     let mut text = Vec::new();
     page(command, &mut text)?;
-    std::fs::write(directory.join(Man::new(command.clone()).get_filename()), text)?;
-    visible(command).try_for_each(|below| write_pages(below, directory))
+    let file = directory.join(Man::new(command.clone()).get_filename());
+    std::fs::write(&file, text)?;
+    written.push(file);
+    visible(command).try_for_each(|below| write_pages(below, directory, written))
 }
 
 /// Writes the page of one command. clap_mangen would run the lines of the examples together.

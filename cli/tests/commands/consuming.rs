@@ -8,7 +8,7 @@ use std::process::{Command, Output, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::support::{Running, eventodb, started};
 
@@ -63,6 +63,50 @@ fn what_is_retried_skipped_and_parked_is_said() {
     assert!(told.contains(&format!("{place}; PARKED")), "{told}");
     let (code, _, told) = consume("stops", &["--retry-seconds", "0"]);
     assert_eq!((code, told.lines().count()), (Some(1), 1), "{told}");
+}
+
+#[test]
+fn a_consumer_tells_programs_what_it_does() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let server = Server::start(folder.path(), "0");
+    server.prints(&["write", "c-1", "Deposited"]);
+    server.prints(&["write", "c-1", "Broken"]);
+    // `cat` prints the message, which must not be among the events.
+    let script = "input=$(cat); echo \"$input\"; case $input in *Broken*) exit 1;; esac";
+    let told = |arguments: &[&str]| {
+        let (code, printed, told) = server.run(&[arguments, &["--json", "--", "sh", "-c", script]].concat());
+        let events = printed.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect::<Vec<Value>>();
+        assert!(told.contains("\"type\":\"Deposited\""), "what a command prints goes to standard error: {told}");
+        (code, events)
+    };
+    let about = |event: &str, kind: &str, position: u64| json!({ "event": event, "stream": "c-1", "type": kind, "position": position, "globalPosition": position + 1 });
+    let handled = about("handled", "Deposited", 0);
+    let failing = |event: &str| {
+        let mut about = about(event, "Broken", 1);
+        about["error"] = "sh ended with exit status: 1".into();
+        about
+    };
+    let first = ["consume", "--name", "x", "-c", "c", "--until-caught-up", "--retry-seconds", "0"];
+    let (code, events) = told(&[&first[..], &["--on-error", "skip"]].concat());
+    assert_eq!(code, Some(0), "{events:?}");
+    let expected = [
+        json!({ "event": "started", "name": "x" }),
+        handled.clone(),
+        failing("skipped"),
+        json!({ "event": "saved", "globalPosition": events[3]["globalPosition"] }),
+        json!({ "event": "stopped", "handled": 1, "error": null }),
+    ];
+    assert_eq!(events, expected);
+    assert!(events[3]["globalPosition"].as_u64() >= Some(2), "{events:?}");
+
+    let first = ["consume", "g", "--create", "-c", "c", "--retry-seconds", "0"];
+    let (code, events) = told(&[&first[..], &["--on-error", "stop"]].concat());
+    assert_eq!(code, Some(1), "{events:?}");
+    assert_eq!(events.first(), Some(&json!({ "event": "started", "group": "g" })));
+    assert!(events.contains(&handled) && events.contains(&failing("failed")), "{events:?}");
+    let last = events.last().expect("there are events");
+    assert_eq!((&last["event"], &last["handled"]), (&json!("stopped"), &json!(1)));
+    assert!(last["error"].as_str().is_some_and(|error| error.contains("exit status: 1")), "{last}");
 }
 
 #[test]

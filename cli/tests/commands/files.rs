@@ -68,6 +68,14 @@ fn what_commands_tell_is_json_for_programs() {
     assert_eq!(json(&["verify", &data, "--json"])["isBackup"], json!(false));
     assert_eq!(json(&["backup", "--data-dir", &data, "-o", &path("copy"), "--json"])["format"], json!(1));
     assert_eq!(json(&["repair", "--data-dir", &data, "--json"])[0]["isUsable"], json!(true));
+    let script = json(&["completions", "bash", "--json"]);
+    assert_eq!(script["shell"], "bash");
+    assert!(script["script"].as_str().is_some_and(|script| script.contains("_eventodb")));
+    assert!(json(&["man", "--json"])["page"].as_str().is_some_and(|page| page.starts_with(".ie")));
+    let written = json(&["man", "--out", &path("man1"), "--json"]);
+    let files = std::fs::read_dir(path("man1")).expect("there").count();
+    assert_eq!(written["written"].as_array().map(Vec::len), Some(files));
+    assert!(written["written"].as_array().is_some_and(|files| files.contains(&json!(path("man1/eventodb-serve.1")))));
 }
 
 #[test]

@@ -31,13 +31,18 @@ pub(super) fn begin() -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Runs the command for one message. Once `ending` comes to pass, its processes are asked to end (SIGTERM). If this future
+/// Runs the command for one message; it prints on `output`. Once `ending` comes to pass, its processes are asked to end (SIGTERM). If this future
 /// is dropped, they are killed (SIGKILL), and so is what the command leaves running, unless it has succeeded without being
 /// asked to end.
-pub(super) async fn run(command: &[String], message: &Message, ending: impl Future<Output = ()>) -> anyhow::Result<()> {
+pub(super) async fn run(
+    command: &[String],
+    output: Stdio,
+    message: &Message,
+    ending: impl Future<Output = ()>,
+) -> anyhow::Result<()> {
     let (program, arguments) = command.split_first().context("no command")?;
     let mut started = Command::new(program);
-    started.args(arguments).stdin(Stdio::piped()).process_group(0).kill_on_drop(true);
+    started.args(arguments).stdin(Stdio::piped()).stdout(output).process_group(0).kill_on_drop(true);
     let (mut child, processes) = start(&mut started).with_context(|| format!("cannot run {program}"))?;
     let line = json_line(message) + "\n";
     let handling = feed(&mut child, &line);

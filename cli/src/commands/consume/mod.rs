@@ -2,6 +2,7 @@
 //! of its own.
 
 mod child;
+mod events;
 pub(super) mod guard;
 mod signals;
 
@@ -18,6 +19,7 @@ use eventodb_client::worker::{Checkpointed, Context, Failing, Handlers, OnError,
 use eventodb_client::{Error, Message, RetryPolicy};
 use tokio_util::sync::CancellationToken;
 
+use self::events::{Events, Told};
 use self::signals::until_signalled;
 use super::connection::Connection;
 use super::group::{New, scope};
@@ -68,6 +70,11 @@ pub(crate) struct Args {
     /// End when there is nothing more to handle. A group that is paused then ends it with 75.
     #[arg(long)]
     until_caught_up: bool,
+    /// Print a JSON object on each line about what happens: `event` is started, handled, retried, skipped, parked, failed,
+    /// saved, disconnected, reconnected, lost (events that nobody read in time) or stopped. What the commands print goes
+    /// to standard error.
+    #[arg(long)]
+    json: bool,
     /// The command and its arguments. It gets a message as one line of JSON on standard input. Exit code 0 means that
     /// it has handled the message.
     #[arg(last = true, required = true)]
@@ -84,6 +91,21 @@ enum OnFailure {
     Retry,
     Park,
     ParkIn(String),
+}
+
+/// The command, and who is told of what it has handled.
+#[derive(Clone)]
+struct Program {
+    command: Arc<[String]>,
+    events: Events,
+}
+
+impl Program {
+    async fn handle(&self, message: &Message, ending: impl Future<Output = ()>) -> anyhow::Result<()> {
+        child::run(&self.command, self.events.output_of_commands(), message, ending).await?;
+        self.events.handled(message);
+        Ok(())
+    }
 }
 
 pub(crate) async fn run(args: Args) -> anyhow::Result<ExitCode> {
@@ -116,15 +138,17 @@ async fn run_member(args: Args, name: String) -> anyhow::Result<ExitCode> {
     }
     let client = args.connection.connect().await?;
     find_or_create(&client.group(&name), args.new, args.create).await?;
-    let command: Arc<[String]> = args.command.into();
+    let events = Events::new(args.json);
+    events.started("group", &name);
+    let program = Program { command: args.command.into(), events: events.clone() };
     let mut worker = Worker::new(&client, name)
         .otherwise(move |message: Message, context: Context<_>| {
-            let command = command.clone();
-            async move { child::run(&command, &message, context.ending()).await }
+            let program = program.clone();
+            async move { program.handle(&message, context.ending()).await }
         })
         .concurrency(args.concurrency)
         .failing(failing)
-        .observer(Notices::of_process())
+        .observer(Told { notices: Notices::of_process(), events: events.clone() })
         .retry(RetryPolicy::default().give_up_after(Duration::from_secs(args.retry_seconds)));
     if let Some(name) = args.name {
         worker = worker.name(name);
@@ -133,7 +157,9 @@ async fn run_member(args: Args, name: String) -> anyhow::Result<ExitCode> {
         worker = worker.until_caught_up();
     }
     let stop = CancellationToken::new();
-    until_signalled(worker.run(stop.clone()), stop).await
+    let ended = until_signalled(worker.run(stop.clone()), stop).await;
+    events.stopped(&ended);
+    ended
 }
 
 /// Makes sure that the group exists. A new group says where it begins, and how much that is.
@@ -217,10 +243,12 @@ async fn run_static(args: Args) -> anyhow::Result<ExitCode> {
             Box::new(Resized::new(store, &name, group, &saved))
         }
     };
-    let command: Arc<[String]> = args.command.into();
+    let events = Events::new(args.json);
+    events.started("name", &name);
+    let program = Program { command: args.command.into(), events: events.clone() };
     let handler = move |message: Message| {
-        let command = command.clone();
-        async move { child::run(&command, &message, std::future::pending()).await }
+        let program = program.clone();
+        async move { program.handle(&message, std::future::pending()).await }
     };
     let handlers = if types.is_empty() {
         Handlers::new().otherwise(handler)
@@ -232,7 +260,7 @@ async fn run_static(args: Args) -> anyhow::Result<ExitCode> {
         .start_at(args.from)
         .checkpoint_every(args.checkpoint_every, Duration::from_secs(1))
         .on_error(on_error)
-        .observer(Notices::of_process())
+        .observer(Told { notices: Notices::of_process(), events: events.clone() })
         .retry(RetryPolicy::default().give_up_after(Duration::from_secs(args.retry_seconds)));
     if let Some(group) = group {
         worker = worker.group(group);
@@ -241,7 +269,9 @@ async fn run_static(args: Args) -> anyhow::Result<ExitCode> {
         worker = worker.until_caught_up();
     }
     let stop = CancellationToken::new();
-    until_signalled(worker.run(stop.clone()), stop).await
+    let ended = until_signalled(worker.run(stop.clone()), stop).await;
+    events.stopped(&ended);
+    ended
 }
 
 fn parse_on_error(text: &str) -> Result<OnFailure, String> {
