@@ -9,6 +9,7 @@ mod doctor;
 mod files;
 mod groups;
 mod migrating;
+mod promises;
 mod starting;
 mod status;
 mod support;
