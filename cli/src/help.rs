@@ -22,6 +22,9 @@ const OF_DOCTOR: &[&str] = &["json", "config", "db_url", "db_url_file", "data_di
 /// What stands before the examples in a help.
 pub(crate) const EXAMPLES_HEADING: &str = "Examples:";
 
+/// Most examples in the help of a group of commands.
+const EXAMPLES_OF_GROUP: usize = 4;
+
 /// Examples for each command that does something. Each fits into 80 columns.
 const EXAMPLES: &[(&str, &[&str])] = &[
     (
@@ -176,10 +179,22 @@ fn with_examples(command: Command, path: &str) -> Command {
         let path = path_of(path, &below);
         with_examples(below, &path)
     });
-    let Some((_, examples)) = EXAMPLES.iter().find(|(of, _)| *of == path) else { return command };
-    let lines: String = examples.iter().map(|line| format!("\n  {line}")).collect();
+    let lines: String = examples(path).iter().map(|line| format!("\n  {line}")).collect();
+    if lines.is_empty() {
+        return command;
+    }
     let before = command.get_after_help().map_or_else(String::new, |text| format!("{text}\n\n"));
     command.after_help(format!("{before}{EXAMPLES_HEADING}{lines}"))
+}
+
+/// The examples of a command. A group of commands has the first one of each of some of them.
+fn examples(path: &str) -> Vec<&'static str> {
+    if let Some((_, examples)) = EXAMPLES.iter().find(|(of, _)| *of == path) {
+        return examples.to_vec();
+    }
+    let is_below = |of: &str| of.strip_prefix(path).is_some_and(|rest| rest.starts_with(' '));
+    let below = EXAMPLES.iter().filter(|(of, _)| is_below(of));
+    below.filter_map(|(_, examples)| examples.first().copied()).take(EXAMPLES_OF_GROUP).collect()
 }
 
 /// The commands with their first sentences.
@@ -270,6 +285,10 @@ mod tests {
                 let parsed = root.clone().try_get_matches_from(&words);
                 assert!(parsed.is_ok(), "{example}: {}", parsed.expect_err("it is refused"));
             }
+        }
+        for (path, command) in commands(&root, "") {
+            let help = command.clone().render_long_help().to_string();
+            assert!(help.contains(&format!("{EXAMPLES_HEADING}\n  eventodb {path}")), "{path}: {help}");
         }
         for (path, _) in EXAMPLES {
             assert!(leaves.iter().any(|(of, _)| of == path), "there is no command {path}");
