@@ -190,7 +190,12 @@ impl Slot {
         loop {
             let jobs = self.take();
             if jobs.is_empty() {
-                break;
+                self.is_running.store(false, SeqCst);
+                // A call may have come before that, and have left it to this run.
+                if self.queue.lock().is_empty() || self.is_running.swap(true, SeqCst) {
+                    break;
+                }
+                continue;
             }
             // A decision that panics costs its own calls an answer, and nobody the group.
             let decided = AssertUnwindSafe(decider.decide(&self, jobs)).catch_unwind().await;
@@ -199,10 +204,6 @@ impl Slot {
                 self.known.forget();
             }
             least = if decided.unwrap_or(false) { 0 } else { AFTER_FAILURE_MS };
-        }
-        self.is_running.store(false, SeqCst);
-        if !self.queue.lock().is_empty() {
-            self.run(&decider);
         }
         self.arm(&decider, least);
     }
