@@ -8,8 +8,8 @@ use tokio::sync::OwnedSemaphorePermit;
 
 use super::known::KnownGroups;
 use super::reads::Reads;
+use super::survey::Survey;
 use super::window::{Found, Window};
-use super::write::Survey;
 use crate::error::Result;
 use crate::figures::Figures;
 use crate::model::{Select, Slice};

@@ -5,11 +5,13 @@
 
 mod base;
 mod groups;
+mod kinds;
 mod known;
 #[cfg(feature = "testing")]
 pub mod parts;
 mod read;
 mod reads;
+mod survey;
 mod window;
 mod write;
 

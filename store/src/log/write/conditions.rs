@@ -16,8 +16,8 @@ use eventodb_protocol::message::Message;
 use eventodb_protocol::request::Append;
 
 use super::super::base::Base;
-use super::kinds::Kinds;
-use super::{follow, survey};
+use super::super::kinds::Kinds;
+use super::{follow, searches};
 use crate::error::Result;
 
 /// How often an append is looked up. After the last time the sequencer reads what the tail does not have.
@@ -59,7 +59,7 @@ impl Sight {
         let head = base.window.head();
         for sighted in self.conditions.iter_mut().filter(|sighted| sighted.found.is_none()) {
             let above = sighted.after.max(self.upto);
-            sighted.found = survey::find(base, &sighted.filter, above, head).await?;
+            sighted.found = searches::find(base, &sighted.filter, above, head).await?;
         }
         self.upto = self.upto.max(head);
         self.rounds += 1;

@@ -8,7 +8,7 @@ use foldhash::HashMap;
 
 /// The last message of some, of each category among them, and of each type in each.
 #[derive(Clone, Debug, Default)]
-pub(in crate::log) struct Kinds {
+pub(super) struct Kinds {
     all: Last,
     categories: HashMap<Box<str>, Last>,
     /// How many pairs of a category and a type there are.
