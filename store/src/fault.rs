@@ -40,6 +40,16 @@ impl Fault {
         tracing::error!(incarnation = incarnation.into(), %error, "{} failed and will be tried again", self.work);
     }
 
+    /// The work failed, most likely because the database was lost at this moment: that is told by others, and this only if
+    /// the work fails once more.
+    pub(crate) fn failed_with_the_database(&self, incarnation: impl Into<Option<i64>>, error: &dyn std::fmt::Display) {
+        if self.is_there() {
+            self.failed(incarnation, error);
+        } else {
+            self.failing.lock().get_or_insert_default();
+        }
+    }
+
     /// The work succeeded.
     pub(crate) fn mended(&self, incarnation: impl Into<Option<i64>>) {
         if self.failing.lock().take().is_some_and(|failing| failing.told.is_some()) {
@@ -49,5 +59,22 @@ impl Fault {
 
     pub(crate) fn is_there(&self) -> bool {
         self.failing.lock().is_some()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_failure_with_the_database_is_told_the_second_time() {
+        let fault = Fault::of("work");
+        let told = || fault.failing.lock().as_ref().map(|failing| failing.told.is_some());
+        fault.failed_with_the_database(None, &"gone");
+        assert_eq!(told(), Some(false));
+        fault.failed_with_the_database(None, &"gone");
+        assert_eq!(told(), Some(true));
+        fault.mended(None);
+        assert_eq!(told(), None);
     }
 }

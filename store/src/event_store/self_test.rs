@@ -68,7 +68,10 @@ impl SelfTest {
             }
             Err(error) => {
                 self.figures.failed.increment();
-                self.fault.failed(None, &Chain(&error));
+                match error {
+                    Error::Unavailable(_) => self.fault.failed_with_the_database(None, &Chain(&error)),
+                    _ => self.fault.failed(None, &Chain(&error)),
+                }
                 AFTER_A_FAILURE
             }
         }
