@@ -1,7 +1,7 @@
 //! What this server knows of the groups of a log. Their calls and the appends that act on them share it.
 //!
 //! What is known spares reading a group again. It proves nothing: a decision is stored only if the group still has the
-//! version that was decided on.
+//! version that was decided on. Only where leases are not stored at all, memory is where they are, and renews them.
 
 use std::collections::HashMap;
 use std::sync::Arc;

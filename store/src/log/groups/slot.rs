@@ -127,8 +127,8 @@ impl Slot {
         }
     }
 
-    /// Decides a call, together with others that wait. It is put in line at once. Members' ids and instances that it names are in `gone`. If the
-    /// decision has to be stored, `ahead` is told of it before it is.
+    /// Decides a call, together with others that wait; it is put in line at once. Members' ids and instances that it names
+    /// are in `gone`. If the decision has to be stored, `ahead` is told of it before it is.
     ///
     /// # Errors
     /// [`Error::GroupNotFound`], also if it may not touch the group of this name; [`Error::Group`]; those of
