@@ -58,7 +58,7 @@ impl Groups {
         let decide = move |group: &mut Group, at: &mut Moment| group.heartbeat(&id, &call, at);
         let (mut reply, Decided { group, at: _ }) = slot.decide_for(&self.decider, named, None, decide).await?;
         let deadline = Instant::now() + wait_of(wait, &group);
-        // Thousands may wait, each for what it was told of a state of its own.
+        // Thousands of calls may wait: none of them keeps a state of the group.
         drop(group);
         let fenced = reply.fenced.clone();
         loop {
