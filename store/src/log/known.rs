@@ -97,11 +97,10 @@ impl KnownGroups {
         known.values().filter(|group| GroupTag::of(&group.name) == tag).cloned().collect()
     }
 
-    /// The groups that somebody waits for, in the version that this server knows.
-    pub(super) fn waited_for(&self) -> Vec<(Arc<KnownGroup>, Version)> {
+    /// The groups that somebody waits for.
+    pub(super) fn waited_for(&self) -> Vec<Arc<KnownGroup>> {
         let known = self.known.lock();
-        let waited_for = known.values().filter(|group| group.changed.receiver_count() > 0);
-        waited_for.filter_map(|group| Some((Arc::clone(group), group.seen()?.0))).collect()
+        known.values().filter(|group| group.changed.receiver_count() > 0).cloned().collect()
     }
 
     /// The group as it is now, with its version and the moment. `gone` are members' ids and instances; how their

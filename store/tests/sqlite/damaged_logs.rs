@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use eventodb_protocol::request::Read;
-use eventodb_protocol::{Filter, Scope};
+use eventodb_protocol::{Condition, Filter, Matching, Scope};
 use eventodb_store::sqlite::Settings;
 use eventodb_store::testing::logs::restamp;
 use eventodb_store::{Error, Log};
@@ -99,5 +99,24 @@ async fn a_damaged_page_of_the_log_leaves_the_index_alone() {
     let last = Filter::new(Scope::Categories(vec!["a".into()]));
     assert_eq!(messages(&log, Read::forward(last, 1_990, 100)).await.len(), 4);
     assert_eq!(fs::read(index_file(directory.path())).expect("it is there"), index);
+    store.close().await;
+}
+
+/// However often it is asked: a survey of the log ends at the message.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_condition_that_a_damaged_message_decides_is_refused() {
+    let (directory, _) = store_of(100).await;
+    damage(directory.path(), &[50]);
+    let store = open(directory.path(), Settings::default()).await;
+    let log = log(&store, NAME).await;
+    for round in 0..100 {
+        let tried = async |kind: &str, after: i64| {
+            let condition = Condition { matching: Matching::default().types([kind]), after: Some(after) };
+            append_if(&log, "d-1", condition).await
+        };
+        assert!(matches!(tried("U", 20).await, Err(Error::ConditionFailed(_))), "round {round}");
+        assert!(matches!(tried("T", 49).await, Err(Error::Damaged(50))), "round {round}");
+        assert!(tried("Never", 20).await.is_ok(), "round {round}");
+    }
     store.close().await;
 }

@@ -1,7 +1,6 @@
 //! What stands in the way of consumer groups: it is never passed over, and told.
 
 use std::collections::BTreeMap;
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,7 +12,6 @@ use eventodb_protocol::request::{Append, AppendEntry};
 use eventodb_protocol::wire::Row;
 use eventodb_store::sqlite::Settings;
 use eventodb_store::{Error, EventStore, Log, Result};
-use rusqlite::Connection;
 use serde_json::Value;
 use tempfile::TempDir;
 use tokio_util::sync::CancellationToken;
@@ -89,14 +87,6 @@ impl World {
     async fn wait(&self, position: i64, stream: Option<&str>) -> Waited {
         let wait = Wait { position, stream: stream.map(Into::into), timeout_ms: 1 };
         self.log.groups().wait(GROUP, wait, &CancellationToken::new()).await.expect("it is told")
-    }
-}
-
-fn damage(directory: &Path, positions: &[i64]) {
-    let connection = Connection::open(log_file(directory)).expect("a database");
-    for at in positions {
-        let change = format!("UPDATE messages SET data = '{{}}' WHERE global_position = {at}");
-        connection.execute_batch(&change).expect("a log");
     }
 }
 

@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 
 use eventodb_protocol::filter::Traits;
 use eventodb_protocol::message::{Expected, Message, NewMessage};
-use eventodb_protocol::request::{Append, AppendEntry, ListPage, Read};
-use eventodb_protocol::{ConsumerGroup, Direction, Filter, Scope, Token};
+use eventodb_protocol::request::{Append, AppendEntry, Check, ListPage, Read};
+use eventodb_protocol::{Condition, ConsumerGroup, Direction, Filter, Scope, Token};
 use eventodb_store::model::NewNamespace;
 use eventodb_store::sqlite::{self, Location, Sqlite};
 use eventodb_store::{Error, EventStore, Log, Result, Settings};
@@ -290,6 +290,14 @@ pub(crate) async fn try_append(log: &Arc<Log>) -> Result<(), Error> {
     log.append(Append { entries: vec![entry], checks: Vec::new(), group: None }).await.map(|_| ())
 }
 
+/// Writes a message of a type of its own under a condition.
+pub(crate) async fn append_if(log: &Arc<Log>, stream: &str, condition: Condition) -> Result<()> {
+    let message = NewMessage { id: None, kind: "Conditional".into(), data: "{}".into(), metadata: None };
+    let entry = AppendEntry { stream: stream.into(), expected: Expected::Any, messages: vec![message] };
+    let checks = vec![Check::Condition(condition)];
+    log.append(Append { entries: vec![entry], checks, group: None }).await.map(|_| ())
+}
+
 /// What the store tells of itself.
 pub(crate) fn codes(store: &EventStore) -> Vec<&'static str> {
     store.degraded().into_iter().map(|degraded| degraded.code).collect()
@@ -333,6 +341,15 @@ pub(crate) async fn store_of(count: usize) -> (TempDir, Model) {
     model.write(&log(&store, NAME).await, count).await;
     store.close().await;
     (directory, model)
+}
+
+/// Changes the data of the messages at these positions, which their checksums show.
+pub(crate) fn damage(directory: &Path, positions: &[i64]) {
+    let connection = Connection::open(log_file(directory)).expect("a database");
+    for at in positions {
+        let change = format!("UPDATE messages SET data = '{{}}' WHERE global_position = {at}");
+        connection.execute_batch(&change).expect("a log");
+    }
 }
 
 /// A copy of a directory's databases as a crash at this moment would leave them. Taken again until

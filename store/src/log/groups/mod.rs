@@ -24,6 +24,7 @@
 //! | `managing` | the calls of operators |
 //! | `keeping` | groups that outlive their log |
 //! | `status` | status and wait |
+//! | `watch` | sees what other servers do to groups that somebody waits for |
 
 mod decider;
 mod keeping;
@@ -35,6 +36,8 @@ mod parking;
 mod reading;
 mod slot;
 mod status;
+#[cfg(test)]
+mod tests;
 mod watch;
 
 use std::collections::HashMap;
@@ -160,6 +163,12 @@ impl Groups {
         let slot = Arc::new(Slot::new(self.decider.base.groups.get(name)));
         slots.insert(Arc::clone(&slot.known.name), Arc::clone(&slot));
         slot
+    }
+
+    /// Lets nothing be decided about a group until the result is dropped.
+    #[cfg(test)]
+    pub(crate) async fn hold(&self, group: &str) -> impl Drop + use<> {
+        Arc::clone(&self.slot_of(group).known.turn).lock_owned().await
     }
 
     /// Tells of what happens to a group from now on, through whatever server.

@@ -6,6 +6,7 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use super::decider::Decider;
+use crate::log::known::KnownGroup;
 
 /// How often it is asked.
 const EVERY: Duration = Duration::from_millis(250);
@@ -26,7 +27,7 @@ impl Decider {
     /// Whether to go on.
     async fn look_at_all(&self) -> bool {
         let groups = &self.base.groups;
-        let (mut waited_for, mut known) = (groups.waited_for(), Vec::new());
+        let mut waited_for = groups.waited_for();
         if waited_for.is_empty() {
             self.watch.0.store(false, SeqCst);
             // Somebody may have come before that.
@@ -35,13 +36,15 @@ impl Decider {
                 return false;
             }
         }
-        for (group, version) in &waited_for {
-            known.push((Arc::clone(&group.name), *version));
+        // A group of which nothing is known is being asked about by whoever waits for it.
+        let version = |group: &Arc<KnownGroup>| Some((Arc::clone(&group.name), group.seen()?.0));
+        let known: Vec<_> = waited_for.iter().filter_map(version).collect();
+        if known.is_empty() {
+            return true;
         }
         match groups.storage.changed(&known).await {
             Ok(changed) => {
-                let changed = waited_for.iter().filter(|(group, _)| changed.contains(&group.name));
-                changed.for_each(|(group, _)| group.wake());
+                waited_for.iter().filter(|group| changed.contains(&group.name)).for_each(|group| group.wake())
             }
             Err(error) => tracing::debug!(namespace = %self.base.namespace, %error, "cannot look at groups"),
         }

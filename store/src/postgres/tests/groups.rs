@@ -4,13 +4,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use eventodb_protocol::Token;
+use eventodb_protocol::group::reply::Assigned;
 use eventodb_protocol::message::Expected;
 use eventodb_protocol::request::Append;
-use eventodb_protocol::request::group::{AtomicForm, CreateGroup, GroupForm, Join, MemberCall, Start, UpdateGroup};
+use eventodb_protocol::request::group::{
+    AtomicForm, CreateGroup, GroupForm, Join, MemberCall, Presented, Start, UpdateGroup, Wait,
+};
 use futures_util::future::join_all;
 
 use super::fixture::{open_store, settings};
-use crate::conformance::support::{PATIENCE, append, entry, message, namespace};
+use crate::conformance::support::{PATIENCE, append, entry, message, namespace, write};
 use crate::log::{Groups, Log};
 use crate::postgres::Postgres;
 use crate::storage::Backend as _;
@@ -21,6 +24,8 @@ use eventodb_testing::proxy::{Faults, Proxy};
 use tokio_util::sync::CancellationToken;
 
 const GROUP: &str = "g";
+/// Longer than the watch over groups takes, shorter than a call waits before it looks for itself.
+const WATCHED: Duration = Duration::from_secs(8);
 
 /// A server with a group, whose tables are changed past it.
 struct Fixture {
@@ -286,14 +291,41 @@ async fn without_notifications_the_database_tells_which_groups_others_have_chang
     // Two members that wait at servers which hear nothing of each other share what one of them had.
     let stop = CancellationToken::new();
     let call = |wait_ms| MemberCall { wait_ms, ..MemberCall::default() };
-    let waits = log.groups().heartbeat(GROUP, &joined.member, call(10_000), &stop);
+    let waits = log.groups().heartbeat(GROUP, &joined.member, call(60_000), &stop);
     let joins = async {
         tokio::time::sleep(Duration::from_millis(50)).await;
         f.groups().join(GROUP, Join::default()).await.expect("there is room")
     };
-    let (told, _) = tokio::join!(waits, joins);
-    let told = told.expect("it lives").membership;
+    let (told, _) = tokio::join!(tokio::time::timeout(WATCHED, waits), joins);
+    let told = told.expect("the database was asked").expect("it lives").membership;
     assert!(!told.revoking.is_empty(), "{told:?}");
+    other.close().await;
+    f.store.close().await;
+}
+
+/// A call may wait before anything is known of its group: what happens afterwards is seen all the same.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_group_is_watched_also_if_the_first_decision_takes_long() {
+    let f = Fixture::new().await;
+    let member = f.groups().join(GROUP, Join::default()).await.expect("it is there");
+    write(&f.log, "a-1", "T").await;
+    let deaf = crate::postgres::Settings { prepare: false, listen_url: None, ..settings(&f.url) };
+    let other = open_store(deaf, Settings::default()).await;
+    let log = other.log("test").await.expect("it lives");
+    let stop = CancellationToken::new();
+    let turn = log.groups().hold(GROUP).await;
+    let waits = log.groups().wait(GROUP, Wait { position: 1, stream: None, timeout_ms: 60_000 }, &stop);
+    let handles = async {
+        // The watch has looked more than once.
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        drop(turn);
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        let of = |assigned: &Assigned| (assigned.partition, Presented { epoch: assigned.epoch, position: 1 });
+        let call = MemberCall { checkpoints: member.assigned.iter().map(of).collect(), ..MemberCall::default() };
+        f.groups().heartbeat(GROUP, &member.member, call, &stop).await.expect("it lives");
+    };
+    let (waited, ()) = tokio::join!(tokio::time::timeout(WATCHED, waits), handles);
+    assert!(waited.expect("the database was asked").expect("it is there").reached);
     other.close().await;
     f.store.close().await;
 }
