@@ -8,7 +8,7 @@
 use std::fs;
 use std::path::Path;
 
-use rusqlite::Connection;
+use rusqlite::{Connection, OptionalExtension as _};
 
 use super::connection;
 use super::paths::beside;
@@ -46,12 +46,13 @@ pub(super) fn stamp_of_file_alone(file: &Path) -> rusqlite::Result<Option<Stamp>
     Ok(Some(stamp(&alone, "SELECT session, base FROM progress").unwrap_or_default()))
 }
 
-/// Whether the index with its write-ahead log follows from the index in its file alone.
+/// Whether the index with its write-ahead log follows from the index in its file alone. One that has its tables and was
+/// not begun yet has no stamp.
 ///
 /// # Errors
 /// SQLite's.
 pub(super) fn follows(connection: &Connection, alone: &Stamp) -> rusqlite::Result<bool> {
-    let whole = stamp(connection, "SELECT session, base FROM idx.progress")?;
+    let whole = stamp(connection, "SELECT session, base FROM idx.progress").optional()?.unwrap_or_default();
     Ok(whole.base == alone.session || whole.base == alone.base && alone.session.is_some())
 }
 

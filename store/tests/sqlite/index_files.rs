@@ -5,11 +5,12 @@ use std::path::Path;
 
 use eventodb_schema::SQLITE_INDEX;
 use eventodb_store::sqlite::Settings;
-use eventodb_store::sqlite::maintenance::{Permissions, repair};
+use eventodb_store::sqlite::maintenance::{Permissions, repair, verify};
 use eventodb_store::testing::seed;
 use rand::rngs::StdRng;
 use rand::{Rng as _, SeedableRng as _};
 use rusqlite::Connection;
+use rusqlite::config::DbConfig;
 
 use super::support::*;
 
@@ -34,6 +35,27 @@ async fn check_tampered(tamper: impl Fn(&Path)) {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_deleted_index() {
     check_tampered(|directory| fs::remove_file(index_file(directory)).expect("it is there")).await;
+}
+
+/// A server that was stopped while it began the index leaves its tables in the write-ahead log, and nothing in them.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_index_that_was_not_begun() {
+    check_tampered(|directory| {
+        let file = index_file(directory);
+        fs::remove_file(&file).expect("it is there");
+        let _ = fs::remove_file(beside(&file, "-wal"));
+        let index = Connection::open_in_memory().expect("memory is there");
+        index.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true).expect("it can be set");
+        index.execute("ATTACH ?1 AS idx", [file.to_str()]).expect("it is new");
+        index.pragma_update(Some("idx"), "journal_mode", "WAL").expect("it is new");
+        SQLITE_INDEX.iter().for_each(|step| index.execute_batch(step).expect("it is new"));
+        index.pragma_update(Some("idx"), "user_version", SQLITE_INDEX.len()).expect("it is new");
+        drop(index);
+        assert!(holds_something(&beside(&file, "-wal")));
+        let report = verify(directory, &mut |_| {}).expect("everything is readable");
+        assert!(report.is_sound(), "{report:?}");
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
