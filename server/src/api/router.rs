@@ -62,7 +62,8 @@ pub const ROUTES: &[(&str, Need)] = &[
 
 /// All paths.
 pub(super) fn router(state: &Arc<AppState>) -> Router {
-    let router = Router::new().route(rpc::PATH, path(rpc::PATH, POST, post(rpc::answer))).fallback(nowhere);
+    let call = async |State(state), arrival, request| rpc::answer(state, arrival, request).await;
+    let router = Router::new().route(rpc::PATH, path(rpc::PATH, POST, post(call))).fallback(nowhere);
     let router = ROUTES.iter().fold(router, |router, (name, _)| router.route(name, route(name)));
     router.with_state(Arc::clone(state))
 }

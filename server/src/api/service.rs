@@ -1,17 +1,19 @@
 //! The application as the HTTP layer sees it: whether a request may be answered at all, then the call or the router,
 //! then what every reply has.
 
+use std::future::ready;
 use std::net::IpAddr;
-use std::panic::AssertUnwindSafe;
+use std::ops::ControlFlow::{self, Break, Continue};
+use std::panic::{self, AssertUnwindSafe};
 use std::sync::Arc;
 use std::time::Instant;
 
 use axum::Router;
 use axum::body::Body;
-use axum::extract::State;
 use axum::response::Response;
 use eventodb_store::EventStore;
 use futures_util::FutureExt as _;
+use futures_util::future::BoxFuture;
 use http::{Method, Request};
 use tower_service::Service as _;
 
@@ -60,63 +62,78 @@ impl Api {
 
     /// Counts a request for the bounds on requests a second. Probes are always answered: a server that is asked much must
     /// not seem dead.
-    fn admit<B>(&self, request: &Request<B>, arrival: &Arrival) -> Result<(), Limited> {
+    fn count<B>(&self, request: &Request<B>, arrival: &Arrival) -> Result<(), Limited> {
         if !self.state.live.now().rates.count_requests() || is_probe(request.uri().path()) {
             return Ok(());
         }
         self.state.rates().admit(arrival.client, auth::shown(request).as_ref())
     }
 
-    async fn route(&self, mut request: Request<Arriving>, arrival: Arrival) -> Response {
+    /// The request, if it may be answered at all; otherwise its refusal.
+    fn admit(&self, request: Request<Arriving>, arrival: &Arrival) -> ControlFlow<Response, Request<Arriving>> {
+        let state = &self.state;
         if arrival.exchange.is_draining() {
             let failure = Failure::stopping().closing();
-            return conclude_unlogged(&self.state, &arrival, const { method("stopping") }, Err(failure));
+            return Break(conclude_unlogged(state, arrival, const { method("stopping") }, Err(failure)));
         }
         if let Err(failure) = check_host(&request) {
-            return conclude_unlogged(&self.state, &arrival, const { method("unknown host") }, Err(failure));
+            return Break(conclude_unlogged(state, arrival, const { method("unknown host") }, Err(failure)));
         }
-        if self.state.is_test_mode()
+        if state.is_test_mode()
             && !is_probe(request.uri().path())
-            && let Err(failure) = origin::check(&self.state.config.pages, &request)
+            && let Err(failure) = origin::check(&state.config.pages, &request)
         {
-            return refuse(&self.state, &arrival, request, failure, const { method("unknown sender") });
+            return Break(refuse(state, arrival, request, failure, const { method("unknown sender") }));
         }
-        if let Err(limited) = self.admit(&request, &arrival) {
-            return refuse(&self.state, &arrival, request, limited.into(), const { method("too many requests") });
+        if let Err(limited) = self.count(&request, arrival) {
+            return Break(refuse(state, arrival, request, limited.into(), const { method("too many requests") }));
         }
+        Continue(request)
+    }
+
+    /// Answers a request. What comes back is small: of thousands of calls that wait none keeps its request.
+    fn route(&self, request: Request<Arriving>, arrival: Arrival) -> BoxFuture<'static, Response> {
+        let mut request = match self.admit(request, &arrival) {
+            Continue(request) => request,
+            Break(refusal) => return Box::pin(ready(refusal)),
+        };
         // Nearly all requests are calls. The router would cost each of them some allocations: see decision 0026.
         if request.method() == Method::POST && request.uri().path() == rpc::PATH {
-            return rpc::answer(State(Arc::clone(&self.state)), arrival, request.map(Body::new)).await;
+            return Box::pin(rpc::answer(Arc::clone(&self.state), arrival, request.map(Body::new)));
         }
         request.extensions_mut().insert(arrival);
-        match self.router.clone().call(request).await {
-            Ok(response) => response,
-        }
+        Box::pin(self.router.clone().call(request).map(|Ok(response)| response))
     }
 }
 
 impl Service for Api {
     type Body = Body;
 
-    async fn answer(
+    fn answer(
         self: Arc<Self>,
         request: Request<Arriving>,
         exchange: Arc<Exchange>,
         peer: IpAddr,
-    ) -> Answer<Body> {
+    ) -> impl Future<Output = Answer<Body>> + Send + 'static {
         let started = Instant::now();
         let client = client_address::of(peer, request.headers(), &self.state.config.trusted_proxies);
         let readers = Readers::of(&request, &self.state.config);
         let arrival = Arrival { exchange, client, started };
-        let response = AssertUnwindSafe(self.route(request, arrival.clone())).catch_unwind();
-        let mut response = response.await.unwrap_or_else(|_| {
-            // The panic hook has logged what happened. Other requests are not concerned.
-            conclude(&self.state, &arrival, &arrival.record(const { method("unknown") }), Err(Failure::panicked()))
-        });
-        readers.tell(response.headers_mut());
-        match response.extensions_mut().remove::<Endless>() {
-            Some(Endless) => Answer::Stream(response),
-            None => Answer::Reply(response),
+        let answer = panic::catch_unwind(AssertUnwindSafe(|| self.route(request, arrival.clone())));
+        async move {
+            let response = match answer {
+                Ok(answer) => AssertUnwindSafe(answer).catch_unwind().await,
+                Err(panic) => Err(panic),
+            };
+            let mut response = response.unwrap_or_else(|_| {
+                // The panic hook has logged what happened. Other requests are not concerned.
+                conclude(&self.state, &arrival, &arrival.record(const { method("unknown") }), Err(Failure::panicked()))
+            });
+            readers.tell(response.headers_mut());
+            match response.extensions_mut().remove::<Endless>() {
+                Some(Endless) => Answer::Stream(response),
+                None => Answer::Reply(response),
+            }
         }
     }
 }

@@ -57,9 +57,11 @@ impl Protocol {
     pub(super) fn new(limits: &Limits) -> Self {
         let mut either = auto::Builder::new(TokioExecutor::new());
         let mut http1 = http1::Builder::new();
-        // Not hyper's `half_close`: it never looks whether a subscriber is gone. `Socket` tells it when to know.
-        either.http1().header_read_timeout(None).max_buf_size(BUFFER_BYTES);
-        http1.header_read_timeout(None).max_buf_size(BUFFER_BYTES).max_header_size(BUFFER_BYTES);
+        // While a request is answered, hyper would look whether the client is gone, by a read for which it makes a second
+        // buffer. `half_close` spares that: a client that closes its sending side may wait for the answer, and `Socket` looks
+        // whether a subscriber is gone.
+        either.http1().half_close(true).header_read_timeout(None).max_buf_size(BUFFER_BYTES);
+        http1.half_close(true).header_read_timeout(None).max_buf_size(BUFFER_BYTES).max_header_size(BUFFER_BYTES);
         either
             .http2()
             .max_concurrent_streams(limits.http2_streams)
@@ -226,8 +228,7 @@ fn answer<S: Service>(
     let exchange = Exchange::begin(vitals, RequestId::of(request.headers()));
     let version = request.version();
     let request = request.map(|body| Arriving::new(body, vitals));
-    // Boxed: an async block that owns a future and waits for it has room for two of them, and hyper moves the block.
-    let answer = Box::pin(Arc::clone(&serving.service).answer(request, Arc::clone(&exchange), peer));
+    let answer = Arc::clone(&serving.service).answer(request, Arc::clone(&exchange), peer);
     async move {
         let mut answer = answer.await;
         let (Answer::Reply(response) | Answer::Stream(response)) = &mut answer;

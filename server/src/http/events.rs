@@ -19,7 +19,6 @@ use tokio_util::io::poll_write_buf;
 use super::drive::drive;
 use super::outgoing::{Outgoing, Piece};
 use super::socket::Socket;
-use super::unwanted::Unwanted;
 use super::vitals::Vitals;
 
 type AnyError = Box<dyn std::error::Error + Send + Sync>;
@@ -27,9 +26,6 @@ type AnyError = Box<dyn std::error::Error + Send + Sync>;
 const LINE_END: &[u8] = b"\r\n";
 /// The chunk that says that nothing was cut off (RFC 9112, section 7.1).
 const LAST_CHUNK: &[u8] = b"0\r\n\r\n";
-
-/// Bytes that a client may send while it is subscribed. They are thrown away; some may have been on their way before.
-const MOST_UNWANTED: usize = 64 * 1024;
 
 /// Sends a reply of which only the head is known, until it or the connection ends.
 ///
@@ -41,8 +37,7 @@ where
     B: Body<Data = Bytes, Error: Into<AnyError>> + Unpin,
 {
     let piece = Some(head(&response));
-    let mut reply =
-        Reply { socket, piece, body: response.into_body(), is_over: false, unwanted: Unwanted::new(MOST_UNWANTED) };
+    let mut reply = Reply { socket, piece, body: response.into_body(), is_over: false };
     // The application ends the body when the server stops.
     drive(vitals, &mut reply, |_| {}, Reply::poll).await.unwrap_or(Ok(()))
 }
@@ -57,16 +52,13 @@ struct Reply<B> {
     body: Outgoing<B>,
     /// The piece is the last one.
     is_over: bool,
-    /// Bytes that the client still sends.
-    unwanted: Unwanted,
 }
 
 impl<B: Body<Data = Bytes, Error: Into<AnyError>> + Unpin> Reply<B> {
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self.poll_send(cx) {
             Poll::Ready(result) => Poll::Ready(result),
-            // Until the client is gone, or has sent too much: the connection closes after this reply.
-            Poll::Pending => self.unwanted.poll_rest(&mut self.socket, cx).map(Ok),
+            Poll::Pending => self.socket.poll_gone(cx).map(Ok),
         }
     }
 

@@ -57,8 +57,8 @@ async fn part(mut wire: Wire, word: &[u8], vitals: &Vitals) {
     let parting = async {
         wire.write_all(word).await?;
         wire.shutdown().await?;
-        let mut unwanted = Unwanted::new(MOST_UNWANTED);
-        poll_fn(|cx| unwanted.poll_rest(&mut wire, cx)).await;
+        let mut unwanted = Unwanted::default();
+        poll_fn(|cx| unwanted.poll_rest(&mut wire, MOST_UNWANTED, cx)).await;
         Ok::<_, io::Error>(())
     };
     // An error means that the client is gone.

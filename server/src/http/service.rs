@@ -16,7 +16,8 @@ pub(crate) trait Service: Send + Sync + 'static {
     /// The body of its replies. Pieces of it are counted from when they are handed over until they are sent.
     type Body: Body<Data = Bytes, Error: Into<Box<dyn Error + Send + Sync>>> + Send + Unpin + 'static;
 
-    /// Answers a request, which came by a connection from `peer`. The HTTP layer drops the future when the client leaves.
+    /// Answers a request, which came by a connection from `peer`. The future is small, because the HTTP layer moves it; it is
+    /// dropped when the client of a stream leaves, and when the connection is cut.
     fn answer(
         self: Arc<Self>,
         request: Request<Arriving>,

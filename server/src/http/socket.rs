@@ -19,7 +19,9 @@ use super::wire::Transport;
 /// What an HTTP/2 connection begins with, and no request of HTTP/1 does.
 pub(super) const HTTP2_PREFACE: &[u8] = b"PRI ";
 /// Bytes of a refused head that are read and thrown away.
-const MOST_UNWANTED: usize = 1024 * 1024;
+const MOST_OF_HEAD: usize = 1024 * 1024;
+/// Bytes that a client may send while it is subscribed. Some may have been on their way before.
+const MOST_OF_SUBSCRIBER: usize = 64 * 1024;
 
 /// A connection's socket.
 pub(super) struct Socket {
@@ -31,7 +33,7 @@ pub(super) struct Socket {
     is_shut: bool,
     /// hyper's reply to a malformed head, with an id, while it is being sent.
     refusal: Option<Cursor<Vec<u8>>>,
-    /// The rest of a refused head.
+    /// The rest of a refused head, or what a subscriber sends.
     unwanted: Unwanted,
     /// Bytes of the head that is arriving.
     head: usize,
@@ -56,7 +58,7 @@ impl Socket {
             has_early_bytes: false,
             is_shut: false,
             refusal: None,
-            unwanted: Unwanted::new(MOST_UNWANTED),
+            unwanted: Unwanted::default(),
             head: 0,
             most_head: HEAD,
             room: None,
@@ -122,6 +124,12 @@ impl Socket {
         Poll::Ready(Ok(bytes.len()))
     }
 
+    /// Waits until a subscriber is gone, or has sent too much. Its connection closes behind the reply, so that nobody wants
+    /// what it sends.
+    pub(super) fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        self.unwanted.poll_rest(&mut self.transport, MOST_OF_SUBSCRIBER, cx)
+    }
+
     /// Everything that the HTTP layer had to send is on the socket.
     fn flushed(&mut self) {
         if self.vitals.phase() == Phase::Finishing {
@@ -174,6 +182,10 @@ impl AsyncWrite for Socket {
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         // TLS keeps bytes that the client does not take.
         ready!(Pin::new(&mut self.transport).poll_flush(cx))?;
+        if self.vitals.phase() == Phase::Open && self.poll_gone(cx).is_ready() {
+            // hyper does not look for the end of a client while it replies.
+            return Poll::Ready(Err(io::ErrorKind::UnexpectedEof.into()));
+        }
         self.flushed();
         Poll::Ready(Ok(()))
     }
@@ -186,7 +198,7 @@ impl AsyncWrite for Socket {
         if self.vitals.phase() == Phase::Head && self.vitals.told() == Order::None {
             // A client that is still sending would get a reset in place of the reply. The time for a head bounds it.
             let Self { transport, unwanted, .. } = &mut *self;
-            return unwanted.poll_rest(transport, cx).map(Ok);
+            return unwanted.poll_rest(transport, MOST_OF_HEAD, cx).map(Ok);
         }
         Poll::Ready(Ok(()))
     }

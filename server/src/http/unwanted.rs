@@ -6,22 +6,20 @@ use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncRead, ReadBuf};
 
-/// Counts them, up to a bound.
+/// Counts them.
+#[derive(Default)]
 pub(super) struct Unwanted {
     seen: usize,
-    most: usize,
 }
 
 impl Unwanted {
-    /// At most this number of bytes is read.
-    pub(super) fn new(most: usize) -> Self {
-        Self { seen: 0, most }
-    }
-
-    /// Reads on until the client ends or more than the bound came.
-    pub(super) fn poll_rest<R: AsyncRead + Unpin>(&mut self, from: &mut R, cx: &mut Context<'_>) -> Poll<()> {
+    /// Reads on until the client ends or more than `most` bytes came.
+    pub(super) fn poll_rest<R>(&mut self, from: &mut R, most: usize, cx: &mut Context<'_>) -> Poll<()>
+    where
+        R: AsyncRead + Unpin,
+    {
         let mut bytes = [0; 2048];
-        while self.seen <= self.most {
+        while self.seen <= most {
             let mut buffer = ReadBuf::new(&mut bytes);
             if ready!(Pin::new(&mut *from).poll_read(cx, &mut buffer)).is_err() || buffer.filled().is_empty() {
                 break;

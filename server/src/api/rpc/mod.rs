@@ -35,7 +35,7 @@ mod token_rotate;
 
 use std::sync::Arc;
 
-use axum::extract::{Request, State};
+use axum::extract::Request;
 use axum::response::Response;
 use eventodb_protocol::request::Call;
 use eventodb_protocol::spelling::{self, Shown};
@@ -143,30 +143,35 @@ fn no_method(name: &str) -> Failure {
     Failure::new(ErrorCode::MethodNotFound, message)
 }
 
-/// Answers a call.
-pub(super) async fn answer(State(state): State<Arc<AppState>>, arrival: Arrival, request: Request) -> Response {
-    let (state, exchange) = (&*state, &*arrival.exchange);
+/// Answers a call. Thousands may wait: what is done with the request's head is done at once, so that none keeps it.
+pub(super) fn answer(
+    state: Arc<AppState>,
+    arrival: Arrival,
+    request: Request,
+) -> impl Future<Output = Response> + Send + use<> {
     let mut record = arrival.record(const { method("unknown call") });
     let (parts, mut body) = request.into_parts();
     record.trace = state.spans.begin(&parts.headers);
     let credentials = credentials(&parts);
     let awaits_leave = awaits_leave(&parts.headers);
-    // Not kept while a body is on its way or a read waits.
     drop(parts);
-    let result = match receive::call(state, exchange, &credentials, &mut body, arrival.started).await {
-        Ok(upload) => perform(state, exchange, &credentials, &upload, &mut record).await,
-        Err(refused) => {
-            if !awaits_leave {
-                exchange.linger().read_on(body, refused.patience);
+    async move {
+        let exchange = &*arrival.exchange;
+        let result = match receive::call(&state, exchange, &credentials, &mut body, arrival.started).await {
+            Ok(upload) => perform(&state, exchange, &credentials, &upload, &mut record).await,
+            Err(refused) => {
+                if !awaits_leave {
+                    exchange.linger().read_on(body, refused.patience);
+                }
+                Err(refused.failure)
             }
-            Err(refused.failure)
+        };
+        let mut response = conclude(&state, &arrival, &record, result);
+        if let (Some(token), Ok(Credentials::None)) = (&state.default_token, &credentials) {
+            response.headers_mut().insert(X_EVENTODB_TOKEN, token.clone());
         }
-    };
-    let mut response = conclude(state, &arrival, &record, result);
-    if let (Some(token), Ok(Credentials::None)) = (&state.default_token, &credentials) {
-        response.headers_mut().insert(X_EVENTODB_TOKEN, token.clone());
+        response
     }
-    response
 }
 
 fn credentials(parts: &Parts) -> Result<Credentials, Failure> {

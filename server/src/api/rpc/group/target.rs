@@ -57,7 +57,8 @@ pub(super) async fn waiting_member<T>(
     match waiting(context, caller, call.wait_ms, reply).await {
         Err(refused) if refused.code() == ErrorCode::Overloaded => {
             let call = MemberCall { wait_ms: 0, ..call };
-            caller.log().groups().heartbeat(group, member, call, &context.state.stopping).await?;
+            // Boxed, because it is rare: all calls that wait would carry the room for it.
+            Box::pin(caller.log().groups().heartbeat(group, member, call, &context.state.stopping)).await?;
             Err(refused)
         }
         replied => replied,
