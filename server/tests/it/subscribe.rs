@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
 use crate::client::{Client, End, call, head};
 use crate::events::{Events, poke};
 use crate::server::{Server, fresh};
@@ -201,4 +203,25 @@ async fn a_subscriber_that_keeps_sending_is_cut() {
     assert_eq!(client.head().await.status, 200);
     client.send(vec![b'x'; 65 * 1024]).await;
     assert_eq!(client.chunked().await.1, End::CutOff);
+}
+
+/// As those behind a proxy that speaks HTTP/1.0 to its servers.
+#[tokio::test]
+async fn a_subscriber_of_an_earlier_http_ends_with_its_client() {
+    let (server, token) = (Server::start().await, fresh());
+    let mut client = Client::connect(server.address).await;
+    client.send(head("GET", "/subscribe?all=true", Some(&token), "").replace("HTTP/1.1", "HTTP/1.0")).await;
+    assert_eq!(client.head().await.status, 200);
+    // It stays as long as its client, whatever that sends.
+    client.send("x").await;
+    server.fill(&token, "a-1", 1, "{}").await;
+    let mut seen = String::new();
+    while !seen.contains("event: poke") {
+        let mut bytes = [0; 4096];
+        let read = client.stream().read(&mut bytes).await.expect("an open stream");
+        assert!(read > 0, "it has ended after {seen}");
+        seen += std::str::from_utf8(&bytes[..read]).expect("text");
+    }
+    client.stream().shutdown().await.expect("it is open");
+    client.rest().await;
 }
