@@ -10,7 +10,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use super::{Decided, Groups, LOOK_AGAIN, Named};
+use super::{Decided, Groups, Named};
 use crate::error::{Error, Result};
 use crate::groups::{Group, Moment};
 
@@ -63,22 +63,21 @@ impl Groups {
         let fenced = reply.fenced.clone();
         loop {
             let now = told(&reply.membership.assigned, &reply.membership.revoking);
-            let is_over = stop.is_cancelled() || Instant::now() >= deadline;
-            if is_over || wait == 0 || !fenced.is_empty() || slot.is_news(member, now) {
+            let is_over = wait == 0 || stop.is_cancelled() || Instant::now() >= deadline;
+            if is_over || !fenced.is_empty() || slot.is_news(member, now) {
                 slot.tell(member, now);
                 return Ok(reply);
             }
-            let poll = deadline.min(Instant::now() + LOOK_AGAIN);
-            let is_still = tokio::select! {
+            let is_over = tokio::select! {
                 biased;
                 _ = changes.changed() => false,
                 () = self.decider.base.window.closed() => return Err(Error::Closed),
-                () = tokio::time::sleep_until(poll) => true,
+                () = tokio::time::sleep_until(deadline) => true,
                 () = stop.cancelled() => true,
             };
-            if is_still && !self.decider.base.is_shared && reply.membership.revoking.is_empty() {
-                // Nobody else changes the group, and whatever this server changed would have woken the call.
-                continue;
+            if is_over && reply.membership.revoking.is_empty() {
+                // It was decided when the call came, and nobody has heard of a change since.
+                return Ok(reply);
             }
             let (id, fenced) = (Arc::<str>::from(member), fenced.clone());
             let decide = move |group: &mut Group, at: &mut Moment| group.look_again(&id, fenced.clone(), at);
