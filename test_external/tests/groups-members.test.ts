@@ -90,7 +90,7 @@ test("[R-group-move.1 R-group-move.2 R-group-move.3 R-group-read.8 R-group-lease
 
 test("[R-group-lease.1 R-group-lease.2 R-group-read.7] a member that says nothing loses its lease, and what it had comes again", async () => {
   const client = fresh();
-  const { group, category } = await newGroup(client, { sessionMs: 1000 });
+  const { group, category } = await newGroup(client, { sessionMs: 3000 });
   await client.write(`${category}-1`);
   const silent = await Member.join(client, group);
   assert.deepEqual(placesOf((await silent.read()).messages), [1]);
@@ -104,9 +104,9 @@ test("[R-group-lease.1 R-group-lease.2 R-group-read.7] a member that says nothin
 
 test("[R-group-lease.1] calls keep a lease for longer than a session", async () => {
   const client = fresh();
-  const { group } = await newGroup(client, { sessionMs: 1000 });
+  const { group } = await newGroup(client, { sessionMs: 3000 });
   const member = await Member.join(client, group);
-  const until = Date.now() + 2_500;
+  const until = Date.now() + 7_000;
   while (Date.now() < until) await member.heartbeat({ waitMs: 300 });
   assert.deepEqual(member.partitions, [0]);
 });

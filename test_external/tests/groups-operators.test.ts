@@ -176,7 +176,7 @@ test("[R-group-status.3] why a checkpoint does not move", async () => {
 
 test("[R-group-status.3] a member that says nothing, one that has to give a partition back, and one that does not get on", async () => {
   const client = fresh();
-  const { group, category } = await newGroup(client, { partitions: 2, sessionMs: 1_500 });
+  const { group, category } = await newGroup(client, { partitions: 2, sessionMs: 6_000 });
   for (let i = 0; i < 20; i++) await client.write(`${category}-${i}`);
   /** The reason of this code, while the members that are given call. */
   const why = (code: string, ...members: Member[]) =>
@@ -187,11 +187,11 @@ test("[R-group-status.3] a member that says nothing, one that has to give a part
     });
   const silent = await Member.join(client, group);
   const { leaseMs } = await why("silent_member");
-  assert.ok(leaseMs > 0 && leaseMs < 500, `${leaseMs}`);
+  assert.ok(leaseMs > 0 && leaseMs < 2_000, `${leaseMs}`);
   await silent.leave();
   const [first, second] = [await Member.join(client, group), await Member.join(client, group)];
   const { deadlineMs } = await why("revoking", first, second);
-  assert.ok(deadlineMs > 0 && deadlineMs <= 1_500, `${deadlineMs}`);
+  assert.ok(deadlineMs > 0 && deadlineMs <= 6_000, `${deadlineMs}`);
   await first.release();
   // They call in time, and no checkpoint moves.
   await why("slow_handler", first, second);

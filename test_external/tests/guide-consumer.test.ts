@@ -61,9 +61,9 @@ test("[R-group-read.1 R-group-read.7 R-group-join.3] a consumer in shell that is
 
 test("[R-group-park.1 R-group-park.3 R-group-lease.1] it comes past a long message and tries a failed one again", async (t) => {
   const client = fresh();
-  const { group, category } = await newGroup(client, { partitions: 1, sessionMs: 1000 });
+  const { group, category } = await newGroup(client, { partitions: 1, sessionMs: 2000 });
   const [handled, mended] = [join(directoryFor(t), "handled"), join(directoryFor(t), "mended")];
-  const command = `read -r row; case $row in *-bad*) [ -e ${mended} ] || exit 1;; *-long*) sleep 1.5;; esac; echo "$row" >> ${handled}`;
+  const command = `read -r row; case $row in *-bad*) [ -e ${mended} ] || exit 1;; *-long*) sleep 3;; esac; echo "$row" >> ${handled}`;
   const streams = () => (existsSync(handled) ? readFileSync(handled, "utf8").split("\n").slice(0, -1).map((line) => JSON.parse(line)[1]) : []);
   const [bad, long, good] = ["bad", "long", "good"].map((id) => `${category}-${id}`) as [string, string, string];
   for (const stream of [bad, long, good, bad]) await client.write(stream);
