@@ -166,11 +166,19 @@ async fn serve_either<S: Service>(
     serving: Arc<Serving<S>>,
     vitals: &Arc<Vitals>,
 ) -> Result<(), AnyError> {
-    let handler = service_fn(|request| {
+    let handler = service_fn(|request: Request<Incoming>| {
+        let is_http2 = request.version() == Version::HTTP_2;
+        if is_http2 {
+            // Its first bytes may have come in pieces.
+            vitals.set_http2();
+        }
         let answer = answer(Arc::clone(&serving), vitals, peer, request);
+        let vitals = Arc::clone(vitals);
         async move {
-            let (Answer::Reply(response) | Answer::Stream(response)) = answer.await;
-            Ok::<_, Infallible>(response)
+            Ok::<_, Infallible>(match answer.await {
+                Answer::Stream(stream) if !is_http2 => streamed(stream, &vitals),
+                Answer::Reply(response) | Answer::Stream(response) => response,
+            })
         }
     });
     let mut connection = pin!(serving.protocol.either.serve_connection(TokioIo::new(socket), handler));
@@ -200,7 +208,8 @@ async fn serve_http1<S: Service>(
         async move {
             match answer.await {
                 Answer::Stream(stream) if knows_chunks => match takeover.request(stream).await {},
-                Answer::Reply(response) | Answer::Stream(response) => Ok::<_, Infallible>(response),
+                Answer::Stream(stream) => Ok(streamed(stream, vitals)),
+                Answer::Reply(response) => Ok::<_, Infallible>(response),
             }
         }
     });
@@ -216,6 +225,12 @@ async fn serve_http1<S: Service>(
     );
     served.await.unwrap_or(Ok(()))?;
     Ok(takeover.take().map(|stream| (connection.into_parts().io.into_inner(), stream)))
+}
+
+/// A stream that hyper is to send.
+fn streamed<B>(stream: Response<B>, vitals: &Vitals) -> Response<B> {
+    vitals.set_streaming();
+    stream
 }
 
 /// Lets the application answer a request, and makes the reply one of this connection.

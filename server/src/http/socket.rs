@@ -18,7 +18,7 @@ use super::wire::Transport;
 
 /// What an HTTP/2 connection begins with, and no request of HTTP/1 does.
 pub(super) const HTTP2_PREFACE: &[u8] = b"PRI ";
-/// Bytes of a refused head that are read and thrown away.
+/// Bytes of a refused head, or behind the last request, that are read and thrown away.
 const MOST_OF_HEAD: usize = 1024 * 1024;
 /// Bytes that a client may send while it is subscribed. Some may have been on their way before.
 const MOST_OF_SUBSCRIBER: usize = 64 * 1024;
@@ -27,13 +27,11 @@ const MOST_OF_SUBSCRIBER: usize = 64 * 1024;
 pub(super) struct Socket {
     transport: Transport,
     vitals: Arc<Vitals>,
-    /// Bytes of a later request came before the present one was answered.
-    has_early_bytes: bool,
     /// Nothing more is sent.
     is_shut: bool,
     /// hyper's reply to a malformed head, with an id, while it is being sent.
     refusal: Option<Cursor<Vec<u8>>>,
-    /// The rest of a refused head, or what a subscriber sends.
+    /// The rest of a refused head, what comes behind the last request, or what a subscriber sends.
     unwanted: Unwanted,
     /// Bytes of the head that is arriving.
     head: usize,
@@ -55,7 +53,6 @@ impl Socket {
         Self {
             transport,
             vitals,
-            has_early_bytes: false,
             is_shut: false,
             refusal: None,
             unwanted: Unwanted::default(),
@@ -101,7 +98,6 @@ impl Socket {
                 self.vitals.set_phase(Phase::Waiting);
             }
             Phase::New | Phase::Waiting if !self.vitals.is_http2() => self.vitals.set_phase(Phase::Head),
-            Phase::Answering | Phase::Finishing => self.has_early_bytes = true,
             _ => {}
         }
     }
@@ -133,8 +129,7 @@ impl Socket {
     /// Everything that the HTTP layer had to send is on the socket.
     fn flushed(&mut self) {
         if self.vitals.phase() == Phase::Finishing {
-            let early = std::mem::take(&mut self.has_early_bytes);
-            self.vitals.set_phase(if early { Phase::Head } else { Phase::Waiting });
+            self.vitals.set_phase(Phase::Waiting);
         }
     }
 }
@@ -182,8 +177,8 @@ impl AsyncWrite for Socket {
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         // TLS keeps bytes that the client does not take.
         ready!(Pin::new(&mut self.transport).poll_flush(cx))?;
-        if self.vitals.phase() == Phase::Open && self.poll_gone(cx).is_ready() {
-            // hyper does not look for the end of a client while it replies.
+        // hyper does not look for the end of a client while it replies.
+        if self.vitals.is_streaming() && self.poll_gone(cx).is_ready() {
             return Poll::Ready(Err(io::ErrorKind::UnexpectedEof.into()));
         }
         self.flushed();
@@ -195,10 +190,16 @@ impl AsyncWrite for Socket {
             ready!(Pin::new(&mut self.transport).poll_shutdown(cx))?;
             self.is_shut = true;
         }
+        // What a client has sent beyond its request would make a reset of the end, which may overtake the reply.
+        let Self { transport, unwanted, .. } = &mut *self;
+        let before = unwanted.seen();
+        let rest = unwanted.poll_rest(transport, MOST_OF_HEAD, cx);
+        if unwanted.seen() > before && self.vitals.phase() == Phase::Waiting {
+            self.vitals.set_phase(Phase::Head);
+        }
         if self.vitals.phase() == Phase::Head && self.vitals.told() == Order::None {
-            // A client that is still sending would get a reset in place of the reply. The time for a head bounds it.
-            let Self { transport, unwanted, .. } = &mut *self;
-            return unwanted.poll_rest(transport, MOST_OF_HEAD, cx).map(Ok);
+            // It may be sending still. The time for a head bounds this.
+            return rest.map(Ok);
         }
         Poll::Ready(Ok(()))
     }

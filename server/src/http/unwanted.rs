@@ -13,6 +13,11 @@ pub(super) struct Unwanted {
 }
 
 impl Unwanted {
+    /// Bytes so far.
+    pub(super) fn seen(&self) -> usize {
+        self.seen
+    }
+
     /// Reads on until the client ends or more than `most` bytes came.
     pub(super) fn poll_rest<R>(&mut self, from: &mut R, most: usize, cx: &mut Context<'_>) -> Poll<()>
     where

@@ -62,6 +62,8 @@ pub(super) struct Vitals {
     /// Requests in progress; with HTTP/1 at most one.
     in_progress: AtomicU32,
     is_http2: AtomicBool,
+    /// hyper sends a stream, and does not look whether the subscriber is gone.
+    is_streaming: AtomicBool,
     /// The rest of the present request's body is thrown away.
     body_is_refused: AtomicBool,
     /// The client closed its sending side and the HTTP layer was not told yet.
@@ -92,6 +94,7 @@ impl Vitals {
             changes: AtomicU32::new(0),
             in_progress: AtomicU32::new(0),
             is_http2: AtomicBool::new(false),
+            is_streaming: AtomicBool::new(false),
             body_is_refused: AtomicBool::new(false),
             end_is_hidden: AtomicBool::new(false),
             order: AtomicU8::new(Order::None as u8),
@@ -129,6 +132,15 @@ impl Vitals {
 
     pub(super) fn set_http2(&self) {
         self.is_http2.store(true, Relaxed);
+    }
+
+    /// The reply of hyper is a stream from now on, the last one of its connection.
+    pub(super) fn set_streaming(&self) {
+        self.is_streaming.store(true, Relaxed);
+    }
+
+    pub(super) fn is_streaming(&self) -> bool {
+        self.is_streaming.load(Relaxed)
     }
 
     /// Whether the HTTP layer may be told that the client closed its sending side. It drops a

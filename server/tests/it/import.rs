@@ -255,6 +255,7 @@ async fn a_body_that_breaks_off_is_noticed_at_once() {
     let body = lines((0..1000).map(|n| record("a-1", n, n + 1)));
     client.send(head("POST", "/import", Some(&token), "Content-Length: 10000000\r\n") + &body).await;
     tokio::io::AsyncWriteExt::shutdown(client.stream()).await.expect("one side closes");
-    client.rest().await;
+    let events = Events::of(client).await.rest().await;
+    assert!(events.last().is_some_and(|event| event.contains("IMPORT_FAILED")), "{events:?}");
     assert_eq!(server.rpc(&token, r#"["stream.version","a-1"]"#).await, "999");
 }

@@ -225,3 +225,13 @@ async fn a_subscriber_of_an_earlier_http_ends_with_its_client() {
     client.stream().shutdown().await.expect("it is open");
     client.rest().await;
 }
+
+#[tokio::test]
+async fn who_subscribes_and_closes_that_side_gets_what_is_there() {
+    let (server, token) = (Server::start().await, fresh());
+    let mut client = Client::connect(server.address).await;
+    client.send(head("GET", "/subscribe?all=true", Some(&token), "")).await;
+    client.stream().shutdown().await.expect("it is open");
+    assert_eq!(client.head().await.status, 200);
+    assert_eq!(client.chunked().await.1, End::CutOff);
+}

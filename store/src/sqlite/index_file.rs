@@ -46,14 +46,14 @@ pub(super) fn stamp_of_file_alone(file: &Path) -> rusqlite::Result<Option<Stamp>
     Ok(Some(stamp(&alone, "SELECT session, base FROM progress").unwrap_or_default()))
 }
 
-/// Whether the index with its write-ahead log follows from the index in its file alone. One that has its tables and was
-/// not begun yet has no stamp.
+/// Whether the index with its write-ahead log follows from the index in its file alone. One that was not begun yet has
+/// nothing in it that could be wrong.
 ///
 /// # Errors
 /// SQLite's.
 pub(super) fn follows(connection: &Connection, alone: &Stamp) -> rusqlite::Result<bool> {
-    let whole = stamp(connection, "SELECT session, base FROM idx.progress").optional()?.unwrap_or_default();
-    Ok(whole.base == alone.session || whole.base == alone.base && alone.session.is_some())
+    let whole = stamp(connection, "SELECT session, base FROM idx.progress").optional()?;
+    Ok(whole.is_none_or(|whole| whole.base == alone.session || whole.base == alone.base && alone.session.is_some()))
 }
 
 fn stamp(connection: &Connection, select: &str) -> rusqlite::Result<Stamp> {
