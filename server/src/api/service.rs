@@ -109,6 +109,10 @@ impl Api {
 impl Service for Api {
     type Body = Body;
 
+    async fn give_up_files(&self) {
+        self.state.store.give_up_files().await;
+    }
+
     fn answer(
         self: Arc<Self>,
         request: Request<Arriving>,

@@ -54,7 +54,7 @@ impl<'a, S: Service> Entrance<'a, S> {
     /// Takes in all that come. Does not end by itself; nothing is lost if it is dropped.
     pub(super) async fn accept(&mut self, listener: &TcpListener) {
         loop {
-            let (stream, peer) = next(listener).await;
+            let (stream, peer) = next(listener, &*self.serving.service).await;
             self.take_in(stream, peer);
         }
     }
@@ -195,15 +195,16 @@ impl Door {
     }
 }
 
-/// The next connection. Where the system cannot give one now, it is asked again a little later.
-async fn next(listener: &TcpListener) -> (TcpStream, IpAddr) {
+/// The next connection. Where the system cannot give one now, it is asked again a little later. The application could have
+/// all descriptors while nobody can ask it for anything.
+async fn next<S: Service>(listener: &TcpListener, service: &S) -> (TcpStream, IpAddr) {
     loop {
         match listener.accept().await {
             Ok((stream, address)) => return (stream, address.ip()),
             Err(error) if is_the_clients(&error) => {}
             Err(error) => {
                 tracing::warn!(%error, "no connection can be accepted");
-                tokio::time::sleep(PAUSE).await;
+                tokio::join!(service.give_up_files(), tokio::time::sleep(PAUSE));
             }
         }
     }

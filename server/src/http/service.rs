@@ -16,6 +16,9 @@ pub(crate) trait Service: Send + Sync + 'static {
     /// The body of its replies. Pieces of it are counted from when they are handed over until they are sent.
     type Body: Body<Data = Bytes, Error: Into<Box<dyn Error + Send + Sync>>> + Send + Unpin + 'static;
 
+    /// The system has no descriptor left for a connection, perhaps because the application has too many.
+    fn give_up_files(&self) -> impl Future<Output = ()> + Send;
+
     /// Answers a request, which came by a connection from `peer`. The future is small, because the HTTP layer moves it; it is
     /// dropped when the client of a stream leaves, and when the connection is cut.
     fn answer(

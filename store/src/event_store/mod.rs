@@ -420,6 +420,13 @@ impl EventStore {
         self.backend.beat().await;
     }
 
+    /// Closes files that nobody uses now, because the process has no descriptor left for a connection.
+    pub async fn give_up_files(&self) {
+        let backend = Arc::clone(&self.backend);
+        // It fails if the process ends.
+        let _ = tokio::task::spawn_blocking(move || backend.give_up_files()).await;
+    }
+
     /// Why writes are refused at the moment, or soon will be, although reads are answered.
     pub fn degraded(&self) -> Vec<Degraded> {
         let mut degraded = self.backend.degraded();

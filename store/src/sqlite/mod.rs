@@ -168,6 +168,10 @@ impl Backend for Sqlite {
         BackendFigures { not_indexed, ..BackendFigures::default() }
     }
 
+    fn give_up_files(&self) {
+        self.shared.close_one();
+    }
+
     fn is_durable(&self) -> bool {
         self.shared.location != Location::Memory
     }

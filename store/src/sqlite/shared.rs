@@ -146,6 +146,13 @@ impl Shared {
         Err(Error::unavailable("the data directory was removed or replaced while it was in use"))
     }
 
+    /// Closes the namespace that was unused for the longest time, because descriptors are scarce. The caller holds no
+    /// storage's lock.
+    pub(super) fn close_one(&self) {
+        let open = self.opened.lock().len();
+        self.close_beyond(open.saturating_sub(1));
+    }
+
     /// Closes the namespaces that were unused for the longest time until no more than `most` are open. Namespaces that
     /// are in use stay open. The caller holds no storage's lock.
     pub(super) fn close_beyond(&self, most: usize) {

@@ -106,9 +106,7 @@ impl SqliteStorage {
         let deadline = Instant::now() + DESCRIPTORS_WITHIN;
         let _turn = self.shared.scarce.lock();
         while Instant::now() < deadline {
-            // The namespace that was unused for the longest time gives its descriptors up.
-            let open = self.shared.opened.lock().len();
-            self.shared.close_beyond(open.saturating_sub(1));
+            self.shared.close_one();
             match self.open_files(&mut self.condition.lock()) {
                 Err(again) if lacks_descriptors(&again) => error = again,
                 opened => return opened,

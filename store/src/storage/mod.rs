@@ -178,6 +178,10 @@ pub trait Backend: Send + Sync + 'static {
     /// a backend that waits for one of them makes as much progress as it can.
     async fn beat(&self) {}
 
+    /// The process has no descriptor left for a connection. Closes files that nobody uses now, if there are some. It may
+    /// block.
+    fn give_up_files(&self) {}
+
     /// Makes a small write that is durable when it returns and that cannot be read, and one to each log whose last
     /// write failed, so that [`Backend::degraded`] is up to date.
     async fn self_test(&self) -> Result<()>;
