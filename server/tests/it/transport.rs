@@ -5,7 +5,9 @@ use std::time::Duration;
 use bytes::Bytes;
 use http_body_util::{BodyExt as _, Full};
 use hyper_util::rt::{TokioExecutor, TokioIo};
-use tokio::io::AsyncWriteExt as _;
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+use tokio::task::JoinHandle;
 
 use crate::client::{call, head};
 use crate::server::{Server, fresh, within};
@@ -158,12 +160,17 @@ async fn leave_to_send_is_given() {
 }
 
 /// An HTTP/2 connection, which is driven by a task of its own.
-async fn http2(server: &Server) -> (Sender, tokio::task::JoinHandle<hyper::Result<()>>) {
-    let stream = tokio::net::TcpStream::connect(server.address).await.expect("the server listens");
-    let io = TokioIo::new(stream);
+async fn http2(server: &Server) -> (Sender, JoinHandle<hyper::Result<()>>) {
+    http2_over(TcpStream::connect(server.address).await.expect("the server listens")).await
+}
+
+async fn http2_over<S>(stream: S) -> (Sender, JoinHandle<hyper::Result<()>>)
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
     let (sender, connection) = hyper::client::conn::http2::Builder::new(TokioExecutor::new())
         .initial_stream_window_size(65_535)
-        .handshake(io)
+        .handshake(TokioIo::new(stream))
         .await
         .expect("HTTP/2");
     (sender, tokio::spawn(connection))
@@ -220,6 +227,29 @@ async fn subscriptions_share_an_http2_connection_and_end_with_the_server() {
     second.collect().await.expect("a clean end");
     within("the connection's end", connection).await.expect("no panic").expect("a clean end");
     server.ended().await;
+}
+
+/// The first bytes say which HTTP it is.
+#[tokio::test]
+async fn an_http2_connection_may_begin_byte_by_byte() {
+    let (server, token) = (Server::start().await, fresh());
+    let (near, mut far) = tokio::io::duplex(64 * 1024);
+    let mut socket = TcpStream::connect(server.address).await.expect("the server listens");
+    tokio::spawn(async move {
+        let first = far.read_u8().await.expect("the client begins");
+        socket.write_u8(first).await.expect("the server listens");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        tokio::io::copy_bidirectional(&mut far, &mut socket).await
+    });
+    let (mut sender, _connection) = http2_over(near).await;
+    for category in ["a", "b"] {
+        // What is sent while the first one is open reaches the server, too.
+        let query = format!("category={category}");
+        let reply = within("a reply", sender.send_request(subscribe(&token, &query))).await.expect("a reply");
+        let mut body = reply.into_body();
+        within("a frame", body.frame()).await.expect("the stream goes on").expect("a frame");
+        tokio::spawn(async move { body.collect().await });
+    }
 }
 
 /// With HTTP/2 a reply may stand still though its connection does not.
