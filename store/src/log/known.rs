@@ -17,7 +17,7 @@ use tokio::sync::watch;
 use crate::error::{Error, Result};
 use crate::figures::Figures;
 use crate::groups::{Group, Moment};
-use crate::storage::groups::{Found, GroupStorage, GroupTag, Looked, Question, Version};
+use crate::storage::groups::{Compared, Found, GroupStorage, GroupTag, Looked, Question, Version};
 
 /// Groups of which something is known, at most, unless members of more are alive.
 const MOST: usize = 1_000;
@@ -140,13 +140,7 @@ impl KnownGroups {
         shown: i64,
     ) -> Option<(Version, Group, Moment)> {
         let clock = self.storage.lease_clock()?;
-        if group.is_doubtful.load(SeqCst) {
-            return None;
-        }
-        let (version, seen) = group.seen()?;
-        if !named.iter().all(|member| seen.has_member(member)) {
-            return None;
-        }
+        let (version, seen) = group.certain(named)?;
         let now = self.clock.as_ref().map_or(clock, |clock| clock.load(Relaxed));
         let at = Moment { now, head: shown, random: 0, last_epoch: Epoch::default(), token: None };
         Some((version, Group::clone(&seen), at))
@@ -171,6 +165,19 @@ impl KnownGroups {
         }
         self.ahead.store(looked.now.saturating_sub(local_now()), Relaxed);
         Ok(looked)
+    }
+
+    /// Asks the database which of these groups have other versions by now. Returns their names, and a moment for decisions
+    /// about the others; `None` if nothing can be decided about any group of this log.
+    ///
+    /// # Errors
+    /// As [`GroupStorage::compare`].
+    pub(super) async fn compare(&self, known: &[(Arc<str>, Version)]) -> Result<Option<(Vec<Arc<str>>, Moment)>> {
+        let now = self.clock.as_ref().map(|clock| clock.load(Relaxed));
+        let Compared { now, head, last_epoch, changed } = self.storage.compare(known, now).await?;
+        let Some(head) = head else { return Ok(None) };
+        self.ahead.store(now.saturating_sub(local_now()), Relaxed);
+        Ok(Some((changed, Moment { now, head, random: 0, last_epoch, token: None })))
     }
 
     /// The moment of a decision, with the last epoch as it is stored.
@@ -243,6 +250,15 @@ impl KnownGroup {
     /// The group as it was last seen, with its version.
     pub(super) fn seen(&self) -> Option<(Version, Arc<Group>)> {
         self.seen.lock().clone()
+    }
+
+    /// The group as it was last seen, with its version, unless a change of it is in doubt or not all of `named` are living
+    /// members: why a membership ended is only stored.
+    pub(super) fn certain(&self, named: &[Arc<str>]) -> Option<(Version, Arc<Group>)> {
+        if self.is_doubtful.load(SeqCst) {
+            return None;
+        }
+        self.seen().filter(|(_, seen)| named.iter().all(|member| seen.has_member(member)))
     }
 
     /// The group is as it was found or decided. Whoever waits for it looks again if that is news.

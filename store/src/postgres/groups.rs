@@ -16,11 +16,11 @@ use super::connection::Parameters;
 use super::error::Failure;
 use super::pool::retrying;
 use super::seal::Verdict;
-use super::statement::{CHANGE_GROUP, CHANGED_GROUPS, GROUP, GROUP_AUDIT, GROUPS};
+use super::statement::{CHANGE_GROUP, COMPARE_GROUPS, GROUP, GROUP_AUDIT, GROUPS, RENEW_GROUPS, Statement};
 use super::storage::{PostgresStorage, at_node};
 use crate::error::{Error, Result};
 use crate::groups::{AuditEntry, Carried, Changes, Definition, Gone, Parked, State, Stored};
-use crate::storage::groups::{AUDIT_KEPT, Change, Found, GroupStorage, GroupTag, Looked, Question, Version};
+use crate::storage::groups::{AUDIT_KEPT, Change, Compared, Found, GroupStorage, GroupTag, Looked, Question, Version};
 
 /// A parked stream as the statement returns it.
 type ParkedRow = (String, i64, i64, String, i64, Option<i64>, i64, bool);
@@ -74,13 +74,37 @@ impl GroupStorage for PostgresStorage {
         Ok(is_stored.then_some(change.next))
     }
 
-    async fn changed(&self, known: &[(Arc<str>, Version)]) -> Result<Vec<Arc<str>>> {
+    async fn renew(&self, changes: Vec<Change>) -> Result<Vec<Option<Version>>> {
+        // In another order, calls of two servers could wait for each other's rows for ever.
+        debug_assert!(changes.is_sorted_by(|one, other| one.group < other.group), "they are in order, each once");
+        let names: Vec<&str> = changes.iter().map(|change| &*change.group).collect();
+        let known = changes.iter().filter_map(|change| change.known).map(|known| (known.number, known.stamp));
+        let (known, known_stamps): (Vec<i64>, Vec<i64>) = known.unzip();
+        let next = changes.iter().map(|change| (change.next.number, change.next.stamp));
+        let (next, next_stamps): (Vec<i64>, Vec<i64>) = next.unzip();
+        let states: Vec<&str> = changes.iter().map(|change| &*change.state).collect();
+        let parameters: Parameters<'_> = &[&names, &known, &known_stamps, &next, &next_stamps, &states, &AUDIT_KEPT];
+        let rows = self.change_groups(RENEW_GROUPS.on(self.log), parameters).await?;
+        // There is none if somebody was first who changed one of them meanwhile.
+        let is_stored = |place: usize| rows.get(place).is_some_and(|row| row.get(0));
+        Ok(changes.iter().enumerate().map(|(place, change)| is_stored(place).then_some(change.next)).collect())
+    }
+
+    async fn compare(&self, known: &[(Arc<str>, Version)], now: Option<i64>) -> Result<Compared> {
         let names: Vec<&str> = known.iter().map(|(name, _)| &**name).collect();
         let (numbers, stamps): (Vec<i64>, Vec<i64>) =
             known.iter().map(|(_, Version { number, stamp })| (*number, *stamp)).unzip();
-        let statement = CHANGED_GROUPS.on(self.log);
-        let rows = at_node!(self, groups, connection => connection.query(statement, &[&names, &numbers, &stamps]));
-        Ok(rows.map_err(Failure::of_read)?.iter().map(|row| row.get::<_, &str>(0).into()).collect())
+        let statement = COMPARE_GROUPS.on(self.log);
+        let row = at_node!(self, groups, connection =>
+            connection.query_one(statement, &[&names, &numbers, &stamps, &now]));
+        let row = row.map_err(Failure::of_read)?.ok_or_else(|| Error::failed("a row was expected"))?;
+        let changed: Vec<&str> = row.get(3);
+        Ok(Compared {
+            now: row.get(0),
+            head: row.get(1),
+            last_epoch: Epoch::from_number(row.get(2)),
+            changed: changed.into_iter().map(Arc::from).collect(),
+        })
     }
 
     fn want(&self, group: &str) {
@@ -131,22 +155,29 @@ impl GroupStorage for PostgresStorage {
 }
 
 impl PostgresStorage {
-    /// Calls the function that changes a group, again only if it was not called. Returns whether the change was stored.
+    /// Changes a group. Returns whether the change was stored.
     async fn change_group(&self, parameters: Parameters<'_>) -> Result<bool> {
+        let rows = self.change_groups(CHANGE_GROUP.on(self.log), parameters).await?;
+        Ok(rows.first().is_some_and(|row| row.get(0)))
+    }
+
+    /// Calls the function that changes groups, again only if it was not called. Returns for each call whether the change was
+    /// stored; nothing if none was.
+    async fn change_groups(&self, statement: Statement, parameters: Parameters<'_>) -> Result<Vec<Row>> {
         loop {
             let site = self.place.site();
             let pools = site.node.pools().await;
             let mut attempts = pools.groups.attempts();
             let failure = loop {
                 let changed = match attempts.connection().await {
-                    Ok(mut connection) => connection.query_one(CHANGE_GROUP.on(self.log), parameters).await,
+                    Ok(mut connection) => connection.query(statement, parameters).await,
                     Err(failure) => Err(failure),
                 };
                 match changed {
-                    Ok(row) => return Ok(row.is_some_and(|row| row.get(0))),
+                    Ok(rows) => return Ok(rows),
                     Err(failure) if attempts.go_on_unsent(&failure) => {}
                     // Where transactions are isolated more strictly than this store asks for.
-                    Err(failure) if failure.is_lost_race() => return Ok(false),
+                    Err(failure) if failure.is_lost_race() => return Ok(Vec::new()),
                     Err(failure) => break failure,
                 }
             };

@@ -113,7 +113,8 @@ templates! {
     FOLDED "folded" [];
     GROUP "group" [TEXT, INT8, TEXT_ARRAY, INT8, INT8];
     CHANGE_GROUP "change_group" [TEXT, INT8, INT8, INT8, INT8, TEXT, INT8, INT8, TEXT, TEXT, INT8, INT8];
-    CHANGED_GROUPS "changed_groups" [TEXT_ARRAY, INT8_ARRAY, INT8_ARRAY];
+    COMPARE_GROUPS "compare_groups" [TEXT_ARRAY, INT8_ARRAY, INT8_ARRAY, INT8];
+    RENEW_GROUPS "renew_groups" [TEXT_ARRAY, INT8_ARRAY, INT8_ARRAY, INT8_ARRAY, INT8_ARRAY, TEXT_ARRAY, INT8];
     GROUPS "groups" [];
     GROUP_AUDIT "group_audit" [TEXT, INT8, INT8];
     FOLD "fold" [INT8, INT8];

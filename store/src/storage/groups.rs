@@ -48,13 +48,26 @@ pub trait GroupStorage: Send + Sync + 'static {
     /// As above; [`crate::Error::Unknown`]: it may be stored.
     async fn change(&self, change: Change) -> Result<Option<Version>>;
 
-    /// Those of these groups that another server has changed since they had these versions. Where the backend is not shared
-    /// there are none.
+    /// Stores changes of several groups that only renew leases, each as [`Self::change`] does, together and in the order of
+    /// their names. Returns what that returns for each.
     ///
     /// # Errors
-    /// As [`Self::look`].
-    async fn changed(&self, _known: &[(Arc<str>, Version)]) -> Result<Vec<Arc<str>>> {
-        Ok(Vec::new())
+    /// As above, for all of them.
+    async fn renew(&self, changes: Vec<Change>) -> Result<Vec<Option<Version>>> {
+        let mut versions = Vec::new();
+        for change in changes {
+            versions.push(self.change(change).await?);
+        }
+        Ok(versions)
+    }
+
+    /// Which of these groups have other versions by now, with what else a decision has to know: of one moment. The time is
+    /// `now` if that is given. Where the backend is not shared, nothing is asked.
+    ///
+    /// # Errors
+    /// [`crate::Error::Unavailable`], [`crate::Error::Failed`].
+    async fn compare(&self, _known: &[(Arc<str>, Version)], _now: Option<i64>) -> Result<Compared> {
+        Ok(Compared::default())
     }
 
     /// Other servers are always first to change this group: asks them to leave it alone for a moment.
@@ -112,6 +125,19 @@ pub struct Looked {
     pub group: Found,
     /// How memberships ended that were asked about.
     pub gone: Vec<(Arc<str>, Gone)>,
+}
+
+/// What is known about several groups.
+#[derive(Clone, Debug, Default)]
+pub struct Compared {
+    /// The time, in milliseconds since 1970.
+    pub now: i64,
+    /// Global position of the log's last message; `None` if the log has ended, or was not asked.
+    pub head: Option<i64>,
+    /// The last epoch that was given in the namespace.
+    pub last_epoch: Epoch,
+    /// The groups that have other versions, or are not there any more.
+    pub changed: Vec<Arc<str>>,
 }
 
 /// A group as it was found.

@@ -6,6 +6,7 @@ use std::time::Duration;
 use eventodb_protocol::group::Epoch;
 use rand::RngExt as _;
 
+use super::renewals::Renewals;
 use super::slot::{Decided, Job, Slot};
 use super::watch::Watch;
 use crate::error::{Error, Result};
@@ -30,13 +31,20 @@ pub(super) struct Decider {
     pub(super) reader: Arc<Reader>,
     pub(super) writer: Arc<Writer>,
     pub(super) watch: Watch,
+    pub(super) renewals: Renewals,
 }
 
 impl Decider {
     /// Decides calls together, and answers them. Returns whether they could be decided.
     pub(super) async fn decide(&self, slot: &Slot, mut jobs: Vec<Box<dyn Job>>) -> bool {
         let outcome = self.try_decide(slot, &mut jobs).await;
-        if let Err(Error::GroupNotFound | Error::Unknown(_) | Error::Closed) = &outcome {
+        self.answer(slot, jobs, &outcome);
+        outcome.is_ok()
+    }
+
+    /// Answers calls that were decided together.
+    pub(super) fn answer(&self, slot: &Slot, jobs: Vec<Box<dyn Job>>, outcome: &Result<Decided>) {
+        if let Err(Error::GroupNotFound | Error::Unknown(_) | Error::Closed) = outcome {
             // The group is gone, or a change may be stored after all.
             slot.known.forget();
         }
@@ -47,7 +55,6 @@ impl Decider {
         for job in jobs {
             job.finish(outcome.clone());
         }
-        outcome.is_ok()
     }
 
     async fn try_decide(&self, slot: &Slot, jobs: &mut [Box<dyn Job>]) -> Result<Decided> {
@@ -123,7 +130,7 @@ impl Decider {
         &self,
         slot: &Slot,
         version: Version,
-        mut group: Group,
+        group: Group,
         before: Epoch,
         at: Moment,
         jobs: &mut [Box<dyn Job>],
@@ -148,11 +155,7 @@ impl Decider {
         } else {
             version
         };
-        group.settle();
-        let group = Arc::new(group);
-        slot.keep_told(&group);
-        slot.known.learn(version, Arc::clone(&group), is_news);
-        Ok(Some(Decided { group, at }))
+        Ok(Some(stored(slot, version, group, at, is_news)))
     }
 
     /// Waits a little before the next attempt, so that servers do not stay in step.
@@ -161,4 +164,13 @@ impl Decider {
         let part: f64 = rand::rng().random();
         tokio::time::sleep(longest.mul_f64(part)).await;
     }
+}
+
+/// A decision is stored: the group has this version from now on.
+pub(super) fn stored(slot: &Slot, version: Version, mut group: Group, at: Arc<Moment>, is_news: bool) -> Decided {
+    group.settle();
+    let group = Arc::new(group);
+    slot.keep_told(&group);
+    slot.known.learn(version, Arc::clone(&group), is_news);
+    Decided { group, at }
 }

@@ -54,9 +54,13 @@ impl Groups {
         let slot = self.slot(group);
         let id: Arc<str> = member.into();
         let mut changes = self.changes(&slot);
-        let (wait, named) = (call.wait_ms, vec![Arc::clone(&id)]);
+        let (wait, named) = (call.wait_ms, Arc::clone(&id));
+        let renews = call.checkpoints.is_empty() && call.released.is_empty();
         let decide = move |group: &mut Group, at: &mut Moment| group.heartbeat(&id, &call, at);
-        let (mut reply, Decided { group, at: _ }) = slot.decide_for(&self.decider, named, None, decide).await?;
+        let (mut reply, Decided { group, at: _ }) = match renews {
+            true => slot.decide_soon(&self.decider, named, decide).await?,
+            false => slot.decide_for(&self.decider, vec![named], None, decide).await?,
+        };
         let deadline = Instant::now() + wait_of(wait, &group);
         // Thousands of calls may wait: none of them keeps a state of the group.
         drop(group);

@@ -17,6 +17,7 @@
 //! | `named` | which group a call means |
 //! | `slot` | one group on this server: calls that wait, and what is known of it |
 //! | `decider` | loading, deciding, storing |
+//! | `renewals` | heartbeats of many groups, decided and stored together |
 //! | `lookup` | what decisions ask of the log |
 //! | `members` | join, heartbeat, leave |
 //! | `reading` | `group.read` |
@@ -34,6 +35,7 @@ mod members;
 mod named;
 mod parking;
 mod reading;
+mod renewals;
 mod slot;
 mod status;
 #[cfg(test)]
@@ -48,6 +50,7 @@ use parking_lot::Mutex;
 
 use self::decider::Decider;
 use self::named::Target;
+use self::renewals::Renewals;
 use self::slot::{Decided, Slot};
 use self::watch::Watch;
 use super::base::Base;
@@ -80,7 +83,8 @@ impl std::fmt::Debug for Groups {
 
 impl Groups {
     pub(super) fn new(base: Arc<Base>, reader: Arc<Reader>, writer: Arc<Writer>) -> Self {
-        Self { decider: Arc::new(Decider { base, reader, writer, watch: Watch::default() }), slots: Mutex::default() }
+        let (watch, renewals) = (Watch::default(), Renewals::default());
+        Self { decider: Arc::new(Decider { base, reader, writer, watch, renewals }), slots: Mutex::default() }
     }
 
     /// What never changes about a group.

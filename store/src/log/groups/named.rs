@@ -103,6 +103,23 @@ impl Target {
         self.slot.decide(decider, self.allowed.clone(), gone, token, None, decide)
     }
 
+    /// Decides a heartbeat of the member with this id, which may be decided a little later, together with those of other
+    /// groups.
+    ///
+    /// # Errors
+    /// As [`Slot::decide`].
+    pub(super) fn decide_soon<T: Send + 'static, F>(
+        &self,
+        decider: &Arc<Decider>,
+        member: Arc<str>,
+        decide: F,
+    ) -> impl Future<Output = Result<(T, Decided)>> + Send + use<T, F>
+    where
+        F: FnMut(&mut Group, &mut Moment) -> Result<T, Refusal> + Send + 'static,
+    {
+        self.slot.decide_soon(decider, self.allowed.clone(), member, decide)
+    }
+
     /// The same for a call that wants to know `ahead` what is being stored.
     ///
     /// # Errors

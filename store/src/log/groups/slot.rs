@@ -116,6 +116,23 @@ impl<T: Send, F: FnMut(&mut Group, &mut Moment) -> Result<T, Refusal> + Send> Jo
     }
 }
 
+/// A call, and its answer.
+fn call<T: Send + 'static, F>(
+    allowed: Allowed,
+    gone: Vec<Arc<str>>,
+    token: Option<String>,
+    ahead: Option<oneshot::Sender<Decided>>,
+    decide: F,
+) -> (Box<dyn Job>, impl Future<Output = Result<(T, Decided)>> + Send + use<T, F>)
+where
+    F: FnMut(&mut Group, &mut Moment) -> Result<T, Refusal> + Send + 'static,
+{
+    let (answer, answered) = oneshot::channel();
+    let call = Call { allowed, is_other: false, gone, token, decide, decided: None, ahead, answer };
+    let answered = async { answered.await.map_err(|_| Error::unknown("a decision about a group was broken off"))? };
+    (Box::new(call), answered)
+}
+
 impl Slot {
     pub(super) fn new(known: Arc<KnownGroup>) -> Self {
         Self {
@@ -145,10 +162,33 @@ impl Slot {
     where
         F: FnMut(&mut Group, &mut Moment) -> Result<T, Refusal> + Send + 'static,
     {
-        let (answer, answered) = oneshot::channel();
-        let call = Call { allowed, is_other: false, gone, token, decide, decided: None, ahead, answer };
-        self.put(decider, Box::new(call));
-        async { answered.await.map_err(|_| Error::unknown("a decision about a group was broken off"))? }
+        let (call, answered) = call(allowed, gone, token, ahead, decide);
+        self.queue.lock().push(call);
+        if self.begin() {
+            self.go_on(decider, Vec::new());
+        }
+        answered
+    }
+
+    /// The same for a heartbeat of a member with this id, which may be decided a little later, together with those of other
+    /// groups.
+    ///
+    /// # Errors
+    /// As [`Self::decide`].
+    pub(super) fn decide_soon<T: Send + 'static, F>(
+        self: &Arc<Self>,
+        decider: &Arc<Decider>,
+        allowed: Allowed,
+        member: Arc<str>,
+        decide: F,
+    ) -> impl Future<Output = Result<(T, Decided)>> + Send + use<T, F>
+    where
+        F: FnMut(&mut Group, &mut Moment) -> Result<T, Refusal> + Send + 'static,
+    {
+        let (call, answered) = call(allowed, vec![member], None, None, decide);
+        self.queue.lock().push(call);
+        decider.renew_soon(self);
+        answered
     }
 
     /// Whether a member was told something else before. It is told this now.
@@ -168,37 +208,37 @@ impl Slot {
         self.told.lock().get(member) != Some(&told)
     }
 
-    fn put(self: &Arc<Self>, decider: &Arc<Decider>, job: Box<dyn Job>) {
-        self.queue.lock().push(job);
-        self.run(decider);
+    /// Whether the caller is to decide what waits, because nobody else does. [`Self::go_on`] ends it.
+    pub(super) fn begin(&self) -> bool {
+        !self.is_running.swap(true, SeqCst)
     }
 
-    fn run(self: &Arc<Self>, decider: &Arc<Decider>) {
-        if self.is_running.swap(true, SeqCst) {
-            return;
-        }
+    /// Decides these calls, then whatever waits, for the one who has begun.
+    pub(super) fn go_on(self: &Arc<Self>, decider: &Arc<Decider>, jobs: Vec<Box<dyn Job>>) {
         // A task of its own: a caller that goes away does not take the others' calls with it. What memory decides needs none.
-        let mut deciding = Box::pin(Arc::clone(self).decide_all(Arc::clone(decider)));
+        let mut deciding = Box::pin(Arc::clone(self).decide_all(Arc::clone(decider), jobs));
         if (&mut deciding).now_or_never().is_none() {
             tokio::spawn(deciding);
         }
     }
 
-    /// Decides whatever waits.
-    async fn decide_all(self: Arc<Self>, decider: Arc<Decider>) {
+    async fn decide_all(self: Arc<Self>, decider: Arc<Decider>, mut jobs: Vec<Box<dyn Job>>) {
         let mut least = 0;
         loop {
-            let jobs = self.take();
+            if jobs.is_empty() {
+                jobs = self.take();
+            }
             if jobs.is_empty() {
                 self.is_running.store(false, SeqCst);
                 // A call may have come before that, and have left it to this run.
-                if self.queue.lock().is_empty() || self.is_running.swap(true, SeqCst) {
+                if self.queue.lock().is_empty() || !self.begin() {
                     break;
                 }
                 continue;
             }
             // A decision that panics costs its own calls an answer, and nobody the group.
-            let decided = AssertUnwindSafe(decider.decide(&self, jobs)).catch_unwind().await;
+            let deciding = decider.decide(&self, std::mem::take(&mut jobs));
+            let decided = AssertUnwindSafe(deciding).catch_unwind().await;
             if decided.is_err() {
                 tracing::error!(group = %self.known.name, "a decision about a group panicked");
                 self.known.forget();
@@ -208,7 +248,8 @@ impl Slot {
         self.arm(&decider, least);
     }
 
-    fn take(&self) -> Vec<Box<dyn Job>> {
+    /// The calls that are decided next, together.
+    pub(super) fn take(&self) -> Vec<Box<dyn Job>> {
         let mut queue = self.queue.lock();
         let count = queue.len().min(TOGETHER);
         queue.drain(..count).collect()

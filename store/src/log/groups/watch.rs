@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use super::decider::Decider;
 use crate::log::known::KnownGroup;
+use crate::storage::groups::Compared;
 
 /// How often it is asked.
 const EVERY: Duration = Duration::from_millis(250);
@@ -42,8 +43,8 @@ impl Decider {
         if known.is_empty() {
             return true;
         }
-        match groups.storage.changed(&known).await {
-            Ok(changed) => {
+        match groups.storage.compare(&known, None).await {
+            Ok(Compared { changed, .. }) => {
                 waited_for.iter().filter(|group| changed.contains(&group.name)).for_each(|group| group.wake())
             }
             Err(error) => tracing::debug!(namespace = %self.base.namespace, %error, "cannot look at groups"),

@@ -28,15 +28,15 @@ const GROUP: &str = "g";
 const WATCHED: Duration = Duration::from_secs(8);
 
 /// A server with a group, whose tables are changed past it.
-struct Fixture {
-    url: String,
+pub(super) struct Fixture {
+    pub(super) url: String,
     schema: String,
     log: Arc<Log>,
-    store: Arc<EventStore>,
+    pub(super) store: Arc<EventStore>,
 }
 
 impl Fixture {
-    async fn new() -> Self {
+    pub(super) async fn new() -> Self {
         let url = postgres::database().await;
         let store = open_store(settings(&url), Settings::default()).await;
         store.create(namespace("test", &Token::generate("test"))).await.expect("the name is free");
@@ -46,18 +46,18 @@ impl Fixture {
         Self { url, schema, log, store }
     }
 
-    fn groups(&self) -> &Groups {
+    pub(super) fn groups(&self) -> &Groups {
         self.log.groups()
     }
 
     /// The same log through another server.
-    async fn second(&self) -> (Arc<EventStore>, Arc<Log>) {
+    pub(super) async fn second(&self) -> (Arc<EventStore>, Arc<Log>) {
         let store = open_store(settings(&self.url), Settings::default()).await;
         let log = store.log("test").await.expect("it lives");
         (store, log)
     }
 
-    fn text(&self, sql: &str) -> String {
+    pub(super) fn text(&self, sql: &str) -> String {
         sql.replace("{log}", &self.schema)
     }
 
@@ -65,8 +65,16 @@ impl Fixture {
         postgres::run(&self.url, &self.text(sql)).await;
     }
 
-    async fn number(&self, sql: &str) -> i64 {
+    pub(super) async fn number(&self, sql: &str) -> i64 {
         postgres::connect(&self.url).await.query_one(&self.text(sql), &[]).await.expect("good SQL").get(0)
+    }
+
+    /// Returns once a statement waits for another one's lock.
+    pub(super) async fn until_somebody_waits(&self) {
+        let waits =
+            "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'";
+        let held_up = async { while self.number(waits).await == 0 {} };
+        tokio::time::timeout(PATIENCE, held_up).await.expect("it waits for the other");
     }
 
     /// Changes the group's description while `meanwhile` happens: in one transaction, which holds the number that the
@@ -76,16 +84,13 @@ impl Fixture {
         other.batch_execute(&self.text(&format!("BEGIN; {meanwhile}"))).await.expect("good SQL");
         let (log, description) = (Arc::clone(&self.log), description.to_owned());
         let changing = tokio::spawn(async move { describe(log.groups(), &description).await });
-        let waits =
-            "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'";
-        let held_up = async { while self.number(waits).await == 0 {} };
-        tokio::time::timeout(PATIENCE, held_up).await.expect("it waits for the other");
+        self.until_somebody_waits().await;
         other.batch_execute("COMMIT").await.expect("it goes on");
         changing.await.expect("it does not panic")
     }
 }
 
-fn new_group() -> CreateGroup {
+pub(super) fn new_group() -> CreateGroup {
     CreateGroup {
         categories: ["a".to_owned()].into(),
         types: [].into(),
@@ -280,11 +285,12 @@ async fn without_notifications_the_database_tells_which_groups_others_have_chang
     };
     f.groups().create("other", new_group()).await.expect("it is new");
     let known = [(GROUP.into(), version(GROUP).await), ("other".into(), version("other").await)];
-    assert!(storage.changed(&known).await.expect("the database answers").is_empty());
+    let changed = async || storage.compare(&known, None).await.expect("the database answers").changed;
+    assert!(changed().await.is_empty());
     let joined = log.groups().join(GROUP, Join::default()).await.expect("it is there");
-    assert_eq!(storage.changed(&known).await.expect("the database answers"), [Arc::from(GROUP)]);
+    assert_eq!(changed().await, [Arc::from(GROUP)]);
     f.groups().delete("other").await.expect("it is there");
-    let mut changed = storage.changed(&known).await.expect("the database answers");
+    let mut changed = changed().await;
     changed.sort_unstable();
     assert_eq!(changed, [Arc::from(GROUP), Arc::from("other")]);
 

@@ -23,6 +23,7 @@ mod pooler;
 mod positions;
 mod quotas;
 mod read_only;
+mod renewals;
 mod replacing;
 mod search_path;
 mod servers;

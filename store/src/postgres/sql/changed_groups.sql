@@ -1,6 +1,0 @@
--- Those of the groups $1 that are not there any more, or not in the versions $2 with the stamps $3.
-SELECT known.name
-FROM ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2), pg_catalog.unnest($3)) AS known(name, version, stamp)
-LEFT JOIN LATERAL (SELECT s.version, s.stamp FROM {log}.group_states AS s WHERE s.group_name = known.name
-                   ORDER BY s.version DESC LIMIT 1) AS newest ON true
-WHERE (newest.version, newest.stamp) IS DISTINCT FROM (known.version, known.stamp)
