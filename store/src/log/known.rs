@@ -86,11 +86,6 @@ impl KnownGroups {
         group
     }
 
-    /// Whoever waits for the groups with this tag looks again.
-    pub(super) fn wake(&self, tag: GroupTag) {
-        self.tagged(tag).iter().for_each(|group| group.wake());
-    }
-
     /// The groups with this tag.
     pub(super) fn tagged(&self, tag: GroupTag) -> Vec<Arc<KnownGroup>> {
         let known = self.known.lock();

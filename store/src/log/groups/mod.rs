@@ -126,7 +126,13 @@ impl Groups {
 
     /// Another server has changed a group, it is said: whoever waits for it looks.
     pub(crate) fn hint(&self, group: GroupTag) {
-        self.decider.base.groups.wake(group);
+        for known in self.decider.base.groups.tagged(group) {
+            known.wake();
+            let slot = self.slots.lock().get(&known.name).cloned();
+            if let Some(slot) = slot {
+                slot.hurry(&self.decider);
+            }
+        }
     }
 
     /// Another server cannot change a group, because this one is always first: it decides nothing about it for a moment.

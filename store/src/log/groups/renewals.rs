@@ -20,7 +20,7 @@ use crate::log::known;
 use crate::storage::groups::Version;
 
 /// How often heartbeats are decided together: the first one after a pause at once, those that follow it after this time.
-const EVERY: Duration = Duration::from_millis(50);
+const EVERY: Duration = Duration::from_millis(100);
 /// A group is decided at once if one of its leases ends within this time, in milliseconds.
 const URGENT_MS: i64 = 1_000;
 /// Groups that are decided together, at most.
@@ -70,10 +70,7 @@ impl Decider {
         let may_wait = end.is_some_and(|end| end > groups.about_now().saturating_add(URGENT_MS));
         // Where memory has the leases, there is nothing to be stored together.
         if !may_wait || groups.storage.lease_clock().is_some() {
-            if slot.begin() {
-                slot.go_on(self, Vec::new());
-            }
-            return;
+            return slot.hurry(self);
         }
         let mut waiting = self.renewals.0.lock();
         waiting.slots.push(Arc::clone(slot));

@@ -208,6 +208,13 @@ impl Slot {
         self.told.lock().get(member) != Some(&told)
     }
 
+    /// Decides at once what was to be decided soon.
+    pub(super) fn hurry(self: &Arc<Self>, decider: &Arc<Decider>) {
+        if !self.queue.lock().is_empty() && self.begin() {
+            self.go_on(decider, Vec::new());
+        }
+    }
+
     /// Whether the caller is to decide what waits, because nobody else does. [`Self::go_on`] ends it.
     pub(super) fn begin(&self) -> bool {
         !self.is_running.swap(true, SeqCst)
