@@ -10,6 +10,9 @@ use crate::scenario::{Case, Rate, Scenario};
 /// Messages of three memtables of the server's default size. A write run that is shorter shows no index at work.
 pub const LEAST_ON_SQLITE: u64 = 200_000;
 
+/// What a ceiling is after this time, it is after any.
+const LONGEST_CEILING: Duration = Duration::from_secs(30);
+
 pub(crate) fn rounds(args: &Args, scenario: Scenario) -> u32 {
     args.rounds.filter(|_| !scenario.is_once()).unwrap_or(scenario.usual_rounds())
 }
@@ -39,6 +42,7 @@ pub(crate) fn plan(args: &Args, backend: Option<Backend>, case: Case) -> Plan {
     let ramp = Ramp::new(&args.ramp).filter(|_| scenario.has_connections());
     let is_warmed_up = args.count.is_none() && ramp.is_none();
     let asked = args.duration.map_or(usual, Duration::from_secs_f64);
+    let asked = if scenario.is_ceiling() { asked.min(LONGEST_CEILING) } else { asked };
     Plan {
         warm_up: if is_warmed_up { Duration::from_secs_f64(args.warm_up) } else { Duration::ZERO },
         duration: ramp.as_ref().map_or(asked, Ramp::duration),
