@@ -28,7 +28,7 @@ const PAUSE: Duration = Duration::from_millis(100);
 const WAITING: usize = 512;
 /// How long each may wait.
 const PATIENCE: Duration = Duration::from_secs(20);
-/// How often the log tells that connections are closed at once.
+/// How often the log tells that connections are closed at once, or cannot be accepted.
 const TELL: Duration = Duration::from_secs(10);
 
 /// Takes connections in, within the bounds on their number.
@@ -37,6 +37,8 @@ pub(super) struct Entrance<'a, S> {
     crowds: Crowds,
     serving: &'a Arc<Serving<S>>,
     tracker: &'a TaskTracker,
+    /// When the log told last that the system gives no connection.
+    told: Option<Instant>,
 }
 
 impl<'a, S: Service> Entrance<'a, S> {
@@ -48,14 +50,31 @@ impl<'a, S: Service> Entrance<'a, S> {
             line: Line::default(),
             waiting: Arc::default(),
         });
-        Self { door, crowds: Crowds::new(limits), serving, tracker }
+        Self { door, crowds: Crowds::new(limits), serving, tracker, told: None }
     }
 
     /// Takes in all that come. Does not end by itself; nothing is lost if it is dropped.
     pub(super) async fn accept(&mut self, listener: &TcpListener) {
         loop {
-            let (stream, peer) = next(listener, &*self.serving.service).await;
+            let (stream, peer) = self.next(listener).await;
             self.take_in(stream, peer);
+        }
+    }
+
+    /// The next connection. Where the system cannot give one now, it is asked again a little later. The application could have
+    /// all descriptors while nobody can ask it for anything.
+    async fn next(&mut self, listener: &TcpListener) -> (TcpStream, IpAddr) {
+        loop {
+            match listener.accept().await {
+                Ok((stream, address)) => return (stream, address.ip()),
+                Err(error) if is_the_clients(&error) => {}
+                Err(error) => {
+                    if is_due(&mut self.told) {
+                        tracing::warn!(%error, "no connection can be accepted");
+                    }
+                    tokio::join!(self.serving.service.give_up_files(), tokio::time::sleep(PAUSE));
+                }
+            }
         }
     }
 
@@ -150,8 +169,7 @@ impl Crowds {
         let is_proxy = self.proxies.iter().any(|network| network.contains(peer));
         let most = if is_proxy { usize::MAX } else { self.most };
         let counted = self.all.add(Subnet::of(peer), |_| most);
-        if counted.is_none() && self.told.is_none_or(|told| told.elapsed() >= TELL) {
-            self.told = Some(Instant::now());
+        if counted.is_none() && is_due(&mut self.told) {
             tracing::warn!(address = %peer, most, "connections beyond --max-connections-per-address are closed");
         }
         counted
@@ -195,19 +213,13 @@ impl Door {
     }
 }
 
-/// The next connection. Where the system cannot give one now, it is asked again a little later. The application could have
-/// all descriptors while nobody can ask it for anything.
-async fn next<S: Service>(listener: &TcpListener, service: &S) -> (TcpStream, IpAddr) {
-    loop {
-        match listener.accept().await {
-            Ok((stream, address)) => return (stream, address.ip()),
-            Err(error) if is_the_clients(&error) => {}
-            Err(error) => {
-                tracing::warn!(%error, "no connection can be accepted");
-                tokio::join!(service.give_up_files(), tokio::time::sleep(PAUSE));
-            }
-        }
+/// Whether the log may tell it again. It was told now, if so.
+fn is_due(told: &mut Option<Instant>) -> bool {
+    let is_due = told.is_none_or(|told| told.elapsed() >= TELL);
+    if is_due {
+        *told = Some(Instant::now());
     }
+    is_due
 }
 
 /// Whether the connection went away before it was accepted.

@@ -1,5 +1,6 @@
 //! The examples of the client, started as a user would.
 
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 use eventodb_testing::postgres;
@@ -7,6 +8,9 @@ use tokio::process::Command;
 use tokio::sync::OnceCell;
 
 use crate::server::{BINARY, Server, TOKEN};
+
+/// How the variables begin that describe a package.
+const PACKAGE: [&str; 2] = ["CARGO_MANIFEST_", "CARGO_PKG_"];
 
 /// The program of an example of the client.
 pub(super) async fn example(name: &str) -> PathBuf {
@@ -18,6 +22,11 @@ pub(super) async fn example(name: &str) -> PathBuf {
 async fn build() -> PathBuf {
     let folder = Path::new(BINARY).parent().expect("a binary is in a folder").to_owned();
     let mut command = Command::new(env!("CARGO"));
+    // What cargo tells a test of its package. Build scripts that look at it would run again, and all that needs them.
+    let of_package = |name: &OsString| name.to_str().is_some_and(|name| PACKAGE.iter().any(|of| name.starts_with(of)));
+    for (name, _) in std::env::vars_os().filter(|(name, _)| of_package(name)) {
+        command.env_remove(name);
+    }
     command.args(["build", "--locked", "--quiet", "--workspace", "--all-features", "--examples"]);
     if folder.ends_with("release") {
         command.arg("--release");
