@@ -100,7 +100,10 @@ async fn take_hints(store: Weak<EventStore>, mut hints: tokio::sync::mpsc::Recei
             Hint::Written(incarnation, position) => with(incarnation, &|log| log.writer.hint(position)),
             Hint::Group(incarnation, group) => with(incarnation, &|log| log.groups().hint(group)),
             Hint::Wanted(incarnation, group) => with(incarnation, &|log| log.groups().give_way(group)),
-            Hint::Registry => store.refresh().await,
+            Hint::Registry => {
+                store.refused.forget();
+                store.refresh().await
+            }
             Hint::All => store.poll().await,
         };
         if let Err(error) = outcome {

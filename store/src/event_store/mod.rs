@@ -2,6 +2,7 @@
 
 mod access;
 mod background;
+mod refused;
 mod replacement;
 mod self_test;
 mod tokens;
@@ -22,6 +23,7 @@ pub use access::Access;
 pub use replacement::Replacement;
 
 use self::access::KnownTokens;
+use self::refused::Refused;
 use self::self_test::SelfTest;
 use self::watch::Watch;
 use crate::clock::{self, Leapt};
@@ -48,6 +50,7 @@ pub struct EventStore {
     /// Held while a log is opened, so that a namespace never has two.
     opening: NameLocks,
     tokens: Arc<KnownTokens>,
+    refused: Refused,
     deleted: Mutex<HashSet<String>>,
     /// Incarnations that this server is replacing.
     replacing: Mutex<HashSet<Incarnation>>,
@@ -77,6 +80,7 @@ impl EventStore {
             logs: RwLock::default(),
             opening: NameLocks::default(),
             tokens: Arc::default(),
+            refused: Refused::default(),
             deleted: Mutex::default(),
             replacing: Mutex::default(),
             self_test: SelfTest::new(),
@@ -232,7 +236,9 @@ impl EventStore {
     /// # Errors
     /// [`crate::Error::NamespaceExists`].
     pub async fn create(&self, new: NewNamespace) -> Result<Namespace> {
-        let namespace = self.backend.create(&new).await?;
+        let created = self.backend.create(&new).await;
+        self.refused.forget();
+        let namespace = created?;
         self.deleted.lock().remove(&new.name);
         Ok(namespace)
     }

@@ -9,6 +9,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::EventStore;
 use super::access::Access;
+use super::refused::Question;
 use crate::error::{Chain, Error, Result};
 use crate::model::{Meant, NewToken, Rotation, TokenChange, TokenId, TokenRecord};
 
@@ -27,16 +28,31 @@ const HOUR: i64 = 3_600_000_000;
 impl EventStore {
     /// What a token opens; `None` for an unknown namespace, for a wrong token, and for one that has ended alike.
     ///
-    /// A token that was found good is good until its end, also while the registry does not answer.
+    /// A token that was found good is good until its end, also while the registry does not answer. One that there was not
+    /// may be refused for a quarter of a second after another server has made it, if that server's notification is late.
     pub async fn authorize(&self, token: &Token) -> Result<Option<Arc<Access>>> {
         let hash = token.hash();
         match self.tokens.get(&hash) {
             Some(access) => Ok(Some(access)),
-            None => match self.look_up(token, &hash).await? {
-                // Boxed, because it is rare: all requests would carry the room for it.
-                Some(record) => Box::pin(self.open_by(token, record)).await,
+            None => match self.refused.question(&hash) {
+                Some(question) => self.ask_and_open(token, hash, question).await,
                 None => Ok(None),
             },
+        }
+    }
+
+    /// What a token opens that is not known yet.
+    async fn ask_and_open(&self, token: &Token, hash: TokenHash, question: Question) -> Result<Option<Arc<Access>>> {
+        match self.look_up(token, &hash).await? {
+            // Boxed, because it is rare: all requests would carry the room for it.
+            Some(record) => Box::pin(self.open_by(token, record)).await,
+            None => {
+                // Where nobody else makes tokens, asking costs nothing.
+                if self.backend.is_shared() {
+                    self.refused.add(hash, question);
+                }
+                Ok(None)
+            }
         }
     }
 
@@ -94,7 +110,9 @@ impl EventStore {
     /// # Errors
     /// [`crate::Error::NamespaceNotFound`], [`crate::Error::TokenExists`], [`crate::Error::TooManyTokens`].
     pub async fn create_token(&self, new: NewToken) -> Result<TokenRecord> {
-        self.backend.change_tokens(TokenChange::Create(new)).await
+        let outcome = self.backend.change_tokens(TokenChange::Create(new)).await;
+        self.refused.forget();
+        outcome
     }
 
     /// Ends a token at once. Returns the token, which tells when it was revoked; the same call again returns the same.
@@ -118,6 +136,7 @@ impl EventStore {
     pub async fn rotate_token(&self, rotation: Rotation) -> Result<TokenRecord> {
         let (from, grace) = (rotation.from, rotation.grace);
         let outcome = self.backend.change_tokens(TokenChange::Rotate(rotation)).await;
+        self.refused.forget();
         if outcome.is_ok() || matches!(outcome, Err(Error::Unknown(_))) {
             match self.backend.token_by_id(from).await {
                 Ok(Some(old)) if old.revoked_at.is_none() => self.tokens.end_at(from, old.end()),

@@ -35,6 +35,11 @@ pub struct Moment {
 }
 
 impl Moment {
+    /// One in which no epoch is given, of a call whose token is not known.
+    pub fn of(now: i64, head: i64) -> Self {
+        Self { now, head, random: 0, last_epoch: Epoch::default(), token: None }
+    }
+
     pub(super) fn next_epoch(&mut self) -> Epoch {
         self.last_epoch = self.last_epoch.next(self.now, self.random).expect("64 bits hold epochs for a million years");
         self.last_epoch

@@ -137,8 +137,7 @@ impl KnownGroups {
         let clock = self.storage.lease_clock()?;
         let (version, seen) = group.certain(named)?;
         let now = self.clock.as_ref().map_or(clock, |clock| clock.load(Relaxed));
-        let at = Moment { now, head: shown, random: 0, last_epoch: Epoch::default(), token: None };
-        Some((version, Group::clone(&seen), at))
+        Some((version, Group::clone(&seen), Moment::of(now, shown)))
     }
 
     /// Asks the database about a group.
@@ -172,7 +171,7 @@ impl KnownGroups {
         let Compared { now, head, last_epoch, changed } = self.storage.compare(known, now).await?;
         let Some(head) = head else { return Ok(None) };
         self.ahead.store(now.saturating_sub(local_now()), Relaxed);
-        Ok(Some((changed, Moment { now, head, random: 0, last_epoch, token: None })))
+        Ok(Some((changed, Moment { last_epoch, ..Moment::of(now, head) })))
     }
 
     /// The moment of a decision, with the last epoch as it is stored.

@@ -210,6 +210,11 @@ impl Failure {
         self.state() == Some(&SqlState::T_R_SERIALIZATION_FAILURE)
     }
 
+    /// Whether another transaction held a lock for longer than was to be waited.
+    pub(super) fn is_lock_lost(&self) -> bool {
+        self.state() == Some(&SqlState::LOCK_NOT_AVAILABLE)
+    }
+
     /// Whether PostgreSQL takes no writes.
     pub(super) fn is_read_only(&self) -> bool {
         self.state() == Some(&SqlState::READ_ONLY_SQL_TRANSACTION)

@@ -74,6 +74,11 @@ impl GroupStorage for PostgresStorage {
         Ok(is_stored.then_some(change.next))
     }
 
+    fn renews_together(&self) -> bool {
+        // Citus takes a statement with a FROM to pieces where the log is on another node.
+        !self.shared.places.are_several()
+    }
+
     async fn renew(&self, changes: Vec<Change>) -> Result<Vec<Option<Version>>> {
         // In another order, calls of two servers could wait for each other's rows for ever.
         debug_assert!(changes.is_sorted_by(|one, other| one.group < other.group), "they are in order, each once");
@@ -84,8 +89,9 @@ impl GroupStorage for PostgresStorage {
         let (next, next_stamps): (Vec<i64>, Vec<i64>) = next.unzip();
         let states: Vec<&str> = changes.iter().map(|change| &*change.state).collect();
         let parameters: Parameters<'_> = &[&names, &known, &known_stamps, &next, &next_stamps, &states, &AUDIT_KEPT];
-        let rows = self.change_groups(RENEW_GROUPS.on(self.log), parameters).await?;
-        // There is none if somebody was first who changed one of them meanwhile.
+        let is_lost = |failure: &Failure| failure.is_lost_race() || failure.is_lock_lost();
+        let rows = self.change_groups(RENEW_GROUPS.on(self.log), parameters, is_lost).await?;
+        // There are none if somebody else changes one of them.
         let is_stored = |place: usize| rows.get(place).is_some_and(|row| row.get(0));
         Ok(changes.iter().enumerate().map(|(place, change)| is_stored(place).then_some(change.next)).collect())
     }
@@ -157,13 +163,19 @@ impl GroupStorage for PostgresStorage {
 impl PostgresStorage {
     /// Changes a group. Returns whether the change was stored.
     async fn change_group(&self, parameters: Parameters<'_>) -> Result<bool> {
-        let rows = self.change_groups(CHANGE_GROUP.on(self.log), parameters).await?;
+        // Where transactions are isolated more strictly than this store asks for, a race may be lost so.
+        let rows = self.change_groups(CHANGE_GROUP.on(self.log), parameters, Failure::is_lost_race).await?;
         Ok(rows.first().is_some_and(|row| row.get(0)))
     }
 
     /// Calls the function that changes groups, again only if it was not called. Returns for each call whether the change was
-    /// stored; nothing if none was.
-    async fn change_groups(&self, statement: Statement, parameters: Parameters<'_>) -> Result<Vec<Row>> {
+    /// stored; nothing if none was, because the race with another change `is_lost`.
+    async fn change_groups(
+        &self,
+        statement: Statement,
+        parameters: Parameters<'_>,
+        is_lost: fn(&Failure) -> bool,
+    ) -> Result<Vec<Row>> {
         loop {
             let site = self.place.site();
             let pools = site.node.pools().await;
@@ -176,8 +188,7 @@ impl PostgresStorage {
                 match changed {
                     Ok(rows) => return Ok(rows),
                     Err(failure) if attempts.go_on_unsent(&failure) => {}
-                    // Where transactions are isolated more strictly than this store asks for.
-                    Err(failure) if failure.is_lost_race() => return Ok(Vec::new()),
+                    Err(failure) if is_lost(&failure) => return Ok(Vec::new()),
                     Err(failure) => break failure,
                 }
             };

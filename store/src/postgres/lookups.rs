@@ -2,20 +2,15 @@
 //!
 //! A token that this server does not know is asked about each time, because another server may have made it a moment
 //! ago. With a query for each, clients that send wrong tokens would cost a multiple of other requests. Therefore what
-//! comes while a query is under way waits for the next one. No token is found by a query that was sent before the
-//! question came: it works everywhere as soon as the call that made it was answered.
-//!
-//! A token that there was not is refused for a moment without another question. Nobody can have shown it before it was
-//! made: its text is random, and told by the call that makes it.
+//! comes while a query is under way waits for the next one. No question is answered by a query that was sent before the
+//! question came: a token works everywhere as soon as the call that made it was answered.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use eventodb_protocol::token::TokenHash;
-use parking_lot::Mutex;
 use tokio::sync::{mpsc, oneshot};
-use tokio::time::{Instant, timeout};
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -30,22 +25,13 @@ use crate::model::TokenRecord;
 const AT_ONCE: usize = 1_024;
 /// The next query does not wait longer than this for the one before it, which may be on a connection that is dead.
 const SLOW: Duration = Duration::from_millis(100);
-/// How long a token that there was not is refused without another question.
-const REFUSED_FOR: Duration = Duration::from_millis(250);
-/// Tokens that are refused so, at most.
-const REFUSED: usize = 1_024;
 const STOPPING: &str = "this server is closing";
 
 /// Where tokens are looked up.
 #[derive(Debug)]
 pub(super) struct Lookups {
     questions: mpsc::Sender<Question>,
-    refused: Refused,
 }
-
-/// Tokens that there were not a moment ago, with the end of that moment.
-#[derive(Debug, Default)]
-struct Refused(Mutex<HashMap<TokenHash, Instant>>);
 
 /// Which token has this hash, in the living namespace of that name?
 #[derive(Debug)]
@@ -80,37 +66,18 @@ impl Lookups {
                 let _ = timeout(SLOW, answered).await;
             }
         });
-        Self { questions, refused: Refused::default() }
+        Self { questions }
     }
 
     /// The token with this hash, of the living namespace of that name.
     pub(super) async fn token(&self, namespace: &str, hash: &TokenHash) -> Result<Option<TokenRecord>> {
-        if !can_be_stored(namespace) || self.refused.has(hash) {
+        if !can_be_stored(namespace) {
             return Ok(None);
         }
         let (answer, answered) = oneshot::channel();
         let question = Question { namespace: namespace.into(), hash: *hash, answer };
         self.questions.send(question).await.map_err(|_| Error::unavailable(STOPPING))?;
-        let found = answered.await.unwrap_or_else(|_| Err(Error::unavailable(STOPPING)))?;
-        if found.is_none() {
-            self.refused.add(*hash);
-        }
-        Ok(found)
-    }
-}
-
-impl Refused {
-    fn has(&self, hash: &TokenHash) -> bool {
-        self.0.lock().get(hash).is_some_and(|&until| Instant::now() < until)
-    }
-
-    fn add(&self, hash: TokenHash) {
-        let mut refused = self.0.lock();
-        // Whoever guesses shows none of them twice: nothing is lost with them.
-        if refused.len() >= REFUSED {
-            refused.clear();
-        }
-        refused.insert(hash, Instant::now() + REFUSED_FOR);
+        answered.await.unwrap_or_else(|_| Err(Error::unavailable(STOPPING)))
     }
 }
 
@@ -171,29 +138,6 @@ mod tests {
             assert_eq!(sizes.recv().await, Some(100));
         };
         tokio::join!(ask(&lookups), release);
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_token_that_there_is_not_is_asked_about_again_after_a_moment() {
-        let (lookups, gate, mut sizes) = held_up();
-        gate.add_permits(2);
-        for wait in [Duration::ZERO, REFUSED_FOR / 2, REFUSED_FOR] {
-            tokio::time::sleep(wait).await;
-            ask(&lookups).await;
-        }
-        assert_eq!((sizes.recv().await, sizes.recv().await, sizes.try_recv().ok()), (Some(1), Some(1), None));
-    }
-
-    #[test]
-    fn what_is_refused_is_bounded() {
-        let refused = Refused::default();
-        for number in 0..3 * REFUSED {
-            let mut bytes = [0; 32];
-            bytes[..8].copy_from_slice(&number.to_le_bytes());
-            let hash = TokenHash::from_bytes(bytes);
-            refused.add(hash);
-            assert!(refused.has(&hash) && refused.0.lock().len() <= REFUSED);
-        }
     }
 
     #[tokio::test(start_paused = true)]

@@ -48,8 +48,13 @@ pub trait GroupStorage: Send + Sync + 'static {
     /// As above; [`crate::Error::Unknown`]: it may be stored.
     async fn change(&self, change: Change) -> Result<Option<Version>>;
 
-    /// Stores changes of several groups that only renew leases, each as [`Self::change`] does, together and in the order of
-    /// their names. Returns what that returns for each.
+    /// Whether [`Self::renew`] stores many changes for the price of few.
+    fn renews_together(&self) -> bool {
+        false
+    }
+
+    /// Stores changes of several groups that only renew leases, in the order of their names, each as [`Self::change`] does,
+    /// or none of them if one is in the way. Returns what that returns for each.
     ///
     /// # Errors
     /// As above, for all of them.

@@ -10,6 +10,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
+use super::slot::Slot;
 use super::{Decided, Groups, Named};
 use crate::error::{Error, Result};
 use crate::groups::{Group, Moment};
@@ -55,9 +56,9 @@ impl Groups {
         let id: Arc<str> = member.into();
         let mut changes = self.changes(&slot);
         let (wait, named) = (call.wait_ms, Arc::clone(&id));
-        let renews = call.checkpoints.is_empty() && call.released.is_empty();
+        let only_renews = call.checkpoints.is_empty() && call.released.is_empty() && !self.has_news(&slot, member);
         let decide = move |group: &mut Group, at: &mut Moment| group.heartbeat(&id, &call, at);
-        let (mut reply, Decided { group, at: _ }) = match renews {
+        let (mut reply, Decided { group, at: _ }) = match only_renews {
             true => slot.decide_soon(&self.decider, named, decide).await?,
             false => slot.decide_for(&self.decider, vec![named], None, decide).await?,
         };
@@ -87,6 +88,14 @@ impl Groups {
             let decide = move |group: &mut Group, at: &mut Moment| group.look_again(&id, fenced.clone(), at);
             reply = slot.decide_for(&self.decider, vec![member.into()], None, decide).await?.0;
         }
+    }
+
+    /// Whether a member of the group, as it was last seen, would learn of something that it was not told.
+    pub(super) fn has_news(&self, slot: &Slot, member: &str) -> bool {
+        let Some(group) = slot.known.last_seen() else { return true };
+        let at = Moment::of(self.decider.base.groups.about_now(), 0);
+        let again = group.look_again(member, Vec::new(), &at);
+        again.map_or(true, |again| slot.is_news(member, told(&again.membership.assigned, &again.membership.revoking)))
     }
 }
 

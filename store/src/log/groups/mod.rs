@@ -147,6 +147,14 @@ impl Groups {
         }
     }
 
+    /// A call of a member whose decision panics, and may wait for those of others.
+    #[cfg(test)]
+    pub(crate) async fn panics_soon(&self, group: &str, member: &str) -> Result<()> {
+        let decide = |_: &mut crate::groups::Group, _: &mut crate::groups::Moment| panic!("a test");
+        let decided = self.slot(group).decide_soon(&self.decider, member.into(), decide).await;
+        decided.map(|((), _)| ())
+    }
+
     /// A group as it is now.
     async fn now(&self, target: &Target) -> Result<Decided> {
         let ((), decided) = target.decide(&self.decider, |_, _| Ok(())).await?;

@@ -1,20 +1,20 @@
 //! Heartbeats that only renew leases, of many groups together: one question and one commit for all of them.
 //!
-//! A group whose heartbeat is more than that is decided by itself, at once: because it has changed, a decision about it
-//! is under way, a membership has ended, or epochs are to be given.
+//! A group of which a heartbeat comes to more than that is decided by itself, without waiting for the others: it has
+//! changed, it is being decided about, a membership has ended, or epochs are to be given.
 
-use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::FutureExt as _;
 use parking_lot::Mutex;
+use tokio::runtime::Handle;
 use tokio::sync::OwnedMutexGuard;
-use tokio::time::{Instant, sleep_until};
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, sleep_until, timeout};
 
 use super::decider::{Decider, stored};
 use super::slot::{Decided, Job, Slot};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::groups::{Change, Group, Moment};
 use crate::log::known;
 use crate::storage::groups::Version;
@@ -24,14 +24,15 @@ const EVERY: Duration = Duration::from_millis(100);
 /// A group is decided at once if one of its leases ends within this time, in milliseconds.
 const URGENT_MS: i64 = 1_000;
 /// Groups that are decided together, at most.
-const TOGETHER: usize = 64;
+const GROUPS: usize = 64;
 
-/// The groups with heartbeats that wait.
+/// The groups with heartbeats that wait for those of others.
 #[derive(Default)]
 pub(super) struct Renewals(Mutex<Waiting>);
 
 #[derive(Default)]
 struct Waiting {
+    /// Each once.
     slots: Vec<Arc<Slot>>,
     /// Whether a task decides them.
     is_running: bool,
@@ -39,27 +40,28 @@ struct Waiting {
     next: Option<Instant>,
 }
 
-/// A group whose calls are decided with those of others.
-struct Renewal {
+/// The calls of one group that are being decided. Those that have no answer when it is dropped are decided by themselves.
+struct Run {
+    decider: Arc<Decider>,
     slot: Arc<Slot>,
     jobs: Vec<Box<dyn Job>>,
 }
 
 /// A group as it is known, while nobody else decides about it.
-struct Held<'a> {
-    renewal: &'a mut Renewal,
+struct Held {
+    turn: OwnedMutexGuard<()>,
     version: Version,
     group: Arc<Group>,
-    turn: OwnedMutexGuard<()>,
+    run: Run,
 }
 
 /// A decision that only renews leases.
-struct Renewed<'a> {
-    renewal: &'a mut Renewal,
+struct Renewed {
+    turn: OwnedMutexGuard<()>,
     version: Version,
     group: Group,
     at: Arc<Moment>,
-    _turn: OwnedMutexGuard<()>,
+    run: Run,
 }
 
 impl Decider {
@@ -68,128 +70,154 @@ impl Decider {
         let groups = &self.base.groups;
         let end = slot.known.last_seen().and_then(|group| group.next_end());
         let may_wait = end.is_some_and(|end| end > groups.about_now().saturating_add(URGENT_MS));
-        // Where memory has the leases, there is nothing to be stored together.
-        if !may_wait || groups.storage.lease_clock().is_some() {
+        if !may_wait || !groups.storage.renews_together() {
             return slot.hurry(self);
+        }
+        if !slot.list() {
+            return;
         }
         let mut waiting = self.renewals.0.lock();
         waiting.slots.push(Arc::clone(slot));
         if !waiting.is_running {
             waiting.is_running = true;
-            tokio::spawn(renew_all(Arc::clone(self)));
+            tokio::spawn(decide_soon(Arc::clone(self)));
         }
     }
 
-    /// Decides what waits for these groups.
-    async fn renew(self: &Arc<Self>, mut slots: Vec<Arc<Slot>>) {
-        // Each once, in the order in which they are stored.
-        slots.sort_unstable_by(|one, other| one.known.name.cmp(&other.known.name));
-        slots.dedup_by(|one, other| one.known.name == other.known.name);
-        let begun = slots.into_iter().filter(|slot| slot.begin());
-        let mut renewals: Vec<Renewal> = begun.map(|slot| Renewal { jobs: slot.take(), slot }).collect();
-        if AssertUnwindSafe(self.renew_together(&mut renewals)).catch_unwind().await.is_err() {
-            tracing::error!(namespace = %self.base.namespace, "a decision about groups panicked");
-            for Renewal { slot, jobs } in &mut renewals {
-                jobs.clear();
-                slot.known.forget();
-            }
-        }
-        for Renewal { slot, jobs } in renewals {
-            slot.go_on(self, jobs);
-        }
-    }
-
-    /// Decides, stores and answers the calls that only renew leases, and leaves all others as they are.
-    async fn renew_together(&self, renewals: &mut [Renewal]) {
-        let held: Vec<Held<'_>> = renewals.iter_mut().filter_map(Renewal::hold).collect();
+    /// Decides what waits for these groups, together as far as it only renews leases.
+    async fn decide_together(self: Arc<Self>, slots: Vec<Arc<Slot>>) {
+        let mut held: Vec<Held> = slots.into_iter().filter_map(|slot| self.hold(slot)).collect();
         if held.is_empty() || self.writer.may_change().is_err() {
             return;
         }
-        let known: Vec<_> = held.iter().map(|held| (Arc::clone(&held.renewal.slot.known.name), held.version)).collect();
-        // Whoever decides about a single group meets an error, too, and answers with it.
-        let Ok(Some((changed, at))) = self.base.groups.compare(&known).await else { return };
-        let same = held.into_iter().filter(|held| !changed.contains(&held.renewal.slot.known.name));
-        let renewed: Vec<Renewed<'_>> = same.filter_map(|held| self.renew_one(held, at.clone())).collect();
+        // In the order in which they are stored.
+        held.sort_unstable_by(|one, other| one.run.name().cmp(other.run.name()));
+        let known: Vec<_> = held.iter().map(|held| (Arc::clone(held.run.name()), held.version)).collect();
+        let (changed, at) = match self.base.groups.compare(&known).await {
+            Ok(Some(compared)) => compared,
+            Ok(None) | Err(Error::Failed(_)) => return,
+            // Nobody answers: no use in asking for each.
+            Err(error) => return held.into_iter().for_each(|held| held.run.answer(&Err(error.clone()))),
+        };
+        let same = held.into_iter().filter(|held| !changed.contains(held.run.name()));
+        let renewed: Vec<Renewed> = same.filter_map(|held| held.decide(at.clone())).collect();
         if renewed.is_empty() {
             return;
         }
         self.base.pauses.at("before a decision is stored").await;
-        let outcome = self.base.groups.storage.renew(renewed.iter().map(Renewed::change).collect()).await;
-        for (place, renewed) in renewed.into_iter().enumerate() {
-            let version = outcome.as_ref().map(|versions| versions.get(place).copied().flatten());
-            self.end(renewed, version.map_err(Clone::clone));
+        match self.base.groups.storage.renew(renewed.iter().map(Renewed::change).collect()).await {
+            Ok(versions) => renewed.into_iter().zip(versions).for_each(|(renewed, version)| renewed.end(version)),
+            // One of them is at fault.
+            Err(Error::Failed(_)) => {}
+            Err(error) => renewed.into_iter().for_each(|renewed| renewed.run.answer(&Err(error.clone()))),
         }
     }
 
-    /// Decides the calls of one group; those that change nothing are answered. `None` if there is nothing to be stored, or
-    /// more than leases.
-    fn renew_one<'a>(&self, held: Held<'a>, mut at: Moment) -> Option<Renewed<'a>> {
-        let Held { renewal, version, group, turn } = held;
+    /// A group with calls that wait, if it is certainly known and nobody decides about it.
+    fn hold(self: &Arc<Self>, slot: Arc<Slot>) -> Option<Held> {
+        let jobs = slot.begin_with()?;
+        let run = Run { decider: Arc::clone(self), slot, jobs };
+        let turn = Arc::clone(&run.slot.known.turn).try_lock_owned().ok()?;
+        let named: Vec<Arc<str>> = run.jobs.iter().flat_map(|job| job.gone().iter().cloned()).collect();
+        let (version, group) = run.slot.known.certain(&named)?;
+        Some(Held { turn, version, group, run })
+    }
+}
+
+impl Run {
+    fn name(&self) -> &Arc<str> {
+        &self.slot.known.name
+    }
+
+    fn answer(mut self, outcome: &Result<Decided>) {
+        self.decider.answer(&self.slot, std::mem::take(&mut self.jobs), outcome);
+    }
+}
+
+impl Drop for Run {
+    fn drop(&mut self) {
+        // Outside of the runtime nobody waits any more.
+        if Handle::try_current().is_ok() {
+            self.slot.go_on(&self.decider, std::mem::take(&mut self.jobs));
+        }
+    }
+}
+
+impl Held {
+    /// Decides the calls; if they change nothing, they are answered. `None` if there is nothing to be stored, or more than
+    /// leases.
+    fn decide(self, mut at: Moment) -> Option<Renewed> {
+        let Self { turn, version, group, mut run } = self;
         let (mut group, before) = (Group::clone(&group), at.last_epoch);
         group.fit(&mut at);
         group.expire(&mut at);
-        for job in &mut renewal.jobs {
+        for job in &mut run.jobs {
             job.decide(&mut group, &mut at);
         }
         let changes = group.changes();
         if at.last_epoch != before || !changes.only_renew() {
+            drop(turn);
             return None;
         }
         let at = Arc::new(at);
         if changes.is_empty() {
-            let decided = Decided { group: Arc::new(group), at };
-            self.answer(&renewal.slot, std::mem::take(&mut renewal.jobs), &Ok(decided));
+            drop(turn);
+            run.answer(&Ok(Decided { group: Arc::new(group), at }));
             return None;
         }
         // Until its outcome is known.
-        renewal.slot.known.doubt();
-        Some(Renewed { renewal, version, group, at, _turn: turn })
-    }
-
-    /// Answers the calls of a group whose decision was stored with this version, or could not be. If somebody else has
-    /// changed it, they are decided again.
-    fn end(&self, renewed: Renewed<'_>, version: Result<Option<Version>>) {
-        let Renewed { renewal: Renewal { slot, jobs }, group, at, _turn, .. } = renewed;
-        let Some(version) = version.transpose() else { return };
-        let outcome = version.map(|version| stored(slot, version, group, at, false));
-        self.answer(slot, std::mem::take(jobs), &outcome);
+        run.slot.known.doubt();
+        Some(Renewed { turn, version, group, at, run })
     }
 }
 
-impl Renewal {
-    /// The group as it is known, if that is certain and nobody decides about it.
-    fn hold(&mut self) -> Option<Held<'_>> {
-        let turn = Arc::clone(&self.slot.known.turn).try_lock_owned().ok()?;
-        let named: Vec<Arc<str>> = self.jobs.iter().flat_map(|job| job.gone().iter().cloned()).collect();
-        let (version, group) = self.slot.known.certain(&named)?;
-        (!self.jobs.is_empty()).then_some(Held { renewal: self, version, group, turn })
-    }
-}
-
-impl Renewed<'_> {
+impl Renewed {
     fn change(&self) -> Change {
-        let name = &self.renewal.slot.known.name;
-        Change::new(name, Some(self.version), known::stamp(), &self.group, self.at.last_epoch, &self.at)
+        Change::new(self.run.name(), Some(self.version), known::stamp(), &self.group, self.at.last_epoch, &self.at)
+    }
+
+    /// Answers the calls once the decision is stored with this version. If there is none, somebody else was first, and they
+    /// are decided again.
+    fn end(self, version: Option<Version>) {
+        let Self { turn, group, at, run, .. } = self;
+        let decided = version.map(|version| stored(&run.slot, version, group, at, false));
+        drop(turn);
+        if let Some(decided) = decided {
+            run.answer(&Ok(decided));
+        }
     }
 }
 
 /// Decides what waits, as long as something does.
-async fn renew_all(decider: Arc<Decider>) {
+async fn decide_soon(decider: Arc<Decider>) {
     let every = if decider.base.groups.has_test_clock() { Duration::ZERO } else { EVERY };
+    let mut slow: Option<JoinHandle<()>> = None;
     loop {
         let next = decider.renewals.0.lock().next.unwrap_or_else(Instant::now);
         sleep_until(next).await;
-        let slots = {
-            let mut waiting = decider.renewals.0.lock();
-            let count = waiting.slots.len().min(TOGETHER);
-            if count == 0 {
-                waiting.is_running = false;
-                return;
-            }
-            let slots: Vec<_> = waiting.slots.drain(..count).collect();
-            waiting.next = Some(Instant::now() + if waiting.slots.is_empty() { every } else { Duration::ZERO });
-            slots
-        };
-        decider.renew(slots).await;
+        let Some(slots) = decider.renewals.take(every) else { return };
+        if slow.as_ref().is_some_and(|slow| !slow.is_finished()) {
+            // The database, or a connection, is slow: what came later does not wait for it.
+            slots.iter().for_each(|slot| slot.hurry(&decider));
+            continue;
+        }
+        let mut deciding = tokio::spawn(Arc::clone(&decider).decide_together(slots));
+        slow = timeout(EVERY, &mut deciding).await.is_err().then_some(deciding);
+    }
+}
+
+impl Renewals {
+    /// The groups that are decided next. `None` if there are none: the task ends.
+    fn take(&self, every: Duration) -> Option<Vec<Arc<Slot>>> {
+        let mut waiting = self.0.lock();
+        let count = waiting.slots.len().min(GROUPS);
+        if count == 0 {
+            waiting.is_running = false;
+            return None;
+        }
+        let slots: Vec<_> = waiting.slots.drain(..count).collect();
+        slots.iter().for_each(|slot| slot.unlist());
+        waiting.next = Some(Instant::now() + if waiting.slots.is_empty() { every } else { Duration::ZERO });
+        Some(slots)
     }
 }

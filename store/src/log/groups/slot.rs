@@ -31,6 +31,8 @@ pub(super) struct Slot {
     pub(super) known: Arc<KnownGroup>,
     queue: Mutex<Vec<Box<dyn Job>>>,
     is_running: AtomicBool,
+    /// Whether it is among those that are decided together soon.
+    is_listed: AtomicBool,
     /// When the next timer ends, by the clock of the database.
     armed: AtomicI64,
     /// What each member was told last of what it owns.
@@ -139,6 +141,7 @@ impl Slot {
             known,
             queue: Mutex::default(),
             is_running: AtomicBool::new(false),
+            is_listed: AtomicBool::new(false),
             armed: AtomicI64::new(i64::MAX),
             told: Mutex::default(),
         }
@@ -215,8 +218,23 @@ impl Slot {
         }
     }
 
+    /// Puts it among those that are decided together soon. Returns whether it was not there.
+    pub(super) fn list(&self) -> bool {
+        !self.is_listed.swap(true, SeqCst)
+    }
+
+    /// It is among them no more: what comes from now on puts it there again.
+    pub(super) fn unlist(&self) {
+        self.is_listed.store(false, SeqCst);
+    }
+
+    /// The calls that wait, for the caller to decide, if there are some and nobody else does. [`Self::go_on`] ends it.
+    pub(super) fn begin_with(&self) -> Option<Vec<Box<dyn Job>>> {
+        (!self.queue.lock().is_empty() && self.begin()).then(|| self.take())
+    }
+
     /// Whether the caller is to decide what waits, because nobody else does. [`Self::go_on`] ends it.
-    pub(super) fn begin(&self) -> bool {
+    fn begin(&self) -> bool {
         !self.is_running.swap(true, SeqCst)
     }
 
@@ -256,7 +274,7 @@ impl Slot {
     }
 
     /// The calls that are decided next, together.
-    pub(super) fn take(&self) -> Vec<Box<dyn Job>> {
+    fn take(&self) -> Vec<Box<dyn Job>> {
         let mut queue = self.queue.lock();
         let count = queue.len().min(TOGETHER);
         queue.drain(..count).collect()

@@ -8,6 +8,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::Groups;
 use crate::conformance::support::namespace;
+use crate::log::Log;
 use crate::sqlite::{self, Location, Sqlite};
 use crate::{EventStore, Settings};
 
@@ -15,12 +16,8 @@ const GROUP: &str = "g";
 
 #[tokio::test]
 async fn memory_is_not_asked_while_a_change_is_in_doubt() {
-    let backend = Sqlite::open(Location::Memory, sqlite::Settings::default()).expect("memory is there");
-    let store = EventStore::open(backend, Settings::default()).await.expect("it is new");
-    store.create(namespace("test", &Token::generate("test"))).await.expect("the name is free");
-    let log = store.log("test").await.expect("it was just created");
+    let (store, log) = with_group().await;
     let groups = log.groups();
-    groups.create(GROUP, new_group()).await.expect("it is new");
     let member = groups.join(GROUP, Join::default()).await.expect("there is room").member;
 
     assert!(is_remembered(groups, &member));
@@ -32,6 +29,33 @@ async fn memory_is_not_asked_while_a_change_is_in_doubt() {
     groups.slot_of(GROUP).known.forget();
     assert!(!is_remembered(groups, &member));
     store.close().await;
+}
+
+#[tokio::test]
+async fn a_heartbeat_with_news_waits_for_no_other() {
+    let (store, log) = with_group().await;
+    let (groups, stop) = (log.groups(), CancellationToken::new());
+    let slot = groups.slot_of(GROUP);
+    let first = groups.join(GROUP, Join::default()).await.expect("there is room").member;
+    assert!(!groups.has_news(&slot, &first), "it was told what it got");
+    assert!(groups.has_news(&slot, "somebody"), "that it is no member");
+    groups.join(GROUP, Join::default()).await.expect("there is room");
+    assert!(groups.has_news(&slot, &first), "a partition is asked back");
+    groups.heartbeat(GROUP, &first, MemberCall::default(), &stop).await.expect("it lives");
+    assert!(!groups.has_news(&slot, &first));
+    slot.known.forget();
+    assert!(groups.has_news(&slot, &first), "nobody knows");
+    store.close().await;
+}
+
+/// A log with a group.
+async fn with_group() -> (Arc<EventStore>, Arc<Log>) {
+    let backend = Sqlite::open(Location::Memory, sqlite::Settings::default()).expect("memory is there");
+    let store = EventStore::open(backend, Settings::default()).await.expect("it is new");
+    store.create(namespace("test", &Token::generate("test"))).await.expect("the name is free");
+    let log = store.log("test").await.expect("it was just created");
+    log.groups().create(GROUP, new_group()).await.expect("it is new");
+    (store, log)
 }
 
 /// Whether memory can decide a call of this member.

@@ -1,7 +1,5 @@
 //! Heartbeats of many groups, stored together: what others do to one of them is no concern of the rest.
 
-use std::sync::Arc;
-
 use eventodb_protocol::group::Fence;
 use eventodb_protocol::group::reply::Heartbeat;
 use eventodb_protocol::request::group::{Join, Leave, MemberCall};
@@ -21,6 +19,11 @@ const COMMITS: &str = "SELECT count(DISTINCT s.xmin::text) FROM {log}.group_stat
 const CHANGED: &str = "INSERT INTO {log}.group_states (group_name, version, state)
     SELECT s.group_name, s.version + 1, s.state FROM {log}.group_states AS s WHERE s.group_name = 'g7'
     ORDER BY s.version DESC LIMIT 1";
+
+/// It is deleted.
+const DELETED: &str = "DO $$ BEGIN
+    PERFORM {log}.change_group_2('g7', s.version, s.stamp, s.version + 1, 0, '', 0, 0, NULL, NULL, 0, 0)
+    FROM (SELECT * FROM {log}.group_states WHERE group_name = 'g7' ORDER BY version DESC LIMIT 1) AS s; END $$";
 
 /// Groups `g0` to `g19` with one member each.
 struct Many {
@@ -89,21 +92,55 @@ async fn a_group_that_another_server_changed_is_decided_by_itself() {
     many.end().await;
 }
 
-/// The commit waits for somebody who changes one of the groups, and then leaves that one alone.
+/// Nobody but the members of a group waits for somebody who changes it.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_group_that_is_changed_meanwhile_costs_the_others_nothing() {
-    let many = Arc::new(Many::new().await);
+async fn a_group_that_is_being_changed_costs_the_others_nothing() {
+    let many = Many::new().await;
     let other = postgres::connect(&many.fixture.url).await;
     other.batch_execute(&many.fixture.text(&format!("BEGIN; {CHANGED}"))).await.expect("good SQL");
-    let beating = tokio::spawn({
-        let many = Arc::clone(&many);
-        async move { many.heartbeats().await }
-    });
-    many.fixture.until_somebody_waits().await;
-    other.batch_execute("COMMIT").await.expect("it goes on");
-    for reply in beating.await.expect("no panic") {
-        reply.expect("it lives");
+    let others = join_all((0..GROUPS).filter(|&number| number != 7).map(|number| many.heartbeat(number)));
+    let of_others = async {
+        for reply in others.await {
+            reply.expect("it lives");
+        }
+        many.fixture.until_somebody_waits().await;
+        other.batch_execute("COMMIT").await.expect("it goes on");
+    };
+    let (reply, ()) = tokio::join!(many.heartbeat(7), of_others);
+    reply.expect("it lives");
+    many.end().await;
+}
+
+/// After its first write the function cannot say that it has lost a race: it fails, and the whole statement with it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_group_that_is_deleted_meanwhile_costs_the_others_nothing() {
+    let many = Many::new().await;
+    let other = postgres::connect(&many.fixture.url).await;
+    other.batch_execute(&many.fixture.text(&format!("BEGIN; {DELETED}"))).await.expect("good SQL");
+    let deleted = async {
+        many.fixture.until_somebody_waits().await;
+        other.batch_execute("COMMIT").await.expect("it goes on");
+    };
+    let (replies, ()) = tokio::join!(many.heartbeats(), deleted);
+    for (number, reply) in replies.into_iter().enumerate() {
+        match reply {
+            Err(Error::GroupNotFound) => assert_eq!(number, 7),
+            reply => assert!(reply.is_ok() && number != 7, "g{number}: {reply:?}"),
+        }
     }
-    assert_eq!(many.fixture.number(COMMITS).await, 2, "only that one was decided again");
-    Arc::into_inner(many).expect("nobody else has it").end().await;
+    many.end().await;
+}
+
+#[tokio::test]
+async fn a_decision_that_panics_costs_the_other_groups_nothing() {
+    let many = Many::new().await;
+    let panics = many.fixture.groups().panics_soon("g7", &many.members[7]);
+    let (panicked, replies) = tokio::join!(panics, many.heartbeats());
+    assert!(matches!(panicked, Err(Error::Unknown(_))), "{panicked:?}");
+    for (number, reply) in replies.into_iter().enumerate() {
+        // The group's other call is decided together with the one that panics.
+        assert!(reply.is_ok() || number == 7, "g{number}: {reply:?}");
+    }
+    many.heartbeat(7).await.expect("it lives");
+    many.end().await;
 }
