@@ -157,6 +157,22 @@ async fn until(what: &str, is_so: impl Fn() -> bool) {
     }
 }
 
+/// Waits until the proxy passes writes on to this server. As long as it does not, it needs the other one.
+async fn until_used(server: &Server) {
+    let mut http = server.connect().await;
+    let request = eventodb_testing::http::head("GET", "/metrics", Some(TOKEN), "");
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        http.send(request.as_bytes()).await.expect("it runs");
+        let metrics = http.connection.reply().await.expect("it answers").text();
+        if metrics.contains(r#"eventodb_requests_total{method="stream.write",status="200"}"#) {
+            return;
+        }
+        assert!(Instant::now() < deadline, "the proxy does not use it again");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
 /// Restarts the server. The subscriptions on it must end over some time.
 async fn restart(server: Server, url: &str, seen: &Seen) -> Server {
     seen.ends.lock().clear();
@@ -164,6 +180,7 @@ async fn restart(server: Server, url: &str, seen: &Seen) -> Server {
     let port = port.to_owned();
     server.stop().await;
     let successor = Server::on_database_at(&port, url, &FLAGS).await;
+    until_used(&successor).await;
     let ends = seen.ends.lock().clone();
     if let (Some(first), Some(last)) = (ends.iter().min(), ends.iter().max())
         && ends.len() >= 10
