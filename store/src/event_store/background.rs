@@ -104,7 +104,10 @@ async fn take_hints(store: Weak<EventStore>, mut hints: tokio::sync::mpsc::Recei
                 store.refused.forget();
                 store.refresh().await
             }
-            Hint::All => store.poll().await,
+            Hint::All => {
+                store.refused.forget();
+                store.poll().await
+            }
         };
         if let Err(error) = outcome {
             tracing::debug!(error = %Chain(&error), "cannot see what other servers did");

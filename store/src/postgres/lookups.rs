@@ -1,9 +1,8 @@
 //! Looking up tokens by their hashes: one query asks about all that wait.
 //!
-//! A token that this server does not know is asked about each time, because another server may have made it a moment
-//! ago. With a query for each, clients that send wrong tokens would cost a multiple of other requests. Therefore what
-//! comes while a query is under way waits for the next one. No question is answered by a query that was sent before the
-//! question came: a token works everywhere as soon as the call that made it was answered.
+//! A token that this server does not know is asked about, because another server may have made it a moment ago. With a
+//! query for each, clients that send wrong tokens would cost a multiple of other requests. Therefore what comes while a
+//! query is under way waits for the next one. No question is answered by a query that was sent before the question came.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -25,6 +25,10 @@ const EVERY: Duration = Duration::from_millis(100);
 const URGENT_MS: i64 = 1_000;
 /// Groups that are decided together, at most.
 const GROUPS: usize = 64;
+/// How long the question about them may take: one group's connection may be dead, another one's is not.
+const ANSWERED_WITHIN: Duration = Duration::from_secs(1);
+
+type Slots = Vec<Arc<Slot>>;
 
 /// The groups with heartbeats that wait for those of others.
 #[derive(Default)]
@@ -33,11 +37,13 @@ pub(super) struct Renewals(Mutex<Waiting>);
 #[derive(Default)]
 struct Waiting {
     /// Each once.
-    slots: Vec<Arc<Slot>>,
+    slots: Slots,
     /// Whether a task decides them.
     is_running: bool,
     /// When they are decided next.
     next: Option<Instant>,
+    /// Those before them, if the database took longer.
+    slow: Option<JoinHandle<()>>,
 }
 
 /// The calls of one group that are being decided. Those that have no answer when it is dropped are decided by themselves.
@@ -67,16 +73,17 @@ struct Renewed {
 impl Decider {
     /// Decides what waits for a group soon, together with other groups, unless it has to be decided at once.
     pub(super) fn renew_soon(self: &Arc<Self>, slot: &Arc<Slot>) {
-        let groups = &self.base.groups;
-        let end = slot.known.last_seen().and_then(|group| group.next_end());
-        let may_wait = end.is_some_and(|end| end > groups.about_now().saturating_add(URGENT_MS));
-        if !may_wait || !groups.storage.renews_together() {
+        if self.is_urgent(slot) || !self.base.groups.storage.renews_together() {
+            return slot.hurry(self);
+        }
+        let mut waiting = self.renewals.0.lock();
+        if waiting.is_held_up() {
+            drop(waiting);
             return slot.hurry(self);
         }
         if !slot.list() {
             return;
         }
-        let mut waiting = self.renewals.0.lock();
         waiting.slots.push(Arc::clone(slot));
         if !waiting.is_running {
             waiting.is_running = true;
@@ -84,8 +91,14 @@ impl Decider {
         }
     }
 
+    /// Whether a lease of the group ends soon, as far as is known.
+    fn is_urgent(&self, slot: &Slot) -> bool {
+        let end = slot.known.last_seen().and_then(|group| group.next_end());
+        end.is_none_or(|end| end <= self.base.groups.about_now().saturating_add(URGENT_MS))
+    }
+
     /// Decides what waits for these groups, together as far as it only renews leases.
-    async fn decide_together(self: Arc<Self>, slots: Vec<Arc<Slot>>) {
+    async fn decide_together(self: Arc<Self>, slots: Slots) {
         let mut held: Vec<Held> = slots.into_iter().filter_map(|slot| self.hold(slot)).collect();
         if held.is_empty() || self.writer.may_change().is_err() {
             return;
@@ -93,12 +106,9 @@ impl Decider {
         // In the order in which they are stored.
         held.sort_unstable_by(|one, other| one.run.name().cmp(other.run.name()));
         let known: Vec<_> = held.iter().map(|held| (Arc::clone(held.run.name()), held.version)).collect();
-        let (changed, at) = match self.base.groups.compare(&known).await {
-            Ok(Some(compared)) => compared,
-            Ok(None) | Err(Error::Failed(_)) => return,
-            // Nobody answers: no use in asking for each.
-            Err(error) => return held.into_iter().for_each(|held| held.run.answer(&Err(error.clone()))),
-        };
+        // Where it has no good answer, each group has one of its own.
+        let compared = timeout(ANSWERED_WITHIN, self.base.groups.compare(&known)).await;
+        let Ok(Ok(Some((changed, at)))) = compared else { return };
         let same = held.into_iter().filter(|held| !changed.contains(held.run.name()));
         let renewed: Vec<Renewed> = same.filter_map(|held| held.decide(at.clone())).collect();
         if renewed.is_empty() {
@@ -107,9 +117,11 @@ impl Decider {
         self.base.pauses.at("before a decision is stored").await;
         match self.base.groups.storage.renew(renewed.iter().map(Renewed::change).collect()).await {
             Ok(versions) => renewed.into_iter().zip(versions).for_each(|(renewed, version)| renewed.end(version)),
-            // One of them is at fault.
-            Err(Error::Failed(_)) => {}
-            Err(error) => renewed.into_iter().for_each(|renewed| renewed.run.answer(&Err(error.clone()))),
+            Err(error @ Error::Unknown(_)) => {
+                renewed.into_iter().for_each(|renewed| renewed.run.answer(&Err(error.clone())));
+            }
+            // None of them is stored, and one may be at fault.
+            Err(_) => {}
         }
     }
 
@@ -191,33 +203,40 @@ impl Renewed {
 /// Decides what waits, as long as something does.
 async fn decide_soon(decider: Arc<Decider>) {
     let every = if decider.base.groups.has_test_clock() { Duration::ZERO } else { EVERY };
-    let mut slow: Option<JoinHandle<()>> = None;
     loop {
         let next = decider.renewals.0.lock().next.unwrap_or_else(Instant::now);
         sleep_until(next).await;
-        let Some(slots) = decider.renewals.take(every) else { return };
-        if slow.as_ref().is_some_and(|slow| !slow.is_finished()) {
-            // The database, or a connection, is slow: what came later does not wait for it.
-            slots.iter().for_each(|slot| slot.hurry(&decider));
-            continue;
+        let Some((together, alone)) = decider.renewals.take(every, |slot| decider.is_urgent(slot)) else { return };
+        alone.iter().for_each(|slot| slot.hurry(&decider));
+        let mut deciding = tokio::spawn(Arc::clone(&decider).decide_together(together));
+        if timeout(EVERY, &mut deciding).await.is_err() {
+            decider.renewals.0.lock().slow = Some(deciding);
         }
-        let mut deciding = tokio::spawn(Arc::clone(&decider).decide_together(slots));
-        slow = timeout(EVERY, &mut deciding).await.is_err().then_some(deciding);
+    }
+}
+
+impl Waiting {
+    /// Whether the database, or a connection, is slow: what comes now does not wait for it.
+    fn is_held_up(&self) -> bool {
+        self.slow.as_ref().is_some_and(|slow| !slow.is_finished())
     }
 }
 
 impl Renewals {
-    /// The groups that are decided next. `None` if there are none: the task ends.
-    fn take(&self, every: Duration) -> Option<Vec<Arc<Slot>>> {
+    /// The groups that are decided next, and those that are not to wait any longer. `None` if there are neither: the task
+    /// ends.
+    fn take(&self, every: Duration, is_urgent: impl Fn(&Slot) -> bool) -> Option<(Slots, Slots)> {
         let mut waiting = self.0.lock();
-        let count = waiting.slots.len().min(GROUPS);
-        if count == 0 {
+        if waiting.slots.is_empty() {
             waiting.is_running = false;
             return None;
         }
-        let slots: Vec<_> = waiting.slots.drain(..count).collect();
-        slots.iter().for_each(|slot| slot.unlist());
+        let is_held_up = waiting.is_held_up();
+        let (alone, mut together): (Slots, Slots) =
+            std::mem::take(&mut waiting.slots).into_iter().partition(|slot| is_held_up || is_urgent(slot));
+        waiting.slots = together.split_off(together.len().min(GROUPS));
+        alone.iter().chain(&together).for_each(|slot| slot.unlist());
         waiting.next = Some(Instant::now() + if waiting.slots.is_empty() { every } else { Duration::ZERO });
-        Some(slots)
+        Some((together, alone))
     }
 }
