@@ -120,3 +120,22 @@ async fn a_condition_that_a_damaged_message_decides_is_refused() {
     }
     store.close().await;
 }
+
+/// A server whose disk failed when it made the log, and which was killed then, leaves a file without tables.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_log_that_was_not_begun_is_sound_unless_messages_were_counted_in_it() {
+    for count in [0, 3] {
+        let (directory, _) = store_of(count).await;
+        let file = log_file(directory.path());
+        for file in [file.clone(), beside(&file, "-wal"), index_file(directory.path())] {
+            let _ = std::fs::remove_file(file);
+        }
+        let log = rusqlite::Connection::open(&file).expect("it is new");
+        log.pragma_update(None, "journal_mode", "WAL").expect("it is new");
+        drop(log);
+        assert!(holds_something(&file));
+        let report =
+            eventodb_store::sqlite::maintenance::verify(directory.path(), &mut |_| {}).expect("it can be read");
+        assert_eq!(report.is_sound(), count == 0, "{report:?}");
+    }
+}

@@ -152,8 +152,7 @@ fn verify_data_directory(directory: &Path, progress: &mut Progress<'_>) -> Resul
 
 fn verify_namespace(directory: &Path, namespace: &Namespace, progress: &mut Progress<'_>) -> Vec<FileReport> {
     let path = files::log_path(directory, namespace.incarnation);
-    let is_empty = std::fs::metadata(&path).map_or(0, |metadata| metadata.len()) == 0;
-    if is_empty && namespace.messages == Some(0) {
+    if namespace.messages == Some(0) && !is_begun(&path) {
         // It was never used.
         return Vec::new();
     }
@@ -176,6 +175,14 @@ fn verify_namespace(directory: &Path, namespace: &Namespace, progress: &mut Prog
         reports.push(FileReport { file: files::name_of(&index), holds, problems: problems.into_lines() });
     }
     reports
+}
+
+/// Whether a log has anything in it. One that could not be set up, because of a fault of the disk, has not.
+fn is_begun(path: &Path) -> bool {
+    let is_empty = std::fs::metadata(path).map_or(0, |metadata| metadata.len()) == 0;
+    let tables = "SELECT count(*) FROM sqlite_schema";
+    let has_tables = |log: Connection| log.query_row(tables, [], |row| row.get::<_, i64>(0)).map_or(true, |n| n > 0);
+    !is_empty && files::open_live(path, SQLITE_LOG).map_or(true, has_tables)
 }
 
 /// Looks at a log of a data directory.
