@@ -25,7 +25,7 @@ pub struct Hold {
     pub replies: bool,
 }
 
-/// The place at which a connection is cut.
+/// The place at which a connection is cut, or stands still.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Cut {
     /// After the server was sent this many bytes of requests, when another one comes.
@@ -163,6 +163,16 @@ impl Proxy {
         self.chance.lock().cut_at.is_none()
     }
 
+    /// Lets the next connection that comes to this place stand still there, once: it passes nothing more in this
+    /// direction, and is not closed.
+    ///
+    /// # Panics
+    /// An earlier cut has not happened.
+    pub fn stall_at(&self, place: Cut) {
+        self.cut_at(place);
+        self.chance.lock().is_stall = true;
+    }
+
     /// The numbers of bytes of requests and of replies that went through so far.
     pub fn passed(&self) -> (usize, usize) {
         let chance = self.chance.lock();
@@ -190,6 +200,8 @@ struct Chance {
     forgeries: usize,
     /// The cut to come, with the bytes that are left until then.
     cut_at: Option<Cut>,
+    /// Whether the connection stands still there instead.
+    is_stall: bool,
     requests: usize,
     replies: usize,
 }
@@ -248,6 +260,9 @@ impl Way {
                 break;
             }
             if through < piece.len() {
+                if std::mem::take(&mut self.chance.lock().is_stall) {
+                    std::future::pending::<()>().await;
+                }
                 return Err(io::ErrorKind::ConnectionAborted.into());
             }
         }
@@ -266,6 +281,7 @@ impl Chance {
             delays: 0,
             forgeries: 0,
             cut_at: None,
+            is_stall: false,
             requests: 0,
             replies: 0,
         }

@@ -14,7 +14,7 @@ use tokio::time::{Instant, sleep_until, timeout};
 
 use super::decider::{Decider, stored};
 use super::slot::{Decided, Job, Slot};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::groups::{Change, Group, Moment};
 use crate::log::known;
 use crate::storage::groups::Version;
@@ -25,8 +25,11 @@ const EVERY: Duration = Duration::from_millis(100);
 const URGENT_MS: i64 = 1_000;
 /// Groups that are decided together, at most.
 const GROUPS: usize = 64;
-/// How long the question about them may take: one group's connection may be dead, another one's is not.
+/// How long the question about them may take: one connection may be dead, another one is not.
 const ANSWERED_WITHIN: Duration = Duration::from_secs(1);
+/// How long it may take to store them. Whether that was done or not is of no matter to those who decide them again: they
+/// find the one version or the other, and what is stored late has lost to theirs.
+const STORED_WITHIN: Duration = Duration::from_secs(2);
 
 type Slots = Vec<Arc<Slot>>;
 
@@ -115,13 +118,11 @@ impl Decider {
             return;
         }
         self.base.pauses.at("before a decision is stored").await;
-        match self.base.groups.storage.renew(renewed.iter().map(Renewed::change).collect()).await {
-            Ok(versions) => renewed.into_iter().zip(versions).for_each(|(renewed, version)| renewed.end(version)),
-            Err(error @ Error::Unknown(_)) => {
-                renewed.into_iter().for_each(|renewed| renewed.run.answer(&Err(error.clone())));
-            }
-            // None of them is stored, and one may be at fault.
-            Err(_) => {}
+        let changes = renewed.iter().map(Renewed::change).collect();
+        // Without an answer, or with an error of which one group may be the reason, each is decided by itself.
+        let stored = timeout(STORED_WITHIN, self.base.groups.storage.renew(changes)).await;
+        if let Ok(Ok(versions)) = stored {
+            renewed.into_iter().zip(versions).for_each(|(renewed, version)| renewed.end(version));
         }
     }
 

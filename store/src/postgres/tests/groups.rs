@@ -38,7 +38,13 @@ pub(super) struct Fixture {
 impl Fixture {
     pub(super) async fn new() -> Self {
         let url = postgres::database().await;
-        let store = open_store(settings(&url), Settings::default()).await;
+        let way = settings(&url);
+        Self::by(url, way).await
+    }
+
+    /// A server that reaches the database at `url` by `way`.
+    pub(super) async fn by(url: String, way: crate::postgres::Settings) -> Self {
+        let store = open_store(way, Settings::default()).await;
         store.create(namespace("test", &Token::generate("test"))).await.expect("the name is free");
         let log = store.log("test").await.expect("it was just created");
         let schema = format!("eventodb_{}", log.namespace().incarnation.0);

@@ -4,14 +4,23 @@ use eventodb_protocol::group::Fence;
 use eventodb_protocol::group::reply::Heartbeat;
 use eventodb_protocol::request::group::{Join, Leave, MemberCall};
 use futures_util::future::join_all;
+use rand::rngs::StdRng;
+use rand::{RngExt as _, SeedableRng as _};
 use tokio_util::sync::CancellationToken;
 
+use super::fixture::settings;
 use super::groups::{Fixture, new_group};
+use crate::conformance::support::PATIENCE;
 use crate::groups::Refusal;
+use crate::postgres::Settings;
+use crate::testing::seed;
 use crate::{Error, Result};
 use eventodb_testing::postgres;
+use eventodb_testing::proxy::{Cut, Proxy};
 
 const GROUPS: usize = 20;
+/// Connections that are cut, unless `EVENTODB_TEST_ROUNDS` says how many.
+const ROUNDS: usize = 20;
 /// The transactions that wrote the newest states of all groups.
 const COMMITS: &str = "SELECT count(DISTINCT s.xmin::text) FROM {log}.group_states AS s
     WHERE s.version = (SELECT max(n.version) FROM {log}.group_states AS n WHERE n.group_name = s.group_name)";
@@ -33,7 +42,19 @@ struct Many {
 
 impl Many {
     async fn new() -> Self {
-        let fixture = Fixture::new().await;
+        Self::of(Fixture::new().await).await
+    }
+
+    /// Through a proxy.
+    async fn through_a_proxy() -> (Self, Proxy) {
+        let url = postgres::database().await;
+        let proxy = Proxy::to_database(&url, seed()).await;
+        // No statement is given up because of its own limit.
+        let way = Settings { statement_timeout: 2 * PATIENCE, ..settings(&proxy.database_url(&url)) };
+        (Self::of(Fixture::by(url, way).await).await, proxy)
+    }
+
+    async fn of(fixture: Fixture) -> Self {
         let mut members = Vec::new();
         for number in 0..GROUPS {
             let name = format!("g{number}");
@@ -53,6 +74,23 @@ impl Many {
     /// One heartbeat of each member, all at once.
     async fn heartbeats(&self) -> Vec<Result<Heartbeat>> {
         join_all((0..GROUPS).map(|number| self.heartbeat(number))).await
+    }
+
+    /// The bytes of requests and of replies that heartbeats of all take.
+    async fn bytes(&self, proxy: &Proxy) -> (usize, usize) {
+        // The first ones prepare statements.
+        self.all_live().await;
+        let before = proxy.passed();
+        self.all_live().await;
+        let after = proxy.passed();
+        (after.0 - before.0, after.1 - before.1)
+    }
+
+    async fn all_live(&self) {
+        let replies = tokio::time::timeout(PATIENCE, self.heartbeats()).await.expect("nobody is held up");
+        for reply in replies {
+            reply.expect("it lives");
+        }
     }
 
     async fn end(self) {
@@ -142,5 +180,46 @@ async fn a_decision_that_panics_costs_the_other_groups_nothing() {
         assert!(reply.is_ok() || number == 7, "g{number}: {reply:?}");
     }
     many.heartbeat(7).await.expect("it lives");
+    many.end().await;
+}
+
+fn rounds() -> usize {
+    std::env::var("EVENTODB_TEST_ROUNDS").map_or(ROUNDS, |rounds| rounds.parse().expect("a number of rounds"))
+}
+
+/// The members of a batch never learn of it: they are decided about again by themselves. A call that went by itself, as
+/// the batch before was slow, may have no answer.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_connection_that_is_cut_under_heartbeats_costs_one_reply_at_most() {
+    let (many, proxy) = Many::through_a_proxy().await;
+    let mut random = StdRng::seed_from_u64(seed());
+    let (requests, replies) = many.bytes(&proxy).await;
+    for round in 0..rounds() {
+        proxy.cut_at(match round % 2 {
+            0 => Cut::Request(random.random_range(0..requests)),
+            _ => Cut::Reply(random.random_range(0..replies)),
+        });
+        while !proxy.has_cut() {
+            let failed: Vec<_> = many.heartbeats().await.into_iter().filter_map(Result::err).collect();
+            assert!(matches!(failed[..], [] | [Error::Unknown(_)]), "{failed:?}");
+        }
+    }
+    many.all_live().await;
+    many.end().await;
+}
+
+/// Neither those that were asked about through it, nor those that come behind them.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_connection_that_stands_still_under_heartbeats_holds_nobody_up() {
+    let (many, proxy) = Many::through_a_proxy().await;
+    let (requests, replies) = many.bytes(&proxy).await;
+    // In the question, in its answer, in what is stored, and in the answer to that.
+    for place in [Cut::Request(0), Cut::Reply(0), Cut::Request(requests * 3 / 4), Cut::Reply(replies - 1)] {
+        proxy.stall_at(place);
+        while !proxy.has_cut() {
+            many.all_live().await;
+        }
+        many.all_live().await;
+    }
     many.end().await;
 }
