@@ -27,7 +27,8 @@ use world::Plan;
 /// Steps of a run in CI.
 const STEPS_IN_CI: u64 = 20_000;
 /// The same where each step asks a database.
-const STEPS_OF_A_DATABASE: u64 = 2_000;
+const STEPS_ON_SQLITE: u64 = 2_000;
+const STEPS_ON_POSTGRES: u64 = 1_000;
 
 /// Seeds after which a long run tells how far it is.
 const TOLD_EVERY: u64 = 250;
@@ -81,7 +82,7 @@ fn on_sqlite(settings: &Settings) {
         let driver = Driver::new(Arc::clone(&runtime), open, settings.clone(), true);
         Some(Box::new(driver) as Box<dyn pair::Subject>)
     };
-    simulate(STEPS_OF_A_DATABASE, Plan::default(), &make);
+    simulate(STEPS_ON_SQLITE, Plan::default(), &make);
 }
 
 /// A database, and the way to it. It is there until this is dropped: a long run makes thousands.
@@ -98,7 +99,7 @@ impl Drop for Dropped {
 }
 
 fn on_postgres(settings: &Settings) {
-    on_postgres_by(settings, STEPS_OF_A_DATABASE, &|url| postgres::Settings::new(url.parse().expect("a URL")));
+    on_postgres_by(settings, STEPS_ON_POSTGRES, &|url| postgres::Settings::new(url.parse().expect("a URL")));
 }
 
 /// `connect` gives the way to the database of this URL.
