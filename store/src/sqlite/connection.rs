@@ -122,6 +122,11 @@ impl Attach {
         }
     }
 
+    /// The index of one incarnation, with the schema that the file has. Opening it changes nothing.
+    pub(super) fn index_as_it_is(file: PathBuf) -> Self {
+        Self { migrates: false, ..Self::index(Some(file)) }
+    }
+
     /// The same, but if the file cannot be opened with [`Access::Shared`], it may be opened with any access up to
     /// `least`. Only for a directory that this process has locked: see [`access`].
     pub(super) fn at_least(self, least: Access) -> Self {
@@ -211,7 +216,8 @@ fn migrate(connection: &mut Connection, name: &str, migrations: &[&str]) -> Resu
     }
 }
 
-fn version(connection: &Connection, name: &str) -> Result<usize, Error> {
+/// The steps of its schema that an attached database has taken.
+pub(super) fn version(connection: &Connection, name: &str) -> Result<usize, Error> {
     Ok(connection.pragma_query_value(Some(name), "user_version", |row| row.get(0))?)
 }
 

@@ -53,7 +53,8 @@ pub(super) fn seen_by_index(index: &Path, identity: &[u8]) -> Option<i64> {
     if !index.exists() {
         return None;
     }
-    let connection = connection::open(&[Attach::index(Some(index.to_owned()))]).ok()?;
+    // A step of the schema may empty it. What is asked for is in every version.
+    let connection = connection::open(&[Attach::index_as_it_is(index.to_owned())]).ok()?;
     set_up(&connection).ok()?;
     connection.query_row(include_str!("sql/index_seen.sql"), [identity], |row| row.get(0)).optional().ok()?
 }

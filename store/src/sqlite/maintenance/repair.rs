@@ -251,7 +251,8 @@ fn repair_index(
     progress: &mut Progress<'_>,
 ) -> Result<Outcome, Error> {
     let problems = match index.exists() {
-        true => check_index_of(log, index, progress),
+        // The server brings one of an earlier version up to date.
+        true => check_index_of(log, index, progress).unwrap_or_default(),
         false => {
             let mut problems = Problems::default();
             problems.add("it is missing");

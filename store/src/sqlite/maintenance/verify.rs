@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::path::Path;
 
-use eventodb_schema::{SQLITE_LOG, SQLITE_REGISTRY};
+use eventodb_schema::{SQLITE_INDEX, SQLITE_LOG, SQLITE_REGISTRY};
 use rusqlite::Connection;
 use serde::Serialize;
 
@@ -170,9 +170,13 @@ fn verify_namespace(directory: &Path, namespace: &Namespace, progress: &mut Prog
     let mut reports = vec![FileReport { file: files::name_of(&path), holds, problems: problems.into_lines() }];
     if index.exists() {
         // If the log is damaged, it cannot be told whether the index is right.
-        let problems = if log_is_sound { check_index_of(&path, &index, progress) } else { Problems::default() };
-        let holds = format!("index of {}", namespace.title());
-        reports.push(FileReport { file: files::name_of(&index), holds, problems: problems.into_lines() });
+        let checked = if log_is_sound { check_index_of(&path, &index, progress) } else { Some(Problems::default()) };
+        let mut holds = format!("index of {}", namespace.title());
+        if checked.is_none() {
+            holds.push_str(", of an earlier version and not compared: the server brings it up to date as it starts");
+        }
+        let problems = checked.unwrap_or_default().into_lines();
+        reports.push(FileReport { file: files::name_of(&index), holds, problems });
     }
     reports
 }
@@ -219,25 +223,36 @@ pub(super) fn fewer_than_counted(namespace: &Namespace, messages: u64) -> Option
     Some(format!("it holds {messages} messages, the registry has counted {noted}: it may be an older copy"))
 }
 
-/// Looks at an index beside its log.
-pub(super) fn check_index_of(log: &Path, index: &Path, progress: &mut Progress<'_>) -> Problems {
+/// Looks at an index beside its log. `None` if an earlier version of the schema is all that there is to say of it.
+pub(super) fn check_index_of(log: &Path, index: &Path, progress: &mut Progress<'_>) -> Option<Problems> {
     let mut problems = Problems::default();
     let alone = index_file::stamp_of_file_alone(index).unwrap_or_default();
-    match connection::open(&[Attach::log_as_it_is(log.to_owned()), Attach::index(Some(index.to_owned()))]) {
-        Ok(connection) => {
+    match open_index_of(log, index) {
+        Ok((_, 0)) => problems.add("it is empty"),
+        Ok((_, found)) if found < SQLITE_INDEX.len() => return None,
+        Ok((connection, _)) => {
             let set_up = set_up(&connection);
             let follows = alone.is_none_or(|alone| index_file::follows(&connection, &alone).unwrap_or(false));
             if set_up.is_err() || !follows {
                 problems.add("it does not fit the write-ahead log beside it");
-                return problems;
+                return Some(problems);
             }
-            check_index::check(&connection, &files::name_of(index), progress)
+            problems = check_index::check(&connection, &files::name_of(index), progress);
         }
-        Err(error) => {
-            problems.add(Chain(&error).to_string());
-            problems
-        }
+        Err(error) => problems.add(Chain(&error).to_string()),
     }
+    Some(problems)
+}
+
+/// A log and its index, and the version of the index's schema.
+fn open_index_of(log: &Path, index: &Path) -> Result<(Connection, usize), connection::Error> {
+    let databases = [Attach::log_as_it_is(log.to_owned()), Attach::index_as_it_is(index.to_owned())];
+    let connection = connection::open(&databases)?;
+    let (found, known) = (connection::version(&connection, "idx")?, SQLITE_INDEX.len());
+    if found > known {
+        return Err(connection::Error::Newer { found, known });
+    }
+    Ok((connection, found))
 }
 
 /// Logs and indexes that no namespace has, living or waiting to be removed.
