@@ -34,6 +34,8 @@ const STREAMS: usize = 1_000;
 const STREAMS_OF_THE_LONG_FORM: usize = 10_000;
 /// Messages that are written each second, beside the first ones of all streams.
 pub(super) const RATE: usize = 500;
+/// The same in the short form, in which every message is a commit of its own.
+const RATE_OF_THE_SHORT_FORM: usize = 250;
 /// The same in the long form: as many as disturbed members handle, so that the group is near the head all the time.
 const RATE_OF_THE_LONG_FORM: usize = 50;
 /// One message in so many fails at its first try, and its stream is parked.
@@ -189,7 +191,7 @@ impl Storm {
     }
 
     fn rate(&self) -> usize {
-        if self.is_long() { RATE_OF_THE_LONG_FORM } else { RATE }
+        if self.is_long() { RATE_OF_THE_LONG_FORM } else { RATE_OF_THE_SHORT_FORM }
     }
 
     async fn disturb_until(&mut self, end: Instant) {
