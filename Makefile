@@ -72,9 +72,8 @@ lint: ## fmt, clippy and rustdoc, nothing tolerated; the index of decisions, the
 	.ci/packages
 	.ci/alerts
 
-# Most tests wait for a lease, a disk or a process half of the time: one more than there are cores leaves less idle.
 test-rust: deps ## Unit, property, conformance, integration and crash tests
-	RUST_TEST_THREADS=$${RUST_TEST_THREADS:-$$(($$(nproc) + 1))} $(PRIVATE_POSTGRES) $(CARGO) test --locked --workspace --all-features
+	$(PRIVATE_POSTGRES) $(CARGO) test --locked --workspace --all-features
 
 test-external: deps build ## The black-box tests of the binary that `make build` makes, on each backend
 	cd $(EXTERNAL) && npm ci --no-audit --no-fund --silent

@@ -61,6 +61,9 @@ const OPEN_BATCH: &str = "1000, 1000000, '00000000-0000-0000-0000-000000000001',
 
 const HIGH: &str = "9223372036854775807";
 
+/// Blocks of PostgreSQL's catalogue: a function plans its statements while it runs, and reads again what another session
+/// has changed.
+const CATALOGUE: i64 = 30;
 /// Blocks of a slice of 256 rows: each may stand in a block of its own, and be found through an index.
 const SLICE: i64 = 600;
 /// Blocks of a slice whose rows are found in one index and fetched through another.
@@ -159,7 +162,7 @@ async fn check(session: &Client, trials: &[Trial], when: &str) {
         let blocks = number(&plan, "Shared Hit Blocks") + number(&plan, "Shared Read Blocks");
         let removed = removed(&plan);
         let what = format!("{when}, {:?} {}: {blocks} blocks, {removed} rows removed", trial.template, trial.values);
-        assert!(blocks <= trial.blocks && removed <= trial.removed, "{what}\n{plan:#}");
+        assert!(blocks <= trial.blocks + CATALOGUE && removed <= trial.removed, "{what}\n{plan:#}");
     }
 }
 
