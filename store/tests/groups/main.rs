@@ -28,7 +28,7 @@ use world::Plan;
 const STEPS_IN_CI: u64 = 20_000;
 /// The same where each step asks a database.
 const STEPS_ON_SQLITE: u64 = 2_000;
-const STEPS_ON_POSTGRES: u64 = 1_000;
+const STEPS_ON_POSTGRES: u64 = 800;
 
 /// Seeds after which a long run tells how far it is.
 const TOLD_EVERY: u64 = 250;

@@ -26,7 +26,7 @@ use super::*;
 
 /// How long processes are disturbed.
 const SECONDS: &str = "EVENTODB_TEST_GROUPS_SECONDS";
-const USUAL_SECONDS: u64 = 4;
+const USUAL_SECONDS: u64 = 3;
 const USUAL_SECONDS_WITH_A_SINK: u64 = 30;
 const SECONDS_BEHIND_A_POOLER: &str = "EVENTODB_TEST_GROUPS_POOLER_SECONDS";
 const MEMBERS: usize = 8;
