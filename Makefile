@@ -92,7 +92,7 @@ groups-check: deps ## Consumer groups at length: a million steps of each backend
 	EVENTODB_TEST_GROUPS_STEPS=1000000 .ci/with-postgres $(CARGO) test --locked --profile quick -p eventodb-store --test groups -- the_rules_answer_as_the_model sqlite_answers_as_the_model postgres_answers_as_the_model --exact --nocapture
 	EVENTODB_TEST_GROUPS_STEPS=50000 .ci/with-postgres $(CARGO) test --locked --profile quick -p eventodb-store --test groups -- tiny_bounds pooler --nocapture
 	EVENTODB_TEST_ROUNDS=1000 .ci/with-postgres $(CARGO) test --locked -p eventodb-store --lib -- of_racing --nocapture
-	EVENTODB_TEST_GROUPS_SECONDS=1800 EVENTODB_TEST_GROUPS_POOLER_SECONDS=300 $(CARGO) test --locked -p eventodb --test process -- consumers::storm --nocapture --test-threads 5
+	EVENTODB_TEST_GROUPS_SECONDS=1800 EVENTODB_TEST_GROUPS_POOLER_SECONDS=300 $(CARGO) test --locked -p eventodb --test process -- consumers::storm --nocapture --test-threads 3
 	EVENTODB_TEST_GROUPS_ROUNDS=1000 $(CARGO) test --locked -p eventodb --test process -- consumers::poison consumers::waits --nocapture --test-threads 1
 	EVENTODB_TEST_GROUPS_ROUNDS=200 $(CARGO) test --locked -p eventodb --test process -- consumers::handover consumers::moves --nocapture --test-threads 1
 

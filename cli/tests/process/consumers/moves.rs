@@ -12,11 +12,13 @@ use tokio_util::sync::CancellationToken;
 use super::super::client::killed::all;
 use super::cluster::Cluster;
 use super::local::{Journal, Run};
-use super::storm::{RATE, write};
+use super::storm::write;
 use super::*;
 
 const MEMBERS: usize = 3;
 const STREAMS: usize = 100;
+/// Messages that are written each second.
+const RATE: usize = 500;
 /// Messages that are written in a round, at most.
 const PER_ROUND: usize = 200;
 

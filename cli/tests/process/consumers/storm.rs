@@ -26,49 +26,37 @@ use super::*;
 
 /// How long processes are disturbed.
 const SECONDS: &str = "EVENTODB_TEST_GROUPS_SECONDS";
-const USUAL_SECONDS: u64 = 3;
-const USUAL_SECONDS_WITH_A_SINK: u64 = 30;
+const USUAL_SECONDS: u64 = 30;
 const SECONDS_BEHIND_A_POOLER: &str = "EVENTODB_TEST_GROUPS_POOLER_SECONDS";
 const MEMBERS: usize = 8;
-const STREAMS: usize = 1_000;
-const STREAMS_OF_THE_LONG_FORM: usize = 10_000;
-/// Messages that are written each second, beside the first ones of all streams.
-pub(super) const RATE: usize = 500;
-/// The same in the short form, in which every message is a commit of its own.
-const RATE_OF_THE_SHORT_FORM: usize = 250;
-/// The same in the long form: as many as disturbed members handle, so that the group is near the head all the time.
-const RATE_OF_THE_LONG_FORM: usize = 50;
+const STREAMS: usize = 10_000;
+/// The same in CI where each message is a commit of its own.
+const STREAMS_OF_COMMITS: usize = 1_000;
+/// Messages that are written each second, beside the first ones of all streams: as many as disturbed members handle, so
+/// that the group is near the head all the time.
+const RATE: usize = 50;
 /// One message in so many fails at its first try, and its stream is parked.
 const FAILING: i64 = 199;
 
+/// All forms at once: their members and servers wait for most of the time.
 #[tokio::test(flavor = "multi_thread")]
 async fn on_a_file() {
-    through_a_sink(Cluster::on_a_file().await, given(SECONDS, USUAL_SECONDS_WITH_A_SINK)).await;
+    let seconds = given(SECONDS, USUAL_SECONDS);
+    tokio::join!(
+        async { through_a_sink(Cluster::on_a_file().await, seconds).await },
+        async { exactly_once(Cluster::on_a_file().await, Work::Append, seconds).await },
+        async { in_tables(Cluster::on_a_file().await, seconds).await },
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn on_two_servers() {
-    through_a_sink(Cluster::on_postgres().await, given(SECONDS, USUAL_SECONDS_WITH_A_SINK)).await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn exactly_once_on_a_file() {
-    exactly_once(Cluster::on_a_file().await, Work::Append).await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn exactly_once_on_two_servers() {
-    exactly_once(Cluster::on_postgres().await, Work::Append).await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn exactly_once_in_tables_on_a_file() {
-    in_tables(Cluster::on_a_file().await).await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn exactly_once_in_tables_on_two_servers() {
-    in_tables(Cluster::on_postgres().await).await;
+    let seconds = given(SECONDS, USUAL_SECONDS);
+    tokio::join!(
+        async { through_a_sink(Cluster::on_postgres().await, seconds).await },
+        async { exactly_once(Cluster::on_postgres().await, Work::Append, seconds).await },
+        async { in_tables(Cluster::on_postgres().await, seconds).await },
+    );
 }
 
 /// Only as a long form.
@@ -82,7 +70,7 @@ async fn behind_a_pooler() {
 
 async fn through_a_sink(cluster: Cluster, seconds: u64) {
     let sink = Sink::start().await;
-    let mut storm = Storm::new(cluster, Work::Sink(sink.address.clone()), seconds).await;
+    let mut storm = Storm::new(cluster, Work::Sink(sink.address.clone()), STREAMS, seconds).await;
     let reset = storm.rage(true).await.expect("it was reset");
     storm.calm(&format!("{} taken", sink.count())).await;
     let taken = sink.take_all();
@@ -109,14 +97,15 @@ async fn through_a_sink(cluster: Cluster, seconds: u64) {
 }
 
 /// With read models.
-async fn in_tables(cluster: Cluster) {
+async fn in_tables(cluster: Cluster, seconds: u64) {
     let place = cluster.place();
     place.prepare().await;
-    exactly_once(cluster, Work::Table(place)).await;
+    exactly_once(cluster, Work::Table(place), seconds).await;
 }
 
-async fn exactly_once(cluster: Cluster, work: Work) {
-    let mut storm = Storm::new(cluster, work.clone(), given(SECONDS, USUAL_SECONDS)).await;
+async fn exactly_once(cluster: Cluster, work: Work, seconds: u64) {
+    let streams = if seconds > USUAL_SECONDS { STREAMS } else { STREAMS_OF_COMMITS };
+    let mut storm = Storm::new(cluster, work.clone(), streams, seconds).await;
     storm.rage(false).await;
     storm.calm("").await;
     let results = match work {
@@ -139,23 +128,24 @@ struct Storm {
     crew: Crew,
     random: StdRng,
     duration: Duration,
+    streams: usize,
     servers_killed: usize,
     databases_crashed: usize,
 }
 
 impl Storm {
-    async fn new(cluster: Cluster, work: Work, seconds: u64) -> Self {
+    async fn new(cluster: Cluster, work: Work, streams: usize, seconds: u64) -> Self {
         let duration = Duration::from_secs(seconds);
         create_group(&cluster.client(0), 16, SESSION).await;
         let crew = Crew::start(&cluster, MEMBERS, work, FAILING);
         let random = StdRng::seed_from_u64(seed());
-        Self { cluster, crew, random, duration, servers_killed: 0, databases_crashed: 0 }
+        Self { cluster, crew, random, duration, streams, servers_killed: 0, databases_crashed: 0 }
     }
 
     /// Disturbs everything for a while. Returns the first epoch since the reset.
     async fn rage(&mut self, with_reset: bool) -> Option<Epoch> {
-        let (streams, stop) = (self.streams(), CancellationToken::new());
-        let writer = write(self.cluster.client(0), streams, self.rate(), self.most(), stop.clone());
+        let stop = CancellationToken::new();
+        let writer = write(self.cluster.client(0), self.streams, RATE, self.most(), stop.clone());
         let begun = Instant::now();
         let mut acts = vec![(1, Act::Resize(5)), (2, Act::Resize(32))];
         if with_reset {
@@ -179,19 +169,7 @@ impl Storm {
 
     /// Messages that are written at most, so that a slow machine has not more to do than a fast one.
     fn most(&self) -> usize {
-        self.streams() + self.rate() * usize::try_from(self.duration.as_secs()).expect("it is little")
-    }
-
-    fn is_long(&self) -> bool {
-        self.duration > Duration::from_secs(USUAL_SECONDS)
-    }
-
-    fn streams(&self) -> usize {
-        if self.is_long() { STREAMS_OF_THE_LONG_FORM } else { STREAMS }
-    }
-
-    fn rate(&self) -> usize {
-        if self.is_long() { RATE_OF_THE_LONG_FORM } else { RATE_OF_THE_SHORT_FORM }
+        self.streams + RATE * usize::try_from(self.duration.as_secs()).expect("it is little")
     }
 
     async fn disturb_until(&mut self, end: Instant) {

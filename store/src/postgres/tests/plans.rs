@@ -61,9 +61,6 @@ const OPEN_BATCH: &str = "1000, 1000000, '00000000-0000-0000-0000-000000000001',
 
 const HIGH: &str = "9223372036854775807";
 
-/// Blocks of PostgreSQL's catalogue: a function plans its statements while it runs, and reads again what another session
-/// has changed.
-const CATALOGUE: i64 = 30;
 /// Blocks of a slice of 256 rows: each may stand in a block of its own, and be found through an index.
 const SLICE: i64 = 600;
 /// Blocks of a slice whose rows are found in one index and fetched through another.
@@ -158,12 +155,22 @@ async fn prepare(session: &Client, fixture: &Fixture, at: usize, trial: &Trial) 
 
 async fn check(session: &Client, trials: &[Trial], when: &str) {
     for (at, trial) in trials.iter().enumerate() {
-        let plan = explain(session, at, trial).await;
-        let blocks = number(&plan, "Shared Hit Blocks") + number(&plan, "Shared Read Blocks");
+        let mut plan = explain(session, at, trial).await;
+        if touched(&plan) > trial.blocks {
+            // A function plans its statements while it runs, and reads the catalogue again where another session has
+            // changed it. The next call does not.
+            plan = explain(session, at, trial).await;
+        }
+        let blocks = touched(&plan);
         let removed = removed(&plan);
         let what = format!("{when}, {:?} {}: {blocks} blocks, {removed} rows removed", trial.template, trial.values);
-        assert!(blocks <= trial.blocks + CATALOGUE && removed <= trial.removed, "{what}\n{plan:#}");
+        assert!(blocks <= trial.blocks && removed <= trial.removed, "{what}\n{plan:#}");
     }
+}
+
+/// The blocks that a plan has touched.
+fn touched(plan: &Value) -> i64 {
+    number(plan, "Shared Hit Blocks") + number(plan, "Shared Read Blocks")
 }
 
 /// Runs a statement, undoes it, and says what it cost.
