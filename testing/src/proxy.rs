@@ -154,8 +154,7 @@ impl Proxy {
     /// # Panics
     /// An earlier cut has not happened.
     pub fn cut_at(&self, cut: Cut) {
-        let before = self.chance.lock().cut_at.replace(cut);
-        assert_eq!(before, None, "the cut before did not happen");
+        self.chance.lock().end_at(cut, false);
     }
 
     /// Whether the cut at a place has happened.
@@ -169,8 +168,7 @@ impl Proxy {
     /// # Panics
     /// An earlier cut has not happened.
     pub fn stall_at(&self, place: Cut) {
-        self.cut_at(place);
-        self.chance.lock().is_stall = true;
+        self.chance.lock().end_at(place, true);
     }
 
     /// The numbers of bytes of requests and of replies that went through so far.
@@ -255,12 +253,12 @@ impl Way {
                 }
                 _ => Cow::Borrowed(&buffer[..count]),
             };
-            let through = self.chance.lock().count(direction, piece.len());
+            let (through, is_stall) = self.chance.lock().count(direction, piece.len());
             if to.write_all(&piece[..through]).await.is_err() {
                 break;
             }
             if through < piece.len() {
-                if std::mem::take(&mut self.chance.lock().is_stall) {
+                if is_stall {
                     std::future::pending::<()>().await;
                 }
                 return Err(io::ErrorKind::ConnectionAborted.into());
@@ -311,8 +309,16 @@ impl Chance {
         states.get(self.random.random_range(0..states.len())).copied()
     }
 
-    /// How many of these bytes pass before the cut to come; all of them if there is none in this direction.
-    fn count(&mut self, direction: Direction, bytes: usize) -> usize {
+    /// Lets the next connection that comes to this place end there, or stand still.
+    fn end_at(&mut self, place: Cut, is_stall: bool) {
+        let before = self.cut_at.replace(place);
+        assert_eq!(before, None, "the cut before did not happen");
+        self.is_stall = is_stall;
+    }
+
+    /// How many of these bytes pass before the cut to come; all of them if there is none in this direction. Also whether the
+    /// connection stands still there.
+    fn count(&mut self, direction: Direction, bytes: usize) -> (usize, bool) {
         let through = match (self.cut_at, direction) {
             (Some(Cut::Request(left)), Direction::Requests) | (Some(Cut::Reply(left)), Direction::Replies) => {
                 let next = if direction == Direction::Requests { Cut::Request } else { Cut::Reply };
@@ -325,6 +331,6 @@ impl Chance {
             Direction::Requests => self.requests += through,
             Direction::Replies => self.replies += through,
         }
-        through
+        (through, self.is_stall)
     }
 }

@@ -1,5 +1,6 @@
 //! A log that a version without checksums wrote: looked after as it is, and given its checksums while it is served.
 
+use std::fs;
 use std::path::Path;
 
 use eventodb_protocol::request::Read;
@@ -9,6 +10,7 @@ use eventodb_store::sqlite::Settings;
 use eventodb_store::sqlite::maintenance::{Permissions, backup, give_up, repair, verify};
 use eventodb_store::testing::logs::{FIRST_VERSION_MESSAGES, unpack_first_version};
 use rusqlite::Connection;
+use rusqlite::config::DbConfig;
 use tempfile::TempDir;
 
 use super::support::*;
@@ -49,6 +51,44 @@ async fn it_is_verified_and_backed_up_as_it_is() {
     assert_eq!(versions, [1, 2], "whoever looks changes nothing");
     // The copy has checksums.
     assert!(!verified(&output).contains("without a checksum"));
+}
+
+#[test]
+fn what_stands_in_write_ahead_logs_stays_there() {
+    let directory = first_version();
+    let files = [log_file(directory.path()), index_file(directory.path())];
+    let changes = [
+        "UPDATE messages SET global_position = global_position WHERE global_position = 1",
+        "UPDATE progress SET session = x'01'",
+    ];
+    for (file, change) in files.iter().zip(changes) {
+        let database = Connection::open(file).expect("a database");
+        database.pragma_update(None, "journal_mode", "WAL").expect("a database");
+        database.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true).expect("a database");
+        assert_eq!(database.execute(change, []).expect("it is ours"), 1);
+    }
+    let bytes = || {
+        let all = files.iter().flat_map(|file| [file.clone(), beside(file, "-wal")]);
+        all.map(|file| fs::read(file).expect("it is there")).collect::<Vec<_>>()
+    };
+    let before = bytes();
+    assert!(before.iter().all(|bytes| !bytes.is_empty()));
+    verified(directory.path());
+    assert!(bytes() == before, "whoever looks changes nothing");
+}
+
+/// Bringing the index up to date would empty it, and with it what it knows of the log's end.
+#[test]
+fn an_index_of_the_first_version_shows_that_the_log_has_lost_its_end() {
+    let directory = first_version();
+    let index = Connection::open(index_file(directory.path())).expect("a database");
+    index.pragma_update(None, "user_version", 1).expect("it is ours");
+    let log = Connection::open(log_file(directory.path())).expect("a database");
+    log.execute("DELETE FROM messages WHERE global_position > 2990", []).expect("it is ours");
+    drop((index, log));
+    let report = verify(directory.path(), &mut |_| {}).expect("it can be read");
+    let problems = report.files[1].problems.join("; ");
+    assert!(problems.contains("it ends at global position 2990, and 3398 was acknowledged"), "{problems}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

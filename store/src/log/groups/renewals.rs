@@ -27,8 +27,8 @@ const URGENT_MS: i64 = 1_000;
 const GROUPS: usize = 64;
 /// How long the question about them may take: one connection may be dead, another one is not.
 const ANSWERED_WITHIN: Duration = Duration::from_secs(1);
-/// How long it may take to store them. Whether that was done or not is of no matter to those who decide them again: they
-/// find the one version or the other, and what is stored late has lost to theirs.
+/// How long it may take to store them. Without an answer each group is decided from what is stored. Of two changes of one
+/// state the later one is refused, so that it does not matter whether this one was made.
 const STORED_WITHIN: Duration = Duration::from_secs(2);
 
 type Slots = Vec<Arc<Slot>>;

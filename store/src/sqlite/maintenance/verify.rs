@@ -223,17 +223,16 @@ pub(super) fn fewer_than_counted(namespace: &Namespace, messages: u64) -> Option
     Some(format!("it holds {messages} messages, the registry has counted {noted}: it may be an older copy"))
 }
 
-/// Looks at an index beside its log. `None` if an earlier version of the schema is all that there is to say of it.
+/// Looks at an index beside its log. `None` if its schema is of an earlier version: it is not compared then.
 pub(super) fn check_index_of(log: &Path, index: &Path, progress: &mut Progress<'_>) -> Option<Problems> {
     let mut problems = Problems::default();
     let alone = index_file::stamp_of_file_alone(index).unwrap_or_default();
     match open_index_of(log, index) {
         Ok((_, 0)) => problems.add("it is empty"),
-        Ok((_, found)) if found < SQLITE_INDEX.len() => return None,
+        Ok((_, version)) if version < SQLITE_INDEX.len() => return None,
         Ok((connection, _)) => {
-            let set_up = set_up(&connection);
             let follows = alone.is_none_or(|alone| index_file::follows(&connection, &alone).unwrap_or(false));
-            if set_up.is_err() || !follows {
+            if !follows {
                 problems.add("it does not fit the write-ahead log beside it");
                 return Some(problems);
             }
@@ -244,10 +243,11 @@ pub(super) fn check_index_of(log: &Path, index: &Path, progress: &mut Progress<'
     Some(problems)
 }
 
-/// A log and its index, and the version of the index's schema.
+/// A log and its index, and the version of the index's schema. Their write-ahead logs stay as they are.
 fn open_index_of(log: &Path, index: &Path) -> Result<(Connection, usize), connection::Error> {
     let databases = [Attach::log_as_it_is(log.to_owned()), Attach::index_as_it_is(index.to_owned())];
     let connection = connection::open(&databases)?;
+    set_up(&connection)?;
     let (found, known) = (connection::version(&connection, "idx")?, SQLITE_INDEX.len());
     if found > known {
         return Err(connection::Error::Newer { found, known });
