@@ -72,8 +72,9 @@ pub fn member<'a>(compact: &'a str, key: &str) -> Option<&'a str> {
 
 /// Appends `text` as a JSON string with its quotes.
 pub fn write_string(out: &mut Vec<u8>, text: &str) {
-    let plain = text.bytes().all(|byte| byte >= 0x20 && byte != b'"' && byte != b'\\');
-    if plain {
+    // Without a way out, so that many bytes are compared at once.
+    let is_escaped = text.bytes().fold(false, |any, byte| any | (byte < 0x20) | (byte == b'"') | (byte == b'\\'));
+    if !is_escaped {
         out.push(b'"');
         out.extend_from_slice(text.as_bytes());
         out.push(b'"');

@@ -10,6 +10,7 @@ mod http;
 mod live;
 mod observe;
 mod otlp;
+mod per_thread;
 mod run;
 
 pub use api::{METHODS, NEEDS, Need, ROUTES};

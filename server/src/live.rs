@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
 
-use parking_lot::RwLock;
+use arc_swap::ArcSwap;
 
 /// The settings that may change while the server runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -65,24 +65,24 @@ impl Rates {
 /// The settings as they are now.
 #[derive(Debug)]
 pub struct Live {
-    now: RwLock<Changeable>,
+    now: ArcSwap<Changeable>,
     takes_writes: Arc<AtomicBool>,
 }
 
 impl Live {
     /// These settings, until they are changed. Nothing is written without a request before the server serves.
     pub fn new(settings: Changeable) -> Self {
-        Self { now: RwLock::new(settings), takes_writes: Arc::default() }
+        Self { now: ArcSwap::from_pointee(settings), takes_writes: Arc::default() }
     }
 
     /// The settings that are in force.
     pub fn now(&self) -> Changeable {
-        *self.now.read()
+        **self.now.load()
     }
 
     /// Puts these settings in force, all at once: the next request on every connection is held to them.
     pub fn set(&self, settings: Changeable) {
-        *self.now.write() = settings;
+        self.now.store(Arc::new(settings));
         self.takes_writes.store(!settings.read_only, Relaxed);
     }
 

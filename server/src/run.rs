@@ -18,7 +18,7 @@ pub async fn run(listener: TcpListener, store: Arc<EventStore>, config: Config, 
     let live = config.live();
     live.begin();
     let outage = Arc::new(Outage::default());
-    let log = Arc::new(RequestLog::new(Arc::clone(&live), Arc::clone(&outage)));
+    let log = Arc::new(RequestLog::new(Arc::clone(&outage)));
     let end = CancellationToken::new();
     let summaries = tokio::spawn({
         let (log, end) = (Arc::clone(&log), end.clone());

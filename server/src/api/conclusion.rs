@@ -14,7 +14,7 @@ use crate::observe::{Method, Outcome, Record};
 pub(super) fn conclude(
     state: &AppState,
     arrival: &Arrival,
-    record: &Record,
+    record: Record,
     result: Result<Response, Failure>,
 ) -> Response {
     let mut result = result.map_err(|failure| counted(state, arrival, failure));
@@ -24,9 +24,11 @@ pub(super) fn conclude(
     let response = result.unwrap_or_else(Failure::into_response);
     let (duration, wait) = (record.started.elapsed(), record.wait);
     let outcome = Outcome { status: response.status(), code, shed, duration, wait };
-    count(state, record, &outcome);
-    state.spans.finish(record, &outcome);
-    state.log.answered(record, &outcome, cause.as_deref(), response.body().size_hint().exact());
+    let live = state.live.now();
+    state.spans.finish(&record, &outcome);
+    state.log.answered(&record, &outcome, &live, cause.as_deref(), response.body().size_hint().exact());
+    // Every request that is answered is counted once: here, or below.
+    state.finished.count(record, outcome, live.slow);
     response
 }
 
@@ -42,14 +44,8 @@ pub(super) fn conclude_unlogged(
     let response = result.unwrap_or_else(Failure::into_response);
     let (duration, wait) = (arrival.started.elapsed(), Duration::ZERO);
     let outcome = Outcome { status: response.status(), code, shed: None, duration, wait };
-    count(state, &arrival.record(method), &outcome);
+    state.finished.count(arrival.record(method), outcome, state.live.now().slow);
     response
-}
-
-/// Counts a finished request. Every request that is answered passes here once.
-fn count(state: &AppState, record: &Record, outcome: &Outcome) {
-    state.requests.finished(record.method, outcome);
-    state.performance.finished(record, outcome, state.slow_request());
 }
 
 /// The failure itself, or the refusal of a client that has shown too many wrong tokens.

@@ -4,14 +4,12 @@
 //! is for the log, once, and never for the client.
 
 use std::borrow::Cow;
-use std::ops::RangeInclusive;
-use std::sync::Arc;
 
 use axum::response::Response;
 use eventodb_protocol::group::Fenced;
 use eventodb_protocol::limits::POSITION_MAX;
 use eventodb_protocol::message::Expected;
-use eventodb_protocol::{ErrorCode, Matching};
+use eventodb_protocol::{ErrorCode, Matching, json};
 use eventodb_store::Conflict;
 use eventodb_store::groups::Refusal;
 use http::header::{ALLOW, CONNECTION, RETRY_AFTER, WWW_AUTHENTICATE};
@@ -25,7 +23,8 @@ use crate::http::{Broken, Exhausted};
 use crate::observe::{Cause, Shed};
 
 /// Seconds after which a refused request may be tried again: any of these, so that not all clients come back at once.
-const RETRY_AFTER_SECONDS: RangeInclusive<u16> = 1..=3;
+const RETRY_AFTER_SECONDS: [HeaderValue; 3] =
+    [HeaderValue::from_static("1"), HeaderValue::from_static("2"), HeaderValue::from_static("3")];
 const BEARER: HeaderValue = HeaderValue::from_static("Bearer");
 const CLOSE: HeaderValue = HeaderValue::from_static("close");
 
@@ -33,8 +32,8 @@ const CLOSE: HeaderValue = HeaderValue::from_static("close");
 #[derive(Clone, Debug)]
 pub(crate) struct Failure {
     code: ErrorCode,
-    message: Message,
-    details: Option<Details>,
+    message: Cow<'static, str>,
+    details: Option<Box<Details>>,
     /// Where it is not the one that goes with the code.
     status: Option<StatusCode>,
     allow: Option<&'static str>,
@@ -44,23 +43,6 @@ pub(crate) struct Failure {
     shed: Option<Shed>,
     /// What went wrong inside.
     cause: Option<Box<Cause>>,
-}
-
-/// The sentence for a person.
-#[derive(Clone, Debug)]
-enum Message {
-    Own(Cow<'static, str>),
-    /// One of which there are many at once.
-    Shared(Arc<str>),
-}
-
-impl Message {
-    fn as_str(&self) -> &str {
-        match self {
-            Self::Own(text) => text,
-            Self::Shared(text) => text,
-        }
-    }
 }
 
 /// What a program needs beyond the code.
@@ -123,19 +105,6 @@ struct StreamMismatch {
     mismatch: Mismatch,
 }
 
-#[derive(Serialize)]
-struct Wire<'a> {
-    error: WireError<'a>,
-}
-
-#[derive(Serialize)]
-struct WireError<'a> {
-    code: ErrorCode,
-    message: &'a str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    details: Option<&'a Details>,
-}
-
 /// How a write reports streams that were not as expected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Conflicts {
@@ -149,7 +118,7 @@ impl Failure {
     pub(crate) fn new(code: ErrorCode, message: impl Into<Cow<'static, str>>) -> Self {
         Self {
             code,
-            message: Message::Own(message.into()),
+            message: message.into(),
             details: None,
             status: None,
             allow: None,
@@ -220,7 +189,7 @@ impl Failure {
             Refusal::Fenced { reason, partition } => Some(Details::Fenced(Fenced { reason, partition })),
             _ => None,
         };
-        Self { details, ..Self::new(code, message) }
+        Self { details: details.map(Box::new), ..Self::new(code, message) }
     }
 
     fn of_conflicts(code: ErrorCode, conflicts: &[Conflict], report: Conflicts) -> Self {
@@ -231,7 +200,7 @@ impl Failure {
             }
             _ => Details::All { conflicts: conflicts.iter().map(Failed::from).collect() },
         };
-        Self { details: Some(details), ..Self::new(code, message) }
+        Self { details: Some(Box::new(details)), ..Self::new(code, message) }
     }
 
     /// The same failure, after whose reply the connection is closed.
@@ -277,17 +246,22 @@ impl Failure {
     }
 
     pub(crate) fn message(&self) -> &str {
-        self.message.as_str()
+        &self.message
     }
 
     pub(crate) fn into_response(self) -> Response {
-        let wire =
-            Wire { error: WireError { code: self.code, message: self.message(), details: self.details.as_ref() } };
-        let json = serde_json::to_vec(&wire).expect("errors have string keys only");
-        let mut response = reply::with_status(self.status(), json);
+        let mut response = reply::with_status(self.status(), self.json());
         let headers = response.headers_mut();
         if self.code.retry_after() {
-            headers.insert(RETRY_AFTER, rand::random_range(RETRY_AFTER_SECONDS).into());
+            let [first, second, third] = RETRY_AFTER_SECONDS;
+            headers.insert(
+                RETRY_AFTER,
+                match rand::random_range(1..=3) {
+                    1 => first,
+                    2 => second,
+                    _ => third,
+                },
+            );
         }
         if response.status() == StatusCode::UNAUTHORIZED {
             response.headers_mut().insert(WWW_AUTHENTICATE, BEARER);
@@ -299,6 +273,20 @@ impl Failure {
             response.headers_mut().insert(CONNECTION, CLOSE);
         }
         response
+    }
+
+    fn json(&self) -> Vec<u8> {
+        let mut json = Vec::with_capacity(64 + self.message().len());
+        json.extend_from_slice(br#"{"error":{"code":""#);
+        json.extend_from_slice(self.code.as_str().as_bytes());
+        json.extend_from_slice(br#"","message":"#);
+        json::write_string(&mut json, self.message());
+        if let Some(details) = &self.details {
+            json.extend_from_slice(br#","details":"#);
+            serde_json::to_writer(&mut json, details).expect("details have string keys only");
+        }
+        json.extend_from_slice(b"}}");
+        json
     }
 
     fn status(&self) -> StatusCode {
@@ -325,8 +313,7 @@ impl From<Occupied> for Failure {
 
 impl From<Limited> for Failure {
     fn from(limited: Limited) -> Self {
-        let message = Message::Shared(limited.into_message());
-        Self { message, shed: Some(Shed::Rate), ..Self::new(ErrorCode::RateLimited, "") }
+        Self { shed: Some(Shed::Rate), ..Self::new(ErrorCode::RateLimited, limited.into_message()) }
     }
 }
 
@@ -404,7 +391,7 @@ impl From<eventodb_store::Error> for Failure {
             Error::Damaged(position) => {
                 let message = format!("the message at global position {position} is damaged; nothing was written");
                 let details = Details::Damaged { global_position: position };
-                Self { details: Some(details), ..Self::new(ErrorCode::DataDamaged, message) }
+                Self { details: Some(Box::new(details)), ..Self::new(ErrorCode::DataDamaged, message) }
             }
             Error::Failed(cause) => {
                 let cause = Box::new(Cause::error("the store failed", &*cause));

@@ -27,7 +27,7 @@ use crate::observe::metrics::{self, Text, Value, process};
 pub(super) async fn answer(State(state): State<Arc<AppState>>, arrival: Arrival, request: Parts) -> Response {
     let mut record = arrival.record(const { method("/metrics") });
     let result = scrape(&state, &arrival.exchange, &request, &mut record).await;
-    conclude(&state, &arrival, &record, result)
+    conclude(&state, &arrival, record, result)
 }
 
 async fn scrape(
@@ -57,12 +57,13 @@ async fn scrape(
 }
 
 fn write_requests(text: &mut Text, state: &AppState) {
+    let requests = state.finished.requests();
     let mut series = text.series(REQUESTS);
-    state.requests.statuses().for_each(|(method, status, count)| series.put(&[method, status], count));
+    requests.statuses().for_each(|(method, status, count)| series.put(&[method, status], count));
     let mut series = text.series(REQUEST_DURATION);
-    state.requests.durations().for_each(|(method, duration)| series.put_distribution(&[method], &duration));
-    text.each(ERRORS, state.requests.errors().filter(|(_, count)| *count > 0));
-    text.each(SHED, state.requests.shed());
+    requests.durations().for_each(|(method, duration)| series.put_distribution(&[method], &duration));
+    text.each(ERRORS, requests.errors().filter(|(_, count)| *count > 0));
+    text.each(SHED, requests.shed());
 }
 
 fn write_connections(text: &mut Text, state: &AppState) {
@@ -71,8 +72,8 @@ fn write_connections(text: &mut Text, state: &AppState) {
     text.one(CONNECTIONS_ACCEPTED, traffic.accepted.get());
     let refused = [("address", &traffic.refused_for_address), ("line", &traffic.refused_for_line)];
     text.each(CONNECTIONS_REFUSED, refused.map(|(reason, count)| (reason, count.get())));
-    text.one(RECEIVED, traffic.received.get());
-    text.one(SENT, traffic.sent.get());
+    text.one(RECEIVED, traffic.received());
+    text.one(SENT, traffic.sent());
     text.one(MEMORY_BUDGET, state.budget.whole());
     text.each(MEMORY_TAKEN, state.budget.shares());
 }

@@ -75,5 +75,5 @@ async fn probe(
         Ok(()) => answer.await,
         Err(exhausted) => Err(exhausted.into()),
     };
-    conclude(state, arrival, &arrival.record(name), result)
+    conclude(state, arrival, arrival.record(name), result)
 }

@@ -62,7 +62,7 @@ pub const ROUTES: &[(&str, Need)] = &[
 
 /// All paths.
 pub(super) fn router(state: &Arc<AppState>) -> Router {
-    let call = async |State(state), arrival, request| rpc::answer(state, arrival, request).await;
+    let call = async |State(state): State<Arc<AppState>>, arrival, request| rpc::answer(&state, arrival, request).await;
     let router = Router::new().route(rpc::PATH, path(rpc::PATH, POST, post(call))).fallback(nowhere);
     let router = ROUTES.iter().fold(router, |router, (name, _)| router.route(name, route(name)));
     router.with_state(Arc::clone(state))
@@ -132,7 +132,7 @@ where
     if !awaits_leave(&parts.headers) {
         arrival.exchange.linger().read_on(body, Patience::STRANGER);
     }
-    conclude(state, arrival, &arrival.record(name), Err(failure))
+    conclude(state, arrival, arrival.record(name), Err(failure))
 }
 
 #[cfg(test)]

@@ -92,14 +92,14 @@ impl Api {
     }
 
     /// Answers a request. What comes back is small: of thousands of calls that wait none keeps its request.
-    fn route(&self, request: Request<Arriving>, arrival: Arrival) -> BoxFuture<'static, Response> {
+    fn route(&self, request: Request<Arriving>, arrival: Arrival) -> BoxFuture<'_, Response> {
         let mut request = match self.admit(request, &arrival) {
             Continue(request) => request,
             Break(refusal) => return Box::pin(ready(refusal)),
         };
         // Nearly all requests are calls. The router would cost each of them some allocations: see decision 0026.
         if request.method() == Method::POST && request.uri().path() == rpc::PATH {
-            return Box::pin(rpc::answer(Arc::clone(&self.state), arrival, request.map(Body::new)));
+            return Box::pin(rpc::answer(&self.state, arrival, request.map(Body::new)));
         }
         request.extensions_mut().insert(arrival);
         Box::pin(self.router.clone().call(request).map(|Ok(response)| response))
@@ -114,11 +114,11 @@ impl Service for Api {
     }
 
     fn answer(
-        self: Arc<Self>,
+        &self,
         request: Request<Arriving>,
         exchange: Arc<Exchange>,
         peer: IpAddr,
-    ) -> impl Future<Output = Answer<Body>> + Send + 'static {
+    ) -> impl Future<Output = Answer<Body>> + Send {
         let started = Instant::now();
         let client = client_address::of(peer, request.headers(), &self.state.config.trusted_proxies);
         let readers = Readers::of(&request, &self.state.config);
@@ -131,7 +131,7 @@ impl Service for Api {
             };
             let mut response = response.unwrap_or_else(|_| {
                 // The panic hook has logged what happened. Other requests are not concerned.
-                conclude(&self.state, &arrival, &arrival.record(const { method("unknown") }), Err(Failure::panicked()))
+                conclude(&self.state, &arrival, arrival.record(const { method("unknown") }), Err(Failure::panicked()))
             });
             readers.tell(response.headers_mut());
             match response.extensions_mut().remove::<Endless>() {

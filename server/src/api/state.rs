@@ -2,12 +2,12 @@
 
 use std::collections::HashSet;
 use std::sync::Arc;
-use std::time::Duration;
 
+use arc_swap::{ArcSwap, Guard};
 use eventodb_protocol::{DEFAULT_NAMESPACE, ErrorCode, Token};
 use eventodb_store::EventStore;
 use http::HeaderValue;
-use parking_lot::{Mutex, RwLock};
+use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;
 
 use crate::api::appends::Appends;
@@ -20,7 +20,7 @@ use crate::api::rates::Rates;
 use crate::config::{Config, Mode};
 use crate::http::{Budget, Server, Watch};
 use crate::live::Live;
-use crate::observe::{Labels, Performance, RequestLog, Requests, Spans, Totals};
+use crate::observe::{Finished, Labels, RequestLog, Spans, Totals};
 
 /// The parts that all connections share.
 pub(crate) struct AppState {
@@ -33,19 +33,17 @@ pub(crate) struct AppState {
     /// The settings that may change.
     pub(crate) live: Arc<Live>,
     /// The bounds on requests a second, as they were when they were last looked at.
-    rates: RwLock<Arc<Rates>>,
+    rates: ArcSwap<Rates>,
     /// The bounds on what stays.
     pub(crate) places: Places,
     /// The appends that came in.
     pub(crate) appends: Arc<Appends>,
     /// What is counted of requests.
-    pub(crate) requests: Requests,
+    pub(crate) finished: Finished,
     /// How groups stand, for the metrics.
     pub(crate) group_samples: GroupSamples,
     /// Which namespaces have series of their own.
     pub(crate) labels: Labels,
-    /// Statistics of requests.
-    pub(crate) performance: Performance,
     /// The request log.
     pub(crate) log: Arc<RequestLog>,
     /// Takes the spans of calls.
@@ -84,14 +82,13 @@ impl AppState {
             watch: Arc::clone(server.watch()),
             budget: Arc::clone(server.budget()),
             stopping: server.stopping().clone(),
-            rates: RwLock::new(Arc::new(Rates::new(live.now().rates))),
+            rates: ArcSwap::from_pointee(Rates::new(live.now().rates)),
             live,
             places: Places::new(config.bounds.imports),
             appends: Arc::default(),
             group_samples: GroupSamples::default(),
             labels: Labels::default(),
-            requests: Requests::new(methods::NAMES),
-            performance: Performance::new(methods::NAMES),
+            finished: Finished::new(methods::NAMES),
             spans: Spans::new(config.otlp.clone()),
             departures: Arc::new(Departures::new(server.stopping().clone(), config.timeouts.drain)),
             log,
@@ -103,32 +100,30 @@ impl AppState {
     }
 
     /// The bounds on requests a second. Where they have changed, the counts begin anew.
-    pub(crate) fn rates(&self) -> Arc<Rates> {
+    pub(crate) fn rates(&self) -> Guard<Arc<Rates>> {
         let wanted = self.live.now().rates;
-        let rates = Arc::clone(&self.rates.read());
+        let rates = self.rates.load();
         if rates.are(wanted) {
             return rates;
         }
-        let mut rates = self.rates.write();
-        if !rates.are(wanted) {
-            *rates = Arc::new(Rates::new(wanted));
-        }
-        Arc::clone(&rates)
+        self.rates.rcu(|rates| if rates.are(wanted) { Arc::clone(rates) } else { Arc::new(Rates::new(wanted)) });
+        self.rates.load()
     }
 
     /// What was done until now.
     pub(crate) fn totals(&self) -> Totals {
         let traffic = self.watch.traffic();
+        let requests = self.finished.requests();
         let of = |class: fn(&str) -> bool| -> u64 {
-            self.requests.statuses().filter(|(_, status, _)| class(status)).map(|(.., count)| count).sum()
+            requests.statuses().filter(|(_, status, _)| class(status)).map(|(.., count)| count).sum()
         };
         Totals {
             connections: traffic.accepted.get(),
             requests: of(|_| true),
             refused: of(|status| status.starts_with('4')),
             failed: of(|status| status.starts_with('5')),
-            bytes_in: traffic.received.get(),
-            bytes_out: traffic.sent.get(),
+            bytes_in: traffic.received(),
+            bytes_out: traffic.sent(),
         }
     }
 
@@ -158,11 +153,6 @@ impl AppState {
     /// `BACKEND_UNAVAILABLE`.
     pub(crate) fn check_takes_changes(&self) -> Result<(), Failure> {
         if self.live.now().read_only { Err(Failure::read_only()) } else { Ok(()) }
-    }
-
-    /// A request that takes longer than this, without the time that it asked to wait, is slow.
-    pub(crate) fn slow_request(&self) -> Duration {
-        self.live.now().slow
     }
 
     /// Whether tokens are optional.

@@ -97,9 +97,9 @@ pub(super) async fn serve<S: Service>(stream: TcpStream, peer: IpAddr, memory: P
     let of_tls = if serving.tls.is_some() { budget::TLS_EVENT_STREAM } else { 0 };
     // Boxed, so that the connection of a subscriber gives back the room for HTTP.
     let result = if is_either {
-        Box::pin(serve_either(socket, peer, serving, &vitals)).await
+        Box::pin(serve_either(socket, peer, &serving, &vitals)).await
     } else {
-        match Box::pin(serve_http1(socket, peer, serving, &vitals)).await {
+        match Box::pin(serve_http1(socket, peer, &serving, &vitals)).await {
             Ok(None) => Ok(()),
             Ok(Some((socket, stream))) => {
                 vitals.shrink_to(budget::EVENT_STREAM + of_tls);
@@ -163,7 +163,7 @@ type AnyError = Box<dyn std::error::Error + Send + Sync>;
 async fn serve_either<S: Service>(
     socket: Socket,
     peer: IpAddr,
-    serving: Arc<Serving<S>>,
+    serving: &Arc<Serving<S>>,
     vitals: &Arc<Vitals>,
 ) -> Result<(), AnyError> {
     let handler = service_fn(|request: Request<Incoming>| {
@@ -172,10 +172,10 @@ async fn serve_either<S: Service>(
             // Its first bytes may have come in pieces.
             vitals.set_http2();
         }
-        let answer = answer(Arc::clone(&serving), vitals, peer, request);
-        let vitals = Arc::clone(vitals);
+        // HTTP/2 answers requests by tasks of their own.
+        let (serving, vitals) = (Arc::clone(serving), Arc::clone(vitals));
         async move {
-            Ok::<_, Infallible>(match answer.await {
+            Ok::<_, Infallible>(match answer(&serving, &vitals, peer, request).await {
                 Answer::Stream(stream) if !is_http2 => streamed(stream, &vitals),
                 Answer::Reply(response) | Answer::Stream(response) => response,
             })
@@ -196,14 +196,14 @@ async fn serve_either<S: Service>(
 async fn serve_http1<S: Service>(
     socket: Socket,
     peer: IpAddr,
-    serving: Arc<Serving<S>>,
+    serving: &Serving<S>,
     vitals: &Arc<Vitals>,
 ) -> hyper::Result<Option<(Socket, Response<Outgoing<S::Body>>)>> {
     let takeover = Takeover::new();
     let handler = service_fn(|request: Request<Incoming>| {
         // HTTP/1.0 knows no chunks: hyper sends the stream as it is.
         let knows_chunks = request.version() == Version::HTTP_11;
-        let answer = answer(Arc::clone(&serving), vitals, peer, request);
+        let answer = answer(serving, vitals, peer, request);
         let takeover = &takeover;
         async move {
             match answer.await {
@@ -234,16 +234,16 @@ fn streamed<B>(stream: Response<B>, vitals: &Vitals) -> Response<B> {
 }
 
 /// Lets the application answer a request, and makes the reply one of this connection.
-fn answer<S: Service>(
-    serving: Arc<Serving<S>>,
+fn answer<'a, S: Service>(
+    serving: &'a Serving<S>,
     vitals: &Arc<Vitals>,
     peer: IpAddr,
     request: Request<Incoming>,
-) -> impl Future<Output = Answer<Outgoing<S::Body>>> + Send + use<S> {
+) -> impl Future<Output = Answer<Outgoing<S::Body>>> + Send + use<'a, S> {
     let exchange = Exchange::begin(vitals, RequestId::of(request.headers()));
     let version = request.version();
     let request = request.map(|body| Arriving::new(body, vitals));
-    let answer = Arc::clone(&serving.service).answer(request, Arc::clone(&exchange), peer);
+    let answer = serving.service.answer(request, Arc::clone(&exchange), peer);
     async move {
         let mut answer = answer.await;
         let (Answer::Reply(response) | Answer::Stream(response)) = &mut answer;

@@ -6,10 +6,10 @@
 //! the order of its requests.
 
 use std::fmt;
-use std::io::Write as _;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, LazyLock};
 
+use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue};
 
 const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -17,7 +17,7 @@ const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const MOST: usize = 128;
 
 /// Tells the ids of one process from those of another.
-static PROCESS: LazyLock<u32> = LazyLock::new(|| uuid::Uuid::new_v4().as_fields().0);
+static PROCESS: LazyLock<String> = LazyLock::new(|| format!("{:08x}-", uuid::Uuid::new_v4().as_fields().0));
 static NEXT: AtomicU64 = AtomicU64::new(1);
 
 /// The id of a request. [`fmt::Display`] writes it as it stands in the reply.
@@ -54,18 +54,22 @@ impl RequestId {
     }
 
     fn value(&self) -> HeaderValue {
-        let mut text = [0; MOST];
-        let mut rest = &mut text[..];
-        write!(rest, "{self}").expect("it is no longer");
-        let length = MOST - rest.len();
-        HeaderValue::from_bytes(&text[..length]).expect("an id is printable ASCII")
+        let text = match self {
+            Self::Own(number) => {
+                let mut text = PROCESS.clone().into_bytes();
+                text.extend_from_slice(itoa::Buffer::new().format(*number).as_bytes());
+                text.into()
+            }
+            Self::Clients(id) => Bytes::copy_from_slice(id.as_bytes()),
+        };
+        HeaderValue::from_maybe_shared(text).expect("an id is printable ASCII")
     }
 }
 
 impl fmt::Display for RequestId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Own(number) => write!(f, "{:08x}-{number}", *PROCESS),
+            Self::Own(number) => write!(f, "{}{number}", *PROCESS),
             Self::Clients(id) => f.write_str(id),
         }
     }

@@ -22,11 +22,11 @@ pub(crate) trait Service: Send + Sync + 'static {
     /// Answers a request, which came by a connection from `peer`. The future is small, because the HTTP layer moves it; it is
     /// dropped when the client of a stream leaves, and when the connection is cut.
     fn answer(
-        self: Arc<Self>,
+        &self,
         request: Request<Arriving>,
         exchange: Arc<Exchange>,
         peer: IpAddr,
-    ) -> impl Future<Output = Answer<Self::Body>> + Send + 'static;
+    ) -> impl Future<Output = Answer<Self::Body>> + Send;
 }
 
 /// The answer to a request.

@@ -30,7 +30,7 @@ impl Wire {
             Poll::Pending => self.vitals.sending.block(),
             Poll::Ready(sent) => {
                 self.vitals.sending.advance();
-                self.traffic.sent.add(sent.as_ref().map_or(0, |bytes| *bytes as u64));
+                self.traffic.add_sent(sent.as_ref().map_or(0, |bytes| *bytes));
             }
         }
     }
@@ -42,7 +42,7 @@ impl AsyncRead for Wire {
         let result = Pin::new(&mut self.stream).poll_read(cx, buf);
         let received = buf.filled().len() - before;
         if received > 0 {
-            self.traffic.received.add(received as u64);
+            self.traffic.add_received(received);
         }
         result
     }

@@ -2,6 +2,7 @@
 
 mod audit;
 mod cause;
+mod finished;
 mod method;
 pub(crate) mod metrics;
 mod outage;
@@ -18,10 +19,11 @@ mod trace;
 
 pub use audit::{TARGET as AUDIT, act_by_signal, act_in_store};
 pub(crate) use cause::Cause;
+pub(crate) use finished::Finished;
 pub(crate) use method::Method;
-pub(crate) use metrics::{Labels, Outcome, Requests, Shed};
+pub(crate) use metrics::{Labels, Outcome, Shed};
 pub(crate) use outage::Outage;
-pub(crate) use performance::{Performance, Step};
+pub(crate) use performance::Step;
 pub(crate) use record::Record;
 pub(crate) use request_log::RequestLog;
 pub(crate) use spans::Spans;

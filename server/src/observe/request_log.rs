@@ -19,7 +19,7 @@ use super::outage::Outage;
 use super::pace::{Pace, SlowOnes};
 use super::record::Record;
 use super::sampler::Sampler;
-use crate::live::Live;
+use crate::live::Changeable;
 
 /// How often a line counts the requests that had no line of their own.
 const TURN: Duration = Duration::from_secs(10);
@@ -43,15 +43,14 @@ enum Kind {
 pub(crate) struct RequestLog {
     sampler: Sampler<Kind>,
     /// Which requests are slow, and whether every request has a line.
-    live: Arc<Live>,
     outage: Arc<Outage>,
     access: Pace,
     slow: SlowOnes,
 }
 
 impl RequestLog {
-    pub(crate) fn new(live: Arc<Live>, outage: Arc<Outage>) -> Self {
-        Self { sampler: Sampler::default(), live, outage, access: Pace::new(), slow: SlowOnes::new() }
+    pub(crate) fn new(outage: Arc<Outage>) -> Self {
+        Self { sampler: Sampler::default(), outage, access: Pace::new(), slow: SlowOnes::new() }
     }
 
     /// Logs every ten seconds, and at the end, how many requests had no line of their own.
@@ -95,11 +94,18 @@ impl RequestLog {
 
     /// Logs a request that ended so, if it failed, was slow, or all requests are logged, and if it was administrative.
     /// `cause` is what went wrong inside, and `bytes_out` are those of the reply's body, where they are known.
-    pub(crate) fn answered(&self, record: &Record, outcome: &Outcome, cause: Option<&Cause>, bytes_out: Option<u64>) {
-        let Outcome { status, code, duration, .. } = *outcome;
-        let (method, status, live) = (record.method.name, status.as_u16(), self.live.now());
+    pub(crate) fn answered(
+        &self,
+        record: &Record,
+        outcome: &Outcome,
+        live: &Changeable,
+        cause: Option<&Cause>,
+        bytes_out: Option<u64>,
+    ) {
+        let Outcome { status, code, .. } = *outcome;
+        let (method, status) = (record.method.name, status.as_u16());
         let one_in = if live.access_log.is_on { self.access.one_in(live.access_log.per_second) } else { None };
-        let is_slow = duration.saturating_sub(record.wait) > live.slow;
+        let is_slow = outcome.own_duration() > live.slow;
         let is_told = match code {
             Some(code) if record.act.is_none() && audit::is_refusal(code) => self.refused(record, code),
             _ => self.acted(record, code),

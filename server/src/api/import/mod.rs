@@ -55,7 +55,7 @@ const ROOM_PAUSE: Duration = Duration::from_millis(250);
 pub(super) async fn answer(State(state): State<Arc<AppState>>, arrival: Arrival, request: Request) -> Response {
     let mut record = arrival.record(const { method("/import") });
     let result = import(&state, &arrival.exchange, request, &mut record).await;
-    conclude(&state, &arrival, &record, result)
+    conclude(&state, &arrival, record, result)
 }
 
 /// The progress of an import.

@@ -50,7 +50,7 @@ pub(super) async fn answer(
 ) -> Response {
     let mut record = arrival.record(name);
     let result = show(page, &state, &arrival.exchange, &request, &mut record).await;
-    conclude(&state, &arrival, &record, result)
+    conclude(&state, &arrival, record, result)
 }
 
 async fn show(
@@ -86,21 +86,21 @@ fn overview(state: &AppState, query: &Query) -> Result<Performance, Failure> {
     Ok(Performance {
         version: VERSION.to_owned(),
         backend: state.store.backend_kind().to_owned(),
-        since: state.performance.since(),
-        slow_threshold_ms: millis(state.slow_request()),
-        requests: state.performance.periods(),
+        since: state.finished.performance().since(),
+        slow_threshold_ms: millis(state.live.now().slow),
+        requests: state.finished.performance().periods(),
         system: system(state),
-        series: step.map(|step| state.performance.series(step)),
+        series: step.map(|step| state.finished.performance().series(step)),
     })
 }
 
 /// `GET /api/v1/performance/queries`.
 fn queries(state: &AppState) -> Queries {
-    let (recent_slow, top_slow) = state.performance.slow();
+    let (recent_slow, top_slow) = state.finished.performance().slow();
     Queries {
-        since: state.performance.since(),
-        slow_threshold_ms: millis(state.slow_request()),
-        patterns: state.performance.patterns(),
+        since: state.finished.performance().since(),
+        slow_threshold_ms: millis(state.live.now().slow),
+        patterns: state.finished.performance().patterns(),
         recent_slow,
         top_slow,
     }
@@ -114,7 +114,7 @@ pub(super) async fn reset(State(state): State<Arc<AppState>>, arrival: Arrival, 
         arrival.exchange.linger().read_on(body, Patience::STRANGER);
     }
     let result = begin_anew(&state, &arrival.exchange, &parts, &mut record).await;
-    conclude(&state, &arrival, &record, result)
+    conclude(&state, &arrival, record, result)
 }
 
 async fn begin_anew(
@@ -127,14 +127,14 @@ async fn begin_anew(
     Administrator::check(state, &Credentials::of(&request.headers, &query), record).await?;
     exchange.admit()?;
     record.administers(RESET, "requests");
-    state.performance.reset();
-    Ok(reply::json(&PerformanceReset { since: state.performance.since() }))
+    state.finished.performance().reset();
+    Ok(reply::json(&PerformanceReset { since: state.finished.performance().since() }))
 }
 
 fn system(state: &AppState) -> System {
     let process = Process::read();
     System {
-        uptime_seconds: state.performance.uptime().as_secs_f64(),
+        uptime_seconds: state.finished.performance().uptime().as_secs_f64(),
         cpu_seconds: process.cpu_seconds.unwrap_or_default(),
         cpus: std::thread::available_parallelism().map_or(0, |cpus| cpus.get() as u64),
         resident_bytes: process.resident_bytes.unwrap_or_default(),

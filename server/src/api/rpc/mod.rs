@@ -33,8 +33,6 @@ mod token_list;
 mod token_revoke;
 mod token_rotate;
 
-use std::sync::Arc;
-
 use axum::extract::Request;
 use axum::response::Response;
 use eventodb_protocol::request::Call;
@@ -145,10 +143,10 @@ fn no_method(name: &str) -> Failure {
 
 /// Answers a call. Thousands may wait: what is done with the request's head is done at once, so that none keeps it.
 pub(super) fn answer(
-    state: Arc<AppState>,
+    state: &AppState,
     arrival: Arrival,
     request: Request,
-) -> impl Future<Output = Response> + Send + use<> {
+) -> impl Future<Output = Response> + Send + use<'_> {
     let mut record = arrival.record(const { method("unknown call") });
     let (parts, mut body) = request.into_parts();
     record.trace = state.spans.begin(&parts.headers);
@@ -157,8 +155,8 @@ pub(super) fn answer(
     drop(parts);
     async move {
         let exchange = &*arrival.exchange;
-        let result = match receive::call(&state, exchange, &credentials, &mut body, arrival.started).await {
-            Ok(upload) => perform(&state, exchange, &credentials, &upload, &mut record).await,
+        let result = match receive::call(state, exchange, &credentials, &mut body, arrival.started).await {
+            Ok(upload) => perform(state, exchange, &credentials, &upload, &mut record).await,
             Err(refused) => {
                 if !awaits_leave {
                     exchange.linger().read_on(body, refused.patience);
@@ -166,7 +164,7 @@ pub(super) fn answer(
                 Err(refused.failure)
             }
         };
-        let mut response = conclude(&state, &arrival, &record, result);
+        let mut response = conclude(state, &arrival, record, result);
         if let (Some(token), Ok(Credentials::None)) = (&state.default_token, &credentials) {
             response.headers_mut().insert(X_EVENTODB_TOKEN, token.clone());
         }

@@ -39,7 +39,7 @@ pub(super) const RIGHT: Right = Right::Read;
 pub(super) async fn answer(State(state): State<Arc<AppState>>, arrival: Arrival, request: Parts) -> Response {
     let mut record = arrival.record(const { method("/subscribe") });
     let result = subscribe(&state, &arrival.exchange, &request, &mut record).await;
-    conclude(&state, &arrival, &record, result)
+    conclude(&state, &arrival, record, result)
 }
 
 /// The stream of events.

@@ -11,5 +11,5 @@ pub(crate) mod table;
 mod text;
 
 pub(crate) use labels::{Labels, NAMESPACES, OTHER};
-pub(crate) use requests::{Outcome, Requests, Shed};
+pub(crate) use requests::{Ended, Outcome, Requests, Shed};
 pub(crate) use text::{CONTENT_TYPE, Text, Value};

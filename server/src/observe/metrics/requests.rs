@@ -1,6 +1,7 @@
 //! What was counted of finished requests: by method and status, how long they took, and why they were refused.
 
-use std::time::Duration;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use eventodb_protocol::ErrorCode;
 use eventodb_store::figures::{Counter, Distribution, Histogram, LATENCIES};
@@ -66,6 +67,23 @@ impl Outcome {
     }
 }
 
+/// What is counted of a finished request.
+#[derive(Clone, Debug)]
+pub(crate) struct Ended {
+    pub(crate) method: Method,
+    pub(crate) namespace: Option<Arc<str>>,
+    pub(crate) started: Instant,
+    pub(crate) outcome: Outcome,
+    pub(crate) is_slow: bool,
+}
+
+impl Ended {
+    /// When it ended, which is known without a look at the clock.
+    pub(crate) fn at(&self) -> Instant {
+        self.started + self.outcome.duration
+    }
+}
+
 /// Counts all finished requests. Its size depends on the number of methods alone.
 pub(crate) struct Requests {
     methods: Box<[OfMethod]>,
@@ -92,8 +110,12 @@ impl Requests {
         }
     }
 
-    /// Counts a request.
-    pub(crate) fn finished(&self, method: Method, outcome: &Outcome) {
+    /// Counts requests.
+    pub(crate) fn add(&self, ended: &[Ended]) {
+        ended.iter().for_each(|ended| self.count(ended.method, &ended.outcome));
+    }
+
+    fn count(&self, method: Method, outcome: &Outcome) {
         let of = &self.methods[method.number];
         of.duration.observe_duration(outcome.own_duration());
         let status = outcome.status.as_u16();

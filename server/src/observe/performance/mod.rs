@@ -19,7 +19,7 @@ use self::patterns::Patterns;
 use self::periods::Periods;
 use self::slow::SlowRequests;
 use self::tally::Seen;
-use super::metrics::Outcome;
+use super::metrics::{Ended, Outcome};
 use super::record::Record;
 
 pub(crate) use self::periods::Step;
@@ -51,17 +51,22 @@ impl Performance {
         }
     }
 
-    /// Counts a request. It is slow if it took longer than `slow`, without the time that it asked to wait. The end of the
-    /// request is known from its duration, so that no clock is read.
-    pub(crate) fn finished(&self, record: &Record, outcome: &Outcome, slow: Duration) {
-        let own = outcome.own_duration();
-        let seen = Seen { duration: own, status: outcome.status.as_u16(), is_slow: own > slow };
-        let ended = record.started.saturating_duration_since(self.started) + outcome.duration;
-        self.periods.lock().count(ended, &seen);
-        self.patterns.lock().count(record.method.number, record.namespace.as_ref(), &seen);
-        if seen.is_slow {
-            self.slow.lock().add(record, outcome, own);
+    /// Counts requests, in the order of their ends.
+    pub(super) fn add(&self, ended: &[Ended]) {
+        let mut periods = self.periods.lock();
+        for ended in ended {
+            periods.count(ended.at().saturating_duration_since(self.started), &Seen::of(ended));
         }
+        drop(periods);
+        let mut patterns = self.patterns.lock();
+        for ended in ended {
+            patterns.count(ended.method.number, ended.namespace.as_ref(), &Seen::of(ended));
+        }
+    }
+
+    /// Keeps a slow request, beside counting it.
+    pub(super) fn keep_slow(&self, record: &Record, outcome: &Outcome) {
+        self.slow.lock().add(record, outcome);
     }
 
     /// Since the start of the server.

@@ -40,8 +40,9 @@ struct Slow {
 }
 
 impl SlowRequests {
-    /// Adds a request that took so long itself. It ends now.
-    pub(super) fn add(&mut self, record: &Record, outcome: &Outcome, own: Duration) {
+    /// Adds a request that ends now.
+    pub(super) fn add(&mut self, record: &Record, outcome: &Outcome) {
+        let own = outcome.own_duration();
         let slow = Slow {
             time: Timestamp::now(),
             method: record.method.name,

@@ -5,6 +5,8 @@ use std::time::Duration;
 use eventodb_protocol::performance::Statistics;
 use hdrhistogram::{Counter, Histogram};
 
+use crate::observe::metrics::Ended;
+
 /// Durations are counted in microseconds up to this one; a longer one counts as this one in quantiles.
 const MOST_MICROS: u64 = 60_000_000;
 
@@ -14,6 +16,13 @@ pub(super) struct Seen {
     pub(super) duration: Duration,
     pub(super) status: u16,
     pub(super) is_slow: bool,
+}
+
+impl Seen {
+    pub(super) fn of(ended: &Ended) -> Self {
+        let outcome = &ended.outcome;
+        Self { duration: outcome.own_duration(), status: outcome.status.as_u16(), is_slow: ended.is_slow }
+    }
 }
 
 /// Requests, and how long they took.

@@ -25,7 +25,11 @@ fn count(performance: &Performance, method: usize, namespace: Option<&Arc<str>>,
     let code = Some(ErrorCode::BackendError);
     let (status, wait) = (StatusCode::INTERNAL_SERVER_ERROR, Duration::ZERO);
     let outcome = Outcome { status, code, shed: None, duration, wait };
-    performance.finished(&record, &outcome, Duration::from_millis(100));
+    let is_slow = duration > Duration::from_millis(100);
+    if is_slow {
+        performance.keep_slow(&record, &outcome);
+    }
+    performance.add(&[Ended { method: record.method, namespace: record.namespace, started, outcome, is_slow }]);
 }
 
 #[test]
