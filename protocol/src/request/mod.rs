@@ -47,6 +47,14 @@ impl<'a> Call<'a> {
         Ok(Self { method, arguments })
     }
 
+    /// The name of the method of a body, compact or not, of which only the beginning is looked at: if the body is a call, it
+    /// is one of this method. `None` if it does not begin as one, or the name has escapes.
+    pub fn method_of(body: &str) -> Option<&str> {
+        let quoted = body.trim_ascii_start().strip_prefix('[')?.trim_ascii_start().strip_prefix('"')?;
+        let end = quoted.find(['"', '\\'])?;
+        quoted[end..].starts_with('"').then_some(&quoted[..end])
+    }
+
     /// The method's name.
     pub fn method(&self) -> &str {
         &self.method

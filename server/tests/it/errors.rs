@@ -38,6 +38,26 @@ async fn bad_calls_are_refused_in_words() {
 }
 
 #[tokio::test]
+async fn a_token_is_judged_before_the_arguments_and_a_method_by_its_name_however_it_is_written() {
+    let server = Server::start_production().await;
+    let good = server.token.to_string();
+    for (body, wrong, right) in [
+        (r#"["stream.get","#, 403, 400),
+        (r#"["stream.get",7]"#, 403, 400),
+        (" \n[\t\"stream.get\" , \"a-1\" ] ", 403, 200),
+        (r#"["stream\u002eget","a-1"]"#, 403, 200),
+        // Nobody needs a token for these.
+        (r#"["stream.ge","#, 400, 400),
+        (r#"["stream.ge"]"#, 404, 404),
+        (r#"["sys.version""#, 400, 400),
+        (r#"["sys.version"]"#, 200, 200),
+    ] {
+        let statuses = (server.call(&fresh(), body).await.status, server.call(&good, body).await.status);
+        assert_eq!(statuses, (wrong, right), "{body}");
+    }
+}
+
+#[tokio::test]
 async fn conflicts_have_details() {
     let (server, token) = (Server::start().await, fresh());
     server.rpc(&token, &format!(r#"["stream.append","a-1",[{MESSAGE},{MESSAGE}]]"#)).await;

@@ -139,6 +139,16 @@ impl Log {
         self.writer.append(append, allowed).await
     }
 
+    /// Refuses an append that is not made yet, if it would be refused because earlier ones wait for too long. It costs a
+    /// fraction of what making it would.
+    ///
+    /// # Errors
+    /// [`crate::Error::Overloaded`], or [`crate::Error::Unavailable`] if the outcome of an earlier append is being found
+    /// out.
+    pub fn check_age(&self) -> Result<()> {
+        self.writer.check_age()
+    }
+
     /// As [`Log::append_as`]. The stages are told when it passes them.
     ///
     /// # Errors

@@ -1,7 +1,8 @@
 //! Calls: a JSON array with a method's name and its arguments, answered with bare JSON.
 //!
-//! Each method has a file; the table below is the only other place that knows them. A body is looked
-//! at three times and no more: is it UTF-8, is it well-formed JSON, where do its arguments begin.
+//! Each method has a file; the table below is the only other place that knows them. The beginning of a body tells its
+//! method. What the method needs of its caller is checked before the body is parsed, so that a refusal costs little. Then
+//! the body is looked at twice and no more: is it well-formed JSON, where do its arguments begin.
 
 mod append;
 mod category_get;
@@ -32,6 +33,8 @@ mod token_create;
 mod token_list;
 mod token_revoke;
 mod token_rotate;
+
+use std::borrow::Cow;
 
 use axum::extract::Request;
 use axum::response::Response;
@@ -73,17 +76,22 @@ macro_rules! methods {
         /// What each of [`METHODS`] needs, in their order.
         pub const NEEDS: &[Need] = &[$(methods!(@need $need $($right)?),)*];
 
-        async fn dispatch(context: &mut Context<'_>, call: &mut Call<'_>) -> Result<Response, Failure> {
-            match call.method() {
+        async fn dispatch(context: &mut Context<'_>, name: &str, body: &str) -> Result<Response, Failure> {
+            match name {
                 $($name => {
                     context.record.method = const { method($name) };
                     Box::pin(async {
                         let caller = context.$need($(Right::$right)?).await?;
-                        $($module)::+::answer(context, caller, call).await
+                        let compact = compact(body)?;
+                        $($module)::+::answer(context, caller, &mut Call::parse(&compact)?).await
                     })
                     .await
                 })*
-                unknown => Err(no_method(unknown)),
+                unknown => {
+                    // What is wrong with the body is told first.
+                    Call::parse(&compact(body)?)?;
+                    Err(no_method(unknown))
+                }
             }
         }
     };
@@ -188,9 +196,14 @@ async fn perform(
 ) -> Result<Response, Failure> {
     record.bytes_in = Some(upload.as_slice().len());
     let credentials = credentials.as_ref().map_err(Failure::clone)?;
-    let text = std::str::from_utf8(upload.as_slice()).map_err(|_| Failure::invalid("the body must be valid UTF-8"))?;
-    let compact =
-        json::compact(text).map_err(|error| Failure::invalid(format!("the body must be well-formed JSON: {error}")))?;
-    let mut call = Call::parse(&compact)?;
-    dispatch(&mut Context { state, exchange, credentials, record }, &mut call).await
+    let body = std::str::from_utf8(upload.as_slice()).map_err(|_| Failure::invalid("the body must be valid UTF-8"))?;
+    let mut context = Context { state, exchange, credentials, record };
+    match Call::method_of(body) {
+        Some(name) => dispatch(&mut context, name, body).await,
+        None => dispatch(&mut context, Call::parse(&compact(body)?)?.method(), body).await,
+    }
+}
+
+fn compact(body: &str) -> Result<Cow<'_, str>, Failure> {
+    json::compact(body).map_err(|error| Failure::invalid(format!("the body must be well-formed JSON: {error}")))
 }

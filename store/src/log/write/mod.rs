@@ -138,6 +138,14 @@ impl Writer {
         }
     }
 
+    /// Refuses an append that is not made yet, if it would be refused because earlier ones wait for too long.
+    ///
+    /// # Errors
+    /// [`Error::Overloaded`], [`Error::Unavailable`].
+    pub(super) fn check_age(&self) -> Result<()> {
+        self.queue.check_age()
+    }
+
     /// Appends records that keep their positions and times. Returns the global position of the last one.
     ///
     /// # Errors

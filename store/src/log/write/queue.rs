@@ -84,6 +84,8 @@ impl Waiting {
 #[derive(Debug)]
 pub(super) struct Queue {
     waiting: Mutex<Waiting>,
+    /// Whether appends were refused for the age of earlier ones when that was looked at last.
+    refused: AtomicBool,
     /// As many wait as [`Queue::holds`] was asked for.
     enough: Notify,
     appends: Arc<Semaphore>,
@@ -102,6 +104,7 @@ impl Queue {
         let overload = Overload::new(settings.queue_target, settings.queue_interval);
         Self {
             waiting: Mutex::new(Waiting { pending: VecDeque::new(), overload, looked: Instant::now(), awaited: None }),
+            refused: AtomicBool::new(false),
             enough: Notify::new(),
             appends: Arc::new(Semaphore::new(settings.queue_appends)),
             bytes: Arc::new(Semaphore::new(all_bytes)),
@@ -132,9 +135,8 @@ impl Queue {
         let (reply, answer) = oneshot::channel();
         let arrived = Instant::now();
         let mut waiting = self.waiting.lock();
-        waiting.look(arrived);
         // Each import has one batch here at most, and would end half done.
-        if waiting.overload.refuses() && !is_import {
+        if self.looks_overloaded(&mut waiting, arrived) && !is_import {
             drop(waiting);
             return Err(self.refusal(&self.figures.appends.refused_for_age));
         }
@@ -151,6 +153,27 @@ impl Queue {
             self.enough.notify_one();
         }
         Ok(answer)
+    }
+
+    /// Refuses an append that is not made yet, if [`Self::put`] would refuse it for the age of earlier ones. Where none is
+    /// refused, this costs next to nothing.
+    ///
+    /// # Errors
+    /// As [`Self::put`].
+    pub(super) fn check_age(&self) -> Result<()> {
+        if self.refused.load(Relaxed) && self.looks_overloaded(&mut self.waiting.lock(), Instant::now()) {
+            return Err(self.refusal(&self.figures.appends.refused_for_age));
+        }
+        Ok(())
+    }
+
+    fn looks_overloaded(&self, waiting: &mut Waiting, now: Instant) -> bool {
+        waiting.look(now);
+        let refuses = waiting.overload.refuses();
+        if self.refused.load(Relaxed) != refuses {
+            self.refused.store(refuses, Relaxed);
+        }
+        refuses
     }
 
     fn refusal(&self, reason: &Counter) -> Error {

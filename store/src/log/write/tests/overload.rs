@@ -211,6 +211,27 @@ async fn a_lasting_overload_refuses_at_once_and_those_that_are_accepted_wait_nea
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_would_be_refused_can_be_refused_before_it_is_made() {
+    let (writer, slow) = slow_writer(10);
+    assert!(writer.check_age().is_ok());
+    slow.set_commit(20 * MS);
+    let (mut early, mut refused) = (0, 0);
+    for _ in 0..5_000 {
+        let is_early = matches!(writer.check_age(), Err(Error::Overloaded));
+        // Those that are accepted wait, and go on although nobody waits for them.
+        let answer = writer.append(append("account-1"), &Allowed::Any).now_or_never();
+        let is_refused = matches!(answer, Some(Err(Error::Overloaded)));
+        assert!(is_refused || !is_early, "it would have been accepted");
+        early += usize::from(is_early);
+        refused += usize::from(is_refused);
+        sleep(MS).await;
+    }
+    assert!(refused > 1_000 && early > refused * 9 / 10, "{early} of {refused}");
+    sleep(1_000 * MS).await;
+    assert!(writer.check_age().is_ok(), "nothing waits any more");
+}
+
+#[tokio::test(start_paused = true)]
 async fn an_overload_that_is_over_refuses_nothing_more() {
     let (writer, slow) = slow_writer(10);
     slow.set_commit(20 * MS);
