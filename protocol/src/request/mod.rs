@@ -49,10 +49,10 @@ impl<'a> Call<'a> {
 
     /// The name of the method of a body, compact or not, of which only the beginning is looked at: if the body is a call, it
     /// is one of this method. `None` if it does not begin as one, or the name has escapes.
-    pub fn method_of(body: &str) -> Option<&str> {
-        let quoted = body.trim_ascii_start().strip_prefix('[')?.trim_ascii_start().strip_prefix('"')?;
-        let end = quoted.find(['"', '\\'])?;
-        quoted[end..].starts_with('"').then_some(&quoted[..end])
+    pub fn method_of(body: &[u8]) -> Option<&str> {
+        let quoted = body.trim_ascii_start().strip_prefix(b"[")?.trim_ascii_start().strip_prefix(b"\"")?;
+        let end = quoted.iter().position(|byte| matches!(byte, b'"' | b'\\'))?;
+        if quoted[end] == b'"' { str::from_utf8(&quoted[..end]).ok() } else { None }
     }
 
     /// The method's name.

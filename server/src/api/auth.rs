@@ -46,6 +46,13 @@ pub enum Need {
     Administrator,
 }
 
+impl Need {
+    /// Whether it is the right `admin`.
+    pub(super) const fn is_administrative(self) -> bool {
+        matches!(self, Self::Own(Right::Admin) | Self::Named(Right::Admin) | Self::Administrator)
+    }
+}
+
 /// The sender of a request, and the namespace that it opened.
 #[derive(Clone, Debug)]
 pub(crate) struct Caller(Opened);

@@ -9,6 +9,7 @@ use eventodb_store::EventStore;
 use http::HeaderValue;
 use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
 use crate::api::appends::Appends;
 use crate::api::departure::Departures;
@@ -46,6 +47,8 @@ pub(crate) struct AppState {
     pub(crate) labels: Labels,
     /// The request log.
     pub(crate) log: Arc<RequestLog>,
+    /// Administrative acts that are under way.
+    pub(crate) acts: TaskTracker,
     /// Takes the spans of calls.
     pub(crate) spans: Spans,
     /// Cancelled when the server closes its socket: waiting reads end.
@@ -86,6 +89,7 @@ impl AppState {
             live,
             places: Places::new(config.bounds.imports),
             appends: Arc::default(),
+            acts: TaskTracker::new(),
             group_samples: GroupSamples::default(),
             labels: Labels::default(),
             finished: Finished::new(methods::NAMES),

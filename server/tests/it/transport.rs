@@ -263,3 +263,54 @@ async fn an_http2_reply_of_which_nothing_is_taken_is_cut() {
     assert!(within("the connection's end", connection).await.expect("no panic").is_err());
     assert!(stuck.collect().await.is_err());
 }
+
+fn call_over_http2(token: &str, body: &str) -> http::Request<Full<Bytes>> {
+    let request = http::Request::post("http://localhost/rpc").header("Authorization", format!("Bearer {token}"));
+    request.body(Full::new(Bytes::from(body.to_owned()))).expect("a request")
+}
+
+/// Sends a call, and takes it back after this number of turns of the runtime. Returns once the server knows.
+async fn send_and_take_back(sender: &mut Sender, token: &str, body: &str, turns: usize) {
+    let turned = async {
+        for _ in 0..turns {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::select! {
+        biased;
+        _ = sender.send_request(call_over_http2(token, body)) => {}
+        () = turned => {}
+    }
+    sender.send_request(call_over_http2(token, r#"["sys.version"]"#)).await.expect("a reply");
+}
+
+#[tokio::test]
+async fn an_administrative_act_comes_to_its_end_although_its_client_takes_the_request_back() {
+    let server = Server::start_production().await;
+    let admin = server.token.as_str();
+    let (mut sender, _connection) = http2(&server).await;
+    let mut revoked = 0;
+    for turns in 0..60 {
+        let made = server.call(admin, r#"["token.create",{"rights":["read"]}]"#).await.json();
+        let (token, id) = (made["token"].as_str().expect("a token"), made["id"].as_str().expect("an id"));
+        server.rpc(token, r#"["stream.version","a-1"]"#).await;
+        // The name may be written with escapes.
+        let method = if turns % 2 == 0 { "token.revoke" } else { "token\\u002erevoke" };
+        send_and_take_back(&mut sender, admin, &format!(r#"["{method}","{id}"]"#), turns).await;
+        // Either it was never begun, or it is whole.
+        let is_whole = async {
+            loop {
+                let is_open = server.call(token, r#"["stream.version","a-1"]"#).await.status == 200;
+                if server.rpc(admin, r#"["token.list"]"#).await.contains(id) == is_open {
+                    return !is_open;
+                }
+            }
+        };
+        revoked += usize::from(within("the end of the token", is_whole).await);
+    }
+    assert!(revoked > 0);
+    let metrics = server.connect().await.request("GET", "/metrics", Some(admin)).await.text();
+    let counted = metrics.lines().filter(|line| line.starts_with(r#"eventodb_requests_total{method="token.revoke""#));
+    let counted: usize = counted.filter_map(|line| line.rsplit(' ').next()?.parse::<usize>().ok()).sum();
+    assert!(counted >= revoked, "{counted} of {revoked} were counted");
+}

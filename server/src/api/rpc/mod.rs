@@ -35,6 +35,8 @@ mod token_revoke;
 mod token_rotate;
 
 use std::borrow::Cow;
+use std::panic;
+use std::sync::Arc;
 
 use axum::extract::Request;
 use axum::response::Response;
@@ -75,6 +77,13 @@ macro_rules! methods {
 
         /// What each of [`METHODS`] needs, in their order.
         pub const NEEDS: &[Need] = &[$(methods!(@need $need $($right)?),)*];
+
+        fn is_administrative(name: &str) -> bool {
+            match name {
+                $($name => const { methods!(@need $need $($right)?).is_administrative() },)*
+                _ => false,
+            }
+        }
 
         async fn dispatch(context: &mut Context<'_>, name: &str, body: &str) -> Result<Response, Failure> {
             match name {
@@ -151,7 +160,7 @@ fn no_method(name: &str) -> Failure {
 
 /// Answers a call. Thousands may wait: what is done with the request's head is done at once, so that none keeps it.
 pub(super) fn answer(
-    state: &AppState,
+    state: &Arc<AppState>,
     arrival: Arrival,
     request: Request,
 ) -> impl Future<Output = Response> + Send + use<'_> {
@@ -162,22 +171,57 @@ pub(super) fn answer(
     let awaits_leave = awaits_leave(&parts.headers);
     drop(parts);
     async move {
-        let exchange = &*arrival.exchange;
-        let result = match receive::call(state, exchange, &credentials, &mut body, arrival.started).await {
-            Ok(upload) => perform(state, exchange, &credentials, &upload, &mut record).await,
+        match receive::call(state, &arrival.exchange, &credentials, &mut body, arrival.started).await {
+            Ok(body) => {
+                let call = Received { arrival, credentials, body, record };
+                if call.may_administer() { to_its_end(state, call).await } else { call.answer(state).await }
+            }
             Err(refused) => {
                 if !awaits_leave {
-                    exchange.linger().read_on(body, refused.patience);
+                    arrival.exchange.linger().read_on(body, refused.patience);
                 }
-                Err(refused.failure)
+                let response = conclude(state, &arrival, record, Err(refused.failure));
+                with_token(state, &credentials, response)
             }
-        };
-        let mut response = conclude(state, &arrival, record, result);
-        if let (Some(token), Ok(Credentials::None)) = (&state.default_token, &credentials) {
-            response.headers_mut().insert(X_EVENTODB_TOKEN, token.clone());
         }
-        response
     }
+}
+
+/// A call that is here whole.
+struct Received {
+    arrival: Arrival,
+    credentials: Result<Credentials, Failure>,
+    body: Upload,
+    record: Record,
+}
+
+impl Received {
+    /// Whether it is of a method that needs the right `admin`, as far as the beginning of the body tells.
+    fn may_administer(&self) -> bool {
+        Call::method_of(self.body.as_slice()).is_none_or(is_administrative)
+    }
+
+    async fn answer(self, state: &AppState) -> Response {
+        let Self { arrival, credentials, body, mut record } = self;
+        let result = perform(state, &arrival.exchange, &credentials, &body, &mut record).await;
+        with_token(state, &credentials, conclude(state, &arrival, record, result))
+    }
+}
+
+/// Answers a call also if its client is gone meanwhile, which ends a request of HTTP/2. An administrative act is more than its
+/// commit: what a token opened ends behind it, and the audit has a line.
+async fn to_its_end(state: &Arc<AppState>, call: Received) -> Response {
+    let of_task = Arc::clone(state);
+    let task = state.acts.spawn(async move { call.answer(&of_task).await });
+    task.await.unwrap_or_else(|error| panic::resume_unwind(error.into_panic()))
+}
+
+/// In test mode, the reply to a call without a token shows one.
+fn with_token(state: &AppState, credentials: &Result<Credentials, Failure>, mut response: Response) -> Response {
+    if let (Some(token), Ok(Credentials::None)) = (&state.default_token, credentials) {
+        response.headers_mut().insert(X_EVENTODB_TOKEN, token.clone());
+    }
+    response
 }
 
 fn credentials(parts: &Parts) -> Result<Credentials, Failure> {
@@ -198,7 +242,7 @@ async fn perform(
     let credentials = credentials.as_ref().map_err(Failure::clone)?;
     let body = std::str::from_utf8(upload.as_slice()).map_err(|_| Failure::invalid("the body must be valid UTF-8"))?;
     let mut context = Context { state, exchange, credentials, record };
-    match Call::method_of(body) {
+    match Call::method_of(upload.as_slice()) {
         Some(name) => dispatch(&mut context, name, body).await,
         None => dispatch(&mut context, Call::parse(&compact(body)?)?.method(), body).await,
     }
