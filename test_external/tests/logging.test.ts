@@ -1,5 +1,7 @@
 /** What is logged, and what is not. */
 import assert from "node:assert/strict";
+import http2 from "node:http2";
+import { connect } from "node:net";
 import { tokenFor } from "../src/client.ts";
 import type { Server } from "../src/server.ts";
 import { startServer, test } from "../src/suite.ts";
@@ -42,6 +44,29 @@ test("[R-cli.16] the access log has one line for each request, and no secrets", 
   assert.equal(lines(server.stderr).filter((line) => line.includes("stream.write")).length, 25);
   assert.equal(lines(server.stderr).filter((line) => line.includes("stream.version")).length, 1);
   for (const word of [secret, "swordfish"]) assert.ok(!server.stderr.includes(word), word);
+});
+
+test("frames of HTTP/2 have no lines, and what cannot be read of them is not shown", async (t) => {
+  const server = await startServer(t, { flags: ["--log-level", "debug", "--log-format", "json"] });
+  const port = Number(new URL(server.url).port);
+  const raw = connect(port, "127.0.0.1");
+  // The preface, empty settings, and answers to pings that nobody has sent: each had a line.
+  raw.write("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n");
+  raw.write(Buffer.from([0, 0, 0, 4, 0, 0, 0, 0, 0]));
+  const answer = Buffer.from([0, 0, 8, 6, 1, 0, 0, 0, 0, 1, 2, 3, 4, 5, 6, 7, 8]);
+  raw.write(Buffer.concat(Array.from({ length: 200 }, () => answer)));
+  const token = tokenFor("shop");
+  const session = http2.connect(server.url);
+  const request = session.request({ ":path": `/bad path?token=${token}` });
+  request.on("error", () => {});
+  await within("the end of the request", new Promise((resolve) => request.on("close", resolve)));
+  session.close();
+  await server.client().failure("no.such.method");
+  await until("the last request in the log", () => server.stderr.includes("METHOD_NOT_FOUND"));
+  raw.destroy();
+  const from = lines(server.stderr).map((line) => JSON.parse(line).target as string);
+  assert.deepEqual(from.filter((target) => target.startsWith("h2")), []);
+  assert.ok(!server.stderr.includes(token.slice(-64)));
 });
 
 test("[R-cli.18] logging never blocks a request", async (t) => {

@@ -78,5 +78,24 @@ fn wanted(level: Level) -> Targets {
         Level::Debug => LevelFilter::DEBUG,
         Level::Trace => LevelFilter::TRACE,
     };
-    Targets::new().with_default(level).with_target(AUDIT, level.max(LevelFilter::INFO))
+    // h2 has a line, at WARN too, for frames that anybody may send as often as they like, and shows what it cannot read,
+    // which may be a token.
+    let lines = Targets::new().with_default(level).with_target("h2", LevelFilter::OFF);
+    lines.with_target(AUDIT, level.max(LevelFilter::INFO))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn at_each_level_the_audit_is_logged_and_what_h2_says_of_clients_is_not() {
+        for level in [Level::Error, Level::Warn, Level::Info, Level::Debug, Level::Trace] {
+            let wanted = wanted(level);
+            assert!(wanted.would_enable(AUDIT, &tracing::Level::INFO), "{level:?}");
+            for target in ["h2::proto::ping_pong", "h2::server", "h2"] {
+                assert!(!wanted.would_enable(target, &tracing::Level::ERROR), "{target} at {level:?}");
+            }
+        }
+    }
 }
