@@ -9,10 +9,13 @@ use std::net::IpAddr;
 
 use eventodb_protocol::ErrorCode;
 use http::header::{HOST, ORIGIN};
-use http::{HeaderMap, HeaderValue, Request};
+use http::{HeaderMap, HeaderName, HeaderValue, Request};
 
 use crate::api::errors::Failure;
 use crate::config::Pages;
+
+/// What a browser says of where a request comes from (W3C, Fetch Metadata Request Headers). A page cannot set it.
+const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 
 /// Whether a page of this origin may read replies in test mode, if the request was sent to `host`.
 pub(crate) fn may_test(pages: &Pages, origin: &str, host: Option<&str>) -> bool {
@@ -39,14 +42,16 @@ pub(crate) fn check<B>(pages: &Pages, request: &Request<B>) -> Result<(), Failur
         let message = "in test mode the server is called localhost or by an address: name others with --allowed-host";
         return Err(Failure::new(ErrorCode::AuthUnauthorized, message));
     }
-    match origin(request.headers()) {
-        Some(origin) if !origin.to_str().is_ok_and(|origin| may_test(pages, origin, host)) => {
-            let message =
-                "in test mode only pages of this machine may talk to the server: name others with --cors-origin";
-            Err(Failure::new(ErrorCode::AuthUnauthorized, message))
-        }
-        _ => Ok(()),
+    let may = match origin(request.headers()) {
+        Some(origin) => origin.to_str().is_ok_and(|origin| may_test(pages, origin, host)),
+        // For a picture, a script or a link a browser names no origin.
+        None => request.headers().get(SEC_FETCH_SITE).is_none_or(|site| site != "cross-site"),
+    };
+    if may {
+        return Ok(());
     }
+    let message = "in test mode only pages of this machine may talk to the server: name others with --cors-origin";
+    Err(Failure::new(ErrorCode::AuthUnauthorized, message))
 }
 
 /// The origin of the page that sent a request.
@@ -57,15 +62,16 @@ pub(crate) fn origin(headers: &HeaderMap) -> Option<&HeaderValue> {
 /// The host that a request was sent to, with its port if there is one.
 pub(crate) fn host<B>(request: &Request<B>) -> Option<&str> {
     let named = request.uri().authority().map(http::uri::Authority::as_str);
-    named.or_else(|| request.headers().get(HOST)?.to_str().ok())
+    // What is no text is no host's name either.
+    named.or_else(|| Some(request.headers().get(HOST)?.to_str().unwrap_or("?")))
 }
 
-/// A host without its port, and an address of IPv6 without its brackets.
+/// A host without its port, and an address of IPv6 without its brackets. What has another form is left as it is, so that it is
+/// no known name.
 fn host_name(authority: &str) -> &str {
-    if let Some(address) = authority.strip_prefix('[') {
-        return address.split_once(']').map_or(address, |(address, _)| address);
-    }
-    authority.rsplit_once(':').map_or(authority, |(name, _)| name)
+    let is_port = |port: &str| port.bytes().all(|byte| byte.is_ascii_digit());
+    let host = authority.rsplit_once(':').filter(|(_, port)| is_port(port)).map_or(authority, |(host, _)| host);
+    host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host)
 }
 
 fn is_loopback(name: &str) -> bool {
@@ -76,13 +82,28 @@ fn is_loopback(name: &str) -> bool {
 mod tests {
     use super::*;
 
+    fn pages() -> Pages {
+        Pages { origins: vec!["https://shop.example".to_owned()], hosts: vec!["store.test".to_owned()] }
+    }
+
     fn is_allowed(host: &str, origin: Option<&str>) -> bool {
-        let pages = Pages { origins: vec!["https://shop.example".to_owned()], hosts: vec!["store.test".to_owned()] };
-        let mut request = Request::builder().uri("/rpc").header(HOST, host);
+        let mut request =
+            Request::builder().uri("/rpc").header(HOST, HeaderValue::from_bytes(host.as_bytes()).expect("a header"));
         if let Some(origin) = origin {
             request = request.header(ORIGIN, origin);
         }
-        check(&pages, &request.body(()).expect("a request")).is_ok()
+        check(&pages(), &request.body(()).expect("a request")).is_ok()
+    }
+
+    #[test]
+    fn what_a_page_of_elsewhere_asks_for_without_an_origin_is_refused() {
+        for (site, expected) in [("cross-site", false), ("same-site", true), ("same-origin", true), ("none", true)] {
+            let request = Request::builder().uri("/subscribe").header(HOST, "localhost").header(SEC_FETCH_SITE, site);
+            assert_eq!(check(&pages(), &request.body(()).expect("a request")).is_ok(), expected, "{site}");
+        }
+        let named = Request::builder().uri("/rpc").header(HOST, "localhost").header(ORIGIN, "https://shop.example");
+        let named = named.header(SEC_FETCH_SITE, "cross-site").body(()).expect("a request");
+        assert!(check(&pages(), &named).is_ok(), "the operator has named it");
     }
 
     #[test]
@@ -101,6 +122,8 @@ mod tests {
             ("null", false),
             ("", false),
             ("http://", false),
+            ("http://[::1].evil.example", false),
+            ("http://localhost:80@evil.example", false),
         ] {
             assert_eq!(is_allowed("127.0.0.1:8080", Some(origin)), expected, "{origin}");
         }
@@ -119,6 +142,10 @@ mod tests {
             ("store.test:8080", true),
             ("evil.example:8080", false),
             ("localhost.evil.example", false),
+            ("localhost:80@evil", false),
+            ("[localhost]evil.example", false),
+            ("[::1]", true),
+            ("\u{e9}vil", false),
         ] {
             assert_eq!(is_allowed(host, None), expected, "{host}");
         }
