@@ -205,7 +205,7 @@ pub(super) struct Limits {
         default_value_t = Bounds::default().http2_streams, value_parser = positive::<u32>
     )]
     pub(super) max_http2_streams: u32,
-    /// Imports at once. More are refused with OVERLOADED.
+    /// Imports at once, half of them of one namespace. More are refused with OVERLOADED.
     #[arg(
         long, env = "EVENTODB_MAX_IMPORTS", value_name = "COUNT", default_value_t = Bounds::default().imports,
         value_parser = permits

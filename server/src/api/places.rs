@@ -16,6 +16,7 @@ pub(crate) struct Places {
     subscriptions: Kind,
     waits: Kind,
     imports: Arc<Semaphore>,
+    imports_of: Arc<Tally<Arc<str>>>,
     most_imports: usize,
 }
 
@@ -28,6 +29,7 @@ pub(crate) struct Place {
 /// The place of an import, until it is dropped.
 pub(crate) struct ImportPlace {
     _permit: OwnedSemaphorePermit,
+    _of_namespace: Counted<Arc<str>>,
 }
 
 /// There are as many at once as may be.
@@ -52,6 +54,7 @@ impl Places {
                 ["--max-waits-per-namespace", "--max-waits-per-token"],
             ),
             imports: Arc::new(Semaphore::new(imports)),
+            imports_of: Arc::default(),
             most_imports: imports,
         }
     }
@@ -79,11 +82,15 @@ impl Places {
         (self.subscriptions.namespaces.all(), self.waits.namespaces.all())
     }
 
-    /// A place for an import.
-    pub(crate) fn import(&self) -> Result<ImportPlace, Occupied> {
-        let occupied = Occupied { most: self.most_imports, what: "imports run", flag: "--max-imports" };
-        let permit = Arc::clone(&self.imports).try_acquire_owned().map_err(|_| occupied)?;
-        Ok(ImportPlace { _permit: permit })
+    /// A place for an import. One namespace has half of them at most, so that others can import, too.
+    pub(crate) fn import(&self, namespace: &Arc<str>) -> Result<ImportPlace, Occupied> {
+        let occupied = |most, what| Occupied { most, what, flag: "--max-imports" };
+        let half = self.most_imports.div_ceil(2);
+        let of_namespace = self.imports_of.add(Arc::clone(namespace), |_| half);
+        let of_namespace = of_namespace.ok_or_else(|| occupied(half, "imports of one namespace run"))?;
+        let permit = Arc::clone(&self.imports).try_acquire_owned();
+        let permit = permit.map_err(|_| occupied(self.most_imports, "imports run"))?;
+        Ok(ImportPlace { _permit: permit, _of_namespace: of_namespace })
     }
 }
 
@@ -150,10 +157,17 @@ mod tests {
 
     #[test]
     fn imports_have_as_many_places_as_they_may() {
-        let places = Places::new(1);
-        let held = places.import().expect("a place");
-        assert_eq!(places.import().err().map(|refused| refused.flag), Some("--max-imports"));
-        drop(held);
-        assert!(places.import().is_ok());
+        let places = Places::new(3);
+        let [a, b] = ["a", "b"].map(Arc::<str>::from);
+        let refusal = |namespace| places.import(namespace).err().map(|refused| refused.to_string());
+        let mut held = vec![places.import(&a).expect("a place"), places.import(&a).expect("a place")];
+        let half = "2 imports of one namespace run at once, as many as --max-imports allows; nothing was done";
+        assert_eq!(refusal(&a).as_deref(), Some(half));
+        held.push(places.import(&b).expect("another namespace has a place"));
+        let all = "3 imports run at once, as many as --max-imports allows; nothing was done";
+        assert_eq!(refusal(&b).as_deref(), Some(all));
+        held.remove(0);
+        assert_eq!(refusal(&a), None);
+        assert!(Places::new(1).import(&a).is_ok());
     }
 }

@@ -42,6 +42,9 @@ use crate::observe::{Record as Observed, RequestLog};
 /// What the query string of an import may have.
 const PARAMETERS: &[&str] = &["token", "force", "groups"];
 
+/// What the audit calls an import that replaces everything.
+const FORCE: &str = "import?force";
+
 /// The right that an import needs, for all categories. One that replaces everything needs `admin`.
 pub(super) const RIGHT: Right = Right::Write;
 
@@ -78,10 +81,16 @@ async fn import(
         exchange.belongs_to(caller.namespace())?;
         exchange.admit()?;
         state.check_takes_changes()?;
-        let place = state.places.import()?;
+        let place = state.places.import(caller.namespace())?;
         let memory = exchange.account().take(IMPORT)?;
         caller.check_everywhere(right)?;
-        let target = Target::open(state, &caller, force?).await?;
+        let force = force?;
+        let is_forced = force.is_some();
+        let target = Target::open(state, &caller, force).await.inspect_err(|_| {
+            if is_forced {
+                record.administers(FORCE, caller.namespace());
+            }
+        })?;
         Ok((target, caller, (place, memory)))
     };
     let (target, caller, held) = match wanted.await {
@@ -95,7 +104,7 @@ async fn import(
     };
     let mut record = record.clone();
     if let Target::Replacement(replacement) = &target {
-        record.administers("import?force", &replacement.log().namespace().name);
+        record.administers(FORCE, &replacement.log().namespace().name);
     }
     let (progress, events) = progress::channel();
     let (limits, timeouts) = (state.config.limits, state.config.timeouts);
