@@ -48,6 +48,11 @@ test("[R-audit.1] each administrative act has a line", async (t) => {
   const kept = await lineOf(server, force("nonsense"));
   assert.deepEqual([kept.act, kept.object, kept.outcome], ["import?force", "default", "INVALID_JSON"]);
 
+  await lineOf(server, () => administrator.rpc("ns.update", "default", { protected: true }));
+  const refused = await lineOf(server, force(""));
+  assert.deepEqual([refused.act, refused.object, refused.outcome], ["import?force", "default", "INVALID_REQUEST"]);
+  await lineOf(server, () => administrator.rpc("ns.update", "default", { protected: false }));
+
   await administrator.rpc("group.create", "balances");
   await administrator.rpc("group.reset", "balances", { to: "end", dryRun: true });
   const paused = await lineOf(server, () => administrator.rpc("group.pause", "balances"));
@@ -112,6 +117,8 @@ test("[R-audit.2] load that is shed has lines", async (t) => {
   await server.fresh().write("a-1");
   const shed = await lineOf(server, () => server.fresh().failure("stream.write", "a-1", { type: "T", data: {} }));
   assert.deepEqual([shed.act, shed.outcome], ["stream.write", "OVERLOADED"]);
+  await server.stop();
+  assert.ok(!server.stderr.includes("a request failed"), "no second line");
 });
 
 test("[R-audit.3] refusals of one kind have few lines, and the others are counted", async (t) => {

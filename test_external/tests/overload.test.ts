@@ -39,7 +39,15 @@ test("[R-overload.2 R-error.15 R-probe.3 R-probe.4] on a disk without the reserv
   assert.deepEqual([failure.status, failure.code], [503, "BACKEND_UNAVAILABLE"], failure.message);
   assert.equal((await client.rpc<unknown[]>("stream.get", "a-1")).length, 1);
   assert.deepEqual(await degraded(client, "/health/ready"), [200, ["DISK_LOW"]]);
-  assert.deepEqual(await degraded(client, "/health/ready?write=true"), [503, ["DISK_LOW"]]);
+  for (const query of ["write=true", "write=1", "write=%74rue", "from=elsewhere&write=true"]) {
+    assert.deepEqual(await degraded(client, `/health/ready?${query}`), [503, ["DISK_LOW"]], query);
+    assert.match((await client.send({ path: `/health/ready?${query}` })).headers["retry-after"] as string, /^[1-3]$/);
+  }
+  assert.deepEqual(await degraded(client, "/health/ready?write=false"), [200, ["DISK_LOW"]]);
+  for (const query of ["Write=true", "write=yes"]) {
+    const misspelled = failureOf(await client.send({ path: `/health/ready?${query}` }));
+    assert.deepEqual([misspelled.status, misspelled.code], [400, "INVALID_REQUEST"], query);
+  }
 });
 
 async function degraded(client: Client, path: string): Promise<[status: number, codes: string[]]> {

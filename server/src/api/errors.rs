@@ -22,9 +22,6 @@ use crate::api::reply;
 use crate::http::{Broken, Exhausted};
 use crate::observe::{Cause, Shed};
 
-/// Seconds after which a refused request may be tried again: any of these, so that not all clients come back at once.
-const RETRY_AFTER_SECONDS: [HeaderValue; 3] =
-    [HeaderValue::from_static("1"), HeaderValue::from_static("2"), HeaderValue::from_static("3")];
 const BEARER: HeaderValue = HeaderValue::from_static("Bearer");
 const CLOSE: HeaderValue = HeaderValue::from_static("close");
 
@@ -253,15 +250,7 @@ impl Failure {
         let mut response = reply::with_status(self.status(), self.json());
         let headers = response.headers_mut();
         if self.code.retry_after() {
-            let [first, second, third] = RETRY_AFTER_SECONDS;
-            headers.insert(
-                RETRY_AFTER,
-                match rand::random_range(1..=3) {
-                    1 => first,
-                    2 => second,
-                    _ => third,
-                },
-            );
+            headers.insert(RETRY_AFTER, retry_after());
         }
         if response.status() == StatusCode::UNAUTHORIZED {
             response.headers_mut().insert(WWW_AUTHENTICATE, BEARER);
@@ -293,6 +282,11 @@ impl Failure {
         let status = self.status.or_else(|| StatusCode::from_u16(self.code.status()).ok());
         status.unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
     }
+}
+
+/// Seconds after which a refused request may be tried again: any of these, so that not all clients come back at once.
+pub(super) fn retry_after() -> HeaderValue {
+    HeaderValue::from_static(["1", "2", "3"][rand::random_range(0..3)])
 }
 
 const INTERNAL: &str = "the server failed; its log tells why";
@@ -380,7 +374,7 @@ impl From<eventodb_store::Error> for Failure {
             Error::Overtaken => Self::new(ErrorCode::BackendUnavailable, OVERTAKEN),
             Error::Unavailable(cause) => {
                 let cause = Box::new(Cause::warning("the store is unavailable", &*cause));
-                let message = "the store does not answer; nothing was written";
+                let message = "the store does not answer, or takes no writes at present: GET /health/ready says why; nothing was written";
                 Self { cause: Some(cause), ..Self::new(ErrorCode::BackendUnavailable, message) }
             }
             Error::Unknown(cause) => {

@@ -9,11 +9,13 @@ use eventodb_protocol::reply::{DegradedReason, Readiness};
 use eventodb_protocol::{ErrorCode, VERSION};
 use eventodb_store::Degraded;
 use http::StatusCode;
+use http::header::RETRY_AFTER;
 
 use crate::api::arrival::Arrival;
 use crate::api::conclusion::conclude;
-use crate::api::errors::Failure;
+use crate::api::errors::{Failure, retry_after};
 use crate::api::methods::method;
+use crate::api::query::Query;
 use crate::api::reply;
 use crate::api::state::AppState;
 use crate::observe::Method;
@@ -44,8 +46,13 @@ pub(super) async fn ready(
 }
 
 /// # Errors
-/// `BACKEND_UNAVAILABLE` if the store does not answer, or the server is about to stop.
+/// `BACKEND_UNAVAILABLE` if the store does not answer, or the server is about to stop; `INVALID_REQUEST`.
 async fn readiness(state: &AppState, query: Option<&str>) -> Result<Response, Failure> {
+    let wants_writes = match Query::parse(query, &["write"])?.get("write") {
+        None | Some("false" | "0") => false,
+        Some("true" | "1") => true,
+        Some(_) => return Err(Failure::invalid("write must be true or false")),
+    };
     if state.watch.is_leaving() {
         return Err(Failure::stopping());
     }
@@ -57,11 +64,15 @@ async fn readiness(state: &AppState, query: Option<&str>) -> Result<Response, Fa
     if state.live.now().read_only {
         degraded.push(Degraded::new("READ_ONLY", "the server is in read-only mode: writes are refused"));
     }
-    let wants_writes = query.is_some_and(|query| query.split('&').any(|option| option == "write=true"));
-    let status = if wants_writes && !degraded.is_empty() { StatusCode::SERVICE_UNAVAILABLE } else { StatusCode::OK };
+    let is_refused = wants_writes && !degraded.is_empty();
+    let status = if is_refused { StatusCode::SERVICE_UNAVAILABLE } else { StatusCode::OK };
     let reason = |Degraded { code, message }: Degraded| DegradedReason { code: code.to_owned(), message };
     let body = Readiness { status: "ok".to_owned(), degraded: degraded.into_iter().map(reason).collect() };
-    Ok(reply::with_status(status, serde_json::to_vec(&body).expect("its keys are strings")))
+    let mut response = reply::with_status(status, serde_json::to_vec(&body).expect("its keys are strings"));
+    if is_refused {
+        response.headers_mut().insert(RETRY_AFTER, retry_after());
+    }
+    Ok(response)
 }
 
 /// Answers a probe, if there is memory for it.

@@ -15,6 +15,8 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// Bytes of the longest id that is taken from a client.
 const MOST: usize = 128;
+/// What tokens begin with.
+const TOKEN: &str = "ns_";
 
 /// Tells the ids of one process from those of another.
 static PROCESS: LazyLock<String> = LazyLock::new(|| format!("{:08x}-", uuid::Uuid::new_v4().as_fields().0));
@@ -33,8 +35,9 @@ impl RequestId {
     /// The id in the head of a request, or a new one if there is no usable one.
     pub(super) fn of(headers: &HeaderMap) -> Self {
         let given = headers.get(X_REQUEST_ID).and_then(|value| value.to_str().ok());
-        // `to_str` allows tabs, too.
-        let usable = given.filter(|id| (1..=MOST).contains(&id.len()) && !id.contains('\t'));
+        // `to_str` allows tabs, too. What begins like a token may be one, and would stand in the log.
+        let is_usable = |id: &&str| (1..=MOST).contains(&id.len()) && !id.contains('\t') && !id.starts_with(TOKEN);
+        let usable = given.filter(is_usable);
         usable.map_or_else(Self::new, |id| Self::Clients(id.into()))
     }
 
@@ -96,7 +99,7 @@ mod tests {
 
     #[test]
     fn other_ids_are_replaced() {
-        for id in ["", "a\tb", "ä", &"x".repeat(129)] {
+        for id in ["", "a\tb", "ä", &"x".repeat(129), "ns_YQ_0123"] {
             assert!(matches!(of(id.as_bytes()), RequestId::Own(_)), "{id}");
         }
     }

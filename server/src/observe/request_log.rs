@@ -113,6 +113,7 @@ impl RequestLog {
         let is_worth_it = match status {
             _ if one_in.is_some() => true,
             400..500 if is_told => false,
+            500.. if is_told && code.is_some_and(audit::is_refusal) => false,
             400.. => {
                 let kind = Kind::Failed { method, status, code, what: cause.map(|cause| cause.what) };
                 code.is_none_or(|code| self.is_news(code, cause)) && self.sampler.passes(kind, record.client)
