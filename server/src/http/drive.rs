@@ -2,9 +2,28 @@
 
 use std::future::poll_fn;
 use std::pin::pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 
 use super::vitals::{Order, Vitals};
+
+/// Looks at the orders to a connection, each time that its task is polled. It says only once whom to wake: a task keeps its
+/// waker.
+struct Listener<'a> {
+    vitals: &'a Vitals,
+    /// What `vitals` wakes.
+    waker: Option<Waker>,
+}
+
+impl Listener<'_> {
+    /// The present order. The waker's task is woken by the next one.
+    fn order(&mut self, waker: &Waker) -> Order {
+        if !self.waker.as_ref().is_some_and(|known| known.will_wake(waker)) {
+            self.vitals.listen(waker);
+            self.waker = Some(waker.clone());
+        }
+        self.vitals.told()
+    }
+}
 
 /// Polls a connection to its end; `None` if it was cut before. `drain` is called once, when the connection is told to
 /// finish what is in progress.
@@ -15,8 +34,9 @@ pub(super) async fn drive<C, T>(
     mut poll: impl FnMut(&mut C, &mut Context<'_>) -> Poll<T>,
 ) -> Option<T> {
     let mut is_draining = false;
+    let mut listener = Listener { vitals, waker: None };
     poll_fn(|cx| {
-        match vitals.order(cx.waker()) {
+        match listener.order(cx.waker()) {
             Order::None => {}
             Order::Drain if std::mem::replace(&mut is_draining, true) => {}
             Order::Drain => drain(connection),
@@ -31,7 +51,8 @@ pub(super) async fn drive<C, T>(
 /// progress that it could finish.
 pub(super) async fn unless_told<T>(vitals: &Vitals, future: impl Future<Output = T>) -> Option<T> {
     let mut future = pin!(future);
-    poll_fn(|cx| match vitals.order(cx.waker()) {
+    let mut listener = Listener { vitals, waker: None };
+    poll_fn(|cx| match listener.order(cx.waker()) {
         Order::None => future.as_mut().poll(cx).map(Some),
         Order::Drain | Order::Cut => Poll::Ready(None),
     })

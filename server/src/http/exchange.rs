@@ -11,8 +11,8 @@ use super::vitals::{Order, Phase, Vitals};
 pub(crate) struct Exchange {
     vitals: Arc<Vitals>,
     id: RequestId,
-    /// Of the valid token that came with the request.
-    namespace: OnceLock<Arc<str>>,
+    /// Of the valid token that came with the request; `None` if it is that of the connection.
+    namespace: OnceLock<Option<Arc<str>>>,
     /// Where the request's memory is counted.
     account: OnceLock<Account>,
     /// What the request itself takes, where a connection has many.
@@ -80,15 +80,16 @@ impl Exchange {
         if !self.vitals.has_token() {
             self.vitals.belong_to(namespace)?;
         }
-        self.namespace.get_or_init(|| Arc::clone(namespace));
+        let is_connections = self.vitals.namespace().is_some_and(|own| own == namespace);
+        self.namespace.get_or_init(|| (!is_connections).then(|| Arc::clone(namespace)));
         Ok(())
     }
 
     /// Where the request's memory is counted: with strangers, unless [`Self::belongs_to`] was called before.
     pub(crate) fn account(&self) -> &Account {
         self.account.get_or_init(|| {
-            let holder = self.namespace.get().cloned().map_or(Holder::Stranger, Holder::Namespace);
-            self.vitals.account(holder)
+            let namespace = self.namespace.get().and_then(|own| own.as_ref().or_else(|| self.vitals.namespace()));
+            self.vitals.account(namespace.cloned().map_or(Holder::Stranger, Holder::Namespace))
         })
     }
 

@@ -69,8 +69,8 @@ pub(super) struct Vitals {
     /// The client closed its sending side and the HTTP layer was not told yet.
     end_is_hidden: AtomicBool,
     order: AtomicU8,
-    /// Of the connection's task.
-    waker: AtomicWaker,
+    /// Of the connection's task, which is woken by each order.
+    waker: Mutex<Option<Waker>>,
     /// Of the task that waits for more of a request's body.
     body_waker: AtomicWaker,
     /// How sending gets on.
@@ -98,7 +98,7 @@ impl Vitals {
             body_is_refused: AtomicBool::new(false),
             end_is_hidden: AtomicBool::new(false),
             order: AtomicU8::new(Order::None as u8),
-            waker: AtomicWaker::new(),
+            waker: Mutex::default(),
             body_waker: AtomicWaker::new(),
             sending: Gauge::default(),
             budget: Arc::clone(budget),
@@ -122,7 +122,7 @@ impl Vitals {
         self.phase.store(phase as u8, SeqCst);
         self.changes.fetch_add(1, Relaxed);
         if self.shows_end() && self.end_is_hidden.swap(false, SeqCst) {
-            self.waker.wake();
+            self.wake();
         }
     }
 
@@ -255,8 +255,8 @@ impl Vitals {
     }
 
     /// The namespace that the connection is counted to.
-    pub(super) fn namespace(&self) -> Option<&str> {
-        self.namespace.get().map(|namespace| &**namespace)
+    pub(super) fn namespace(&self) -> Option<&Arc<str>> {
+        self.namespace.get()
     }
 
     /// Whether a valid token came by this connection.
@@ -276,13 +276,18 @@ impl Vitals {
     /// Gives an order; a lesser one than before changes nothing.
     pub(super) fn give(&self, order: Order) {
         self.order.fetch_max(order as u8, SeqCst);
-        self.waker.wake();
+        self.wake();
     }
 
-    /// The present order. The waker's task is woken by the next one.
-    pub(super) fn order(&self, waker: &Waker) -> Order {
-        self.waker.register(waker);
-        self.told()
+    fn wake(&self) {
+        if let Some(waker) = &*self.waker.lock() {
+            waker.wake_by_ref();
+        }
+    }
+
+    /// This waker's task is woken by each order from now on.
+    pub(super) fn listen(&self, waker: &Waker) {
+        *self.waker.lock() = Some(waker.clone());
     }
 
     /// The present order.
@@ -304,6 +309,6 @@ mod tests {
         let vitals = Vitals::new(&Arc::new(Budget::new(1024)), None);
         vitals.give(Order::Cut);
         vitals.give(Order::Drain);
-        assert_eq!(vitals.order(Waker::noop()), Order::Cut);
+        assert_eq!(vitals.told(), Order::Cut);
     }
 }

@@ -90,7 +90,7 @@ impl Stalled {
         let Some(first) = self.first else { return };
         let watched = list.connections.values().find(|watched| Arc::ptr_eq(&watched.vitals, &first));
         let address = watched.map(|watched| watched.address.to_string());
-        let (namespace, more) = (first.namespace(), (self.more > 0).then_some(self.more));
+        let (namespace, more) = (first.namespace().map(|name| &**name), (self.more > 0).then_some(self.more));
         tracing::warn!(address, namespace, more, "a client that takes nothing of what is sent to it is cut");
     }
 }
@@ -301,7 +301,6 @@ impl Drop for Listed {
 #[cfg(test)]
 mod tests {
     use std::net::IpAddr;
-    use std::task::Waker;
 
     use super::super::budget::Budget;
     use super::super::exchange::Exchange;
@@ -318,7 +317,7 @@ mod tests {
     }
 
     fn is_cut(vitals: &Vitals) -> bool {
-        vitals.order(Waker::noop()) == Order::Cut
+        vitals.told() == Order::Cut
     }
 
     #[test]
@@ -409,7 +408,7 @@ mod tests {
         let (watch, vitals) = (watch(), Arc::new(Vitals::new(&Arc::new(Budget::new(1024)), None)));
         watch.give_all(Order::Drain);
         let listed = watch.add(&vitals, address(1));
-        assert_eq!(vitals.order(Waker::noop()), Order::Drain);
+        assert_eq!(vitals.told(), Order::Drain);
         assert_eq!(watch.connections(), 1);
         drop(listed);
         assert_eq!(watch.connections(), 0);
