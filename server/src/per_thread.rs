@@ -1,4 +1,4 @@
-//! A part for each thread of what all threads change.
+//! Values that all threads change, with a part of them for each thread.
 //!
 //! A line of memory that several cores change goes from one core to the other with each change, which takes longer than
 //! the change itself.

@@ -37,12 +37,8 @@ pub async fn run(listener: TcpListener, store: Arc<EventStore>, config: Config, 
         let (state, end) = (Arc::clone(&state), end.clone());
         async move { state.spans.keep(end).await }
     });
-    let Stop { soft, hard } = stop.clone();
+    let soft = stop.soft.clone();
     told_of_its_end(server.serve(listener, api, stop), soft, &state).await;
-    state.acts.close();
-    // Those whose clients are gone. The others ended with their connections.
-    let acts = tokio::time::timeout(state.config.timeouts.drain, state.acts.wait());
-    let _ = hard.run_until_cancelled(acts).await;
     end.cancel();
     if summaries.await.is_err() {
         tracing::error!("the request log's summaries failed");

@@ -48,11 +48,17 @@ impl<'a> Call<'a> {
     }
 
     /// The name of the method of a body, compact or not, of which only the beginning is looked at: if the body is a call, it
-    /// is one of this method. `None` if it does not begin as one, or the name has escapes.
-    pub fn method_of(body: &[u8]) -> Option<&str> {
-        let quoted = body.trim_ascii_start().strip_prefix(b"[")?.trim_ascii_start().strip_prefix(b"\"")?;
-        let end = quoted.iter().position(|byte| matches!(byte, b'"' | b'\\'))?;
-        if quoted[end] == b'"' { str::from_utf8(&quoted[..end]).ok() } else { None }
+    /// is one of this method. `None` if it does not begin as one.
+    pub fn method_of(body: &[u8]) -> Option<Cow<'_, str>> {
+        let name = body.trim_ascii_start().strip_prefix(b"[")?.trim_ascii_start();
+        let quoted = name.strip_prefix(b"\"")?;
+        let mut is_escaped = false;
+        let end = quoted.iter().position(|byte| {
+            let is_end = *byte == b'"' && !is_escaped;
+            is_escaped = *byte == b'\\' && !is_escaped;
+            is_end
+        })?;
+        json::string(str::from_utf8(&name[..end + 2]).ok()?)
     }
 
     /// The method's name.

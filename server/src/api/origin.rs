@@ -8,7 +8,7 @@
 use std::net::IpAddr;
 
 use eventodb_protocol::ErrorCode;
-use http::header::{HOST, ORIGIN};
+use http::header::{HOST, ORIGIN, REFERER};
 use http::{HeaderMap, HeaderName, HeaderValue, Request};
 
 use crate::api::errors::Failure;
@@ -45,13 +45,25 @@ pub(crate) fn check<B>(pages: &Pages, request: &Request<B>) -> Result<(), Failur
     let may = match origin(request.headers()) {
         Some(origin) => origin.to_str().is_ok_and(|origin| may_test(pages, origin, host)),
         // For a picture, a script or a link a browser names no origin.
-        None => request.headers().get(SEC_FETCH_SITE).is_none_or(|site| site != "cross-site"),
+        None => !is_cross_site(request) || referring(request).is_some_and(|origin| may_test(pages, origin, host)),
     };
     if may {
         return Ok(());
     }
     let message = "in test mode only pages of this machine may talk to the server: name others with --cors-origin";
     Err(Failure::new(ErrorCode::AuthUnauthorized, message))
+}
+
+fn is_cross_site<B>(request: &Request<B>) -> bool {
+    request.headers().get(SEC_FETCH_SITE).is_some_and(|site| site == "cross-site")
+}
+
+/// The origin of the page that a request refers to. A page may leave it out, and not name another.
+fn referring<B>(request: &Request<B>) -> Option<&str> {
+    let page = request.headers().get(REFERER)?.to_str().ok()?;
+    let authority = page.find("://")? + 3;
+    let end = page[authority..].find(['/', '?', '#']).map_or(page.len(), |path| authority + path);
+    Some(&page[..end])
 }
 
 /// The origin of the page that sent a request.
@@ -62,12 +74,12 @@ pub(crate) fn origin(headers: &HeaderMap) -> Option<&HeaderValue> {
 /// The host that a request was sent to, with its port if there is one.
 pub(crate) fn host<B>(request: &Request<B>) -> Option<&str> {
     let named = request.uri().authority().map(http::uri::Authority::as_str);
-    // What is no text is no host's name either.
+    // A value that is no text names no host.
     named.or_else(|| Some(request.headers().get(HOST)?.to_str().unwrap_or("?")))
 }
 
-/// A host without its port, and an address of IPv6 without its brackets. What has another form is left as it is, so that it is
-/// no known name.
+/// A host without its port, and an address of IPv6 without its brackets. A text of another form stays as it is, and is then no
+/// known name.
 fn host_name(authority: &str) -> &str {
     let is_port = |port: &str| port.bytes().all(|byte| byte.is_ascii_digit());
     let host = authority.rsplit_once(':').filter(|(_, port)| is_port(port)).map_or(authority, |(host, _)| host);
@@ -100,6 +112,19 @@ mod tests {
         for (site, expected) in [("cross-site", false), ("same-site", true), ("same-origin", true), ("none", true)] {
             let request = Request::builder().uri("/subscribe").header(HOST, "localhost").header(SEC_FETCH_SITE, site);
             assert_eq!(check(&pages(), &request.body(()).expect("a request")).is_ok(), expected, "{site}");
+        }
+        for (page, expected) in [
+            ("http://localhost:3000/", true),
+            ("http://localhost:3000", true),
+            ("https://shop.example/a?b", true),
+            ("https://evil.example/", false),
+            ("https://evil.example/http://localhost/", false),
+            ("https://evil.example?http://localhost", false),
+            ("nonsense", false),
+        ] {
+            let request = Request::builder().uri("/subscribe").header(HOST, "127.0.0.1").header(REFERER, page);
+            let request = request.header(SEC_FETCH_SITE, "cross-site").body(()).expect("a request");
+            assert_eq!(check(&pages(), &request).is_ok(), expected, "{page}");
         }
         let named = Request::builder().uri("/rpc").header(HOST, "localhost").header(ORIGIN, "https://shop.example");
         let named = named.header(SEC_FETCH_SITE, "cross-site").body(()).expect("a request");

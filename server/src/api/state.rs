@@ -89,7 +89,7 @@ impl AppState {
             live,
             places: Places::new(config.bounds.imports),
             appends: Arc::default(),
-            acts: TaskTracker::new(),
+            acts: server.acts().clone(),
             group_samples: GroupSamples::default(),
             labels: Labels::default(),
             finished: Finished::new(methods::NAMES),

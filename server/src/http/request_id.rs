@@ -15,14 +15,14 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// Bytes of the longest id that is taken from a client.
 const MOST: usize = 128;
-/// What tokens begin with.
-const TOKEN: &str = "ns_";
+/// What tokens begin with, and how many hex digits they end with.
+const TOKEN: (&str, usize) = ("ns_", 64);
 
 /// Tells the ids of one process from those of another.
 static PROCESS: LazyLock<String> = LazyLock::new(|| format!("{:08x}-", uuid::Uuid::new_v4().as_fields().0));
 static NEXT: AtomicU64 = AtomicU64::new(1);
 
-/// The id of a request. [`fmt::Display`] writes it as it stands in the reply.
+/// The id of a request. [`fmt::Display`] writes it for the log: as it stands in the reply, unless a token stands in it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum RequestId {
     /// The number of the request in this process.
@@ -35,9 +35,8 @@ impl RequestId {
     /// The id in the head of a request, or a new one if there is no usable one.
     pub(super) fn of(headers: &HeaderMap) -> Self {
         let given = headers.get(X_REQUEST_ID).and_then(|value| value.to_str().ok());
-        // `to_str` allows tabs, too. What begins like a token may be one, and would stand in the log.
-        let is_usable = |id: &&str| (1..=MOST).contains(&id.len()) && !id.contains('\t') && !id.starts_with(TOKEN);
-        let usable = given.filter(is_usable);
+        // `to_str` allows tabs, too.
+        let usable = given.filter(|id| (1..=MOST).contains(&id.len()) && !id.contains('\t'));
         usable.map_or_else(Self::new, |id| Self::Clients(id.into()))
     }
 
@@ -73,9 +72,15 @@ impl fmt::Display for RequestId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Own(number) => write!(f, "{}{number}", *PROCESS),
-            Self::Clients(id) => f.write_str(id),
+            Self::Clients(id) => f.write_str(if has_token(id) { "(a token)" } else { id }),
         }
     }
+}
+
+fn has_token(id: &str) -> bool {
+    let (begin, digits) = TOKEN;
+    let behind = id.split_once(begin).map_or("", |(_, behind)| behind);
+    behind.split(|byte: char| !byte.is_ascii_hexdigit()).any(|run| run.len() >= digits)
 }
 
 #[cfg(test)]
@@ -98,8 +103,21 @@ mod tests {
     }
 
     #[test]
+    fn a_token_in_an_id_is_not_logged() {
+        let token = format!("ns_YQ_{}", "0f".repeat(32));
+        for id in [&*token, &format!("Bearer {token}"), &format!("x{token}x")] {
+            let given = of(id.as_bytes());
+            assert_eq!(given.to_string(), "(a token)");
+            assert_eq!(given.value(), id, "the reply has it");
+        }
+        for id in ["ns_order-17", &"0f".repeat(64), &format!("ns_{}", "0f".repeat(31))] {
+            assert_eq!(of(id.as_bytes()).to_string(), *id);
+        }
+    }
+
+    #[test]
     fn other_ids_are_replaced() {
-        for id in ["", "a\tb", "ä", &"x".repeat(129), "ns_YQ_0123"] {
+        for id in ["", "a\tb", "ä", &"x".repeat(129)] {
             assert!(matches!(of(id.as_bytes()), RequestId::Own(_)), "{id}");
         }
     }

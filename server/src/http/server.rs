@@ -43,6 +43,7 @@ pub(crate) struct Server {
     tls: Option<Arc<Tls>>,
     watch: Arc<Watch>,
     budget: Arc<Budget>,
+    acts: TaskTracker,
     stopping: CancellationToken,
 }
 
@@ -51,7 +52,7 @@ impl Server {
     pub(crate) fn new(limits: Limits, tls: Option<Arc<Tls>>) -> Self {
         let watch = Arc::new(Watch::new(&limits));
         let budget = Arc::new(Budget::new(limits.memory));
-        Self { limits, tls, watch, budget, stopping: CancellationToken::new() }
+        Self { limits, tls, watch, budget, acts: TaskTracker::new(), stopping: CancellationToken::new() }
     }
 
     /// All connections.
@@ -64,6 +65,11 @@ impl Server {
         &self.budget
     }
 
+    /// What the application does although its client may be gone. It has the drain time, as connections have.
+    pub(crate) fn acts(&self) -> &TaskTracker {
+        &self.acts
+    }
+
     /// Cancelled when the server begins to stop: replies without an end are to end.
     pub(crate) fn stopping(&self) -> &CancellationToken {
         &self.stopping
@@ -71,7 +77,7 @@ impl Server {
 
     /// Serves the connections of `listener` until the server is told to stop.
     pub(crate) async fn serve<S: Service>(self, listener: TcpListener, service: S, stop: Stop) {
-        let Self { limits, tls, watch, budget, stopping } = self;
+        let Self { limits, tls, watch, budget, acts, stopping } = self;
         let end = CancellationToken::new();
         let keeper = tokio::spawn({
             let (watch, end) = (Arc::clone(&watch), end.clone());
@@ -102,9 +108,11 @@ impl Server {
         stopping.cancel();
         watch.give_all(Order::Drain);
         tracker.close();
-        let drained = async { tokio::time::timeout(limits.drain, tracker.wait()).await.is_ok() };
+        acts.close();
+        let all = async { tokio::join!(tracker.wait(), acts.wait()) };
+        let drained = async { tokio::time::timeout(limits.drain, all).await.is_ok() };
         if stop.hard.run_until_cancelled(drained).await != Some(true) {
-            tracing::warn!(connections = watch.connections(), "connections are cut");
+            tracing::warn!(connections = watch.connections(), acts = acts.len(), "connections are cut");
             watch.give_all(Order::Cut);
             let _ = tokio::time::timeout(CUT_TIME, tracker.wait()).await;
         }

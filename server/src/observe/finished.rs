@@ -1,8 +1,8 @@
 //! Finished requests on their way into what is counted of them.
 //!
 //! All threads share the counts, which are a dozen lines of memory for each request. So each thread gathers the requests
-//! that it has finished, and they are added to the counts a few dozen at a time, in the order of their ends. Whoever reads
-//! the counts has what was gathered added before: nobody sees a count without a request that was answered earlier.
+//! that it has finished, and they are added to the counts a few dozen at a time, in the order of their ends. Before the counts
+//! are read, all gathered requests are added: each request is in the counts that are read after its reply.
 
 use std::time::Duration;
 
@@ -47,7 +47,7 @@ impl Finished {
         gathered.push(Ended { method, namespace, started, outcome, is_slow });
         let is_enough = gathered.len() >= AT_ONCE;
         drop(gathered);
-        // Whoever has the lock adds these, too, or the next request of this thread tries again.
+        // If the lock is taken, its holder adds these, too, or the next request of this thread tries again.
         if is_enough && let Some(adding) = self.adding.try_lock() {
             self.add(adding);
         }
@@ -68,7 +68,7 @@ impl Finished {
     /// Adds what all threads have gathered.
     fn add(&self, mut adding: MutexGuard<'_, Vec<Ended>>) {
         self.gathered.all().for_each(|gathered| adding.append(&mut gathered.lock()));
-        // The statistics are of periods, and take what is late for the latest.
+        // The statistics are of periods, and count a late request for the latest.
         adding.sort_by_key(Ended::at);
         self.requests.add(&adding);
         self.performance.add(&adding);

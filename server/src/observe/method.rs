@@ -4,7 +4,7 @@
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Method {
     pub(crate) name: &'static str,
-    /// Its place among the names that [`super::Requests`] was made with, so that nothing is looked up for a request.
+    /// Its place among the names that [`super::Finished`] was made with, so that nothing is looked up for a request.
     pub(super) number: usize,
 }
 

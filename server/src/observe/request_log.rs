@@ -42,7 +42,6 @@ enum Kind {
 #[derive(Debug)]
 pub(crate) struct RequestLog {
     sampler: Sampler<Kind>,
-    /// Which requests are slow, and whether every request has a line.
     outage: Arc<Outage>,
     access: Pace,
     slow: SlowOnes,

@@ -102,15 +102,65 @@ impl LivingToken {
 #[derive(Debug)]
 pub(super) struct KnownTokens {
     known: RwLock<HashMap<TokenHash, Arc<Access>, RandomState>>,
+    /// Those that are being looked up, to be known then.
+    sought: Mutex<HashMap<TokenId, Sought>>,
     /// One that will end was added, or will end sooner.
     sooner: Notify,
     /// When the registry was last asked about all of them and answered.
     pub(super) looked_up: Mutex<Instant>,
 }
 
+/// A token that is being looked up.
+#[derive(Debug)]
+struct Sought {
+    origin: Incarnation,
+    /// How many lookups are under way.
+    lookups: usize,
+    /// How often its end was changed meanwhile.
+    changes: u64,
+}
+
+/// A lookup of a token. While it is under way, changes of the token's end are noted, which may come between the answer of the
+/// registry and the moment from which the token is known.
+#[derive(Debug)]
+pub(super) struct Lookup<'a> {
+    tokens: &'a KnownTokens,
+    id: TokenId,
+}
+
+impl Lookup<'_> {
+    /// How often the token's end was changed until now. To be asked before the registry is.
+    pub(super) fn changes(&self) -> u64 {
+        self.tokens.sought.lock().get(&self.id).map_or(0, |sought| sought.changes)
+    }
+
+    /// From now on the token is known to open that log. `None` if its end was changed since there were so many `changes`:
+    /// the registry is to be asked once more.
+    pub(super) fn add(&self, record: &TokenRecord, log: &Arc<Log>, changes: u64) -> Option<Arc<Access>> {
+        self.tokens.add(record, log, || self.changes() == changes)
+    }
+}
+
+impl Drop for Lookup<'_> {
+    fn drop(&mut self) {
+        let mut all = self.tokens.sought.lock();
+        if let Some(sought) = all.get_mut(&self.id) {
+            sought.lookups -= 1;
+            if sought.lookups == 0 {
+                all.remove(&self.id);
+            }
+        }
+    }
+}
+
 impl Default for KnownTokens {
     fn default() -> Self {
-        Self { known: RwLock::default(), sooner: Notify::new(), looked_up: Mutex::new(Instant::now()) }
+        Self {
+            known: RwLock::default(),
+            sought: Mutex::default(),
+            sooner: Notify::new(),
+            looked_up: Mutex::new(Instant::now()),
+        }
     }
 }
 
@@ -126,9 +176,19 @@ impl KnownTokens {
         Some(Arc::clone(access))
     }
 
-    /// From now on this token is known to open that log.
-    pub(super) fn add(&self, record: &TokenRecord, log: Arc<Log>) -> Arc<Access> {
+    /// Begins to look up a token that is to be known then.
+    pub(super) fn look_up(&self, id: TokenId, origin: Incarnation) -> Lookup<'_> {
+        self.sought.lock().entry(id).or_insert(Sought { origin, lookups: 0, changes: 0 }).lookups += 1;
+        Lookup { tokens: self, id }
+    }
+
+    /// From now on this token is known to open that log, if it still may be.
+    fn add(&self, record: &TokenRecord, log: &Arc<Log>, may_be: impl FnOnce() -> bool) -> Option<Arc<Access>> {
         let mut known = self.known.write();
+        // Who changes an end notes it first, and then waits for this lock.
+        if !may_be() {
+            return None;
+        }
         let before = known.get(&record.hash).map(|access| Arc::clone(&access.token));
         // If the namespace was replaced, what the token opened before must still end with the token.
         let token = match before {
@@ -139,21 +199,31 @@ impl KnownTokens {
             }
         };
         token.note_use();
-        let access = Arc::new(Access { log, token });
+        let access = Arc::new(Access { log: Arc::clone(log), token });
         known.insert(record.hash, Arc::clone(&access));
         drop(known);
-        self.end_at(record.id, record.end());
-        access
+        self.end_sooner(&record.end().map(|end| (record.id, end)).into_iter().collect());
+        Some(access)
     }
 
     /// This token opens nothing any more.
     pub(super) fn end(&self, id: TokenId) {
+        self.note_change(|sought, _| sought == id);
         self.end_if(|token| token.id == id);
     }
 
     /// No token of this origin opens anything any more.
     pub(super) fn end_of(&self, origin: Incarnation) {
+        self.note_change(|_, sought| sought == origin);
         self.end_if(|token| token.origin == origin);
+    }
+
+    fn note_change(&self, is_meant: impl Fn(TokenId, Incarnation) -> bool) {
+        for (id, sought) in &mut *self.sought.lock() {
+            if is_meant(*id, sought.origin) {
+                sought.changes += 1;
+            }
+        }
     }
 
     /// The tokens, of those that were `asked` about, that are not among the `living` have ended. The others end when it
@@ -172,6 +242,7 @@ impl KnownTokens {
 
     /// A token ends at this time, if it would end later otherwise.
     pub(super) fn end_at(&self, id: TokenId, end: Option<Timestamp>) {
+        self.note_change(|sought, _| sought == id);
         if let Some(end) = end {
             self.end_sooner(&HashMap::from([(id, end)]));
         }
@@ -239,5 +310,68 @@ impl KnownTokens {
             // Woken or not, the clock is looked at again.
             let _ = tokio::time::timeout(left, self.sooner.notified()).await;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use eventodb_protocol::Token;
+
+    use super::*;
+    use crate::EventStore;
+    use crate::model::NewNamespace;
+    use crate::settings::Settings;
+    use crate::sqlite::{self, Location, Sqlite};
+
+    /// A store with one namespace, its token, and the token's record.
+    async fn store() -> (Arc<EventStore>, Token, TokenRecord) {
+        let backend = Sqlite::open(Location::Memory, sqlite::Settings::default()).expect("memory opens");
+        let store = EventStore::open(backend, Settings::default()).await.expect("the store opens");
+        let token = Token::generate("shop");
+        let new = NewNamespace {
+            name: "shop".to_owned(),
+            token_hash: token.hash(),
+            description: String::new(),
+            metadata: "{}".to_owned(),
+        };
+        store.create(new).await.expect("it is new");
+        let record = store.living_token(&token).await.expect("it answers").expect("it lives");
+        (store, token, record)
+    }
+
+    #[tokio::test]
+    async fn a_change_of_its_end_during_a_lookup_is_noticed() {
+        let (store, token, record) = store().await;
+        let (tokens, log) = (&store.tokens, store.log("shop").await.expect("it lives"));
+        let changes: [&dyn Fn(); 3] = [&|| tokens.end(record.id), &|| tokens.end_of(record.origin), &|| {
+            tokens.end_at(record.id, Some(Timestamp::from_micros(1)))
+        }];
+        for change in changes {
+            let lookups = [tokens.look_up(record.id, record.origin), tokens.look_up(record.id, record.origin)];
+            let seen = lookups[0].changes();
+            change();
+            assert_ne!(lookups[1].changes(), seen);
+            assert!(lookups[0].add(&record, &log, seen).is_none(), "what was asked may be over");
+            assert!(tokens.get(&token.hash()).is_none());
+        }
+        assert!(tokens.sought.lock().is_empty());
+        let lookup = tokens.look_up(record.id, record.origin);
+        tokens.end(TokenId::generate());
+        assert!(lookup.add(&record, &log, lookup.changes()).is_some(), "another token ended");
+    }
+
+    #[tokio::test]
+    async fn a_first_use_that_is_given_up_ends_nothing() {
+        let (store, token, record) = store().await;
+        let log = store.log("shop").await.expect("it lives");
+        let given_up = store.tokens.look_up(record.id, record.origin);
+        let access = store.authorize(&token).await.expect("it answers").expect("it lives");
+        drop(given_up);
+        let given_up = store.tokens.look_up(record.id, record.origin);
+        given_up.add(&record, &log, given_up.changes()).expect("it lives");
+        drop(given_up);
+        assert!(!access.ended().is_cancelled());
+        assert!(store.tokens.sought.lock().is_empty());
+        store.close().await;
     }
 }

@@ -8,7 +8,7 @@ use eventodb_protocol::{Timestamp, Token};
 use tokio_util::sync::CancellationToken;
 
 use super::EventStore;
-use super::access::{Access, KnownTokens};
+use super::access::Access;
 use super::refused::Question;
 use crate::error::{Chain, Error, Result};
 use crate::model::{Meant, NewToken, Rotation, TokenChange, TokenId, TokenRecord};
@@ -63,16 +63,21 @@ impl EventStore {
             _ => return Ok(None),
         };
         let log = self.log_of(namespace).await?;
-        let access = self.tokens.add(&record, log);
-        let unconfirmed = Unconfirmed { tokens: &self.tokens, id: record.id };
-        // If it was revoked before it was known here, nobody has ended it.
-        match self.living_token(token).await {
-            Ok(Some(again)) if again.id == record.id => {
-                self.tokens.end_at(again.id, again.end());
-                std::mem::forget(unconfirmed);
-                Ok(Some(access))
+        let lookup = self.tokens.look_up(record.id, record.origin);
+        // It may have ended while the log was opened. What ends it from here on is noted, or finds it.
+        loop {
+            let changes = lookup.changes();
+            match self.living_token(token).await? {
+                Some(again) if again.id == record.id => {
+                    if let Some(access) = lookup.add(&again, &log, changes) {
+                        return Ok(Some(access));
+                    }
+                }
+                _ => {
+                    self.tokens.end(record.id);
+                    return Ok(None);
+                }
             }
-            outcome => outcome.map(|_| None),
         }
     }
 
@@ -171,19 +176,6 @@ impl EventStore {
                 tracing::debug!(error = %Chain(&error), "cannot note that tokens were used");
             }
         }
-    }
-}
-
-/// A token that was added to the known ones. It ends there, unless it is found to live still: also if whoever waits for that
-/// goes away.
-struct Unconfirmed<'a> {
-    tokens: &'a KnownTokens,
-    id: TokenId,
-}
-
-impl Drop for Unconfirmed<'_> {
-    fn drop(&mut self) {
-        self.tokens.end(self.id);
     }
 }
 

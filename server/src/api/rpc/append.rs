@@ -24,7 +24,6 @@ pub(super) async fn append(
         Some(form) => check_form(caller, form).await?,
         None => Allowed::Nothing,
     };
-    context.state.appends.count();
     let stages = context.record.trace.as_ref().map(Trace::stages);
     let appending = caller.log().append_traced(append, &allowed, stages);
     match tokio::time::timeout(context.state.config.timeouts.append, appending).await {

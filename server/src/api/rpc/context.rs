@@ -29,13 +29,14 @@ impl Context<'_> {
         Ok(Anybody)
     }
 
-    /// The caller with this right, in its own namespace. Who wants to append hears here that earlier appends wait for too
-    /// long, before the new one is parsed.
+    /// The caller with this right, in its own namespace. An append is counted here, and refused if earlier ones wait for too
+    /// long: before it is parsed.
     pub(super) async fn own(&mut self, right: Right) -> Result<Caller, Failure> {
         let caller = Caller::with(right, self.state, self.credentials, self.record).await?;
         self.exchange.belongs_to(caller.namespace())?;
         self.check_mode(right)?;
         if right == Right::Write {
+            self.state.appends.count();
             caller.log().check_age()?;
         }
         Ok(caller)

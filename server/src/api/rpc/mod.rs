@@ -174,7 +174,7 @@ pub(super) fn answer(
         match receive::call(state, &arrival.exchange, &credentials, &mut body, arrival.started).await {
             Ok(body) => {
                 let call = Received { arrival, credentials, body, record };
-                if call.may_administer() { to_its_end(state, call).await } else { call.answer(state).await }
+                if call.is_administrative() { to_its_end(state, call).await } else { call.answer(state).await }
             }
             Err(refused) => {
                 if !awaits_leave {
@@ -196,9 +196,9 @@ struct Received {
 }
 
 impl Received {
-    /// Whether it is of a method that needs the right `admin`, as far as the beginning of the body tells.
-    fn may_administer(&self) -> bool {
-        Call::method_of(self.body.as_slice()).is_none_or(is_administrative)
+    /// Whether it is of a method that needs the right `admin`.
+    fn is_administrative(&self) -> bool {
+        Call::method_of(self.body.as_slice()).is_some_and(|name| is_administrative(&name))
     }
 
     async fn answer(self, state: &AppState) -> Response {
@@ -243,7 +243,8 @@ async fn perform(
     let body = std::str::from_utf8(upload.as_slice()).map_err(|_| Failure::invalid("the body must be valid UTF-8"))?;
     let mut context = Context { state, exchange, credentials, record };
     match Call::method_of(upload.as_slice()) {
-        Some(name) => dispatch(&mut context, name, body).await,
+        Some(name) => dispatch(&mut context, &name, body).await,
+        // It is no call. What is wrong with it is told.
         None => dispatch(&mut context, Call::parse(&compact(body)?)?.method(), body).await,
     }
 }

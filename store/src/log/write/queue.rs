@@ -164,7 +164,7 @@ impl Queue {
         if !self.refused.load(Relaxed) {
             return Ok(());
         }
-        // Whoever has the lock looks, or takes a batch.
+        // If the lock is taken, its holder looks.
         let is_over =
             self.waiting.try_lock().is_some_and(|mut waiting| !self.looks_overloaded(&mut waiting, Instant::now()));
         if is_over { Ok(()) } else { Err(self.refusal(&self.figures.appends.refused_for_age)) }
