@@ -31,6 +31,11 @@ impl Events {
         Self { client, head, text: String::new(), end: None }
     }
 
+    /// Sends more of the request's body.
+    pub(crate) async fn send(&mut self, bytes: &str) {
+        self.client.send(bytes).await;
+    }
+
     /// The next frame without the empty line at its end, or `None` behind the last of a whole stream.
     pub(crate) async fn next(&mut self) -> Option<String> {
         loop {

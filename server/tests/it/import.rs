@@ -2,6 +2,9 @@
 
 use std::time::Duration;
 
+use eventodb_protocol::Token;
+use serde_json::{Value, json};
+
 use crate::client::{Client, head};
 use crate::events::Events;
 use crate::server::{Server, fresh, within};
@@ -176,6 +179,36 @@ async fn force_destroys_nothing_before_all_is_in() {
     let events = Events::of(client).await.rest().await;
     assert!(events.last().is_some_and(|event| event.starts_with(&done(1500))), "{events:?}");
     assert_eq!(server.rpc(&token, VERSION).await, "1499");
+}
+
+#[tokio::test]
+async fn force_heeds_what_is_set_while_it_runs() {
+    let (server, token) = (Server::start().await, fresh());
+    server.rpc(&token, WRITE).await;
+    let name = token.parse::<Token>().expect("a token").namespace().to_owned();
+    let update = async |set: &Value| {
+        server.rpc(server.token.as_str(), &json!(["ns.update", name, set]).to_string()).await;
+    };
+    let batch = lines((0..1000).map(|n| record("a-1", n, n + 1)));
+    for (set, told) in [
+        (json!({"protected": true}), "the namespace is protected"),
+        (json!({"quota": {"messages": 999}}), "the namespace would exceed its quota of messages"),
+    ] {
+        let mut events = Events::of(begin_forced(&server, &token, &batch).await).await;
+        events.up_to(r#"data: {"imported":1000,"#).await;
+        update(&set).await;
+        events.send("0\r\n\r\n").await;
+        let events = events.rest().await;
+        let last = events.last().expect("it ends with an event");
+        let expected = format!(r#"data: {{"error":"IMPORT_FAILED","message":"{told}"#);
+        assert!(last.starts_with(&expected) && last.ends_with(r#","line":1000}"#), "{events:?}");
+        assert_eq!(server.rpc(&token, VERSION).await, "0", "{set}");
+        update(&json!({"protected": false})).await;
+    }
+    update(&json!({"quota": {"messages": 1000}})).await;
+    let events = import(&server, &token, "?force=true", &batch).await;
+    assert!(events.last().is_some_and(|event| event.starts_with(&done(1000))), "{events:?}");
+    assert_eq!(server.call(&token, WRITE).await.code(), "QUOTA_EXCEEDED");
 }
 
 #[tokio::test]

@@ -186,7 +186,9 @@ cases! {
         one_that_is_given_up_changes_nothing,
         writes_are_refused_meanwhile,
         a_deletion_overtakes_a_replacement,
-        what_was_set_meanwhile_is_kept;
+        what_was_set_meanwhile_is_kept,
+        a_namespace_that_is_protected_meanwhile_stays,
+        the_quota_of_the_end_holds_for_a_replacement;
     self_tests:
         servers_share_one_log_that_no_client_sees,
         their_log_begins_anew_once_it_is_long;

@@ -4,14 +4,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use eventodb_protocol::message::Message;
+use eventodb_protocol::reply::Quota;
 use eventodb_protocol::{Timestamp, Token};
 use uuid::Uuid;
 
 use super::World;
 use super::support::*;
-use crate::error::Result;
+use crate::error::{QuotaOf, Result};
 use crate::log::{Event, Log, Start};
-use crate::model::{Rotation, TokenId};
+use crate::model::{NamespaceUpdate, Rotation, TokenId};
 use crate::{Error, Replacement};
 
 const NAME: &str = "replaced";
@@ -154,4 +155,54 @@ pub(super) async fn what_was_set_meanwhile_is_kept(world: &mut World) {
     replacement.finish().await.expect("a token is nothing that it holds");
     assert!(world.store.authorize(&token).await.expect("the storage answers").is_none(), "the old token");
     assert_eq!(all(&opened(world, &rotated).await).await.len(), 3);
+}
+
+async fn update(world: &World, update: NamespaceUpdate) {
+    world.store.update(NAME, &update).await.expect("it lives");
+}
+
+pub(super) async fn a_namespace_that_is_protected_meanwhile_stays(world: &mut World) {
+    let (token, log) = filled(world).await;
+    let replacement = begin(world).await;
+    import(&replacement, 7).await;
+    let staged = Arc::clone(replacement.log());
+    update(world, NamespaceUpdate { protected: Some(true), ..NamespaceUpdate::default() }).await;
+    assert!(matches!(replacement.finish().await, Err(Error::Protected)));
+    assert!(matches!(try_write(&staged).await, Err(Error::Closed)), "it is given up");
+    assert_eq!(try_write(&log).await.expect("it takes writes again"), 6);
+    assert_eq!(all(&opened(world, &token).await).await.len(), 6);
+    assert!(world.store.info(NAME).await.expect("it is there").protected);
+
+    update(world, NamespaceUpdate { protected: Some(false), ..NamespaceUpdate::default() }).await;
+    let replacement = begin(world).await;
+    for protected in [true, false] {
+        update(world, NamespaceUpdate { protected: Some(protected), ..NamespaceUpdate::default() }).await;
+    }
+    replacement.finish().await.expect("it is not protected any more");
+}
+
+pub(super) async fn the_quota_of_the_end_holds_for_a_replacement(world: &mut World) {
+    let (token, log) = filled(world).await;
+    let set = async |messages, bytes| {
+        let quota = Some(Quota { messages, bytes });
+        update(world, NamespaceUpdate { quota, ..NamespaceUpdate::default() }).await;
+    };
+    for (messages, bytes, over) in [(Some(6), None, QuotaOf::Messages), (None, Some(1), QuotaOf::Bytes)] {
+        set(None, None).await;
+        let replacement = begin(world).await;
+        import(&replacement, 7).await;
+        set(messages, bytes).await;
+        let refused = replacement.finish().await;
+        assert!(matches!(refused, Err(Error::OverQuota(of)) if of == over), "{refused:?}");
+        assert_eq!(all(&opened(world, &token).await).await.len(), 5, "what was there stays");
+        assert!(!log.is_being_replaced().await.expect("the storage answers"));
+    }
+    set(None, None).await;
+    let replacement = begin(world).await;
+    import(&replacement, 7).await;
+    set(Some(8), None).await;
+    replacement.finish().await.expect("there is room for seven");
+    let log = opened(world, &token).await;
+    assert_eq!(try_write(&log).await.expect("there is room for one"), 71);
+    assert!(matches!(try_write(&log).await, Err(Error::OverQuota(QuotaOf::Messages))));
 }

@@ -72,7 +72,8 @@ impl Replacement {
     /// Has it take its place: the old log is closed and its subscriptions end.
     ///
     /// # Errors
-    /// [`crate::Error::Overtaken`], [`crate::Error::Unavailable`], [`crate::Error::Failed`]: the namespace is as
+    /// [`crate::Error::Protected`] and [`crate::Error::OverQuota`] if the namespace was protected, or has another quota,
+    /// since it began; [`crate::Error::Overtaken`], [`crate::Error::Unavailable`], [`crate::Error::Failed`]: the namespace is as
     /// it was. [`crate::Error::Unknown`]: it holds the old messages or the new ones.
     pub async fn finish(mut self) -> Result<()> {
         let outcome = self.put_in_place().await;
@@ -108,10 +109,14 @@ impl Replacement {
 
     async fn promote(&self) -> Result<()> {
         let incarnation = self.log().namespace().incarnation;
+        let size = self.log().size().await.map_err(|error| match error {
+            Error::Closed => Error::Overtaken,
+            error => error,
+        })?;
         let deadline = Instant::now() + PROMOTE_WITHIN;
         let mut unknown = None;
         loop {
-            let error = match self.claim.store.backend().promote(incarnation).await {
+            let error = match self.claim.store.backend().promote(incarnation, size).await {
                 Ok(()) => return Ok(()),
                 Err(error) => error,
             };

@@ -38,7 +38,7 @@ use self::window::Window;
 use self::write::Writer;
 use crate::error::{Chain, Result};
 use crate::figures::Figures;
-use crate::model::{Counts, Namespace};
+use crate::model::{Counts, Namespace, Size};
 use crate::settings::Settings;
 use crate::storage::Opened;
 
@@ -227,6 +227,11 @@ impl Log {
     /// The same, also after the log was closed, as long as its storage is there.
     pub(crate) async fn counts_of_ended(&self) -> Result<Counts> {
         self.reader.counts_of_ended().await
+    }
+
+    /// How large it is, as its quota counts it.
+    pub(crate) async fn size(&self) -> Result<Size> {
+        self.reader.size().await
     }
 
     /// A subscription; it reads nothing before its first [`Subscription::next`].

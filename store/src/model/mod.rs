@@ -11,7 +11,7 @@ mod token;
 pub use batch::Batch;
 pub use entry::Entry;
 pub use head::{Head, Lineage};
-pub use namespace::{Counts, Incarnation, Meant, Namespace, NamespaceUpdate, NewNamespace};
+pub use namespace::{Counts, Incarnation, Meant, Namespace, NamespaceUpdate, NewNamespace, Size};
 pub use rows::Rows;
 pub use select::{Axis, Columns, Select, Slice};
 pub(crate) use token::{Decision, TokensOf, stored_grant};

@@ -6,6 +6,8 @@ use eventodb_protocol::Timestamp;
 use eventodb_protocol::reply::Quota;
 use eventodb_protocol::token::TokenHash;
 
+use crate::error::{Error, QuotaOf, Result};
+
 /// The number of one incarnation of a namespace: each creation and each replacement makes a new one. The names of
 /// files and schemas derive from it. It is never used again, so that an old file cannot pass for a new namespace's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -82,6 +84,32 @@ pub struct NamespaceUpdate {
     pub protected: Option<bool>,
     /// How much it may hold, both parts of it.
     pub quota: Option<Quota>,
+}
+
+/// How large a log is, as a quota counts it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Size {
+    /// Its messages.
+    pub messages: u64,
+    /// The bytes that it takes in the database.
+    pub bytes: u64,
+}
+
+impl Size {
+    /// Whether a log of this size may take the place of the one that a namespace has, which may be protected.
+    ///
+    /// # Errors
+    /// [`Error::Protected`], [`Error::OverQuota`].
+    pub(crate) fn may_replace(self, protected: bool, quota: Quota) -> Result<()> {
+        let exceeds = |size: u64, most: Option<i64>| most.is_some_and(|most| i128::from(size) > i128::from(most));
+        if protected {
+            return Err(Error::Protected);
+        }
+        if exceeds(self.messages, quota.messages) {
+            return Err(Error::OverQuota(QuotaOf::Messages));
+        }
+        if exceeds(self.bytes, quota.bytes) { Err(Error::OverQuota(QuotaOf::Bytes)) } else { Ok(()) }
+    }
 }
 
 /// How much a log holds.

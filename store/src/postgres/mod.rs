@@ -58,7 +58,9 @@ pub use survey::{STATEMENT_TIME, SchemaState, Survey};
 use crate::degraded::Degraded;
 use crate::error::{Error, Result};
 use crate::figures::BackendFigures;
-use crate::model::{Incarnation, Meant, Namespace, NamespaceUpdate, NewNamespace, TokenChange, TokenId, TokenRecord};
+use crate::model::{
+    Incarnation, Meant, Namespace, NamespaceUpdate, NewNamespace, Size, TokenChange, TokenId, TokenRecord,
+};
 use crate::storage::{Backend, Hint, Opened, Readers, Storage};
 use appender::PostgresAppender;
 use connection::Connection;
@@ -375,10 +377,11 @@ impl Backend for Postgres {
         if kept.map_err(Failure::of_read)? { Ok(()) } else { Err(Error::Overtaken) }
     }
 
-    async fn promote(&self, staged: Incarnation) -> Result<()> {
-        let promoted = staging::promote(&mut *self.connection().await?, staged).await.map_err(Failure::of_change)?;
+    async fn promote(&self, staged: Incarnation, size: Size) -> Result<()> {
+        let promoted = staging::promote(&mut *self.connection().await?, staged, size).await;
+        let promoted = promoted.map_err(Failure::of_change)?;
         self.shared.notifier.registry();
-        if promoted { Ok(()) } else { Err(Error::Overtaken) }
+        promoted
     }
 
     async fn discard(&self, staged: Incarnation) -> Result<()> {

@@ -2,14 +2,17 @@
 
 use std::time::Duration;
 
+use eventodb_protocol::reply::Quota;
+
 use super::change::{self, Change, confirmed, time};
 use super::connection::Connection;
 use super::error::Failure;
 use super::registry::to_namespace;
 use super::seal;
-use super::statement::{DISCARD, DISCARD_EXPIRED, HELD, KEEP, LOCK_STAGED, PROMOTE, REPLACE, STAGE};
+use super::statement::{DISCARD, DISCARD_EXPIRED, HELD, KEEP, LOCK_STAGED, LOCK_TERMS, PROMOTE, REPLACE, STAGE};
 use super::time::Time;
-use crate::model::{Incarnation, Namespace};
+use crate::error::Error;
+use crate::model::{Incarnation, Namespace, Size};
 use crate::storage::KEEP_EVERY;
 
 /// A staged incarnation that was not kept for this long may be given up by any server. A longer outage of the database
@@ -35,33 +38,48 @@ pub(super) async fn keep(connection: &mut Connection, staged: Incarnation) -> Re
     Ok(kept.is_some())
 }
 
-/// Promotes a staged incarnation; whether it lives now.
-pub(super) async fn promote(connection: &mut Connection, staged: Incarnation) -> Result<bool, Failure> {
-    if !replace(connection, staged).await? {
-        // An earlier attempt, whose outcome was unknown, may have done it.
-        return seal::lives(connection, staged).await;
+/// Promotes a staged incarnation of this size, unless a rule forbids it.
+pub(super) async fn promote(
+    connection: &mut Connection,
+    staged: Incarnation,
+    size: Size,
+) -> Result<Result<(), Error>, Failure> {
+    match replace(connection, staged, size).await? {
+        Ok(()) => {
+            let lives = seal::lives(connection, staged).await;
+            confirmed(lives.map(|lives| lives.then_some(Ok(()))))
+        }
+        Err(Error::Overtaken) => {
+            // An earlier attempt, whose outcome was unknown, may have done it.
+            Ok(if seal::lives(connection, staged).await? { Ok(()) } else { Err(Error::Overtaken) })
+        }
+        refused => Ok(refused),
     }
-    let lives = seal::lives(connection, staged).await;
-    confirmed(lives.map(|lives| lives.then_some(true)))
 }
 
-/// Lets a staged incarnation take the place of the living one; `false` if either cannot.
-async fn replace(connection: &mut Connection, staged: Incarnation) -> Result<bool, Failure> {
+/// Lets a staged incarnation take the place of the living one.
+async fn replace(connection: &mut Connection, staged: Incarnation, size: Size) -> Result<Result<(), Error>, Failure> {
     let mut change = Change::begin(connection).await?;
     let now = change.time().await?;
     // Locked first: given up meanwhile, it must not end the living one.
     let replaced = change.query_one(LOCK_STAGED.on_registry(), &[&staged.0]).await?;
     let Some(replaced) = replaced.map(|row| row.get::<_, i64>(0)) else {
         change.undo().await?;
-        return Ok(false);
+        return Ok(Err(Error::Overtaken));
     };
-    if change.query_one(REPLACE.on_registry(), &[&replaced, &now]).await?.is_none() {
+    let terms = change.query_one(LOCK_TERMS.on_registry(), &[&replaced]).await?;
+    let allowed = terms.ok_or(Error::Overtaken).and_then(|row| {
+        let quota = Quota { messages: row.get(1), bytes: row.get(2) };
+        size.may_replace(row.get(0), quota)
+    });
+    if let Err(refused) = allowed {
         change.undo().await?;
-        return Ok(false);
+        return Ok(Err(refused));
     }
+    change.query(REPLACE.on_registry(), &[&replaced, &now]).await?;
     change.query(PROMOTE.on_registry(), &[&staged.0, &replaced]).await?;
     change.commit().await?;
-    Ok(true)
+    Ok(Ok(()))
 }
 
 /// Gives up the staged incarnations that nobody keeps.

@@ -129,6 +129,7 @@ templates! {
     STAGE "stage" [INT8, TIMESTAMPTZ, TIMESTAMPTZ];
     KEEP "keep" [INT8, TIMESTAMPTZ];
     LOCK_STAGED "lock_staged" [INT8];
+    LOCK_TERMS "lock_terms" [INT8];
     REPLACE "replace" [INT8, TIMESTAMPTZ];
     PROMOTE "promote" [INT8, INT8];
     DISCARD "discard" [INT8];

@@ -100,7 +100,9 @@ use self::storage::{Handle, SqliteStorage};
 use crate::degraded::Degraded;
 use crate::error::{Chain, Error, Result};
 use crate::figures::BackendFigures;
-use crate::model::{Incarnation, Meant, Namespace, NamespaceUpdate, NewNamespace, TokenChange, TokenId, TokenRecord};
+use crate::model::{
+    Incarnation, Meant, Namespace, NamespaceUpdate, NewNamespace, Size, TokenChange, TokenId, TokenRecord,
+};
 use crate::storage::{Backend, Hint, Opened, Readers, Storage};
 
 /// The SQLite backend.
@@ -262,9 +264,8 @@ impl Backend for Sqlite {
         if kept { Ok(()) } else { Err(Error::Overtaken) }
     }
 
-    async fn promote(&self, staged: Incarnation) -> Result<()> {
-        let promoted = self.change(move |registry| registry.promote(staged)).await?;
-        if promoted { Ok(()) } else { Err(Error::Overtaken) }
+    async fn promote(&self, staged: Incarnation, size: Size) -> Result<()> {
+        self.change(move |registry| registry.promote(staged, size)).await?
     }
 
     async fn discard(&self, staged: Incarnation) -> Result<()> {

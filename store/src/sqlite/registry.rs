@@ -18,7 +18,8 @@ use super::connection::{self, Attach};
 use super::failure::{is_not_opened, is_read_only};
 use super::living_hashes::LivingHashes;
 use super::tokens;
-use crate::model::{Incarnation, Meant, Namespace, NamespaceUpdate, NewNamespace, TokenRecord};
+use crate::error::{Error, Result};
+use crate::model::{Incarnation, Meant, Namespace, NamespaceUpdate, NewNamespace, Size, TokenRecord};
 
 /// The registry of one data directory. Cloning shares it.
 #[derive(Clone)]
@@ -258,23 +259,28 @@ impl Registry {
             .exists([incarnation.0])
     }
 
-    /// Gives a staged incarnation the place of the living one. Returns whether it lives now.
-    pub(super) fn promote(&self, incarnation: Incarnation) -> rusqlite::Result<bool> {
+    /// Gives a staged incarnation of this size the place of the living one.
+    pub(super) fn promote(&self, incarnation: Incarnation, size: Size) -> rusqlite::Result<Result<()>> {
         let mut staged = self.staged.lock();
         let Some(living) = staged.get(&incarnation).copied() else {
             drop(staged);
-            return self.lives(incarnation);
+            return Ok(if self.lives(incarnation)? { Ok(()) } else { Err(Error::Overtaken) });
         };
         let mut connection = self.connection()?;
+        // An update waits until it ends, or has happened before: what is looked at here is what holds at the commit.
         let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-        let now = Timestamp::now().as_micros();
-        if transaction.execute(include_str!("sql/registry_end.sql"), params![living.0, now])? == 0 {
-            return Ok(false);
+        let terms = |row: &Row<'_>| Ok((row.get(0)?, Quota { messages: row.get(1)?, bytes: row.get(2)? }));
+        let terms = transaction.query_row(include_str!("sql/registry_terms.sql"), [living.0], terms).optional()?;
+        let Some((protected, quota)) = terms else { return Ok(Err(Error::Overtaken)) };
+        if let Err(refused) = size.may_replace(protected, quota) {
+            return Ok(Err(refused));
         }
+        let now = Timestamp::now().as_micros();
+        transaction.execute(include_str!("sql/registry_end.sql"), params![living.0, now])?;
         transaction.execute(include_str!("sql/registry_promote.sql"), params![incarnation.0, living.0])?;
         transaction.commit()?;
         staged.remove(&incarnation);
-        Ok(true)
+        Ok(Ok(()))
     }
 
     /// Gives a staged incarnation up.

@@ -24,8 +24,8 @@ use crate::degraded::Degraded;
 use crate::error::{Cause, Result};
 use crate::figures::BackendFigures;
 use crate::model::{
-    Batch, Counts, Entry, Head, Incarnation, Lineage, Meant, Namespace, NamespaceUpdate, NewNamespace, Select, Slice,
-    TokenChange, TokenId, TokenRecord,
+    Batch, Counts, Entry, Head, Incarnation, Lineage, Meant, Namespace, NamespaceUpdate, NewNamespace, Select, Size,
+    Slice, TokenChange, TokenId, TokenRecord,
 };
 
 /// How often a caller of [`Backend::stage`] calls [`Backend::keep`].
@@ -129,11 +129,13 @@ pub trait Backend: Send + Sync + 'static {
     async fn keep(&self, staged: Incarnation) -> Result<()>;
 
     /// Deletes the living incarnation and gives its name, tokens, description and whatever else it has to the staged
-    /// one, in one step. A caller repeats it if the outcome is unknown.
+    /// one, which is of this size, in one step. A caller repeats it if the outcome is unknown. Whether the living one is
+    /// protected, and its quota, are those of that moment: no [`Backend::update`] overlaps.
     ///
     /// # Errors
-    /// [`crate::Error::Overtaken`] if the living one was deleted or the staged one discarded; nothing has changed then.
-    async fn promote(&self, staged: Incarnation) -> Result<()>;
+    /// [`crate::Error::Overtaken`] if the living one was deleted or the staged one discarded,
+    /// [`crate::Error::Protected`], [`crate::Error::OverQuota`]; nothing has changed then.
+    async fn promote(&self, staged: Incarnation, size: Size) -> Result<()>;
 
     /// Gives a staged incarnation up, so that the living one takes appends again. Changes nothing if it was promoted or
     /// discarded before.

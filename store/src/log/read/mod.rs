@@ -32,7 +32,7 @@ use self::walk::Walk;
 use super::base::Base;
 use super::write::Writer;
 use crate::error::{Error, Result};
-use crate::model::{Counts, Lineage};
+use crate::model::{Counts, Lineage, Size};
 
 /// How long a read waits until this server has followed to the head that the database told.
 const FOLLOW_WITHIN: Duration = Duration::from_secs(10);
@@ -201,6 +201,13 @@ impl Reader {
     pub(super) async fn counts_of_ended(&self) -> Result<Counts> {
         let _turn = self.base.call_reads().await?;
         self.base.storage.counts().await
+    }
+
+    /// How large the log is, as its quota counts it.
+    pub(super) async fn size(&self) -> Result<Size> {
+        let messages = self.counts().await?.messages;
+        let _turn = self.base.call_reads().await?;
+        Ok(Size { messages, bytes: self.base.storage.bytes().await? })
     }
 
     /// A subscription; it reads nothing before its first [`Subscription::next`].

@@ -2,7 +2,7 @@
 
 use super::fixture::{Fixture, new_namespace};
 use crate::error::Error;
-use crate::model::{NamespaceUpdate, NewToken, TokenChange, TokenId};
+use crate::model::{NamespaceUpdate, NewToken, Size, TokenChange, TokenId};
 use crate::storage::Backend as _;
 use eventodb_protocol::{Grant, Token};
 
@@ -83,7 +83,7 @@ async fn each_change_commits_synchronously_whatever_the_role_says() {
         backend.open(another).await.expect("it lives");
         let staged = backend.stage(another).await.expect("it lives").incarnation;
         backend.keep(staged).await.expect("it is staged");
-        backend.promote(staged).await.expect("it is staged");
+        backend.promote(staged, Size::default()).await.expect("it is staged");
         let discarded = backend.stage(staged).await.expect("it lives").incarnation;
         backend.discard(discarded).await.expect("it is staged");
         backend.delete(staged).await.expect("it answers").expect("it lives");

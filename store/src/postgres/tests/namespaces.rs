@@ -12,7 +12,7 @@ use super::fixture::{Fixture, new_namespace, open_store, select, settings};
 use super::replacing::EXPIRE;
 use crate::Error;
 use crate::conformance::support::PATIENCE;
-use crate::model::{Batch, Counts, Incarnation};
+use crate::model::{Batch, Counts, Incarnation, Size};
 use crate::postgres::{Postgres, Settings};
 use crate::storage::{AppendError, Backend as _, Hint};
 use eventodb_testing::postgres;
@@ -75,7 +75,7 @@ async fn storage_in_use_is_dropped_later() {
     dump.batch_execute(&read).await.expect("good SQL");
     let next = fixture.backend.stage(fixture.log).await.expect("it lives");
     assert!(next.incarnation > fixture.log && &*next.name == "test");
-    fixture.backend.promote(next.incarnation).await.expect("it lives");
+    fixture.backend.promote(next.incarnation, Size::default()).await.expect("it lives");
     fixture.long_ago().await;
     fixture.backend.purge().await.expect("it answers");
     assert_eq!(fixture.number("SELECT count(*) FROM {log}.messages").await, 1);

@@ -1,13 +1,15 @@
 //! Replacing what a namespace holds, where several servers use the database.
 
 use eventodb_protocol::message::Message;
+use eventodb_testing::postgres;
 use uuid::Uuid;
 
 use super::fixture::Fixture;
 use super::pair::{NAME, Pair};
 use crate::Error;
-use crate::conformance::support::{all, message, write, write_expecting};
-use crate::model::Incarnation;
+use crate::conformance::support::{all, global_positions, message, write, write_expecting};
+use crate::error::QuotaOf;
+use crate::model::{Incarnation, Size};
 use crate::storage::{AppendError, Backend as _};
 
 pub(super) const EXPIRE: &str =
@@ -62,6 +64,38 @@ async fn a_deletion_through_another_server_overtakes() {
     pair.close().await;
 }
 
+/// `ns.update` has changed the row and not committed yet when the import is whole.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_change_that_is_under_way_is_waited_for() {
+    for (change, is_refusal) in [
+        ("protected = true", (|error| matches!(error, Error::Protected)) as fn(&Error) -> bool),
+        ("quota_messages = 0", |error| matches!(error, Error::OverQuota(QuotaOf::Messages))),
+    ] {
+        let pair = Pair::new().await;
+        let [log, _] = pair.logs().await;
+        let old = write(&log, "a-1", "Old").await.first_global_position;
+        let read = all(&log).await.remove(0);
+        let replacement = pair.servers[0].replace(NAME, None).await.expect("it lives");
+        let record = Message { id: Uuid::new_v4(), global_position: old + 1, ..read };
+        replacement.log().import(vec![record]).await.expect("it is empty");
+        let updating = postgres::connect(&pair.url).await;
+        let update = format!("BEGIN; UPDATE eventodb.namespaces SET {change} WHERE deleted_at IS NULL");
+        updating.batch_execute(&update).await.expect("nobody has it");
+        let finishing = tokio::spawn(replacement.finish());
+        let waits =
+            "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()";
+        let watching = postgres::connect(&pair.url).await;
+        while watching.query_one(waits, &[]).await.expect("good SQL").get::<_, i64>(0) == 0 {
+            assert!(!finishing.is_finished(), "it does not wait for the change");
+        }
+        updating.batch_execute("COMMIT").await.expect("it is open");
+        let finished = finishing.await.expect("no panic");
+        assert!(finished.as_ref().is_err_and(is_refusal), "{change}: {finished:?}");
+        assert_eq!(global_positions(&all(&log).await), [old], "{change}");
+        pair.close().await;
+    }
+}
+
 #[tokio::test]
 async fn a_server_that_dies_in_the_middle_leaves_the_namespace_as_it_was() {
     let (fixture, staged) = staged().await;
@@ -77,7 +111,7 @@ async fn a_server_that_dies_in_the_middle_leaves_the_namespace_as_it_was() {
     assert!(matches!(other.append(&batch).await, Err(AppendError::Behind)));
     other.write(&[("a-1", "A")]).await;
     assert!(matches!(fixture.backend.keep(staged).await, Err(Error::Overtaken)));
-    assert!(matches!(fixture.backend.promote(staged).await, Err(Error::Overtaken)));
+    assert!(matches!(fixture.backend.promote(staged, Size::default()).await, Err(Error::Overtaken)));
     assert_eq!(fixture.number("SELECT count(*) FROM {log}.messages").await, 3);
     fixture.purge_all().await;
     let schemas = "SELECT count(*) FROM pg_namespace WHERE nspname LIKE 'eventodb_%'";
@@ -92,7 +126,7 @@ async fn what_nobody_keeps_is_dropped() {
     fixture.sql(EXPIRE).await;
     fixture.second().await.backend.tidy().await.expect("it answers");
     fixture.purge_all().await;
-    assert!(matches!(fixture.backend.promote(staged).await, Err(Error::Overtaken)));
+    assert!(matches!(fixture.backend.promote(staged, Size::default()).await, Err(Error::Overtaken)));
     assert!(matches!(fixture.backend.open(staged).await, Err(Error::Closed)));
     let batch = fixture.batch(&[("a-1", "A")]).await;
     assert_eq!(batch.after.position, 2);
@@ -105,7 +139,7 @@ async fn what_nobody_keeps_is_dropped() {
 async fn a_promotion_may_be_repeated() {
     let (fixture, staged) = staged().await;
     for _ in 0..3 {
-        fixture.backend.promote(staged).await.expect("it is promoted");
+        fixture.backend.promote(staged, Size::default()).await.expect("it is promoted");
         fixture.backend.discard(staged).await.expect("it answers, and changes nothing");
     }
     let living = fixture.backend.namespace("test").await.expect("it answers").expect("it lives");
