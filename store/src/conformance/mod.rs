@@ -166,6 +166,7 @@ cases! {
         a_revoked_token_ends_at_once_and_for_good,
         a_rotated_token_lasts_for_its_grace,
         a_rotation_is_repeated_without_a_second_token,
+        a_repeated_rotation_brings_the_end_forward_and_never_back,
         a_token_expires_by_the_clock,
         the_last_administrator_stays,
         a_lost_administrator_is_recovered,

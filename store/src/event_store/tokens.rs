@@ -132,7 +132,8 @@ impl EventStore {
         outcome
     }
 
-    /// Has a new token take the place of another, which ends after a grace. The same call again returns the same.
+    /// Has a new token take the place of another, which ends after a grace. The same call again returns the same; with a
+    /// grace that is over sooner, the other token ends sooner.
     ///
     /// # Errors
     /// [`crate::Error::TokenNotFound`], also for one that has ended; [`crate::Error::TokenExists`],

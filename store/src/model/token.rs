@@ -98,7 +98,7 @@ pub enum TokenChange {
     /// Ends one at once. If it has ended already, nothing changes.
     Revoke(TokenId),
     /// Adds one with the rights, categories, description and expiry of another, which ends after the grace. If it was
-    /// added by the same change already, nothing changes.
+    /// added by the same change already, nothing changes but that the other one may end sooner.
     Rotate(Rotation),
     /// Adds one, and ends all others with the right `admin` at once: the administrator's token was lost.
     Recover(NewToken),
@@ -223,7 +223,7 @@ impl TokensOf {
         let old = self.with_id(rotation.from)?;
         if let Some(there) = self.with_hash(&rotation.hash) {
             let same = there.rotated_from == Some(rotation.from) && there.lives(self.now);
-            return if same { Ok(Decision::nothing(there.clone())) } else { Err(Error::TokenExists) };
+            return if same { self.repeat(old, there, rotation.grace) } else { Err(Error::TokenExists) };
         }
         if !old.lives(self.now) {
             return Err(Error::TokenNotFound);
@@ -237,17 +237,34 @@ impl TokensOf {
             rotated_from: Some(old.id),
             ..old.clone()
         };
-        let mut old = old.clone();
-        if rotation.grace.is_zero() {
-            self.check_not_last(&old)?;
-            old.revoked_at = Some(self.now);
-        } else {
-            let end = after(self.now, rotation.grace);
-            old.ends_at = Some(old.ends_at.map_or(end, |earlier| earlier.min(end)));
-        }
+        let old = self.ending(old, rotation.grace)?;
         let mut decision = self.add(new, usize::from(!old.lives(self.now)))?;
         decision.save.push(old);
         Ok(decision)
+    }
+
+    /// Answers a rotation that was made before as it was answered then. The old token ends sooner if the grace is over
+    /// sooner, and never later.
+    fn repeat(&self, old: &TokenRecord, new: &TokenRecord, grace: Duration) -> Result<Decision> {
+        let mut decision = Decision::nothing(new.clone());
+        if old.lives(self.now) {
+            let ending = self.ending(old, grace)?;
+            decision.save.extend((ending != *old).then_some(ending));
+        }
+        Ok(decision)
+    }
+
+    /// A living token that ends after this grace, or sooner if it does so already.
+    fn ending(&self, token: &TokenRecord, grace: Duration) -> Result<TokenRecord> {
+        let mut token = token.clone();
+        if grace.is_zero() {
+            self.check_not_last(&token)?;
+            token.revoked_at = Some(self.now);
+        } else {
+            let end = after(self.now, grace);
+            token.ends_at = Some(token.ends_at.map_or(end, |earlier| earlier.min(end)));
+        }
+        Ok(token)
     }
 
     fn recover(&self, new: &NewToken) -> Result<Decision> {

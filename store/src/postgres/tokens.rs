@@ -117,15 +117,17 @@ pub(super) async fn change(connection: &mut Connection, change: TokenChange) -> 
     };
     write(&mut transaction, &decision).await?;
     transaction.commit().await?;
-    let answer = decision.answer;
-    let found = by_id(connection, answer.id).await;
-    confirmed(found.map(|found| found.filter(|found| has(found, &answer))))?;
-    Ok(answer)
+    // One of those that were written, which a repeated rotation's answer is not.
+    let written = decision.save.first().expect("a change without any was undone");
+    let found = by_id(connection, written.id).await;
+    confirmed(found.map(|found| found.filter(|found| has(found, written))))?;
+    Ok(decision.answer)
 }
 
-/// Whether a token is there as it was written. It may have ended since.
+/// Whether a token is there as it was written. It may have ended since, or end sooner.
 fn has(found: &TokenRecord, written: &TokenRecord) -> bool {
-    found.hash == written.hash && (found.revoked_at.is_some() || written.revoked_at.is_none())
+    let ends_in_time = |end| found.end().is_some_and(|found| found <= end);
+    found.hash == written.hash && written.end().is_none_or(ends_in_time)
 }
 
 /// Takes over the tokens that servers of earlier versions noted: those are in the rows of their namespaces alone.

@@ -68,7 +68,8 @@ pub trait Backend: Send + Sync + 'static {
     async fn tokens(&self, namespace: &str) -> Result<Vec<TokenRecord>>;
 
     /// Changes the tokens of a namespace, in one transaction that no other change of them overlaps. Returns the token
-    /// that the change is about, as it is now. A change that is repeated returns the same.
+    /// that the change is about, as it is now. A change that is repeated returns the same; a rotation that is repeated
+    /// with a shorter grace brings the end of the old token forward.
     ///
     /// # Errors
     /// [`crate::Error::NamespaceNotFound`], [`crate::Error::TokenNotFound`], [`crate::Error::TokenExists`],

@@ -105,6 +105,21 @@ async fn a_token_that_is_revoked_through_one_server_ends_on_the_other_without_no
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_repeated_rotation_without_a_grace_ends_the_token_on_the_other_server() {
+    let pair = Pair::new().await;
+    let (token, record, access) = known(&pair.servers[0], &pair.servers[1]).await;
+    let new = Token::generate(NAME);
+    for grace in [Duration::from_secs(600), Duration::ZERO] {
+        let rotation = Rotation { from: record.id, id: TokenId::generate(), hash: new.hash(), grace };
+        pair.servers[0].rotate_token(rotation).await.expect("it lives");
+    }
+    tokio::time::timeout(PATIENCE, access.ended().cancelled()).await.expect("the other server hears of it");
+    assert!(pair.servers[1].authorize(&token).await.expect("it answers").is_none());
+    assert!(pair.servers[1].authorize(&new).await.expect("it answers").is_some());
+    pair.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_rotation_and_a_deletion_end_tokens_on_the_other_server() {
     let pair = Pair::new().await;
     let (token, record, access) = known(&pair.servers[0], &pair.servers[1]).await;
