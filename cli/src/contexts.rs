@@ -9,6 +9,7 @@ use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, anyhow};
+use eventodb_protocol::shown;
 use serde::{Deserialize, Serialize};
 
 use crate::usage::{Exit, Refused, Usage};
@@ -98,7 +99,7 @@ impl Contexts {
             Some(nearest) => format!("did you mean {nearest}?"),
             None => "`eventodb context add` makes one".to_owned(),
         };
-        Usage::of(anyhow!("there is no context {name:?}; {hint}"))
+        Usage::of(anyhow!("there is no context {:?}; {hint}", shown::name(name)))
     }
 }
 

@@ -82,6 +82,15 @@ impl Client {
         }
     }
 
+    /// Whether a URL can be that of a server: `http://host:port` or `https://host:port`, perhaps with a path, and without
+    /// a user, a query or a fragment. Nobody is asked.
+    ///
+    /// # Errors
+    /// `Setting`, which says what is wrong and shows no more of the URL than its scheme and host.
+    pub fn check_url(url: &str) -> Result<()> {
+        url.parse::<Endpoint>().map(drop)
+    }
+
     /// Settings to start from.
     pub fn builder(url: &str) -> ClientBuilder {
         ClientBuilder {

@@ -15,6 +15,7 @@ pub mod performance;
 pub mod reply;
 pub mod request;
 pub mod rights;
+pub mod shown;
 pub mod spelling;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::Context as _;
-use eventodb_protocol::{DEFAULT_NAMESPACE, Token};
+use eventodb_protocol::{DEFAULT_NAMESPACE, Token, shown};
 use hyper::Uri;
 use memchr::memmem;
 
@@ -38,12 +38,12 @@ impl Address {
 
     /// The same, where the authorities in this file are trusted in place of the system's.
     pub(crate) fn trusting(url: &str, token: Option<String>, authorities: Option<&Path>) -> anyhow::Result<Self> {
-        let uri: Uri = url.parse().with_context(|| format!("{url} is no URL"))?;
-        let host = uri.host().with_context(|| format!("{url} names no host"))?;
+        let uri: Uri = url.parse().with_context(|| format!("{} is no URL", shown::url(url)))?;
+        let host = uri.host().with_context(|| format!("{} names no host", shown::url(url)))?;
         let (tls, port) = match uri.scheme_str() {
             Some("http") => (None, 80),
             Some("https") => (Some(Tls::new(host, authorities)?), 443),
-            _ => anyhow::bail!("{url}: only http:// and https:// are measured"),
+            _ => anyhow::bail!("{}: only http:// and https:// are measured", shown::url(url)),
         };
         let authority = format!("{host}:{}", uri.port_u16().unwrap_or(port));
         Ok(Self { authority, token, source: None, tls, http2: None })

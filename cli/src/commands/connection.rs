@@ -21,7 +21,7 @@ const SILENCE: Duration = Duration::from_secs(1);
 #[derive(Clone, clap::Args)]
 pub(crate) struct Connection {
     /// The server's URL [default: that of the context in use, or http://127.0.0.1:8080].
-    #[arg(id = "server_url", long = "url", env = "EVENTODB_URL", global = true)]
+    #[arg(id = "server_url", long = "url", env = "EVENTODB_URL", hide_env_values = true, global = true)]
     url: Option<String>,
     /// The context to use, in place of the one that `eventodb context use` names. It is not for --url.
     #[arg(id = "server_context", long = "context", env = "EVENTODB_CONTEXT", value_name = "NAME", global = true)]
@@ -93,9 +93,10 @@ impl Connection {
     /// The flags and variables as a context.
     ///
     /// # Errors
-    /// There is no URL.
+    /// There is no URL, or it is none of a server.
     pub(super) fn given_context(&self) -> Result<Context, Usage> {
         let url = self.url.clone().ok_or_else(|| Usage::new("--url must name the server"))?;
+        Client::check_url(&url).map_err(Usage::of)?;
         Ok(self.over(Context { url, ..Context::default() }))
     }
 

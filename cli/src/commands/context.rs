@@ -4,6 +4,8 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use clap::Subcommand;
+use eventodb_client::Client;
+use eventodb_protocol::shown;
 use serde_json::json;
 
 use super::connection::Connection;
@@ -122,14 +124,19 @@ fn list(contexts: &Contexts, output: &mut Output) -> anyhow::Result<()> {
         (Some(_), None) => "in this file".to_owned(),
         (None, None) => "none".to_owned(),
     };
+    // Earlier versions took one with a password.
+    let url = |context: &Context| match Client::check_url(&context.url) {
+        Ok(()) => context.url.clone(),
+        Err(_) => shown::url(&context.url),
+    };
     let each = contexts.contexts.iter();
     let json: Vec<_> = each
         .clone()
-        .map(|(name, context)| json!({ "name": name, "url": context.url, "current": is_current(name), "token": token(context) }))
+        .map(|(name, context)| json!({ "name": name, "url": url(context), "current": is_current(name), "token": token(context) }))
         .collect();
     let row = |(name, context): (&String, &Context)| {
         let used = if is_current(name) { "yes" } else { "" };
-        vec![name.clone(), context.url.clone(), token(context), used.to_owned()]
+        vec![name.clone(), url(context), token(context), used.to_owned()]
     };
     output.table(&json.into(), &["NAME", "URL", "TOKEN", "USED"], &each.map(row).collect::<Vec<_>>())
 }

@@ -14,7 +14,7 @@ use eventodb_client::{CreateToken, RotateToken};
 use eventodb_protocol::limits::DESCRIPTION_BYTES;
 use eventodb_protocol::reply::{TokenAbout, TokenListed};
 use eventodb_protocol::rights::Categories;
-use eventodb_protocol::{DEFAULT_NAMESPACE, Grant, Limits, Right, Rights, Timestamp, Token};
+use eventodb_protocol::{DEFAULT_NAMESPACE, Grant, Limits, Right, Rights, Timestamp, Token, shown};
 use eventodb_store::Error;
 use eventodb_store::model::{NewToken, TokenChange, TokenId, TokenRecord};
 use serde_json::Value;
@@ -236,7 +236,7 @@ async fn change(store: &serve::Existing, command: Command, output: &mut Output) 
         Command::List { namespace, .. } => {
             let namespace = namespace.as_deref().unwrap_or(DEFAULT_NAMESPACE);
             if store.backend.namespace(namespace).await?.is_none() {
-                anyhow::bail!("there is no namespace {namespace}");
+                anyhow::bail!("there is no namespace {}", shown::name(namespace));
             }
             let (tokens, now) = (store.backend.tokens(namespace).await?, Timestamp::now());
             let living = tokens.into_iter().filter(|token| token.lives(now));
@@ -269,7 +269,7 @@ async fn changed(store: &serve::Existing, change: TokenChange, namespace: &str) 
         TokenChange::Rotate(_) | TokenChange::Recover(_) => "token.rotate",
     };
     let record = match store.backend.change_tokens(change).await {
-        Err(Error::NamespaceNotFound) => anyhow::bail!("there is no namespace {namespace}"),
+        Err(Error::NamespaceNotFound) => anyhow::bail!("there is no namespace {}", shown::name(namespace)),
         outcome => outcome?,
     };
     serve::audit(act, &record.id.0.to_string(), &record.namespace);

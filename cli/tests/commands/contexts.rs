@@ -77,3 +77,51 @@ fn a_flag_and_a_variable_take_precedence_and_get_no_token_of_a_context() {
     let wrong = TOKEN.replace("0123", "3210");
     assert_eq!(ran(&["ns", "list", "--token", &wrong], &[]).0, Some(77), "a token that is given takes precedence");
 }
+
+#[test]
+fn a_url_with_a_secret_is_refused_and_not_shown() {
+    let home = tempfile::tempdir().expect("a folder");
+    let ran = |arguments: &[&str], variables: &[(&str, &str)]| ran(home.path(), arguments, variables);
+    let query = format!("http://127.0.0.1:1/?token={TOKEN}");
+    for url in [&*query, "https://me:hunter2@127.0.0.1:1", "http://127.0.0.1:1/#hunter2", TOKEN] {
+        for (arguments, variables) in [
+            (vec!["token", "list", "--url", url], vec![]),
+            (vec!["ns", "list"], vec![("EVENTODB_URL", url)]),
+            (vec!["status", "--url", url], vec![]),
+            (vec!["context", "add", "prod", "--url", url], vec![]),
+        ] {
+            let (code, printed, told) = ran(&arguments, &variables);
+            assert_eq!((code, &*printed), (Some(64), ""), "{told}");
+            assert!(!told.contains("hunter2") && !told.contains(TOKEN), "{arguments:?}: {told}");
+        }
+    }
+    let (_, _, told) = ran(&["token", "list", "--url", &query], &[]);
+    assert!(told.contains(r#""http://127.0.0.1:1/…" is no URL of a server: it must have no user"#), "{told}");
+    let (_, help, _) = ran(&["ns", "list", "--help"], &[("EVENTODB_URL", "https://me:hunter2@127.0.0.1:1")]);
+    assert!(help.contains("EVENTODB_URL") && !help.contains("hunter2"), "{help}");
+    assert_eq!(ran(&["context", "list", "--json"], &[]).1, "[]\n", "nothing was kept");
+
+    let kept = json!({"contexts": {"old": {"url": "https://me:hunter2@db1:1/"}}});
+    std::fs::create_dir_all(home.path().join("eventodb")).expect("the folder is ours");
+    std::fs::write(home.path().join("eventodb/contexts.json"), kept.to_string()).expect("the folder is ours");
+    for arguments in [&["context", "list"][..], &["context", "list", "--json"]] {
+        let (_, listed, _) = ran(arguments, &[]);
+        assert!(listed.contains("https://…@db1:1") && !listed.contains("hunter2"), "{listed}");
+    }
+}
+
+#[test]
+fn a_token_in_place_of_a_name_is_not_shown() {
+    let home = tempfile::tempdir().expect("a folder");
+    for arguments in [
+        &["context", "use", TOKEN][..],
+        &["context", "remove", TOKEN],
+        &["context", "add", TOKEN, "--url", "http://127.0.0.1:1"],
+        &["ns", "list", "--context", TOKEN],
+    ] {
+        let (code, _, told) = ran(home.path(), arguments, &[]);
+        assert_eq!(code, Some(64), "{told}");
+        assert!(!told.contains(TOKEN), "{arguments:?}: {told}");
+    }
+    assert!(ran(home.path(), &["context", "use", TOKEN], &[]).2.contains("there is no context \"(a token)\""));
+}

@@ -74,6 +74,23 @@ fn tokens_are_changed_in_the_store_itself() {
 }
 
 #[test]
+fn a_token_in_place_of_a_namespace_is_not_shown() {
+    let (_folder, path) = store();
+    for arguments in [
+        &["token", "rotate", FIRST][..],
+        &["token", "rotate", "--namespace", FIRST],
+        &["token", "list", "--namespace", FIRST],
+        &["token", "create", "--rights", "read", "--namespace", FIRST],
+        &["token", "revoke", FIRST],
+    ] {
+        let (code, printed, told) = ran(&[arguments, &["--data-dir", &path]].concat());
+        assert!(code != Some(0) && !format!("{printed}{told}").contains(FIRST), "{arguments:?}: {told}");
+    }
+    let (_, _, told) = ran(&["token", "rotate", FIRST, "--data-dir", &path]);
+    assert!(told.contains("there is no namespace (a token)"), "{told}");
+}
+
+#[test]
 fn what_is_typed_says_whether_a_server_is_asked() {
     let (_folder, path) = store();
     let nowhere = "http://127.0.0.1:1";

@@ -2,6 +2,7 @@
 
 use std::str::FromStr;
 
+use eventodb_protocol::shown;
 use hyper::Uri;
 
 use crate::error::{Error, Result};
@@ -30,7 +31,7 @@ impl FromStr for Endpoint {
     type Err = Error;
 
     fn from_str(url: &str) -> Result<Self> {
-        let invalid = |why: &str| Error::setting(format!("{url:?} is no URL of a server: {why}"));
+        let invalid = |why: &str| Error::setting(format!("{:?} is no URL of a server: {why}", shown::url(url)));
         let uri: Uri = url.parse().map_err(|_| invalid("expected http://host:port"))?;
         let tls = match uri.scheme_str() {
             Some("http") => false,
@@ -38,8 +39,9 @@ impl FromStr for Endpoint {
             _ => return Err(invalid("it must begin with http:// or https://")),
         };
         let authority = uri.authority().ok_or_else(|| invalid("it names no host"))?;
-        if authority.as_str().contains('@') || uri.query().is_some() {
-            return Err(invalid("it must have no user and no query; give the token by itself"));
+        // A fragment is not among the parts.
+        if authority.as_str().contains('@') || uri.query().is_some() || url.contains('#') {
+            return Err(invalid("it must have no user, no query and no fragment; give the token by itself"));
         }
         let host = authority.host().trim_start_matches('[').trim_end_matches(']').to_owned();
         let port = authority.port_u16().unwrap_or(if tls { 443 } else { 80 });
@@ -69,8 +71,26 @@ mod tests {
 
     #[test]
     fn other_urls_are_refused() {
-        for url in ["", "localhost:8080", "ftp://x", "http://", "http://u:p@x", "http://x?token=y", "/rpc"] {
+        for url in
+            ["", "localhost:8080", "ftp://x", "http://", "http://u:p@x", "http://x?token=y", "http://x/#y", "/rpc"]
+        {
             assert!(url.parse::<Endpoint>().is_err(), "{url}");
+        }
+    }
+
+    #[test]
+    fn a_refusal_shows_no_secret() {
+        let token = eventodb_protocol::Token::generate("shop");
+        for url in [
+            "https://me:s3cret@db1/".to_owned(),
+            "https://me:s3 cret@db1/".to_owned(),
+            "http://db1/?token=s3cret".to_owned(),
+            "http://db1/#s3cret".to_owned(),
+            "ftp://db1/s3cret".to_owned(),
+            token.to_string(),
+        ] {
+            let refused = url.parse::<Endpoint>().expect_err("it has a secret").to_string();
+            assert!(!refused.contains("cret") && !refused.contains(token.as_str()), "{refused}");
         }
     }
 }
