@@ -30,17 +30,25 @@ impl Timestamp {
 
 impl fmt::Display for Timestamp {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match jiff::Timestamp::from_microsecond(self.0) {
+        // Its `from_microsecond` does not take the last second that it has.
+        match jiff::Timestamp::new(self.0 / 1_000_000, (self.0 % 1_000_000) as i32 * 1000) {
             Ok(time) => write!(f, "{time:.6}"),
             Err(_) => Err(fmt::Error),
         }
     }
 }
 
-/// The text is not an RFC 3339 time with an offset and at most nine fraction digits.
+/// Why a text is no time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("expected an RFC 3339 time such as 2024-01-31T12:00:00Z")]
-pub struct ParseTimeError;
+pub enum ParseTimeError {
+    /// It is not an RFC 3339 time with an offset and at most nine fraction digits.
+    #[error("expected an RFC 3339 time such as 2024-01-31T12:00:00Z")]
+    Form,
+    /// It is such a time, and later than the last one: a day and two hours before the year 10000, so that it has a date of
+    /// four digits at every offset.
+    #[error("a time is at most 9999-12-30T22:00:00.999999Z")]
+    TooLate,
+}
 
 impl FromStr for Timestamp {
     type Err = ParseTimeError;
@@ -54,10 +62,20 @@ impl FromStr for Timestamp {
             && matches!(bytes[10], b'T' | b't')
             && (bytes[19] != b'.' || bytes.get(20).is_some_and(u8::is_ascii_digit));
         if !shaped {
-            return Err(ParseTimeError);
+            return Err(ParseTimeError::Form);
         }
-        let time: jiff::Timestamp = text.parse().map_err(|_| ParseTimeError)?;
+        let time: jiff::Timestamp = text.parse().map_err(|_| why_refused(text))?;
         Ok(Self(time.as_nanosecond().div_euclid(1000) as i64))
+    }
+}
+
+/// Why a text is refused that has the shape of a time. It is too late if the same time of the year before is one. Both
+/// years have the same days.
+fn why_refused(text: &str) -> ParseTimeError {
+    let year_before = text.strip_prefix("9999").map(|rest| format!("9998{rest}"));
+    match year_before.map(|text| text.parse::<jiff::Timestamp>()) {
+        Some(Ok(_)) => ParseTimeError::TooLate,
+        _ => ParseTimeError::Form,
     }
 }
 
@@ -87,6 +105,27 @@ mod tests {
             ("1969-12-31T23:59:59.9999999Z", "1969-12-31T23:59:59.999999Z"),
         ] {
             assert_eq!(text.parse::<Timestamp>().map(|t| t.to_string()).as_deref(), Ok(written));
+        }
+    }
+
+    #[test]
+    fn tells_of_the_last_time() {
+        let parse = |text: &str| text.parse::<Timestamp>();
+        for last in ["9999-12-30T22:00:00.999999999Z", "9999-12-31T21:00:00.999999+23:00"] {
+            assert_eq!(
+                parse(last).map(|time| time.to_string()).as_deref(),
+                Ok("9999-12-30T22:00:00.999999Z"),
+                "{last}"
+            );
+        }
+        for late in
+            ["9999-12-30T22:00:01Z", "9999-12-31T23:59:59Z", "9999-12-30T22:00:00-01:00", "9999-12-31t00:00:00.5z"]
+        {
+            let told = parse(late).expect_err("it is too late").to_string();
+            assert_eq!(told, "a time is at most 9999-12-30T22:00:00.999999Z", "{late}");
+        }
+        for bad in ["9999-13-01T00:00:00Z", "9999-02-29T00:00:00Z", "9999-12-31T25:00:00Z", "9999-12-31T23:59:59"] {
+            assert!(parse(bad).is_err_and(|error| error.to_string().starts_with("expected")), "{bad}");
         }
     }
 

@@ -369,6 +369,7 @@ mod tests {
             (r#"{"time":"2026-01-02T03:04:05Z","position":0}"#, "time and position must not be given together"),
             (r#"{"time":"2026-01-02T03:04:05Z","globalPosition":-1}"#, "time and globalPosition must not"),
             (r#"{"time":"2026-01-02"}"#, "time: expected an RFC 3339 time"),
+            (r#"{"time":"9999-12-31T00:00:00Z"}"#, "time: a time is at most 9999-12-30T22:00"),
             (r#"{"time":1767323045}"#, "time must be a string"),
         ] {
             for method in ["stream.get", "category.get"] {

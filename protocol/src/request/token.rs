@@ -169,6 +169,10 @@ mod tests {
             (r#"{"rights":["read"],"categories":["a-b"]}"#, "categories must not contain names with"),
             (r#"{"rights":["admin"],"categories":["a"]}"#, "the right admin cannot be limited"),
             (r#"{"rights":["read"],"expiresAt":"tomorrow"}"#, "expiresAt: expected an RFC 3339 time"),
+            (
+                r#"{"rights":["read"],"expiresAt":"9999-12-31T23:59:59Z"}"#,
+                "expiresAt: a time is at most 9999-12-30T22:00",
+            ),
             (r#"{"rights":["read"],"expiresAt":1}"#, "expiresAt must be a string"),
             (r#"{"rights":["read"],"namespace":""}"#, "namespace must be a non-empty string"),
             (r#"{"rights":["read"],"token":"x"}"#, "token must have the form"),
