@@ -2,7 +2,8 @@
 import assert from "node:assert/strict";
 import { randomUUID } from "node:crypto";
 import { assertFails, failureOf, TIME, TOKEN, tokenFor, unique, UUID, type Client } from "../src/client.ts";
-import { outcome } from "../src/import.ts";
+import { lines, outcome, record } from "../src/import.ts";
+import { Socket } from "../src/socket.ts";
 import { sharedServer, test } from "../src/suite.ts";
 import { until } from "../src/wait.ts";
 
@@ -53,6 +54,7 @@ test("[R-token.15] tokens that make no sense", async () => {
     [{}, /rights/], [{ rights: [] }, /rights/], [{ rights: ["reed"] }, /did you mean read/], [{ rights: ["read"], categories: [] }, /categories/],
     [{ rights: ["read"], categories: ["a-b"] }, /-/], [{ rights: ["read"], categories: ["*"] }, /\*/], [{ rights: ["admin"], categories: ["a"] }, /admin/],
     [{ rights: ["read"], expiresAt: "2020-01-01T00:00:00Z" }, /expiresAt/], [{ rights: ["read"], expiresAt: "soon" }, /expiresAt/],
+    [{ rights: ["read"], expiresAt: "9999-12-31T23:59:59Z" }, /expiresAt: a time is at most 9999-12-30T22:00:00/],
     [{ rights: ["read"], categories: Array.from({ length: 101 }, (_, i) => `c${i}`) }, /100/],
   ] as [object, RegExp][]) {
     await assertFails(admin.failure("token.create", options), 400, "INVALID_REQUEST", message);
@@ -130,6 +132,23 @@ test("[R-token.20] a rotated token is followed by one that may the same", async 
   for (const graceMs of [-1, 7 * 24 * 3_600_000 + 1]) await assertFails(admin.failure("token.rotate", next.id, { graceMs }), 400, "INVALID_REQUEST", /graceMs/);
   const own = await admin.rpc("token.rotate", null, { graceMs: 0 });
   assert.deepEqual([await opens(admin, own.token), await opens(admin, admin.token!)], [true, false]);
+});
+
+test("[R-token.20] a rotation that is repeated with a shorter grace ends the old token sooner, and never later", async () => {
+  const { name, admin } = await tenant();
+  const old = await admin.rpc("token.create", { rights: ["read"] });
+  const token = tokenFor(name);
+  const ends = async () => Date.parse((await admin.rpc<any[]>("token.list")).find((each) => each.id === old.id).expiresAt);
+  const first = await admin.rpc("token.rotate", old.id, { token, graceMs: 604_800_000 });
+  const late = await ends();
+  assert.deepEqual(await admin.rpc("token.rotate", old.id, { token, graceMs: 600_000 }), first);
+  const sooner = await ends();
+  assert.ok(sooner < late, `${sooner} is not before ${late}`);
+  assert.deepEqual(await admin.rpc("token.rotate", old.id, { token }).then(() => admin.rpc("token.rotate", old.id, { token, graceMs: 604_800_000 })), first);
+  assert.ok(await ends() <= sooner);
+  assert.equal(await opens(admin, old.token), true);
+  assert.deepEqual(await admin.rpc("token.rotate", old.id, { token, graceMs: 0 }), first);
+  assert.deepEqual([await opens(admin, old.token), await opens(admin, token)], [false, true]);
 });
 
 test("[R-token.21] an id of another namespace is unknown, but to the administrator", async () => {
@@ -213,6 +232,23 @@ test("[R-ns.15] a protected namespace is neither deleted nor replaced", async ()
   await admin.write("a-1");
   await admin.rpc("ns.update", name, { protected: false });
   assert.equal((await admin.rpc("ns.delete", name)).messagesDeleted, 2);
+});
+
+test("[R-ns.15 R-import.25 R-limit.22] what is set while an import with force runs holds at its end", async (t) => {
+  for (const [set, told] of [[{ protected: true }, /is protected/], [{ quota: { messages: 999 } }, /quota of messages/]] as [object, RegExp][]) {
+    const { name, admin } = await tenant();
+    await admin.write("a-1");
+    const socket = await Socket.connect(t, get().port);
+    const text = lines(Array.from({ length: 1000 }, (_, i) => record({ gpos: i + 1, stream: "new-1", pos: i })));
+    socket.send(`POST /import?force=true HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer ${admin.token}\r\nTransfer-Encoding: chunked\r\n\r\n`);
+    socket.send(`${Buffer.byteLength(text).toString(16)}\r\n${text}\r\n`);
+    await socket.expect(/data: \{"imported":1000,/);
+    await administrator().rpc("ns.update", name, set);
+    socket.send("0\r\n\r\n");
+    assert.match((await socket.expect(/data: \{"error":"IMPORT_FAILED","message":"(.*)","line":1000\}/))[1]!, told);
+    assert.deepEqual([await admin.rpc("stream.version", "a-1"), await admin.rpc("stream.version", "new-1")], [0, null]);
+    await admin.write("a-1");
+  }
 });
 
 test("[R-ns.16] a quota is the administrator's", async () => {

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use eventodb_protocol::Token;
+use eventodb_protocol::shown;
 use eventodb_store::model::TokenId;
 
 use super::method::Method;
@@ -66,14 +66,14 @@ pub(super) struct Act {
 
 impl Act {
     pub(super) fn new(name: &'static str, object: &str) -> Self {
-        // Somebody may have given a token where a name belongs.
-        let object = if object.parse::<Token>().is_ok() { "(a token)" } else { object };
-        Self { name, object: object.into() }
+        Self { name, object: shown::name(object).into() }
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use eventodb_protocol::Token;
+
     use super::*;
 
     #[test]
