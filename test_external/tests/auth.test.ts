@@ -169,6 +169,16 @@ test("[R-auth.5] namespaces do not see each other", async (t) => {
   assert.deepEqual((await two.client.rpc<any[]>("category.get", "")).map((each) => each[1]), ["b-1"]);
 });
 
+test("[R-auth.13] a token is judged before the arguments", async () => {
+  for (const [body, wrong, right] of [
+    ['["stream.get",', 403, 400], ['["stream.get",7]', 403, 400], ['["stream\\u002eget",7]', 403, 400],
+    ['["no.such.method"]', 404, 404], ["{}", 400, 400],
+  ] as const) {
+    const statuses = await Promise.all([tokenFor("nobody"), get().madeToken].map(async (token) => (await get().client(token).post(body)).status));
+    assert.deepEqual(statuses, [wrong, right], body);
+  }
+});
+
 test("[R-limit.13] a large body without a valid token is refused before it is read", async () => {
   const body = `["sys.version"]${" ".repeat(5000)}`;
   assert.equal(failureOf(await anonymous().send({ path: "/rpc", body })).code, "AUTH_REQUIRED");

@@ -46,7 +46,7 @@ test("[R-cli.16] the access log has one line for each request, and no secrets", 
   for (const word of [secret, "swordfish"]) assert.ok(!server.stderr.includes(word), word);
 });
 
-test("frames of HTTP/2 have no lines, and what cannot be read of them is not shown", async (t) => {
+test("[R-cli.25] frames of HTTP/2 have no lines, and what cannot be read of them is not shown", async (t) => {
   const server = await startServer(t, { flags: ["--log-level", "debug", "--log-format", "json"] });
   const port = Number(new URL(server.url).port);
   const raw = connect(port, "127.0.0.1");
