@@ -172,9 +172,13 @@ pub(super) fn answer(
     drop(parts);
     async move {
         match receive::call(state, &arrival.exchange, &credentials, &mut body, arrival.started).await {
+            Ok(body) if is_of_administrator(&body) => {
+                // Boxed, because it is rare: all calls would carry the room for it.
+                Box::pin(to_its_end(state, Received { arrival, credentials, body, record })).await
+            }
             Ok(body) => {
-                let call = Received { arrival, credentials, body, record };
-                if call.is_administrative() { to_its_end(state, call).await } else { call.answer(state).await }
+                let result = perform(state, &arrival.exchange, &credentials, &body, &mut record).await;
+                with_token(state, &credentials, conclude(state, &arrival, record, result))
             }
             Err(refused) => {
                 if !awaits_leave {
@@ -196,16 +200,16 @@ struct Received {
 }
 
 impl Received {
-    /// Whether it is of a method that needs the right `admin`.
-    fn is_administrative(&self) -> bool {
-        Call::method_of(self.body.as_slice()).is_some_and(|name| is_administrative(&name))
-    }
-
     async fn answer(self, state: &AppState) -> Response {
         let Self { arrival, credentials, body, mut record } = self;
         let result = perform(state, &arrival.exchange, &credentials, &body, &mut record).await;
         with_token(state, &credentials, conclude(state, &arrival, record, result))
     }
+}
+
+/// Whether a call is of a method that needs the right `admin`.
+fn is_of_administrator(body: &Upload) -> bool {
+    Call::method_of(body.as_slice()).is_some_and(|name| is_administrative(&name))
 }
 
 /// Answers a call also if its client is gone meanwhile, which ends a request of HTTP/2. An administrative act is more than its
