@@ -6,8 +6,8 @@ use std::task::{Context, Poll, Waker};
 
 use super::vitals::{Order, Vitals};
 
-/// Looks at the orders to a connection, each time that its task is polled. It says only once whom to wake: a task keeps its
-/// waker.
+/// Looks at the orders to a connection, each time that its task is polled. It registers the task's waker once, because the
+/// waker stays the same.
 struct Listener<'a> {
     vitals: &'a Vitals,
     /// What `vitals` wakes.

@@ -65,7 +65,8 @@ impl Server {
         &self.budget
     }
 
-    /// What the application does although its client may be gone. It has the drain time, as connections have.
+    /// Tasks of the application that go on although their clients may be gone. At a stop they have the drain time, as
+    /// connections have.
     pub(crate) fn acts(&self) -> &TaskTracker {
         &self.acts
     }

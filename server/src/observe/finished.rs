@@ -21,7 +21,7 @@ pub(crate) struct Finished {
     requests: Requests,
     performance: Performance,
     gathered: PerThread<Mutex<Vec<Ended>>>,
-    /// Those that are being added. Empty while the lock is free.
+    /// The requests that are being added. Empty while the lock is free.
     adding: Mutex<Vec<Ended>>,
 }
 

@@ -212,8 +212,8 @@ fn is_of_administrator(body: &Upload) -> bool {
     Call::method_of(body.as_slice()).is_some_and(|name| is_administrative(&name))
 }
 
-/// Answers a call also if its client is gone meanwhile, which ends a request of HTTP/2. An administrative act is more than its
-/// commit: what a token opened ends behind it, and the audit has a line.
+/// Answers a call in a task of its own, so that the act comes to its end although the client may be gone: HTTP/2 drops the
+/// future of such a request. Behind the commit of an act, what a token opened is ended and the audit gets its line.
 async fn to_its_end(state: &Arc<AppState>, call: Received) -> Response {
     let of_task = Arc::clone(state);
     let task = state.acts.spawn(async move { call.answer(&of_task).await });
