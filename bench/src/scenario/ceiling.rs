@@ -4,9 +4,13 @@ use super::Turn;
 use crate::ceiling::fsync as disk;
 use crate::load::Loaded;
 
+/// The call that the no-op server is sent, again and again. What is compared with it for the server's cost alone sends the
+/// same, so that the generator has no more to do.
+pub(super) const NOOP_BODY: &str =
+    r#"["stream.write","bench0000-00000000",{"type":"Deposited","data":{"amount":1234}}]"#;
+
 pub(super) async fn noop(turn: Turn<'_>) -> anyhow::Result<Loaded> {
-    let body = r#"["stream.write","bench0000-00000000",{"type":"Deposited","data":{"amount":1234}}]"#;
-    turn.repeat(&turn.session.noop, body).await
+    turn.repeat(&turn.session.noop, NOOP_BODY).await
 }
 
 pub(super) async fn fsync(turn: Turn<'_>) -> anyhow::Result<Loaded> {

@@ -8,6 +8,7 @@ use eventodb_protocol::{DEFAULT_NAMESPACE, Token};
 use tokio_postgres::Client;
 
 use super::Turn;
+use super::ceiling::NOOP_BODY;
 use super::turn::pause;
 use super::write::{InTurn, Kind, Write};
 use crate::host::{Certificate, Guard, Host};
@@ -43,11 +44,8 @@ pub(super) async fn wrong_token(turn: Turn<'_>) -> anyhow::Result<Loaded> {
     turn.with_server(Some(&Guard::new([])), async |host| {
         let token = Token::generate(DEFAULT_NAMESPACE).as_str().to_owned();
         let address = Address { token: Some(token), ..host.address.clone() };
-        let request = address.call(r#"["stream.write","account-1",{"type":"Deposited","data":{"amount":1234}}]"#);
         // The first few are refused because of their token, the others because there were so many of them.
-        let lane =
-            |_| Refused { lane: InTurn::new(vec![request.clone()]), statuses: &[403, 429], others: Others::Fail };
-        turn.load(&address, turn.lanes(lane)).await
+        turn.load(&address, turn.lanes(refused(&address, &[403, 429]))).await
     })
     .await
 }
@@ -66,13 +64,15 @@ pub(super) async fn shed(turn: Turn<'_>) -> anyhow::Result<Loaded> {
         let (gauge, to) = (turn.gauge(), address.clone());
         tokio::spawn(async move { load::run(&to, waiting, lanes, gauge).await });
         pause(HELD_UP, &turn.session.gauge).await;
-        let lane = |lane| {
-            let lane = Write::new(&address, &turn.session.names, turn.kind(Kind::default()), turn.seed, lane);
-            Refused { lane, statuses: &[503], others: Others::Fail }
-        };
-        turn.load(&address, turn.lanes(lane)).await
+        turn.load(&address, turn.lanes(refused(&address, &[503]))).await
     })
     .await
+}
+
+/// Lanes that send what the no-op is asked, and are refused with one of these statuses.
+fn refused(address: &Address, statuses: &'static [u16]) -> impl Fn(u64) -> Refused<InTurn> {
+    let request = address.call(NOOP_BODY);
+    move |_| Refused { lane: InTurn::new(vec![request.clone()]), statuses, others: Others::Fail }
 }
 
 /// Takes locks that no append gets past, for as long as the session lives.
