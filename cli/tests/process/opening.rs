@@ -60,9 +60,7 @@ async fn a_namespace_whose_opening_waits_for_a_lock_of_the_database_holds_up_no_
     let lock = format!("BEGIN; LOCK TABLE eventodb_{log}.batches, eventodb_{log}.messages");
     session.batch_execute(&lock).await.expect("good SQL");
     let hanging = ask_for_hanging(&server);
-    let waits = "SELECT count(*) FROM pg_locks WHERE NOT granted";
-    let is_waiting = async { while session.query_one(waits, &[]).await.expect("good SQL").get::<_, i64>(0) == 0 {} };
-    tokio::time::timeout(PATIENCE, is_waiting).await.expect("the opening waits for the lock");
+    until_a_session_waits_for_a_lock(&session).await;
     others_open(&server, &hanging).await;
     session.batch_execute("ROLLBACK").await.expect("it is open");
     assert_eq!(hanging.await.expect("it does not panic").0, 200);

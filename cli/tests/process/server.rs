@@ -7,6 +7,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt as _, BufReader};
 use tokio::process::{Child, Command};
+use tokio_postgres::Client;
 
 use super::http::Http;
 
@@ -154,6 +155,14 @@ pub(crate) async fn call(http: &mut Http, call: &Value) -> Value {
         }
     };
     tokio::time::timeout(PATIENCE, answered).await.expect("the storage gets ready")
+}
+
+/// Waits until a session of the same database waits for a lock.
+pub(crate) async fn until_a_session_waits_for_a_lock(session: &Client) {
+    let waits = "SELECT count(*) FROM pg_locks JOIN pg_database ON database = pg_database.oid
+        WHERE NOT granted AND datname = current_database()";
+    let one_waits = async { while session.query_one(waits, &[]).await.expect("good SQL").get::<_, i64>(0) == 0 {} };
+    tokio::time::timeout(PATIENCE, one_waits).await.expect("none waits for a lock");
 }
 
 pub(crate) fn integer(value: &Value) -> i64 {

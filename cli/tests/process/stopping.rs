@@ -1,9 +1,10 @@
 //! SIGTERM: accepted writes are answered, subscriptions end cleanly, and the exit code is 0. A second signal ends the
-//! server at once.
+//! server at once, and nothing that hangs holds it up beyond the drain time.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use eventodb_testing::postgres;
 use parking_lot::Mutex;
 use rustix::process::Signal;
 use serde_json::json;
@@ -75,4 +76,23 @@ async fn a_second_signal_ends_at_once() {
     }
     server.signal(Signal::TERM);
     server.ended().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_administrative_act_that_hangs_holds_a_stop_up_no_longer_than_any_request() {
+    let url = postgres::database().await;
+    // The time of a statement is far beyond the patience of this test.
+    let flags = ["--drain-timeout-ms", "200", "--pg-statement-timeout-ms", "600000"];
+    let mut server = Server::on_database(&url, &flags).await;
+    let session = postgres::connect(&url).await;
+    session.batch_execute("BEGIN; LOCK TABLE eventodb.namespaces IN SHARE MODE").await.expect("good SQL");
+    let address = server.address.clone();
+    let act = tokio::spawn(async move {
+        let mut http = Http::connect(&address, TOKEN).await.expect("the server listens");
+        http.call(&json!(["ns.create", "hanging"])).await
+    });
+    until_a_session_waits_for_a_lock(&session).await;
+    server.signal(Signal::TERM);
+    assert_eq!(server.ended().await.code(), Some(0));
+    assert!(act.await.expect("it does not panic").is_err(), "it was cut");
 }
