@@ -48,7 +48,7 @@ enum Named {
 /// The last address of a header's list that is no trusted proxy's, or the first address if all are.
 fn named(headers: &HeaderMap, name: &HeaderName, proxies: &[Network], parse: fn(&str) -> Option<IpAddr>) -> Named {
     let lines = headers.get_all(name).iter().rev();
-    let hops = lines.flat_map(|line| line.to_str().unwrap_or("not ASCII").rsplit(','));
+    let hops = lines.flat_map(|line| unquoted_from_end(line.to_str().unwrap_or("not ASCII"), b','));
     let mut named = Named::Nobody;
     for (number, hop) in hops.enumerate() {
         let Some(address) = parse(hop.trim()).filter(|_| number < MOST_HOPS) else { return Named::Unclear };
@@ -67,9 +67,34 @@ fn address(text: &str) -> Option<IpAddr> {
     address.ok().or_else(bracketed).map(|address| address.to_canonical())
 }
 
+/// The parts of a text between the separators that stand in no quoted string (RFC 7230, 3.2.6), the last part first. Quotes
+/// are counted from the end, too: one that a client leaves open swallows nothing that a proxy adds behind it.
+fn unquoted_from_end(text: &str, separator: u8) -> impl Iterator<Item = &str> {
+    let mut rest = Some(text);
+    std::iter::from_fn(move || {
+        let text = rest?;
+        let mut is_quoted = false;
+        let cut = text.bytes().enumerate().rev().find(|&(at, byte)| match byte {
+            b'"' if is_quoted && is_escaped(&text[..at]) => false,
+            b'"' => {
+                is_quoted = !is_quoted;
+                false
+            }
+            byte => byte == separator && !is_quoted,
+        });
+        rest = cut.map(|(at, _)| &text[..at]);
+        Some(cut.map_or(text, |(at, _)| &text[at + 1..]))
+    })
+}
+
+/// Whether what follows this part of a quoted string is escaped.
+fn is_escaped(before: &str) -> bool {
+    before.bytes().rev().take_while(|&byte| byte == b'\\').count() % 2 == 1
+}
+
 /// The address of one element of `Forwarded`, such as `for="[2001:db8::1]:4711";proto=https`.
 fn forwarded_for(element: &str) -> Option<IpAddr> {
-    let pairs = element.split(';').filter_map(|pair| pair.split_once('='));
+    let pairs = unquoted_from_end(element, b';').filter_map(|pair| pair.split_once('='));
     let mut values = pairs.filter(|(name, _)| name.trim().eq_ignore_ascii_case("for")).map(|(_, value)| value.trim());
     let (value, None) = (values.next()?, values.next()) else { return None };
     address(value.strip_prefix('"').and_then(|value| value.strip_suffix('"')).unwrap_or(value))
@@ -135,6 +160,20 @@ mod tests {
         }
     }
 
+    /// A proxy may add the `Host` that the client sent.
+    #[test]
+    fn what_stands_in_quotes_is_nobodys_address() {
+        for host in ["a,for=192.0.2.9;x=", ";for=192.0.2.9", r#"a\",for=192.0.2.9;x=\""#, r"a\\", ""] {
+            for list in
+                [format!(r#"for=192.0.2.1;proto=http;host="{host}""#), format!(r#"host="{host}";for=192.0.2.1"#)]
+            {
+                assert_eq!(client(PROXY, &[("forwarded", &list)]), "192.0.2.1", "{list}");
+                let behind = format!("{list}, for=10.1.1.1");
+                assert_eq!(client(PROXY, &[("forwarded", &behind)]), "192.0.2.1", "{behind}");
+            }
+        }
+    }
+
     #[test]
     fn a_malformed_header_counts_for_the_proxy() {
         let long = vec!["10.1.1.1"; MOST_HOPS + 1].join(",");
@@ -143,9 +182,16 @@ mod tests {
         {
             assert_eq!(client(PROXY, &[("x-forwarded-for", list)]), PROXY, "{list}");
         }
-        for list in
-            ["", "for", "for=", "for=unknown", "proto=https", r#"for="192.0.2.1"#, "for=192.0.2.1;for=192.0.2.2"]
-        {
+        for list in [
+            "",
+            "for",
+            "for=",
+            "for=unknown",
+            "proto=https",
+            r#"for="192.0.2.1"#,
+            r#"for=192.0.2.1;host="a"#,
+            "for=192.0.2.1;for=192.0.2.2",
+        ] {
             assert_eq!(client(PROXY, &[("forwarded", list)]), PROXY, "{list}");
         }
     }
