@@ -93,7 +93,7 @@ pub(super) async fn serve<S: Service>(stream: TcpStream, peer: IpAddr, memory: P
     let vitals = Arc::new(Vitals::new(&serving.budget, Some(memory)));
     let _listed = serving.watch.add(&vitals, address);
     let Some((transport, is_either)) = open(stream, address, &vitals, &serving).await else { return };
-    let socket = Socket::new(transport, Arc::clone(&vitals));
+    let socket = Socket::new(transport, Arc::clone(&vitals), is_either);
     let of_tls = if serving.tls.is_some() { budget::TLS_EVENT_STREAM } else { 0 };
     // Boxed, so that the connection of a subscriber gives back the room for HTTP.
     let result = if is_either {

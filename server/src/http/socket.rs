@@ -16,8 +16,8 @@ use super::unwanted::Unwanted;
 use super::vitals::{Order, Phase, Vitals};
 use super::wire::Transport;
 
-/// What an HTTP/2 connection begins with, and no request of HTTP/1 does.
-pub(super) const HTTP2_PREFACE: &[u8] = b"PRI ";
+/// What an HTTP/2 connection begins with (RFC 9113, 3.4). A shorter beginning may be that of a head of HTTP/1.
+pub(super) const HTTP2_PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 /// Bytes of a refused head, or behind the last request, that are read and thrown away.
 const MOST_OF_HEAD: usize = 1024 * 1024;
 /// Bytes that a client may send while it is subscribed. Some may have been on their way before.
@@ -27,6 +27,8 @@ const MOST_OF_SUBSCRIBER: usize = 64 * 1024;
 pub(super) struct Socket {
     transport: Transport,
     vitals: Arc<Vitals>,
+    /// Whether the connection speaks HTTP/2 if it begins so.
+    may_be_http2: bool,
     /// Nothing more is sent.
     is_shut: bool,
     /// hyper's reply to a malformed head, with an id, while it is being sent.
@@ -49,10 +51,11 @@ const REFUSAL: &[u8] = b"HTTP/1.1 4";
 const BUFFERED: usize = 2;
 
 impl Socket {
-    pub(super) fn new(transport: Transport, vitals: Arc<Vitals>) -> Self {
+    pub(super) fn new(transport: Transport, vitals: Arc<Vitals>, may_be_http2: bool) -> Self {
         Self {
             transport,
             vitals,
+            may_be_http2,
             is_shut: false,
             refusal: None,
             unwanted: Unwanted::default(),
@@ -93,7 +96,7 @@ impl Socket {
             _ => self.head = 0,
         }
         match self.vitals.phase() {
-            Phase::New if bytes.starts_with(HTTP2_PREFACE) => {
+            Phase::New if self.may_be_http2 && bytes.starts_with(HTTP2_PREFACE) => {
                 self.vitals.set_http2();
                 self.vitals.set_phase(Phase::Waiting);
             }
