@@ -66,6 +66,13 @@ pub(super) struct Contents {
     client_ca: Option<Vec<u8>>,
 }
 
+impl Contents {
+    /// Whether the server shows the same certificate with both.
+    pub(super) fn has_certificate_of(&self, other: &Self) -> bool {
+        self.certificate == other.certificate
+    }
+}
+
 /// What the files were made into.
 pub(super) struct Loaded {
     pub(super) config: Arc<ServerConfig>,

@@ -101,7 +101,7 @@ impl Tls {
             Ok(None) => {}
             Ok(Some(config)) => {
                 *self.config.write() = config;
-                tracing::info!(days_left = days(state.validity.left(now)), "a new TLS certificate is in use");
+                tracing::info!(days_left = days(state.validity.left(now)), "the new files of TLS are in use");
             }
             Err(error) => state.tell(&error, is_asked),
         }
@@ -129,7 +129,8 @@ impl Tls {
             return Ok(None);
         }
         let Loaded { config, validity } = self.files.load(&contents)?;
-        if let Some(fault) = validity.fault(now) {
+        // The certificate in use stays if it is not replaced, so that an authority can be taken away from clients at any time.
+        if let Some(fault) = validity.fault(now).filter(|_| !contents.has_certificate_of(&state.used)) {
             return Err(TlsError::Time(self.files.certificate.clone(), fault));
         }
         *state = State { used: contents, validity, seen: None, told: None, warned: None };
@@ -142,7 +143,7 @@ impl State {
     fn tell(&mut self, error: &TlsError, is_asked: bool) {
         let text = error.in_full();
         if is_asked || self.told.as_ref() != Some(&text) {
-            tracing::error!(error = text, "the old TLS certificate stays in use: the new files cannot be used");
+            tracing::error!(error = text, "the new files of TLS cannot be used: what was in use before stays");
             self.told = Some(text);
         }
     }
@@ -254,6 +255,21 @@ mod tests {
         assert!(!renews(&tls, true, early) && !renews(&tls, true, late));
         assert!(tls.state.lock().told.as_ref().is_some_and(|told| told.ends_with("is expired")));
         assert!(renews(&tls, true, files.now));
+        assert!(tls.state.lock().told.is_none());
+    }
+
+    #[test]
+    fn an_authority_is_replaced_although_the_certificate_is_expired() {
+        let files = Files::new();
+        let (server, [first, second]) =
+            (files.issue(files.now + DAY), [(); 2].map(|()| files.issue(files.now + 99 * DAY).0));
+        files.write(&server.0, &server.1);
+        let authorities = |pem: &str| std::fs::write(files.path("ca"), pem).expect("the folder is ours");
+        authorities(&first);
+        let (certificate, key) = (files.path("crt"), files.path("key"));
+        let tls = Tls::load(TlsFiles { certificate, key, client_ca: Some(files.path("ca")) }).expect("good files");
+        authorities(&second);
+        assert!(renews(&tls, true, files.now + 2 * DAY));
         assert!(tls.state.lock().told.is_none());
     }
 

@@ -154,7 +154,7 @@ async fn files_that_cannot_be_used_leave_the_old_certificate() {
         tells(path, told, 1).await;
         assert_eq!(secured.shown().await, old.certificate, "{told}");
     }
-    tells(path, "the old TLS certificate stays in use", faults.len()).await;
+    tells(path, "the new files of TLS cannot be used", faults.len()).await;
     let log = std::fs::read_to_string(path.join("log")).expect("the server has made it");
     assert!(!log.contains("PRIVATE KEY"), "{log}");
 
