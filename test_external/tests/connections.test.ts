@@ -129,3 +129,27 @@ test("[R-limit.16] idle connections without a token make room for others", async
   }
   assert.equal((await server.client(tokenFor(unique("room-"))).write("a-1")).position, 0);
 });
+
+test("[R-limit.16] connections whose token has ended make room for others, too", async (t) => {
+  const server = await Server.start({ mode: "production", flags: ["--max-connections=8"] });
+  t.after(() => server.stop());
+  const administrator = server.client(server.madeToken);
+  const { id, token } = await administrator.rpc("token.create", { rights: ["read"] });
+  const last = rpcBytes('["stream.last","a-1"]', `Authorization: Bearer ${token}\r\n`);
+  const held: Socket[] = [];
+  for (let i = 0; i < 7; i++) {
+    const socket = await Socket.connect(t, server.port);
+    socket.send(last);
+    await socket.expect(/^HTTP\/1\.1 200 /);
+    held.push(socket);
+  }
+  await administrator.rpc("token.revoke", id);
+  const more: Socket[] = [];
+  for (let i = 0; i < 4; i++) {
+    const other = await Socket.connect(t, server.port);
+    other.send("GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n");
+    await other.expect(/^HTTP\/1\.1 200 /);
+    more.push(other);
+  }
+  assert.ok(held.some((socket) => socket.closed || socket.connection.readableEnded), "one had to make room");
+});

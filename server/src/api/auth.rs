@@ -7,7 +7,7 @@
 //! A method or a route gets a [`Caller`], a [`Manager`] or an [`Administrator`] only by saying which right it needs
 //! ([`Need`]). What a right is limited to is checked by the `check_…` methods of the caller, once the request is parsed.
 
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use eventodb_protocol::request::{Append, Check};
 use eventodb_protocol::spelling::Shown;
@@ -16,10 +16,12 @@ use eventodb_store::model::{Meant, NewNamespace, TokenId};
 use eventodb_store::{Access, Allowed, Error, Log};
 use http::header::AUTHORIZATION;
 use http::{HeaderMap, Request};
+use tokio_util::sync::CancellationToken;
 
 use crate::api::errors::Failure;
 use crate::api::query::Query;
 use crate::api::state::AppState;
+use crate::http::Exchange;
 use crate::observe::Record;
 
 /// How a request identifies its sender.
@@ -67,6 +69,8 @@ enum Opened {
 
 /// What a caller may do in test mode.
 static EVERYTHING: Grant = Grant::everything();
+/// The end of every caller's token in test mode.
+static NEVER: LazyLock<CancellationToken> = LazyLock::new(CancellationToken::new);
 
 /// A caller that may see or change namespaces: its own, or all of them if it is the administrator.
 #[derive(Clone, Debug)]
@@ -172,12 +176,25 @@ impl Caller {
         }
     }
 
-    /// Waits for the end of the caller's token: what it has opened ends then. In test mode no token ends.
-    pub(crate) async fn ended(&self) {
+    /// The end of the caller's token: what it has opened ends then. In test mode no token ends.
+    fn end(&self) -> &CancellationToken {
         match &self.0 {
-            Opened::ByToken(access) => access.ended().cancelled().await,
-            Opened::Freely(_) => std::future::pending().await,
+            Opened::ByToken(access) => access.ended(),
+            Opened::Freely(_) => &NEVER,
         }
+    }
+
+    /// Waits for the end of the caller's token.
+    pub(crate) async fn ended(&self) {
+        self.end().cancelled().await;
+    }
+
+    /// Counts a request, and its connection, to the caller's namespace.
+    ///
+    /// # Errors
+    /// `OVERLOADED` if the namespace has no memory left for the connection.
+    pub(crate) fn answers_for(&self, exchange: &Exchange) -> Result<(), Failure> {
+        Ok(exchange.belongs_to(self.namespace(), self.end())?)
     }
 
     /// Asks the registry whether the caller's token still lives, before the caller makes another token. This server may not
@@ -193,7 +210,7 @@ impl Caller {
 
     /// Whether the caller's token has ended meanwhile.
     pub(crate) fn has_ended(&self) -> bool {
-        matches!(&self.0, Opened::ByToken(access) if access.ended().is_cancelled())
+        self.end().is_cancelled()
     }
 
     /// Checks that the caller's rights are ones to this namespace: its own, or any if it is the administrator. Returns which
@@ -397,16 +414,17 @@ async fn authorize(state: &AppState, credentials: &Credentials) -> Result<Caller
     Ok(Caller(Opened::ByToken(access)))
 }
 
-/// The namespace that the caller's memory is counted to. In test mode it need not be there yet.
+/// Counts a request to the namespace of its token. In test mode the namespace need not be there yet.
 ///
 /// # Errors
-/// As [`authorize`].
-pub(crate) async fn namespace(state: &AppState, credentials: &Credentials) -> Result<Arc<str>, Failure> {
-    match credentials {
-        _ if !state.is_test_mode() => Ok(Arc::clone(authorize(state, credentials).await?.namespace())),
-        Credentials::Token(token) => Ok(token.namespace().into()),
-        Credentials::None | Credentials::Malformed => Ok(DEFAULT_NAMESPACE.into()),
-    }
+/// As [`authorize`] and [`Caller::answers_for`].
+pub(crate) async fn identify(state: &AppState, credentials: &Credentials, exchange: &Exchange) -> Result<(), Failure> {
+    let namespace = match credentials {
+        _ if !state.is_test_mode() => return authorize(state, credentials).await?.answers_for(exchange),
+        Credentials::Token(token) => token.namespace(),
+        Credentials::None | Credentials::Malformed => DEFAULT_NAMESPACE,
+    };
+    Ok(exchange.belongs_to(&namespace.into(), &NEVER)?)
 }
 
 /// Test mode: the namespace that the token names, created where it is not there yet.

@@ -35,6 +35,6 @@ pub(super) async fn check(
         return Err(Failure::new(ErrorCode::AuthUnauthorized, message));
     }
     caller.check_everywhere(RIGHT)?;
-    exchange.belongs_to(caller.namespace())?;
+    caller.answers_for(exchange)?;
     Ok(())
 }

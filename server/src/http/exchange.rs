@@ -2,6 +2,8 @@
 
 use std::sync::{Arc, OnceLock};
 
+use tokio_util::sync::CancellationToken;
+
 use super::budget::{Account, Exhausted, Holder, Permit, REQUEST};
 use super::linger::Linger;
 use super::request_id::RequestId;
@@ -71,15 +73,16 @@ impl Exchange {
         }
     }
 
-    /// The request has shown a token of this namespace, and is counted to the namespace from now on. So is its
-    /// connection, if no other token came by it before.
+    /// The request has shown a token of this namespace, which is valid until `end`, and is counted to the namespace from
+    /// now on. So is its connection, if no other token came by it before.
     ///
     /// # Errors
     /// [`Exhausted`] if the namespace has no memory left for the connection.
-    pub(crate) fn belongs_to(&self, namespace: &Arc<str>) -> Result<(), Exhausted> {
+    pub(crate) fn belongs_to(&self, namespace: &Arc<str>, end: &CancellationToken) -> Result<(), Exhausted> {
         if !self.vitals.has_token() {
             self.vitals.belong_to(namespace)?;
         }
+        self.vitals.vouch(end);
         let is_connections = self.vitals.namespace().is_some_and(|own| own == namespace);
         self.namespace.get_or_init(|| (!is_connections).then(|| Arc::clone(namespace)));
         Ok(())
@@ -169,20 +172,21 @@ mod tests {
             all.push(Arc::new(Vitals::new(&budget, Some(memory))));
         }
         assert_eq!(all.len(), 4, "those without a token have half");
-        begin(&all[0]).belongs_to(&first).expect("there is room");
-        begin(&all[0]).belongs_to(&second).expect("it is the first one's");
+        let end = CancellationToken::new();
+        begin(&all[0]).belongs_to(&first, &end).expect("there is room");
+        begin(&all[0]).belongs_to(&second, &end).expect("it is the first one's");
         let another = budget.account(&Arc::default(), Holder::Connection).take(CONNECTION / 2);
         assert!(another.is_ok(), "others may come");
         drop(another);
         for connection in &all[1..3] {
-            begin(connection).belongs_to(&first).expect("there is room");
+            begin(connection).belongs_to(&first, &end).expect("there is room");
         }
-        assert!(begin(&all[3]).belongs_to(&first).is_err(), "it would have more than is left for others");
+        assert!(begin(&all[3]).belongs_to(&first, &end).is_err(), "it would have more than is left for others");
         assert!(!all[3].has_token());
     }
 
     #[test]
-    fn who_has_no_token_and_takes_no_reply_may_be_cut_for_others() {
+    fn who_has_no_living_token_and_takes_no_reply_may_be_cut_for_others() {
         let vitals = vitals();
         let exchange = begin(&vitals);
         assert!(!vitals.is_expendable(), "it is being answered");
@@ -191,7 +195,16 @@ mod tests {
         vitals.sending.advance();
         vitals.set_http2();
         assert!(vitals.is_expendable(), "each reply has a pace of its own");
-        exchange.belongs_to(&"a".into()).expect("it takes nothing");
+        let [first, second] = [(); 2].map(|()| CancellationToken::new());
+        let shows = |end| exchange.belongs_to(&"a".into(), end).expect("it takes nothing");
+        shows(&first);
         assert!(!vitals.is_expendable());
+        shows(&second);
+        second.cancel();
+        assert!(!vitals.is_expendable(), "the first one lives");
+        first.cancel();
+        assert!(vitals.is_expendable(), "both have ended");
+        shows(&CancellationToken::new());
+        assert!(!vitals.is_expendable(), "a later one lives");
     }
 }

@@ -10,6 +10,7 @@ use std::task::Waker;
 
 use futures_util::task::AtomicWaker;
 use parking_lot::Mutex;
+use tokio_util::sync::CancellationToken;
 
 use super::budget::{Account, Budget, Exhausted, Holder, Permit, Share};
 use super::gauge::Gauge;
@@ -84,6 +85,8 @@ pub(super) struct Vitals {
     heads: Mutex<Option<Permit>>,
     /// Of the first valid token that came by it.
     namespace: OnceLock<Arc<str>>,
+    /// The end of a valid token that came by it, which vouches for the connection until then.
+    voucher: Mutex<Option<CancellationToken>>,
 }
 
 impl Vitals {
@@ -106,6 +109,7 @@ impl Vitals {
             memory: Mutex::new(memory),
             heads: Mutex::default(),
             namespace: OnceLock::new(),
+            voucher: Mutex::new(None),
         }
     }
 
@@ -264,13 +268,27 @@ impl Vitals {
         self.namespace.get().is_some()
     }
 
-    /// Whether another connection may have its place: it has shown no valid token, and waits for its client to send or to
-    /// take something. One of HTTP/2 waits for some of its requests nearly always.
+    /// A token that is valid until this end came by the connection.
+    pub(super) fn vouch(&self, end: &CancellationToken) {
+        let mut voucher = self.voucher.lock();
+        // Nearly always it is the same, and then the state of the token, which all its connections share, is not looked at.
+        if voucher.as_ref().is_none_or(|before| before != end && before.is_cancelled()) {
+            *voucher = Some(end.clone());
+        }
+    }
+
+    /// Whether a token that came by the connection is still valid.
+    fn has_living_token(&self) -> bool {
+        self.voucher.lock().as_ref().is_some_and(|end| !end.is_cancelled())
+    }
+
+    /// Whether another connection may have its place: it has shown no token that is still valid, and waits for its client
+    /// to send or to take something. One of HTTP/2 waits for some of its requests nearly always.
     pub(super) fn is_expendable(&self) -> bool {
         let waits = self.is_http2()
             || matches!(self.phase(), Phase::New | Phase::Waiting | Phase::Head | Phase::Stranger)
             || self.sending.blocked_at().is_some();
-        waits && !self.has_token()
+        waits && !self.has_living_token()
     }
 
     /// Gives an order; a lesser one than before changes nothing.

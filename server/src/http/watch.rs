@@ -396,7 +396,8 @@ mod tests {
         for watched in watch.list.lock().connections.values_mut() {
             watched.changes.since -= SETTLED;
         }
-        Exchange::begin(&hog[0].0, RequestId::new()).belongs_to(&"a".into()).expect("it takes nothing");
+        let end = CancellationToken::new();
+        Exchange::begin(&hog[0].0, RequestId::new()).belongs_to(&"a".into(), &end).expect("it takes nothing");
         hog[0].0.set_phase(Phase::Waiting);
         make_room(1);
         assert!(make_room(1) >= 1);

@@ -78,7 +78,7 @@ async fn import(
         let force = forced(&query);
         let right = if matches!(force, Ok(Some(_))) { Right::Admin } else { RIGHT };
         let caller = Caller::with(right, state, &Credentials::of(&parts.headers, &query), record).await?;
-        exchange.belongs_to(caller.namespace())?;
+        caller.answers_for(exchange)?;
         exchange.admit()?;
         state.check_takes_changes()?;
         let place = state.places.import(caller.namespace())?;

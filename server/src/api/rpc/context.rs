@@ -33,7 +33,7 @@ impl Context<'_> {
     /// long: before it is parsed.
     pub(super) async fn own(&mut self, right: Right) -> Result<Caller, Failure> {
         let caller = Caller::with(right, self.state, self.credentials, self.record).await?;
-        self.exchange.belongs_to(caller.namespace())?;
+        caller.answers_for(self.exchange)?;
         self.check_mode(right)?;
         if right == Right::Write {
             self.state.appends.count();

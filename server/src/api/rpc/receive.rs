@@ -63,7 +63,7 @@ async fn identify(
     credentials: &Result<Credentials, Failure>,
 ) -> Result<(), Failure> {
     let credentials = credentials.as_ref().map_err(Failure::clone)?;
-    Ok(exchange.belongs_to(&auth::namespace(state, credentials).await?)?)
+    auth::identify(state, credentials, exchange).await
 }
 
 async fn known(

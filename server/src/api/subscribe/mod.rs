@@ -55,7 +55,7 @@ async fn subscribe(
     let query = Query::parse(request.uri.query(), request::PARAMETERS)?;
     let credentials = Credentials::of(&request.headers, &query);
     let caller = Caller::with(RIGHT, state, &credentials, record).await?;
-    exchange.belongs_to(caller.namespace())?;
+    caller.answers_for(exchange)?;
     exchange.admit()?;
     let Wanted { subscribe: mut wanted, time } = request::parse(&query, &request.headers, &state.config)?;
     caller.check_scope(RIGHT, &wanted.filter.scope)?;
