@@ -28,7 +28,7 @@ const LONG_MS: i64 = 600_000;
 /// The shortest session.
 const SHORT_MS: i64 = 1_000;
 
-fn new_group(partitions: u32, session_ms: i64) -> CreateGroup {
+pub(super) fn new_group(partitions: u32, session_ms: i64) -> CreateGroup {
     CreateGroup {
         categories: ["a".to_owned()].into(),
         types: [].into(),

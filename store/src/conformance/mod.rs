@@ -153,6 +153,7 @@ cases! {
         names_are_unique,
         a_deleted_namespace_leaves_nothing,
         a_deletion_ends_subscriptions,
+        nothing_is_written_to_what_was_deleted,
         a_namespace_is_not_mistaken_for_an_earlier_one_of_its_name,
         tokens_open_their_own_namespace,
         a_token_of_a_name_that_cannot_be_opens_nothing,
@@ -183,6 +184,7 @@ cases! {
         bytes_are_bounded;
     replacements:
         a_replacement_takes_the_place_when_it_is_whole,
+        nothing_is_written_to_what_was_replaced,
         one_of_nothing_empties_the_namespace,
         one_that_is_given_up_changes_nothing,
         writes_are_refused_meanwhile,

@@ -5,6 +5,7 @@ use eventodb_protocol::request::ListPage;
 use eventodb_protocol::{Grant, Token};
 
 use super::World;
+use super::groups::new_group;
 use super::support::*;
 use crate::Error;
 use crate::log::{Event, Start};
@@ -45,6 +46,22 @@ pub(super) async fn a_deleted_namespace_leaves_nothing(world: &mut World) {
     assert_eq!(all(&log).await, vec![]);
     let first = write(&log, "a-1", "T").await;
     assert_eq!((first.first_position, first.first_global_position), (0, 1));
+}
+
+/// Somebody asks which namespace has a name, and uses the answer late.
+pub(super) async fn nothing_is_written_to_what_was_deleted(world: &mut World) {
+    world.create("gone").await;
+    let asked = world.backend().namespace("gone").await.expect("the storage answers").expect("it was just created");
+    let unknown = world.store.open_log(asked.clone()).await.expect("it lives");
+    write(&unknown, "a-1", "T").await;
+    world.store.delete("gone").await.expect("it is there");
+    let late = write_expecting(&unknown, "a-1", Default::default(), message("T")).await;
+    assert!(matches!(late, Err(Error::Closed)), "{late:?}");
+    let group = unknown.groups().create("g", new_group(1, 60_000)).await;
+    assert!(matches!(group, Err(Error::Closed)), "{group:?}");
+    let opened = world.store.log_of(asked).await;
+    assert!(matches!(opened, Err(Error::NamespaceNotFound | Error::Closed)), "{opened:?}");
+    assert!(world.store.sample().heads.iter().all(|(name, _)| &**name != "gone"), "it is kept");
 }
 
 pub(super) async fn a_deletion_ends_subscriptions(world: &mut World) {

@@ -81,6 +81,23 @@ pub(super) async fn a_replacement_takes_the_place_when_it_is_whole(world: &mut W
     }
 }
 
+/// Somebody asks which incarnation a namespace has, and uses the answer late.
+pub(super) async fn nothing_is_written_to_what_was_replaced(world: &mut World) {
+    let (_, log) = filled(world).await;
+    let asked = log.namespace().clone();
+    let unknown = world.store.open_log(asked.clone()).await.expect("it lives");
+    try_write(&unknown).await.expect("it lives");
+    let replacement = begin(world).await;
+    import(&replacement, 3).await;
+    replacement.finish().await.expect("nothing stands in its way");
+    let late = try_write(&unknown).await;
+    assert!(matches!(late, Err(Error::Closed)), "{late:?}");
+    let present = world.store.log(NAME).await.expect("it is there");
+    let found = world.store.log_of(asked).await.expect("it is there");
+    assert!(Arc::ptr_eq(&found, &present) && !present.is_closed(), "who asked early ends nothing");
+    assert_eq!(positions(&all(&found).await).len(), 3);
+}
+
 pub(super) async fn one_of_nothing_empties_the_namespace(world: &mut World) {
     let (token, log) = filled(world).await;
     begin(world).await.finish().await.expect("nothing is in the way");

@@ -188,29 +188,59 @@ impl EventStore {
         if meant.admits(living.origin) { Ok(living) } else { Err(Error::NamespaceNotFound) }
     }
 
-    /// The log of a namespace as the registry has it just now.
-    async fn log_of(&self, namespace: Namespace) -> Result<Arc<Log>> {
+    /// The log of a namespace, which the registry had when the caller asked it. If it was replaced since then, the log of
+    /// what has its place.
+    ///
+    /// # Errors
+    /// [`Error::NamespaceNotFound`] if it was deleted since then.
+    pub(crate) async fn log_of(&self, namespace: Namespace) -> Result<Arc<Log>> {
         let _opening = self.opening.lock(&namespace.name).await;
-        if let Some(log) = self.known(&namespace.name) {
+        let mut namespace = namespace;
+        loop {
+            if let Some(log) = self.known(&namespace.name) {
+                if log.namespace().incarnation != namespace.incarnation {
+                    // Either of the two may be outdated.
+                    namespace = self.still(&namespace).await?;
+                }
+                if log.namespace().incarnation == namespace.incarnation {
+                    return Ok(log);
+                }
+                self.forget(&log);
+            }
+            let log = self.open_log(namespace.clone()).await?;
+            self.keep(&log);
+            if self.backend.is_shared() {
+                // What happens to it through this server or another one is noticed by `refresh`.
+                return Ok(log);
+            }
+            // Who ended it before it was kept here did not find it.
+            namespace = self.still(&namespace).await.inspect_err(|_| self.forget(&log))?;
             if log.namespace().incarnation == namespace.incarnation {
                 return Ok(log);
             }
             self.forget(&log);
         }
-        let name = namespace.name.clone();
-        let log = self.open_log(namespace).await?;
-        let time = log.writer.known().time;
-        if clock::is_ahead(time) {
-            clock::warn_of(&name, time);
-        }
-        let mut logs = self.logs.write();
-        log.writer.set_replacing(self.replacing.lock().contains(&log.namespace().incarnation));
-        logs.insert(name, log.clone());
-        drop(logs);
-        Ok(log)
     }
 
-    async fn open_log(&self, namespace: Namespace) -> Result<Arc<Log>> {
+    /// What has the place of a namespace that the registry had a moment ago: itself, or its replacement.
+    async fn still(&self, namespace: &Namespace) -> Result<Namespace> {
+        self.meant(Meant { name: &namespace.name, origin: Some(namespace.origin) }).await
+    }
+
+    /// From now on the log is found by its name.
+    fn keep(&self, log: &Arc<Log>) {
+        let namespace = log.namespace();
+        let time = log.writer.known().time;
+        if clock::is_ahead(time) {
+            clock::warn_of(&namespace.name, time);
+        }
+        let mut logs = self.logs.write();
+        log.writer.set_replacing(self.replacing.lock().contains(&namespace.incarnation));
+        logs.insert(namespace.name.clone(), Arc::clone(log));
+    }
+
+    /// A log of its own, which is not found by its name.
+    pub(crate) async fn open_log(&self, namespace: Namespace) -> Result<Arc<Log>> {
         let opened = self.backend.open(namespace.incarnation).await?;
         let (settings, budget, reads) = (self.settings.clone(), self.budget.clone(), self.reads.clone());
         let figures = Arc::clone(&self.figures);
@@ -266,13 +296,12 @@ impl EventStore {
         let origin = namespace.origin;
         let log = self.log_of(namespace).await?;
         let outcome = self.delete_log(&log).await;
-        self.forget(&log);
+        self.forget_incarnation(&log);
         if matches!(outcome, Ok(_) | Err(Error::Unknown(_))) {
             self.tokens.end_of(origin);
         }
         let (deleted, messages) = outcome?;
         let at = deleted.ok_or(Error::NamespaceNotFound)?;
-        self.leapt.forget(log.namespace().incarnation);
         self.deleted.lock().insert(meant.name.to_owned());
         Ok((at, messages))
     }
@@ -326,20 +355,21 @@ impl EventStore {
         &*self.backend
     }
 
-    /// The log of a staged incarnation. It is not kept here, so that it cannot be found by its name.
-    async fn staged_log(&self, staged: Namespace) -> Result<Arc<Log>> {
-        self.open_log(staged).await
-    }
-
     /// Refuses appends to a log that is being replaced. Returns whether no other replacement does so already.
     fn begin_replacing(&self, log: &Log) -> bool {
-        let begins = self.replacing.lock().insert(log.namespace().incarnation);
+        let incarnation = log.namespace().incarnation;
+        let begins = self.replacing.lock().insert(incarnation);
         log.writer.set_replacing(true);
+        // It may have been opened anew before that was noted.
+        let opened_anew = self.known(&log.namespace().name);
+        opened_anew
+            .filter(|known| known.namespace().incarnation == incarnation)
+            .inspect(|known| known.writer.set_replacing(true));
         begins
     }
 
-    /// Forgets a log whose place is taken, also if it was opened anew meanwhile.
-    fn forget_replaced(&self, log: &Arc<Log>) {
+    /// Forgets a log that has ended, also if it was opened anew meanwhile.
+    fn forget_incarnation(&self, log: &Arc<Log>) {
         self.leapt.forget(log.namespace().incarnation);
         self.forget(log);
         let opened_anew = self.known(&log.namespace().name);

@@ -83,11 +83,11 @@ impl Replacement {
                 if let Some(staged) = self.staged.take() {
                     staged.end();
                 }
-                self.claim.store.forget_replaced(&self.claim.living);
+                self.claim.store.forget_incarnation(&self.claim.living);
             }
             Err(Error::Unknown(_)) => {
                 // The next call finds out which of the two lives.
-                self.claim.store.forget_replaced(&self.claim.living);
+                self.claim.store.forget_incarnation(&self.claim.living);
                 self.discard().await;
             }
             Err(_) => self.discard().await,
@@ -156,7 +156,7 @@ impl Claim {
         if groups.is_none() && self.living.groups().are_there().await? {
             return Err(Error::GroupsUndecided);
         }
-        self.store.staged_log(staged).await
+        self.store.open_log(staged).await
     }
 }
 

@@ -62,7 +62,10 @@ impl EventStore {
             Some(namespace) if namespace.origin == record.origin => namespace,
             _ => return Ok(None),
         };
-        let log = self.log_of(namespace).await?;
+        let log = match self.log_of(namespace).await {
+            Err(Error::NamespaceNotFound) => return Ok(None),
+            log => log?,
+        };
         let lookup = self.tokens.look_up(record.id, record.origin);
         // It may have ended while the log was opened. What ends it from here on is noted, or finds it.
         loop {

@@ -39,7 +39,8 @@ async fn append(storage: &Arc<SqliteStorage>, batch: &Batch) -> Outcome {
         error => AppendError::Unavailable(Arc::new(error)),
     })?;
     wait_for_room(storage, &files).await?;
-    let entries = files.append(&storage.shared, storage.incarnation, batch)?;
+    let append = || files.append(&storage.shared, storage.incarnation, batch);
+    let entries = storage.while_living(AppendError::Closed, append)?;
     let whole = storage.shared.settings.whole_batch();
     if files.backlog.len() >= whole {
         storage.start_indexer(&files, whole);

@@ -99,12 +99,15 @@ impl Handle {
         let (storage, (answer, answered)) = (self.0.clone(), oneshot::channel());
         self.0.shared.threads.write(Box::pin(async move {
             let outcome = storage.files().and_then(|files| {
-                let outcome = files.change(&storage.shared, storage.incarnation, |connection| {
-                    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-                    let outcome = work(&transaction)?;
-                    transaction.commit()?;
-                    Ok(outcome)
-                });
+                let change = || {
+                    files.change(&storage.shared, storage.incarnation, |connection| {
+                        let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+                        let outcome = work(&transaction)?;
+                        transaction.commit()?;
+                        Ok(outcome)
+                    })
+                };
+                let outcome = storage.while_living(Error::Closed, change);
                 storage.start_checkpoint(&files);
                 outcome
             });

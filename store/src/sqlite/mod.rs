@@ -108,7 +108,7 @@ use crate::storage::{Backend, Hint, Opened, Readers, Storage};
 /// The SQLite backend.
 pub struct Sqlite {
     shared: Arc<Shared>,
-    storages: Arc<Mutex<HashMap<Incarnation, Arc<SqliteStorage>>>>,
+    storages: Arc<Storages>,
     housekeeping: CancellationToken,
 }
 
@@ -126,9 +126,7 @@ impl Sqlite {
     }
 
     fn storage(&self, incarnation: Incarnation) -> Arc<SqliteStorage> {
-        let mut storages = self.storages.lock();
-        let new = || Arc::new(SqliteStorage::new(self.shared.clone(), incarnation));
-        storages.entry(incarnation).or_insert_with(new).clone()
+        storage_of(&self.storages, &self.shared, incarnation)
     }
 
     /// Now and then indexes messages that have waited long enough, and closes namespaces beyond the bound.
@@ -235,15 +233,20 @@ impl Backend for Sqlite {
     }
 
     async fn delete(&self, incarnation: Incarnation) -> Result<Option<Timestamp>> {
-        let deleted = self.change(move |registry| registry.delete(incarnation)).await?;
-        if deleted.is_none() && self.registry(move |registry| registry.lives(incarnation)).await? {
-            return Err(Error::Protected);
+        let storage = self.storage(incarnation);
+        let delete = move |registry: &Registry| {
+            let deleted = registry.delete(incarnation);
+            let lives = storage.end_unless_it_lives();
+            Ok((deleted?, lives?))
+        };
+        match self.change(delete).await? {
+            (None, true) => Err(Error::Protected),
+            (deleted, _) => Ok(deleted),
         }
-        Ok(deleted)
     }
 
     async fn end_deleted(&self, _name: &str) -> Result<()> {
-        // The one process that has the store refuses appends before it deletes a namespace.
+        // Only this process has the store, and its deletions end what they delete.
         Ok(())
     }
 
@@ -265,7 +268,17 @@ impl Backend for Sqlite {
     }
 
     async fn promote(&self, staged: Incarnation, size: Size) -> Result<()> {
-        self.change(move |registry| registry.promote(staged, size)).await?
+        let storages = self.storages.clone();
+        let shared = self.shared.clone();
+        self.change(move |registry| {
+            let living = registry.place_of(staged);
+            let outcome = registry.promote(staged, size);
+            if let Some(living) = living {
+                storage_of(&storages, &shared, living).end_unless_it_lives()?;
+            }
+            outcome
+        })
+        .await?
     }
 
     async fn discard(&self, staged: Incarnation) -> Result<()> {
@@ -357,6 +370,14 @@ impl Backend for Sqlite {
         }
         self.shared.release_directory();
     }
+}
+
+/// The storage of each incarnation that was asked for.
+type Storages = Mutex<HashMap<Incarnation, Arc<SqliteStorage>>>;
+
+fn storage_of(storages: &Storages, shared: &Arc<Shared>, incarnation: Incarnation) -> Arc<SqliteStorage> {
+    let new = || Arc::new(SqliteStorage::new(Arc::clone(shared), incarnation));
+    storages.lock().entry(incarnation).or_insert_with(new).clone()
 }
 
 impl Sqlite {

@@ -230,9 +230,14 @@ impl Registry {
         Ok(namespace)
     }
 
+    /// The incarnation whose place a staged one is to take.
+    pub(super) fn place_of(&self, staged: Incarnation) -> Option<Incarnation> {
+        self.staged.lock().get(&staged).copied()
+    }
+
     /// Whether a staged incarnation can be promoted.
     pub(super) fn is_promotable(&self, staged: Incarnation) -> rusqlite::Result<bool> {
-        let Some(living) = self.staged.lock().get(&staged).copied() else { return Ok(false) };
+        let Some(living) = self.place_of(staged) else { return Ok(false) };
         self.lives(living)
     }
 

@@ -10,7 +10,7 @@ use eventodb_protocol::message::Message;
 use eventodb_protocol::reply::{CategoryListed, StreamListed};
 use eventodb_protocol::request::ListPage;
 use futures_util::future::BoxFuture;
-use parking_lot::Mutex;
+use parking_lot::{Mutex, RwLock};
 use rusqlite::{Connection, OptionalExtension as _};
 use uuid::Uuid;
 
@@ -38,6 +38,8 @@ pub(super) struct SqliteStorage {
     pub(super) shared: Arc<Shared>,
     pub(super) incarnation: Incarnation,
     condition: Mutex<Condition>,
+    /// Whether the incarnation does not live any more. Locked for reading while something is committed to it.
+    has_ended: RwLock<bool>,
     /// Whether the log was found to have lost its end. It is kept while the files are closed.
     lost_end: AtomicBool,
     /// Whether checksums are being computed.
@@ -72,6 +74,7 @@ impl SqliteStorage {
             shared,
             incarnation,
             condition: Mutex::new(Condition::Closed),
+            has_ended: RwLock::new(false),
             lost_end: AtomicBool::new(false),
             backfilling: AtomicBool::new(false),
             append_fault: Arc::new(Fault::of("writing the log")),
@@ -273,6 +276,22 @@ impl SqliteStorage {
 
     pub(super) fn is_open(&self) -> bool {
         self.last_use().is_some()
+    }
+
+    /// Looks whether the incarnation was deleted, or replaced: then nothing is committed to it from now on. Returns whether
+    /// it lives.
+    pub(super) fn end_unless_it_lives(&self) -> rusqlite::Result<bool> {
+        let lives = self.shared.registry.lives(self.incarnation)?;
+        if !lives {
+            *self.has_ended.write() = true;
+        }
+        Ok(lives)
+    }
+
+    /// Commits something, if the incarnation still lives. It lives until that is done.
+    pub(super) fn while_living<T, E>(&self, ended: E, commit: impl FnOnce() -> Result<T, E>) -> Result<T, E> {
+        let has_ended = self.has_ended.read();
+        if *has_ended { Err(ended) } else { commit() }
     }
 
     /// Refuses all calls from now on, and removes the files once nobody works with them. Returns whether they are gone.
