@@ -148,6 +148,8 @@ cases! {
         above_the_head_is_said,
         heartbeats_tell_how_far,
         pokes_are_coalesced_to_the_newest,
+        heartbeats_come_while_pokes_are_gathered,
+        a_wait_that_is_given_up_loses_no_poke,
         what_follows_a_poke_closely_goes_out_together;
     namespaces:
         names_are_unique,

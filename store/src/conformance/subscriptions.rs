@@ -1,5 +1,6 @@
 //! Promises about subscriptions.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use eventodb_protocol::{ConsumerGroup, Filter};
@@ -193,6 +194,61 @@ pub(super) async fn pokes_are_coalesced_to_the_newest(world: &mut World) {
     }
     assert_eq!(newest["a-1"], 9);
     assert_eq!(newest["a-2"], 9);
+}
+
+pub(super) async fn heartbeats_come_while_pokes_are_gathered(world: &mut World) {
+    let log = world.log().await;
+    let mut subscription = log.subscribe(Subscribe {
+        filter: everything(),
+        start: Start::Now,
+        coalesce: Some(Duration::from_secs(3600)),
+        heartbeat: Duration::from_millis(20),
+    });
+    assert_eq!(subscription.next().await, Event::CaughtUp(0));
+    loop {
+        let writing = tokio::spawn({
+            let log = Arc::clone(&log);
+            async move { write(&log, "a-1", "T").await }
+        });
+        let before = subscription.position();
+        // If the message comes while nobody waits for it, it goes out at once.
+        let first = subscription.next().await;
+        writing.await.expect("it is written");
+        if first == Event::Heartbeat(before) && subscription.next().await == Event::Heartbeat(before) {
+            return;
+        }
+    }
+}
+
+pub(super) async fn a_wait_that_is_given_up_loses_no_poke(world: &mut World) {
+    const STREAMS: usize = 40;
+    let mut log = world.log().await;
+    for at in 0..STREAMS {
+        write(&log, &format!("a-{at}"), "T").await;
+    }
+    if world.reopen().await {
+        log = world.store.log(&log.namespace().name).await.expect("it is there");
+    }
+    for _ in 0..20 {
+        let mut subscription = log.subscribe(Subscribe {
+            filter: everything(),
+            start: Start::Global(0),
+            coalesce: Some(Duration::from_millis(1)),
+            heartbeat: Duration::from_secs(600),
+        });
+        let mut poked = std::collections::HashSet::new();
+        let mut patience = (0..8).cycle().map(|step| Duration::from_micros(100 << step));
+        while poked.len() < STREAMS {
+            match tokio::time::timeout(patience.next().expect("endless"), subscription.next()).await {
+                Ok(Event::Pokes(frames)) => poked.extend(pokes(&frames).into_iter().map(|(stream, ..)| stream)),
+                // All pokes come first.
+                Ok(Event::CaughtUp(_)) => break,
+                Ok(other) => panic!("{other:?}"),
+                Err(_) => {}
+            }
+        }
+        assert_eq!(poked.len(), STREAMS, "the others were merged by a wait that was given up");
+    }
 }
 
 pub(super) async fn what_follows_a_poke_closely_goes_out_together(world: &mut World) {

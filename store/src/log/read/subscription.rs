@@ -84,6 +84,10 @@ pub struct Subscription {
     /// Messages of the stream below this position are not wanted.
     stream_position: i64,
     coalesce: Option<Duration>,
+    /// Until when pokes are gathered, after something came.
+    gathers_until: Option<Instant>,
+    /// Pokes up to the cursor that were merged and not handed out yet.
+    merged: Newest,
     heartbeat: Duration,
     told_caught_up: bool,
     _open: Open,
@@ -119,13 +123,15 @@ impl Subscription {
             cursor,
             stream_position: 0,
             coalesce,
+            gathers_until: None,
+            merged: Newest::default(),
             heartbeat,
             told_caught_up: false,
             rest: None,
         }
     }
 
-    /// Global position up to which everything that matches was handed out.
+    /// Global position up to which everything that matches was handed out, or goes out with the next pokes.
     pub fn position(&self) -> i64 {
         self.cursor
     }
@@ -172,6 +178,14 @@ impl Subscription {
         let heartbeat = tokio::time::sleep(self.silence());
         tokio::pin!(heartbeat);
         loop {
+            if let Some(until) = self.gathers_until {
+                let _resting = self.waiter.resting();
+                tokio::select! {
+                    () = tokio::time::sleep_until(until) => {}
+                    () = &mut heartbeat => return Ok(Event::Heartbeat(self.cursor)),
+                }
+                self.gathers_until = None;
+            }
             self.gather().await;
             if let Found::Pokes(frames) = self.look().await? {
                 return Ok(Event::Pokes(frames));
@@ -190,10 +204,7 @@ impl Subscription {
                     };
                 }
             }
-            if let Some(window) = self.coalesce {
-                let _resting = self.waiter.resting();
-                tokio::time::sleep(window).await;
-            }
+            self.gathers_until = self.coalesce.map(|window| Instant::now() + window);
         }
     }
 
@@ -261,15 +272,14 @@ impl Subscription {
 
     /// Looks for pokes after the cursor, and moves it over what it looked at.
     async fn look(&mut self) -> Result<Found> {
-        let mut newest = Newest::default();
         let is_live = self.told_caught_up;
         loop {
             let head = self.reader.base.window.head();
             if self.cursor < head && !self.waiter.may_have_more(self.cursor) {
                 self.reach(head);
             }
-            if self.cursor >= head || newest.len() >= COALESCED_STREAMS {
-                return Ok(self.found(newest));
+            if self.cursor >= head || self.merged.len() >= COALESCED_STREAMS {
+                return Ok(self.found());
             }
             let select = self.select(self.cursor + 1, head, head, self.reader.base.settings.slice_rows.max(1));
             let recent = self.reader.base.recent(&select);
@@ -278,7 +288,7 @@ impl Subscription {
                     if is_live {
                         self.observe_delay(&found.entries);
                     }
-                    (self.frames_of_entries(&found.entries, &mut newest), found.covered)
+                    (self.frames_of_entries(&found.entries), found.covered)
                 }
                 None => {
                     self.reader.base.pauses.at("before a subscription's slice").await;
@@ -290,16 +300,16 @@ impl Subscription {
                     self.told_caught_up = false;
                     let slice = match self.reader.base.stored(&select).await {
                         Ok(slice) => slice,
-                        Err(error) if newest.len() == 0 => return Err(error),
+                        Err(error) if self.merged.len() == 0 => return Err(error),
                         // What was merged so far goes first; the next look fails again.
-                        Err(_) => return Ok(self.found(newest)),
+                        Err(_) => return Ok(self.found()),
                     };
                     drop(turn);
                     if self.filter.is_open() {
                         let last = slice.rows.last().map_or(self.cursor, |last| last.global_position);
                         self.waiter.found_nothing(last, slice.covered);
                     }
-                    (self.frames_of_rows(&slice.rows, &mut newest), slice.covered)
+                    (self.frames_of_rows(&slice.rows), slice.covered)
                 }
             };
             // More lies behind a slice that was cut.
@@ -327,9 +337,10 @@ impl Subscription {
     }
 
     /// The pokes that were merged.
-    fn found(&self, newest: Newest) -> Found {
-        self.count_pokes(newest.len());
-        newest.into_found()
+    fn found(&mut self) -> Found {
+        let merged = std::mem::take(&mut self.merged);
+        self.count_pokes(merged.len());
+        merged.into_found()
     }
 
     fn count_pokes(&self, pokes: usize) {
@@ -350,11 +361,12 @@ impl Subscription {
         }
     }
 
-    /// The frames of the entries that are wanted. If pokes are coalesced, they go into `newest` instead.
-    fn frames_of_entries(&self, entries: &[Arc<Entry>], newest: &mut Newest) -> Bytes {
-        let mut wanted = entries.iter().filter(|entry| entry.message().position >= self.stream_position);
+    /// The frames of the entries that are wanted. If pokes are coalesced, they are merged instead.
+    fn frames_of_entries(&mut self, entries: &[Arc<Entry>]) -> Bytes {
+        let from = self.stream_position;
+        let mut wanted = entries.iter().filter(|entry| entry.message().position >= from);
         if self.coalesce.is_some() {
-            wanted.for_each(|entry| newest.put(entry.message().as_ref()));
+            wanted.for_each(|entry| self.merged.put(entry.message().as_ref()));
             return Bytes::new();
         }
         if entries.len() == 1 {
@@ -373,10 +385,11 @@ impl Subscription {
     }
 
     /// As [`Self::frames_of_entries`], for messages from the storage.
-    fn frames_of_rows(&self, rows: &Rows, newest: &mut Newest) -> Bytes {
-        let wanted = rows.iter().filter(|message| message.position >= self.stream_position);
+    fn frames_of_rows(&mut self, rows: &Rows) -> Bytes {
+        let from = self.stream_position;
+        let wanted = rows.iter().filter(|message| message.position >= from);
         if self.coalesce.is_some() {
-            wanted.for_each(|message| newest.put(message));
+            wanted.for_each(|message| self.merged.put(message));
             return Bytes::new();
         }
         let mut frames = Vec::with_capacity(rows.len() * 128);
@@ -416,7 +429,7 @@ impl Drop for Open {
 }
 
 /// The newest poke of each stream.
-#[derive(Default)]
+#[derive(Debug, Default)]
 struct Newest(HashMap<Box<str>, (i64, i64)>);
 
 impl Newest {
