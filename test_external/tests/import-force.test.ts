@@ -84,12 +84,22 @@ test("[R-import.29] groups are kept or dropped as asked, and it must be said whi
   assert.deepEqual([head, partitions[0]?.checkpoint, partitions[0]?.owner], [20, 3, null]);
   assert.ok((partitions[0]?.epoch ?? 0) > (assigned[0]?.epoch ?? 0));
   await assertFails(client.failure("group.heartbeat", "g", member, {}), 409, "FENCED");
-  const cut = await client.send({ path: "/import?force=true&groups=keep", body: "" });
-  assert.match(cut.text, /"done":true,"imported":0,/);
-  assert.equal((await client.rpc<Status>("group.status", "g")).partitions[0]?.checkpoint, 0);
+  const cut = await client.send({ path: "/import?force=true&groups=keep", body: lines([record({ gpos: 1 })]) });
+  assert.match(cut.text, /"done":true,"imported":1,/);
+  assert.equal((await client.rpc<Status>("group.status", "g")).partitions[0]?.checkpoint, 1);
   const dropped = await client.send({ path: "/import?force=true&groups=drop", body: lines(records(1)) });
   assert.match(dropped.text, /"done":true,"imported":1,/);
   assert.deepEqual(await client.rpc("group.list"), []);
+});
+
+test("[R-import.30] a body without a record replaces nothing", async () => {
+  const client = fresh();
+  await client.fill("old-1", 3);
+  for (const body of ["", "\n"]) {
+    const last = await outcome(client, body, "?force=true");
+    assert.equal(last.error, "IMPORT_FAILED");
+    assert.equal((await streams(client)).length, 3);
+  }
 });
 
 test("[R-import.25] a bad record, also behind whole batches", async () => {

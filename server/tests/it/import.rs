@@ -160,6 +160,11 @@ async fn force_destroys_nothing_before_all_is_in() {
     let events = import(&server, &token, "?force=true", &lines(bad)).await;
     assert!(events.last().is_some_and(|event| event.contains("INVALID_JSON")), "{events:?}");
     assert_eq!(server.rpc(&token, VERSION).await, "0", "a bad record");
+    for empty in ["", "\n\n"] {
+        let events = import(&server, &token, "?force=true", empty).await;
+        assert!(events.last().is_some_and(|event| event.contains("IMPORT_FAILED")), "{events:?}");
+        assert_eq!(server.rpc(&token, VERSION).await, "0", "no record");
+    }
 
     let mut client = begin_forced(&server, &token, &lines(records.clone())).await;
     let mut events = Events::of(client).await;

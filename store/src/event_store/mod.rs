@@ -38,6 +38,8 @@ use crate::storage::Backend;
 
 /// Logs whose groups are asked for by one sample, at most.
 const SAMPLED_LOGS: usize = 200;
+/// Names of deleted namespaces that are remembered, at most.
+const MOST_DELETED: usize = 10_000;
 
 /// All namespaces of one database.
 pub struct EventStore {
@@ -256,7 +258,8 @@ impl EventStore {
         }
     }
 
-    /// Whether a namespace of that name was deleted through this server since it started, and not created again.
+    /// Whether a namespace of that name was deleted through this server, and not created again. Where very many are deleted,
+    /// the earlier ones are forgotten.
     pub fn was_deleted(&self, name: &str) -> bool {
         self.deleted.lock().contains(name)
     }
@@ -302,7 +305,12 @@ impl EventStore {
         }
         let (deleted, messages) = outcome?;
         let at = deleted.ok_or(Error::NamespaceNotFound)?;
-        self.deleted.lock().insert(meant.name.to_owned());
+        let mut deleted = self.deleted.lock();
+        if deleted.len() >= MOST_DELETED {
+            deleted.clear();
+        }
+        deleted.insert(meant.name.to_owned());
+        drop(deleted);
         Ok((at, messages))
     }
 

@@ -194,7 +194,11 @@ impl SqliteStorage {
                 let files = Arc::new(*files);
                 self.lost_end.store(files.obstacles.has_lost_end(), SeqCst);
                 *condition = Condition::Open(files.clone());
-                self.shared.opened.lock().push(Arc::downgrade(self));
+                let mut all = self.shared.opened.lock();
+                // It may have been open before.
+                all.retain(|storage| !std::ptr::eq(storage.as_ptr(), Arc::as_ptr(self)));
+                all.push(Arc::downgrade(self));
+                drop(all);
                 Ok(files)
             }
             Opened::Behind(connection, of) => {

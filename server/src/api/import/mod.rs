@@ -243,6 +243,10 @@ impl Import {
                 target.give_up().await;
                 Err(Failed::token_ended(last))
             }
+            Ok(0) if target.is_replacement() => {
+                target.give_up().await;
+                Err(Failed::empty(last))
+            }
             Ok(imported) => {
                 target.finish().await.map_err(|error| Failed::of_store(error, last))?;
                 Ok(imported)

@@ -117,6 +117,13 @@ impl Failed {
         Self::new(ErrorCode::ImportFailed, message, line)
     }
 
+    /// A replacement by nothing, which is more often a file of another name than the wish to empty a namespace.
+    pub(super) fn empty(line: u64) -> Self {
+        let message =
+            "the body has no record, and nothing was replaced; to empty a namespace, delete it and create it again";
+        Self::new(ErrorCode::ImportFailed, message, line)
+    }
+
     /// There is no memory for a line, and none came free in time.
     pub(super) fn no_room(line: u64) -> Self {
         let message = "the memory for what waits is used up, or your connection's or namespace's share of it; without \

@@ -13,6 +13,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
 
+use eventodb_protocol::reply::Quota;
 use futures_util::future::{Either, FutureExt as _, MaybeDone, maybe_done, select};
 use tokio::time::Instant;
 
@@ -256,12 +257,14 @@ impl Sequencer {
         if self.base.window.is_closed() || !self.unsettled.is_empty() {
             return Err(pending);
         }
+        // Read once: whether the appends fit behind a batch, and how much room there is, must be answers about the same.
+        let quota = *self.base.quota.read();
         if let Some(ahead) = ahead
-            && (self.follower.is_behind() || !ahead.can_be_followed_by(&pending) || !self.fits(ahead, &pending))
+            && (self.follower.is_behind() || !ahead.can_be_followed_by(&pending) || !self.fits(quota, ahead, &pending))
         {
             return Err(pending);
         }
-        let plan = match self.plan(&pending, ahead, false).await {
+        let plan = match self.plan(quota, &pending, ahead, false).await {
             Ok(plan) if !plan.is_empty() => plan,
             _ => return Err(pending),
         };
@@ -286,10 +289,15 @@ impl Sequencer {
         })
     }
 
-    async fn plan(&mut self, pending: &[Pending], ahead: Option<&Plan>, is_uncertain: bool) -> Result<Plan> {
+    async fn plan(
+        &mut self,
+        quota: Quota,
+        pending: &[Pending],
+        ahead: Option<&Plan>,
+        is_uncertain: bool,
+    ) -> Result<Plan> {
         let known = self.follower.head();
         let after = ahead.map_or(known.position, |ahead| ahead.batch.head().position);
-        let quota = *self.base.quota.read();
         let room = self.usage.room(quota, after, pending, &*self.base.storage).await?;
         let planner = Planner {
             room,
@@ -309,8 +317,8 @@ impl Sequencer {
 
     /// Whether what waits surely fits into the quota behind the batch of a plan. Otherwise that has to land first, so that
     /// the messages can be counted.
-    fn fits(&self, ahead: &Plan, pending: &[Pending]) -> bool {
-        self.usage.fits(*self.base.quota.read(), ahead.batch.head().position, pending)
+    fn fits(&self, quota: Quota, ahead: &Plan, pending: &[Pending]) -> bool {
+        self.usage.fits(quota, ahead.batch.head().position, pending)
     }
 
     /// Waits for the outcome of a batch that is under way, and answers everybody.
@@ -356,7 +364,8 @@ impl Sequencer {
         self.settle().await?;
         loop {
             self.base.window.open_or_closed()?;
-            let plan = self.plan(pending, None, attempts.is_uncertain).await.map_err(Failure::of_plan)?;
+            let quota = *self.base.quota.read();
+            let plan = self.plan(quota, pending, None, attempts.is_uncertain).await.map_err(Failure::of_plan)?;
             if plan.is_empty() {
                 if self.follower.is_current(&mut self.versions).await? {
                     return Ok(plan.into_verdicts());

@@ -160,6 +160,7 @@ impl Files {
             return Ok(Settled::NotCommitted);
         }
         let entries = batch.entries(head.time);
+        self.mark.reached(head.position);
         self.remember(&entries);
         Ok(Settled::Committed(entries))
     }
