@@ -19,8 +19,9 @@ pub(crate) trait Service: Send + Sync + 'static {
     /// The system has no descriptor left for a connection, perhaps because the application has too many.
     fn give_up_files(&self) -> impl Future<Output = ()> + Send;
 
-    /// Answers a request, which came by a connection from `peer`. The future is small, because the HTTP layer moves it; it is
-    /// dropped when the client of a stream leaves, and when the connection is cut.
+    /// Answers a request, which came by a connection from `peer`. The future is small, because the HTTP layer moves it. It is
+    /// dropped when its HTTP/2 stream is reset, when a subscriber leaves, and when the connection is cut. Work that must
+    /// come to its end needs a task (`rpc::to_its_end`).
     fn answer(
         &self,
         request: Request<Arriving>,

@@ -1,4 +1,4 @@
-//! A group as a decision sees it: all its rows, loaded while the backend keeps others from changing them.
+//! A group as a decision sees it: all its rows, of one version.
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};

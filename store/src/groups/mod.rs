@@ -1,6 +1,7 @@
 //! Consumer groups that the server keeps: the rules, without I/O.
 //!
-//! A group is a handful of rows. A call is decided in four steps, all under one lock of the group:
+//! A group is a handful of rows. A call is decided in four steps on one version of the group; the decision is stored only
+//! if the group still has that version:
 //! 1. The backend loads the group's rows ([`Stored`]) into a [`Group`] and takes a [`Moment`]: the time, the head, random
 //!    bits, the namespace's last epoch.
 //! 2. [`Group::expire`] ends what is over.

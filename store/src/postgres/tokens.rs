@@ -117,7 +117,7 @@ pub(super) async fn change(connection: &mut Connection, change: TokenChange) -> 
     };
     write(&mut transaction, &decision).await?;
     transaction.commit().await?;
-    // One of those that were written, which a repeated rotation's answer is not.
+    // A repeated rotation answers with a token that it did not write; so the first written one is looked for.
     let written = decision.save.first().expect("a change without any was undone");
     let found = by_id(connection, written.id).await;
     confirmed(found.map(|found| found.filter(|found| has(found, written))))?;

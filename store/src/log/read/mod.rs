@@ -59,8 +59,8 @@ impl Reader {
         Self { base, writer, head_query: HeadQuery::default(), opened: Instant::now() }
     }
 
-    /// One page. If the request waits, the page is empty only once that time has passed without a match. Before the
-    /// page keeps a piece of what it gathers, `room` is asked with the bytes of text that it keeps then in all.
+    /// One page. If the request waits, the page is empty only once that time has passed without a match. Before each
+    /// piece is kept, `room` is called with the bytes that the page would then hold; `false` ends the read with `NoRoom`.
     ///
     /// # Errors
     /// As [`super::Log::read_within`].

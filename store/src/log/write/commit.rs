@@ -80,7 +80,7 @@ impl Failure {
     /// A batch could not be planned.
     fn of_plan(error: Error) -> Self {
         match error {
-            // The message whose id one of them repeats.
+            // The message whose id one of the appends repeats is damaged.
             Error::Damaged(_) => Self::One(error),
             error => Self::All(error),
         }
