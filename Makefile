@@ -12,7 +12,7 @@ FUZZ_SECONDS ?= 600
 PRIVATE_POSTGRES := PG_OPTIONS="-c fsync=off" .ci/with-postgres
 # For packages, and for roots and containers to try them in.
 DEBIAN_RELEASE := build-essential ca-certificates curl debootstrap docker-compose iproute2 jq lintian podman runc
-DEBIAN    := build-essential ca-certificates caddy nginx-light openssl postgresql pgbouncer strace
+DEBIAN    := build-essential ca-certificates caddy jq nginx-light openssl postgresql pgbouncer strace
 
 .DEFAULT_GOAL := help
 .PHONY: help run run-postgres build release dist release-check test binary check lint test-rust test-external faults groups-check migration-check memory scaling-check bench bench-smoke bench-micro site fuzz deps deps-run clean

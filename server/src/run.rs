@@ -1,6 +1,7 @@
 //! Runs a server: joins the sockets, the application and the log.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use eventodb_store::EventStore;
 use tokio::net::TcpListener;
@@ -71,6 +72,8 @@ async fn told_of_its_end(serving: impl Future<Output = ()>, soft: CancellationTo
 fn tell_draining(state: &AppState) {
     let (connections, (subscriptions, waiting)) = (state.watch.connections(), state.places.taken());
     let timeouts = &state.config.timeouts;
-    let (grace_ms, timeout_ms) = (timeouts.grace.as_millis(), timeouts.drain.as_millis());
+    // JSON has no number for the wider ones.
+    let ms = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+    let (grace_ms, timeout_ms) = (ms(timeouts.grace), ms(timeouts.drain));
     tracing::info!(connections, subscriptions, waiting, grace_ms, timeout_ms, "draining");
 }

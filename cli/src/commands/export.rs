@@ -20,7 +20,7 @@ use flate2::write::GzEncoder;
 use serde_json::json;
 
 use super::connection::Connection;
-use super::{output, progress, time};
+use super::{item, output, progress, time};
 use crate::usage::{Exit, Refused};
 
 /// Options of `eventodb export`.
@@ -30,7 +30,7 @@ pub(crate) struct Args {
     #[arg(long, short = 'o')]
     output: Option<PathBuf>,
     /// Only these categories, separated by commas.
-    #[arg(long, value_delimiter = ',')]
+    #[arg(long, value_delimiter = ',', value_parser = item::parse)]
     categories: Vec<String>,
     /// Only messages from this time on, inclusive: RFC 3339, or YYYY-MM-DD.
     #[arg(long, value_parser = time::parse)]

@@ -16,6 +16,7 @@ mod export;
 mod group;
 mod import;
 mod input;
+mod item;
 mod maintain;
 mod migrate;
 mod notices;

@@ -9,7 +9,7 @@ use uuid::Uuid;
 
 use super::connection::Connection;
 use super::output::{Output, finish};
-use super::time;
+use super::{item, time};
 use crate::usage::Usage;
 
 /// Options of `eventodb read`.
@@ -49,10 +49,10 @@ pub(super) struct What {
     #[arg(conflicts_with = "categories")]
     pub(super) stream: Option<String>,
     /// Categories, separated by commas.
-    #[arg(long = "category", short = 'c', value_delimiter = ',')]
+    #[arg(long = "category", short = 'c', value_delimiter = ',', value_parser = item::parse)]
     categories: Vec<String>,
     /// Only these message types, separated by commas.
-    #[arg(long = "type", short = 't', value_delimiter = ',')]
+    #[arg(long = "type", short = 't', value_delimiter = ',', value_parser = item::parse)]
     types: Vec<String>,
     /// Only messages whose correlation stream is of this category.
     #[arg(long, conflicts_with = "stream")]

@@ -458,11 +458,11 @@ pub(super) struct Sqlite {
     )]
     pub(super) index_batch: usize,
     /// Threads that commit, for all namespaces. Two for each core if left out.
-    #[arg(long, env = "EVENTODB_WRITER_THREADS", value_name = "COUNT", value_parser = count)]
+    #[arg(long, env = "EVENTODB_WRITER_THREADS", value_name = "COUNT", value_parser = threads)]
     pub(super) writer_threads: Option<usize>,
     /// Reads that run at once, for all namespaces. Two for each core if left out. Each keeps up to 8 MiB of the log in
     /// memory while it is used, and less if many namespaces are open.
-    #[arg(long, env = "EVENTODB_READERS", value_name = "COUNT", value_parser = count)]
+    #[arg(long, env = "EVENTODB_READERS", value_name = "COUNT", value_parser = threads)]
     pub(super) readers: Option<usize>,
     /// Bytes that stay free on the disk of the data directory: if fewer are left, writes are refused with
     /// BACKEND_UNAVAILABLE until there is room again. 0 takes writes until the disk is full.
@@ -601,6 +601,13 @@ fn rate(text: &str) -> Result<u32, String> {
 /// The default number of wrong tokens.
 fn wrong_tokens() -> u32 {
     Rates::default().wrong_tokens.map_or(0, NonZeroU32::get)
+}
+
+fn threads(text: &str) -> Result<usize, String> {
+    /// More than any machine has cores, and fewer than a system refuses to start.
+    const MOST: usize = 1_024;
+    let count = positive(text)?;
+    if count > MOST { Err(format!("it must be at most {MOST}")) } else { Ok(count) }
 }
 
 fn permits(text: &str) -> Result<usize, String> {

@@ -7,7 +7,8 @@ use std::sync::Arc;
 
 use eventodb_protocol::{DEFAULT_NAMESPACE, Token};
 use eventodb_server::{
-    AccessLog, AtOnce, Bounds, Changeable, Config, Network, OtlpEndpoint, Pages, Rates, Timeouts, Tls, TlsFiles,
+    AccessLog, AtOnce, Bounds, Changeable, Config, Network, OtlpEndpoint, Pages, Rates, Timeouts, Tls, TlsError,
+    TlsFiles,
 };
 use eventodb_store::{postgres, sqlite};
 
@@ -192,8 +193,10 @@ pub(super) fn existing_storage(db_url: Option<&str>, data_dir: &Path) -> Result<
         return Ok(Storage::Postgres(Box::new(postgres::Settings::new(url))));
     }
     let directory = directory(db_url, data_dir)?;
-    if !directory.join("registry.db").exists() {
-        return Err(Usage::new(format!("there is no store in {}", directory.display())));
+    match directory.join("registry.db").try_exists() {
+        Ok(true) => {}
+        Ok(false) => return Err(Usage::new(format!("there is no store in {}", directory.display()))),
+        Err(error) => return Err(Usage::new(format!("cannot look into {}: {error}", directory.display()))),
     }
     // An operator may have to work on a disk that has no room left.
     let settings = sqlite::Settings { min_free: 0, ..sqlite::Settings::default() };
@@ -353,8 +356,16 @@ fn tls(args: &Args) -> Result<Option<Arc<Tls>>, Usage> {
     {
         file.map_or(Ok(()), |file| secret::readable(flag, file))?;
     }
-    let files = TlsFiles { certificate, key, client_ca };
-    Tls::load(files).map(|tls| Some(Arc::new(tls))).map_err(|error| Usage::at("tls-cert", error))
+    let files = TlsFiles { certificate, key, client_ca: client_ca.clone() };
+    let flag = |error: &TlsError| match error {
+        TlsError::Key(..) => "tls-key",
+        TlsError::ClientCa(..) => "tls-client-ca",
+        TlsError::Read(file, _) | TlsError::Certificates(file, _) if Some(file) == client_ca.as_ref() => {
+            "tls-client-ca"
+        }
+        _ => "tls-cert",
+    };
+    Tls::load(files).map(|tls| Some(Arc::new(tls))).map_err(|error| Usage::at(flag(&error), error))
 }
 
 /// The memory budget. It has room for eight of the largest bodies, so that one client's body always finds some.

@@ -131,6 +131,12 @@ fn wrong_usage_is_64() {
         &["ns", "delete", "x"],
         &["consume", "--name", "x"],
         &["export", "--since", "x"],
+        &["export", "--categories", "a,"],
+        &["read", "--category", "a,,b"],
+        &["read", "--category", ""],
+        &["read", "--category", "a, b"],
+        &["tail", "--type", ""],
+        &["consume", "--name", "", "--", "cat"],
     ] {
         let output = eventodb(arguments).output().expect("ran");
         let told = String::from_utf8_lossy(&output.stderr);

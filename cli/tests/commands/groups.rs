@@ -45,7 +45,12 @@ fn a_group_is_created_shown_steered_and_deleted() {
     let list = server.json(&["group", "list", "--json"]);
     assert_eq!((&list[0]["group"], &list[0]["partitionCount"]), (&"g".into(), &1.into()));
     assert!(server.prints(&["group", "list"]).contains("GROUP  CATEGORIES"));
-    assert!(server.prints(&["group", "create", "g", "--category", "c"]).starts_with("g exists: c, 1 partitions"));
+    let again = server.prints(&["group", "create", "g", "--category", "c", "--partitions", "4"]);
+    assert!(again.starts_with("g was there already, and is left as it is: c, 1 partitions"), "{again}");
+    let (code, error) = server.refuses(&["group", "create", "g", "--category", "c", "--adopt", "1,2"]);
+    assert!(code == Some(1) && error.contains("g exists and adopts nothing"), "{error}");
+    assert!(server.prints(&["group", "create", "new", "--adopt", "1,2"]).starts_with("new is created: all messages"));
+    server.prints(&["group", "delete", "new", "--yes"]);
     assert_eq!(server.refuses(&["group", "create", "g", "--category", "d"]).0, Some(1), "it reads something else");
 
     let status = server.prints(&["group", "status", "g"]);

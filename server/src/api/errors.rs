@@ -206,6 +206,12 @@ impl Failure {
         Self { closes: true, ..self }
     }
 
+    /// The same failure in other words.
+    #[must_use]
+    pub(crate) fn in_words(self, message: &'static str) -> Self {
+        Self { message: message.into(), ..self }
+    }
+
     /// The same failure, whose reason is a token that opens nothing.
     #[must_use]
     pub(crate) fn of_wrong_token(self) -> Self {

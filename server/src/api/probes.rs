@@ -22,6 +22,7 @@ use crate::observe::Method;
 
 /// How long the store has to answer.
 const PATIENCE: Duration = Duration::from_secs(5);
+const NO_ANSWER: &str = "the store does not answer; the server's log says why";
 const OK: &str = r#"{"status":"ok"}"#;
 
 /// `GET /health` and `GET /health/live`: the process serves requests.
@@ -57,8 +58,8 @@ async fn readiness(state: &AppState, query: Option<&str>) -> Result<Response, Fa
         return Err(Failure::stopping());
     }
     match tokio::time::timeout(PATIENCE, state.store.ping()).await {
-        Ok(answer) => answer?,
-        Err(_) => return Err(Failure::new(ErrorCode::BackendUnavailable, "the store does not answer")),
+        Ok(answer) => answer.map_err(|error| Failure::from(error).in_words(NO_ANSWER))?,
+        Err(_) => return Err(Failure::new(ErrorCode::BackendUnavailable, NO_ANSWER)),
     }
     let mut degraded = state.store.degraded();
     if state.live.now().read_only {

@@ -23,6 +23,7 @@ use self::events::{Events, Told};
 use self::signals::until_signalled;
 use super::connection::Connection;
 use super::group::{New, scope};
+use super::item;
 use super::notices::{Notices, say};
 use super::read::Group;
 use super::resize::Resized;
@@ -39,7 +40,7 @@ pub(crate) struct Args {
     kept: Option<String>,
     /// Without GROUP: the name of the consumer, under which its checkpoint is kept. With GROUP: a name that this process
     /// always has, so that it gets its partitions back at once when it is started again.
-    #[arg(long)]
+    #[arg(long, value_parser = item::parse)]
     name: Option<String>,
     #[command(flatten)]
     new: New,

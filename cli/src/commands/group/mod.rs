@@ -7,16 +7,16 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use clap::Subcommand;
-use eventodb_client::Client;
 use eventodb_client::group::{
     Adopt, CreateGroup, Group, ListPage, ResetGroup, ResetTo, Skip, Start, reply::GroupSummary,
 };
+use eventodb_client::{Client, Error};
 use serde::Serialize;
 use serde_json::Value;
 
 use super::connection::Connection;
 use super::output::{Output, finish};
-use super::time;
+use super::{item, time};
 use crate::usage::{Exit, Refused, Usage};
 
 /// Options of `eventodb group`.
@@ -165,10 +165,10 @@ enum Command {
 #[derive(Clone, Debug, Default, clap::Args)]
 pub(super) struct New {
     /// Categories, separated by commas. All if left out.
-    #[arg(long = "category", short = 'c', value_delimiter = ',')]
+    #[arg(long = "category", short = 'c', value_delimiter = ',', value_parser = item::parse)]
     pub(super) categories: Vec<String>,
     /// Only these message types, separated by commas.
-    #[arg(long = "type", short = 't', value_delimiter = ',')]
+    #[arg(long = "type", short = 't', value_delimiter = ',', value_parser = item::parse)]
     pub(super) types: Vec<String>,
     /// How many partitions a new group has; 16 if left out. No more members than that can be busy at once.
     #[arg(long)]
@@ -225,7 +225,14 @@ async fn command(command: Command, client: &Client, output: &mut Output) -> anyh
         Command::Create { group, new, adopt, session_ms, max_parked, description } => {
             let adopt = (!adopt.is_empty()).then_some(Adopt { size: adopt.len(), checkpoints: adopt });
             let create = CreateGroup { adopt, session_ms, max_parked, description, ..new.group() };
-            tell(&client.group(group).create(&create).await?, "exists", output)
+            let group = client.group(group);
+            let what = match is_there(&group).await? {
+                Some(true) if create.adopt.is_some() => return Err(stays(&group).into()),
+                Some(true) => "was there already, and is left as it is",
+                Some(false) => "is created",
+                None => "exists",
+            };
+            tell(&group.create(&create).await?, what, output)
         }
         Command::Reset { group, to, partitions, yes } => {
             let partitions = (!partitions.is_empty()).then_some(partitions);
@@ -264,6 +271,24 @@ async fn command(command: Command, client: &Client, output: &mut Output) -> anyh
         }
         Command::Audit { group, limit } => audit(&client.group(group), limit, output).await,
     }
+}
+
+/// Whether there is such a group; `None` where the token does not allow to look.
+async fn is_there(group: &Group) -> anyhow::Result<Option<bool>> {
+    match group.status().await {
+        Ok(_) => Ok(Some(true)),
+        Err(Error::GroupNotFound { .. }) => Ok(Some(false)),
+        Err(Error::Forbidden { .. }) => Ok(None),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// A group adopts checkpoints when it is made: one that is there would go on from its own.
+fn stays(group: &Group) -> Refused {
+    let name = group.name();
+    let message =
+        format!("{name} exists and adopts nothing: delete it first, or take another name; nothing was changed");
+    Refused::new(Exit::Failed, anyhow::Error::msg(message))
 }
 
 fn tell(group: &GroupSummary, what: &str, output: &mut Output) -> anyhow::Result<()> {
