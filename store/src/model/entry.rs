@@ -62,7 +62,7 @@ impl Entry {
     }
 
     /// Readers see it from `now` on.
-    pub(crate) fn is_shown_at(&self, now: Instant) {
+    pub(crate) fn set_shown_at(&self, now: Instant) {
         // It fails if it was shown before: the first time counts.
         let _ = self.shown.set(now);
     }

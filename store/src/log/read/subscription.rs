@@ -112,7 +112,7 @@ impl Subscription {
             Start::Global(position) => position.max(1) - 1,
             Start::Stream(_) => 0,
         };
-        waiter.has_reached(cursor);
+        waiter.set_cursor(cursor);
         let open = Open::new(&reader.base.figures, &filter.scope);
         Self {
             reader,
@@ -325,7 +325,7 @@ impl Subscription {
     /// Everything that matches up to this global position was handed out, or is about to be.
     fn reach(&mut self, cursor: i64) {
         self.cursor = cursor;
-        self.waiter.has_reached(cursor);
+        self.waiter.set_cursor(cursor);
     }
 
     /// Counts how long the first of these messages, which are new to a subscription at the head, waited to be handed out.

@@ -55,7 +55,7 @@ impl Window {
     pub(super) fn show(&self, entries: &[Arc<Entry>]) {
         let Some(last) = entries.last() else { return };
         let now = Instant::now();
-        entries.iter().for_each(|entry| entry.is_shown_at(now));
+        entries.iter().for_each(|entry| entry.set_shown_at(now));
         self.topics.publish(entries, || {
             self.tail.write().push(entries);
             self.head.send_replace(last.message().global_position);

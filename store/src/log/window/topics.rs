@@ -228,7 +228,7 @@ impl Waiter {
     }
 
     /// Everything up to this global position was handed out.
-    pub(crate) fn has_reached(&self, cursor: i64) {
+    pub(crate) fn set_cursor(&self, cursor: i64) {
         self.seat.cursor.store(cursor, Relaxed);
     }
 
@@ -306,12 +306,12 @@ mod tests {
         let topics = Topics::new(HEAD);
         let [first, second, other] = [&["a"][..], &["a"], &["b"]].map(|names| register(&topics, names));
         assert_eq!(topics.slowest(), None, "no subscription is among the waiters");
-        [&first, &second, &other].iter().for_each(|waiter| waiter.has_reached(HEAD));
+        [&first, &second, &other].iter().for_each(|waiter| waiter.set_cursor(HEAD));
         assert_eq!(topics.slowest(), None);
         topics.publish_unseen(HEAD + 9, || {});
         assert_eq!(topics.slowest(), Some(HEAD));
-        [&first, &other].iter().for_each(|waiter| waiter.has_reached(HEAD + 9));
-        second.has_reached(HEAD + 4);
+        [&first, &other].iter().for_each(|waiter| waiter.set_cursor(HEAD + 9));
+        second.set_cursor(HEAD + 4);
         assert_eq!(topics.slowest(), Some(HEAD + 4));
         drop(second);
         assert_eq!(topics.slowest(), None);
@@ -322,18 +322,18 @@ mod tests {
         const LEAST: Duration = Duration::from_secs(10);
         let topics = Topics::new(HEAD);
         let [stuck, slow, pausing, moving] = [(); 4].map(|()| register(&topics, &["a", "b"]));
-        [&stuck, &slow, &pausing, &moving].iter().for_each(|waiter| waiter.has_reached(HEAD));
+        [&stuck, &slow, &pausing, &moving].iter().for_each(|waiter| waiter.set_cursor(HEAD));
         let _asked = [stuck.asked(), pausing.asked(), moving.asked()];
         let (begin, pause) = (Instant::now(), pausing.resting());
         assert_eq!(topics.stuck(LEAST, begin), 0);
         topics.publish_unseen(HEAD + 9, || {});
         assert_eq!(topics.stuck(LEAST, begin), 0, "nobody knows for how long it has been so");
-        moving.has_reached(HEAD + 1);
+        moving.set_cursor(HEAD + 1);
         assert_eq!(topics.stuck(LEAST, begin + LEAST), 1);
         drop(pause);
         assert_eq!(topics.stuck(LEAST, begin + LEAST), 1, "its pause has only just ended");
         assert_eq!(topics.stuck(LEAST, begin + LEAST + LEAST), 3);
-        [&stuck, &pausing, &moving].iter().for_each(|waiter| waiter.has_reached(HEAD + 9));
+        [&stuck, &pausing, &moving].iter().for_each(|waiter| waiter.set_cursor(HEAD + 9));
         assert_eq!(topics.stuck(LEAST, begin + LEAST + LEAST), 0);
     }
 

@@ -47,10 +47,10 @@ pub(super) struct Sequencer {
     usage: Usage,
     /// Batches whose outcome is unknown, each followed by the next.
     unsettled: VecDeque<Arc<Batch>>,
-    /// When a batch was last found committed.
-    committed: std::time::Instant,
     /// Tells the queue that there are such batches, and that nothing else is appended before they are settled.
     is_settling: Arc<AtomicBool>,
+    /// When a batch was last found committed.
+    committed: std::time::Instant,
 }
 
 /// A batch that is submitted, and the appends that wait for it.

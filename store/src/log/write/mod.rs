@@ -272,7 +272,7 @@ impl Writer {
     /// Has a run start, if none is scheduled or at work.
     fn schedule(self: &Arc<Self>) {
         if !self.is_running.swap(true, SeqCst) {
-            self.queue.is_looked_at();
+            self.queue.note_look();
             self.base.storage.spawn(Box::pin(Arc::clone(self).run()));
         }
     }

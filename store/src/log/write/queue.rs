@@ -32,7 +32,7 @@ pub(super) struct Pending {
     _room: [OwnedSemaphorePermit; 2],
 }
 
-/// The result of an append that was accepted.
+/// What the sequencer answers: a result, or the work itself if it has to be looked up again.
 #[derive(Debug)]
 pub(super) enum Done {
     /// One result per entry of the append.
@@ -129,7 +129,7 @@ impl Queue {
                 let patience = if is_import { self.patience.max(IMPORT_PATIENCE) } else { self.patience };
                 // Boxed, because it is rare: all appends would carry the room for it.
                 let room = Box::pin(tokio::time::timeout(patience, self.room(bytes)));
-                room.await.map_err(|_| self.refusal(&self.figures.appends.refused_for_room))?
+                room.await.map_err(|_| self.refuse(&self.figures.appends.refused_for_room))?
             }
         };
         let (reply, answer) = oneshot::channel();
@@ -138,7 +138,7 @@ impl Queue {
         // Each import has one batch here at most, and would end half done.
         if self.looks_overloaded(&mut waiting, arrived) && !is_import {
             drop(waiting);
-            return Err(self.refusal(&self.figures.appends.refused_for_age));
+            return Err(self.refuse(&self.figures.appends.refused_for_age));
         }
         if let Some(stages) = work.stages() {
             stages.queued(arrived.into_std());
@@ -167,7 +167,7 @@ impl Queue {
         // If the lock is taken, its holder looks.
         let is_over =
             self.waiting.try_lock().is_some_and(|mut waiting| !self.looks_overloaded(&mut waiting, Instant::now()));
-        if is_over { Ok(()) } else { Err(self.refusal(&self.figures.appends.refused_for_age)) }
+        if is_over { Ok(()) } else { Err(self.refuse(&self.figures.appends.refused_for_age)) }
     }
 
     fn looks_overloaded(&self, waiting: &mut Waiting, now: Instant) -> bool {
@@ -179,7 +179,7 @@ impl Queue {
         refuses
     }
 
-    fn refusal(&self, reason: &Counter) -> Error {
+    fn refuse(&self, reason: &Counter) -> Error {
         reason.increment();
         if self.is_settling.load(Relaxed) {
             return Error::unavailable("the outcome of an earlier write is being found out");
@@ -249,7 +249,7 @@ impl Queue {
     }
 
     /// A run begins.
-    pub(super) fn is_looked_at(&self) {
+    pub(super) fn note_look(&self) {
         self.waiting.lock().looked = Instant::now();
     }
 
