@@ -1,4 +1,42 @@
 //! PostgreSQL: one schema per incarnation, an append-only table as compare-and-set, one commit per batch.
+//!
+//! | file | what it is for |
+//! |---|---|
+//! | `settings` | the address of a database, and every bound |
+//! | `start` | the look at a database when it is opened |
+//! | `citus` | what a Citus cluster is to this server |
+//! | `examine` | the look at a database for `eventodb doctor` |
+//! | `migrate` | migrations, one after the other under a lock |
+//! | `survey` | what a migration would do, without doing it |
+//! | `owner` | who owns what is called |
+//! | `shared` | what all logs share: connections, notifications, background work |
+//! | `node` | one database server that has logs, and the connections to it |
+//! | `places` | which node each log is on, and following a log that moves |
+//! | `placement` | where that is written |
+//! | `guard` | whether the server of a session is the node that is meant |
+//! | `pool` | pools of connections |
+//! | `connection` | one session: prepared statements, time limits |
+//! | `line` | the connection of a log's appends |
+//! | `statement` | the SQL, one file for each statement in `sql/`, and the types of its parameters |
+//! | `error` | the meaning of errors, by SQLSTATE |
+//! | `time` | points in time as PostgreSQL sends them |
+//! | `registry` | the namespaces |
+//! | `change` | one change of the registry |
+//! | `tokens` | the tokens in the registry |
+//! | `lookups` | looking up tokens, many by one query |
+//! | `staging` | incarnations that are being filled to take the place of another |
+//! | `seal` | keeping every server from appending to a log that is being replaced |
+//! | `purge` | dropping the schemas of deleted incarnations |
+//! | `storage` | the log of one incarnation: the methods of `Storage` |
+//! | `appender` | its appends: the methods of `Appender` |
+//! | `append` | one commit |
+//! | `turns` | turns between servers that write to one log |
+//! | `read` | slices of messages |
+//! | `groups` | its groups: the methods of `GroupStorage` |
+//! | `counts` | counting the messages of all logs |
+//! | `upkeep` | background work on one log: folding counts, deleting old batches |
+//! | `keys` | primary keys that a migration did not make |
+//! | `hints` | notifications between servers |
 
 mod append;
 mod appender;
