@@ -15,7 +15,7 @@ use clap::error::ErrorKind;
 use clap::{CommandFactory as _, FromArgMatches, Parser, Subcommand as _};
 use eventodb_store::Chain;
 
-use self::commands::Command;
+use self::commands::{Command, one_line};
 use self::usage::{Exit, Refused};
 
 /// Event store over HTTP, on SQLite or PostgreSQL.
@@ -107,6 +107,6 @@ fn answer_usage(error: &clap::Error) -> ExitCode {
 }
 
 fn fail(error: &anyhow::Error) -> ExitCode {
-    let _ = writeln!(std::io::stderr(), "eventodb: {}", Chain(&**error));
+    let _ = writeln!(std::io::stderr(), "eventodb: {}", one_line(&Chain(&**error).to_string()));
     ExitCode::from(usage::exit_code(error))
 }

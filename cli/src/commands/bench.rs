@@ -8,7 +8,7 @@ use anyhow::Context as _;
 use eventodb_bench::{Args, Command, Report, compare, fill, html, noop, outline, pictures, run as measure, table};
 use serde_json::json;
 
-use super::output::print_json;
+use super::output::{print_json, visible};
 
 pub(crate) async fn run(args: Args) -> anyhow::Result<ExitCode> {
     match &args.command {
@@ -22,7 +22,7 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<ExitCode> {
             if *json {
                 print_json(&json!({ "regressions": comparison.regressions, "rows": comparison.rows }))?;
             } else {
-                write!(std::io::stdout(), "{}", comparison.table)?;
+                write!(std::io::stdout(), "{}", printable(&comparison.table))?;
             }
             Ok(if comparison.regressions == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
         }
@@ -57,7 +57,7 @@ async fn measured(args: &Args) -> anyhow::Result<ExitCode> {
     };
     let report = measure(args, earlier, keep).await?;
     keep(&report)?;
-    write!(out, "{}", table(&report))?;
+    write!(out, "{}", printable(&table(&report)))?;
     if let Some(file) = &args.html {
         write_file(file, &html(std::slice::from_ref(&report)))?;
     }
@@ -97,10 +97,15 @@ fn show(
     }
     if page.is_none() && document.is_none() {
         for report in reports {
-            writeln!(std::io::stdout(), "{}", table(report))?;
+            writeln!(std::io::stdout(), "{}", printable(&table(report)))?;
         }
     }
     Ok(())
+}
+
+/// The lines of a text that may have been in a file or come from a server.
+fn printable(text: &str) -> String {
+    text.lines().map(|line| visible(line) + "\n").collect()
 }
 
 fn read(file: &Path) -> anyhow::Result<Report> {

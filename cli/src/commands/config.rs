@@ -9,7 +9,7 @@ use eventodb_protocol::reply::{Layer, Setting};
 use serde_json::json;
 
 use super::connection::Connection;
-use super::output::{Output, finish, print_json};
+use super::output::{Output, finish, one_line, print_json};
 use crate::serve::{Problems, Settings, SettingsBesideToken, stray_variables};
 use crate::usage::{Exit, Usage};
 
@@ -136,5 +136,5 @@ fn row(setting: &Setting) -> Vec<String> {
 /// Prints a line on standard error.
 fn tell(line: &str) {
     // If that fails, there is no other place to report it.
-    let _ = writeln!(std::io::stderr(), "eventodb: {line}");
+    let _ = writeln!(std::io::stderr(), "eventodb: {}", one_line(line));
 }

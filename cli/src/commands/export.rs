@@ -5,7 +5,7 @@
 //! that an interrupted file can be cut after its last complete member and continued.
 
 use std::fs::{File, OpenOptions};
-use std::io::{BufRead as _, BufReader, Read, Seek as _, SeekFrom, Write};
+use std::io::{BufRead as _, BufReader, IsTerminal as _, Read, Seek as _, SeekFrom, Write};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -200,7 +200,10 @@ impl Sink {
             let member = member.finish()?;
             self.out.write_all(&member).context("cannot write the output")?;
         } else {
-            self.out.write_all(&self.buffer).context("cannot write the output")?;
+            let records = std::str::from_utf8(&self.buffer).context("a record is not UTF-8")?;
+            let is_terminal = matches!(&self.out, Out::Stdout(out) if out.is_terminal());
+            let records = output::json_for(is_terminal, records);
+            self.out.write_all(records.as_bytes()).context("cannot write the output")?;
         }
         self.buffer.clear();
         Ok(())

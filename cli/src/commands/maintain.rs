@@ -6,6 +6,7 @@ use anyhow::Context as _;
 use eventodb_store::sqlite::OpenError;
 use eventodb_store::sqlite::maintenance::{Error, Progress, Step};
 
+use super::output::{one_line, visible};
 use super::progress;
 use crate::usage::{Exit, Refused, Usage};
 
@@ -19,7 +20,7 @@ pub(crate) async fn look_after<T: Send + 'static>(
     let progress = progress::steps();
     let outcome = tokio::task::spawn_blocking(move || {
         let outcome = work(&mut |Step { what, done, of }| {
-            progress.set_message(what.to_owned());
+            progress.set_message(visible(what));
             progress.set_length(of.max(done));
             progress.set_position(done);
         });
@@ -43,7 +44,7 @@ pub(crate) async fn look_after<T: Send + 'static>(
 /// # Errors
 /// Standard output cannot be written.
 pub(crate) fn say(line: &str) -> anyhow::Result<()> {
-    match writeln!(std::io::stdout(), "{line}") {
+    match writeln!(std::io::stdout(), "{}", one_line(line)) {
         Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(error).context("cannot print"),
         _ => Ok(()),
     }

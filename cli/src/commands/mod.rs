@@ -38,6 +38,7 @@ use std::process::ExitCode;
 
 use clap::Subcommand;
 
+pub(crate) use self::output::one_line;
 use crate::serve;
 
 /// The commands.

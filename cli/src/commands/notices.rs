@@ -82,5 +82,5 @@ impl Observer for Notices {
 
 /// Prints a line on standard error. If that fails, there is no other place to report it.
 pub(crate) fn say(text: &str) {
-    let _ = writeln!(std::io::stderr(), "eventodb: {}", super::output::visible(text));
+    let _ = writeln!(std::io::stderr(), "eventodb: {}", super::output::one_line(text));
 }

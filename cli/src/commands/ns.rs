@@ -84,7 +84,9 @@ async fn command(command: Command, client: &Client, output: &mut Output) -> anyh
         Command::Create { name, description, with_token } => {
             let options = CreateNamespace { description, token: with_token, metadata: None };
             let created = client.create_namespace(&name, &options).await?;
-            output.value(&json(&created)?, || format!("{} created\ntoken: {}", created.namespace, created.token))
+            output.lines(&json(&created)?, || {
+                vec![format!("{} created", created.namespace), format!("token: {}", created.token)]
+            })
         }
         Command::Delete { name, .. } => {
             let deleted = client.delete_namespace(&name).await?;
@@ -102,12 +104,16 @@ async fn command(command: Command, client: &Client, output: &mut Output) -> anyh
         }
         Command::Info { name } => {
             let info = client.namespace_info(&name).await?;
-            output.value(&json(&info)?, || {
+            output.lines(&json(&info)?, || {
                 let last = info.last_activity.map_or_else(|| "never".to_owned(), |time| time.to_string());
-                format!(
-                    "namespace:     {}\ndescription:   {}\ncreated:       {}\nmessages:      {}\nstreams:       {}\nlast activity: {last}",
-                    info.namespace, info.description, info.created_at, info.message_count, info.stream_count
-                )
+                vec![
+                    format!("namespace:     {}", info.namespace),
+                    format!("description:   {}", info.description),
+                    format!("created:       {}", info.created_at),
+                    format!("messages:      {}", info.message_count),
+                    format!("streams:       {}", info.stream_count),
+                    format!("last activity: {last}"),
+                ]
             })
         }
         Command::Streams { prefix, limit, after } => streams(client, output, prefix, limit, after).await,

@@ -40,16 +40,36 @@ impl Output {
     /// [`ReaderGone`], or another failure to write.
     pub(crate) fn message(&mut self, message: &Message) -> anyhow::Result<()> {
         let line = if self.json { json_line(message) } else { self.readable(message) };
-        if self.is_terminal { self.line(&without_c1(&line)) } else { self.line(&line) }
+        self.line(&json_for(self.is_terminal, &line))
     }
 
-    /// Prints a value as JSON, or as `readable` for people.
+    /// Prints a value as JSON, or as one `readable` line for people.
     ///
     /// # Errors
     /// [`ReaderGone`], or another failure to write.
     pub(crate) fn value(&mut self, value: &Value, readable: impl FnOnce() -> String) -> anyhow::Result<()> {
-        let line = if self.json { value.to_string() } else { readable() };
-        self.line(&line)
+        self.styled(value, || visible(&readable()))
+    }
+
+    /// Prints a value as JSON, or as `readable` lines for people. A line break in the text of another makes no line.
+    ///
+    /// # Errors
+    /// [`ReaderGone`], or another failure to write.
+    pub(crate) fn lines(&mut self, value: &Value, readable: impl FnOnce() -> Vec<String>) -> anyhow::Result<()> {
+        self.styled(value, || readable().iter().map(|line| visible(line)).collect::<Vec<_>>().join("\n"))
+    }
+
+    /// As [`Self::lines`], with a text that may have colours: the parts of it that others wrote must be [`visible`].
+    ///
+    /// # Errors
+    /// [`ReaderGone`], or another failure to write.
+    pub(crate) fn styled(&mut self, value: &Value, readable: impl FnOnce() -> String) -> anyhow::Result<()> {
+        if self.json { self.json(value) } else { self.line(&readable()) }
+    }
+
+    fn json(&mut self, value: &Value) -> anyhow::Result<()> {
+        let line = value.to_string();
+        self.line(&json_for(self.is_terminal, &line))
     }
 
     /// Prints a table with a head, or its rows as one JSON array.
@@ -58,7 +78,7 @@ impl Output {
     /// [`ReaderGone`], or another failure to write.
     pub(crate) fn table(&mut self, json: &Value, head: &[&str], rows: &[Vec<String>]) -> anyhow::Result<()> {
         if self.json {
-            return self.line(&json.to_string());
+            return self.json(json);
         }
         let width = |column: usize| {
             let cells = rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count());
@@ -125,9 +145,10 @@ impl Output {
     }
 
     fn readable(&self, message: &Message) -> String {
-        let metadata = message.metadata_json().unwrap_or_default();
+        let metadata = in_one_line(message.metadata_json().unwrap_or_default());
         let (position, time) = (message.global_position(), message.time_text());
-        let (stream, kind, data) = (visible(message.stream()), visible(message.kind()), message.data_json());
+        let (stream, kind) = (visible(message.stream()), visible(message.kind()));
+        let data = in_one_line(message.data_json());
         let place = format!("{stream}@{}", message.position());
         if self.colours {
             format!(
@@ -174,20 +195,29 @@ pub(crate) fn json_line(message: &Message) -> String {
         message.metadata_json().unwrap_or("null"),
         text(message.time_text()),
     );
-    // Line breaks in JSON are only between its tokens.
-    if line.contains(['\n', '\r']) { line.replace(['\n', '\r'], " ") } else { line }
+    in_one_line(&line).into_owned()
 }
 
-/// The line with DEL and the control characters U+0080 to U+009F as JSON escapes, because terminals obey them and JSON
+/// JSON in one line: line breaks in it are only between its tokens.
+fn in_one_line(json: &str) -> Cow<'_, str> {
+    if json.contains(['\n', '\r']) { Cow::Owned(json.replace(['\n', '\r'], " ")) } else { Cow::Borrowed(json) }
+}
+
+/// JSON as a terminal gets it, or byte for byte as a program does.
+pub(crate) fn json_for(is_terminal: bool, json: &str) -> Cow<'_, str> {
+    if is_terminal { without_c1(json) } else { Cow::Borrowed(json) }
+}
+
+/// The JSON with DEL and the control characters U+0080 to U+009F as JSON escapes, because terminals obey them and JSON
 /// allows them unescaped. They occur only in strings, so that the value stays the same. All other control characters
 /// are escaped in JSON anyway.
-fn without_c1(line: &str) -> Cow<'_, str> {
+fn without_c1(json: &str) -> Cow<'_, str> {
     let steers = |c: char| ('\u{7f}'..='\u{9f}').contains(&c);
-    if !line.contains(steers) {
-        return Cow::Borrowed(line);
+    if !json.contains(steers) {
+        return Cow::Borrowed(json);
     }
-    let mut escaped = String::with_capacity(line.len() + 16);
-    for c in line.chars() {
+    let mut escaped = String::with_capacity(json.len() + 16);
+    for c in json.chars() {
         if steers(c) {
             escaped.push_str(&format!("\\u{:04x}", u32::from(c)));
         } else {
@@ -202,6 +232,11 @@ pub(crate) fn visible(name: &str) -> String {
     name.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
 }
 
+/// A text of several lines, such as the error page of a proxy, as one [`visible`] line.
+pub(crate) fn one_line(text: &str) -> String {
+    visible(&text.replace("\r\n", " ").replace(['\n', '\r', '\t'], " "))
+}
+
 fn checked(result: std::io::Result<()>) -> anyhow::Result<()> {
     match result {
         Err(error) if error.kind() == ErrorKind::BrokenPipe => Err(ReaderGone.into()),
@@ -213,7 +248,7 @@ fn checked(result: std::io::Result<()>) -> anyhow::Result<()> {
 pub(crate) fn warn(progress: &indicatif::ProgressBar, text: &str) {
     progress.suspend(|| {
         // If that fails, there is no other place to report it.
-        let _ = writeln!(std::io::stderr(), "{text}");
+        let _ = writeln!(std::io::stderr(), "{}", one_line(text));
     });
 }
 
@@ -225,5 +260,12 @@ mod tests {
     fn what_steers_a_terminal_is_escaped_as_json_has_it() {
         assert_eq!(without_c1("{\"a\":\"\u{9b}31m\u{7f}é\"}"), r#"{"a":"\u009b31m\u007fé"}"#);
         assert!(matches!(without_c1("é"), Cow::Borrowed(_)));
+        // A program gets what the server sent.
+        assert_eq!(json_for(false, "\"\u{9b}\""), "\"\u{9b}\"");
+    }
+
+    #[test]
+    fn an_error_is_one_line_that_steers_nothing() {
+        assert_eq!(one_line("a\r\nb\n\tc\u{1b}[2J\u{9b}31m\u{7}"), "a b  c\u{fffd}[2J\u{fffd}31m\u{fffd}");
     }
 }

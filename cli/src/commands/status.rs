@@ -77,7 +77,7 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<ExitCode> {
     }
     let mut output = Output::new(args.json);
     let (status, exit) = Status::take(&args.connection).await?;
-    let printed = output.value(&serde_json::to_value(&status)?, || status.lines().join("\n"));
+    let printed = output.lines(&serde_json::to_value(&status)?, || status.lines());
     finish(printed, output).map(|_| ExitCode::from(exit))
 }
 
@@ -161,7 +161,7 @@ impl Status {
 }
 
 fn line(name: &str, value: &str) -> String {
-    format!("{name:<12}{}", super::output::visible(value))
+    format!("{name:<12}{}", super::output::one_line(value))
 }
 
 /// `None` if the token does not allow the call.

@@ -8,6 +8,7 @@ mod contexts;
 mod doctor;
 mod files;
 mod groups;
+mod hostile;
 mod migrating;
 mod promises;
 mod starting;

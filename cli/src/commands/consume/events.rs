@@ -3,7 +3,7 @@
 //! A thread of its own writes the lines, so that a slow reader delays neither messages nor heartbeats. While the reader is
 //! [`QUEUE`] lines behind, events are counted and not printed.
 
-use std::io::Write as _;
+use std::io::{IsTerminal as _, Write as _};
 use std::process::Stdio;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -16,6 +16,7 @@ use eventodb_store::Chain;
 use serde_json::{Value, json};
 
 use crate::commands::notices::Notices;
+use crate::commands::output::json_for;
 
 /// Most lines that wait for the reader.
 const QUEUE: usize = 10_000;
@@ -114,10 +115,11 @@ fn about(event: &str, message: &Message) -> Value {
 /// Writes until the end. If the reader has gone, the consumer goes on without it.
 fn write(queue: &Receiver<Line>) {
     let mut output = std::io::stdout();
+    let is_terminal = output.is_terminal();
     for line in queue {
         match line {
             Line::Event(event) => {
-                let _ = writeln!(output, "{event}").and_then(|()| output.flush());
+                let _ = writeln!(output, "{}", json_for(is_terminal, &event.to_string())).and_then(|()| output.flush());
             }
             Line::End(waiting) => return drop(waiting),
         }

@@ -18,7 +18,7 @@ use serde_json::json;
 use self::directory::Directory;
 use self::finding::{Finding, Severity};
 use self::host::Host;
-use super::output::{Output, finish};
+use super::output::{Output, finish, visible};
 use crate::serve::{Plan, Problems, Settings, Stored, stray_variables};
 
 /// Columns of what is printed for people.
@@ -131,9 +131,9 @@ fn print(found: &Found, output: &mut Output) -> anyhow::Result<()> {
         "findings": found.findings, "errors": errors, "warnings": warnings, "lookedAt": found.looked_at,
     });
     let blocks: Vec<String> = found.findings.iter().map(|finding| block(finding, output)).collect();
-    output.value(&json, || {
+    output.styled(&json, || {
         let mut lines = blocks;
-        lines.push(format!("looked at: {}", found.looked_at.join("; ")));
+        lines.push(format!("looked at: {}", visible(&found.looked_at.join("; "))));
         lines.push(match (errors, warnings) {
             (0, 0) => "nothing is wrong".to_owned(),
             (errors, warnings) => format!("{errors} errors, {warnings} warnings"),
@@ -148,7 +148,7 @@ fn block(finding: &Finding, output: &Output) -> String {
         Severity::Warning => output.coloured("WARNING", 33),
     };
     let head = format!("{severity} {}", finding.code);
-    let part = |name: &str, text: &str| wrapped(name, &super::output::visible(text));
+    let part = |name: &str, text: &str| wrapped(name, &visible(text));
     format!(
         "{head}\n{}\n{}\n{}\n",
         part("found", &finding.what),

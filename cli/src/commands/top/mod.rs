@@ -11,7 +11,7 @@ use serde::Serialize;
 
 use self::view::{Row, View};
 use super::connection::Connection;
-use super::output::{Output, finish};
+use super::output::{Output, finish, visible};
 
 /// How often the view is drawn.
 const REDRAW: Duration = Duration::from_secs(1);
@@ -58,9 +58,7 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<ExitCode> {
 async fn once(client: &Client, output: &mut Output) -> anyhow::Result<()> {
     let sample = Sample::take(client).await?;
     let json = serde_json::to_value(&sample)?;
-    let readable =
-        || View::default().of(&sample).iter().map(|row| row.text().trim_end()).collect::<Vec<_>>().join("\n");
-    output.value(&json, readable)
+    output.lines(&json, || View::default().of(&sample).iter().map(|row| row.text().trim_end().to_owned()).collect())
 }
 
 /// Draws until Ctrl-C. A server that does not answer may come back.
@@ -82,8 +80,8 @@ async fn watch(client: &Client, output: &mut Output) -> anyhow::Result<()> {
         let lines: Vec<String> = rows
             .iter()
             .map(|row| match row {
-                Row::Head(text) => output.inverse(text),
-                Row::Text(text) => text.clone(),
+                Row::Head(text) => output.inverse(&visible(text)),
+                Row::Text(text) => visible(text),
             })
             .collect();
         output.screen(&lines)?;
