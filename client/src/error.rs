@@ -131,7 +131,7 @@ pub enum Error {
     RateLimited {
         /// The text that the server sent.
         message: String,
-        /// How long the server asks to wait.
+        /// How long the server asks to wait, as it says it.
         retry_after: Option<Duration>,
     },
     /// The server could not be reached, was cut off, is overloaded or did not answer in time, and the
@@ -140,7 +140,7 @@ pub enum Error {
     Unavailable {
         /// What happened last.
         message: String,
-        /// How long the server asks to wait.
+        /// How long the server asks to wait, as it says it.
         retry_after: Option<Duration>,
         /// Whether the server may have done what was requested nevertheless.
         maybe_done: bool,
@@ -233,7 +233,8 @@ impl Error {
         )
     }
 
-    /// How long the server asks to wait before the next attempt.
+    /// How long the server asks to wait before the next attempt, as it says it: it may ask for years. The client itself waits
+    /// [`RetryPolicy::LONGEST_ASKED`](crate::RetryPolicy::LONGEST_ASKED) at most.
     pub fn retry_after(&self) -> Option<Duration> {
         match self {
             Self::Unavailable { retry_after, .. } | Self::RateLimited { retry_after, .. } => *retry_after,

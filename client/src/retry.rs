@@ -11,14 +11,16 @@ use tokio::time::Instant;
 
 use crate::error::{Error, Result};
 
-/// When an attempt is repeated, and for how long.
+/// When an attempt is repeated, and for how long. A wait that the server asks for, by `Retry-After`, takes precedence over
+/// the waits of the policy, up to [`Self::LONGEST_ASKED`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RetryPolicy {
     /// Upper bound of the first wait. Default 50 ms.
     pub first: Duration,
     /// Upper bound of any wait. Default 5 s.
     pub longest: Duration,
-    /// No attempt begins later than this after the first one. Default 30 s. Zero means no retries.
+    /// No attempt begins later than this after the first one. Default 30 s. Zero means no retries, and [`Duration::MAX`] no
+    /// limit.
     pub give_up_after: Duration,
 }
 
@@ -33,6 +35,10 @@ impl Default for RetryPolicy {
 }
 
 impl RetryPolicy {
+    /// The longest wait that a server may ask for: 5 minutes. One that asks for more is asked again after this time, so that a
+    /// wrong `Retry-After` sends nobody away for years.
+    pub const LONGEST_ASKED: Duration = Duration::from_secs(300);
+
     /// No retries.
     pub const fn none() -> Self {
         Self { first: Duration::ZERO, longest: Duration::ZERO, give_up_after: Duration::ZERO }
@@ -71,16 +77,18 @@ pub struct Backoff {
 }
 
 impl Backoff {
-    /// How long to wait now, or `None` if it is time to give up. `at_least` is the wait that the server asked for. A random
-    /// wait up to its length is added to it: a server that asked a crowd to come back gets it spread over a time.
+    /// How long to wait now, or `None` if it is time to give up. `at_least` is the wait that the server asked for,
+    /// which counts up to [`RetryPolicy::LONGEST_ASKED`]. A random wait up to its length is added to it: a server that asked a
+    /// crowd to come back gets it spread over a time.
     pub fn next_wait(&mut self, at_least: Option<Duration>) -> Option<Duration> {
-        let at_least = at_least.unwrap_or_default();
+        let at_least = at_least.unwrap_or_default().min(RetryPolicy::LONGEST_ASKED);
         let ceiling = self.policy.ceiling(self.failures).max(at_least.min(self.policy.longest));
         self.failures = self.failures.saturating_add(1);
         let jitter = ceiling.mul_f64(rand::rng().random_range(0.0..=1.0));
         let wait = at_least.saturating_add(jitter);
         let due = self.started.elapsed().saturating_add(wait);
-        (due < self.policy.give_up_after).then_some(wait)
+        let limit = self.policy.give_up_after;
+        (limit == Duration::MAX || due < limit).then_some(wait)
     }
 
     /// How many attempts have failed so far.
@@ -183,6 +191,22 @@ mod tests {
         let mut backoff = RetryPolicy::default().give_up_after(Duration::from_secs(1)).start();
         assert!(backoff.next_wait(Some(Duration::from_secs(2))).is_none());
         assert!(RetryPolicy::none().start().next_wait(None).is_none());
+    }
+
+    #[test]
+    fn a_server_sends_nobody_away_for_years() {
+        for asked in [RetryPolicy::LONGEST_ASKED, Duration::from_secs(9_999_999_999), Duration::MAX] {
+            let wait = RetryPolicy::forever().start().next_wait(Some(asked)).expect("never gives up");
+            let longest = RetryPolicy::LONGEST_ASKED + RetryPolicy::default().longest;
+            assert!((RetryPolicy::LONGEST_ASKED..=longest).contains(&wait), "asked {asked:?}: {wait:?}");
+            assert_eq!(RetryPolicy::default().start().next_wait(Some(asked)), None, "asked {asked:?}");
+        }
+    }
+
+    #[test]
+    fn without_a_limit_no_wait_is_too_long() {
+        let policy = RetryPolicy { first: Duration::MAX, longest: Duration::MAX / 2, give_up_after: Duration::MAX };
+        assert!(policy.start().next_wait(None).is_some());
     }
 
     #[tokio::test(start_paused = true)]

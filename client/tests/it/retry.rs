@@ -77,6 +77,14 @@ async fn retry_after_is_the_least_wait() {
 }
 
 #[tokio::test]
+async fn a_client_that_tries_for_ever_does_not_give_up_for_what_a_server_asks() {
+    let fake = Fake::start(|_| Answer::error(503, "OVERLOADED").with_header("retry-after: 18446744073709551615")).await;
+    let client = fake.client().with_retry_policy(RetryPolicy::forever());
+    let outcome = tokio::time::timeout(Duration::from_millis(300), client.server_version()).await;
+    assert!(outcome.is_err(), "it waits: {outcome:?}");
+}
+
+#[tokio::test]
 async fn without_retries_the_first_failure_is_told() {
     let fake = Fake::start(|_| Answer::error(503, "OVERLOADED").with_header("retry-after: 7")).await;
     let client = fake.client().with_retry_policy(RetryPolicy::none());
