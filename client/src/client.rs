@@ -63,6 +63,22 @@ pub(crate) enum Repeat {
     IfNotDone,
 }
 
+/// Largest reply to a call that reads no messages. That of `ns.list` is the largest: 5,000 namespaces, whose descriptions are
+/// as long as may be, take less than half of it.
+const REPLY_BYTES: usize = 64 << 20;
+/// Largest page of messages.
+const PAGE_BYTES: usize = 1 << 30;
+
+/// How a call is made.
+#[derive(Clone, Copy, Debug)]
+struct Manner {
+    repeat: Repeat,
+    /// How long the server may delay its answer.
+    wait: Duration,
+    /// Largest reply.
+    most: usize,
+}
+
 /// A reply whose status is success.
 pub(crate) struct Answer {
     pub(crate) text: String,
@@ -98,12 +114,7 @@ impl Client {
             token: None,
             time_limit: Duration::from_secs(30),
             retry: RetryPolicy::default(),
-            pool: PoolSettings {
-                connections: 64,
-                idle: Duration::from_secs(60),
-                connect: Duration::from_secs(5),
-                reply_bytes: 1 << 30,
-            },
+            pool: PoolSettings { connections: 64, idle: Duration::from_secs(60), connect: Duration::from_secs(5) },
             #[cfg(feature = "tls")]
             tls: TlsSettings::default(),
         }
@@ -133,7 +144,8 @@ impl Client {
     /// Makes a call, a tuple of the method's name and its arguments, and retries it as the client's settings say.
     ///
     /// # Errors
-    /// `Encode` if the call cannot be written as JSON, and the errors of [`Client::send`].
+    /// `Encode` if the call cannot be written as JSON, `Protocol` if the reply is too large, and the errors of
+    /// [`Client::send`].
     pub(crate) async fn call(&self, call: &(impl Serialize + Sync), repeat: Repeat) -> Result<Answer> {
         self.call_waiting(call, repeat, Duration::ZERO).await
     }
@@ -148,19 +160,30 @@ impl Client {
         repeat: Repeat,
         wait: Duration,
     ) -> Result<Answer> {
-        let body = serde_json::to_vec(call).map_err(Error::encode)?;
-        self.send(body.into(), repeat, wait).await
+        self.exchange(encoded(call)?, Manner { repeat, wait, most: REPLY_BYTES }).await
+    }
+
+    /// Makes a call that reads messages, whose answer the server may delay by up to `wait`.
+    ///
+    /// # Errors
+    /// As [`Client::call`].
+    pub(crate) async fn call_for_messages(&self, call: &(impl Serialize + Sync), wait: Duration) -> Result<Answer> {
+        self.exchange(encoded(call)?, Manner { repeat: Repeat::Always, wait, most: PAGE_BYTES }).await
     }
 
     /// Sends the body of a call and retries it as the client's settings say.
     ///
     /// # Errors
     /// The error that the server answered, or `Unavailable`.
-    pub(crate) async fn send(&self, body: Bytes, repeat: Repeat, wait: Duration) -> Result<Answer> {
+    pub(crate) async fn send(&self, body: Bytes, repeat: Repeat) -> Result<Answer> {
+        self.exchange(body, Manner { repeat, wait: Duration::ZERO, most: REPLY_BYTES }).await
+    }
+
+    async fn exchange(&self, body: Bytes, manner: Manner) -> Result<Answer> {
         let request = self.request(Method::POST, "/rpc", "", body)?;
         let mut backoff = self.retry.start();
         loop {
-            let error = match self.attempt(&request, wait).await {
+            let error = match self.attempt(&request, manner).await {
                 Ok(answer) => {
                     if let Some(observer) = self.observer.as_ref().filter(|_| backoff.failures() > 0) {
                         observer.recovered();
@@ -171,7 +194,7 @@ impl Client {
             };
             let repeatable = match &error {
                 Error::RateLimited { .. } => true,
-                Error::Unavailable { maybe_done, .. } => !maybe_done || repeat == Repeat::Always,
+                Error::Unavailable { maybe_done, .. } => !maybe_done || manner.repeat == Repeat::Always,
                 _ => false,
             };
             let wait = repeatable.then(|| backoff.next_wait(error.retry_after())).flatten();
@@ -187,7 +210,7 @@ impl Client {
     /// A GET of a path, without retries.
     pub(crate) async fn get_path(&self, path: &str) -> Result<Answer> {
         let request = self.request(Method::GET, path, "", Bytes::new())?;
-        self.attempt(&request, Duration::ZERO).await
+        self.attempt(&request, Manner { repeat: Repeat::IfNotDone, wait: Duration::ZERO, most: REPLY_BYTES }).await
     }
 
     pub(crate) fn request(&self, method: Method, path: &str, query: &str, body: Bytes) -> Result<Request<Bytes>> {
@@ -203,9 +226,9 @@ impl Client {
         request.body(body).map_err(|error| Error::setting(error.to_string()))
     }
 
-    async fn attempt(&self, request: &Request<Bytes>, wait: Duration) -> Result<Answer> {
+    async fn attempt(&self, request: &Request<Bytes>, Manner { wait, most, .. }: Manner) -> Result<Answer> {
         let limit = self.shared.time_limit.saturating_add(wait);
-        let reply = timeout(limit, self.pool().send(request))
+        let reply = timeout(limit, self.pool().send(request, most))
             .await
             .unwrap_or_else(|_| Err(Error::unavailable(format!("no answer within {limit:?}"), true)))?;
         answer(reply)
@@ -317,6 +340,10 @@ impl std::fmt::Debug for ClientBuilder {
     }
 }
 
+fn encoded(call: &impl Serialize) -> Result<Bytes> {
+    serde_json::to_vec(call).map(Bytes::from).map_err(Error::encode)
+}
+
 fn answer(reply: Reply) -> Result<Answer> {
     if !reply.status.is_success() {
         return Err(Error::from_reply(reply.status.as_u16(), retry_after(&reply.headers), &reply.body));
@@ -326,7 +353,7 @@ fn answer(reply: Reply) -> Result<Answer> {
     Ok(Answer { text, head })
 }
 
-/// `Retry-After` in seconds. The protocol does not use the form with a date.
+/// `Retry-After` in seconds, of which [`RetryPolicy`] believes no more than some minutes. The protocol does not use the form with a date.
 pub(crate) fn retry_after(headers: &HeaderMap) -> Option<Duration> {
     let seconds = headers.get(RETRY_AFTER)?.to_str().ok()?.trim().parse().ok()?;
     Some(Duration::from_secs(seconds))

@@ -14,7 +14,7 @@ use tokio::time::timeout;
 use crate::client::{Client, retry_after};
 use crate::error::{Error, Result};
 use crate::sse::Parser;
-use crate::transport::{Sender, collect};
+use crate::transport::{Sender, error_body};
 
 /// What an import does with what the namespace holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -135,7 +135,7 @@ impl PendingImport {
         let response = self.response.await?;
         let (parts, body) = response.into_parts();
         if !parts.status.is_success() {
-            let body = collect(body, 1 << 20).await?;
+            let body = error_body(body).await?;
             return Err(Error::from_reply(parts.status.as_u16(), retry_after(&parts.headers), &body));
         }
         Ok(ImportProgress { sender: self.sender, body, parser: Parser::default(), silence: self.silence })

@@ -433,7 +433,7 @@ async fn open(client: &Client, request: Request<Bytes>) -> Result<(Sender, Incom
     if parts.status.is_success() {
         return Ok((sender, body));
     }
-    let body = crate::transport::collect(body, 1 << 20).await?;
+    let body = crate::transport::error_body(body).await?;
     Err(Error::from_reply(parts.status.as_u16(), retry_after(&parts.headers), &body))
 }
 

@@ -133,3 +133,24 @@ fn what_an_import_tells_does_not_steer_the_terminal() {
     let told = lines(&output.stderr);
     assert!(told.len() == 1 && told[0].starts_with("INVALID_JSON at line 1: bad\u{fffd}]0;title"), "{told:?}");
 }
+
+/// Sends a body that does not end.
+fn pour(stream: &mut TcpStream, status: u16) {
+    let piece = [format!("{:x}\r\n", 1 << 20).into_bytes(), vec![b' '; 1 << 20], b"\r\n".to_vec()].concat();
+    let _ = write!(stream, "HTTP/1.1 {status} X\r\ntransfer-encoding: chunked\r\n\r\n");
+    while stream.write_all(&piece).is_ok() {}
+}
+
+#[test]
+fn a_reply_that_does_not_end_is_not_read_for_ever() {
+    for (status, words) in [(200, "the reply is larger than 67108864 bytes"), (400, "status 400")] {
+        let url = answering(move |head, stream| match head.starts_with("POST") {
+            true => pour(stream, status),
+            false => reply(stream, 200, "{}"),
+        });
+        let output = run(&["ns", "info", "a"], &url);
+        assert_eq!(output.status.code(), Some(1));
+        let told = lines(&output.stderr);
+        assert!(told.len() == 1 && told[0].contains(words), "{told:?}");
+    }
+}

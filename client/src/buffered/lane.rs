@@ -2,7 +2,6 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
-use std::time::Duration;
 
 use eventodb_protocol::reply::{Appended, Written};
 use parking_lot::Mutex;
@@ -140,7 +139,7 @@ impl Lane {
     }
 
     async fn append(&self, batch: &Batch, runs: &[Run]) -> Result<Vec<Appended>> {
-        let answer = self.client.send(batch.body(runs), Repeat::Always, Duration::ZERO).await?;
+        let answer = self.client.send(batch.body(runs), Repeat::Always).await?;
         Batch::appended(runs, &answer.text)
     }
 }

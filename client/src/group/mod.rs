@@ -229,7 +229,7 @@ impl Group {
     /// `Fenced`; see [`Group`].
     pub async fn read(&self, member: &str, read: &ReadGroup) -> Result<GroupPage> {
         let call = ("group.read", &self.name, member, read);
-        GroupPage::parse(self.client.call_waiting(&call, Repeat::Always, read.heartbeat.wait()).await?.text)
+        GroupPage::parse(self.client.call_for_messages(&call, read.heartbeat.wait()).await?.text)
     }
 
     /// Parks the stream of a message that failed. Returns how often the message was tried.

@@ -1,5 +1,7 @@
 //! `stream.get`, `stream.last`, `stream.version`, `category.get`, `message.get`.
 
+use std::time::Duration;
+
 use serde::Serialize;
 use uuid::Uuid;
 
@@ -14,7 +16,7 @@ impl Client {
     /// # Errors
     /// Whatever a call can fail with.
     pub async fn get(&self, stream: &str, query: &StreamQuery) -> Result<Page> {
-        let answer = self.call_waiting(&("stream.get", stream, query), Repeat::Always, query.wait_limit()).await?;
+        let answer = self.call_for_messages(&("stream.get", stream, query), query.wait_limit()).await?;
         Page::of_stream(stream, answer.text, answer.head)
     }
 
@@ -24,7 +26,7 @@ impl Client {
     /// Whatever a call can fail with.
     pub async fn category_get(&self, query: &CategoryQuery) -> Result<Page> {
         let call = ("category.get", query.categories(), query);
-        let answer = self.call_waiting(&call, Repeat::Always, query.wait_limit()).await?;
+        let answer = self.call_for_messages(&call, query.wait_limit()).await?;
         Page::of_category(answer.text, answer.head)
     }
 
@@ -39,7 +41,7 @@ impl Client {
             kind: Option<&'a str>,
         }
         let call = ("stream.last", stream, Options { kind });
-        Message::last_of_stream(stream, self.call(&call, Repeat::Always).await?.text)
+        Message::last_of_stream(stream, self.call_for_messages(&call, Duration::ZERO).await?.text)
     }
 
     /// The message with this id; none if there is none in a category that the token may read.
@@ -47,7 +49,7 @@ impl Client {
     /// # Errors
     /// Whatever a call can fail with.
     pub async fn message(&self, id: Uuid) -> Result<Option<Message>> {
-        Message::found(self.call(&("message.get", id), Repeat::Always).await?.text)
+        Message::found(self.call_for_messages(&("message.get", id), Duration::ZERO).await?.text)
     }
 
     /// The position of a stream's last message; none if it has no messages.

@@ -16,7 +16,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 
 pub(crate) use endpoint::Endpoint;
-pub(crate) use pool::{Pool, PoolSettings, Reply, collect};
+pub(crate) use pool::{Pool, PoolSettings, Reply, error_body};
 #[cfg(feature = "tls")]
 pub(crate) use tls::TlsSettings;
 

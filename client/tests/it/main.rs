@@ -5,6 +5,7 @@ mod cut;
 mod fake;
 mod group;
 mod member;
+mod replies;
 mod retry;
 mod subscription;
 mod worker;
