@@ -75,13 +75,20 @@ fn shown(file: &Path) -> String {
 pub(crate) fn read(flag: &str, file: &Path) -> Result<String, Usage> {
     /// More bytes than any URL or token has.
     const MOST: u64 = 64 * 1024;
-    let mut text = String::new();
-    let opened = File::open(file).and_then(|opened| opened.take(MOST).read_to_string(&mut text));
-    opened.map_err(|error| unreadable(flag, file, error))?;
+    let text = beginning(flag, file, MOST)?;
     match text.lines().next().map(str::trim) {
         Some(line) if !line.is_empty() => Ok(line.to_owned()),
         _ => Err(Usage::at(flag, anyhow::anyhow!("{file:?} has nothing in its first line"))),
     }
+}
+
+/// At most `most` bytes of the file that `flag` names, without the byte order mark that some editors and shells begin a file
+/// with. It cannot be seen, and as a part of a token it would make another token of it.
+fn beginning(flag: &str, file: &Path, most: u64) -> Result<String, Usage> {
+    let mut text = String::new();
+    let opened = File::open(file).and_then(|opened| opened.take(most).read_to_string(&mut text));
+    opened.map_err(|error| unreadable(flag, file, error))?;
+    Ok(text.strip_prefix('\u{feff}').map(str::to_owned).unwrap_or(text))
 }
 
 /// All of the file that `flag` names.
@@ -90,9 +97,7 @@ pub(crate) fn read(flag: &str, file: &Path) -> Result<String, Usage> {
 /// It cannot be read, or is larger than any file of settings.
 pub(super) fn whole(flag: &str, file: &Path) -> Result<String, Usage> {
     const MOST: u64 = 1024 * 1024;
-    let mut text = String::new();
-    let opened = File::open(file).and_then(|opened| opened.take(MOST + 1).read_to_string(&mut text));
-    opened.map_err(|error| unreadable(flag, file, error))?;
+    let text = beginning(flag, file, MOST + 1)?;
     match text.len() as u64 > MOST {
         true => Err(Usage::at(flag, anyhow::anyhow!("{file:?} has more than {MOST} bytes"))),
         false => Ok(text),
@@ -120,6 +125,20 @@ fn unreadable(flag: &str, file: &Path, error: std::io::Error) -> Usage {
 mod tests {
     use super::*;
     use eventodb_store::Chain;
+
+    #[test]
+    fn a_byte_order_mark_is_no_part_of_a_secret() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let file = folder.path().join("secret");
+        for (content, secret) in
+            [("\u{feff}s3cret\r\n", "s3cret"), ("\u{feff} s3cret", "s3cret"), ("s3\u{feff}", "s3\u{feff}")]
+        {
+            std::fs::write(&file, content).expect("written");
+            assert_eq!(read("token-file", &file).expect("it has a line"), secret, "{content:?}");
+        }
+        std::fs::write(&file, "\u{feff}\n").expect("written");
+        read("token-file", &file).expect_err("there is nothing in it");
+    }
 
     #[test]
     fn a_secret_in_place_of_a_file_is_not_shown() {

@@ -7,6 +7,7 @@ use std::process::{Child, Stdio};
 
 use serde_json::Value;
 
+use crate::hostile::{answering, reply};
 use crate::support::{Server, eventodb};
 
 #[test]
@@ -71,6 +72,20 @@ fn a_token_may_stand_in_a_file() {
     assert_eq!(missing.status.code(), Some(64));
     let told = String::from_utf8_lossy(&missing.stderr);
     assert!(told.contains("--token-file: cannot read \"/no/such/file\""), "{told}");
+}
+
+#[test]
+fn a_byte_order_mark_is_no_part_of_a_token() {
+    let token = format!("ns_ZGVmYXVsdA_{}", "5".repeat(64));
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("token");
+    std::fs::write(&file, format!("\u{feff}{token}\r\n")).expect("written");
+    let url = answering(move |head, stream| match head.contains(&format!("authorization: Bearer {token}\r\n")) {
+        true => reply(stream, 200, "[]"),
+        false => reply(stream, 401, "{}"),
+    });
+    let output = eventodb(&["ns", "list", "--url", &url, "--token-file"]).arg(&file).output().expect("ran");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
 }
 
 /// Answers every call with this refusal, and probes well. It goes on until the tests end.
