@@ -353,7 +353,8 @@ fn answer(reply: Reply) -> Result<Answer> {
     Ok(Answer { text, head })
 }
 
-/// `Retry-After` in seconds, of which [`RetryPolicy`] believes no more than some minutes. The protocol does not use the form with a date.
+/// `Retry-After` in seconds, however many these are: [`RetryPolicy`] bounds the wait. The protocol does not use the form with
+/// a date.
 pub(crate) fn retry_after(headers: &HeaderMap) -> Option<Duration> {
     let seconds = headers.get(RETRY_AFTER)?.to_str().ok()?.trim().parse().ok()?;
     Some(Duration::from_secs(seconds))

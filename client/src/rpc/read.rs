@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use eventodb_protocol::limits::POSITION_MAX;
 use serde::Serialize;
 use uuid::Uuid;
 
@@ -70,7 +71,12 @@ impl Client {
     pub async fn head(&self) -> Result<i64> {
         let probe = |from: i64| async move {
             let page = self.category_get(&CategoryQuery::all().from(from).limit(1)).await?;
-            Ok::<_, Error>((page.messages.last().map(Message::global_position), page.head))
+            let found = page.messages.last().map(Message::global_position);
+            // Without this the search would have no end.
+            if found.is_some_and(|found| !(from..=POSITION_MAX).contains(&found)) {
+                return Err(Error::protocol(format!("a read from {from} found a message that cannot be there")));
+            }
+            Ok::<_, Error>((found, page.head))
         };
         // No message is at this position, so that the reply is empty and has the head, if the server sends it.
         if let (None, Some(head)) = probe(i64::MAX).await? {

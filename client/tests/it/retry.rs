@@ -119,3 +119,15 @@ async fn the_head_is_found_on_servers_that_do_not_tell_it() {
         assert_eq!(fake.client().head().await.expect("found"), head);
     }
 }
+
+#[tokio::test]
+async fn the_search_for_the_head_ends_whatever_the_server_answers() {
+    for position in [1, i64::MAX] {
+        let row = format!(
+            r#"[["00000000-0000-0000-0000-000000000001","a-1","T",0,{position},{{}},null,"2026-01-01T00:00:00Z"]]"#
+        );
+        let fake = Fake::start(move |_| Answer::ok(row.clone())).await;
+        let error = fake.client().head().await.expect_err("no such log");
+        assert!(matches!(error, Error::Protocol { .. }), "{error}");
+    }
+}
