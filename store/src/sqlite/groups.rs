@@ -127,7 +127,8 @@ pub(super) fn names(connection: &Connection) -> rusqlite::Result<Vec<Arc<str>>> 
 /// The tables of groups.
 const TABLES: &[&str] = &["groups", "group_parked", "group_gone", "group_carried", "group_audit", "group_epoch"];
 
-/// Copies the groups of a log, all of one moment and as they are, into a new log that is made from it.
+/// Copies the groups of a log as they are into a new log that is made from it. So that all of them are of one moment, the
+/// source is read in a transaction, or by its only user.
 ///
 /// # Errors
 /// SQLite's.
@@ -135,10 +136,9 @@ pub(super) fn keep(source: &Connection, target: &Connection) -> rusqlite::Result
     if !source.table_exists(None, "groups")? {
         return Ok(());
     }
-    let snapshot = source.unchecked_transaction()?;
     for table in TABLES {
         target.execute(&format!("DELETE FROM log.{table}"), [])?;
-        let mut select = snapshot.prepare(&format!("SELECT * FROM {table}"))?;
+        let mut select = source.prepare(&format!("SELECT * FROM {table}"))?;
         let columns = select.column_count();
         let places = vec!["?"; columns].join(", ");
         let mut insert = target.prepare(&format!("INSERT INTO log.{table} VALUES ({places})"))?;

@@ -7,11 +7,13 @@ use std::time::Duration;
 
 use eventodb_protocol::Filter;
 use eventodb_protocol::Scope;
-use eventodb_protocol::request::Read;
-use eventodb_protocol::request::group::{CreateGroup, Join, Start};
+use eventodb_protocol::message::{Expected, NewMessage};
+use eventodb_protocol::request::group::{AtomicForm, CreateGroup, GroupForm, Join, Start};
+use eventodb_protocol::request::{Append, AppendEntry, Read};
 use eventodb_store::EventStore;
 use eventodb_store::sqlite::maintenance::{Error, backup, verify};
 use eventodb_store::sqlite::{Location, Settings, Sqlite};
+use rusqlite::Connection;
 
 use super::support::*;
 
@@ -107,6 +109,73 @@ async fn groups_are_in_a_backup_and_are_verified() {
     file.execute_batch("UPDATE group_epoch SET last = 5").expect("a log");
     drop(file);
     assert!(!verify(&output, &mut |_| {}).expect("it can be read").is_sound(), "epochs that were not given");
+}
+
+/// Results and the checkpoint of the same commit are in a backup together, so that no result is written again after it is
+/// restored.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_backup_never_parts_a_checkpoint_from_its_results() {
+    const INPUTS: i64 = 5_000;
+    let (directory, _) = store_of(0).await;
+    // Rows that a backup copies beside the checkpoint, so that it takes a while.
+    let file = Connection::open(log_file(directory.path())).expect("a database");
+    let rows = "WITH RECURSIVE n (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM n WHERE n < 20000)
+                INSERT INTO group_audit SELECT 'another', n, 0, NULL, 'x', '{}' FROM n";
+    file.execute_batch(rows).expect("a log");
+    drop(file);
+    let store = open(directory.path(), Settings::default()).await;
+    let here = log(&store, NAME).await;
+    let append = |stream: &str, count: i64, group| {
+        let new = |_| NewMessage { id: None, kind: "T".into(), data: "{}".into(), metadata: None };
+        let messages = (0..count).map(new).collect();
+        let entry = AppendEntry { stream: stream.into(), expected: Expected::Any, messages };
+        Append { entries: vec![entry], checks: Vec::new(), group }
+    };
+    for at in 0..5 {
+        here.append(append(&format!("in-{at}"), INPUTS / 5, None)).await.expect("there is room");
+    }
+    let new = CreateGroup {
+        categories: ["in".to_owned()].into(),
+        types: [].into(),
+        partitions: 1,
+        start: Start::After(0),
+        session_ms: 600_000,
+        max_parked: 5,
+        description: String::new(),
+    };
+    here.groups().create("g", new).await.expect("it is new");
+    let epoch = here.groups().join("g", Join::default()).await.expect("there is room").assigned[0].epoch;
+    let stop = Arc::new(AtomicBool::new(false));
+    let stopped = stop.clone();
+    // One result for each input, so that there are as many as the checkpoint says.
+    let worker = tokio::spawn(async move {
+        for position in 1..=INPUTS {
+            let form = AtomicForm::Checkpoint { partition: 0, epoch, position };
+            let group = Some(GroupForm { group: "g".to_owned(), form });
+            here.append(append("out-1", 1, group)).await.expect("the member lives");
+            if stopped.load(SeqCst) {
+                return;
+            }
+        }
+    });
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    for round in 0..5 {
+        let (from, output) = (directory.path().to_owned(), folder.path().join(format!("backup{round}")));
+        let to = output.clone();
+        let manifest = tokio::task::spawn_blocking(move || backup(&from, &to, &mut |_| {})).await;
+        manifest.expect("it does not panic").expect("the store is there");
+        let copy = Connection::open(log_file(&output)).expect("a database");
+        let results = "SELECT count(*) FROM messages WHERE stream = 'out-1'";
+        let results: i64 = copy.query_row(results, [], |row| row.get(0)).expect("a log");
+        drop(copy);
+        let restored = open(&output, Settings::default()).await;
+        let status = log(&restored, NAME).await.groups().status("g").await.expect("it is there");
+        assert_eq!(status.partitions[0].checkpoint, results);
+        restored.close().await;
+    }
+    stop.store(true, SeqCst);
+    worker.await.expect("it does not panic");
+    store.close().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

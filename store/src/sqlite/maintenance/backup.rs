@@ -124,24 +124,28 @@ fn copy(
     }
     let failed = database(&file);
     let source = files::open_live(&file, SQLITE_LOG)?;
-    if !source.table_exists(None, "messages").map_err(&failed)? {
+    // Of one moment: a commit may have messages and the checkpoint that they go with.
+    let beginning = source.unchecked_transaction().map_err(&failed)?;
+    if !beginning.table_exists(None, "messages").map_err(&failed)? {
         return Ok(nothing);
     }
-    if !namespace.owns(&files::identity(&source).map_err(&failed)?) {
+    let head: i64 = beginning
+        .query_row("SELECT coalesce(max(global_position), 0) FROM messages", [], |row| row.get(0))
+        .map_err(&failed)?;
+    if !namespace.owns(&files::identity(&beginning).map_err(&failed)?) {
         return Err(Error::ForeignLog(shown(&file)));
     }
     let target_path = files::log_path(target, incarnation);
     let written = database(&target_path);
     let mut log = files::create_log(&target_path)?;
-    whole_row::keep_identity(&source, &log).map_err(&written)?;
-    // Before the head is read, so that no checkpoint lies above it.
-    groups::keep(&source, &log).map_err(&written)?;
-    let (head, import) = beginning(&source).map_err(&failed)?;
-    groups::begin_anew(&log, head).map_err(&written)?;
-    let seed = Seed::of(&evidence::identity(&log).map_err(&written)?);
-    if let Some(import) = import {
+    whole_row::keep_identity(&beginning, &log).map_err(&written)?;
+    if let Some(import) = Import::read(&beginning).map_err(&failed)? {
         import.insert(&log).map_err(&written)?;
     }
+    groups::keep(&beginning, &log).map_err(&written)?;
+    drop(beginning);
+    groups::begin_anew(&log, head).map_err(&written)?;
+    let seed = Seed::of(&evidence::identity(&log).map_err(&written)?);
     let (mut position, mut messages, mut damaged) = (0, 0, Vec::new());
     while position < head {
         let (slice, missing) = slice(&source, position, head).map_err(&failed)?;
@@ -156,13 +160,6 @@ fn copy(
     // Those of later messages do no harm.
     whole_row::keep_given_up(&source, &log, head).map_err(&written)?;
     Ok(BackedUpNamespace { head, messages, damaged, ..nothing })
-}
-
-/// The head, and the note about imports of the same moment.
-fn beginning(source: &Connection) -> rusqlite::Result<(i64, Option<Import>)> {
-    let snapshot = source.unchecked_transaction()?;
-    let head = snapshot.query_row("SELECT coalesce(max(global_position), 0) FROM messages", [], |row| row.get(0))?;
-    Ok((head, Import::read(&snapshot)?))
 }
 
 /// Messages that follow a position, and the missing positions between them.
