@@ -42,6 +42,9 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<ExitCode> {
         manifest.namespaces.len(),
         output.display()
     ))?;
+    if !manifest.deleted.is_empty() {
+        say(&format!("not in it, because they were deleted meanwhile: {}", manifest.deleted.join(", ")))?;
+    }
     let damaged = manifest.namespaces.iter().filter(|namespace| !namespace.damaged.is_empty());
     for namespace in damaged {
         say(&told(&namespace.namespace, &namespace.damaged))?;

@@ -1,6 +1,7 @@
 //! Backups: taken of a store in use, complete up to a moment, checked to the byte, and started again.
 
 use std::fs;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::time::Duration;
@@ -11,7 +12,7 @@ use eventodb_protocol::message::{Expected, NewMessage};
 use eventodb_protocol::request::group::{AtomicForm, CreateGroup, GroupForm, Join, Start};
 use eventodb_protocol::request::{Append, AppendEntry, Read};
 use eventodb_store::EventStore;
-use eventodb_store::sqlite::maintenance::{Error, backup, verify};
+use eventodb_store::sqlite::maintenance::{Error, Manifest, backup, verify};
 use eventodb_store::sqlite::{Location, Settings, Sqlite};
 use rusqlite::Connection;
 
@@ -232,10 +233,59 @@ async fn a_namespace_that_is_deleted_meanwhile_is_left_out() {
     }
     let folder = tempfile::tempdir().expect("a temporary folder");
     let output = folder.path().join("backup");
-    // The backup goes by name; it is held while it tells of the first, and the last goes meanwhile.
+    let manifest = backup_meanwhile(directory.path(), &output, async {
+        store.delete("n0").await.expect("it is there");
+        store.delete("n7").await.expect("it is there");
+        create(&store, "n7").await;
+    })
+    .await;
+    let names: Vec<_> = manifest.namespaces.iter().map(|namespace| namespace.namespace.as_str()).collect();
+    assert_eq!(names, ["n1", "n2", "n3", "n4", "n5", "n6"]);
+    assert_eq!(manifest.deleted, ["n0", "n7"]);
+    assert!(verify(&output, &mut |_| {}).expect("it can be read").is_sound());
+    store.close().await;
+}
+
+/// A namespace whose messages are replaced while a backup is taken is in it, with the old ones or with the new ones.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_namespace_that_is_replaced_meanwhile_is_in_the_backup() {
+    let directory = tempfile::tempdir().expect("a temporary folder");
+    let store = open(directory.path(), Settings::default()).await;
+    for name in ["n0", "n1", "n2"] {
+        create(&store, name).await;
+        Model::default().write(&log(&store, name).await, 20).await;
+    }
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let output = folder.path().join("backup");
+    let manifest = backup_meanwhile(directory.path(), &output, async {
+        // One is being copied, and the other is not copied yet.
+        for name in ["n0", "n2"] {
+            let replacement = store.replace(name, None).await.expect("it is there");
+            Model::default().write(replacement.log(), 30).await;
+            replacement.finish().await.expect("nobody else replaces it");
+        }
+    })
+    .await;
+    let found = manifest.namespaces.iter().map(|namespace| (namespace.namespace.as_str(), namespace.head));
+    let mut found: Vec<_> = found.collect();
+    found.sort_unstable();
+    assert_eq!(found, [("n0", 30), ("n1", 20), ("n2", 30)]);
+    assert!(manifest.deleted.is_empty());
+    assert!(verify(&output, &mut |_| {}).expect("it can be read").is_sound());
+    store.close().await;
+    let restored = open(&output, Settings::default()).await;
+    for (name, head) in found {
+        assert_eq!(log(&restored, name).await.head(), head);
+    }
+    restored.close().await;
+    assert!(verify(&output, &mut |_| {}).expect("it can be read").is_sound());
+}
+
+/// Takes a backup, which goes by name. It is held while it tells of the first namespace, until `work` is done.
+async fn backup_meanwhile(from: &Path, to: &Path, work: impl Future<Output = ()>) -> Manifest {
     let (told, mut wait) = tokio::sync::mpsc::unbounded_channel();
     let (go_on, going_on) = std::sync::mpsc::channel::<()>();
-    let (from, to) = (directory.path().to_owned(), output.clone());
+    let (from, to) = (from.to_owned(), to.to_owned());
     let backup = tokio::task::spawn_blocking(move || {
         let mut held = false;
         backup(&from, &to, &mut |_| {
@@ -246,15 +296,9 @@ async fn a_namespace_that_is_deleted_meanwhile_is_left_out() {
         })
     });
     wait.recv().await.expect("the backup tells of its progress");
-    store.delete("n0").await.expect("it is there");
-    store.delete("n7").await.expect("it is there");
-    create(&store, "n7").await;
+    work.await;
     go_on.send(()).expect("the backup waits");
-    let manifest = backup.await.expect("it does not panic").expect("the store is there");
-    let names: Vec<_> = manifest.namespaces.iter().map(|namespace| namespace.namespace.as_str()).collect();
-    assert_eq!(names, ["n1", "n2", "n3", "n4", "n5", "n6"]);
-    assert!(verify(&output, &mut |_| {}).expect("it can be read").is_sound());
-    store.close().await;
+    backup.await.expect("it does not panic").expect("the store is there")
 }
 
 #[tokio::test(flavor = "multi_thread")]

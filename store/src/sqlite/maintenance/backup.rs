@@ -4,6 +4,7 @@
 //! are copied in slices, each read in a transaction of its own. Indexes are left out, because they are built from the
 //! logs. The copy is made in a directory that gets its name at the very end, so that there never is half a backup.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -28,10 +29,12 @@ use super::{Error, Progress, Step, database, io, shown};
 const SLICE_ROWS: usize = 4096;
 /// Bytes of text after which a slice ends.
 const SLICE_BYTES: usize = 8 * 1024 * 1024;
+/// How often the namespaces are copied that were replaced while they were copied before.
+const ROUNDS: usize = 10;
 
 /// Copies a data directory, in use or not, into `output`, which must be new or empty. The copy is a
-/// data directory itself. A namespace that is deleted meanwhile is not in it. A damaged message is copied as it is, and
-/// reported.
+/// data directory itself. A namespace that is deleted meanwhile is not in it, and is reported. One that is replaced
+/// meanwhile is in it. A damaged message is copied as it is, and reported.
 ///
 /// # Errors
 /// [`Error`]; nothing is left of the copy then.
@@ -41,17 +44,30 @@ pub fn backup(data_dir: &Path, output: &Path, progress: &mut Progress<'_>) -> Re
     let unfinished = Unfinished::create(output)?;
     let target = &unfinished.0;
     let registry = files::open_live(&registry_path, SQLITE_REGISTRY)?;
+    let mut living = files::namespaces(&registry).map_err(database(&registry_path))?;
+    living.retain(|namespace| !namespace.is_of_self_tests());
+    let mut missing: BTreeMap<i64, String> =
+        living.iter().map(|namespace| (namespace.origin, namespace.name.clone())).collect();
     let mut copied = Vec::new();
-    for namespace in files::namespaces(&registry).map_err(database(&registry_path))? {
-        if namespace.is_of_self_tests() {
-            continue;
+    for _ in 0..ROUNDS {
+        for namespace in living {
+            let outcome = copy(data_dir, target, &namespace, progress);
+            if files::lives(&registry, namespace.incarnation).map_err(database(&registry_path))? {
+                missing.remove(&namespace.origin);
+                copied.push((outcome?, namespace));
+            } else {
+                leave_out(data_dir, target, namespace.incarnation)?;
+            }
         }
-        let outcome = copy(data_dir, target, &namespace, progress);
-        if files::lives(&registry, namespace.incarnation).map_err(database(&registry_path))? {
-            copied.push((outcome?, namespace));
-        } else {
-            leave_out(data_dir, target, namespace.incarnation)?;
+        // Another incarnation may have taken the place of one that does not live any more.
+        living = files::namespaces(&registry).map_err(database(&registry_path))?;
+        living.retain(|namespace| missing.contains_key(&namespace.origin));
+        if living.is_empty() {
+            break;
         }
+    }
+    if let Some(replaced) = living.pop() {
+        return Err(Error::ReplacedAgain(replaced.name));
     }
     write_registry(&registry, &registry_path, target, &copied)?;
 
@@ -65,7 +81,9 @@ pub fn backup(data_dir: &Path, output: &Path, progress: &mut Progress<'_>) -> Re
     for file in &described {
         files::sync(&target.join(&file.name))?;
     }
-    let manifest = Manifest::new(created_at, copied.into_iter().map(|(copied, _)| copied).collect(), described);
+    let namespaces = copied.into_iter().map(|(copied, _)| copied).collect();
+    let manifest =
+        Manifest { deleted: missing.into_values().collect(), ..Manifest::new(created_at, namespaces, described) };
     manifest.write(target)?;
     files::sync(target)?;
     unfinished.finish(output)?;

@@ -34,6 +34,9 @@ pub struct Manifest {
     pub files: Vec<BackedUpFile>,
     /// The namespaces in them.
     pub namespaces: Vec<BackedUpNamespace>,
+    /// Names of namespaces that are not in them, because they were deleted while the backup was taken.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub deleted: Vec<String>,
 }
 
 /// A file of a backup.
@@ -67,7 +70,8 @@ pub struct BackedUpNamespace {
 
 impl Manifest {
     pub(super) fn new(created_at: Timestamp, namespaces: Vec<BackedUpNamespace>, files: Vec<BackedUpFile>) -> Self {
-        Self { format: FORMAT, version: eventodb_protocol::VERSION.to_owned(), created_at, files, namespaces }
+        let version = eventodb_protocol::VERSION.to_owned();
+        Self { format: FORMAT, version, created_at, files, namespaces, deleted: Vec::new() }
     }
 
     /// Writes it into a directory, and onto the disk.

@@ -61,6 +61,11 @@ pub enum Error {
     /// There is no namespace of that name.
     #[error("there is no namespace {0}")]
     NoNamespace(String),
+    /// A namespace was replaced whenever it was being copied.
+    #[error(
+        "namespace {0} was replaced again and again while it was copied: try it again, or while no import replaces it"
+    )]
+    ReplacedAgain(String),
     /// The message that is to be given up is sound, or there is none.
     #[error("the message at global position {0} cannot be given up: {1}")]
     NotDamaged(i64, &'static str),
