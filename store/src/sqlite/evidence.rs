@@ -14,7 +14,7 @@ use super::registry::Noted;
 /// Whether a log's identity is that of its namespace.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Identity {
-    /// It is. A log without messages was given it.
+    /// It is, or the log has no message and may be given it.
     Same,
     /// The namespace has none yet, because an earlier version made it.
     Unknown,
@@ -28,15 +28,22 @@ pub(super) enum Identity {
 /// # Errors
 /// SQLite's.
 pub(super) fn identify(log: &Connection, noted: &Noted, head: i64) -> rusqlite::Result<Identity> {
-    let Some(own) = &noted.identity else { return Ok(Identity::Unknown) };
-    if identity(log)? == *own {
-        return Ok(Identity::Same);
+    let (own, found) = (noted.identity.as_deref(), identity(log)?);
+    let compared = compare(own, &found, head == 0);
+    if compared == Identity::Same && own != Some(&found) {
+        log.execute("UPDATE log.identity SET identity = ?1", [own])?;
     }
-    if head > 0 {
-        return Ok(Identity::Foreign);
+    Ok(compared)
+}
+
+/// Compares the identity that was `found` in a log with its namespace's `own`. That of a log without messages says nothing:
+/// a server that was killed when it had made the log leaves a random one.
+pub(super) fn compare(own: Option<&[u8]>, found: &[u8], is_empty: bool) -> Identity {
+    match own {
+        None => Identity::Unknown,
+        Some(own) if own == found || is_empty => Identity::Same,
+        Some(_) => Identity::Foreign,
     }
-    log.execute("UPDATE log.identity SET identity = ?1", [own])?;
-    Ok(Identity::Same)
 }
 
 /// The identity of a log, attached as `log`.

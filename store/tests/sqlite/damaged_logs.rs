@@ -8,6 +8,7 @@ use std::time::Instant;
 use eventodb_protocol::request::Read;
 use eventodb_protocol::{Condition, Filter, Matching, Scope};
 use eventodb_store::sqlite::Settings;
+use eventodb_store::sqlite::maintenance::{Permissions, repair, verify};
 use eventodb_store::testing::logs::restamp;
 use eventodb_store::{Error, Log};
 use rusqlite::Connection;
@@ -134,8 +135,9 @@ async fn a_log_that_was_not_begun_is_sound_unless_messages_were_counted_in_it() 
         log.pragma_update(None, "journal_mode", "WAL").expect("it is new");
         drop(log);
         assert!(holds_something(&file));
-        let report =
-            eventodb_store::sqlite::maintenance::verify(directory.path(), &mut |_| {}).expect("it can be read");
+        let report = verify(directory.path(), &mut |_| {}).expect("it can be read");
         assert_eq!(report.is_sound(), count == 0, "{report:?}");
+        let outcomes = repair(directory.path(), Permissions::default(), &mut |_| {}).expect("it can be written");
+        assert_eq!(outcomes.iter().all(|outcome| outcome.problems.is_empty()), count == 0, "{outcomes:?}");
     }
 }

@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::Path;
 
-use eventodb_store::sqlite::maintenance::{Error, FileReport, Outcome, Permissions, repair, verify};
+use eventodb_store::sqlite::maintenance::{Error, FileReport, Outcome, Permissions, backup, give_up, repair, verify};
 use eventodb_store::sqlite::{OpenError, Settings};
 use eventodb_store::testing::logs::restamp;
 use rusqlite::Connection;
@@ -45,6 +45,42 @@ async fn a_sound_store_stays_as_it_is() {
     let store = open(directory.path(), Settings::default()).await;
     model.check(&store).await;
     store.close().await;
+}
+
+/// A server that was killed while it made a log leaves one of another identity, and perhaps an index without content. Both
+/// become what they should be with the next start.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_log_and_an_index_that_were_just_made_are_sound() {
+    let (directory, mut model) = store_of(0).await;
+    let change = |file: &Path, sql: &str| {
+        Connection::open(file).and_then(|file| file.execute_batch(sql)).expect("a database");
+    };
+    change(&log_file(directory.path()), "UPDATE identity SET identity = randomblob(16)");
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    for (round, begun) in ["of another identity", "without a row", "without tables"].into_iter().enumerate() {
+        match begun {
+            "without a row" => change(&index_file(directory.path()), "DELETE FROM progress"),
+            "without tables" => fs::write(index_file(directory.path()), b"").expect("it is ours"),
+            _ => {}
+        }
+        assert_sound(directory.path());
+        let outcomes = repair(directory.path(), Permissions::default(), &mut |_| {}).expect("it can be written");
+        let is_sound = |outcome: &Outcome| outcome.is_usable && outcome.problems.is_empty();
+        assert!(outcomes.iter().all(is_sound), "{begun}: {outcomes:?}");
+        let nothing = give_up(directory.path(), NAME, 1, &mut |_| {}).expect_err("there is no message");
+        assert!(matches!(nothing, Error::NotDamaged(..)), "{nothing}");
+        let output = folder.path().join(round.to_string());
+        backup(directory.path(), &output, &mut |_| {}).expect("it is sound");
+        assert_sound(&output);
+        let restored = open(&output, Settings::default()).await;
+        model.clone().write(&log(&restored, NAME).await, 3).await;
+        restored.close().await;
+        assert_sound(&output);
+    }
+    let store = open(directory.path(), Settings::default()).await;
+    model.check(&store).await;
+    store.close().await;
+    assert_sound(directory.path());
 }
 
 #[tokio::test(flavor = "multi_thread")]

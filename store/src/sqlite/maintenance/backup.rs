@@ -147,10 +147,8 @@ fn copy(
     if !beginning.table_exists(None, "messages").map_err(&failed)? {
         return Ok(nothing);
     }
-    let head: i64 = beginning
-        .query_row("SELECT coalesce(max(global_position), 0) FROM messages", [], |row| row.get(0))
-        .map_err(&failed)?;
-    if !namespace.owns(&files::identity(&beginning).map_err(&failed)?) {
+    let head = files::head(&beginning).map_err(&failed)?;
+    if !namespace.owns(&beginning).map_err(&failed)? {
         return Err(Error::ForeignLog(shown(&file)));
     }
     let target_path = files::log_path(target, incarnation);

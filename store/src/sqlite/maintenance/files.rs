@@ -6,11 +6,12 @@ use std::path::{Path, PathBuf};
 use eventodb_protocol::Timestamp;
 use eventodb_protocol::reply::Quota;
 use eventodb_protocol::token::TokenHash;
+use eventodb_schema::SQLITE_LOG;
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags, Row};
 
 use super::super::connection::{self, Attach};
-use super::super::evidence;
+use super::super::evidence::{self, Identity};
 use super::super::registry::Registry;
 use super::super::tokens;
 use super::{Error, database, io, shown};
@@ -53,9 +54,14 @@ impl Namespace {
         format!("namespace {}", self.name)
     }
 
-    /// Whether a log of this identity may be its own.
-    pub(super) fn owns(&self, identity: &[u8]) -> bool {
-        self.identity.as_ref().is_none_or(|own| own == identity)
+    /// Whether a log may be its own.
+    ///
+    /// # Errors
+    /// SQLite's.
+    pub(super) fn owns(&self, log: &Connection) -> rusqlite::Result<bool> {
+        // If the end of a damaged log cannot be read, there is one.
+        let is_empty = head(log).is_ok_and(|head| head == 0);
+        Ok(evidence::compare(self.identity.as_deref(), &identity(log)?, is_empty) != Identity::Foreign)
     }
 }
 
@@ -204,6 +210,22 @@ pub(super) fn version(database: &Connection) -> rusqlite::Result<usize> {
 /// SQLite's.
 pub(super) fn identity(log: &Connection) -> rusqlite::Result<Vec<u8>> {
     log.query_row("SELECT identity FROM identity", [], |row| row.get(0))
+}
+
+/// The head of a log.
+///
+/// # Errors
+/// SQLite's.
+pub(super) fn head(log: &Connection) -> rusqlite::Result<i64> {
+    log.query_row("SELECT coalesce(max(global_position), 0) FROM messages", [], |row| row.get(0))
+}
+
+/// Whether a log has anything in it. One that could not be set up, because of a fault of the disk or a crash, has not.
+pub(super) fn is_begun(path: &Path) -> bool {
+    let is_empty = std::fs::metadata(path).map_or(0, |metadata| metadata.len()) == 0;
+    let tables = "SELECT count(*) FROM sqlite_schema";
+    let has_tables = |log: Connection| log.query_row(tables, [], |row| row.get::<_, i64>(0)).map_or(true, |n| n > 0);
+    !is_empty && open_live(path, SQLITE_LOG).map_or(true, has_tables)
 }
 
 /// The head that a namespace's log is known to have had, by the registry and by its index.

@@ -49,11 +49,12 @@ pub fn give_up(
         return Err(Error::MissingLog(shown(&path)));
     }
     let log = open(&path)?;
-    if !namespace.owns(&files::identity(&log).map_err(database(&path))?) {
+    if !namespace.owns(&log).map_err(database(&path))? {
         return Err(Error::ForeignLog(shown(&path)));
     }
     let known = by_index(&path, &index, global_position);
-    let head = head_of(&log).max(files::known_head(&namespace, &log, &index));
+    // If the end of the log cannot be read, other files know its head.
+    let head = files::head(&log).unwrap_or(0).max(files::known_head(&namespace, &log, &index));
     let fault = fault_at(&log, &path, global_position, head)?;
     let replaced = match fault {
         Fault::Page => None,
@@ -97,11 +98,6 @@ impl std::fmt::Display for Fault {
             Self::Page => "is on a page that cannot be read",
         })
     }
-}
-
-fn head_of(log: &Connection) -> i64 {
-    // If the end of the log cannot be read, other files know its head.
-    log.query_row("SELECT coalesce(max(global_position), 0) FROM log.messages", [], |row| row.get(0)).unwrap_or(0)
 }
 
 /// The fault of the message at a position of a log that reaches `head`.

@@ -3,7 +3,6 @@
 //! An index is derived: if it does not fit, it is dropped and built from the log. A log is not: the readable messages
 //! of a damaged one are saved into a new file, and the damaged one stays beside it.
 
-use std::fs;
 use std::path::Path;
 
 use eventodb_schema::{SQLITE_LOG, SQLITE_REGISTRY};
@@ -80,7 +79,7 @@ pub fn repair(directory: &Path, permissions: Permissions, progress: &mut Progres
     let mut outcomes = vec![sound];
     for namespace in namespaces.map_err(database(&path))? {
         let log = files::log_path(directory, namespace.incarnation);
-        if fs::metadata(&log).map_or(0, |metadata| metadata.len()) == 0 && namespace.messages == Some(0) {
+        if namespace.messages == Some(0) && !files::is_begun(&log) {
             continue;
         }
         let index = files::index_path(directory, namespace.incarnation);
@@ -186,8 +185,7 @@ fn told(saved: &Saved) -> Vec<String> {
 
 /// The report on a log, if it is the log of another namespace.
 fn foreign(log: &Path, namespace: &Namespace) -> Option<Outcome> {
-    let identity = files::identity(&files::open_live(log, SQLITE_LOG).ok()?).ok()?;
-    if namespace.owns(&identity) {
+    if namespace.owns(&files::open_live(log, SQLITE_LOG).ok()?).ok()? {
         return None;
     }
     Some(Outcome {
@@ -207,8 +205,7 @@ fn known_head(log: &Path, index: &Path, namespace: &Namespace) -> i64 {
 
 fn head_of(path: &Path) -> Result<i64, Error> {
     let log = files::open_live(path, SQLITE_LOG)?;
-    log.query_row("SELECT coalesce(max(global_position), 0) FROM messages", [], |row| row.get(0))
-        .map_err(database(path))
+    files::head(&log).map_err(database(path))
 }
 
 fn lost_end(outcome: &mut Outcome, head: i64, known: i64, permissions: Permissions) {

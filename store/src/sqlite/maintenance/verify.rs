@@ -152,7 +152,7 @@ fn verify_data_directory(directory: &Path, progress: &mut Progress<'_>) -> Resul
 
 fn verify_namespace(directory: &Path, namespace: &Namespace, progress: &mut Progress<'_>) -> Vec<FileReport> {
     let path = files::log_path(directory, namespace.incarnation);
-    if namespace.messages == Some(0) && !is_begun(&path) {
+    if namespace.messages == Some(0) && !files::is_begun(&path) {
         // It was never used.
         return Vec::new();
     }
@@ -181,14 +181,6 @@ fn verify_namespace(directory: &Path, namespace: &Namespace, progress: &mut Prog
     reports
 }
 
-/// Whether a log has anything in it. One that could not be set up, because of a fault of the disk, has not.
-fn is_begun(path: &Path) -> bool {
-    let is_empty = std::fs::metadata(path).map_or(0, |metadata| metadata.len()) == 0;
-    let tables = "SELECT count(*) FROM sqlite_schema";
-    let has_tables = |log: Connection| log.query_row(tables, [], |row| row.get::<_, i64>(0)).map_or(true, |n| n > 0);
-    !is_empty && files::open_live(path, SQLITE_LOG).map_or(true, has_tables)
-}
-
 /// Looks at a log of a data directory.
 pub(super) fn check_log_of(path: &Path, progress: &mut Progress<'_>) -> LogCheck {
     match files::open_live(path, SQLITE_LOG) {
@@ -207,11 +199,10 @@ pub(super) fn check_log_of(path: &Path, progress: &mut Progress<'_>) -> LogCheck
 /// Contradictions between a log and the evidence about it.
 pub(super) fn of_another_moment(namespace: &Namespace, log: &Path, index: &Path) -> Option<String> {
     let log = files::open_live(log, SQLITE_LOG).ok()?;
-    if !namespace.owns(&files::identity(&log).ok()?) {
+    if !namespace.owns(&log).ok()? {
         return Some("it is the log of another namespace".to_owned());
     }
-    let head: i64 =
-        log.query_row("SELECT coalesce(max(global_position), 0) FROM messages", [], |row| row.get(0)).ok()?;
+    let head = files::head(&log).ok()?;
     let known = files::known_head(namespace, &log, index);
     (head < known)
         .then(|| format!("it ends at global position {head}, and {known} was acknowledged: it has lost its end"))
@@ -228,6 +219,7 @@ pub(super) fn check_index_of(log: &Path, index: &Path, progress: &mut Progress<'
     let mut problems = Problems::default();
     let alone = index_file::stamp_of_file_alone(index).unwrap_or_default();
     match open_index_of(log, index) {
+        Ok((connection, version)) if are_empty(&connection, version) => {}
         Ok((_, 0)) => problems.add("it is empty"),
         Ok((_, version)) if version < SQLITE_INDEX.len() => return None,
         Ok((connection, _)) => {
@@ -241,6 +233,13 @@ pub(super) fn check_index_of(log: &Path, index: &Path, progress: &mut Progress<'
         Err(error) => problems.add(Chain(&error).to_string()),
     }
     Some(problems)
+}
+
+/// Whether neither a log nor its index, of this version, has a message. The server gives such an index what it lacks.
+fn are_empty(connection: &Connection, version: usize) -> bool {
+    let has_none =
+        |table: &str| connection.query_row(&format!("SELECT count(*) = 0 FROM {table}"), [], |row| row.get(0));
+    has_none("log.messages").unwrap_or(false) && (version == 0 || has_none("idx.ids").unwrap_or(false))
 }
 
 /// A log and its index, and the version of the index's schema. Their write-ahead logs stay as they are.
