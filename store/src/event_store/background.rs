@@ -32,7 +32,8 @@ pub(super) fn start(store: &Arc<EventStore>) {
     }
 }
 
-/// Looks after the start, and every hour, for logs whose last time lies ahead of the clock.
+/// Looks after the start, and every hour, for logs whose last time lies ahead of the clock. The backend notices then which
+/// logs have lost their ends.
 async fn look_at_times(store: Weak<EventStore>, stop: CancellationToken) {
     loop {
         let Some(store) = store.upgrade() else { return };

@@ -10,6 +10,7 @@ use rusqlite::{Connection, OptionalExtension as _};
 use super::connection::{self, Attach};
 use super::paths::set_up;
 use super::registry::Noted;
+use crate::model::Incarnation;
 
 /// Whether a log's identity is that of its namespace.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,6 +53,24 @@ pub(super) fn compare(own: Option<&[u8]>, found: &[u8], is_empty: bool) -> Ident
 /// SQLite's.
 pub(super) fn identity(log: &Connection) -> rusqlite::Result<Vec<u8>> {
     log.query_row("SELECT identity FROM log.identity", [], |row| row.get(0))
+}
+
+/// A head that a log of this identity is known to have had.
+pub(super) fn known_head(noted: &Noted, index: &Path, identity: &[u8]) -> i64 {
+    // The head was marked when the log was closed, and the count noted. Until then the index may know a later one.
+    let seen = if noted.messages.is_none() { seen_by_index(index, identity) } else { None };
+    noted.marked_head.max(seen.unwrap_or(0))
+}
+
+/// Logs that a log has lost its end.
+pub(super) fn tell_of_lost_end(incarnation: Incarnation, head: i64, known: i64) {
+    tracing::error!(
+        incarnation = incarnation.0,
+        head,
+        known,
+        "the log has lost its end: it takes no writes until its files are restored or the loss is accepted with \
+         `eventodb repair --accept-loss`"
+    );
 }
 
 /// The global position up to which an index has seen the log of this identity. `None` if it is the index of another

@@ -19,7 +19,7 @@ use super::connection::Attach;
 use super::failure::{READ_AGAIN, READ_PAUSE, ReadError, Suspicion, fail, is_damage, is_not_opened, lacks_one};
 use super::files::{self, Files, Opened};
 use super::paths::{index, index_path, log_path, remove_database, set_up};
-use super::{Location, Shared, connection, index_file, indexer, lookup, read};
+use super::{Location, Shared, connection, evidence, index_file, indexer, lookup, read};
 use crate::degraded::Degraded;
 use crate::error::{Chain, Error, Result};
 use crate::fault::Fault;
@@ -147,7 +147,8 @@ impl SqliteStorage {
         }
     }
 
-    /// Time of the last written message, without opening the index. The file's schema may be one of an earlier version.
+    /// Time of the last written message, without building the index. The file's schema may be one of an earlier version. If
+    /// the log has lost its end, that is noticed, because it may be long until somebody opens it.
     ///
     /// # Errors
     /// The log cannot be read.
@@ -163,8 +164,22 @@ impl SqliteStorage {
         let log =
             connection::open(&[Attach::log_as_it_is(file).at_least(Access::ReadOnly)]).map_err(Error::unavailable)?;
         set_up(&log).map_err(fail)?;
+        self.look_at_end(&log)?;
         let time = log.query_row(include_str!("sql/last_time.sql"), [], |row| row.get(0)).optional().map_err(fail)?;
         Ok(Timestamp::from_micros(time.unwrap_or_default()))
+    }
+
+    /// Notices whether a log has lost its end.
+    fn look_at_end(&self, log: &Connection) -> Result<()> {
+        let noted = self.shared.registry.noted(self.incarnation).map_err(fail)?.ok_or(Error::Closed)?;
+        let identity = evidence::identity(log).map_err(fail)?;
+        let known = evidence::known_head(&noted, &index_path(&self.shared, self.incarnation), &identity);
+        // Read after what is known of it, because it may be growing.
+        let head = files::last_position(log).map_err(fail)?;
+        if head < known && !self.lost_end.swap(true, SeqCst) {
+            evidence::tell_of_lost_end(self.incarnation, head, known);
+        }
+        Ok(())
     }
 
     /// As [`Self::files`], after room was made for one more open namespace.

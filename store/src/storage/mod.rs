@@ -190,7 +190,7 @@ pub trait Backend: Send + Sync + 'static {
     async fn self_test(&self) -> Result<()>;
 
     /// Time of the last written message of an incarnation, without migrating it or keeping it open; 1970 if it has no
-    /// message.
+    /// message. Damage that is seen on the way is in [`Backend::degraded`] from then on.
     async fn last_time(&self, incarnation: Incarnation) -> Result<Timestamp>;
 
     /// Why writes are refused at the moment, or soon will be, as far as it is known without asking.

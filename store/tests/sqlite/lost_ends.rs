@@ -159,6 +159,28 @@ async fn try_to_write(store: &EventStore) -> Result<(), Error> {
     log(store, NAME).await.append(append).await.map(|_| ())
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lost_end_is_told_before_its_namespace_is_used() {
+    let (directory, _) = crashed().await;
+    for (mark, index) in [(true, false), (false, true)] {
+        let copy = crash_copy(directory.path());
+        if !mark {
+            forget_mark(copy.path());
+        }
+        if !index {
+            remove_index(copy.path());
+        }
+        fs::remove_file(beside(&log_file(copy.path()), "-wal")).expect("it is there");
+        let store = open(copy.path(), Settings::default()).await;
+        let deadline = Instant::now() + PATIENCE;
+        while codes(&store) != ["LOG_END_LOST"] {
+            assert!(Instant::now() < deadline, "mark {mark}: {:?} is told", codes(&store));
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        store.close().await;
+    }
+}
+
 /// The mark in a backup is the head of the log in it. If an older log takes that log's place, the mark shows that its
 /// end is lost.
 #[tokio::test(flavor = "multi_thread")]

@@ -44,7 +44,7 @@ use crate::fault::Fault;
 use crate::model::{Batch, Entry, Incarnation};
 use crate::storage::{AppendError, Settled};
 
-pub(super) use self::open::{Opened, open};
+pub(super) use self::open::{Opened, last_position, open};
 
 /// Marks the file as a log. It is written again to see whether the file takes a write.
 const APPLICATION_ID: i32 = i32::from_be_bytes(*b"EvLg");

@@ -6,6 +6,7 @@ use parking_lot::Mutex;
 
 use super::super::Shared;
 use super::super::directory::Found;
+use super::super::evidence;
 use crate::degraded::Degraded;
 use crate::error::{Cause, Error, Result};
 use crate::model::Incarnation;
@@ -33,13 +34,7 @@ impl Obstacles {
         unplaced: Vec<i64>,
     ) -> Self {
         if let Some((head, known)) = lost_end {
-            tracing::error!(
-                incarnation = incarnation.0,
-                head,
-                known,
-                "the log has lost its end: it takes no writes until its files are restored or the loss is accepted with \
-                 `eventodb repair --accept-loss`"
-            );
+            evidence::tell_of_lost_end(incarnation, head, known);
         }
         if !unplaced.is_empty() {
             tracing::error!(

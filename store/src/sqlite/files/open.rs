@@ -239,6 +239,10 @@ fn identify(shared: &Shared, incarnation: Incarnation, noted: &Noted, log: &Conn
     }
 }
 
-fn last_position(log: &Connection) -> rusqlite::Result<i64> {
+/// The global position of the last message of a log, attached as `log`; 0 if there is none.
+///
+/// # Errors
+/// SQLite's.
+pub(in crate::sqlite) fn last_position(log: &Connection) -> rusqlite::Result<i64> {
     log.query_row("SELECT coalesce(max(global_position), 0) FROM log.messages", [], |row| row.get(0))
 }
