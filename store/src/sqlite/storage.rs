@@ -164,7 +164,10 @@ impl SqliteStorage {
         let log =
             connection::open(&[Attach::log_as_it_is(file).at_least(Access::ReadOnly)]).map_err(Error::unavailable)?;
         set_up(&log).map_err(fail)?;
-        self.look_at_end(&log)?;
+        if let Err(error) = self.look_at_end(&log) {
+            // A log of an earlier version has no identity, and one that is being deleted nothing to look at.
+            tracing::debug!(incarnation = self.incarnation.0, error = %Chain(&error), "the end of a log was not looked at");
+        }
         let time = log.query_row(include_str!("sql/last_time.sql"), [], |row| row.get(0)).optional().map_err(fail)?;
         Ok(Timestamp::from_micros(time.unwrap_or_default()))
     }
