@@ -6,7 +6,7 @@
 
 use std::marker::PhantomData;
 
-use eventodb_protocol::limits::{APPEND_MESSAGES, BATCH_SIZE_DEFAULT};
+use eventodb_protocol::limits::APPEND_MESSAGES;
 use eventodb_protocol::{Expected, name};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -104,7 +104,7 @@ impl<A: Aggregate> Aggregates<A> {
                 loaded.state.apply(message)?;
                 loaded.version = Some(message.position());
             }
-            if page.messages.len() < BATCH_SIZE_DEFAULT {
+            if page.is_last() {
                 return Ok(loaded);
             }
         }

@@ -156,6 +156,13 @@ pub enum Error {
         /// The text that the server sent.
         message: String,
     },
+    /// A stored message is not as it was written. Reads end before it until an operator has repaired the log; a write was
+    /// not done.
+    #[error("damaged: {message}")]
+    Damaged {
+        /// The text that the server sent. It names the global position.
+        message: String,
+    },
     /// The reply does not have the form of the protocol.
     #[error("unexpected reply: {message}")]
     Protocol {
@@ -223,6 +230,11 @@ impl Error {
     /// Whether the same call may succeed later.
     pub fn is_transient(&self) -> bool {
         matches!(self, Self::Unavailable { .. } | Self::RateLimited { .. } | Self::Server { .. })
+    }
+
+    /// Whether a worker that has nothing else to do waits until it passes: an operator may also repair what is damaged.
+    pub(crate) fn may_pass(&self) -> bool {
+        self.is_transient() || matches!(self, Self::Damaged { .. })
     }
 
     /// Whether the server has certainly not done what was requested.
@@ -326,9 +338,8 @@ impl Error {
                 Self::Unavailable { message, retry_after, maybe_done: false, source: None }
             }
             ErrorCode::Timeout => Self::Unavailable { message, retry_after, maybe_done: true, source: None },
-            ErrorCode::BackendError | ErrorCode::DataDamaged | ErrorCode::ImportFailed => {
-                Self::Server { status, message }
-            }
+            ErrorCode::DataDamaged => Self::Damaged { message },
+            ErrorCode::BackendError | ErrorCode::ImportFailed => Self::Server { status, message },
         }
     }
 

@@ -188,6 +188,14 @@ impl<T: fmt::Debug> fmt::Debug for Message<T> {
 }
 
 impl Page {
+    /// Whether nothing follows. A page that is shorter than was asked for may have ended before a damaged message: a
+    /// forward read has reached the end only if the page says that it is complete beyond its last message. If it does
+    /// not say so, which no backward read does, an empty page is the end.
+    pub fn is_last(&self) -> bool {
+        let last = self.messages.last().map(Message::global_position);
+        last.is_none() || self.head > last
+    }
+
     /// The global position at which a forward read continues.
     pub fn next(&self) -> Option<i64> {
         let last = self.messages.last().map(Message::global_position);

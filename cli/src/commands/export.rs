@@ -17,6 +17,7 @@ use eventodb_client::{CategoryQuery, Client, Error, Message, Page, RetryPolicy, 
 use flate2::Compression;
 use flate2::bufread::GzDecoder;
 use flate2::write::GzEncoder;
+use indicatif::ProgressBar;
 use serde_json::json;
 
 use super::connection::Connection;
@@ -71,11 +72,24 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<ExitCode> {
     let (mut sink, written) = Sink::open(&args)?;
     let from = written.map_or(1, |position| position + 1);
     let progress = progress::messages(u64::try_from(head - from + 1).ok());
-    let mut exported = 0u64;
-    let mut pages = Pages { client, categories: args.categories.clone(), filter_here: false };
-    let mut position = from;
+    let pages = Pages { client, categories: args.categories.clone(), filter_here: false, from, head };
+    let exported = export(pages, &mut sink, &args, &progress).await;
+    // What comes before a failure is kept: `--resume` goes on behind it.
+    sink.finish()?;
+    progress.finish_and_clear();
+    let exported = exported?;
+    if args.json {
+        return output::print_json(&json!({ "exported": exported, "head": head }));
+    }
+    output::warn(&progress, &format!("{exported} messages exported, up to global position {head}"));
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Writes the messages into `sink`, and returns how many there are.
+async fn export(mut pages: Pages, sink: &mut Sink, args: &Args, progress: &ProgressBar) -> anyhow::Result<u64> {
+    let (mut position, mut exported) = (pages.from, 0);
     let mut fetch = pages.fetch(position);
-    while position <= head {
+    while position <= pages.head {
         let page = match fetch.await.context("reading a page failed")? {
             Err(Error::InvalidRequest { .. }) if pages.categories.len() > 1 && !pages.filter_here => {
                 // This server takes only one category at a time.
@@ -85,28 +99,22 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<ExitCode> {
             }
             page => page?,
         };
-        let end = i64::try_from(page.messages.len()).expect("a page is small") < PAGE;
+        let end = page.is_last();
         position = page.next().unwrap_or(position).max(position);
         fetch = pages.fetch(position);
-        let wanted = page.messages.iter().filter(|message| message.global_position() <= head);
+        let wanted = page.messages.iter().filter(|message| message.global_position() <= pages.head);
         for message in wanted {
-            if pages.has(message) && in_time(message, &args)? {
+            if pages.has(message) && in_time(message, args)? {
                 sink.record(message)?;
                 exported += 1;
             }
         }
-        progress.set_position(u64::try_from(position - from).unwrap_or(0));
+        progress.set_position(u64::try_from(position - pages.from).unwrap_or(0));
         if end {
             break;
         }
     }
-    sink.finish()?;
-    progress.finish_and_clear();
-    if args.json {
-        return output::print_json(&json!({ "exported": exported, "head": head }));
-    }
-    output::warn(&progress, &format!("{exported} messages exported, up to global position {head}"));
-    Ok(ExitCode::SUCCESS)
+    Ok(exported)
 }
 
 type Fetch = tokio::task::JoinHandle<Result<Page, Error>>;
@@ -117,6 +125,8 @@ struct Pages {
     categories: Vec<String>,
     /// Whether everything is fetched and the categories are filtered here.
     filter_here: bool,
+    from: i64,
+    head: i64,
 }
 
 impl Pages {

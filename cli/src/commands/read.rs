@@ -211,7 +211,7 @@ async fn print(args: &Args, output: &mut Output) -> anyhow::Result<()> {
         }
         is_empty &= page.messages.is_empty();
         left -= page.messages.len() as u64;
-        if i64::try_from(page.messages.len()).expect("a page is small") < limit {
+        if page.is_last() {
             break;
         }
         from = args.what.after(&page, args.backward);

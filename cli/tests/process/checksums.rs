@@ -95,6 +95,46 @@ async fn one_changed_digit_is_never_served_and_can_be_given_up() {
     server.stop().await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn no_command_takes_a_damaged_message_for_the_end() {
+    let directory = tempfile::tempdir().expect("a temporary folder");
+    let data = directory.path().join("data");
+    let server = start_with_amounts(&data).await;
+    server.stop().await;
+    change_digit(&data, "{\"amount\":200}", "{\"amount\":900}");
+
+    let server = Server::start(&data, &[]).await;
+    let (file, checkpoint) = (directory.path().join("all.ndjson"), directory.path().join("checkpoint"));
+    let consume = ["consume", "--name", "x", "--checkpoint-file", text(&checkpoint), "--until-caught-up"];
+    for (arguments, lines) in [
+        (&["read"][..], 1),
+        (&["read", "a-1"], 1),
+        (&["read", "--category", "a", "--type", "T"], 1),
+        (&["read", "--backward"], 1),
+        (&["read", "-n", "1"], 1),
+        (&["export"], 1),
+        (&["export", "--output", text(&file)], 0),
+        (&[&consume[..], &["--", "echo"]].concat(), 1),
+    ] {
+        let mut command = StdCommand::new(BINARY);
+        command.args(arguments).env("EVENTODB_URL", format!("http://{}", server.address)).env("EVENTODB_TOKEN", TOKEN);
+        let ended = command.output().expect("the binary starts");
+        let told = String::from_utf8_lossy(&ended.stderr);
+        let printed = String::from_utf8_lossy(&ended.stdout).lines().count();
+        if arguments.contains(&"-n") {
+            assert!(ended.status.success(), "what was asked for is there: {told}");
+        } else {
+            assert_eq!(ended.status.code(), Some(1), "{arguments:?}: {told}");
+            assert!(told.contains("damaged: the message at global position 2"), "{arguments:?}: {told}");
+        }
+        assert_eq!(printed, lines, "{arguments:?}: what comes before it is printed");
+    }
+    let exported = std::fs::read_to_string(&file).expect("it is there");
+    assert_eq!(exported.lines().count(), 1, "what comes before it is exported: {exported}");
+    assert_eq!(std::fs::read_to_string(&checkpoint).expect("it is there").trim(), "1");
+    server.stop().await;
+}
+
 /// The table of `eventodb group status g`, or of another command about the group.
 fn group(server: &Server, command: &str) -> String {
     let url = format!("http://{}", server.address);

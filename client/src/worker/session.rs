@@ -134,7 +134,9 @@ impl<'a, C: Consumer> Session<'a, C> {
     async fn consume(&mut self, backoff: &mut Backoff) -> Result<(), WorkerError> {
         let mut fetch = self.fetch();
         while let Some((page, head)) = self.fetched(&mut fetch).await? {
-            let cut = i64::try_from(page.messages.len()).expect("a page is small") >= self.settings.page;
+            let is_full = i64::try_from(page.messages.len()).expect("a page is small") >= self.settings.page;
+            // A worker that waits reads again in any case, and needs no request more to know that it is at the end.
+            let cut = if self.settings.until_caught_up { !page.is_last() } else { is_full };
             let next = page.next().unwrap_or(0).max(self.done + 1);
             self.head = self.head.max(next - 1).max(head.unwrap_or(0));
             let prefetch = cut.then(|| {
@@ -176,7 +178,11 @@ impl<'a, C: Consumer> Session<'a, C> {
                 Ok(Err(error)) => error,
                 Err(error) => Error::protocol(format!("reading a page failed: {error}")),
             };
-            let passes = error.is_transient() || matches!(error, Error::Protocol { .. });
+            let passes = match error {
+                Error::Damaged { .. } => !self.settings.until_caught_up,
+                Error::Protocol { .. } => true,
+                _ => error.is_transient(),
+            };
             let Some(wait) = passes.then(|| backoff.next_wait(error.retry_after())).flatten() else {
                 return Err(WorkerError::Client(error));
             };

@@ -2,6 +2,7 @@
 
 mod buffered;
 mod cut;
+mod damage;
 mod fake;
 mod group;
 mod member;

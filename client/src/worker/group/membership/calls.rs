@@ -187,7 +187,7 @@ impl<M: Mode> Membership<'_, M> {
                 self.answered(&asked, &lists_of(&beat.membership), &beat.fenced, had_failed);
                 None
             }
-            Err(error) if error.is_transient() => {
+            Err(error) if error.may_pass() => {
                 self.heartbeats.failed(&error, self.interval() / 4);
                 self.next_beat = self.next_beat.min(self.heartbeats.not_before);
                 self.failed_for_now(&asked, &error);
@@ -203,7 +203,7 @@ impl<M: Mode> Membership<'_, M> {
         let Reading { asked, left_out, is_brief, .. } = reading;
         let page = match result {
             Ok(page) => page,
-            Err(error) if error.is_transient() => {
+            Err(error) if error.may_pass() => {
                 self.reads.failed(&error, self.interval());
                 self.failed_for_now(&asked, &error);
                 return None;
