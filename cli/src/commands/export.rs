@@ -1,7 +1,7 @@
 //! `eventodb export`: writes the messages of a namespace into a file, one record per line.
 //!
 //! It uses only what every EventoDB server supports: `category.get` in pages by global position, up to the head at the
-//! start. It keeps two pages in memory. Compressed output is a sequence of gzip members (RFC 1952, section 2.2), so
+//! start. What it writes is of one history: see [`Pages`]. It keeps two pages in memory. Compressed output is a sequence of gzip members (RFC 1952, section 2.2), so
 //! that an interrupted file can be cut after its last complete member and continued.
 
 use std::fs::{File, OpenOptions};
@@ -12,7 +12,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::{Context as _, anyhow, bail};
-use eventodb_client::record::{record_place, write_record};
+use eventodb_client::record::{RecordPlace, record_place, write_record};
 use eventodb_client::{CategoryQuery, Client, Error, Message, Page, RetryPolicy, Timestamp};
 use flate2::Compression;
 use flate2::bufread::GzDecoder;
@@ -45,7 +45,7 @@ pub(crate) struct Args {
     /// Replace the output if it exists and is not empty.
     #[arg(long, requires = "output", conflicts_with = "resume")]
     force: bool,
-    /// Continue after the last complete record of the output file.
+    /// Continue after the last complete record of the output file, if the namespace still has it.
     #[arg(long, requires = "output")]
     resume: bool,
     /// Look where the namespace ends, wait for this many seconds, and export up to there. On a server other than this one a
@@ -69,12 +69,12 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<ExitCode> {
     let client = args.connection.connect().await?.with_retry_policy(retry);
     let head = client.head().await?;
     tokio::time::sleep(Duration::from_secs(args.settle)).await;
-    let (mut sink, written) = Sink::open(&args)?;
-    let from = written.map_or(1, |position| position + 1);
+    let (mut sink, last) = Sink::open(&args)?;
+    let from = last.map_or(1, |last| last.global_position + 1);
     let progress = progress::messages(u64::try_from(head - from + 1).ok());
-    let pages = Pages { client, categories: args.categories.clone(), filter_here: false, from, head };
+    let pages = Pages { client, categories: args.categories.clone(), filter_here: false, head, from, last };
     let exported = export(pages, &mut sink, &args, &progress).await;
-    // What comes before a failure is kept: `--resume` goes on behind it.
+    // What was read before a failure is kept: `--resume` goes on behind it.
     sink.finish()?;
     progress.finish_and_clear();
     let exported = exported?;
@@ -87,63 +87,106 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<ExitCode> {
 
 /// Writes the messages into `sink`, and returns how many there are.
 async fn export(mut pages: Pages, sink: &mut Sink, args: &Args, progress: &ProgressBar) -> anyhow::Result<u64> {
-    let (mut position, mut exported) = (pages.from, 0);
-    let mut fetch = pages.fetch(position);
-    while position <= pages.head {
-        let page = match fetch.await.context("reading a page failed")? {
-            Err(Error::InvalidRequest { .. }) if pages.categories.len() > 1 && !pages.filter_here => {
-                // This server takes only one category at a time.
-                pages.filter_here = true;
-                fetch = pages.fetch(position);
-                continue;
-            }
-            page => page?,
-        };
-        let end = page.is_last();
-        position = page.next().unwrap_or(position).max(position);
-        fetch = pages.fetch(position);
-        let wanted = page.messages.iter().filter(|message| message.global_position() <= pages.head);
-        for message in wanted {
+    let (begin, mut exported) = (pages.from, 0);
+    let mut fetch = pages.fetch();
+    loop {
+        let was_done = pages.is_done();
+        let messages = pages.take(fetch).await?;
+        if was_done {
+            return Ok(exported);
+        }
+        fetch = pages.fetch();
+        for message in &messages {
             if pages.has(message) && in_time(message, args)? {
                 sink.record(message)?;
                 exported += 1;
             }
         }
-        progress.set_position(u64::try_from(position - pages.from).unwrap_or(0));
-        if end {
-            break;
-        }
+        progress.set_position(u64::try_from(pages.from - begin).unwrap_or(0));
     }
-    Ok(exported)
 }
 
 type Fetch = tokio::task::JoinHandle<Result<Page, Error>>;
 
-/// Fetches pages.
+/// Reads page by page up to the head.
+///
+/// A page that goes on where another one was cut begins with the last message of that one, and at the end that message is
+/// read once more: so it is noticed if the messages are replaced meanwhile, or were since the output was begun.
 struct Pages {
     client: Client,
     categories: Vec<String>,
     /// Whether everything is fetched and the categories are filtered here.
     filter_here: bool,
-    from: i64,
     head: i64,
+    /// Everything below is read.
+    from: i64,
+    /// The last message that was read.
+    last: Option<RecordPlace>,
 }
 
 impl Pages {
     /// Begins to read a page. Meanwhile the page before it is written.
-    fn fetch(&self, position: i64) -> Fetch {
+    fn fetch(&self) -> Fetch {
         let query = match &self.categories[..] {
             [] => CategoryQuery::all(),
             _ if self.filter_here => CategoryQuery::all(),
             categories => CategoryQuery::any_of(categories),
         };
-        let (query, client) = (query.from(position).limit(PAGE), self.client.clone());
+        let from = self.known().map_or(self.from, |last| last.global_position);
+        let limit = if self.is_done() { 1 } else { PAGE };
+        let (query, client) = (query.from(from).limit(limit), self.client.clone());
         tokio::spawn(async move { client.category_get(&query).await })
+    }
+
+    /// The message with which the next page has to begin.
+    fn known(&self) -> Option<RecordPlace> {
+        self.last.filter(|last| self.is_done() || last.global_position + 1 == self.from)
+    }
+
+    /// Whether everything is read. The page in progress only shows that the last message is still there.
+    fn is_done(&self) -> bool {
+        self.from > self.head
+    }
+
+    /// The messages that the page in progress brings, up to the head.
+    async fn take(&mut self, mut fetch: Fetch) -> anyhow::Result<Vec<Message>> {
+        let mut page = loop {
+            match fetch.await.context("reading a page failed")? {
+                Err(Error::InvalidRequest { .. }) if self.categories.len() > 1 && !self.filter_here => {
+                    // This server takes only one category at a time.
+                    self.filter_here = true;
+                    fetch = self.fetch();
+                }
+                page => break page?,
+            }
+        };
+        if let Some(known) = self.known() {
+            anyhow::ensure!(page.messages.first().map(place_of) == Some(known), replaced(known, &self.categories));
+            page.messages.remove(0);
+        }
+        // A page without anything new that does not say how far it looked is the last one.
+        self.from = page.next().filter(|next| *next > self.from).unwrap_or(self.head + 1);
+        page.messages.retain(|message| message.global_position() <= self.head);
+        self.last = page.messages.last().map(place_of).or(self.last);
+        Ok(page.messages)
     }
 
     fn has(&self, message: &Message) -> bool {
         !self.filter_here || self.categories.iter().any(|category| category == message.category())
     }
+}
+
+fn place_of(message: &Message) -> RecordPlace {
+    RecordPlace { id: message.id(), global_position: message.global_position() }
+}
+
+fn replaced(known: RecordPlace, categories: &[String]) -> String {
+    let at = known.global_position;
+    let same = if categories.is_empty() { "" } else { ". To resume, name the same --categories as before" };
+    format!(
+        "the message exported from global position {at} is not there any more: the namespace was restored or replaced, and \
+         the output would mix two histories. Export anew, to another file or with --force{same}"
+    )
 }
 
 fn in_time(message: &Message, args: &Args) -> anyhow::Result<bool> {
@@ -167,8 +210,8 @@ enum Out {
 }
 
 impl Sink {
-    /// Opens the output. With `resume` it also returns the global position of the last complete record.
-    fn open(args: &Args) -> anyhow::Result<(Self, Option<i64>)> {
+    /// Opens the output. With `resume` it also returns the place of the last complete record.
+    fn open(args: &Args) -> anyhow::Result<(Self, Option<RecordPlace>)> {
         let resume = args.resume;
         let gzip =
             args.gzip || args.output.as_deref().is_some_and(|path| path.extension().is_some_and(|end| end == "gz"));
@@ -192,7 +235,7 @@ impl Sink {
             file.set_len(kept).context("cannot cut the output")?;
             file.seek(SeekFrom::Start(kept)).context("cannot go on with the output")?;
         }
-        Ok((sink(Out::File(file)), last.map(|place| place.global_position)))
+        Ok((sink(Out::File(file)), last))
     }
 
     fn record(&mut self, message: &Message) -> anyhow::Result<()> {

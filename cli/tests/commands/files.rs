@@ -1,5 +1,7 @@
 //! Files that commands write and read: names that end with `.gz`, nothing that is overwritten without a word, JSON for programs.
 
+use std::io::Read as _;
+
 use serde_json::json;
 
 use crate::support::{Server, eventodb};
@@ -30,6 +32,69 @@ fn a_name_that_ends_with_gz_means_gzip_and_no_file_is_overwritten() {
     let target = Server::start();
     assert_eq!(target.json(&["import", "-i", &packed, "--json"]), json!({ "imported": 1, "skipped": 0 }));
     assert_eq!(target.json(&["read", "account-1", "--json"])["type"], "Opened");
+}
+
+/// Lines of the export format, all in one stream.
+fn records(count: usize, data: &str) -> String {
+    let record = |at| {
+        let id = uuid::Uuid::new_v4();
+        let place = format!(r#""pos":{at},"gpos":{},"time":"2026-01-01T00:00:00Z""#, at + 1);
+        format!("{{\"id\":\"{id}\",\"stream\":\"a-1\",\"type\":\"T\",\"data\":{data},\"meta\":null,{place}}}\n")
+    };
+    (0..count).map(record).collect()
+}
+
+#[test]
+fn an_export_is_not_resumed_in_another_history() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = |name: &str| folder.path().join(name).to_str().expect("UTF-8").to_owned();
+    let (file, older) = (path("all.ndjson"), path("older.ndjson"));
+    let server = Server::start();
+    assert!(server.run(&["import"], &records(20, "{}")).status.success());
+    server.prints(&["export", "-o", &file]);
+    server.prints(&["export", "-o", &file, "--resume"]);
+    let exported = std::fs::read_to_string(&file).expect("there");
+    let head: String = exported.split_inclusive('\n').take(10).collect();
+    std::fs::write(&older, head).expect("written");
+    let refused = || {
+        let ended = server.run(&["export", "-o", &file, "--resume"], "");
+        let told = String::from_utf8_lossy(&ended.stderr);
+        assert_eq!(ended.status.code(), Some(1), "{told}");
+        assert!(told.contains("global position 20") && told.contains("restored or replaced"), "{told}");
+        assert_eq!(std::fs::read_to_string(&file).expect("there"), exported, "the output is as it was");
+    };
+
+    server.prints(&["import", "--force", "--yes", "-i", &older]);
+    refused();
+    let lines = "{\"stream\":\"a-1\",\"type\":\"T\",\"data\":{}}\n".repeat(20);
+    assert!(server.run(&["append"], &lines).status.success());
+    refused();
+    server.prints(&["export", "-o", &older, "--resume"]);
+    assert_eq!(std::fs::read_to_string(&older).expect("there").lines().count(), 30, "this one is of its history");
+}
+
+#[test]
+fn an_export_of_messages_that_are_replaced_meanwhile_fails() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("new.ndjson");
+    let server = Server::start();
+    let data = |which: &str| format!(r#"{{"which":"{which}","padding":"{}"}}"#, "x".repeat(2000));
+    assert!(server.run(&["import"], &records(6000, &data("old"))).status.success());
+    std::fs::write(&path, records(6000, &data("new"))).expect("written");
+    let mut export = eventodb(&["export"]);
+    export.env("EVENTODB_URL", &server.url).stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::piped());
+    let mut export = export.spawn().expect("started");
+    // It has begun, and waits for its reader.
+    let mut output = export.stdout.take().expect("its output");
+    output.read_exact(&mut [0; 1000]).expect("some of it");
+    server.prints(&["import", "--force", "--yes", "-i", path.to_str().expect("UTF-8")]);
+    let mut rest = String::new();
+    output.read_to_string(&mut rest).expect("the rest of it");
+    let ended = export.wait_with_output().expect("ended");
+    let told = String::from_utf8_lossy(&ended.stderr);
+    assert_eq!(ended.status.code(), Some(1), "{told}");
+    assert!(told.contains("restored or replaced"), "{told}");
+    assert!(!rest.contains(r#""which":"new""#), "nothing of the new messages is among the old ones");
 }
 
 #[test]
