@@ -125,7 +125,9 @@ fn exit_of(cause: &(dyn Error + 'static)) -> Option<Exit> {
     }
     // The error of the handler is not one of this program, so that its causes are not searched for an exit code.
     match cause.downcast_ref() {
-        Some(WorkerError::Handler { .. } | WorkerError::Duplicate(_)) => return Some(Exit::Failed),
+        Some(WorkerError::Handler { .. } | WorkerError::Duplicate(_) | WorkerError::AheadOfHead { .. }) => {
+            return Some(Exit::Failed);
+        }
         Some(WorkerError::Paused(_)) => return Some(Exit::TryAgain),
         _ => {}
     }

@@ -5,7 +5,7 @@ use std::io::Write as _;
 use std::sync::{LazyLock, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use eventodb_client::worker::{HandlerError, Observer, Reaction};
+use eventodb_client::worker::{HandlerError, Observer, Reaction, WorkerError};
 use eventodb_client::{CallObserver, Error, Message};
 use eventodb_store::Chain;
 
@@ -69,6 +69,10 @@ impl Observer for Notices {
             message.global_position(),
             Chain(&**error),
         ));
+    }
+
+    fn ahead_of_head(&self, position: i64, head: i64) {
+        say(&WorkerError::AheadOfHead { position, head }.to_string());
     }
 
     fn disconnected(&self, error: &Error) {

@@ -110,6 +110,30 @@ fn a_consumer_tells_programs_what_it_does() {
 }
 
 #[test]
+fn a_checkpoint_above_the_head_is_said() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let server = Server::start(folder.path(), "0");
+    server.prints(&["write", "c-1", "T"]);
+    let file = folder.path().join("checkpoint");
+    std::fs::write(&file, "20\n").expect("written");
+    let consume = ["consume", "--name", "x", "-c", "c", "--checkpoint-file", file.to_str().expect("UTF-8")];
+    let words = "the checkpoint 20 is above the head 1: the namespace was restored or replaced";
+    let (code, printed, told) = server.run(&[&consume[..], &["--until-caught-up", "--", "cat"]].concat());
+    assert_eq!((code, printed.as_str()), (Some(1), ""), "{told}");
+    assert!(told.contains(words) && told.contains("begin with a new checkpoint"), "{told}");
+
+    let mut command = eventodb(&[&consume[..], &["--json", "--", "cat"]].concat());
+    command.env("EVENTODB_URL", &server.url).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().expect("started");
+    let mut printed = BufReader::new(child.stdout.take().expect("its output")).lines();
+    let mut told = BufReader::new(child.stderr.take().expect("its errors")).lines();
+    let _running = Running(child);
+    assert!(told.any(|line| line.expect("UTF-8").contains(words)));
+    let expected = json!({ "event": "ahead", "globalPosition": 20, "head": 1 });
+    assert!(printed.any(|line| serde_json::from_str::<Value>(&line.expect("UTF-8")).expect("JSON") == expected));
+}
+
+#[test]
 fn a_lost_server_and_its_return_are_said() {
     let folder = tempfile::tempdir().expect("a folder");
     let server = Server::start(folder.path(), "0");

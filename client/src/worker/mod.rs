@@ -75,6 +75,18 @@ pub enum WorkerError {
     /// There seems to be nothing more to handle, because the group is paused: see [`Worker::until_caught_up`].
     #[error("the group {0} is paused")]
     Paused(String),
+    /// The worker was to end once it has caught up, and its saved position is one that the namespace has not reached:
+    /// see [`Observer::ahead_of_head`].
+    #[error(
+        "the checkpoint {position} is above the head {head}: the namespace was restored or replaced, and what is written \
+         up to {position} would be taken for handled; begin with a new checkpoint"
+    )]
+    AheadOfHead {
+        /// The saved position.
+        position: i64,
+        /// The global position of the namespace's last message.
+        head: i64,
+    },
     /// The server refuses the worker's calls.
     #[error("cannot read")]
     Client(#[source] Error),

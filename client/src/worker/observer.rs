@@ -41,6 +41,10 @@ pub trait Observer: Send + Sync {
     /// A message could not be handled.
     fn failed(&self, _message: &Message, _error: &HandlerError, _reaction: Reaction) {}
 
+    /// The saved position is above the namespace's head. The namespace was restored or replaced, or the position is that
+    /// of another one. What is written up to the saved position will not be handled.
+    fn ahead_of_head(&self, _position: i64, _head: i64) {}
+
     /// A read failed, or the subscription broke. The worker tries again.
     fn disconnected(&self, _error: &Error) {}
 

@@ -42,6 +42,8 @@ pub(super) struct Session<'a, C> {
     head_asked: Option<Instant>,
     subscription: Option<Subscription>,
     link: Link,
+    /// Whether the observer knows that the saved position is above the head.
+    told_ahead: bool,
 }
 
 /// Whether the server can be reached, as last reported to the observer.
@@ -109,6 +111,7 @@ impl<'a, C: Consumer> Session<'a, C> {
             head_asked: None,
             subscription: None,
             link: Link::default(),
+            told_ahead: false,
         }
     }
 
@@ -134,6 +137,7 @@ impl<'a, C: Consumer> Session<'a, C> {
     async fn consume(&mut self, backoff: &mut Backoff) -> Result<(), WorkerError> {
         let mut fetch = self.fetch();
         while let Some((page, head)) = self.fetched(&mut fetch).await? {
+            self.compare_with_head(page.head)?;
             let is_full = i64::try_from(page.messages.len()).expect("a page is small") >= self.settings.page;
             // A worker that waits reads again in any case, and needs no request more to know that it is at the end.
             let cut = if self.settings.until_caught_up { !page.is_last() } else { is_full };
@@ -158,6 +162,22 @@ impl<'a, C: Consumer> Session<'a, C> {
                     self.fetch()
                 }
             };
+        }
+        Ok(())
+    }
+
+    /// Tells of a saved position above the head. What is written between them would be passed over without a word.
+    fn compare_with_head(&mut self, head: Option<i64>) -> Result<(), WorkerError> {
+        let ahead = self.summary.position.zip(head).filter(|(saved, head)| saved > head);
+        let was_told = std::mem::replace(&mut self.told_ahead, ahead.is_some());
+        let Some((position, head)) = ahead else { return Ok(()) };
+        let error = WorkerError::AheadOfHead { position, head };
+        if self.settings.until_caught_up {
+            return Err(error);
+        }
+        if !was_told {
+            self.settings.observer.ahead_of_head(position, head);
+            tracing::warn!("{error}");
         }
         Ok(())
     }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use eventodb_client::RetryPolicy;
 use eventodb_client::checkpoint::{CheckpointError, CheckpointStore as _, MemoryCheckpoint, StreamCheckpoint};
-use eventodb_client::worker::{Checkpointed, Handlers, OnError, StaticWorker, WorkerError};
+use eventodb_client::worker::{Checkpointed, Handlers, Observer, OnError, StaticWorker, WorkerError};
 use parking_lot::Mutex;
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
@@ -207,6 +207,44 @@ async fn stopping_finishes_the_message_in_hand_and_saves() {
     let worker = StaticWorker::new(&fake.client(), Checkpointed::new(handlers, checkpoint.clone())).categories(["a"]);
     let summary = worker.run(stop).await.expect("stopped");
     assert_eq!((summary.messages, checkpoint.position()), (5, Some(5)));
+}
+
+/// Notes saved positions above the head.
+#[derive(Clone, Default)]
+struct Ahead(Arc<Mutex<Vec<(i64, i64)>>>);
+
+impl Observer for Ahead {
+    fn ahead_of_head(&self, position: i64, head: i64) {
+        self.0.lock().push((position, head));
+    }
+}
+
+#[tokio::test]
+async fn a_saved_position_above_the_head_is_told() {
+    let log = Arc::new(Mutex::new(Log { length: 10, written: Vec::new() }));
+    let (served, reads, stop) = (log.clone(), AtomicUsize::new(0), CancellationToken::new());
+    let enough = stop.clone();
+    let fake = Fake::start(move |request| {
+        if request.body.starts_with(r#"["category.get""#) && reads.fetch_add(1, Ordering::Relaxed) == 5 {
+            enough.cancel();
+        }
+        served.lock().answer(request)
+    })
+    .await;
+    let (observer, mut checkpoint) = (Ahead::default(), MemoryCheckpoint::new());
+    checkpoint.save(20).await.expect("saved");
+    let worker = || {
+        StaticWorker::new(&fake.client(), Checkpointed::new(noting(&Seen::default(), 0), checkpoint.clone()))
+            .categories(["a"])
+            .poll_every(Duration::from_millis(2))
+            .observer(observer.clone())
+    };
+    let result = worker().until_caught_up().run(stop.clone()).await;
+    assert!(matches!(result, Err(WorkerError::AheadOfHead { position: 20, head: 10 })), "{result:?}");
+    assert!(observer.0.lock().is_empty(), "the error tells it");
+    worker().run(stop).await.expect("stopped");
+    assert_eq!(*observer.0.lock(), [(20, 10)], "it is told once");
+    assert_eq!(checkpoint.position(), Some(20));
 }
 
 #[tokio::test]

@@ -152,6 +152,11 @@ impl Observer for Told {
         });
     }
 
+    fn ahead_of_head(&self, position: i64, head: i64) {
+        self.notices.ahead_of_head(position, head);
+        self.events.print(|_| json!({ "event": "ahead", "globalPosition": position, "head": head }));
+    }
+
     fn disconnected(&self, error: &Error) {
         self.notices.disconnected(error);
         let is_new =

@@ -68,11 +68,12 @@ pub(crate) struct Args {
     /// Retry a failing command for this many seconds.
     #[arg(long, default_value_t = 30)]
     retry_seconds: u64,
-    /// End when there is nothing more to handle. A group that is paused then ends it with 75.
+    /// End when there is nothing more to handle. A group that is paused then ends it with 75. Without GROUP, a checkpoint
+    /// above the head of the namespace ends it with 1.
     #[arg(long)]
     until_caught_up: bool,
     /// Print a JSON object on each line about what happens: `event` is started, handled, retried, skipped, parked, failed,
-    /// saved, disconnected, reconnected, lost (events that nobody read in time) or stopped. What the commands print goes
+    /// saved, ahead (of the head), disconnected, reconnected, lost (events that nobody read in time) or stopped. What the commands print goes
     /// to standard error.
     #[arg(long)]
     json: bool,
