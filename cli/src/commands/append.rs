@@ -10,6 +10,7 @@ use anyhow::Context as _;
 use eventodb_client::{BufferSettings, BufferedWriter, NewMessage, Receipt};
 use indicatif::ProgressBar;
 use serde::Deserialize;
+use serde::de::IgnoredAny;
 use serde_json::value::RawValue;
 
 use super::connection::Connection;
@@ -19,7 +20,8 @@ use super::{input, progress};
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// The file to read, which may be compressed. Standard input if left out. Each line is a message:
-    /// {"stream": …, "type": …, "data": {…}, "metadata": {…}, "id": …}. metadata and id may be left out.
+    /// {"stream": …, "type": …, "data": {…}, "metadata": {…}, "id": …}. metadata and id may be left out. Lines of `export`
+    /// and of `read --json` are taken too, without their positions and times. A line with any other member is refused.
     #[arg(long)]
     input: Option<PathBuf>,
     /// Write every line to this stream, whatever stream it names.
@@ -43,6 +45,7 @@ pub(crate) struct Args {
 
 /// One line of input. Data and metadata stay text.
 #[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
 struct Line<'a> {
     #[serde(borrow, default)]
     stream: Option<Cow<'a, str>>,
@@ -55,6 +58,13 @@ struct Line<'a> {
     metadata: Option<&'a RawValue>,
     #[serde(default)]
     id: Option<&'a str>,
+    /// What exported and printed messages have besides. The server gives new positions and times.
+    #[serde(default, rename = "pos", alias = "position")]
+    _position: IgnoredAny,
+    #[serde(default, rename = "gpos", alias = "globalPosition")]
+    _global_position: IgnoredAny,
+    #[serde(default, rename = "time")]
+    _time: IgnoredAny,
 }
 
 /// The results of the lines so far.

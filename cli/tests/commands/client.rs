@@ -192,6 +192,25 @@ fn lines_are_appended_and_bad_ones_named() {
 }
 
 #[test]
+fn a_line_with_an_unknown_member_is_not_appended() {
+    let server = Server::start();
+    for (member, value) in [("metadat", "{}"), ("Metadata", "{}"), ("expectedVersion", "9"), ("Id", "\"x\"")] {
+        let line = format!("{{\"stream\":\"s-1\",\"type\":\"T\",\"data\":{{}},\"{member}\":{value}}}\n");
+        let output = server.run(&["append"], &line);
+        let told = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{member}: {told}");
+        assert!(told.contains("line 1:") && told.contains(&format!("`{member}`")), "{told}");
+    }
+    server.prints(&["write", "s-1", "T", "{}", "--metadata", r#"{"by":"me"}"#]);
+    for lines in [server.prints(&["export"]), server.prints(&["read", "--json"])] {
+        let other = Server::start();
+        let output = other.run(&["append"], &lines);
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        assert_eq!(other.json(&["read", "--json"])["metadata"], serde_json::json!({ "by": "me" }));
+    }
+}
+
+#[test]
 fn what_is_exported_can_be_imported() {
     let folder = tempfile::tempdir().expect("a folder");
     let path = |name: &str| folder.path().join(name).to_str().expect("UTF-8").to_owned();
