@@ -489,7 +489,8 @@ pub(super) struct Postgres {
         default_value_t = postgres().pool_max, value_parser = count
     )]
     pub(super) pg_pool_max: usize,
-    /// Most connections for appends, with each node of the database that has namespaces.
+    /// Most connections for appends, and for the heads that reads ask for, with each node of the database that has
+    /// namespaces.
     #[arg(
         long, env = "EVENTODB_PG_APPEND_CONNECTIONS", value_name = "COUNT",
         default_value_t = postgres().sequencer_connections, value_parser = count

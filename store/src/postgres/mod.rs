@@ -286,6 +286,7 @@ impl Backend for Postgres {
         let home = places.home().direct();
         let pools = [
             ("reads", &home.readers),
+            ("heads", &home.heads),
             ("appends", &home.sequencers),
             ("groups", &home.groups),
             ("tokens", doors),

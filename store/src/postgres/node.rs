@@ -35,7 +35,10 @@ const LOOK_EVERY: Duration = Duration::from_secs(5);
 pub(super) struct Pools {
     /// For reads. Those of home also serve calls to the registry with a valid token.
     pub(super) readers: Arc<Pool>,
-    /// For appends, and for the reads that planning an append needs.
+    /// For the heads that reads ask for. A read of what is in memory asks for nothing else, and waits for no read of
+    /// history.
+    pub(super) heads: Arc<Pool>,
+    /// For appends, for the reads that planning an append needs, and for following other servers.
     pub(super) sequencers: Arc<Pool>,
     /// For decisions about groups.
     pub(super) groups: Arc<Pool>,
@@ -86,6 +89,7 @@ impl Pools {
         let pool = |keep, most| Arc::new(Pool::guarded(settings, guard.cloned(), keep, most));
         Self {
             readers: pool(settings.pool_min, settings.pool_max),
+            heads: pool(1, settings.sequencer_connections),
             sequencers: pool(1, settings.sequencer_connections),
             groups: pool(0, settings.group_connections),
             turns: Arc::new(Semaphore::new(settings.sequencer_connections / 2)),
@@ -93,8 +97,8 @@ impl Pools {
         }
     }
 
-    fn each(&self) -> [&Pool; 3] {
-        [&self.readers, &self.sequencers, &self.groups]
+    fn each(&self) -> [&Pool; 4] {
+        [&self.readers, &self.heads, &self.sequencers, &self.groups]
     }
 }
 

@@ -21,7 +21,9 @@ pub struct Settings {
     pub pool_min: usize,
     /// Number of connections for reads, at most.
     pub pool_max: usize,
-    /// Number of connections for appends, at most; reads neither wait for these nor use them up.
+    /// Number of connections for appends, at most, and of those for the heads that reads ask for. Reads use up none of the
+    /// former, and wait for one only if another server's writes have to be followed first, which a run of the sequencer
+    /// does.
     pub sequencer_connections: usize,
     /// Number of connections for decisions about groups, at most.
     pub group_connections: usize,

@@ -20,7 +20,7 @@ use super::read;
 use super::seal;
 use super::shared::Shared;
 use super::statement::{
-    CATEGORIES, COUNTS, EXISTS, FIND, HEAD, HEAD_BELOW, LOCATE_TIME, STREAMS, USABLE, VERSIONS, schema,
+    CATEGORIES, COUNTS, EXISTS, FIND, HEAD, HEAD_BELOW, LOCATE_TIME, STREAMS, Statement, USABLE, VERSIONS, schema,
 };
 use super::time::Time;
 use super::turns::Turns;
@@ -44,6 +44,13 @@ pub(super) struct PostgresStorage {
 #[derive(Debug, thiserror::Error)]
 #[error("the schema of log {0} is not at the node that the database names for it")]
 struct Misplaced(i64);
+
+/// Whose connections are used for what both reads and appends ask.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Lane {
+    Read,
+    Append,
+}
 
 /// Runs `$work`, which may be repeated, on a connection to the node of a log, and again where the log has moved to.
 macro_rules! at_node {
@@ -117,17 +124,42 @@ impl PostgresStorage {
         Ok(found.is_some_and(|row| row.get(0)))
     }
 
+    /// The committed head, and how it stands to a known one.
+    async fn ask_head(&self, known: &Head, lane: Lane) -> Result<(Head, Lineage)> {
+        let mut row = self.head_row(HEAD.on(self.log), known, lane).await?;
+        if seal::is_seal(row.get(3)) {
+            row = self.head_below_seal(known, lane).await?;
+        }
+        // The last batch of a deleted namespace has no position.
+        let position: Option<i64> = row.get(1);
+        let position = position.ok_or(Error::Closed)?;
+        let head = Head { position, batch: row.get(0), id: row.get(3), time: row.get::<_, Time>(2).0 };
+        let lineage = match row.get::<_, Option<Uuid>>(4) {
+            Some(id) if id == known.id => Lineage::Follows,
+            // Only the oldest batches are pruned.
+            None if known.batch < head.batch => Lineage::Forgotten,
+            _ => Lineage::Diverged,
+        };
+        Ok((head, lineage))
+    }
+
+    async fn head_row(&self, statement: Statement, known: &Head, lane: Lane) -> Result<Row> {
+        let row = match lane {
+            Lane::Read => at_node!(self, heads, connection => connection.query_one(statement, &[&known.batch])),
+            Lane::Append => at_node!(self, sequencers, connection => connection.query_one(statement, &[&known.batch])),
+        };
+        row.map_err(Failure::of_read)?.ok_or_else(|| Error::failed("the log has no batch"))
+    }
+
     /// The last batch below the seal of a log.
-    async fn head_below_seal(&self, known: &Head) -> Result<Row> {
+    async fn head_below_seal(&self, known: &Head, lane: Lane) -> Result<Row> {
         self.is_sealed.store(true, Ordering::Relaxed);
         // Another incarnation may have taken its place by now.
         let lives = retrying!(self.shared.readers, connection => seal::lives(connection, self.log));
         if !lives.map_err(Failure::of_read)? {
             return Err(Error::Closed);
         }
-        let statement = HEAD_BELOW.on(self.log);
-        let row = at_node!(self, sequencers, connection => connection.query_one(statement, &[&known.batch]));
-        row.map_err(Failure::of_read)?.ok_or_else(|| Error::failed("the log has no batch"))
+        self.head_row(HEAD_BELOW.on(self.log), known, lane).await
     }
 
     /// Whether the log is sealed and the seal holds. A seal that does not hold is taken away.
@@ -152,23 +184,11 @@ impl Storage for PostgresStorage {
     }
 
     async fn head_since(&self, known: &Head) -> Result<(Head, Lineage)> {
-        let statement = HEAD.on(self.log);
-        let row = at_node!(self, sequencers, connection => connection.query_one(statement, &[&known.batch]));
-        let mut row = row.map_err(Failure::of_read)?.ok_or_else(|| Error::failed("the log has no batch"))?;
-        if seal::is_seal(row.get(3)) {
-            row = self.head_below_seal(known).await?;
-        }
-        // The last batch of a deleted namespace has no position.
-        let position: Option<i64> = row.get(1);
-        let position = position.ok_or(Error::Closed)?;
-        let head = Head { position, batch: row.get(0), id: row.get(3), time: row.get::<_, Time>(2).0 };
-        let lineage = match row.get::<_, Option<Uuid>>(4) {
-            Some(id) if id == known.id => Lineage::Follows,
-            // Only the oldest batches are pruned.
-            None if known.batch < head.batch => Lineage::Forgotten,
-            _ => Lineage::Diverged,
-        };
-        Ok((head, lineage))
+        self.ask_head(known, Lane::Append).await
+    }
+
+    async fn confirm_head(&self, known: &Head) -> Result<(Head, Lineage)> {
+        self.ask_head(known, Lane::Read).await
     }
 
     async fn is_being_replaced(&self) -> Result<bool> {
@@ -182,6 +202,12 @@ impl Storage for PostgresStorage {
         let names: Vec<&str> = streams.iter().map(|name| &**name).collect();
         let rows = at_node!(self, sequencers, connection => connection.query(VERSIONS.on(self.log), &[&names]));
         Ok(rows.map_err(Failure::of_read)?.iter().map(|row| row.get(0)).collect())
+    }
+
+    async fn version(&self, stream: Arc<str>) -> Result<i64> {
+        let names: &[&str] = &[&stream];
+        let row = at_node!(self, readers, connection => connection.query_one(VERSIONS.on(self.log), &[&names]));
+        Ok(row.map_err(Failure::of_read)?.map_or(-1, |row| row.get(0)))
     }
 
     async fn find(&self, ids: &[Uuid]) -> Result<Vec<Message>> {

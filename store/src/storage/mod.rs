@@ -252,6 +252,8 @@ impl std::fmt::Debug for Opened {
 /// # Contract
 /// - If a message is visible to a method, every message at a lower global position is.
 /// - Reads see everything that was committed before they were called.
+/// - What appends ask ([`Self::head_since`], [`Self::versions`], [`Self::find`]) and what reads ask (the rest) is answered
+///   by different threads or connections of a shared backend, so that neither can use up the other's.
 #[async_trait]
 pub trait Storage: Send + Sync + 'static {
     /// The name of the node that has the log, if the backend has several and it is another one than most calls go to.
@@ -260,18 +262,23 @@ pub trait Storage: Send + Sync + 'static {
         None
     }
 
-    /// The committed head.
+    /// The committed head, for a read.
     ///
     /// # Errors
     /// [`crate::Error::Closed`] if the incarnation was deleted, [`crate::Error::Unavailable`],
     /// [`crate::Error::Failed`]; so for all methods here.
     async fn head(&self) -> Result<Head> {
-        Ok(self.head_since(&Head::default()).await?.0)
+        Ok(self.confirm_head(&Head::default()).await?.0)
     }
 
-    /// The committed head, and how it stands to one that was known before. After a failover or a restore, batches that
-    /// the database had acknowledged may be gone, and others have their numbers.
+    /// The committed head, and how it stands to one that was known before, for an append. After a failover or a restore,
+    /// batches that the database had acknowledged may be gone, and others have their numbers.
     async fn head_since(&self, known: &Head) -> Result<(Head, Lineage)>;
+
+    /// The same for a read.
+    async fn confirm_head(&self, known: &Head) -> Result<(Head, Lineage)> {
+        self.head_since(known).await
+    }
 
     /// Whether appends are refused because an incarnation is staged for the place of this one. Only a shared backend
     /// has to know; otherwise the one server does.
@@ -279,13 +286,18 @@ pub trait Storage: Send + Sync + 'static {
         Ok(false)
     }
 
-    /// The last position of each of these streams, in their order; -1 for one without messages.
+    /// The last position of each of these streams, in their order, for an append; -1 for one without messages.
     async fn versions(&self, streams: &[Arc<str>]) -> Result<Vec<i64>>;
 
-    /// The messages with these ids, as far as there are any, in any order.
+    /// The last position of this stream, for a read; -1 if it has no messages.
+    async fn version(&self, stream: Arc<str>) -> Result<i64> {
+        Ok(self.versions(&[stream]).await?.first().copied().unwrap_or(-1))
+    }
+
+    /// The messages with these ids, as far as there are any, in any order, for an append.
     async fn find(&self, ids: &[Uuid]) -> Result<Vec<Message>>;
 
-    /// The message with this id.
+    /// The message with this id, for a read.
     async fn message(&self, id: Uuid) -> Result<Option<Message>>;
 
     /// The global position of the first message up to `head` that is at or after `time`; one above `head` if there is

@@ -11,8 +11,8 @@ use super::finding::{Finding, span};
 const DIFFER: (i64, i64) = (2_000_000, 60_000_000);
 /// The oldest version of PostgreSQL that works.
 const OLDEST: i32 = 140_000;
-/// Sessions that a server opens beside its pools: for notifications, tokens, groups, probes and migrations.
-const OTHERS: usize = 16;
+/// Sessions that a server opens beside its pools: for notifications, tokens, probes and migrations.
+const OTHERS: usize = 8;
 
 /// There is no session with the database, or it cannot be used.
 pub(super) fn unusable(error: &OpenError) -> Finding {
@@ -188,7 +188,8 @@ fn pooler(found: &Examined, settings: &Settings) -> Option<Finding> {
 }
 
 fn room_for_sessions(found: &Examined, settings: &Settings) -> Option<Finding> {
-    let wanted = settings.pool_max + settings.sequencer_connections + settings.group_connections + OTHERS;
+    // Those for appends, and as many for the heads that reads ask for.
+    let wanted = settings.pool_max + 2 * settings.sequencer_connections + settings.group_connections + OTHERS;
     // A pooler has its own bound.
     let is_short = !found.is_pooled && i64::from(found.connections) < i64::try_from(wanted).unwrap_or(i64::MAX);
     is_short.then(|| {

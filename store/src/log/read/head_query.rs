@@ -29,7 +29,7 @@ impl HeadQuery {
     /// The head by a query that was sent after this call, and how it stands to what was `known` when it was sent.
     ///
     /// # Errors
-    /// As [`Storage::head_since`].
+    /// As [`Storage::confirm_head`].
     pub(super) async fn ask(&self, storage: &dyn Storage, known: impl FnOnce() -> Head) -> Result<(Head, Lineage)> {
         let wanted = self.sent.load(SeqCst) + 1;
         let mut answered = self.answered.lock().await;
@@ -39,7 +39,7 @@ impl HeadQuery {
             return answer.told.clone();
         }
         let number = self.sent.fetch_add(1, SeqCst) + 1;
-        let told = storage.head_since(&known()).await;
+        let told = storage.confirm_head(&known()).await;
         *answered = Some(Answer { number, told: told.clone() });
         told
     }

@@ -162,7 +162,7 @@ impl Reader {
             Some(version) => version,
             None => {
                 let _turn = self.base.call_reads().await?;
-                self.base.storage.versions(&[stream.into()]).await?.first().copied().unwrap_or(-1)
+                self.base.storage.version(stream.into()).await?
             }
         };
         Ok((version >= 0).then_some(version))
