@@ -108,13 +108,13 @@ impl Sender {
         // First of all: a batch that is submitted behind this one is sent behind it.
         let ticket = site.line.enter().await;
         let pools = site.node.pools().await;
-        let turn = turns.begin(batch.after.batch);
-        let mut appended = append::append(ticket, &pools.sequencers, *log, batch, turn).await;
+        let under_way = turns.begin(batch.after.batch);
+        let mut appended = append::append(ticket, &pools.sequencers, *log, batch, under_way.turn).await;
         if shared.places.are_several() {
             appended = appended.map_err(Failure::of_forwarded);
         }
         let is_written = !matches!(appended, Ok(None));
-        turns.end(is_written.then(|| batch.head().batch));
+        under_way.end(is_written.then(|| batch.head().batch));
         match &appended {
             Ok(Some(_)) if site.node.is_home() => shared.found_read_only(false),
             Err(failure) if failure.is_read_only() && site.node.is_home() => shared.found_read_only(true),

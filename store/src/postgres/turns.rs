@@ -96,6 +96,16 @@ impl State {
     }
 }
 
+/// An append that is under way. If it is dropped, it has ended too, and it is not known how: a run that panicked let go of
+/// it.
+#[derive(Debug)]
+#[must_use = "a turn waits for the appends that are under way"]
+pub(super) struct UnderWay<'a> {
+    own: &'a Own,
+    /// Whether it may disregard other servers' turns.
+    pub(super) turn: Turn,
+}
+
 /// Whether an append may disregard other servers' turns.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Turn {
@@ -111,7 +121,7 @@ impl Turns {
     }
 
     /// An append begins, of the batch after the one of this number.
-    pub(super) fn begin(&self, after: i64) -> Turn {
+    pub(super) fn begin(&self, after: i64) -> UnderWay<'_> {
         let (now, mut state) = (Instant::now(), self.own.state.lock());
         state.appends += 1;
         state.is_resting = false;
@@ -126,20 +136,7 @@ impl Turns {
         let is_own = state.phase != Phase::Without || state.is_impatient(now);
         drop(state);
         self.own.changed.notify_one();
-        if is_own { Turn::Own } else { Turn::Free }
-    }
-
-    /// An append has ended. `written` is the number of its batch, if that may be written; `None` if another server
-    /// wrote first, or has its turn.
-    pub(super) fn end(&self, written: Option<i64>) {
-        let mut state = self.own.state.lock();
-        state.appends -= 1;
-        match written {
-            Some(_) => state.written = written,
-            None => state.contended_until = Some(Instant::now() + CONTENDED),
-        }
-        drop(state);
-        self.own.changed.notify_one();
+        UnderWay { own: &self.own, turn: if is_own { Turn::Own } else { Turn::Free } }
     }
 
     /// A run of the sequencer has ended, so that nothing more is to be appended for now. The next run may have begun
@@ -177,6 +174,25 @@ impl Turns {
             }
         };
         self.own.state.lock().impatient_until = Some(Instant::now() + patience);
+    }
+}
+
+impl UnderWay<'_> {
+    /// The append has ended. `written` is the number of its batch, if that may be written; `None` if another server wrote
+    /// first, or has its turn.
+    pub(super) fn end(self, written: Option<i64>) {
+        let mut state = self.own.state.lock();
+        match written {
+            Some(_) => state.written = written,
+            None => state.contended_until = Some(Instant::now() + CONTENDED),
+        }
+    }
+}
+
+impl Drop for UnderWay<'_> {
+    fn drop(&mut self) {
+        self.own.state.lock().appends -= 1;
+        self.own.changed.notify_one();
     }
 }
 
@@ -287,5 +303,38 @@ impl Own {
         while !holds(&self.state.lock()) {
             self.changed.notified().await;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_append_whose_run_panics_has_ended() {
+        let turns = Turns::new(Incarnation(1));
+        let panicked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+            let first = turns.begin(1);
+            let _second = turns.begin(2);
+            first.end(Some(2));
+            panic!("a test");
+        }));
+        assert!(panicked.is_err());
+        let state = turns.own.state.lock();
+        assert_eq!(state.appends, 0, "a turn waits for no append that is gone");
+        assert_eq!(state.written, Some(2));
+        assert!(state.contended_until.is_none(), "nobody else was met");
+    }
+
+    #[test]
+    fn an_append_ends_once() {
+        let turns = Turns::new(Incarnation(1));
+        let (first, second) = (turns.begin(1), turns.begin(2));
+        assert_eq!((first.turn, second.turn), (Turn::Free, Turn::Free));
+        first.end(Some(2));
+        assert_eq!(turns.own.state.lock().appends, 1);
+        second.end(None);
+        assert_eq!(turns.own.state.lock().appends, 0);
+        assert!(turns.is_to_wait(), "another server wrote first");
     }
 }
