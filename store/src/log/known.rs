@@ -43,6 +43,8 @@ pub(super) struct KnownGroup {
     pub(super) turn: Arc<tokio::sync::Mutex<()>>,
     /// The group with its version.
     seen: Mutex<Option<(Version, Arc<Group>)>>,
+    /// Whether it gives way to another server, or did so in vain a moment ago.
+    gives_way: AtomicBool,
     /// Whether a change may have been stored that is not in `seen`: the database is asked before anything is decided.
     is_doubtful: AtomicBool,
     /// Counts what happened to the group through this server, or was seen of others.
@@ -50,6 +52,15 @@ pub(super) struct KnownGroup {
     /// Partitions of which messages were handed out here and not handled yet.
     handed_out: Mutex<HashMap<u32, HandedOut>>,
     figures: Arc<Figures>,
+}
+
+/// While this exists, a group does not begin to give way.
+pub(super) struct GivesWay(Arc<KnownGroup>);
+
+impl Drop for GivesWay {
+    fn drop(&mut self) {
+        self.0.gives_way.store(false, SeqCst);
+    }
 }
 
 /// When the first messages of a partition were handed out above a checkpoint.
@@ -200,12 +211,18 @@ impl KnownGroup {
         Self {
             name,
             turn: Arc::default(),
+            gives_way: AtomicBool::new(false),
             seen: Mutex::default(),
             is_doubtful: AtomicBool::new(false),
             changed: watch::Sender::new(0),
             handed_out: Mutex::default(),
             figures,
         }
+    }
+
+    /// Begins to give way to another server, unless it does already.
+    pub(super) fn begin_to_give_way(self: &Arc<Self>) -> Option<GivesWay> {
+        (!self.gives_way.swap(true, SeqCst)).then(|| GivesWay(Arc::clone(self)))
     }
 
     /// Messages of these partitions are handed out.

@@ -54,6 +54,7 @@ use self::renewals::Renewals;
 use self::slot::{Decided, Slot};
 use self::watch::Watch;
 use super::base::Base;
+use super::known::KnownGroup;
 use super::read::Reader;
 use super::write::Writer;
 use crate::error::Result;
@@ -66,6 +67,8 @@ pub use named::Named;
 const LOOK_AGAIN: Duration = Duration::from_secs(10);
 /// For how long a server that is asked to decides nothing about a group: the other one has to ask the database twice.
 const GIVE_WAY: Duration = Duration::from_millis(100);
+/// For how long it gives way to nobody, once nobody made use of that.
+const IN_VAIN: Duration = Duration::from_secs(1);
 /// Groups of which something is known, at most, unless members of more are alive.
 const KNOWN: usize = 1_000;
 
@@ -135,14 +138,18 @@ impl Groups {
         }
     }
 
-    /// Another server cannot change a group, because this one is always first: it decides nothing about it for a moment.
+    /// Another server cannot change a group, it is said, because this one is always first: this one decides nothing about it
+    /// for a moment. Any role of a shared database can say so. Therefore a group gives way once at a time, and after it did
+    /// so in vain it pauses.
     pub(crate) fn give_way(&self, group: GroupTag) {
         for known in self.decider.base.groups.tagged(group) {
+            let Some(gives_way) = known.begin_to_give_way() else { continue };
+            let base = Arc::clone(&self.decider.base);
             tokio::spawn(async move {
-                let mut changes = known.changes();
-                let _turn = known.turn.lock().await;
-                // The other one tells what it has changed, unless it was nothing but leases.
-                let _ = tokio::time::timeout(GIVE_WAY, changes.changed()).await;
+                if !leave_alone(base, &known).await {
+                    tokio::time::sleep(IN_VAIN).await;
+                }
+                drop(gives_way);
             });
         }
     }
@@ -194,5 +201,20 @@ impl Groups {
         let changes = slot.known.changes();
         self.decider.watch();
         changes
+    }
+}
+
+/// Decides nothing about a group for a moment. Returns whether somebody else has changed it meanwhile.
+async fn leave_alone(base: Arc<Base>, known: &KnownGroup) -> bool {
+    let mut changes = known.changes();
+    let _turn = known.turn.lock().await;
+    let before = known.seen().map(|(version, _)| version);
+    // The other one tells what it has changed, unless it was nothing but leases.
+    if tokio::time::timeout(GIVE_WAY, changes.changed()).await.is_ok() {
+        return true;
+    }
+    match base.groups.look(known, Vec::new(), base.window.head()).await {
+        Ok((version, _, _)) => before != Some(version),
+        Err(_) => false,
     }
 }

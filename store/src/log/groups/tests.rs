@@ -6,10 +6,11 @@ use eventodb_protocol::Token;
 use eventodb_protocol::request::group::{CreateGroup, Join, MemberCall, Start};
 use tokio_util::sync::CancellationToken;
 
-use super::Groups;
-use crate::conformance::support::namespace;
+use super::{GIVE_WAY, Groups};
+use crate::conformance::support::{PATIENCE, namespace};
 use crate::log::Log;
 use crate::sqlite::{self, Location, Sqlite};
+use crate::storage::groups::GroupTag;
 use crate::{EventStore, Settings};
 
 const GROUP: &str = "g";
@@ -45,6 +46,38 @@ async fn a_heartbeat_with_news_waits_for_no_other() {
     assert!(!groups.has_news(&slot, &first));
     slot.known.forget();
     assert!(groups.has_news(&slot, &first), "nobody knows");
+    store.close().await;
+}
+
+/// Any role of a shared database can say that it wants a group.
+#[tokio::test]
+async fn false_hints_that_a_group_is_wanted_hold_nobody_up() {
+    let (store, log) = with_group().await;
+    let (groups, stop) = (log.groups(), CancellationToken::new());
+    let member = groups.join(GROUP, Join::default()).await.expect("there is room").member;
+    // If it gave way to each, nobody would be so patient.
+    let hints = 2 * PATIENCE.as_millis() / GIVE_WAY.as_millis();
+    for _ in 0..hints {
+        groups.give_way(GroupTag::of(GROUP));
+    }
+    // What was begun for the hints comes first.
+    for _ in 0..hints {
+        tokio::task::yield_now().await;
+    }
+    let call = groups.heartbeat(GROUP, &member, MemberCall::default(), &stop);
+    tokio::time::timeout(PATIENCE, call).await.expect("it is heard").expect("it lives");
+    store.close().await;
+}
+
+#[tokio::test]
+async fn a_group_gives_way_once_at_a_time() {
+    let (store, log) = with_group().await;
+    let known = Arc::clone(&log.groups().slot_of(GROUP).known);
+    let gives_way = known.begin_to_give_way();
+    assert!(gives_way.is_some());
+    assert!(known.begin_to_give_way().is_none());
+    drop(gives_way);
+    assert!(known.begin_to_give_way().is_some());
     store.close().await;
 }
 
