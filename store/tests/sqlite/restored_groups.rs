@@ -81,6 +81,21 @@ async fn a_group_in_a_restored_backup_begins_anew() {
     store.close().await;
 }
 
+/// The log ends earlier than what was acknowledged, and the loss is accepted.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_group_of_a_log_whose_lost_end_was_accepted_begins_anew() {
+    let (directory, member) = handled(20).await;
+    let registry = rusqlite::Connection::open(directory.path().join("registry.db")).expect("a database");
+    registry.execute("UPDATE namespaces SET marked_head = 25", []).expect("it is ours");
+    drop(registry);
+    for dry_run in [true, false] {
+        repair(directory.path(), Permissions { accept_loss: true, dry_run }, &mut |_| {}).expect("it can be read");
+    }
+    let store = open(directory.path(), Settings::default()).await;
+    begins_anew(&log(&store, NAME).await, &member, Epoch::from_number(0), 20).await;
+    store.close().await;
+}
+
 /// What is written after the cut is handed out, although the checkpoint was above it.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_group_of_a_log_that_a_repair_has_cut_begins_anew() {

@@ -12,7 +12,7 @@ use serde::Serialize;
 use super::super::connection::{self, Attach};
 use super::super::directory::Directory;
 use super::super::paths::{remove_database, set_up};
-use super::super::{index_file, indexer};
+use super::super::{groups, index_file, indexer};
 use super::check_log::{self, Problems};
 use super::files::{self, Namespace};
 use super::rewrite::{Saved, rewrite};
@@ -102,6 +102,9 @@ pub fn repair(directory: &Path, permissions: Permissions, progress: &mut Progres
         let head = head_of(&log)?;
         if head < known {
             lost_end(&mut outcome, head, known, permissions);
+            if permissions.accept_loss && !permissions.dry_run {
+                renew_groups(&log, head)?;
+            }
         }
         if !outcome.problems.is_empty() && !permissions.dry_run {
             let marked = if permissions.accept_loss { head } else { known };
@@ -225,6 +228,16 @@ fn lost_end(outcome: &mut Outcome, head: i64, known: i64, permissions: Permissio
         );
         outcome.is_usable = false;
     }
+}
+
+/// Members may have handled messages that are lost, above checkpoints that are not.
+fn renew_groups(log: &Path, head: i64) -> Result<(), Error> {
+    let failed = database(log);
+    let mut connection =
+        connection::open(&[Attach::log(Some(log.to_owned()))]).map_err(|error| Error::Database(shown(log), error))?;
+    let transaction = connection.transaction().map_err(&failed)?;
+    groups::begin_anew(&transaction, head).map_err(&failed)?;
+    transaction.commit().map_err(&failed)
 }
 
 /// Has the server count the messages anew, because the registry's count is wrong by now, and marks the head that the
