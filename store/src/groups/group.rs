@@ -30,6 +30,8 @@ pub struct Moment {
     pub random: u16,
     /// The last epoch that was given in the namespace. It is stored with the decision if it changed.
     pub last_epoch: Epoch,
+    /// Where the group is stored: see [`Settings::home`]. `None` if that is not asked for.
+    pub home: Option<Arc<str>>,
     /// The public name of the token that the call came with, for the audit.
     pub token: Option<String>,
 }
@@ -37,7 +39,7 @@ pub struct Moment {
 impl Moment {
     /// One in which no epoch is given, of a call whose token is not known.
     pub fn of(now: i64, head: i64) -> Self {
-        Self { now, head, random: 0, last_epoch: Epoch::default(), token: None }
+        Self { now, head, random: 0, last_epoch: Epoch::default(), home: None, token: None }
     }
 
     pub(super) fn next_epoch(&mut self) -> Epoch {
@@ -97,6 +99,11 @@ pub struct Settings {
     pub last_rev: i64,
     /// The highest id of the audit.
     pub last_audit: i64,
+    /// The database, since its last start, or the file in which the group was when it was last decided about. After a
+    /// failover or a restore it is another one: members may hold positions of a log that went on elsewhere, although all
+    /// that is stored fits together. `None` if it is not known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub home: Option<String>,
 }
 
 /// An entry of the audit.
@@ -213,8 +220,13 @@ impl Group {
         self.leases.learn_gone(gone);
     }
 
-    /// Cuts what lies above the head, because the end of the log was lost: whoever acted on it begins anew.
+    /// Cuts what lies above the head, because the end of the log was lost: whoever acted on it begins anew. If the group
+    /// was found at another home, everybody does.
     pub fn fit(&mut self, at: &mut Moment) {
+        let has_moved = self.has_moved(at);
+        if at.home.is_some() {
+            self.settings.home = at.home.as_deref().map(str::to_owned);
+        }
         let checkpoints = (0u32..).zip(self.partitions.checkpoints());
         let beyond: Vec<u32> = checkpoints.filter(|(_, checkpoint)| *checkpoint > at.head).map(|(n, _)| n).collect();
         let parked = self.park.iter().filter(|(_, parked)| parked.handled > at.head);
@@ -225,14 +237,20 @@ impl Group {
             }
         }
         self.carried.cut(at.head);
-        if beyond.is_empty() {
-            return;
-        }
         for &partition in &beyond {
             self.partitions.set_checkpoint(partition, at.head, at.now);
         }
+        let anew = if has_moved { (0..self.partitions.count()).collect() } else { beyond };
+        if anew.is_empty() {
+            return;
+        }
         self.settings.generation += 1;
-        self.begin_epochs(&beyond, at);
+        self.begin_epochs(&anew, at);
+    }
+
+    /// Whether the group was somewhere else when it was last decided about, so that no epoch counts that a member has.
+    pub fn has_moved(&self, at: &Moment) -> bool {
+        matches!((&self.settings.home, &at.home), (Some(before), Some(home)) if **before != **home)
     }
 
     /// The epoch and the checkpoint of a partition, if there is one of this number.

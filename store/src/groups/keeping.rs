@@ -53,7 +53,7 @@ mod tests {
             max_parked: 2,
             description: "about it".to_owned(),
         };
-        let mut at = Moment { now: 50, head: 20, random: 1, last_epoch: Epoch::default(), token: None };
+        let mut at = Moment { now: 50, head: 20, random: 1, last_epoch: Epoch::default(), home: None, token: None };
         let mut group = Group::create("g", &new, 0, &mut at).expect("it is good");
         group.join(&Join::default(), "m-1".into(), &mut at).expect("it joins");
         group.resize(ResizeGroup { partitions: 5 }, &mut at).expect("nothing is carried over");
@@ -70,7 +70,7 @@ mod tests {
     fn a_kept_group_has_no_members_and_new_epochs_and_nothing_above_the_head() {
         let (stored, last_epoch) = stored();
         let before: Vec<Epoch> = stored.partitions.iter().map(|(_, partition)| partition.epoch).collect();
-        let mut at = Moment { now: 90, head: 17, random: 1, last_epoch, token: None };
+        let mut at = Moment { now: 90, head: 17, random: 1, last_epoch, home: None, token: None };
         let group = Group::keep(stored.clone(), &mut at);
         assert_eq!((group.members(), group.partitions.count()), (0, 5), "the resize is carried out");
         let (partitions, description) = (group.partitions.clone(), group.settings.description.clone());

@@ -136,6 +136,7 @@ impl Group {
             last_member: 0,
             last_rev: 0,
             last_audit: 0,
+            home: None,
         };
         Self {
             definition: Arc::new(definition),

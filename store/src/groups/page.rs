@@ -209,7 +209,7 @@ mod tests {
             max_parked: 2,
             description: String::new(),
         };
-        let mut at = Moment { now: 0, head: 0, random: 1, last_epoch: Epoch::default(), token: None };
+        let mut at = Moment { now: 0, head: 0, random: 1, last_epoch: Epoch::default(), home: None, token: None };
         let group = Group::create("g", &new, 0, &mut at).expect("it is good");
         let mut page = Page::new(&group, (0..4).map(|partition| (partition, 0)), 100);
         let interruptions: Vec<i64> = (1..=2000)

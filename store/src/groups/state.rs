@@ -149,7 +149,7 @@ mod tests {
             max_parked: 2,
             description: "\"quoted\"".to_owned(),
         };
-        let mut at = Moment { now: 50, head: 9, random: 1, last_epoch: Epoch::default(), token: None };
+        let mut at = Moment { now: 50, head: 9, random: 1, last_epoch: Epoch::default(), home: None, token: None };
         let mut group = Group::create("g", &new, 0, &mut at).expect("it is good");
         let join = Join { name: Some("n\u{e9}\"".to_owned()), instance: Some(Uuid::from_u128(7)) };
         group.join(&join, "m-1".into(), &mut at).expect("it joins");
@@ -199,6 +199,29 @@ mod tests {
         let assigned = group.heartbeat("m-1", &MemberCall::default(), &mut at).expect("it lives").membership;
         assert!(assigned.assigned.iter().all(|a| a.checkpoint == 12 && a.epoch > epochs[&a.partition]));
         assert_eq!(group.heartbeat("m-1", &beat, &mut at).expect("it lives").fenced.len(), epochs.len());
+    }
+
+    #[test]
+    fn a_group_that_is_found_elsewhere_gives_new_epochs_once() {
+        let (mut group, mut at) = group();
+        let found = |group: &mut Group, home: &str, at: &mut Moment| {
+            at.home = Some(home.into());
+            let before = group.epochs_of("m-1");
+            group.fit(at);
+            let after = group.epochs_of("m-1");
+            group.settle();
+            assert!(before.keys().eq(after.keys()));
+            before.values().zip(after.values()).filter(|(before, after)| before < after).count()
+        };
+        assert_eq!(found(&mut group, "here", &mut at), 0, "it was not known where it is");
+        assert!(State::read(&group.state()).expect("it was just written").settings.home.is_some());
+        assert_eq!(found(&mut group, "here", &mut at), 0);
+        assert!(!group.has_moved(&at));
+        assert_eq!(found(&mut group, "there", &mut at), group.epochs_of("m-1").len());
+        assert_eq!(found(&mut group, "there", &mut at), 0);
+        at.home = None;
+        group.fit(&mut at);
+        assert!(group.changes().is_empty(), "nothing can be stored");
     }
 
     #[test]

@@ -32,6 +32,8 @@ pub(super) struct KnownGroups {
     /// How far the clock of the database is ahead of this server's, in milliseconds.
     ahead: AtomicI64,
     known: Mutex<HashMap<Arc<str>, Arc<KnownGroup>>>,
+    /// Where the groups were stored when the database was last asked.
+    home: Mutex<Option<Arc<str>>>,
     figures: Arc<Figures>,
 }
 
@@ -77,7 +79,15 @@ impl KnownGroups {
         is_shared: bool,
         figures: Arc<Figures>,
     ) -> Self {
-        Self { storage, clock, is_shared, ahead: AtomicI64::new(0), known: Mutex::default(), figures }
+        Self {
+            storage,
+            clock,
+            is_shared,
+            ahead: AtomicI64::new(0),
+            known: Mutex::default(),
+            home: Mutex::default(),
+            figures,
+        }
     }
 
     /// The group of that name.
@@ -148,7 +158,7 @@ impl KnownGroups {
         let clock = self.storage.lease_clock()?;
         let (version, seen) = group.certain(named)?;
         let now = self.clock.as_ref().map_or(clock, |clock| clock.load(Relaxed));
-        Some((version, Group::clone(&seen), Moment::of(now, shown)))
+        Some((version, Group::clone(&seen), Moment { home: self.home.lock().clone(), ..Moment::of(now, shown) }))
     }
 
     /// Asks the database about a group.
@@ -169,6 +179,7 @@ impl KnownGroups {
             looked.head = shown;
         }
         self.ahead.store(looked.now.saturating_sub(local_now()), Relaxed);
+        self.home.lock().clone_from(&looked.home);
         Ok(looked)
     }
 
@@ -179,16 +190,17 @@ impl KnownGroups {
     /// As [`GroupStorage::compare`].
     pub(super) async fn compare(&self, known: &[(Arc<str>, Version)]) -> Result<Option<(Vec<Arc<str>>, Moment)>> {
         let now = self.clock.as_ref().map(|clock| clock.load(Relaxed));
-        let Compared { now, head, last_epoch, changed } = self.storage.compare(known, now).await?;
+        let Compared { now, head, last_epoch, changed, home } = self.storage.compare(known, now).await?;
         let Some(head) = head else { return Ok(None) };
         self.ahead.store(now.saturating_sub(local_now()), Relaxed);
-        Ok(Some((changed, Moment { last_epoch, ..Moment::of(now, head) })))
+        Ok(Some((changed, Moment { last_epoch, home, ..Moment::of(now, head) })))
     }
 
     /// The moment of a decision, with the last epoch as it is stored.
     pub(super) fn moment(&self, looked: &Looked) -> Moment {
         let random = if self.has_test_clock() { 0 } else { rand::rng().random() };
-        Moment { now: looked.now, head: looked.head, random, last_epoch: looked.last_epoch, token: None }
+        let Looked { now, head, last_epoch, ref home, .. } = *looked;
+        Moment { now, head, random, last_epoch, home: home.clone(), token: None }
     }
 
     /// The time of messages, if a test gives it.

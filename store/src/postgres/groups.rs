@@ -110,6 +110,7 @@ impl GroupStorage for PostgresStorage {
             head: row.get(1),
             last_epoch: Epoch::from_number(row.get(2)),
             changed: changed.into_iter().map(Arc::from).collect(),
+            home: row.get::<_, Option<&str>>(4).map(Arc::from),
         })
     }
 
@@ -211,7 +212,8 @@ fn looked(row: &Row, known: Option<Version>, head: i64) -> Result<Looked> {
     };
     let gone: Vec<(String, Fence, i64)> = read_rows(row.get(8))?;
     let gone = gone.into_iter().map(|(key, reason, until)| (key.into(), Gone { reason, until })).collect();
-    Ok(Looked { now: row.get(0), head, last_epoch: Epoch::from_number(row.get(2)), group, gone })
+    let home = row.get::<_, Option<&str>>(10).map(Arc::from);
+    Ok(Looked { now: row.get(0), head, last_epoch: Epoch::from_number(row.get(2)), group, gone, home })
 }
 
 fn stored(row: &Row) -> Result<Stored> {

@@ -3,8 +3,10 @@
 //! Leases are not stored, so that a renewal writes nothing: the caller keeps them in memory. After a restart each stored
 //! member has one fresh session.
 
+use std::fs;
+use std::os::unix::fs::MetadataExt as _;
 use std::sync::{Arc, LazyLock};
-use std::time::Instant;
+use std::time::{Instant, UNIX_EPOCH};
 
 use async_trait::async_trait;
 use eventodb_protocol::Timestamp;
@@ -14,8 +16,10 @@ use rusqlite::types::Value;
 use rusqlite::{Connection, OptionalExtension as _, Row, Transaction, TransactionBehavior, params, params_from_iter};
 use tokio::sync::oneshot;
 
+use super::Location;
 use super::failure::ReadError;
-use super::storage::Handle;
+use super::paths::log_path;
+use super::storage::{Handle, SqliteStorage};
 use crate::error::{Error, Result};
 use crate::groups::{AuditEntry, Carried, Changed, Changes, Definition, Gone, Group, Moment, Parked, State, Stored};
 use crate::storage::groups::{AUDIT_KEPT, Change, Found, GroupStorage, Looked, Question, Version};
@@ -32,7 +36,10 @@ fn now() -> i64 {
 #[async_trait]
 impl GroupStorage for Handle {
     async fn look(&self, question: Question) -> Result<Looked> {
-        self.0.clone().reading(move |connection, _, _| look(connection, &question)).await
+        let storage = Arc::clone(&self.0);
+        let look =
+            move |connection: &mut Connection| Ok(Looked { home: file_of(&storage), ..look(connection, &question)? });
+        self.0.clone().reading(move |connection, _, _| look(connection)).await
     }
 
     fn lease_clock(&self) -> Option<i64> {
@@ -118,6 +125,16 @@ impl Handle {
     }
 }
 
+/// Which file the log is in. A copy has another number, or was made at another time.
+fn file_of(storage: &SqliteStorage) -> Option<Arc<str>> {
+    if storage.shared.location == Location::Memory {
+        return None;
+    }
+    let file = fs::metadata(log_path(&storage.shared, storage.incarnation)).ok()?;
+    let made = file.created().ok().and_then(|made| made.duration_since(UNIX_EPOCH).ok()).unwrap_or_default();
+    Some(format!("{} {}", file.ino(), made.as_nanos()).into())
+}
+
 /// The names of all groups, in byte order.
 pub(super) fn names(connection: &Connection) -> rusqlite::Result<Vec<Arc<str>>> {
     let mut select = connection.prepare_cached("SELECT name FROM log.groups ORDER BY name")?;
@@ -161,7 +178,7 @@ pub(super) fn begin_anew(log: &Connection, head: i64) -> rusqlite::Result<()> {
     for name in names(log)? {
         let number = log.query_row("SELECT version FROM log.groups WHERE name = ?1", [&name], |row| row.get(0))?;
         let before = last_epoch(log)?;
-        let mut at = Moment { now: now(), head, random, last_epoch: before, token: None };
+        let mut at = Moment { now: now(), head, random, last_epoch: before, home: None, token: None };
         let group = Group::keep(stored(log, &name, at.now)?, &mut at);
         log.execute("DELETE FROM log.group_parked WHERE group_name = ?1", [&name])?;
         log.execute("DELETE FROM log.group_carried WHERE group_name = ?1", [&name])?;
@@ -186,7 +203,7 @@ fn look(connection: &Connection, question: &Question) -> Result<Looked, ReadErro
         }
     };
     let gone = gone(&snapshot, question)?;
-    Ok(Looked { now, head, last_epoch: last_epoch(&snapshot)?, group, gone })
+    Ok(Looked { now, head, last_epoch: last_epoch(&snapshot)?, group, gone, home: None })
 }
 
 /// All rows of a group that is there, with a fresh session for each member.

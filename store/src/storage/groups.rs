@@ -23,6 +23,8 @@ pub use crate::groups::{Change, Version};
 ///   newest states. A database that cannot lose them while its log is open may compare the number alone.
 /// - A change is stored only if the state that it follows is the newest one when it is committed, also if the call was
 ///   held up for long in between.
+/// - Where a group is stored has another name after a failover or a restore, as far as the backend can tell, and the same
+///   one otherwise. There is none while nothing can be stored.
 /// - A group is created only if no epoch was given since it was decided. The changes of several groups do not exclude each
 ///   other otherwise: the last epoch of the namespace is the highest one.
 #[async_trait]
@@ -130,6 +132,8 @@ pub struct Looked {
     pub group: Found,
     /// How memberships ended that were asked about.
     pub gone: Vec<(Arc<str>, Gone)>,
+    /// Where the group is stored: see [`crate::groups::Moment::home`].
+    pub home: Option<Arc<str>>,
 }
 
 /// What is known about several groups.
@@ -143,6 +147,8 @@ pub struct Compared {
     pub last_epoch: Epoch,
     /// The groups that have other versions, or are not there any more.
     pub changed: Vec<Arc<str>>,
+    /// Where the groups are stored.
+    pub home: Option<Arc<str>>,
 }
 
 /// A group as it was found.

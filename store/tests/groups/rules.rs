@@ -136,7 +136,7 @@ impl Rules {
     }
 
     fn moment(&self, now: i64) -> Moment {
-        Moment { now, head: self.log.head(), random: 0, last_epoch: self.last_epoch, token: None }
+        Moment { now, head: self.log.head(), random: 0, last_epoch: self.last_epoch, home: None, token: None }
     }
 
     fn create(&mut self, now: i64, name: &str, call: &mut Call<'_>) -> Reply {

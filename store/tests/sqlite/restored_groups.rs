@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use eventodb_protocol::group::reply::Heartbeat;
 use eventodb_protocol::group::{Epoch, Fence};
 use eventodb_protocol::request::group::{CreateGroup, Join, MemberCall, Presented, ReadGroup, Start};
 use eventodb_store::groups::Refusal;
@@ -45,6 +46,12 @@ async fn handled(count: usize) -> (TempDir, String) {
     (directory, joined.member)
 }
 
+async fn heartbeat(log: &Log, member: &str, presented: Option<Presented>) -> Heartbeat {
+    let checkpoints = presented.into_iter().map(|presented| (0, presented)).collect();
+    let call = MemberCall { checkpoints, ..MemberCall::default() };
+    log.groups().heartbeat(GROUP, member, call, &CancellationToken::new()).await.expect("it lives")
+}
+
 /// Its next call tells a member of before that it is none any more, and a new one gets what is written from now on.
 async fn begins_anew(log: &Arc<Log>, member: &str, epoch: Epoch, head: i64) {
     for _ in 0..5 {
@@ -79,6 +86,40 @@ async fn a_group_in_a_restored_backup_begins_anew() {
     let store = open(&output, Settings::default()).await;
     begins_anew(&log(&store, NAME).await, &member, epoch, 20).await;
     store.close().await;
+}
+
+/// A copy of the directory is put back. Its member went on meanwhile, and has handled messages that are lost.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_group_in_a_directory_that_was_put_back_takes_no_epoch_of_before() {
+    let (directory, member) = handled(20).await;
+    let copy = tempfile::tempdir().expect("a temporary folder");
+    for file in std::fs::read_dir(directory.path()).expect("it is there") {
+        let file = file.expect("it is there");
+        if file.file_type().expect("it is there").is_file() {
+            std::fs::copy(file.path(), copy.path().join(file.file_name())).expect("there is room");
+        }
+    }
+    let (before, after) =
+        (open(directory.path(), Settings::default()).await, open(copy.path(), Settings::default()).await);
+    let (old, new) = (log(&before, NAME).await, log(&after, NAME).await);
+    for log in [&old, &new] {
+        for _ in 0..5 {
+            append_any(log, "a-1").await.expect("writes are taken");
+        }
+    }
+    let assigned = heartbeat(&old, &member, None).await.membership.assigned;
+    let present = Presented { epoch: assigned[0].epoch, position: 25 };
+    let told = heartbeat(&new, &member, Some(present)).await;
+    assert_eq!(told.fenced.len(), 1, "{told:?}");
+    let given = &told.membership.assigned[0];
+    assert!(given.epoch > present.epoch && given.checkpoint == 20, "{given:?}");
+    after.close().await;
+    let after = open(copy.path(), Settings::default()).await;
+    let new = log(&after, NAME).await;
+    let present = Presented { epoch: given.epoch, position: 25 };
+    assert!(heartbeat(&new, &member, Some(present)).await.fenced.is_empty(), "it is the same file");
+    before.close().await;
+    after.close().await;
 }
 
 /// The log ends earlier than what was acknowledged, and the loss is accepted.

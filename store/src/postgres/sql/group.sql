@@ -1,5 +1,6 @@
 -- Group $1 as it is now, without its rows if it still has version $2 with stamp $5; how the memberships $3 ended; the
--- time, unless $4 is given; the head; the last epoch. All of one moment.
+-- time, unless $4 is given; the head; the last epoch; where all this is stored, which is another place after a restore or a
+-- failover, and after a restart. All of one moment.
 SELECT coalesce($4, (pg_catalog.date_part('epoch', pg_catalog.clock_timestamp()) * 1000)::pg_catalog.int8) AS now,
        (SELECT head.last_position FROM {log}.batches AS head ORDER BY head.seq DESC LIMIT 1) AS head,
        (SELECT epoch.last FROM {log}.group_epoch AS epoch) AS last_epoch,
@@ -16,7 +17,12 @@ SELECT coalesce($4, (pg_catalog.date_part('epoch', pg_catalog.clock_timestamp())
             FROM {log}.group_carried AS c WHERE c.group_name = $1) END AS carried,
        (SELECT pg_catalog.json_agg(pg_catalog.json_build_array(g.key, g.reason, g.until))::pg_catalog.text
         FROM {log}.group_gone AS g WHERE g.group_name = $1 AND g.key = ANY ($3)) AS gone,
-       newest.stamp
+       newest.stamp,
+       CASE WHEN pg_catalog.current_setting('transaction_read_only') = 'off' THEN
+           (SELECT pg_catalog.concat((pg_catalog.date_part('epoch', pg_catalog.pg_postmaster_start_time())
+                                      * 1000000)::pg_catalog.int8, ' ',
+                                     pg_catalog.pg_relation_filepath(epoch.tableoid))
+            FROM {log}.group_epoch AS epoch) END AS home
 FROM (SELECT 1) AS one
 LEFT JOIN (SELECT s.version, s.stamp, s.state, (s.version, s.stamp) IS DISTINCT FROM ($2, $5) AS is_news
            FROM {log}.group_states AS s WHERE s.group_name = $1

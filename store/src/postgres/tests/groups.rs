@@ -124,6 +124,63 @@ const MANY_CHANGES: &str = "
     WHERE s.version = (SELECT max(version) FROM {log}.group_states);
     DELETE FROM {log}.group_states WHERE version < (SELECT max(version) - 64 FROM {log}.group_states)";
 
+/// A dump that is restored has the same rows in new tables.
+const RESTORE: &str = "
+    CREATE TABLE {log}.restored (LIKE {log}.group_epoch INCLUDING ALL);
+    INSERT INTO {log}.restored SELECT * FROM {log}.group_epoch;
+    DROP TABLE {log}.group_epoch;
+    ALTER TABLE {log}.restored RENAME TO group_epoch";
+
+#[tokio::test]
+async fn a_restore_ends_the_epochs_that_were_given_before() {
+    for calls_first in [true, false] {
+        let fixture = Fixture::new().await;
+        let groups = fixture.groups();
+        for _ in 0..10 {
+            write(&fixture.log, "a-1", "T").await;
+        }
+        let joined = groups.join(GROUP, Join::default()).await.expect("there is room");
+        let beat = |groups: Arc<Log>, position: i64, assigned: Vec<Assigned>| {
+            let member = joined.member.clone();
+            async move {
+                let checkpoints = assigned.iter().map(|a| (a.partition, Presented { epoch: a.epoch, position }));
+                let call = MemberCall { checkpoints: checkpoints.collect(), ..MemberCall::default() };
+                groups.groups().heartbeat(GROUP, &member, call, &CancellationToken::new()).await.expect("it lives")
+            }
+        };
+        assert!(beat(Arc::clone(&fixture.log), 5, joined.assigned.clone()).await.fenced.is_empty());
+        fixture.sql(RESTORE).await;
+        let (store, log) = fixture.second().await;
+        let commit = async |log: &Log, given: &Assigned| {
+            let form = AtomicForm::Checkpoint { partition: given.partition, epoch: given.epoch, position: 10 };
+            let group = Some(GroupForm { group: GROUP.to_owned(), form });
+            log.append(Append { group, ..append(vec![entry("a-1", Expected::Any, vec![message("T")])]) }).await
+        };
+        if !calls_first {
+            for log in [&fixture.log, &log] {
+                let commit = commit(log, &joined.assigned[0]).await;
+                assert!(matches!(commit, Err(Error::Group(_))), "{commit:?}");
+            }
+        }
+        let told = beat(Arc::clone(&log), 10, joined.assigned.clone()).await;
+        assert_eq!(told.fenced.len(), joined.assigned.len());
+        let given = told.membership.assigned;
+        assert!(
+            given.iter().zip(&joined.assigned).all(|(now, before)| now.epoch > before.epoch && now.checkpoint == 5)
+        );
+        let commit = commit(&fixture.log, &joined.assigned[0]).await;
+        assert!(matches!(commit, Err(Error::Group(_))), "{commit:?}");
+        let told = beat(Arc::clone(&fixture.log), 10, given.clone()).await;
+        assert!(told.fenced.is_empty(), "new epochs are given once");
+        assert_eq!(
+            told.membership.assigned.iter().map(|a| a.epoch).collect::<Vec<_>>(),
+            given.iter().map(|a| a.epoch).collect::<Vec<_>>()
+        );
+        store.close().await;
+        fixture.store.close().await;
+    }
+}
+
 #[tokio::test]
 async fn a_state_that_a_failover_lost_does_not_pass_for_the_one_in_its_place() {
     let fixture = Fixture::new().await;
