@@ -472,6 +472,32 @@ pub(super) async fn a_reset_is_on_record(world: &mut World) {
     assert_eq!((audited[0].act.as_str(), audited[0].token_id.as_deref()), ("reset", Some("operator")));
 }
 
+/// What an operator does after a restore that the store cannot notice.
+pub(super) async fn a_reset_to_the_group_itself_changes_only_its_epochs(world: &mut World) {
+    let log = world.log().await;
+    for at in 0..20 {
+        write(&log, &format!("a-{}", at % 10), "T").await;
+    }
+    create(&log, 3, LONG_MS).await;
+    let (groups, member) = (log.groups(), join(&log).await);
+    let presented = |(place, given): (usize, &Assigned)| {
+        (given.partition, Presented { epoch: given.epoch, position: 7 * place as i64 })
+    };
+    let handled: BTreeMap<u32, Presented> = member.assigned.iter().enumerate().map(presented).collect();
+    heartbeat(groups, &member.member, handled.clone()).await.expect("it lives");
+    let before = read(groups, &member.member, call(0)).await.expect("it lives");
+    let reset = ResetGroup { to: ResetTo::Group(GROUP.to_owned()), partitions: None, dry_run: false };
+    let told = groups.reset(GROUP, reset, None).await.expect("it is there").partitions;
+    assert!(told.iter().all(|partition| partition.messages == 0), "{told:?}");
+    let ahead = handled.into_iter().map(|(partition, presented)| (partition, Presented { position: 20, ..presented }));
+    let call_of_before = MemberCall { checkpoints: ahead.collect(), ..MemberCall::default() };
+    let told = groups.heartbeat(GROUP, &member.member, call_of_before, &CancellationToken::new()).await;
+    assert_eq!(told.expect("it lives").fenced.len(), 3);
+    let after = read(groups, &member.member, call(0)).await.expect("it lives");
+    assert_eq!(positions(&after.messages), positions(&before.messages));
+    assert!(after.assigned.iter().zip(&before.assigned).all(|(after, before)| after.epoch > before.epoch));
+}
+
 pub(super) async fn members_call_different_servers(world: &mut World) {
     let Some(other) = world.second().await else { return };
     let log = world.log().await;

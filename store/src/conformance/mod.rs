@@ -118,6 +118,7 @@ cases! {
         groups_take_epochs_at_once,
         a_replaced_log_keeps_or_drops_its_groups_as_asked,
         a_reset_is_on_record,
+        a_reset_to_the_group_itself_changes_only_its_epochs,
         a_stream_is_parked_at_a_marker,
         markers_find_no_room_among_parked_streams,
         a_read_that_waits_passes_a_marker_once_what_precedes_it_is_handled,
