@@ -223,7 +223,15 @@ impl Group {
     /// Cuts what lies above the head, because the end of the log was lost: whoever acted on it begins anew. If the group
     /// was found at another home, everybody does.
     pub fn fit(&mut self, at: &mut Moment) {
-        let has_moved = self.has_moved(at);
+        self.begin_at(self.has_moved(at), at);
+    }
+
+    /// The same if everybody begins anew, because the end of the log was lost.
+    pub fn renew(&mut self, at: &mut Moment) {
+        self.begin_at(true, at);
+    }
+
+    fn begin_at(&mut self, all_begin: bool, at: &mut Moment) {
         if at.home.is_some() {
             self.settings.home = at.home.as_deref().map(str::to_owned);
         }
@@ -240,7 +248,7 @@ impl Group {
         for &partition in &beyond {
             self.partitions.set_checkpoint(partition, at.head, at.now);
         }
-        let anew = if has_moved { (0..self.partitions.count()).collect() } else { beyond };
+        let anew = if all_begin { (0..self.partitions.count()).collect() } else { beyond };
         if anew.is_empty() {
             return;
         }

@@ -17,10 +17,13 @@ use tokio::sync::watch;
 use crate::error::{Error, Result};
 use crate::figures::Figures;
 use crate::groups::{Group, Moment};
-use crate::storage::groups::{Compared, Found, GroupStorage, GroupTag, Looked, Question, Version};
+use crate::storage::groups::{Change, Compared, Found, GroupStorage, GroupTag, Looked, Question, Version};
 
 /// Groups of which something is known, at most, unless members of more are alive.
 const MOST: usize = 1_000;
+
+/// How often new epochs are given to a group again because others were first.
+const RENEWALS: u32 = 100;
 
 /// The groups of one log.
 pub(super) struct KnownGroups {
@@ -181,6 +184,32 @@ impl KnownGroups {
         self.ahead.store(looked.now.saturating_sub(local_now()), Relaxed);
         self.home.lock().clone_from(&looked.home);
         Ok(looked)
+    }
+
+    /// Gives new epochs to all groups, because the log went back: members may have positions of lost messages.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`] if others change a group all the time, and as [`GroupStorage::look`] and
+    /// [`GroupStorage::change`].
+    pub(super) async fn renew_all(&self) -> Result<()> {
+        for name in self.storage.names().await? {
+            let mut attempts = 0..RENEWALS;
+            while !self.renew(&name).await? {
+                attempts.next().ok_or_else(|| Error::unavailable("other servers change a group all the time"))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Gives new epochs to a group. Returns whether no other change was first.
+    async fn renew(&self, name: &Arc<str>) -> Result<bool> {
+        let looked = self.ask(name, None, Vec::new(), i64::MAX).await?;
+        let mut at = self.moment(&looked);
+        let Found::Changed(version, stored) = looked.group else { return Ok(true) };
+        let (mut group, before) = (Group::load(*stored), at.last_epoch);
+        group.renew(&mut at);
+        let change = Change::new(name, Some(version), stamp(), &group, before, &at);
+        Ok(self.storage.change(change).await?.is_some())
     }
 
     /// Asks the database which of these groups have other versions by now. Returns their names, and a moment for decisions

@@ -110,6 +110,7 @@ impl Follower {
                     namespace = %self.base.namespace, known = known.position, found = head.position,
                     "the log lacks messages that were seen: a failover lost them, or a backup was restored"
                 );
+                self.base.groups.renew_all().await?;
                 versions.clear();
                 self.base.window.skip_to(head.position);
                 self.base.window.close();

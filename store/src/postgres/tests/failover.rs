@@ -6,12 +6,15 @@ use std::sync::Arc;
 use eventodb_protocol::Token;
 use eventodb_protocol::message::Expected;
 use eventodb_protocol::request::Read;
+use eventodb_protocol::request::group::{CreateGroup, Join, MemberCall, Presented};
 
 use super::fixture::{open_store, settings};
+use super::groups::new_group;
 use crate::conformance::support::{PATIENCE, all, everything, message, namespace, subscribe, write, write_expecting};
 use crate::log::{Event, Log, Start};
 use crate::{Error, EventStore, Settings};
 use eventodb_testing::postgres;
+use tokio_util::sync::CancellationToken;
 
 /// How many messages were written before the failover, and how many of them it kept.
 const WRITTEN: i64 = 5;
@@ -26,6 +29,11 @@ struct Failover {
 impl Failover {
     /// The servers, and the log as the first of them has it open.
     async fn new() -> (Self, Arc<Log>) {
+        Self::after(async |_| {}).await
+    }
+
+    /// The same, with something that is done before the failover and not lost.
+    async fn after(done: impl AsyncFnOnce(&Log)) -> (Self, Arc<Log>) {
         let url = postgres::database().await;
         let before = open_store(settings(&url), Settings::default()).await;
         before.create(namespace("test", &Token::generate("test"))).await.expect("the name is free");
@@ -33,6 +41,7 @@ impl Failover {
         for at in 0..WRITTEN {
             write(&log, "a-1", &format!("old {at}")).await;
         }
+        done(&log).await;
         let schema = format!("eventodb_{}", log.namespace().incarnation.0);
         postgres::run(
             &url,
@@ -113,6 +122,33 @@ async fn subscriptions_end_when_the_log_went_back() {
         servers.check(written).await;
         servers.close().await;
     }
+}
+
+/// Its database is the same one, as in a virtual machine that was set back while it ran.
+#[tokio::test]
+async fn a_server_that_sees_the_log_go_back_ends_the_epochs_of_its_groups() {
+    let mut joined = None;
+    let (servers, log) = Failover::after(async |log| {
+        let new = CreateGroup { categories: [].into(), ..new_group() };
+        log.groups().create("g", new).await.expect("it is new");
+        joined = Some(log.groups().join("g", Join::default()).await.expect("there is room"));
+    })
+    .await;
+    let joined = joined.expect("it has joined");
+    servers.write(WRITTEN).await;
+    let read = log.read(Read::forward(everything(), 1, 100)).await;
+    assert!(matches!(read, Err(Error::Closed)));
+    for server in [&servers.after, &servers.before] {
+        let log = server.log("test").await.expect("it lives");
+        let checkpoints = joined.assigned.iter();
+        let checkpoints = checkpoints.map(|a| (a.partition, Presented { epoch: a.epoch, position: WRITTEN })).collect();
+        let call = MemberCall { checkpoints, ..MemberCall::default() };
+        let told =
+            log.groups().heartbeat("g", &joined.member, call, &CancellationToken::new()).await.expect("it lives");
+        assert_eq!(told.fenced.len(), joined.assigned.len(), "{told:?}");
+        assert!(told.membership.assigned.iter().all(|assigned| assigned.checkpoint == 0), "{told:?}");
+    }
+    servers.close().await;
 }
 
 #[tokio::test]
