@@ -205,6 +205,10 @@ impl KnownGroups {
     async fn renew(&self, name: &Arc<str>) -> Result<bool> {
         let looked = self.ask(name, None, Vec::new(), i64::MAX).await?;
         let mut at = self.moment(&looked);
+        if at.home.is_none() {
+            // Nothing can be stored. Once it can, the group is found at another home than before.
+            return Ok(true);
+        }
         let Found::Changed(version, stored) = looked.group else { return Ok(true) };
         let (mut group, before) = (Group::load(*stored), at.last_epoch);
         group.renew(&mut at);
