@@ -72,7 +72,15 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<ExitCode> {
     let (mut sink, last) = Sink::open(&args)?;
     let from = last.map_or(1, |last| last.global_position + 1);
     let progress = progress::messages(u64::try_from(head - from + 1).ok());
-    let pages = Pages { client, categories: args.categories.clone(), filter_here: false, head, from, last };
+    let pages = Pages {
+        client,
+        categories: args.categories.clone(),
+        filter_here: false,
+        head,
+        from,
+        last,
+        looks_behind: false,
+    };
     let exported = export(pages, &mut sink, &args, &progress).await;
     // What was read before a failure is kept: `--resume` goes on behind it.
     sink.finish()?;
@@ -122,6 +130,8 @@ struct Pages {
     from: i64,
     /// The last message that was read.
     last: Option<RecordPlace>,
+    /// Whether the page in progress begins behind the last message all the same.
+    looks_behind: bool,
 }
 
 impl Pages {
@@ -140,7 +150,8 @@ impl Pages {
 
     /// The message with which the next page has to begin.
     fn known(&self) -> Option<RecordPlace> {
-        self.last.filter(|last| self.is_done() || last.global_position + 1 == self.from)
+        let goes_on = |last: &RecordPlace| last.global_position + 1 == self.from && !self.looks_behind;
+        self.last.filter(|last| self.is_done() || goes_on(last))
     }
 
     /// Whether everything is read. The page in progress only shows that the last message is still there.
@@ -160,12 +171,15 @@ impl Pages {
                 page => break page?,
             }
         };
-        if let Some(known) = self.known() {
+        let known = self.known();
+        if let Some(known) = known {
             anyhow::ensure!(page.messages.first().map(place_of) == Some(known), replaced(known, &self.categories));
             page.messages.remove(0);
         }
-        // A page without anything new that does not say how far it looked is the last one.
-        self.from = page.next().filter(|next| *next > self.from).unwrap_or(self.head + 1);
+        let next = page.next().filter(|next| *next > self.from);
+        // Nothing follows the known message, or what follows is damaged: only a read that begins behind it tells.
+        self.looks_behind = next.is_none() && known.is_some();
+        self.from = next.unwrap_or(if self.looks_behind { self.from } else { self.head + 1 });
         page.messages.retain(|message| message.global_position() <= self.head);
         self.last = page.messages.last().map(place_of).or(self.last);
         Ok(page.messages)
