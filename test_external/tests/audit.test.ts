@@ -1,6 +1,7 @@
 /** The audit: who administered what, and who was refused, as lines of the log. */
 import assert from "node:assert/strict";
 import { tokenFor } from "../src/client.ts";
+import { lines, record } from "../src/import.ts";
 import type { Server, StartOptions } from "../src/server.ts";
 import { startServer, test, type Context } from "../src/suite.ts";
 import { until } from "../src/wait.ts";
@@ -43,7 +44,7 @@ test("[R-audit.1] each administrative act has a line", async (t) => {
   assert.deepEqual([again.act, again.object, again.outcome], ["ns.create", "shop", "NAMESPACE_EXISTS"]);
 
   const force = (body: string) => () => administrator.send({ path: "/import?force=true", body });
-  const replaced = await lineOf(server, force(""));
+  const replaced = await lineOf(server, force(lines([record({ gpos: 1 })])));
   assert.deepEqual([replaced.act, replaced.object, replaced.outcome], ["import?force", "default", "done"]);
   const kept = await lineOf(server, force("nonsense"));
   assert.deepEqual([kept.act, kept.object, kept.outcome], ["import?force", "default", "INVALID_JSON"]);

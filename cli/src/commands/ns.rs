@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use anyhow::Context as _;
 use clap::Subcommand;
 use eventodb_client::{Client, CreateNamespace, StreamsQuery};
+use eventodb_protocol::DEFAULT_NAMESPACE;
 use serde::Serialize;
 use serde_json::Value;
 
@@ -47,11 +48,10 @@ enum Command {
     },
     /// List all namespaces. Needs the administrator's token.
     List,
-    /// Show the counts and times of a namespace.
+    /// Show the counts and times of a namespace, and its bounds.
     Info {
-        /// Its name.
-        #[arg(default_value = "default")]
-        name: String,
+        /// Its name. That of the token if left out.
+        name: Option<String>,
     },
     /// List the namespace's streams.
     Streams {
@@ -75,11 +75,13 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<ExitCode> {
         return Err(Usage::new(format!("this deletes every message of {name}; say --yes to do it")).into());
     }
     let client = args.connection.connect().await?;
-    let result = command(args.command, &client, &mut output).await;
+    let own = args.connection.namespace()?.unwrap_or_else(|| DEFAULT_NAMESPACE.to_owned());
+    let result = command(args.command, own, &client, &mut output).await;
     finish(result, output)
 }
 
-async fn command(command: Command, client: &Client, output: &mut Output) -> anyhow::Result<()> {
+/// Runs a command with a token of the namespace `own`.
+async fn command(command: Command, own: String, client: &Client, output: &mut Output) -> anyhow::Result<()> {
     match command {
         Command::Create { name, description, with_token } => {
             let options = CreateNamespace { description, token: with_token, metadata: None };
@@ -103,9 +105,10 @@ async fn command(command: Command, client: &Client, output: &mut Output) -> anyh
             output.table(&json(&list)?, &["NAMESPACE", "MESSAGES", "CREATED", "DESCRIPTION"], &rows.collect::<Vec<_>>())
         }
         Command::Info { name } => {
-            let info = client.namespace_info(&name).await?;
+            let info = client.namespace_info(&name.unwrap_or(own)).await?;
             output.lines(&json(&info)?, || {
                 let last = info.last_activity.map_or_else(|| "never".to_owned(), |time| time.to_string());
+                let bound = |most: Option<i64>| most.map_or_else(|| "none".to_owned(), |most| most.to_string());
                 vec![
                     format!("namespace:     {}", info.namespace),
                     format!("description:   {}", info.description),
@@ -113,6 +116,9 @@ async fn command(command: Command, client: &Client, output: &mut Output) -> anyh
                     format!("messages:      {}", info.message_count),
                     format!("streams:       {}", info.stream_count),
                     format!("last activity: {last}"),
+                    format!("protected:     {}", if info.protected { "yes" } else { "no" }),
+                    format!("most messages: {}", bound(info.quota.messages)),
+                    format!("most bytes:    {}", bound(info.quota.bytes)),
                 ]
             })
         }

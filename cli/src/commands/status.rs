@@ -117,7 +117,7 @@ impl Status {
             Err(error) if exit_code(&error) == Exit::Usage as u8 => return Err(error),
             Err(error) => {
                 status.error = Some(Chain(&*error).to_string());
-                exit_code(&error)
+                Exit::Unavailable as u8
             }
         };
         Ok((status, exit))
@@ -125,8 +125,8 @@ impl Status {
 
     async fn ask(&mut self, connection: &Connection) -> anyhow::Result<()> {
         let client = connection.connect().await?;
-        self.up = true;
         self.version = Some(client.server_version().await?);
+        self.up = true;
         let health = client.server_health().await?;
         (self.backend, self.connections) = (Some(health.backend), Some(health.connections));
         self.degraded = client.server_readiness().await?.degraded;

@@ -21,6 +21,7 @@ use serde_json::Value;
 
 use super::connection::Connection;
 use super::output::{Output, finish};
+use crate::contexts::Contexts;
 use crate::serve;
 use crate::usage::Usage;
 
@@ -113,7 +114,7 @@ struct Place {
 }
 
 /// Whether a server is asked. What is typed decides; if neither a server nor a store is typed, a server is asked if
-/// `EVENTODB_URL` or `EVENTODB_CONTEXT` names one.
+/// `EVENTODB_URL` or `EVENTODB_CONTEXT` names one, or a context is in use and no variable names a store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Way {
     Server,
@@ -134,7 +135,9 @@ impl FromArgMatches for Way {
     fn from_arg_matches(matches: &ArgMatches) -> Result<Self, clap::Error> {
         let source = |id| matches.value_source(id);
         let typed = |id| source(id) == Some(ValueSource::CommandLine);
-        let store = ["data_dir", "db_url", "db_url_file"].into_iter().any(typed);
+        let from_variable = |id| source(id) == Some(ValueSource::EnvVariable);
+        let stores = ["data_dir", "db_url", "db_url_file"];
+        let store = stores.into_iter().any(typed);
         let server = ["server_url", "server_context"];
         match (server.into_iter().any(typed), store) {
             (true, true) => {
@@ -143,9 +146,8 @@ impl FromArgMatches for Way {
                 Err(clap::Error::raw(ErrorKind::ArgumentConflict, message))
             }
             (true, false) => Ok(Self::Server),
-            (false, false) if server.into_iter().any(|id| source(id) == Some(ValueSource::EnvVariable)) => {
-                Ok(Self::Server)
-            }
+            (false, false) if server.into_iter().any(from_variable) => Ok(Self::Server),
+            (false, false) if !stores.into_iter().any(from_variable) && a_context_is_in_use() => Ok(Self::Server),
             (false, _) => Ok(Self::Store),
         }
     }
@@ -154,6 +156,11 @@ impl FromArgMatches for Way {
         *self = Self::from_arg_matches(matches)?;
         Ok(())
     }
+}
+
+/// Whether `eventodb context use` has chosen a server. A file that cannot be read is told once a context is needed.
+fn a_context_is_in_use() -> bool {
+    Contexts::read().map_or(true, |contexts| contexts.current.is_some())
 }
 
 fn right(name: &str) -> Result<Right, String> {

@@ -35,6 +35,10 @@ fn a_context_names_a_server_and_its_token() {
     let file = home.path().join("eventodb/contexts.json");
     assert_eq!(file.metadata().expect("there").permissions().mode() & 0o777, 0o600);
     assert_eq!(ran(&["ns", "list"], &[]).0, Some(0), "the first one is used at once");
+    assert_eq!(ran(&["token", "list"], &[]).0, Some(0), "by all commands for servers");
+    let store = [("EVENTODB_DATA_DIR", home.path().to_str().expect("its name"))];
+    let (code, _, told) = ran(&["token", "list"], &store);
+    assert!(code == Some(64) && told.contains("there is no store"), "a variable names a store: {told}");
 
     let token = home.path().join("token");
     std::fs::write(&token, TOKEN).expect("the folder is ours");

@@ -74,7 +74,7 @@ fn a_description_does_not_steer_the_terminal_nor_make_lines() {
     let description = format!("nice{STEERS}");
     lines(server.prints(&["ns", "create", "shop", "--description", &description]).as_bytes());
     let shown = lines(server.prints(&["ns", "info", "shop"]).as_bytes());
-    assert_eq!(shown.len(), 6, "{shown:?}");
+    assert_eq!(shown.len(), 9, "{shown:?}");
     assert!(shown[1].starts_with("description:   nice\u{fffd}]0;title"), "{shown:?}");
     lines(server.prints(&["ns", "list"]).as_bytes());
     // A program gets the description as it is.
@@ -85,9 +85,15 @@ fn a_description_does_not_steer_the_terminal_nor_make_lines() {
 fn an_error_of_a_server_does_not_steer_the_terminal() {
     let error = serde_json::json!({ "error": { "code": "INVALID_REQUEST", "message": format!("bad{STEERS}") } });
     let url = calls_get(400, error.to_string());
-    for arguments in [&["ns", "info", "a"][..], &["read", "a-1"], &["token", "list", "--url", &url], &["status"]] {
+    for (arguments, exit) in [
+        (&["ns", "info", "a"][..], 1),
+        (&["read", "a-1"], 1),
+        (&["token", "list", "--url", &url], 1),
+        // It answers no reads.
+        (&["status"], 69),
+    ] {
         let output = run(arguments, &url);
-        assert_eq!(output.status.code(), Some(1), "{arguments:?}");
+        assert_eq!(output.status.code(), Some(exit), "{arguments:?}");
         let told = [lines(&output.stderr), lines(&output.stdout)].concat();
         let told: Vec<_> = told.iter().filter(|line| line.contains("messages:      0")).collect();
         assert_eq!(told.len(), 1, "{arguments:?}");
