@@ -105,7 +105,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     /// # Errors
     /// The connection is broken.
     pub async fn send(&mut self, bytes: impl AsRef<[u8]>) -> Result<()> {
-        self.stream.write_all(bytes.as_ref()).await
+        self.stream.write_all(bytes.as_ref()).await?;
+        // TLS keeps what the socket does not take at once: also where a task has done much and is to let others go on.
+        self.stream.flush().await
     }
 
     /// The next reply, whole.
