@@ -605,7 +605,7 @@ fn wrong_tokens() -> u32 {
 }
 
 fn threads(text: &str) -> Result<usize, String> {
-    /// More than any machine has cores, and fewer than a system refuses to start.
+    /// More threads than any machine has cores, and fewer than a system refuses to start.
     const MOST: usize = 1_024;
     let count = positive(text)?;
     if count > MOST { Err(format!("it must be at most {MOST}")) } else { Ok(count) }

@@ -146,6 +146,8 @@ fn wrong_usage_is_64() {
         &["ns", "delete", "x"],
         &["consume", "--name", "x"],
         &["export", "--since", "x"],
+        &["serve", "--writer-threads", "1025"],
+        &["serve", "--readers", "1025"],
         &["export", "--categories", "a,"],
         &["read", "--category", "a,,b"],
         &["read", "--category", ""],

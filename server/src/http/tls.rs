@@ -129,7 +129,8 @@ impl Tls {
             return Ok(None);
         }
         let Loaded { config, validity } = self.files.load(&contents)?;
-        // The certificate in use stays if it is not replaced, so that an authority can be taken away from clients at any time.
+        // A certificate that is in use already stays in use although it is expired. So the authority of clients can be
+        // replaced at any time.
         if let Some(fault) = validity.fault(now).filter(|_| !contents.has_certificate_of(&state.used)) {
             return Err(TlsError::Time(self.files.certificate.clone(), fault));
         }

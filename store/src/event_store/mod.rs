@@ -215,7 +215,7 @@ impl EventStore {
                 // What happens to it through this server or another one is noticed by `refresh`.
                 return Ok(log);
             }
-            // Who ended it before it was kept here did not find it.
+            // Whoever ended the incarnation before the log was kept here could not close it.
             namespace = self.still(&namespace).await.inspect_err(|_| self.forget(&log))?;
             if log.namespace().incarnation == namespace.incarnation {
                 return Ok(log);

@@ -30,7 +30,7 @@ pub struct Moment {
     pub random: u16,
     /// The last epoch that was given in the namespace. It is stored with the decision if it changed.
     pub last_epoch: Epoch,
-    /// Where the group is stored: see [`Settings::home`]. `None` if that is not asked for.
+    /// Where the group is stored: see [`Settings::home`]. `None` while nothing can be stored, and where it is not asked for.
     pub home: Option<Arc<str>>,
     /// The public name of the token that the call came with, for the audit.
     pub token: Option<String>,

@@ -182,12 +182,12 @@ async fn a_server_does_not_start_on_files_that_cannot_be_used() {
     let stranger = directory.path().join("stranger.key");
     std::fs::write(&stranger, authority.issue(Valid::Long).key.serialize_pem()).expect("the folder is ours");
     let missing = directory.path().join("missing");
-    for (certificate, key, told) in [
-        (&certificate, Some(&stranger), "cannot be used with the key"),
-        (&missing, Some(&key), "cannot read"),
-        (&key, Some(&key), "must hold certificates in PEM"),
-        (&certificate, Some(&certificate), "must hold a private key in PEM"),
-        (&certificate, None, "--tls-key"),
+    for (certificate, key, flag, told) in [
+        (&certificate, Some(&stranger), "--tls-cert", "cannot be used with the key"),
+        (&missing, Some(&key), "--tls-cert", "cannot read"),
+        (&key, Some(&key), "--tls-cert", "must hold certificates in PEM"),
+        (&certificate, Some(&certificate), "--tls-key", "must hold a private key in PEM"),
+        (&certificate, None, "--tls-key", "is missing"),
     ] {
         let mut command = Command::new(BINARY);
         command.args(["serve", "--port", "0", "--data-dir"]).arg(directory.path().join("data"));
@@ -198,6 +198,17 @@ async fn a_server_does_not_start_on_files_that_cannot_be_used() {
         let output = command.stdin(Stdio::null()).output().await.expect("the binary starts");
         let error = String::from_utf8(output.stderr).expect("text");
         assert_eq!((output.status.code(), error.lines().count()), (Some(64), 1), "{error}");
-        assert!(error.contains(told), "{error}");
+        assert!(error.contains(flag) && error.contains(told), "{error}");
     }
+    let mut command = Command::new(BINARY);
+    command.args(["serve", "--port", "0", "--data-dir"]).arg(directory.path().join("data"));
+    command.arg("--tls-cert").arg(&certificate).arg("--tls-key").arg(&key).arg("--tls-client-ca").arg(&key);
+    let output = command.stdin(Stdio::null()).output().await.expect("the binary starts");
+    let error = String::from_utf8(output.stderr).expect("text");
+    assert!(
+        output.status.code() == Some(64)
+            && error.contains("--tls-client-ca: ")
+            && error.contains("must hold certificates"),
+        "{error}"
+    );
 }

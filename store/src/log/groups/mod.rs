@@ -67,7 +67,7 @@ pub use named::Named;
 const LOOK_AGAIN: Duration = Duration::from_secs(10);
 /// For how long a server that is asked to decides nothing about a group: the other one has to ask the database twice.
 const GIVE_WAY: Duration = Duration::from_millis(100);
-/// For how long it gives way to nobody, once nobody made use of that.
+/// For how long a group ignores such requests after one of which nobody made use.
 const IN_VAIN: Duration = Duration::from_secs(1);
 /// Groups of which something is known, at most, unless members of more are alive.
 const KNOWN: usize = 1_000;
@@ -138,9 +138,9 @@ impl Groups {
         }
     }
 
-    /// Another server cannot change a group, it is said, because this one is always first: this one decides nothing about it
-    /// for a moment. Any role of a shared database can say so. Therefore a group gives way once at a time, and after it did
-    /// so in vain it pauses.
+    /// A notification says that another server cannot change a group, because this one is always first. This one then
+    /// decides nothing about the group for a moment. Any role of a shared database can send such notifications: a group
+    /// gives way to one at a time, and ignores them for a while if nobody changed it meanwhile.
     pub(crate) fn give_way(&self, group: GroupTag) {
         for known in self.decider.base.groups.tagged(group) {
             let Some(gives_way) = known.begin_to_give_way() else { continue };
