@@ -58,9 +58,10 @@ impl RequestId {
     fn value(&self) -> HeaderValue {
         let text = match self {
             Self::Own(number) => {
-                let mut text = PROCESS.clone().into_bytes();
-                text.extend_from_slice(itoa::Buffer::new().format(*number).as_bytes());
-                text.into()
+                let mut digits = itoa::Buffer::new();
+                let parts = [PROCESS.as_bytes(), digits.format(*number).as_bytes()];
+                // As long as it is: `Bytes` would allocate once more for a vector with room to spare.
+                parts.concat().into()
             }
             Self::Clients(id) => Bytes::copy_from_slice(id.as_bytes()),
         };

@@ -13,6 +13,10 @@ use tokio_util::either::Either;
 use super::traffic::Traffic;
 use super::vitals::Vitals;
 
+/// Bytes of pieces that are joined before they are sent: the head and the body of most replies. The kernel takes one piece in
+/// less time than two, by more than the copy takes.
+const SMALL: usize = 1024;
+
 /// A TCP stream. It counts below TLS, because TLS takes bytes for which the client has no room yet.
 pub(super) struct Wire {
     stream: TcpStream,
@@ -60,7 +64,11 @@ impl AsyncWrite for Wire {
         cx: &mut Context<'_>,
         bytes: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        let result = Pin::new(&mut self.stream).poll_write_vectored(cx, bytes);
+        let mut room = [0; SMALL];
+        let result = match join(bytes, &mut room) {
+            Some(joined) => Pin::new(&mut self.stream).poll_write(cx, joined),
+            None => Pin::new(&mut self.stream).poll_write_vectored(cx, bytes),
+        };
         self.sent(&result);
         result
     }
@@ -78,6 +86,35 @@ impl AsyncWrite for Wire {
     }
 }
 
+/// The pieces in one, if they fit into `room`.
+fn join<'a>(pieces: &[IoSlice<'_>], room: &'a mut [u8]) -> Option<&'a [u8]> {
+    let mut end = 0;
+    for piece in pieces {
+        room.get_mut(end..end + piece.len())?.copy_from_slice(piece);
+        end += piece.len();
+    }
+    room.get(..end)
+}
+
 /// What a connection is read from and written to: clear, or TLS. A TLS session is boxed, because it is a hundred times as
 /// large as a socket. The type is not a parameter of what is above, so that HTTP is compiled once for both.
 pub(super) type Transport = Either<Wire, Box<TlsStream<Wire>>>;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn joined(pieces: &[&str], most: usize) -> Option<String> {
+        let pieces: Vec<_> = pieces.iter().map(|piece| IoSlice::new(piece.as_bytes())).collect();
+        let mut room = vec![0; most];
+        join(&pieces, &mut room).map(|joined| String::from_utf8_lossy(joined).into_owned())
+    }
+
+    #[test]
+    fn pieces_are_joined_if_they_fit() {
+        assert_eq!(joined(&["head", "", "body"], 8).as_deref(), Some("headbody"));
+        assert_eq!(joined(&["head", "body."], 8), None);
+        assert_eq!(joined(&["head", "bod", "y."], 8), None);
+        assert_eq!(joined(&[], 8).as_deref(), Some(""));
+    }
+}
