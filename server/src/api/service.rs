@@ -99,7 +99,7 @@ impl Api {
         };
         // Nearly all requests are calls. The router would cost each of them some allocations: see decision 0026.
         if request.method() == Method::POST && request.uri().path() == rpc::PATH {
-            return Box::pin(rpc::answer(&self.state, arrival, request.map(Body::new)));
+            return Box::pin(rpc::answer(&self.state, arrival, request));
         }
         request.extensions_mut().insert(arrival);
         Box::pin(self.router.clone().call(request).map(|Ok(response)| response))

@@ -8,6 +8,8 @@ use std::net::IpAddr;
 use foldhash::fast::RandomState;
 use parking_lot::Mutex;
 
+use crate::per_thread::PerThread;
+
 /// How many of a kind pass in each turn.
 const FIRST: u64 = 5;
 
@@ -16,6 +18,16 @@ const FIRST: u64 = 5;
 #[derive(Debug)]
 pub(crate) struct Sampler<K> {
     seen: Mutex<HashMap<K, Seen, RandomState>>,
+    /// Each thread counts for itself what goes on alike.
+    runs: PerThread<Mutex<Option<Run<K>>>>,
+}
+
+/// Some of a kind from one address that did not pass, one after the other.
+#[derive(Debug)]
+struct Run<K> {
+    kind: K,
+    address: IpAddr,
+    count: u64,
 }
 
 /// What was seen of a kind in the present turn.
@@ -29,22 +41,30 @@ struct Seen {
 
 impl<K> Default for Sampler<K> {
     fn default() -> Self {
-        Self { seen: Mutex::default() }
+        Self { seen: Mutex::default(), runs: PerThread::default() }
     }
 }
 
-impl<K: Eq + Hash> Sampler<K> {
+impl<K: Copy + Eq + Hash> Sampler<K> {
     /// Whether one of this kind passes that came from this address. It does not if the one before came from there, too:
     /// it would say the same once more.
     pub(crate) fn passes(&self, kind: K, address: IpAddr) -> bool {
+        let mut run = self.runs.mine().lock();
+        if let Some(run) = run.as_mut().filter(|run| run.kind == kind && run.address == address) {
+            run.count += 1;
+            return false;
+        }
         let mut kinds = self.seen.lock();
+        if let Some(ended) = run.take() {
+            kinds.entry(ended.kind).or_default().counted += ended.count;
+        }
         let seen = kinds.entry(kind).or_default();
         let passes = seen.passed < FIRST && seen.last != Some(address);
         if passes {
             seen.passed += 1;
             seen.last = Some(address);
         } else {
-            seen.counted += 1;
+            *run = Some(Run { kind, address, count: 1 });
         }
         passes
     }
@@ -55,11 +75,13 @@ impl<K: Eq + Hash> Sampler<K> {
     }
 
     /// Begins the next turn; how many of each kind did not pass in the last one.
-    pub(crate) fn turn(&self) -> Vec<(K, u64)>
-    where
-        K: Copy,
-    {
+    pub(crate) fn turn(&self) -> Vec<(K, u64)> {
+        // All of them, so that none goes on into the next turn.
+        let mut runs: Vec<_> = self.runs.all().map(Mutex::lock).collect();
         let mut kinds = self.seen.lock();
+        for ended in runs.iter_mut().filter_map(|run| run.take()) {
+            kinds.entry(ended.kind).or_default().counted += ended.count;
+        }
         kinds.retain(|_, seen| seen.passed + seen.counted > 0);
         let counted = kinds.iter_mut().map(|(kind, seen)| {
             seen.passed = 0;

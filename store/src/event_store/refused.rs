@@ -7,7 +7,8 @@ use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 use eventodb_protocol::token::TokenHash;
-use parking_lot::Mutex;
+use foldhash::fast::RandomState;
+use parking_lot::RwLock;
 
 /// How long a token is refused so, from the question on.
 const REFUSED_FOR: Duration = Duration::from_millis(250);
@@ -16,11 +17,11 @@ const KEPT: usize = 1_024;
 
 /// The tokens, and until when they are refused.
 #[derive(Debug, Default)]
-pub(super) struct Refused(Mutex<Kept>);
+pub(super) struct Refused(RwLock<Kept>);
 
 #[derive(Debug, Default)]
 struct Kept {
-    tokens: HashMap<TokenHash, Instant>,
+    tokens: HashMap<TokenHash, Instant, RandomState>,
     /// Counts how often tokens may have been made.
     made: u64,
 }
@@ -35,14 +36,15 @@ pub(super) struct Question {
 impl Refused {
     /// Whether a token is refused; otherwise it is to be asked about.
     pub(super) fn question(&self, hash: &TokenHash) -> Option<Question> {
-        let (kept, at) = (self.0.lock(), Instant::now());
+        let at = Instant::now();
+        let kept = self.0.read();
         let is_refused = kept.tokens.get(hash).is_some_and(|&until| at < until);
         (!is_refused).then_some(Question { at, made: kept.made })
     }
 
     /// There was no such token when it was asked about.
     pub(super) fn add(&self, hash: TokenHash, Question { at, made }: Question) {
-        let mut kept = self.0.lock();
+        let mut kept = self.0.write();
         if kept.made != made {
             return;
         }
@@ -55,7 +57,7 @@ impl Refused {
 
     /// Tokens may have been made: all are asked about.
     pub(super) fn forget(&self) {
-        let mut kept = self.0.lock();
+        let mut kept = self.0.write();
         kept.tokens.clear();
         kept.made += 1;
     }
@@ -107,7 +109,7 @@ mod tests {
         let refused = Refused::default();
         for number in 0..3 * KEPT {
             refuse(&refused, hash(number));
-            assert!(refused.question(&hash(number)).is_none() && refused.0.lock().tokens.len() <= KEPT);
+            assert!(refused.question(&hash(number)).is_none() && refused.0.read().tokens.len() <= KEPT);
         }
     }
 }

@@ -38,13 +38,14 @@ use std::borrow::Cow;
 use std::panic;
 use std::sync::Arc;
 
-use axum::extract::Request;
 use axum::response::Response;
+use bytes::Bytes;
 use eventodb_protocol::request::Call;
 use eventodb_protocol::spelling::{self, Shown};
 use eventodb_protocol::{ErrorCode, Right, json};
-use http::HeaderName;
 use http::request::Parts;
+use http::{HeaderName, Request};
+use http_body::Body;
 
 use self::context::Context;
 use crate::api::arrival::Arrival;
@@ -159,11 +160,14 @@ fn no_method(name: &str) -> Failure {
 }
 
 /// Answers a call. Thousands may wait: what is done with the request's head is done at once, so that none keeps it.
-pub(super) fn answer(
+pub(super) fn answer<B>(
     state: &Arc<AppState>,
     arrival: Arrival,
-    request: Request,
-) -> impl Future<Output = Response> + Send + use<'_> {
+    request: Request<B>,
+) -> impl Future<Output = Response> + Send + use<'_, B>
+where
+    B: Body<Data = Bytes, Error: Send> + Send + Unpin + 'static,
+{
     let mut record = arrival.record(const { method("unknown call") });
     let (parts, mut body) = request.into_parts();
     record.trace = state.spans.begin(&parts.headers);

@@ -6,9 +6,8 @@
 
 use std::time::Instant;
 
-use axum::body::Body;
 use bytes::Bytes;
-use http_body::Body as _;
+use http_body::Body;
 
 use crate::api::auth::{self, Credentials};
 use crate::api::errors::Failure;
@@ -22,11 +21,11 @@ pub(super) struct Refused {
 }
 
 /// Reads the body of a call.
-pub(super) async fn call(
+pub(super) async fn call<B: Body<Data = Bytes> + Unpin>(
     state: &AppState,
     exchange: &Exchange,
     credentials: &Result<Credentials, Failure>,
-    body: &mut Body,
+    body: &mut B,
     started: Instant,
 ) -> Result<Upload, Refused> {
     let mut begun = None;
@@ -42,12 +41,12 @@ pub(super) async fn call(
 }
 
 /// Reads the rest of a body, of which the first bytes are here.
-async fn rest(
+async fn rest<B: Body<Data = Bytes> + Unpin>(
     state: &AppState,
     exchange: &Exchange,
     credentials: &Result<Credentials, Failure>,
     first: Bytes,
-    body: &mut Body,
+    body: &mut B,
     started: Instant,
 ) -> Result<Upload, Refused> {
     match identify(state, exchange, credentials).await {
@@ -66,11 +65,11 @@ async fn identify(
     auth::identify(state, credentials, exchange).await
 }
 
-async fn known(
+async fn known<B: Body<Data = Bytes> + Unpin>(
     state: &AppState,
     exchange: &Exchange,
     first: Bytes,
-    body: &mut Body,
+    body: &mut B,
     started: Instant,
 ) -> Result<Upload, Refused> {
     let of_known = |failure| Refused { failure, patience: Patience::KNOWN };
@@ -82,12 +81,12 @@ async fn known(
 }
 
 /// `failure` says why it is a stranger's.
-async fn stranger(
+async fn stranger<B: Body<Data = Bytes> + Unpin>(
     state: &AppState,
     exchange: &Exchange,
     failure: Failure,
     first: Bytes,
-    body: &mut Body,
+    body: &mut B,
     started: Instant,
 ) -> Result<Upload, Refused> {
     exchange.admit().map_err(|exhausted| of_stranger(exhausted.into()))?;
