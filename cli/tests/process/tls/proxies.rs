@@ -193,7 +193,7 @@ async fn pokes_pass_nginx_at_once_and_tokens_stay_out_of_its_logs() {
     let proxy = Proxy::of_nginx(&nginx, [&*server.address]).await;
     let mut subscriber = proxy.connect().await;
     let path = format!("/subscribe?all=true&token={TOKEN}");
-    let head = eventodb_testing::http::head("GET", &path, None, "");
+    let head = eventodb_testing::http::head("GET", &path, None, &format!("Referer: https://localhost{path}\r\n"));
     subscriber.send(head.as_bytes()).await.expect("nginx reads");
     assert_eq!(subscriber.connection.head().await.expect("nginx answers").status, 200);
     let mut writer = proxy.connect().await;

@@ -100,7 +100,8 @@ impl Seen {
         loop {
             let mut http = proxy.connect().await;
             let path = format!("/subscribe?all=true&position=1&token={TOKEN}");
-            let last = format!("Last-Event-ID: {}\r\n", poked.load(SeqCst));
+            // A browser tells the page that it comes from, which may have been asked for with a token too.
+            let last = format!("Last-Event-ID: {}\r\nReferer: https://localhost{path}\r\n", poked.load(SeqCst));
             let head = eventodb_testing::http::head("GET", &path, None, &last);
             let begun = async {
                 http.send(head.as_bytes()).await?;
