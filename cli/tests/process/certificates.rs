@@ -20,6 +20,8 @@ pub(crate) enum Valid {
     Long,
     /// For three more days.
     ThreeDays,
+    /// For a moment.
+    Briefly(Duration),
     /// No longer, since yesterday.
     UntilYesterday,
 }
@@ -47,6 +49,7 @@ impl Authority {
         match valid {
             Valid::Long => {}
             Valid::ThreeDays => parameters.not_after = (now + 3 * DAY).into(),
+            Valid::Briefly(time) => parameters.not_after = (now + time).into(),
             Valid::UntilYesterday => parameters.not_after = (now - DAY).into(),
         }
         let key = key();

@@ -10,7 +10,9 @@ use tokio_rustls::rustls::crypto::{CryptoProvider, ring};
 use tokio_rustls::rustls::pki_types::pem::PemObject;
 use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer, UnixTime, pem};
 use tokio_rustls::rustls::server::danger::ClientCertVerifier;
-use tokio_rustls::rustls::server::{ParsedCertificate, VerifierBuilderError, WebPkiClientVerifier};
+use tokio_rustls::rustls::server::{
+    NoServerSessionStorage, ParsedCertificate, VerifierBuilderError, WebPkiClientVerifier,
+};
 use tokio_rustls::rustls::{CertificateError, Error, RootCertStore, ServerConfig};
 
 /// What clients may speak over TLS (ALPN), in the order in which it is preferred.
@@ -116,6 +118,12 @@ impl TlsFiles {
             .with_single_cert(chain, key)
             .map_err(|error| TlsError::Pair(self.certificate.clone(), self.key.clone(), error))?;
         config.alpn_protocols = PROTOCOLS.map(<[u8]>::to_vec).to_vec();
+        if self.client_ca.is_some() {
+            // A client that resumes a session shows no certificate, and gets another session: it would go on for ever with a
+            // certificate that has expired.
+            config.session_storage = Arc::new(NoServerSessionStorage {});
+            config.send_tls13_tickets = 0;
+        }
         Ok(Loaded { config: Arc::new(config), validity })
     }
 }
