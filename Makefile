@@ -81,8 +81,8 @@ test-external: deps build ## The black-box tests of the binary that `make build`
 	cd $(EXTERNAL) && EVENTODB_TEST_BACKEND=memory npm run suite
 	rm -rf $(LOGS)
 	$(PRIVATE_POSTGRES) sh -c 'cd $(EXTERNAL) && EVENTODB_TEST_BACKEND=postgres EVENTODB_TEST_LOGS=$(LOGS) npm run suite'
+	cd $(EXTERNAL) && EVENTODB_TEST_BACKEND=sqlite EVENTODB_TEST_LOGS=$(LOGS) npm run suite
 	cd $(EXTERNAL) && EVENTODB_TEST_LOGS=$(LOGS) npm run search
-	cd $(EXTERNAL) && EVENTODB_TEST_BACKEND=sqlite npm run suite
 
 faults: deps ## Fails each call on each file of a SQLite store, whatever befalls a PostgreSQL, and damages files of killed servers; prints what holds
 	EVENTODB_TEST_FAULTS=all RUST_BACKTRACE=0 $(CARGO) test --locked -p eventodb --test process -- matrix --nocapture
