@@ -2,13 +2,15 @@
  * Every rule of docs/API.md has a test, and every test names rules that exist.
  *
  * A title begins with the ids of the rules that the test would break with: `test("[R-write.1 R-write.2] …`. Titles are
- * read from the source files, so the ids are written out, not put together.
+ * read from the source files, so the ids are written out, not put together. So it is with the tests of the threats in
+ * SECURITY.md.
  */
 import assert from "node:assert/strict";
 import { readdirSync, readFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { test } from "node:test";
 import { fileURLToPath } from "node:url";
+import { ROOT } from "../src/command.ts";
 import { readApiDocument, ruleIds, ruleMentions } from "../src/document.ts";
 import { NOT_OBSERVABLE } from "../src/rules.ts";
 
@@ -60,4 +62,21 @@ test("[] every rule has a test, or a reason why no client can see it", () => {
 test("[] the reasons are for rules that exist and have no test", () => {
   const tested = new Set(titles.flatMap(({ ids }) => ids));
   assert.deepEqual(Object.keys(NOT_OBSERVABLE).filter((id) => !rules.includes(id) || tested.has(id)), []);
+});
+
+test("[] each threat in SECURITY.md has a test, and each test that is named there exists", () => {
+  const document = readFileSync(join(ROOT, "SECURITY.md"), "utf8");
+  const table = document.slice(document.indexOf("## Threats and their tests"), document.indexOf("## Reporting"));
+  const rows = [...table.matchAll(/^\| (?!threat \|)(.+?) \| .+ \| (.+?) \|$/gm)].map(([, threat, tests]) => ({ threat: threat!, tests: tests! }));
+  assert.ok(rows.length > 30, "the table has its rows");
+  for (const { threat, tests } of rows) {
+    let source: string | undefined;
+    // A file, then what it is about: functions in Rust, the beginnings of titles in TypeScript.
+    for (const [, code, title] of tests.matchAll(/`([^`]+)`|"([^"]+)"/g)) {
+      if (code?.includes("/")) source = readFileSync(join(ROOT, code), "utf8");
+      else if (code && !code.includes(" ")) assert.ok(source?.includes(`fn ${code}(`), `${threat}: ${code}`);
+      else if (title) assert.ok(source?.includes(title.replace(/ ?…$/, "")), `${threat}: ${title}`);
+    }
+    assert.ok(source, `${threat}: no test`);
+  }
 });
