@@ -1,7 +1,7 @@
 //! Who may do what: the table of the documentation, and that no sequence of calls gives anybody more.
 
 use eventodb_protocol::rights::{Categories, Grant, Right};
-use eventodb_protocol::{Limits, Token};
+use eventodb_protocol::{Limits, Token, name};
 use eventodb_server::{METHODS, Mode, NEEDS, Need, ROUTES};
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -46,6 +46,27 @@ fn the_documented_table_is_that_of_the_code() {
 /// The namespaces of the property. An attacker begins with tokens of the first two, and none of them is the administrator's.
 const NAMESPACES: [&str; 3] = ["mine", "default", "foreign"];
 const CATEGORIES: [&str; 4] = ["account", "accounts", "order", "secret"];
+/// Groups of each namespace: two that are there, of all categories and of one, and one that an attacker may make.
+const GROUPS: [&str; 3] = ["all", "secrets", "own"];
+const GROUP_CALLS: [&str; 17] = [
+    "group.create",
+    "group.create",
+    "group.join",
+    "group.join",
+    "group.read",
+    "group.read",
+    "group.heartbeat",
+    "group.leave",
+    "group.list",
+    "group.status",
+    "group.parked",
+    "group.audit",
+    "group.update",
+    "group.resize",
+    "group.reset",
+    "group.skip",
+    "group.delete",
+];
 
 /// A call that an attacker makes with one of the tokens that it holds.
 #[derive(Clone, Debug)]
@@ -76,6 +97,12 @@ enum Call {
     Namespace {
         method: &'static str,
         namespace: &'static str,
+    },
+    Group {
+        method: &'static str,
+        group: &'static str,
+        categories: Option<Vec<String>>,
+        member: Index,
     },
 }
 
@@ -119,25 +146,33 @@ fn attempt() -> impl Strategy<Value = Attempt> {
         1 => namespace().prop_map(|namespace| Call::List { namespace }),
         2 => (select(&["ns.create", "ns.update", "ns.info", "ns.list", "ns.delete"][..]), namespace())
             .prop_map(|(method, namespace)| Call::Namespace { method, namespace }),
+        8 => (select(&GROUP_CALLS[..]), select(&GROUPS[..]), patterns(), any::<Index>())
+            .prop_map(|(method, group, categories, member)| Call::Group { method, group, categories, member }),
     ];
     (any::<Index>(), call).prop_map(|(by, call)| Attempt { by, call })
 }
 
-/// An attacker: all the tokens that it was given, made or made up, and the ids of all tokens that there are.
+/// An attacker: all the tokens that it was given, made or made up, the ids of all tokens that there are, and its members of
+/// groups.
 struct Attacker<'a> {
     server: &'a Server,
     given: &'a [Given],
     held: Vec<String>,
     ids: Vec<String>,
+    members: Vec<String>,
 }
 
 impl<'a> Attacker<'a> {
     async fn new(server: &'a Server, given: &'a [Given]) -> Self {
         let administrator = server.token.as_str();
+        set_up(server, administrator).await;
         for namespace in ["mine", "foreign"] {
-            server.rpc(administrator, &json!(["ns.create", namespace]).to_string()).await;
+            let made = server.rpc(administrator, &json!(["ns.create", namespace]).to_string()).await;
+            let made: Value = serde_json::from_str(&made).expect("JSON");
+            set_up(server, made["token"].as_str().expect("a token")).await;
         }
-        let mut attacker = Self { server, given, held: Vec::new(), ids: Vec::new() };
+        let mut attacker =
+            Self { server, given, held: Vec::new(), ids: Vec::new(), members: vec!["nobody".to_owned()] };
         for Given { namespace, grant } in given {
             let rights: Vec<_> = grant.rights().iter().map(Right::name).collect();
             let categories = grant.categories().names();
@@ -180,6 +215,10 @@ impl<'a> Attacker<'a> {
             Call::Revoke { which } => json!(["token.revoke", which.get(&self.ids)]),
             Call::List { namespace } => json!(["token.list", {"namespace": namespace}]),
             Call::Namespace { method, namespace } => json!([method, namespace, {}]),
+            Call::Group { method, group, categories, member } => {
+                self.try_group(&by, method, group, (categories, member.get(&self.members).clone())).await;
+                return;
+            }
         };
         let reply = self.call(&by, &body).await;
         if reply.status != 200 {
@@ -192,14 +231,80 @@ impl<'a> Attacker<'a> {
         }
     }
 
+    /// Makes a call on a group, which must not tell or do more than was given.
+    async fn try_group(&mut self, by: &str, method: &str, group: &str, of: (Option<Vec<String>>, String)) {
+        let (categories, member) = of;
+        let body = match method {
+            "group.create" => json!([method, group, {"categories": categories, "partitions": 1}]),
+            "group.read" | "group.heartbeat" | "group.leave" => json!([method, group, member]),
+            "group.list" => json!([method]),
+            "group.update" => json!([method, group, {"description": "changed"}]),
+            "group.resize" => json!([method, group, {"partitions": 2}]),
+            "group.reset" => json!([method, group, {"to": "beginning"}]),
+            "group.skip" => json!([method, group, {"stream": "secret-1", "position": 1}]),
+            _ => json!([method, group]),
+        };
+        let reply = self.call(by, &body).await;
+        if reply.status != 200 {
+            return;
+        }
+        let result: Value = serde_json::from_str(&reply.text()).expect("JSON");
+        self.members.extend(result["member"].as_str().map(str::to_owned));
+        let namespace = by.parse::<Token>().expect("a token").namespace().to_owned();
+        let is_allowed = match method {
+            "group.create" => self.may_all(&namespace, Right::Consume, &result),
+            "group.status" => self.may_all(&namespace, Right::Read, &result),
+            "group.list" => items(&result).all(|group| self.may_all(&namespace, Right::Read, group)),
+            "group.read" => items(&result["messages"]).all(|message| {
+                let stream = message[1].as_str().expect("a stream");
+                self.may(&namespace, Right::Consume, name::category(stream))
+            }),
+            "group.join" | "group.heartbeat" | "group.leave" => self.has(&namespace, Right::Consume),
+            "group.parked" | "group.audit" => self.has(&namespace, Right::Read),
+            _ => self.has(&namespace, Right::Admin),
+        };
+        assert!(is_allowed, "{body} in {namespace}: {result}");
+    }
+
+    /// Whether the attacker was given this right for all that a group reads.
+    fn may_all(&self, namespace: &str, right: Right, group: &Value) -> bool {
+        let mut categories = items(&group["categories"]).peekable();
+        if categories.peek().is_none() {
+            return self.given.iter().any(|given| given.namespace == namespace && given.grant.allows_everywhere(right));
+        }
+        categories.all(|category| self.may(namespace, right, category.as_str().expect("a category")))
+    }
+
+    /// Whether one of the tokens that the attacker began with has this right in any category.
+    fn has(&self, namespace: &str, right: Right) -> bool {
+        self.given.iter().any(|given| given.namespace == namespace && given.grant.rights().has(right))
+    }
+
     /// Whether one of the tokens that the attacker began with allows this.
     fn may(&self, namespace: &str, right: Right, category: &str) -> bool {
         self.given.iter().any(|given| given.namespace == namespace && given.grant.allows(right, category))
     }
 
-    /// Tries each token for everything.
+    /// Tries each token for the groups that were there before.
+    async fn check_groups(&mut self) {
+        for token in self.held.clone() {
+            for group in &GROUPS[..2] {
+                for method in ["group.status", "group.join", "group.read"] {
+                    let member = self.members.last().expect("there is one").clone();
+                    self.try_group(&token, method, group, (None, member)).await;
+                }
+            }
+        }
+    }
+
+    /// Tries each token that opens something for everything else.
     async fn check(&self) {
         for token in &self.held {
+            // Most were made up, and nothing came of them.
+            let first = self.call(token, &json!(["ns.streams"])).await;
+            if first.status == 403 && first.text().contains("does not open this namespace") {
+                continue;
+            }
             let namespace = token.parse::<Token>().expect("a token").namespace().to_owned();
             for category in CATEGORIES {
                 let stream = format!("{category}-1");
@@ -207,6 +312,7 @@ impl<'a> Attacker<'a> {
                     (Right::Read, json!(["stream.version", stream])),
                     (Right::Read, json!(["category.get", category])),
                     (Right::Write, json!(["stream.write", stream, {"type": "T", "data": {}}])),
+                    (Right::Consume, json!(["group.create", format!("of-{category}"), {"categories": [category]}])),
                 ] {
                     let reply = self.call(token, &body).await;
                     assert!(reply.status == 403 || self.may(&namespace, right, category), "{body} in {namespace}");
@@ -230,12 +336,29 @@ impl<'a> Attacker<'a> {
     }
 }
 
+/// What a namespace holds before an attacker comes.
+async fn set_up(server: &Server, token: &str) {
+    for category in CATEGORIES {
+        let write = json!(["stream.write", format!("{category}-1"), {"type": "T", "data": {}}]);
+        server.rpc(token, &write.to_string()).await;
+    }
+    for (group, categories) in [("all", json!([])), ("secrets", json!(["secret"]))] {
+        server
+            .rpc(token, &json!(["group.create", group, {"categories": categories, "partitions": 1}]).to_string())
+            .await;
+    }
+}
+
+fn items(list: &Value) -> impl Iterator<Item = &Value> {
+    list.as_array().into_iter().flatten()
+}
+
 proptest! {
     // A server for each case.
     #![proptest_config(ProptestConfig { cases: ProptestConfig::default().cases.div_ceil(16), ..ProptestConfig::default() })]
 
     #[test]
-    fn no_sequence_of_calls_gives_more_than_was_given(given in vec(given(), 1..4), attempts in vec(attempt(), 1..25)) {
+    fn no_sequence_of_calls_gives_more_than_was_given(given in vec(given(), 1..4), attempts in vec(attempt(), 1..40)) {
         let runtime = tokio::runtime::Runtime::new().expect("a runtime");
         runtime.block_on(async {
             let server = Server::start_with(|config| {
@@ -247,6 +370,7 @@ proptest! {
             for attempt in attempts {
                 attacker.attempt(attempt).await;
             }
+            attacker.check_groups().await;
             attacker.check().await;
         });
     }
