@@ -142,7 +142,7 @@ pub(super) async fn a_rotated_token_lasts_for_its_grace(world: &mut World) {
     let (old, record) = add(world, reader()).await;
     let opened_before = access(world, &old).await;
     let new = Token::generate(NAME);
-    let grace = Duration::from_secs(2);
+    let grace = Duration::from_secs(1);
     let rotated = world.store.rotate_token(rotation(record.id, &new, grace)).await.expect("it lives");
     assert_eq!((&rotated.grant, rotated.expires_at, rotated.rotated_from), (&reader(), None, Some(record.id)));
     assert_eq!(rotated.description, record.description);
@@ -217,7 +217,7 @@ pub(super) async fn a_repeated_rotation_brings_the_end_forward_and_never_back(wo
 pub(super) async fn a_token_expires_by_the_clock(world: &mut World) {
     world.create(NAME).await;
     let token = Token::generate(NAME);
-    let expires_at = Some(in_the_future(Duration::from_secs(2)));
+    let expires_at = Some(in_the_future(Duration::from_millis(1_200)));
     let new = NewToken { expires_at, ..new_token(&token, reader()) };
     let record = world.store.create_token(new).await.expect("there is room");
     assert_eq!(record.expires_at, expires_at);
