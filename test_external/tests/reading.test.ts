@@ -23,13 +23,14 @@ async function twoStreams(): Promise<Client> {
   return client;
 }
 
-test("[R-read.6 R-read.7] backward in a stream: positions in the stream", async () => {
+test("[R-read.5 R-read.6 R-read.7] backward in a stream: positions in the stream", async () => {
   const client = await twoStreams();
   const globals = async (options: object) => (await read(client, "stream.get", "a-1", { direction: "backward", ...options })).globals;
   assert.deepEqual(await globals({}), [9, 7, 5, 3, 1]);
   assert.deepEqual(await globals({ position: 2 }), [5, 3, 1]);
   assert.deepEqual(await globals({ position: 2, batchSize: 2 }), [5, 3]);
   assert.deepEqual(await globals({ position: 0 }), [1]);
+  assert.deepEqual(await globals({ position: -1 }), [], "who reads on before the first message is done");
   assert.deepEqual(await globals({ position: 99 }), [9, 7, 5, 3, 1]);
   assert.deepEqual(await globals({ batchSize: 1 }), [9]);
 });

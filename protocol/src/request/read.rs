@@ -108,6 +108,8 @@ impl Read {
             Some("backward") => Direction::Backward,
             Some(_) => return Err(Error::invalid("direction must be \"forward\" or \"backward\"")),
         };
+        // Nothing lies before the start: a caller that asks for what precedes position 0 has read everything.
+        let from = if direction == Direction::Backward { from } else { from.map(|from| from.max(0)) };
         let types = options.strings("types", FILTER_NAMES)?.unwrap_or_default();
         checked("types", &types, limits)?;
         filter.types = types.into_iter().map(|kind| Arc::from(&*kind)).collect();
@@ -210,7 +212,7 @@ fn start(options: &Options<'_>) -> Result<(Option<i64>, Option<Timestamp>), Erro
         (Some((name, _)), Some(_)) => {
             Err(Error::invalid(format!("time and {name} must not be given together: each says where to begin")))
         }
-        (given, time) => Ok((given.map(|(_, position)| position.max(0)), time)),
+        (given, time) => Ok((given.map(|(_, position)| position), time)),
     }
 }
 
@@ -356,6 +358,15 @@ mod tests {
         let mut call = Call::parse(r#"["stream.get","a",{"position":3,"globalPosition":7}]"#).expect("a call");
         let read = Read::stream_get(&mut call, &Limits::default()).expect("a read");
         assert!(!read.by_stream_position);
+    }
+
+    #[test]
+    fn a_negative_position_is_the_start_and_has_nothing_before_it() {
+        let from = |direction: &str| {
+            let body = format!(r#"["category.get","a",{{"position":-1,"direction":"{direction}"}}]"#);
+            category_get(&body).expect("a read").from
+        };
+        assert_eq!((from("forward"), from("backward")), (Some(0), Some(-1)));
     }
 
     #[test]

@@ -186,6 +186,8 @@ pub(super) async fn backward_reads_mirror_forward_ones(world: &mut World) {
         (Some(3), None, 2, vec![3, 2]),
         (Some(99), Some(1), 100, vec![1, 0]),
         (Some(0), None, 100, vec![0]),
+        (Some(-1), None, 100, vec![]),
+        (Some(i64::MIN), None, 100, vec![]),
     ] {
         let found = read(&log, backward(from, until, limit)).await;
         assert_eq!(positions(&found), expected, "from {from:?} until {until:?}, {limit}");
