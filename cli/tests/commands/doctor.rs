@@ -333,4 +333,8 @@ async fn what_a_database_holds_is_looked_at() {
     postgres::run(&url, "DELETE FROM eventodb.migrations WHERE version IN (1000, 7)").await;
     let codes = found(&["--db-url", &plain]).1;
     assert!(codes.iter().any(|found| found == "MIGRATION_NEEDED"), "{codes:?}");
+    let is_missing = || found(&["--db-url", &plain]).1.iter().any(|found| found == "MESSAGES_MISSING");
+    assert!(!is_missing(), "the message is there");
+    postgres::run(&url, "TRUNCATE eventodb_1.messages").await;
+    assert!(is_missing());
 }

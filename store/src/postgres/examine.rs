@@ -12,14 +12,14 @@ use super::migrate::MigrateError;
 use super::owner;
 use super::registry;
 use super::settings::Settings;
-use super::statement::{BEGINNING, EXPIRING, HEAD, SERVER, SESSIONS, schema};
+use super::statement::{BEGINNING, EXPIRING, HEAD, LAST_MESSAGE, SERVER, SESSIONS, schema};
 use super::survey::{self, SchemaState, Survey};
 use super::time::Time;
 use crate::model::Incarnation;
 
 /// Rounds in which two sessions are compared to find a pooler.
 const ROUNDS: usize = 5;
-/// Logs whose last times are read.
+/// Logs whose ends are read.
 const LOGS: usize = 1000;
 
 /// What was found.
@@ -62,6 +62,9 @@ pub struct Examined {
     pub schemas: Vec<SchemaState>,
     /// The latest time of a log that was read, and the log's schema.
     pub last_time: Option<(Timestamp, String)>,
+    /// Logs that end elsewhere than their last messages, because messages were deleted or not restored: the log's schema, where
+    /// it ends, and the position of the last message, 0 if there is none.
+    pub missing: Vec<(String, i64, i64)>,
     /// Tokens that end before the time that was named: id, namespace, end.
     pub expiring: Vec<(String, String, Timestamp)>,
 }
@@ -89,6 +92,7 @@ pub(super) async fn examine(settings: &Settings, from: Timestamp, to: Timestamp)
         false => Vec::new(),
     };
     let is_read_only: bool = about.get(7);
+    let Ends { last_time, missing } = ends(&mut connection, schemas.len() > 1).await?;
     Ok(Examined {
         version: (about.get(0), about.get(1)),
         encoding: about.get(2),
@@ -104,7 +108,8 @@ pub(super) async fn examine(settings: &Settings, from: Timestamp, to: Timestamp)
         clock_ahead: clock_ahead(asked, answered, begins.get::<_, Time>(2).0),
         round_trip,
         stranger: stranger(&mut connection, &schemas).await?,
-        last_time: last_time(&mut connection, schemas.len() > 1).await?,
+        last_time,
+        missing,
         is_pooled: is_pooled(&settings, &mut connection).await?,
         sessions: sessions.iter().map(|row| row.get(0)).collect(),
         schemas,
@@ -141,20 +146,30 @@ async fn stranger(connection: &mut Connection, schemas: &[SchemaState]) -> Resul
     Ok(None)
 }
 
-/// The latest time of the last messages of the first logs.
-async fn last_time(connection: &mut Connection, has_logs: bool) -> Result<Option<(Timestamp, String)>, OpenError> {
+/// What was found at the ends of logs.
+#[derive(Debug, Default)]
+struct Ends {
+    last_time: Option<(Timestamp, String)>,
+    missing: Vec<(String, i64, i64)>,
+}
+
+/// Looks at the ends of the first logs.
+async fn ends(connection: &mut Connection, has_logs: bool) -> Result<Ends, OpenError> {
     let logs = match has_logs {
         true => registry::logs(connection).await.map_err(MigrateError::from)?,
         false => Vec::new(),
     };
     let made: Vec<Incarnation> = logs.into_iter().filter(|(_, is_made)| *is_made).map(|(log, _)| log).collect();
-    let mut latest = None;
+    let mut ends = Ends::default();
     for log in made.into_iter().take(LOGS) {
         let head = connection.query_one(HEAD.on(log), &[&0_i64]).await.map_err(MigrateError::from)?;
         let time = head.and_then(|row| row.get::<_, Option<Time>>(2)).map(|time| (time.0, schema(log)));
-        latest = latest.max(time);
+        ends.last_time = ends.last_time.max(time);
+        let end = connection.query_one(LAST_MESSAGE.on(log), &[]).await.map_err(MigrateError::from)?;
+        let end = end.map(|row| (schema(log), row.get(0), row.get(1)));
+        ends.missing.extend(end.filter(|(_, head, found)| head != found));
     }
-    Ok(latest)
+    Ok(ends)
 }
 
 /// Whether two sessions that are open at once have the same process of PostgreSQL behind them, or one session changes its

@@ -177,6 +177,7 @@ templates! {
     SELF_STAND_IN "self_stand_in" [];
     BEGINNING "beginning" [];
     SESSIONS "sessions" [];
+    LAST_MESSAGE "last_message" [];
     EXPIRING "expiring" [TIMESTAMPTZ, TIMESTAMPTZ];
     PING "ping" [];
     SELF_TEST "self_test" [];

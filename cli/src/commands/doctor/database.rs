@@ -45,6 +45,7 @@ pub(super) fn faults(found: &Examined, settings: &Settings, now: Timestamp) -> V
     faults.extend(pooler(found, settings));
     faults.extend(room_for_sessions(found, settings));
     faults.extend(schemas(found));
+    faults.extend(missing(found));
     faults.extend(other_versions(&found.sessions));
     faults.extend(clock_differs(found));
     faults.extend(found.last_time.as_ref().and_then(|(time, log)| clock::behind_log(*time, log, now)));
@@ -225,6 +226,24 @@ fn schemas(found: &Examined) -> Vec<Finding> {
     faults
 }
 
+fn missing(found: &Examined) -> Option<Finding> {
+    let (schema, head, last) = found.missing.first()?;
+    let last = match last {
+        0 => "it has no message".to_owned(),
+        last => format!("its last message is at {last}"),
+    };
+    let others = match found.missing.len() - 1 {
+        0 => String::new(),
+        others => format!(", and {others} more are like it"),
+    };
+    Some(Finding::error(
+        "MESSAGES_MISSING",
+        format!("the log in schema {schema} ends at global position {head}, but {last}{others}"),
+        "Rows were deleted behind the server's back, or not restored: readers do not get these messages, and nothing tells them so.",
+        "Restore the database from a backup. Messages that are missing elsewhere than at the end are not found here.",
+    ))
+}
+
 fn other_versions(names: &[String]) -> Option<Finding> {
     let version = |name: &String| match name.strip_prefix(APPLICATION)? {
         "" => Some("before 0.2.0".to_owned()),
@@ -297,6 +316,7 @@ mod tests {
             sessions: vec![format!("eventodb {VERSION}"), "psql".to_owned()],
             schemas: Vec::new(),
             last_time: None,
+            missing: Vec::new(),
             expiring: Vec::new(),
         }
     }
@@ -322,6 +342,7 @@ mod tests {
             (Examined { connections: 20, is_pooled: true, ..sound() }, (2, "POOLER_PREPARES")),
             (Examined { sessions: vec!["eventodb".to_owned()], ..sound() }, (1, "SERVERS_DIFFER")),
             (Examined { sessions: vec!["eventodb 99.0.0".to_owned()], ..sound() }, (1, "SERVERS_DIFFER")),
+            (Examined { missing: vec![("eventodb_1".to_owned(), 9, 0)], ..sound() }, (2, "MESSAGES_MISSING")),
             (Examined { search_path: "evil, pg_catalog".to_owned(), ..sound() }, (2, "SEARCH_PATH")),
         ] {
             assert_eq!(codes(&found), [told]);
