@@ -6,6 +6,7 @@ use std::time::Instant;
 
 use eventodb_store::testing::tell;
 use eventodb_testing::postgres;
+use serde_json::json;
 use tokio::io::{AsyncReadExt as _, BufReader};
 use tokio::process::Command;
 
@@ -112,4 +113,24 @@ async fn a_server_gets_over_crashes_of_the_database() {
 async fn a_server_gets_over_the_end_of_all_its_sessions() {
     let url = postgres::database().await;
     disturb_again_and_again(&url, async || postgres::run(&url, END_SESSIONS).await).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_its_database_a_server_is_not_ready_and_refers_to_its_log() {
+    const READY: &[u8] = b"GET /health/ready HTTP/1.1\r\nHost: localhost\r\n\r\n";
+    let database = postgres::Server::start(&[]);
+    let server = Server::on_database(&database.url("postgres"), &[]).await;
+    let ready = async || {
+        let mut http = server.connect().await;
+        http.send(READY).await.expect("the server reads");
+        http.answer().await.expect("the server answers")
+    };
+    assert_eq!(ready().await.0, 200);
+    tokio::task::block_in_place(|| database.stop("immediate"));
+    let (status, told) = ready().await;
+    let message = "the store does not answer; the server's log says why";
+    assert_eq!((status, told), (503, json!({ "error": { "code": "BACKEND_UNAVAILABLE", "message": message } })));
+    tokio::task::block_in_place(|| database.start_again());
+    while ready().await.0 != 200 {}
+    server.stop().await;
 }
