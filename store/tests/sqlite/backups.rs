@@ -281,6 +281,28 @@ async fn a_namespace_that_is_replaced_meanwhile_is_in_the_backup() {
     assert!(verify(&output, &mut |_| {}).expect("it can be read").is_sound());
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_backup_gives_up_a_namespace_that_is_replaced_whenever_it_is_copied() {
+    let (directory, _) = store_of(20).await;
+    let store = open(directory.path(), Settings::default()).await;
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let (from, to) = (directory.path().to_owned(), folder.path().join("backup"));
+    let (replaced, runtime) = (Arc::clone(&store), tokio::runtime::Handle::current());
+    let backup = tokio::task::spawn_blocking(move || {
+        backup(&from, &to, &mut |_| {
+            runtime.block_on(async {
+                let replacement = replaced.replace(NAME, None).await.expect("it is there");
+                Model::default().write(replacement.log(), 5).await;
+                replacement.finish().await.expect("nobody else replaces it");
+            });
+        })
+    });
+    let error = backup.await.expect("it does not panic").expect_err("it never has the namespace as it is");
+    assert!(matches!(&error, Error::ReplacedAgain(name) if name == NAME), "{error}");
+    assert_eq!(fs::read_dir(folder.path()).expect("it is there").count(), 0, "nothing is left of it");
+    store.close().await;
+}
+
 /// Takes a backup, which goes by name. It is held while it tells of the first namespace, until `work` is done.
 async fn backup_meanwhile(from: &Path, to: &Path, work: impl Future<Output = ()>) -> Manifest {
     let (told, mut wait) = tokio::sync::mpsc::unbounded_channel();
