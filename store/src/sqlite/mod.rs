@@ -236,8 +236,14 @@ impl Backend for Sqlite {
         let storage = self.storage(incarnation);
         let delete = move |registry: &Registry| {
             let deleted = registry.delete(incarnation);
-            let lives = storage.end_unless_it_lives();
-            Ok((deleted?, lives?))
+            let lives = match deleted {
+                Ok(Some(_)) => {
+                    storage.end();
+                    false
+                }
+                _ => storage.end_unless_it_lives()?,
+            };
+            Ok((deleted?, lives))
         };
         match self.change(delete).await? {
             (None, true) => Err(Error::Protected),
@@ -274,7 +280,11 @@ impl Backend for Sqlite {
             let living = registry.place_of(staged);
             let outcome = registry.promote(staged, size);
             if let Some(living) = living {
-                storage_of(&storages, &shared, living).end_unless_it_lives()?;
+                let storage = storage_of(&storages, &shared, living);
+                match outcome {
+                    Ok(Ok(())) => storage.end(),
+                    _ => _ = storage.end_unless_it_lives()?,
+                }
             }
             outcome
         })

@@ -305,9 +305,14 @@ impl SqliteStorage {
     pub(super) fn end_unless_it_lives(&self) -> rusqlite::Result<bool> {
         let lives = self.shared.registry.lives(self.incarnation)?;
         if !lives {
-            *self.has_ended.write() = true;
+            self.end();
         }
         Ok(lives)
+    }
+
+    /// The incarnation was deleted, or replaced: nothing is committed to it from now on.
+    pub(super) fn end(&self) {
+        *self.has_ended.write() = true;
     }
 
     /// Commits something, if the incarnation still lives. It lives until that is done.
