@@ -86,12 +86,14 @@ pub(super) struct Home {
 
 impl Pools {
     fn new(settings: &Arc<Settings>, guard: Option<&Arc<Guard>>) -> Self {
-        let pool = |keep, most| Arc::new(Pool::guarded(settings, guard.cloned(), keep, most));
+        let pool = |keep, most| Pool::guarded(settings, guard.cloned(), keep, most);
+        let readers = Arc::new(pool(settings.pool_min, settings.pool_max));
         Self {
-            readers: pool(settings.pool_min, settings.pool_max),
-            heads: pool(1, settings.sequencer_connections),
-            sequencers: pool(1, settings.sequencer_connections),
-            groups: pool(0, settings.group_connections),
+            heads: Arc::new(pool(1, settings.sequencer_connections).borrowing(&readers)),
+            // These borrow none: a busy log does not give its session back.
+            sequencers: Arc::new(pool(1, settings.sequencer_connections)),
+            groups: Arc::new(pool(0, settings.group_connections).borrowing(&readers)),
+            readers,
             turns: Arc::new(Semaphore::new(settings.sequencer_connections / 2)),
             folds: Semaphore::new(FOLDS),
         }

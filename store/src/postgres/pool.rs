@@ -1,12 +1,13 @@
 //! Pools of connections. Reads and appends have different ones, so that neither can use up the other's.
 //!
 //! If PostgreSQL has no slot for one more session, callers share the sessions that exist. The pool withholds one seat
-//! for each attempt that failed, so that the next caller waits for a session, and gives the seats back later.
+//! for each attempt that failed, so that the next caller waits for a session, and gives the seats back later. A pool that has
+//! no session at all borrows one of another pool meanwhile.
 
 use std::future::Future;
 use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use deadpool::Runtime;
@@ -27,6 +28,8 @@ pub(super) struct Pooled {
     // Dropped first, so that the caller who gets the seat finds the connection in the pool.
     connection: managed::Object<Manager>,
     _seat: OwnedSemaphorePermit,
+    /// The seat in the pool that has borrowed it.
+    _borrower: Option<OwnedSemaphorePermit>,
 }
 
 impl Pooled {
@@ -60,6 +63,10 @@ pub(super) struct Pool {
     patience: Duration,
     keep: usize,
     idle_timeout: Duration,
+    /// Lends sessions while this pool has none.
+    lender: Option<Arc<Pool>>,
+    /// Whether PostgreSQL had no slot for the first session of this pool when it was asked last.
+    borrows: AtomicBool,
     /// Callers that wait.
     waiting: Gauge,
     /// How long callers waited for a connection that they got.
@@ -173,9 +180,17 @@ impl Pool {
             patience: settings.acquire_timeout,
             keep,
             idle_timeout: settings.idle_timeout,
+            lender: None,
+            borrows: AtomicBool::new(false),
             waiting: Gauge::default(),
             acquire: Histogram::new(LATENCIES),
         }
+    }
+
+    /// The same pool. As long as it has no session, and PostgreSQL no slot for one, it uses those of `lender`, which borrows
+    /// none itself; no more of them at once than it may have of its own.
+    pub(super) fn borrowing(self, lender: &Arc<Self>) -> Self {
+        Self { lender: Some(Arc::clone(lender)), ..self }
     }
 
     /// A connection, at once or within the time limits.
@@ -183,21 +198,43 @@ impl Pool {
         let _waiting = self.waiting.present();
         let asked = Instant::now();
         let deadline = asked + self.patience;
+        let connection = match &self.lender {
+            Some(lender) if self.borrows.load(Ordering::Relaxed) => self.borrow(lender, deadline).await?,
+            lender => match (self.own(deadline).await, lender) {
+                (Err(failure), Some(lender)) if is_no_slot(&failure) => {
+                    self.borrows.store(true, Ordering::Relaxed);
+                    self.borrow(lender, deadline).await?
+                }
+                (connection, _) => connection?,
+            },
+        };
+        self.acquire.observe_duration(asked.elapsed());
+        Ok(connection)
+    }
+
+    /// A connection of this pool's own.
+    async fn own(&self, deadline: Instant) -> Result<Pooled, Failure> {
         loop {
-            let seat = timeout_at(deadline, Arc::clone(&self.seats).acquire_owned()).await;
-            let seat = seat
-                .map_err(|_| Failure::NotSent(Arc::new(TimedOut("free a connection"))))?
-                .map_err(|closed| Failure::NotSent(Arc::new(closed)))?;
+            let seat = self.seat(deadline).await?;
             let pool = self.pool.clone();
             match to_its_end(async move { (pool.get().await, seat) }).await? {
-                (Ok(connection), seat) => {
-                    self.acquire.observe_duration(asked.elapsed());
-                    return Ok(Pooled { connection, _seat: seat });
-                }
+                (Ok(connection), seat) => return Ok(Pooled { connection, _seat: seat, _borrower: None }),
                 (Err(PoolError::Backend(OpenError::NoSlot { .. })), seat) if self.withhold() => seat.forget(),
                 (Err(error), _) => return Err(not_sent(error)),
             }
         }
+    }
+
+    async fn borrow(&self, lender: &Self, deadline: Instant) -> Result<Pooled, Failure> {
+        let seat = self.seat(deadline).await?;
+        let lent = lender.own(deadline).await?;
+        Ok(Pooled { _borrower: Some(seat), ..lent })
+    }
+
+    async fn seat(&self, deadline: Instant) -> Result<OwnedSemaphorePermit, Failure> {
+        let seat = timeout_at(deadline, Arc::clone(&self.seats).acquire_owned()).await;
+        seat.map_err(|_| Failure::NotSent(Arc::new(TimedOut("free a connection"))))?
+            .map_err(|closed| Failure::NotSent(Arc::new(closed)))
     }
 
     /// What there is to tell of the pool under this name.
@@ -218,7 +255,7 @@ impl Pool {
         let seat = Arc::clone(&self.seats).try_acquire_owned().ok()?;
         let now = managed::Timeouts { wait: Some(Duration::ZERO), ..self.pool.timeouts() };
         let connection = self.pool.timeout_get(&now).await.ok()?;
-        Some(Pooled { connection, _seat: seat })
+        Some(Pooled { connection, _seat: seat, _borrower: None })
     }
 
     /// Withholds a seat, but leaves one for each session that exists.
@@ -231,6 +268,7 @@ impl Pool {
 
     /// Gives the withheld seats back: PostgreSQL may have slots again.
     fn give_back(&self) {
+        self.borrows.store(false, Ordering::Relaxed);
         self.seats.add_permits(self.withheld.swap(0, Ordering::SeqCst));
     }
 
@@ -270,6 +308,11 @@ async fn to_its_end<T: Send + 'static>(work: impl Future<Output = T> + Send + 's
         Some(outcome) => Ok(outcome),
         None => tokio::spawn(work).await.map_err(|error| Failure::NotSent(Arc::new(error))),
     }
+}
+
+/// Whether no session could be had because PostgreSQL has no slot for one.
+fn is_no_slot(failure: &Failure) -> bool {
+    matches!(failure, Failure::NotSent(cause) if matches!(cause.downcast_ref(), Some(OpenError::NoSlot { .. })))
 }
 
 fn not_sent(error: PoolError<OpenError>) -> Failure {

@@ -52,13 +52,14 @@ impl Shared {
     pub(super) async fn new(settings: Arc<Settings>, placement: Placement) -> Self {
         let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
         let places = Places::new(placement, Arc::clone(&settings), tasks.clone(), stop.clone());
-        let doors = Arc::new(Pool::new(&settings, 0, DOOR_CONNECTIONS));
+        let readers = Arc::clone(&places.home().pools().await.readers);
+        let doors = Arc::new(Pool::new(&settings, 0, DOOR_CONNECTIONS).borrowing(&readers));
         Self {
-            readers: Arc::clone(&places.home().pools().await.readers),
             places: Arc::new(places),
             lookups: Lookups::new(Arc::clone(&doors), &tasks, stop.clone()),
             doors,
-            probes: Arc::new(Pool::new(&settings, 0, 1)),
+            probes: Arc::new(Pool::new(&settings, 0, 1).borrowing(&readers)),
+            readers,
             schemas: Arc::new(Pool::new(&settings, 0, SCHEMA_CONNECTIONS)),
             notifier: Arc::new(Notifier::new()),
             read_only: AtomicBool::new(false),

@@ -4,7 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use eventodb_protocol::{Scope, Token};
-use futures_util::future::poll_immediate;
+use futures_util::future::{join_all, poll_immediate};
+use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
 use super::fixture::{Fixture, open_store, select, settings};
@@ -204,17 +205,22 @@ async fn bad_tokens_at_a_slow_registry_hold_up_neither_readers_nor_probes() {
     server.close().await;
 }
 
+/// Somebody else takes every slot that is left, and what the server gives up.
+async fn take_all_slots(url: &str) -> Vec<(tokio_postgres::Client, JoinHandle<Result<(), tokio_postgres::Error>>)> {
+    let mut strangers = Vec::new();
+    while let Ok((client, driver)) = tokio_postgres::connect(url, tokio_postgres::NoTls).await {
+        strangers.push((client, tokio::spawn(driver)));
+    }
+    strangers
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn callers_wait_for_a_session_that_exists_where_no_more_can_be_opened() {
     let server = Server::start(&["max_connections=20"]);
     let url = server.url("postgres");
     let fixture = Fixture::at(url.clone(), |_| {}).await;
     fixture.write(&[("a-1", "A")]).await;
-    // Somebody else takes every slot that is left, and what the server gives up.
-    let mut strangers = Vec::new();
-    while let Ok((client, driver)) = tokio_postgres::connect(&url, tokio_postgres::NoTls).await {
-        strangers.push((client, tokio::spawn(driver)));
-    }
+    let strangers = take_all_slots(&url).await;
     let reads: Vec<_> = (0..180)
         .map(|_| {
             let storage = fixture.storage.clone();
@@ -226,4 +232,37 @@ async fn callers_wait_for_a_session_that_exists_where_no_more_can_be_opened() {
     }
     drop(strangers);
     fixture.backend.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pool_that_has_no_session_borrows_some_where_no_more_can_be_opened() {
+    let server = Server::start(&["max_connections=20"]);
+    let url = server.url("postgres");
+    let settings = Arc::new(settings(&url));
+    let lender = Arc::new(Pool::new(&settings, 1, 2));
+    lender.fill().await.expect("a slot is free");
+    let [alone, borrowing] = [Pool::new(&settings, 0, 3), Pool::new(&settings, 0, 3).borrowing(&lender)].map(Arc::new);
+    let strangers = take_all_slots(&url).await;
+    assert!(alone.get().await.is_err(), "it has no session, and nobody lends it one");
+    let lent = process(&mut lender.get().await.expect("it has one")).await;
+    for _ in 0..2 {
+        let calls = (0..20).map(|_| {
+            let borrowing = Arc::clone(&borrowing);
+            tokio::spawn(async move { process(&mut borrowing.get().await.expect("one is lent")).await })
+        });
+        for call in join_all(calls).await {
+            assert_eq!(call.expect("it does not panic"), lent);
+        }
+    }
+    drop(strangers);
+    let own = async {
+        loop {
+            borrowing.shrink();
+            let mut connection = borrowing.get().await.expect("one is lent, or opened");
+            if process(&mut connection).await != lent {
+                return;
+            }
+        }
+    };
+    timeout(PATIENCE, own).await.expect("it opens one of its own again");
 }
