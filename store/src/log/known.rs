@@ -14,7 +14,7 @@ use parking_lot::Mutex;
 use rand::RngExt as _;
 use tokio::sync::watch;
 
-use crate::error::{Error, Result};
+use crate::error::{Chain, Error, Result};
 use crate::figures::Figures;
 use crate::groups::{Group, Moment};
 use crate::storage::groups::{Change, Compared, Found, GroupStorage, GroupTag, Looked, Question, Version};
@@ -203,7 +203,14 @@ impl KnownGroups {
 
     /// Gives new epochs to a group. Returns whether no other change was first.
     async fn renew(&self, name: &Arc<str>) -> Result<bool> {
-        let looked = self.ask(name, None, Vec::new(), i64::MAX).await?;
+        let looked = match self.ask(name, None, Vec::new(), i64::MAX).await {
+            Err(Error::Failed(error)) => {
+                // No position gets into it either, and the streams of the log must not go on for its sake.
+                tracing::error!(group = %name, error = %Chain(&*error), "a group cannot be read, and got no new epochs");
+                return Ok(true);
+            }
+            looked => looked?,
+        };
         let mut at = self.moment(&looked);
         if at.home.is_none() {
             // Nothing can be stored. Once it can, the group is found at another home than before.

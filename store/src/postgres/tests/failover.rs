@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use eventodb_protocol::Token;
+use eventodb_protocol::group::reply::Assigned;
 use eventodb_protocol::message::Expected;
 use eventodb_protocol::request::Read;
 use eventodb_protocol::request::group::{CreateGroup, Join, MemberCall, Presented};
@@ -22,6 +23,7 @@ const KEPT: i64 = 3;
 
 /// A server that knew the log before a failover that lost the end of it, and one that came after.
 struct Failover {
+    url: String,
     before: Arc<EventStore>,
     after: Arc<EventStore>,
 }
@@ -52,7 +54,7 @@ impl Failover {
         )
         .await;
         let after = open_store(settings(&url), Settings::default()).await;
-        (Self { before, after }, log)
+        (Self { url, before, after }, log)
     }
 
     /// Writes as many messages through the server that came after.
@@ -148,6 +150,33 @@ async fn a_server_that_sees_the_log_go_back_ends_the_epochs_of_its_groups() {
         assert_eq!(told.fenced.len(), joined.assigned.len(), "{told:?}");
         assert!(told.membership.assigned.iter().all(|assigned| assigned.checkpoint == 0), "{told:?}");
     }
+    servers.close().await;
+}
+
+#[tokio::test]
+async fn a_group_that_cannot_be_read_keeps_no_server_at_what_was_lost() {
+    let (servers, log) = Failover::after(async |log| {
+        for name in ["damaged", "whole"] {
+            let new = CreateGroup { categories: [].into(), ..new_group() };
+            log.groups().create(name, new).await.expect("it is new");
+        }
+    })
+    .await;
+    let joined = log.groups().join("whole", Join::default()).await.expect("there is room");
+    let schema = format!("eventodb_{}", log.namespace().incarnation.0);
+    let damage = format!("UPDATE {schema}.group_states SET state = '{{}}' WHERE group_name = 'damaged'");
+    postgres::run(&servers.url, &damage).await;
+    servers.write(WRITTEN).await;
+    let read = log.read(Read::forward(everything(), 1, 100)).await;
+    assert!(matches!(read, Err(Error::Closed)), "{read:?}");
+    let log = servers.before.log("test").await.expect("it lives");
+    let call = log.groups().heartbeat("whole", &joined.member, MemberCall::default(), &CancellationToken::new()).await;
+    let epochs = |assigned: &[Assigned]| assigned.iter().map(|of| of.epoch).max();
+    assert!(
+        epochs(&call.expect("it lives").membership.assigned) > epochs(&joined.assigned),
+        "the other one begins anew"
+    );
+    servers.check(WRITTEN).await;
     servers.close().await;
 }
 
