@@ -41,6 +41,8 @@ pub struct Change {
     pub changes: Changes,
     /// The time of the decision, in milliseconds since 1970.
     pub now: i64,
+    /// Where the group was stored when it was decided about: see [`Moment::home`].
+    pub home: Option<Arc<str>>,
 }
 
 impl Change {
@@ -57,6 +59,7 @@ impl Change {
             state: group.state(),
             changes: group.changes(),
             now: at.now,
+            home: at.home.clone(),
         }
     }
 }

@@ -16,7 +16,9 @@ use super::connection::Parameters;
 use super::error::Failure;
 use super::pool::retrying;
 use super::seal::Verdict;
-use super::statement::{CHANGE_GROUP, COMPARE_GROUPS, GROUP, GROUP_AUDIT, GROUPS, RENEW_GROUPS, Statement};
+use super::statement::{
+    CHANGE_GROUP, CHANGE_GROUP_HERE, COMPARE_GROUPS, GROUP, GROUP_AUDIT, GROUPS, RENEW_GROUPS, Statement,
+};
 use super::storage::{PostgresStorage, at_node};
 use crate::error::{Error, Result};
 use crate::groups::{AuditEntry, Carried, Changes, Definition, Gone, Parked, State, Stored};
@@ -53,20 +55,23 @@ impl GroupStorage for PostgresStorage {
         let (before, after) = change.epochs;
         let rows = rows_of(&change.changes).map(|rows| rows.to_string());
         let is_stored = self
-            .change_group(&[
-                &&*change.group,
-                &known,
-                &known_stamp,
-                &change.next.number,
-                &change.next.stamp,
-                &change.definition,
-                &before.number(),
-                &after.number(),
-                &Some(&*change.state),
-                &rows,
-                &change.now,
-                &AUDIT_KEPT,
-            ])
+            .change_group(
+                &[
+                    &&*change.group,
+                    &known,
+                    &known_stamp,
+                    &change.next.number,
+                    &change.next.stamp,
+                    &change.definition,
+                    &before.number(),
+                    &after.number(),
+                    &Some(&*change.state),
+                    &rows,
+                    &change.now,
+                    &AUDIT_KEPT,
+                ],
+                change.home.as_deref(),
+            )
             .await?;
         if is_stored && !change.changes.only_renew() {
             self.shared.notifier.group(self.log, GroupTag::of(&change.group));
@@ -123,7 +128,7 @@ impl GroupStorage for PostgresStorage {
         let (Version { number, stamp }, next, no) = (version, version.following(0), 0i64);
         let known: [&(dyn ToSql + Sync); 5] = [&group, &number, &stamp, &next.number, &next.stamp];
         let rest: [&(dyn ToSql + Sync); 7] = [&"", &no, &no, &none, &none, &no, &AUDIT_KEPT];
-        let deleted = self.change_group(&[&known[..], &rest[..]].concat()).await?;
+        let deleted = self.change_group(&[&known[..], &rest[..]].concat(), None).await?;
         if deleted {
             self.shared.notifier.group(self.log, GroupTag::of(group));
         }
@@ -162,10 +167,16 @@ impl GroupStorage for PostgresStorage {
 }
 
 impl PostgresStorage {
-    /// Changes a group. Returns whether the change was stored.
-    async fn change_group(&self, parameters: Parameters<'_>) -> Result<bool> {
+    /// Changes a group that was decided about at `home`. Returns whether the change was stored.
+    async fn change_group(&self, parameters: &[&(dyn ToSql + Sync)], home: Option<&str>) -> Result<bool> {
+        let here = [parameters, &[&home]].concat();
+        // Citus takes a statement with a table to pieces where the log is on another node.
+        let (statement, parameters) = match self.shared.places.are_several() {
+            true => (&CHANGE_GROUP, parameters),
+            false => (&CHANGE_GROUP_HERE, &here[..]),
+        };
         // Where transactions are isolated more strictly than this store asks for, a race may be lost so.
-        let rows = self.change_groups(CHANGE_GROUP.on(self.log), parameters, Failure::is_lost_race).await?;
+        let rows = self.change_groups(statement.on(self.log), parameters, Failure::is_lost_race).await?;
         Ok(rows.first().is_some_and(|row| row.get(0)))
     }
 

@@ -1,7 +1,7 @@
 //! The SQL of this backend: one file for each statement, and the types of its parameters.
 //!
 //! In a text `{log}` stands for the schema of an incarnation, `{number}` for its number, `{order}` for the direction of
-//! a read; `{passes}` and `{synchronous}` stand for the conditions in the files of these names. None of them comes from
+//! a read; `{passes}`, `{synchronous}` and `{home}` stand for what is in the files of these names. None of them comes from
 //! a request, and nothing else is ever put into a text.
 
 use eventodb_protocol::Direction;
@@ -66,6 +66,7 @@ impl Statement {
         let order = if self.direction == Direction::Backward { "DESC" } else { "ASC" };
         let text = self.template.text.replace("{synchronous}", include_str!("sql/synchronous.sql").trim_end());
         let text = text.replace("{passes}", include_str!("sql/passes.sql").trim_end());
+        let text = text.replace("{home}", include_str!("sql/home.sql").trim_end());
         text.replace("{log}", &schema(self.log)).replace("{order}", order).replace("{number}", &self.log.0.to_string())
     }
 }
@@ -113,6 +114,7 @@ templates! {
     FOLDED "folded" [];
     GROUP "group" [TEXT, INT8, TEXT_ARRAY, INT8, INT8];
     CHANGE_GROUP "change_group" [TEXT, INT8, INT8, INT8, INT8, TEXT, INT8, INT8, TEXT, TEXT, INT8, INT8];
+    CHANGE_GROUP_HERE "change_group_here" [TEXT, INT8, INT8, INT8, INT8, TEXT, INT8, INT8, TEXT, TEXT, INT8, INT8, TEXT];
     COMPARE_GROUPS "compare_groups" [TEXT_ARRAY, INT8_ARRAY, INT8_ARRAY, INT8];
     RENEW_GROUPS "renew_groups" [TEXT_ARRAY, INT8_ARRAY, INT8_ARRAY, INT8_ARRAY, INT8_ARRAY, TEXT_ARRAY, INT8];
     GROUPS "groups" [];
@@ -175,9 +177,9 @@ templates! {
     NODE_STAND_IN "node_stand_in" [TEXT, INT4];
     SELF_CITUS "self_citus" [];
     SELF_STAND_IN "self_stand_in" [];
+    LAST_MESSAGE "last_message" [];
     BEGINNING "beginning" [];
     SESSIONS "sessions" [];
-    LAST_MESSAGE "last_message" [];
     EXPIRING "expiring" [TIMESTAMPTZ, TIMESTAMPTZ];
     PING "ping" [];
     SELF_TEST "self_test" [];

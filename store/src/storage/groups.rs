@@ -23,6 +23,8 @@ pub use crate::groups::{Change, Version};
 ///   newest states. A database that cannot lose them while its log is open may compare the number alone.
 /// - A change is stored only if the state that it follows is the newest one when it is committed, also if the call was
 ///   held up for long in between.
+/// - Where the database can change while its servers run, a change is stored only where it was decided: see
+///   [`Change::home`].
 /// - Where a group is stored has another name after a failover or a restore, as far as the backend can tell, and the same
 ///   one otherwise. There is none while nothing can be stored.
 /// - A group is created only if no epoch was given since it was decided. The changes of several groups do not exclude each

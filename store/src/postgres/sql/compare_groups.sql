@@ -10,8 +10,4 @@ SELECT coalesce($4, (pg_catalog.date_part('epoch', pg_catalog.clock_timestamp())
            LEFT JOIN LATERAL (SELECT s.version, s.stamp FROM {log}.group_states AS s WHERE s.group_name = known.name
                               ORDER BY s.version DESC LIMIT 1) AS newest ON true
            WHERE (newest.version, newest.stamp) IS DISTINCT FROM (known.version, known.stamp)) AS changed,
-       CASE WHEN pg_catalog.current_setting('transaction_read_only') = 'off' THEN
-           (SELECT pg_catalog.concat((pg_catalog.date_part('epoch', pg_catalog.pg_postmaster_start_time())
-                                      * 1000000)::pg_catalog.int8, ' ',
-                                     pg_catalog.pg_relation_filepath(epoch.tableoid))
-            FROM {log}.group_epoch AS epoch) END AS home
+       CASE WHEN pg_catalog.current_setting('transaction_read_only') = 'off' THEN {home} END AS home

@@ -18,11 +18,7 @@ SELECT coalesce($4, (pg_catalog.date_part('epoch', pg_catalog.clock_timestamp())
        (SELECT pg_catalog.json_agg(pg_catalog.json_build_array(g.key, g.reason, g.until))::pg_catalog.text
         FROM {log}.group_gone AS g WHERE g.group_name = $1 AND g.key = ANY ($3)) AS gone,
        newest.stamp,
-       CASE WHEN pg_catalog.current_setting('transaction_read_only') = 'off' THEN
-           (SELECT pg_catalog.concat((pg_catalog.date_part('epoch', pg_catalog.pg_postmaster_start_time())
-                                      * 1000000)::pg_catalog.int8, ' ',
-                                     pg_catalog.pg_relation_filepath(epoch.tableoid))
-            FROM {log}.group_epoch AS epoch) END AS home
+       CASE WHEN pg_catalog.current_setting('transaction_read_only') = 'off' THEN {home} END AS home
 FROM (SELECT 1) AS one
 LEFT JOIN (SELECT s.version, s.stamp, s.state, (s.version, s.stamp) IS DISTINCT FROM ($2, $5) AS is_news
            FROM {log}.group_states AS s WHERE s.group_name = $1

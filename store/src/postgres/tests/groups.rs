@@ -14,10 +14,11 @@ use futures_util::future::join_all;
 
 use super::fixture::{open_store, settings};
 use crate::conformance::support::{PATIENCE, append, entry, message, namespace, write};
+use crate::groups::{Group, Moment};
 use crate::log::{Groups, Log};
 use crate::postgres::Postgres;
 use crate::storage::Backend as _;
-use crate::storage::groups::{Found, Question};
+use crate::storage::groups::{Change, Found, Question};
 use crate::{Error, EventStore, Settings};
 use eventodb_testing::postgres;
 use eventodb_testing::proxy::{Faults, Proxy};
@@ -179,6 +180,27 @@ async fn a_restore_ends_the_epochs_that_were_given_before() {
         store.close().await;
         fixture.store.close().await;
     }
+}
+
+#[tokio::test]
+async fn a_change_that_was_decided_before_a_restore_is_not_stored_after_it() {
+    let fixture = Fixture::new().await;
+    let backend = Postgres::open(settings(&fixture.url)).await.expect("it opens");
+    let storage = backend.open(fixture.log.namespace().incarnation).await.expect("it lives").groups;
+    for (meanwhile, is_stored) in [("SELECT 1", true), (RESTORE, false)] {
+        let question = Question { group: GROUP.into(), known: None, gone: Vec::new(), now: None };
+        let looked = storage.look(question).await.expect("the database answers");
+        let Found::Changed(version, stored) = looked.group else { panic!("nothing was known") };
+        let mut at = Moment { last_epoch: looked.last_epoch, home: looked.home, ..Moment::of(looked.now, looked.head) };
+        let mut group = Group::load(*stored);
+        group.fit(&mut at);
+        group.join(&Join::default(), format!("m-{is_stored}").into(), &mut at).expect("there is room");
+        fixture.sql(meanwhile).await;
+        let change = Change::new(&GROUP.into(), Some(version), 1, &group, looked.last_epoch, &at);
+        assert_eq!(storage.change(change).await.expect("the database answers").is_some(), is_stored, "{meanwhile}");
+    }
+    backend.close().await;
+    fixture.store.close().await;
 }
 
 #[tokio::test]

@@ -34,7 +34,10 @@ fn code(text: &str) -> String {
 fn texts() -> Vec<(&'static str, String)> {
     let synchronous = include_str!("../sql/synchronous.sql").trim_end();
     let passes = include_str!("../sql/passes.sql").trim_end();
-    let whole = |text: &str| code(&text.replace("{synchronous}", synchronous).replace("{passes}", passes));
+    let home = include_str!("../sql/home.sql").trim_end();
+    let whole = |text: &str| {
+        code(&text.replace("{synchronous}", synchronous).replace("{passes}", passes).replace("{home}", home))
+    };
     let functions = POSTGRES_LOG.iter().filter(|step| step.sql.contains("CREATE FUNCTION"));
     let functions = functions.map(|step| ("a function", code(step.sql)));
     TEXTS.iter().map(|(name, text)| (*name, whole(text))).chain(functions).collect()
