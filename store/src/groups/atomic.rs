@@ -46,6 +46,18 @@ impl Group {
         }
     }
 
+    /// Refuses a form if the group was found elsewhere than before: the next call of a member gives new epochs.
+    ///
+    /// # Errors
+    /// `Fenced`.
+    pub fn check_home(&self, form: &AtomicForm, at: &Moment) -> Result<(), Refusal> {
+        let partition = match form {
+            AtomicForm::Checkpoint { partition, .. } | AtomicForm::Fence { partition, .. } => *partition,
+            AtomicForm::Handled(call) => call.partition,
+        };
+        if self.has_moved(at) { Err(Refusal::fenced_in(Fence::Epoch, partition)) } else { Ok(()) }
+    }
+
     /// Does what an append does to the group.
     ///
     /// # Errors

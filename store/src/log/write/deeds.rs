@@ -7,7 +7,6 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use eventodb_protocol::group::Fence;
 use eventodb_protocol::message::{Message, MessageRef};
 use eventodb_protocol::request::group::GroupForm;
 use eventodb_protocol::{Direction, Filter, Scope};
@@ -21,7 +20,7 @@ use super::super::known::{self, KnownGroup};
 use super::Writer;
 use super::queue::Pending;
 use crate::error::{Error, Result};
-use crate::groups::{Allowed, Asked, Change, Definition, Group, Known, Moment, Refusal, Span};
+use crate::groups::{Allowed, Asked, Change, Definition, Group, Known, Moment, Span};
 use crate::model::{Axis, Columns, Select};
 use crate::storage::groups::Version;
 
@@ -181,10 +180,7 @@ impl Acting {
         if !deed.allowed.allows(self.group.definition()) {
             return Err(Error::GroupNotFound);
         }
-        if self.group.has_moved(&self.at) {
-            // The next call of a member gives new epochs.
-            return Err(Error::Group(Refusal::Fenced { reason: Fence::Epoch, partition: None }));
-        }
+        self.group.check_home(&form.form, &self.at).map_err(Error::Group)?;
         let is_of_this = deed.definition.as_ref().is_none_or(|definition| definition == self.group.definition());
         if !is_of_this || self.group.commit_asks(&form.form) != deed.asked {
             return Ok(false);

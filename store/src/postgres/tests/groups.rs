@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use eventodb_protocol::Token;
+use eventodb_protocol::group::Fence;
 use eventodb_protocol::group::reply::Assigned;
 use eventodb_protocol::message::Expected;
 use eventodb_protocol::request::Append;
@@ -14,7 +15,7 @@ use futures_util::future::join_all;
 
 use super::fixture::{open_store, settings};
 use crate::conformance::support::{PATIENCE, append, entry, message, namespace, write};
-use crate::groups::{Group, Moment};
+use crate::groups::{Group, Moment, Refusal};
 use crate::log::{Groups, Log};
 use crate::postgres::Postgres;
 use crate::storage::Backend as _;
@@ -159,8 +160,9 @@ async fn a_restore_ends_the_epochs_that_were_given_before() {
         };
         if !calls_first {
             for log in [&fixture.log, &log] {
-                let commit = commit(log, &joined.assigned[0]).await;
-                assert!(matches!(commit, Err(Error::Group(_))), "{commit:?}");
+                let commit = commit(log, &joined.assigned[1]).await;
+                let refusal = Refusal::Fenced { reason: Fence::Epoch, partition: Some(1) };
+                assert!(matches!(&commit, Err(Error::Group(found)) if *found == refusal), "{commit:?}");
             }
         }
         let told = beat(Arc::clone(&log), 10, joined.assigned.clone()).await;
