@@ -49,21 +49,44 @@ pub(super) enum GivenToken {
     None,
 }
 
+/// What does not fit together, and the names of the settings that it is about.
+#[derive(Debug)]
+pub(super) struct Misfit {
+    pub(super) settings: &'static [&'static str],
+    pub(super) error: Usage,
+}
+
+/// All that does not fit together, so that one look tells everything.
+#[derive(Debug, Default)]
+struct Misfits(Vec<Misfit>);
+
+impl Misfits {
+    /// The value, or nothing and one misfit more.
+    fn keep<T>(&mut self, settings: &'static [&'static str], outcome: Result<T, Usage>) -> Option<T> {
+        outcome.map_err(|error| self.0.push(Misfit { settings, error })).ok()
+    }
+}
+
 /// Where messages are kept.
 pub(super) enum Storage {
     Sqlite(sqlite::Location, sqlite::Settings),
     Postgres(Box<postgres::Settings>),
 }
 
-impl TryFrom<Args> for Checked {
-    type Error = Usage;
-
-    fn try_from(args: Args) -> Result<Self, Usage> {
+impl Checked {
+    /// The configuration that these flags make up.
+    ///
+    /// # Errors
+    /// All that does not fit together.
+    pub(super) fn of(args: Args) -> Result<Self, Vec<Misfit>> {
+        let mut misfits = Misfits::default();
+        let parts = (storage(&args, &mut misfits), given_token(&args, &mut misfits), server(&args, &mut misfits));
+        let (Some(storage), Some(token), Some(server)) = parts else { return Err(misfits.0) };
         Ok(Self {
-            storage: storage(&args)?,
-            token: given_token(&args)?,
+            storage,
+            token,
             store: store(&args),
-            server: server(&args)?,
+            server,
             token_out: args.token_out,
             host: args.host,
             port: args.port,
@@ -73,9 +96,7 @@ impl TryFrom<Args> for Checked {
             log_format: args.log_format,
         })
     }
-}
 
-impl Checked {
     /// The values of settings that depend on the machine if they are left out, by the names of their flags.
     pub(super) fn computed(&self) -> Vec<(&'static str, usize)> {
         let mut computed = vec![("memory-budget", self.server.bounds.memory)];
@@ -136,16 +157,16 @@ fn is_guessable(token: &Token) -> bool {
     pairs.len() < LEAST
 }
 
-fn given_token(args: &Args) -> Result<GivenToken, Usage> {
+fn given_token(args: &Args, misfits: &mut Misfits) -> Option<GivenToken> {
     if let Some(file) = &args.token_file {
-        let text = super::secret::read("token-file", file)?;
-        return administrator_token("token-file", &text).map(GivenToken::Administrators);
+        let token = secret::read("token-file", file).and_then(|text| administrator_token("token-file", &text));
+        return misfits.keep(&["token-file"], token).map(GivenToken::Administrators);
     }
     if let Some(Secret(text)) = &args.token {
-        return administrator_token("token", text).map(GivenToken::Administrators);
+        return misfits.keep(&["token"], administrator_token("token", text)).map(GivenToken::Administrators);
     }
     let clients = std::env::var(CLIENT_VARIABLE).ok().and_then(|text| administrator_token("token", &text).ok());
-    Ok(clients.map_or(GivenToken::None, GivenToken::Clients))
+    Some(clients.map_or(GivenToken::None, GivenToken::Clients))
 }
 
 fn administrator_token(flag: &str, text: &str) -> Result<Token, Usage> {
@@ -157,7 +178,7 @@ fn administrator_token(flag: &str, text: &str) -> Result<Token, Usage> {
     Ok(token)
 }
 
-fn storage(args: &Args) -> Result<Storage, Usage> {
+fn storage(args: &Args, misfits: &mut Misfits) -> Option<Storage> {
     let flags = &args.sqlite;
     let defaults = sqlite::Settings::default();
     let settings = sqlite::Settings {
@@ -171,16 +192,16 @@ fn storage(args: &Args) -> Result<Storage, Usage> {
         min_free: flags.min_free,
         ..defaults
     };
-    let url = args.database.url()?;
+    let url = misfits.keep(&["db-url-file"], args.database.url())?;
     let location = match url.as_deref() {
         None if args.test_mode => sqlite::Location::Memory,
         Some("sqlite://:memory:") => sqlite::Location::Memory,
         Some(url) if is_postgres(url) => {
-            return postgres(url, args).map(|settings| Storage::Postgres(Box::new(settings)));
+            return postgres(url, args, misfits).map(|settings| Storage::Postgres(Box::new(settings)));
         }
-        url => sqlite::Location::Directory(directory(url, &args.data_dir)?),
+        url => sqlite::Location::Directory(misfits.keep(&["db-url", "db-url-file"], directory(url, &args.data_dir))?),
     };
-    Ok(Storage::Sqlite(location, settings))
+    Some(Storage::Sqlite(location, settings))
 }
 
 /// The existing storage that these two flags name, with default bounds.
@@ -234,14 +255,20 @@ fn sqlite_file(url: &str) -> Result<PathBuf, Usage> {
     Ok(file)
 }
 
-fn postgres(url: &str, args: &Args) -> Result<postgres::Settings, Usage> {
+fn postgres(url: &str, args: &Args, misfits: &mut Misfits) -> Option<postgres::Settings> {
     let flags = &args.postgres;
     let parse = |flag: &str, url: &str| url.parse().map_err(|error: postgres::UrlError| Usage::at(flag, error));
-    if flags.pg_pool_min > flags.pg_pool_max {
-        return Err(Usage::new("--pg-pool-min must be at most --pg-pool-max".to_owned()));
-    }
-    Ok(postgres::Settings {
-        listen_url: listen_url(flags)?.map(|url| parse("listen-url", &url)).transpose()?,
+    let pool = match flags.pg_pool_min > flags.pg_pool_max {
+        true => Err(Usage::new("--pg-pool-min must be at most --pg-pool-max")),
+        false => Ok(()),
+    };
+    let pool = misfits.keep(&["pg-pool-min", "pg-pool-max"], pool);
+    let listen = listen_url(flags).and_then(|url| url.map(|url| parse("listen-url", &url)).transpose());
+    let listen = misfits.keep(&["listen-url", "listen-url-file"], listen);
+    let url = misfits.keep(&["db-url", "db-url-file"], parse("db-url", url));
+    let ((), listen_url, url) = (pool?, listen?, url?);
+    Some(postgres::Settings {
+        listen_url,
         pool_min: flags.pg_pool_min,
         pool_max: flags.pg_pool_max,
         sequencer_connections: flags.pg_append_connections,
@@ -251,7 +278,7 @@ fn postgres(url: &str, args: &Args) -> Result<postgres::Settings, Usage> {
         statement_timeout: flags.pg_statement_timeout_ms.0,
         prepare: flags.pg_prepare,
         auto_migrate: flags.auto_migrate,
-        ..postgres::Settings::new(parse("db-url", url)?)
+        ..postgres::Settings::new(url)
     })
 }
 
@@ -284,9 +311,16 @@ fn store(args: &Args) -> eventodb_store::Settings {
     }
 }
 
-fn server(args: &Args) -> Result<Config, Usage> {
+fn server(args: &Args, misfits: &mut Misfits) -> Option<Config> {
     let (limits, per_client) = (&args.limits, &args.per_client);
-    Ok(Config {
+    let memory = memory_budget(args.memory.memory_budget, limits.max_body_bytes);
+    let memory = misfits.keep(&["memory-budget", "max-body-bytes"], memory);
+    let origins = misfits.keep(&["cors-origin"], origins(args));
+    let mode = misfits.keep(&["test-mode", "host"], reachable(args));
+    let tls = tls(args, misfits);
+    let otlp = misfits.keep(&["otlp-endpoint"], otlp(args));
+    let (memory, origins, (), tls, otlp) = (memory?, origins?, mode?, tls?, otlp?);
+    Some(Config {
         limits: eventodb_protocol::Limits {
             name_bytes: limits.max_name_bytes,
             message_bytes: limits.max_message_bytes,
@@ -299,15 +333,15 @@ fn server(args: &Args) -> Result<Config, Usage> {
             connections_per_address: per_client.max_connections_per_address.unwrap_or(usize::MAX),
             imports: limits.max_imports,
             http2_streams: limits.max_http2_streams,
-            memory: memory_budget(args.memory.memory_budget, limits.max_body_bytes)?,
+            memory,
         },
         changeable: changeable(args),
         trusted_proxies: per_client.trusted_proxy.clone().into(),
-        pages: pages(args)?,
-        tls: tls(args)?,
+        pages: Pages { origins, hosts: args.allowed_host.clone() },
+        tls,
         metrics_public: args.metrics_public,
         usable_memory: Some(memory::available()),
-        otlp: otlp(args)?,
+        otlp,
         ..Config::default()
     })
 }
@@ -342,21 +376,23 @@ fn otlp(args: &Args) -> Result<Option<OtlpEndpoint>, Usage> {
 }
 
 /// TLS, if there is a certificate.
-fn tls(args: &Args) -> Result<Option<Arc<Tls>>, Usage> {
+fn tls(args: &Args, misfits: &mut Misfits) -> Option<Option<Arc<Tls>>> {
+    const ALL: &[&str] = &["tls-cert", "tls-key", "tls-client-ca"];
     let flags = &args.tls;
-    let (certificate, key) = match (flags.tls_cert.clone(), flags.tls_key.clone()) {
-        (Some(certificate), Some(key)) => (certificate, key),
-        (None, None) if flags.tls_client_ca.is_none() => return Ok(None),
-        (None, _) => return Err(Usage::new("--tls-cert is missing: a server speaks TLS with it and --tls-key")),
-        (Some(_), None) => return Err(Usage::new("--tls-key is missing: the key of --tls-cert")),
-    };
-    let client_ca = flags.tls_client_ca.clone();
-    for (flag, file) in
-        [("tls-cert", Some(&certificate)), ("tls-key", Some(&key)), ("tls-client-ca", client_ca.as_ref())]
+    let mut is_readable = true;
+    for (name, file) in [(&ALL[..1], &flags.tls_cert), (&ALL[1..2], &flags.tls_key), (&ALL[2..], &flags.tls_client_ca)]
     {
-        file.map_or(Ok(()), |file| secret::readable(flag, file))?;
+        let readable = file.as_ref().map_or(Ok(()), |file| secret::readable(name[0], file));
+        is_readable &= misfits.keep(name, readable).is_some();
     }
-    let files = TlsFiles { certificate, key, client_ca: client_ca.clone() };
+    let files = match (flags.tls_cert.clone(), flags.tls_key.clone()) {
+        (Some(certificate), Some(key)) => Ok(TlsFiles { certificate, key, client_ca: flags.tls_client_ca.clone() }),
+        (None, None) if flags.tls_client_ca.is_none() => return Some(None),
+        (None, _) => Err(Usage::new("--tls-cert is missing: a server speaks TLS with it and --tls-key")),
+        (Some(_), None) => Err(Usage::new("--tls-key is missing: the key of --tls-cert")),
+    };
+    let files = misfits.keep(ALL, files).filter(|_| is_readable)?;
+    let client_ca = files.client_ca.clone();
     let flag = |error: &TlsError| match error {
         TlsError::Key(..) => "tls-key",
         TlsError::ClientCa(..) => "tls-client-ca",
@@ -365,7 +401,8 @@ fn tls(args: &Args) -> Result<Option<Arc<Tls>>, Usage> {
         }
         _ => "tls-cert",
     };
-    Tls::load(files).map(|tls| Some(Arc::new(tls))).map_err(|error| Usage::at(flag(&error), error))
+    let loaded = Tls::load(files).map_err(|error| Usage::at(flag(&error), error));
+    misfits.keep(ALL, loaded).map(|tls| Some(Arc::new(tls)))
 }
 
 /// The memory budget. It has room for eight of the largest bodies, so that one client's body always finds some.
@@ -380,22 +417,27 @@ fn memory_budget(wanted: Option<usize>, body_bytes: usize) -> Result<usize, Usag
     }
 }
 
-fn pages(args: &Args) -> Result<Pages, Usage> {
+fn origins(args: &Args) -> Result<Vec<String>, Usage> {
     for origin in &args.cors_origin {
         let authority = origin.split_once("://").map_or("", |(_, authority)| authority);
         if authority.is_empty() || authority.contains('/') {
-            let message = "--cors-origin takes origins such as https://shop.example: scheme, host and port alone";
-            return Err(Usage::new(message.to_owned()));
+            return Err(Usage::new(
+                "--cors-origin takes origins such as https://shop.example: scheme, host and port alone",
+            ));
         }
     }
-    if args.test_mode && !is_loopback(&args.host) && !args.allow_insecure {
-        return Err(Usage::new(
+    Ok(args.cors_origin.clone())
+}
+
+/// Whether an address that other machines reach asks for tokens, or is meant not to.
+fn reachable(args: &Args) -> Result<(), Usage> {
+    match args.test_mode && !is_loopback(&args.host) && !args.allow_insecure {
+        true => Err(Usage::new(
             "--test-mode on this --host would let everybody who reaches it do everything: leave --host at 127.0.0.1, or \
-             say --allow-insecure"
-                .to_owned(),
-        ));
+             say --allow-insecure",
+        )),
+        false => Ok(()),
     }
-    Ok(Pages { origins: args.cors_origin.clone(), hosts: args.allowed_host.clone() })
 }
 
 /// Whether only this machine reaches an address.

@@ -37,6 +37,7 @@ use self::logging::Format;
 pub(crate) use self::logging::audit;
 pub(crate) use self::plan::{Plan, Stored};
 pub(crate) use self::secret::{DATA_DIR, Database, is_open_to_all, read as first_line};
+use self::settings::Examined;
 pub(crate) use self::settings::{Problems, Settings, SettingsBesideToken, stray_variables};
 use self::steer::Steer;
 pub(crate) use self::storage::of_postgres;
@@ -48,9 +49,7 @@ use crate::usage::{Exit, Refused, Usage, of_store};
 /// [`crate::usage::Usage`] for a wrong configuration, [`Refused`] if the address, the data directory or the database
 /// cannot be used.
 pub(crate) async fn run(settings: Settings) -> anyhow::Result<ExitCode> {
-    let layers = settings.read().map_err(Usage::from)?;
-    let layered = layers.join().map_err(Usage::from)?;
-    let mut checked = layered.check().map_err(Usage::from)?;
+    let Examined { layers, layered, mut checked } = settings.examined().map_err(Usage::from)?;
     let (_log, level) = logging::start(checked.log_level, checked.log_format);
     layered.warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
     checked.warnings().iter().for_each(|warning| tracing::warn!("{warning}"));

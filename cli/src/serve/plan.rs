@@ -7,7 +7,7 @@ use eventodb_server::Tls;
 use eventodb_store::{postgres, sqlite};
 
 use super::config::Storage;
-use super::settings::{Problems, Settings};
+use super::settings::{Examined, Problems, Settings};
 use super::{files, memory};
 
 /// Settings that a look at the host compares with the host.
@@ -47,8 +47,7 @@ impl Settings {
     /// # Errors
     /// What is wrong with the settings.
     pub(crate) fn plan(&self) -> Result<Plan, Problems> {
-        let layered = self.read()?.join()?;
-        let checked = layered.check()?;
+        let Examined { layered, checked, .. } = self.examined()?;
         let args = &layered.args;
         let warnings = layered.warnings.iter().cloned().chain(checked.warnings()).collect();
         let secret_files = [

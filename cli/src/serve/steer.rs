@@ -13,7 +13,7 @@ use parking_lot::Mutex;
 
 use super::config::changeable;
 use super::logging::LevelSwitch;
-use super::settings::{CHANGEABLE, Layered, Layers, Problems, hash};
+use super::settings::{CHANGEABLE, Examined, Layered, Layers, Problems, hash};
 
 /// The settings of the process.
 #[derive(Debug)]
@@ -51,10 +51,8 @@ impl Steer {
     /// What is wrong with the file; nothing has changed then.
     fn reload(&self) -> Result<Reloaded, Problems> {
         let state = &mut *self.state.lock();
-        let layers = state.layers.read_again()?;
-        let found = layers.join()?;
         // A restart with this file must work, too.
-        found.check()?;
+        let Examined { layers, layered: found, .. } = state.layers.examined_again()?;
         let warnings = found.warnings.clone();
         let changed = self.put_in_force(state, layers, &found);
         let after_restart = state.running.iter().filter(|setting| setting.after_restart.is_some());

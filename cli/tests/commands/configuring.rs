@@ -141,6 +141,58 @@ fn check_tells_every_error_of_a_file_with_its_line_and_serve_the_first() {
 }
 
 #[test]
+fn check_tells_every_error_of_the_file_the_variables_and_the_flags() {
+    let file = File::with("prot = 80\nheartbeat-ms = \"soon\"\npg-pool-min = 9\ntls-key = \"/nowhere/key.pem\"\n");
+    let origin = file.line(3);
+    let flags = ["--port", "http", "--log-level", "loud", "--memory-budget", "1", "--cors-origin", "shop"];
+    let with = |command: &[&str]| {
+        let mut command = file.given_to(&[command, &flags].concat());
+        let variables = [
+            ("EVENTODB_BATCH_BYTES", "many"),
+            ("EVENTODB_DB_URL", "postgres://localhost/events"),
+            ("EVENTODB_PG_POOL_MAX", "8"),
+            ("EVENTODB_SERVE_TOKEN", "secret"),
+        ];
+        ran(command.envs(variables))
+    };
+    let (code, out, err) = with(&["config", "check"]);
+    assert_eq!((code, out.as_str()), (64, ""));
+    for parts in [
+        &[&*file.line(1), "did you mean port?"][..],
+        &[&*file.line(2), "'soon'", "--heartbeat-ms"],
+        &["'http'", "--port"],
+        &["'loud'", "--log-level", "it may be error"],
+        &["EVENTODB_BATCH_BYTES: ", "'many'", "--batch-bytes"],
+        &["--pg-pool-min must be at most --pg-pool-max", &*origin, "--pg-pool-max is from EVENTODB_PG_POOL_MAX"],
+        &["--memory-budget must be at least"],
+        &["--cors-origin takes origins"],
+        &["--tls-key: cannot read", "/nowhere/key.pem"],
+        &["--tls-cert is missing"],
+        &["--token: ", "EVENTODB_SERVE_TOKEN"],
+    ] {
+        assert!(err.lines().any(|line| parts.iter().all(|part| line.contains(part))), "{parts:?}: {err}");
+    }
+    assert_eq!(err.lines().count(), 11, "{err}");
+    let (code, _, err) = with(&["serve"]);
+    assert_eq!((code, err.lines().count()), (64, 1), "{err}");
+    assert!(err.contains("10 more: see `eventodb config check`"), "{err}");
+}
+
+#[test]
+fn what_follows_from_an_error_is_not_told_as_another() {
+    let file = File::with("pg-pool-min = 50\n");
+    let database = "--db-url=postgres://localhost/events?sslmode=disable";
+    let (code, _, err) = ran(&mut file.given_to(&["config", "check", database, "--pg-pool-max", "many"]));
+    assert_eq!((code, err.lines().count()), (64, 1), "the default of --pg-pool-max is not what was meant: {err}");
+    let missing = ["config", "check", "--tls-key", "/nowhere/key.pem", "--config", "/nowhere/eventodb.toml"];
+    let (code, _, err) = ran(&mut eventodb(&missing));
+    assert_eq!((code, err.lines().count()), (64, 1), "the certificate may be in the file: {err}");
+    let both = ["config", "check", "--db-url", "sqlite://a", "--db-url-file", "b", "--port", "http"];
+    let (code, _, err) = ran(&mut eventodb(&both));
+    assert!(code == 64 && err.contains("'http'") && err.contains("cannot be used with"), "{err}");
+}
+
+#[test]
 fn a_file_that_is_no_toml_is_refused_with_the_line() {
     let file = File::with("port = 8080\nhost = = 3\nport = 1\n");
     let (code, _, err) = ran(&mut file.given_to(&["config", "check"]));

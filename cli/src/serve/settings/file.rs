@@ -2,17 +2,15 @@
 //!
 //! Every error has the file and the line, and all of them are found, not only the first.
 
-use std::ffi::OsString;
 use std::ops::Range;
 use std::path::Path;
 
-use clap::error::ErrorKind;
 use clap::{Arg, Command};
 use eventodb_protocol::spelling::Shown;
 use toml::Spanned;
 use toml::de::{DeInteger, DeTable, DeValue};
 
-use super::Value;
+use super::{Problem, Value};
 use crate::usage::{Usage, brief};
 
 /// A setting that the file has.
@@ -25,11 +23,11 @@ pub(super) struct Entry {
     pub(super) value: Value,
 }
 
-/// What the file has, and what is wrong with it, each in one line.
+/// What the file has, and what is wrong with it.
 #[derive(Debug, Default)]
 pub(super) struct Found {
     pub(super) entries: Vec<Entry>,
-    pub(super) problems: Vec<String>,
+    pub(super) problems: Vec<Problem>,
 }
 
 /// Reads the file. `command` has all flags.
@@ -46,7 +44,8 @@ fn parse(path: &Path, text: &str, command: &Command) -> Found {
     let (table, errors) = DeTable::parse_recoverable(text);
     for error in errors {
         let message = error.message().replace('\n', " ");
-        found.problems.push(format!("{}: {message}", place(path, line(text, error.span()))));
+        let text = format!("{}: {message}", place(path, line(text, error.span())));
+        found.problems.push(Problem::of_everything(text));
     }
     let mut pairs: Vec<_> = table.get_ref().iter().collect();
     pairs.sort_by_key(|(key, _)| key.span().start);
@@ -54,7 +53,10 @@ fn parse(path: &Path, text: &str, command: &Command) -> Found {
         let line = line(text, Some(key.span()));
         match entry(key.get_ref(), value, command) {
             Ok((id, value)) => found.entries.push(Entry { id, line, value }),
-            Err(problem) => found.problems.push(format!("{}: {problem}", place(path, line))),
+            Err(problem) => {
+                let text = format!("{}: {problem}", place(path, line));
+                found.problems.push(Problem::of(key.get_ref(), text));
+            }
         }
     }
     found
@@ -76,7 +78,9 @@ fn entry(key: &str, value: &Spanned<DeValue<'_>>, command: &Command) -> Result<(
         return Err(unknown(key, value.get_ref(), command));
     };
     let value = of_toml(flag, value.get_ref()).map_err(|wanted| expected(key, flag, &wanted))?;
-    check(command, flag, &value)?;
+    if let Some(error) = super::wrong(command, flag, &value) {
+        return Err(format!("{} ({})", brief(&error), meaning(flag)));
+    }
     Ok((flag.get_id().to_string(), value))
 }
 
@@ -125,17 +129,4 @@ fn expected(key: &str, flag: &Arg, wanted: &str) -> String {
 fn meaning(flag: &Arg) -> String {
     let help = flag.get_help().map(ToString::to_string).unwrap_or_default();
     help.split(". ").next().unwrap_or_default().trim_end_matches('.').to_owned()
-}
-
-/// Parses the value behind its flag alone. What is wrong with other flags is found elsewhere.
-fn check(command: &Command, flag: &Arg, value: &Value) -> Result<(), String> {
-    let line = [OsString::from("eventodb"), value.typed(flag)];
-    let Err(error) = command.clone().try_get_matches_from(line) else { return Ok(()) };
-    let is_conflict = matches!(error.kind(), ErrorKind::ArgumentConflict | ErrorKind::MissingRequiredArgument);
-    // clap names a flag with what may follow it, such as `--port <PORT>` and `--test-mode[=<BOOL>]`.
-    let at = super::argument_of(&error).unwrap_or_default().split([' ', '[', '=']).next().unwrap_or_default();
-    if !is_conflict && at.strip_prefix("--") == flag.get_long() {
-        return Err(format!("{} ({})", brief(&error), meaning(flag)));
-    }
-    Ok(())
 }

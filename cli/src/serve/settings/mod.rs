@@ -1,8 +1,8 @@
 //! The settings of `serve`, from four layers: the defaults, the file of `--config`, variables, and flags.
 //!
-//! clap describes each setting once, in `args`. The flags that were typed are remembered as they were typed. The file's
-//! settings that nothing above them sets are put beside them, and clap parses them all together, so that a value
-//! of the file is held to the same rules as one behind a flag.
+//! clap describes each setting once, in `args`. Of each setting the highest layer's value is taken as it was typed there, and
+//! clap parses it alone, so that every wrong value is found, and a value of the file is held to the same rules as one behind a
+//! flag. Then clap parses them all together, and `config` finds what does not fit together.
 
 mod file;
 
@@ -10,16 +10,17 @@ use std::ffi::{OsStr, OsString};
 use std::fmt;
 use std::path::PathBuf;
 
-use clap::error::{ContextKind, ContextValue};
+use clap::builder::{PossibleValue, Resettable, TypedValueParser};
+use clap::error::ErrorKind;
 use clap::parser::ValueSource;
-use clap::{Arg, ArgMatches, Args as _, Command, FromArgMatches};
+use clap::{Arg, ArgMatches, Args as _, Command, FromArgMatches, Id};
 use eventodb_protocol::reply::{Configuration, Setting};
 use eventodb_protocol::spelling;
 use sha2::{Digest as _, Sha256};
 
 use self::file::{Entry, Found};
 use super::args::Args;
-use super::config::Checked;
+use super::config::{Checked, Misfit};
 use super::secret::is_open_to_all;
 use crate::usage::{Usage, of_clap};
 
@@ -116,6 +117,14 @@ impl fmt::Display for Origin {
     }
 }
 
+/// The value of a setting that is in force, and the layer that it comes from.
+#[derive(Debug)]
+struct InForce {
+    id: String,
+    value: Value,
+    origin: Origin,
+}
+
 /// All settings, of all layers.
 pub(super) struct Layered {
     pub(super) args: Args,
@@ -123,6 +132,32 @@ pub(super) struct Layered {
     pub(super) settings: Vec<Setting>,
     /// What is allowed but unsafe.
     pub(super) warnings: Vec<String>,
+}
+
+/// Settings in which nothing is wrong.
+pub(super) struct Examined {
+    pub(super) layers: Layers,
+    pub(super) layered: Layered,
+    pub(super) checked: Checked,
+}
+
+/// Something that is wrong with the settings.
+#[derive(Debug)]
+pub(super) struct Problem {
+    /// The name of the setting, or of every one if it is not known which are meant.
+    setting: Option<String>,
+    text: String,
+}
+
+impl Problem {
+    fn of(setting: &str, text: String) -> Self {
+        Self { setting: Some(setting.to_owned()), text }
+    }
+
+    /// What was meant is not known.
+    fn of_everything(text: String) -> Self {
+        Self { setting: None, text }
+    }
 }
 
 /// What is wrong with the settings, each in one line.
@@ -140,9 +175,9 @@ impl From<Problems> for Usage {
     }
 }
 
-impl From<Usage> for Problems {
-    fn from(usage: Usage) -> Self {
-        Self(vec![eventodb_store::Chain(&usage).to_string()])
+impl From<Vec<Problem>> for Problems {
+    fn from(problems: Vec<Problem>) -> Self {
+        Self(problems.into_iter().map(|problem| problem.text).collect())
     }
 }
 
@@ -159,10 +194,10 @@ impl Settings {
     /// The settings that a server would start with, and what is allowed but unsafe.
     ///
     /// # Errors
-    /// What is wrong with them, all that the file has.
+    /// All that is wrong with them.
     pub(crate) fn shown(&self) -> Result<(Configuration, Vec<String>), Problems> {
-        let layered = self.read()?.join()?;
-        let settings = layered.effective(&layered.check()?);
+        let Examined { layered, checked, .. } = self.examined()?;
+        let settings = layered.effective(&checked);
         Ok((Configuration { hash: hash(&settings), settings }, layered.warnings))
     }
 
@@ -176,20 +211,12 @@ impl Settings {
         self.config.is_some()
     }
 
-    /// The layers with the file as it is now, and without calls.
+    /// The settings with the file as it is now, and without calls.
     ///
     /// # Errors
-    /// What is wrong with the file.
-    pub(super) fn read(&self) -> Result<Layers, Problems> {
-        let command = command();
-        let Found { entries, problems } = match &self.config {
-            Some(path) => file::read(path, &command)?,
-            None => Found::default(),
-        };
-        match problems.is_empty() {
-            true => Ok(Layers { settings: self.clone(), entries, call: Vec::new() }),
-            false => Err(Problems(problems)),
-        }
+    /// All that is wrong with them: in the file, in variables and flags, and what does not fit together.
+    pub(super) fn examined(&self) -> Result<Examined, Problems> {
+        Layers { settings: self.clone(), entries: Vec::new(), call: Vec::new() }.examined_again()
     }
 }
 
@@ -197,9 +224,34 @@ impl Layers {
     /// The same layers, with the file as it is now.
     ///
     /// # Errors
-    /// What is wrong with the file.
-    pub(super) fn read_again(&self) -> Result<Self, Problems> {
-        Ok(Self { call: self.call.clone(), ..self.settings.read()? })
+    /// All that is wrong with them.
+    pub(super) fn examined_again(&self) -> Result<Examined, Problems> {
+        let Found { entries, mut problems } = match &self.settings.config {
+            Some(path) => file::read(path, &command()).unwrap_or_else(|error| Found {
+                problems: vec![Problem::of_everything(eventodb_store::Chain(&error).to_string())],
+                ..Found::default()
+            }),
+            None => Found::default(),
+        };
+        let layers = Self { entries, ..self.clone() };
+        let (layered, wrong) = layers.joined();
+        problems.extend(wrong);
+        let Some(layered) = layered else { return Err(problems.into()) };
+        match Checked::of(layered.args.clone()) {
+            Ok(checked) if problems.is_empty() => Ok(Examined { layers, layered, checked }),
+            Ok(_) => Err(problems.into()),
+            Err(misfits) => {
+                // What is wrong with a setting may be why it does not fit.
+                let is_cause = |misfit: &Misfit, problem: &Problem| {
+                    problem.setting.as_deref().is_none_or(|wrong| misfit.settings.contains(&wrong))
+                };
+                let of_its_own = |misfit: &Misfit| !problems.iter().any(|problem| is_cause(misfit, problem));
+                let own: Vec<Problem> =
+                    misfits.iter().filter(|misfit| of_its_own(misfit)).map(|misfit| layered.misfit(misfit)).collect();
+                problems.extend(own);
+                Err(problems.into())
+            }
+        }
     }
 
     /// The layers without what calls have set.
@@ -225,42 +277,77 @@ impl Layers {
     /// All layers as one.
     ///
     /// # Errors
-    /// What is wrong with them.
+    /// All that is wrong with them.
     pub(super) fn join(&self) -> Result<Layered, Problems> {
-        let command = command();
-        let is_called = |id: &str| self.call.iter().any(|given| given.id == id);
-        let in_force = |entry: &&Entry| !is_called(&entry.id) && !self.settings.overrides(&command, &entry.id);
-        let entries: Vec<Entry> = self.entries.iter().filter(in_force).cloned().collect();
-        let of_file = entries.iter().map(|entry| (&entry.id, &entry.value));
-        let typed = self.settings.typed.0.iter().filter(|given| !is_called(&given.id)).chain(&self.call);
-        let all = of_file.chain(typed.map(|given| (&given.id, &given.value)));
-        let typed = all.filter_map(|(id, value)| Some(value.typed(flag(&command, id)?)));
-        let line = std::iter::once(OsString::from("eventodb")).chain(typed);
-        let matches = command.clone().try_get_matches_from(line).map_err(|error| of_clap(&error, &command))?;
-        let args = Args::from_arg_matches(&matches).map_err(|error| of_clap(&error, &command))?;
-        let settings = command.get_arguments().map(|flag| self.setting(flag, &matches, &entries)).collect();
-        let warnings = self.settings.warnings(&command, &entries).into_iter().collect();
-        Ok(Layered { args, settings, warnings })
+        match self.joined() {
+            (Some(layered), problems) if problems.is_empty() => Ok(layered),
+            (_, problems) => Err(problems.into()),
+        }
     }
 
-    fn setting(&self, flag: &Arg, matches: &ArgMatches, entries: &[Entry]) -> Setting {
-        let id = flag.get_id().as_str();
-        let of_file = entries.iter().find(|entry| entry.id == id);
-        let origin = match (matches.value_source(id), of_file, &self.settings.config) {
-            _ if self.call.iter().any(|given| given.id == id) => Origin::Call,
-            (_, Some(entry), Some(path)) => Origin::File(file::place(path, entry.line)),
-            (Some(ValueSource::CommandLine), ..) => Origin::Flag,
-            (Some(ValueSource::EnvVariable), ..) => Origin::Variable(variable(flag).unwrap_or_default()),
-            _ => Origin::Default,
-        };
-        let value = matches.get_raw(id).map(|values| match is_secret(flag) {
-            true => HIDDEN.to_owned(),
-            false => values.map(OsStr::to_string_lossy).collect::<Vec<_>>().join(","),
+    /// All layers as one, without the values that are wrong. There is nothing if some cannot be together.
+    fn joined(&self) -> (Option<Layered>, Vec<Problem>) {
+        let command = command();
+        let mut problems = Vec::new();
+        let mut in_force = self.in_force(&command);
+        in_force.retain(|InForce { id, value, origin }| {
+            let flag = flag(&command, id).expect("it was found among them");
+            let Some(error) = wrong(&command, flag, value) else { return true };
+            let told = of_clap(&error, &command);
+            let text = if *origin == Origin::Flag { told.to_string() } else { format!("{origin}: {told}") };
+            problems.push(Problem::of(flag.get_long().unwrap_or_default(), text));
+            false
         });
-        let name = flag.get_long().unwrap_or_default().to_owned();
-        let changeable = CHANGEABLE.contains(&name.as_str());
-        Setting { name, value, from: origin.to_string(), changeable, beneath: None, after_restart: None }
+        let typed = in_force.iter().filter_map(|InForce { id, value, .. }| Some(value.typed(flag(&command, id)?)));
+        let line = std::iter::once(OsString::from("eventodb")).chain(typed);
+        let parsed = without_variables(&command).try_get_matches_from(line);
+        let parsed = parsed.and_then(|matches| Args::from_arg_matches(&matches).map(|args| (args, matches)));
+        let (args, matches) = match parsed {
+            Ok(parsed) => parsed,
+            Err(error) => {
+                problems.push(Problem::of_everything(of_clap(&error, &command).to_string()));
+                return (None, problems);
+            }
+        };
+        let settings = command.get_arguments().map(|flag| setting(flag, &matches, &in_force)).collect();
+        let warnings = self.settings.warnings(&command, &self.entries).into_iter().collect();
+        (Some(Layered { args, settings, warnings }), problems)
     }
+
+    /// Of each setting that a layer has, the value of the highest one.
+    fn in_force(&self, command: &Command) -> Vec<InForce> {
+        let of = |flag: &Arg| {
+            let id = flag.get_id().as_str();
+            let given = |all: &[Given]| all.iter().find(|given| given.id == id).map(|given| given.value.clone());
+            let of_file = || {
+                let entry = self.entries.iter().find(|entry| entry.id == id)?;
+                let path = self.settings.config.as_ref()?;
+                let is_covered = self.settings.overrides(command, id);
+                (!is_covered).then(|| (entry.value.clone(), Origin::File(file::place(path, entry.line))))
+            };
+            let call = || given(&self.call).map(|value| (value, Origin::Call));
+            let typed = || given(&self.settings.typed.0).map(|value| (value, Origin::Flag));
+            let variable = || {
+                let name = variable(flag)?;
+                std::env::var_os(&name).map(|value| (Value(value), Origin::Variable(name)))
+            };
+            let (value, origin) = call().or_else(typed).or_else(variable).or_else(of_file)?;
+            Some(InForce { id: id.to_owned(), value, origin })
+        };
+        command.get_arguments().filter_map(of).collect()
+    }
+}
+
+fn setting(flag: &Arg, matches: &ArgMatches, in_force: &[InForce]) -> Setting {
+    let id = flag.get_id().as_str();
+    let from = in_force.iter().find(|given| given.id == id).map_or(&Origin::Default, |given| &given.origin);
+    let value = matches.get_raw(id).map(|values| match is_secret(flag) {
+        true => HIDDEN.to_owned(),
+        false => values.map(OsStr::to_string_lossy).collect::<Vec<_>>().join(","),
+    });
+    let name = flag.get_long().unwrap_or_default().to_owned();
+    let changeable = CHANGEABLE.contains(&name.as_str());
+    Setting { name, value, from: from.to_string(), changeable, beneath: None, after_restart: None }
 }
 
 impl Settings {
@@ -279,8 +366,8 @@ impl Settings {
     /// A file with a secret should be its owner's.
     fn warnings(&self, command: &Command, entries: &[Entry]) -> Option<String> {
         let path = self.config.as_ref()?;
-        let secret =
-            entries.iter().find(|entry| flag(command, &entry.id).is_some_and(|flag| entry.value.is_secret(flag)))?;
+        let is_secret = |entry: &Entry| flag(command, &entry.id).is_some_and(|flag| entry.value.is_secret(flag));
+        let secret = entries.iter().find(|entry| !self.overrides(command, &entry.id) && is_secret(entry))?;
         let place = file::place(path, secret.line);
         is_open_to_all(path)
             .then(|| format!("every user of this machine may read {place}, which has a secret: chmod 600"))
@@ -308,12 +395,17 @@ pub(super) const CHANGEABLE: &[&str] = &[
 const HIDDEN: &str = "…";
 
 impl Layered {
-    /// The checked configuration.
-    ///
-    /// # Errors
-    /// What does not fit together.
-    pub(super) fn check(&self) -> Result<Checked, Problems> {
-        Ok(Checked::try_from(self.args.clone())?)
+    /// What does not fit together, and where those settings come from that are no flags, which its text names.
+    fn misfit(&self, misfit: &Misfit) -> Problem {
+        let text = eventodb_store::Chain(&misfit.error).to_string();
+        let elsewhere = |setting: &&Setting| {
+            let is_of_it = misfit.settings.contains(&setting.name.as_str());
+            is_of_it && ![Origin::Default, Origin::Flag].iter().any(|origin| origin.to_string() == setting.from)
+        };
+        let from = |setting: &Setting| format!("--{} is from {}", setting.name, setting.from);
+        let from: Vec<String> = self.settings.iter().filter(elsewhere).map(from).collect();
+        let text = if from.is_empty() { text } else { format!("{text} ({})", from.join(", ")) };
+        Problem { setting: misfit.settings.first().map(|name| (*name).to_owned()), text }
     }
 
     /// The settings as they are in force: what depends on the machine if it is left out has its value, too.
@@ -361,6 +453,18 @@ fn command() -> Command {
     Args::augment_args(Command::new("eventodb serve"))
 }
 
+/// The flags alone. A variable that is in force has a place of its own among the values.
+fn without_variables(command: &Command) -> Command {
+    command.clone().mut_args(|flag| flag.env(Resettable::<clap::builder::OsStr>::Reset))
+}
+
+/// The error of a value behind its flag, if the flag stands alone.
+fn wrong(command: &Command, flag: &Arg, value: &Value) -> Option<clap::Error> {
+    let line = [OsString::from("eventodb"), value.typed(flag)];
+    let error = without_variables(command).try_get_matches_from(line).err()?;
+    (error.kind() != ErrorKind::MissingRequiredArgument).then_some(error)
+}
+
 fn flag<'c>(command: &'c Command, id: &str) -> Option<&'c Arg> {
     command.get_arguments().find(|flag| flag.get_id() == id)
 }
@@ -382,14 +486,6 @@ fn is_secret(flag: &Arg) -> bool {
     flag.is_hide_env_values_set()
 }
 
-/// The argument that an error is about.
-fn argument_of(error: &clap::Error) -> Option<&str> {
-    match error.get(ContextKind::InvalidArg) {
-        Some(ContextValue::String(argument)) => Some(argument),
-        _ => None,
-    }
-}
-
 /// The setting that a wrong name was probably meant to be.
 fn nearest<'n>(name: &str, known: &[&'n str]) -> &'n str {
     spelling::nearest(name, known).unwrap_or_default()
@@ -408,13 +504,41 @@ impl Typed {
     }
 }
 
-impl clap::Args for Typed {
-    fn augment_args(command: Command) -> Command {
-        Args::augment_args(command)
+/// A flag as others are parsed beside it: with any value. What a value must be is checked with the other layers, so that one
+/// look finds every wrong value, and not only that of the first flag or variable.
+#[derive(Clone)]
+struct Anything(Vec<PossibleValue>);
+
+impl TypedValueParser for Anything {
+    type Value = OsString;
+
+    fn parse_ref(&self, _: &Command, _: Option<&Arg>, value: &OsStr) -> Result<OsString, clap::Error> {
+        Ok(value.to_owned())
     }
 
-    fn augment_args_for_update(command: Command) -> Command {
-        Args::augment_args_for_update(command)
+    fn possible_values(&self) -> Option<Box<dyn Iterator<Item = PossibleValue> + '_>> {
+        if self.0.is_empty() { None } else { Some(Box::new(self.0.iter().cloned())) }
+    }
+}
+
+/// The flags of `serve` beside those of a command, as they are typed.
+fn beside(outer: Command, is_left_out: impl Fn(&Arg) -> bool) -> Command {
+    let own = command();
+    let flags = own.get_arguments().filter(|flag| !is_left_out(flag));
+    flags.fold(outer, |outer, flag| {
+        let (hint, values) = (flag.get_value_hint(), flag.get_possible_values());
+        let flag = flag.clone().value_parser(Anything(values)).value_hint(hint);
+        outer.arg(flag.conflicts_with(Resettable::<Id>::Reset).display_order(Resettable::Reset))
+    })
+}
+
+impl clap::Args for Typed {
+    fn augment_args(outer: Command) -> Command {
+        beside(outer, |_| false)
+    }
+
+    fn augment_args_for_update(outer: Command) -> Command {
+        Self::augment_args(outer)
     }
 }
 
@@ -431,9 +555,7 @@ impl FromArgMatches for Typed {
 
 impl clap::Args for TypedBesideToken {
     fn augment_args(outer: Command) -> Command {
-        let own = command();
-        let flags = own.get_arguments().filter(|flag| !["token", "token_file"].contains(&flag.get_id().as_str()));
-        flags.fold(outer, |outer, flag| outer.arg(flag.clone()))
+        beside(outer, |flag| ["token", "token_file"].contains(&flag.get_id().as_str()))
     }
 
     fn augment_args_for_update(outer: Command) -> Command {
