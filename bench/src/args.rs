@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Subcommand, ValueEnum};
+use eventodb_protocol::typed::whole;
 
 use crate::names::Distribution;
 use crate::ramp::Stage;
@@ -61,7 +62,7 @@ pub struct Args {
     #[arg(long, requires = "url")]
     pub token: Option<String>,
     /// Connections, or several numbers to measure one after the other [default: as the targets have them].
-    #[arg(long, value_delimiter = ',', value_parser = clap::value_parser!(u64).range(1..=20_000))]
+    #[arg(long, value_delimiter = ',', value_parser = whole(1..=20_000, 64_u64))]
     pub connections: Vec<u64>,
     /// Connections that change while a round goes on, in place of --connections and --duration: SECONDS:CONNECTIONS,
     /// such as 10s:16,20s:64,10s:1; within a stage evenly from the number before.
@@ -74,7 +75,7 @@ pub struct Args {
     #[arg(long, value_name = "SECONDS", value_parser = seconds)]
     pub duration: Option<f64>,
     /// Requests of each round, in place of a duration.
-    #[arg(long)]
+    #[arg(long, value_parser = whole(0.., 100_000_u64))]
     pub count: Option<u64>,
     /// Requests a second over all connections; without it as many as are answered, or as the scenario has them.
     #[arg(long, value_parser = rate)]
@@ -83,61 +84,61 @@ pub struct Args {
     #[arg(long, value_name = "SECONDS", default_value_t = 1.0, value_parser = seconds)]
     pub warm_up: f64,
     /// Rounds of each scenario, each after one of its ceiling [default: 3, of mixed 1]; stalls, soak, idle, idle-server and rare have one.
-    #[arg(long, value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, value_parser = whole(1.., 3_u32))]
     pub rounds: Option<u32>,
     /// Messages that a write run without a rate has at least, even if they take longer than the duration [default:
     /// 200000, three times the number that a server on SQLite keeps unindexed; 0 on PostgreSQL and with --url].
-    #[arg(long)]
+    #[arg(long, value_parser = whole(0.., 200_000_u64))]
     pub least: Option<u64>,
     /// Messages in place before anything is measured.
-    #[arg(long, default_value_t = 10_000)]
+    #[arg(long, default_value_t = 10_000, value_parser = whole(0.., 10_000_u64))]
     pub preload: u64,
     /// Messages in place for rare, ns-info, ns-streams, ns-categories and start, over --many-streams [default: five times
     /// --preload]; with --url they measure the messages that are there.
-    #[arg(long)]
+    #[arg(long, value_parser = whole(0.., 1_000_000_u64))]
     pub large: Option<u64>,
     /// Names of streams.
-    #[arg(long, default_value_t = 5_000, value_parser = clap::value_parser!(u64).range(1..))]
+    #[arg(long, default_value_t = 5_000, value_parser = whole(1.., 5_000_u64))]
     pub streams: u64,
     /// Names of categories.
-    #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u64).range(1..=10_000))]
+    #[arg(long, default_value_t = 20, value_parser = whole(1..=10_000, 20_u64))]
     pub categories: u64,
     /// How often each stream is chosen.
     #[arg(long, value_enum, default_value = "uniform")]
     pub distribution: Distribution,
     /// Bytes of a message's data.
-    #[arg(long, default_value_t = 64)]
+    #[arg(long, default_value_t = 64, value_parser = whole(0.., 64_usize))]
     pub size: usize,
     /// Messages of an append.
-    #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u64).range(1..=1_000))]
+    #[arg(long, default_value_t = 100, value_parser = whole(1..=1_000, 100_u64))]
     pub batch: u64,
     /// Members of a consumer group.
-    #[arg(long, default_value_t = 8, value_parser = clap::value_parser!(u64).range(1..))]
+    #[arg(long, default_value_t = 8, value_parser = whole(1.., 8_u64))]
     pub group_size: u64,
     /// Subscribers of poke, fan-out, idle and mixed [default: as the targets have them].
-    #[arg(long, value_parser = clap::value_parser!(u64).range(1..=100_000))]
+    #[arg(long, value_parser = whole(1..=100_000, 100_u64))]
     pub subscribers: Option<u64>,
     /// Clients of hostile's crowd. At any moment one in ten waits to come again.
-    #[arg(long, default_value_t = CROWD, value_parser = clap::value_parser!(u64).range(1..=100_000))]
+    #[arg(long, default_value_t = CROWD, value_parser = whole(1..=100_000, 2_400_u64))]
     pub crowd: u64,
     /// Memory budget of hostile's server, in MiB: with less the server lets in fewer of the crowd.
-    #[arg(long, value_name = "MIB", default_value_t = CROWD_BUDGET_MIB, value_parser = clap::value_parser!(u64).range(1..=1_048_576))]
+    #[arg(long, value_name = "MIB", default_value_t = CROWD_BUDGET_MIB, value_parser = whole(1..=1_048_576, 4_096_u64))]
     pub crowd_budget_mib: u64,
     /// The clients beside the writers of siege, of which some alone tell what each kind costs.
     #[arg(long, value_enum, value_name = "KINDS", value_delimiter = ',', default_values_t = Besieger::ALL)]
     pub besiegers: Vec<Besieger>,
     /// Namespaces of `namespaces` and `ns-list`.
-    #[arg(long, default_value_t = 5_000, value_parser = clap::value_parser!(u64).range(1..=100_000))]
+    #[arg(long, default_value_t = 5_000, value_parser = whole(1..=100_000, 5_000_u64))]
     pub namespaces: u64,
     /// Messages in place at which `grow` measures.
     #[arg(long, value_delimiter = ',', default_value = "100000,1000000,10000000",
-        value_parser = clap::value_parser!(u64).range(1..))]
+        value_parser = whole(1.., 100_000_u64))]
     pub sizes: Vec<u64>,
     /// Names of streams where there shall be very many: of write-million, grow-write-million and --large.
-    #[arg(long, default_value_t = 1_000_000, value_parser = clap::value_parser!(u64).range(1..))]
+    #[arg(long, default_value_t = 1_000_000, value_parser = whole(1.., 1_000_000_u64))]
     pub many_streams: u64,
     /// The seed of random choices, which repeat with it.
-    #[arg(long, default_value_t = 1)]
+    #[arg(long, default_value_t = 1, value_parser = whole(0.., 1_u64))]
     pub seed: u64,
     /// A bound, such as write.p99<50ms or write@64.ops>20000; exit code 1 where one is missed.
     #[arg(long = "threshold")]

@@ -234,7 +234,68 @@ fn command_of(error: &clap::Error, root: &clap::Command) -> String {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
+    use super::*;
+
+    /// Values that most flags refuse.
+    pub(crate) const WRONG: &[&str] =
+        &["", " ", "x", "-1", "1.5", "0x1", "99999999999999999999999", "12:60", "é", "a=b", "ns_", "://"];
+
+    /// What libraries say of values that they cannot read.
+    const FOREIGN: &[&str] = &[
+        "invalid digit",
+        "too large to fit",
+        "too small to fit",
+        "empty string",
+        "invalid float",
+        "is not in ",
+        "invalid character",
+        "invalid length",
+        "invalid IP",
+        "provided string",
+        "premature end",
+        "failed to parse",
+        "os error",
+    ];
+
+    /// Checks that a refusal says what was expected, in the words of this program.
+    pub(crate) fn is_plain(refusal: &str) {
+        assert!(!FOREIGN.iter().any(|words| refusal.contains(words)), "{refusal}");
+        assert!(!refusal.contains('\n') && refusal.contains('('), "{refusal}");
+    }
+
+    /// Each value of each flag and positional argument, alone. Those of `serve` are in `serve::settings`.
+    fn refusals_below(command: &clap::Command, all: &mut Vec<String>) {
+        for argument in command.get_arguments().filter(|argument| argument.get_action().takes_values()) {
+            for wrong in WRONG {
+                let typed = match argument.get_long() {
+                    Some(name) => vec![format!("--{name}={wrong}")],
+                    None => vec!["--".to_owned(); usize::from(argument.is_last_set())]
+                        .into_iter()
+                        .chain(vec![(*wrong).to_owned(); argument.get_index().unwrap_or(1)])
+                        .collect(),
+                };
+                let alone = command.clone().no_binary_name(true).subcommand_required(false);
+                if let Err(error) = alone.try_get_matches_from(typed)
+                    && matches!(error.kind(), ErrorKind::ValueValidation | ErrorKind::InvalidValue)
+                {
+                    all.push(of_clap(&error, &crate::root()).to_string());
+                }
+            }
+        }
+        command.get_subcommands().for_each(|command| refusals_below(command, all));
+    }
+
+    #[test]
+    fn every_wrong_value_of_a_command_is_refused_in_plain_words() {
+        let mut root = crate::root();
+        root.build();
+        let mut all = Vec::new();
+        refusals_below(&root, &mut all);
+        assert!(all.len() > 300, "only {} values were refused", all.len());
+        all.iter().for_each(|refusal| is_plain(refusal));
+    }
+
     #[test]
     fn a_secret_at_the_wrong_flag_is_not_quoted() {
         let token = format!("ns_ZGVmYXVsdA_{}", "5".repeat(64));

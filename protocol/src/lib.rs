@@ -21,6 +21,7 @@ pub mod spelling;
 pub mod testing;
 pub mod time;
 pub mod token;
+pub mod typed;
 pub mod wire;
 
 pub use condition::{Condition, Matching};

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use eventodb_client::{BufferSettings, BufferedWriter, NewMessage, Receipt};
+use eventodb_protocol::typed::whole;
 use indicatif::ProgressBar;
 use serde::Deserialize;
 use serde::de::IgnoredAny;
@@ -28,13 +29,13 @@ pub(crate) struct Args {
     #[arg(long)]
     stream: Option<String>,
     /// Messages in a batch.
-    #[arg(long, default_value_t = 500, value_parser = clap::value_parser!(u16).range(1..=1000))]
+    #[arg(long, default_value_t = 500, value_parser = whole(1..=1_000, 500_u16))]
     batch: u16,
     /// Most milliseconds that a message waits for its batch to fill.
-    #[arg(long, default_value_t = 100)]
+    #[arg(long, default_value_t = 100, value_parser = whole(0.., 100_u64))]
     delay_ms: u64,
     /// Batches in flight.
-    #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u8).range(1..=64))]
+    #[arg(long, default_value_t = 4, value_parser = whole(1..=64, 4_u8))]
     in_flight: u8,
     /// Print the result as JSON.
     #[arg(long)]

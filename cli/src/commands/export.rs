@@ -14,6 +14,7 @@ use std::time::Duration;
 use anyhow::{Context as _, anyhow, bail};
 use eventodb_client::record::{RecordPlace, record_place, write_record};
 use eventodb_client::{CategoryQuery, Client, Error, Message, Page, RetryPolicy, Timestamp};
+use eventodb_protocol::typed::whole;
 use flate2::Compression;
 use flate2::bufread::GzDecoder;
 use flate2::write::GzEncoder;
@@ -50,7 +51,7 @@ pub(crate) struct Args {
     resume: bool,
     /// Look where the namespace ends, wait for this many seconds, and export up to there. On a server other than this one a
     /// message may become visible below one that was seen; what does so within this time is exported too.
-    #[arg(long, value_name = "SECONDS", default_value_t = 0)]
+    #[arg(long, value_name = "SECONDS", default_value_t = 0, value_parser = whole(0.., 10_u64))]
     settle: u64,
     /// Print how many messages were exported as JSON.
     #[arg(long, requires = "output")]

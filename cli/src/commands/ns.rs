@@ -6,6 +6,7 @@ use anyhow::Context as _;
 use clap::Subcommand;
 use eventodb_client::{Client, CreateNamespace, StreamsQuery};
 use eventodb_protocol::DEFAULT_NAMESPACE;
+use eventodb_protocol::typed::whole;
 use serde::Serialize;
 use serde_json::Value;
 
@@ -59,7 +60,7 @@ enum Command {
         #[arg(long)]
         prefix: Option<String>,
         /// Most streams to print.
-        #[arg(long, default_value_t = 100)]
+        #[arg(long, default_value_t = 100, value_parser = whole(0.., 100_u32))]
         limit: u32,
         /// Only names after this one.
         #[arg(long)]

@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use anyhow::Context as _;
 use eventodb_client::{CategoryQuery, Client, ConsumerGroup, Page, StreamQuery, StreamsQuery, Timestamp};
 use eventodb_protocol::spelling;
+use eventodb_protocol::typed::{id, whole};
 use uuid::Uuid;
 
 use super::connection::Connection;
@@ -18,19 +19,19 @@ pub(crate) struct Args {
     #[command(flatten)]
     what: What,
     /// From this position, inclusive. With a stream a position in the stream, otherwise a global position.
-    #[arg(long)]
+    #[arg(long, value_parser = whole(.., 1_000_i64))]
     from: Option<i64>,
     /// From the first message at or after this time: RFC 3339, or YYYY-MM-DD.
     #[arg(long, conflicts_with = "from", value_parser = time::parse)]
     since: Option<Timestamp>,
     /// Only the message with this id, whatever its stream.
-    #[arg(long, conflicts_with_all = ["stream", "categories", "types", "correlation", "member", "from", "since", "until", "backward"])]
+    #[arg(long, conflicts_with_all = ["stream", "categories", "types", "correlation", "member", "from", "since", "until", "backward"], value_parser = id)]
     id: Option<Uuid>,
     /// Up to this position, inclusive.
-    #[arg(long)]
+    #[arg(long, value_parser = whole(.., 1_000_i64))]
     until: Option<i64>,
     /// Most messages to print.
-    #[arg(long, short = 'n', default_value_t = 100)]
+    #[arg(long, short = 'n', default_value_t = 100, value_parser = whole(0.., 100_u64))]
     limit: u64,
     /// Newest first.
     #[arg(long)]
@@ -65,10 +66,10 @@ pub(super) struct What {
 #[derive(Clone, Copy, Debug, clap::Args)]
 pub(super) struct Group {
     /// Only streams of this member of a consumer group, counted from 0.
-    #[arg(long, requires = "size")]
+    #[arg(long, requires = "size", value_parser = whole(.., 0_i64))]
     member: Option<i64>,
     /// How many members the consumer group has.
-    #[arg(long, requires = "member")]
+    #[arg(long, requires = "member", value_parser = whole(.., 4_i64))]
     size: Option<i64>,
 }
 

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use eventodb_protocol::typed::whole;
 use eventodb_store::sqlite::maintenance::{self, Permissions};
 
 use super::maintain::{look_after, say};
@@ -27,7 +28,7 @@ pub(crate) struct Args {
     json: bool,
     /// Replace the damaged message at this global position with a marker (type `$damaged`, data `{}`), so that the
     /// messages after it can be read again. The content of the message is lost. Nothing else is repaired.
-    #[arg(long, value_name = "POSITION", requires = "namespace", conflicts_with_all = ["accept_loss", "dry_run"])]
+    #[arg(long, value_name = "POSITION", requires = "namespace", conflicts_with_all = ["accept_loss", "dry_run"], value_parser = whole(.., 1_000_i64))]
     give_up: Option<i64>,
     /// The namespace of the damaged message.
     #[arg(long, requires = "give_up")]

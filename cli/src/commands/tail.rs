@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use eventodb_client::{Client, Error, RetryPolicy, Timestamp};
+use eventodb_protocol::typed::whole;
 use tokio::time::Instant;
 
 use super::connection::Connection;
@@ -18,10 +19,10 @@ pub(crate) struct Args {
     #[command(flatten)]
     what: What,
     /// Print this many of the newest stored messages first.
-    #[arg(long, short = 'n', default_value_t = 10, conflicts_with = "from", value_parser = clap::value_parser!(i64).range(0..=10_000))]
+    #[arg(long, short = 'n', default_value_t = 10, conflicts_with = "from", value_parser = whole(0..=10_000, 10_i64))]
     lines: i64,
     /// Begin at this position instead, inclusive. With a stream a position in the stream, otherwise a global position.
-    #[arg(long)]
+    #[arg(long, value_parser = whole(.., 1_000_i64))]
     from: Option<i64>,
     /// Begin at the first message at or after this time instead: RFC 3339, or YYYY-MM-DD.
     #[arg(long, conflicts_with_all = ["from", "lines"], value_parser = time::parse)]

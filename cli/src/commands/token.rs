@@ -14,6 +14,7 @@ use eventodb_client::{CreateToken, RotateToken};
 use eventodb_protocol::limits::DESCRIPTION_BYTES;
 use eventodb_protocol::reply::{TokenAbout, TokenListed};
 use eventodb_protocol::rights::Categories;
+use eventodb_protocol::typed::{id, whole};
 use eventodb_protocol::{DEFAULT_NAMESPACE, Grant, Limits, Right, Rights, Timestamp, Token, shown};
 use eventodb_store::Error;
 use eventodb_store::model::{NewToken, TokenChange, TokenId, TokenRecord};
@@ -57,6 +58,7 @@ enum Command {
     /// End a token at once. What it has opened ends with it.
     Revoke {
         /// The id of the token, as `token list` shows it.
+        #[arg(value_parser = id)]
         id: uuid::Uuid,
         #[command(flatten)]
         place: Place,
@@ -73,7 +75,7 @@ enum Command {
         #[arg(long, conflicts_with = "target")]
         namespace: Option<String>,
         /// With --url: how long the old token still opens its namespace, in milliseconds.
-        #[arg(long, default_value_t = eventodb_protocol::limits::GRACE_DEFAULT_MS, value_name = "MS")]
+        #[arg(long, default_value_t = eventodb_protocol::limits::GRACE_DEFAULT_MS, value_name = "MS", value_parser = whole(0.., 60_000_u64))]
         grace_ms: u64,
         #[command(flatten)]
         place: Place,

@@ -5,6 +5,7 @@ use std::process::ExitCode;
 
 use anyhow::Context as _;
 use eventodb_client::{Expected, NewMessage};
+use eventodb_protocol::typed;
 use serde_json::json;
 
 use super::connection::Connection;
@@ -26,7 +27,7 @@ pub(crate) struct Args {
     #[arg(long)]
     metadata: Option<String>,
     /// The message's id; generated if left out. Writing the same message with the same id again does nothing.
-    #[arg(long)]
+    #[arg(long, value_parser = typed::id)]
     id: Option<uuid::Uuid>,
     /// The expected version of the stream: a number, `any`, `noStream` or `exists`.
     #[arg(long, default_value = "any", value_parser = parse_expected, allow_hyphen_values = true)]

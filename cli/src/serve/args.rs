@@ -4,13 +4,14 @@
 //! `config` checks what depends on more than one flag.
 
 use std::fmt;
-use std::num::{NonZeroU32, ParseIntError};
+use std::num::NonZeroU32;
+use std::ops::RangeBounds;
 use std::path::PathBuf;
-use std::str::FromStr;
 use std::time::Duration;
 
 use clap::builder::{PossibleValuesParser, TypedValueParser as _};
 use eventodb_protocol::limits::{BODY_BYTES, JSON_DEPTH, MESSAGE_BYTES, NAME_BYTES};
+use eventodb_protocol::typed::whole;
 use eventodb_server::config::TEST_NAMESPACES;
 use eventodb_server::{AccessLog, Bounds, Changeable, Network, OtlpEndpoint, Rates, Timeouts};
 use eventodb_store::Settings;
@@ -27,7 +28,10 @@ pub(crate) struct Args {
     pub(super) host: String,
 
     /// Port to listen on. With 0 the system chooses a free port, and the server prints it.
-    #[arg(long, env = "EVENTODB_PORT", default_value_t = 8080, allow_hyphen_values = true)]
+    #[arg(
+        long, env = "EVENTODB_PORT", default_value_t = 8080, allow_hyphen_values = true,
+        value_parser = whole(0..=u16::MAX, 8080)
+    )]
     pub(super) port: u16,
 
     #[command(flatten)]
@@ -69,7 +73,10 @@ pub(crate) struct Args {
     pub(super) allow_insecure: bool,
 
     /// Most namespaces that exist at once because test mode created them.
-    #[arg(long, env = "EVENTODB_TEST_NAMESPACES", value_name = "COUNT", default_value_t = TEST_NAMESPACES)]
+    #[arg(
+        long, env = "EVENTODB_TEST_NAMESPACES", value_name = "COUNT", default_value_t = TEST_NAMESPACES,
+        value_parser = whole(0.., 1_000_usize)
+    )]
     pub(super) test_namespaces: usize,
 
     /// Origins such as `https://shop.example`, separated by commas, whose pages may call the server. Without this flag
@@ -115,7 +122,7 @@ pub(crate) struct Args {
     /// (`one_in`).
     #[arg(
         long, env = "EVENTODB_ACCESS_LOG_PER_SECOND", value_name = "COUNT",
-        default_value_t = AccessLog::default().per_second
+        default_value_t = AccessLog::default().per_second, value_parser = lines
     )]
     pub(super) access_log_per_second: NonZeroU32,
 
@@ -202,7 +209,7 @@ pub(super) struct Limits {
     /// Requests at once on one HTTP/2 connection.
     #[arg(
         long, env = "EVENTODB_MAX_HTTP2_STREAMS", value_name = "COUNT",
-        default_value_t = Bounds::default().http2_streams, value_parser = positive::<u32>
+        default_value_t = Bounds::default().http2_streams, value_parser = whole(1.., 100_u32)
     )]
     pub(super) max_http2_streams: u32,
     /// Imports at once, half of them of one namespace. More are refused with OVERLOADED.
@@ -261,7 +268,7 @@ pub(super) struct PerClient {
     /// right token are never refused for them. With 0 there is no such limit.
     #[arg(
         long, env = "EVENTODB_MAX_WRONG_TOKENS", value_name = "COUNT", default_value_t = wrong_tokens(),
-        value_parser = clap::value_parser!(u32).range(0..=MOST_A_SECOND)
+        value_parser = whole(0..=MOST_A_SECOND, 20)
     )]
     pub(super) max_wrong_tokens: u32,
 }
@@ -323,7 +330,7 @@ pub(super) struct Times {
     /// Milliseconds that requests in progress have to end once the port is closed after SIGTERM.
     #[arg(
         long, env = "EVENTODB_DRAIN_TIMEOUT_MS", value_name = "MS",
-        default_value_t = Millis(Timeouts::default().drain)
+        default_value_t = Millis(Timeouts::default().drain), value_parser = pause
     )]
     pub(super) drain_timeout_ms: Millis,
     /// Milliseconds that a write waits for its commit before the reply is TIMEOUT.
@@ -335,7 +342,7 @@ pub(super) struct Times {
     /// Milliseconds after which a request counts as slow and is logged. The time that it asked to wait does not count.
     #[arg(
         long, env = "EVENTODB_SLOW_QUERY_THRESHOLD_MS", value_name = "MS",
-        default_value_t = Millis(Changeable::default().slow)
+        default_value_t = Millis(Changeable::default().slow), value_parser = pause
     )]
     pub(super) slow_query_threshold_ms: Millis,
     /// Milliseconds that the oldest waiting append of a namespace may wait. If it waits longer for all of
@@ -362,7 +369,7 @@ pub(super) struct Memory {
     /// refused with OVERLOADED. At least 8 times --max-body-bytes. If left out, a quarter of what the process may use,
     /// which is the limit
     /// of its cgroup or else the machine's memory.
-    #[arg(long, env = "EVENTODB_MEMORY_BUDGET", value_name = "BYTES")]
+    #[arg(long, env = "EVENTODB_MEMORY_BUDGET", value_name = "BYTES", value_parser = bytes)]
     pub(super) memory_budget: Option<usize>,
     /// Appends that may wait to be committed, in one namespace.
     #[arg(
@@ -395,7 +402,10 @@ pub(super) struct Memory {
     )]
     pub(super) tail_messages: usize,
     /// Bytes of newest messages that are kept in memory, of all namespaces together.
-    #[arg(long, env = "EVENTODB_TAIL_BYTES", value_name = "BYTES", default_value_t = Settings::default().tail_bytes)]
+    #[arg(
+        long, env = "EVENTODB_TAIL_BYTES", value_name = "BYTES",
+        default_value_t = Settings::default().tail_bytes, value_parser = bytes
+    )]
     pub(super) tail_bytes: usize,
     /// Streams of one namespace whose version is remembered.
     #[arg(
@@ -466,7 +476,10 @@ pub(super) struct Sqlite {
     pub(super) readers: Option<usize>,
     /// Bytes that stay free on the disk of the data directory: if fewer are left, writes are refused with
     /// BACKEND_UNAVAILABLE until there is room again. 0 takes writes until the disk is full.
-    #[arg(long, env = "EVENTODB_MIN_FREE", value_name = "BYTES", default_value_t = sqlite().min_free)]
+    #[arg(
+        long, env = "EVENTODB_MIN_FREE", value_name = "BYTES", default_value_t = sqlite().min_free,
+        value_parser = whole(0.., 1_073_741_824_u64)
+    )]
     pub(super) min_free: u64,
     /// Messages that one query of a read examines in search of matches.
     #[arg(
@@ -481,7 +494,10 @@ pub(super) struct Sqlite {
 #[command(next_help_heading = "PostgreSQL")]
 pub(super) struct Postgres {
     /// Connections for reads that are kept open although nobody uses them, with each node. At most --pg-pool-max.
-    #[arg(long, env = "EVENTODB_PG_POOL_MIN", value_name = "COUNT", default_value_t = postgres().pool_min)]
+    #[arg(
+        long, env = "EVENTODB_PG_POOL_MIN", value_name = "COUNT", default_value_t = postgres().pool_min,
+        value_parser = whole(0.., 4_usize)
+    )]
     pub(super) pg_pool_min: usize,
     /// Most connections for reads, with each node of the database that has namespaces.
     #[arg(
@@ -560,43 +576,41 @@ fn postgres() -> postgres::Settings {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Millis(pub(super) Duration);
 
-impl FromStr for Millis {
-    type Err = ParseIntError;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        Ok(Self(Duration::from_millis(text.parse()?)))
-    }
-}
-
 impl fmt::Display for Millis {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}", self.0.as_millis())
     }
 }
 
-/// A value that is not zero.
-fn positive<T>(text: &str) -> Result<T, String>
-where
-    T: FromStr<Err = ParseIntError> + Default + PartialEq,
-{
-    let value: T = text.parse().map_err(|error: ParseIntError| error.to_string())?;
-    if value == T::default() { Err("it must be at least 1".to_owned()) } else { Ok(value) }
-}
-
+/// A number of things that is not zero.
 fn count(text: &str) -> Result<usize, String> {
-    positive(text)
+    whole(1.., 1_000)(text)
 }
 
+/// A number of bytes that may be zero.
+fn bytes(text: &str) -> Result<usize, String> {
+    whole(0.., 1_048_576)(text)
+}
+
+/// A time that is not zero.
 fn time(text: &str) -> Result<Millis, String> {
-    positive(text)
+    millis(1.., text)
+}
+
+/// A time that may be zero.
+fn pause(text: &str) -> Result<Millis, String> {
+    millis(0.., text)
 }
 
 /// Between two requests there is at least a microsecond.
-const MOST_A_SECOND: i64 = 1_000_000;
+const MOST_A_SECOND: u32 = 1_000_000;
 
 fn rate(text: &str) -> Result<u32, String> {
-    let count: u32 = positive(text)?;
-    if i64::from(count) > MOST_A_SECOND { Err(format!("it must be at most {MOST_A_SECOND}")) } else { Ok(count) }
+    whole(1..=MOST_A_SECOND, 500)(text)
+}
+
+fn lines(text: &str) -> Result<NonZeroU32, String> {
+    whole(1..=u32::MAX, 1_000)(text).map(|lines| NonZeroU32::new(lines).unwrap_or(NonZeroU32::MIN))
 }
 
 /// The default number of wrong tokens.
@@ -607,30 +621,28 @@ fn wrong_tokens() -> u32 {
 fn threads(text: &str) -> Result<usize, String> {
     /// More threads than any machine has cores, and fewer than a system refuses to start.
     const MOST: usize = 1_024;
-    let count = positive(text)?;
-    if count > MOST { Err(format!("it must be at most {MOST}")) } else { Ok(count) }
+    whole(1..=MOST, 8)(text)
 }
 
 fn permits(text: &str) -> Result<usize, String> {
     /// What a semaphore can count.
     const MOST: usize = tokio::sync::Semaphore::MAX_PERMITS;
-    let count = positive(text)?;
-    if count > MOST { Err(format!("it must be at most {MOST}")) } else { Ok(count) }
+    whole(1..=MOST, 1_000)(text)
 }
 
 fn poke_gap(text: &str) -> Result<Millis, String> {
     /// A subscriber may ask for merging within at most the same time.
-    const MOST: Millis = Millis(Duration::from_secs(60));
-    at_most(text, MOST)
+    const MOST: u64 = 60_000;
+    millis(0..=MOST, text)
 }
 
 fn drain_grace(text: &str) -> Result<Millis, String> {
-    at_most(text, Millis(Duration::from_secs(3_600)))
+    const MOST: u64 = 3_600_000;
+    millis(0..=MOST, text)
 }
 
-fn at_most(text: &str, most: Millis) -> Result<Millis, String> {
-    let time: Millis = text.parse().map_err(|error: ParseIntError| error.to_string())?;
-    if time.0 > most.0 { Err(format!("it must be at most {most}")) } else { Ok(time) }
+fn millis(range: impl RangeBounds<u64> + Clone + Send + Sync + 'static, text: &str) -> Result<Millis, String> {
+    whole(range, 5_000)(text).map(|time| Millis(Duration::from_millis(time)))
 }
 
 /// A flag that means `true` without a value. Behind an equals sign, and in its variable, it takes 1, true, 0 or false.

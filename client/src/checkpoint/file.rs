@@ -42,7 +42,8 @@ impl CheckpointStore for FileCheckpoint {
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(failed("cannot read", &self.path, error)),
         };
-        let position = text.trim().parse().map_err(|error| failed("no position in", &self.path, error))?;
+        let position = eventodb_protocol::typed::whole(.., 1_000)(text.trim());
+        let position = position.map_err(|expected| failed("no position in", &self.path, expected))?;
         Ok(Some(position))
     }
 

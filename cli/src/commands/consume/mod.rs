@@ -17,6 +17,7 @@ use eventodb_client::group::reply::GroupSummary;
 use eventodb_client::group::{Group as KeptGroup, Start};
 use eventodb_client::worker::{Checkpointed, Context, Failing, Handlers, OnError, StaticWorker, Worker};
 use eventodb_client::{Error, Message, RetryPolicy};
+use eventodb_protocol::typed::whole;
 use tokio_util::sync::CancellationToken;
 
 use self::events::{Events, Told};
@@ -48,25 +49,25 @@ pub(crate) struct Args {
     #[arg(long, requires = "kept")]
     create: bool,
     /// With GROUP: most commands that run at once. Messages of one stream are handled in order.
-    #[arg(long, requires = "kept", default_value_t = 1)]
+    #[arg(long, requires = "kept", default_value_t = 1, value_parser = whole(0.., 4_usize))]
     concurrency: usize,
     #[command(flatten)]
     group: Group,
     /// Without GROUP: the global position to begin at the first time, inclusive.
-    #[arg(long, default_value_t = 0, conflicts_with = "kept")]
+    #[arg(long, default_value_t = 0, conflicts_with = "kept", value_parser = whole(.., 1_000_i64))]
     from: i64,
     /// Without GROUP: keep the checkpoint in this file instead of in the event store.
     #[arg(long, conflicts_with = "kept")]
     checkpoint_file: Option<PathBuf>,
     /// Without GROUP: save the checkpoint after this many messages, and at the latest a second after the first of them.
-    #[arg(long, default_value_t = 100, conflicts_with = "kept")]
+    #[arg(long, default_value_t = 100, conflicts_with = "kept", value_parser = whole(0.., 100_usize))]
     checkpoint_every: usize,
     /// What to do when the command keeps failing. With GROUP: `stop`, `retry` for ever, or `park` its stream and try it
     /// again later. Without: `stop`, `skip`, or `park:STREAM`.
     #[arg(long, default_value = "stop", value_parser = parse_on_error)]
     on_error: OnFailure,
     /// Retry a failing command for this many seconds.
-    #[arg(long, default_value_t = 30)]
+    #[arg(long, default_value_t = 30, value_parser = whole(0.., 30_u64))]
     retry_seconds: u64,
     /// End when there is nothing more to handle. A group that is paused then ends it with 75. Without GROUP, a checkpoint
     /// above the head of the namespace ends it with 1.

@@ -11,6 +11,7 @@ use eventodb_client::group::{
     Adopt, CreateGroup, Group, ListPage, ResetGroup, ResetTo, Skip, Start, reply::GroupSummary,
 };
 use eventodb_client::{Client, Error};
+use eventodb_protocol::typed::whole;
 use serde::Serialize;
 use serde_json::Value;
 
@@ -51,13 +52,13 @@ enum Command {
         new: New,
         /// Go on where a static group was: the checkpoints of its members, in their order, separated by commas. Its size is
         /// their number. Its members must have stopped.
-        #[arg(long, value_name = "POSITIONS", value_delimiter = ',', conflicts_with = "start")]
+        #[arg(long, value_name = "POSITIONS", value_delimiter = ',', conflicts_with = "start", value_parser = whole(.., 1_000_i64))]
         adopt: Vec<i64>,
         /// How long a lease lasts after a call of its member, in milliseconds.
-        #[arg(long, value_name = "MS")]
+        #[arg(long, value_name = "MS", value_parser = whole(0.., 30_000_u64))]
         session_ms: Option<u64>,
         /// How many streams may be parked at once.
-        #[arg(long)]
+        #[arg(long, value_parser = whole(0.., 1_000_u64))]
         max_parked: Option<u64>,
         /// Free text.
         #[arg(long)]
@@ -72,7 +73,7 @@ enum Command {
         #[arg(long, value_parser = reset_to)]
         to: ResetTo,
         /// Only these partitions, separated by commas.
-        #[arg(long, value_delimiter = ',')]
+        #[arg(long, value_delimiter = ',', value_parser = whole(0.., 3_u32))]
         partitions: Vec<u32>,
         /// Do it.
         #[arg(long)]
@@ -83,6 +84,7 @@ enum Command {
         /// Its name.
         group: String,
         /// The number, 1 to 1,024.
+        #[arg(value_parser = whole(0.., 16_u32))]
         partitions: u32,
     },
     /// Hand out nothing until the group is resumed.
@@ -108,7 +110,7 @@ enum Command {
         /// The group.
         group: String,
         /// Most streams to print.
-        #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=1000))]
+        #[arg(long, default_value_t = 100, value_parser = whole(1..=1_000, 100_u32))]
         limit: u32,
         /// Only streams after this one.
         #[arg(long)]
@@ -132,7 +134,7 @@ enum Command {
         /// The stream.
         stream: String,
         /// The global position of the last message to skip.
-        #[arg(long, value_name = "POSITION")]
+        #[arg(long, value_name = "POSITION", value_parser = whole(.., 1_000_i64))]
         to: i64,
         /// Do it.
         #[arg(long)]
@@ -143,12 +145,13 @@ enum Command {
         /// The group.
         group: String,
         /// The global position; the head if left out.
+        #[arg(value_parser = whole(.., 1_000_i64))]
         position: Option<i64>,
         /// Only messages of this stream.
         #[arg(long)]
         stream: Option<String>,
         /// How long, in seconds.
-        #[arg(long, default_value_t = 30, value_name = "SECONDS")]
+        #[arg(long, default_value_t = 30, value_name = "SECONDS", value_parser = whole(0.., 30_u64))]
         timeout: u64,
     },
     /// List skips, resets, resizes, pauses and resumptions, newest first.
@@ -156,7 +159,7 @@ enum Command {
         /// The group.
         group: String,
         /// Most entries to print.
-        #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=1000))]
+        #[arg(long, default_value_t = 100, value_parser = whole(1..=1_000, 100_u32))]
         limit: u32,
     },
 }
@@ -171,7 +174,7 @@ pub(super) struct New {
     #[arg(long = "type", short = 't', value_delimiter = ',', value_parser = item::parse)]
     pub(super) types: Vec<String>,
     /// How many partitions a new group has; 16 if left out. No more members than that can be busy at once.
-    #[arg(long)]
+    #[arg(long, value_parser = whole(0.., 16_u32))]
     pub(super) partitions: Option<u32>,
     /// Where a new group begins: `beginning`, `end`, or a global position, which counts as handled.
     #[arg(long, value_parser = start)]

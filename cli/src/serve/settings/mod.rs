@@ -579,6 +579,24 @@ mod tests {
     use super::*;
 
     #[test]
+    fn every_wrong_value_of_a_setting_is_refused_in_plain_words() {
+        let command = command();
+        let mut refused = 0;
+        for flag in command.get_arguments() {
+            for text in crate::usage::tests::WRONG {
+                if let Some(error) = wrong(&command, flag, &Value((*text).into())) {
+                    refused += 1;
+                    let told = of_clap(&error, &command).to_string();
+                    crate::usage::tests::is_plain(&told);
+                    let says = ["expected", "it may be", "such as", "a value is required"].iter().any(|words| told.contains(words));
+                    assert!(says && told.contains(&format!("--{}", flag.get_long().unwrap_or_default())), "{told}");
+                }
+            }
+        }
+        assert!(refused > 400, "only {refused} values were refused");
+    }
+
+    #[test]
     fn each_flag_has_the_variable_of_its_name() {
         for flag in command().get_arguments() {
             let name = flag.get_long().expect("every flag has a name").to_uppercase().replace('-', "_");
