@@ -50,7 +50,7 @@ pub(crate) fn connector(verify: Verify, roots: Option<PathBuf>) -> Result<Tls, U
             let roots = Arc::new(read_roots(roots)?);
             WebPkiServerVerifier::builder_with_provider(roots, Arc::clone(&provider))
                 .build()
-                .map_err(|error| UrlError::Certificates(Box::new(error)))?
+                .map_err(|error| UrlError::Certificates("which were read".to_owned(), Box::new(error)))?
         }
     };
     let config = ClientConfig::builder_with_provider(provider)
@@ -63,21 +63,24 @@ pub(crate) fn connector(verify: Verify, roots: Option<PathBuf>) -> Result<Tls, U
 }
 
 fn read_roots(path: Option<PathBuf>) -> Result<RootCertStore, UrlError> {
+    let name = match &path {
+        Some(path) if path.as_os_str() != SYSTEM => format!("{path:?}"),
+        _ => "those of the operating system".to_owned(),
+    };
+    let failed = |error: Box<dyn std::error::Error + Send + Sync>| UrlError::Certificates(name.clone(), error);
     let mut roots = RootCertStore::empty();
     match path.filter(|path| path.as_os_str() != SYSTEM) {
         Some(path) => {
-            let certificates =
-                CertificateDer::pem_file_iter(path).map_err(|error| UrlError::Certificates(Box::new(error)))?;
-            for certificate in certificates {
-                let certificate = certificate.map_err(|error| UrlError::Certificates(Box::new(error)))?;
-                roots.add(certificate).map_err(|error| UrlError::Certificates(Box::new(error)))?;
+            for certificate in CertificateDer::pem_file_iter(path).map_err(|error| failed(Box::new(error)))? {
+                let certificate = certificate.map_err(|error| failed(Box::new(error)))?;
+                roots.add(certificate).map_err(|error| failed(Box::new(error)))?;
             }
         }
         None => _ = roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs),
     }
     if roots.is_empty() {
         let error = io::Error::new(io::ErrorKind::NotFound, "there is no root certificate to check against");
-        return Err(UrlError::Certificates(Box::new(error)));
+        return Err(failed(Box::new(error)));
     }
     Ok(roots)
 }

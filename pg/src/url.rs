@@ -31,8 +31,8 @@ pub enum UrlError {
     #[error("the database URL is not usable: {0}")]
     Form(&'static str),
     /// The root certificates cannot be read.
-    #[error("the root certificates for the database are not usable")]
-    Certificates(#[source] Box<dyn std::error::Error + Send + Sync>),
+    #[error("the root certificates for the database, {0}, are not usable")]
+    Certificates(String, #[source] Box<dyn std::error::Error + Send + Sync>),
 }
 
 /// The address of a database, and how to log in. Neither `Debug` nor `Display` shows the password.
@@ -363,6 +363,15 @@ mod tests {
             ("postgres:///x?hostaddr=10.0.0.1", false),
         ] {
             assert_eq!(text.parse::<Url>().expect("a good URL").is_local(), is_local, "{text}");
+        }
+    }
+
+    #[test]
+    fn root_certificates_that_cannot_be_read_are_named() {
+        for (file, named) in [("/nowhere/root.pem", "\"/nowhere/root.pem\""), ("/dev/null", "\"/dev/null\"")] {
+            let url = format!("postgres://localhost/x?sslmode=verify-full&sslrootcert={file}").parse::<Url>();
+            let refused = url.expect_err("there are none").to_string();
+            assert!(refused.contains(named), "{refused}");
         }
     }
 

@@ -86,5 +86,5 @@ async fn certificates_are_checked_as_far_as_the_mode_says() {
         assert!(at.connect().await.is_err(), "{mode}");
     }
     let missing = url("localhost", "verify-full", "/none/such.pem").parse::<Url>();
-    assert!(matches!(missing, Err(UrlError::Certificates(_))));
+    assert!(matches!(missing, Err(UrlError::Certificates(..))));
 }
