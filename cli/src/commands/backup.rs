@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use eventodb_store::sqlite::maintenance;
 
-use super::maintain::{look_after, say};
+use super::maintain::{Named, look_after, say};
 use super::output::print_json;
 use crate::serve;
 
@@ -15,7 +15,11 @@ const TELL_MOST: usize = 20;
 /// Options of `eventodb backup`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// The data directory of a server on SQLite, running or not.
+    // Before the directory, because that takes its value out of what is matched.
+    #[command(flatten)]
+    named: Named,
+    /// The data directory of a server on SQLite, running or not. Without this flag `EVENTODB_DB_URL` may name one below it; if it
+    /// names PostgreSQL, nothing is copied: `pg_dump` makes such a backup.
     #[arg(long, env = "EVENTODB_DATA_DIR", default_value = serve::DATA_DIR)]
     data_dir: PathBuf,
     /// A new directory for the backup, on which a server can be started.
@@ -27,7 +31,8 @@ pub(crate) struct Args {
 }
 
 pub(crate) async fn run(args: Args) -> anyhow::Result<ExitCode> {
-    let Args { data_dir, output, json } = args;
+    let Args { named, data_dir, output, json } = args;
+    let data_dir = named.directory(data_dir, "its backup is PostgreSQL's, such as `pg_dump` (docs/OPERATIONS.md).")?;
     let to = output.clone();
     let manifest = look_after(move |progress| maintenance::backup(&data_dir, &to, progress)).await?;
     let is_sound = manifest.namespaces.iter().all(|namespace| namespace.damaged.is_empty());

@@ -1,14 +1,68 @@
 //! Functions for the commands that work on data directories.
 
 use std::io::Write as _;
+use std::path::PathBuf;
 
 use anyhow::Context as _;
+use clap::parser::ValueSource;
+use clap::{ArgMatches, FromArgMatches};
 use eventodb_store::sqlite::OpenError;
 use eventodb_store::sqlite::maintenance::{Error, Progress, Step};
 
 use super::output::{one_line, visible};
 use super::progress;
+use crate::serve;
 use crate::usage::{Exit, Refused, Usage};
+
+/// Whether --data-dir was typed. If it was not, the variables of a server on this machine say where its store is, and it may
+/// not be in a data directory at all.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Named(bool);
+
+impl Named {
+    /// The data directory, if its flag and variable have this value. `instead` says what to do about a store on PostgreSQL.
+    ///
+    /// # Errors
+    /// The variables name a store that is in no data directory.
+    pub(crate) fn directory(self, data_dir: PathBuf, instead: &str) -> Result<PathBuf, Usage> {
+        if self.0 {
+            return Ok(data_dir);
+        }
+        let refused = |variable: &str, store: &str| {
+            Usage::new(format!(
+                "{variable} names {store}, which has no data directory: {instead} To work on a directory all the same, name it \
+                 with --data-dir"
+            ))
+        };
+        let Some((variable, place)) = serve::database_of_variables(&data_dir)? else { return Ok(data_dir) };
+        match place {
+            serve::Place::Directory(directory) => Ok(directory),
+            serve::Place::Memory => Err(refused(variable, "a store in memory")),
+            serve::Place::Postgres => Err(refused(variable, "a store on PostgreSQL")),
+        }
+    }
+}
+
+impl clap::Args for Named {
+    fn augment_args(command: clap::Command) -> clap::Command {
+        command
+    }
+
+    fn augment_args_for_update(command: clap::Command) -> clap::Command {
+        command
+    }
+}
+
+impl FromArgMatches for Named {
+    fn from_arg_matches(matches: &ArgMatches) -> Result<Self, clap::Error> {
+        Ok(Self(matches.value_source("data_dir") == Some(ValueSource::CommandLine)))
+    }
+
+    fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), clap::Error> {
+        *self = Self::from_arg_matches(matches)?;
+        Ok(())
+    }
+}
 
 /// Runs long work on a thread of its own, and shows its progress on a terminal.
 ///

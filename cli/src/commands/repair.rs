@@ -6,14 +6,17 @@ use std::process::ExitCode;
 use eventodb_protocol::typed::whole;
 use eventodb_store::sqlite::maintenance::{self, Permissions};
 
-use super::maintain::{look_after, say};
+use super::maintain::{Named, look_after, say};
 use super::output::print_json;
 use crate::serve;
 
 /// Options of `eventodb repair`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// A data directory that no server uses.
+    // Before the directory, because that takes its value out of what is matched.
+    #[command(flatten)]
+    named: Named,
+    /// A data directory that no server uses. Without this flag `EVENTODB_DB_URL` may name one below it.
     #[arg(long, env = "EVENTODB_DATA_DIR", default_value = serve::DATA_DIR)]
     data_dir: PathBuf,
     /// Accept writes again to logs that lost their end. New messages get the lost global positions, so that consumers
@@ -36,7 +39,8 @@ pub(crate) struct Args {
 }
 
 pub(crate) async fn run(args: Args) -> anyhow::Result<ExitCode> {
-    let Args { data_dir, accept_loss, dry_run, json, give_up, namespace } = args;
+    let Args { named, data_dir, accept_loss, dry_run, json, give_up, namespace } = args;
+    let data_dir = named.directory(data_dir, "what repairs it are PostgreSQL's own means and its backups.")?;
     let permissions = Permissions { accept_loss, dry_run };
     let outcomes = look_after(move |progress| match give_up.zip(namespace) {
         Some((position, namespace)) => maintenance::give_up(&data_dir, &namespace, position, progress),

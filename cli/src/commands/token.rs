@@ -120,7 +120,10 @@ struct Place {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Way {
     Server,
+    /// The store that the flags and variables of the database name.
     Store,
+    /// The directory that was typed, whatever database a variable names.
+    Directory,
 }
 
 impl clap::Args for Way {
@@ -148,6 +151,9 @@ impl FromArgMatches for Way {
                 Err(clap::Error::raw(ErrorKind::ArgumentConflict, message))
             }
             (true, false) => Ok(Self::Server),
+            (false, true) if typed("data_dir") && !["db_url", "db_url_file"].into_iter().any(typed) => {
+                Ok(Self::Directory)
+            }
             (false, false) if server.into_iter().any(from_variable) => Ok(Self::Server),
             (false, false) if !stores.into_iter().any(from_variable) && a_context_is_in_use() => Ok(Self::Server),
             (false, _) => Ok(Self::Store),
@@ -173,7 +179,7 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<ExitCode> {
     let mut output = Output::new(args.json);
     let result = match args.command.place().way {
         Way::Server => through_server(args.command, &args.connection, &mut output).await,
-        Way::Store => in_store(args.command, &mut output).await,
+        Way::Store | Way::Directory => in_store(args.command, &mut output).await,
     };
     finish(result, output)
 }
@@ -229,7 +235,10 @@ async fn through_server(command: Command, connection: &Connection, output: &mut 
 
 async fn in_store(command: Command, output: &mut Output) -> anyhow::Result<()> {
     let place = command.place();
-    let store = serve::Existing::open(&place.database, &place.data_dir).await?;
+    let store = match place.way {
+        Way::Directory => serve::Existing::in_directory(&place.data_dir).await?,
+        Way::Server | Way::Store => serve::Existing::open(&place.database, &place.data_dir).await?,
+    };
     let outcome = change(&store, command, output).await;
     store.backend.close().await;
     outcome

@@ -204,6 +204,25 @@ fn storage(args: &Args, misfits: &mut Misfits) -> Option<Storage> {
     Some(Storage::Sqlite(location, settings))
 }
 
+/// Where a store is.
+pub(crate) enum Place {
+    Memory,
+    Directory(PathBuf),
+    Postgres,
+}
+
+/// Where the store of this URL is.
+///
+/// # Errors
+/// The URL names none.
+pub(super) fn place(url: &str, data_dir: &Path) -> Result<Place, Usage> {
+    match url {
+        "sqlite://:memory:" => Ok(Place::Memory),
+        url if is_postgres(url) => Ok(Place::Postgres),
+        url => directory(Some(url), data_dir).map(Place::Directory),
+    }
+}
+
 /// The existing storage that these two flags name, with default bounds.
 ///
 /// # Errors

@@ -33,6 +33,7 @@ use tokio::net::{TcpListener, TcpSocket};
 
 use self::administrator::{Administrator, Shown};
 use self::config::Checked;
+pub(crate) use self::config::Place;
 use self::logging::Format;
 pub(crate) use self::logging::audit;
 pub(crate) use self::plan::{Plan, Stored};
@@ -122,6 +123,15 @@ fn tell(checked: &Checked, url: &str, administrator: &Administrator) {
     tracing::info!(address = url, test_mode = checked.test_mode, "ready");
 }
 
+/// Where the store is that the variables of a server name, and the variable that says so; nothing if neither does.
+///
+/// # Errors
+/// The file of the variable cannot be read, or the URL names no store.
+pub(crate) fn database_of_variables(data_dir: &Path) -> Result<Option<(&'static str, Place)>, Usage> {
+    let Some((variable, url)) = secret::database_of_variables()? else { return Ok(None) };
+    Ok(Some((variable, config::place(&url, data_dir)?)))
+}
+
 /// An existing store, opened with default bounds.
 pub(crate) struct Existing {
     /// The backend.
@@ -136,7 +146,23 @@ impl Existing {
     /// A usage error if there is no store, [`Refused`] if a server uses the directory or the database cannot be
     /// reached.
     pub(crate) async fn open(database: &Database, data_dir: &Path) -> Result<Self, Refused> {
-        let storage = config::existing_storage(database.url()?.as_deref(), data_dir)?;
+        Self::of(config::existing_storage(database.url()?.as_deref(), data_dir)?).await
+    }
+
+    /// Opens the store in the directory that was named, although a variable names a database elsewhere. The URL of a variable
+    /// that names a file below a data directory names one below this.
+    ///
+    /// # Errors
+    /// As [`Existing::open`].
+    pub(crate) async fn in_directory(data_dir: &Path) -> Result<Self, Refused> {
+        let directory = match database_of_variables(data_dir)? {
+            Some((_, Place::Directory(directory))) => directory,
+            _ => data_dir.to_owned(),
+        };
+        Self::of(config::existing_storage(None, &directory)?).await
+    }
+
+    async fn of(storage: config::Storage) -> Result<Self, Refused> {
         Ok(Self { backend: storage::open(&storage).await?, storage })
     }
 

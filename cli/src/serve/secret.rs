@@ -59,6 +59,19 @@ impl Database {
     }
 }
 
+/// The URL of the database by the variables alone, and the variable that it comes from.
+///
+/// # Errors
+/// The file of the variable cannot be read.
+pub(super) fn database_of_variables() -> Result<Option<(&'static str, String)>, Usage> {
+    const URL: &str = "EVENTODB_DB_URL";
+    const FILE: &str = "EVENTODB_DB_URL_FILE";
+    if let Some(file) = std::env::var_os(FILE) {
+        return read("db-url-file", Path::new(&file)).map(|url| Some((FILE, url)));
+    }
+    Ok(std::env::var_os(URL).map(|url| (URL, url.to_string_lossy().into_owned())))
+}
+
 /// The name of a file that cannot be read. It is not shown if it may be the secret itself.
 fn shown(file: &Path) -> String {
     let name = file.to_string_lossy();

@@ -236,6 +236,51 @@ fn a_data_directory_that_cannot_be_used_has_the_exit_code_of_its_reason() {
     }
 }
 
+#[test]
+fn a_command_on_a_data_directory_is_not_led_astray_by_a_variable() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (data, copy) = (folder.path().join("data"), folder.path().join("copy"));
+    Server::start(&["--data-dir", text(&data)], &[]).stop();
+    Server::start(&["--data-dir", text(&data), "--db-url", "sqlite://shop"], &[]).stop();
+    let url = folder.path().join("url");
+    std::fs::write(&url, "postgres://nobody@localhost/none\n").expect("the folder is ours");
+    let ran = |arguments: &[&str], variable: (&str, &str)| {
+        outcome(eventodb(arguments).env(variable.0, variable.1).current_dir(folder.path()))
+    };
+    let postgres = [
+        ("EVENTODB_DB_URL", "postgres://nobody@localhost/none", "a store on PostgreSQL"),
+        ("EVENTODB_DB_URL_FILE", text(&url), "a store on PostgreSQL"),
+        ("EVENTODB_DB_URL", "sqlite://:memory:", "a store in memory"),
+    ];
+    for (variable, value, store) in postgres {
+        for (arguments, instead) in [
+            (&["backup", "--output", text(&copy)][..], "`pg_dump`"),
+            (&["repair"], "PostgreSQL's own means"),
+            (&["repair", "--give-up", "1", "--namespace", "default"], "--data-dir"),
+        ] {
+            let (code, told) = ran(arguments, (variable, value));
+            assert_eq!((code, told.lines().count()), (Some(64), 1), "{arguments:?}: {told}");
+            assert!([variable, store, instead, "--data-dir"].iter().all(|part| told.contains(part)), "{told}");
+        }
+        assert!(!copy.exists());
+        let (code, told) = ran(&["repair", "--dry-run", "--data-dir", text(&data)], (variable, value));
+        assert_eq!(code, Some(0), "a directory that is named is meant: {told}");
+        let rotate = ["token", "rotate", "default", "--data-dir", text(&data)];
+        let before = read(&data);
+        let (code, told) = ran(&rotate, (variable, value));
+        assert_eq!(code, Some(0), "{told}");
+        assert_ne!(read(&data), before, "it was rotated in the directory");
+    }
+    let (code, told) = ran(&["backup", "--output", text(&copy)], ("EVENTODB_DB_URL", "sqlite://shop"));
+    assert_eq!(code, Some(0), "{told}");
+    let token = |directory: &Path| {
+        let listed = eventodb(&["token", "list", "--json", "--data-dir", text(directory)]).output().expect("ran");
+        serde_json::from_slice::<Value>(&listed.stdout).expect("JSON")[0]["id"].clone()
+    };
+    assert_eq!(token(&copy), token(&data.join("shop")), "the store that the variable names is copied");
+    assert_ne!(token(&copy), token(&data));
+}
+
 fn read(directory: &Path) -> String {
     std::fs::read_to_string(directory.join("admin-token")).expect("the token's file").trim().to_owned()
 }

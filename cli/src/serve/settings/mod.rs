@@ -588,7 +588,9 @@ mod tests {
                     refused += 1;
                     let told = of_clap(&error, &command).to_string();
                     crate::usage::tests::is_plain(&told);
-                    let says = ["expected", "it may be", "such as", "a value is required"].iter().any(|words| told.contains(words));
+                    let says = ["expected", "it may be", "such as", "a value is required"]
+                        .iter()
+                        .any(|words| told.contains(words));
                     assert!(says && told.contains(&format!("--{}", flag.get_long().unwrap_or_default())), "{told}");
                 }
             }
