@@ -24,7 +24,7 @@ pub(crate) struct Args {
 enum Command {
     /// Check what `serve` would start with, without starting it: the file, the variables and these flags.
     ///
-    /// Every error of them is told, with the line or the variable that it comes from. Variables named EVENTODB_… that no command knows are a warning.
+    /// Every error of them is told, with the line or the variable that it comes from. Variables named EVENTODB_… that no command knows, and settings that have no effect, are warnings.
     Check(Box<Check>),
     /// Print each setting that `serve` would start with, and where it comes from.
     ///

@@ -7,6 +7,7 @@ mod config;
 mod files;
 #[cfg(test)]
 mod fuzz;
+mod idle;
 mod logging;
 mod manager;
 mod memory;

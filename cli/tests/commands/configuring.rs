@@ -193,6 +193,67 @@ fn what_follows_from_an_error_is_not_told_as_another() {
 }
 
 #[test]
+fn what_has_no_effect_is_warned_of() {
+    let told = |command: &mut Command| {
+        let (code, _, err) = ran(command);
+        assert_eq!(code, 0, "{err}");
+        err.lines().map(|line| line.trim_start_matches("eventodb: warning: ").to_owned()).collect::<Vec<_>>()
+    };
+    let database = "postgres://localhost/events?sslmode=disable";
+    let sqlite = "has no effect: the store is on SQLite";
+    let postgres = "has no effect: the store is on PostgreSQL";
+    let file = File::with("pg-pool-max = 8\nauto-migrate = false\npoll-interval-ms = 100\n");
+    let mut command = file.given_to(&["config", "check", "--listen-url", database]);
+    let (second, first) = (file.line(2), file.line(1));
+    assert_eq!(
+        told(command.env("EVENTODB_PG_PREPARE", "off")),
+        [
+            format!("--pg-pool-max ({first}) {sqlite}"),
+            format!("--pg-prepare (EVENTODB_PG_PREPARE) {sqlite}"),
+            format!("--listen-url {sqlite}"),
+            format!("--auto-migrate ({second}) {sqlite}"),
+        ]
+    );
+    let file = File::with("data-dir = \"/var/lib/eventodb\"\nreaders = 4\n");
+    let mut command = file.given_to(&["config", "check", "--db-url", database]);
+    let (first, second) = (file.line(1), file.line(2));
+    let on_postgres = [format!("--data-dir ({first}) {postgres}"), format!("--readers ({second}) {postgres}")];
+    assert_eq!(told(&mut command), on_postgres);
+    let token = format!("ns_ZGVmYXVsdA_{}", "1a2b3c4d".repeat(8));
+    let in_memory = ["config", "check", "--db-url", "sqlite://:memory:", "--min-free", "1", "--data-dir", "x"];
+    assert_eq!(
+        told(eventodb(&in_memory).args([
+            "--token",
+            &token,
+            "--token-out",
+            "x",
+            "--allowed-host",
+            "shop",
+            "--readers",
+            "4"
+        ])),
+        [
+            "--data-dir has no effect: the store is in memory",
+            "--token-out has no effect: no token is made, because one is given",
+            "--allowed-host has no effect: it is for --test-mode",
+            "--min-free has no effect: the store is in memory",
+        ]
+    );
+    // What the image of a container sets for whatever its user chooses.
+    let image = [("EVENTODB_DATA_DIR", "/var/lib/eventodb"), ("EVENTODB_SERVE_TOKEN_OUT", "/var/lib/eventodb/token")];
+    let mut command = eventodb(&["config", "check", "--db-url", database, "--token", &token]);
+    assert_eq!(told(command.envs(image)), [""; 0]);
+    let test_mode =
+        ["config", "check", "--test-mode", "--allow-insecure", "--allowed-host", "shop", "--poll-interval-ms", "9"];
+    assert_eq!(told(&mut eventodb(&test_mode)), [""; 0]);
+    let mut command = eventodb(&["serve", "--port", "0", "--db-url", "sqlite://:memory:", "--token", &token]);
+    command.args(["--log-format", "json", "--pg-pool-max", "9", "--host", "no.such.host.invalid"]);
+    let (_, _, err) = ran(&mut command);
+    let line = err.lines().find(|line| line.contains("--pg-pool-max has no effect")).unwrap_or_else(|| panic!("{err}"));
+    assert!(line.contains("\"WARN\""), "{line}");
+}
+
+#[test]
 fn a_file_that_is_no_toml_is_refused_with_the_line() {
     let file = File::with("port = 8080\nhost = = 3\nport = 1\n");
     let (code, _, err) = ran(&mut file.given_to(&["config", "check"]));

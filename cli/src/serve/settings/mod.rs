@@ -21,6 +21,7 @@ use sha2::{Digest as _, Sha256};
 use self::file::{Entry, Found};
 use super::args::Args;
 use super::config::{Checked, Misfit};
+use super::idle;
 use super::secret::is_open_to_all;
 use crate::usage::{Usage, of_clap};
 
@@ -130,7 +131,7 @@ pub(super) struct Layered {
     pub(super) args: Args,
     /// Each setting, in the order of the help.
     pub(super) settings: Vec<Setting>,
-    /// What is allowed but unsafe.
+    /// What is allowed but unsafe, or has no effect.
     pub(super) warnings: Vec<String>,
 }
 
@@ -191,7 +192,7 @@ pub(super) struct Layers {
 }
 
 impl Settings {
-    /// The settings that a server would start with, and what is allowed but unsafe.
+    /// The settings that a server would start with, and what is allowed but unsafe or has no effect.
     ///
     /// # Errors
     /// All that is wrong with them.
@@ -238,7 +239,12 @@ impl Layers {
         problems.extend(wrong);
         let Some(layered) = layered else { return Err(problems.into()) };
         match Checked::of(layered.args.clone()) {
-            Ok(checked) if problems.is_empty() => Ok(Examined { layers, layered, checked }),
+            Ok(checked) if problems.is_empty() => {
+                let mut layered = layered;
+                let idle = idle::warnings(command().get_arguments(), &layered.settings, &layered.args, &checked);
+                layered.warnings.extend(idle);
+                Ok(Examined { layers, layered, checked })
+            }
             Ok(_) => Err(problems.into()),
             Err(misfits) => {
                 // What is wrong with a setting may be why it does not fit.
