@@ -28,7 +28,7 @@ pub(super) async fn open(storage: &Storage) -> Result<Arc<dyn Backend>, Refused>
 
 fn of_sqlite(error: &SqliteError) -> Exit {
     match error {
-        SqliteError::Directory(..) | SqliteError::Locked(_) => Exit::CannotCreate,
+        SqliteError::Directory(..) | SqliteError::Locked(_) | SqliteError::Foreign { .. } => Exit::CannotCreate,
         _ => Exit::Io,
     }
 }

@@ -5,7 +5,7 @@
 
 use std::collections::BTreeSet;
 use std::io::Write as _;
-use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
 use std::path::Path;
 use std::process::{Command, Stdio};
 
@@ -160,6 +160,17 @@ fn faults_of_files_and_settings_are_named() {
 }
 
 #[test]
+fn a_directory_of_others_is_named() {
+    let folder = folder();
+    let data = folder.path().join("data");
+    std::fs::DirBuilder::new().mode(0o700).create(&data).expect("the folder is ours");
+    std::fs::write(data.join(".profile"), "").expect("the folder is ours");
+    assert_found(&["--data-dir", text(&data)], 1, &["DIRECTORY_FOREIGN"]);
+    std::fs::write(data.join("PG_VERSION"), "15").expect("the folder is ours");
+    assert_found(&["--data-dir", text(&data)], 2, &["DIRECTORY_FOREIGN"]);
+}
+
+#[test]
 fn a_certificate_that_has_expired_and_one_that_soon_will_are_named() {
     const DAY: std::time::Duration = std::time::Duration::from_secs(24 * 60 * 60);
     let folder = folder();
@@ -216,8 +227,9 @@ fn few_descriptors_are_named() {
 #[test]
 fn a_disk_without_room_is_named() {
     let Some(disk) = Disk::mount(4 << 20) else { return };
-    assert_found(&["--data-dir", text(disk.path())], 2, &["DISK_FULL", "DISK_IN_MEMORY"]);
-    let without_reserve = ["--data-dir", text(disk.path()), "--min-free", "0"];
+    let data = disk.path().join("data");
+    assert_found(&["--data-dir", text(&data)], 2, &["DISK_FULL", "DISK_IN_MEMORY"]);
+    let without_reserve = ["--data-dir", text(&data), "--min-free", "0"];
     assert_found(&without_reserve, 2, &["DISK_IN_MEMORY"]);
     let mut filler = std::fs::File::create(disk.path().join("filler")).expect("there is room");
     while filler.write_all(&[0; 4096]).is_ok() {}

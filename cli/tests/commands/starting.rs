@@ -212,6 +212,7 @@ fn a_data_directory_that_cannot_be_used_has_the_exit_code_of_its_reason() {
     let unlocked = at("unlocked", "registry.db", b"a registry");
     std::fs::create_dir(folder.path().join("unlocked/lock")).expect("the folder is ours");
     let full = at("full", "something", b"");
+    let foreign = at("foreign", "PG_VERSION", b"15");
     let (empty, output) = (at("none", "something", b""), text(&folder.path().join("copy")).to_owned());
     for (code, arguments, reason) in [
         (64, &["verify", &empty][..], "there is no store in"),
@@ -223,6 +224,8 @@ fn a_data_directory_that_cannot_be_used_has_the_exit_code_of_its_reason() {
         (74, &["serve", "--port", "0", "--data-dir", &unknown], "99.log.db"),
         (74, &["serve", "--port", "0", "--data-dir", &damaged], "registry.db: file is not a database"),
         (73, &["serve", "--port", "0", "--data-dir", &unlocked], "unlocked: Is a directory"),
+        (73, &["serve", "--port", "0", "--data-dir", &foreign], "has PG_VERSION, a file of PostgreSQL: name another"),
+        (64, &["repair", "--data-dir", &foreign], "there is no store in"),
         (73, &["repair", "--data-dir", &unlocked], "unlocked: Is a directory"),
         (73, &["backup", "--data-dir", &store, "--output", &full], "full exists and is not empty"),
         (1, &["backup", "--data-dir", &store, "--output", "/proc/none/copy"], "/proc/none: No such file"),
@@ -279,6 +282,18 @@ fn a_command_on_a_data_directory_is_not_led_astray_by_a_variable() {
     };
     assert_eq!(token(&copy), token(&data.join("shop")), "the store that the variable names is copied");
     assert_ne!(token(&copy), token(&data));
+}
+
+#[test]
+fn a_new_data_directory_among_other_files_is_warned_of() {
+    let folder = tempfile::tempdir().expect("a folder");
+    std::fs::write(folder.path().join(".profile"), "").expect("the folder is ours");
+    let server = Server::start(&["--data-dir", text(folder.path())], &[]);
+    let warned = server.logged("has other files").unwrap_or_else(|| panic!("{:?}", server.log));
+    assert_eq!((&warned["level"], &warned["files"]), (&"WARN".into(), &".profile".into()));
+    server.stop();
+    let server = Server::start(&["--data-dir", text(folder.path())], &[]);
+    assert!(server.logged("has other files").is_none(), "it is a store now");
 }
 
 fn read(directory: &Path) -> String {

@@ -23,7 +23,7 @@ const PRIVATE_DIRECTORY: u32 = 0o700;
 const OTHERS: u32 = 0o077;
 
 /// The name of the file that a server holds locked.
-const LOCK: &str = "lock";
+pub(super) const LOCK: &str = "lock";
 
 /// A data directory that this process has taken. Dropping it gives it back.
 #[derive(Debug)]

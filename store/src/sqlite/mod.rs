@@ -12,6 +12,7 @@
 //! | `settings` | the location of a store, and its bounds |
 //! | `shared` | opening a store; what all incarnations share: the directory, the registry, the bounds of the process |
 //! | `open_error` | why a store is not opened |
+//! | `strangers` | whether a new data directory is another program's |
 //! | `registry` | the namespaces |
 //! | `storage` | one incarnation: opening, closing, and the methods of `Storage` |
 //! | `appender` | the appends of one incarnation: the methods of `Appender` |
@@ -72,6 +73,7 @@ mod runs;
 mod settings;
 mod shared;
 mod storage;
+mod strangers;
 mod threads;
 mod tokens;
 mod trickle;
@@ -91,6 +93,7 @@ use tokio_util::sync::CancellationToken;
 
 pub use open_error::{OpenError, Shown};
 pub use settings::{Location, Settings};
+pub use strangers::Strangers;
 
 use self::appender::SqliteAppender;
 use self::failure::{change_failed, fail};

@@ -10,6 +10,16 @@ pub enum OpenError {
     /// It cannot be created or written to.
     #[error("cannot use the data directory {0}")]
     Directory(Shown, #[source] std::io::Error),
+    /// It is another program's.
+    #[error("the data directory {directory} has {marker}, a file of {of}: name another directory")]
+    Foreign {
+        /// The directory.
+        directory: Shown,
+        /// A file in it.
+        marker: &'static str,
+        /// The program.
+        of: &'static str,
+    },
     /// Another server has it.
     #[error("the data directory {0} is in use by another server")]
     Locked(Shown),

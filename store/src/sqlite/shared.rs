@@ -15,6 +15,7 @@ use super::registry::Registry;
 use super::room::Room;
 use super::settings::{Location, Settings};
 use super::storage::SqliteStorage;
+use super::strangers::refuse_data;
 use super::threads::Threads;
 use crate::degraded::Degraded;
 use crate::error::{Error, Result};
@@ -48,6 +49,7 @@ impl Shared {
     pub(super) fn open(location: Location, settings: Settings) -> Result<Self, OpenError> {
         let (directory, registry, registry_files) = match &location {
             Location::Directory(path) => {
+                refuse_data(path)?;
                 let directory = Directory::take(path)?;
                 refuse_without_registry(path)?;
                 let file = path.join(Registry::FILE);

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use eventodb_protocol::Timestamp;
 use eventodb_store::Chain;
+use eventodb_store::sqlite::Strangers;
 use eventodb_store::sqlite::maintenance::{self, NamespaceLook};
 
 use super::clock;
@@ -38,6 +39,8 @@ pub(super) struct Directory {
     pub(super) kind: Option<u64>,
     /// The time of a sync, or why no file can be made.
     pub(super) sync: io::Result<Duration>,
+    /// What is there in place of a store.
+    pub(super) strangers: Strangers,
     /// What the store holds, if there is one.
     pub(super) store: Option<Result<Vec<NamespaceLook>, String>>,
 }
@@ -58,6 +61,7 @@ impl Directory {
             min_free,
             kind: rustix::fs::statfs(&there).ok().map(|disk| disk.f_type.cast_unsigned()),
             sync: time_syncs(&there),
+            strangers: Strangers::look(&path),
             store,
             path,
         }
@@ -70,6 +74,7 @@ impl Directory {
         faults.extend(self.kind_fault());
         faults.extend(self.sync_fault());
         faults.extend(self.mode_fault());
+        faults.extend(self.strangers_fault());
         match &self.store {
             Some(Ok(namespaces)) => faults.extend(store_faults(namespaces, now)),
             Some(Err(error)) => faults.push(Finding::error(
@@ -165,6 +170,22 @@ impl Directory {
         }
     }
 
+    fn strangers_fault(&self) -> Option<Finding> {
+        let cure = "Name a directory of its own with --data-dir.";
+        if let Strangers::Data { marker, of } = self.strangers {
+            let what = format!("{} has {marker}, a file of {of}", self.path.display());
+            return Some(Finding::error("DIRECTORY_FOREIGN", what, "The server would not start.", cure));
+        }
+        self.strangers.told().map(|files| {
+            Finding::warning(
+                "DIRECTORY_FOREIGN",
+                format!("{} has no store, and other files: {files}", self.path.display()),
+                "The server would make its files among them, which is seldom meant.",
+                cure,
+            )
+        })
+    }
+
     fn mode_fault(&self) -> Option<Finding> {
         let mode = self.mode?;
         (mode & EVERYBODY != 0).then(|| {
@@ -217,6 +238,7 @@ mod tests {
             min_free: 1 << 28,
             kind: Some(0xef53),
             sync: Ok(Duration::from_millis(1)),
+            strangers: Strangers::None,
             store: None,
         }
     }
@@ -245,6 +267,14 @@ mod tests {
             (Directory { sync: Err(io::ErrorKind::PermissionDenied.into()), ..sound() }, (2, "DIRECTORY_NOT_WRITABLE")),
             (Directory { sync: Err(io::ErrorKind::StorageFull.into()), ..sound() }, (2, "DISK_FULL")),
             (Directory { mode: Some(0o40_755), ..sound() }, (1, "DIRECTORY_OPEN")),
+            (
+                Directory { strangers: Strangers::Data { marker: "ibdata1", of: "MySQL" }, ..sound() },
+                (2, "DIRECTORY_FOREIGN"),
+            ),
+            (
+                Directory { strangers: Strangers::Some { first: vec!["a".to_owned()], count: 1 }, ..sound() },
+                (1, "DIRECTORY_FOREIGN"),
+            ),
             (Directory { store: Some(Err("it is damaged".to_owned())), ..sound() }, (2, "STORE_UNREADABLE")),
         ] {
             assert_eq!(codes(&directory), [told]);
