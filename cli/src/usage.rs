@@ -13,7 +13,7 @@ use eventodb_client::worker::WorkerError;
 pub(crate) enum Exit {
     /// Refused, or a failure without a code of its own.
     Failed = 1,
-    /// A wrong call or configuration.
+    /// A wrong call or configuration, such as a store that needs a newer version of this program.
     Usage = 64,
     /// The server or the database cannot be reached.
     Unavailable = 69,

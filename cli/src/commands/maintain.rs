@@ -84,10 +84,12 @@ pub(crate) async fn look_after<T: Send + 'static>(
     match outcome.await.context("the work was cut off")? {
         Ok(done) => Ok(done),
         Err(error @ (Error::NoStore(_) | Error::NoNamespace(_))) => Err(Usage::of(error).into()),
+        Err(error) if error.is_newer() => Err(Usage::of(error).into()),
         Err(error @ Error::NoRegistry(_)) => Err(Refused::new(Exit::Io, error).into()),
-        Err(error @ (Error::OutputExists(_) | Error::Open(OpenError::Locked(_) | OpenError::Directory(..)))) => {
-            Err(Refused::new(Exit::CannotCreate, error).into())
-        }
+        Err(
+            error @ (Error::OutputExists(_)
+            | Error::Open(OpenError::Locked(_) | OpenError::Directory(..) | OpenError::Foreign { .. })),
+        ) => Err(Refused::new(Exit::CannotCreate, error).into()),
         // An error of the system among its causes has no say in the exit code.
         Err(error) => Err(Refused::new(Exit::Failed, error).into()),
     }

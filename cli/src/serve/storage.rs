@@ -26,8 +26,10 @@ pub(super) async fn open(storage: &Storage) -> Result<Arc<dyn Backend>, Refused>
     }
 }
 
+/// As on PostgreSQL, a store that needs a newer version is a wrong configuration: another start does not help.
 fn of_sqlite(error: &SqliteError) -> Exit {
     match error {
+        error if error.is_newer() => Exit::Usage,
         SqliteError::Directory(..) | SqliteError::Locked(_) | SqliteError::Foreign { .. } => Exit::CannotCreate,
         _ => Exit::Io,
     }

@@ -7,6 +7,40 @@ use serde_json::{Value, json};
 
 use crate::support::{eventodb, started};
 
+/// Ends with the documented code, and says the same on both backends.
+fn is_refused_as_newer(arguments: &[&str]) {
+    let output = eventodb(arguments).output().expect("ran");
+    let told = String::from_utf8(output.stderr).expect("UTF-8");
+    let line = told.lines().last().unwrap_or_default();
+    assert_eq!(output.status.code(), Some(64), "{arguments:?}: {told}");
+    assert!(line.contains("schema") && line.contains("needs a newer version of this program: "), "{line}");
+    assert!(line.contains(eventodb_protocol::VERSION), "{line}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_store_of_a_newer_version_has_one_exit_code_and_one_wording() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (data, copy) = (folder.path().join("data"), folder.path().join("copy"));
+    let [data, copy] = [&data, &copy].map(|path| path.to_str().expect("a temporary folder's name"));
+    let mut serve = eventodb(&["serve", "--port", "0", "--data-dir", data]);
+    serve.stderr(Stdio::null());
+    drop(started(serve));
+    let registry = rusqlite::Connection::open(format!("{data}/registry.db")).expect("it is there");
+    registry.pragma_update(None, "user_version", 99).expect("it is ours");
+    drop(registry);
+    is_refused_as_newer(&["serve", "--port", "0", "--data-dir", data]);
+    is_refused_as_newer(&["backup", "--data-dir", data, "--output", copy]);
+    is_refused_as_newer(&["verify", data]);
+    is_refused_as_newer(&["repair", "--data-dir", data]);
+    is_refused_as_newer(&["token", "list", "--data-dir", data]);
+    let url = postgres::database().await;
+    printed(&["migrate", "--db-url", &url]);
+    postgres::run(&url, "INSERT INTO eventodb.migrations VALUES (1000, '99.0.0', now())").await;
+    is_refused_as_newer(&["serve", "--port", "0", "--db-url", &url]);
+    is_refused_as_newer(&["migrate", "--db-url", &url]);
+    is_refused_as_newer(&["token", "list", "--db-url", &url]);
+}
+
 fn printed(arguments: &[&str]) -> String {
     let output = eventodb(arguments).output().expect("ran");
     assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));

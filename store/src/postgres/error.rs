@@ -69,7 +69,10 @@ pub enum OpenError {
     #[error("Citus cannot be used: {0}")]
     Citus(String),
     /// The schema was made by a newer version.
-    #[error("schema {schema} needs version {needs} of this program or newer, this is {}", eventodb_protocol::VERSION)]
+    #[error(
+        "schema {schema} needs a newer version of this program: {needs} or newer, and this is {}",
+        eventodb_protocol::VERSION
+    )]
     NewerSchema {
         /// The schema.
         schema: String,

@@ -30,7 +30,7 @@ pub(super) enum MigrateError {
     #[error(transparent)]
     Failure(#[from] Failure),
     /// It was made by a newer version.
-    #[error("schema {schema} needs version {needs} of this program or newer")]
+    #[error("schema {schema} needs a newer version of this program: {needs} or newer")]
     Newer {
         /// The schema.
         schema: String,

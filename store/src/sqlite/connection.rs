@@ -27,7 +27,10 @@ pub enum Error {
     #[error(transparent)]
     Create(#[from] std::io::Error),
     /// The file was written by a newer program.
-    #[error("its schema has version {found}, this program knows up to {known}: start a newer eventodb")]
+    #[error(
+        "its schema needs a newer version of this program: it is at step {found}, and this is {}, which knows {known} steps",
+        eventodb_protocol::VERSION
+    )]
     Newer {
         /// The version of the file.
         found: usize,

@@ -40,6 +40,13 @@ pub enum OpenError {
     Threads(#[source] std::io::Error),
 }
 
+impl OpenError {
+    /// Whether a newer version of this program is needed.
+    pub fn is_newer(&self) -> bool {
+        matches!(self, Self::Registry(_, connection::Error::Newer { .. }))
+    }
+}
+
 /// A path as text for people.
 pub type Shown = String;
 

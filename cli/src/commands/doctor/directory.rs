@@ -26,6 +26,13 @@ const OTHERS: u32 = 0o077;
 /// The mode bit that lets every user look into a directory.
 const EVERYBODY: u32 = 0o005;
 
+/// Why a store cannot be read.
+pub(super) struct Unreadable {
+    pub(super) told: String,
+    /// Whether a newer version of this program is needed.
+    pub(super) is_newer: bool,
+}
+
 /// What was found out about a data directory.
 pub(super) struct Directory {
     pub(super) path: PathBuf,
@@ -42,7 +49,7 @@ pub(super) struct Directory {
     /// What is there in place of a store.
     pub(super) strangers: Strangers,
     /// What the store holds, if there is one.
-    pub(super) store: Option<Result<Vec<NamespaceLook>, String>>,
+    pub(super) store: Option<Result<Vec<NamespaceLook>, Unreadable>>,
 }
 
 impl Directory {
@@ -53,7 +60,10 @@ impl Directory {
         let there = absolute.ancestors().find(|path| path.is_dir()).unwrap_or(Path::new("/")).to_owned();
         let disk = rustix::fs::statvfs(&there).ok();
         let has_store = path.join("registry.db").exists();
-        let store = has_store.then(|| maintenance::look(&path).map_err(|error| Chain(&error).to_string()));
+        let store = has_store.then(|| {
+            maintenance::look(&path)
+                .map_err(|error| Unreadable { told: Chain(&error).to_string(), is_newer: error.is_newer() })
+        });
         Self {
             mode: fs::metadata(&path).ok().map(|metadata| metadata.permissions().mode()),
             room: disk
@@ -77,9 +87,15 @@ impl Directory {
         faults.extend(self.strangers_fault());
         match &self.store {
             Some(Ok(namespaces)) => faults.extend(store_faults(namespaces, now)),
-            Some(Err(error)) => faults.push(Finding::error(
+            Some(Err(Unreadable { told, is_newer: true })) => faults.push(Finding::error(
+                "SCHEMA_NEWER",
+                told.clone(),
+                "A newer server has migrated it to what this version does not know; this one would not start.",
+                "Install that version, or go back to a backup of before the upgrade.",
+            )),
+            Some(Err(Unreadable { told, is_newer: false })) => faults.push(Finding::error(
                 "STORE_UNREADABLE",
-                format!("the store in {} cannot be read: {error}", self.path.display()),
+                format!("the store in {} cannot be read: {told}", self.path.display()),
                 "The server would not start on it, or another user owns it.",
                 "Run this command as the user of the server. If it says the same, `eventodb verify` tells what is damaged.",
             )),
@@ -247,6 +263,10 @@ mod tests {
         directory.faults(Timestamp::now()).iter().map(|finding| (finding.severity as u8, finding.code)).collect()
     }
 
+    fn unreadable(is_newer: bool) -> Option<Result<Vec<NamespaceLook>, Unreadable>> {
+        Some(Err(Unreadable { told: "it cannot be used".to_owned(), is_newer }))
+    }
+
     /// Disks that a test cannot have are planted here.
     #[test]
     fn each_fault_of_a_disk_is_told() {
@@ -275,7 +295,8 @@ mod tests {
                 Directory { strangers: Strangers::Some { first: vec!["a".to_owned()], count: 1 }, ..sound() },
                 (1, "DIRECTORY_FOREIGN"),
             ),
-            (Directory { store: Some(Err("it is damaged".to_owned())), ..sound() }, (2, "STORE_UNREADABLE")),
+            (Directory { store: unreadable(false), ..sound() }, (2, "STORE_UNREADABLE")),
+            (Directory { store: unreadable(true), ..sound() }, (2, "SCHEMA_NEWER")),
         ] {
             assert_eq!(codes(&directory), [told]);
         }

@@ -86,6 +86,16 @@ pub enum Error {
     Manifest(Shown, #[source] serde_json::Error),
 }
 
+impl Error {
+    /// Whether a newer version of this program is needed.
+    pub fn is_newer(&self) -> bool {
+        match self {
+            Self::Open(error) => error.is_newer(),
+            error => matches!(error, Self::Database(_, connection::Error::Newer { .. })),
+        }
+    }
+}
+
 /// How far a long step is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Step<'a> {
