@@ -263,6 +263,18 @@ const PARTS: Part[] = [
         queries: [["{{instance}}", `rate(process_cpu_seconds_total{job="eventodb", ${ON}}[$__rate_interval])`]],
       },
       {
+        title: "Free on the disk of the data directory",
+        unit: "bytes",
+        about: "On SQLite.",
+        queries: [["{{instance}}", `eventodb_disk_free_bytes{${ON}}`]],
+      },
+      {
+        title: "TLS certificate",
+        unit: "s",
+        about: "How long it is still valid.",
+        queries: [["{{instance}}", `eventodb_tls_certificate_end_timestamp_seconds{${ON}} - time()`]],
+      },
+      {
         title: "Connections of clients",
         unit: "short",
         about: "Open ones.",

@@ -87,6 +87,8 @@ fn write_server(text: &mut Text, state: &AppState) {
     text.distribution(SELF_TEST_DURATION, &duration.distribution());
     let mut series = text.series(MEMORY_LIMIT);
     state.config.usable_memory.iter().for_each(|bytes| series.put(&[], *bytes));
+    let mut series = text.series(CERTIFICATE_END);
+    state.config.tls.iter().for_each(|tls| series.put(&[], tls.end().as_secs()));
     let fsync = if state.store.is_durable() { "on" } else { "off" };
     text.series(DURABILITY_INFO).put(&[fsync, state.store.backend_kind()], 1_u64);
 }
@@ -178,6 +180,8 @@ fn write_database(text: &mut Text, figures: &BackendFigures, state: &AppState) {
     text.each(POOL_WAITING, pools.iter().map(|pool| (pool.name, pool.waiting)));
     let mut series = text.series(POOL_ACQUIRE);
     pools.iter().for_each(|pool| series.put_distribution(&[pool.name], &pool.acquire));
+    let mut series = text.series(DISK_FREE);
+    figures.disk_free.iter().for_each(|bytes| series.put(&[], *bytes));
     text.one(NOTIFIED, figures.notifications);
     text.one(HINTS, state.store.figures().hints.get());
 }

@@ -179,6 +179,11 @@ impl Validity {
         }
     }
 
+    /// When the certificate ends, since 1970.
+    pub(super) fn end(&self) -> Duration {
+        self.to
+    }
+
     /// How long the certificate is still valid.
     pub(super) fn left(&self, now: SystemTime) -> Duration {
         self.to.saturating_sub(since_unix(now))

@@ -68,6 +68,11 @@ impl Tls {
         (validity.fault(now), validity.left(now))
     }
 
+    /// When the certificate in use ends, or the first of those behind it: the time since 1970.
+    pub(crate) fn end(&self) -> Duration {
+        self.state.lock().validity.end()
+    }
+
     /// What new connections use.
     pub(super) fn config(&self) -> Arc<ServerConfig> {
         Arc::clone(&self.config.read())
@@ -280,6 +285,8 @@ mod tests {
         let (first, second) = (files.issue(files.now + 99 * DAY), files.issue(files.now + 5 * DAY));
         files.write(&format!("{}{}", first.0, second.0), &first.1);
         let tls = files.load().expect("good files");
+        let end = files.now + 5 * DAY - Duration::from_secs(1);
+        assert!(tls.end() > end.duration_since(SystemTime::UNIX_EPOCH).expect("it is later") - Duration::from_secs(1));
         let state = tls.state.lock();
         assert_eq!(days(state.validity.left(files.now)), 4, "5 days less what a date cannot tell");
         assert_eq!(state.validity.fault(files.now), None);

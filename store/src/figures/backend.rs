@@ -11,6 +11,8 @@ pub struct BackendFigures {
     pub notifications: u64,
     /// Messages of all logs that no index on the disk has yet.
     pub not_indexed: u64,
+    /// Bytes that are free on the disk of the data directory, as it was last looked at; `None` without such a directory.
+    pub disk_free: Option<u64>,
 }
 
 /// A pool of connections to the database.

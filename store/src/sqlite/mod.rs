@@ -168,7 +168,7 @@ impl Backend for Sqlite {
 
     fn figures(&self) -> BackendFigures {
         let not_indexed = self.shared.waiting.load(Relaxed) as u64;
-        BackendFigures { not_indexed, ..BackendFigures::default() }
+        BackendFigures { not_indexed, disk_free: self.shared.room_left(), ..BackendFigures::default() }
     }
 
     fn give_up_files(&self) {

@@ -5,7 +5,7 @@
 
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 
 use crate::degraded::Degraded;
 use crate::error::Cause;
@@ -17,11 +17,16 @@ const SHARE: u64 = 50;
 /// Writes come back once the reserve and this part of it are free, so that they do not come and go with every message.
 const MARGIN: u64 = 8;
 
+/// No disk has as many bytes.
+const UNKNOWN: u64 = u64::MAX;
+
 /// The state of the disk when it was last looked at.
 #[derive(Debug)]
 pub(super) struct Room {
     /// Writes are refused if fewer bytes than this are left; never if it is 0.
     reserve: u64,
+    /// The bytes that were left; [`UNKNOWN`] before the first look.
+    left: AtomicU64,
     is_low: AtomicBool,
     is_scarce: AtomicBool,
 }
@@ -29,7 +34,7 @@ pub(super) struct Room {
 impl Room {
     /// Of a disk that was not looked at yet.
     pub(super) fn new(reserve: u64) -> Self {
-        Self { reserve, is_low: AtomicBool::default(), is_scarce: AtomicBool::default() }
+        Self { reserve, left: AtomicU64::new(UNKNOWN), is_low: AtomicBool::default(), is_scarce: AtomicBool::default() }
     }
 
     /// Looks at the disk of a directory, and logs a change.
@@ -41,6 +46,7 @@ impl Room {
 
     /// This number of bytes is left of all of the disk.
     fn found(&self, left: u64, all: u64) {
+        self.left.store(left, Relaxed);
         let limit =
             if self.is_low.load(Relaxed) { self.reserve.saturating_add(self.reserve / MARGIN) } else { self.reserve };
         let is_low = left < limit;
@@ -59,6 +65,11 @@ impl Room {
             (true, false) => tracing::info!(left, "the disk of the data directory is not nearly full any more"),
             _ => {}
         }
+    }
+
+    /// The bytes that were left at the last look, if there was one.
+    pub(super) fn left(&self) -> Option<u64> {
+        Some(self.left.load(Relaxed)).filter(|left| *left != UNKNOWN)
     }
 
     /// Refuses what needs room.
@@ -91,6 +102,7 @@ mod tests {
     #[test]
     fn writes_are_refused_below_the_reserve_and_come_back_somewhat_above_it() {
         let room = Room::new(8_000_000_000);
+        assert_eq!(room.left(), None);
         for (left, is_refused) in [
             (8_000_000_000, false),
             (7_999_999_999, true),
@@ -100,6 +112,7 @@ mod tests {
             (8_000_000_000, false),
         ] {
             room.found(left, ALL);
+            assert_eq!(room.left(), Some(left));
             assert_eq!(room.let_write().is_err(), is_refused, "{left}");
             assert_eq!(room.degraded().map(|degraded| degraded.code), is_refused.then_some("DISK_LOW"), "{left}");
         }

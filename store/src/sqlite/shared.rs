@@ -90,6 +90,11 @@ impl Shared {
         }
     }
 
+    /// Bytes that the disk had left when it was last looked at; `None` if there is no disk, or it cannot be looked at.
+    pub(super) fn room_left(&self) -> Option<u64> {
+        self.room.left()
+    }
+
     /// Gives the directory back, so that another server may take it.
     pub(super) fn release_directory(&self) {
         *self.directory.lock() = None;

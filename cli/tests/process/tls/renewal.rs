@@ -212,3 +212,39 @@ async fn a_server_does_not_start_on_files_that_cannot_be_used() {
         "{error}"
     );
 }
+
+/// A metric without labels.
+async fn metric(secured: &Secured, name: &str) -> f64 {
+    let mut http = secured.connect().await;
+    let head = eventodb_testing::http::head("GET", "/metrics", Some(TOKEN), "");
+    http.send(head.as_bytes()).await.expect("the server reads");
+    let text = http.connection.reply().await.expect("the server answers").text();
+    let value = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' ')?.parse().ok());
+    value.unwrap_or_else(|| panic!("{name} is not in {text}"))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_end_of_the_certificate_in_use_and_the_room_on_the_disk_are_metrics() {
+    const DAY: f64 = 86_400.0;
+    let (authority, directory) = (Authority::new(), tempfile::tempdir().expect("a temporary folder"));
+    let files = authority.issue(Valid::ThreeDays).write(directory.path());
+    let server = serve(directory.path(), &files, &[]).await;
+    let secured = Secured { server, authority, directory };
+    let days = async || {
+        let now =
+            std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).expect("it is later").as_secs_f64();
+        (metric(&secured, "eventodb_tls_certificate_end_timestamp_seconds").await - now) / DAY
+    };
+    let left = days().await;
+    assert!((2.9..=3.0).contains(&left), "{left}");
+    let new = secured.authority.issue(Valid::Long);
+    new.write(secured.directory.path());
+    secured.server.signal(Signal::HUP);
+    secured.shows(&new).await;
+    let left = days().await;
+    assert!(left > 99.0, "{left}");
+    let free = metric(&secured, "eventodb_disk_free_bytes").await;
+    let disk = rustix::fs::statvfs(secured.directory.path()).expect("it is there");
+    assert!(free > 0.0 && free <= (disk.f_blocks * disk.f_frsize) as f64, "{free}");
+    secured.server.stop().await;
+}

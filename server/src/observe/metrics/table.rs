@@ -175,6 +175,8 @@ metrics! {
             "Callers that wait for a connection of a pool.";
         POOL_ACQUIRE = Histogram Seconds "eventodb_pool_acquire_seconds" ["pool"]
             "Time that callers waited for a connection of a pool.";
+        DISK_FREE = Gauge Bytes "eventodb_disk_free_bytes" []
+            "Bytes that are free on the disk of the data directory (SQLite), as of the last second.";
         NOTIFIED = Counter Count "eventodb_notifications_sent_total" []
             "Notifications that were sent to other servers (PostgreSQL).";
         HINTS = Counter Count "eventodb_notifications_received_total" []
@@ -189,6 +191,8 @@ metrics! {
             "Tests of the server by itself: a write, and its poke. One that takes more than 5 seconds has failed.";
         SELF_TEST_DURATION = Histogram Seconds "eventodb_self_test_duration_seconds" []
             "Time from the append of such a test to its poke.";
+        CERTIFICATE_END = Gauge Seconds "eventodb_tls_certificate_end_timestamp_seconds" []
+            "When the TLS certificate in use ends, or the first of those behind it, in seconds since 1970.";
         DURABILITY_INFO = Gauge Count "eventodb_durability_info" ["fsync", "backend"]
             "Always 1; the labels say whether an acknowledged write is on the disk, and on which backend.";
         PROCESS_CPU = Counter Seconds "process_cpu_seconds_total" []
