@@ -79,6 +79,7 @@ const EXAMPLES: &[(&str, &[&str])] = &[
     ("group list", &["eventodb group list"]),
     ("group status", &["eventodb group status mailer --watch"]),
     ("group create", &["eventodb group create mailer --category account"]),
+    ("group update", &["eventodb group update mailer --session-ms 60000"]),
     (
         "group reset",
         &["eventodb group reset mailer --to 2026-01-31", "eventodb group reset mailer --to beginning --yes"],
@@ -96,6 +97,7 @@ const EXAMPLES: &[(&str, &[&str])] = &[
     ("ns delete", &["eventodb ns delete shop --yes"]),
     ("ns list", &["eventodb ns list --json"]),
     ("ns info", &["eventodb ns info shop"]),
+    ("ns update", &["eventodb ns update shop --quota-messages 1000000", "eventodb ns update shop --protected true"]),
     ("ns streams", &["eventodb ns streams --prefix account-"]),
     ("ns categories", &["eventodb ns categories"]),
     (

@@ -28,12 +28,12 @@ pub use error::{Conflict, Error, FailedCondition, Result};
 pub use eventodb_protocol::performance;
 pub use eventodb_protocol::reply::{
     Appended, CategoryListed, DegradedReason, Health, NamespaceCreated, NamespaceDeleted, NamespaceInfo,
-    NamespaceListed, Readiness, StreamListed, TokenAbout, TokenCreated, TokenListed, TokenRevoked, Written,
+    NamespaceListed, Quota, Readiness, StreamListed, TokenAbout, TokenCreated, TokenListed, TokenRevoked, Written,
 };
 pub use eventodb_protocol::{ConsumerGroup, Expected, Matching, Right, Rights, Timestamp};
 pub use message::{Message, Page, Raw};
 pub use new_message::NewMessage;
 pub use query::{CategoryQuery, StreamQuery};
 pub use retry::{RetryPolicy, with_retry};
-pub use rpc::{AppendMany, CreateNamespace, CreateToken, RotateToken, StreamsQuery};
+pub use rpc::{AppendMany, CreateNamespace, CreateToken, RotateToken, StreamsQuery, UpdateNamespace};
 pub use subscription::{Event, Poke, Subscribe, Subscription};

@@ -4,8 +4,9 @@ use std::process::ExitCode;
 
 use anyhow::Context as _;
 use clap::Subcommand;
-use eventodb_client::{Client, CreateNamespace, StreamsQuery};
+use eventodb_client::{Client, CreateNamespace, StreamsQuery, UpdateNamespace};
 use eventodb_protocol::DEFAULT_NAMESPACE;
+use eventodb_protocol::reply::{NamespaceInfo, Quota};
 use eventodb_protocol::typed::whole;
 use serde::Serialize;
 use serde_json::Value;
@@ -54,6 +55,13 @@ enum Command {
         /// Its name. That of the token if left out.
         name: Option<String>,
     },
+    /// Change what is given here, and show the namespace.
+    Update {
+        /// Its name. That of the token if left out.
+        name: Option<String>,
+        #[command(flatten)]
+        change: Change,
+    },
     /// List the namespace's streams.
     Streams {
         /// Only names that begin with this.
@@ -68,6 +76,34 @@ enum Command {
     },
     /// List the namespace's categories.
     Categories,
+}
+
+/// What is changed about a namespace. What is left out stays as it is.
+#[derive(Debug, clap::Args)]
+struct Change {
+    /// Free text.
+    #[arg(long)]
+    description: Option<String>,
+    /// Whether it can be neither deleted nor replaced by an import.
+    #[arg(long, value_name = "BOOL")]
+    protected: Option<bool>,
+    /// Most messages that it may hold, or `none`. Needs the administrator's token.
+    #[arg(long, value_name = "COUNT", value_parser = bound)]
+    quota_messages: Option<Most>,
+    /// Most bytes that it may take in the database, with indexes, or `none`. Needs the administrator's token.
+    #[arg(long, value_name = "BYTES", value_parser = bound)]
+    quota_bytes: Option<Most>,
+}
+
+/// A bound, which may be none.
+#[derive(Clone, Copy, Debug)]
+struct Most(Option<i64>);
+
+fn bound(text: &str) -> Result<Most, String> {
+    match text {
+        "none" => Ok(Most(None)),
+        text => whole(0.., 1_000_000)(text).map(|most| Most(Some(most))).map_err(|error| format!("{error}, or none")),
+    }
 }
 
 pub(crate) async fn run(args: Args) -> anyhow::Result<ExitCode> {
@@ -105,24 +141,8 @@ async fn command(command: Command, own: String, client: &Client, output: &mut Ou
             });
             output.table(&json(&list)?, &["NAMESPACE", "MESSAGES", "CREATED", "DESCRIPTION"], &rows.collect::<Vec<_>>())
         }
-        Command::Info { name } => {
-            let info = client.namespace_info(&name.unwrap_or(own)).await?;
-            output.lines(&json(&info)?, || {
-                let last = info.last_activity.map_or_else(|| "never".to_owned(), |time| time.to_string());
-                let bound = |most: Option<i64>| most.map_or_else(|| "none".to_owned(), |most| most.to_string());
-                vec![
-                    format!("namespace:     {}", info.namespace),
-                    format!("description:   {}", info.description),
-                    format!("created:       {}", info.created_at),
-                    format!("messages:      {}", info.message_count),
-                    format!("streams:       {}", info.stream_count),
-                    format!("last activity: {last}"),
-                    format!("protected:     {}", if info.protected { "yes" } else { "no" }),
-                    format!("most messages: {}", bound(info.quota.messages)),
-                    format!("most bytes:    {}", bound(info.quota.bytes)),
-                ]
-            })
-        }
+        Command::Info { name } => tell(&client.namespace_info(&name.unwrap_or(own)).await?, output),
+        Command::Update { name, change } => tell(&update(client, &name.unwrap_or(own), change).await?, output),
         Command::Streams { prefix, limit, after } => streams(client, output, prefix, limit, after).await,
         Command::Categories => {
             let list = client.categories().await?;
@@ -132,6 +152,43 @@ async fn command(command: Command, own: String, client: &Client, output: &mut Ou
             output.table(&json(&list)?, &["CATEGORY", "STREAMS", "MESSAGES"], &rows.collect::<Vec<_>>())
         }
     }
+}
+
+/// Changes a namespace. The server takes a quota as a whole: a bound that is not given is asked for.
+async fn update(client: &Client, name: &str, change: Change) -> anyhow::Result<NamespaceInfo> {
+    let Change { description, protected, quota_messages, quota_bytes } = change;
+    if description.is_none() && protected.is_none() && quota_messages.is_none() && quota_bytes.is_none() {
+        let message = "say what to change: --description, --protected, --quota-messages or --quota-bytes";
+        return Err(Usage::new(message).into());
+    }
+    let quota = match (quota_messages, quota_bytes) {
+        (None, None) => None,
+        (Some(Most(messages)), Some(Most(bytes))) => Some(Quota { messages, bytes }),
+        (messages, bytes) => {
+            let now = client.namespace_info(name).await?.quota;
+            let or = |most: Option<Most>, now| most.map_or(now, |Most(most)| most);
+            Some(Quota { messages: or(messages, now.messages), bytes: or(bytes, now.bytes) })
+        }
+    };
+    Ok(client.update_namespace(name, &UpdateNamespace { description, protected, quota }).await?)
+}
+
+fn tell(info: &NamespaceInfo, output: &mut Output) -> anyhow::Result<()> {
+    output.lines(&json(info)?, || {
+        let last = info.last_activity.map_or_else(|| "never".to_owned(), |time| time.to_string());
+        let bound = |most: Option<i64>| most.map_or_else(|| "none".to_owned(), |most| most.to_string());
+        vec![
+            format!("namespace:     {}", info.namespace),
+            format!("description:   {}", info.description),
+            format!("created:       {}", info.created_at),
+            format!("messages:      {}", info.message_count),
+            format!("streams:       {}", info.stream_count),
+            format!("last activity: {last}"),
+            format!("protected:     {}", if info.protected { "yes" } else { "no" }),
+            format!("most messages: {}", bound(info.quota.messages)),
+            format!("most bytes:    {}", bound(info.quota.bytes)),
+        ]
+    })
 }
 
 /// Lists streams page by page.

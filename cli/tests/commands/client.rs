@@ -34,6 +34,38 @@ fn messages_are_written_and_read() {
 }
 
 #[test]
+fn a_namespace_is_changed_and_what_is_left_out_stays() {
+    let server = Server::start();
+    server.prints(&["ns", "create", "shop", "--description", "the shop"]);
+    let shown = server.prints(&["ns", "update", "shop", "--protected", "true", "--quota-messages", "5"]);
+    for line in ["description:   the shop", "protected:     yes", "most messages: 5", "most bytes:    none"] {
+        assert!(shown.lines().any(|shown| shown == line), "{line}: {shown}");
+    }
+    assert_eq!(server.run(&["ns", "delete", "shop", "--yes"], "").status.code(), Some(1), "it is protected");
+    let quota =
+        |arguments: &[&str]| server.json(&[&["ns", "update", "shop", "--json"], arguments].concat())["quota"].clone();
+    let both = serde_json::json!({ "messages": 5, "bytes": 1_000_000 });
+    assert_eq!(quota(&["--quota-bytes", "1000000"]), both, "the other bound stays");
+    assert_eq!(quota(&["--description", "", "--protected", "false"]), both);
+    assert_eq!(quota(&["--quota-messages", "none"]), serde_json::json!({ "messages": null, "bytes": 1_000_000 }));
+    server.prints(&["write", "a-1", "T"]);
+    assert!(server.prints(&["ns", "update", "--description", "mine"]).contains("namespace:     default"));
+    for (arguments, told) in [
+        (&["ns", "update", "shop"][..], "--protected"),
+        (
+            &["ns", "update", "shop", "--quota-bytes", "much"],
+            "expected a whole number from 0 on, such as 1000000, or none",
+        ),
+    ] {
+        let output = server.run(arguments, "");
+        let line = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!((output.status.code(), line.lines().count()), (Some(64), 1), "{line}");
+        assert!(line.contains(told), "{line}");
+    }
+    server.prints(&["ns", "delete", "shop", "--yes"]);
+}
+
+#[test]
 fn a_token_may_stand_before_and_behind_a_subcommand() {
     let server = Server::start();
     let created = server.json(&["ns", "create", "mine", "--json"]);

@@ -53,6 +53,16 @@ fn a_group_is_created_shown_steered_and_deleted() {
     server.prints(&["group", "delete", "new", "--yes"]);
     assert_eq!(server.refuses(&["group", "create", "g", "--category", "d"]).0, Some(1), "it reads something else");
 
+    let changed = server.prints(&["group", "update", "g", "--description", "mail", "--session-ms", "60000"]);
+    assert!(changed.starts_with("g is changed: c, 1 partitions"), "{changed}");
+    let changed = server.json(&["group", "update", "g", "--max-parked", "7", "--json"]);
+    assert_eq!(
+        (&changed["description"], &changed["sessionMs"], &changed["maxParked"]),
+        (&"mail".into(), &60_000.into(), &7.into())
+    );
+    assert_eq!(server.refuses(&["group", "update", "g"]).0, Some(64), "nothing would be changed");
+    assert_eq!(server.refuses(&["group", "update", "none", "--max-parked", "7"]).0, Some(1));
+
     let status = server.prints(&["group", "status", "g"]);
     assert!(status.contains("g: c, 0 members, head 3, 3 messages behind"), "{status}");
     assert!(status.contains("no member: start a consumer"), "{status}");

@@ -7,7 +7,7 @@ mod system;
 mod token;
 mod write;
 
-pub use namespace::{CreateNamespace, StreamsQuery};
+pub use namespace::{CreateNamespace, StreamsQuery, UpdateNamespace};
 pub use token::{CreateToken, RotateToken};
 pub use write::AppendMany;
 

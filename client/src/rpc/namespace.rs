@@ -2,7 +2,7 @@
 
 use eventodb_protocol::limits::CATEGORIES_MAX;
 use eventodb_protocol::reply::{
-    CategoryListed, NamespaceCreated, NamespaceDeleted, NamespaceInfo, NamespaceListed, StreamListed,
+    CategoryListed, NamespaceCreated, NamespaceDeleted, NamespaceInfo, NamespaceListed, Quota, StreamListed,
 };
 use serde::Serialize;
 use serde_json::value::RawValue;
@@ -22,6 +22,20 @@ pub struct CreateNamespace {
     /// A JSON object that is stored with it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub metadata: Option<Box<RawValue>>,
+}
+
+/// What is to be changed about a namespace; what is left out stays as it is.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct UpdateNamespace {
+    /// Free text.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub description: Option<String>,
+    /// Whether it can be neither deleted nor replaced.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub protected: Option<bool>,
+    /// How much it may hold. It takes the place of the former quota as a whole. Needs the administrator's token.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub quota: Option<Quota>,
 }
 
 /// Which streams to list.
@@ -69,6 +83,14 @@ impl Client {
     /// `NamespaceNotFound`, and whatever else a call can fail with.
     pub async fn namespace_info(&self, namespace: &str) -> Result<NamespaceInfo> {
         self.call(&("ns.info", namespace), Repeat::Always).await?.parse()
+    }
+
+    /// Changes what may be changed about a namespace.
+    ///
+    /// # Errors
+    /// `NamespaceNotFound`, and whatever else a call can fail with.
+    pub async fn update_namespace(&self, namespace: &str, options: &UpdateNamespace) -> Result<NamespaceInfo> {
+        self.call(&("ns.update", namespace, options), Repeat::Always).await?.parse()
     }
 
     /// A page of the namespace's streams, by name.

@@ -8,7 +8,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use clap::Subcommand;
 use eventodb_client::group::{
-    Adopt, CreateGroup, Group, ListPage, ResetGroup, ResetTo, Skip, Start, reply::GroupSummary,
+    Adopt, CreateGroup, Group, ListPage, ResetGroup, ResetTo, Skip, Start, UpdateGroup, reply::GroupSummary,
 };
 use eventodb_client::{Client, Error};
 use eventodb_protocol::typed::whole;
@@ -63,6 +63,13 @@ enum Command {
         /// Free text.
         #[arg(long)]
         description: Option<String>,
+    },
+    /// Change what is given here. What a group reads cannot be changed.
+    Update {
+        /// Its name.
+        group: String,
+        #[command(flatten)]
+        change: Change,
     },
     /// Let partitions begin anew. Without --yes it only tells what would happen.
     Reset {
@@ -164,6 +171,20 @@ enum Command {
     },
 }
 
+/// What is changed about a group. What is left out stays as it is.
+#[derive(Debug, clap::Args)]
+struct Change {
+    /// How long a lease lasts after a call of its member, in milliseconds. No lease ends earlier by it.
+    #[arg(long, value_name = "MS", value_parser = whole(0.., 30_000_u64))]
+    session_ms: Option<u64>,
+    /// How many streams may be parked at once.
+    #[arg(long, value_parser = whole(0.., 1_000_u64))]
+    max_parked: Option<u64>,
+    /// Free text.
+    #[arg(long)]
+    description: Option<String>,
+}
+
 /// What a new group reads. `consume --create` shares it.
 #[derive(Clone, Debug, Default, clap::Args)]
 pub(super) struct New {
@@ -237,6 +258,7 @@ async fn command(command: Command, client: &Client, output: &mut Output) -> anyh
             };
             tell(&group.create(&create).await?, what, output)
         }
+        Command::Update { group, change } => update(&client.group(group), change, output).await,
         Command::Reset { group, to, partitions, yes } => {
             let partitions = (!partitions.is_empty()).then_some(partitions);
             reset(&client.group(group), ResetGroup { to, partitions, dry_run: !yes }, output).await
@@ -274,6 +296,14 @@ async fn command(command: Command, client: &Client, output: &mut Output) -> anyh
         }
         Command::Audit { group, limit } => audit(&client.group(group), limit, output).await,
     }
+}
+
+async fn update(group: &Group, change: Change, output: &mut Output) -> anyhow::Result<()> {
+    let Change { session_ms, max_parked, description } = change;
+    if session_ms.is_none() && max_parked.is_none() && description.is_none() {
+        return Err(Usage::new("say what to change: --session-ms, --max-parked or --description").into());
+    }
+    tell(&group.update(&UpdateGroup { session_ms, max_parked, description }).await?, "is changed", output)
 }
 
 /// Whether there is such a group; `None` where the token does not allow to look.
