@@ -145,8 +145,8 @@ async fn while_the_registry_is_away_good_tokens_stay_good_and_expire() {
     let url = postgres::database().await;
     let proxy = Proxy::to_database(&url, 0).await;
     // Questions that hang end soon, so that the test does.
-    let cut_off =
-        postgres::Settings { statement_timeout: Duration::from_secs(2), ..settings(&proxy.database_url(&url)) };
+    let mut cut_off = settings(&proxy.database_url(&url));
+    cut_off.statement_timeout = Duration::from_secs(2);
     let pair = Pair::of(url.clone(), [settings(&url), cut_off], Settings::default()).await;
     let away = &pair.servers[1];
     let (revoked, record, access) = known(&pair.servers[0], away).await;
