@@ -21,7 +21,10 @@ async fn a_registry_of_a_newer_program() {
     let error = error.expect("it is refused");
     assert!(matches!(error, OpenError::Registry(..)), "{error}");
     let told = Chain(&error).to_string();
-    assert!(told.contains("registry.db") && told.contains("version 99") && told.contains("newer eventodb"), "{told}");
+    assert!(
+        told.contains("registry.db") && told.contains("step 99") && told.contains("a newer version of this program"),
+        "{told}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -30,7 +33,10 @@ async fn a_log_of_a_newer_program() {
     raise_version(&log_file(directory.path()));
     let store = open(directory.path(), Settings::default()).await;
     let told = Chain(&store.log(NAME).await.expect_err("it is refused")).to_string();
-    assert!(told.contains("1.log.db") && told.contains("version 99") && told.contains("newer eventodb"), "{told}");
+    assert!(
+        told.contains("1.log.db") && told.contains("step 99") && told.contains("a newer version of this program"),
+        "{told}"
+    );
     store.close().await;
 }
 
