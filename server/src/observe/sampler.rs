@@ -114,6 +114,17 @@ mod tests {
     }
 
     #[test]
+    fn what_goes_on_is_counted_once_another_comes() {
+        let sampler = Sampler::default();
+        let passed = [1, 1, 1, 2, 2, 1].map(|last| sampler.passes("a", address(last)));
+        assert_eq!(passed, [true, false, false, true, false, true]);
+        assert!(sampler.passes("b", address(1)) && !sampler.passes("b", address(1)));
+        let mut counted = sampler.turn();
+        counted.sort_unstable();
+        assert_eq!(counted, [("a", 3), ("b", 1)]);
+    }
+
+    #[test]
     fn others_of_a_kind_pass_too_but_not_all() {
         let sampler = Sampler::default();
         let passed = (0..200).filter(|last| sampler.passes("a", address(*last))).count() as u64;

@@ -205,7 +205,8 @@ impl KnownGroups {
     async fn renew(&self, name: &Arc<str>) -> Result<bool> {
         let looked = match self.ask(name, None, Vec::new(), i64::MAX).await {
             Err(Error::Failed(error)) => {
-                // No position gets into it either, and the streams of the log must not go on for its sake.
+                // A group that cannot be read takes no checkpoint either. Were this an error, the log would stay open, and
+                // this server would stay at what was lost.
                 tracing::error!(group = %name, error = %Chain(&*error), "a group cannot be read, and got no new epochs");
                 return Ok(true);
             }

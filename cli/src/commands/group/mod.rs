@@ -54,22 +54,15 @@ enum Command {
         /// their number. Its members must have stopped.
         #[arg(long, value_name = "POSITIONS", value_delimiter = ',', conflicts_with = "start", value_parser = whole(.., 1_000_i64))]
         adopt: Vec<i64>,
-        /// How long a lease lasts after a call of its member, in milliseconds.
-        #[arg(long, value_name = "MS", value_parser = whole(0.., 30_000_u64))]
-        session_ms: Option<u64>,
-        /// How many streams may be parked at once.
-        #[arg(long, value_parser = whole(0.., 1_000_u64))]
-        max_parked: Option<u64>,
-        /// Free text.
-        #[arg(long)]
-        description: Option<String>,
+        #[command(flatten)]
+        terms: Terms,
     },
     /// Change what is given here. What a group reads cannot be changed.
     Update {
         /// Its name.
         group: String,
         #[command(flatten)]
-        change: Change,
+        change: Terms,
     },
     /// Let partitions begin anew. Without --yes it only tells what would happen.
     Reset {
@@ -171,10 +164,10 @@ enum Command {
     },
 }
 
-/// What is changed about a group. What is left out stays as it is.
+/// What a group is created with, and what may be changed about it.
 #[derive(Debug, clap::Args)]
-struct Change {
-    /// How long a lease lasts after a call of its member, in milliseconds. No lease ends earlier by it.
+struct Terms {
+    /// How long a lease lasts after a call of its member, in milliseconds. A change of it ends no lease earlier.
     #[arg(long, value_name = "MS", value_parser = whole(0.., 30_000_u64))]
     session_ms: Option<u64>,
     /// How many streams may be parked at once.
@@ -246,7 +239,8 @@ async fn command(command: Command, client: &Client, output: &mut Output) -> anyh
     match command {
         Command::List => list(client, output).await,
         Command::Status { group, watch } => status::show(&client.group(group), watch, output).await,
-        Command::Create { group, new, adopt, session_ms, max_parked, description } => {
+        Command::Create { group, new, adopt, terms } => {
+            let Terms { session_ms, max_parked, description } = terms;
             let adopt = (!adopt.is_empty()).then_some(Adopt { size: adopt.len(), checkpoints: adopt });
             let create = CreateGroup { adopt, session_ms, max_parked, description, ..new.group() };
             let group = client.group(group);
@@ -298,8 +292,8 @@ async fn command(command: Command, client: &Client, output: &mut Output) -> anyh
     }
 }
 
-async fn update(group: &Group, change: Change, output: &mut Output) -> anyhow::Result<()> {
-    let Change { session_ms, max_parked, description } = change;
+async fn update(group: &Group, change: Terms, output: &mut Output) -> anyhow::Result<()> {
+    let Terms { session_ms, max_parked, description } = change;
     if session_ms.is_none() && max_parked.is_none() && description.is_none() {
         return Err(Usage::new("say what to change: --session-ms, --max-parked or --description").into());
     }
